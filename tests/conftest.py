@@ -1,0 +1,39 @@
+"""Every test's ground: asyncio as the event loop, and what the markers (docker, bubblewrap, node, …) need."""
+
+import pytest
+
+from tests.support import images, requirements
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    requirements.demanded()  # a misspelt PRAXIS_TEST_REQUIRE is told at once, not by tests that quietly skip
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture of the test, whatever its scope: is there what the test's markers need?"""
+    for name in requirements.CHECKS:
+        if item.get_closest_marker(name):
+            requirements.require(name)
+            if name == "docker":
+                _images()
+
+
+def _images() -> dict[str, str]:
+    try:
+        return images.ensure_all()
+    except images.ImageUnavailable as exc:
+        requirements.give_up("docker", f"an image is missing: {exc}")
+        raise
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def stand_in_images() -> dict[str, str]:
+    """The image references that tests may use, each with its id; tests marked docker have them without asking."""
+    requirements.require("docker")
+    return _images()

@@ -1,0 +1,92 @@
+"""What a test may need of the machine, and what happens where it is missing.
+
+A missing requirement skips the test with a reason. `PRAXIS_TEST_REQUIRE=docker,node` names the ones whose absence
+fails it instead: CI sets it, so that an engine which quietly stopped working cannot pass for a skipped test.
+"""
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+
+import pytest
+
+VARIABLE = "PRAXIS_TEST_REQUIRE"
+PROBE_TIMEOUT = 20.0
+
+
+def _last_line(output: str) -> str:
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"
+
+
+def _probe(*command: str) -> str | None:
+    """Run a harmless command; say why it did not work, or None."""
+    if shutil.which(command[0]) is None:
+        return f"{command[0]} is not on the PATH"
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PROBE_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired:
+        return f"`{' '.join(command)}` gave no answer in {PROBE_TIMEOUT:.0f} s"
+    return None if done.returncode == 0 else f"`{' '.join(command)}` failed: {_last_line(done.stderr or done.stdout)}"
+
+
+def _docker() -> str | None:
+    return _probe("docker", "version", "--format", "{{.Server.Version}}")
+
+
+def _bubblewrap() -> str | None:
+    # Present is not enough: some kernels and containers refuse the namespaces.
+    return _probe("bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "true")
+
+
+def _node() -> str | None:
+    return _probe("node", "--version") or _probe("npm", "--version")
+
+
+def _dagger_real() -> str | None:
+    if os.environ.get("DAGGER_SESSION_PORT") and os.environ.get("DAGGER_SESSION_TOKEN"):
+        return None
+    wanted = ("_EXPERIMENTAL_DAGGER_RUNNER_HOST", "_EXPERIMENTAL_DAGGER_CLI_BIN")
+    if unset := [name for name in wanted if not os.environ.get(name)]:
+        return f"no real Dagger engine is named: {' and '.join(unset)} not set"
+    cli = os.environ["_EXPERIMENTAL_DAGGER_CLI_BIN"]
+    return None if shutil.which(cli) else f"_EXPERIMENTAL_DAGGER_CLI_BIN names {cli!r}, which cannot be run"
+
+
+CHECKS: dict[str, Callable[[], str | None]] = {
+    "docker": _docker,
+    "bubblewrap": _bubblewrap,
+    "node": _node,
+    "dagger_real": _dagger_real,
+}
+
+
+@functools.cache
+def missing(name: str) -> str | None:
+    """Why `name` cannot be used on this machine, or None. Asked once a session."""
+    return CHECKS[name]()
+
+
+def demanded() -> frozenset[str]:
+    """The requirements whose absence is a failure."""
+    names = frozenset(filter(None, (word.strip() for word in os.environ.get(VARIABLE, "").split(","))))
+    if unknown := names - CHECKS.keys():
+        raise pytest.UsageError(
+            f"{VARIABLE} names {', '.join(sorted(unknown))}; it knows {', '.join(sorted(CHECKS))}",
+        )
+    return names
+
+
+def give_up(name: str, reason: str) -> None:
+    """Skip the running test, or fail it where `name` is demanded."""
+    if name in demanded():
+        pytest.fail(f"{VARIABLE} demands {name}: {reason}", pytrace=False)
+    pytest.skip(f"{name}: {reason}")
+
+
+def require(name: str) -> None:
+    """Return where the machine has `name`; skip or fail the running test where it has not."""
+    if (reason := missing(name)) is not None:
+        give_up(name, reason)

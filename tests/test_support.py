@@ -1,0 +1,73 @@
+"""The helpers that decide whether a test runs are tests' own ground: here they are tested themselves."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support import images, requirements
+
+
+@pytest.fixture
+def nothing_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements, "missing", lambda name: f"no {name} here")
+
+
+@pytest.mark.usefixtures("nothing_here")
+def test_a_missing_requirement_skips_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(requirements.VARIABLE, "node")
+    with pytest.raises(pytest.skip.Exception, match="no docker here"):
+        requirements.require("docker")
+
+
+@pytest.mark.usefixtures("nothing_here")
+def test_a_missing_requirement_that_is_demanded_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(requirements.VARIABLE, "node, docker")
+    with pytest.raises(pytest.fail.Exception, match="demands docker: no docker here"):
+        requirements.require("docker")
+
+
+def test_a_misspelt_demand_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(requirements.VARIABLE, "dokcer")
+    with pytest.raises(pytest.UsageError, match="dokcer"):
+        requirements.demanded()
+
+
+def test_every_requirement_has_its_marker(pytestconfig: pytest.Config) -> None:
+    markers = {line.partition(":")[0] for line in pytestconfig.getini("markers")}
+    assert requirements.CHECKS.keys() <= markers
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads an ELF file")
+def test_a_dynamic_program_is_told_from_a_static_one() -> None:
+    assert not images.is_static(Path(sys.executable).resolve())
+    assert not images.is_static(Path(__file__))
+
+
+@pytest.mark.docker
+def test_the_busybox_image_runs_as_root_or_nobody(stand_in_images: dict[str, str]) -> None:
+    run = ("docker", "run", "--rm", "--network", "none", "--user", "nobody", stand_in_images["busybox:1.36"])
+    assert (
+        subprocess.run([*run, "sh", "-c", "whoami; touch /tmp/x"], capture_output=True, check=True).stdout
+        == b"nobody\n"
+    )
+
+
+@pytest.mark.docker
+def test_the_python_image_has_the_standard_library() -> None:
+    modules = "json, csv, unicodedata, decimal, zlib, statistics, sqlite3, ssl, ctypes"
+    run = ("docker", "run", "--rm", "--network", "none", "python:3.11-slim")
+    for python in ("python", "python3"):
+        done = subprocess.run([*run, python, "-c", f"import {modules}"], capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.docker
+def test_the_tool_image_has_no_shell() -> None:
+    run = ("docker", "run", "--rm", "--network", "none", "-i", "--env", "text=x", "scratch-tool:latest")
+    done = subprocess.run(
+        [*run, "/tool", "a", "b c", "--env", "text", "--stdin", "--exit", "3"], input=b"in\n", capture_output=True
+    )
+    assert (done.returncode, done.stdout) == (3, b"a b c\nx\nin\n")
+    assert subprocess.run([*run, "/bin/sh", "-c", "true"], capture_output=True, check=False).returncode == 127
