@@ -1,8 +1,10 @@
 """Every test's ground: asyncio as the event loop, and what the markers (docker, bubblewrap, node, …) need."""
 
+from collections.abc import Callable
+
 import pytest
 
-from tests.support import images, requirements
+from tests.support import images, node, requirements
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -37,3 +39,24 @@ def stand_in_images() -> dict[str, str]:
     """The image references that tests may use, each with its id; tests marked docker have them without asking."""
     requirements.require("docker")
     return _images()
+
+
+@pytest.fixture(scope="session")
+def mcp_inspector() -> node.NodeProgram:
+    """The MCP Inspector's command line, an independent client; for tests marked node."""
+    return _program(node.inspector)
+
+
+@pytest.fixture(scope="session")
+def mcp_conformance() -> node.NodeProgram:
+    """The MCP conformance suite; for tests marked node."""
+    return _program(node.conformance)
+
+
+def _program(install: Callable[[], node.NodeProgram]) -> node.NodeProgram:
+    requirements.require("node")
+    try:
+        return install()
+    except node.NodeUnavailable as exc:
+        requirements.give_up("node", str(exc))
+        raise

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import images, requirements
+from tests.support.node import NodeProgram
 
 
 @pytest.fixture
@@ -71,3 +72,10 @@ def test_the_tool_image_has_no_shell() -> None:
     )
     assert (done.returncode, done.stdout) == (3, b"a b c\nx\nin\n")
     assert subprocess.run([*run, "/bin/sh", "-c", "true"], capture_output=True, check=False).returncode == 127
+
+
+@pytest.mark.node
+def test_the_inspector_runs(mcp_inspector: NodeProgram) -> None:
+    done = mcp_inspector.run("--help")
+    assert done.returncode == 0, done.stderr
+    assert "--tool-name" in done.stdout
