@@ -1,0 +1,279 @@
+"""`ToolContract`: one tool, as its author declares it."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from praxis_mcp.contracts.specs import AnyEngineSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
+from praxis_mcp.contracts.values import Binding, ByteSize, CachePolicy, OutputKind
+
+NAME_PATTERN = re.compile(r"^[A-Za-z0-9_.-]{1,128}$")
+"""Tool names that MCP allows (specification 2025-11-25, server/tools)."""
+
+
+class EngineType(StrEnum):
+    """The engines a contract can ask for.
+
+    `DAGGER` carries an image specification, which any container engine can run: which one does is decided by the
+    order in the settings and by what each can enforce. `DOCKER` and `SANDBOX` insist on that one.
+    """
+
+    DAGGER = "dagger"
+    DOCKER = "docker"
+    SANDBOX = "sandbox"
+    LOCAL = "local"
+    REMOTE_MCP = "remote-mcp"
+
+
+SPEC_TYPES: dict[EngineType, type[AnyEngineSpec]] = {
+    EngineType.DAGGER: DaggerEngineSpec,
+    EngineType.DOCKER: DaggerEngineSpec,
+    EngineType.SANDBOX: DaggerEngineSpec,
+    EngineType.LOCAL: LocalEngineSpec,
+    EngineType.REMOTE_MCP: RemoteMCPEngineSpec,
+}
+
+
+class ToolParameter(BaseModel):
+    """One parameter of a tool.
+
+    Attributes:
+        name: name of the property in the tool's input schema.
+        type: a JSON Schema type, or a list of them; aliases such as ``str`` or ``dict`` are mapped when a contract
+            is read. None leaves the type open (`keywords` may constrain it by ``oneOf`` and the like).
+        description: what the model reads.
+        required: whether a call must give it.
+        default: the value when a call does not give it; `has_default` tells an absent default from a null one.
+        keywords: further JSON Schema 2020-12 keywords (``enum``, ``minimum``, ``pattern``, ``items``, …).
+        bind: how the value reaches the tool.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=128)
+    type: str | tuple[str, ...] | None = "string"
+    description: str = ""
+    required: bool = False
+    default: Any = None
+    keywords: dict[str, Any] = Field(default_factory=dict)
+    bind: Binding = Binding()
+
+    @property
+    def has_default(self) -> bool:
+        """Whether the author wrote a default, be it null."""
+        return "default" in self.model_fields_set
+
+
+class Example(BaseModel):
+    """A call that shows how the tool is used, and runs as its test.
+
+    Attributes:
+        name: a short title.
+        arguments: what the call gives.
+        expect: exact standard output, surrounding white space aside; None does not check it.
+        expect_contains: pieces that standard output must hold.
+        expect_json: value that standard output must parse to.
+        expect_exit: exit code that the run must end with.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = ""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    expect: str | None = None
+    expect_contains: tuple[str, ...] = ()
+    expect_json: Any = None
+    expect_exit: int = 0
+
+
+class Annotations(BaseModel):
+    """MCP tool annotations; a None is proven from the sandbox where it can be, and left out where it cannot."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    read_only: bool | None = None
+    destructive: bool | None = None
+    idempotent: bool | None = None
+    open_world: bool | None = None
+
+
+class ToolContract(BaseModel):
+    """One tool: its face to the model, and how its command runs.
+
+    Attributes:
+        name: unique in the catalog; ``[A-Za-z0-9_.-]``, at most 128 characters.
+        title: a name for people.
+        description: what the model reads to decide on a call.
+        version: the author's version.
+        engine: see `EngineType`.
+        engine_spec: how the command runs; a mapping is read as the engine's own specification.
+        parameters: see `ToolParameter`.
+        output: ``json`` says that standard output is one JSON value.
+        output_schema: JSON Schema of that value; the result then carries structured content.
+        artifacts: globs of files, absolute inside the tool's file system, that a call leaves behind as results. The
+            directory before the first wildcard is a fresh writable one in every call (`PRAXIS_OUTPUT_DIR` names it).
+        max_output: bytes of each stream that a result carries inline (head and tail); None is the settings' own.
+        max_concurrency: calls of this tool at once; None is the settings' own.
+        cache: ``pure`` lets equal calls be answered from a cache.
+        annotations: see `Annotations`.
+        examples: calls that run as tests.
+        tags, language, integration, sample_data_files: kept for catalogs and people; they change nothing.
+        source: the file it was read from, absolute.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    engine: EngineType
+    engine_spec: AnyEngineSpec
+    parameters: tuple[ToolParameter, ...] = ()
+    description: str | None = None
+    title: str | None = None
+    version: str | None = None
+    output: OutputKind = "text"
+    output_schema: dict[str, Any] | None = None
+    artifacts: tuple[str, ...] = ()
+    max_output: ByteSize | None = None
+    max_concurrency: int | None = Field(default=None, gt=0)
+    cache: CachePolicy = "none"
+    annotations: Annotations = Annotations()
+    examples: tuple[Example, ...] = ()
+    tags: tuple[str, ...] = ()
+    language: str | None = None
+    integration: dict[str, Any] = Field(default_factory=dict)
+    sample_data_files: tuple[Any, ...] = ()
+    source: Path | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_allowed(cls, value: str) -> str:
+        if not NAME_PATTERN.match(value):
+            raise ValueError("a tool's name has 1 to 128 characters out of A-Z a-z 0-9 _ . -")
+        return value
+
+    @field_validator("artifacts")
+    @classmethod
+    def _artifacts_share_one_directory(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            if not pattern.startswith("/") or ".." in pattern.split("/"):
+                raise ValueError(f'"{pattern}" is no artifact pattern; write an absolute one, such as /out/*.png')
+        if len({artifact_directory(pattern) for pattern in value}) > 1:
+            raise ValueError("all artifact patterns begin with the same directory, such as /out")
+        if value and artifact_directory(value[0]) == "/":
+            raise ValueError("artifacts need a directory of their own, such as /out/*.png")
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_spec_of_the_engine(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("engine_spec"), dict):
+            try:
+                engine = EngineType(data.get("engine"))
+            except ValueError:
+                return data
+            return {**data, "engine_spec": SPEC_TYPES[engine].model_validate(data["engine_spec"])}
+        return data
+
+    @model_validator(mode="after")
+    def _check_whole(self) -> ToolContract:
+        if not isinstance(self.engine_spec, SPEC_TYPES[self.engine]):
+            raise ValueError(f"engine {self.engine.value} needs a {SPEC_TYPES[self.engine].__name__}")
+        seen: set[str] = set()
+        for parameter in self.parameters:
+            if parameter.name in seen:
+                raise ValueError(f'parameter "{parameter.name}" is declared twice')
+            seen.add(parameter.name)
+        if self.output_schema is not None and self.output != "json":
+            raise ValueError("output_schema goes with output: json")
+        return self
+
+    @property
+    def directory(self) -> Path | None:
+        """The folder of the contract's file, where it came from one."""
+        return self.source.parent if self.source else None
+
+    def get_typed_spec(self) -> AnyEngineSpec:
+        """The engine's specification as its own type."""
+        return self.engine_spec
+
+    @staticmethod
+    def create_dagger_tool(
+        name: str,
+        image: str,
+        command: list[str],
+        mounts: dict[str, str] | None = None,
+        env: dict[str, str] | None = None,
+        env_passthrough: list[str] | None = None,
+        working_dir: str | None = None,
+        timeout: float = 300,
+        description: str | None = None,
+        **contract: Any,
+    ) -> ToolContract:
+        """A contract for a command in an image, built in code; `contract` takes further `ToolContract` fields.
+
+        Fields of `DaggerEngineSpec` that have no parameter here (``memory_limit``, ``network``, …) may be given too.
+
+        Raises:
+            pydantic.ValidationError: a field is wrong or unknown.
+        """
+        spec = {
+            "image": image,
+            "command": command,
+            "mounts": mounts or {},
+            "env": env or {},
+            "env_passthrough": env_passthrough or [],
+            "working_dir": working_dir,
+            "timeout": timeout,
+            **{key: contract.pop(key) for key in list(contract) if key in DaggerEngineSpec.model_fields},
+        }
+        return ToolContract.model_validate(
+            {"engine": "dagger", "name": name, "engine_spec": spec, "description": description, **contract}
+        )
+
+    @staticmethod
+    def create_local_tool(
+        name: str,
+        command: list[str],
+        working_dir: str | None = None,
+        env: dict[str, str] | None = None,
+        env_passthrough: list[str] | None = None,
+        timeout: float = 300,
+        description: str | None = None,
+        shell: bool = False,
+        capture_output: bool = True,
+        **contract: Any,
+    ) -> ToolContract:
+        """A contract for a command on the host, built in code; `contract` takes further fields, as above.
+
+        Raises:
+            pydantic.ValidationError: a field is wrong or unknown.
+        """
+        spec = {
+            "command": command,
+            "shell": shell,
+            "cwd": working_dir,
+            "env": env or {},
+            "env_passthrough": env_passthrough or [],
+            "timeout": timeout,
+            "capture_output": capture_output,
+            **{key: contract.pop(key) for key in list(contract) if key in LocalEngineSpec.model_fields},
+        }
+        return ToolContract.model_validate(
+            {"engine": "local", "name": name, "engine_spec": spec, "description": description, **contract}
+        )
+
+
+def artifact_directory(pattern: str) -> str:
+    """The directory before the first wildcard of an artifact pattern: ``/out/*.png`` gives ``/out``."""
+    parts = pattern.split("/")[1:]
+    fixed: list[str] = []
+    for part in parts[:-1]:
+        if any(character in part for character in "*?["):
+            break
+        fixed.append(part)
+    return "/" + "/".join(fixed)

@@ -1,0 +1,137 @@
+"""Engine specifications: what a contract says about how and where its command runs."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from praxis_mcp.contracts.values import ByteSize, EnvValue, Network, parse_network
+
+NetworkChoice = Annotated[Network, BeforeValidator(parse_network)]
+Timeout = Annotated[float, Field(gt=0, le=86_400)]
+EnvName = Annotated[str, Field(pattern=r"^[^=\x00]+$")]
+
+DEFAULT_TIMEOUT = 300.0
+
+
+class EngineSpec(BaseModel):
+    """What every engine's specification has.
+
+    Attributes:
+        timeout: seconds from the start of the run until the tool's whole process tree is killed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    timeout: Timeout = DEFAULT_TIMEOUT
+
+
+class CommandSpec(EngineSpec):
+    """What specifications of engines that run a command have.
+
+    Attributes:
+        command: the words of the command; arguments bound to flags and positions are appended.
+        env: variables for the tool; a value is text, or ``{secret: NAME}``.
+        env_passthrough: variables copied from the server's own environment, where set there.
+        mounts: host path → path for the tool, read-only unless it ends in ``:rw``. A relative host path starts at
+            the project root, ``{contract_dir}`` is the contract's own folder.
+        network: what the tool can reach.
+        memory_limit: bytes, or text such as ``512Mi``; the tool is killed above it.
+        cpu_limit: cores, such as ``0.5``.
+        pids_limit: how many processes and threads the tool may have at once.
+    """
+
+    command: tuple[str, ...] = Field(min_length=1)
+    env: dict[EnvName, EnvValue] = Field(default_factory=dict)
+    env_passthrough: tuple[str, ...] = ()
+    mounts: dict[str, str] = Field(default_factory=dict)
+    network: NetworkChoice = Network.NONE
+    memory_limit: ByteSize | None = None
+    cpu_limit: float | None = Field(default=None, gt=0)
+    pids_limit: int | None = Field(default=None, gt=0)
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _one_word_is_a_command(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError('write the command as a list of words, such as ["python", "/tool/main.py"]')
+        return value
+
+    @field_validator("command")
+    @classmethod
+    def _words_have_no_nul(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any("\0" in word for word in value):
+            raise ValueError("a word of a command cannot hold a NUL byte")
+        if not value[0]:
+            raise ValueError("the first word of a command cannot be empty")
+        return value
+
+
+class DaggerEngineSpec(CommandSpec):
+    """A command in a container image. Any container engine can run it: Dagger, Docker or the sandbox.
+
+    Attributes:
+        image: image reference, such as ``python:3.11-slim`` or ``repo/image@sha256:…``.
+        working_dir: absolute path inside the container; None is the image's own.
+        privileged: full capabilities; refused unless the settings allow it.
+        user: ``name``, ``uid`` or ``uid:gid``; None is the image's own, or the server's own user where the contract
+            has a writable mount (so that files on the host belong to who started the server).
+        read_only: True: the root file system must not be writable (``/tmp`` still is); False: it must be; None: the
+            engine's own default, which is the stricter one where the engine can.
+        use_entrypoint: `command` becomes arguments of the image's own entrypoint.
+        cache_dirs: absolute directories inside the container that are kept between calls of this contract
+            (package caches); shared, so not for anything that must stay private to a call.
+        drop_capabilities: True: every Linux capability must be dropped; False: the engine's usual set is kept, which
+            is what the older spellings, written for plain Docker, expect; None: dropped where the engine can.
+    """
+
+    image: str = Field(min_length=1, pattern=r"^\S+$")
+    working_dir: str | None = Field(default=None, pattern=r"^/")
+    privileged: bool = False
+    user: str | None = Field(default=None, pattern=r"^[\w.-]+(:[\w.-]+)?$")
+    read_only: bool | None = None
+    use_entrypoint: bool = False
+    cache_dirs: tuple[Annotated[str, Field(pattern=r"^/.")], ...] = ()
+    drop_capabilities: bool | None = None
+
+    @field_validator("user", mode="before")
+    @classmethod
+    def _a_number_is_a_uid(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class LocalEngineSpec(CommandSpec):
+    """A command on the host itself: wrapped in bubblewrap where that is present, else a plain process.
+
+    Attributes:
+        shell: hand the joined command to ``/bin/sh -c``. Arguments never become part of that text: they are
+            variables, standard input, files, or ``"$@"``.
+        cwd: working directory; relative to the project root; ``{contract_dir}`` is the contract's own folder.
+        capture_output: False discards what the tool writes.
+    """
+
+    shell: bool = False
+    cwd: str | None = None
+    capture_output: bool = True
+
+
+class RemoteMCPEngineSpec(EngineSpec):
+    """A tool on another MCP server.
+
+    Attributes:
+        address: URL of the server, or the command that starts it (a list of words).
+        tool: the tool's name there, when it differs.
+        headers: HTTP headers; a value is text, or ``{secret: NAME}``.
+        auth_token: bearer token: ``{secret: NAME}``, or text (not recommended).
+        transport: how to speak to it; ``auto`` goes by the address.
+    """
+
+    address: str | tuple[str, ...] = Field(min_length=1)
+    tool: str | None = None
+    headers: dict[str, EnvValue] = Field(default_factory=dict)
+    auth_token: EnvValue | None = None
+    transport: Literal["auto", "http", "sse", "stdio"] = "auto"
+
+
+AnyEngineSpec = DaggerEngineSpec | LocalEngineSpec | RemoteMCPEngineSpec

@@ -1,0 +1,167 @@
+"""The small values that contracts are written in: sizes, networks, secrets and bindings."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b?)\s*$", re.IGNORECASE)
+_UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+
+
+def parse_size(value: object) -> int:
+    """Bytes from a number of bytes or text such as ``512Mi``, ``512m``, ``1.5g``.
+
+    Units are powers of 1024, as the Docker CLI reads them.
+
+    Raises:
+        ValueError: the text is no size, or not positive.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError('write a number of bytes, or text such as "512Mi" or "2g"')
+    match = _SIZE.match(str(value))
+    if match is None:
+        raise ValueError(f'{value!r} is no size; write a number of bytes, or text such as "512Mi" or "2g"')
+    size = int(float(match[1]) * _UNITS[match[2].lower()])
+    if size <= 0:
+        raise ValueError("a size must be greater than zero")
+    return size
+
+
+ByteSize = Annotated[int, BeforeValidator(parse_size)]
+"""A positive number of bytes; reads ``"512Mi"`` and the like."""
+
+
+class Network(StrEnum):
+    """What a tool can reach."""
+
+    NONE = "none"
+    """Nothing, loopback inside its own namespace aside."""
+    BRIDGE = "bridge"
+    """The outside, through the engine's own network."""
+    HOST = "host"
+    """Everything the host reaches; for containers the settings must allow it (`policy.host_network`)."""
+
+
+_NETWORK_WORDS = {
+    "none": Network.NONE,
+    "off": Network.NONE,
+    "false": Network.NONE,
+    "bridge": Network.BRIDGE,
+    "default": Network.BRIDGE,
+    "outbound": Network.BRIDGE,
+    "full": Network.BRIDGE,
+    "on": Network.BRIDGE,
+    "true": Network.BRIDGE,
+    "host": Network.HOST,
+}
+
+
+def parse_network(value: object) -> Network:
+    """A `Network` from its name, an alias people write (`outbound`, `full`), or a YAML boolean."""
+    word = str(value).strip().lower()
+    if word not in _NETWORK_WORDS:
+        raise ValueError(f'{value!r} is no network; write "none", "bridge" or "host"')
+    return _NETWORK_WORDS[word]
+
+
+class SecretRef(BaseModel):
+    """A secret by name; its value is looked up when a call is planned and masked wherever output goes.
+
+    Attributes:
+        secret: name; found in the environment, or among the `secrets` of the settings (file or keyring).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    secret: str = Field(min_length=1)
+
+
+def _plain_text(value: object) -> object:
+    # YAML reads `PORT: 8080` and `DEBUG: true` as numbers and booleans; what the tool gets is text either way.
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return str(value)
+    return value
+
+
+EnvValue = Annotated[str | SecretRef, BeforeValidator(_plain_text)]
+"""Text, or ``{secret: NAME}``."""
+
+
+class BindKind(StrEnum):
+    """The ways in which an argument's value reaches a tool."""
+
+    ENV = "env"
+    FLAG = "flag"
+    POSITION = "position"
+    STDIN = "stdin"
+    FILE = "file"
+
+
+class Binding(BaseModel):
+    """How one parameter's value reaches the tool (compare CWL's ``inputBinding``).
+
+    Written ``env``, ``stdin``, ``{env: NAME}``, ``{flag: --text}``, ``{position: 1}`` or ``{file: /work/in.txt}``.
+    Whatever the kind, a value becomes exactly one word, one variable, one file or the standard input: never shell
+    text.
+
+    Attributes:
+        kind: see `BindKind`.
+        target: variable name (None: the parameter's own name and its upper case), flag, position (from 1), or the
+            absolute path of the file inside the tool's file system.
+        repeat: an array gives one word (or one flag and word) for each item, instead of one word of JSON.
+        allow_dash: lets a positional text begin with ``-``, which the tool may read as an option.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: BindKind = BindKind.ENV
+    target: str | int | None = None
+    repeat: bool = False
+    allow_dash: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_short_forms(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            if data not in ("env", "stdin"):
+                raise ValueError(
+                    f'"{data}" is no binding; write env, stdin, {{env: NAME}}, {{flag: --name}}, {{position: 1}} '
+                    "or {file: /path}"
+                )
+            return {"kind": data}
+        if isinstance(data, dict) and "kind" not in data:
+            kinds = [kind.value for kind in BindKind if kind.value in data]
+            if len(kinds) != 1:
+                raise ValueError("a binding names exactly one of env, flag, position, stdin, file")
+            rest = {key: value for key, value in data.items() if key != kinds[0]}
+            target = data[kinds[0]]
+            return {"kind": kinds[0], "target": None if target is True else target, **rest}
+        return data
+
+    @model_validator(mode="after")
+    def _check_target(self) -> Binding:
+        if self.kind is BindKind.FLAG and not (isinstance(self.target, str) and self.target.startswith("-")):
+            raise ValueError("a flag begins with a dash, such as --text (or --text= to join flag and value)")
+        if self.kind is BindKind.POSITION and not (
+            isinstance(self.target, int) and not isinstance(self.target, bool) and self.target >= 1
+        ):
+            raise ValueError("a position is a whole number from 1")
+        if self.kind is BindKind.FILE and not (isinstance(self.target, str) and self.target.startswith("/")):
+            raise ValueError("a file is an absolute path inside the tool's file system, such as /work/in.txt")
+        if self.kind is BindKind.FILE and ".." in str(self.target).split("/"):
+            raise ValueError("a file's path has no '..'")
+        if self.kind is BindKind.ENV and self.target is not None and not isinstance(self.target, str):
+            raise ValueError("an env binding names a variable")
+        if self.repeat and self.kind not in (BindKind.FLAG, BindKind.POSITION):
+            raise ValueError("repeat goes with flag or position")
+        return self
+
+
+CachePolicy = Literal["none", "pure"]
+OutputKind = Literal["text", "json"]

@@ -1,0 +1,250 @@
+"""The seam between praxis-mcp and everything that can run a tool."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, ClassVar, Self
+
+from praxis_mcp.diagnostics import Diagnostic
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.schema import validate_arguments
+from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
+from praxis_mcp.errors import ContractError, LimitUnsupported, PraxisError
+from praxis_mcp.plans.build import build_blueprint, build_plan
+from praxis_mcp.plans.model import Blueprint, Call, Capability, Plan
+from praxis_mcp.plans.secrets import Masker
+from praxis_mcp.settings import Settings
+
+StatusListener = Callable[[str], None]
+"""Hears what an engine is busy with (``pulling python:3.11-slim: 40%``). Must not block."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineCapabilities:
+    """What an engine can enforce and provide, here and now.
+
+    Attributes:
+        engine: its name.
+        isolation: what stands between tool and host, in a word: ``container``, ``bubblewrap``, ``process``, ``remote``.
+        enforces: every `Capability` that a plan may demand of it.
+        notes: why a capability is absent, by capability.
+    """
+
+    engine: str
+    isolation: str
+    enforces: frozenset[Capability]
+    notes: Mapping[Capability, str] = field(default=MappingProxyType({}))
+
+    def lacks(self, plan: Plan) -> tuple[str, ...]:
+        """What the plan demands and this engine cannot do, one phrase each, sorted."""
+        missing = sorted(plan.demands - self.enforces)
+        return tuple(f"{item.value} ({self.notes[item]})" if item in self.notes else item.value for item in missing)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """Whether an engine can be used now.
+
+    Attributes:
+        engine: its name.
+        available: whether a call would find it.
+        version: of the daemon, program or service.
+        detail: what was found, or what is missing.
+        remedy: how to mend it, when it is not available.
+    """
+
+    engine: str
+    available: bool
+    version: str = ""
+    detail: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file that a call left behind as a result: its path below the artifact directory, and where it lies now."""
+
+    name: str
+    file: Path
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionResult:
+    """A command that ran to its end, whatever that end was.
+
+    Attributes:
+        run_id: id of the run.
+        engine: name of the engine that ran it.
+        isolation: what stood between tool and host.
+        exit_code: exit code; 128 + signal where a signal ended it; None where the engine cannot tell.
+        stdout, stderr: see `Captured`.
+        timed_out: the deadline passed, and the whole process tree was killed.
+        out_of_memory: the memory limit was reached, and the kernel killed a process of the tool.
+        phases: seconds by phase (``start``, ``run``, ``collect`` …).
+        artifacts: see `Artifact`.
+        changed_files: files in writable mounts that this call created, changed or removed, as paths on the host.
+        image: the image with its digest, where there is one.
+    """
+
+    run_id: str
+    engine: str
+    isolation: str
+    exit_code: int | None
+    stdout: Captured = Captured()
+    stderr: Captured = Captured()
+    timed_out: bool = False
+    out_of_memory: bool = False
+    phases: Mapping[str, float] = field(default=MappingProxyType({}))
+    artifacts: tuple[Artifact, ...] = ()
+    changed_files: tuple[Path, ...] = ()
+    image: str | None = None
+
+    @property
+    def success(self) -> bool:
+        """Whether the command ended by itself with exit code 0."""
+        return self.exit_code == 0 and not self.timed_out and not self.out_of_memory
+
+    @property
+    def output(self) -> str:
+        """Standard output as text, as far as it is kept inline."""
+        return self.stdout.text
+
+    @property
+    def duration(self) -> float:
+        """Seconds in all."""
+        return sum(self.phases.values())
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionContext:
+    """What surrounds one run.
+
+    Attributes:
+        plan: the plan, where the caller has made it already; else the engine makes it from contract and arguments.
+        on_output: hears output as it arrives.
+        on_status: hears what the engine is busy with.
+        directory: an existing directory of this run's own, for streams and artifacts that are kept; None keeps
+            head and tail of streams only, and refuses artifacts.
+        max_stream: bytes of each stream that a file in `directory` may hold.
+    """
+
+    plan: Plan | None = None
+    on_output: OutputListener | None = None
+    on_status: StatusListener | None = None
+    directory: Path | None = None
+    max_stream: int = 128 * 1024 * 1024
+
+    def status(self, text: str) -> None:
+        """Tell the listener, if there is one."""
+        if self.on_status is not None:
+            self.on_status(text)
+
+    def collectors(self, plan: Plan) -> tuple[StreamCollector, StreamCollector]:
+        """Collectors for standard output and standard error of a run of this plan."""
+        masker = Masker(plan.call.secrets)
+
+        def collector(name: Any) -> StreamCollector:
+            return StreamCollector(
+                name,
+                keep=plan.blueprint.limits.max_output,
+                masker=masker,
+                listener=self.on_output,
+                file=self.directory / name if self.directory else None,
+                max_file=self.max_stream,
+            )
+
+        return collector("stdout"), collector("stderr")
+
+
+class ExecutionEngine(ABC):
+    """Runs tools. Opened lazily, closed by `cleanup` or by leaving ``async with``; belongs to the process.
+
+    A new engine implements `run`, `get_capabilities` and `probe`. A command that fails is a result; an engine that
+    cannot do its job raises an `ExecutionError`.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+
+    async def execute(
+        self,
+        contract: ToolContract,
+        args: Mapping[str, Any],
+        context: ExecutionContext | None = None,
+    ) -> ExecutionResult:
+        """Run a tool.
+
+        Args:
+            contract: the tool.
+            args: its arguments; checked, and defaults applied, unless the context brings a plan.
+            context: see `ExecutionContext`.
+
+        Raises:
+            ArgumentError: the arguments do not fit.
+            LimitUnsupported: the contract demands what this engine cannot enforce.
+            ExecutionError: the engine cannot do its job; see the subclasses.
+        """
+        context = context or ExecutionContext()
+        plan = context.plan or build_plan(contract, validate_arguments(contract, args), self.settings)
+        lacking = (await self.get_capabilities()).lacks(plan)
+        if lacking:
+            raise LimitUnsupported(
+                f"The {self.name} engine cannot run {contract.name}: it cannot enforce {', '.join(lacking)}.",
+                remedy="Choose another engine, or remove the demand from the contract.",
+            )
+        return await self.run(plan, context)
+
+    @abstractmethod
+    async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
+        """Run a plan whose demands this engine meets, within the plan's deadline; leave nothing behind, whether it
+        ends, fails or is cancelled."""
+
+    @abstractmethod
+    async def get_capabilities(self) -> EngineCapabilities:
+        """What this engine can enforce here and now; cheap after the first call."""
+
+    @abstractmethod
+    async def probe(self) -> EngineStatus:
+        """Whether the engine can be used now; bounded in time, raises nothing of its own."""
+
+    async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
+        """Do ahead of a call what needs no call: pull the image, say. Nothing by default."""
+
+    async def validate_contract(self, contract: ToolContract) -> bool:
+        """True where this engine can run the contract.
+
+        Raises:
+            ContractError: it cannot; its diagnostics give every reason.
+        """
+        try:
+            blueprint = build_blueprint(contract, self.settings)
+        except PraxisError as exc:
+            found = [Diagnostic(exc.message, exc.remedy or "", path=contract.source)]
+            raise ContractError(f"{contract.name}: {exc}", diagnostics=found) from exc
+        capabilities = await self.get_capabilities()
+        found = [
+            Diagnostic(f"the {self.name} engine cannot enforce {lack}", path=contract.source)
+            for lack in capabilities.lacks(Plan(blueprint, Call(run_id="")))
+        ]
+        if found:
+            reasons = "; ".join(item.message for item in found)
+            raise ContractError(f"{contract.name}: {reasons}.", diagnostics=found)
+        return True
+
+    async def cleanup(self) -> None:
+        """Release what the engine holds; it may be used again afterwards. Nothing by default."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.cleanup()

@@ -1,0 +1,158 @@
+"""What a tool writes: kept as head and tail in memory, whole (up to a bound) on disk, masked, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import anyio.to_thread
+
+from praxis_mcp.plans.secrets import Masker
+
+StreamName = Literal["stdout", "stderr"]
+OutputListener = Callable[[StreamName, bytes], None]
+"""Hears output as it arrives, secrets masked. Must not block."""
+
+_SPOOL_BATCH = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One stream of a finished run.
+
+    Attributes:
+        head, tail: its first and last bytes; `head` is everything when nothing was left out.
+        total: how many bytes the tool wrote.
+        file: the whole stream, up to the record's bound, where it was longer than what is kept inline.
+    """
+
+    head: bytes = b""
+    tail: bytes = b""
+    total: int = 0
+    file: Path | None = None
+
+    @property
+    def omitted(self) -> int:
+        """Bytes between `head` and `tail` that are not kept inline."""
+        return max(0, self.total - len(self.head) - len(self.tail))
+
+    @property
+    def data(self) -> bytes:
+        """All that is kept inline."""
+        return self.head + self.tail
+
+    @property
+    def text(self) -> str:
+        """What is kept inline, as text: invalid UTF-8 replaced, a gap named."""
+        gap = f"\n… {self.omitted} bytes omitted …\n" if self.omitted else ""
+        return self.head.decode(errors="replace") + gap + self.tail.decode(errors="replace")
+
+
+class StreamCollector:
+    """Takes one stream in, piece by piece, in bounded memory.
+
+    Args:
+        name: which stream.
+        keep: bytes to keep inline: the first half of them from the start, the rest from the end.
+        masker: masks secrets.
+        listener: hears each piece, masked.
+        file: where the whole goes once it exceeds `keep`; None keeps head and tail only.
+        max_file: bytes that `file` may hold.
+    """
+
+    def __init__(
+        self,
+        name: StreamName,
+        *,
+        keep: int,
+        masker: Masker | None = None,
+        listener: OutputListener | None = None,
+        file: Path | None = None,
+        max_file: int = 0,
+    ) -> None:
+        self._name: StreamName = name
+        self._keep = keep
+        self._head_room = keep // 2
+        self._masker = masker if masker else None
+        self._listener = listener
+        self._path = file if max_file > 0 else None
+        self._room = max_file
+        self._file: BinaryIO | None = None
+        self._batch = bytearray()
+        self._kept = bytearray()
+        self._tail = bytearray()
+        self._overflowed = False
+        self._held = b""
+        self._total = 0
+
+    async def write(self, data: bytes) -> None:
+        """Take in the next piece."""
+        self._total += len(data)
+        if self._masker is not None:
+            data = self._masker.data(self._held + data)
+            # The end may be the beginning of a secret: it waits for the next piece.
+            hold = min(self._masker.longest - 1, len(data))
+            self._held = data[len(data) - hold :]
+            data = data[: len(data) - hold]
+        if data:
+            await self._accept(data)
+
+    async def finish(self) -> Captured:
+        """The stream has ended; close the file and say what was kept."""
+        if self._held:
+            held, self._held = self._held, b""
+            await self._accept(held)
+        file = self._path if self._file is not None else None
+        if self._file is not None:
+            await self._flush()
+            await anyio.to_thread.run_sync(self._file.close)
+            self._file = None
+        return Captured(bytes(self._kept), bytes(self._tail), self._total, file)
+
+    def abandon(self) -> None:
+        """Close the file without a result (the run failed)."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    async def _accept(self, data: bytes) -> None:
+        if self._listener is not None:
+            self._listener(self._name, data)
+        if not self._overflowed and len(self._kept) + len(data) <= self._keep:
+            self._kept += data
+            return
+        if not self._overflowed:
+            self._overflowed = True
+            await self._open_file()
+            whole = bytes(self._kept) + data
+            self._kept, self._tail = bytearray(whole[: self._head_room]), bytearray()
+            self._keep_tail(whole[self._head_room :])
+        else:
+            self._keep_tail(data)
+        self._spool(data)
+        if len(self._batch) >= _SPOOL_BATCH:
+            await self._flush()
+
+    def _keep_tail(self, data: bytes) -> None:
+        room = self._keep - self._head_room
+        self._tail += data[-room:]
+        del self._tail[: max(0, len(self._tail) - room)]
+
+    async def _open_file(self) -> None:
+        if self._path is None:
+            return
+        self._file = await anyio.to_thread.run_sync(lambda path: path.open("wb"), self._path)
+        self._spool(bytes(self._kept))
+
+    def _spool(self, data: bytes) -> None:
+        if self._file is not None and self._room > 0:
+            data = data[: self._room]
+            self._room -= len(data)
+            self._batch += data
+
+    async def _flush(self) -> None:
+        if self._file is not None and self._batch:
+            batch, self._batch = bytes(self._batch), bytearray()
+            await anyio.to_thread.run_sync(self._file.write, batch)

@@ -1,0 +1,214 @@
+"""The plan: one frozen value that explain, audit, caches and execution all use.
+
+A plan has two halves. The *blueprint* is all that is fixed for a contract, hashable: the key of a pool of warm
+containers or of a cached Dagger prefix. The *call* is what varies: words, variables, standard input, files, deadline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from praxis_mcp.contracts.values import Network
+
+
+class Capability(StrEnum):
+    """Something that a plan may demand and an engine may be able to enforce or provide."""
+
+    IMAGES = "container images"
+    HOST_COMMANDS = "commands on the host"
+    REMOTE_TOOLS = "tools of other MCP servers"
+    TIMEOUT = "timeout"
+    MEMORY_LIMIT = "memory_limit"
+    CPU_LIMIT = "cpu_limit"
+    PIDS_LIMIT = "pids_limit"
+    NETWORK_NONE = "network: none"
+    NETWORK_BRIDGE = "network: bridge"
+    NETWORK_HOST = "network: host"
+    READ_ONLY_ROOT = "read_only"
+    USER = "user"
+    PRIVILEGED = "privileged"
+    DROP_CAPABILITIES = "drop_capabilities"
+    MOUNTS = "mounts"
+    WRITABLE_MOUNTS = "mounts with :rw"
+    CACHE_DIRS = "cache_dirs"
+    STDIN = "bind: stdin"
+    FILES = "bind: file"
+    ARTIFACTS = "artifacts"
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A host path that the tool sees.
+
+    Attributes:
+        source: absolute path on the host.
+        target: absolute path for the tool.
+        writable: whether what the tool writes reaches the host.
+    """
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the tool may use.
+
+    Attributes:
+        timeout: seconds, for the whole process tree, from its start.
+        memory: bytes, or None.
+        cpus: cores, or None.
+        pids: processes and threads, or None.
+        max_output: bytes of each stream that a result carries inline.
+    """
+
+    timeout: float
+    memory: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
+    max_output: int = 64 * 1024
+
+
+class Where(StrEnum):
+    """The kind of place in which a plan runs."""
+
+    CONTAINER = "container"
+    HOST = "host"
+    REMOTE = "remote"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteTool:
+    """A tool on another MCP server; headers and token are named, not held: see `Call.headers`."""
+
+    address: str | tuple[str, ...]
+    tool: str
+    transport: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """All that is fixed for a contract; hashable.
+
+    Attributes:
+        tool: the contract's name.
+        where: see `Where`.
+        engines: the engines that the contract accepts, by name, in the order of the settings.
+        image: image reference, for containers.
+        network, user, privileged, read_only, drop_capabilities, use_entrypoint, cache_dirs: as in the contract.
+        working_dir: absolute directory for the tool, or None for the image's own (containers) or a fresh one (host).
+        mounts: see `Mount`.
+        artifact_dir: where the tool leaves artifacts, absolute for the tool; None when the contract declares none.
+        artifacts: the contract's artifact patterns.
+        limits: see `Limits`.
+        pure: equal calls may be answered from a cache.
+        capture_output: False discards what the tool writes.
+        remote: the tool elsewhere, for `Where.REMOTE`.
+    """
+
+    tool: str
+    where: Where
+    engines: tuple[str, ...]
+    limits: Limits
+    image: str | None = None
+    network: Network = Network.NONE
+    user: str | None = None
+    privileged: bool = False
+    read_only: bool | None = None
+    drop_capabilities: bool | None = None
+    use_entrypoint: bool = False
+    cache_dirs: tuple[str, ...] = ()
+    working_dir: str | None = None
+    mounts: tuple[Mount, ...] = ()
+    artifact_dir: str | None = None
+    artifacts: tuple[str, ...] = ()
+    pure: bool = False
+    capture_output: bool = True
+    remote: RemoteTool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallFile:
+    """A file that exists for one call: absolute path for the tool, and content."""
+
+    path: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What varies from call to call. Nothing in its `repr` shows a value that a caller or a secret gave.
+
+    Attributes:
+        run_id: unique id of the run.
+        argv: the words of the command, whole.
+        env: variables that the contract and the arguments set (secrets resolved).
+        stdin: standard input; None means empty.
+        files: see `CallFile`.
+        arguments: the validated arguments, defaults applied (what a remote tool is called with).
+        headers: HTTP headers for a remote tool (secrets resolved).
+        secrets: resolved secret values, to be masked in all output.
+    """
+
+    run_id: str
+    argv: tuple[str, ...] = field(default=(), repr=False)
+    env: Mapping[str, str] = field(default=MappingProxyType({}), repr=False)
+    stdin: bytes | None = field(default=None, repr=False)
+    files: tuple[CallFile, ...] = ()
+    arguments: Mapping[str, Any] = field(default=MappingProxyType({}), repr=False)
+    headers: Mapping[str, str] = field(default=MappingProxyType({}), repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+_WHERE = {
+    Where.CONTAINER: Capability.IMAGES,
+    Where.HOST: Capability.HOST_COMMANDS,
+    Where.REMOTE: Capability.REMOTE_TOOLS,
+}
+_NETWORKS = {
+    Network.NONE: Capability.NETWORK_NONE,
+    Network.BRIDGE: Capability.NETWORK_BRIDGE,
+    Network.HOST: Capability.NETWORK_HOST,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will run, whole: `blueprint` (fixed) and `call` (this time)."""
+
+    blueprint: Blueprint
+    call: Call
+
+    @property
+    def demands(self) -> frozenset[Capability]:
+        """What an engine must be able to enforce or provide to run this plan."""
+        fixed, call = self.blueprint, self.call
+        wanted = {_WHERE[fixed.where], Capability.TIMEOUT}
+        if fixed.where is Where.REMOTE:
+            return frozenset(wanted)
+        wanted.add(_NETWORKS[fixed.network])
+        conditional = {
+            Capability.MEMORY_LIMIT: fixed.limits.memory is not None,
+            Capability.CPU_LIMIT: fixed.limits.cpus is not None,
+            Capability.PIDS_LIMIT: fixed.limits.pids is not None,
+            Capability.PRIVILEGED: fixed.privileged,
+            Capability.MOUNTS: bool(fixed.mounts),
+            Capability.WRITABLE_MOUNTS: any(mount.writable for mount in fixed.mounts),
+            Capability.CACHE_DIRS: bool(fixed.cache_dirs),
+            Capability.STDIN: call.stdin is not None,
+            Capability.FILES: bool(call.files),
+            Capability.ARTIFACTS: fixed.artifact_dir is not None,
+        }
+        if fixed.where is Where.CONTAINER:
+            conditional |= {
+                Capability.USER: fixed.user is not None,
+                Capability.READ_ONLY_ROOT: fixed.read_only is True,
+                Capability.DROP_CAPABILITIES: fixed.drop_capabilities is True and not fixed.privileged,
+            }
+        return frozenset(wanted | {capability for capability, needed in conditional.items() if needed})

@@ -1,0 +1,244 @@
+"""One typed configuration: defaults, then a file, then environment variables, then flags."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+from pydantic_settings import SettingsError as PydanticSettingsError
+
+from praxis_mcp.errors import SettingsError
+
+CONTAINER_ENGINES = ("dagger", "docker", "sandbox")
+DEFAULT_FILES = ("praxis.yaml", "praxis.yml")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DockerSettings(_Section):
+    """Attributes: host: address of the daemon's API, such as ``unix:///run/podman/podman.sock``; None asks the
+    environment (``DOCKER_HOST``), then the default socket. runtime: OCI runtime, such as ``runsc``."""
+
+    host: str | None = None
+    runtime: str | None = None
+
+
+class DaggerSettings(_Section):
+    """How the Dagger engine is reached.
+
+    Attributes:
+        runner_host: address of the engine (``unix://``, ``tcp://``, ``docker-container://`` …); None asks the
+            environment (``_EXPERIMENTAL_DAGGER_RUNNER_HOST``), then lets the CLI start one.
+        cli: path of the dagger CLI; None asks the environment, then the PATH.
+        connect_timeout: seconds to open a session.
+        rotate_after_calls, rotate_after: calls, and seconds, after which a session is replaced, because it pins its
+            results until it ends.
+    """
+
+    runner_host: str | None = None
+    cli: Path | None = None
+    connect_timeout: float = Field(default=60, gt=0)
+    rotate_after_calls: int = Field(default=500, gt=0)
+    rotate_after: float = Field(default=1800, gt=0)
+
+
+class LocalSettings(_Section):
+    """How commands run on the host.
+
+    Attributes:
+        sandbox: ``auto`` wraps them in bubblewrap where it works; ``require`` refuses to run them without; ``off``
+            never does.
+    """
+
+    sandbox: Literal["auto", "require", "off"] = "auto"
+
+
+class EngineSettings(_Section):
+    """Attributes: order: the container engines to consider for an image contract, first choice first."""
+
+    order: tuple[Literal["dagger", "docker", "sandbox"], ...] = CONTAINER_ENGINES
+    docker: DockerSettings = DockerSettings()
+    dagger: DaggerSettings = DaggerSettings()
+    local: LocalSettings = LocalSettings()
+
+
+class PolicySettings(_Section):
+    """What contracts may ask for that is refused by default.
+
+    Attributes:
+        privileged: contracts may say ``privileged: true``.
+        host_network: container contracts may say ``network: host``.
+        sensitive_paths: host paths that may be mounted although they are sensitive (the home directory, ``/``, the
+            container engine's socket, ``~/.ssh`` …).
+    """
+
+    privileged: bool = False
+    host_network: bool = False
+    sensitive_paths: tuple[Path, ...] = ()
+
+
+class CallSettings(_Section):
+    """How calls are admitted and bounded.
+
+    Attributes:
+        max_concurrency: calls that run at once.
+        max_concurrency_per_tool: calls of one tool that run at once, unless its contract says.
+        max_queue: calls that wait; one more is refused at once.
+        max_timeout: seconds that no contract's `timeout` may exceed.
+        max_output: bytes of each stream that a result carries inline, unless the contract says.
+        heartbeat: seconds without output after which a progress message tells the client that the call lives on
+            (many clients give up after 60 silent seconds).
+    """
+
+    max_concurrency: int = Field(default=16, gt=0)
+    max_concurrency_per_tool: int = Field(default=8, gt=0)
+    max_queue: int = Field(default=64, ge=0)
+    max_timeout: float = Field(default=3600, gt=0)
+    max_output: int = Field(default=32 * 1024, ge=1024)
+    heartbeat: float = Field(default=10, gt=0)
+
+
+class RecordSettings(_Section):
+    """What is kept of runs, as resources ``praxis://runs/…``.
+
+    Attributes:
+        directory: where; None is a fresh temporary directory, removed when the server ends.
+        keep: how many runs.
+        max_stream: bytes of each stream that a record keeps; what lies beyond is counted, not kept.
+    """
+
+    directory: Path | None = None
+    keep: int = Field(default=100, ge=0)
+    max_stream: int = Field(default=128 * 1024 * 1024, ge=0)
+
+
+class ServerSettings(_Section):
+    """What the MCP server says of itself. `page_size`: tools in one page of ``tools/list``."""
+
+    name: str = "praxis-mcp"
+    instructions: str | None = None
+    page_size: int = Field(default=100, gt=0)
+
+
+class SecretSource(_Section):
+    """Where one secret comes from: exactly one of an environment variable, a file, or the system's keyring."""
+
+    env: str | None = None
+    file: Path | None = None
+    keyring: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$", description="service/user")
+
+
+class Settings(BaseSettings):
+    """The whole configuration.
+
+    Sources, later ones winning: defaults; the file (``praxis.yaml`` in the project root, or ``--config``); variables
+    such as ``PRAXIS_CALLS__MAX_CONCURRENCY``; flags.
+
+    Attributes:
+        tools: directories of contracts.
+        root: project root: relative host paths start here; the directory of the settings file, else where the server
+            was started.
+        reload: whether changed contracts are picked up while serving.
+        pull: ``missing`` pulls images that the engine lacks; ``never`` refuses.
+        log_level: of what goes to stderr.
+        secrets: where secrets come from, by name; a name that is missing here is looked up in the environment.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="PRAXIS_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    tools: tuple[Path, ...] = (Path("tools"),)
+    root: Path = Path()
+    reload: bool = True
+    pull: Literal["missing", "never"] = "missing"
+    log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    engines: EngineSettings = EngineSettings()
+    policy: PolicySettings = PolicySettings()
+    calls: CallSettings = CallSettings()
+    records: RecordSettings = RecordSettings()
+    server: ServerSettings = ServerSettings()
+    secrets: Mapping[str, SecretSource] = {}
+
+    @field_validator("root")
+    @classmethod
+    def _root_is_absolute(cls, value: Path) -> Path:
+        return Path(os.path.abspath(value.expanduser()))  # noqa: PTH100 - a link in the root stays as the user wrote it
+
+    @property
+    def tool_directories(self) -> tuple[Path, ...]:
+        """The directories of contracts, absolute."""
+        return tuple(self.root / directory.expanduser() for directory in self.tools)
+
+
+def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
+    """The settings for this process.
+
+    Args:
+        file: settings file; None looks for `DEFAULT_FILES` in the current directory.
+        flags: values that win over everything, as a nested mapping.
+
+    Raises:
+        SettingsError: a file is missing or malformed, or a value is wrong; names the field and the source.
+    """
+    path = file or next((Path(name) for name in DEFAULT_FILES if Path(name).is_file()), None)
+    values = _read_file(path) if path else {}
+
+    class FromAllSources(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=values))
+
+    try:
+        return FromAllSources(**(flags or {}))
+    except (ValidationError, PydanticSettingsError) as exc:
+        raise SettingsError(_explain(exc, path), remedy="See configs/ for examples.") from exc
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise SettingsError(f"The settings file {path} cannot be read: {exc.strerror}.") from exc
+    except UnicodeDecodeError as exc:
+        raise SettingsError(f"The settings file {path} is not UTF-8 text.") from exc
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise SettingsError(f"The settings file {path} is no valid YAML: {exc}") from exc
+    if values is None:
+        values = {}
+    if not isinstance(values, dict):
+        raise SettingsError(f"The settings file {path} must hold a mapping, not a {type(values).__name__}.")
+    # A root in the file starts at the file, so that a configuration works from whatever directory it is named.
+    values["root"] = path.resolve().parent / Path(str(values.get("root", ""))).expanduser()
+    return values
+
+
+def _explain(exc: ValidationError | PydanticSettingsError, path: Path | None) -> str:
+    where = f"in {path} or the environment (PRAXIS_…)" if path else "in the environment (PRAXIS_…) or flags"
+    if isinstance(exc, PydanticSettingsError):
+        return f"The settings {where} cannot be read: {exc}"
+    # An input is never shown: it may be a secret.
+    problems = "; ".join(f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}" for error in exc.errors())
+    return f"The settings {where} are wrong: {problems}."
