@@ -11,6 +11,11 @@ def pytest_configure(config: pytest.Config) -> None:
     requirements.demanded()  # a misspelt PRAXIS_TEST_REQUIRE is told at once, not by tests that quietly skip
 
 
+def pytest_report_header() -> list[str]:
+    reasons = {name: requirements.missing(name) for name in requirements.CHECKS}
+    return [f"{name}: {'yes' if reason is None else reason}" for name, reason in reasons.items()]
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Before any fixture of the test, whatever its scope: is there what the test's markers need?"""

@@ -42,7 +42,7 @@ def _bubblewrap() -> str | None:
 
 
 def _node() -> str | None:
-    return _probe("node", "--version") or _probe("npm", "--version")
+    return _probe("node", "--version") or (None if shutil.which("npm") else "npm is not on the PATH")
 
 
 def _dagger_real() -> str | None:

@@ -1,0 +1,53 @@
+# Every target sets up what it needs; `make help` lists them. ARGS reaches the program: make test ARGS="-k inspector".
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+NATIVE := $(wildcard native/*.c native/*.h native/*.py hatch_build.py)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-images lint bench clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/.installed ## set everything up and watch an MCP client call containerized tools
+	@$(PY) scripts/demo.py $(ARGS)
+
+test: $(VENV)/.installed-dev ## set up what the tests need, as far as it can be, and run them
+	@$(PY) -m tests.support.images --if-possible
+	@$(PY) -m pytest $(ARGS)
+
+test-images: $(VENV)/.installed-dev ## have the Docker images that the tests use: found, pulled or made
+	@$(PY) -m tests.support.images
+
+lint: $(VENV)/.installed-dev ## ruff, pyright and the rule that imports point downwards
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.installed ## the benchmarks
+	@$(PY) -m benchmarks $(ARGS)
+
+clean: ## remove what building and testing left (not .venv)
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean ## clean, and remove .venv
+	rm -rf $(VENV)
+
+# The stamps lie inside .venv, so that removing it is starting afresh.
+$(VENV)/.made: scripts/make-venv.sh
+	@PYTHON="$(PYTHON)" scripts/make-venv.sh $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml $(NATIVE)
+	@echo "Installing praxis-mcp into $(VENV)"
+	@$(PIP) --editable '.[all]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the development tools into $(VENV)"
+	@$(PIP) --group dev
+	@touch $@
