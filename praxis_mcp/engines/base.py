@@ -9,9 +9,9 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Self
 
-from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.schema import validate_arguments
+from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
 from praxis_mcp.errors import ContractError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.build import build_blueprint, build_plan
