@@ -1,0 +1,154 @@
+/* No new privileges, and no network: by a seccomp filter, which needs no privilege and cannot be taken off again.
+ *
+ * The filter is an allow-list of one socket family, AF_UNIX. It looks at the system call's number and at an argument
+ * that travels in a register, never at memory, so nothing can be changed between the check and the use.
+ */
+#include "praxis_init.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#define OWN_ARCHITECTURE AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define OWN_ARCHITECTURE AUDIT_ARCH_AARCH64
+#else
+#error "praxis-init knows the system calls of x86-64 and aarch64 only"
+#endif
+
+/* The same numbers on every architecture; spelt out because a libc's headers may be older than the kernel. */
+#define CALL_IO_URING_SETUP 425
+#define CALL_IO_URING_ENTER 426
+#define CALL_IO_URING_REGISTER 427
+#define CALL_PIDFD_GETFD 438
+#define CALL_LANDLOCK_CREATE_RULESET 444
+#define CALL_LANDLOCK_RESTRICT_SELF 446
+
+#define FIELD(name) ((uint32_t)offsetof(struct seccomp_data, name))
+#define LOAD(offset) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (offset))
+#define RETURN(value) BPF_STMT(BPF_RET | BPF_K, (value))
+/* The next instruction runs only if the loaded value is as said. */
+#define IF_EQUAL(value) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), 0, 1)
+#define IF_NOT_EQUAL(value) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (value), 1, 0)
+#define IF_AT_LEAST(value) BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, (value), 0, 1)
+
+static struct sock_filter network_filter[] = {
+    /* The numbers below mean other calls on another architecture (int 0x80 on x86-64, say): first of all. */
+    LOAD(FIELD(arch)),
+    IF_NOT_EQUAL(OWN_ARCHITECTURE),
+    RETURN(SECCOMP_RET_KILL_PROCESS),
+
+    LOAD(FIELD(nr)),
+#if defined(__x86_64__)
+    /* x32 reports the same architecture with bit 30 set. -1 is not x32: it is how a tracer skips a call. */
+    IF_EQUAL(UINT32_MAX),
+    RETURN(SECCOMP_RET_ALLOW),
+    IF_AT_LEAST(UINT32_C(0x40000000)),
+    RETURN(SECCOMP_RET_KILL_PROCESS),
+#endif
+    /* io_uring opens and connects sockets without these calls. ENOSYS: programs then do without it. */
+    IF_EQUAL(CALL_IO_URING_SETUP),
+    RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+    IF_EQUAL(CALL_IO_URING_ENTER),
+    RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+    IF_EQUAL(CALL_IO_URING_REGISTER),
+    RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+    /* Takes a socket out of another process, which may be outside this filter. */
+    IF_EQUAL(CALL_PIDFD_GETFD),
+    RETURN(SECCOMP_RET_ERRNO | EPERM),
+
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socket, 2, 0),
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_socketpair, 1, 0),
+    RETURN(SECCOMP_RET_ALLOW),
+
+    /* The family is an int: the kernel ignores the upper half of the register, and so must we. Little-endian. */
+    LOAD(FIELD(args[0])),
+    IF_EQUAL(AF_UNIX),
+    RETURN(SECCOMP_RET_ALLOW),
+    /* What a kernel built without the family says, so that libraries fall back (glibc does without AF_NETLINK)
+     * where EPERM would make them give up. */
+    RETURN(SECCOMP_RET_ERRNO | EAFNOSUPPORT),
+};
+
+const char *forbid_new_privileges(void)
+{
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 ? NULL : "no_new_privs";
+}
+
+const char *refuse_network(void)
+{
+    /* An unprivileged process must give up new privileges first: a set-user-id program must not run filtered. */
+    const char *failed = forbid_new_privileges();
+    if (failed != NULL)
+        return failed;
+    struct sock_fprog program = {sizeof network_filter / sizeof network_filter[0], network_filter};
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0)
+        return "seccomp";
+    /* An emulator may accept the filter and ignore it. */
+    int escaped = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (escaped >= 0 || errno != EAFNOSUPPORT) {
+        if (escaped >= 0)
+            close(escaped);
+        errno = EOPNOTSUPP;
+        return "seccomp";
+    }
+    return NULL;
+}
+
+/* Root gets its capabilities back at each exec, but never more than the bounding set. */
+static void drop_network_capabilities(void)
+{
+    const uint32_t network = UINT32_C(1) << CAP_NET_ADMIN | UINT32_C(1) << CAP_NET_RAW; /* both in the first word */
+    prctl(PR_CAPBSET_DROP, CAP_NET_ADMIN, 0, 0, 0);
+    prctl(PR_CAPBSET_DROP, CAP_NET_RAW, 0, 0, 0);
+    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
+    struct __user_cap_data_struct sets[2];
+    if (syscall(SYS_capget, &header, sets) != 0)
+        return;
+    sets[0].effective &= ~network;
+    sets[0].permitted &= ~network;
+    sets[0].inheritable &= ~network;
+    syscall(SYS_capset, &header, sets);
+}
+
+/* The kernel's structure as it has grown; the headers at hand end at the first member. */
+struct landlock_rules {
+    uint64_t file_access, network_access, scopes;
+};
+
+/* No rights over a process outside: neither ptrace nor /proc/PID/mem of one without the filter (the container's own
+ * PID 1 runs without it under Dagger, often as the same user), no abstract unix socket of somebody else's, and no
+ * signal to us. By Landlock, Linux 6.7 and 6.12. */
+static const char *enter_landlock(void)
+{
+    const struct landlock_rules rules = {
+        .network_access = 1 << 0 | 1 << 1, /* bind and connect of TCP */
+        .scopes = 1 << 0 | 1 << 1,         /* abstract unix sockets, signals */
+    };
+    long abi = syscall(CALL_LANDLOCK_CREATE_RULESET, NULL, 0, 1 /* asks for the version */);
+    if (abi < 4)
+        return NULL;
+    size_t size = abi < 6 ? offsetof(struct landlock_rules, scopes) : sizeof rules;
+    long ruleset = syscall(CALL_LANDLOCK_CREATE_RULESET, &rules, size, 0);
+    if (ruleset < 0)
+        return "landlock";
+    long result = syscall(CALL_LANDLOCK_RESTRICT_SELF, ruleset, 0);
+    close((int)ruleset);
+    return result == 0 ? NULL : "landlock";
+}
+
+const char *seal_off_from_others(void)
+{
+    /* On an older kernel without Landlock this is what keeps root from tracing an unfiltered process: tracing asks
+     * for no fewer capabilities than the traced process has. */
+    drop_network_capabilities();
+    return enter_landlock();
+}

@@ -1,0 +1,150 @@
+/* The command line of praxis-init. See praxis_init.h for the other files. */
+#include "praxis_init.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static const char usage[] =
+    "usage: praxis-init run [options] [--] command [argument...]\n"
+    "\n"
+    "Runs the command, reaps every process it leaves, and lets none outlive it.\n"
+    "\n"
+    "  --timeout SECONDS      end the whole process tree when they have passed (SIGTERM, then SIGKILL)\n"
+    "  --kill-after SECONDS   time between SIGTERM and SIGKILL (default 2; 0: SIGKILL at once)\n"
+    "  --no-network           no sockets but AF_UNIX, no io_uring, no new privileges\n"
+    "  --no-new-privileges    set-user-id programs and file capabilities give nothing\n"
+    "  --parent PID           end the tree when the parent process, which must be PID, dies\n"
+    "  --report FD|PATH       write how it ended, as one line, to a descriptor (3 or more) or a file:\n"
+    "                         exit N | signal N | timeout | exec-failed ERRNO | setup-failed ERRNO STEP\n"
+    "\n"
+    "Exit status: the command's own; 124 the deadline passed; 125 praxis-init failed; 126 the command could\n"
+    "not be executed; 127 it was not found; 128+N it died of signal N. Only the report tells a command that\n"
+    "itself exits 124 to 127 from these.\n"
+    "\n"
+    "       praxis-init --version | --help\n";
+
+static const char version[] = "praxis-init 1\n";
+
+void complain(const char *what, const char *name, int error)
+{
+    struct iovec parts[8];
+    int count = 0;
+#define PART(text) (parts[count++] = (struct iovec){(void *)(text), strlen(text)})
+    PART("praxis-init: ");
+    PART(what);
+    if (name != NULL) {
+        PART(" '");
+        PART(name);
+        PART("'");
+    }
+    if (error != 0) {
+        PART(": ");
+        PART(strerror(error));
+    }
+    PART("\n");
+#undef PART
+    /* One call, so that the line is not torn by the tool's own output. Nobody is left to tell if it fails. */
+    (void)!writev(STDERR_FILENO, parts, count);
+}
+
+/* Decimal seconds ("2", "0.25") to nanoseconds. By hand: strtod would accept nan, inf and hexadecimal. */
+static bool parse_seconds(const char *text, int64_t *nanoseconds)
+{
+    const int64_t most = INT64_C(1000000000); /* 31 years: far from overflow when added to the clock */
+    int64_t whole = 0, fraction = 0, unit = NANOSECONDS_PER_SECOND;
+    bool digits = false;
+    for (; *text >= '0' && *text <= '9'; text++) {
+        digits = true;
+        whole = whole * 10 + (*text - '0');
+        if (whole > most)
+            whole = most;
+    }
+    if (*text == '.') {
+        for (text++; *text >= '0' && *text <= '9'; text++) {
+            digits = true;
+            unit /= 10;
+            fraction += unit * (*text - '0');
+        }
+    }
+    *nanoseconds = whole * NANOSECONDS_PER_SECOND + fraction;
+    return digits && *text == '\0';
+}
+
+static bool parse_pid(const char *text, pid_t *pid)
+{
+    int64_t value = 0;
+    for (; *text >= '0' && *text <= '9' && value < INT32_MAX; text++)
+        value = value * 10 + (*text - '0');
+    *pid = (pid_t)value;
+    return *text == '\0' && value > 0 && value < INT32_MAX;
+}
+
+static int refuse(const char *what, const char *name)
+{
+    complain(what, name, 0);
+    complain("'praxis-init --help' shows the usage", NULL, 0);
+    return EXIT_SETUP;
+}
+
+static int run_form(char **arguments)
+{
+    struct run_options options = {.timeout = NO_DEADLINE, .kill_after = 2 * NANOSECONDS_PER_SECOND};
+    char **next = arguments;
+    for (; *next != NULL && (*next)[0] == '-'; next++) {
+        const char *option = *next;
+        if (strcmp(option, "--") == 0) {
+            next++;
+            break;
+        }
+        if (strcmp(option, "--no-network") == 0) {
+            options.no_network = true;
+            continue;
+        }
+        if (strcmp(option, "--no-new-privileges") == 0) {
+            options.no_new_privileges = true;
+            continue;
+        }
+        const char *value = next[1];
+        bool good;
+        if (strcmp(option, "--timeout") == 0) {
+            /* 0 is refused: timeout(1) reads it as "no limit", a deadline that has just passed means the opposite. */
+            good = value != NULL && parse_seconds(value, &options.timeout) && options.timeout > 0;
+        } else if (strcmp(option, "--kill-after") == 0) {
+            good = value != NULL && parse_seconds(value, &options.kill_after);
+        } else if (strcmp(option, "--parent") == 0) {
+            good = value != NULL && parse_pid(value, &options.parent);
+        } else if (strcmp(option, "--report") == 0) {
+            options.report = value;
+            good = value != NULL && value[0] != '\0';
+        } else {
+            return refuse("unknown option", option);
+        }
+        if (!good)
+            return refuse("a bad or missing value for", option);
+        next++;
+    }
+    if (*next == NULL)
+        return refuse("no command given", NULL);
+    options.command = next;
+    return run_command(&options);
+}
+
+static int print(const char *text)
+{
+    return write(STDOUT_FILENO, text, strlen(text)) < 0 ? EXIT_SETUP : 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return refuse("no form given", NULL);
+    if (strcmp(argv[1], "run") == 0)
+        return run_form(argv + 2);
+    if (strcmp(argv[1], "--version") == 0)
+        return print(version);
+    if (strcmp(argv[1], "--help") == 0)
+        return print(usage);
+    return refuse("unknown form", argv[1]);
+}
