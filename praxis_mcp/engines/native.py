@@ -1,0 +1,167 @@
+"""praxis-init, the small static program that engines put in front of a tool's command.
+
+It enforces a deadline over the whole process tree, lets no process outlive the command, and can take the network away
+without privileges. This module finds the binary and speaks its command line and its report; `native/` holds the
+source. A package built where no compiler was to be had lacks the binaries: `praxis_init_path` then returns None, and
+an engine must declare that it cannot enforce these things.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+_FOLDER = Path(__file__).resolve().parent.parent / "_native"
+
+# What uname, Docker, OCI images and Windows call the two machines that praxis-init is built for.
+_MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "x64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+
+DEFAULT_KILL_AFTER = 2.0
+"""Seconds between the polite signal and SIGKILL."""
+
+EXIT_TIMED_OUT = 124
+EXIT_SETUP_FAILED = 125
+EXIT_CANNOT_RUN = 126
+EXIT_NOT_FOUND = 127
+EXIT_SIGNAL_BASE = 128
+"""Exit codes that praxis-init adds to the command's own, those of timeout(1) and of the shell. A command may exit with
+the same numbers: only the report (`parse_report`) tells which it was."""
+
+
+def normalize_machine(machine: str) -> str | None:
+    """`x86_64` or `aarch64` for any spelling of them (`amd64`, `ARM64`, `arm64/v8`), None for another machine."""
+    return _MACHINES.get(machine.strip().lower().partition("/")[0])
+
+
+def praxis_init_path(machine: str | None = None) -> Path | None:
+    """The praxis-init binary for a machine as uname, Docker or an image manifest names it.
+
+    Args:
+        machine: where the command will run; this machine if None. A container engine may be on another one.
+
+    Returns:
+        The file, or None where this package has no binary for that machine. The file is Linux's, whatever runs here.
+    """
+    known = normalize_machine(machine or platform.machine())
+    if known is None:
+        return None
+    path = _FOLDER / f"praxis-init-{known}"
+    return path if path.is_file() else None
+
+
+def run_prefix(
+    target: str,
+    *,
+    timeout: float | None,
+    no_network: bool,
+    kill_after: float = DEFAULT_KILL_AFTER,
+    no_new_privileges: bool = True,
+    parent: int | None = None,
+    report: str | int | None = None,
+) -> list[str]:
+    """The words to put in front of a command's own argv.
+
+    Args:
+        target: praxis-init's path where the command runs (inside the container, say).
+        timeout: seconds from praxis-init's start until the whole tree is ended; None: no deadline.
+        no_network: leave no sockets but AF_UNIX, and no io_uring. Implies `no_new_privileges`.
+        kill_after: seconds between SIGTERM and SIGKILL, at the deadline or when praxis-init is told to end; 0: none.
+        no_new_privileges: set-user-id programs and file capabilities give the command nothing.
+        parent: the process id of the caller, when it starts praxis-init itself, in its own pid namespace: the tree
+            ends when the *thread* that started it does. Start it from a thread that lives as long as the process.
+        report: where praxis-init writes how the command ended: a path, or a descriptor (3 or more) that it inherits.
+
+    Raises:
+        ValueError: praxis-init would refuse the value.
+    """
+    words = [target, "run"]
+    if timeout is not None:
+        words += ["--timeout", _seconds("timeout", timeout, zero=False)]
+    words += ["--kill-after", _seconds("kill_after", kill_after, zero=True)]
+    if no_network:
+        words.append("--no-network")
+    elif no_new_privileges:
+        words.append("--no-new-privileges")
+    if parent is not None:
+        words += ["--parent", str(parent)]
+    if report is not None:
+        words += ["--report", _report_target(report)]
+    words.append("--")
+    return words
+
+
+def _seconds(name: str, value: float, *, zero: bool) -> str:
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} must be a number of seconds, not {value!r}")
+    text = f"{value:.9f}"  # never an exponent, which praxis-init does not read; it counts nanoseconds
+    if not zero and float(text) == 0:
+        raise ValueError(f"{name} must be more than 0 seconds; leave it out (None) for no limit")
+    return text.rstrip("0").rstrip(".")
+
+
+def _report_target(report: str | int) -> str:
+    if isinstance(report, int):
+        if report < 3:
+            raise ValueError("a report goes to a descriptor of its own, 3 or more: the streams belong to the command")
+        return str(report)
+    if not report or "\0" in report:
+        raise ValueError(f"not a path for a report: {report!r}")
+    # praxis-init reads digits as a descriptor.
+    return f"./{report}" if report.isdecimal() else report
+
+
+class EndKind(StrEnum):
+    """How a command under praxis-init ended."""
+
+    EXIT = "exit"
+    """It exited; `number` is its exit code."""
+    SIGNAL = "signal"
+    """It died of signal `number`, not by the deadline."""
+    TIMEOUT = "timeout"
+    """The deadline passed, and its tree was ended, however the command itself took that."""
+    EXEC_FAILED = "exec-failed"
+    """It could not be executed; `number` is an errno of Linux (2: not found)."""
+    SETUP_FAILED = "setup-failed"
+    """It was never started; `number` is an errno of Linux, `step` what failed (`seccomp`, `fork`, …)."""
+
+
+@dataclass(frozen=True)
+class RunEnd:
+    """A report of praxis-init, read."""
+
+    kind: EndKind
+    number: int | None = None
+    step: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that praxis-init left with."""
+        match self.kind:
+            case EndKind.EXIT:
+                return self.number or 0
+            case EndKind.SIGNAL:
+                return EXIT_SIGNAL_BASE + (self.number or 0)
+            case EndKind.TIMEOUT:
+                return EXIT_TIMED_OUT
+            case EndKind.SETUP_FAILED:
+                return EXIT_SETUP_FAILED
+            case EndKind.EXEC_FAILED:
+                return EXIT_NOT_FOUND if self.number == 2 else EXIT_CANNOT_RUN
+
+
+def parse_report(text: str) -> RunEnd | None:
+    """What praxis-init reported; None for an empty or torn report, which means that praxis-init was itself killed."""
+    if not text.endswith("\n"):
+        return None
+    word, *rest = text[:-1].split(" ", 2)
+    try:
+        kind = EndKind(word)
+        number = int(rest[0]) if rest else None
+    except ValueError:
+        return None
+    if (number is None) != (kind is EndKind.TIMEOUT):
+        return None
+    return RunEnd(kind, number, rest[1] if len(rest) > 1 else None)
