@@ -1,0 +1,1 @@
+"""The engines: one conformance suite over all of them, and what each has of its own."""

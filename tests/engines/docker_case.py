@@ -1,0 +1,42 @@
+"""The Docker engine as a case of the conformance suite."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.base import ExecutionEngine
+from praxis_mcp.settings import Settings
+from tests.engines.cases import EngineCase
+
+IMAGE = "python:3.11-slim"
+
+
+class DockerCase(EngineCase):
+    name = "docker"
+    marks = (pytest.mark.docker,)
+
+    def engine(self, settings: Settings) -> ExecutionEngine:
+        from praxis_mcp.engines.docker import DockerSDKExecutionEngine
+
+        return DockerSDKExecutionEngine(settings)
+
+    def contract(self, command: Sequence[str], **fields: Any) -> ToolContract:
+        image = fields.pop("image", IMAGE)
+        return ToolContract.create_dagger_tool("conformance", image, list(command), **fields)
+
+    def leftovers(self) -> list[str]:
+        return containers(f"praxis-mcp.pid={os.getpid()}")
+
+
+def containers(label: str) -> list[str]:
+    """Containers with that label, running or not, one line each: id, state and labels."""
+    template = "{{.ID}} {{.Status}} {{.Labels}}"
+    command = ["docker", "ps", "--all", "--no-trunc", "--filter", f"label={label}", "--format", template]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+CASE = DockerCase()
