@@ -151,6 +151,8 @@ class Settings(BaseSettings):
             was started.
         reload: whether changed contracts are picked up while serving.
         pull: ``missing`` pulls images that the engine lacks; ``never`` refuses.
+        prefetch: whether missing images are pulled in the background once tools have been listed, rather than when
+            first called.
         log_level: of what goes to stderr.
         secrets: where secrets come from, by name; a name that is missing here is looked up in the environment.
     """
@@ -163,6 +165,7 @@ class Settings(BaseSettings):
     root: Path = Path()
     reload: bool = True
     pull: Literal["missing", "never"] = "missing"
+    prefetch: bool = True
     log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     engines: EngineSettings = EngineSettings()
     policy: PolicySettings = PolicySettings()

@@ -44,8 +44,7 @@ def build_plan(contract: ToolContract, arguments: Mapping[str, Any], settings: S
         SettingsError: a secret cannot be found.
     """
     blueprint = build_blueprint(contract, settings)
-    for mount in blueprint.mounts:
-        check_mount(mount, settings, contract.name)
+    check_mounts(blueprint, settings)
     secrets: list[str] = []
     spec = contract.engine_spec
     if isinstance(spec, RemoteMCPEngineSpec):
@@ -75,6 +74,17 @@ def build_plan(contract: ToolContract, arguments: Mapping[str, Any], settings: S
         secrets=tuple(secrets),
     )
     return Plan(blueprint, call)
+
+
+def check_mounts(blueprint: Blueprint, settings: Settings) -> None:
+    """Refuse mounts whose sources are missing or sensitive.
+
+    Raises:
+        ExecutionError: a source does not exist; it is never created.
+        LimitUnsupported: a source is sensitive, and the settings do not allow it.
+    """
+    for mount in blueprint.mounts:
+        check_mount(mount, settings, blueprint.tool)
 
 
 @functools.lru_cache(maxsize=4096)

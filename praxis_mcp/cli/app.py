@@ -1,0 +1,43 @@
+"""The command line's root: every command, by name."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from praxis_mcp.cli import call, checks, doctor, explain, listing, serve
+
+app = typer.Typer(
+    name="praxis-mcp",
+    help="Turn a directory of tool contracts into containerized tools for LLM agents, over MCP.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals hold arguments and secrets
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("serve")(serve.serve)
+app.command("list")(listing.list_tools)
+app.command("call")(call.call)
+app.command("explain")(explain.explain)
+app.command("validate")(checks.validate)
+app.command("test")(checks.run_examples)
+app.command("doctor")(doctor.doctor)
+app.command("schema")(checks.schema)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"praxis-mcp {version('praxis-mcp')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Turn a directory of tool contracts into containerized tools for LLM agents, over MCP."""

@@ -1,0 +1,137 @@
+"""``praxis-mcp call``: the same path as an agent's call."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from praxis_mcp.cli.common import (
+    ConfigOption,
+    LogLevelOption,
+    ToolsOption,
+    console,
+    echo_json,
+    friendly_errors,
+    read_arguments,
+    read_settings,
+    run_with_toolbox,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from praxis_mcp.engines.base import ExecutionResult, StatusListener
+    from praxis_mcp.engines.output import StreamName
+    from praxis_mcp.execution.records import RunRecord
+    from praxis_mcp.execution.toolbox import Toolbox
+
+EXIT_TIMEOUT = 124
+"""As timeout(1) has it."""
+_PERCENT = re.compile(r"(\d{1,3})\s?%")
+
+
+def call(
+    name: Annotated[str, typer.Argument(help="The tool.")],
+    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Arguments.")] = None,
+    json_arguments: Annotated[
+        str | None, typer.Option("--json", help="All arguments as one JSON object; - reads it from stdin.")
+    ] = None,
+    output: Annotated[
+        Literal["text", "json"],
+        typer.Option("--output", "-o", help="text: what the tool wrote; json: the whole result."),
+    ] = "text",
+    artifacts: Annotated[
+        Path | None,
+        typer.Option(
+            "--artifacts",
+            exists=True,
+            file_okay=False,
+            help="Directory to copy the files to that the tool leaves as results.",
+        ),
+    ] = None,
+    tools: ToolsOption = None,
+    config: ConfigOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Call a tool as an agent would.
+
+    KEY=VALUE is read by the type that the tool declares; KEY:=JSON gives any JSON value, KEY@FILE a file's text.
+    Ends with the tool's own exit code, 124 where it ran into its timeout, 125 where an engine failed.
+    """
+    with friendly_errors():
+        settings = read_settings(config, tools, log_level)
+
+        async def work(toolbox: Toolbox) -> int:
+            entry = toolbox.catalog.get(name)
+            arguments = read_arguments(dict(entry.input_schema), words or [], json_arguments)
+            with _status() as on_status:
+                result = await toolbox.runner.call(name, arguments, on_status=on_status)
+            record = toolbox.records.get(result.run_id)
+            if output == "json":
+                echo_json({**record.summary(), "stdout": result.stdout.text, "stderr": result.stderr.text})
+            else:
+                _copy(record, result, "stdout")
+                _copy(record, result, "stderr")
+                _footer(result)
+            if artifacts is not None:
+                for item in result.artifacts:
+                    shutil.copyfile(item.file, artifacts / item.name.replace("/", "_"))
+            return EXIT_TIMEOUT if result.timed_out else result.exit_code or 0
+
+        raise typer.Exit(run_with_toolbox(settings, work))
+
+
+@contextmanager
+def _status() -> Iterator[StatusListener | None]:
+    """Shows what the engine is busy with, and a bar where it tells per cent, on a terminal only."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+        task = progress.add_task("running", total=None)
+
+        def show(text: str) -> None:
+            percent = _PERCENT.search(text)
+            progress.update(
+                task, description=text, total=100 if percent else None, completed=int(percent[1]) if percent else 0
+            )
+
+        yield show
+
+
+def _copy(record: RunRecord, result: ExecutionResult, stream: StreamName) -> None:
+    target = sys.stdout.buffer if stream == "stdout" else sys.stderr.buffer
+    file = record.path(stream)
+    if file is not None:
+        with file.open("rb") as source:
+            shutil.copyfileobj(source, target)
+    else:
+        target.write((result.stdout if stream == "stdout" else result.stderr).data)
+    target.flush()
+
+
+def _footer(result: ExecutionResult) -> None:
+    if not sys.stderr.isatty():
+        return
+    end = f"exit {result.exit_code}"
+    if result.timed_out:
+        end = "timed out"
+    elif result.out_of_memory:
+        end = "out of memory"
+    phases = ", ".join(
+        f"{name} {seconds * 1000:.0f} ms" for name, seconds in result.phases.items() if seconds >= 0.0005
+    )
+    typer.secho(f"{result.engine} ({result.isolation}) · {end} · {phases}", dim=True, err=True)
+    for item in result.artifacts:
+        typer.secho(f"artifact {item.name}, {item.size} bytes (--artifacts DIR keeps it)", dim=True, err=True)
+    for path in result.changed_files:
+        typer.secho(f"changed {path}", dim=True, err=True)

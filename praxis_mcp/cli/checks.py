@@ -1,0 +1,111 @@
+"""``praxis-mcp validate``, ``test`` and ``schema``: for authors of contracts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from praxis_mcp.cli.common import (
+    ConfigOption,
+    DirectoriesArgument,
+    JsonOption,
+    LogLevelOption,
+    ToolsOption,
+    echo_json,
+    friendly_errors,
+    read_settings,
+    run_with_toolbox,
+)
+from praxis_mcp.cli.listing import describe
+
+if TYPE_CHECKING:
+    from praxis_mcp.diagnostics import Diagnostic
+    from praxis_mcp.execution.examples import ExampleOutcome
+    from praxis_mcp.execution.toolbox import Toolbox
+
+
+def validate(
+    directories: DirectoriesArgument = None,
+    config: ConfigOption = None,
+    log_level: LogLevelOption = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check contracts; say what is wrong, in which file and line, and how to mend it. Exit code 1 if any is wrong."""
+    with friendly_errors():
+        settings = read_settings(config, directories, log_level)
+
+        async def work(toolbox: Toolbox) -> tuple[int, tuple[Diagnostic, ...]]:
+            return len(toolbox.catalog.entries()), toolbox.catalog.diagnostics
+
+        count, diagnostics = run_with_toolbox(settings, work)
+        failed = any(item.is_error or strict for item in diagnostics)
+        if as_json:
+            echo_json({"valid": not failed, "tools": count, "diagnostics": [describe(item) for item in diagnostics]})
+        else:
+            for item in diagnostics:
+                typer.secho(str(item), fg="red" if item.is_error else "yellow")
+            errors = sum(item.is_error for item in diagnostics)
+            typer.echo(f"{count} tools usable, {errors} errors, {len(diagnostics) - errors} warnings")
+        raise typer.Exit(1 if failed else 0)
+
+
+def run_examples(
+    names: Annotated[list[str] | None, typer.Argument(help="Tools (default: all).")] = None,
+    tools: ToolsOption = None,
+    config: ConfigOption = None,
+    log_level: LogLevelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the examples in contracts as tests. Exit code 1 if one fails."""
+    with friendly_errors():
+        settings = read_settings(config, tools, log_level)
+
+        async def work(toolbox: Toolbox) -> list[ExampleOutcome]:
+            from praxis_mcp.execution.examples import run_example
+
+            entries = [toolbox.catalog.get(name) for name in names] if names else toolbox.catalog.entries()
+            outcomes = []
+            for entry in entries:
+                for number in range(len(entry.contract.examples)):
+                    outcome = await run_example(toolbox.runner, entry.contract, number)
+                    outcomes.append(outcome)
+                    if not as_json:
+                        _print(outcome)
+            return outcomes
+
+        outcomes = run_with_toolbox(settings, work)
+        failed = sum(not outcome.passed for outcome in outcomes)
+        if as_json:
+            echo_json(
+                [
+                    {
+                        "tool": item.tool,
+                        "example": item.example,
+                        "passed": item.passed,
+                        "problems": item.problems,
+                        "engine": item.engine,
+                        "seconds": item.seconds,
+                    }
+                    for item in outcomes
+                ]
+            )
+        else:
+            typer.echo(f"{len(outcomes) - failed} passed, {failed} failed")
+        raise typer.Exit(1 if failed else 0)
+
+
+def _print(outcome: ExampleOutcome) -> None:
+    typer.secho("✓ " if outcome.passed else "✗ ", fg="green" if outcome.passed else "red", nl=False)
+    where = f" ({outcome.engine}, {outcome.seconds * 1000:.0f} ms)" if outcome.engine else ""
+    typer.echo(f"{outcome.tool}: {outcome.example}{where}")
+    for problem in outcome.problems:
+        typer.echo(f"    {problem}")
+
+
+def schema() -> None:
+    """Print the JSON Schema of the contract format, for editors."""
+    from praxis_mcp.contracts.schema import contract_format_schema
+
+    echo_json(contract_format_schema())

@@ -1,0 +1,159 @@
+"""What commands share: options, settings, errors, and how arguments are written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from praxis_mcp.errors import ArgumentError, ExecutionError, PraxisError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from praxis_mcp.execution.toolbox import Toolbox
+    from praxis_mcp.settings import Settings
+
+T = TypeVar("T")
+
+EXIT_USAGE = 2
+EXIT_ENGINE = 125
+"""As `docker run` has it: the engine failed, not the command."""
+
+ToolsOption = Annotated[
+    list[Path] | None, typer.Option("--tools", "-t", help="Directory of contracts; may be given more than once.")
+]
+DirectoriesArgument = Annotated[list[Path] | None, typer.Argument(help="Directories of contracts (default: tools).")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-c", help="Settings file (default: praxis.yaml, where there is one).")
+]
+LogLevelOption = Annotated[
+    str | None, typer.Option("--log-level", help="What goes to stderr: DEBUG, INFO, WARNING or ERROR.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def read_settings(
+    config: Path | None, tools: list[Path] | None, log_level: str | None, *, quiet: bool = True
+) -> Settings:
+    """The settings for a command, logging configured by them.
+
+    Args:
+        quiet: only warnings are logged unless the user asks for more, because the command prints its own findings.
+    """
+    from praxis_mcp.cli.logs import configure_logging
+    from praxis_mcp.settings import load_settings
+
+    flags: dict[str, Any] = {}
+    if tools:
+        flags["tools"] = [path.absolute() for path in tools]
+    if log_level:
+        flags["log_level"] = log_level.upper()
+    settings = load_settings(config, flags)
+    asked = log_level or "log_level" in settings.model_fields_set
+    configure_logging(settings.log_level if asked or not quiet else "CRITICAL")
+    return settings
+
+
+def run_with_toolbox(settings: Settings, work: Callable[[Toolbox], Awaitable[T]]) -> T:
+    """Open a toolbox, wait for its catalog, do the work, close it."""
+    import anyio
+
+    from praxis_mcp.execution.toolbox import open_toolbox
+
+    async def main() -> T:
+        async with open_toolbox(settings) as toolbox:
+            await toolbox.loaded()
+            return await work(toolbox)
+
+    return anyio.run(main)
+
+
+@contextmanager
+def friendly_errors() -> Iterator[None]:
+    """Turn our own errors into a message and an exit code, and Ctrl-C into exit code 130."""
+    try:
+        yield
+    except PraxisError as exc:
+        typer.secho("error: ", fg="red", err=True, nl=False)
+        typer.echo(exc.message, err=True)
+        if exc.remedy:
+            typer.echo(f"  → {exc.remedy}", err=True)
+        raise typer.Exit(EXIT_ENGINE if isinstance(exc, ExecutionError) else EXIT_USAGE) from exc
+    except KeyboardInterrupt as exc:
+        raise typer.Exit(130) from exc
+
+
+def read_arguments(schema: dict[str, Any], words: list[str], whole: str | None) -> dict[str, Any]:
+    """Arguments from ``key=value`` (typed by the tool's schema), ``key:=JSON``, ``key@file``, and a JSON object.
+
+    Raises:
+        ArgumentError: a word or the JSON cannot be read.
+    """
+    arguments = _read_object(whole) if whole is not None else {}
+    for word in words:
+        name, separator, text = _split(word)
+        if separator == ":=":
+            arguments[name] = _read_json(name, text)
+        elif separator == "@":
+            arguments[name] = _read_file(name, Path(text))
+        else:
+            arguments[name] = _typed(name, text, schema.get("properties", {}).get(name, {}))
+    return arguments
+
+
+def _split(word: str) -> tuple[str, str, str]:
+    for at, character in enumerate(word):
+        if character == "=":
+            return (
+                (word[: at - 1], ":=", word[at + 1 :]) if word[:at].endswith(":") else (word[:at], "=", word[at + 1 :])
+            )
+        if character == "@":
+            return word[:at], "@", word[at + 1 :]
+    raise ArgumentError(f'"{word}" is no argument.', remedy="Write key=value, key:=JSON or key@file.")
+
+
+def _typed(name: str, text: str, schema: dict[str, Any]) -> Any:
+    kinds = schema.get("type", "string")
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if "string" in kinds:
+        return text
+    return _read_json(name, text)
+
+
+def _read_json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as exc:
+        raise ArgumentError(f'The value of "{name}" is no JSON: {exc}.') from exc
+
+
+def _read_file(name: str, path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ArgumentError(f'The value of "{name}" cannot be read from {path}: {exc}.') from exc
+
+
+def _read_object(text: str) -> dict[str, Any]:
+    value = _read_json("--json", sys.stdin.read() if text == "-" else text)
+    if not isinstance(value, dict):
+        raise ArgumentError("--json takes a JSON object of all arguments.")
+    return value
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A rich console."""
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def echo_json(value: Any) -> None:
+    """Print JSON on standard output."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

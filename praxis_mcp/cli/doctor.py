@@ -1,0 +1,130 @@
+"""``praxis-mcp doctor``: engines found, what is missing, how to mend it, and which engine would run which tool."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from praxis_mcp.cli.common import (
+    ConfigOption,
+    DirectoriesArgument,
+    JsonOption,
+    LogLevelOption,
+    console,
+    echo_json,
+    friendly_errors,
+    read_settings,
+    run_with_toolbox,
+)
+from praxis_mcp.cli.listing import describe
+
+if TYPE_CHECKING:
+    from praxis_mcp.execution.toolbox import Toolbox
+
+
+def doctor(
+    directories: DirectoriesArgument = None,
+    config: ConfigOption = None,
+    log_level: LogLevelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which engines work here, what is missing and how to mend it, and which engine would run each tool.
+
+    Exit code 1 where a contract is broken or a tool has no engine.
+    """
+    with friendly_errors():
+        settings = read_settings(config, directories, log_level)
+        report = run_with_toolbox(settings, _examine)
+        if as_json:
+            echo_json(report)
+        else:
+            _print(report)
+        healthy = not report["broken"] and all(tool["engine"] for tool in report["tools"])
+        raise typer.Exit(0 if healthy else 1)
+
+
+async def _examine(toolbox: Toolbox) -> dict[str, Any]:
+    engines = [await _examine_engine(toolbox, name) for name in toolbox.engines.names()]
+    tools = [await _examine_tool(toolbox, entry.name) for entry in toolbox.catalog.entries()]
+    findings = toolbox.catalog.diagnostics
+    return {
+        "praxis_mcp": version("praxis-mcp"),
+        "mcp": version("mcp"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "root": str(toolbox.settings.root),
+        "engines": engines,
+        "tools": tools,
+        "broken": sum(item.is_error for item in findings),
+        "diagnostics": [describe(item) for item in findings],
+    }
+
+
+async def _examine_engine(toolbox: Toolbox, name: str) -> dict[str, Any]:
+    from praxis_mcp.errors import PraxisError
+
+    status = await toolbox.runner.selector.status(name)
+    facts: dict[str, Any] = {
+        "engine": name,
+        "available": status.available,
+        "version": status.version,
+        "detail": status.detail,
+        "remedy": status.remedy,
+    }
+    if status.available:
+        try:
+            capabilities = await toolbox.engines.get(name).get_capabilities()
+        except PraxisError as exc:
+            return {**facts, "available": False, "detail": exc.message, "remedy": exc.remedy or ""}
+        facts["isolation"] = capabilities.isolation
+        facts["enforces"] = sorted(item.value for item in capabilities.enforces)
+        facts["lacks"] = {item.value: why for item, why in sorted(capabilities.notes.items())}
+    return facts
+
+
+async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
+    from praxis_mcp.errors import PraxisError
+    from praxis_mcp.plans.build import build_blueprint, check_mounts
+    from praxis_mcp.plans.model import Call, Plan
+
+    contract = toolbox.catalog.get(name).contract
+    try:
+        blueprint = build_blueprint(contract, toolbox.settings)
+        check_mounts(blueprint, toolbox.settings)
+    except PraxisError as exc:
+        return {"tool": name, "engine": None, "reason": str(exc)}
+    decision = await toolbox.runner.selector.decide(Plan(blueprint, Call(run_id="")))
+    reason = "; ".join(f"not {item.engine}: {item.reason}" for item in decision.passed_over)
+    return {"tool": name, "engine": decision.engine, "reason": reason}
+
+
+def _print(report: dict[str, Any]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    out = console()
+    out.print(
+        f"praxis-mcp {report['praxis_mcp']} · mcp {report['mcp']} · Python {report['python']} · {report['platform']}"
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold", title="Engines", title_justify="left")
+    for column in ("", "engine", "found", "what it means"):
+        table.add_column(column)
+    for item in report["engines"]:
+        mark = "[green]✓[/]" if item["available"] else "[red]✗[/]"
+        lacks = "; ".join(f"cannot enforce {what} ({why})" for what, why in item.get("lacks", {}).items())
+        meaning = lacks if item["available"] else f"{item['detail']} → {item['remedy']}"
+        table.add_row(mark, item["engine"], escape(item["version"] or "-"), escape(meaning))
+    out.print(table)
+    table = Table(box=None, pad_edge=False, header_style="bold", title="Tools", title_justify="left")
+    for column in ("", "tool", "runs on", "why"):
+        table.add_column(column)
+    for item in report["tools"]:
+        mark = "[green]✓[/]" if item["engine"] else "[red]✗[/]"
+        table.add_row(mark, item["tool"], item["engine"] or "nothing", escape(item["reason"]))
+    out.print(table)
+    for item in report["diagnostics"]:
+        place = f"{item['path']}:{item['line']}" if item["line"] else item["path"]
+        out.print(escape(f"{item['severity']}: {place}: {item['message']} {item['remedy']}"))

@@ -1,0 +1,78 @@
+"""Results of tools whose contracts say `cache: pure`, so that an equal call need not run again."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Hashable
+from pathlib import Path
+
+import anyio.to_thread
+
+from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.plans.model import Plan
+
+MAX_ENTRIES = 256
+MAX_RESULT = 256 * 1024
+"""Bytes of output up to which a result is remembered."""
+_MAX_FILES = 2000
+"""Mounted files up to which a change among them can be noticed at a fair price; more, and nothing is remembered."""
+
+
+class ResultCache:
+    """The last results of pure calls, in memory, least recently used ones dropped.
+
+    A key holds everything that a call depends on: the whole plan, and size and time of change of every mounted file.
+    """
+
+    def __init__(self) -> None:
+        self._results: OrderedDict[Hashable, ExecutionResult] = OrderedDict()
+
+    async def key(self, plan: Plan) -> Hashable | None:
+        """The key of a plan; None when its result must not be remembered."""
+        fixed, call = plan.blueprint, plan.call
+        if not fixed.pure or fixed.artifact_dir or any(mount.writable for mount in fixed.mounts):
+            return None
+        sources = tuple(mount.source for mount in fixed.mounts)
+        files = await anyio.to_thread.run_sync(_fingerprint, sources) if sources else ()
+        if files is None:
+            return None
+        return (fixed, call.argv, tuple(sorted(call.env.items())), call.stdin, call.files, files)
+
+    def get(self, key: Hashable) -> ExecutionResult | None:
+        """The remembered result, if there is one."""
+        if key not in self._results:
+            return None
+        self._results.move_to_end(key)
+        return self._results[key]
+
+    def put(self, key: Hashable, result: ExecutionResult) -> None:
+        """Remember a successful, whole, small result."""
+        streams = (result.stdout, result.stderr)
+        if (
+            not result.success
+            or any(item.omitted for item in streams)
+            or sum(item.total for item in streams) > MAX_RESULT
+        ):
+            return
+        self._results[key] = result
+        while len(self._results) > MAX_ENTRIES:
+            self._results.popitem(last=False)
+
+
+def _fingerprint(sources: tuple[Path, ...]) -> tuple[tuple[str, int, int], ...] | None:
+    found: list[tuple[str, int, int]] = []
+    waiting = [str(source) for source in sources]
+    while waiting:
+        path = waiting.pop()
+        try:
+            about = os.stat(path)  # noqa: PTH116 - thousands of files: a Path for each costs more than the call saves
+            if os.path.isdir(path):  # noqa: PTH112
+                with os.scandir(path) as entries:
+                    waiting += sorted(entry.path for entry in entries if not entry.is_symlink())
+        except OSError:
+            return None
+        found.append((path, about.st_size, about.st_mtime_ns))
+        if len(found) > _MAX_FILES:
+            return None
+    return tuple(found)

@@ -1,0 +1,223 @@
+"""What is kept of runs: who ran, how it ended, and the whole of what it wrote."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import anyio.to_thread
+from loguru import logger
+
+from praxis_mcp.engines.base import Artifact, ExecutionResult
+from praxis_mcp.engines.output import Captured, StreamName
+from praxis_mcp.errors import RunNotFoundError, SettingsError
+from praxis_mcp.plans.model import Plan
+from praxis_mcp.settings import RecordSettings
+
+_IN_MEMORY = 64 * 1024
+"""Bytes of a stream that a record keeps in memory; more lies in its file."""
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """One run, running or ended.
+
+    Attributes:
+        run_id: its id.
+        tool: name of the tool.
+        engine: name of the engine.
+        started: when, in UTC.
+        directory: where its files lie.
+        result: how it ended; None while it runs, or when it failed.
+        error: why it failed; None otherwise.
+    """
+
+    run_id: str
+    tool: str
+    engine: str
+    started: datetime
+    directory: Path
+    result: ExecutionResult | None = None
+    error: str | None = None
+    _streams: dict[StreamName, Captured] = field(default_factory=dict, repr=False)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.result is None and self.error is None
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The files it left as results."""
+        return self.result.artifacts if self.result else ()
+
+    def path(self, stream: StreamName) -> Path | None:
+        """The file that holds the whole stream, where it was long enough to need one."""
+        captured = self._streams.get(stream)
+        return captured.file if captured else None
+
+    def size(self, stream: StreamName) -> int:
+        """Bytes of that stream that are kept."""
+        captured = self._streams.get(stream, Captured())
+        return captured.file.stat().st_size if captured.file else len(captured.data)
+
+    async def read(self, stream: StreamName, offset: int = 0, limit: int | None = None) -> bytes:
+        """Bytes of that stream, from `offset`, at most `limit`."""
+        captured = self._streams.get(stream, Captured())
+        if captured.file is None:
+            end = None if limit is None else offset + limit
+            return captured.data[offset:end]
+        return await anyio.to_thread.run_sync(_read_range, captured.file, offset, limit)
+
+    def summary(self) -> dict[str, Any]:
+        """What there is to say about it, without anything the tool was given or wrote."""
+        result = self.result
+        return {
+            "run_id": self.run_id,
+            "tool": self.tool,
+            "engine": self.engine,
+            "started": self.started.isoformat(),
+            "running": self.running,
+            "error": self.error,
+            "exit_code": result.exit_code if result else None,
+            "timed_out": result.timed_out if result else False,
+            "out_of_memory": result.out_of_memory if result else False,
+            "seconds": {name: round(value, 6) for name, value in result.phases.items()} if result else {},
+            "stdout_bytes": result.stdout.total if result else None,
+            "stderr_bytes": result.stderr.total if result else None,
+            "artifacts": [{"name": item.name, "size": item.size} for item in self.artifacts],
+            "image": result.image if result else None,
+        }
+
+
+class RunRecords:
+    """The records of one process, newest kept; an async context manager that owns their directory."""
+
+    def __init__(self, settings: RecordSettings) -> None:
+        self._settings = settings
+        self._temporary: str | None = None
+        self._root: Path | None = None
+        self._records: dict[str, RunRecord] = {}
+
+    async def start(self, plan: Plan, engine: str) -> RunRecord:
+        """A record for a run that begins now, with a directory of its own; the oldest ended ones give way."""
+        run_id = plan.call.run_id
+        directory = await anyio.to_thread.run_sync(self._make_directory, run_id)
+        record = RunRecord(run_id, plan.blueprint.tool, engine, datetime.now(UTC), directory)
+        await self._evict()
+        self._records[run_id] = record
+        return record
+
+    async def finish(self, record: RunRecord, result: ExecutionResult) -> ExecutionResult:
+        """The run ended; returns the result as it is kept."""
+        streams: dict[StreamName, Captured] = {"stdout": result.stdout, "stderr": result.stderr}
+        for name, captured in streams.items():
+            if captured.file is None and len(captured.data) > _IN_MEMORY:
+                file = record.directory / name
+                await anyio.to_thread.run_sync(file.write_bytes, captured.data)
+                streams[name] = replace(captured, file=file)
+        record._streams = {name: _without_bytes(captured) for name, captured in streams.items()}
+        record.result = replace(result, stdout=record._streams["stdout"], stderr=record._streams["stderr"])
+        await self._save(record)
+        return replace(result, stdout=streams["stdout"], stderr=streams["stderr"])
+
+    async def fail(self, record: RunRecord, error: str) -> None:
+        """The run failed."""
+        record.error = error
+        await self._save(record)
+
+    def get(self, run_id: str) -> RunRecord:
+        """The record of that run.
+
+        Raises:
+            RunNotFoundError: there is none (any more).
+        """
+        try:
+            return self._records[run_id]
+        except KeyError:
+            raise RunNotFoundError(
+                f'No run "{run_id[:64]}" is kept.', remedy=f"Only the last {self._settings.keep} are (records.keep)."
+            ) from None
+
+    def entries(self) -> tuple[RunRecord, ...]:
+        """All records, newest first."""
+        return tuple(reversed(self._records.values()))
+
+    def _open(self) -> None:
+        if self._settings.directory is None:
+            self._temporary = tempfile.mkdtemp(prefix="praxis-mcp-runs-")
+            self._root = Path(self._temporary)
+        else:
+            self._root = self._settings.directory.expanduser().absolute()
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _make_directory(self, run_id: str) -> Path:
+        assert self._root is not None, "records are used inside `async with`"
+        directory = self._root / run_id
+        directory.mkdir(mode=0o700)
+        return directory
+
+    async def _evict(self) -> None:
+        ended = [record for record in self._records.values() if not record.running]
+        for record in ended[: max(0, len(ended) - self._settings.keep)]:
+            del self._records[record.run_id]
+            await anyio.to_thread.run_sync(_remove, record.directory)
+
+    async def _save(self, record: RunRecord) -> None:
+        if self._settings.directory is not None:
+            text = json.dumps(record.summary(), indent=1)
+            await anyio.to_thread.run_sync(_write_text, record.directory / "record.json", text)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await anyio.to_thread.run_sync(self._open)
+        except OSError as exc:
+            raise SettingsError(
+                f"The directory for run records cannot be made: {exc.strerror}: {exc.filename}.",
+                remedy="Mend records.directory in the settings, or TMPDIR.",
+            ) from exc
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self._temporary is not None:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(_remove, Path(self._temporary))
+
+
+def _without_bytes(captured: Captured) -> Captured:
+    return replace(captured, head=b"", tail=b"") if captured.file else captured
+
+
+def _read_range(file: Path, offset: int, limit: int | None) -> bytes:
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        return stream.read() if limit is None else stream.read(limit)
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+
+
+def _remove(directory: Path) -> None:
+    def make_writable(function: Callable[[str], object], path: str, _: object) -> None:
+        # A tool can leave directories without write permission among its artifacts. Never follow its links: they may
+        # lead to files of the host.
+        for place in (Path(path).parent, Path(path)):
+            if stat.S_ISDIR(place.lstat().st_mode):
+                place.chmod(0o700)
+        function(path)
+
+    try:
+        shutil.rmtree(directory, onerror=make_writable)
+    except OSError as exc:
+        logger.warning("a run's directory could not be removed: {}: {}", exc.strerror, directory)

@@ -1,0 +1,142 @@
+"""One call's life, from a name and arguments to a result: the one place that knows the order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+import anyio
+from loguru import logger
+
+from praxis_mcp.contracts.catalog import Catalog
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.schema import validate_arguments
+from praxis_mcp.engines.base import ExecutionContext, ExecutionResult, StatusListener
+from praxis_mcp.engines.output import OutputListener
+from praxis_mcp.engines.registry import EngineRegistry
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
+from praxis_mcp.execution.admission import Admission
+from praxis_mcp.execution.cache import ResultCache
+from praxis_mcp.execution.records import RunRecords
+from praxis_mcp.execution.selection import Decision, EngineSelector
+from praxis_mcp.plans.build import build_plan, new_run_id
+from praxis_mcp.plans.model import Plan
+from praxis_mcp.settings import Settings
+
+START_ALLOWANCE = 660.0
+"""Seconds that an engine may take in all beside the tool's own timeout: a pull is bounded at 600, clean-up at 30."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What a call would do: the plan, whole, and the engine that would run it."""
+
+    contract: ToolContract
+    plan: Plan
+    decision: Decision
+
+
+class ToolRunner:
+    """Runs calls. `call`, `explain`, `test` and the server all go through it."""
+
+    def __init__(self, catalog: Catalog, engines: EngineRegistry, records: RunRecords, settings: Settings) -> None:
+        self.admission = Admission(settings.calls)
+        self.selector = EngineSelector(engines)
+        self._catalog = catalog
+        self._engines = engines
+        self._records = records
+        self._settings = settings
+        self._cache = ResultCache()
+
+    async def call(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        on_output: OutputListener | None = None,
+        on_status: StatusListener | None = None,
+    ) -> ExecutionResult:
+        """Run a tool to its end. Cancelling the call kills what it started.
+
+        Args:
+            name: the tool.
+            arguments: as the caller gave them.
+            on_output: hears output as it arrives, secrets masked.
+            on_status: hears what the engine is busy with.
+
+        Raises:
+            UnknownToolError: no such tool.
+            ArgumentError: the arguments do not fit.
+            ContractError, SettingsError: contract or settings keep it from running.
+            ExecutionError: it could not be run; see the subclasses.
+        """
+        contract = self._catalog.get(name).contract
+        run_id = new_run_id()
+        log = logger.bind(run=run_id)
+        plan = build_plan(contract, validate_arguments(contract, arguments), self._settings, run_id)
+        log.debug("{}: arguments fit; planned as run {}", name, run_id)
+        key = await self._cache.key(plan)
+        if key is not None and (known := self._cache.get(key)) is not None:
+            log.debug("{}: answered from the cache", name)
+            record = await self._records.start(plan, known.engine)
+            again = replace(known, run_id=run_id, phases=MappingProxyType({"cache": 0.0}))
+            return await self._records.finish(record, again)
+        began = anyio.current_time()
+        async with self.admission.slot(name, contract.max_concurrency):
+            waited = anyio.current_time() - began
+            decision = await self.selector.choose(plan)
+            assert decision.engine is not None
+            log.debug("{}: admitted after {:.1f} ms; engine {}", name, waited * 1000, decision.engine)
+            for verdict in decision.passed_over:
+                log.debug("{}: not {}: {}", name, verdict.engine, verdict.reason)
+            result = await self._run(contract, plan, decision.engine, on_output, on_status)
+        result = replace(result, phases=MappingProxyType({"queue": waited, **result.phases}))
+        if key is not None:
+            self._cache.put(key, result)
+        return result
+
+    async def explain(self, name: str, arguments: Mapping[str, Any]) -> Explanation:
+        """What `call` would do with these arguments, without doing it; raises what `call` would."""
+        contract = self._catalog.get(name).contract
+        plan = build_plan(contract, validate_arguments(contract, arguments), self._settings)
+        return Explanation(contract, plan, await self.selector.decide(plan))
+
+    async def _run(
+        self,
+        contract: ToolContract,
+        plan: Plan,
+        engine: str,
+        on_output: OutputListener | None,
+        on_status: StatusListener | None,
+    ) -> ExecutionResult:
+        record = await self._records.start(plan, engine)
+        context = ExecutionContext(
+            plan=plan,
+            on_output=on_output,
+            on_status=on_status,
+            directory=record.directory,
+            max_stream=self._settings.records.max_stream,
+        )
+        log = logger.bind(run=plan.call.run_id)
+        bound = plan.blueprint.limits.timeout + START_ALLOWANCE
+        try:
+            with anyio.fail_after(bound):
+                result = await self._engines.get(engine).execute(contract, plan.call.arguments, context)
+        except TimeoutError as exc:
+            error = ExecutionTimeout(f"The {engine} engine did not finish {contract.name} within {bound:g} s.")
+            await self._records.fail(record, str(error))
+            raise error from exc
+        except ExecutionError as exc:
+            if isinstance(exc, EngineUnavailable):
+                self.selector.forget(engine)
+            log.debug("{}: {}: {}", contract.name, type(exc).__name__, exc.message)
+            await self._records.fail(record, str(exc))
+            raise
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._records.fail(record, "cancelled or broken off")
+            raise
+        log.debug("{}: exit {} in {:.1f} ms", contract.name, result.exit_code, result.duration * 1000)
+        return await self._records.finish(record, result)

@@ -1,0 +1,115 @@
+"""Which engine runs a plan, and why: refuse or route, never ignore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import anyio
+
+from praxis_mcp.engines.base import EngineStatus
+from praxis_mcp.engines.registry import ENGINES, EngineRegistry
+from praxis_mcp.errors import EngineUnavailable, LimitUnsupported
+from praxis_mcp.plans.model import Plan
+
+STATUS_KEPT = 30.0
+"""Seconds for which an engine that was found is not probed again (a failing call forgets it sooner)."""
+ABSENCE_KEPT = 5.0
+"""Seconds for which an engine that was missing is not looked for again."""
+PROBE_TIMEOUT = 5.0
+"""Seconds that looking for one engine may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What speaks for or against one engine: `reason` is empty for the one that was chosen."""
+
+    engine: str
+    reason: str = ""
+    remedy: str = ""
+    available: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The engine that runs a plan, None when none can, and the verdict on each that was considered, in order."""
+
+    engine: str | None
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def passed_over(self) -> tuple[Verdict, ...]:
+        """The engines that would have come first, and why they did not."""
+        return tuple(verdict for verdict in self.verdicts if verdict.engine != self.engine)
+
+
+class EngineSelector:
+    """Chooses engines by order, availability and what they can enforce."""
+
+    def __init__(self, engines: EngineRegistry) -> None:
+        self._engines = engines
+        self._statuses: dict[str, tuple[EngineStatus, float]] = {}
+        self._locks: dict[str, anyio.Lock] = {}
+
+    async def status(self, name: str) -> EngineStatus:
+        """Whether an engine can be used; looked up anew when the last look is too old."""
+        async with self._locks.setdefault(name, anyio.Lock()):
+            known = self._statuses.get(name)
+            if known is not None and known[1] > anyio.current_time():
+                return known[0]
+            status = await self._probe(name)
+            kept = STATUS_KEPT if status.available else ABSENCE_KEPT
+            self._statuses[name] = (status, anyio.current_time() + kept)
+            return status
+
+    def forget(self, name: str) -> None:
+        """Probe that engine again before it is next chosen (it failed)."""
+        self._statuses.pop(name, None)
+
+    async def decide(self, plan: Plan) -> Decision:
+        """The decision on a plan; considers engines in order and stops at the first that can."""
+        verdicts: list[Verdict] = []
+        for name in plan.blueprint.engines:
+            status = await self.status(name)
+            if not status.available:
+                verdicts.append(Verdict(name, status.detail or "is not available", status.remedy, available=False))
+                continue
+            try:
+                capabilities = await self._engines.get(name).get_capabilities()
+            except EngineUnavailable as exc:
+                self.forget(name)
+                verdicts.append(Verdict(name, exc.message, exc.remedy or "", available=False))
+                continue
+            lacking = capabilities.lacks(plan)
+            if lacking:
+                verdicts.append(Verdict(name, f"cannot enforce {', '.join(lacking)}"))
+                continue
+            verdicts.append(Verdict(name))
+            return Decision(name, tuple(verdicts))
+        return Decision(None, tuple(verdicts))
+
+    async def choose(self, plan: Plan) -> Decision:
+        """The decision, where it found an engine.
+
+        Raises:
+            LimitUnsupported: an engine is there, but cannot enforce what the contract demands.
+            EngineUnavailable: no engine is there.
+        """
+        decision = await self.decide(plan)
+        if decision.engine is not None:
+            return decision
+        tool = plan.blueprint.tool
+        reasons = "; ".join(f"{verdict.engine}: {verdict.reason}" for verdict in decision.verdicts)
+        remedies = " ".join(dict.fromkeys(verdict.remedy for verdict in decision.verdicts if verdict.remedy))
+        if any(verdict.available for verdict in decision.verdicts):
+            raise LimitUnsupported(
+                f"No engine can run {tool} as its contract demands ({reasons}).",
+                remedy=remedies or "Remove the demand from the contract, or make another engine available.",
+            )
+        raise EngineUnavailable(f"No engine is available to run {tool} ({reasons}).", remedy=remedies or None)
+
+    async def _probe(self, name: str) -> EngineStatus:
+        if name not in ENGINES:
+            return EngineStatus(name, available=False, detail="is not part of this version")
+        with anyio.move_on_after(PROBE_TIMEOUT):
+            return await self._engines.get(name).probe()
+        return EngineStatus(name, available=False, detail=f"did not answer within {PROBE_TIMEOUT:g} s")

@@ -1,0 +1,85 @@
+"""Everything that a process needs to run tools, opened and closed together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+from loguru import logger
+
+from praxis_mcp.contracts.catalog import Catalog
+from praxis_mcp.engines.registry import EngineRegistry
+from praxis_mcp.errors import PraxisError
+from praxis_mcp.execution.records import RunRecords
+from praxis_mcp.execution.runner import ToolRunner
+from praxis_mcp.plans.build import build_blueprint
+from praxis_mcp.plans.model import Blueprint, Call, Plan, Where
+from praxis_mcp.settings import Settings
+
+
+@dataclass(slots=True)
+class Toolbox:
+    """The parts: settings, catalog, engines, records, and the runner over them."""
+
+    settings: Settings
+    catalog: Catalog
+    engines: EngineRegistry
+    records: RunRecords
+    runner: ToolRunner
+    _scanned: anyio.Event = field(default_factory=anyio.Event)
+
+    async def loaded(self) -> None:
+        """Wait until the catalog's first scan, which runs in the background, has ended."""
+        await self._scanned.wait()
+
+    async def prefetch(self) -> None:
+        """Pull the images that the engines lack, one after another; what fails is logged and fails its call later."""
+        await self.loaded()
+        seen: set[str] = set()
+        for entry in self.catalog.entries():
+            try:
+                blueprint = build_blueprint(entry.contract, self.settings)
+                if blueprint.where is Where.CONTAINER and blueprint.image not in seen:
+                    seen.add(str(blueprint.image))
+                    await self._prepare(blueprint)
+            except PraxisError as exc:
+                logger.info("{} is not ready yet: {}", entry.name, exc)
+
+    async def _prepare(self, blueprint: Blueprint) -> None:
+        decision = await self.runner.selector.decide(Plan(blueprint, Call(run_id="")))
+        if decision.engine is not None:
+            await self.engines.get(decision.engine).prepare(blueprint)
+
+    async def _scan(self) -> None:
+        try:
+            await self.catalog.load()
+        finally:
+            self._scanned.set()
+        tools, findings = len(self.catalog.entries()), self.catalog.diagnostics
+        logger.info("{} tools in {}", tools, ", ".join(str(path) for path in self.settings.tool_directories))
+        for finding in findings:
+            logger.log("ERROR" if finding.is_error else "WARNING", "{}", finding)
+
+
+@asynccontextmanager
+async def open_toolbox(settings: Settings) -> AsyncIterator[Toolbox]:
+    """A toolbox, its catalog being scanned in the background; engines are made when first needed.
+
+    Raises:
+        SettingsError: the directory for run records cannot be made.
+    """
+    catalog = Catalog(settings.tool_directories)
+    async with EngineRegistry(settings) as engines, RunRecords(settings.records) as records:
+        toolbox = Toolbox(settings, catalog, engines, records, ToolRunner(catalog, engines, records, settings))
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(toolbox._scan)
+                yield toolbox
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            # A task group wraps whatever passes through it; who opened the toolbox must see their own exception.
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
