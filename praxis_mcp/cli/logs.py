@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 from loguru import logger
+
+if TYPE_CHECKING:
+    from loguru import Record
 
 _FORMAT = "<dim>{time:HH:mm:ss.SSS}</dim> <level>{level: <7}</level> {message}<dim>{extra[run]}</dim>"
 
@@ -17,7 +21,7 @@ def configure_logging(level: str) -> None:
     logger.add(sys.stderr, level=level, format=_FORMAT, backtrace=False, diagnose=False)
 
 
-def _mark_run(record: dict) -> None:  # pyright: ignore[reportMissingTypeArgument] - loguru's own Record is a stub-only type
+def _mark_run(record: Record) -> None:
     run = record["extra"].get("run", "")
     if run and not run.startswith(" "):
         record["extra"]["run"] = f" run={run[:8]}"
