@@ -113,6 +113,8 @@ class ToolContract(BaseModel):
         engine: see `EngineType`.
         engine_spec: how the command runs; a mapping is read as the engine's own specification.
         parameters: see `ToolParameter`.
+        input_keywords: JSON Schema keywords at the root of the input schema (``$defs``, ``allOf``,
+            ``dependentRequired``, …), beside those that the parameters make.
         output: ``json`` says that standard output is one JSON value.
         output_schema: JSON Schema of that value; the result then carries structured content.
         artifacts: globs of files, absolute inside the tool's file system, that a call leaves behind as results. The
@@ -132,6 +134,7 @@ class ToolContract(BaseModel):
     engine: EngineType
     engine_spec: AnyEngineSpec
     parameters: tuple[ToolParameter, ...] = ()
+    input_keywords: dict[str, Any] = Field(default_factory=dict)
     description: str | None = None
     title: str | None = None
     version: str | None = None

@@ -135,7 +135,7 @@ class Binding(BaseModel):
                     "or {file: /path}"
                 )
             return {"kind": data}
-        if isinstance(data, dict) and "kind" not in data:
+        if isinstance(data, dict) and data and "kind" not in data:
             kinds = [kind.value for kind in BindKind if kind.value in data]
             if len(kinds) != 1:
                 raise ValueError("a binding names exactly one of env, flag, position, stdin, file")

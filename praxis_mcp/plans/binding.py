@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
+from praxis_mcp.contracts.reserved import is_reserved
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.errors import ArgumentError
 from praxis_mcp.plans.model import CallFile
-from praxis_mcp.plans.reserved import is_reserved
 
 MAX_WORD = 128 * 1024 - 1
 """Bytes of one word, or of one ``NAME=value`` (Linux, MAX_ARG_STRLEN less its NUL)."""

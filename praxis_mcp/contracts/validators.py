@@ -1,0 +1,116 @@
+"""JSON Schema 2020-12 validators: compiled once, and unable to fetch anything.
+
+The jsonschema package costs 30 ms to import, so it is imported on first use: a server lists its tools without it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from praxis_mcp.errors import ContractError
+
+if TYPE_CHECKING:
+    from jsonschema import FormatChecker
+    from jsonschema.exceptions import ValidationError
+    from jsonschema.protocols import Validator
+
+MOST_PROBLEMS = 20
+"""Problems that one check reports; an array of a million wrong items is no reason for a million sentences."""
+
+# RFC 3339, section 5.6; jsonschema itself checks these two formats only where further packages are installed.
+_DATE_TIME = re.compile(r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$", re.ASCII)
+
+
+class CheckFailed(Exception):
+    """A value is too deep, or a number in it too large, for it to be checked at all."""
+
+
+def schema_errors(schema: Any) -> Iterator[ValidationError]:
+    """What is wrong with a schema itself, by the metaschema of the 2020-12 dialect; patterns must compile."""
+    from jsonschema import Draft202012Validator
+
+    yield from Draft202012Validator(
+        Draft202012Validator.META_SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER
+    ).iter_errors(schema)
+
+
+def compile_schema(schema: Mapping[str, Any], owner: str) -> Validator:
+    """A validator that checks formats and resolves references inside the schema only.
+
+    Args:
+        schema: what values must fit.
+        owner: how to name the schema in an error.
+
+    Raises:
+        ContractError: it is no valid schema.
+    """
+    from jsonschema import Draft202012Validator
+    from referencing import Registry
+
+    error = next(schema_errors(schema), None)
+    if error is not None:
+        place = ".".join(str(part) for part in error.absolute_path) or "its root"
+        raise ContractError(
+            f"{owner} is no valid JSON Schema at {place}: {error.message}.",
+            remedy="See https://json-schema.org/draft/2020-12.",
+        )
+    # Without a registry of its own, jsonschema fetches what a $ref names from the network.
+    return Draft202012Validator(schema, registry=Registry(), format_checker=_format_checker())
+
+
+def find_errors(validator: Validator, value: Any, owner: str) -> list[ValidationError]:
+    """The first `MOST_PROBLEMS` errors, in the order of the schema's keywords.
+
+    Raises:
+        CheckFailed: the value is too deep, or a number too large.
+        ContractError: the schema refers to something outside itself.
+    """
+    from referencing.exceptions import Unresolvable
+
+    try:
+        return list(islice(validator.iter_errors(value), MOST_PROBLEMS))
+    except (RecursionError, OverflowError) as exc:
+        raise CheckFailed("is nested too deeply, or holds a number too large, to be checked") from exc
+    except Unresolvable as exc:
+        raise ContractError(
+            f'{owner} has a $ref to "{exc.ref}", which is not inside it.',
+            remedy="Write the definition under $defs, and refer to it as #/$defs/NAME.",
+        ) from exc
+
+
+@functools.cache
+def _format_checker() -> FormatChecker:
+    from jsonschema import Draft202012Validator, FormatChecker
+
+    checker = FormatChecker(formats=Draft202012Validator.FORMAT_CHECKER.checkers)
+    checker.checks("date-time", raises=ValueError)(_text_only(_is_date_time))
+    checker.checks("uri", raises=ValueError)(_text_only(_is_uri))
+    return checker
+
+
+def _text_only(check: Callable[[str], bool]) -> Callable[[object], bool]:
+    # A format says nothing about values of other types (JSON Schema 2020-12, validation, section 7.2.1).
+    return lambda value: not isinstance(value, str) or check(value)
+
+
+def _is_date_time(text: str) -> bool:
+    if not _DATE_TIME.match(text):
+        return False
+    datetime.fromisoformat(text.upper().replace(" ", "T"))
+    return True
+
+
+def _is_uri(text: str) -> bool:
+    parts = urlsplit(text)
+    return (
+        bool(parts.scheme)
+        and text.isascii()
+        and not re.search(r'[\s<>"{}|\\^`]', text)
+        and len(text) > len(parts.scheme) + 1
+    )
