@@ -18,6 +18,8 @@ static const char usage[] =
     "  --parent PID           end the tree when the parent process, which must be PID, dies\n"
     "  --report FD|PATH       write how it ended, as one line, to a descriptor (3 or more) or a file:\n"
     "                         exit N | signal N | timeout | exec-failed ERRNO | setup-failed ERRNO STEP\n"
+    "  --plain-status         exit with 125 instead of 128 to 191, which some callers take for a failure of their\n"
+    "                         own; needs --report, which tells what it was\n"
     "\n"
     "Exit status: the command's own; 124 the deadline passed; 125 praxis-init failed; 126 the command could\n"
     "not be executed; 127 it was not found; 128+N it died of signal N. Only the report tells a command that\n"
@@ -106,6 +108,10 @@ static int run_form(char **arguments)
             options.no_new_privileges = true;
             continue;
         }
+        if (strcmp(option, "--plain-status") == 0) {
+            options.plain_status = true;
+            continue;
+        }
         const char *value = next[1];
         bool good;
         if (strcmp(option, "--timeout") == 0) {
@@ -127,6 +133,8 @@ static int run_form(char **arguments)
     }
     if (*next == NULL)
         return refuse("no command given", NULL);
+    if (options.plain_status && options.report == NULL)
+        return refuse("--plain-status needs --report", NULL);
     options.command = next;
     return run_command(&options);
 }

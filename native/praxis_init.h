@@ -21,6 +21,7 @@ enum {
     EXIT_CANNOT_RUN = 126, /* the command was found but could not be executed */
     EXIT_NOT_FOUND = 127,
     EXIT_SIGNAL_BASE = 128, /* 128 + N: the command died of signal N */
+    EXIT_SIGNAL_LAST = 191,
 };
 
 #define NANOSECONDS_PER_SECOND INT64_C(1000000000)
@@ -32,6 +33,7 @@ struct run_options {
     bool no_network;
     bool no_new_privileges;
     pid_t parent;       /* end with this process, our parent; 0: do not */
+    bool plain_status;  /* 128 to 191 become EXIT_SETUP: Dagger takes them for a failure of the exec itself */
     const char *report; /* a path, or a descriptor number from 3 up; NULL: no report */
     char **command;     /* argv, NULL at its end */
 };

@@ -202,5 +202,7 @@ int run_command(const struct run_options *options)
     close(channel[1]);
     int64_t deadline = options->timeout == NO_DEADLINE ? NO_DEADLINE : start + options->timeout;
     struct ending ending = supervise(command, deadline, options->kill_after);
-    return conclude(&ending, channel[0], report_to);
+    int status = conclude(&ending, channel[0], report_to);
+    bool hidden = options->plain_status && status >= EXIT_SIGNAL_BASE && status <= EXIT_SIGNAL_LAST;
+    return hidden ? EXIT_SETUP : status;
 }

@@ -61,6 +61,7 @@ def run_prefix(
     no_new_privileges: bool = True,
     parent: int | None = None,
     report: str | int | None = None,
+    plain_status: bool = False,
 ) -> list[str]:
     """The words to put in front of a command's own argv.
 
@@ -73,6 +74,7 @@ def run_prefix(
         parent: the process id of the caller, when it starts praxis-init itself, in its own pid namespace: the tree
             ends when the *thread* that started it does. Start it from a thread that lives as long as the process.
         report: where praxis-init writes how the command ended: a path, or a descriptor (3 or more) that it inherits.
+        plain_status: leave with `EXIT_SETUP_FAILED` where the exit code would be 128 to 191; the report tells.
 
     Raises:
         ValueError: praxis-init would refuse the value.
@@ -89,6 +91,10 @@ def run_prefix(
         words += ["--parent", str(parent)]
     if report is not None:
         words += ["--report", _report_target(report)]
+    if plain_status:
+        if report is None:
+            raise ValueError("plain_status needs a report, which alone tells the exit code then")
+        words.append("--plain-status")
     words.append("--")
     return words
 
