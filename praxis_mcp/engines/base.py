@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from praxis_mcp.contracts.model import ToolContract
@@ -37,7 +37,7 @@ class EngineCapabilities:
     engine: str
     isolation: str
     enforces: frozenset[Capability]
-    notes: Mapping[Capability, str] = field(default=MappingProxyType({}))
+    notes: Mapping[Capability, str] = field(default_factory=dict)
 
     def lacks(self, plan: Plan) -> tuple[str, ...]:
         """What the plan demands and this engine cannot do, one phrase each, sorted."""
@@ -99,7 +99,7 @@ class ExecutionResult:
     stderr: Captured = Captured()
     timed_out: bool = False
     out_of_memory: bool = False
-    phases: Mapping[str, float] = field(default=MappingProxyType({}))
+    phases: Mapping[str, float] = field(default_factory=dict)
     artifacts: tuple[Artifact, ...] = ()
     changed_files: tuple[Path, ...] = ()
     image: str | None = None

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from praxis_mcp.contracts.values import Network
@@ -158,11 +157,11 @@ class Call:
 
     run_id: str
     argv: tuple[str, ...] = field(default=(), repr=False)
-    env: Mapping[str, str] = field(default=MappingProxyType({}), repr=False)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     stdin: bytes | None = field(default=None, repr=False)
     files: tuple[CallFile, ...] = ()
-    arguments: Mapping[str, Any] = field(default=MappingProxyType({}), repr=False)
-    headers: Mapping[str, str] = field(default=MappingProxyType({}), repr=False)
+    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 

@@ -1,0 +1,35 @@
+"""``python -m benchmarks [NAME]… [--rounds N] [--json FILE]``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+import anyio
+
+from benchmarks.measure import Report, save
+
+NAMES = {"startup": 15, "calls": 60}
+"""Benchmarks, and the rounds that each takes unless told otherwise."""
+
+
+def main() -> None:
+    """Run the benchmarks that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []], metavar="NAME", help=f"any of {', '.join(NAMES)}")
+    parser.add_argument("--rounds", type=int, help="rounds of each (default: enough for a steady median)")
+    parser.add_argument("--json", type=Path, help="write all results to this file as well")
+    options = parser.parse_args()
+    reports: list[Report] = []
+    for name in options.names or NAMES:
+        module = importlib.import_module(f"benchmarks.{name}")
+        for report in anyio.run(module.measure, options.rounds or NAMES[name]):
+            report.show()
+            reports.append(report)
+    if options.json:
+        save(reports, options.json)
+
+
+if __name__ == "__main__":
+    main()

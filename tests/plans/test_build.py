@@ -1,0 +1,172 @@
+"""Contract + arguments + settings → plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.values import Network, parse_size
+from praxis_mcp.errors import ExecutionError, LimitUnsupported, SettingsError
+from praxis_mcp.plans.build import build_blueprint, build_plan
+from praxis_mcp.plans.model import Capability
+from praxis_mcp.plans.secrets import Masker
+from praxis_mcp.settings import Settings
+
+
+def image_tool(**fields: Any) -> ToolContract:
+    return ToolContract.create_dagger_tool("t", "python:3.11-slim", ["python", "main.py"], **fields)
+
+
+def test_equal_calls_share_one_blueprint_and_differ_in_run_id() -> None:
+    contract, settings = image_tool(), Settings()
+    first, second = build_plan(contract, {}, settings), build_plan(contract, {}, settings)
+    assert first.blueprint is second.blueprint
+    assert hash(first.blueprint) == hash(second.blueprint)
+    assert first.call.run_id != second.call.run_id
+
+
+def test_a_plan_shows_no_value_that_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "hunter2hunter2")
+    contract = image_tool(env={"API": {"secret": "TOKEN"}}, parameters=[{"name": "text"}])
+    plan = build_plan(contract, {"text": "very private"}, Settings())
+    assert plan.call.env["API"] == "hunter2hunter2"
+    assert "hunter2" not in repr(plan)
+    assert "private" not in repr(plan)
+
+
+def test_relative_mounts_start_at_the_root_and_contract_dir_at_the_contract(tmp_path: Path) -> None:
+    (tmp_path / "root" / "shared").mkdir(parents=True)
+    (tmp_path / "tools").mkdir()
+    contract = image_tool(
+        mounts={"./shared": "/shared", "{contract_dir}": "/tool:rw"}, source=tmp_path / "tools" / "contract.yaml"
+    )
+    mounts = build_plan(contract, {}, Settings(root=tmp_path / "root")).blueprint.mounts
+    assert [(str(item.source), item.target, item.writable) for item in mounts] == [
+        (str(tmp_path / "root" / "shared"), "/shared", False),
+        (str(tmp_path / "tools"), "/tool", True),
+    ]
+
+
+def test_a_missing_mount_is_refused_and_not_created(tmp_path: Path) -> None:
+    with pytest.raises(ExecutionError, match="does not exist"):
+        build_plan(image_tool(mounts={"./gone": "/data"}), {}, Settings(root=tmp_path))
+    assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize("source", ["/", "~", "/var/run", "/proc", "/etc/ssh"])
+def test_sensitive_paths_are_refused_unless_the_settings_allow_them(source: str) -> None:
+    path = Path(source).expanduser().resolve()
+    if not path.exists():
+        pytest.skip(f"{path} does not exist here")
+    contract = image_tool(mounts={source: "/data"})
+    with pytest.raises(LimitUnsupported, match="sensitive_paths"):
+        build_plan(contract, {}, Settings())
+    assert build_plan(contract, {}, Settings.model_validate({"policy": {"sensitive_paths": [str(path)]}}))
+
+
+def test_a_link_to_a_sensitive_path_is_sensitive(tmp_path: Path) -> None:
+    (tmp_path / "innocent").symlink_to("/")
+    with pytest.raises(LimitUnsupported, match="whole file system"):
+        build_plan(image_tool(mounts={str(tmp_path / "innocent"): "/data"}), {}, Settings())
+
+
+@pytest.mark.parametrize("target", ["data", "/", "/a/../b", "/data:rwx"])
+def test_a_malformed_mount_target_is_refused(tmp_path: Path, target: str) -> None:
+    with pytest.raises(ExecutionError, match="mount"):
+        build_plan(image_tool(mounts={str(tmp_path): target}), {}, Settings())
+
+
+def test_arguments_win_over_passed_through_and_fixed_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEXT", "from the server")
+    monkeypatch.setenv("OTHER", "passed through")
+    contract = image_tool(
+        env={"text": "fixed"}, env_passthrough=["TEXT", "OTHER", "NOT_SET"], parameters=[{"name": "text"}]
+    )
+    env = build_plan(contract, {"text": "given"}, Settings()).call.env
+    assert env == {"text": "given", "TEXT": "given", "OTHER": "passed through"}
+
+
+def test_a_shell_gets_arguments_as_its_own_parameters_never_as_text() -> None:
+    contract = ToolContract.create_local_tool(
+        "t", ["echo", '"$1"'], shell=True, parameters=[{"name": "a", "bind": {"position": 1}}]
+    )
+    plan = build_plan(contract, {"a": "$(touch /tmp/x)"}, Settings())
+    assert plan.call.argv == ("/bin/sh", "-c", 'echo "$1"', "sh", "$(touch /tmp/x)")
+
+
+def test_privileges_need_the_settings_consent() -> None:
+    for fields, policy in (({"privileged": True}, "privileged"), ({"network": "host"}, "host_network")):
+        contract = image_tool(**fields)
+        with pytest.raises(LimitUnsupported, match=f"policy.{policy}"):
+            build_blueprint(contract, Settings())
+        assert build_blueprint(contract, Settings.model_validate({"policy": {policy: True}}))
+
+
+def test_a_timeout_above_the_settings_is_refused() -> None:
+    with pytest.raises(LimitUnsupported, match="max_timeout"):
+        build_blueprint(image_tool(timeout=7200), Settings())
+
+
+def test_demands_name_what_an_engine_must_enforce(tmp_path: Path) -> None:
+    contract = image_tool(
+        mounts={str(tmp_path): "/data:rw"},
+        memory_limit="64Mi",
+        read_only=True,
+        artifacts=["/out/*.png"],
+        parameters=[{"name": "s", "bind": "stdin"}],
+    )
+    demands = build_plan(contract, {"s": "x"}, Settings()).demands
+    assert demands == {
+        Capability.IMAGES,
+        Capability.TIMEOUT,
+        Capability.NETWORK_NONE,
+        Capability.MEMORY_LIMIT,
+        Capability.MOUNTS,
+        Capability.WRITABLE_MOUNTS,
+        Capability.READ_ONLY_ROOT,
+        Capability.USER,
+        Capability.ARTIFACTS,
+        Capability.STDIN,
+    }
+
+
+def test_a_secret_comes_from_its_source_and_a_missing_one_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("from-a-file\n")
+    contract = image_tool(env={"API": {"secret": "token"}})
+    settings = Settings.model_validate({"secrets": {"token": {"file": str(file)}}})
+    plan = build_plan(contract, {}, settings)
+    assert plan.call.env["API"] == "from-a-file"
+    assert plan.call.secrets == ("from-a-file",)
+    with pytest.raises(SettingsError, match='"token"'):
+        build_plan(contract, {}, Settings())
+
+
+def test_secrets_are_masked_longest_first_and_short_ones_left_alone() -> None:
+    masker = Masker(("secret", "secret-longer", "abc"))
+    assert masker.text("abc secret-longer secret") == "abc *** ***"
+    assert masker.data(b"x secret-longer") == b"x ***"
+    assert not Masker(("abc",))
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("512Mi", 512 << 20), ("512m", 512 << 20), ("1.5g", 3 << 29), (1024, 1024), ("2 GB", 2 << 30)]
+)
+def test_sizes_are_read_as_people_write_them(text: str | int, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "much", "-1", "0", True, "1x"])
+def test_what_is_no_size_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match=r"size|bytes"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("word", "network"), [("none", Network.NONE), (False, Network.NONE), ("outbound", Network.BRIDGE)]
+)
+def test_networks_have_the_names_people_write(word: object, network: Network) -> None:
+    assert image_tool(network=word).engine_spec.network is network  # pyright: ignore[reportAttributeAccessIssue]
