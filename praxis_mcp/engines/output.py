@@ -24,7 +24,7 @@ class Captured:
 
     Attributes:
         head, tail: its first and last bytes; `head` is everything when nothing was left out.
-        total: how many bytes the tool wrote.
+        total: how many bytes the tool wrote, counted after secrets were masked.
         file: the whole stream, up to the record's bound, where it was longer than what is kept inline.
     """
 
@@ -89,7 +89,6 @@ class StreamCollector:
 
     async def write(self, data: bytes) -> None:
         """Take in the next piece."""
-        self._total += len(data)
         if self._masker is not None:
             data = self._masker.data(self._held + data)
             # The end may be the beginning of a secret: it waits for the next piece.
@@ -118,6 +117,7 @@ class StreamCollector:
             self._file = None
 
     async def _accept(self, data: bytes) -> None:
+        self._total += len(data)  # after masking, so that what is left out of head and tail can be told from it
         if self._listener is not None:
             self._listener(self._name, data)
         if not self._overflowed and len(self._kept) + len(data) <= self._keep:

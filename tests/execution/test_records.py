@@ -1,0 +1,140 @@
+"""What is kept of runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.engines.output import Captured, StreamCollector
+from praxis_mcp.errors import RunNotFoundError, SettingsError
+from praxis_mcp.execution.records import RunRecord, RunRecords
+from praxis_mcp.plans.build import build_plan
+from praxis_mcp.plans.secrets import Masker
+from praxis_mcp.settings import RecordSettings, Settings
+
+pytestmark = pytest.mark.anyio
+
+EMPTY = Captured()
+
+
+async def record_run(records: RunRecords, stdout: Captured = EMPTY) -> RunRecord:
+    plan = build_plan(ToolContract.create_local_tool("t", ["x"]), {}, Settings())
+    record = await records.start(plan, "local")
+    await records.finish(record, ExecutionResult(plan.call.run_id, "local", "process", 0, stdout=stdout))
+    return record
+
+
+async def test_only_the_newest_runs_are_kept_on_disk_and_in_memory() -> None:
+    async with RunRecords(RecordSettings(keep=2)) as records:
+        runs = [await record_run(records) for _ in range(5)]
+        kept = [item.run_id for item in records.entries()]
+        assert kept == [run.run_id for run in reversed(runs[2:])]  # two ended ones, and the one that was just started
+        assert [run.directory.exists() for run in runs] == [False, False, True, True, True]
+        with pytest.raises(RunNotFoundError, match=r"records\.keep"):
+            records.get(runs[0].run_id)
+        root = runs[-1].directory.parent
+    assert not root.exists()
+
+
+async def test_any_range_of_a_stream_can_be_read_whether_it_lies_in_memory_or_in_a_file() -> None:
+    short, long = b"0123456789", bytes(range(256)) * 1024
+    async with RunRecords(RecordSettings()) as records:
+        for data in (short, long):
+            record = await record_run(records, Captured(data, total=len(data)))
+            assert await record.read("stdout") == data
+            assert await record.read("stdout", 3, 4) == data[3:7]
+            assert record.size("stdout") == len(data)
+        assert record.path("stdout") is not None
+        assert record.result is not None
+        assert record.result.stdout.head == b"", "a record holds long streams in their file, not in memory"
+
+
+async def test_a_directory_named_in_the_settings_outlives_the_process_and_holds_summaries(tmp_path: Path) -> None:
+    async with RunRecords(RecordSettings(directory=tmp_path / "runs")) as records:
+        record = await record_run(records)
+    summary = json.loads((tmp_path / "runs" / record.run_id / "record.json").read_text())
+    assert (summary["tool"], summary["engine"], summary["exit_code"]) == ("t", "local", 0)
+    assert (tmp_path / "runs").stat().st_mode & 0o777 == 0o700
+
+
+async def test_a_directory_that_cannot_be_made_is_a_settings_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match=r"records\.directory"):
+        async with RunRecords(RecordSettings(directory=tmp_path / "file" / "runs")):
+            pass
+
+
+async def test_links_and_locked_directories_that_a_tool_left_are_removed_without_touching_what_they_point_to(
+    tmp_path: Path,
+) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("keep me")
+    precious.chmod(0o644)
+    async with RunRecords(RecordSettings()) as records:
+        record = await record_run(records)
+        locked = record.directory / "artifacts" / "locked"
+        locked.mkdir(parents=True)
+        (locked / "link").symlink_to(precious)
+        locked.chmod(0o500)
+    assert not record.directory.exists()
+    assert precious.read_text() == "keep me"
+    assert precious.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("keep", [2, 7, 10, 64])
+@pytest.mark.parametrize("size", [0, 1, 7, 10, 11, 64, 500])
+@pytest.mark.parametrize("piece", [1, 3, 64])
+async def test_a_stream_is_kept_as_head_and_tail_and_whole_in_its_file(
+    tmp_path: Path, keep: int, size: int, piece: int
+) -> None:
+    data = bytes(number % 251 for number in range(size))
+    collector = StreamCollector("stdout", keep=keep, file=tmp_path / "stdout", max_file=1000)
+    for at in range(0, size, piece):
+        await collector.write(data[at : at + piece])
+    captured = await collector.finish()
+    assert captured.total == size
+    if size <= keep:
+        assert (captured.data, captured.file, captured.omitted) == (data, None, 0)
+    else:
+        assert captured.head == data[: keep // 2]
+        assert captured.tail == data[-(keep - keep // 2) :]
+        assert captured.omitted == size - keep
+        assert captured.file is not None
+        assert captured.file.read_bytes() == data
+
+
+async def test_a_file_holds_no_more_than_its_bound_and_the_total_is_still_right(tmp_path: Path) -> None:
+    collector = StreamCollector("stdout", keep=4, file=tmp_path / "stdout", max_file=10)
+    for _ in range(10):
+        await collector.write(b"abcdefgh")
+    captured = await collector.finish()
+    assert captured.total == 80
+    assert (tmp_path / "stdout").read_bytes() == b"abcdefghab"
+    assert captured.tail == b"gh"
+
+
+@pytest.mark.parametrize("piece", [1, 2, 5, 100])
+async def test_a_secret_is_masked_even_where_it_falls_into_two_pieces(tmp_path: Path, piece: int) -> None:
+    heard = bytearray()
+    collector = StreamCollector(
+        "stdout",
+        keep=20,
+        masker=Masker(("hunter2hunter2",)),
+        listener=lambda _, data: heard.extend(data),
+        file=tmp_path / "stdout",
+        max_file=1000,
+    )
+    data = b"before hunter2hunter2 between hunter2hunter2 hunter2 after"
+    for at in range(0, len(data), piece):
+        await collector.write(data[at : at + piece])
+    captured = await collector.finish()
+    masked = b"before *** between *** hunter2 after"
+    assert bytes(heard) == masked
+    assert captured.file is not None
+    assert captured.file.read_bytes() == masked
+    assert captured.tail == masked[-10:]
+    assert captured.omitted == len(masked) - 20

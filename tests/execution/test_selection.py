@@ -1,0 +1,80 @@
+"""Refuse or route, never ignore."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.errors import EngineUnavailable, LimitUnsupported
+from praxis_mcp.execution.selection import EngineSelector
+from praxis_mcp.plans.build import build_plan
+from praxis_mcp.plans.model import Capability, Plan
+from praxis_mcp.settings import Settings
+from tests.execution.engines import AnsweringEngine, Engines
+
+pytestmark = pytest.mark.anyio
+
+NO_MEMORY_LIMIT = frozenset({Capability.MEMORY_LIMIT})
+
+
+def plan(order: tuple[str, ...] = ("dagger", "docker"), **fields: Any) -> Plan:
+    settings = Settings.model_validate({"engines": {"order": order}})
+    return build_plan(ToolContract.create_dagger_tool("t", "image", ["x"], **fields), {}, settings)
+
+
+async def test_the_first_engine_of_the_order_that_is_there_runs_it() -> None:
+    selector = EngineSelector(Engines(dagger=AnsweringEngine(), docker=AnsweringEngine()))
+    assert (await selector.choose(plan())).engine == "dagger"
+    assert (await selector.choose(plan(("docker", "dagger")))).engine == "docker"
+
+
+async def test_a_missing_engine_is_passed_over_with_the_reason() -> None:
+    selector = EngineSelector(Engines(dagger=AnsweringEngine(available=False), docker=AnsweringEngine()))
+    decision = await selector.choose(plan())
+    assert decision.engine == "docker"
+    assert [(item.engine, item.reason) for item in decision.passed_over] == [("dagger", "is switched off")]
+
+
+async def test_a_limit_that_the_first_engine_cannot_enforce_goes_to_one_that_can() -> None:
+    selector = EngineSelector(Engines(dagger=AnsweringEngine(lacks=NO_MEMORY_LIMIT), docker=AnsweringEngine()))
+    assert (await selector.choose(plan())).engine == "dagger"
+    decision = await selector.choose(plan(memory_limit="64Mi"))
+    assert decision.engine == "docker"
+    assert "memory_limit" in decision.passed_over[0].reason
+
+
+async def test_a_limit_that_no_engine_can_enforce_is_refused() -> None:
+    selector = EngineSelector(Engines(dagger=AnsweringEngine(lacks=NO_MEMORY_LIMIT)))
+    with pytest.raises(LimitUnsupported, match="memory_limit"):
+        await selector.choose(plan(("dagger",), memory_limit="64Mi"))
+
+
+async def test_with_no_engine_at_hand_the_error_names_each_and_its_remedy() -> None:
+    engines = Engines(dagger=AnsweringEngine(available=False), docker=AnsweringEngine(available=False))
+    with pytest.raises(EngineUnavailable) as caught:
+        await EngineSelector(engines).choose(plan())
+    assert "dagger: is switched off; docker: is switched off" in caught.value.message
+    assert caught.value.remedy == "Wait."
+
+
+async def test_an_engine_is_probed_once_until_it_fails() -> None:
+    engine = AnsweringEngine()
+    selector = EngineSelector(Engines(dagger=engine))
+    for _ in range(3):
+        await selector.choose(plan(("dagger",)))
+    assert engine.probes == 1
+    selector.forget("dagger")
+    await selector.choose(plan(("dagger",)))
+    assert engine.probes == 2
+
+
+async def test_a_contract_that_insists_on_docker_gets_nothing_else() -> None:
+    contract = ToolContract.model_validate(
+        {"name": "t", "engine": "docker", "engine_spec": {"image": "image", "command": ["x"]}}
+    )
+    insisting = build_plan(contract, {}, Settings())
+    selector = EngineSelector(Engines(dagger=AnsweringEngine(), docker=AnsweringEngine(available=False)))
+    with pytest.raises(EngineUnavailable):
+        await selector.choose(insisting)
