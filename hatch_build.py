@@ -27,6 +27,6 @@ class NativeBuildHook(BuildHookInterface):
                 raise
             self.app.display_warning(
                 f"praxis-mcp is built WITHOUT praxis-init: {error}\n"
-                "It works, but its engines cannot do what only praxis-init can (`network: none` on Dagger, for one), and"
+                "It works, but its engines cannot do what only praxis-init can (`network: none` on Dagger, say), and"
                 " say so. PRAXIS_REQUIRE_NATIVE=1 makes this an error."
             )

@@ -1,0 +1,75 @@
+"""praxis-init as the tests run it: built if it is not yet, and where any user can execute it."""
+
+import os
+import runpy
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from praxis_mcp.engines.native import praxis_init_path
+from tests.native.harness import IS_ROOT, NOBODY, PraxisInit, python_for
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    """The project's root, after bringing the binaries up to date with the sources."""
+    native = runpy.run_path(str(ROOT / "native" / "build.py"))
+    try:
+        native["build"](ROOT)
+    except native["NativeBuildError"] as error:
+        if os.environ.get("PRAXIS_REQUIRE_NATIVE") == "1":
+            raise
+        pytest.skip(f"praxis-init cannot be built here: {error}")
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def binary(built: Path) -> Iterator[Path]:
+    own = praxis_init_path()
+    if own is None or os.uname().sysname != "Linux":
+        pytest.skip("praxis-init is for Linux on x86-64 and arm64")
+    # pytest's own temporary folders are closed to other users.
+    with tempfile.TemporaryDirectory(prefix="praxis-init-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(shutil.copy(own, folder))
+
+
+@pytest.fixture
+def init(binary: Path) -> PraxisInit:
+    return PraxisInit(binary)
+
+
+@pytest.fixture
+def init_as_pid_1(binary: Path) -> PraxisInit:
+    probe = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
+    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True, timeout=30).returncode != 0:
+        pytest.skip("needs unshare and the right to make a pid namespace")
+    return PraxisInit(binary, as_pid_1=True)
+
+
+@pytest.fixture(params=["subreaper", "pid 1"])
+def placed(request: pytest.FixtureRequest) -> PraxisInit:
+    """One body, both ways of finding the process tree."""
+    return request.getfixturevalue("init" if request.param == "subreaper" else "init_as_pid_1")
+
+
+@pytest.fixture(params=["root", "nobody"])
+def user(request: pytest.FixtureRequest) -> int | None:
+    """Whom to run as: None for ourselves. An unprivileged test run is its own "nobody"."""
+    if request.param == "root" and not IS_ROOT:
+        pytest.skip("needs root")
+    return NOBODY if IS_ROOT and request.param == "nobody" else None
+
+
+@pytest.fixture
+def python(user: int | None) -> str:
+    found = python_for(user)
+    if found is None:
+        pytest.skip("no Python that this user can execute")
+    return found
