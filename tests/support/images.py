@@ -226,7 +226,7 @@ def _write_tool(tarball: Path) -> None:
 
 _BUSYBOX = Recipe("busybox", 1, _write_busybox, SYSTEM_PATH, ("sh",))
 _PYTHON = Recipe("python", 1, _write_python, SYSTEM_PATH, ("python3",))
-_TOOL = Recipe("scratch-tool", 2, _write_tool, "/", ("/tool",), pull=False)
+_TOOL = Recipe("scratch-tool", 3, _write_tool, "/", ("/tool",), pull=False)
 
 IMAGES: dict[str, Recipe] = {
     "busybox:1.36": _BUSYBOX,
@@ -292,6 +292,8 @@ def ensure(reference: str) -> tuple[Image, str]:
         else:
             changes = [word for change in recipe.changes for word in ("--change", change)]
             _run("docker", "import", *changes, str(_tarball(recipe)), reference)
+            if image is not None:  # an older stand-in, which has lost its name
+                subprocess.run(("docker", "image", "rm", image.id), capture_output=True, check=False)
             how = "a stand-in, just made"
         image = find(reference)
     if image is None:
