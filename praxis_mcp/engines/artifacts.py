@@ -1,0 +1,131 @@
+"""Files that a call leaves behind as results: a fresh directory for them, and what of it is taken."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import anyio.to_thread
+from loguru import logger
+
+from praxis_mcp.engines.base import Artifact, ExecutionContext
+from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.model import Plan
+
+OUTPUT_DIR_VARIABLE = "PRAXIS_OUTPUT_DIR"
+"""Tells the tool where it leaves artifacts."""
+
+MAX_ARTIFACTS = 1000
+MAX_TOTAL_SIZE = 2 * 1024**3
+"""What one call may hand back; the rest is left out, with a warning in the log."""
+
+_MAX_ENTRIES = 50_000
+_MAX_DEPTH = 32
+
+
+async def make_artifact_directory(plan: Plan, context: ExecutionContext) -> Path | None:
+    """A fresh, empty, writable directory below the run's own; None for a plan without artifacts.
+
+    Anyone may write to it: the tool's user is seldom the server's. It is private all the same, because the run's
+    directory around it is.
+
+    Raises:
+        ExecutionError: the plan declares artifacts, and the run has no directory to keep them in, or it is unusable.
+    """
+    if plan.blueprint.artifact_dir is None:
+        return None
+    if context.directory is None:
+        raise ExecutionError(
+            f"{plan.blueprint.tool} leaves artifacts, and this run has no directory for them.",
+            remedy="Run it with records turned on (records.keep above 0), or give the context a directory.",
+        )
+    directory = context.directory / "artifacts"
+    try:
+        await anyio.to_thread.run_sync(_make, directory)
+    except OSError as exc:
+        raise ExecutionError(f"The artifact directory {directory} cannot be made: {exc.strerror}.") from exc
+    return directory
+
+
+def _make(directory: Path) -> None:
+    directory.mkdir()
+    directory.chmod(0o777)
+
+
+async def collect_artifacts(plan: Plan, directory: Path | None) -> tuple[Artifact, ...]:
+    """The files in `directory` that the plan's patterns name, sorted by name.
+
+    Links are never followed and never taken, nor is anything that is not a regular file: a tool could point them at
+    any file that the server may read. Call it when the tool can no longer run.
+    """
+    if directory is None:
+        return ()
+    return await anyio.to_thread.run_sync(_collect, plan, directory)
+
+
+def _collect(plan: Plan, directory: Path) -> tuple[Artifact, ...]:
+    base = (plan.blueprint.artifact_dir or "").rstrip("/") + "/"
+    wanted = [_pattern(pattern.removeprefix(base)) for pattern in plan.blueprint.artifacts]
+    found: list[Artifact] = []
+    total = 0
+    for name, entry in sorted(_regular_files(directory)):
+        if not any(pattern.fullmatch(name) for pattern in wanted):
+            continue
+        size = entry.stat(follow_symlinks=False).st_size
+        if len(found) >= MAX_ARTIFACTS or total + size > MAX_TOTAL_SIZE:
+            logger.warning(
+                "{} left more artifacts than a call may hand back; {} is left out", plan.blueprint.tool, name
+            )
+            break
+        total += size
+        found.append(Artifact(name, Path(entry.path), size))
+    return tuple(found)
+
+
+def _regular_files(directory: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every regular file below, with its path from there; bounded in number and depth."""
+    seen = 0
+    waiting: list[tuple[Path, str, int]] = [(directory, "", 0)]
+    while waiting:
+        place, prefix, depth = waiting.pop()
+        try:
+            entries = list(os.scandir(place))
+        except OSError as exc:  # a directory that the tool closed to others
+            logger.warning("artifacts in {} cannot be read: {}", place, exc.strerror)
+            continue
+        for entry in entries:
+            seen += 1
+            if seen > _MAX_ENTRIES:
+                logger.warning("more than {} entries among the artifacts; the rest is left out", _MAX_ENTRIES)
+                return
+            mode = entry.stat(follow_symlinks=False).st_mode
+            if stat.S_ISDIR(mode) and depth < _MAX_DEPTH:
+                waiting.append((Path(entry.path), f"{prefix}{entry.name}/", depth + 1))
+            elif stat.S_ISREG(mode):
+                yield prefix + entry.name, entry
+
+
+@lru_cache(maxsize=1024)
+def _pattern(glob: str) -> re.Pattern[str]:
+    """A glob as a regular expression: ``*`` and ``?`` stay within one directory, ``**`` spans any number of them."""
+    pieces: list[str] = []
+    for part in re.split(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\])", glob):
+        match part:
+            case "**/":
+                pieces.append("(?:[^/]+/)*")
+            case "**":
+                pieces.append(".*")
+            case "*":
+                pieces.append("[^/]*")
+            case "?":
+                pieces.append("[^/]")
+            case _ if part.startswith("[") and part.endswith("]"):
+                inside = part[1:-1].replace("\\", r"\\").replace("[", r"\[")
+                pieces.append(f"[^/{inside[1:]}]" if inside.startswith("!") else f"[{inside}]")
+            case _:
+                pieces.append(re.escape(part))
+    return re.compile("".join(pieces), re.DOTALL)

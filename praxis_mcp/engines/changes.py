@@ -1,0 +1,80 @@
+"""Which files in writable mounts a call created, changed or removed: a look before, a look after."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import anyio.to_thread
+from loguru import logger
+
+from praxis_mcp.plans.model import Mount
+
+MAX_ENTRIES = 20_000
+"""Entries of all writable mounts together; where there are more, no change is reported."""
+
+_Stamp = tuple[int, int, int]
+_State = dict[str, _Stamp]
+
+
+class ChangeWatch:
+    """The state of writable mounts before a call, to be compared with the state after it.
+
+    A file counts as changed when its size, modification time or inode did. What other programs write there in the
+    meantime is told as well: nothing can tell it apart.
+    """
+
+    def __init__(self, roots: tuple[Path, ...], before: _State | None) -> None:
+        self._roots = roots
+        self._before = before
+
+    @classmethod
+    async def start(cls, mounts: Iterable[Mount]) -> ChangeWatch:
+        """Look at the writable ones among `mounts`; costs nothing where there are none."""
+        roots = tuple(mount.source for mount in mounts if mount.writable)
+        return cls(roots, await anyio.to_thread.run_sync(_look, roots) if roots else {})
+
+    async def changes(self) -> tuple[Path, ...]:
+        """Files created, changed or removed since, sorted."""
+        if not self._roots or self._before is None:
+            return ()
+        after = await anyio.to_thread.run_sync(_look, self._roots)
+        if after is None:
+            return ()
+        before = self._before
+        names = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+        return tuple(Path(name) for name in sorted(names))
+
+
+def _look(roots: tuple[Path, ...]) -> _State | None:
+    """Size, modification time and inode of every file; None where there are too many."""
+    state: _State = {}
+    waiting = [str(root) for root in roots]
+    seen = 0
+    while waiting:
+        place = waiting.pop()
+        try:
+            entries = list(os.scandir(place))
+        except NotADirectoryError:
+            state[place] = _stamp(os.stat(place))  # noqa: PTH116 - one call for a path that is text already
+            continue
+        except OSError:  # removed just now, or closed to the server
+            continue
+        seen += len(entries)
+        if seen > MAX_ENTRIES:
+            logger.debug("more than {} entries in writable mounts: changes are not reported", MAX_ENTRIES)
+            return None
+        for entry in entries:
+            try:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    state[entry.path] = _stamp(entry.stat(follow_symlinks=False))
+            except OSError:  # removed just now
+                continue
+    return state
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    return status.st_size, status.st_mtime_ns, status.st_ino

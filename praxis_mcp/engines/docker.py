@@ -1,0 +1,279 @@
+"""Runs tools in containers of a Docker or Podman daemon: a fresh container for every call, removed after it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import anyio
+from loguru import logger
+
+from praxis_mcp.engines import docker_errors
+from praxis_mcp.engines.artifacts import collect_artifacts
+from praxis_mcp.engines.base import (
+    EngineCapabilities,
+    EngineStatus,
+    ExecutionContext,
+    ExecutionEngine,
+    ExecutionResult,
+    StatusListener,
+)
+from praxis_mcp.engines.changes import ChangeWatch
+from praxis_mcp.engines.docker_api import DockerDaemon, ImageMissing
+from praxis_mcp.engines.docker_call import START_TIMEOUT, CallEnd, ContainerCall, remove_container, staged
+from praxis_mcp.engines.docker_images import DockerImages
+from praxis_mcp.engines.docker_labels import SERVER, ServerIdentity, call_labels, is_orphan
+from praxis_mcp.engines.docker_spec import INIT_GRACE, Staging, container_config
+from praxis_mcp.engines.docker_stream import Refusal
+from praxis_mcp.engines.native import praxis_init_path
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
+from praxis_mcp.plans.model import Blueprint, Capability, Plan
+from praxis_mcp.settings import Settings
+
+PROBE_TIMEOUT = 3.0
+"""Seconds that `probe` may take."""
+CONNECT_TIMEOUT = 15.0
+"""Seconds to connect to the daemon."""
+
+_ALWAYS = frozenset(
+    {
+        Capability.IMAGES, Capability.TIMEOUT, Capability.NETWORK_NONE, Capability.NETWORK_BRIDGE,
+        Capability.NETWORK_HOST, Capability.READ_ONLY_ROOT, Capability.USER, Capability.PRIVILEGED,
+        Capability.DROP_CAPABILITIES, Capability.CACHE_DIRS,
+    }
+)  # fmt: skip
+_LOCAL_ONLY = (Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES, Capability.ARTIFACTS)
+_CONTROLLED = {
+    Capability.MEMORY_LIMIT: "MemoryLimit",
+    Capability.CPU_LIMIT: "CpuCfsQuota",
+    Capability.PIDS_LIMIT: "PidsLimit",
+}
+
+
+class DockerSDKExecutionEngine(ExecutionEngine):
+    """The Docker engine.
+
+    It connects with the first call, and again after the daemon has been away. Containers are hardened as far as the
+    contract allows: read-only root, no capabilities, no new privileges, no network, a bound on processes.
+    """
+
+    name: ClassVar[str] = "docker"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(settings)
+        self._server = ServerIdentity.current()
+        self._images = DockerImages()
+        self._daemon: DockerDaemon | None = None
+        self._capabilities: EngineCapabilities | None = None
+        self._init: Path | None = None
+        self._connecting = anyio.Lock()
+
+    async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
+        """See `ExecutionEngine.run`. The plan's timeout counts from the tool's start; a pull and a slow daemon have
+        bounds of their own."""
+        await self.get_capabilities()
+        daemon = await self._connected()
+        begun = time.perf_counter()
+        try:
+            return await self._run(daemon, plan, context, begun)
+        except EngineUnavailable:
+            await self._forget(daemon)
+            raise
+
+    async def _run(self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext, begun: float) -> ExecutionResult:
+        digest: str | None = None
+
+        async def find_digest() -> None:
+            nonlocal digest
+            try:
+                digest = await self._images.digest(daemon, plan.blueprint.image or "")
+            except (ExecutionError, Refusal) as exc:
+                logger.debug("the digest of {} is unknown: {}", plan.blueprint.image, exc)
+
+        async with staged(plan, context, self._init) as staging:
+            watch = await ChangeWatch.start(plan.blueprint.mounts)
+            container = await self._create(daemon, plan, staging, context)
+            try:
+                end = await ContainerCall(daemon, container, plan, context).run(find_digest)
+                end.out_of_memory = await self._ran_out_of_memory(daemon, container, plan, end)
+            finally:
+                await remove_container(daemon, container)
+            word = plan.call.argv[0]
+            failure = docker_errors.init_failure(plan.blueprint, word, end.exit_code, end.stderr.data)
+            if failure is not None:
+                raise failure
+            artifacts = await collect_artifacts(plan, staging.artifacts)
+            changed = await watch.changes()
+        phases = {"start": end.started - begun, "run": end.ended - end.started}
+        phases["collect"] = time.perf_counter() - end.ended
+        return ExecutionResult(
+            run_id=plan.call.run_id,
+            engine=self.name,
+            isolation="container",
+            exit_code=end.exit_code,
+            stdout=end.stdout,
+            stderr=end.stderr,
+            timed_out=end.timed_out,
+            out_of_memory=end.out_of_memory,
+            phases=MappingProxyType(phases),
+            artifacts=artifacts,
+            changed_files=changed,
+            image=digest,
+        )
+
+    async def _create(self, daemon: DockerDaemon, plan: Plan, staging: Staging, context: ExecutionContext) -> str:
+        deadline = time.time() + START_TIMEOUT + plan.blueprint.limits.timeout + INIT_GRACE
+        config = container_config(
+            plan,
+            staging,
+            call_labels(self._server, plan.blueprint, plan.call.run_id, deadline),
+            runtime=self.settings.engines.docker.runtime,
+            auto_remove=daemon.keeps_wait and plan.blueprint.limits.memory is None,
+        )
+        try:
+            return await daemon.create(config)
+        except ImageMissing:
+            await self._pull(daemon, plan.blueprint, context.on_status)
+        except Refusal as exc:
+            raise docker_errors.refused(exc.explanation, plan.blueprint, plan.call.argv[0]) from exc
+        try:
+            return await daemon.create(config)
+        except Refusal as exc:
+            raise docker_errors.refused(exc.explanation, plan.blueprint, plan.call.argv[0]) from exc
+
+    async def _pull(self, daemon: DockerDaemon, blueprint: Blueprint, on_status: StatusListener | None) -> None:
+        image = blueprint.image or ""
+        if self.settings.pull == "never":
+            raise ImageError(
+                f"{blueprint.tool} needs the image {image}, which the Docker daemon does not have.",
+                remedy=f"Pull it (docker pull {image}), or set pull: missing in the settings.",
+            )
+        await self._images.pull(daemon, image, on_status)
+
+    async def _ran_out_of_memory(self, daemon: DockerDaemon, container: str, plan: Plan, end: CallEnd) -> bool:
+        # One more request, so only where it can be so: a tool that ends with 0 has coped with what was killed.
+        if plan.blueprint.limits.memory is None or end.exit_code == 0 or end.timed_out:
+            return False
+        state: Mapping[str, Any] = (await daemon.inspect(container)).get("State") or {}
+        return bool(state.get("OOMKilled"))
+
+    async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
+        """Pull the image where it is missing."""
+        daemon = await self._connected()
+        if self.settings.pull == "missing" and blueprint.image:
+            await self._images.ensure(daemon, blueprint.image, on_status)
+
+    async def get_capabilities(self) -> EngineCapabilities:
+        """See `ExecutionEngine.get_capabilities`; asks the daemon once.
+
+        Raises:
+            EngineUnavailable: the daemon cannot be reached.
+        """
+        if self._capabilities is None:
+            daemon = await self._connected()
+            info = await daemon.info()
+            self._init = _init_for(daemon, info)
+            self._capabilities = _capabilities(daemon, info)
+        return self._capabilities
+
+    async def probe(self) -> EngineStatus:
+        """See `ExecutionEngine.probe`; takes at most `PROBE_TIMEOUT`."""
+        try:
+            with anyio.fail_after(PROBE_TIMEOUT):
+                daemon = await self._connected()
+                version = await daemon.version()
+        except TimeoutError:
+            return EngineStatus(
+                self.name,
+                available=False,
+                detail=f"The Docker daemon did not answer within {PROBE_TIMEOUT:g} s.",
+                remedy="It may be hung: see its log, and restart it.",
+            )
+        except ExecutionError as exc:
+            if self._daemon is not None:
+                await self._forget(self._daemon)
+            return EngineStatus(self.name, available=False, detail=exc.message, remedy=exc.remedy or "")
+        return EngineStatus(self.name, available=True, version=str(version), detail=f"at {daemon.address}")
+
+    async def reap(self) -> tuple[str, ...]:
+        """Remove containers that a server left behind when it was killed; their ids.
+
+        Never those of a server that still runs, nor any that are not ours: see `docker_labels.is_orphan`.
+
+        Raises:
+            EngineUnavailable: the daemon cannot be reached.
+        """
+        daemon = await self._connected()
+        found = await daemon.containers(SERVER)
+        orphans = [str(item["Id"]) for item in found if is_orphan(item.get("Labels") or {})]
+        for container in orphans:
+            await remove_container(daemon, container)
+        if orphans:
+            logger.info("removed {} containers of servers that are gone", len(orphans))
+        return tuple(orphans)
+
+    async def cleanup(self) -> None:
+        """Close the connection; containers belong to their calls, and are gone with them."""
+        if self._daemon is not None:
+            await self._forget(self._daemon)
+
+    async def _connected(self) -> DockerDaemon:
+        if self._daemon is None:
+            async with self._connecting:
+                if self._daemon is None:
+                    try:
+                        with anyio.fail_after(CONNECT_TIMEOUT):
+                            self._daemon = await DockerDaemon.connect(self.settings.engines.docker.host)
+                    except TimeoutError as exc:
+                        raise ExecutionTimeout(
+                            f"The Docker daemon did not answer within {CONNECT_TIMEOUT:g} s.",
+                            remedy="It may be hung: see its log, and restart it.",
+                        ) from exc
+        return self._daemon
+
+    async def _forget(self, daemon: DockerDaemon) -> None:
+        """Let go of a daemon: the next call connects anew, and asks anew what it can."""
+        if self._daemon is daemon:
+            self._daemon, self._capabilities = None, None
+        with anyio.CancelScope(shield=True):
+            await daemon.close()
+
+
+def _capabilities(daemon: DockerDaemon, info: Mapping[str, Any]) -> EngineCapabilities:
+    enforces = set(_ALWAYS)
+    notes: dict[Capability, str] = {}
+    if str(info.get("OSType", "linux")).lower() != "linux":
+        notes = dict.fromkeys(Capability, "the Docker daemon runs Windows containers")
+        return EngineCapabilities("docker", "container", frozenset(), MappingProxyType(notes))
+    without_cgroups = info.get("CgroupDriver") == "none"
+    for capability, key in _CONTROLLED.items():
+        if info.get(key) and not without_cgroups:
+            enforces.add(capability)
+        else:
+            notes[capability] = (
+                "the rootless Docker daemon has no cgroups; see 'Limiting resources' in Docker's rootless guide"
+                if without_cgroups
+                else "the daemon's kernel does not support it"
+            )
+    for capability in _LOCAL_ONLY:
+        if daemon.is_local:
+            enforces.add(capability)
+        else:
+            notes[capability] = f"the Docker daemon at {daemon.address} does not see this machine's files"
+    if daemon.carries_stdin:
+        enforces.add(Capability.STDIN)
+    else:
+        notes[Capability.STDIN] = "over TLS or a Windows pipe, standard input cannot be ended"
+    return EngineCapabilities("docker", "container", frozenset(enforces), MappingProxyType(notes))
+
+
+def _init_for(daemon: DockerDaemon, info: Mapping[str, Any]) -> Path | None:
+    """praxis-init for the daemon's machine, where it can be mounted: on Linux, next to the daemon. Docker Desktop does
+    not share the folders that packages are installed in."""
+    if sys.platform != "linux" or not daemon.is_local:
+        return None
+    return praxis_init_path(str(info.get("Architecture", "")))

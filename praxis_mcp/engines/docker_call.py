@@ -1,0 +1,231 @@
+"""One call in one container: files staged, attached, started, fed, heard, ended and removed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+from loguru import logger
+
+from praxis_mcp.engines import docker_errors
+from praxis_mcp.engines.artifacts import make_artifact_directory
+from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.docker_api import DockerDaemon
+from praxis_mcp.engines.docker_spec import Staging
+from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost, PendingExit, Refusal
+from praxis_mcp.engines.output import Captured, StreamCollector, StreamName
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
+from praxis_mcp.plans.model import CallFile, Plan
+
+START_TIMEOUT = 120.0
+"""Seconds from the call (the image being there) until its tool has started."""
+KILL_TIMEOUT = 20.0
+"""Seconds that a killed container may take to be reported as ended."""
+DRAIN_IDLE = 5.0
+"""Seconds without a byte after which output of an ended container is given up."""
+REMOVE_TIMEOUT = 20.0
+"""Seconds for the removal of a container; beyond, the reaper takes over."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class CallEnd:
+    """How a container ended, what it wrote, and how long it took."""
+
+    exit_code: int | None = None
+    timed_out: bool = False
+    out_of_memory: bool = False
+    stdout: Captured = field(default_factory=Captured)
+    stderr: Captured = field(default_factory=Captured)
+    started: float = 0.0
+    ended: float = 0.0
+
+
+@asynccontextmanager
+async def staged(plan: Plan, context: ExecutionContext, init: Path | None) -> AsyncIterator[Staging]:
+    """Put what the call needs on this machine, and take away what is not kept."""
+    artifacts = await make_artifact_directory(plan, context)
+    if not plan.call.files:
+        yield Staging((), artifacts, init)
+        return
+    directory = await _written(plan, anyio.to_thread.run_sync(_make_private_directory))
+    try:
+        yield Staging(
+            await _written(plan, anyio.to_thread.run_sync(_write_files, directory, plan.call.files)), artifacts, init
+        )
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))
+
+
+async def _written(plan: Plan, writing: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await writing
+    except OSError as exc:
+        raise ExecutionError(f"{plan.blueprint.tool}: its files cannot be written: {exc.strerror}.") from exc
+
+
+def _make_private_directory() -> Path:
+    return Path(tempfile.mkdtemp(prefix="praxis-mcp-"))  # 0700
+
+
+def _write_files(directory: Path, files: tuple[CallFile, ...]) -> tuple[tuple[CallFile, Path], ...]:
+    places: list[tuple[CallFile, Path]] = []
+    for number, file in enumerate(files):
+        place = directory / str(number)
+        place.write_bytes(file.content)
+        # Readable by the tool's user, whoever that is; the directory keeps other users of this machine out.
+        place.chmod(0o444)
+        places.append((file, place))
+    return tuple(places)
+
+
+async def remove_container(daemon: DockerDaemon, container: str) -> None:
+    """Remove a container whatever happened, cancelled or not; a failure is logged, and left to the reaper."""
+    with anyio.move_on_after(REMOVE_TIMEOUT, shield=True) as scope:
+        try:
+            await daemon.remove(container)
+        except (ExecutionError, Refusal) as exc:
+            logger.warning("the container {} could not be removed: {}", container[:12], exc)
+    if scope.cancelled_caught:
+        logger.warning("the container {} was not removed within {} s", container[:12], REMOVE_TIMEOUT)
+
+
+class ContainerCall:
+    """Runs a created container to its end."""
+
+    def __init__(self, daemon: DockerDaemon, container: str, plan: Plan, context: ExecutionContext) -> None:
+        self._daemon = daemon
+        self._container = container
+        self._plan = plan
+        self._context = context
+
+    async def run(self, meanwhile: Callable[[], Coroutine[Any, Any, None]]) -> CallEnd:
+        """Start the container and see it to its end, within the plan's timeout.
+
+        Args:
+            meanwhile: awaited beside the start, which leaves time for it.
+
+        Raises:
+            ExecutionError: it could not be started, or the daemon went away; see the subclasses.
+        """
+        stdin = self._plan.call.stdin
+        stream: AttachedStream | None = None
+        pending: PendingExit | None = None
+        refusal: ExecutionError | None = None
+        try:
+            with anyio.fail_after(START_TIMEOUT):
+                stream = await self._daemon.attach(self._container, stdin=stdin is not None)
+                pending = await self._daemon.watch_exit(self._container)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(meanwhile)
+                    refusal = await self._start()
+                if refusal is not None:
+                    raise refusal
+            return await self._supervise(stream, pending)
+        except TimeoutError as exc:
+            raise ExecutionTimeout(
+                f"{self._plan.blueprint.tool}: the Docker daemon did not start it within {START_TIMEOUT:g} s.",
+                remedy="The daemon may be overloaded or hung: see its log, and restart it.",
+            ) from exc
+        except ConnectionLost as exc:
+            raise docker_errors.lost(self._daemon.address) from exc
+        finally:
+            with anyio.CancelScope(shield=True):
+                for item in (stream, pending):
+                    if item is not None:
+                        await item.aclose()
+
+    async def _start(self) -> ExecutionError | None:
+        # Returned, not raised: out of a task group it would come wrapped in a group.
+        try:
+            await self._daemon.start(self._container)
+        except Refusal as exc:
+            return docker_errors.refused(exc.explanation, self._plan.blueprint, self._plan.call.argv[0])
+        except ExecutionError as exc:
+            return exc
+        return None
+
+    async def _supervise(self, stream: AttachedStream, pending: PendingExit) -> CallEnd:
+        end = CallEnd(started=time.perf_counter())
+        collectors = self._context.collectors(self._plan)
+        by_name: dict[StreamName, StreamCollector] = dict(zip(("stdout", "stderr"), collectors, strict=True))
+        listening = _Listening()
+        try:
+            failure: Exception | None = None
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(listening.listen, stream, by_name)
+                if self._plan.call.stdin is not None:
+                    tasks.start_soon(stream.feed, self._plan.call.stdin)
+                try:
+                    await self._wait(pending, end)
+                    await listening.drain()
+                except (ConnectionLost, ExecutionError) as exc:
+                    failure = exc
+                tasks.cancel_scope.cancel()
+            if failure is not None:
+                raise failure
+            if listening.broken is not None:
+                logger.warning("{}: the end of its output was lost: {}", self._plan.blueprint.tool, listening.broken)
+            end.stdout, end.stderr = [await collector.finish() for collector in collectors]
+        except BaseException:
+            for collector in collectors:
+                collector.abandon()
+            raise
+        return end
+
+    async def _wait(self, pending: PendingExit, end: CallEnd) -> None:
+        with anyio.move_on_after(self._plan.blueprint.limits.timeout) as deadline:
+            end.exit_code = await pending.status()
+        if deadline.cancelled_caught:
+            # False: it ended by itself at that very moment, and ran into no deadline.
+            end.timed_out = await self._daemon.kill(self._container)
+            with anyio.move_on_after(KILL_TIMEOUT) as killing:
+                end.exit_code = await pending.status()
+            if killing.cancelled_caught:
+                raise EngineUnavailable(
+                    f"{self._plan.blueprint.tool} ran into its deadline, and the Docker daemon did not end it within "
+                    f"{KILL_TIMEOUT:g} s.",
+                    remedy="A process may hang in the kernel (a dead network file system, say); see the daemon's log.",
+                )
+        end.ended = time.perf_counter()
+
+
+class _Listening:
+    """Output as it arrives, into its collectors."""
+
+    def __init__(self) -> None:
+        self.broken: ConnectionLost | ExecutionError | None = None
+        self._ended = anyio.Event()
+        self._pieces = 0
+
+    async def listen(self, stream: AttachedStream, collectors: dict[StreamName, StreamCollector]) -> None:
+        """Until the streams end."""
+        try:
+            async for name, piece in stream.pieces():
+                self._pieces += 1
+                await collectors[name].write(piece)
+        except (ConnectionLost, ExecutionError) as exc:
+            self.broken = exc
+        finally:
+            self._ended.set()
+
+    async def drain(self) -> None:
+        """The container has ended: wait for the rest of its output, as long as any arrives."""
+        while not self._ended.is_set():
+            before = self._pieces
+            with anyio.move_on_after(DRAIN_IDLE):
+                await self._ended.wait()
+            if not self._ended.is_set() and self._pieces == before:
+                logger.warning("the output of an ended container did not end; what came is kept")
+                return

@@ -1,0 +1,170 @@
+"""What a container daemon's answers mean to whoever called a tool. Works on text and `OSError` only: no SDK here."""
+
+from __future__ import annotations
+
+import errno
+import re
+import sys
+from collections.abc import Iterator
+
+from praxis_mcp.errors import (
+    CommandNotFound,
+    EngineUnavailable,
+    ExecutionError,
+    ImageError,
+    LimitUnsupported,
+)
+from praxis_mcp.plans.model import Blueprint
+
+START_DOCKER = "Start it (Linux: `sudo systemctl start docker`; macOS and Windows: open Docker Desktop)"
+_JOIN_GROUP = (
+    "Join the group that may use it (`sudo usermod -aG docker $USER`, then log in again), or point DOCKER_HOST at a "
+    "rootless daemon."
+)
+
+_NO_COMMAND = re.compile(r"not found|no such file or directory|permission denied|is a directory", re.I)
+_EXEC = re.compile(r'exec: "|executable file|attempted to invoke a command', re.I)
+_INIT_FAILED = re.compile(
+    rb"^(?:\[FATAL tini \(\d+\)\] exec .* failed: |praxis-init: cannot run '.*': |.*catatonit.*failed to exec pid1: )"
+    rb"(?P<reason>No such file or directory|Permission denied|Is a directory|Exec format error)\n?$",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and all that it wraps, whether as cause, context or argument (urllib3 keeps them there)."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        current = waiting.pop(0)
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        yield current
+        inner = (current.__cause__, current.__context__, getattr(current, "reason", None), *current.args)
+        waiting += [item for item in inner if isinstance(item, BaseException)]
+
+
+def unreachable(address: str, error: BaseException) -> EngineUnavailable:
+    """The daemon does not answer: why, and what mends it."""
+    numbers = {item.errno for item in causes(error) if isinstance(item, OSError)}
+    if numbers & {errno.EACCES, errno.EPERM}:
+        return EngineUnavailable(f"The Docker socket {address} refuses this user.", remedy=_JOIN_GROUP)
+    if errno.ENOENT in numbers:
+        return EngineUnavailable(
+            f"There is no Docker socket at {address}.",
+            remedy=f"Install Docker or Podman. {START_DOCKER}, or set DOCKER_HOST to where it listens.",
+        )
+    if errno.ECONNREFUSED in numbers:
+        return EngineUnavailable(f"No Docker daemon listens at {address}.", remedy=f"{START_DOCKER}.")
+    last = [item for item in causes(error) if isinstance(item, OSError) and item.strerror]
+    why = f": {last[-1].strerror}" if last else ""
+    return EngineUnavailable(
+        f"The Docker daemon at {address} does not answer{why}.",
+        remedy=f"Check DOCKER_HOST and the network. {START_DOCKER}.",
+    )
+
+
+def lost(address: str) -> EngineUnavailable:
+    """The connection ended in the middle of a call."""
+    return EngineUnavailable(
+        f"The connection to the Docker daemon at {address} was lost during the call.",
+        remedy="Call again; if it persists, look at the daemon's log (`journalctl -u docker`).",
+    )
+
+
+def refused(explanation: str, blueprint: Blueprint, word: str) -> ExecutionError:
+    """The daemon would not create or start the container, and said why.
+
+    Args:
+        explanation: the daemon's words.
+        blueprint: what was to run.
+        word: the first word of the command.
+    """
+    text = explanation.strip()
+    low = text.lower()
+    if _EXEC.search(text) and _NO_COMMAND.search(text):
+        return command_not_found(blueprint, word, text)
+    if "exec format error" in low:
+        return _wrong_machine(blueprint)
+    if "unable to find user" in low or "unable to find group" in low or "no matching entries in passwd" in low:
+        return ImageError(
+            f"{blueprint.tool}: the image {blueprint.image} has no such user ({blueprint.user}).",
+            remedy="Write a number (user: 1000) in the contract, or a user that the image has.",
+        )
+    if "minimum memory limit" in low or "nanocpus" in low or "range of cpus" in low:
+        return LimitUnsupported(f"{blueprint.tool}: the Docker daemon refuses the limit: {text}.")
+    if "mounts denied" in low or "bind source path does not exist" in low:
+        return ExecutionError(
+            f"{blueprint.tool}: a mounted path is not on the Docker daemon's machine: {text}.",
+            remedy="The daemon sees its own host's files: with Docker Desktop share the path (Settings, Resources, "
+            "File sharing); from inside a container mount it at the same path.",
+        )
+    if "unknown or invalid runtime" in low or "unknown runtime" in low:
+        return EngineUnavailable(
+            f"The Docker daemon lacks the OCI runtime of the settings: {text}.",
+            remedy="Install it and name it in /etc/docker/daemon.json, or mend engines.docker.runtime.",
+        )
+    return ExecutionError(f"{blueprint.tool}: the Docker daemon could not run it: {text}.")
+
+
+def command_not_found(blueprint: Blueprint, word: str, reason: str) -> CommandNotFound:
+    """The image has no such command, or it is not executable."""
+    if "permission denied" in reason.lower() or "is a directory" in reason.lower():
+        return CommandNotFound(
+            f'{blueprint.tool}: "{word}" in the image {blueprint.image} cannot be executed.',
+            remedy="Make it executable (chmod +x), and let the contract's user reach it.",
+        )
+    return CommandNotFound(
+        f'{blueprint.tool}: the image {blueprint.image} has no command "{word}".',
+        remedy="Mend the first word of the contract's command, mount the program, or choose an image that has it.",
+    )
+
+
+def init_failure(blueprint: Blueprint, word: str, exit_code: int | None, stderr: bytes) -> ExecutionError | None:
+    """The error behind an exit code 126 or 127 of an init in front of the command, told by its one line on stderr;
+    None when the command itself ended so."""
+    match = _INIT_FAILED.match(stderr) if exit_code in (126, 127) else None
+    if match is None:
+        return None
+    reason = match["reason"].decode()
+    return _wrong_machine(blueprint) if "format" in reason else command_not_found(blueprint, word, reason)
+
+
+def _wrong_machine(blueprint: Blueprint) -> ImageError:
+    return ImageError(
+        f"{blueprint.tool}: the command in the image {blueprint.image} is not for this machine's processor, or is a "
+        "script without a first line that names its interpreter.",
+        remedy="Use an image that is built for this machine, or begin the script with #!.",
+    )
+
+
+def pull_failure(image: str, text: str) -> ImageError:
+    """A pull failed, and the daemon said why."""
+    low = text.lower()
+    login = f"`docker login {image.split('/')[0] if '.' in image.split('/')[0] else ''}".rstrip() + "`"
+    if any(part in low for part in ("manifest unknown", "not found: manifest", "manifest for")):
+        return ImageError(f"There is no image {image}: its repository has no such tag.", remedy="Mend the tag.")
+    if any(part in low for part in ("denied", "does not exist", "unauthorized", "authentication required", "no basic")):
+        return ImageError(
+            f"The image {image} does not exist, or needs a login.",
+            remedy=f"Check the spelling; for a private one run {login} as the server's user.",
+        )
+    if any(part in low for part in ("toomanyrequests", "rate limit")):
+        return ImageError(f"The registry limits pulls of {image} just now.", remedy=f"Wait, or run {login}.")
+    if "no space left" in low:
+        return ImageError(f"There is no room for the image {image}.", remedy="Free some: `docker system prune`.")
+    if any(part in low for part in ("invalid reference", "repository name must")):
+        return ImageError(f'"{image}" is no image reference.', remedy="Write one such as python:3.11-slim.")
+    return ImageError(
+        f"The image {image} could not be pulled: {text.strip()}.",
+        remedy="Check that the daemon reaches the registry (network, proxy, DNS), or bring the image in with "
+        "`docker load`.",
+    )
+
+
+def sdk_missing() -> EngineUnavailable:
+    """The Docker SDK for Python is not installed."""
+    return EngineUnavailable(
+        f"The Docker engine needs the Docker SDK for Python, which {sys.executable} lacks.",
+        remedy="Install it: pip install 'praxis-mcp[docker]'.",
+    )

@@ -1,0 +1,142 @@
+"""Images on the daemon: pulled once for all who wait, and named with their digest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import anyio.from_thread
+
+from praxis_mcp.engines.base import StatusListener
+from praxis_mcp.engines.docker_api import DockerDaemon, ImageMissing
+from praxis_mcp.errors import ExecutionError, ImageError
+
+PULL_TIMEOUT = 600.0
+"""Seconds for one pull; apart from the tool's own timeout, which counts from its start."""
+DIGEST_AGE = 30.0
+"""Seconds for which a tag is taken to name the image that it named."""
+_TELL_EVERY = 0.5
+
+
+@dataclass(slots=True)
+class _Pull:
+    """One pull, and all who wait for it."""
+
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    listeners: list[StatusListener] = field(default_factory=list)
+    waiting: int = 0
+    done: bool = False
+    failure: ExecutionError | None = None
+
+
+class DockerImages:
+    """The images of one daemon."""
+
+    def __init__(self) -> None:
+        self._pulls: dict[str, _Pull] = {}
+        self._digests: dict[str, tuple[float, str]] = {}
+
+    async def pull(self, daemon: DockerDaemon, reference: str, on_status: StatusListener | None = None) -> None:
+        """Pull an image. Those who ask for it in the meantime wait for the same pull, hear its progress, and share
+        its failure; when the one that pulls is cancelled, the next takes over.
+
+        Raises:
+            ImageError: it cannot be had, or not within `PULL_TIMEOUT`.
+            EngineUnavailable: the daemon is gone.
+        """
+        pull = self._pulls.setdefault(reference, _Pull())
+        pull.waiting += 1
+        if on_status is not None:
+            pull.listeners.append(on_status)
+        try:
+            async with pull.lock:
+                if pull.failure is not None:
+                    raise type(pull.failure)(pull.failure.message, remedy=pull.failure.remedy) from pull.failure
+                if not pull.done:
+                    await self._pull(daemon, reference, pull)
+                    self._digests.pop(reference, None)
+        finally:
+            pull.waiting -= 1
+            if on_status is not None:
+                pull.listeners.remove(on_status)
+            if not pull.waiting:
+                del self._pulls[reference]
+
+    async def _pull(self, daemon: DockerDaemon, reference: str, pull: _Pull) -> None:
+        progress = _Progress(reference)
+        abandoned = False
+
+        def tell(text: str) -> None:
+            for listener in list(pull.listeners):
+                listener(text)
+
+        def on_progress(event: Mapping[str, Any]) -> bool:
+            text = progress.after(event)
+            if text and not abandoned:
+                anyio.from_thread.run_sync(tell, text)
+            return not abandoned
+
+        try:
+            with anyio.fail_after(PULL_TIMEOUT):
+                tell(f"pulling {reference}")
+                await daemon.pull(reference, on_progress)
+            pull.done = True
+        except TimeoutError as exc:
+            pull.failure = ImageError(
+                f"The image {reference} was not pulled within {PULL_TIMEOUT:g} s.",
+                remedy=f"Pull it by hand: docker pull {reference}.",
+            )
+            raise pull.failure from exc
+        except ExecutionError as exc:
+            pull.failure = exc
+            raise
+        finally:
+            abandoned = True
+
+    async def ensure(self, daemon: DockerDaemon, reference: str, on_status: StatusListener | None = None) -> None:
+        """See to it that the image is there; pull it where it is not."""
+        try:
+            await daemon.image(reference)
+        except ImageMissing:
+            await self.pull(daemon, reference, on_status)
+
+    async def digest(self, daemon: DockerDaemon, reference: str) -> str | None:
+        """The image by its digest: ``python@sha256:…``, or ``sha256:…`` (its id) where it came from no registry; None
+        where it is gone. Remembered for `DIGEST_AGE`."""
+        known = self._digests.get(reference)
+        if known is not None and time.monotonic() - known[0] < DIGEST_AGE:
+            return known[1]
+        try:
+            image = await daemon.image(reference)
+        except ImageMissing:
+            return None
+        digests = image.get("RepoDigests") or []
+        name = str(digests[0]) if digests else str(image["Id"])
+        self._digests[reference] = (time.monotonic(), name)
+        return name
+
+
+class _Progress:
+    """The daemon's events about layers, as one line now and then."""
+
+    def __init__(self, reference: str) -> None:
+        self._reference = reference
+        self._layers: dict[str, tuple[int, int]] = {}
+        self._told = 0.0
+
+    def after(self, event: Mapping[str, Any]) -> str | None:
+        """A line to tell after this event, or None."""
+        detail = event.get("progressDetail") or {}
+        if event.get("status") == "Downloading" and detail.get("total"):
+            self._layers[str(event.get("id"))] = (int(detail.get("current", 0)), int(detail["total"]))
+        now = time.monotonic()
+        if now - self._told < _TELL_EVERY:
+            return None
+        self._told = now
+        total = sum(size for _, size in self._layers.values())
+        if not total:
+            return f"pulling {self._reference}"
+        return f"pulling {self._reference}: {100 * sum(got for got, _ in self._layers.values()) // total}%"

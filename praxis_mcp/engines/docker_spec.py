@@ -1,0 +1,157 @@
+"""Plan → what the daemon is asked to create (Docker Engine API v1.41, ContainerCreate)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from praxis_mcp.contracts.values import Network
+from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
+from praxis_mcp.engines.docker_labels import CACHE, TOOL
+from praxis_mcp.engines.native import run_prefix
+from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.model import Blueprint, CallFile, Plan
+
+DEFAULT_PIDS = 512
+"""Processes and threads of a container whose contract sets no limit: a fork bomb must not take the host."""
+TMP_SIZE = 256 * 1024 * 1024
+"""Bytes of ``/tmp`` in a container whose root is read-only; they count against its memory limit."""
+INIT_TARGET = "/.praxis-init"
+INIT_GRACE = 15.0
+"""Seconds past the deadline after which praxis-init ends the tool by itself: the server does it on time, and the
+container must not outlive a server that is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """What a call has on this machine.
+
+    Attributes:
+        files: the call's files, each where it lies here.
+        artifacts: the directory for artifacts, or None.
+        init: praxis-init for the daemon's machine, or None where it cannot be mounted; then the daemon's own init
+            reaps, and nothing in the container keeps the deadline.
+    """
+
+    files: tuple[tuple[CallFile, Path], ...] = ()
+    artifacts: Path | None = None
+    init: Path | None = None
+
+
+def container_config(
+    plan: Plan, staging: Staging, labels: Mapping[str, str], *, runtime: str | None = None, auto_remove: bool = True
+) -> dict[str, Any]:
+    """The body of the request that creates the call's container.
+
+    Raises:
+        ExecutionError: a file of the call lies in a mount, where it could not be without changing the host's.
+    """
+    fixed, call = plan.blueprint, plan.call
+    with_init = staging.init is not None and not fixed.use_entrypoint
+    words = list(call.argv)
+    if with_init:
+        words = [*run_prefix(INIT_TARGET, timeout=fixed.limits.timeout + INIT_GRACE, no_network=False,
+                             no_new_privileges=not fixed.privileged), *words]  # fmt: skip
+    env = dict(call.env)
+    if fixed.artifact_dir is not None:
+        env[OUTPUT_DIR_VARIABLE] = fixed.artifact_dir
+    stdin = call.stdin is not None
+    config: dict[str, Any] = {
+        "Image": fixed.image,
+        "Env": [f"{name}={value}" for name, value in env.items()],
+        "Cmd": words,
+        "Labels": dict(labels),
+        "Tty": False,
+        "OpenStdin": stdin,
+        "StdinOnce": stdin,
+        "AttachStdin": stdin,
+        "AttachStdout": True,
+        "AttachStderr": True,
+        "HostConfig": _host_config(plan, staging, with_init, runtime, auto_remove),
+    }
+    if not fixed.use_entrypoint:
+        # The whole command as the entrypoint's and the command's words: an empty list would bring the image's own
+        # back on some daemons (Podman).
+        config["Entrypoint"], config["Cmd"] = words[:1], words[1:]
+    if fixed.user is not None:
+        config["User"] = fixed.user
+    if fixed.working_dir is not None:
+        config["WorkingDir"] = fixed.working_dir
+    return config
+
+
+def _host_config(
+    plan: Plan, staging: Staging, with_init: bool, runtime: str | None, auto_remove: bool
+) -> dict[str, Any]:
+    fixed = plan.blueprint
+    limits = fixed.limits
+    host: dict[str, Any] = {
+        "NetworkMode": {Network.NONE: "none", Network.BRIDGE: "bridge", Network.HOST: "host"}[fixed.network],
+        "Mounts": _mounts(plan, staging, with_init),
+        # Output comes from the attached stream: a log would only grow on disk.
+        "LogConfig": {"Type": "none"},
+        "AutoRemove": auto_remove,
+        "Init": not with_init,
+        # An init is one process more than the tool's.
+        "PidsLimit": (limits.pids or DEFAULT_PIDS) + 1,
+        "ReadonlyRootfs": fixed.read_only is not False,
+    }
+    if limits.memory is not None:
+        # Equal: no swap on top (both count together, "MemorySwap: total memory limit (memory + swap)").
+        host |= {"Memory": limits.memory, "MemorySwap": limits.memory}
+    if limits.cpus is not None:
+        host["NanoCpus"] = round(limits.cpus * 1e9)
+    if fixed.privileged:
+        host["Privileged"] = True
+    else:
+        host["SecurityOpt"] = ["no-new-privileges"]
+        if fixed.drop_capabilities is not False:
+            host["CapDrop"] = ["ALL"]
+    if host["ReadonlyRootfs"] and all(mount["Target"] != "/tmp" for mount in host["Mounts"]):  # noqa: S108
+        # exec: Docker's own default for a tmpfs is noexec, and tools compile and unpack into /tmp.
+        host["Tmpfs"] = {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={TMP_SIZE}"}  # noqa: S108
+    if runtime is not None:
+        host["Runtime"] = runtime
+    return host
+
+
+def _mounts(plan: Plan, staging: Staging, with_init: bool) -> list[dict[str, Any]]:
+    fixed = plan.blueprint
+    mounts = [_bind(mount.source, mount.target, writable=mount.writable) for mount in fixed.mounts]
+    for file, place in staging.files:
+        for mount in fixed.mounts:
+            if f"{file.path}/".startswith(f"{mount.target}/"):
+                raise ExecutionError(
+                    f"{fixed.tool}: the file {file.path} lies inside the mount {mount.target}.",
+                    remedy="Bind the parameter to a file outside the contract's mounts.",
+                )
+        mounts.append(_bind(place, file.path))
+    if staging.artifacts is not None and fixed.artifact_dir is not None:
+        mounts.append(_bind(staging.artifacts, fixed.artifact_dir, writable=True))
+    for directory in fixed.cache_dirs:
+        labels = {CACHE: directory, TOOL: fixed.tool}
+        mounts.append(
+            {
+                "Type": "volume",
+                "Source": cache_volume(fixed, directory),
+                "Target": directory,
+                "VolumeOptions": {"Labels": labels},
+            }
+        )
+    if with_init and staging.init is not None:
+        mounts.append(_bind(staging.init, INIT_TARGET))
+    return mounts
+
+
+def _bind(source: Path, target: str, *, writable: bool = False) -> dict[str, Any]:
+    # The Mounts API refuses a source that is missing; Binds would create it, as root.
+    return {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": not writable}
+
+
+def cache_volume(blueprint: Blueprint, directory: str) -> str:
+    """Name of the volume behind a cache directory; the user's own, because files in it belong to one user."""
+    key = "\0".join((blueprint.tool, directory, blueprint.user or ""))
+    return f"praxis-mcp-cache-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
