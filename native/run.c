@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -100,6 +101,24 @@ static _Noreturn void fail(int channel, const char *step, int error)
     _exit(status_of(&failure));
 }
 
+/* Whether the name is a file in any folder of the PATH that we may look into. */
+static bool is_on_path(const char *name)
+{
+    const char *path = getenv("PATH");
+    char file[PATH_MAX];
+    for (size_t length; path != NULL && *path != '\0'; path += length + (path[length] == ':')) {
+        length = strcspn(path, ":");
+        if (length + strlen(name) + 2 > sizeof file)
+            continue;
+        memcpy(file, path, length);
+        file[length] = '/';
+        strcpy(file + length + (length != 0), name); /* an empty entry is the working directory */
+        if (access(file, F_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* In the child. `channel` closes at the exec, so something to read there means that there was none. */
 static _Noreturn void become_command(const struct run_options *options, pid_t init, const sigset_t *mask, int channel)
 {
@@ -116,6 +135,10 @@ static _Noreturn void become_command(const struct run_options *options, pid_t in
     sigprocmask(SIG_SETMASK, mask, NULL);
     execvp(options->command[0], options->command);
     int error = errno;
+    /* To execvp, a folder of the PATH that this user may not enter (root's own, in an image that now runs as nobody)
+     * is a command without permission. To a shell, and to whoever reads our report, the command is just not there. */
+    if (error == EACCES && strchr(options->command[0], '/') == NULL && !is_on_path(options->command[0]))
+        error = ENOENT;
     complain("cannot run", options->command[0], error);
     fail(channel, "", error);
 }

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 PATIENCE = 30.0
 """Seconds that anything may take on a busy machine; reaching it is a failure."""
@@ -96,7 +96,7 @@ class PraxisInit:
     def words(self, options: Sequence[str], command: Sequence[str], user: int | None = None) -> list[str]:
         front = ["unshare", "--pid", "--fork", "--mount-proc"] if self.as_pid_1 else []
         if user is not None:  # behind unshare, which needs root; setpriv becomes praxis-init by exec
-            front += ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
+            front += [shutil.which("setpriv") or "setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"]
         return [*front, str(self.path), "run", *options, "--", *command]
 
     @contextmanager
@@ -107,7 +107,8 @@ class PraxisInit:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
         environment = {**os.environ, MARK: mark}
         words = self.words(options, command, user)
-        process: subprocess.Popen[bytes] = subprocess.Popen(words, text=False, **{"env": environment, **pipes, **popen})
+        more: Any = {"env": environment, **pipes, **popen}
+        process = cast("subprocess.Popen[bytes]", subprocess.Popen(words, **more))
         try:
             yield Running(process, mark, behind_unshare=self.as_pid_1)
         finally:

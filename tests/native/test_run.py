@@ -3,8 +3,10 @@
 import errno
 import os
 import select
+import shutil
 import signal
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,22 @@ def test_a_file_that_cannot_be_executed_is_126(init: PraxisInit, tmp_path: Path)
     tool.chmod(0o755)
     assert init.run(str(tool), options=["--report", str(report)]).code == 126
     assert parse_report(report.read_text()) == RunEnd(EndKind.EXEC_FAILED, errno.ENOEXEC)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root, to become nobody")
+def test_a_folder_of_the_path_that_is_closed_to_the_user_makes_no_command_forbidden(
+    init: PraxisInit, tmp_path: Path
+) -> None:
+    closed, forbidden = tmp_path / "closed", Path(tempfile.mkdtemp(prefix="praxis-init-path-"))
+    closed.mkdir(mode=0o700)
+    try:
+        forbidden.chmod(0o755)
+        (forbidden / "my-tool").touch(mode=0o600)
+        missing = init.run("my-tool", env={"PATH": f"{closed}:/usr/bin"}, user=NOBODY, cwd="/")
+        present = init.run("my-tool", env={"PATH": f"{closed}:{forbidden}"}, user=NOBODY, cwd="/")
+    finally:
+        shutil.rmtree(forbidden)
+    assert (missing.code, present.code) == (127, 126)
 
 
 def test_the_command_is_looked_up_on_the_path_of_its_environment(init: PraxisInit, tmp_path: Path) -> None:
