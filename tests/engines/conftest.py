@@ -1,6 +1,7 @@
 """Ground of the engine tests: each engine's case, one engine a module, and `Bench`, which runs contracts on it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext, ExecutionEngine, ExecutionResult
 from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.plans.build import build_plan
-from praxis_mcp.plans.model import Capability, Plan
+from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings import Settings
 from tests.engines.cases import EngineCase, all_cases, parameters
 
@@ -96,4 +97,14 @@ def processes(marker: str) -> list[str]:
     return found
 
 
-__all__ = ["CALL_LIMIT", "Bench", "Capability", "processes"]
+@contextmanager
+def measured_growth() -> Iterator[Callable[[], int]]:
+    """How far this process's memory rises above where it was (proc(5), VmHWM, reset by writing 5 to clear_refs)."""
+    Path("/proc/self/clear_refs").write_text("5")
+    before = _peak()
+    yield lambda: _peak() - before
+
+
+def _peak() -> int:
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])

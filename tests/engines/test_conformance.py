@@ -1,26 +1,58 @@
-"""What every engine does alike. One body for each behaviour; the engines are listed in cases.py.
+"""What every engine does alike: one body for each behaviour, over the engines that cases.py lists.
 
 Tests whose contract may exceed an engine's powers begin with `if await bench.refuses(contract): return`: an engine
 that cannot enforce a demand must refuse it.
 """
 
-import os
-import sys
+import base64
+import hashlib
+import json
+import re
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
 import anyio
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.values import Binding, BindKind
-from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
+from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import CommandNotFound, ImageError
 from praxis_mcp.plans.model import Capability
-from tests.engines.cases import EngineCase
-from tests.engines.conftest import CALL_LIMIT, Bench, processes
+from tests.engines.conftest import CALL_LIMIT, Bench, measured_growth, processes
 
 pytestmark = pytest.mark.anyio
+
+AWKWARD = {
+    "quotes": """it's "quoted" `so` \\ and 'so'""",
+    "newlines": "one\ntwo\r\n\ttabbed\n",
+    "substitution": "$(touch /tmp/hacked) ${HOME} `id` ; rm -rf / && * ? [a] ~ ! #",
+    "unicode": "naïve 日本語 🦀 \u202e",
+    "empty": "",
+    "option": "-rf",
+}
+"""Values that a shell, or careless joining and splitting, would change."""
+
+SHOW_INTERFACES = "import json, socket; print(json.dumps([name for _, name in socket.if_nameindex()]))"
+FOREVER = "import signal; signal.pause()"
+
+
+def stdin_of(contract: ToolContract) -> ToolContract:
+    """The contract, with a parameter `data` (base64) as its standard input."""
+    return with_parameter(contract, Binding(kind=BindKind.STDIN))
+
+
+def with_parameter(contract: ToolContract, bind: Binding) -> ToolContract:
+    parameter = ToolParameter(name="data", bind=bind, keywords={"contentEncoding": "base64"})
+    return contract.model_copy(update={"parameters": (*contract.parameters, parameter)})
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+# --- how a tool ends --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [0, 3, 124, 137, 255])
@@ -31,7 +63,435 @@ async def test_an_exit_code_comes_back_as_it_is(bench: Bench, status: int) -> No
 
 
 async def test_a_tool_ended_by_a_signal_gives_128_and_the_signal(bench: Bench) -> None:
-    result = await bench.run(
-        bench.case.python("import os, signal; os.kill(os.getpid(), signal.SIGTERM); signal.pause()")
-    )
+    source = "import os, signal; os.kill(os.getpid(), signal.SIGTERM); signal.pause()"
+    result = await bench.run(bench.case.python(source))
     assert (result.exit_code, result.timed_out) == (128 + 15, False)
+
+
+@pytest.mark.parametrize("status", [126, 127])
+async def test_a_tool_that_itself_ends_as_if_not_found_is_a_result(bench: Bench, status: int) -> None:
+    result = await bench.run(bench.case.sh(f"echo 'sh: nope: not found' >&2; exit {status}"))
+    assert result.exit_code == status
+    assert result.stderr.text == "sh: nope: not found\n"
+
+
+async def test_a_command_that_is_not_there_is_named(bench: Bench) -> None:
+    with pytest.raises(CommandNotFound, match="no-such-command-here"):
+        await bench.run(bench.case.contract(["no-such-command-here", "--flag"]))
+
+
+async def test_a_result_says_who_ran_it_and_how_long(bench: Bench) -> None:
+    plan = bench.plan(contract := bench.case.sh("exit 0"))
+    result = await bench.run_plan(contract, plan)
+    assert (result.run_id, result.engine) == (plan.call.run_id, bench.engine.name)
+    assert result.isolation == (await bench.engine.get_capabilities()).isolation
+    assert 0 < result.duration < CALL_LIMIT
+
+
+# --- what reaches the tool --------------------------------------------------------------------------------------------
+
+
+async def test_every_word_arrives_as_one_word(bench: Bench) -> None:
+    contract = bench.case.python("import json, sys; print(json.dumps(sys.argv[1:]))", *AWKWARD.values())
+    assert json.loads((await bench.run(contract)).output) == list(AWKWARD.values())
+
+
+async def test_variables_arrive_as_they_are(bench: Bench) -> None:
+    env = {f"X_{name.upper()}": value for name, value in AWKWARD.items()}
+    source = "import json, os; print(json.dumps({k: v for k, v in os.environ.items() if k.startswith('X_')}))"
+    assert json.loads((await bench.run(bench.case.python(source, env=env))).output) == env
+
+
+async def test_the_servers_environment_stays_with_the_server(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRIVATE_TO_SERVER", "private-value")
+    result = await bench.run(bench.case.python("import os; print(dict(os.environ))"))
+    assert "private-value" not in result.output
+
+
+async def test_standard_input_arrives_byte_for_byte(bench: Bench) -> None:
+    data = bytes(range(256)) * 4096
+    source = "import hashlib, sys; d = sys.stdin.buffer.read(); print(len(d), hashlib.sha256(d).hexdigest())"
+    contract = stdin_of(bench.case.python(source))
+    if await bench.refuses(contract, data=b64(data)):
+        return
+    result = await bench.run(contract, data=b64(data))
+    assert result.output.split() == [str(len(data)), hashlib.sha256(data).hexdigest()]
+
+
+async def test_standard_input_that_nobody_reads_is_no_error(bench: Bench) -> None:
+    contract = stdin_of(bench.case.sh("echo done"))
+    if await bench.refuses(contract, data=b64(b"x")):
+        return
+    assert (await bench.run(contract, data=b64(b"x" * 2_000_000))).output == "done\n"
+
+
+async def test_large_input_and_output_flow_at_once(bench: Bench) -> None:
+    size = 100_000_000
+    contract = stdin_of(bench.case.sh("exec cat"))
+    if await bench.refuses(contract, data=b64(b"x")):
+        return
+    result = await bench.run(contract, data=b64(b"ab" * (size // 2)))
+    assert (result.exit_code, result.stdout.total) == (0, size)
+    assert set(re.findall(b"..", result.stdout.head)) == {b"ab"}
+
+
+async def test_without_standard_input_a_tool_reads_its_end_at_once(bench: Bench) -> None:
+    result = await bench.run(bench.case.python("import sys; print(repr(sys.stdin.read()))"))
+    assert result.output == "''\n"
+
+
+async def test_files_of_a_call_hold_what_was_given(bench: Bench) -> None:
+    data = bytes(range(256)) * 64
+    source = "import hashlib; print(hashlib.sha256(open('/praxis-in/data.bin', 'rb').read()).hexdigest())"
+    contract = with_parameter(bench.case.python(source), Binding(kind=BindKind.FILE, target="/praxis-in/data.bin"))
+    if await bench.refuses(contract, data=b64(data)):
+        return
+    assert (await bench.run(contract, data=b64(data))).output.strip() == hashlib.sha256(data).hexdigest()
+
+
+async def test_a_tool_starts_in_its_working_directory(bench: Bench, tmp_path: Path) -> None:
+    contract = bench.case.sh("pwd -P", working_dir="/usr")
+    assert (await bench.run(contract)).output == "/usr\n"
+
+
+@pytest.mark.demands(Capability.USER)
+async def test_a_tool_runs_as_the_user_of_its_contract(bench: Bench) -> None:
+    contract = bench.case.python("import os; print(os.getuid(), os.getgid())", user="1234:2345")
+    if await bench.refuses(contract):
+        return
+    assert (await bench.run(contract)).output == "1234 2345\n"
+
+
+# --- mounts -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_mount_can_be_read_and_not_written(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("from the host")
+    contract = bench.case.sh(
+        "cat /praxis-ro/note.txt; echo no > /praxis-ro/new.txt", mounts={str(tmp_path): "/praxis-ro"}
+    )
+    if await bench.refuses(contract):
+        return
+    result = await bench.run(contract)
+    assert result.output == "from the host"
+    assert result.exit_code != 0
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+    assert result.changed_files == ()
+
+
+async def test_a_writable_mount_is_written_and_its_changes_are_told(bench: Bench, tmp_path: Path) -> None:
+    for name in ("kept", "changed", "removed"):
+        (tmp_path / name).write_text("before")
+    script = "cd /praxis-rw; echo longer after > changed; rm removed; mkdir -p sub; echo new > sub/new"
+    contract = bench.case.sh(script, mounts={str(tmp_path): "/praxis-rw:rw"})
+    if await bench.refuses(contract):
+        return
+    result = await bench.run(contract)
+    assert result.exit_code == 0, result.stderr.text
+    assert (tmp_path / "sub" / "new").read_text() == "new\n"
+    assert (tmp_path / "changed").read_text() == "longer after\n"
+    assert not (tmp_path / "removed").exists()
+    assert {str(path.relative_to(tmp_path)) for path in result.changed_files} == {"changed", "removed", "sub/new"}
+
+
+async def test_a_single_file_can_be_mounted(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("a,b\n")
+    contract = bench.case.sh("cat /praxis-file/data.csv", mounts={str(tmp_path / "data.csv"): "/praxis-file/data.csv"})
+    if await bench.refuses(contract):
+        return
+    assert (await bench.run(contract)).output == "a,b\n"
+
+
+async def test_artifacts_come_back_and_nothing_else_does(bench: Bench, tmp_path: Path) -> None:
+    script = """
+        cd "$PRAXIS_OUTPUT_DIR" && mkdir -p charts/deep
+        printf one > a.png; printf four > charts/deep/b.png
+        echo no > c.txt; ln -s /etc/passwd link.png; mkfifo pipe.png
+    """
+    contract = bench.case.sh(script, artifacts=["/praxis-out/*.png", "/praxis-out/**/*.png"])
+    if await bench.refuses(contract):
+        return
+    result = await bench.run(contract, ExecutionContext(directory=tmp_path))
+    assert result.exit_code == 0, result.stderr.text
+    assert {item.name: (item.size, item.file.read_text()) for item in result.artifacts} == {
+        "a.png": (3, "one"),
+        "charts/deep/b.png": (4, "four"),
+    }
+
+
+# --- what a tool writes -----------------------------------------------------------------------------------------------
+
+
+async def test_the_two_streams_are_kept_apart(bench: Bench) -> None:
+    result = await bench.run(bench.case.sh("echo to stdout; echo to stderr >&2; echo more"))
+    assert (result.stdout.text, result.stderr.text) == ("to stdout\nmore\n", "to stderr\n")
+
+
+async def test_binary_output_arrives_byte_for_byte(bench: Bench) -> None:
+    source = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 16)"
+    assert (await bench.run(bench.case.python(source))).stdout.data == bytes(range(256)) * 16
+
+
+async def test_large_output_is_counted_and_kept_in_bounded_memory(bench: Bench) -> None:
+    lines = 100_000_000 // 10
+    source = f"""
+for start in range(0, {lines}, 10_000):
+    print("\\n".join(map("{{:09d}}".format, range(start, start + 10_000))))
+"""
+    contract = bench.case.python(source, max_output=64 * 1024)
+    with measured_growth() as growth:
+        result = await bench.run(contract)
+    assert result.stdout.total == lines * 10
+    assert result.stdout.head.startswith(b"000000000\n000000001\n")
+    assert result.stdout.tail.endswith(f"{lines - 2:09d}\n{lines - 1:09d}\n".encode())
+    assert len(result.stdout.data) <= 64 * 1024
+    assert growth() <= 32 * 1024 * 1024
+
+
+async def test_output_is_heard_while_the_tool_runs(bench: Bench) -> None:
+    contract = bench.case.python(f"print('first', flush=True); {FOREVER}")
+    heard = anyio.Event()
+    pieces: list[tuple[StreamName, bytes]] = []
+
+    def listen(name: StreamName, data: bytes) -> None:
+        pieces.append((name, data))
+        heard.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.run, contract, ExecutionContext(on_output=listen))
+        with anyio.fail_after(CALL_LIMIT):
+            await heard.wait()
+        tasks.cancel_scope.cancel()  # it would run for ever
+    assert pieces == [("stdout", b"first\n")]
+
+
+async def test_secrets_are_masked_in_all_that_is_kept_and_heard(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONFORMANCE_TOKEN", "s3cr3t-value")
+    heard = bytearray()
+    contract = bench.case.sh(
+        'printf %s "$TOKEN" | wc -c; echo "token=$TOKEN"; echo "$TOKEN" >&2',
+        env={"TOKEN": {"secret": "CONFORMANCE_TOKEN"}},
+    )
+    result = await bench.run(contract, ExecutionContext(on_output=lambda _, data: heard.extend(data)))
+    assert result.output.split() == ["12", "token=***"]
+    assert result.stderr.text == "***\n"
+    assert b"s3cr3t" not in heard
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_timeout_kills_the_whole_tree_and_keeps_what_was_written(bench: Bench) -> None:
+    marker = uuid4().hex
+    child = "import signal, sys; signal.signal(15, signal.SIG_IGN); print('child', flush=True); signal.pause()"
+    source = f"""
+import os, subprocess, sys
+for detached in (False, True):
+    words = [sys.executable, "-c", {child!r}, sys.argv[1]]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=detached)
+    print(child.stdout.readline().decode().strip(), flush=True)
+{FOREVER}
+"""
+    result = await bench.run(bench.case.python(source, marker, timeout=2))
+    assert (result.timed_out, result.success) == (True, False)
+    assert result.output == "child\nchild\n"
+    assert processes(marker) == []
+
+
+async def test_a_cancelled_call_leaves_nothing_running(bench: Bench) -> None:
+    marker = uuid4().hex
+    source = f"""
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", {FOREVER!r}, sys.argv[1]], start_new_session=True)
+print("ready", flush=True)
+{FOREVER}
+"""
+    contract = bench.case.python(source, marker)
+    heard = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.run, contract, ExecutionContext(on_output=lambda *_: heard.set()))
+        with anyio.fail_after(CALL_LIMIT):
+            await heard.wait()
+        assert processes(marker) != []
+        tasks.cancel_scope.cancel()
+    assert processes(marker) == []
+    assert bench.case.leftovers() == []
+
+
+@pytest.mark.parametrize("delay", [0, 0.01, 0.1, 0.2])
+async def test_a_call_cancelled_while_it_starts_leaves_nothing_running(bench: Bench, delay: float) -> None:
+    marker = uuid4().hex
+    contract = bench.case.python(FOREVER, marker)
+    await bench.engine.get_capabilities()
+    with anyio.move_on_after(delay):
+        await bench.run(contract)
+    assert processes(marker) == []
+    assert bench.case.leftovers() == []
+
+
+async def test_nothing_outlives_a_tool_that_ends(bench: Bench) -> None:
+    marker = uuid4().hex
+    source = f"""
+import subprocess, sys
+null = dict(stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+subprocess.Popen([sys.executable, "-c", {FOREVER!r}, sys.argv[1]], start_new_session=True, **null)
+"""
+    result = await bench.run(bench.case.python(source, marker))
+    assert result.exit_code == 0
+    assert processes(marker) == []
+
+
+async def test_a_tool_above_its_memory_limit_is_killed_and_called_so(bench: Bench) -> None:
+    contract = bench.case.python(
+        "print('begun', flush=True); x = bytearray(512 << 20); print('done')", memory_limit="64m"
+    )
+    if await bench.refuses(contract):
+        return
+    result = await bench.run(contract)
+    assert (result.out_of_memory, result.success, result.timed_out) == (True, False, False)
+    assert result.output == "begun\n"
+
+
+async def test_a_tool_within_its_memory_limit_is_left_alone(bench: Bench) -> None:
+    contract = bench.case.python("x = bytearray(16 << 20); raise SystemExit(9)", memory_limit="128m")
+    if await bench.refuses(contract):
+        return
+    result = await bench.run(contract)
+    assert (result.exit_code, result.out_of_memory) == (9, False)
+
+
+async def test_a_tool_cannot_have_more_processes_than_its_limit(bench: Bench) -> None:
+    source = """
+import os, signal
+children = []
+try:
+    while len(children) < 100:
+        child = os.fork()
+        if not child:
+            signal.pause()
+        children.append(child)
+except OSError:
+    pass
+print(1 + len(children))
+for child in children:
+    os.kill(child, 9)
+"""
+    contract = bench.case.python(source, pids_limit=10)
+    if await bench.refuses(contract):
+        return
+    assert (await bench.run(contract)).output == "10\n"
+
+
+async def test_a_tool_gets_no_more_cpu_than_its_limit(bench: Bench) -> None:
+    source = """
+import time
+begun = time.monotonic()
+while time.process_time() < 0.4:
+    pass
+print(time.monotonic() - begun)
+"""
+    contract = bench.case.python(source, cpu_limit=0.25)
+    if await bench.refuses(contract):
+        return
+    assert float((await bench.run(contract)).output) > 0.4 / 0.25 * 0.6
+
+
+async def test_network_none_leaves_a_tool_alone_with_itself(bench: Bench) -> None:
+    source = """
+import socket
+try:
+    socket.create_connection(("192.0.2.1", 80), timeout=1)
+    print("connected")
+except TimeoutError:
+    print("timed out")  # a packet left
+except OSError:
+    print("unreachable")
+"""
+    contract = bench.case.python(source, network="none")
+    if await bench.refuses(contract):
+        return
+    assert (await bench.run(contract)).output == "unreachable\n"
+
+
+async def test_network_bridge_gives_a_tool_an_interface(bench: Bench) -> None:
+    contract = bench.case.python(SHOW_INTERFACES, network="bridge")
+    if await bench.refuses(contract):
+        return
+    assert set(json.loads((await bench.run(contract)).output)) - {"lo"}
+
+
+async def test_twenty_calls_at_once_each_get_their_own(bench: Bench) -> None:
+    results: dict[int, str] = {}
+
+    async def call(number: int) -> None:
+        results[number] = (await bench.run(bench.case.sh('echo "$1"', str(number)))).output
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(20):
+            tasks.start_soon(call, number)
+    assert results == {number: f"{number}\n" for number in range(20)}
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.demands(Capability.IMAGES)
+async def test_a_missing_image_is_named_with_a_remedy(bench: Bench) -> None:
+    contract = bench.case.sh("exit 0", image="localhost:1/praxis-mcp/no-such-image:1")
+    with pytest.raises(ImageError, match="no-such-image") as failure:
+        await bench.run(contract)
+    assert failure.value.remedy
+
+
+@pytest.mark.demands(Capability.IMAGES)
+async def test_an_image_without_a_shell_works(bench: Bench) -> None:
+    contract = bench.case.contract(
+        ["/tool", "two words", "--env", "X", "--err", "oops", "--exit", "4"],
+        image="scratch-tool:latest",
+        env={"X": "value"},
+    )
+    result = await bench.run(contract)
+    assert (result.exit_code, result.output, result.stderr.text) == (4, "two words\nvalue\n", "oops\n")
+
+
+@pytest.mark.demands(Capability.IMAGES, Capability.READ_ONLY_ROOT)
+async def test_a_read_only_root_cannot_be_written_and_tmp_can(bench: Bench) -> None:
+    script = "echo x > /tmp/x && cat /tmp/x; echo x > /usr/x || echo refused"
+    contract = bench.case.sh(script, read_only=True)
+    if await bench.refuses(contract):
+        return
+    assert (await bench.run(contract)).output == "x\nrefused\n"
+
+
+@pytest.mark.demands(Capability.IMAGES)
+async def test_a_root_that_must_be_writable_is(bench: Bench) -> None:
+    contract = bench.case.sh("echo x > /usr/x && cat /usr/x", read_only=False)
+    assert (await bench.run(contract)).output == "x\n"
+
+
+@pytest.mark.demands(Capability.IMAGES, Capability.CACHE_DIRS)
+async def test_a_cache_directory_outlives_a_call(bench: Bench) -> None:
+    marker = uuid4().hex
+    contract = bench.case.sh('cat /praxis-cache/x; echo "$1" > /praxis-cache/x', marker, cache_dirs=["/praxis-cache"])
+    if await bench.refuses(contract):
+        return
+    await bench.run(contract)
+    assert (await bench.run(contract)).output == f"{marker}\n"
+
+
+# --- the engine itself ------------------------------------------------------------------------------------------------
+
+
+async def test_an_engine_that_can_be_used_says_so(bench: Bench) -> None:
+    with anyio.fail_after(10):
+        status = await bench.engine.probe()
+    assert (status.engine, status.available) == (bench.engine.name, True), status
+    assert status.version
+
+
+async def test_an_engine_can_be_used_again_after_its_cleanup(bench: Bench) -> None:
+    async with bench.case.engine(bench.settings) as engine:
+        again = Bench(bench.case, engine, bench.settings)
+        assert (await again.run(bench.case.sh("echo one"))).output == "one\n"
+        await engine.cleanup()
+        assert (await again.run(bench.case.sh("echo two"))).output == "two\n"
