@@ -1,0 +1,173 @@
+"""bubblewrap: found, tried out, and asked to put a command into a sandbox.
+
+Only what version 0.4 (2019) knows is used; what is here is Linux's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from praxis_mcp.engines.output import StreamCollector
+from praxis_mcp.engines.process import Launch, run_process
+from praxis_mcp.engines.process_tree import NamespaceTree
+from praxis_mcp.errors import CommandNotFound, ExecutionError
+
+PROBE_TIMEOUT = 4.0
+
+_ISOLATION = (
+    "--unshare-pid",
+    "--unshare-ipc",
+    "--unshare-uts",
+    "--unshare-cgroup-try",
+    "--new-session",
+    "--die-with-parent",
+    "--cap-drop",
+    "ALL",
+)
+# Root without capabilities still owns the kernel's switches: bubblewrap 0.8 leaves /proc/sys writable to it, and with
+# kernel.core_pattern the host. The list is what OCI runtimes mount read-only.
+_KERNEL_SWITCHES = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi")
+
+
+@dataclass(frozen=True, slots=True)
+class Bubblewrap:
+    """A bubblewrap that works here: its program, and its version."""
+
+    program: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoBubblewrap:
+    """Why there is none that works here, and how to mend it."""
+
+    reason: str
+    remedy: str
+
+
+def isolation(*, network: bool) -> list[str]:
+    """Options that separate a command from the rest of the machine, its file system aside."""
+    return [*_ISOLATION, *(() if network else ("--unshare-net",))]
+
+
+def system_mounts() -> list[str]:
+    """Options for a /proc and /dev of the sandbox's own; they go after those that make the root."""
+    words = ["--proc", "/proc", "--dev", "/dev"]
+    if os.geteuid() == 0:
+        for name in _KERNEL_SWITCHES:
+            words += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
+    return words
+
+
+async def find_bubblewrap() -> Bubblewrap | NoBubblewrap:
+    """Look for bubblewrap, and try it out: present is not enough, since kernels, containers and AppArmor may refuse
+    the namespaces."""
+    program = shutil.which("bwrap") if sys.platform == "linux" else None
+    if program is None:
+        if sys.platform != "linux":
+            return NoBubblewrap("bubblewrap exists on Linux only", "Use a contract with a container image.")
+        return NoBubblewrap(
+            "bwrap is not on the PATH", "Install bubblewrap (apt install bubblewrap, dnf install bubblewrap)."
+        )
+    out, err = StreamCollector("stdout", keep=4096), StreamCollector("stderr", keep=4096)
+    words = ["--ro-bind", "/", "/", *system_mounts(), *isolation(network=False), "--", program, "--version"]
+    try:
+        with StatusPipe() as status:
+            launch = Launch((program, *status.options, *words), {}, descriptors=status.descriptors)
+            ended = await run_process(launch, status.tree, timeout=PROBE_TIMEOUT, stdout=out, stderr=err)
+            exit_code = status.exit_code()
+    except ExecutionError as exc:
+        return NoBubblewrap(exc.message, "Reinstall bubblewrap.")
+    if exit_code == 0:
+        return Bubblewrap(program, (await out.finish()).text.strip().removeprefix("bubblewrap "))
+    reason = last_line((await err.finish()).text) or f"exit code {ended.exit_code}"
+    if ended.timed_out:
+        reason = f"no answer within {PROBE_TIMEOUT:g} s"
+    return NoBubblewrap(
+        f"{program} does not work here: {reason}",
+        "Allow unprivileged user namespaces (kernel.unprivileged_userns_clone=1, an AppArmor profile for bwrap; in a "
+        "container its runtime must allow them).",
+    )
+
+
+class StatusPipe:
+    """What bubblewrap tells about a sandbox: the pid of its init, and the exit code of its command.
+
+    A context manager, which owns the pipe.
+    """
+
+    def __init__(self) -> None:
+        self._text = b""
+
+    def __enter__(self) -> StatusPipe:
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._read_end)
+        os.close(self._write_end)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Options that make bubblewrap write to the pipe."""
+        return "--json-status-fd", str(self._write_end)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What bubblewrap must inherit."""
+        return (self._write_end,)
+
+    def tree(self, process: subprocess.Popen[bytes]) -> NamespaceTree:
+        """What can end the sandbox."""
+        return NamespaceTree(process, self.init_pid)
+
+    def init_pid(self) -> int | None:
+        """The init of the sandbox's pid namespace; None until there is one."""
+        return self._value("child-pid")
+
+    def exit_code(self) -> int | None:
+        """The command's own exit code (128 + signal); None where the command was never started, or was killed along
+        with its sandbox."""
+        return self._value("exit-code")
+
+    def _value(self, key: str) -> int | None:
+        try:
+            while piece := os.read(self._read_end, 4096):
+                self._text += piece
+        except BlockingIOError:
+            pass
+        for line in self._text.splitlines():
+            try:
+                found = json.loads(line)
+            except ValueError:  # not written to its end yet
+                continue
+            if isinstance(value := found.get(key), int):
+                return value
+        return None
+
+
+def failure(command: str, stderr: str, exit_code: int) -> ExecutionError:
+    """Why bubblewrap did not start the command, from the last line that it wrote."""
+    line = last_line(stderr)
+    if "execvp" in line:
+        return CommandNotFound(
+            f'The command "{command}" cannot be run in the sandbox: {line.rpartition(": ")[2]}.',
+            remedy="Install it, or mend the contract's command (or the interpreter its first line names). The sandbox "
+            "hides the host's /tmp and /run: mount what lies there.",
+        )
+    reason = line.removeprefix("bwrap: ") if line.startswith("bwrap: ") else f"exit code {exit_code}"
+    return ExecutionError(
+        f"bubblewrap could not make the sandbox: {reason}.",
+        remedy="Check the contract's mounts, or see what `praxis-mcp doctor` says about bubblewrap.",
+    )
+
+
+def last_line(text: str) -> str:
+    """The last line with something in it."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

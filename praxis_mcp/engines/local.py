@@ -1,0 +1,155 @@
+"""Commands on the host itself: the engine that needs no daemon.
+
+In bubblewrap where that works: the host's files read-only, a private /tmp and home, no credentials, no network unless
+the contract asks. Else as a plain process, where the settings allow it; what it then cannot enforce, it says.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+
+import anyio
+import anyio.to_thread
+
+from praxis_mcp.engines.artifacts import collect_artifacts, make_artifact_directory
+from praxis_mcp.engines.base import EngineCapabilities, EngineStatus, ExecutionContext, ExecutionEngine, ExecutionResult
+from praxis_mcp.engines.bubblewrap import Bubblewrap, NoBubblewrap, find_bubblewrap
+from praxis_mcp.engines.changes import ChangeWatch
+from praxis_mcp.engines.local_run import LocalRun, praxis_init
+from praxis_mcp.engines.output import Captured
+from praxis_mcp.errors import EngineUnavailable, ExecutionError
+from praxis_mcp.plans.model import Capability, Plan
+from praxis_mcp.settings import Settings
+
+LOOK_AGAIN_AFTER = 30.0
+"""Seconds after which a bubblewrap that was not there is looked for again."""
+
+_ALWAYS = frozenset(
+    {
+        Capability.HOST_COMMANDS,
+        Capability.TIMEOUT,
+        # The outside is reached through the host's own network: there is no bridge, and nothing to gain by one.
+        Capability.NETWORK_BRIDGE,
+        Capability.NETWORK_HOST,
+        Capability.STDIN,
+        Capability.ARTIFACTS,
+    }
+)
+_WITH_BUBBLEWRAP = frozenset({Capability.NETWORK_NONE, Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES})
+_LIMITS = frozenset({Capability.MEMORY_LIMIT, Capability.CPU_LIMIT, Capability.PIDS_LIMIT})
+_NO_LIMIT = "a command on the host runs without resource limits: give the contract an image"
+
+
+class LocalExecutionEngine(ExecutionEngine):
+    """Runs a contract's command on the host."""
+
+    name = "local"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(settings)
+        self._found: Bubblewrap | NoBubblewrap | None = None
+        self._found_at = 0.0
+        self._looking: anyio.Lock | None = None
+
+    async def get_capabilities(self) -> EngineCapabilities:
+        """See the base.
+
+        Raises:
+            EngineUnavailable: the settings require bubblewrap, and it does not work here.
+        """
+        sandbox = await self._sandbox()
+        notes = dict.fromkeys(_LIMITS, _NO_LIMIT)
+        if isinstance(sandbox, Bubblewrap):
+            return EngineCapabilities(self.name, "bubblewrap", _ALWAYS | _WITH_BUBBLEWRAP, notes)
+        enforces = _ALWAYS
+        why = f"needs bubblewrap: {sandbox.reason}"
+        notes |= dict.fromkeys(_WITH_BUBBLEWRAP, why)
+        if praxis_init() is not None:
+            enforces |= {Capability.NETWORK_NONE}
+            del notes[Capability.NETWORK_NONE]
+        else:
+            notes[Capability.NETWORK_NONE] = f"{why}; or write network: host in the contract"
+        return EngineCapabilities(self.name, "process", enforces, notes)
+
+    async def probe(self) -> EngineStatus:
+        """See the base."""
+        try:
+            sandbox = await self._sandbox()
+        except EngineUnavailable as exc:
+            return EngineStatus(self.name, available=False, detail=exc.message, remedy=exc.remedy or "")
+        if isinstance(sandbox, Bubblewrap):
+            return EngineStatus(self.name, available=True, version=f"bubblewrap {sandbox.version}")
+        return EngineStatus(
+            self.name,
+            available=True,
+            version=f"{platform.system()} {platform.release()}",
+            detail=f"plain processes, no sandbox: {sandbox.reason}",
+            remedy=sandbox.remedy,
+        )
+
+    async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
+        """See the base."""
+        began = time.perf_counter()
+        working_dir = plan.blueprint.working_dir
+        if working_dir is not None and not await anyio.Path(working_dir).is_dir():
+            raise ExecutionError(
+                f"{plan.blueprint.tool} runs in {working_dir}, which is no directory.",
+                remedy="Create it, or mend the contract's cwd.",
+            )
+        sandbox = await self._sandbox()
+        artifacts = await make_artifact_directory(plan, context)
+        watch = await ChangeWatch.start(plan.blueprint.mounts)
+        out, err = context.collectors(plan)
+        run = LocalRun(plan, artifacts, out, err)
+        try:
+            if isinstance(sandbox, Bubblewrap):
+                ended = await run.in_bubblewrap(sandbox, self.settings)
+            else:
+                ended = await run.as_plain_process()
+            ran = time.perf_counter()
+            stdout, stderr = (await out.finish(), await err.finish()) if run.captures else (Captured(), Captured())
+        finally:
+            out.abandon()
+            err.abandon()
+        results = await collect_artifacts(plan, artifacts)
+        changed = await watch.changes()
+        return ExecutionResult(
+            run_id=plan.call.run_id,
+            engine=self.name,
+            isolation="bubblewrap" if isinstance(sandbox, Bubblewrap) else "process",
+            exit_code=ended.exit_code,
+            stdout=stdout,
+            stderr=stderr,
+            timed_out=ended.timed_out,
+            phases={
+                "start": run.started - began,
+                "run": ran - run.started,
+                "collect": time.perf_counter() - ran,
+            },
+            artifacts=results,
+            changed_files=changed,
+        )
+
+    async def _sandbox(self) -> Bubblewrap | NoBubblewrap:
+        wanted = self.settings.engines.local.sandbox
+        if wanted == "off":
+            return NoBubblewrap("the settings say engines.local.sandbox: off", "Set engines.local.sandbox: auto.")
+        found = await self._look()
+        if wanted == "require" and isinstance(found, NoBubblewrap):
+            raise EngineUnavailable(
+                f"The settings require a sandbox for commands on the host, and there is none: {found.reason}.",
+                remedy=f"{found.remedy} Or set engines.local.sandbox: auto.",
+            )
+        return found
+
+    async def _look(self) -> Bubblewrap | NoBubblewrap:
+        if isinstance(self._found, Bubblewrap):
+            return self._found
+        self._looking = self._looking or anyio.Lock()
+        async with self._looking:
+            stale = time.monotonic() - self._found_at > LOOK_AGAIN_AFTER
+            if self._found is None or (isinstance(self._found, NoBubblewrap) and stale):
+                self._found = await find_bubblewrap()
+                self._found_at = time.monotonic()
+            return self._found

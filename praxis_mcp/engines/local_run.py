@@ -1,0 +1,210 @@
+"""How one call runs on the host: what surrounds its process, and what its end means."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from praxis_mcp.contracts.values import Network
+from praxis_mcp.engines import native
+from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
+from praxis_mcp.engines.bubblewrap import Bubblewrap, StatusPipe, failure, isolation
+from praxis_mcp.engines.host_view import HOME, WORK, HostView
+from praxis_mcp.engines.output import StreamCollector
+from praxis_mcp.engines.process import Ended, Launch, run_process
+from praxis_mcp.engines.process_tree import GRACE, MarkedTree, ProcessTree, SupervisedTree
+from praxis_mcp.errors import CommandNotFound, ExecutionError
+from praxis_mcp.plans.model import Plan
+from praxis_mcp.settings import Settings
+
+RUN_ID_VARIABLE = "PRAXIS_RUN_ID"
+"""Tells the tool its run's id, and us which processes belong to it."""
+
+# What a command may learn of the server's environment; all else stays with the server, whose secrets may be among it.
+_PASSED = ("PATH", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME")
+_PASSED_ON_WINDOWS = ("SYSTEMROOT", "COMSPEC", "PATHEXT", "WINDIR")
+
+
+@dataclass
+class LocalRun:
+    """One call on the host, in bubblewrap or as a plain process.
+
+    Attributes:
+        plan: what to run.
+        artifacts: directory on the host for the plan's artifacts.
+        out, err: take the streams in.
+        started: when the process existed, on the clock of `time.perf_counter`.
+    """
+
+    plan: Plan
+    artifacts: Path | None
+    out: StreamCollector
+    err: StreamCollector
+    started: float = 0.0
+
+    @property
+    def captures(self) -> bool:
+        """Whether what the tool writes is kept."""
+        return self.plan.blueprint.capture_output
+
+    def _note_start(self) -> None:
+        self.started = time.perf_counter()
+
+    async def in_bubblewrap(self, sandbox: Bubblewrap, settings: Settings) -> Ended:
+        """Run it in a sandbox; see `HostView` and `run_process` for what is raised."""
+        fixed, call = self.plan.blueprint, self.plan.call
+        view = HostView()
+        try:
+            try:
+                await anyio.to_thread.run_sync(view.build, self.plan, settings, self.artifacts)
+            except OSError as exc:
+                raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
+            with StatusPipe() as status:
+                argv = [sandbox.program, *status.options, *view.words]
+                argv += [*isolation(network=fixed.network is not Network.NONE)]
+                argv += ["--chdir", fixed.working_dir or WORK, "--", *call.argv]
+                ended = await self._process(
+                    Launch(
+                        tuple(argv),
+                        environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108
+                        stdin=call.stdin,
+                        capture=self.captures,
+                        descriptors=(*status.descriptors, *view.descriptors),
+                    ),
+                    status.tree,
+                )
+                if status.exit_code() is None and not ended.timed_out:
+                    raise failure(call.argv[0], (await self.err.finish()).text, ended.exit_code)
+                return ended
+        finally:
+            view.close()
+
+    async def as_plain_process(self) -> Ended:
+        """Run it without one, under praxis-init where that is present; see `run_process` for what is raised."""
+        fixed, call = self.plan.blueprint, self.plan.call
+        mark = f"{RUN_ID_VARIABLE}={call.run_id}"
+        async with _scratch() as scratch:
+            launch = Launch(
+                call.argv,
+                environment(
+                    self.plan,
+                    home=str(scratch / "home"),
+                    temporary=str(scratch / "tmp"),
+                    artifacts=None if self.artifacts is None else str(self.artifacts),
+                ),
+                cwd=fixed.working_dir or str(scratch / "work"),
+                stdin=call.stdin,
+                capture=self.captures,
+            )
+            init = praxis_init()
+            if init is None:
+                return await self._process(launch, lambda process: MarkedTree(process, mark))
+            return await self._supervised(launch, str(init), mark)
+
+    async def _supervised(self, launch: Launch, init: str, mark: str) -> Ended:
+        read_end, write_end = os.pipe()
+        try:
+            prefix = native.run_prefix(
+                init,
+                timeout=None,
+                no_network=self.plan.blueprint.network is Network.NONE,
+                kill_after=GRACE,
+                parent=os.getpid(),
+                report=write_end,
+            )
+            ended = await self._process(
+                Launch(
+                    (*prefix, *launch.argv),
+                    launch.env,
+                    launch.cwd,
+                    launch.stdin,
+                    launch.capture,
+                    descriptors=(write_end,),
+                ),
+                lambda process: SupervisedTree(process, mark),
+            )
+            os.set_blocking(read_end, False)
+            try:
+                report = native.parse_report(os.read(read_end, 4096).decode())
+            except BlockingIOError:  # praxis-init was killed: by the tool, or by us
+                report = None
+        finally:
+            os.close(read_end)
+            os.close(write_end)
+        if report is None:
+            return ended
+        if report.kind is native.EndKind.EXEC_FAILED:
+            raise CommandNotFound(
+                f'The command "{launch.argv[0]}" cannot be run on this host: {os.strerror(report.number or 0)}.',
+                remedy="Install it, or mend the contract's command (or the interpreter its first line names).",
+            )
+        if report.kind is native.EndKind.SETUP_FAILED:
+            raise ExecutionError(
+                f"The command could not be confined ({report.step}: {os.strerror(report.number or 0)}).",
+                remedy="Install bubblewrap, or write network: host in the contract.",
+            )
+        return Ended(report.exit_code, ended.timed_out)
+
+    async def _process(self, launch: Launch, tree: Callable[[subprocess.Popen[bytes]], ProcessTree]) -> Ended:
+        return await run_process(
+            launch,
+            tree,
+            timeout=self.plan.blueprint.limits.timeout,
+            stdout=self.out,
+            stderr=self.err,
+            on_start=self._note_start,
+        )
+
+
+def environment(plan: Plan, *, home: str, temporary: str, artifacts: str | None) -> Mapping[str, str]:
+    """The whole environment of a command: little of the server's own, then what the contract and the call set.
+
+    Args:
+        plan: the call.
+        home: its home directory.
+        temporary: its directory for temporary files.
+        artifacts: where it leaves artifacts.
+    """
+    passed = (*_PASSED, *(_PASSED_ON_WINDOWS if sys.platform == "win32" else ()))
+    env = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+    env |= {name: value for name, value in os.environ.items() if name in passed or name.startswith("LC_")}
+    env |= {"HOME": home, "TMPDIR": temporary, "TERM": "dumb"}
+    env |= plan.call.env
+    env[RUN_ID_VARIABLE] = plan.call.run_id
+    if artifacts is not None:
+        env[OUTPUT_DIR_VARIABLE] = artifacts
+    return env
+
+
+@asynccontextmanager
+async def _scratch() -> AsyncIterator[Path]:
+    """A fresh private directory with home, work and tmp, removed afterwards."""
+    place = await anyio.to_thread.run_sync(_make_scratch)
+    try:
+        yield place
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(lambda: shutil.rmtree(place, ignore_errors=True))
+
+
+def _make_scratch() -> Path:
+    place = Path(tempfile.mkdtemp(prefix="praxis-run-"))
+    for name in ("home", "work", "tmp"):
+        (place / name).mkdir()
+    return place
+
+
+def praxis_init() -> Path | None:
+    """praxis-init for this machine; None where it cannot run here."""
+    return native.praxis_init_path() if sys.platform == "linux" else None

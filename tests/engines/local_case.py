@@ -1,0 +1,45 @@
+"""The local engine as a case of the conformance suite."""
+
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.base import ExecutionEngine
+from praxis_mcp.engines.local import LocalExecutionEngine
+from praxis_mcp.plans.model import Capability
+from praxis_mcp.settings import Settings
+from tests.engines.cases import EngineCase
+from tests.support import requirements
+
+_OF_CONTAINERS = frozenset(
+    {
+        Capability.READ_ONLY_ROOT,
+        Capability.USER,
+        Capability.PRIVILEGED,
+        Capability.DROP_CAPABILITIES,
+        Capability.CACHE_DIRS,
+        Capability.IMAGES,
+    }
+)
+LIMITS = frozenset({Capability.MEMORY_LIMIT, Capability.CPU_LIMIT, Capability.PIDS_LIMIT})
+OF_BUBBLEWRAP = frozenset({Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES})
+
+
+class LocalCase(EngineCase):
+    name = "local"
+    inexpressible = _OF_CONTAINERS
+    python_program = shutil.which("python3", path="/usr/bin:/usr/local/bin") or "python3"
+
+    @property
+    def lacks(self) -> frozenset[Capability]:
+        return LIMITS if requirements.missing("bubblewrap") is None else LIMITS | OF_BUBBLEWRAP
+
+    def engine(self, settings: Settings) -> ExecutionEngine:
+        return LocalExecutionEngine(settings)
+
+    def contract(self, command: Sequence[str], **fields: Any) -> ToolContract:
+        return ToolContract.create_local_tool("conformance", list(command), **fields)
+
+
+CASE = LocalCase()
