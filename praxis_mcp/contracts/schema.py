@@ -54,7 +54,7 @@ def validate_arguments(contract: ToolContract, arguments: Mapping[str, Any]) -> 
             hint = did_you_mean(name, known) or (f"; known are {listing(known)}" if known else "; this tool takes none")
             problems.append(f"{quoted(name)} is unknown{hint}")
         elif value is not None or parameter.required or _allows(parameter, "null"):
-            given[name] = _read(parameter, value)
+            given[name] = read_value(parameter, value)
     unusable = [f'"{name}" {reason}' for name, value in given.items() if (reason := _why_no_json(value))]
     problems += unusable
     try:
@@ -111,6 +111,51 @@ def parameter_schema(parameter: ToolParameter) -> dict[str, Any]:
     return schema
 
 
+def read_value(parameter: ToolParameter, value: Any) -> Any:
+    """The value in the type that the parameter declares, where it can be meant in one way only (see
+    `validate_arguments`); else as it is."""
+    if parameter.type is None:
+        return value
+    if types_of(parameter) == ("string",):
+        is_plain = isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+        return _json_text(value) if is_plain else value
+    if isinstance(value, str) and not _allows(parameter, "string"):
+        value = _parsed(parameter, value)
+    if isinstance(value, float) and value.is_integer() and not _allows(parameter, "number"):
+        return int(value)
+    return value
+
+
+def types_of(parameter: ToolParameter) -> tuple[str, ...]:
+    """The parameter's types; none where its type is open."""
+    if parameter.type is None:
+        return ()
+    return (parameter.type,) if isinstance(parameter.type, str) else parameter.type
+
+
+def is_of_type(value: Any, kind: str) -> bool:
+    """Whether a value has a type, by the rules of JSON Schema: ``3.0`` is an integer."""
+    match kind:
+        case "string":
+            return isinstance(value, str)
+        case "boolean":
+            return isinstance(value, bool)
+        case "integer":
+            return (isinstance(value, int) and not isinstance(value, bool)) or (
+                isinstance(value, float) and value.is_integer()
+            )
+        case "number":
+            return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        case "array":
+            return isinstance(value, list)
+        case "object":
+            return isinstance(value, dict)
+        case "null":
+            return value is None
+        case _:
+            return False
+
+
 class _Compiled:
     """What is derived from one contract, each part when it is first asked for."""
 
@@ -155,29 +200,9 @@ def _compiled(contract: ToolContract) -> _Compiled:
     return compiled
 
 
-def _types(parameter: ToolParameter) -> tuple[str, ...]:
-    if parameter.type is None:
-        return ()
-    return (parameter.type,) if isinstance(parameter.type, str) else parameter.type
-
-
 def _allows(parameter: ToolParameter, kind: str) -> bool:
     """Whether the parameter's type admits a kind of value; a parameter without a type admits all."""
-    return parameter.type is None or kind in _types(parameter)
-
-
-def _read(parameter: ToolParameter, value: Any) -> Any:
-    """The value in the type that the parameter declares, where it can be meant in one way only."""
-    if parameter.type is None:
-        return value
-    if _types(parameter) == ("string",):
-        is_plain = isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
-        return _json_text(value) if is_plain else value
-    if isinstance(value, str) and not _allows(parameter, "string"):
-        value = _parsed(parameter, value)
-    if isinstance(value, float) and value.is_integer() and not _allows(parameter, "number"):
-        return int(value)
-    return value
+    return parameter.type is None or kind in types_of(parameter)
 
 
 def _json_text(value: Any) -> Any:
@@ -192,31 +217,11 @@ def _parsed(parameter: ToolParameter, text: str) -> Any:
         value = json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return text
-    return value if any(_is_of(value, kind) for kind in _types(parameter)) else text
+    return value if any(is_of_type(value, kind) for kind in types_of(parameter)) else text
 
 
 def _refuse_constant(text: str) -> Any:
     raise ValueError(f"{text} is no JSON")
-
-
-def _is_of(value: Any, kind: str) -> bool:
-    match kind:
-        case "boolean":
-            return isinstance(value, bool)
-        case "integer":
-            return (isinstance(value, int) and not isinstance(value, bool)) or (
-                isinstance(value, float) and value.is_integer()
-            )
-        case "number":
-            return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        case "array":
-            return isinstance(value, list)
-        case "object":
-            return isinstance(value, dict)
-        case "null":
-            return value is None
-        case _:
-            return False
 
 
 def _why_no_json(value: Any) -> str | None:

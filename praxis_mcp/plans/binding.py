@@ -10,14 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
-from praxis_mcp.contracts.reserved import is_reserved
 from praxis_mcp.contracts.values import Binding, BindKind
+from praxis_mcp.contracts.variables import variable_names
 from praxis_mcp.errors import ArgumentError
 from praxis_mcp.plans.model import CallFile
 
@@ -35,16 +34,6 @@ class Bound:
     env: dict[str, str] = field(default_factory=dict)
     stdin: bytes | None = None
     files: tuple[CallFile, ...] = ()
-
-
-def variable_names(parameter: ToolParameter) -> tuple[str, ...]:
-    """The variables an env-bound parameter arrives in: the one its binding names, else its own name, the upper case,
-    and the upper case with underscores where a shell could not read the name. Reserved names are left out."""
-    if parameter.bind.target is not None:
-        return (str(parameter.bind.target),)
-    upper = parameter.name.upper()
-    names = dict.fromkeys((parameter.name, upper, re.sub(r"\W", "_", upper, flags=re.ASCII)))
-    return tuple(name for name in names if not is_reserved(name))
 
 
 def bind_arguments(contract: ToolContract, arguments: Mapping[str, Any]) -> Bound:

@@ -1,0 +1,196 @@
+"""What can be wrong with a contract that is well-formed: its schemas, defaults, bindings and examples."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from praxis_mcp.contracts.bindings import check_bindings
+from praxis_mcp.contracts.dialects import Reading
+from praxis_mcp.contracts.documents import Keys
+from praxis_mcp.contracts.findings import Findings
+from praxis_mcp.contracts.model import EngineType, ToolContract
+from praxis_mcp.contracts.problems import sentence, shape
+from praxis_mcp.contracts.schema import input_schema, is_of_type, types_of, validate_arguments
+from praxis_mcp.contracts.validators import CheckFailed, compile_schema, find_errors, schema_errors
+from praxis_mcp.contracts.vocabulary import references
+from praxis_mcp.errors import ArgumentError, ContractError
+
+LONGEST_NAME = 64
+"""Characters of a tool's name, with the prefix that some clients add, above which they refuse it."""
+_USABLE_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
+
+
+def check_contract(contract: ToolContract, reading: Reading, findings: Findings) -> None:
+    """Report everything that would go wrong later; errors and warnings go to `findings`."""
+    _check_face(contract, reading, findings)
+    if contract.engine is EngineType.REMOTE_MCP:
+        _refuse_bindings(contract, reading, findings)
+    else:
+        check_bindings(contract.parameters, reading.parameters.places, findings)
+    try:
+        usable = _check_input_schema(contract, reading, findings)
+        if contract.output_schema is not None:
+            _check_schema(contract.output_schema, ("output_schema",), findings)
+        if usable:
+            _check_enums(contract, reading, findings)
+            _check_defaults(contract, reading, findings)
+            if not findings.has_errors:
+                _check_examples(contract, reading, findings)
+    except RecursionError:
+        findings.error((), "A schema in the contract is nested too deeply to be checked.", "Make it flatter.")
+
+
+def _check_face(contract: ToolContract, reading: Reading, findings: Findings) -> None:
+    if not (contract.description or "").strip():
+        findings.warning(
+            ("description",) if "description" in reading.fields else (),
+            "The tool has no description, and a model cannot tell when to use it.",
+            "Write description: with what the tool does, and when.",
+        )
+    if len(contract.name) > LONGEST_NAME:
+        findings.warning(
+            ("name",),
+            f"The name has {len(contract.name)} characters; clients put a prefix before it and refuse more than 64.",
+            "Choose a shorter name.",
+        )
+    for parameter in contract.parameters:
+        where = reading.parameters.places[parameter.name]
+        if not _USABLE_NAME.match(parameter.name):
+            findings.warning(
+                where,
+                f"Some clients refuse tools with a parameter named {shape(parameter.name)}.",
+                "Use 1 to 64 characters out of A-Z a-z 0-9 _ . -",
+            )
+        if parameter.required and parameter.has_default:
+            findings.warning(
+                (*where, "default"),
+                f'"{parameter.name}" is required, so its default is never used.',
+                "Remove the default, or write required: false.",
+            )
+
+
+def _refuse_bindings(contract: ToolContract, reading: Reading, findings: Findings) -> None:
+    for parameter in contract.parameters:
+        if "bind" in parameter.model_fields_set:
+            findings.unknown(
+                (*reading.parameters.places[parameter.name], "bind"),
+                "A remote tool gets its arguments as they are: there is nothing to bind.",
+                "Remove bind.",
+            )
+
+
+def _check_input_schema(contract: ToolContract, reading: Reading, findings: Findings) -> bool:
+    """Whether the schema can be used for the checks that follow."""
+    schema = input_schema(contract)
+    before = len(findings.diagnostics)
+
+    def place(path: Keys) -> Keys:
+        if len(path) >= 2 and path[0] == "properties":
+            return (*reading.parameters.places.get(str(path[1]), ()), *path[2:])
+        return (*reading.parameters.root, *path)
+
+    # Root keywords and each parameter by itself: what is plain in most parameters need not be checked with the rest.
+    for name, part in schema["properties"].items():
+        for error in schema_errors(part):
+            path: Keys = ("properties", name, *error.absolute_path)
+            findings.error(place(path), *_schema_problem(error))
+    keywords = contract.input_keywords
+    if keywords:
+        for error in schema_errors(keywords):
+            findings.error(place(tuple(error.absolute_path)), *_schema_problem(error))
+    for reference in {*references(schema), *references(keywords)}:
+        if not _is_there(reference, schema):
+            findings.error(reading.parameters.root, *_dangling(reference))
+    return len(findings.diagnostics) == before
+
+
+def _check_schema(schema: dict[str, Any], keys: Keys, findings: Findings) -> None:
+    for error in schema_errors(schema):
+        findings.error((*keys, *error.absolute_path), *_schema_problem(error))
+    for reference in set(references(schema)):
+        if not _is_there(reference, schema):
+            findings.error(keys, *_dangling(reference))
+
+
+def _schema_problem(error: Any) -> tuple[str, str]:
+    if error.validator == "format" and error.validator_value == "regex":
+        return f"The pattern {shape(error.instance)} is no regular expression.", "Mend it, and mind YAML's backslashes."
+    key = error.absolute_path[-1] if error.absolute_path else ""
+    return f'In JSON Schema, "{key}" cannot be {shape(error.instance)}.', "See https://json-schema.org/draft/2020-12."
+
+
+def _dangling(reference: str) -> tuple[str, str]:
+    return (
+        f"The reference {shape(reference)} leads nowhere.",
+        "Write the definition under $defs beside properties, and refer to it as #/$defs/NAME.",
+    )
+
+
+def _is_there(reference: str, schema: Mapping[str, Any]) -> bool:
+    if not reference.startswith("#/"):
+        return True  # an anchor, or one that was reported already
+    value: Any = schema
+    for part in reference[2:].split("/"):
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, Mapping) and key in value:
+            value = value[key]
+        elif isinstance(value, list) and key.isascii() and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return False
+    return True
+
+
+def _check_enums(contract: ToolContract, reading: Reading, findings: Findings) -> None:
+    for parameter in contract.parameters:
+        choices = parameter.keywords.get("enum")
+        types = types_of(parameter)
+        for index, choice in enumerate(choices if isinstance(choices, list) and types else ()):
+            if not any(is_of_type(choice, kind) for kind in types):
+                findings.error(
+                    (*reading.parameters.places[parameter.name], "enum", index),
+                    f"{shape(choice)} is allowed by enum, but not by type: {' or '.join(types)}.",
+                    "Mend the type or the value.",
+                )
+
+
+def _check_defaults(contract: ToolContract, reading: Reading, findings: Findings) -> None:
+    defaults = {parameter.name: parameter.default for parameter in contract.parameters if parameter.has_default}
+    if not defaults:
+        return
+    schema = input_schema(contract)
+    inside = {
+        key: value for key, value in contract.input_keywords.items() if key.startswith("$") or key == "definitions"
+    }
+    validator = compile_schema({**inside, "properties": schema["properties"]}, contract.name)
+    try:
+        errors = find_errors(validator, defaults, contract.name)
+    except CheckFailed as exc:
+        findings.error(reading.parameters.root, f"A default {exc}.", "Make it simpler.")
+        return
+    except ContractError as exc:
+        findings.error(reading.parameters.root, exc.message, exc.remedy or "")
+        return
+    for error in errors:
+        name = str(error.absolute_path[0])
+        findings.error(
+            (*reading.parameters.places[name], "default"),
+            f"The default does not fit: {sentence(error)}.",
+            "Mend the default, or what the parameter allows.",
+        )
+
+
+def _check_examples(contract: ToolContract, reading: Reading, findings: Findings) -> None:
+    for example, where in zip(contract.examples, reading.example_places, strict=True):
+        try:
+            validate_arguments(contract, example.arguments)
+        except ArgumentError as exc:
+            if example.expect_exit != 0:
+                continue
+            for problem in exc.problems:
+                findings.warning(where, f"The example cannot be called: {problem}.", "Mend its arguments.")
+        except ContractError as exc:
+            findings.error(reading.parameters.root, exc.message, exc.remedy or "")
+            return

@@ -1,0 +1,88 @@
+"""pydantic's errors → diagnostics. Values are never repeated: they may be secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from praxis_mcp.contracts.documents import Keys
+from praxis_mcp.contracts.findings import Findings
+
+_MESSAGES = {
+    "missing": "This is missing.",
+    "extra_forbidden": "This key is unknown here.",
+    "string_type": "Text is due here.",
+    "dict_type": "A mapping is due here.",
+    "tuple_type": "A list is due here.",
+    "list_type": "A list is due here.",
+    "bool_parsing": "true or false is due here.",
+    "bool_type": "true or false is due here.",
+    "int_parsing": "A whole number is due here.",
+    "int_type": "A whole number is due here.",
+    "int_from_float": "A whole number is due here.",
+    "float_parsing": "A number is due here.",
+    "float_type": "A number is due here.",
+    "model_type": "A mapping is due here.",
+    "model_attributes_type": "A mapping is due here.",
+    "string_too_short": "This must not be empty.",
+    "too_short": "This must not be empty.",
+}
+_REMEDIES = {
+    "command": 'Write a list of words, such as ["python", "/tool/main.py"].',
+    "mounts": 'Write a mapping of host path to path for the tool, such as ./data: "/data:rw".',
+    "env": "Write a mapping of names to text or {secret: NAME}.",
+    "headers": "Write a mapping of names to text or {secret: NAME}.",
+    "auth_token": "Write {secret: NAME}.",
+    "env_passthrough": "Write a list of variable names.",
+    "image": 'Write an image reference, such as image: "python:3.11-slim".',
+    "address": "Write the server's URL, or the list of words that starts it.",
+    "working_dir": "Write an absolute path inside the container.",
+    "cache_dirs": "Write a list of absolute directories inside the container.",
+    "timeout": "Write seconds, such as timeout: 60.",
+    "memory_limit": 'Write bytes, or text such as "512Mi".',
+    "cpu_limit": "Write cores, such as cpu_limit: 0.5.",
+    "network": "Write none, bridge or host.",
+    "user": 'Write a name, a uid, or "uid:gid".',
+    "name": "Write name: my_tool.",
+    "engine": "Write dagger, docker, sandbox, local or remote-mcp.",
+    "tags": "Write a list of words.",
+    "artifacts": "Write a list of patterns, such as [/out/*.png].",
+    "bind": "Write env, stdin, {env: NAME}, {flag: --name}, {position: 1} or {file: /path}.",
+    "output": "Write text or json.",
+    "cache": "Write none or pure.",
+}
+_UNIONS = ("env", "headers", "auth_token", "address")
+"""Fields of several types: pydantic reports one error for each of them, of which none says it all."""
+
+
+def report(exc: ValidationError, findings: Findings, locate: Callable[[Keys], Keys]) -> None:
+    """Turn every error into a diagnostic.
+
+    Args:
+        exc: what pydantic raised.
+        findings: gets the diagnostics.
+        locate: from pydantic's place to the one in the document.
+    """
+    seen: set[Keys] = set()
+    for error in exc.errors(include_url=False, include_context=False, include_input=False):
+        loc: Keys = error["loc"]
+        union = next((index for index, part in enumerate(loc) if part in _UNIONS), None)
+        if union is not None and not (loc[union] == "address" and error["type"] == "missing"):
+            # The parts behind the name are pydantic's labels of the types it tried.
+            loc = loc[: union + (2 if loc[union] in ("env", "headers") else 1)]
+            message = "This is missing." if error["type"] == "missing" else "The value has none of the allowed forms."
+        else:
+            message = _MESSAGES.get(error["type"]) or _sentence(error["msg"])
+        loc = tuple(part for part in loc if part != "[key]")
+        if loc in seen:
+            continue
+        seen.add(loc)
+        field = next((part for part in reversed(loc) if isinstance(part, str) and part in _REMEDIES), "")
+        # Our own validators say how to mend it in the message itself.
+        findings.error(locate(loc), message, "" if error["type"] == "value_error" else _REMEDIES.get(field, ""))
+
+
+def _sentence(text: str) -> str:
+    text = text.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return text[:1].upper() + text[1:].rstrip(".") + "."

@@ -1,0 +1,167 @@
+"""The words of JSON Schema that contracts may use, and what people write instead of its types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from praxis_mcp.contracts.documents import Keys
+from praxis_mcp.contracts.findings import Findings
+from praxis_mcp.contracts.problems import shape
+
+TYPE_ALIASES: dict[str, str] = {
+    **dict.fromkeys(("string", "str", "text", "char", "file", "path", "filepath", "directory"), "string"),
+    **dict.fromkeys(("integer", "int", "long", "int32", "int64", "uint"), "integer"),
+    **dict.fromkeys(("number", "num", "float", "double", "decimal", "float32", "float64"), "number"),
+    **dict.fromkeys(("boolean", "bool"), "boolean"),
+    **dict.fromkeys(("array", "list", "sequence"), "array"),
+    **dict.fromkeys(("object", "obj", "dict", "dictionary", "map", "mapping"), "object"),
+    **dict.fromkeys(("null", "none"), "null"),
+}
+ANY_TYPE = frozenset({"any", "mixed"})
+_FORMATS = {
+    "date": "date", "datetime": "date-time", "date-time": "date-time", "time": "time", "uri": "uri", "url": "uri",
+    "email": "email", "uuid": "uuid", "ipv4": "ipv4", "ipv6": "ipv6", "hostname": "hostname", "password": "password",
+}  # fmt: skip
+
+SHORT_KEYWORDS = {
+    "min": "minimum", "max": "maximum", "min_length": "minLength", "max_length": "maxLength", "min_items": "minItems",
+    "max_items": "maxItems", "unique_items": "uniqueItems", "multiple_of": "multipleOf",
+    "exclusive_min": "exclusiveMinimum", "exclusive_max": "exclusiveMaximum",
+    "additional_properties": "additionalProperties", "pattern_properties": "patternProperties",
+    "content_encoding": "contentEncoding", "content_media_type": "contentMediaType", "any_of": "anyOf",
+    "one_of": "oneOf", "all_of": "allOf", "write_only": "writeOnly", "read_only": "readOnly",
+}  # fmt: skip
+"""Keywords as they may be written in a parameter's definition → as JSON Schema writes them."""
+
+_ONE_SCHEMA = frozenset({
+    "items", "additionalProperties", "unevaluatedItems", "unevaluatedProperties", "propertyNames", "contains", "not",
+    "if", "then", "else", "contentSchema",
+})  # fmt: skip
+_LIST_OF_SCHEMAS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+_MAP_OF_SCHEMAS = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
+_COUNTS = frozenset({"minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"})
+_NUMBERS = frozenset({"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"})
+_TEXTS = frozenset({"description", "title", "format", "contentEncoding", "contentMediaType", "$comment"})
+
+KEYWORDS = (
+    _ONE_SCHEMA | _LIST_OF_SCHEMAS | _MAP_OF_SCHEMAS | _COUNTS | _NUMBERS | _TEXTS
+    | {"type", "enum", "const", "default", "examples", "multipleOf", "pattern", "uniqueItems", "minContains",
+       "maxContains", "required", "dependentRequired", "deprecated", "readOnly", "writeOnly", "$ref", "$id", "$schema",
+       "$anchor", "$dynamicRef", "$dynamicAnchor", "$vocabulary"}
+)  # fmt: skip
+"""Every keyword of the 2020-12 dialect, with the older `definitions`."""
+
+_JSON_TYPES = frozenset({"string", "integer", "number", "boolean", "array", "object", "null"})
+
+
+def map_type(value: Any, keys: Keys, findings: Findings) -> str | list[str] | None:
+    """A type as JSON Schema names it; None where it is open. What cannot be mapped is reported."""
+    if isinstance(value, list) and value:
+        mapped = [map_type(item, (*keys, index), findings) for index, item in enumerate(value)]
+        return None if None in mapped else list(dict.fromkeys(item for item in mapped if isinstance(item, str)))
+    if value is None and findings.document.written.get(keys, "~") == "null":
+        return "null"  # `type: [string, null]`: YAML reads the word as an empty value
+    word = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(word, str) and word in TYPE_ALIASES:
+        return TYPE_ALIASES[word]
+    if isinstance(word, str) and word in ANY_TYPE:
+        return None
+    remedy = "Write string, integer, number, boolean, array, object or null."
+    if isinstance(word, str) and word in _FORMATS:
+        remedy = f"Write type: string and format: {_FORMATS[word]}."
+    elif isinstance(word, str) and ("[" in word or "<" in word):
+        remedy = "Write type: array and items: {type: …}."
+    findings.error(keys, f"{shape(value)} is no type.", remedy)
+    return None
+
+
+def map_schema(schema: Any, keys: Keys, findings: Findings) -> Any:
+    """A schema with the types in it, and in every schema inside it, as JSON Schema names them.
+
+    References that leave the document are reported.
+    """
+    if not isinstance(schema, Mapping):
+        return schema
+    mapped: dict[str, Any] = {}
+    for key, value in schema.items():
+        where = (*keys, key)
+        if key == "type":
+            kind = map_type(value, where, findings)
+            if kind is not None:
+                mapped[key] = kind
+        else:
+            mapped[key] = map_keyword(key, value, where, findings)
+    return mapped
+
+
+def map_keyword(key: str, value: Any, keys: Keys, findings: Findings) -> Any:
+    """The value of a keyword, with the schemas inside it mapped as `map_schema` does."""
+    if key in _ONE_SCHEMA:
+        return map_schema(value, keys, findings)
+    if key in _LIST_OF_SCHEMAS and isinstance(value, list):
+        return [map_schema(item, (*keys, index), findings) for index, item in enumerate(value)]
+    if key in _MAP_OF_SCHEMAS and isinstance(value, Mapping):
+        return {name: map_schema(item, (*keys, name), findings) for name, item in value.items()}
+    if key in ("$ref", "$dynamicRef") and not (isinstance(value, str) and value.startswith("#")):
+        findings.error(
+            keys,
+            f"The reference {shape(value)} leaves the contract, and nothing is fetched.",
+            "Write the definition into the contract, under $defs, and refer to it as #/$defs/NAME.",
+        )
+    return value
+
+
+def references(schema: Any) -> Iterator[str]:
+    """Every ``$ref`` in a schema and the schemas inside it."""
+    if not isinstance(schema, Mapping):
+        return
+    for key, value in schema.items():
+        if key == "$ref" and isinstance(value, str):
+            yield value
+        elif key in _ONE_SCHEMA:
+            yield from references(value)
+        elif key in _LIST_OF_SCHEMAS and isinstance(value, list):
+            for item in value:
+                yield from references(item)
+        elif key in _MAP_OF_SCHEMAS and isinstance(value, Mapping):
+            for item in value.values():
+                yield from references(item)
+
+
+def is_plainly_valid(schema: Any) -> bool:
+    """Whether a schema uses only common keywords, each rightly, so that the metaschema need not be asked.
+
+    That takes jsonschema some 3 ms a contract, and its import 30 ms; nearly every contract passes here.
+    """
+    return isinstance(schema, bool) or (
+        isinstance(schema, Mapping) and all(_is_plain(key, value) for key, value in schema.items())
+    )
+
+
+def _is_plain(key: str, value: Any) -> bool:
+    if key in _TEXTS:
+        return isinstance(value, str)
+    if key in ("default", "const"):
+        return True
+    if key in _NUMBERS:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if key in _COUNTS:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    match key:
+        case "type":
+            return isinstance(value, str) and value in _JSON_TYPES
+        case "enum":
+            return isinstance(value, list)
+        case "items" | "additionalProperties":
+            return is_plainly_valid(value)
+        case "properties":
+            return isinstance(value, Mapping) and all(is_plainly_valid(item) for item in value.values())
+        case "required":
+            return isinstance(value, list) and all(isinstance(item, str) for item in value) and _unique(value)
+        case _:
+            return False
+
+
+def _unique(names: list[str]) -> bool:
+    return len(set(names)) == len(names)
