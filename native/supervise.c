@@ -15,13 +15,14 @@
 
 /* Between two rounds of SIGKILL: time for the killed to be reaped, and for nothing new to grow large. */
 static const int64_t KILL_AGAIN_AFTER = 20 * MILLISECOND;
-/* What is still there then is beyond us (a dead disk, another user's process): the exit status is worth more. */
+/* Without any process ending: what is still there is beyond us (a dead disk, another user's process), and the exit
+ * status is worth more. Not since the first SIGKILL: among hundreds of busy processes one look at all takes seconds. */
 static const int64_t GIVE_UP_AFTER = 5 * NANOSECONDS_PER_SECOND;
 
 enum phase {
     RUNNING,
     ENDING,  /* asked to end; killed when `due` passes */
-    KILLING, /* SIGKILL at `due`, until nothing is left or `give_up` passes */
+    KILLING, /* SIGKILL at `due`, until nothing is left, or nothing has ended until `give_up` */
 };
 
 struct supervision {
@@ -50,6 +51,8 @@ static bool reap(struct supervision *run)
             run->ending.command_ended = true;
             run->ending.status = status;
         }
+        if (run->phase == KILLING)
+            run->give_up = now() + GIVE_UP_AFTER;
     }
     return pid < 0 && errno == ECHILD;
 }

@@ -51,6 +51,12 @@ def test_a_command_may_clean_up_at_its_deadline(placed: PraxisInit) -> None:
     assert done.seconds < 15
 
 
+def test_a_stopped_command_is_woken_to_clean_up(placed: PraxisInit) -> None:
+    script = "trap 'echo cleaned; exit 0' TERM; kill -STOP $$; echo not reached"
+    done = placed.run("sh", "-c", script, options=["--timeout", "1", "--kill-after", "20"])
+    assert (done.code, done.stdout) == (124, b"cleaned\n")
+
+
 def test_without_a_grace_period_the_deadline_kills_at_once(placed: PraxisInit) -> None:
     script = "trap 'echo cleaned' TERM; while :; do sleep 1000; done"
     done = placed.run("sh", "-c", script, options=["--timeout", "0.3", "--kill-after", "0"])
