@@ -207,4 +207,5 @@ def _make_scratch() -> Path:
 
 def praxis_init() -> Path | None:
     """praxis-init for this machine; None where it cannot run here."""
-    return native.praxis_init_path() if sys.platform == "linux" else None
+    path = native.praxis_init_path() if sys.platform == "linux" else None
+    return path if path is not None and os.access(path, os.X_OK) else None

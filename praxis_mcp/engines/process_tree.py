@@ -116,13 +116,12 @@ class NamespaceTree(ProcessTree):
         # Not to bubblewrap: it would die of it, and take the tool along without a chance to finish. Not to init, which
         # has no handler, and which the kernel therefore spares.
         if self._open_init() and (init := self._init_pid()) is not None:
-            found = await anyio.to_thread.run_sync(_with_descendants, {init}, limiter=anyio.CapacityLimiter(1))
-            send_signal(found - {init}, signal.SIGTERM)
+            send_signal(await self._below(init) - {init}, signal.SIGTERM)
 
     async def kill(self) -> None:
         if self._command.returncode is None and not self._open_init():
             # Bubblewrap is still setting up. Its child may not have asked yet to die with it.
-            send_signal(_with_descendants({self._command.pid}), _sigkill())
+            send_signal(await self._below(self._command.pid), _sigkill())
         if self._open_init():
             assert self._pidfd is not None
             with contextlib.suppress(ProcessLookupError):
@@ -130,6 +129,9 @@ class NamespaceTree(ProcessTree):
             await anyio.wait_readable(self._pidfd)
         if self._command.returncode is None:
             self._command.kill()
+
+    async def _below(self, pid: int) -> set[int]:
+        return await anyio.to_thread.run_sync(_with_descendants, {pid}, limiter=anyio.CapacityLimiter(1))
 
     def _open_init(self) -> bool:
         if self._pidfd is None and (pid := self._init_pid()) is not None:

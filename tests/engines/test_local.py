@@ -21,7 +21,7 @@ from praxis_mcp.errors import CommandNotFound, EngineUnavailable, ExecutionError
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings import Settings
-from tests.engines.conftest import processes
+from tests.engines.conftest import CALL_LIMIT, processes
 from tests.engines.local_case import CASE
 
 pytestmark = pytest.mark.anyio
@@ -56,7 +56,7 @@ async def call(
     **fields: Any,
 ) -> ExecutionResult:
     contract = ToolContract.create_local_tool("tool", command, **fields)
-    with anyio.fail_after(30):
+    with anyio.fail_after(CALL_LIMIT):
         async with LocalExecutionEngine(settings) as engine:
             plan = build_plan(contract, arguments or {}, settings)
             given = context or ExecutionContext()
@@ -72,7 +72,7 @@ async def python(settings: Settings, source: str, *words: str, **fields: Any) ->
 
 async def gone(marker: str) -> None:
     """Return when no process has `marker` among its words: what the kernel has killed takes a moment to go."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(CALL_LIMIT):
         while processes(marker):
             await anyio.sleep(0.01)
 
@@ -291,6 +291,13 @@ async def test_a_variable_that_no_process_can_have_is_refused(tmp_path: Path) ->
         await call(local(tmp_path, "off"), ["true"], env={"A": "one\0two"})
 
 
+@pytest.mark.parametrize("sandbox", [pytest.param("auto", marks=bubblewrap), "off"])
+async def test_output_that_cannot_be_kept_ends_the_tool_with_an_error(tmp_path: Path, sandbox: str) -> None:
+    nowhere = ExecutionContext(directory=tmp_path / "absent")
+    with pytest.raises(ExecutionError, match=r"output could not be kept: No such file"):
+        await call(local(tmp_path, sandbox), ["yes"], nowhere)
+
+
 # The end of a tool
 
 
@@ -377,7 +384,7 @@ async def test_nothing_survives_a_server_that_is_killed(sandbox: str) -> None:
         [sys.executable, "-c", SERVER + "anyio.run(main)", *words], stdout=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout is not None
-        with anyio.fail_after(20):
+        with anyio.fail_after(CALL_LIMIT):
             assert await anyio.to_thread.run_sync(server.stdout.readline) == "ready\n"
         server.kill()
     await gone(marker)
