@@ -51,7 +51,7 @@ async def toolbox(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) 
         yield opened
 
 
-@pytest.mark.parametrize(("tool", "number"), examples())
+@pytest.mark.parametrize(("tool", "number"), list(examples()))
 async def test_a_sample_tool_does_what_its_example_says(toolbox: Toolbox, tool: str, number: int) -> None:
     if tool == "git_log":
         needs_history()

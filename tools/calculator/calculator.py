@@ -18,8 +18,7 @@ class Wrong(Exception):
 
 
 def power(base: Number, exponent: Number) -> Number:
-    whole = isinstance(base, int) and isinstance(exponent, int)
-    if whole and exponent * (base.bit_length() - 1) > MAX_BITS:
+    if isinstance(base, int) and isinstance(exponent, int) and exponent * (base.bit_length() - 1) > MAX_BITS:
         raise Wrong("a power has too many digits")
     return base**exponent
 

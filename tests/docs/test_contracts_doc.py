@@ -1,0 +1,51 @@
+"""docs/contracts.md tells the truth: its contracts load, it names every key, its diagnostics are the real ones."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from praxis_mcp.contracts.loading import load_text
+from praxis_mcp.contracts.model import Example, ToolContract
+from praxis_mcp.contracts.specs import DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
+
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "contracts.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(yaml ?\w*|text)\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
+AROUND = {"name": "x", "description": "y", "image": "busybox", "command": "[a]", "parameters": "{text: string}"}
+
+
+def blocks(kind: str) -> list[str]:
+    found = [text for name, text in BLOCKS if name == kind]
+    assert found, f"no {kind} blocks: is the pattern right?"
+    return found
+
+
+@pytest.mark.parametrize("text", [*blocks("yaml"), *blocks("yaml older")])
+def test_a_contract_of_the_document_loads_without_a_finding(text: str) -> None:
+    assert [str(item) for item in load_text(text).diagnostics] == []
+
+
+@pytest.mark.parametrize("text", blocks("yaml fragment"))
+def test_a_piece_of_a_contract_fits_into_one(text: str) -> None:
+    rest = [f"{key}: {value}\n" for key, value in AROUND.items() if not re.search(f"^{key}:", text, re.MULTILINE)]
+    assert [str(item) for item in load_text("".join(rest) + text).diagnostics] == []
+
+
+def test_the_three_spellings_of_one_tool_make_one_tool() -> None:
+    older = [load_text(text).contract for text in blocks("yaml older")]
+    ours = next(load_text(text).contract for text in blocks("yaml") if "name: greet" in text)
+    assert ours is not None
+    faces = {(tool.name, tool.description, str(tool.parameters)) for tool in (*older, ours) if tool is not None}
+    assert len(faces) == 1
+
+
+def test_the_diagnostics_shown_are_those_of_the_contract_above_them() -> None:
+    (wrong,) = blocks("yaml wrong")
+    (shown,) = blocks("text")
+    assert [str(item) for item in load_text(wrong, Path("contract.yaml")).diagnostics] == shown.splitlines()
+
+
+def test_every_key_of_the_format_is_in_the_document() -> None:
+    models = (DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec, ToolContract, Example)
+    keys = {name for model in models for name in model.model_fields} - {"source", "input_keywords", "engine_spec"}
+    assert {key for key in keys if f"`{key}`" not in DOCUMENT and f"`{key}:" not in DOCUMENT} == set()
