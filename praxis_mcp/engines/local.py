@@ -101,7 +101,7 @@ class LocalExecutionEngine(ExecutionEngine):
         artifacts = await make_artifact_directory(plan, context)
         watch = await ChangeWatch.start(plan.blueprint.mounts)
         out, err = context.collectors(plan)
-        run = LocalRun(plan, artifacts, out, err)
+        run = LocalRun(plan, artifacts, context.directory, out, err)
         try:
             if isinstance(sandbox, Bubblewrap):
                 ended = await run.in_bubblewrap(sandbox, self.settings)

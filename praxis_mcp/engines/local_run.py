@@ -43,12 +43,14 @@ class LocalRun:
     Attributes:
         plan: what to run.
         artifacts: directory on the host for the plan's artifacts.
+        directory: the run's own, if it has one.
         out, err: take the streams in.
         started: when the process existed, on the clock of `time.perf_counter`.
     """
 
     plan: Plan
     artifacts: Path | None
+    directory: Path | None
     out: StreamCollector
     err: StreamCollector
     started: float = 0.0
@@ -94,7 +96,7 @@ class LocalRun:
         """Run it without one, under praxis-init where that is present; see `run_process` for what is raised."""
         fixed, call = self.plan.blueprint, self.plan.call
         mark = f"{RUN_ID_VARIABLE}={call.run_id}"
-        async with _scratch() as scratch:
+        async with _scratch(self.directory) as scratch:
             launch = Launch(
                 call.argv,
                 environment(
@@ -188,9 +190,10 @@ def environment(plan: Plan, *, home: str, temporary: str, artifacts: str | None)
 
 
 @asynccontextmanager
-async def _scratch() -> AsyncIterator[Path]:
-    """A fresh private directory with home, work and tmp, removed afterwards."""
-    place = await anyio.to_thread.run_sync(_make_scratch)
+async def _scratch(below: Path | None) -> AsyncIterator[Path]:
+    """A fresh private directory with home, work and tmp, removed afterwards. Below the run's own directory where there
+    is one, so that what a killed server could not remove goes with its records."""
+    place = await anyio.to_thread.run_sync(_make_scratch, below)
     try:
         yield place
     finally:
@@ -198,8 +201,8 @@ async def _scratch() -> AsyncIterator[Path]:
             await anyio.to_thread.run_sync(lambda: shutil.rmtree(place, ignore_errors=True))
 
 
-def _make_scratch() -> Path:
-    place = Path(tempfile.mkdtemp(prefix="praxis-run-"))
+def _make_scratch(below: Path | None) -> Path:
+    place = Path(tempfile.mkdtemp(prefix="praxis-run-", dir=below))
     for name in ("home", "work", "tmp"):
         (place / name).mkdir()
     return place

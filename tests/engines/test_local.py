@@ -377,11 +377,14 @@ async def main():
 
 
 @pytest.mark.parametrize("sandbox", [pytest.param("require", marks=bubblewrap), "off"])
-async def test_nothing_survives_a_server_that_is_killed(sandbox: str) -> None:
+async def test_nothing_survives_a_server_that_is_killed(tmp_path: Path, sandbox: str) -> None:
     marker = new_marker()
     words = [sandbox, PYTHON, "-c", DAEMON + "signal.pause()", marker]
     with subprocess.Popen(
-        [sys.executable, "-c", SERVER + "anyio.run(main)", *words], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SERVER + "anyio.run(main)", *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
     ) as server:
         assert server.stdout is not None
         with anyio.fail_after(CALL_LIMIT):
