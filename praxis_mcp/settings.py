@@ -40,15 +40,22 @@ class DaggerSettings(_Section):
     Attributes:
         runner_host: address of the engine (``unix://``, ``tcp://``, ``docker-container://`` …); None asks the
             environment (``_EXPERIMENTAL_DAGGER_RUNNER_HOST``), then lets the CLI start one.
-        cli: path of the dagger CLI; None asks the environment, then the PATH.
-        connect_timeout: seconds to open a session.
+        cli: path of the dagger CLI; None asks the environment (``_EXPERIMENTAL_DAGGER_CLI_BIN``), then the PATH.
+        workdir: directory in which the CLI is started; None is the server's own.
+        images: image reference → tar file (OCI layout or ``docker save``) to take that image from, on machines
+            without a registry.
+        connect_timeout: seconds to open a session, which may have to start the engine.
+        grace: seconds beside a call's own timeout that the engine may take to start it and to answer.
         rotate_after_calls, rotate_after: calls, and seconds, after which a session is replaced, because it pins its
             results until it ends.
     """
 
     runner_host: str | None = None
     cli: Path | None = None
+    workdir: Path | None = None
+    images: Mapping[str, Path] = {}
     connect_timeout: float = Field(default=60, gt=0)
+    grace: float = Field(default=30, gt=0)
     rotate_after_calls: int = Field(default=500, gt=0)
     rotate_after: float = Field(default=1800, gt=0)
 
@@ -64,10 +71,24 @@ class LocalSettings(_Section):
     sandbox: Literal["auto", "require", "off"] = "auto"
 
 
+class RegistryLogin(_Section):
+    """How to log in to an image registry. `secret` names the password or token (see `Settings.secrets`)."""
+
+    username: str
+    secret: str
+
+
 class EngineSettings(_Section):
-    """Attributes: order: the container engines to consider for an image contract, first choice first."""
+    """What engines share, and a section for each.
+
+    Attributes:
+        order: the container engines to consider for an image contract, first choice first.
+        registries: registry host (``ghcr.io``, ``docker.io``) → login, for the Dagger engine; logins that
+            ``docker login`` has stored are used without it.
+    """
 
     order: tuple[Literal["dagger", "docker", "sandbox"], ...] = CONTAINER_ENGINES
+    registries: Mapping[str, RegistryLogin] = {}
     docker: DockerSettings = DockerSettings()
     dagger: DaggerSettings = DaggerSettings()
     local: LocalSettings = LocalSettings()

@@ -1,0 +1,267 @@
+"""The Dagger engine: every call is one query in one long-lived session.
+
+The order: mounts and image are brought into the engine, what is fixed for the contract is made once, and the call
+asks for exit code and both streams at once; what does not fit an answer is fetched as files. A call is killed by
+praxis-init at its deadline, with its whole process tree, and by Dagger, by SIGKILL, when it is cancelled.
+
+Writable mounts are copies in the engine. They are written back, all or nothing, whenever the tool ran to its end,
+whatever its exit code; not after a deadline or a cancellation.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anyio
+import anyio.to_thread
+from pydantic import ValidationError
+
+from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE, collect_artifacts, make_artifact_directory
+from praxis_mcp.engines.base import (
+    EngineCapabilities,
+    EngineStatus,
+    ExecutionContext,
+    ExecutionEngine,
+    ExecutionResult,
+    StatusListener,
+)
+from praxis_mcp.engines.dagger_call import Outcome, run_call, unread_stream
+from praxis_mcp.engines.dagger_cli import find_cli, runner_host, session_in_environment
+from praxis_mcp.engines.dagger_errors import QueryFailed, run_failed
+from praxis_mcp.engines.dagger_export import export_changes
+from praxis_mcp.engines.dagger_images import Image, ImageSource
+from praxis_mcp.engines.dagger_keeper import SessionKeeper
+from praxis_mcp.engines.dagger_output import collect_streams, export_artifacts
+from praxis_mcp.engines.dagger_prefix import Prefix, make_prefix
+from praxis_mcp.engines.dagger_reach import check_engine
+from praxis_mcp.engines.dagger_session import SDK_MISSING, Session, sdk_installed
+from praxis_mcp.engines.dagger_workspace import Upload, WorkspaceLocks, upload
+from praxis_mcp.engines.native import DEFAULT_KILL_AFTER, praxis_init_path
+from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
+from praxis_mcp.plans.model import Blueprint, Capability, Plan
+from praxis_mcp.settings import DaggerSettings, Settings
+
+_ALWAYS = frozenset(
+    {
+        Capability.IMAGES,
+        Capability.TIMEOUT,
+        Capability.NETWORK_BRIDGE,
+        Capability.USER,
+        Capability.PRIVILEGED,
+        Capability.MOUNTS,
+        Capability.WRITABLE_MOUNTS,
+        Capability.CACHE_DIRS,
+        Capability.STDIN,
+        Capability.FILES,
+        Capability.ARTIFACTS,
+    }
+)
+_NO_SWITCH = "Dagger has no such switch"
+_NOTES: Mapping[Capability, str] = {
+    Capability.MEMORY_LIMIT: _NO_SWITCH,
+    Capability.CPU_LIMIT: _NO_SWITCH,
+    Capability.PIDS_LIMIT: _NO_SWITCH,
+    Capability.READ_ONLY_ROOT: _NO_SWITCH,
+    Capability.DROP_CAPABILITIES: _NO_SWITCH,
+    Capability.NETWORK_HOST: _NO_SWITCH,
+}
+_NO_INIT = "this installation lacks praxis-init, which Dagger needs for it"
+
+
+class DaggerExecutionEngine(ExecutionEngine):
+    """Runs commands in containers of a Dagger engine; see the module."""
+
+    name: ClassVar[str] = "dagger"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(settings)
+        self._options: DaggerSettings = self.settings.engines.dagger
+        self._sessions = SessionKeeper(lambda: self._options)
+        self._locks = WorkspaceLocks()
+        self._scratch: Path | None = None
+        self._images: ImageSource | None = None
+
+    def configure_connection(self, **options: Any) -> None:
+        """Change how the engine is reached; the next call opens a session accordingly.
+
+        Args:
+            options: fields of `DaggerSettings`: ``runner_host``, ``cli``, ``workdir``, ``images``,
+                ``connect_timeout``, ``grace``, ``rotate_after_calls``, ``rotate_after``.
+
+        Raises:
+            SettingsError: there is no such option, or its value is wrong.
+        """
+        try:
+            self._options = DaggerSettings.model_validate({**self._options.model_dump(), **options})
+        except ValidationError as exc:
+            problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in exc.errors())
+            raise SettingsError(
+                f"The connection to Dagger cannot be configured so ({problems}).",
+                remedy=f"Options are {', '.join(DaggerSettings.model_fields)}.",
+            ) from exc
+        self._sessions.replace()
+
+    async def get_capabilities(self) -> EngineCapabilities:
+        # The engine's processor is known only in a session: one that is neither of these two is refused there.
+        if praxis_init_path() is not None:
+            return EngineCapabilities(self.name, "container", _ALWAYS | {Capability.NETWORK_NONE}, _NOTES)
+        notes = {**_NOTES, Capability.NETWORK_NONE: _NO_INIT}
+        return EngineCapabilities(self.name, "container", _ALWAYS, notes)
+
+    async def probe(self) -> EngineStatus:
+        if not sdk_installed():
+            return EngineStatus(self.name, False, detail=SDK_MISSING.message, remedy=SDK_MISSING.remedy or "")
+        health = self._sessions.health()
+        if health.open:
+            detail = f"a session of {health.calls} calls, open for {health.age:.0f} s"
+            return EngineStatus(self.name, True, health.version, detail)
+        try:
+            if session_in_environment() is not None:
+                return EngineStatus(self.name, True, detail="the session that the environment names")
+            cli = find_cli(self._options)
+            found = await check_engine(runner_host(self._options), self.settings.engines.docker.host)
+        except EngineUnavailable as exc:
+            return EngineStatus(self.name, False, detail=exc.message, remedy=exc.remedy or "")
+        if health.error is not None:
+            error = health.error
+            return EngineStatus(self.name, False, detail=error.message, remedy=error.remedy or "")
+        return EngineStatus(self.name, True, detail=f"{cli}; {found}")
+
+    async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
+        """Open the session, fetch the image and make what is fixed for the contract."""
+        async with self._sessions.lease() as session:
+            await self._prefix(session, blueprint, on_status)
+
+    async def cleanup(self) -> None:
+        await self._sessions.close()
+        scratch, self._scratch, self._images = self._scratch, None, None
+        if scratch is not None:
+            await anyio.to_thread.run_sync(lambda: shutil.rmtree(scratch, ignore_errors=True))
+
+    async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
+        began = time.perf_counter()
+        artifacts = await make_artifact_directory(plan, context)
+        if plan.blueprint.artifact_dir is not None:
+            env = {**plan.call.env, OUTPUT_DIR_VARIABLE: plan.blueprint.artifact_dir}
+            plan = replace(plan, call=replace(plan.call, env=env))
+        async with (
+            self._locks.hold(plan.blueprint.mounts),
+            self._sessions.lease() as session,
+            self._workplace() as scratch,
+        ):
+            try:
+                prefix = await self._prefix(session, plan.blueprint, context.on_status)
+                uploads = await self._uploads(session, plan.blueprint)
+                started = time.perf_counter()
+                outcome = await self._run(session, prefix, plan, uploads, scratch)
+                ended = time.perf_counter()
+                stdout, stderr = await collect_streams(session, outcome, plan, context, scratch)
+                changed: list[Path] = []
+                if outcome.container and not outcome.timed_out:
+                    for item in (item for item in uploads if item.mount.writable):
+                        changes = outcome.changes.get(item.mount.target)
+                        changed += await export_changes(session, outcome.container, item, changes, plan.call.run_id)
+                if artifacts is not None and outcome.container:
+                    await export_artifacts(session, outcome.container, plan.blueprint, artifacts)
+            except QueryFailed as exc:
+                raise run_failed(plan.blueprint.tool, exc) from exc
+        found = await collect_artifacts(plan, artifacts)
+        finished = time.perf_counter()
+        return ExecutionResult(
+            run_id=plan.call.run_id,
+            engine=self.name,
+            isolation="container",
+            exit_code=outcome.exit_code,
+            stdout=stdout,
+            stderr=stderr,
+            timed_out=outcome.timed_out,
+            phases={"start": started - began, "run": ended - started, "collect": finished - ended},
+            artifacts=found,
+            changed_files=tuple(sorted(changed)),
+            image=prefix.image.name,
+        )
+
+    async def _run(self, session: Session, prefix: Prefix, plan: Plan, uploads: list[Upload], scratch: Path) -> Outcome:
+        timeout, grace = plan.blueprint.limits.timeout, self._options.grace
+        fresh = not plan.blueprint.pure
+        if not prefix.has_init:
+            # Nothing inside ends the tool: leaving the scope closes the request, and Dagger kills by SIGKILL.
+            with anyio.move_on_after(timeout):
+                return await run_call(session, prefix, plan, uploads, scratch, fresh=fresh)
+            return Outcome(None, True, unread_stream(), unread_stream(), "", {})
+        bound = timeout + DEFAULT_KILL_AFTER + grace
+        try:
+            with anyio.fail_after(bound):
+                asked = time.perf_counter()
+                outcome = await run_call(session, prefix, plan, uploads, scratch, fresh=fresh)
+                if outcome.timed_out and not fresh and time.perf_counter() - asked < timeout:
+                    # Dagger remembers how a pure call ended, be it by the deadline: that is no answer to keep.
+                    return await run_call(session, prefix, plan, uploads, scratch, fresh=True)
+                return outcome
+        except TimeoutError as exc:
+            raise ExecutionTimeout(
+                f"The Dagger engine gave no answer for {plan.blueprint.tool} within {bound:g} s, {grace:g} s beyond "
+                "the tool's own timeout; the call was cancelled, and the tool, if it ran, killed.",
+                remedy="Look at the Dagger engine's log and load, or raise engines.dagger.grace in the settings.",
+            ) from exc
+
+    async def _prefix(self, session: Session, blueprint: Blueprint, on_status: StatusListener | None) -> Prefix:
+        image = await self._image(session, blueprint, on_status)
+        try:
+            with anyio.fail_after(self._options.connect_timeout):
+                return await make_prefix(session, blueprint, image)
+        except QueryFailed as exc:
+            raise run_failed(blueprint.tool, exc) from exc
+        except TimeoutError as exc:
+            raise ExecutionTimeout(
+                f"The Dagger engine did not prepare the container of {blueprint.tool} within "
+                f"{self._options.connect_timeout:g} s.",
+                remedy="Look at the Dagger engine's log and load.",
+            ) from exc
+
+    async def _image(self, session: Session, blueprint: Blueprint, on_status: StatusListener | None) -> Image:
+        if self._images is None:
+            self._images = ImageSource(self.settings, await self._scratch_directory())
+        return await self._images.load(session, blueprint.image or "", self._options.images, on_status)
+
+    async def _uploads(self, session: Session, blueprint: Blueprint) -> list[Upload]:
+        found: list[Upload] = []
+        try:
+            with anyio.fail_after(blueprint.limits.timeout + self._options.grace):
+                for mount in blueprint.mounts:
+                    if mount.writable:
+                        found.append(await upload(session, mount, blueprint.user, blueprint.tool))
+                    else:
+                        async with self._locks.quiet(mount, blueprint.mounts):
+                            found.append(await upload(session, mount, blueprint.user, blueprint.tool))
+        except TimeoutError as exc:
+            raise ExecutionTimeout(
+                f"The mounts of {blueprint.tool} were not in the Dagger engine within "
+                f"{blueprint.limits.timeout + self._options.grace:g} s.",
+                remedy="Mount less, or wait until no other call writes there.",
+            ) from exc
+        return found
+
+    async def _scratch_directory(self) -> Path:
+        if self._scratch is None:
+            # Made by one line that no other task can come into: the first two calls arrive together.
+            self._scratch = Path(tempfile.mkdtemp(prefix="praxis-dagger-"))
+        return self._scratch
+
+    @asynccontextmanager
+    async def _workplace(self) -> AsyncIterator[Path]:
+        """A directory of one call's own, gone afterwards."""
+        base = await self._scratch_directory()
+        place = Path(tempfile.mkdtemp(dir=base))
+        try:
+            yield place
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(lambda: shutil.rmtree(place, ignore_errors=True))

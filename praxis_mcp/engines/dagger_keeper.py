@@ -1,0 +1,169 @@
+"""Keeps one session open: opened when first asked for, replaced when it is old or broken, closed within a bound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+from loguru import logger
+
+from praxis_mcp.engines.dagger_session import Session, SessionOwner
+from praxis_mcp.errors import EngineUnavailable
+from praxis_mcp.settings import DaggerSettings
+
+MAX_CALLS = 64
+"""Calls in a session at once: the engine itself has no limit, and the client's pool ends at 100 connections."""
+FIRST_BACKOFF = 0.25
+"""Seconds until a failed opening is tried again; doubled by each further failure."""
+LONGEST_BACKOFF = 30.0
+PATIENCE = 1.0
+"""Seconds that a call waits for the next try; a call that would wait longer fails with the last reason."""
+CLOSE_TIMEOUT = 15.0
+"""Seconds that closing takes at most; what is still running then is cancelled, its processes killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The state of the session: `open` (with `version`, `calls`, `age` in seconds), `failed` (with `error`), or
+    neither yet."""
+
+    open: bool = False
+    version: str = ""
+    calls: int = 0
+    age: float = 0.0
+    error: EngineUnavailable | None = None
+
+
+class SessionKeeper:
+    """The session of one engine. `settings` is asked anew for every session."""
+
+    def __init__(self, settings: Callable[[], DaggerSettings]) -> None:
+        self._settings = settings
+        self._current: SessionOwner | None = None
+        self._opening: SessionOwner | None = None
+        self._tasks: dict[asyncio.Task[None], SessionOwner] = {}
+        self._slots = anyio.Semaphore(MAX_CALLS)
+        self._failures = 0
+        self._not_before = 0.0
+        self._error: EngineUnavailable | None = None
+        self.opened = 0
+        """How many sessions there have been."""
+
+    def health(self) -> Health:
+        """What is known of the session, without asking."""
+        if self._current is not None and self._current.usable and self._current.session is not None:
+            age = anyio.current_time() - self._current.opened_at
+            return Health(True, self._current.session.version, self._current.calls, age)
+        return Health(error=self._error)
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[Session]:
+        """The session, for one call.
+
+        Raises:
+            EngineUnavailable: none can be opened; says why.
+        """
+        async with self._slots:
+            owner = await self._usable()
+            session = owner.enter()
+            try:
+                yield session
+            finally:
+                owner.leave()
+
+    def replace(self) -> None:
+        """Let the next call open a new session (the settings have changed); calls in the old one end in peace."""
+        self._failures, self._not_before, self._error = 0, 0.0, None
+        if self._current is not None:
+            self._current.retire()
+            self._current = None
+
+    async def close(self) -> None:
+        """Close every session; returns within about `CLOSE_TIMEOUT` seconds. May be opened again afterwards."""
+        self._current = self._opening = None
+        self._failures, self._not_before, self._error = 0, 0.0, None
+        tasks = list(self._tasks)
+        for task, owner in list(self._tasks.items()):
+            owner.retire()
+            if owner.session is None:
+                task.cancel()
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT)
+        for task in late:
+            logger.warning("a Dagger session did not close within {} s and is broken off", CLOSE_TIMEOUT)
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=CLOSE_TIMEOUT)
+
+    async def _usable(self) -> SessionOwner:
+        while True:
+            if self._current is not None and self._current.usable:
+                if self._is_due(self._current) and self._opening is None and anyio.current_time() >= self._not_before:
+                    self._open()  # calls go on in the old one until the new one is there
+                return self._current
+            opening = self._opening
+            if opening is None:
+                await self._hold_back()
+                # Another call may have been quicker.
+                if self._opening is None and not (self._current is not None and self._current.usable):
+                    self._open()
+                continue
+            await opening.settled.wait()
+            if opening.error is not None:
+                raise EngineUnavailable(opening.error.message, remedy=opening.error.remedy) from opening.error
+
+    async def _hold_back(self) -> None:
+        wait = self._not_before - anyio.current_time()
+        if wait > PATIENCE and self._error is not None:
+            raise EngineUnavailable(
+                f"{self._error.message} (Tried {self._failures} times; the next try is in {wait:.0f} s.)",
+                remedy=self._error.remedy,
+            ) from self._error
+        if wait > 0:
+            await anyio.sleep(wait)
+
+    def _is_due(self, owner: SessionOwner) -> bool:
+        settings = owner.settings
+        age = anyio.current_time() - owner.opened_at
+        return owner.calls >= settings.rotate_after_calls or age >= settings.rotate_after
+
+    def _open(self) -> None:
+        owner = SessionOwner(self._settings(), self._install, self._lost)
+        self._opening = owner
+        # The engine belongs to no task group: whoever asks first may be cancelled, and the session must outlive it.
+        task = asyncio.create_task(owner.run(), name="dagger session")
+        self._tasks[task] = owner
+        task.add_done_callback(self._ended)
+
+    def _install(self, owner: SessionOwner) -> None:
+        if self._opening is not owner:  # closed or replaced meanwhile
+            owner.retire()
+            return
+        replaced, self._current, self._opening = self._current, owner, None
+        self._failures, self._not_before, self._error = 0, 0.0, None
+        self.opened += 1
+        if replaced is not None:
+            logger.debug("a new Dagger session replaces one of {} calls", replaced.calls)
+            replaced.retire()
+
+    def _lost(self) -> None:
+        if self._current is not None and not self._current.usable:
+            logger.warning("the Dagger session broke off after {} calls", self._current.calls)
+            self._current.retire()
+            self._current = None
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        owner = self._tasks.pop(task)
+        if not task.cancelled() and (crash := task.exception()) is not None:
+            owner.error = EngineUnavailable(f"The Dagger session could not be kept: {crash!r}.")
+            logger.opt(exception=crash).error("the task of a Dagger session ended by an error")
+        if self._opening is owner:
+            self._opening = None
+            self._failures += 1
+            backoff = min(FIRST_BACKOFF * 2 ** (self._failures - 1), LONGEST_BACKOFF)
+            self._not_before = asyncio.get_running_loop().time() + backoff
+            self._error = owner.error

@@ -1,0 +1,107 @@
+"""What is fixed for a contract, made in the engine once a session: image, user, working directory, caches, and the
+files of our own that every command finds below `/.praxis`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+from praxis_mcp.contracts.values import Network
+from praxis_mcp.engines.dagger_images import Image
+from praxis_mcp.engines.dagger_query import Field, chain, value_at
+from praxis_mcp.engines.dagger_session import Session
+from praxis_mcp.engines.native import praxis_init_path
+from praxis_mcp.errors import LimitUnsupported
+from praxis_mcp.plans.model import Blueprint, Limits
+
+DIRECTORY = "/.praxis"
+INIT = f"{DIRECTORY}/init"
+REPORT = f"{DIRECTORY}/report"
+STDOUT = f"{DIRECTORY}/stdout"
+STDERR = f"{DIRECTORY}/stderr"
+STDIN = f"{DIRECTORY}/stdin"
+PIP_CACHE = f"{DIRECTORY}/pip-cache"
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A container that lacks nothing but the call.
+
+    Attributes:
+        id: in its session.
+        image: what it was made from.
+        has_init: whether praxis-init is in it.
+    """
+
+    id: str
+    image: Image
+    has_init: bool
+
+
+async def make_prefix(session: Session, blueprint: Blueprint, image: Image) -> Prefix:
+    """The prefix of a blueprint, made when this session does not have it yet.
+
+    Raises:
+        LimitUnsupported: the blueprint needs praxis-init, and there is none for the engine's machine.
+        QueryFailed: the engine cannot make it.
+    """
+    return await session.once(("prefix", _fixed(blueprint)), lambda: _make(session, blueprint, image))
+
+
+def _fixed(blueprint: Blueprint) -> Blueprint:
+    """The blueprint without what is no part of the prefix, so that more of them are equal."""
+    return replace(blueprint, limits=Limits(0), mounts=(), artifacts=(), engines=(), pure=False)
+
+
+async def _make(session: Session, blueprint: Blueprint, image: Image) -> Prefix:
+    init = praxis_init_path(image.machine)
+    if init is None and blueprint.network is Network.NONE:
+        raise LimitUnsupported(
+            f"The Dagger engine cannot run {blueprint.tool}: it cannot enforce network: none, because this "
+            f"installation has no praxis-init for its processor ({image.machine}).",
+            remedy="Install a wheel of praxis-mcp, or choose another engine.",
+        )
+    owner = {"owner": blueprint.user} if blueprint.user else {}
+    asked: list[Field] = []
+    if init is not None:
+        asked.append(Field("host", {}, (Field("file", {"path": str(init), "noCache": True}, (Field("id"),)),)))
+    caches = {f"cache{index}": path for index, path in enumerate(_caches(blueprint, image))}
+    for alias, path in caches.items():
+        asked.append(Field("cacheVolume", {"key": _cache_key(blueprint, path)}, (Field("id"),), alias))
+    if blueprint.artifact_dir is not None:
+        asked.append(Field("directory", {}, (Field("id"),)))
+    ids = await session.query(*asked) if asked else {}
+
+    steps: list[Field] = []
+    if init is not None:
+        source = value_at(ids, "host", "file", "id")
+        steps.append(Field("withFile", {"path": INIT, "source": source, "permissions": 0o755}))
+    # Anyone's, because praxis-init writes it as the tool's own user.
+    steps.append(Field("withNewFile", {"path": REPORT, "contents": "", "permissions": 0o666}))
+    for alias, path in caches.items():
+        steps.append(Field("withMountedCache", {"path": path, "cache": ids[alias]["id"], **owner}))
+    if PIP_CACHE in caches.values():
+        steps.append(Field("withEnvVariable", {"name": "PIP_CACHE_DIR", "value": PIP_CACHE}))
+    if blueprint.artifact_dir is not None:
+        empty = value_at(ids, "directory", "id")
+        steps.append(Field("withMountedDirectory", {"path": blueprint.artifact_dir, "source": empty, **owner}))
+    if blueprint.user is not None:
+        steps.append(Field("withUser", {"name": blueprint.user}))
+    if blueprint.working_dir is not None:
+        steps.append(Field("withWorkdir", {"path": blueprint.working_dir}))
+
+    start = Field("loadContainerFromID", {"id": image.id})
+    made = await session.query(chain([start, *steps], Field("id")))
+    return Prefix(value_at(made, start.name, *(step.name for step in steps), "id"), image, init is not None)
+
+
+def _caches(blueprint: Blueprint, image: Image) -> tuple[str, ...]:
+    # Without a network pip fetches nothing.
+    pip = (PIP_CACHE,) if image.has_python and blueprint.network is not Network.NONE else ()
+    return (*blueprint.cache_dirs, *pip)
+
+
+def _cache_key(blueprint: Blueprint, path: str) -> str:
+    # One tool's cache is no way into another tool, nor one user's into another's.
+    whose = "\0".join((blueprint.tool, blueprint.image or "", path, blueprint.user or ""))
+    return f"praxis-{hashlib.sha256(whose.encode()).hexdigest()[:32]}"

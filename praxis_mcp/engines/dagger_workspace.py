@@ -1,0 +1,186 @@
+"""Host files and directories that a call sees: brought into the engine, each writable one by one call at a time."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from praxis_mcp.engines.dagger_errors import QueryFailed
+from praxis_mcp.engines.dagger_query import Field, chain, value_at
+from praxis_mcp.engines.dagger_session import Session
+from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.model import Mount
+
+STAGING = ".praxis-staging-"
+"""How the names of directories begin in which changes wait until all of them are there."""
+
+_MAX_ENTRIES = 2000
+"""Entries up to which it is worth a look whether a directory has changed since it was last brought in."""
+_RACY = 2.0
+"""Seconds for which a change is too recent to be told from the next one by its time."""
+
+_Signature = tuple[tuple[object, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A mount whose content is in the engine.
+
+    Attributes:
+        mount: the mount.
+        id: of the `Directory` or `File`, in its session.
+        is_directory: which of the two.
+    """
+
+    mount: Mount
+    id: str
+    is_directory: bool
+
+    def steps(self, session: Session) -> Field:
+        """The field that mounts it in a container."""
+        arguments: dict[str, object] = {"path": self.mount.target, "source": self.id}
+        if not self.is_directory:
+            return Field("withMountedFile", arguments)
+        if not self.mount.writable and session.schema.has("Container", "withMountedDirectory", "readOnly"):
+            arguments["readOnly"] = True
+        return Field("withMountedDirectory", arguments)
+
+
+class WorkspaceLocks:
+    """Lets one call at a time have a writable host path, or any path inside or around it.
+
+    Two calls that changed the same directory at once would undo each other's changes when they are written back, and
+    Dagger refuses a directory that changes while it is read.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[Path] = []
+        self._released = anyio.Condition()
+
+    @asynccontextmanager
+    async def hold(self, mounts: Iterable[Mount]) -> AsyncIterator[None]:
+        """Hold the writable ones of the mounts; waits until no other call holds any of them."""
+        wanted = [real_source(mount) for mount in mounts if mount.writable]
+        if not wanted:
+            yield
+            return
+        async with self._released:
+            while any(_overlap(one, other) for one in wanted for other in self._held):
+                await self._released.wait()
+            self._held += wanted
+        try:
+            yield
+        finally:
+            for path in wanted:
+                self._held.remove(path)
+            with anyio.CancelScope(shield=True):
+                async with self._released:
+                    self._released.notify_all()
+
+    @asynccontextmanager
+    async def quiet(self, mount: Mount, own: Iterable[Mount]) -> AsyncIterator[None]:
+        """Wait until no call writes changes back to where a read-only mount is; only while it is brought in.
+
+        `own`: all mounts of the call, whose writable ones it holds already.
+        """
+        path = real_source(mount)
+        held = (real_source(item) for item in own if item.writable)
+        if any(_overlap(path, other) for other in held):
+            yield
+            return
+        async with self.hold([Mount(mount.source, mount.target, writable=True)]):
+            yield
+
+
+def real_source(mount: Mount) -> Path:
+    """Where a mount really is, links resolved."""
+    return Path(os.path.realpath(mount.source))
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    return one == other or one in other.parents or other in one.parents
+
+
+async def upload(session: Session, mount: Mount, owner: str | None, tool: str) -> Upload:
+    """Bring a mount's content into the engine; what has not changed since the last time is not looked at again.
+
+    Args:
+        session: where it is used.
+        mount: the mount.
+        owner: user that the content belongs to in the container; None is root.
+        tool: the tool's name, for messages.
+
+    Raises:
+        ExecutionError: it is neither file nor directory, cannot be read, or changes all the time.
+    """
+    source = str(real_source(mount))
+    try:
+        mode, signature = await anyio.to_thread.run_sync(_look, source)
+    except OSError as exc:
+        raise ExecutionError(f"{tool} mounts {mount.source}, which cannot be read: {exc.strerror}.") from exc
+    if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise ExecutionError(
+            f"{tool} mounts {mount.source}, which is neither a file nor a directory.",
+            remedy="Dagger takes copies of files; use engine: docker for sockets and devices.",
+        )
+    is_directory = stat.S_ISDIR(mode)
+    key = ("upload", source, owner)
+    known = session.recall(key)
+    if known is not None and signature is not None and known[0] == signature:
+        return Upload(mount, known[1], is_directory)
+    try:
+        upload_id = await _bring(session, source, is_directory, owner)
+    except QueryFailed as exc:
+        raise ExecutionError(
+            f"{tool} mounts {mount.source}, which the Dagger engine cannot take in: {exc.message}.",
+            remedy="Nothing else may write to it at that moment, and the server must be able to read it.",
+        ) from exc
+    session.remember(key, (signature, upload_id))
+    return Upload(mount, upload_id, is_directory)
+
+
+async def _bring(session: Session, source: str, is_directory: bool, owner: str | None) -> str:
+    kind = "directory" if is_directory else "file"
+    # noCache: a session would otherwise answer with what the path held the first time.
+    arguments: dict[str, object] = {"path": source, "noCache": True}
+    if is_directory:
+        arguments["exclude"] = [f"**/{STAGING}*"]
+    steps = [Field("host"), Field(kind, arguments)]
+    if owner is not None:
+        own = {"path": "/", "owner": owner} if is_directory else {"owner": owner}
+        steps.append(Field("chown", own))
+    answer = await session.query(chain(steps, Field("id")))
+    return str(value_at(answer, *(step.name for step in steps), "id"))
+
+
+def _look(source: str) -> tuple[int, _Signature | None]:
+    """The mode of a path, and what changes whenever its content does; no signature where that is dear or unsure."""
+    top = os.stat(source)  # noqa: PTH116 - one call for a path that is text already
+    found: list[tuple[object, ...]] = [_entry(source, top)]
+    newest = top.st_ctime
+    waiting = [source] if stat.S_ISDIR(top.st_mode) else []
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if len(found) >= _MAX_ENTRIES:
+                    return top.st_mode, None
+                status = entry.stat(follow_symlinks=False)
+                found.append(_entry(entry.path, status))
+                newest = max(newest, status.st_ctime)
+                if stat.S_ISDIR(status.st_mode):
+                    waiting.append(entry.path)
+    if newest > time.time() - _RACY:
+        return top.st_mode, None
+    return top.st_mode, tuple(sorted(found, key=lambda item: str(item[0])))
+
+
+def _entry(path: str, status: os.stat_result) -> tuple[object, ...]:
+    return path, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
