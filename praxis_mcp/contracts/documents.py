@@ -16,7 +16,6 @@ from typing import Any
 
 import yaml
 
-MAX_BYTES = 1024 * 1024
 MAX_DEPTH = 100
 MAX_ALIASED = 10_000
 """Values that aliases may add to those that are written out."""

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from praxis_mcp.contracts.checks import check_contract
 from praxis_mcp.contracts.dialects import is_older, read_contract
-from praxis_mcp.contracts.documents import MAX_BYTES, Document, DocumentError, read_document
+from praxis_mcp.contracts.discovery import MAX_BYTES, read_bytes
+from praxis_mcp.contracts.documents import Document, DocumentError, read_document
 from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.model import SPEC_TYPES, ToolContract
 from praxis_mcp.contracts.problems import shape
@@ -41,18 +42,8 @@ def load_contract(path: Path) -> LoadedContract:
     return load_bytes(data, path)
 
 
-def read_bytes(path: Path) -> bytes:
-    """The file's bytes, but never more than one above `MAX_BYTES`.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        return file.read(MAX_BYTES + 1)
-
-
-def load_bytes(data: bytes, path: Path) -> LoadedContract:
-    """As `load_contract`, for the bytes that were read from `path`."""
+def load_bytes(data: bytes, path: Path, *, check: bool = True) -> LoadedContract:
+    """As `load_contract`, for the bytes that were read from `path`. `check`: see `load_text`."""
     if len(data) > MAX_BYTES:
         return _unreadable(path, f"The file is larger than {MAX_BYTES // 1024} KiB.", "Is it a contract?")
     try:
@@ -60,7 +51,7 @@ def load_bytes(data: bytes, path: Path) -> LoadedContract:
     except UnicodeDecodeError as exc:
         line = data[: exc.start].count(b"\n") + 1
         return _unreadable(path, "The file is not UTF-8 text.", "Save it in UTF-8.", line)
-    return load_text(text, path)
+    return load_text(text, path, check=check)
 
 
 def load_text(text: str, path: Path | None = None, *, check: bool = True) -> LoadedContract:

@@ -1,0 +1,116 @@
+"""Finds contracts below directories, and reads their bytes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+
+from praxis_mcp.diagnostics import Diagnostic
+
+MAX_BYTES = 1024 * 1024
+"""Bytes of a file; a larger one is no contract."""
+
+_BINARY: int = getattr(os, "O_BINARY", 0)
+_NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
+_SUFFIXES = (".yaml", ".yml", ".json")
+_NAMES = frozenset("contract" + suffix for suffix in _SUFFIXES)
+_ENDINGS = tuple(".contract" + suffix for suffix in _SUFFIXES)
+_SKIPPED = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
+
+
+def is_contract_name(name: str) -> bool:
+    """Whether a file of this name is a contract: ``contract.yaml``, ``NAME.contract.json`` and the like."""
+    # Names with a dot before them are editors' and archivers' own (`.#contract.yaml`, `._contract.yaml`).
+    return (name in _NAMES or name.endswith(_ENDINGS)) and not name.startswith(".")
+
+
+def find_contracts(directories: Sequence[Path]) -> tuple[list[str], list[Diagnostic]]:
+    """Every contract in or below the directories, in a stable order, each once however many ways lead there.
+
+    Links are followed, and loops of them end. Hidden directories and those of package managers are left out. A file
+    among the directories is a contract whatever its name. Paths are text, because a thousand `Path` objects take as
+    long as finding the files.
+    """
+    files: dict[str, None] = {}
+    links: dict[str, None] = {}
+    problems: list[Diagnostic] = []
+    seen: set[tuple[int, int]] = set()
+    for directory in directories:
+        if directory.is_file():
+            files[str(directory)] = None
+        elif directory.is_dir():
+            _walk(str(directory), files, links, problems, seen)
+        else:
+            problems.append(
+                Diagnostic(
+                    message=f"The tools directory {directory} does not exist.",
+                    remedy="Create it, or name another: praxis-mcp serve DIRECTORY.",
+                    path=directory,
+                )
+            )
+    known = {os.path.realpath(path) for path in files if path not in links} if links else set()
+    for link in links:
+        target = os.path.realpath(link)
+        if target in known:
+            del files[link]
+        known.add(target)
+    return list(files), problems
+
+
+def _walk(
+    top: str, files: dict[str, None], links: dict[str, None], problems: list[Diagnostic], seen: set[tuple[int, int]]
+) -> None:
+    waiting = [top]
+    while waiting:
+        directory = waiting.pop()
+        try:
+            status = os.stat(directory)  # noqa: PTH116
+            identity = (status.st_dev, status.st_ino)
+            if identity in seen:
+                continue
+            seen.add(identity)
+            with os.scandir(directory) as entries:
+                found = sorted(entries, key=lambda entry: entry.name)
+            below: list[str] = []
+            for entry in found:
+                name = entry.name
+                if is_contract_name(name) and not entry.is_dir():
+                    files[entry.path] = None
+                    if entry.is_symlink():
+                        links[entry.path] = None
+                elif not name.startswith(".") and name not in _SKIPPED and entry.is_dir():
+                    below.append(entry.path)
+        except FileNotFoundError:
+            continue  # gone since its parent was read
+        except OSError as exc:
+            problems.append(
+                Diagnostic(
+                    message=f"The directory {directory} cannot be read: {exc.strerror}.",
+                    remedy="Mend its permissions, or move it out of the tools directory.",
+                    path=Path(directory),
+                )
+            )
+            continue
+        waiting += reversed(below)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A file's bytes, but never more than one above `MAX_BYTES`; does not wait for the writer of a pipe.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    # Python's own file objects take twice as long, which a thousand contracts feel.
+    descriptor = os.open(path, os.O_RDONLY | _BINARY | _NONBLOCK)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        content = os.read(descriptor, MAX_BYTES + 1)
+        while len(content) <= MAX_BYTES and (more := os.read(descriptor, MAX_BYTES + 1)):
+            content += more
+        return content[: MAX_BYTES + 1]
+    finally:
+        os.close(descriptor)
