@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -102,8 +103,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
                 end.out_of_memory = await self._ran_out_of_memory(daemon, container, plan, end)
             finally:
                 await remove_container(daemon, container)
-            word = plan.call.argv[0]
-            failure = docker_errors.init_failure(plan.blueprint, word, end.exit_code, end.stderr.data)
+            failure = docker_errors.init_failure(plan, end.exit_code, end.stderr.data)
             if failure is not None:
                 raise failure
             artifacts = await collect_artifacts(plan, staging.artifacts)
@@ -135,15 +135,18 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             auto_remove=daemon.keeps_wait and plan.blueprint.limits.memory is None,
         )
         try:
-            return await daemon.create(config)
-        except ImageMissing:
-            await self._pull(daemon, plan.blueprint, context.on_status)
+            try:
+                return await daemon.create(config)
+            except ImageMissing:
+                await self._pull(daemon, plan.blueprint, context.on_status)
+                return await daemon.create(config)
         except Refusal as exc:
-            raise docker_errors.refused(exc.explanation, plan.blueprint, plan.call.argv[0]) from exc
-        try:
-            return await daemon.create(config)
-        except Refusal as exc:
-            raise docker_errors.refused(exc.explanation, plan.blueprint, plan.call.argv[0]) from exc
+            if staging.init is None or str(staging.init) not in exc.explanation:
+                raise docker_errors.refused(exc.explanation, plan) from exc
+        # The daemon is on this machine and sees other files: this server runs in a container itself, say.
+        logger.info("praxis-init cannot be mounted; the daemon's own init takes its place")
+        self._init = None
+        return await self._create(daemon, plan, replace(staging, init=None), context)
 
     async def _pull(self, daemon: DockerDaemon, blueprint: Blueprint, on_status: StatusListener | None) -> None:
         image = blueprint.image or ""
@@ -209,7 +212,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         """
         daemon = await self._connected()
         found = await daemon.containers(SERVER)
-        orphans = [str(item["Id"]) for item in found if is_orphan(item.get("Labels") or {})]
+        orphans = [str(item["Id"]) for item in found if is_orphan(item.get("Labels") or {}, self._server)]
         for container in orphans:
             await remove_container(daemon, container)
         if orphans:
@@ -276,4 +279,6 @@ def _init_for(daemon: DockerDaemon, info: Mapping[str, Any]) -> Path | None:
     not share the folders that packages are installed in."""
     if sys.platform != "linux" or not daemon.is_local:
         return None
+    if any("selinux" in str(option) for option in info.get("SecurityOptions") or ()):
+        return None  # a container may not execute files that carry the labels of the host's packages
     return praxis_init_path(str(info.get("Architecture", "")))

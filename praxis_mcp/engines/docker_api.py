@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 API_TIMEOUT = 60
 """Seconds that the daemon may take to answer a request that does not wait for a tool."""
 _THREADS = 40
+_DONE, _GONE, _CONFLICT = 200, 404, 409
 
 T = TypeVar("T")
 
@@ -125,13 +126,13 @@ class DockerDaemon:
 
     async def kill(self, container: str) -> bool:
         """Kill every process in it; False where it was not running any more."""
-        return await self._tolerant(self._api.kill, container)
+        return await self._status(self._api.kill, container) == _DONE
 
     async def remove(self, container: str) -> None:
         """Remove it with its anonymous volumes, running or not; return when it is gone, whoever removed it."""
-        if not await self._tolerant(lambda: self._api.remove_container(container, force=True, v=True)):
-            # It is removing itself just now: wait until it has.
-            await self._tolerant(lambda: self._api.wait(container, condition="removed"))
+        status = await self._status(lambda: self._api.remove_container(container, force=True, v=True))
+        if status == _CONFLICT:  # it is removing itself just now: wait until it has
+            await self._status(lambda: self._api.wait(container, condition="removed"))
 
     async def inspect(self, container: str) -> Mapping[str, Any]:
         """Its state and configuration."""
@@ -216,15 +217,15 @@ class DockerDaemon:
 
         return await anyio.to_thread.run_sync(call, abandon_on_cancel=abandon, limiter=self._limiter)
 
-    async def _tolerant(self, function: Callable[..., Any], *args: Any) -> bool:
-        """True where it was done; False where there was nothing to do it to (404), or not any more (409)."""
+    async def _status(self, function: Callable[..., Any], *args: Any) -> int:
+        """`_DONE`, or `_GONE` or `_CONFLICT` where there was nothing to do it to, or not any more."""
         try:
             await self._call(function, *args)
         except Refusal as exc:
-            if exc.status not in (404, 409):
+            if exc.status not in (_GONE, _CONFLICT):
                 raise
-            return False
-        return True
+            return exc.status
+        return _DONE
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:
@@ -242,7 +243,9 @@ def _connect(host: str | None) -> tuple[docker.DockerClient, str]:
     environment = {**os.environ, "DOCKER_HOST": host} if host else dict(os.environ)
     address = environment.get("DOCKER_HOST") or "the default socket"
     with _translated(address):
-        client = docker.DockerClient.from_env(environment=environment, timeout=API_TIMEOUT, version="auto")
+        client = docker.DockerClient.from_env(
+            environment=environment, timeout=API_TIMEOUT, version="auto", max_pool_size=_THREADS
+        )
     return client, _shown_address(client.api, address)
 
 

@@ -22,6 +22,7 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker_api import DockerDaemon
 from praxis_mcp.engines.docker_spec import Staging
 from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost, PendingExit, Refusal
+from praxis_mcp.engines.native import EXIT_TIMED_OUT
 from praxis_mcp.engines.output import Captured, StreamCollector, StreamName
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import CallFile, Plan
@@ -151,7 +152,7 @@ class ContainerCall:
         try:
             await self._daemon.start(self._container)
         except Refusal as exc:
-            return docker_errors.refused(exc.explanation, self._plan.blueprint, self._plan.call.argv[0])
+            return docker_errors.refused(exc.explanation, self._plan)
         except ExecutionError as exc:
             return exc
         return None
@@ -188,8 +189,7 @@ class ContainerCall:
         with anyio.move_on_after(self._plan.blueprint.limits.timeout) as deadline:
             end.exit_code = await pending.status()
         if deadline.cancelled_caught:
-            # False: it ended by itself at that very moment, and ran into no deadline.
-            end.timed_out = await self._daemon.kill(self._container)
+            killed = await self._daemon.kill(self._container)
             with anyio.move_on_after(KILL_TIMEOUT) as killing:
                 end.exit_code = await pending.status()
             if killing.cancelled_caught:
@@ -198,6 +198,8 @@ class ContainerCall:
                     f"{KILL_TIMEOUT:g} s.",
                     remedy="A process may hang in the kernel (a dead network file system, say); see the daemon's log.",
                 )
+            # Not killed: it ended by itself at that very moment, or praxis-init was faster than a busy daemon.
+            end.timed_out = killed or end.exit_code == EXIT_TIMED_OUT
         end.ended = time.perf_counter()
 
 

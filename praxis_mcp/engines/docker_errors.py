@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import re
+import ssl
 import sys
 from collections.abc import Iterator
 
+from praxis_mcp.engines.native import EXIT_CANNOT_RUN, EXIT_NOT_FOUND, EXIT_SETUP_FAILED
 from praxis_mcp.errors import (
     CommandNotFound,
     EngineUnavailable,
@@ -14,7 +16,8 @@ from praxis_mcp.errors import (
     ImageError,
     LimitUnsupported,
 )
-from praxis_mcp.plans.model import Blueprint
+from praxis_mcp.plans.model import Blueprint, Plan
+from praxis_mcp.plans.secrets import Masker
 
 START_DOCKER = "Start it (Linux: `sudo systemctl start docker`; macOS and Windows: open Docker Desktop)"
 _JOIN_GROUP = (
@@ -46,6 +49,14 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def unreachable(address: str, error: BaseException) -> EngineUnavailable:
     """The daemon does not answer: why, and what mends it."""
+    # An SSLError is an OSError whose number is OpenSSL's, not the system's: 1 is not EPERM there.
+    secure = [item for item in causes(error) if isinstance(item, ssl.SSLError)]
+    if secure:
+        return EngineUnavailable(
+            f"The Docker daemon at {address} and this client do not trust each other (TLS): {secure[-1].strerror}.",
+            remedy="Check the certificates in DOCKER_CERT_PATH (ca.pem, cert.pem, key.pem); REQUESTS_CA_BUNDLE and "
+            "CURL_CA_BUNDLE in the environment take the place of ca.pem.",
+        )
     numbers = {item.errno for item in causes(error) if isinstance(item, OSError)}
     if numbers & {errno.EACCES, errno.EPERM}:
         return EngineUnavailable(f"The Docker socket {address} refuses this user.", remedy=_JOIN_GROUP)
@@ -72,18 +83,13 @@ def lost(address: str) -> EngineUnavailable:
     )
 
 
-def refused(explanation: str, blueprint: Blueprint, word: str) -> ExecutionError:
-    """The daemon would not create or start the container, and said why.
-
-    Args:
-        explanation: the daemon's words.
-        blueprint: what was to run.
-        word: the first word of the command.
-    """
-    text = explanation.strip()
+def refused(explanation: str, plan: Plan) -> ExecutionError:
+    """The daemon would not create or start the plan's container, and said why in its own words."""
+    blueprint = plan.blueprint
+    text = Masker(plan.call.secrets).text(explanation.strip())
     low = text.lower()
     if _EXEC.search(text) and _NO_COMMAND.search(text):
-        return command_not_found(blueprint, word, text)
+        return _command_not_found(plan, text)
     if "exec format error" in low:
         return _wrong_machine(blueprint)
     if "unable to find user" in low or "unable to find group" in low or "no matching entries in passwd" in low:
@@ -107,8 +113,8 @@ def refused(explanation: str, blueprint: Blueprint, word: str) -> ExecutionError
     return ExecutionError(f"{blueprint.tool}: the Docker daemon could not run it: {text}.")
 
 
-def command_not_found(blueprint: Blueprint, word: str, reason: str) -> CommandNotFound:
-    """The image has no such command, or it is not executable."""
+def _command_not_found(plan: Plan, reason: str) -> CommandNotFound:
+    blueprint, word = plan.blueprint, plan.call.argv[0]
     if "permission denied" in reason.lower() or "is a directory" in reason.lower():
         return CommandNotFound(
             f'{blueprint.tool}: "{word}" in the image {blueprint.image} cannot be executed.',
@@ -120,14 +126,19 @@ def command_not_found(blueprint: Blueprint, word: str, reason: str) -> CommandNo
     )
 
 
-def init_failure(blueprint: Blueprint, word: str, exit_code: int | None, stderr: bytes) -> ExecutionError | None:
-    """The error behind an exit code 126 or 127 of an init in front of the command, told by its one line on stderr;
-    None when the command itself ended so."""
-    match = _INIT_FAILED.match(stderr) if exit_code in (126, 127) else None
+def init_failure(plan: Plan, exit_code: int | None, stderr: bytes) -> ExecutionError | None:
+    """The error behind exit code 125 to 127 of an init in front of the command, told by its one line on standard
+    error; None when the command itself ended so."""
+    if exit_code == EXIT_SETUP_FAILED and stderr.startswith(b"praxis-init: cannot set up "):
+        return ExecutionError(
+            f"{plan.blueprint.tool} could not be set up in its container: {stderr.decode(errors='replace').strip()}.",
+            remedy="Its limits may be too tight to start anything (pids_limit, memory_limit).",
+        )
+    match = _INIT_FAILED.match(stderr) if exit_code in (EXIT_CANNOT_RUN, EXIT_NOT_FOUND) else None
     if match is None:
         return None
     reason = match["reason"].decode()
-    return _wrong_machine(blueprint) if "format" in reason else command_not_found(blueprint, word, reason)
+    return _wrong_machine(plan.blueprint) if "format" in reason else _command_not_found(plan, reason)
 
 
 def _wrong_machine(blueprint: Blueprint) -> ImageError:

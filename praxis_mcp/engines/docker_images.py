@@ -16,8 +16,6 @@ from praxis_mcp.errors import ExecutionError, ImageError
 
 PULL_TIMEOUT = 600.0
 """Seconds for one pull; apart from the tool's own timeout, which counts from its start."""
-DIGEST_AGE = 30.0
-"""Seconds for which a tag is taken to name the image that it named."""
 _TELL_EVERY = 0.5
 
 
@@ -37,7 +35,6 @@ class DockerImages:
 
     def __init__(self) -> None:
         self._pulls: dict[str, _Pull] = {}
-        self._digests: dict[str, tuple[float, str]] = {}
 
     async def pull(self, daemon: DockerDaemon, reference: str, on_status: StatusListener | None = None) -> None:
         """Pull an image. Those who ask for it in the meantime wait for the same pull, hear its progress, and share
@@ -57,7 +54,6 @@ class DockerImages:
                     raise type(pull.failure)(pull.failure.message, remedy=pull.failure.remedy) from pull.failure
                 if not pull.done:
                     await self._pull(daemon, reference, pull)
-                    self._digests.pop(reference, None)
         finally:
             pull.waiting -= 1
             if on_status is not None:
@@ -105,18 +101,13 @@ class DockerImages:
 
     async def digest(self, daemon: DockerDaemon, reference: str) -> str | None:
         """The image by its digest: ``python@sha256:…``, or ``sha256:…`` (its id) where it came from no registry; None
-        where it is gone. Remembered for `DIGEST_AGE`."""
-        known = self._digests.get(reference)
-        if known is not None and time.monotonic() - known[0] < DIGEST_AGE:
-            return known[1]
+        where it is gone."""
         try:
             image = await daemon.image(reference)
         except ImageMissing:
             return None
         digests = image.get("RepoDigests") or []
-        name = str(digests[0]) if digests else str(image["Id"])
-        self._digests[reference] = (time.monotonic(), name)
-        return name
+        return str(digests[0]) if digests else str(image["Id"])
 
 
 class _Progress:

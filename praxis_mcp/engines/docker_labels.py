@@ -67,15 +67,22 @@ def call_labels(server: ServerIdentity, blueprint: Blueprint, run_id: str, deadl
     return {**server.labels, RUN: run_id, TOOL: blueprint.tool, DEADLINE: str(int(deadline))}
 
 
-def is_orphan(labels: Mapping[str, str], now: float | None = None) -> bool:
+def is_orphan(labels: Mapping[str, str], server: ServerIdentity, now: float | None = None) -> bool:
     """Whether nobody owns the container with these labels any more.
 
-    Where the owner was a process that this one can look up, it is an orphan as soon as that process has ended.
-    Everywhere else it is one when its deadline is long past. What carries none of our labels never is.
+    Where the owner was another process that this one can look up, it is an orphan as soon as that process has ended.
+    Everywhere else it is one when its deadline is long past: so are the server's own, of which one can be left when
+    a daemon was too slow to answer. What carries none of our labels never is.
+
+    Args:
+        labels: the container's.
+        server: who asks.
+        now: Unix time; None is the present.
     """
     if SERVER not in labels:
         return False
-    if labels.get(HOST) and labels[HOST] == _host() and labels.get(PID, "").isdecimal():
+    can_look_up = labels.get(HOST) and labels[HOST] == server.host and labels.get(PID, "").isdecimal()
+    if can_look_up and labels[SERVER] != server.id:
         return _started(int(labels[PID])) != labels.get(STARTED)
     deadline = labels.get(DEADLINE, "")
     return deadline.isdecimal() and int(deadline) + GRACE < (time.time() if now is None else now)

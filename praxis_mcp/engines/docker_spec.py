@@ -20,7 +20,7 @@ DEFAULT_PIDS = 512
 TMP_SIZE = 256 * 1024 * 1024
 """Bytes of ``/tmp`` in a container whose root is read-only; they count against its memory limit."""
 INIT_TARGET = "/.praxis-init"
-INIT_GRACE = 15.0
+INIT_GRACE = 5.0
 """Seconds past the deadline after which praxis-init ends the tool by itself: the server does it on time, and the
 container must not outlive a server that is gone."""
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
-import anyio.abc
 import h11
 
 from praxis_mcp.engines.output import StreamName
+from praxis_mcp.engines.unix_stream import UnixStream
 from praxis_mcp.errors import ExecutionError
 
 CHUNK = 64 * 1024
@@ -148,11 +148,11 @@ class Address:
     host: str = ""
     port: int = 0
 
-    async def connect(self) -> anyio.abc.SocketStream:
+    async def connect(self) -> Duplex:
         """A new connection."""
         with anyio.fail_after(CONNECT_TIMEOUT):
             if self.path:
-                return await anyio.connect_unix(self.path)
+                return await UnixStream.connect(self.path)
             return await anyio.connect_tcp(self.host, self.port)
 
 
@@ -172,7 +172,7 @@ async def open_attached(address: Address, target: str) -> AttachedStream:
             raise Refusal(head.status_code, await exchange.explanation())
         return AttachedStream(connection, exchange.trailing())
     except BaseException:
-        await anyio.aclose_forcefully(connection)
+        await _close_at_once(connection)
         raise
 
 
@@ -193,8 +193,14 @@ async def open_wait(address: Address, target: str) -> NativePendingExit:
             raise Refusal(head.status_code, await exchange.explanation())
         return NativePendingExit(exchange)
     except BaseException:
-        await anyio.aclose_forcefully(connection)
+        await _close_at_once(connection)
         raise
+
+
+async def _close_at_once(connection: Duplex) -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await connection.aclose()
 
 
 class NativePendingExit:
@@ -213,13 +219,13 @@ class NativePendingExit:
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await anyio.aclose_forcefully(self._exchange.connection)
+        await _close_at_once(self._exchange.connection)
 
 
 class _Exchange:
     """One HTTP request and its answer. Being cancelled while it receives loses nothing."""
 
-    def __init__(self, connection: anyio.abc.SocketStream) -> None:
+    def __init__(self, connection: Duplex) -> None:
         self.connection = connection
         self._http = h11.Connection(h11.CLIENT)
         self._body = bytearray()

@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionEngine
+from praxis_mcp.engines.docker import DockerSDKExecutionEngine
+from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.settings import Settings
 from tests.engines.cases import EngineCase
 
@@ -20,8 +23,6 @@ class DockerCase(EngineCase):
     marks = (pytest.mark.docker,)
 
     def engine(self, settings: Settings) -> ExecutionEngine:
-        from praxis_mcp.engines.docker import DockerSDKExecutionEngine
-
         return DockerSDKExecutionEngine(settings)
 
     def contract(self, command: Sequence[str], **fields: Any) -> ToolContract:
@@ -30,6 +31,13 @@ class DockerCase(EngineCase):
 
     def leftovers(self) -> list[str]:
         return containers(f"praxis-mcp.pid={os.getpid()}")
+
+    def init_is_missing(self) -> bool:
+        """Whether this checkout was made without praxis-init, and nothing in a container keeps the deadline."""
+        return praxis_init_path() is None
+
+    def file_binding(self, path: str) -> Binding:
+        return Binding(kind=BindKind.FILE, target=path)
 
 
 def containers(label: str) -> list[str]:

@@ -1,0 +1,93 @@
+"""What is taken from an artifact directory, and which changes in writable mounts are told."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from praxis_mcp.engines import artifacts, changes
+from praxis_mcp.engines.artifacts import collect_artifacts
+from praxis_mcp.engines.changes import ChangeWatch
+from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, Where
+
+pytestmark = pytest.mark.anyio
+
+
+def plan_for(*patterns: str) -> Plan:
+    blueprint = Blueprint("tool", Where.CONTAINER, (), Limits(60), artifact_dir="/out", artifacts=patterns)
+    return Plan(blueprint, Call("run"))
+
+
+def fill(directory: Path, *names: str) -> None:
+    for name in names:
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("/out/*.png", ["a.png", "b.png"]),
+        ("/out/**/*.png", ["a.png", "b.png", "sub/c.png", "sub/sub/d.png"]),
+        ("/out/sub/**", ["sub/c.png", "sub/e.txt", "sub/sub/d.png"]),
+        ("/out/?.png", ["a.png", "b.png"]),
+        ("/out/[!a].png", ["b.png"]),
+        ("/out/sub/e.txt", ["sub/e.txt"]),
+        ("/out/*", ["a.png", "b.png", "x+y.txt"]),
+        ("/out/x+y.txt", ["x+y.txt"]),
+        ("/out/*.jpg", []),
+    ],
+)
+async def test_a_pattern_names_files_as_a_shell_would(pattern: str, expected: list[str], tmp_path: Path) -> None:
+    fill(tmp_path, "a.png", "b.png", "x+y.txt", "sub/c.png", "sub/e.txt", "sub/sub/d.png")
+    assert [item.name for item in await collect_artifacts(plan_for(pattern), tmp_path)] == expected
+
+
+async def test_links_lead_nowhere(tmp_path: Path) -> None:
+    fill(tmp_path, "secret/key", "out/real")
+    (tmp_path / "out" / "file").symlink_to(tmp_path / "secret" / "key")
+    (tmp_path / "out" / "directory").symlink_to(tmp_path / "secret")
+    (tmp_path / "out" / "loop").symlink_to(tmp_path / "out")
+    found = await collect_artifacts(plan_for("/out/**"), tmp_path / "out")
+    assert [item.name for item in found] == ["real"]
+
+
+async def test_what_comes_back_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, "1", "2", "3")
+    monkeypatch.setattr(artifacts, "MAX_ARTIFACTS", 2)
+    assert [item.name for item in await collect_artifacts(plan_for("/out/*"), tmp_path)] == ["1", "2"]
+    monkeypatch.setattr(artifacts, "MAX_TOTAL_SIZE", 1)
+    assert [item.name for item in await collect_artifacts(plan_for("/out/*"), tmp_path)] == ["1"]
+
+
+async def test_a_change_that_keeps_size_and_time_is_told_by_its_inode(tmp_path: Path) -> None:
+    fill(tmp_path, "same", "replaced")
+    status = (tmp_path / "replaced").stat()
+    watch = await ChangeWatch.start([Mount(tmp_path, "/data", writable=True)])
+    (tmp_path / "new").write_text("otherwis")
+    os.utime(tmp_path / "new", ns=(status.st_atime_ns, status.st_mtime_ns))
+    (tmp_path / "new").rename(tmp_path / "replaced")
+    assert await watch.changes() == (tmp_path / "replaced",)
+
+
+async def test_a_mounted_file_is_watched_like_a_directory(tmp_path: Path) -> None:
+    fill(tmp_path, "file", "neighbour")
+    watch = await ChangeWatch.start([Mount(tmp_path / "file", "/data/file", writable=True)])
+    fill(tmp_path, "neighbour2")
+    (tmp_path / "file").write_text("changed")
+    assert await watch.changes() == (tmp_path / "file",)
+
+
+async def test_read_only_mounts_are_not_looked_at(tmp_path: Path) -> None:
+    watch = await ChangeWatch.start([Mount(tmp_path, "/data")])
+    fill(tmp_path, "new")
+    assert await watch.changes() == ()
+
+
+async def test_too_many_files_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "MAX_ENTRIES", 2)
+    fill(tmp_path, "1", "2", "3")
+    watch = await ChangeWatch.start([Mount(tmp_path, "/data", writable=True)])
+    fill(tmp_path, "4")
+    assert await watch.changes() == ()

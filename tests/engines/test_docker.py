@@ -1,0 +1,394 @@
+"""What the Docker engine does beyond what every engine does."""
+
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.docker import PROBE_TIMEOUT, DockerSDKExecutionEngine
+from praxis_mcp.engines.docker_stream import Address, open_wait
+from praxis_mcp.errors import CommandNotFound, EngineUnavailable, ExecutionError, ImageError, LimitUnsupported
+from praxis_mcp.settings import Settings
+from tests.engines.conftest import CALL_LIMIT, Bench
+from tests.engines.docker_case import CASE, containers
+from tests.engines.relay import DOCKER_SOCKET, relay
+from tests.engines.test_conformance import b64, stdin_of, with_parameter
+
+pytestmark = [pytest.mark.anyio, pytest.mark.docker]
+
+BUSYBOX = "busybox:1.36"
+MISSING = "localhost:1/praxis-mcp/no-such-image:1"
+
+
+@asynccontextmanager
+async def bench_on(**docker: Any) -> AsyncIterator[Bench]:
+    settings = Settings(engines={"docker": docker})  # pyright: ignore[reportArgumentType]
+    async with DockerSDKExecutionEngine(settings) as engine:
+        yield Bench(CASE, engine, settings)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with bench_on() as bench:
+        yield bench
+
+
+def tool(script: str, **fields: Any) -> ToolContract:
+    return CASE.sh(script, **{"image": BUSYBOX, **fields})
+
+
+def inspect(container: str) -> dict[str, Any]:
+    return json.loads(subprocess.run(["docker", "inspect", container], check=True, capture_output=True).stdout)[0]
+
+
+# --- containers come and go -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory_limit", [None, "64m"])
+@pytest.mark.parametrize(
+    ("script", "timeout"), [("exit 0", 60), ("exit 3", 60), ("exec sleep 1000", 0.3), ("exec /no/such/command", 60)]
+)
+async def test_a_container_is_gone_when_its_call_returns(
+    bench: Bench, script: str, timeout: float, memory_limit: str | None
+) -> None:
+    contract = tool(script, timeout=timeout, memory_limit=memory_limit)
+    plan = bench.plan(contract)
+    await bench.run_plan(contract, plan)
+    assert containers(f"praxis-mcp.run={plan.call.run_id}") == []
+
+
+async def test_labels_say_whose_a_container_is_and_until_when_it_may_live(bench: Bench) -> None:
+    contract = tool("echo ready; exec sleep 1000", timeout=100)
+    plan = bench.plan(contract)
+    found: list[dict[str, str]] = []
+    heard = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.run_plan, contract, plan, ExecutionContext(on_output=lambda *_: heard.set()))
+        with anyio.fail_after(CALL_LIMIT):
+            await heard.wait()
+        (line,) = containers(f"praxis-mcp.run={plan.call.run_id}")
+        found.append(inspect(line.split()[0])["Config"]["Labels"])
+        tasks.cancel_scope.cancel()
+    (labels,) = found
+    assert labels["praxis-mcp.tool"] == contract.name
+    assert labels["praxis-mcp.pid"] == str(os.getpid())
+    assert labels["praxis-mcp.server"]
+    assert time.time() + 90 < int(labels["praxis-mcp.deadline"]) < time.time() + 600
+
+
+@contextmanager
+def victim(timeout: float) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server process in the middle of a call, and the call's container."""
+    command = [sys.executable, "-m", "tests.engines.docker_victim", str(timeout)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        container = process.stdout.readline().strip()
+        try:
+            yield process, container
+        finally:
+            process.kill()
+            subprocess.run(["docker", "rm", "-f", container], capture_output=True, check=False)
+
+
+def exists(container: str) -> bool:
+    return subprocess.run(["docker", "inspect", container], capture_output=True, check=False).returncode == 0
+
+
+async def test_the_reaper_removes_what_a_killed_server_left_and_nothing_else(bench: Bench) -> None:
+    with victim(600) as (killed, orphan), victim(600) as (_, in_use):
+        assert await bench.engine.reap() == ()  # pyright: ignore[reportAttributeAccessIssue]
+        killed.kill()
+        killed.wait()
+        assert exists(orphan)
+        assert await bench.engine.reap() == (orphan,)  # pyright: ignore[reportAttributeAccessIssue]
+        assert not exists(orphan)
+        assert exists(in_use)
+
+
+async def test_a_tool_of_a_killed_server_ends_at_its_deadline_without_any_help(bench: Bench) -> None:
+    if CASE.init_is_missing():
+        pytest.skip("praxis-init is not built here")
+    with victim(0.5) as (process, container):
+        process.kill()
+        removal = await open_wait(Address(DOCKER_SOCKET), f"/v1.41/containers/{container}/wait?condition=removed")
+        with anyio.fail_after(20):
+            await removal.status()
+        await removal.aclose()
+        assert not exists(container)
+
+
+async def test_an_init_that_the_daemon_cannot_see_is_done_without(bench: Bench) -> None:
+    await bench.engine.get_capabilities()
+    bench.engine._init = Path("/nowhere/praxis-init")  # pyright: ignore[reportAttributeAccessIssue]
+    assert (await bench.run(tool("cat /proc/1/comm"))).output == "docker-init\n"
+    with pytest.raises(CommandNotFound, match="no-such-command"):
+        await bench.run(CASE.contract(["no-such-command"]))
+
+
+# --- hardening --------------------------------------------------------------------------------------------------------
+
+
+async def inside(bench: Bench, **fields: Any) -> dict[str, str]:
+    """What /proc/self/status says inside a container."""
+    result = await bench.run(tool("cat /proc/self/status", **fields))
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in result.output.splitlines())}
+
+
+async def test_a_container_is_hardened_unless_its_contract_says_otherwise(bench: Bench) -> None:
+    status = await inside(bench)
+    assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd")} == {0}
+    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    result = await bench.run(tool("echo x > /usr/x || echo refused; echo x > /tmp/x && cat /tmp/x; ls /sys/class/net"))
+    assert result.output.split() == ["refused", "x", "lo"]
+
+
+async def test_an_older_contract_keeps_dockers_own_capabilities(bench: Bench) -> None:
+    status = await inside(bench, drop_capabilities=False, read_only=False)
+    assert int(status["CapEff"], 16) == 0xA80425FB  # Docker's default set (docs.docker.com/engine/security)
+    assert status["NoNewPrivs"] == "1"
+
+
+async def test_privileged_is_refused_unless_the_settings_allow_it(bench: Bench) -> None:
+    with pytest.raises(LimitUnsupported):
+        await bench.run(tool("true", privileged=True))
+
+
+async def test_privileged_is_privileged_where_the_settings_allow_it() -> None:
+    plain = ["docker", "run", "--rm", "--privileged", BUSYBOX, "true"]
+    if (done := await anyio.run_process(plain, check=False)).returncode:
+        pytest.skip(f"this daemon has no privileges to give: {done.stderr.decode().strip()[-80:]}")
+    settings = Settings(policy={"privileged": True})  # pyright: ignore[reportArgumentType]
+    async with DockerSDKExecutionEngine(settings) as engine:
+        status = await inside(Bench(CASE, engine, settings), privileged=True)
+    assert int(status["CapEff"], 16) & (1 << 21)  # CAP_SYS_ADMIN
+
+
+async def test_a_fork_bomb_is_bounded_without_any_limit_in_the_contract(bench: Bench) -> None:
+    assert (
+        int((await bench.run(tool("cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null"))).output)
+        < 1000
+    )
+
+
+async def test_the_images_own_entrypoint_is_used_only_on_request(bench: Bench) -> None:
+    image = "praxis-mcp-test-entrypoint:1"
+    make = f"""
+        id=$(docker create scratch-tool:latest /tool) &&
+        docker commit --change 'ENTRYPOINT ["/tool", "from-the-image"]' --change 'CMD ["default"]' $id {image} &&
+        docker rm $id
+    """
+    subprocess.run(["/bin/sh", "-c", make], check=True, capture_output=True)
+    try:
+        result = await bench.run(CASE.contract(["hello"], image=image, use_entrypoint=True))
+        assert result.output == "from-the-image hello\n"
+        assert (await bench.run(CASE.contract(["/tool"], image=image))).output == ""
+    finally:
+        subprocess.run(["docker", "rmi", image], check=True, capture_output=True)
+
+
+async def test_a_file_in_tmp_is_seen_and_belongs_to_the_call(bench: Bench) -> None:
+    contract = with_parameter(tool("cat /tmp/in.txt; echo >> /tmp/in.txt"), CASE.file_binding("/tmp/in.txt"))
+    result = await bench.run(contract, data=b64(b"content"))
+    assert (result.output, result.exit_code) == ("content", 1)
+
+
+async def test_a_file_that_would_change_a_mounted_directory_is_refused(bench: Bench, tmp_path: Path) -> None:
+    contract = with_parameter(tool("true", mounts={str(tmp_path): "/data:rw"}), CASE.file_binding("/data/in.txt"))
+    with pytest.raises(ExecutionError, match="lies inside the mount /data"):
+        await bench.run(contract, data=b64(b"content"))
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_user_that_the_image_lacks_is_named(bench: Bench) -> None:
+    with pytest.raises(ImageError, match="nosuchuser"):
+        await bench.run(tool("true", user="nosuchuser"))
+
+
+async def test_a_limit_that_the_daemon_refuses_is_a_refused_limit(bench: Bench) -> None:
+    with pytest.raises(LimitUnsupported, match="memory limit"):
+        await bench.run(tool("true", memory_limit="1m"))
+
+
+async def test_artifacts_need_a_directory_to_be_kept_in(bench: Bench) -> None:
+    with pytest.raises(ExecutionError, match="no directory"):
+        await bench.run(tool("true", artifacts=["/out/*"]))
+
+
+# --- images -----------------------------------------------------------------------------------------------------------
+
+
+async def test_calls_that_miss_the_same_image_share_one_pull_and_its_failure() -> None:
+    failures: list[ImageError] = []
+
+    async def call() -> None:
+        with pytest.raises(ImageError) as failure:
+            await bench.run(tool("true", image=MISSING))
+        failures.append(failure.value)
+
+    async with relay() as front, bench_on(host=front.address) as bench:
+        await bench.engine.get_capabilities()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(call)
+        assert len(failures) == 3
+        assert len({failure.message for failure in failures}) == 1
+        assert len([request for request in front.requests if "/images/create" in request]) == 1
+
+
+async def test_a_missing_image_is_not_pulled_where_the_settings_say_never() -> None:
+    settings = Settings(pull="never")
+    async with DockerSDKExecutionEngine(settings) as engine:
+        with pytest.raises(ImageError, match="does not have") as failure:
+            await Bench(CASE, engine, settings).run(tool("true", image=MISSING))
+    assert "docker pull" in (failure.value.remedy or "")
+
+
+async def test_preparing_a_missing_image_tells_what_it_does_and_why_it_failed(bench: Bench) -> None:
+    heard: list[str] = []
+    with pytest.raises(ImageError), anyio.fail_after(CALL_LIMIT):
+        await bench.engine.prepare(bench.plan(tool("true", image=MISSING)).blueprint, heard.append)
+    assert heard[0] == f"pulling {MISSING}"
+
+
+async def test_a_result_names_the_image_that_ran(bench: Bench) -> None:
+    result = await bench.run(tool("true"))
+    assert result.image is not None
+    assert result.image.rpartition("@")[2].startswith("sha256:")
+
+
+# --- the daemon: down, closed, hung, lost, elsewhere ------------------------------------------------------------------
+
+
+async def test_a_socket_that_is_not_there_is_named_with_a_remedy(tmp_path: Path) -> None:
+    async with bench_on(host=f"unix://{tmp_path}/none.sock") as bench:
+        with pytest.raises(EngineUnavailable, match=r"none\.sock") as failure:
+            await bench.run(tool("true"))
+        status = await bench.engine.probe()
+    assert "DOCKER_HOST" in (failure.value.remedy or "")
+    assert (status.available, bool(status.remedy)) == (False, True)
+
+
+async def test_a_socket_that_nobody_listens_on_is_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "dead.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    async with bench_on(host=f"unix://{path}") as bench:
+        with pytest.raises(EngineUnavailable, match="No Docker daemon listens"):
+            await bench.run(tool("true"))
+
+
+async def test_the_environments_docker_host_is_heeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/elsewhere.sock")
+    async with bench_on() as bench:
+        with pytest.raises(EngineUnavailable, match="elsewhere"):
+            await bench.run(tool("true"))
+
+
+async def test_a_daemon_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
+    path = tmp_path / "hung.sock"
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(str(path))
+        hung.listen()
+        async with bench_on(host=f"unix://{path}") as bench:
+            begun = time.monotonic()
+            status = await bench.engine.probe()
+    assert not status.available
+    assert "did not answer" in status.detail
+    assert time.monotonic() - begun < PROBE_TIMEOUT + 1
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
+async def test_a_user_whom_the_socket_refuses_is_told_about_the_group() -> None:
+    # The child gives up root after its imports: another user may not even read this checkout.
+    source = """
+import os, anyio, docker, docker.errors, requests.exceptions, docker.utils
+from praxis_mcp.engines.docker import DockerSDKExecutionEngine
+engine = DockerSDKExecutionEngine()
+os.setgroups([]); os.setgid(65534); os.setuid(65534); os.environ["HOME"] = "/"
+status = anyio.run(engine.probe)
+print(status.available, status.detail, status.remedy)
+"""
+    done = await anyio.run_process([sys.executable, "-c", source], check=False)
+    text = done.stdout.decode()
+    assert text.startswith("False"), done.stderr.decode()
+    assert "refuses this user" in text
+    assert "usermod -aG docker" in text
+
+
+async def test_without_the_sdk_the_way_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "docker", None)
+    async with bench_on() as bench:
+        status = await bench.engine.probe()
+    assert not status.available
+    assert "pip install 'praxis-mcp[docker]'" in status.remedy
+
+
+async def test_a_connection_lost_in_a_call_fails_that_call_and_no_other() -> None:
+    contract = tool("echo ready; exec sleep 1000")
+    heard = anyio.Event()
+    failures: list[EngineUnavailable] = []
+
+    async def call() -> None:
+        with pytest.raises(EngineUnavailable, match="lost") as failure:
+            await bench.run_plan(contract, plan, ExecutionContext(on_output=lambda *_: heard.set()))
+        failures.append(failure.value)
+
+    async with relay() as front, bench_on(host=front.address) as bench:
+        plan = bench.plan(contract)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            with anyio.fail_after(CALL_LIMIT):
+                await heard.wait()
+            await front.drop()
+        assert len(failures) == 1
+        assert containers(f"praxis-mcp.run={plan.call.run_id}") == []
+        assert (await bench.run(tool("echo again"))).output == "again\n"
+
+
+async def test_a_daemon_behind_tcp_is_spoken_to_alike() -> None:
+    async with relay(tcp="127.0.0.1") as front, bench_on(host=front.address) as bench:
+        result = await bench.run(stdin_of(tool("cat; echo err >&2; exit 3")), data=b64(b"x" * 100_000))
+    assert (result.stdout.total, result.stderr.text, result.exit_code) == (100_000, "err\n", 3)
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """A directory as DOCKER_CERT_PATH wants it; one certificate is authority, server and client at once."""
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+               "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+               "-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    (tmp_path / "ca.pem").write_bytes((tmp_path / "cert.pem").read_bytes())
+    return tmp_path
+
+
+async def test_a_daemon_behind_tls_is_spoken_to_by_the_sdks_sockets(
+    certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")
+    monkeypatch.setenv("DOCKER_CERT_PATH", str(certificates))
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):  # requests prefers them to the client's own ca.pem
+        monkeypatch.delenv(name, raising=False)
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificates / "ca.pem"))
+    server.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
+    async with relay(tcp="127.0.0.1", tls=server) as front, bench_on(host=front.address) as bench:
+        result = await bench.run(tool("seq 1 100000; echo err >&2; exit 3"))
+        assert (result.stdout.total, result.stderr.text, result.exit_code) == (588_895, "err\n", 3)
+        timed_out = await bench.run(tool("echo begun; exec sleep 1000", timeout=0.5))
+        assert (timed_out.timed_out, timed_out.output) == (True, "begun\n")
+        with pytest.raises(LimitUnsupported, match="cannot be ended"):
+            await bench.run(stdin_of(tool("cat")), data=b64(b"x"))
+    monkeypatch.undo()  # the docker command reads the same variables
+    assert CASE.leftovers() == []
