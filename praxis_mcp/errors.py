@@ -14,6 +14,7 @@
         ├── CommandNotFound      the image or host has no such command
         ├── LimitUnsupported     no engine at hand can enforce what the contract demands
         ├── ExecutionTimeout     the engine did not get the tool started before the deadline
+        ├── RemoteError          another MCP server answered a request with a protocol error
         └── QueueFull            too many calls are running and waiting already
 
 A command that fails, runs into its deadline or out of memory is *not* an error: it is an `ExecutionResult` that
@@ -115,6 +116,15 @@ class LimitUnsupported(ExecutionError):
 
 class ExecutionTimeout(ExecutionError):
     """The engine did not get the tool started before the call's deadline (a hung daemon, an endless pull)."""
+
+
+class RemoteError(ExecutionError):
+    """Another MCP server answered with a protocol error: its JSON-RPC `code`, and its `data`."""
+
+    def __init__(self, message: str, code: int, data: object = None, *, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.code = code
+        self.data = data
 
 
 class QueueFull(ExecutionError):

@@ -1,0 +1,282 @@
+"""One other MCP server: a connection that is opened when needed, shared by all calls, and opened again when it breaks.
+
+The SDK's client must be entered and left by the same task, and where its transport fails, it cancels that task. So each
+connection has a task of its own, and calls only send requests over it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+from loguru import logger
+
+from praxis_mcp.engines.background import BackgroundTasks
+from praxis_mcp.engines.upstream_breaker import CircuitBreaker
+from praxis_mcp.engines.upstream_connection import CLOSE_TIMEOUT, Connection, describe
+from praxis_mcp.engines.upstream_hops import outgoing_meta
+from praxis_mcp.engines.upstream_spec import UpstreamSpec
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, RemoteError
+from praxis_mcp.plans.secrets import Masker
+
+if TYPE_CHECKING:
+    from mcp import Client
+    from mcp.shared.dispatcher import ProgressFnT
+    from mcp.shared.exceptions import MCPError
+
+LIST_TIMEOUT = 30.0
+"""Seconds that all pages of a list may take."""
+MOST_PAGES = 100
+MOST_TOOLS = 2000
+
+ProgressListener = Callable[[float, float | None, str | None], None]
+"""Hears progress, total and message. Must not block."""
+
+_CREDENTIALS = "Give it valid credentials (auth_token, headers or oauth), or wait where it says that it is busy."
+
+T = TypeVar("T")
+
+
+class Upstream:
+    """One server.
+
+    Args:
+        spec: how it is reached.
+        tasks: where the tasks of its connections run.
+        on_tools_changed: called when its list of tools may have changed; without it nobody listens for that.
+    """
+
+    def __init__(
+        self, spec: UpstreamSpec, tasks: BackgroundTasks, on_tools_changed: Callable[[], None] | None = None
+    ) -> None:
+        self.spec = spec
+        self._tasks = tasks
+        self._on_tools_changed = on_tools_changed
+        self._breaker = CircuitBreaker(spec.name)
+        self._current: Connection | None = None
+        self._all: set[Connection] = set()
+        self._masker = Masker(spec.secrets)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._current is not None and self._current.usable
+
+    @property
+    def trouble(self) -> str:
+        """Why it could not be reached the last time; empty where it could."""
+        return self._breaker.reason
+
+    @property
+    def protocol_version(self) -> str | None:
+        """What is spoken with it; None where there is no connection."""
+        return self._current.client.protocol_version if self._current and self._current.client else None
+
+    async def call(
+        self,
+        tool: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout: float,
+        on_progress: ProgressListener | None = None,
+    ) -> dict[str, Any]:
+        """What a tool answered, as its JSON says. Cancelling cancels it there.
+
+        Args:
+            tool: its name there.
+            arguments: passed on as they are.
+            timeout: seconds from sending to the answer.
+            on_progress: hears progress.
+
+        Raises:
+            TimeoutError: no answer came in time; the call was cancelled there.
+            EngineUnavailable: the server cannot be reached; the tool did not run.
+            RemoteError: it answered with a protocol error.
+            ExecutionError: the connection broke meanwhile; the tool may have run, and is not run again.
+        """
+        from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult
+
+        request = CallToolRequest(
+            params=CallToolRequestParams(name=tool, arguments=dict(arguments), _meta=_meta())  # pyright: ignore[reportCallIssue]
+        )
+
+        async def progressed(progress: float, total: float | None, message: str | None) -> None:
+            if on_progress is not None:
+                on_progress(progress, total, self._masker.text(message) if message else message)
+
+        async def send(client: Client) -> dict[str, Any]:
+            return await _answer(client, request, CallToolResult, progressed if on_progress else None)
+
+        return await self._ask(f"{tool} was running", timeout, send)
+
+    async def list_tools(self) -> list[dict[str, Any]]:
+        """Every tool that it lists and that the protocol lets a client use, as its JSON says, in its order.
+
+        Raises:
+            ExecutionError: as `call`; too slow and too many are errors too.
+        """
+        from mcp_types import PaginatedRequestParams
+
+        from praxis_mcp.engines.upstream_wire import answer_in
+
+        async def send(client: Client) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = []
+            cursor: str | None = None
+            for _ in range(MOST_PAGES):
+                params = PaginatedRequestParams(cursor=cursor, _meta=_meta())  # pyright: ignore[reportCallIssue]
+                page = await client.session.list_tools(params=params)
+                usable = {tool.name for tool in page.tools}
+                listed = answer_in(page.meta).get("tools")
+                found += [item for item in listed or () if isinstance(item, dict) and item.get("name") in usable]
+                if page.next_cursor is None or len(found) > MOST_TOOLS:
+                    break
+                cursor = page.next_cursor
+            else:
+                logger.warning("{} lists more than {} pages of tools; the rest is left out", self.spec.name, MOST_PAGES)
+            if len(found) > MOST_TOOLS:
+                logger.warning("{} lists more than {} tools; the rest is left out", self.spec.name, MOST_TOOLS)
+            return found[:MOST_TOOLS]
+
+        try:
+            return await self._ask("its tools were listed", LIST_TIMEOUT, send)
+        except TimeoutError as exc:
+            raise ExecutionError(f"{self.spec.name} did not list its tools within {LIST_TIMEOUT:g} s.") from exc
+
+    async def read_resource(self, uri: str, *, timeout: float) -> dict[str, Any]:
+        """A resource, as its JSON says; raises as `call` does."""
+        from mcp_types import ReadResourceRequest, ReadResourceRequestParams, ReadResourceResult
+
+        request = ReadResourceRequest(
+            params=ReadResourceRequestParams(uri=uri, _meta=_meta())  # pyright: ignore[reportCallIssue]
+        )
+        return await self._ask(
+            "a resource was read", timeout, lambda client: _answer(client, request, ReadResourceResult, None)
+        )
+
+    async def close(self) -> None:
+        """Close the connection; calls that run over it fail."""
+        for connection in self._all:
+            connection.close()
+        with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+            for connection in list(self._all):
+                await connection.over.wait()
+        for connection in self._all:
+            connection.abandon()
+
+    async def _ask(self, doing: str, timeout: float, send: Callable[[Client], Awaitable[T]]) -> T:
+        """Send over the connection. A request that cannot have reached the server is sent once more, over a new one."""
+        from mcp.shared.exceptions import MCPError
+        from pydantic import ValidationError
+
+        again = True
+        while True:
+            connection = await self._connection()
+            assert connection.client is not None
+            began = anyio.current_time()
+            try:
+                with connection.busy(), anyio.fail_after(timeout):
+                    return await send(connection.client)
+            except TimeoutError:
+                connection.suspect(began)
+                raise
+            except ValidationError as exc:
+                raise ExecutionError(f"{self.spec.name} gave an answer that is none while {doing}.") from exc
+            except MCPError as exc:
+                reason = self._masker.text(exc.message)
+                if _never_arrived(exc):
+                    connection.retire()
+                    if again:
+                        again = False
+                        continue
+                    raise self._unreachable(reason) from exc
+                raise await self._translated(exc, connection, doing) from exc
+
+    async def _connection(self) -> Connection:
+        """The connection, opened where there is none; waits for one that another call opens.
+
+        Raises:
+            EngineUnavailable: it cannot be opened.
+        """
+        while True:
+            connection = self._current
+            if connection is None or not connection.usable:
+                wait = self._breaker.admit()
+                if wait > 0:
+                    await anyio.sleep(wait)
+                    continue
+                connection = self._current = Connection(self.spec, self._breaker.succeeded, self._on_tools_changed)
+                self._all.add(connection)
+                self._tasks.start(functools.partial(self._own, connection), f"upstream {self.spec.name}")
+            await connection.settled.wait()
+            if connection.client is None:
+                raise self._unreachable(describe(connection.error), connection.error) from connection.error
+            if connection.usable:
+                return connection
+
+    async def _own(self, connection: Connection) -> None:
+        try:
+            await connection.run()
+        finally:
+            self._all.discard(connection)
+            if connection.error is not None:
+                reason = self._masker.text(describe(connection.error))
+                logger.warning("{}: {}", self.spec.name, reason)
+                self._breaker.failed(reason)
+
+    def _unreachable(self, reason: str, cause: BaseException | None = None) -> EngineUnavailable:
+        from praxis_mcp.engines.upstream_http import REFUSED
+
+        reason = self._masker.text(reason).rstrip(".")
+        if getattr(cause, "code", None) == REFUSED:
+            return EngineUnavailable(f"{self.spec.name} refused the connection: {reason}.", remedy=_CREDENTIALS)
+        place = f" ({self.spec.place})" if self.spec.place != self.spec.name else ""
+        remedy = "See whether its command works when typed in a shell." if self.spec.words else "See whether it runs."
+        said = "\n".join(getattr(cause, "__notes__", ())) or None
+        return EngineUnavailable(f"{self.spec.name}{place} cannot be reached: {reason}.", output=said, remedy=remedy)
+
+    async def _translated(self, exc: MCPError, connection: Connection, doing: str) -> ExecutionError:
+        from mcp_types import CONNECTION_CLOSED
+
+        from praxis_mcp.engines.upstream_http import LOST, REFUSED
+
+        reason = self._masker.text(exc.message)
+        if exc.code == REFUSED:
+            return EngineUnavailable(
+                f"{self.spec.name} refused the request: {reason}.",
+                remedy=_CREDENTIALS,
+            )
+        if exc.code in (LOST, CONNECTION_CLOSED):
+            connection.retire()
+            with anyio.move_on_after(1):
+                await connection.over.wait()
+            if connection.error is not None:
+                reason = self._masker.text(describe(connection.error))
+            return ExecutionError(
+                f"The connection to {self.spec.name} broke while {doing} ({reason.rstrip('.')}). It may have done its "
+                "work or part of it, so it was not run again.",
+                remedy="Find out whether it did before you call again.",
+            )
+        return RemoteError(f"{self.spec.name} answered: {reason}", exc.code, exc.data)
+
+
+async def _answer(client: Client, request: Any, kind: type[Any], on_progress: ProgressFnT | None) -> dict[str, Any]:
+    from praxis_mcp.engines.upstream_wire import answer_in
+
+    result = await client.session.send_request(request, kind, progress_callback=on_progress)
+    return answer_in(result.meta)
+
+
+def _never_arrived(exc: MCPError) -> bool:
+    from mcp_types import INVALID_REQUEST
+
+    from praxis_mcp.engines.upstream_http import UNSENT
+
+    # A server of an older revision that was started anew knows nothing of the session, and answers 404; that text is
+    # the SDK's for it.
+    return exc.code == UNSENT or (exc.code == INVALID_REQUEST and exc.message == "Session terminated")
+
+
+def _meta() -> Any:
+    return outgoing_meta()

@@ -1,0 +1,141 @@
+"""A connected client of another MCP server, over whatever transport reaches it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib.metadata import version
+from io import TextIOWrapper
+from typing import Any
+
+from loguru import logger
+from mcp import Client, StdioServerParameters
+from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamable_http_client
+from mcp_types import Implementation, ToolListChangedNotification
+
+from praxis_mcp.engines.upstream_hops import DEPTH_VARIABLE, child_depth
+from praxis_mcp.engines.upstream_http import http_client
+from praxis_mcp.engines.upstream_spec import UpstreamSpec
+from praxis_mcp.engines.upstream_sse import sse_streams
+from praxis_mcp.engines.upstream_wire import RawAnswers
+from praxis_mcp.plans.secrets import Masker
+
+_KEPT_LINES = 10
+_LONGEST_LINE = 500
+_MOST_LOGGED = 1000
+"""Lines of one server's standard error that go to the log; a server may write without end."""
+
+
+class Errors:
+    """The last lines that a server wrote to standard error, secrets masked."""
+
+    def __init__(self, spec: UpstreamSpec) -> None:
+        self._name = spec.name
+        self._masker = Masker((*spec.secrets, *(value for _, value in spec.env)))
+        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._logged = 0
+
+    @property
+    def text(self) -> str | None:
+        """The last lines; None where there are none."""
+        return "\n".join(self._lines) or None
+
+    def add(self, line: bytes) -> None:
+        """One more line."""
+        text = self._masker.text(line[:_LONGEST_LINE].decode(errors="replace").rstrip())
+        if text:
+            self._lines.append(text)
+        if text and self._logged < _MOST_LOGGED:
+            self._logged += 1
+            logger.debug("{}: {}", self._name, text)
+
+
+@asynccontextmanager
+async def open_client(
+    spec: UpstreamSpec,
+    *,
+    errors: Errors,
+    on_heard: Callable[[], None],
+    on_end: Callable[[], None],
+    on_tools_changed: Callable[[], None],
+) -> AsyncIterator[Client]:
+    """A client that has agreed on a protocol revision with the server. Must be left by the task that entered it.
+
+    Args:
+        spec: the server.
+        errors: takes in what a command writes to standard error.
+        on_heard: called for each message that arrives.
+        on_end: called when no more will arrive.
+        on_tools_changed: called when a server of an older revision says that its tools have changed.
+
+    Raises:
+        Exception: whatever the SDK and its transport raise; the caller translates it.
+    """
+    _quieten_sdk()
+
+    async def on_message(message: Any) -> None:
+        if isinstance(message, ToolListChangedNotification):
+            on_tools_changed()
+
+    async with _transport(spec, errors) as inner:
+        client = Client(
+            RawAnswers(inner, on_heard, on_end),
+            cache=None,
+            message_handler=on_message,
+            client_info=Implementation(name="praxis-mcp", version=version("praxis-mcp")),
+        )
+        async with client:
+            yield client
+
+
+@asynccontextmanager
+async def _transport(spec: UpstreamSpec, errors: Errors) -> AsyncIterator[Any]:
+    if spec.kind == "stdio":
+        with _standard_error(errors) as stream:
+            yield stdio_client(_parameters(spec), stream)
+        return
+    async with http_client(spec) as client:
+        address = str(spec.address)
+        if spec.kind == "sse":
+            yield sse_streams(client, address)
+        else:
+            yield streamable_http_client(address, http_client=client, max_sse_event_size=None)
+
+
+def _parameters(spec: UpstreamSpec) -> StdioServerParameters:
+    # The SDK adds PATH, HOME and the few others of its allow-list; nothing else of our environment gets there.
+    env = {**dict(spec.env), DEPTH_VARIABLE: str(child_depth())}
+    return StdioServerParameters(
+        command=spec.words[0],
+        args=list(spec.words[1:]),
+        env=env,
+        cwd=spec.directory,
+        encoding_error_handler="replace",
+    )
+
+
+@contextmanager
+def _standard_error(errors: Errors) -> Iterator[TextIOWrapper]:
+    """A file for a child's standard error, read by a thread, because a child that is not read stops. The thread ends
+    when the last process that holds the file has ended."""
+    read_end, write_end = os.pipe()
+
+    def read() -> None:
+        with os.fdopen(read_end, "rb") as stream:
+            while line := stream.readline(64 * 1024):
+                errors.add(line)
+
+    threading.Thread(target=read, name=f"stderr-{threading.active_count()}", daemon=True).start()
+    with os.fdopen(write_end, "w") as stream:
+        yield stream
+
+
+def _quieten_sdk() -> None:
+    # Its tracebacks hold what servers sent. What matters of them comes back as an exception or an error anyway.
+    for name in ("mcp.client", "client", "mcp.shared"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)

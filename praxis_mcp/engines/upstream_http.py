@@ -1,0 +1,91 @@
+"""HTTP to other MCP servers: what goes wrong with one request is told to that request.
+
+An exception inside the SDK's HTTP transport ends the whole connection, and with it every other call that runs over it.
+So a request that cannot be sent, is refused, or loses its connection is answered here, by a JSON-RPC error.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+from mcp.client.auth import OAuthFlowError
+
+if TYPE_CHECKING:
+    from praxis_mcp.engines.upstream_spec import OAuthClient, UpstreamSpec
+
+UNSENT = 5031
+"""The request did not reach the server."""
+LOST = 5021
+"""The connection broke after the request was sent."""
+REFUSED = 4011
+"""The server wants other credentials, or none of these requests now. Codes outside of JSON-RPC's own range."""
+
+_POOL = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
+_WRITE_TIMEOUT = 60.0
+_NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
+_REFUSALS = frozenset({401, 403, 407, 429})
+
+
+def http_client(spec: UpstreamSpec) -> httpx2.AsyncClient:
+    """A client for one server. Reading has no limit in time of its own: calls have theirs."""
+    timeout = httpx2.Timeout(spec.connect_timeout, read=None, write=_WRITE_TIMEOUT)
+    auth = _oauth(spec.oauth, str(spec.address)) if spec.oauth else None
+    return _Client(headers=dict(spec.headers), timeout=timeout, limits=_POOL, auth=auth)
+
+
+class _Client(httpx2.AsyncClient):
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        try:
+            response = await super().send(request, **options)
+        except _NEVER_SENT as exc:
+            return _error(request, 503, UNSENT, _describe(exc))
+        except OAuthFlowError as exc:
+            return _error(request, 401, REFUSED, f"no token was to be had: {exc}")
+        except httpx2.TransportError as exc:
+            return _error(request, 502, LOST, _describe(exc))
+        is_json = response.headers.get("content-type", "").lower().startswith("application/json")
+        if response.status_code in _REFUSALS or (response.status_code >= 500 and not is_json):
+            await response.aclose()
+            code = LOST if response.status_code >= 500 else REFUSED
+            return _error(request, response.status_code, code, f"HTTP {response.status_code} {response.reason_phrase}")
+        return response
+
+
+def _describe(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
+
+
+def _error(request: httpx2.Request, status: int, code: int, message: str) -> httpx2.Response:
+    body = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
+    headers = {"content-type": "application/json"}
+    return httpx2.Response(status, headers=headers, content=json.dumps(body).encode(), request=request)
+
+
+def _oauth(client: OAuthClient, address: str) -> httpx2.Auth:
+    from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
+
+    return ClientCredentialsOAuthProvider(
+        address, _TokenInMemory(), client.client_id, client.client_secret, scope=client.scope, issuer=client.issuer
+    )
+
+
+class _TokenInMemory:
+    """Where the SDK's provider keeps its token: nowhere but here."""
+
+    def __init__(self) -> None:
+        self._tokens: Any = None
+        self._client: Any = None
+
+    async def get_tokens(self) -> Any:
+        return self._tokens
+
+    async def set_tokens(self, tokens: Any) -> None:
+        self._tokens = tokens
+
+    async def get_client_info(self) -> Any:
+        return self._client
+
+    async def set_client_info(self, client_info: Any) -> None:
+        self._client = client_info

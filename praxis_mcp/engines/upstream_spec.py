@@ -1,0 +1,92 @@
+"""How another MCP server is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+Transport = Literal["auto", "http", "sse", "stdio"]
+"""``http`` is Streamable HTTP of any revision; ``sse`` is the older HTTP+SSE of 2024-11-05."""
+
+CONNECT_TIMEOUT = 30.0
+"""Seconds to start a server, or reach it, and agree on a protocol revision."""
+IDLE_TIMEOUT = 600.0
+"""Seconds without a call after which a connection is closed; the next call opens it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthClient:
+    """Credentials for the OAuth 2.1 client credentials grant (RFC 6749, section 4.4).
+
+    Attributes:
+        client_id: the client.
+        client_secret: its secret, resolved.
+        issuer: identifier of the authorization server that they belong to; tokens are asked of no other.
+        scope: scopes to ask for, separated by spaces.
+    """
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    issuer: str
+    scope: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamSpec:
+    """One MCP server to be called, secrets resolved; the key under which its connection is shared.
+
+    Attributes:
+        name: how errors and logs name it.
+        address: its URL, or the words of the command that starts it.
+        transport: how to speak to it; ``auto`` goes by the address: a command is ``stdio``, a URL whose path ends in
+            ``/sse`` is ``sse``, any other ``http``.
+        headers: HTTP headers of every request.
+        env: variables for a command, beside the few that every program needs (PATH, HOME …).
+        directory: where a command is started.
+        oauth: see `OAuthClient`.
+        connect_timeout: see `CONNECT_TIMEOUT`.
+        idle_timeout: see `IDLE_TIMEOUT`; None never closes.
+    """
+
+    name: str
+    address: str | tuple[str, ...]
+    transport: Transport = "auto"
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    directory: Path | None = None
+    oauth: OAuthClient | None = None
+    connect_timeout: float = CONNECT_TIMEOUT
+    idle_timeout: float | None = IDLE_TIMEOUT
+
+    @property
+    def kind(self) -> Literal["http", "sse", "stdio"]:
+        """The transport, decided."""
+        if self.transport != "auto":
+            return self.transport
+        if isinstance(self.address, tuple):
+            return "stdio"
+        return "sse" if urlsplit(self.address).path.rstrip("/").endswith("/sse") else "http"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of the command; empty for a URL."""
+        if self.kind != "stdio":
+            return ()
+        return self.address if isinstance(self.address, tuple) else (self.address,)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people: a URL without user, query and fragment, or the first word of a command, because
+        these may hold secrets."""
+        if self.words:
+            return self.words[0]
+        parts = urlsplit(str(self.address))
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that nothing which comes back may show."""
+        values = [value.removeprefix("Bearer ") for name, value in self.headers if name.lower() == "authorization"]
+        return (*values, self.oauth.client_secret) if self.oauth else tuple(values)
