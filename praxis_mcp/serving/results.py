@@ -1,0 +1,147 @@
+"""`ExecutionResult` → `CallToolResult`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pydantic_core
+from mcp_types import CallToolResult, ContentBlock
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.schema import check_output
+from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.engines.output import StreamName
+from praxis_mcp.errors import PraxisError
+from praxis_mcp.serving.blocks import artifact_blocks, link_block, stdout_blocks, stream_text, text_block
+from praxis_mcp.serving.dialect import Dialect
+from praxis_mcp.serving.failures import describe_error, describe_failure, last_part
+from praxis_mcp.serving.media import clean
+from praxis_mcp.serving.structured import content_for
+from praxis_mcp.serving.uris import stream_uri
+from praxis_mcp.settings import Settings
+
+META_KEY = "io.github.praxis-mcp/run"
+"""Where a result's `_meta` says which run it was. Reverse DNS, as the specification asks (basic, "_meta")."""
+MOST_CHANGED_FILES = 20
+_NOTE_BYTES = 2 * 1024
+_BOM = b"\xef\xbb\xbf"
+
+
+def refusal(text: str) -> CallToolResult:
+    """The result of a call that was not carried out: an error that the model may mend, so no protocol error."""
+    return CallToolResult(content=[text_block(text)], is_error=True)
+
+
+def error_result(error: PraxisError) -> CallToolResult:
+    """The result of a call that was refused or could not be carried out."""
+    return refusal(describe_error(error))
+
+
+@dataclass(frozen=True, slots=True)
+class ResultWriter:
+    """Writes results for one client.
+
+    Attributes:
+        settings: bounds of what is shown, and the root that changed files are named from.
+        dialect: what the client can take.
+    """
+
+    settings: Settings
+    dialect: Dialect
+
+    async def write(self, contract: ToolContract, result: ExecutionResult) -> CallToolResult:
+        """The result of a run, failed or not, for a model.
+
+        Raises:
+            ContractError: the contract's output schema is invalid.
+        """
+        if not result.success:
+            blocks = [text_block(describe_failure(contract, result)), *self._whole_streams(result)]
+            written = CallToolResult(content=blocks, is_error=True)
+        elif contract.output == "json":
+            written = self._structured(contract, result)
+        else:
+            limit = contract.max_output or self.settings.calls.max_output
+            blocks = await stdout_blocks(result.stdout, result.run_id, limit, self.dialect)
+            written = CallToolResult(content=blocks or self._nothing_written(result))
+        written.content.extend(await artifact_blocks(result.artifacts, result.run_id, self.dialect))
+        written.content.extend(self._changed_files(result.changed_files))
+        written.meta = {META_KEY: _about(result)}
+        return written
+
+    def _structured(self, contract: ToolContract, result: ExecutionResult) -> CallToolResult:
+        stdout = result.stdout
+        if stdout.omitted:
+            return self._unusable(
+                result,
+                f"{contract.name} wrote {stdout.total} bytes of JSON, more than the {len(stdout.data)} that a result "
+                "can carry, and cut JSON is no JSON. Ask for less in one call, or have the contract's max_output "
+                "raised.",
+            )
+        try:
+            value = pydantic_core.from_json(stdout.data.removeprefix(_BOM), allow_inf_nan=False)
+        except ValueError as exc:
+            reason = "it wrote nothing" if not stdout.data.strip() else str(exc)
+            return self._unusable(
+                result, f"{contract.name} ended well, but its standard output is not the JSON it declares: {reason}."
+            )
+        problems = check_output(contract, value)
+        if problems:
+            listed = "\n".join(f"- {problem}" for problem in problems)
+            return self._unusable(
+                result, f"{contract.name} ended well, but its output does not fit its output_schema:\n{listed}"
+            )
+        text = stream_text(stdout, result.run_id, "stdout", self.settings.calls.max_output)
+        shaped = content_for(value, contract.output_schema, self.dialect)
+        return CallToolResult(content=[text_block((text or "").strip())], structured_content=shaped)
+
+    def _unusable(self, result: ExecutionResult, problem: str) -> CallToolResult:
+        parts = [problem]
+        shown = stream_text(result.stdout, result.run_id, "stdout", _NOTE_BYTES)
+        if shown and shown.strip():
+            parts.append(f"Standard output:\n{shown.strip()}")
+        errors = last_part(result.stderr, _NOTE_BYTES)
+        if errors:
+            parts.append(f"Standard error:\n{errors}")
+        blocks = [text_block("\n\n".join(parts)), *self._whole_streams(result)]
+        return CallToolResult(content=blocks, is_error=True)
+
+    def _nothing_written(self, result: ExecutionResult) -> list[ContentBlock]:
+        errors = last_part(result.stderr, _NOTE_BYTES)
+        if errors:
+            return [text_block(f"Nothing on standard output. Standard error:\n{errors}")]
+        return [] if result.artifacts else [text_block("Done, exit code 0; nothing was written.")]
+
+    def _whole_streams(self, result: ExecutionResult) -> list[ContentBlock]:
+        names: tuple[StreamName, ...] = ("stdout", "stderr")
+        sizes = {name: getattr(result, name).total for name in names}
+        return [
+            link_block(stream_uri(result.run_id, name), name, self.dialect, None, sizes[name])
+            for name in names
+            if sizes[name] > _NOTE_BYTES
+        ]
+
+    def _changed_files(self, files: tuple[Path, ...]) -> list[ContentBlock]:
+        if not files:
+            return []
+        shown = [self._from_root(file) for file in files[:MOST_CHANGED_FILES]]
+        more = f" and {len(files) - len(shown)} more" if len(files) > len(shown) else ""
+        return [text_block(f"Changed files: {', '.join(shown)}{more}")]
+
+    def _from_root(self, file: Path) -> str:
+        root = self.settings.root
+        return clean(str(file.relative_to(root) if file.is_relative_to(root) else file))
+
+
+def _about(result: ExecutionResult) -> dict[str, Any]:
+    about = {
+        "runId": result.run_id,
+        "engine": result.engine,
+        "isolation": result.isolation,
+        "exitCode": result.exit_code,
+        "durationMs": round(result.duration * 1000, 3),
+        "image": result.image,
+    }
+    return {key: value for key, value in about.items() if value is not None}

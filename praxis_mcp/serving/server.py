@@ -1,0 +1,251 @@
+"""The MCP server: what each method does, whatever the transport and the protocol era."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+from loguru import logger
+from mcp.server.caching import CacheableMethod, CacheHint
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import NotificationOptions, Server
+from mcp.server.models import InitializationOptions
+from mcp.shared._stream_protocols import ReadStream, WriteStream
+from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
+from mcp_types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ListToolsResult,
+    NotificationParams,
+    PaginatedRequestParams,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+    ResourcesCapability,
+    ServerCapabilities,
+)
+
+from praxis_mcp.errors import PraxisError, UnknownToolError
+from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.plans.build import new_run_id
+from praxis_mcp.serving.dialect import Dialect
+from praxis_mcp.serving.groups import unwrapped
+from praxis_mcp.serving.progress import ProgressReporter, reporting
+from praxis_mcp.serving.resources import RunResources
+from praxis_mcp.serving.results import ResultWriter, error_result, refusal
+from praxis_mcp.serving.sessions import ChangeNotifier
+from praxis_mcp.serving.tools import BadCursor, ToolLister
+
+INSTRUCTIONS = (
+    "Each tool runs one command in a sandbox and returns what it wrote. Long output is shown as its head and tail; "
+    "the whole is a resource, praxis://runs/{run_id}/stdout, that can be read in parts with ?offset=…&limit=…. "
+    "A failed call says why and what to change."
+)
+CACHE_HINTS: dict[CacheableMethod, CacheHint] = {
+    # Clients that listen for changes drop their copy when told; the others must look again before long.
+    "tools/list": CacheHint(5_000, "public"),
+    "resources/templates/list": CacheHint(3_600_000, "public"),
+    "server/discover": CacheHint(60_000, "public"),
+}
+
+Context = ServerRequestContext[Any, Any]
+
+
+def build_server(toolbox: Toolbox) -> PraxisServer:
+    """A server over a toolbox; it does nothing before it is entered."""
+    return PraxisServer(toolbox)
+
+
+class PraxisServer:
+    """Serves a toolbox to any number of clients, over any transport; an async context manager.
+
+    It answers ``initialize`` and ``server/discover`` at once, while the catalog is still being scanned.
+
+    Attributes:
+        mcp: the SDK's server, for transports to run.
+    """
+
+    def __init__(self, toolbox: Toolbox) -> None:
+        self._toolbox = toolbox
+        self._notifier = ChangeNotifier()
+        self._tools = ToolLister(toolbox.settings)
+        self._resources = RunResources(toolbox.records)
+        self._listed = anyio.Event()
+        self._stack = AsyncExitStack()
+        self.mcp = _LowLevelServer(
+            toolbox.settings.server.name,
+            version=version("praxis-mcp"),
+            instructions=toolbox.settings.server.instructions or INSTRUCTIONS,
+            cache_hints=CACHE_HINTS,
+            get_tool_input_schema=self._input_schema,
+            on_list_tools=self._list_tools,
+            on_call_tool=self._call_tool,
+            on_list_resources=self._list_resources,
+            on_list_resource_templates=self._list_templates,
+            on_read_resource=self._read_resource,
+            on_subscriptions_listen=self._notifier.listen,
+        )
+        self.mcp.add_notification_handler(
+            "notifications/initialized", NotificationParams, self._notifier.on_initialized
+        )
+
+    @property
+    def legacy_sessions(self) -> int:
+        """Clients of the older era that are connected now."""
+        return self._notifier.legacy_sessions
+
+    async def serve(
+        self, incoming: ReadStream[SessionMessage | Exception], outgoing: WriteStream[SessionMessage]
+    ) -> None:
+        """Serve one client over a pair of streams, in the era that it opens with, until it leaves."""
+        await self.mcp.run(incoming, outgoing, self.mcp.create_initialization_options())
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._background())
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool | None:
+        return await self._stack.__aexit__(exc_type, exc, tb)
+
+    @asynccontextmanager
+    async def _background(self) -> AsyncIterator[None]:
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._notifier.run)
+                if self._toolbox.settings.reload:
+                    tasks.start_soon(self._guarded, "watching contracts", self._watch)
+                if self._toolbox.settings.prefetch:
+                    tasks.start_soon(self._guarded, "pulling images ahead of calls", self._prefetch)
+                yield
+                self._notifier.close()
+                tasks.cancel_scope.cancel()
+
+    async def _watch(self) -> None:
+        await self._toolbox.loaded()
+        await self._toolbox.catalog.watch(self._notifier.on_change)
+
+    async def _prefetch(self) -> None:
+        # Pulling before the client has its tools would take from the little time that it waits for them.
+        await self._listed.wait()
+        await self._toolbox.prefetch()
+
+    @staticmethod
+    async def _guarded(what: str, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as exc:  # noqa: BLE001 - a comfort that fails must not take the calls down with it
+            logger.error("{} has ended: {}", what, _trace(exc))
+
+    def _input_schema(self, name: str) -> Mapping[str, Any] | None:
+        try:
+            return self._toolbox.catalog.get(name).input_schema
+        except UnknownToolError:
+            return None
+
+    async def _list_tools(self, ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
+        await self._toolbox.loaded()
+        cursor = params.cursor if params else None
+        try:
+            page = self._tools.page(self._toolbox.catalog.entries(), cursor, Dialect(ctx.protocol_version))
+        except BadCursor as exc:
+            raise MCPError(INVALID_PARAMS, "The cursor is none that this server gave out.") from exc
+        self._listed.set()
+        return page
+
+    async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+        await self._toolbox.loaded()
+        try:
+            return await self._run(ctx, params)
+        except UnknownToolError as exc:
+            raise MCPError(INVALID_PARAMS, str(exc)) from exc
+        except PraxisError as exc:
+            return error_result(exc)
+        except MCPError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - one call's defect must not look like the server's to the client
+            return _internal_error(params.name, exc)
+
+    async def _run(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+        settings = self._toolbox.settings
+        contract = self._toolbox.catalog.get(params.name).contract
+        reporter = None
+        if ctx.meta and "progress_token" in ctx.meta:
+            reporter = ProgressReporter(
+                ctx.session.report_progress,
+                heartbeat=settings.calls.heartbeat,
+                stdout_is_data=contract.output == "json",
+            )
+        async with reporting(reporter):
+            result = await self._toolbox.runner.call(
+                params.name,
+                params.arguments or {},
+                on_output=reporter.on_output if reporter else None,
+                on_status=reporter.on_status if reporter else None,
+            )
+        return await ResultWriter(settings, Dialect(ctx.protocol_version)).write(contract, result)
+
+    async def _list_resources(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
+        if params and params.cursor is not None:
+            raise MCPError(INVALID_PARAMS, "resources/list has one page only, and gave out no cursor.")
+        return self._resources.list()
+
+    async def _list_templates(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
+        if params and params.cursor is not None:
+            raise MCPError(INVALID_PARAMS, "resources/templates/list has one page only, and gave out no cursor.")
+        return self._resources.templates()
+
+    async def _read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+        return await self._resources.read(params.uri, Dialect(ctx.protocol_version))
+
+
+class _LowLevelServer(Server[Any]):
+    """The SDK's server, saying of itself what is true here: the list of tools changes, that of resources is not
+    watched. Some transports ask for these options without arguments, and clients drop notifications that were not
+    announced."""
+
+    def create_initialization_options(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+    ) -> InitializationOptions:
+        options = notification_options or NotificationOptions(tools_changed=True)
+        return super().create_initialization_options(options, experimental_capabilities, extensions)
+
+    def get_capabilities(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+        *,
+        protocol_version: str | None = None,
+    ) -> ServerCapabilities:
+        capabilities = super().get_capabilities(
+            notification_options, experimental_capabilities, extensions, protocol_version=protocol_version
+        )
+        capabilities.resources = ResourcesCapability(subscribe=False, list_changed=False)
+        return capabilities
+
+
+def _internal_error(tool: str, exc: Exception) -> CallToolResult:
+    incident = new_run_id()[:12]
+    logger.error("{}: internal error {}: {}", tool[:128], incident, _trace(exc))
+    return refusal(
+        f"Internal error {incident} in praxis-mcp while {tool[:128]} was called. It is not the fault of your "
+        "arguments; the server's log says more under that number."
+    )
+
+
+def _trace(exc: Exception) -> str:
+    # Type and places only: the message of an exception may hold arguments or secrets.
+    return f"{type(exc).__name__}\n{''.join(traceback.format_tb(exc.__traceback__))}"

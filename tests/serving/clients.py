@@ -1,0 +1,106 @@
+"""Real MCP clients on the server, over every transport and in both protocol eras."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+from mcp import Client, StdioServerParameters
+from mcp.client._memory import InMemoryTransport
+
+from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
+from praxis_mcp.serving.server import PraxisServer, build_server
+from praxis_mcp.settings import Settings
+
+Transport = Literal["memory", "stdio"]
+Era = Literal["legacy", "modern"]
+
+TRANSPORTS: tuple[Transport, ...] = ("memory", "stdio")
+ERAS: tuple[Era, ...] = ("legacy", "modern")
+LIMIT = 20.0
+"""Seconds that any step of a test may take; reached only when something hangs."""
+
+ENVIRONMENT = {
+    "PRAXIS_CALLS__HEARTBEAT": "0.4",
+    "PRAXIS_ENGINES__LOCAL__SANDBOX": "off",
+    "PRAXIS_PREFETCH": "false",
+}
+
+
+def server_command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "praxis_mcp.cli", "serve", *arguments]
+
+
+def server_environment(**settings: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], **ENVIRONMENT, **settings}
+
+
+def settings_for(directory: Path, **sections: Any) -> Settings:
+    """The settings that `ENVIRONMENT` gives a server process, for one in memory."""
+    base: dict[str, Any] = {
+        "tools": [directory],
+        "root": directory,
+        "prefetch": False,
+        "calls": {"heartbeat": 0.4},
+        "engines": {"local": {"sandbox": "off"}},
+    }
+    return Settings(**{**base, **sections})
+
+
+@asynccontextmanager
+async def open_server(settings: Settings) -> AsyncIterator[tuple[Toolbox, PraxisServer]]:
+    async with open_toolbox(settings) as toolbox, build_server(toolbox) as server:
+        yield toolbox, server
+
+
+@asynccontextmanager
+async def memory_client(server: PraxisServer, era: Era, **options: Any) -> AsyncIterator[Client]:
+    """A client on a server in this process, with real JSON-RPC between them."""
+    mode = "legacy" if era == "legacy" else "auto"
+    async with Client(InMemoryTransport(server.mcp), mode=mode, read_timeout_seconds=LIMIT, **options) as client:
+        yield client
+
+
+@asynccontextmanager
+async def connect(transport: Transport, era: Era, directory: Path, **options: Any) -> AsyncIterator[Client]:
+    """A client on a server of its own that serves `directory`."""
+    if transport == "memory":
+        async with (
+            open_server(settings_for(directory)) as (_, server),
+            memory_client(server, era, **options) as client,
+        ):
+            yield client
+        return
+    parameters = StdioServerParameters(
+        command=sys.executable,
+        args=server_command(str(directory))[1:],
+        env=server_environment(),
+        cwd=directory,
+    )
+    mode = "legacy" if era == "legacy" else "auto"
+    async with Client(parameters, mode=mode, read_timeout_seconds=LIMIT, **options) as client:
+        yield client
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A connected client, and how it is connected."""
+
+    client: Client
+    transport: Transport
+    era: Era
+
+    async def call(self, name: str, arguments: dict[str, Any] | None = None, **options: Any) -> Any:
+        with anyio.fail_after(LIMIT):
+            return await self.client.call_tool(name, arguments or {}, **options)
+
+
+def text_of(result: Any) -> str:
+    """All text of a result."""
+    return "\n".join(block.text for block in result.content if block.type == "text")

@@ -1,0 +1,94 @@
+"""Clients of both eras hear that the tools have changed."""
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp.shared.memory import create_client_server_memory_streams
+from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCNotification, JSONRPCRequest, ToolListChangedNotification
+
+from praxis_mcp.serving.sessions import NOTIFY_TIMEOUT
+from tests.serving.clients import (
+    ERAS,
+    LIMIT,
+    TRANSPORTS,
+    Era,
+    Transport,
+    connect,
+    memory_client,
+    open_server,
+    settings_for,
+    text_of,
+)
+from tests.serving.sample_tools import write_tool
+
+pytestmark = pytest.mark.anyio
+
+
+class Changes:
+    """A client's message handler that counts notifications about the list of tools."""
+
+    def __init__(self) -> None:
+        self.heard = anyio.Event()
+
+    async def __call__(self, message: Any) -> None:
+        if isinstance(message, ToolListChangedNotification):
+            self.heard.set()
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_contract_that_appears_is_announced_listed_and_can_be_called(
+    transport: Transport, era: Era, tmp_path: Path
+) -> None:
+    write_tool(tmp_path, "first", ["echo", "one"])
+    changes = Changes()
+    async with connect(transport, era, tmp_path, message_handler=changes) as client:
+        with anyio.fail_after(LIMIT):
+            assert [tool.name for tool in (await client.list_tools()).tools] == ["first"]
+            if era == "modern":
+                async with client.listen(tools_list_changed=True) as subscription:
+                    write_tool(tmp_path, "second", ["echo", "two"])
+                    await anext(aiter(subscription))
+            else:
+                write_tool(tmp_path, "second", ["echo", "two"])
+                await changes.heard.wait()
+            assert [tool.name for tool in (await client.list_tools()).tools] == ["first", "second"]
+            assert text_of(await client.call_tool("second", {})) == "two\n"
+
+
+async def test_a_client_that_left_is_forgotten(tmp_path: Path) -> None:
+    async with open_server(settings_for(tmp_path, reload=False)) as (_, server):
+        for _ in range(3):
+            async with memory_client(server, "legacy") as client, memory_client(server, "legacy"):
+                await client.send_ping()
+                with anyio.fail_after(LIMIT):
+                    while server.legacy_sessions < 2:
+                        await anyio.sleep(0.01)
+            assert server.legacy_sessions == 0
+
+
+async def test_a_client_that_reads_nothing_keeps_no_one_else_from_hearing(tmp_path: Path) -> None:
+    hears = Changes()
+    async with (
+        open_server(settings_for(tmp_path)) as (_, server),
+        create_client_server_memory_streams() as ((stuck_in, stuck_out), server_streams),
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(server.serve, *server_streams)
+        greeting = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "stuck", "version": ""}}
+        hello = JSONRPCRequest(jsonrpc="2.0", id=1, method="initialize", params=greeting)
+        with anyio.fail_after(LIMIT):
+            await stuck_out.send(SessionMessage(hello))
+            await stuck_in.receive()
+            await stuck_out.send(SessionMessage(JSONRPCNotification(jsonrpc="2.0", method="notifications/initialized")))
+        async with memory_client(server, "legacy", message_handler=hears) as client:
+            for name in ("one", "two", "three"):
+                with anyio.fail_after(NOTIFY_TIMEOUT - 1):
+                    await client.list_tools()
+                    write_tool(tmp_path, name, ["true"])
+                    await hears.heard.wait()
+                    hears.heard = anyio.Event()
+        tasks.cancel_scope.cancel()

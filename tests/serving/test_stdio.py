@@ -1,0 +1,205 @@
+"""The server as a process: what reaches its standard output, what it survives, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+import pytest
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from tests.serving.clients import LIMIT, server_command, server_environment
+from tests.serving.test_cancel import ended, pid_from
+
+pytestmark = pytest.mark.anyio
+
+SHUTDOWN = 8.0
+"""Seconds in which the server ends when told to."""
+
+
+class Wire:
+    """Raw lines to and from a server process."""
+
+    def __init__(self, process: anyio.abc.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.process = process
+        self.stdin = process.stdin
+        self.lines = BufferedByteReceiveStream(process.stdout)
+
+    async def send(self, message: dict[str, Any] | bytes) -> None:
+        data = message if isinstance(message, bytes) else json.dumps(message).encode()
+        with anyio.fail_after(LIMIT):
+            await self.stdin.send(data + b"\n")
+
+    async def receive(self) -> dict[str, Any]:
+        with anyio.fail_after(LIMIT):
+            return json.loads(await self.lines.receive_until(b"\n", 64 * 1024 * 1024))
+
+    async def request(self, identity: int | str, method: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
+        await self.send({"jsonrpc": "2.0", "id": identity, "method": method, "params": params or {}})
+        answer = await self.receive()
+        assert answer["id"] == identity
+        return answer
+
+    async def greet(self) -> None:
+        client = {"name": "raw", "version": "1"}
+        params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
+        assert "result" in await self.request(0, "initialize", params)
+        await self.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+    async def call(self, identity: int, tool: str, arguments: dict[str, Any]) -> None:
+        params = {"name": tool, "arguments": arguments}
+        await self.send({"jsonrpc": "2.0", "id": identity, "method": "tools/call", "params": params})
+
+    async def exit_code(self) -> int:
+        with anyio.fail_after(SHUTDOWN):
+            return await self.process.wait()
+
+
+@asynccontextmanager
+async def running_server(directory: Path, **settings: str) -> AsyncIterator[Wire]:
+    process = await anyio.open_process(
+        server_command(str(directory)), env=server_environment(**settings), cwd=directory, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield Wire(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
+
+
+MALFORMED = {
+    b"{nonsense": -32700,
+    b"\xff\xfe": -32700,
+    b"[" * 5000: -32700,
+    b'[{"jsonrpc": "2.0", "id": 5, "method": "ping"}]': -32600,
+    b"{}": -32600,
+    b'"text"': -32600,
+}
+
+
+async def test_a_message_that_cannot_be_read_is_answered_and_the_server_lives_on(sample_directory: Path) -> None:
+    async with running_server(sample_directory) as wire:
+        await wire.greet()
+        for line, code in MALFORMED.items():
+            await wire.send(line)
+            answer = await wire.receive()
+            assert (answer["id"], answer["error"]["code"]) == (None, code)
+        await wire.send(b"")
+        await wire.send(b"  \r")
+        await wire.send(b'{"jsonrpc": "2.0", "id": 7, "method": "tools/list", "params": {"cursor": "\\ud800"}}')
+        answer = await wire.receive()
+        assert (answer["id"], answer["error"]["code"]) == (7, -32600)
+        assert (await wire.request(8, "no/such/method"))["error"]["code"] == -32601
+        assert (await wire.request(9, "tools/call", {"name": 5}))["error"]["code"] == -32602
+        assert (await wire.request(10, "ping"))["result"] == {}
+
+
+async def test_a_message_without_an_end_is_refused_and_skipped(sample_directory: Path) -> None:
+    async with running_server(sample_directory) as wire:
+        await wire.greet()
+        for _ in range(65):
+            await wire.stdin.send(b"x" * 1024 * 1024)
+        await wire.send(b"")
+        assert (await wire.receive())["error"]["code"] == -32600
+        assert (await wire.request(1, "ping"))["result"] == {}
+
+
+async def test_nothing_but_messages_reaches_standard_output_from_the_first_byte_on(sample_directory: Path) -> None:
+    async with running_server(sample_directory, PRAXIS_LOG_LEVEL="TRACE") as wire:
+        await wire.greet()
+        await wire.call(1, "printer", {})
+        assert (await wire.receive())["id"] == 1
+        await wire.stdin.aclose()
+        assert await wire.exit_code() == 0
+        with anyio.fail_after(LIMIT), pytest.raises((anyio.EndOfStream, anyio.IncompleteRead)):
+            await wire.lines.receive_until(b"\n", 1024)
+
+
+async def test_a_cancelled_request_is_never_answered(sample_directory: Path, tmp_path: Path) -> None:
+    async with running_server(sample_directory) as wire:
+        await wire.greet()
+        await wire.call(1, "wait_for_ever", {"pidfile": str(tmp_path / "pid")})
+        pid = await pid_from(tmp_path / "pid")
+        await wire.send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}})
+        await ended(pid)
+        assert (await wire.request(2, "ping"))["result"] == {}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_signal_ends_the_server_and_its_calls_though_the_client_stays(
+    sample_directory: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    async with running_server(sample_directory) as wire:
+        await wire.greet()
+        await wire.call(1, "wait_for_ever", {"pidfile": str(tmp_path / "pid")})
+        pid = await pid_from(tmp_path / "pid")
+        wire.process.send_signal(number)
+        assert await wire.exit_code() == 0
+        await ended(pid)
+
+
+async def test_the_end_of_standard_input_ends_the_server_and_its_calls(sample_directory: Path, tmp_path: Path) -> None:
+    async with running_server(sample_directory) as wire:
+        await wire.greet()
+        await wire.call(1, "wait_for_ever", {"pidfile": str(tmp_path / "pid")})
+        pid = await pid_from(tmp_path / "pid")
+        await wire.stdin.aclose()
+        assert await wire.exit_code() == 0
+        await ended(pid)
+
+
+async def test_a_client_that_reads_nothing_cannot_keep_the_server_from_ending(sample_directory: Path) -> None:
+    async with running_server(sample_directory) as wire:
+        await wire.greet()
+        for number in range(100):
+            await wire.call(number, "big", {})
+        wire.process.send_signal(signal.SIGTERM)
+        assert await wire.exit_code() == 0
+
+
+async def test_a_client_that_closes_its_reading_end_ends_the_server(sample_directory: Path) -> None:
+    read_end, write_end = os.pipe()
+    process = await anyio.open_process(
+        server_command(str(sample_directory)),
+        env=server_environment(),
+        cwd=sample_directory,
+        stdout=write_end,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(write_end)
+    try:
+        assert process.stdin is not None
+        with anyio.fail_after(LIMIT):
+            await process.stdin.send(b"no message\n")
+            assert await anyio.to_thread.run_sync(os.read, read_end, 4096)
+            os.close(read_end)
+            await process.stdin.send(b"no message\n")
+        with anyio.fail_after(SHUTDOWN):
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.aclose()
+
+
+async def test_a_tool_that_reads_its_standard_input_does_not_take_the_clients_messages(sample_directory: Path) -> None:
+    async with running_server(sample_directory) as wire:
+        await wire.greet()
+        await wire.call(1, "reader", {})
+        await wire.send({"jsonrpc": "2.0", "id": 2, "method": "ping"})
+        answers = {answer["id"]: answer for answer in [await wire.receive(), await wire.receive()]}
+        assert answers[2]["result"] == {}
+        assert "nothing was written" in answers[1]["result"]["content"][0]["text"]
