@@ -130,9 +130,9 @@ async def call(client: Client, tool: str, arguments: dict[str, Any]) -> tuple[Ca
 
 def show_tools(tools: list[Tool], version: str | None) -> None:
     """Names, and the beginnings of descriptions."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="cyan", no_wrap=True, min_width=max((len(tool.name) for tool in tools), default=0))
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table = Table(box=None, pad_edge=False, show_header=False, expand=True)
+    table.add_column(style="cyan", width=max((len(tool.name) for tool in tools), default=1))
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for tool in tools:
         table.add_row(tool.name, escape((tool.description or "").split(". ")[0].rstrip(".")))
     console.print(f"\n[bold]tools/list[/] {len(tools)} tools (MCP {version})")

@@ -1,6 +1,8 @@
 """docs/contracts.md tells the truth: its contracts load, it names every key, its diagnostics are the real ones."""
 
 import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,13 @@ import pytest
 from praxis_mcp.contracts.loading import load_text
 from praxis_mcp.contracts.model import Example, ToolContract
 from praxis_mcp.contracts.specs import DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
+from praxis_mcp.engines.base import ExecutionEngine
+from praxis_mcp.engines.dagger import DaggerExecutionEngine
+from praxis_mcp.engines.docker import DockerSDKExecutionEngine
+from praxis_mcp.engines.local import LocalExecutionEngine
+from praxis_mcp.engines.native import praxis_init_path
+from praxis_mcp.plans.model import Capability
+from praxis_mcp.settings import Settings
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "contracts.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(yaml ?\w*|text)\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)
@@ -49,3 +58,42 @@ def test_every_key_of_the_format_is_in_the_document() -> None:
     models = (DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec, ToolContract, Example)
     keys = {name for model in models for name in model.model_fields} - {"source", "input_keywords", "engine_spec"}
     assert {key for key in keys if f"`{key}`" not in DOCUMENT and f"`{key}:" not in DOCUMENT} == set()
+
+
+def plain_processes() -> LocalExecutionEngine:
+    return LocalExecutionEngine(Settings.model_validate({"engines": {"local": {"sandbox": "off"}}}))
+
+
+@pytest.mark.anyio
+@pytest.mark.skipif(sys.platform != "linux" or praxis_init_path() is None, reason="needs praxis-init")
+@pytest.mark.parametrize(
+    ("column", "make_engine"),
+    [
+        pytest.param("dagger", DaggerExecutionEngine, id="dagger"),
+        pytest.param("docker", DockerSDKExecutionEngine, id="docker", marks=pytest.mark.docker),
+        pytest.param("local, in bubblewrap", LocalExecutionEngine, id="bubblewrap", marks=pytest.mark.bubblewrap),
+        pytest.param("local, plain process", plain_processes, id="process"),
+    ],
+)
+async def test_the_table_of_limits_says_what_the_engine_enforces(
+    column: str, make_engine: Callable[[], ExecutionEngine]
+) -> None:
+    async with make_engine() as engine:
+        enforced = (await engine.get_capabilities()).enforces
+    table = limits_table()
+    assert {name for name, cells in table.items() if cells[column].startswith("yes")} == {
+        item.value for item in enforced if item.value in table
+    }
+
+
+def limits_table() -> dict[str, dict[str, str]]:
+    """Column → cell for each demand, named as engines name it."""
+    text = DOCUMENT[DOCUMENT.index("| demand |") :].partition("\n\n")[0]
+    columns, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    table = {
+        name.removesuffix(": true"): dict(zip(columns, row, strict=True))
+        for row in rows
+        for name in re.findall(r"`([^`]+)`", row[0])
+    }
+    assert set(table) <= {item.value for item in Capability}
+    return table
