@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from praxis_mcp.contracts.values import ByteSize, EnvValue, Network, parse_network
 
@@ -120,18 +120,44 @@ class RemoteMCPEngineSpec(EngineSpec):
     """A tool on another MCP server.
 
     Attributes:
-        address: URL of the server, or the command that starts it (a list of words).
+        address: URL of the server, or the command that starts it (a list of words), in the project root.
         tool: the tool's name there, when it differs.
         headers: HTTP headers; a value is text, or ``{secret: NAME}``.
+        env: variables for the command, beside PATH, HOME and the few others that every program needs; a value is text,
+            or ``{secret: NAME}``.
         auth_token: bearer token: ``{secret: NAME}``, or text (not recommended).
-        transport: how to speak to it; ``auto`` goes by the address.
+        transport: how to speak to it; ``auto`` goes by the address: a command is ``stdio``, a URL whose path ends in
+            ``/sse`` is ``sse`` (HTTP+SSE of 2024-11-05), any other ``http`` (Streamable HTTP).
     """
 
     address: str | tuple[str, ...] = Field(min_length=1)
     tool: str | None = None
     headers: dict[str, EnvValue] = Field(default_factory=dict)
+    env: dict[EnvName, EnvValue] = Field(default_factory=dict)
     auth_token: EnvValue | None = None
     transport: Literal["auto", "http", "sse", "stdio"] = "auto"
+
+    @model_validator(mode="after")
+    def _fields_fit_the_address(self) -> RemoteMCPEngineSpec:
+        check_address(self.address, self.transport, headers=bool(self.headers or self.auth_token), env=bool(self.env))
+        return self
+
+
+def check_address(address: str | tuple[str, ...], transport: str, *, headers: bool, env: bool) -> None:
+    """Refuse an address of another MCP server that its transport cannot reach, and fields that would do nothing.
+
+    Raises:
+        ValueError: says what does not go together.
+    """
+    is_command = isinstance(address, tuple) or transport == "stdio"
+    if is_command and transport in ("http", "sse"):
+        raise ValueError(f"transport: {transport} needs a URL as address, not a command")
+    if is_command and headers:
+        raise ValueError("headers and auth_token go with a URL; give a command its credentials by env")
+    if not is_command and env:
+        raise ValueError("env goes with a command as address, not with a URL")
+    if not is_command and not str(address).lower().startswith(("http://", "https://")):
+        raise ValueError("the address is a URL with http:// or https://, or a list of the words of a command")
 
 
 AnyEngineSpec = DaggerEngineSpec | LocalEngineSpec | RemoteMCPEngineSpec

@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 from loguru import logger
 
 from praxis_mcp.contracts.discovery import is_contract_name
@@ -34,6 +35,7 @@ async def watch_contracts(directories: Sequence[Path], look: Callable[[], Awaita
         if present and can_watch:
             try:
                 await _watch(present, directories, identity, look)
+                await anyio.lowlevel.checkpoint()
             except _CannotWatch as exc:
                 if isinstance(exc.__cause__, FileNotFoundError):
                     await anyio.sleep(LOOK_AGAIN)  # deleted meanwhile
@@ -76,9 +78,11 @@ async def _watch(
         async with aclosing(batches):
             while True:
                 try:
-                    batch = await anext(batches)
+                    batch = await anext(batches, None)
                 except (OSError, WatchfilesRustInternalError) as exc:
                     raise _CannotWatch from exc
+                if batch is None:
+                    return  # stopped: this task is being cancelled
                 # What changed before the watch began is seen by no watch: the first batch always counts, be it empty.
                 if is_first or (batch and await anyio.to_thread.run_sync(_any_matters, [path for _, path in batch])):
                     is_first = False
