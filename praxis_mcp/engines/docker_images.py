@@ -48,6 +48,7 @@ class DockerImages:
         pull.waiting += 1
         if on_status is not None:
             pull.listeners.append(on_status)
+            on_status(f"pulling {reference}")
         try:
             async with pull.lock:
                 if pull.failure is not None:
@@ -77,7 +78,6 @@ class DockerImages:
 
         try:
             with anyio.fail_after(PULL_TIMEOUT):
-                tell(f"pulling {reference}")
                 await daemon.pull(reference, on_progress)
             pull.done = True
         except TimeoutError as exc:

@@ -23,6 +23,7 @@ from praxis_mcp.errors import CommandNotFound, EngineUnavailable, ExecutionError
 from praxis_mcp.settings import Settings
 from tests.engines.conftest import CALL_LIMIT, Bench
 from tests.engines.docker_case import CASE, containers
+from tests.engines.image_registry import image_registry
 from tests.engines.relay import DOCKER_SOCKET, relay
 from tests.engines.test_conformance import b64, stdin_of, with_parameter
 
@@ -247,6 +248,55 @@ async def test_calls_that_miss_the_same_image_share_one_pull_and_its_failure() -
         assert len([request for request in front.requests if "/images/create" in request]) == 1
 
 
+async def test_a_missing_image_is_pulled_once_for_all_calls_that_wait_and_each_hears_of_it(bench: Bench) -> None:
+    outputs: list[str] = []
+    heard: dict[int, str] = {}
+
+    with image_registry() as registry:
+        registry.gate.clear()
+
+        async def call(number: int) -> None:
+            def listen(text: str) -> None:
+                heard.setdefault(number, text)
+                if len(heard) == 3:
+                    registry.gate.set()
+
+            contract = CASE.contract(["/tool", str(number)], image=registry.image)
+            result = await bench.run(contract, ExecutionContext(on_status=listen))
+            assert result.image == registry.image.removesuffix(":1") + "@" + registry.digest
+            outputs.append(result.output)
+
+        await bench.engine.get_capabilities()
+        async with anyio.create_task_group() as tasks:
+            for number in range(3):
+                tasks.start_soon(call, number)
+        manifests = [path for path in registry.requests if path.endswith("/manifests/1")]
+    assert sorted(outputs) == ["0\n", "1\n", "2\n"]
+    assert set(heard.values()) == {f"pulling {registry.image}"}
+    assert len(manifests) <= 2  # HEAD and GET of one pull
+
+
+async def test_a_tag_that_a_repository_lacks_is_told_apart(bench: Bench) -> None:
+    with image_registry() as registry, pytest.raises(ImageError, match="no such tag"):
+        await bench.run(tool("true", image=registry.image.removesuffix(":1") + ":2"))
+
+
+async def test_a_call_that_is_cancelled_while_it_pulls_leaves_the_pull_to_those_who_wait(bench: Bench) -> None:
+    with image_registry() as registry:
+        contract = CASE.contract(["/tool", "pulled"], image=registry.image)
+        await bench.engine.get_capabilities()
+        first = anyio.CancelScope()
+
+        async def cancelled() -> None:
+            with first:
+                await bench.run(contract, ExecutionContext(on_status=lambda _: first.cancel()))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(cancelled)
+            assert (await bench.run(contract)).output == "pulled\n"
+        assert first.cancelled_caught
+
+
 async def test_a_missing_image_is_not_pulled_where_the_settings_say_never() -> None:
     settings = Settings(pull="never")
     async with DockerSDKExecutionEngine(settings) as engine:
@@ -361,6 +411,26 @@ async def test_a_daemon_behind_tcp_is_spoken_to_alike() -> None:
     async with relay(tcp="127.0.0.1") as front, bench_on(host=front.address) as bench:
         result = await bench.run(stdin_of(tool("cat; echo err >&2; exit 3")), data=b64(b"x" * 100_000))
     assert (result.stdout.total, result.stderr.text, result.exit_code) == (100_000, "err\n", 3)
+
+
+async def test_a_daemon_elsewhere_is_not_asked_for_this_machines_files(tmp_path: Path) -> None:
+    # Any name but localhost may be another machine, so this machine's own name will do.
+    names = (socket.gethostname(), "ip6-localhost", "localhost.localdomain")
+    name = next((name for name in names if resolves_to_loopback(name)), None)
+    if name is None:
+        pytest.skip("no other name of this machine leads to loopback")
+    async with relay(tcp=name) as front, bench_on(host=front.address) as bench:
+        for contract in (tool("true", mounts={str(tmp_path): "/data"}), tool("true", artifacts=["/out/*"])):
+            with pytest.raises(LimitUnsupported, match="does not see this machine's files"):
+                await bench.run(contract)
+        assert (await bench.run(tool("echo hi"))).output == "hi\n"
+
+
+def resolves_to_loopback(name: str) -> bool:
+    try:
+        return socket.gethostbyname(name).startswith("127.")
+    except OSError:
+        return False
 
 
 @pytest.fixture
