@@ -12,7 +12,7 @@ app = typer.Typer(
     name="praxis-mcp",
     help="Turn a directory of tool contracts into containerized tools for LLM agents, over MCP.",
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,  # locals hold arguments and secrets
+    pretty_exceptions_enable=False,  # a defect is reported by its plain traceback; locals hold arguments and secrets
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

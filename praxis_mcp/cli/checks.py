@@ -106,6 +106,6 @@ def _print(outcome: ExampleOutcome) -> None:
 
 def schema() -> None:
     """Print the JSON Schema of the contract format, for editors."""
-    from praxis_mcp.contracts.schema import contract_format_schema
+    from praxis_mcp.contracts.format_schema import contract_format_schema
 
     echo_json(contract_format_schema())

@@ -62,9 +62,11 @@ def _table(entries: tuple[CatalogEntry, ...]) -> object:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, keep in (("tool", True), ("engine", True), ("arguments", False), ("description", False)):
-        table.add_column(title, no_wrap=keep, overflow="ellipsis")
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    for title in ("tool", "engine"):
+        table.add_column(title, no_wrap=True)
+    table.add_column("arguments", overflow="fold", max_width=32)
+    table.add_column("description", no_wrap=True, overflow="ellipsis", ratio=1)
     for entry in entries:
         required = set(entry.input_schema.get("required", ()))
         names = [name if name in required else f"[{name}]" for name in entry.input_schema.get("properties", {})]

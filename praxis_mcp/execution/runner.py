@@ -91,8 +91,7 @@ class ToolRunner:
             log.debug("{}: admitted after {:.1f} ms; engine {}", name, waited * 1000, decision.engine)
             for verdict in decision.passed_over:
                 log.debug("{}: not {}: {}", name, verdict.engine, verdict.reason)
-            result = await self._run(contract, plan, decision.engine, on_output, on_status)
-        result = replace(result, phases=MappingProxyType({"queue": waited, **result.phases}))
+            result = await self._run(contract, plan, decision.engine, waited, on_output, on_status)
         if key is not None:
             self._cache.put(key, result)
         return result
@@ -108,6 +107,7 @@ class ToolRunner:
         contract: ToolContract,
         plan: Plan,
         engine: str,
+        waited: float,
         on_output: OutputListener | None,
         on_status: StatusListener | None,
     ) -> ExecutionResult:
@@ -139,4 +139,5 @@ class ToolRunner:
                 await self._records.fail(record, "cancelled or broken off")
             raise
         log.debug("{}: exit {} in {:.1f} ms", contract.name, result.exit_code, result.duration * 1000)
+        result = replace(result, phases=MappingProxyType({"queue": waited, **result.phases}))
         return await self._records.finish(record, result)

@@ -1,0 +1,192 @@
+"""The command line, as a user or a script meets it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+GREET = """\
+name: greet
+description: Greet somebody.
+engine: local
+command: [/bin/sh, -c, 'printf "%s, %s%s\\n" "$greeting" "$who" "$times"; echo "to stderr" >&2; exit "$code"']
+timeout: 20
+parameters:
+  who: {type: string, description: Whom to greet.}
+  greeting: {type: string, default: Hello}
+  times: {type: integer, default: 1}
+  code: {type: integer, default: 0, minimum: 0, maximum: 255}
+examples:
+  - {name: Greets, arguments: {who: Ada}, expect: "Hello, Ada1"}
+  - {name: Fails, arguments: {who: Ada, code: 3}, expect_exit: 3}
+"""
+BROKEN = """\
+name: broken
+description: Has a mistake.
+engine: local
+command: [/bin/true]
+timout: 5
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "tools" / "greet").mkdir(parents=True)
+    (tmp_path / "tools" / "greet" / "contract.yaml").write_text(GREET)
+    return tmp_path
+
+
+@pytest.fixture
+def praxis(project: Path) -> Run:
+    def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "praxis_mcp", *words]
+        return subprocess.run(
+            command, cwd=project, input=stdin, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
+
+
+def test_call_prints_what_the_tool_wrote_and_ends_with_its_exit_code(praxis: Run) -> None:
+    done = praxis("call", "greet", "who=Ada Lovelace", "times=3")
+    assert (done.stdout, done.returncode) == ("Hello, Ada Lovelace3\n", 0)
+    assert done.stderr == "to stderr\n"
+    assert praxis("call", "greet", "who=x", "code=7").returncode == 7
+
+
+def test_call_reads_arguments_from_json_files_and_standard_input(praxis: Run, project: Path) -> None:
+    (project / "name.txt").write_text("from a file")
+    assert praxis("call", "greet", "who@name.txt").stdout == "Hello, from a file1\n"
+    assert praxis("call", "greet", "--json", '{"who": "json", "times": 2}').stdout == "Hello, json2\n"
+    assert praxis("call", "greet", "--json", "-", "times:=5", stdin='{"who": "stdin"}').stdout == "Hello, stdin5\n"
+
+
+def test_call_can_give_the_whole_result_as_json(praxis: Run) -> None:
+    result = json.loads(praxis("call", "greet", "who=Ada", "--output", "json").stdout)
+    assert (result["tool"], result["engine"], result["exit_code"]) == ("greet", "local", 0)
+    assert (result["stdout"], result["stderr"]) == ("Hello, Ada1\n", "to stderr\n")
+    assert set(result["seconds"]) >= {"queue"}
+
+
+@pytest.mark.parametrize(
+    ("words", "saying"),
+    [
+        (("call", "gret", "who=x"), 'did you mean "greet"'),
+        (("call", "greet"), '"who"'),
+        (("call", "greet", "who=x", "times=many"), "times"),
+        (("call", "greet", "who=x", "nonsense"), "key=value"),
+        (("call", "greet", "--json", "{"), "JSON"),
+        (("call", "greet", "who@missing.txt"), "missing.txt"),
+        (("list", "--config", "missing.yaml"), "missing.yaml"),
+    ],
+)
+def test_mistakes_get_a_sentence_and_exit_code_2_and_nothing_on_stdout(
+    praxis: Run, words: tuple[str, ...], saying: str
+) -> None:
+    done = praxis(*words)
+    assert saying in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (done.stdout, done.returncode) == ("", 2)
+
+
+def test_list_shows_tools_and_names_broken_contracts_without_losing_the_others(praxis: Run, project: Path) -> None:
+    (project / "tools" / "broken.contract.yaml").write_text(BROKEN)
+    done = praxis("list")
+    assert "greet" in done.stdout
+    assert "broken.contract.yaml:5" in done.stderr
+    listed = json.loads(praxis("list", "--json").stdout)
+    assert [tool["name"] for tool in listed["tools"]] == ["greet"]
+    assert [item["field"] for item in listed["diagnostics"]] == ["timout"]
+
+
+def test_validate_fails_with_file_line_field_and_remedy(praxis: Run, project: Path) -> None:
+    assert praxis("validate").returncode == 0
+    (project / "tools" / "broken.contract.yaml").write_text(BROKEN)
+    done = praxis("validate", "--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["valid"], report["tools"]) == (1, False, 1)
+    (finding,) = report["diagnostics"]
+    assert (finding["line"], finding["field"]) == (5, "timout")
+    assert "timeout" in finding["remedy"] + finding["message"]
+
+
+def test_examples_run_as_tests(praxis: Run, project: Path) -> None:
+    assert "2 passed, 0 failed" in praxis("test").stdout
+    contract = project / "tools" / "greet" / "contract.yaml"
+    contract.write_text(GREET.replace("Hello, Ada1", "Goodbye"))
+    done = praxis("test", "greet")
+    assert "1 passed, 1 failed" in done.stdout
+    assert done.returncode == 1
+
+
+def test_explain_shows_the_plan_with_its_engine_and_runs_nothing(
+    praxis: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("API_TOKEN", "hunter2hunter2")
+    (project / "tools" / "touch.contract.yaml").write_text(
+        "name: touch\ndescription: Leave a trace.\nengine: local\ncommand: [/bin/touch, trace]\n"
+        "env: {TOKEN: {secret: API_TOKEN}}\n"
+    )
+    facts = json.loads(praxis("explain", "touch", "--json").stdout)
+    assert (facts["engine"], facts["command"]) == ("local", ["/bin/touch", "trace"])
+    assert facts["env"] == {"TOKEN": "***"}
+    assert "network: none" in facts["demands"]
+    assert not list(project.rglob("trace"))
+    readable = praxis("explain", "touch").stdout
+    assert "local" in readable
+    assert "hunter2" not in readable
+
+
+def test_doctor_says_of_every_engine_whether_it_works_or_how_to_mend_it(praxis: Run) -> None:
+    report = json.loads(praxis("doctor", "--json").stdout)
+    engines = {item["engine"]: item for item in report["engines"]}
+    assert {"dagger", "docker", "local"} <= engines.keys()
+    assert all(item["available"] or item["remedy"] for item in report["engines"])
+    assert [(item["tool"], item["engine"]) for item in report["tools"]] == [("greet", "local")]
+
+
+def test_schema_is_a_json_schema_that_knows_the_contract_format(praxis: Run) -> None:
+    schema = json.loads(praxis("schema").stdout)
+    assert {"name", "command", "parameters", "timeout"} <= schema["properties"].keys()
+
+
+def test_settings_come_from_file_environment_and_flags_in_that_order(
+    praxis: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "praxis.yaml").write_text("calls: {max_timeout: 10}\n")
+    assert "max_timeout" in praxis("call", "greet", "who=x").stderr
+    monkeypatch.setenv("PRAXIS_CALLS__MAX_TIMEOUT", "30")
+    assert praxis("call", "greet", "who=x").returncode == 0
+    (project / "praxis.yaml").write_text("calls: {max_tiemout: 10}\n")
+    done = praxis("call", "greet", "who=x")
+    assert "calls.max_tiemout" in done.stderr
+    assert done.returncode == 2
+
+
+def test_a_tool_that_runs_into_its_timeout_ends_with_124(praxis: Run, project: Path) -> None:
+    (project / "tools" / "sleep.contract.yaml").write_text(
+        "name: sleep\ndescription: Sleep.\nengine: local\ncommand: [/bin/sleep, '60']\ntimeout: 0.5\n"
+    )
+    assert praxis("call", "sleep").returncode == 124
+
+
+def test_the_command_line_starts_without_any_engine_sdk() -> None:
+    script = (
+        "import sys, praxis_mcp.cli.app\n"
+        "late = ('dagger', 'docker', 'jsonschema', 'watchfiles', 'rich.table')\n"
+        "print([name for name in late if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_help_names_every_command(praxis: Run) -> None:
+    text = praxis("--help").stdout
+    assert all(name in text for name in ("serve", "list", "call", "explain", "validate", "test", "doctor", "schema"))
