@@ -114,8 +114,7 @@ def _print(report: dict[str, Any]) -> None:
         table.add_column(column)
     for item in report["engines"]:
         mark = "[green]✓[/]" if item["available"] else "[red]✗[/]"
-        lacks = "; ".join(f"cannot enforce {what} ({why})" for what, why in item.get("lacks", {}).items())
-        meaning = lacks if item["available"] else f"{item['detail']} → {item['remedy']}"
+        meaning = _lacks(item.get("lacks", {})) if item["available"] else f"{item['detail']} → {item['remedy']}"
         table.add_row(mark, item["engine"], escape(item["version"] or "-"), escape(meaning))
     out.print(table)
     table = Table(box=None, pad_edge=False, header_style="bold", title="Tools", title_justify="left")
@@ -128,3 +127,10 @@ def _print(report: dict[str, Any]) -> None:
     for item in report["diagnostics"]:
         place = f"{item['path']}:{item['line']}" if item["line"] else item["path"]
         out.print(escape(f"{item['severity']}: {place}: {item['message']} {item['remedy']}"))
+
+
+def _lacks(notes: dict[str, str]) -> str:
+    by_reason: dict[str, list[str]] = {}
+    for what, why in notes.items():
+        by_reason.setdefault(why, []).append(what)
+    return "; ".join(f"cannot enforce {', '.join(what)}: {why}" for why, what in by_reason.items())

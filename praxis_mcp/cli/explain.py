@@ -116,6 +116,6 @@ def _print(facts: dict[str, Any]) -> None:
     for mount in facts["mounts"]:
         table.add_row("mount", escape(mount))
     for name, value in facts["limits"].items():
-        table.add_row(name.replace("_", " "), "no limit" if value is None else f"{value:g}")
+        table.add_row(name.replace("_", " "), "no limit" if value is None else f"{value:,}")
     table.add_row("demands", ", ".join(facts["demands"]))
     console().print(table)
