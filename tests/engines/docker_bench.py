@@ -1,0 +1,24 @@
+"""Benches and small contracts for tests of the Docker engine alone."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.docker import DockerSDKExecutionEngine
+from praxis_mcp.settings import Settings
+from tests.engines.conftest import Bench
+from tests.engines.docker_case import CASE
+
+BUSYBOX = "busybox:1.36"
+
+
+@asynccontextmanager
+async def bench_on(**docker: Any) -> AsyncIterator[Bench]:
+    settings = Settings(engines={"docker": docker})  # pyright: ignore[reportArgumentType]
+    async with DockerSDKExecutionEngine(settings) as engine:
+        yield Bench(CASE, engine, settings)
+
+
+def tool(script: str, **fields: Any) -> ToolContract:
+    return CASE.sh(script, **{"image": BUSYBOX, **fields})
