@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from praxis_mcp.engines.docker import DockerSDKExecutionEngine as DockerSDKExecutionEngine
     from praxis_mcp.engines.local import LocalExecutionEngine as LocalExecutionEngine
     from praxis_mcp.engines.registry import EngineRegistry as EngineRegistry
+    from praxis_mcp.engines.remote_mcp import RemoteMCPEngine as RemoteMCPEngine
     from praxis_mcp.errors import ArgumentError as ArgumentError
     from praxis_mcp.errors import CommandNotFound as CommandNotFound
     from praxis_mcp.errors import ContractError as ContractError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from praxis_mcp.errors import LimitUnsupported as LimitUnsupported
     from praxis_mcp.errors import PraxisError as PraxisError
     from praxis_mcp.errors import QueueFull as QueueFull
+    from praxis_mcp.errors import RemoteError as RemoteError
     from praxis_mcp.settings import Settings as Settings
     from praxis_mcp.settings import load_settings as load_settings
 
@@ -47,6 +49,7 @@ _MODULES = {
     "engines.docker": ("DockerSDKExecutionEngine",),
     "engines.local": ("LocalExecutionEngine",),
     "engines.registry": ("EngineRegistry",),
+    "engines.remote_mcp": ("RemoteMCPEngine",),
     "errors": (
         "ArgumentError",
         "CommandNotFound",
@@ -58,6 +61,7 @@ _MODULES = {
         "LimitUnsupported",
         "PraxisError",
         "QueueFull",
+        "RemoteError",
     ),
     "settings": ("Settings", "load_settings"),
 }

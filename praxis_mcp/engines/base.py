@@ -74,6 +74,21 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class RemoteContent:
+    """What a tool of another MCP server answered, as its JSON says, secrets masked.
+
+    Attributes:
+        blocks: the content blocks, of every kind.
+        structured: its structured content; None where it has none.
+        meta: what the server said beside it, the protocol's own keys left out.
+    """
+
+    blocks: tuple[Mapping[str, Any], ...] = ()
+    structured: Any = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionResult:
     """A command that ran to its end, whatever that end was.
 
@@ -89,6 +104,8 @@ class ExecutionResult:
         artifacts: see `Artifact`.
         changed_files: files in writable mounts that this call created, changed or removed, as paths on the host.
         image: the image with its digest, where there is one.
+        remote: what a tool of another MCP server answered; its text is `stdout` as well. An answer that says that it
+            is an error has exit code 1.
     """
 
     run_id: str
@@ -103,6 +120,7 @@ class ExecutionResult:
     artifacts: tuple[Artifact, ...] = ()
     changed_files: tuple[Path, ...] = ()
     image: str | None = None
+    remote: RemoteContent | None = None
 
     @property
     def success(self) -> bool:

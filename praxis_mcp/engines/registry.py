@@ -17,6 +17,7 @@ ENGINES: dict[str, str] = {
     "dagger": "praxis_mcp.engines.dagger:DaggerExecutionEngine",
     "docker": "praxis_mcp.engines.docker:DockerSDKExecutionEngine",
     "local": "praxis_mcp.engines.local:LocalExecutionEngine",
+    "remote-mcp": "praxis_mcp.engines.remote_mcp:RemoteMCPEngine",
 }
 """Every engine: name → ``module:Class``."""
 

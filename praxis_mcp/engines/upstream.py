@@ -111,6 +111,14 @@ class Upstream:
 
         return await self._ask(f"{tool} was running", timeout, send)
 
+    async def connect(self) -> None:
+        """Open the connection, where there is none.
+
+        Raises:
+            EngineUnavailable: it cannot be opened.
+        """
+        await self._connection()
+
     async def list_tools(self) -> list[dict[str, Any]]:
         """Every tool that it lists and that the protocol lets a client use, as its JSON says, in its order.
 
@@ -269,13 +277,9 @@ async def _answer(client: Client, request: Any, kind: type[Any], on_progress: Pr
 
 
 def _never_arrived(exc: MCPError) -> bool:
-    from mcp_types import INVALID_REQUEST
-
     from praxis_mcp.engines.upstream_http import UNSENT
 
-    # A server of an older revision that was started anew knows nothing of the session, and answers 404; that text is
-    # the SDK's for it.
-    return exc.code == UNSENT or (exc.code == INVALID_REQUEST and exc.message == "Session terminated")
+    return exc.code == UNSENT
 
 
 def _meta() -> Any:

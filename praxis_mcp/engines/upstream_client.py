@@ -36,7 +36,7 @@ class Errors:
 
     def __init__(self, spec: UpstreamSpec) -> None:
         self._name = spec.name
-        self._masker = Masker((*spec.secrets, *(value for _, value in spec.env)))
+        self._masker = Masker(spec.secrets)
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._logged = 0
 

@@ -45,6 +45,11 @@ class _Client(httpx2.AsyncClient):
             return _error(request, 401, REFUSED, f"no token was to be had: {exc}")
         except httpx2.TransportError as exc:
             return _error(request, 502, LOST, _describe(exc))
+        if response.status_code == 404 and "mcp-session-id" in request.headers and request.method == "POST":
+            # A server that was started anew does not know the session (specification 2025-11-25, transports, "Session
+            # Management"); it has not looked at the request.
+            await response.aclose()
+            return _error(request, 404, UNSENT, "the server knows nothing of the session")
         is_json = response.headers.get("content-type", "").lower().startswith("application/json")
         if response.status_code in _REFUSALS or (response.status_code >= 500 and not is_json):
             await response.aclose()

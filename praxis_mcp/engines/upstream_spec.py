@@ -46,6 +46,7 @@ class UpstreamSpec:
         env: variables for a command, beside the few that every program needs (PATH, HOME …).
         directory: where a command is started.
         oauth: see `OAuthClient`.
+        hidden: values among those above that are secrets.
         connect_timeout: see `CONNECT_TIMEOUT`.
         idle_timeout: see `IDLE_TIMEOUT`; None never closes.
     """
@@ -57,6 +58,7 @@ class UpstreamSpec:
     env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     directory: Path | None = None
     oauth: OAuthClient | None = None
+    hidden: tuple[str, ...] = field(default=(), repr=False)
     connect_timeout: float = CONNECT_TIMEOUT
     idle_timeout: float | None = IDLE_TIMEOUT
 
@@ -88,5 +90,5 @@ class UpstreamSpec:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Values that nothing which comes back may show."""
-        values = [value.removeprefix("Bearer ") for name, value in self.headers if name.lower() == "authorization"]
-        return (*values, self.oauth.client_secret) if self.oauth else tuple(values)
+        tokens = (value.removeprefix("Bearer ") for name, value in self.headers if name.lower() == "authorization")
+        return (*self.hidden, *tokens, *([self.oauth.client_secret] if self.oauth else ()))

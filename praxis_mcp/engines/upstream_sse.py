@@ -25,6 +25,8 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
+from praxis_mcp.engines.upstream_http import UNSENT
+
 _EVENT_STREAM = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
 
 Incoming = MemoryObjectSendStream[SessionMessage | Exception]
@@ -110,6 +112,8 @@ async def _post(client: httpx2.AsyncClient, endpoint: str, message: SessionMessa
 
 
 def _error_in(response: httpx2.Response) -> ErrorData:
+    if response.status_code == 404:
+        return ErrorData(code=UNSENT, message="the server knows nothing of the session")  # it was started anew
     try:
         return JSONRPCError.model_validate_json(response.content).error
     except ValidationError:

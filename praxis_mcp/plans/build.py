@@ -55,6 +55,7 @@ def build_plan(contract: ToolContract, arguments: Mapping[str, Any], settings: S
         call = Call(
             run_id=run_id or new_run_id(),
             arguments=MappingProxyType(dict(arguments)),
+            env=MappingProxyType(dict(_resolved(spec.env, settings, contract.name, secrets))),
             headers=MappingProxyType(headers),
             secrets=tuple(secrets),
         )
