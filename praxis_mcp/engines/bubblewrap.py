@@ -18,6 +18,11 @@ from praxis_mcp.engines.process_tree import NamespaceTree
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 
 PROBE_TIMEOUT = 4.0
+"""Seconds for trying it out."""
+
+ATTEMPTS = 5
+"""Bubblewrap lists the host's mounts and then treats each: one that goes in between, as Docker's do with every
+container that ends, makes it fail. The command has not started then, so it may try again."""
 
 _ISOLATION = (
     "--unshare-pid",
@@ -74,6 +79,16 @@ async def find_bubblewrap() -> Bubblewrap | NoBubblewrap:
         return NoBubblewrap(
             "bwrap is not on the PATH", "Install bubblewrap (apt install bubblewrap, dnf install bubblewrap)."
         )
+    attempts = 1
+    found, again = await _try_out(program)
+    while again and attempts < ATTEMPTS:
+        attempts += 1
+        found, again = await _try_out(program)
+    return found
+
+
+async def _try_out(program: str) -> tuple[Bubblewrap | NoBubblewrap, bool]:
+    """What a trial shows, and whether another one may show something else."""
     out, err = StreamCollector("stdout", keep=4096), StreamCollector("stderr", keep=4096)
     words = ["--ro-bind", "/", "/", *system_mounts(), *isolation(network=False), "--", program, "--version"]
     try:
@@ -82,17 +97,19 @@ async def find_bubblewrap() -> Bubblewrap | NoBubblewrap:
             ended = await run_process(launch, status.tree, timeout=PROBE_TIMEOUT, stdout=out, stderr=err)
             exit_code = status.exit_code()
     except ExecutionError as exc:
-        return NoBubblewrap(exc.message, "Reinstall bubblewrap.")
+        return NoBubblewrap(exc.message, "Reinstall bubblewrap."), False
     if exit_code == 0:
-        return Bubblewrap(program, (await out.finish()).text.strip().removeprefix("bubblewrap "))
-    reason = last_line((await err.finish()).text) or f"exit code {ended.exit_code}"
+        return Bubblewrap(program, (await out.finish()).text.strip().removeprefix("bubblewrap ")), False
+    said = (await err.finish()).text
+    reason = last_line(said) or f"exit code {ended.exit_code}"
     if ended.timed_out:
         reason = f"no answer within {PROBE_TIMEOUT:g} s"
-    return NoBubblewrap(
+    nothing = NoBubblewrap(
         f"{program} does not work here: {reason}",
         "Allow unprivileged user namespaces (kernel.unprivileged_userns_clone=1, an AppArmor profile for bwrap; in a "
         "container its runtime must allow them).",
     )
+    return nothing, not ended.timed_out and may_try_again(said, ended.exit_code)
 
 
 class StatusPipe:
@@ -152,6 +169,11 @@ class StatusPipe:
         return None
 
 
+def may_try_again(stderr: str, exit_code: int) -> bool:
+    """Whether bubblewrap, which has not started the command, may have met a mount that was just going (`ATTEMPTS`)."""
+    return exit_code == 1 and "execvp" not in last_line(stderr)
+
+
 def failure(command: str, stderr: str, exit_code: int) -> ExecutionError:
     """Why bubblewrap did not start the command, from the last line that it wrote."""
     line = last_line(stderr)
@@ -161,7 +183,12 @@ def failure(command: str, stderr: str, exit_code: int) -> ExecutionError:
             remedy="Install it, or mend the contract's command (or the interpreter its first line names). The sandbox "
             "hides the host's /tmp and /run: mount what lies there.",
         )
-    reason = line.removeprefix("bwrap: ") if line.startswith("bwrap: ") else f"exit code {exit_code}"
+    if not line:
+        return ExecutionError(
+            f'The command "{command}" could not be started in the sandbox (exit code {exit_code}).',
+            remedy="Set capture_output: true in the contract to see why.",
+        )
+    reason = line.removeprefix("bwrap: ")
     return ExecutionError(
         f"bubblewrap could not make the sandbox: {reason}.",
         remedy="Check the contract's mounts, or see what `praxis-mcp doctor` says about bubblewrap.",

@@ -31,7 +31,10 @@ _KEPT_OF_RUN = (
     "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/connman",
     "/run/current-system", "/run/booted-system", "/run/wrappers", "/run/opengl-driver",
 )  # fmt: skip
-_HIDDEN = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/krb5.keytab", "/root/.ssh")
+# The storage of container engines is hidden, too: what they mount later on would appear there, and writable.
+_HIDDEN = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/krb5.keytab", "/root/.ssh",
+    "/var/lib/docker", "/var/lib/containers", "/var/lib/containerd", "/var/lib/kubelet",
+)  # fmt: skip
 _MAX_SIBLINGS = 256
 
 

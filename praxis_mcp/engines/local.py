@@ -100,18 +100,19 @@ class LocalExecutionEngine(ExecutionEngine):
         sandbox = await self._sandbox()
         artifacts = await make_artifact_directory(plan, context)
         watch = await ChangeWatch.start(plan.blueprint.mounts)
-        out, err = context.collectors(plan)
-        run = LocalRun(plan, artifacts, context.directory, out, err)
+        run = LocalRun(plan, context, artifacts)
         try:
             if isinstance(sandbox, Bubblewrap):
                 ended = await run.in_bubblewrap(sandbox, self.settings)
             else:
                 ended = await run.as_plain_process()
             ran = time.perf_counter()
-            stdout, stderr = (await out.finish(), await err.finish()) if run.captures else (Captured(), Captured())
+            stdout, stderr = (
+                (await run.out.finish(), await run.err.finish()) if run.captures else (Captured(), Captured())
+            )
         finally:
-            out.abandon()
-            err.abandon()
+            run.out.abandon()
+            run.err.abandon()
         results = await collect_artifacts(plan, artifacts)
         changed = await watch.changes()
         return ExecutionResult(

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -19,9 +18,9 @@ import anyio.to_thread
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines import native
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
-from praxis_mcp.engines.bubblewrap import Bubblewrap, StatusPipe, failure, isolation
+from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.bubblewrap import ATTEMPTS, Bubblewrap, StatusPipe, failure, isolation, may_try_again
 from praxis_mcp.engines.host_view import HOME, WORK, HostView
-from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.engines.process import Ended, Launch, run_process
 from praxis_mcp.engines.process_tree import GRACE, MarkedTree, ProcessTree, SupervisedTree
 from praxis_mcp.errors import CommandNotFound, ExecutionError
@@ -36,24 +35,23 @@ _PASSED = ("PATH", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME")
 _PASSED_ON_WINDOWS = ("SYSTEMROOT", "COMSPEC", "PATHEXT", "WINDIR")
 
 
-@dataclass
 class LocalRun:
     """One call on the host, in bubblewrap or as a plain process.
 
     Attributes:
         plan: what to run.
+        context: what surrounds it.
         artifacts: directory on the host for the plan's artifacts.
-        directory: the run's own, if it has one.
-        out, err: take the streams in.
+        out, err: have taken the streams in; the caller finishes them.
         started: when the process existed, on the clock of `time.perf_counter`.
     """
 
-    plan: Plan
-    artifacts: Path | None
-    directory: Path | None
-    out: StreamCollector
-    err: StreamCollector
-    started: float = 0.0
+    def __init__(self, plan: Plan, context: ExecutionContext, artifacts: Path | None) -> None:
+        self.plan = plan
+        self.context = context
+        self.artifacts = artifacts
+        self.out, self.err = context.collectors(plan)
+        self.started = 0.0
 
     @property
     def captures(self) -> bool:
@@ -65,30 +63,35 @@ class LocalRun:
 
     async def in_bubblewrap(self, sandbox: Bubblewrap, settings: Settings) -> Ended:
         """Run it in a sandbox; see `HostView` and `run_process` for what is raised."""
+        attempts = 0
+        while True:
+            attempts += 1
+            ended, exit_code = await self._try_in_bubblewrap(sandbox, settings)
+            if exit_code is not None or ended.timed_out:
+                return ended
+            said = (await self.err.finish()).text
+            if attempts == ATTEMPTS or not may_try_again(said, ended.exit_code):
+                raise failure(self.plan.call.argv[0], said, ended.exit_code)
+            self.out, self.err = self.context.collectors(self.plan)
+
+    async def _try_in_bubblewrap(self, sandbox: Bubblewrap, settings: Settings) -> tuple[Ended, int | None]:
         fixed, call = self.plan.blueprint, self.plan.call
         view = HostView()
         try:
-            try:
-                await anyio.to_thread.run_sync(view.build, self.plan, settings, self.artifacts)
-            except OSError as exc:
-                raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
+            await anyio.to_thread.run_sync(view.build, self.plan, settings, self.artifacts)
             with StatusPipe() as status:
-                argv = [sandbox.program, *status.options, *view.words]
-                argv += [*isolation(network=fixed.network is not Network.NONE)]
-                argv += ["--chdir", fixed.working_dir or WORK, "--", *call.argv]
-                ended = await self._process(
-                    Launch(
-                        tuple(argv),
-                        environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108
-                        stdin=call.stdin,
-                        capture=self.captures,
-                        descriptors=(*status.descriptors, *view.descriptors),
-                    ),
-                    status.tree,
+                options = [*view.words, *isolation(network=fixed.network is not Network.NONE)]
+                options += ["--chdir", fixed.working_dir or WORK, "--"]
+                launch = Launch(
+                    (sandbox.program, *status.options, *options, *call.argv),
+                    environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108
+                    stdin=call.stdin,
+                    capture=self.captures,
+                    descriptors=(*status.descriptors, *view.descriptors),
                 )
-                if status.exit_code() is None and not ended.timed_out:
-                    raise failure(call.argv[0], (await self.err.finish()).text, ended.exit_code)
-                return ended
+                return await self._process(launch, status.tree), status.exit_code()
+        except OSError as exc:
+            raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
         finally:
             view.close()
 
@@ -96,7 +99,7 @@ class LocalRun:
         """Run it without one, under praxis-init where that is present; see `run_process` for what is raised."""
         fixed, call = self.plan.blueprint, self.plan.call
         mark = f"{RUN_ID_VARIABLE}={call.run_id}"
-        async with _scratch(self.directory) as scratch:
+        async with _scratch(self.context.directory) as scratch:
             launch = Launch(
                 call.argv,
                 environment(
@@ -193,7 +196,10 @@ def environment(plan: Plan, *, home: str, temporary: str, artifacts: str | None)
 async def _scratch(below: Path | None) -> AsyncIterator[Path]:
     """A fresh private directory with home, work and tmp, removed afterwards. Below the run's own directory where there
     is one, so that what a killed server could not remove goes with its records."""
-    place = await anyio.to_thread.run_sync(_make_scratch, below)
+    try:
+        place = await anyio.to_thread.run_sync(_make_scratch, below)
+    except OSError as exc:
+        raise ExecutionError(f"A directory for the call cannot be made: {exc}.") from exc
     try:
         yield place
     finally:

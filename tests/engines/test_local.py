@@ -44,6 +44,12 @@ os.wait()
 """
 
 
+STDIN: dict[str, Any] = {
+    "parameters": [ToolParameter(name="text", bind=Binding(kind=BindKind.STDIN))],
+    "arguments": {"text": "the input"},
+}
+
+
 def local(root: Path, sandbox: str = "auto", **values: Any) -> Settings:
     return Settings(root=root, engines={"local": {"sandbox": sandbox}}, **values)  # pyright: ignore[reportArgumentType]
 
@@ -293,9 +299,9 @@ async def test_a_variable_that_no_process_can_have_is_refused(tmp_path: Path) ->
 
 @pytest.mark.parametrize("sandbox", [pytest.param("auto", marks=bubblewrap), "off"])
 async def test_output_that_cannot_be_kept_ends_the_tool_with_an_error(tmp_path: Path, sandbox: str) -> None:
-    nowhere = ExecutionContext(directory=tmp_path / "absent")
-    with pytest.raises(ExecutionError, match=r"output could not be kept: No such file"):
-        await call(local(tmp_path, sandbox), ["yes"], nowhere)
+    (tmp_path / "stdout").mkdir()  # where its file would be
+    with pytest.raises(ExecutionError, match=r"output could not be kept: Is a directory"):
+        await call(local(tmp_path, sandbox), ["yes"], ExecutionContext(directory=tmp_path))
 
 
 # The end of a tool
@@ -460,6 +466,26 @@ async def test_a_bubblewrap_that_does_not_work_is_as_good_as_none(
     assert (await call(local(tmp_path), ["true"])).isolation == "process"
     with pytest.raises(EngineUnavailable, match=r"does not work here: bwrap: No permissions.*user namespaces"):
         await call(local(tmp_path, "require"), ["true"])
+
+
+@bubblewrap
+async def test_a_mount_that_goes_while_the_sandbox_is_made_does_not_fail_the_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What bubblewrap says when, say, a Docker container ends at the wrong moment; every second time here.
+    program = tmp_path / "bin/bwrap"
+    program.parent.mkdir()
+    program.write_text(f"""#!/bin/sh
+if [ "$1" = --version ]; then echo bubblewrap 0; exit; fi
+if rm {tmp_path}/ended 2>&-; then exec {shutil.which("bwrap")} "$@"; fi
+touch {tmp_path}/ended
+echo "bwrap: Can't bind mount /oldroot/ on /newroot/: Unable to apply mount flags: Invalid argument" >&2
+exit 1
+""")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    result = await call(local(tmp_path, "require"), ["sh", "-c", "cat; echo once >&2"], **STDIN)
+    assert (result.output, result.stderr.text) == ("the input", "once\n")
 
 
 @bubblewrap
