@@ -35,10 +35,12 @@ from praxis_mcp.engines.base import (
 from praxis_mcp.engines.dagger_call import Outcome, run_call, unread_stream
 from praxis_mcp.engines.dagger_cli import find_cli, runner_host, session_in_environment
 from praxis_mcp.engines.dagger_errors import QueryFailed, run_failed
+from praxis_mcp.engines.dagger_exec import CallRequest
 from praxis_mcp.engines.dagger_export import export_changes
 from praxis_mcp.engines.dagger_images import Image, ImageSource
 from praxis_mcp.engines.dagger_keeper import SessionKeeper
-from praxis_mcp.engines.dagger_output import collect_streams, export_artifacts
+from praxis_mcp.engines.dagger_logs import PieceListener
+from praxis_mcp.engines.dagger_output import LiveOutput, collect_streams, export_artifacts
 from praxis_mcp.engines.dagger_prefix import Prefix, make_prefix
 from praxis_mcp.engines.dagger_reach import check_engine
 from praxis_mcp.engines.dagger_session import SDK_MISSING, Session, sdk_installed
@@ -151,6 +153,9 @@ class DaggerExecutionEngine(ExecutionEngine):
         if plan.blueprint.artifact_dir is not None:
             env = {**plan.call.env, OUTPUT_DIR_VARIABLE: plan.blueprint.artifact_dir}
             plan = replace(plan, call=replace(plan.call, env=env))
+        live = LiveOutput(plan, context.on_output) if context.on_output is not None else None
+        if live is not None:
+            context = replace(context, on_output=live.rest)
         async with (
             self._locks.hold(plan.blueprint.mounts),
             self._sessions.lease() as session,
@@ -160,7 +165,8 @@ class DaggerExecutionEngine(ExecutionEngine):
                 prefix = await self._prefix(session, plan.blueprint, context.on_status)
                 uploads = await self._uploads(session, plan.blueprint)
                 started = time.perf_counter()
-                outcome = await self._run(session, prefix, plan, uploads, scratch)
+                request = CallRequest(prefix, plan, uploads, scratch)
+                outcome = await self._run(session, request, live.hear if live else None)
                 ended = time.perf_counter()
                 stdout, stderr = await collect_streams(session, outcome, plan, context, scratch)
                 changed: list[Path] = []
@@ -188,26 +194,26 @@ class DaggerExecutionEngine(ExecutionEngine):
             image=prefix.image.name,
         )
 
-    async def _run(self, session: Session, prefix: Prefix, plan: Plan, uploads: list[Upload], scratch: Path) -> Outcome:
-        timeout, grace = plan.blueprint.limits.timeout, self._options.grace
-        fresh = not plan.blueprint.pure
-        if not prefix.has_init:
+    async def _run(self, session: Session, request: CallRequest, listener: PieceListener | None) -> Outcome:
+        fixed, grace = request.plan.blueprint, self._options.grace
+        timeout, fresh = fixed.limits.timeout, not fixed.pure
+        if not request.prefix.has_init:
             # Nothing inside ends the tool: leaving the scope closes the request, and Dagger kills by SIGKILL.
             with anyio.move_on_after(timeout):
-                return await run_call(session, prefix, plan, uploads, scratch, fresh=fresh)
+                return await run_call(session, request, fresh=fresh, listener=listener)
             return Outcome(None, True, unread_stream(), unread_stream(), "", {})
         bound = timeout + DEFAULT_KILL_AFTER + grace
         try:
             with anyio.fail_after(bound):
                 asked = time.perf_counter()
-                outcome = await run_call(session, prefix, plan, uploads, scratch, fresh=fresh)
+                outcome = await run_call(session, request, fresh=fresh, listener=listener)
                 if outcome.timed_out and not fresh and time.perf_counter() - asked < timeout:
                     # Dagger remembers how a pure call ended, be it by the deadline: that is no answer to keep.
-                    return await run_call(session, prefix, plan, uploads, scratch, fresh=True)
+                    return await run_call(session, request, fresh=True, listener=listener)
                 return outcome
         except TimeoutError as exc:
             raise ExecutionTimeout(
-                f"The Dagger engine gave no answer for {plan.blueprint.tool} within {bound:g} s, {grace:g} s beyond "
+                f"The Dagger engine gave no answer for {fixed.tool} within {bound:g} s, {grace:g} s beyond "
                 "the tool's own timeout; the call was cancelled, and the tool, if it ran, killed.",
                 remedy="Look at the Dagger engine's log and load, or raise engines.dagger.grace in the settings.",
             ) from exc

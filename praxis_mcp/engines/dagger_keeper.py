@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import anyio
 from loguru import logger
 
-from praxis_mcp.engines.dagger_session import Session, SessionOwner
+from praxis_mcp.engines.dagger_owner import SessionOwner
+from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.settings import DaggerSettings
 

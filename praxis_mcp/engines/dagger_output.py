@@ -13,13 +13,56 @@ from praxis_mcp.engines.dagger_call import Outcome, Stream
 from praxis_mcp.engines.dagger_prefix import STDERR, STDOUT
 from praxis_mcp.engines.dagger_query import Field, chain
 from praxis_mcp.engines.dagger_session import Session
-from praxis_mcp.engines.output import Captured, StreamCollector
+from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector, StreamName
 from praxis_mcp.plans.model import Blueprint, Plan
+from praxis_mcp.plans.secrets import Masker
 
 MAX_FETCHED = 1024**3
 """Bytes of a stream up to which it is fetched; of a longer one only the beginning is kept."""
 
 _PIECE = 1024 * 1024
+
+
+class LiveOutput:
+    """Passes output on while the command runs, secrets masked, and the rest of it at the end.
+
+    What was heard while it ran may lack pieces (see `dagger_logs`); then the rest overlaps with it.
+    """
+
+    def __init__(self, plan: Plan, listener: OutputListener) -> None:
+        self._listener = listener
+        self._maskers = {name: _HoldingMasker(plan) for name in ("stdout", "stderr")}
+        self._passed_on = {"stdout": 0, "stderr": 0}
+
+    def hear(self, name: StreamName, data: bytes) -> None:
+        """The next piece, while the command runs."""
+        masked = self._maskers[name].take(data)
+        if masked:
+            self._passed_on[name] += len(masked)
+            self._listener(name, masked)
+
+    def rest(self, name: StreamName, data: bytes) -> None:
+        """The next piece of the whole stream, masked; passed on as far as it is new."""
+        known = min(self._passed_on[name], len(data))
+        self._passed_on[name] -= known
+        if data[known:]:
+            self._listener(name, data[known:])
+
+
+class _HoldingMasker:
+    """Masks a stream piece by piece; holds back an end that may be the beginning of a secret."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._masker = Masker(plan.call.secrets)
+        self._held = b""
+
+    def take(self, data: bytes) -> bytes:
+        if not self._masker:
+            return data
+        data = self._masker.data(self._held + data)
+        hold = min(self._masker.longest - 1, len(data))
+        self._held = data[len(data) - hold :]
+        return data[: len(data) - hold]
 
 
 async def collect_streams(

@@ -1,4 +1,4 @@
-"""One session with a Dagger engine: opened and closed by the task that owns it, queried by every call.
+"""One session with a Dagger engine, queried by every call.
 
 The only module that speaks to the Dagger SDK and to its GraphQL client. Their retries are off: one would run a tool
 twice.
@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
-from collections.abc import Awaitable, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from praxis_mcp.engines.dagger_cli import CliSession, SessionAddress, find_cli, runner_host, session_in_environment
-from praxis_mcp.engines.dagger_errors import QueryFailed, SessionLost, check_version, opening_failed
+from praxis_mcp.engines.dagger_cli import SessionAddress
+from praxis_mcp.engines.dagger_errors import QueryFailed, SessionLost, check_version
+from praxis_mcp.engines.dagger_logs import LogReader, LogTap
 from praxis_mcp.engines.dagger_query import INTROSPECTION, Field, Operation, Schema
-from praxis_mcp.engines.dagger_reach import check_engine
 from praxis_mcp.errors import EngineUnavailable
-from praxis_mcp.settings import DaggerSettings
 
 if TYPE_CHECKING:
     from gql.client import AsyncClientSession
@@ -32,8 +31,6 @@ SDK_MISSING = EngineUnavailable(
 )
 CONNECT_TIMEOUT = 10.0
 """Seconds to reach a session on this machine's loopback; queries themselves have no limit here, calls have."""
-DRAIN_TIMEOUT = 3600.0
-"""Seconds that a replaced session waits for the calls that still use it: none lasts longer."""
 CLOSE_TIMEOUT = 10.0
 """Seconds to close a connection."""
 
@@ -46,8 +43,9 @@ def sdk_installed() -> bool:
 class Session:
     """An open session. Ids that queries give are valid in it alone, so what is made once is kept here (`once`)."""
 
-    def __init__(self, graphql: AsyncClientSession, on_lost: Callable[[], None]) -> None:
+    def __init__(self, graphql: AsyncClientSession, logs: LogReader, on_lost: Callable[[], None]) -> None:
         self._graphql = graphql
+        self._logs = logs
         self._on_lost = on_lost
         self._made: dict[Hashable, Any] = {}
         self._locks: dict[Hashable, anyio.Lock] = {}
@@ -65,8 +63,21 @@ class Session:
         check_version(self.version)
         self.schema = Schema(await self.execute(INTROSPECTION))
 
-    async def query(self, *fields: Field) -> dict[str, Any]:
+    @asynccontextmanager
+    async def listening(self, tap: LogTap) -> AsyncIterator[None]:
+        """Let a tap hear what the query that carries its trace runs."""
+        self._logs.open(tap)
+        try:
+            yield
+        finally:
+            self._logs.close(tap)
+
+    async def query(self, *fields: Field, traceparent: str = "") -> dict[str, Any]:
         """Ask for fields of the API's root. Cancelling it cancels what the engine does for it.
+
+        Args:
+            fields: what to ask for.
+            traceparent: the trace that logs of it belong to (W3C Trace Context).
 
         Raises:
             QueryFailed: the engine cannot or will not.
@@ -79,16 +90,18 @@ class Session:
             raise EngineUnavailable(
                 f"The Dagger engine {self.version} has no {exc.args[0]}.", remedy="Upgrade CLI and engine."
             ) from exc
-        return await self.execute(operation)
+        return await self.execute(operation, traceparent)
 
-    async def execute(self, operation: Operation) -> dict[str, Any]:
+    async def execute(self, operation: Operation, traceparent: str = "") -> dict[str, Any]:
         """As `query`, with an operation that is built already."""
         from gql.transport import exceptions
 
         if self.lost:
             raise self._loss()
         try:
-            return await self._graphql.execute(_request_type()(operation.text, operation.variables))
+            request = _request_type()(operation.text, operation.variables)
+            extra: dict[str, Any] = {"headers": {"traceparent": traceparent}} if traceparent else {}
+            return await self._graphql.execute(request, extra_args=extra)
         except exceptions.TransportQueryError as exc:
             error: Mapping[str, Any] = exc.errors[0] if exc.errors else {"message": str(exc)}
             raise QueryFailed(str(error.get("message")), error.get("extensions") or {}) from exc
@@ -128,123 +141,20 @@ class Session:
         )
 
 
-class SessionOwner:
-    """The one task in which a session lives: `run` opens it, waits until it is retired, lets the calls that use it
-    end, and closes it."""
-
-    def __init__(
-        self, settings: DaggerSettings, on_open: Callable[[SessionOwner], None], on_lost: Callable[[], None]
-    ) -> None:
-        self.settings = settings
-        self.session: Session | None = None
-        self.error: EngineUnavailable | None = None
-        self.settled = anyio.Event()
-        self.opened_at = 0.0
-        self.calls = 0
-        self._users = 0
-        self._retired = anyio.Event()
-        self._unused = anyio.Event()
-        self._on_open = on_open
-        self._on_lost = on_lost
-
-    @property
-    def usable(self) -> bool:
-        """Whether a call may use it."""
-        return self.session is not None and not self.session.lost and not self._retired.is_set()
-
-    def enter(self) -> Session:
-        """A call begins to use it; only where `usable`."""
-        assert self.session is not None
-        self.calls += 1
-        self._users += 1
-        return self.session
-
-    def leave(self) -> None:
-        """That call has ended."""
-        self._users -= 1
-        if self._retired.is_set() and self._users == 0:
-            self._unused.set()
-
-    def retire(self) -> None:
-        """No further call gets it; it closes when those that use it have ended."""
-        self._retired.set()
-        if self._users == 0:
-            self._unused.set()
-
-    async def run(self) -> None:
-        """Live through it; returns when all is closed. Raises nothing but cancellation: see `error`."""
-        cli: CliSession | None = None
-        graphql: _Connection | None = None
-        try:
-            async with anyio.create_task_group() as tasks:
-                try:
-                    with anyio.fail_after(self.settings.connect_timeout):
-                        address = session_in_environment()
-                        if not sdk_installed():
-                            raise EngineUnavailable(SDK_MISSING.message, remedy=SDK_MISSING.remedy)
-                        if address is None:
-                            find_cli(self.settings)
-                            await check_engine(runner_host(self.settings), os.environ.get("DOCKER_HOST"))
-                            cli = await CliSession.start(self.settings)
-                            tasks.start_soon(cli.listen)
-                            address = await cli.address()
-                        if address is None:
-                            raise await self._silent(cli)
-                        graphql = await _Connection.open(address)
-                        session = Session(graphql.session, self._on_lost)
-                        await session.introduce()
-                except TimeoutError:
-                    said = opening_failed(cli.last_words if cli else "", runner_host(self.settings))
-                    self.error = EngineUnavailable(
-                        f"No Dagger session within {self.settings.connect_timeout:g} s. {said.message}",
-                        remedy=said.remedy,
-                    )
-                except EngineUnavailable as exc:
-                    self.error = exc
-                except QueryFailed as exc:
-                    self.error = EngineUnavailable(f"The Dagger engine does not introduce itself: {exc.message}.")
-                else:
-                    self.session = session
-                    self.opened_at = anyio.current_time()
-                    if cli is not None:
-                        tasks.start_soon(self._watch, cli, session)
-                    self._on_open(self)
-                    self.settled.set()
-                    await self._retired.wait()
-                    with anyio.move_on_after(DRAIN_TIMEOUT):
-                        await self._unused.wait()
-                tasks.cancel_scope.cancel()
-        finally:
-            if self.session is None and self.error is None:
-                self.error = EngineUnavailable("The Dagger engine was closed before its session was open.")
-            self.settled.set()
-            if graphql is not None:
-                await graphql.close()
-            if cli is not None:
-                await cli.end(at_once=self.session is None)
-
-    async def _silent(self, cli: CliSession | None) -> EngineUnavailable:
-        if cli is not None:
-            with anyio.move_on_after(1):  # so that its last words are in
-                await cli.wait()
-                await anyio.sleep(0.05)
-        return opening_failed(cli.last_words if cli else "", runner_host(self.settings))
-
-    @staticmethod
-    async def _watch(cli: CliSession, session: Session) -> None:
-        await cli.wait()
-        session.lose()
-
-
-class _Connection:
-    """The SDK's client for one session."""
+class Connection:
+    """The SDK's client for one session. `session` is what queries go through."""
 
     def __init__(self, sdk: Any, session: AsyncClientSession) -> None:
         self._sdk = sdk
         self.session = session
 
     @classmethod
-    async def open(cls, address: SessionAddress) -> _Connection:
+    async def open(cls, address: SessionAddress) -> Connection:
+        """Connect to a session.
+
+        Raises:
+            EngineUnavailable: the SDK is missing.
+        """
         sdk = await anyio.to_thread.run_sync(_new_client, address)  # the first one imports the SDK: a second or two
         # It would read the whole schema, build it and check every query against it: 0.3 s of a blocked event loop.
         client: Any = sdk.session.client

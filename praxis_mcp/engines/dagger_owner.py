@@ -1,0 +1,129 @@
+"""The task in which a session lives: it opens the session, keeps it, and closes it within a bound."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import anyio
+
+from praxis_mcp.engines.dagger_cli import CliSession, find_cli, runner_host, session_in_environment
+from praxis_mcp.engines.dagger_errors import QueryFailed, opening_failed
+from praxis_mcp.engines.dagger_logs import LogReader
+from praxis_mcp.engines.dagger_reach import check_engine
+from praxis_mcp.engines.dagger_session import SDK_MISSING, Connection, Session, sdk_installed
+from praxis_mcp.errors import EngineUnavailable
+from praxis_mcp.settings import DaggerSettings
+
+DRAIN_TIMEOUT = 3600.0
+"""Seconds that a replaced session waits for the calls that still use it: none lasts longer."""
+
+
+class SessionOwner:
+    """The one task in which a session lives: `run` opens it, waits until it is retired, lets the calls that use it
+    end, and closes it."""
+
+    def __init__(
+        self, settings: DaggerSettings, on_open: Callable[[SessionOwner], None], on_lost: Callable[[], None]
+    ) -> None:
+        self.settings = settings
+        self.session: Session | None = None
+        self.error: EngineUnavailable | None = None
+        self.settled = anyio.Event()
+        self.opened_at = 0.0
+        self.calls = 0
+        self._users = 0
+        self._retired = anyio.Event()
+        self._unused = anyio.Event()
+        self._on_open = on_open
+        self._on_lost = on_lost
+
+    @property
+    def usable(self) -> bool:
+        """Whether a call may use it."""
+        return self.session is not None and not self.session.lost and not self._retired.is_set()
+
+    def enter(self) -> Session:
+        """A call begins to use it; only where `usable`."""
+        assert self.session is not None
+        self.calls += 1
+        self._users += 1
+        return self.session
+
+    def leave(self) -> None:
+        """That call has ended."""
+        self._users -= 1
+        if self._retired.is_set() and self._users == 0:
+            self._unused.set()
+
+    def retire(self) -> None:
+        """No further call gets it; it closes when those that use it have ended."""
+        self._retired.set()
+        if self._users == 0:
+            self._unused.set()
+
+    async def run(self) -> None:
+        """Live through it; returns when all is closed. Raises nothing but cancellation: see `error`."""
+        cli: CliSession | None = None
+        graphql: Connection | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                try:
+                    with anyio.fail_after(self.settings.connect_timeout):
+                        address = session_in_environment()
+                        if not sdk_installed():
+                            raise EngineUnavailable(SDK_MISSING.message, remedy=SDK_MISSING.remedy)
+                        if address is None:
+                            find_cli(self.settings)
+                            await check_engine(runner_host(self.settings), os.environ.get("DOCKER_HOST"))
+                            cli = await CliSession.start(self.settings)
+                            tasks.start_soon(cli.listen)
+                            address = await cli.address()
+                        if address is None:
+                            raise await self._silent(cli)
+                        graphql = await Connection.open(address)
+                        logs = LogReader(address)
+                        session = Session(graphql.session, logs, self._on_lost)
+                        await session.introduce()
+                except TimeoutError:
+                    said = opening_failed(cli.last_words if cli else "", runner_host(self.settings))
+                    self.error = EngineUnavailable(
+                        f"No Dagger session within {self.settings.connect_timeout:g} s. {said.message}",
+                        remedy=said.remedy,
+                    )
+                except EngineUnavailable as exc:
+                    self.error = exc
+                except QueryFailed as exc:
+                    self.error = EngineUnavailable(f"The Dagger engine does not introduce itself: {exc.message}.")
+                else:
+                    self.session = session
+                    self.opened_at = anyio.current_time()
+                    tasks.start_soon(logs.run)
+                    if cli is not None:
+                        tasks.start_soon(self._watch, cli, session)
+                    self._on_open(self)
+                    self.settled.set()
+                    await self._retired.wait()
+                    with anyio.move_on_after(DRAIN_TIMEOUT):
+                        await self._unused.wait()
+                tasks.cancel_scope.cancel()
+        finally:
+            if self.session is None and self.error is None:
+                self.error = EngineUnavailable("The Dagger engine was closed before its session was open.")
+            self.settled.set()
+            if graphql is not None:
+                await graphql.close()
+            if cli is not None:
+                await cli.end(at_once=self.session is None)
+
+    async def _silent(self, cli: CliSession | None) -> EngineUnavailable:
+        if cli is not None:
+            with anyio.move_on_after(1):  # so that its last words are in
+                await cli.wait()
+                await anyio.sleep(0.05)
+        return opening_failed(cli.last_words if cli else "", runner_host(self.settings))
+
+    @staticmethod
+    async def _watch(cli: CliSession, session: Session) -> None:
+        await cli.wait()
+        session.lose()
