@@ -11,7 +11,10 @@ def serve(
     log_level: LogLevelOption = None,
 ) -> None:
     """Serve the tools over MCP on stdin and stdout, for an IDE or an agent that starts this command."""
-    with friendly_errors():
+    from praxis_mcp.serving.wire import take_wire
+
+    # Before anything is imported or read that might print: whatever reaches the wire beside messages breaks the client.
+    with take_wire() as wire, friendly_errors():
         settings = read_settings(config, directories, log_level, quiet=False)
 
         import anyio
@@ -21,6 +24,6 @@ def serve(
 
         async def main() -> None:
             async with open_toolbox(settings) as toolbox:
-                await serve_stdio(toolbox)
+                await serve_stdio(toolbox, wire)
 
         anyio.run(main)

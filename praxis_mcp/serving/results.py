@@ -18,6 +18,7 @@ from praxis_mcp.serving.blocks import artifact_blocks, link_block, stdout_blocks
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.failures import describe_error, describe_failure, last_part
 from praxis_mcp.serving.media import clean
+from praxis_mcp.serving.remote import remote_blocks
 from praxis_mcp.serving.structured import content_for
 from praxis_mcp.serving.uris import stream_uri
 from praxis_mcp.settings import Settings
@@ -57,18 +58,20 @@ class ResultWriter:
         Raises:
             ContractError: the contract's output schema is invalid.
         """
-        if not result.success:
+        limit = contract.max_output or self.settings.calls.max_output
+        if result.remote is not None:
+            written = self._remote(contract, result, limit)
+        elif not result.success:
             blocks = [text_block(describe_failure(contract, result)), *self._whole_streams(result)]
             written = CallToolResult(content=blocks, is_error=True)
         elif contract.output == "json":
             written = self._structured(contract, result)
         else:
-            limit = contract.max_output or self.settings.calls.max_output
             blocks = await stdout_blocks(result.stdout, result.run_id, limit, self.dialect)
             written = CallToolResult(content=blocks or self._nothing_written(result))
         written.content.extend(await artifact_blocks(result.artifacts, result.run_id, self.dialect))
         written.content.extend(self._changed_files(result.changed_files))
-        written.meta = {META_KEY: _about(result)}
+        written.meta = {**(result.remote.meta if result.remote else {}), META_KEY: _about(result)}
         return written
 
     def _structured(self, contract: ToolContract, result: ExecutionResult) -> CallToolResult:
@@ -87,15 +90,24 @@ class ResultWriter:
             return self._unusable(
                 result, f"{contract.name} ended well, but its standard output is not the JSON it declares: {reason}."
             )
-        problems = check_output(contract, value)
-        if problems:
-            listed = "\n".join(f"- {problem}" for problem in problems)
-            return self._unusable(
-                result, f"{contract.name} ended well, but its output does not fit its output_schema:\n{listed}"
-            )
+        if problems := check_output(contract, value):
+            return self._unusable(result, _misfit(contract, problems))
         text = stream_text(stdout, result.run_id, "stdout", self.settings.calls.max_output)
         shaped = content_for(value, contract.output_schema, self.dialect)
         return CallToolResult(content=[text_block((text or "").strip())], structured_content=shaped)
+
+    def _remote(self, contract: ToolContract, result: ExecutionResult, limit: int) -> CallToolResult:
+        assert result.remote is not None
+        blocks = remote_blocks(result, limit, self.dialect)
+        if not result.success:
+            return CallToolResult(content=blocks or [text_block(describe_failure(contract, result))], is_error=True)
+        value = result.remote.structured
+        if value is None:
+            return self._structured(contract, result) if contract.output == "json" else CallToolResult(content=blocks)
+        if problems := check_output(contract, value):
+            return self._unusable(result, _misfit(contract, problems))
+        shaped = content_for(value, contract.output_schema, self.dialect)
+        return CallToolResult(content=blocks, structured_content=shaped)
 
     def _unusable(self, result: ExecutionResult, problem: str) -> CallToolResult:
         parts = [problem]
@@ -133,6 +145,11 @@ class ResultWriter:
     def _from_root(self, file: Path) -> str:
         root = self.settings.root
         return clean(str(file.relative_to(root) if file.is_relative_to(root) else file))
+
+
+def _misfit(contract: ToolContract, problems: list[str]) -> str:
+    listed = "\n".join(f"- {problem}" for problem in problems)
+    return f"{contract.name} ended well, but its output does not fit its output_schema:\n{listed}"
 
 
 def _about(result: ExecutionResult) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def sample_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(
-    scope="module",
+    scope="session",
     params=[(transport, era) for transport in TRANSPORTS for era in ERAS],
     ids=lambda pair: "-".join(pair),
 )

@@ -1,12 +1,20 @@
 """tools/list, whatever the transport and the era."""
 
+from pathlib import Path
+from typing import Any
+
 import anyio
 import pytest
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 
-from praxis_mcp.execution.toolbox import open_toolbox
+from praxis_mcp.contracts.catalog import CatalogEntry, Traits
+from praxis_mcp.contracts.model import Annotations
+from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
+from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.server import build_server
+from praxis_mcp.serving.tools import ToolLister, tool_annotations
+from praxis_mcp.settings import Settings
 from tests.serving.clients import ERAS, LIMIT, Era, Peer, memory_client, open_server, settings_for
 from tests.serving.sample_tools import write_tool
 
@@ -93,8 +101,6 @@ async def test_a_client_is_greeted_before_the_catalog_is_scanned(era: Era, tmp_p
     write_tool(tmp_path, "late", ["true"])
     async with open_toolbox(settings_for(tmp_path)) as opened:
         # The same parts, with a scan that has not begun.
-        from praxis_mcp.execution.toolbox import Toolbox
-
         toolbox = Toolbox(opened.settings, opened.catalog, opened.engines, opened.records, opened.runner)
         async with build_server(toolbox) as server, memory_client(server, era) as client:
             with anyio.move_on_after(0.2) as scope:
@@ -103,3 +109,34 @@ async def test_a_client_is_greeted_before_the_catalog_is_scanned(era: Era, tmp_p
             await toolbox._scan()
             with anyio.fail_after(LIMIT):
                 assert [tool.name for tool in (await client.list_tools()).tools] == ["late"]
+
+
+def test_a_tool_that_would_spoil_the_list_for_older_clients_is_left_out_of_it(tmp_path: Path) -> None:
+    def entry(name: str, schema: dict[str, Any]) -> CatalogEntry:
+        return CatalogEntry(name, None, None, schema, None, Annotations(), Traits("local"), tmp_path / name, "")
+
+    entries = (entry("bad", {"type": "array"}), entry("good", {"type": "object", "properties": {}}))
+    for version in ("2024-11-05", "2025-11-25"):
+        page = ToolLister(Settings()).page(entries, None, Dialect(version))
+        assert [tool.name for tool in page.tools] == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("traits", "sandbox", "read_only", "open_world"),
+    [
+        (Traits("dagger", image="x", network="none"), "auto", True, False),
+        (Traits("dagger", image="x", network="none", writable_mounts=True), "auto", None, False),
+        (Traits("dagger", image="x", network="bridge"), "auto", None, None),
+        (Traits("docker", image="x", network="none", privileged=True), "auto", None, None),
+        (Traits("local", network="none"), "auto", None, None),
+        (Traits("local", network="none"), "require", True, False),
+        (Traits("remote-mcp"), "require", None, None),
+    ],
+)
+def test_only_what_the_sandbox_enforces_is_proven(
+    traits: Traits, sandbox: str, read_only: bool | None, open_world: bool | None, tmp_path: Path
+) -> None:
+    entry = CatalogEntry("t", None, None, {"type": "object"}, None, Annotations(), traits, tmp_path, "")
+    shown = tool_annotations(entry, Settings.model_validate({"engines": {"local": {"sandbox": sandbox}}}))
+    hints = (shown.read_only_hint, shown.open_world_hint) if shown else (None, None)
+    assert hints == (read_only, open_world)

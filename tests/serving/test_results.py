@@ -11,7 +11,7 @@ from mcp_types.version import KNOWN_PROTOCOL_VERSIONS
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.diagnostics import Diagnostic
-from praxis_mcp.engines.base import Artifact, ExecutionResult
+from praxis_mcp.engines.base import Artifact, ExecutionResult, RemoteContent
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.errors import ArgumentError, ContractError, EngineUnavailable, ExecutionError
 from praxis_mcp.serving.blocks import INLINE_MEDIA, MOST_LINKS
@@ -188,6 +188,57 @@ async def test_changed_files_are_named_from_the_project_root_and_counted(tmp_pat
     text = text_of(await written(contract(), run(stdout=b"x", changed_files=files), root=tmp_path))
     assert "Changed files: 000.txt, 001.txt" in text
     assert text.endswith("019.txt and 10 more")
+
+
+ANSWER = RemoteContent(
+    blocks=(
+        {"type": "text", "text": "from afar"},
+        {"type": "resource_link", "uri": "far://a", "name": "a", "mimeType": "text/csv", "size": 3},
+        {"type": "audio", "data": "AAAA", "mimeType": "audio/wav"},
+        {"type": "hologram", "depth": 3},
+    ),
+    structured=[1, 2],
+    meta={"org.example/cost": 5},
+)
+
+
+@pytest.mark.parametrize("version", KNOWN_PROTOCOL_VERSIONS)
+async def test_a_remote_answer_reaches_every_revision_in_words_that_it_knows(version: str) -> None:
+    answer = await written(contract(), run(stdout=b"from afar", remote=ANSWER), version)
+    kinds = [block.type for block in answer.content]
+    assert kinds[0] == "text"
+    assert kinds[1] == ("resource_link" if version >= "2025-06-18" else "text")
+    assert kinds[2] == ("audio" if version >= "2025-03-26" else "resource")
+    assert "hologram" in text_of(answer)
+    assert answer.structured_content == ([1, 2] if version == "2026-07-28" else {"result": [1, 2]})
+    assert answer.meta["org.example/cost"] == 5
+
+
+async def test_a_remote_error_is_passed_on_as_one() -> None:
+    said = RemoteContent(blocks=({"type": "text", "text": "no such city"},))
+    answer = await written(contract(), run(1, stdout=b"no such city", remote=said))
+    assert answer.is_error
+    assert text_of(answer) == "no such city"
+
+
+async def test_a_remote_answer_is_held_to_our_own_output_schema() -> None:
+    tool = contract(output="json", output_schema={"type": "object", "required": ["a"]})
+    answer = await written(tool, run(stdout=b"{}", remote=RemoteContent(structured={})))
+    assert answer.is_error
+    assert '"a" in the output is required' in text_of(answer)
+    plain = await written(tool, run(stdout=b'{"a": 1}', remote=RemoteContent()))
+    assert plain.structured_content == {"a": 1}
+
+
+async def test_long_remote_text_is_cut_and_kept_whole_as_a_resource() -> None:
+    text = "word " * 20_000
+    said = RemoteContent(
+        blocks=({"type": "text", "text": text}, {"type": "image", "data": "AA==", "mimeType": "image/png"})
+    )
+    answer = await written(contract(), run(stdout=text.encode(), remote=said))
+    assert [block.type for block in answer.content] == ["text", "image"]
+    assert f"praxis://runs/{'0' * 32}/stdout" in text_of(answer)
+    assert len(text_of(answer)) < 40_000
 
 
 @pytest.mark.parametrize(

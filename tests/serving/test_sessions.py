@@ -63,7 +63,7 @@ async def test_a_client_that_left_is_forgotten(tmp_path: Path) -> None:
     async with open_server(settings_for(tmp_path, reload=False)) as (_, server):
         for _ in range(3):
             async with memory_client(server, "legacy") as client, memory_client(server, "legacy"):
-                await client.send_ping()
+                await client.list_tools()
                 with anyio.fail_after(LIMIT):
                     while server.legacy_sessions < 2:
                         await anyio.sleep(0.01)

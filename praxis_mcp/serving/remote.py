@@ -1,0 +1,53 @@
+"""What a tool of another MCP server answered, passed on in the words that this client knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from mcp_types import (
+    AudioContent,
+    BlobResourceContents,
+    ContentBlock,
+    EmbeddedResource,
+    ResourceLink,
+)
+from pydantic import TypeAdapter, ValidationError
+
+from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.serving.blocks import link_block, stream_text, text_block
+from praxis_mcp.serving.dialect import Dialect
+
+_BLOCK: TypeAdapter[ContentBlock] = TypeAdapter(ContentBlock)
+
+
+def remote_blocks(result: ExecutionResult, limit: int, dialect: Dialect) -> list[ContentBlock]:
+    """The content blocks of a remote answer.
+
+    Args:
+        result: a result with a remote answer.
+        limit: bytes of text to pass on; longer text becomes its head and tail, and the whole a resource.
+        dialect: the client's. A block of a kind that it does not know, or that we do not, becomes text.
+    """
+    assert result.remote is not None
+    blocks = [_block(block, dialect) for block in result.remote.blocks]
+    if result.stdout.total <= limit:
+        return blocks
+    text = stream_text(result.stdout, result.run_id, "stdout", limit)
+    return [text_block(text or ""), *(block for block in blocks if block.type != "text")]
+
+
+def _block(raw: Mapping[str, Any], dialect: Dialect) -> ContentBlock:
+    try:
+        block = _BLOCK.validate_python(raw, by_name=False)
+    except ValidationError:
+        return text_block(json.dumps(raw, ensure_ascii=False, default=str))
+    match block:
+        case ResourceLink() if not dialect.knows_links:
+            return link_block(block.uri, block.name, dialect, block.mime_type, block.size)
+        case AudioContent() if not dialect.knows_audio:
+            contents = BlobResourceContents(uri="about:blank", mime_type=block.mime_type, blob=block.data)
+            return EmbeddedResource(resource=contents)
+        case _:
+            return block
