@@ -12,6 +12,9 @@ import anyio
 import anyio.abc
 from anyio.streams.tls import TLSListener
 
+from praxis_mcp.engines.docker_stream import Duplex
+from praxis_mcp.engines.unix_stream import UnixStream
+
 DOCKER_SOCKET = "/var/run/docker.sock"
 
 
@@ -20,57 +23,82 @@ class Relay:
 
     Attributes:
         address: for DOCKER_HOST.
-        requests: method and path of each request seen first on a connection, or after a finished one.
+        requests: method and path of each request that came at the start of a piece.
     """
 
     def __init__(self) -> None:
         self.address = ""
         self.requests: list[str] = []
-        self._open: set[anyio.abc.ByteStream] = set()
+        self._open: set[Duplex] = set()
 
     async def drop(self) -> None:
         """Cut every connection that is open now; new ones are taken."""
-        for stream in self._open:
-            # Shut down, not closed: anyio does not survive that a stream is closed while a task receives from it.
-            stream.extra(anyio.abc.SocketAttribute.raw_socket).shutdown(socket.SHUT_RDWR)
+        for stream in list(self._open):
+            await stream.aclose()
 
-    async def serve(self, client: anyio.abc.ByteStream) -> None:
-        async with await anyio.connect_unix(DOCKER_SOCKET) as daemon, client:
-            self._open |= {client, daemon}
-            try:
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(self._pump, client, daemon, True)
-                    tasks.start_soon(self._pump, daemon, client, False)
-            finally:
-                self._open -= {client, daemon}
-
-    async def _pump(self, source: anyio.abc.ByteStream, sink: Any, requests: bool) -> None:
+    async def serve(self, client: Duplex) -> None:
+        daemon = await UnixStream.connect(DOCKER_SOCKET)
+        self._open |= {client, daemon}
         try:
-            async for data in source:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._pump, client, daemon, True)
+                tasks.start_soon(self._pump, daemon, client, False)
+        finally:
+            self._open -= {client, daemon}
+            with anyio.CancelScope(shield=True):
+                await daemon.aclose()
+                await client.aclose()
+
+    async def _pump(self, source: Duplex, sink: Duplex, requests: bool) -> None:
+        try:
+            while True:
+                data = await source.receive()
                 if requests and data.partition(b" ")[0] in (b"GET", b"POST", b"DELETE"):
                     self.requests.append(data.partition(b" HTTP/")[0].decode())
                 await sink.send(data)
+        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            pass  # at its end, or cut
+        try:
             await sink.send_eof()
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError, NotImplementedError):
-            pass  # cut, or TLS, which cannot close one half
+        except NotImplementedError:  # TLS cannot close one half
+            await sink.aclose()
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            pass
 
 
 @asynccontextmanager
 async def relay(*, tcp: str | None = None, tls: ssl.SSLContext | None = None) -> AsyncIterator[Relay]:
     """A relay on a Unix socket, or on a port of the address `tcp`, with TLS where a context is given."""
     running = Relay()
-    with tempfile.TemporaryDirectory() as directory:
-        if tcp is None:
-            path = Path(directory) / "docker.sock"
-            listener: Any = await anyio.create_unix_listener(path)
-            running.address = f"unix://{path}"
-        else:
-            listener = await anyio.create_tcp_listener(local_host=tcp)
-            port = listener.extra(anyio.abc.SocketAttribute.local_port)
-            running.address = f"tcp://{tcp}:{port}"
-        if tls is not None:
-            listener = TLSListener(listener, tls, standard_compatible=False)
-        async with listener, anyio.create_task_group() as tasks:
-            tasks.start_soon(listener.serve, running.serve)
+    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as unix:
+        async with anyio.create_task_group() as tasks:
+            if tcp is None:
+                path = Path(directory) / "docker.sock"
+                unix.bind(str(path))
+                running.address = f"unix://{path}"
+                tasks.start_soon(_accept, unix, running)
+            else:
+                listener: Any = await anyio.create_tcp_listener(local_host=tcp)
+                running.address = f"tcp://{tcp}:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
+                if tls is not None:
+                    listener = TLSListener(listener, tls, standard_compatible=False)
+                tasks.start_soon(_serve, listener, running)
             yield running
             tasks.cancel_scope.cancel()
+
+
+async def _serve(listener: Any, running: Relay) -> None:
+    async with listener:
+        await listener.serve(running.serve)
+
+
+async def _accept(unix: socket.socket, running: Relay) -> None:
+    # anyio's own stream does not survive that it is closed, or cancelled, while data arrives: see unix_stream.py.
+    unix.listen(100)
+    unix.setblocking(False)
+    async with anyio.create_task_group() as tasks:
+        while True:
+            await anyio.wait_readable(unix)
+            connection, _ = unix.accept()
+            connection.setblocking(False)
+            tasks.start_soon(running.serve, UnixStream(connection))
