@@ -128,6 +128,26 @@ async def test_nothing_but_messages_reaches_standard_output_from_the_first_byte_
             await wire.lines.receive_until(b"\n", 1024)
 
 
+NOISE = """
+import os, sys
+
+class Noisy:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("mcp", "watchfiles", "loguru"):
+            print("imported", name, flush=True)
+            os.write(1, b"written past Python\\n")
+
+sys.meta_path.insert(0, Noisy())
+"""
+
+
+async def test_a_library_that_prints_cannot_reach_the_wire(sample_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(NOISE)
+    async with running_server(sample_directory, PYTHONPATH=str(tmp_path)) as wire:
+        await wire.greet()
+        assert (await wire.request(1, "ping"))["result"] == {}
+
+
 async def test_a_cancelled_request_is_never_answered(sample_directory: Path, tmp_path: Path) -> None:
     async with running_server(sample_directory) as wire:
         await wire.greet()
