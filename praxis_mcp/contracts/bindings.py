@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from praxis_mcp.contracts.documents import Keys
-from praxis_mcp.contracts.findings import Findings
+from praxis_mcp.contracts.findings import Findings, Keys
 from praxis_mcp.contracts.model import ToolParameter
 from praxis_mcp.contracts.reserved import is_reserved
 from praxis_mcp.contracts.values import BindKind

@@ -8,8 +8,7 @@ from typing import Any
 
 from praxis_mcp.contracts.bindings import check_bindings
 from praxis_mcp.contracts.dialects import Reading
-from praxis_mcp.contracts.documents import Keys
-from praxis_mcp.contracts.findings import Findings
+from praxis_mcp.contracts.findings import Findings, Keys
 from praxis_mcp.contracts.model import EngineType, ToolContract
 from praxis_mcp.contracts.problems import sentence, shape
 from praxis_mcp.contracts.schema import input_schema, is_of_type, types_of, validate_arguments
@@ -45,7 +44,7 @@ def check_contract(contract: ToolContract, reading: Reading, findings: Findings)
 def _check_face(contract: ToolContract, reading: Reading, findings: Findings) -> None:
     if not (contract.description or "").strip():
         findings.warning(
-            ("description",) if "description" in reading.fields else (),
+            ("description",),
             "The tool has no description, and a model cannot tell when to use it.",
             "Write description: with what the tool does, and when.",
         )

@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from praxis_mcp.contracts.documents import Keys
-from praxis_mcp.contracts.findings import Findings
+from praxis_mcp.contracts.findings import Findings, Keys
 from praxis_mcp.contracts.model import SPEC_TYPES, Annotations, EngineType, Example, ToolContract
 from praxis_mcp.contracts.parameters import Parameters, read_parameters, written_text
 from praxis_mcp.contracts.problems import did_you_mean, shape
@@ -242,6 +241,9 @@ def _model(model: type[_M], value: Any, keys: Keys, findings: Findings, names: M
             findings.unknown(where, f'"{key}" is unknown here{did_you_mean(key, names)}.', "Mend or remove it.")
             continue
         name = names[key]
+        if name in written_as:
+            findings.error(where, f"{written_as[name]} and {key} mean the same.", "Remove one of them.")
+            continue
         written_as[name] = key
         if name in ("name", "expect") and item is not None:
             fields[name] = written_text(item, where, findings)

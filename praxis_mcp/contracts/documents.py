@@ -9,31 +9,24 @@ written as). For scalars that did become numbers or booleans the written text is
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from praxis_mcp.contracts.findings import Keys
+from praxis_mcp.contracts.scalars import plain_value
+
 MAX_DEPTH = 100
 MAX_ALIASED = 10_000
 """Values that aliases may add to those that are written out."""
-
-Keys = tuple[str | int, ...]
-"""Where a value is: keys of mappings and indices of lists, from the root."""
 
 _TOO_DEEP = f"The file is nested more than {MAX_DEPTH} levels deep"
 _EVEN_IN_JSON = (_TOO_DEEP, "The key", "The file is empty")
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
-_INT = re.compile(r"^[-+]?(0|[1-9][0-9_]*)$", re.ASCII)
-_OTHER_INT = re.compile(r"^[-+]?0(x[0-9a-fA-F_]+|o[0-7_]+|b[01_]+)$", re.ASCII)
-_FLOAT = re.compile(r"^[-+]?((0|[1-9][0-9_]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$", re.ASCII)
-_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
-TRUE_WORDS = frozenset(word for base in ("true", "yes", "on") for word in (base, base.capitalize(), base.upper()))
-FALSE_WORDS = frozenset(word for base in ("false", "no", "off") for word in (base, base.capitalize(), base.upper()))
 
 
 class DocumentError(Exception):
@@ -276,10 +269,10 @@ def _scalar_value(event: Any, line: int, column: int) -> Any:
     if tag in (None, "!") and not event.implicit[0]:
         return text
     if tag is None:
-        return _plain_value(text)
+        return plain_value(text)
     if tag in ("!", _TAG + "str"):
         return text
-    value = _plain_value(text)
+    value = plain_value(text)
     wanted = {_TAG + "int": int, _TAG + "float": float, _TAG + "bool": bool, _TAG + "null": type(None)}.get(tag)
     if wanted is None:
         raise _unknown_tag(tag, line, column)
@@ -288,32 +281,6 @@ def _scalar_value(event: Any, line: int, column: int) -> Any:
     if type(value) is not wanted:
         raise DocumentError(f"The value is no {wanted.__name__}, as its tag says.", "Remove the tag.", line, column)
     return value
-
-
-def _plain_value(text: str) -> Any:
-    if text in _NULLS:
-        return None
-    if text[0] in "+-.0123456789":
-        return _number(text)
-    if text in TRUE_WORDS:
-        return True
-    if text in FALSE_WORDS:
-        return False
-    return text
-
-
-def _number(text: str) -> Any:
-    try:
-        if _INT.match(text):
-            return int(text.replace("_", ""))
-        if _OTHER_INT.match(text):
-            return int(text.replace("_", ""), 0)
-        if _FLOAT.match(text):
-            value = float(text.replace("_", ""))
-            return value if value - value == 0 else text  # an infinity is no JSON number
-    except ValueError:  # `0x_`, or more digits than Python converts
-        return text
-    return text
 
 
 def _position(event: Any) -> tuple[int, int]:

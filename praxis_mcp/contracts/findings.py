@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from praxis_mcp.contracts.documents import Document, Keys
 from praxis_mcp.diagnostics import Diagnostic, Severity
+
+if TYPE_CHECKING:
+    from praxis_mcp.contracts.documents import Document
+
+Keys = tuple[str | int, ...]
+"""Where a value is: keys of mappings and indices of lists, from the root."""
 
 
 @dataclass(slots=True)

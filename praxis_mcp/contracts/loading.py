@@ -14,10 +14,20 @@ from praxis_mcp.contracts.dialects import is_older, read_contract
 from praxis_mcp.contracts.discovery import MAX_BYTES, read_bytes
 from praxis_mcp.contracts.documents import Document, DocumentError, read_document
 from praxis_mcp.contracts.findings import Findings
-from praxis_mcp.contracts.model import SPEC_TYPES, ToolContract
+from praxis_mcp.contracts.model import SPEC_TYPES, EngineType, ToolContract
 from praxis_mcp.contracts.problems import shape
 from praxis_mcp.contracts.translation import report
 from praxis_mcp.diagnostics import Diagnostic
+
+_COMMAND = {"command": ["unknown"]}
+_IN_IMAGE = {**_COMMAND, "image": "unknown"}
+_STAND_INS: dict[EngineType, dict[str, Any]] = {
+    EngineType.DAGGER: _IN_IMAGE,
+    EngineType.DOCKER: _IN_IMAGE,
+    EngineType.SANDBOX: _IN_IMAGE,
+    EngineType.LOCAL: _COMMAND,
+    EngineType.REMOTE_MCP: {"address": "http://unknown.invalid"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +92,16 @@ def _build(document: Document, findings: Findings, path: Path | None, *, check: 
         return None
     findings.lenient = is_older(data)
     reading = read_contract(data, findings)
+    if "name" not in reading.fields:
+        findings.error(("name",), "This is missing.", "Write name: my_tool.")
     if reading.engine is None:
-        if "name" not in reading.fields:
-            findings.error(("name",), "This is missing.", "Write name: my_tool.")
         return None
-    # An empty specification in the place of a wrong one lets the rest be checked too.
-    spec = reading.spec if reading.spec is not None else SPEC_TYPES[reading.engine].model_construct()
     fields: dict[str, Any] = {
+        # What is missing or wrong has been reported; something in its place lets the rest be checked too.
+        "name": "unnamed",
         **reading.fields,
         "engine": reading.engine,
-        "engine_spec": spec,
+        "engine_spec": reading.spec or SPEC_TYPES[reading.engine].model_validate(_STAND_INS[reading.engine]),
         "parameters": tuple(reading.parameters.parameters),
         "input_keywords": reading.parameters.keywords,
         "source": path.absolute() if path else None,

@@ -17,10 +17,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from praxis_mcp.contracts.documents import FALSE_WORDS, TRUE_WORDS, Keys
-from praxis_mcp.contracts.findings import Findings
+from praxis_mcp.contracts.findings import Findings, Keys
 from praxis_mcp.contracts.model import ToolParameter
 from praxis_mcp.contracts.problems import did_you_mean, shape
+from praxis_mcp.contracts.scalars import FALSE_WORDS, TRUE_WORDS
 from praxis_mcp.contracts.schema import read_value
 from praxis_mcp.contracts.translation import report
 from praxis_mcp.contracts.values import Binding

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from praxis_mcp.contracts.format_schema import contract_format_schema
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.problems import did_you_mean, listing, quoted, sentence
 from praxis_mcp.contracts.validators import CheckFailed, compile_schema, find_errors
@@ -17,6 +18,18 @@ from praxis_mcp.errors import ArgumentError
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
+
+__all__ = [
+    "check_output",
+    "contract_format_schema",
+    "input_schema",
+    "is_of_type",
+    "output_validator",
+    "parameter_schema",
+    "read_value",
+    "types_of",
+    "validate_arguments",
+]
 
 
 def input_schema(contract: ToolContract) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from praxis_mcp.contracts.documents import Keys
-from praxis_mcp.contracts.findings import Findings
+from praxis_mcp.contracts.findings import Findings, Keys
 
 _MESSAGES = {
     "missing": "This is missing.",

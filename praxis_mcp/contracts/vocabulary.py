@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from praxis_mcp.contracts.documents import Keys
-from praxis_mcp.contracts.findings import Findings
+from praxis_mcp.contracts.findings import Findings, Keys
 from praxis_mcp.contracts.problems import shape
 
 TYPE_ALIASES: dict[str, str] = {

@@ -1,0 +1,265 @@
+"""The three spellings of a contract mean the same tool, each with the defaults that its authors meant."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from praxis_mcp.contracts.loading import LoadedContract, load_text
+from praxis_mcp.contracts.model import EngineType, ToolContract
+from praxis_mcp.contracts.schema import input_schema
+from praxis_mcp.contracts.specs import DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
+from praxis_mcp.contracts.values import Network, SecretRef
+
+OURS = """
+name: greeter
+version: "1.2"
+description: Greets somebody.
+language: python
+image: python:3.11-slim
+command: [python, /tool/greet.py]
+mounts: {./greeter: /tool}
+env: {LANG: C}
+env_passthrough: [WHO]
+timeout: 90
+memory_limit: 512Mi
+network: bridge
+read_only: false
+drop_capabilities: false
+parameters:
+  who: {type: string, description: Whom to greet.}
+  tone: {type: string, enum: [warm, cool], default: warm}
+examples:
+  - name: one
+    arguments: {who: Ada}
+    expect: Hello Ada
+  - arguments: {who: Bob}
+    expect_contains: [Hello, Bob]
+integration: {category: demo}
+"""
+CAMEL = """
+name: greeter
+version: "1.2"
+description: Greets somebody.
+language: python
+engine: dagger
+params:
+  - name: who
+    type: string
+    description: Whom to greet.
+    required: "true"
+  - name: tone
+    type: string
+    required: "false"
+    enum: [warm, cool]
+    default: warm
+engineSpec:
+  image: "python:3.11-slim"
+  command: ["python", "/tool/greet.py"]
+  mounts:
+    ./greeter: /tool
+  env: {LANG: C}
+  env_passthrough: ["WHO"]
+  timeout: 90
+  memory_limit: 512m
+examples: &examples
+  - name: one
+    parameters: {who: Ada}
+    expected_output: Hello Ada
+  - parameters: {who: Bob}
+    expected_output_contains: [Hello, Bob]
+integration: {category: demo}
+"""
+SNAKE = """
+name: greeter
+version: "1.2"
+description: Greets somebody.
+engine: dagger
+language: python
+engine_spec:
+  image: python:3.11-slim
+  command:
+    - python
+    - /tool/greet.py
+  mounts: {"./greeter": "/tool"}
+  env: {LANG: C}
+  env_passthrough: [WHO]
+  timeout: 90
+  memory_limit: 512m
+parameters:
+  type: object
+  properties:
+    who:
+      type: str
+      description: Whom to greet.
+    tone:
+      type: string
+      enum: ["warm", "cool"]
+      default: warm
+  required: [who]
+examples:
+  - name: one
+    parameters: {who: Ada}
+    expected_output: Hello Ada
+  - parameters: {who: Bob}
+    expected_output_contains: [Hello, Bob]
+integration: {category: demo}
+"""
+
+
+def contract(text: str) -> ToolContract:
+    loaded = load_text(text)
+    assert loaded.contract is not None, [str(diagnostic) for diagnostic in loaded.diagnostics]
+    return loaded.contract
+
+
+def warnings(loaded: LoadedContract) -> list[tuple[int, str, str]]:
+    assert loaded.contract is not None, [str(diagnostic) for diagnostic in loaded.diagnostics]
+    return [(found.line, found.field, found.message) for found in loaded.diagnostics]
+
+
+@pytest.mark.parametrize("older", [CAMEL, SNAKE], ids=["params+engineSpec", "parameters+engine_spec"])
+def test_the_three_spellings_make_the_same_contract(older: str) -> None:
+    ours = load_text(OURS)
+    theirs = load_text(older)
+    assert ours.diagnostics == theirs.diagnostics == ()
+    assert ours.contract == theirs.contract
+    assert ours.contract is not None
+    assert theirs.contract is not None
+    assert input_schema(ours.contract) == input_schema(theirs.contract)
+
+
+def test_parameters_have_the_same_meaning_in_all_their_forms() -> None:
+    forms = [
+        "parameters:\n  a: int\n  b: {type: int, min: 1, required: false}\n",
+        "parameters:\n- {name: a, type: int}\n- {name: b, type: int, min: 1, required: no}\n",
+        "parameters:\n  type: object\n  properties: {a: {type: int}, b: {type: int, minimum: 1}}\n  required: [a]\n",
+    ]
+    head = "name: t\ndescription: d\nimage: x\ncommand: [x]\n"
+    first, *others = (input_schema(contract(head + form)) for form in forms)
+    assert first["required"] == ["a"]
+    assert first["properties"]["b"] == {"type": "integer", "minimum": 1}
+    assert others == [first, first]
+
+
+def test_ours_requires_a_parameter_unless_it_has_a_default_and_the_older_ones_do_not() -> None:
+    ours = contract("name: t\nimage: x\ncommand: [x]\nparameters: {a: string, b: {default: x}, c: }\n")
+    assert [(parameter.name, parameter.required) for parameter in ours.parameters] == [
+        ("a", True), ("b", False), ("c", True),
+    ]  # fmt: skip
+    older = contract("name: t\nengine: dagger\nengineSpec: {image: x, command: [x]}\nparams: [{name: a}, {name: b}]\n")
+    assert [parameter.required for parameter in older.parameters] == [False, False]
+
+
+@pytest.mark.parametrize(("word", "required"), [('"true"', True), ('"false"', False), ("yes", True), ("'no'", False)])
+def test_required_may_be_written_as_text(word: str, required: bool) -> None:
+    text = f"name: t\nengine: dagger\nengineSpec: {{image: x, command: [x]}}\nparams: [{{name: a, required: {word}}}]\n"
+    assert contract(text).parameters[0].required is required
+
+
+def test_the_older_spellings_mean_plain_docker_and_ours_the_strict_way() -> None:
+    spec: Any = contract("name: t\nimage: x\ncommand: [x]\n").engine_spec
+    assert (spec.network, spec.read_only, spec.drop_capabilities) == (Network.NONE, None, None)
+    spec = contract("name: t\nengine: dagger\nengine_spec: {image: x, command: [x]}\n").engine_spec
+    assert (spec.network, spec.read_only, spec.drop_capabilities) == (Network.BRIDGE, False, False)
+    spec = contract("name: t\nengine: dagger\nengine_spec: {image: x, command: [x], network: none}\n").engine_spec
+    assert spec.network is Network.NONE
+    spec = contract("name: t\nengine: local\nengineSpec: {command: [x]}\n").engine_spec
+    assert spec.network is Network.BRIDGE
+
+
+def test_ours_names_an_engine_or_an_image() -> None:
+    assert contract("name: t\nimage: x\ncommand: [x]\n").engine is EngineType.DAGGER
+    assert isinstance(contract("name: t\nengine: sandbox\nimage: x\ncommand: [x]\n").engine_spec, DaggerEngineSpec)
+    local = contract("name: t\nengine: local\ncommand: [x]\ncwd: '{contract_dir}'\nshell: true\n")
+    assert isinstance(local.engine_spec, LocalEngineSpec)
+    assert local.engine_spec.cwd == "{contract_dir}"
+    remote = contract(
+        "name: t\nengine: remote-mcp\naddress: https://x/mcp\nauth_token: {secret: TOKEN}\nparameters: {q: string}\n"
+    )
+    assert isinstance(remote.engine_spec, RemoteMCPEngineSpec)
+    assert remote.engine_spec.auth_token == SecretRef(secret="TOKEN")
+
+
+def test_unknown_keys_are_errors_in_ours() -> None:
+    loaded = load_text("name: t\nimage: x\ncommand: [x]\ntimeot: 5\nparameters: {a: {descripton: x}}\n")
+    assert loaded.contract is None
+    assert [(found.line, found.field) for found in loaded.diagnostics if found.is_error] == [
+        (4, "timeot"), (5, "parameters.a.descripton"),
+    ]  # fmt: skip
+
+
+def test_unknown_keys_are_warnings_in_the_older_spellings() -> None:
+    text = """name: t
+description: d
+engine: dagger
+autor: me
+timeout: 5
+engineSpec:
+  image: x
+  command: [x]
+  cwd: /x
+  memry_limit: 1g
+params:
+  - {name: a, descripton: x}
+examples:
+  - {parameters: {}, expected: x}
+"""
+    assert warnings(load_text(text)) == [
+        (4, "autor", '"autor" is unknown, and is ignored.'),
+        (5, "timeout", '"timeout" stands beside engineSpec, and is ignored there.'),
+        (9, "engineSpec.cwd", 'The engine dagger has no "cwd", and is ignored.'),
+        (10, "engineSpec.memry_limit", '"memry_limit" is unknown (did you mean "memory_limit"?), and is ignored.'),
+        (12, "params[0].descripton", '"descripton" is no key of a parameter (did you mean "description"?), '
+         "and is ignored."),
+        (14, "examples[0].expected", '"expected" is unknown here (did you mean "expect"?), and is ignored.'),
+    ]  # fmt: skip
+
+
+def test_a_key_for_anchors_is_left_alone_in_every_spelling() -> None:
+    for text in (OURS, CAMEL, SNAKE):
+        assert load_text(f"x-note: anything\n{text}").diagnostics == ()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("engineSpec", "engine_spec"), ("params", "parameters")], ids=["specification", "parameters"]
+)
+def test_two_keys_for_the_same_thing_are_an_error(first: str, second: str) -> None:
+    values = {"engineSpec": "{image: x, command: [x]}", "engine_spec": "{image: y, command: [y]}"}
+    other = "" if first in values else "engineSpec: {image: x, command: [x]}\n"
+    text = f"name: t\nengine: dagger\n{other}{first}: {values.get(first, '[]')}\n{second}: {values.get(second, '[]')}\n"
+    loaded = load_text(text)
+    assert loaded.contract is None
+    assert f"{first} and {second} mean the same." in [found.message for found in loaded.diagnostics]
+
+
+def test_an_older_contract_without_a_specification_says_so() -> None:
+    loaded = load_text("name: t\nengine: dagger\nparams: []\n", Path("contract.yaml"))
+    assert loaded.contract is None
+    assert [found.field for found in loaded.diagnostics if found.is_error] == ["engineSpec"]
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [
+        ("str", "string"), ("text", "string"), ("file", "string"), ("Path", "string"), ("int", "integer"),
+        ("long", "integer"), ("float", "number"), ("double", "number"), ("bool", "boolean"), ("list", "array"),
+        ("dict", "object"), ("map", "object"), ("[str, 'null']", ["string", "null"]),
+        ("[int, null]", ["integer", "null"]),
+    ],
+)  # fmt: skip
+def test_types_may_be_written_as_people_write_them(written: str, kind: Any) -> None:
+    text = (
+        f"name: t\nimage: x\ncommand: [x]\nparameters: {{a: {{type: {written}}}, b: {{items: {{type: {written}}}}}}}\n"
+    )
+    properties = input_schema(contract(text))["properties"]
+    assert properties["a"]["type"] == kind
+    assert properties["b"]["items"]["type"] == kind
+
+
+def test_any_leaves_the_type_open() -> None:
+    text = "name: t\nimage: x\ncommand: [x]\nparameters: {a: any, b: {oneOf: [{type: int}, {type: bool}]}}\n"
+    assert input_schema(contract(text))["properties"] == {
+        "a": {},
+        "b": {"oneOf": [{"type": "integer"}, {"type": "boolean"}]},
+    }
