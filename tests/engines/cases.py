@@ -14,7 +14,12 @@ from praxis_mcp.engines.base import ExecutionEngine
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings import Settings
 
-MODULES = ("tests.engines.docker_case", "tests.engines.local_case", "tests.engines.local_plain_case")
+MODULES = (
+    "tests.engines.docker_case",
+    "tests.engines.dagger_case",
+    "tests.engines.local_case",
+    "tests.engines.local_plain_case",
+)
 """One module for each engine, with its `CASE`."""
 
 

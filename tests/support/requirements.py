@@ -12,6 +12,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.dagger_double.schema import VARIABLE as VARIABLE_OF_SCHEMA
+from tests.dagger_double.schema import schema_file
+
 VARIABLE = "PRAXIS_TEST_REQUIRE"
 PROBE_TIMEOUT = 20.0
 
@@ -55,10 +58,21 @@ def _dagger_real() -> str | None:
     return None if shutil.which(cli) else f"_EXPERIMENTAL_DAGGER_CLI_BIN names {cli!r}, which cannot be run"
 
 
+def _dagger() -> str | None:
+    if _dagger_real() is None:
+        return None
+    if not schema_file().is_file():
+        return (
+            f"no Dagger engine is named, and its double lacks the API's schema, {schema_file()} ({VARIABLE_OF_SCHEMA})"
+        )
+    return _docker()
+
+
 CHECKS: dict[str, Callable[[], str | None]] = {
     "docker": _docker,
     "bubblewrap": _bubblewrap,
     "node": _node,
+    "dagger": _dagger,
     "dagger_real": _dagger_real,
 }
 

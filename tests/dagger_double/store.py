@@ -1,0 +1,110 @@
+"""What the double's engine keeps on disk, across sessions: contents by digest, results of execs, caches."""
+
+import fnmatch
+import hashlib
+import os
+import shutil
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file or directory, unchanging. `owner`: ``uid:gid`` that it belongs to where it is mounted."""
+
+    path: Path
+    digest: str
+    owner: str = ""
+
+    @property
+    def is_directory(self) -> bool:
+        return self.path.is_dir()
+
+
+class Store:
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        for name in ("contents", "execs", "caches", "work"):
+            (state / name).mkdir(parents=True, exist_ok=True)
+
+    def add(self, source: Path, exclude: list[str] | None = None) -> Content:
+        """A copy of what a host path holds now."""
+        place = self.state / "contents" / uuid4().hex
+        copy(source, place, exclude or [])
+        return Content(place, digest_of(place))
+
+    def add_bytes(self, data: bytes, mode: int = 0o644) -> Content:
+        place = self.state / "contents" / uuid4().hex
+        place.write_bytes(data)
+        place.chmod(mode)
+        return Content(place, digest_of(place))
+
+    def empty(self) -> Content:
+        place = self.state / "contents" / uuid4().hex
+        place.mkdir()
+        return Content(place, "empty")
+
+    def work(self, content: Content) -> Path:
+        """A copy that an exec may change, owned as the content says."""
+        place = self.state / "work" / uuid4().hex
+        copy(content.path, place, [])
+        uid, gid = ids(content.owner or "0:0")
+        for path in (place, *place.rglob("*")) if place.is_dir() else (place,):
+            os.chown(path, uid, gid, follow_symlinks=False)
+        return place
+
+
+def ids(owner: str) -> tuple[int, int]:
+    uid, _, gid = owner.partition(":")
+    return int(uid), int(gid or uid)
+
+
+def copy(source: Path, target: Path, exclude: list[str]) -> None:
+    names = [pattern.rpartition("/")[2] for pattern in exclude]
+
+    def ignored(_: str, found: list[str]) -> set[str]:
+        return {name for name in found if any(fnmatch.fnmatch(name, pattern) for pattern in names)}
+
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True, ignore=ignored, copy_function=_copy_one)
+    else:
+        shutil.copy2(source, target)
+
+
+def _copy_one(source: str, target: str) -> None:
+    if stat.S_ISFIFO(os.lstat(source).st_mode):
+        os.mkfifo(target)
+    else:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def describe(path: Path) -> bytes:
+    """All that distinguishes one entry of a tree from another of the same name."""
+    status = path.lstat()
+    kind = stat.S_IFMT(status.st_mode)
+    head = f"{kind:o} {stat.S_IMODE(status.st_mode):o} ".encode()
+    if stat.S_ISLNK(status.st_mode):
+        return head + os.readlink(path).encode()
+    if stat.S_ISREG(status.st_mode):
+        with path.open("rb") as file:
+            return head + hashlib.file_digest(file, "sha256").digest()
+    return head
+
+
+def entries(root: Path) -> dict[str, bytes]:
+    """Every entry below a directory by its path, directories with a slash, and its description."""
+    found: dict[str, bytes] = {}
+    for path in root.rglob("*"):
+        name = str(path.relative_to(root)) + ("/" if path.is_dir() and not path.is_symlink() else "")
+        found[name] = describe(path)
+    return found
+
+
+def digest_of(path: Path) -> str:
+    whole = hashlib.sha256(describe(path))
+    if path.is_dir():
+        for name, description in sorted(entries(path).items()):
+            whole.update(name.encode() + b"\0" + description + b"\0")
+    return f"sha256:{whole.hexdigest()}"
