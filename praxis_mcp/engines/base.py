@@ -235,6 +235,11 @@ class ExecutionEngine(ABC):
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
         """Do ahead of a call what needs no call: pull the image, say. Nothing by default."""
 
+    async def reap(self) -> tuple[str, ...]:
+        """Remove what servers left behind that were killed, never anything of a server that lives; names what was
+        removed. Nothing by default."""
+        return ()
+
     async def validate_contract(self, contract: ToolContract) -> bool:
         """True where this engine can run the contract.
 

@@ -1,0 +1,36 @@
+"""Removing what killed servers left behind: the net under all others, at start-up and every minute."""
+
+from __future__ import annotations
+
+import anyio
+from loguru import logger
+
+from praxis_mcp.engines.registry import EngineRegistry
+from praxis_mcp.errors import PraxisError
+from praxis_mcp.execution.selection import EngineSelector
+
+REAP_EVERY = 60.0
+"""Seconds from one look for leftovers to the next."""
+REAP_TIMEOUT = 30.0
+"""Seconds that one engine's look may take."""
+
+
+async def reap_leftovers(engines: EngineRegistry, selector: EngineSelector) -> None:
+    """Have every engine that is there remove what servers left behind that are gone; never raises an engine's error."""
+    for name in engines.names():
+        if not (await selector.status(name)).available:
+            continue
+        with anyio.move_on_after(REAP_TIMEOUT) as scope:
+            try:
+                await engines.get(name).reap()
+            except PraxisError as exc:
+                logger.debug("{} could not look for leftovers: {}", name, exc)
+        if scope.cancelled_caught:
+            logger.debug("{} did not look for leftovers within {:g} s", name, REAP_TIMEOUT)
+
+
+async def keep_house(engines: EngineRegistry, selector: EngineSelector) -> None:
+    """`reap_leftovers` now and every minute, until cancelled."""
+    while True:
+        await reap_leftovers(engines, selector)
+        await anyio.sleep(REAP_EVERY)
