@@ -8,8 +8,10 @@
 
 static const char usage[] =
     "usage: praxis-init run [options] [--] command [argument...]\n"
+    "       praxis-init wait [--socket PATH] [--patience SECONDS]\n"
+    "       praxis-init --version | --help\n"
     "\n"
-    "Runs the command, reaps every process it leaves, and lets none outlive it.\n"
+    "run: runs the command, reaps every process it leaves, and lets none outlive it.\n"
     "\n"
     "  --timeout SECONDS      end the whole process tree when they have passed (SIGTERM, then SIGKILL)\n"
     "  --kill-after SECONDS   time between SIGTERM and SIGKILL (default 2; 0: SIGKILL at once)\n"
@@ -25,9 +27,15 @@ static const char usage[] =
     "not be executed; 127 it was not found; 128+N it died of signal N. Only the report tells a command that\n"
     "itself exits 124 to 127 from these.\n"
     "\n"
-    "       praxis-init --version | --help\n";
+    "wait: says hello and waits for one call, in frames; runs it as `run` does; sends its output and its end\n"
+    "back, in frames. Ends with its channel, and all that it started with it.\n"
+    "\n"
+    "  --socket PATH          the channel is a unix socket to connect to, instead of stdin and stdout\n"
+    "  --patience SECONDS     leave quietly if no call has come when they have passed\n"
+    "\n"
+    "Exit status: 0 the end was told, or no call came; 125 otherwise.\n";
 
-static const char version[] = "praxis-init 1\n";
+static const char version[] = "praxis-init 2\n";
 
 void complain(const char *what, const char *name, int error)
 {
@@ -139,6 +147,26 @@ static int run_form(char **arguments)
     return run_command(&options);
 }
 
+static int wait_form(char **arguments)
+{
+    struct wait_options options = {.patience = NO_DEADLINE};
+    for (char **next = arguments; *next != NULL; next += 2) {
+        const char *option = next[0], *value = next[1];
+        bool good;
+        if (strcmp(option, "--socket") == 0) {
+            options.socket = value;
+            good = value != NULL && value[0] != '\0';
+        } else if (strcmp(option, "--patience") == 0) {
+            good = value != NULL && parse_seconds(value, &options.patience) && options.patience > 0;
+        } else {
+            return refuse("unknown option", option);
+        }
+        if (!good)
+            return refuse("a bad or missing value for", option);
+    }
+    return wait_for_call(&options);
+}
+
 static int print(const char *text)
 {
     return write(STDOUT_FILENO, text, strlen(text)) < 0 ? EXIT_SETUP : 0;
@@ -150,6 +178,8 @@ int main(int argc, char **argv)
         return refuse("no form given", NULL);
     if (strcmp(argv[1], "run") == 0)
         return run_form(argv + 2);
+    if (strcmp(argv[1], "wait") == 0)
+        return wait_form(argv + 2);
     if (strcmp(argv[1], "--version") == 0)
         return print(version);
     if (strcmp(argv[1], "--help") == 0)

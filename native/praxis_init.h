@@ -1,7 +1,12 @@
 /* praxis-init: the small static program that praxis-mcp puts in front of a tool's command.
  *
- * praxis_init.c  the command line; one entry per form ("run" today)
- * run.c          the run form: start, report
+ * praxis_init.c  the command line; one entry per form
+ * run.c          the run form: a command of its own words, and a report
+ * wait.c         the wait form: a command that comes over a channel, and its output back
+ * command.c      the start of a command, and what became of it
+ * frames.c       the bytes of a frame on the channel
+ * call.c         the call that the frames make
+ * relay.c        the channel and the command's streams
  * supervise.c    a started command: its signals, its deadline, the end of all it started
  * tree.c         a signal to every descendant, however it hid
  * confine.c      no-new-privileges and the network filter
@@ -9,6 +14,7 @@
 #ifndef PRAXIS_INIT_H
 #define PRAXIS_INIT_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -41,18 +47,72 @@ struct run_options {
 /* Runs the command to its end and returns the status to exit with. */
 int run_command(const struct run_options *options);
 
+struct wait_options {
+    const char *socket; /* path of a unix socket; NULL: the channel is stdin and stdout */
+    int64_t patience;   /* nanoseconds that the call may take to come, or NO_DEADLINE */
+};
+
+/* Waits for a call on the channel and sees it to its end; returns the status to exit with. */
+int wait_for_call(const struct wait_options *options);
+
+enum { STEP_LENGTH = 24 };
+
+struct command {
+    char **words;        /* argv, NULL at its end */
+    char **environment;  /* NULL: ours */
+    const char *directory; /* NULL: ours */
+    const int *streams;  /* three descriptors, for its own three; NULL: ours */
+    bool no_network;
+    bool no_new_privileges;
+    bool tells_failure;  /* on its stderr, when it cannot be executed */
+};
+
+struct started {
+    pid_t pid;
+    int failure; /* a pipe that tells whether there was an exec at all */
+};
+
 struct ending {
     bool command_ended; /* false only if it could not even be killed */
     int status;         /* the command's, as wait gave it */
     bool timed_out;
 };
 
+/* How a command ended, or why it did not begin; the numbers are those of END frames. */
+enum outcome_kind {
+    OUTCOME_EXIT = 0,   /* number: its exit code */
+    OUTCOME_SIGNAL = 1, /* number: the signal */
+    OUTCOME_TIMEOUT = 2,
+    OUTCOME_EXEC_FAILED = 3,  /* number: an errno */
+    OUTCOME_SETUP_FAILED = 4, /* number: an errno; step: what failed */
+};
+
+struct outcome {
+    enum outcome_kind kind;
+    int number;
+    char step[STEP_LENGTH];
+};
+
+/* First of all: every signal is blocked, and the numbers of the three streams are taken. Gives the mask that the command
+ * is to have. */
+void take_charge(sigset_t *inherited);
+
+/* These two return NULL, or the name of the step that failed, with errno set. */
+const char *keep_the_tree(void); /* whatever the command starts stays below us, and cannot look into us */
+const char *start_command(const struct command *command, const sigset_t *mask, struct started *started);
+struct outcome failed_setup(const char *step, int error);
+
+/* To be asked when the whole tree is gone. */
+struct outcome outcome_of(const struct started *started, const struct ending *ending);
+
 /* Monotonic nanoseconds. */
 int64_t now(void);
 
+struct relay;
+
 /* Returns when the command and all its descendants are gone. All signals must be blocked. `deadline` is a moment of
- * now(), or NO_DEADLINE. */
-struct ending supervise(pid_t command, int64_t deadline, int64_t kill_after);
+ * now(), or NO_DEADLINE. A relay is kept moving meanwhile; when its channel ends, so does the tree. */
+struct ending supervise(pid_t command, int64_t deadline, int64_t kill_after, struct relay *relay);
 
 /* Sends sig to every descendant of this process, except itself. `command` is the session that the command leads:
  * all that can be reached where /proc is absent and we are not PID 1. */

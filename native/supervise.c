@@ -1,10 +1,11 @@
 /* The supervision of a started command: one thread, one loop, no signal handlers.
  *
- * Every signal is blocked and taken by sigtimedwait(), whose timeout is the next moment at which something is due.
+ * Every signal is blocked and taken by sigtimedwait(), whose timeout is the next moment at which something is due; or,
+ * where the command's streams are relayed, by the poll() that moves them.
  * The tree is gone when wait says that there are no children (ECHILD), since every descendant that loses its parent
  * becomes our child.
  */
-#include "praxis_init.h"
+#include "relay.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -31,6 +32,7 @@ struct supervision {
     int64_t kill_after;
     int64_t due; /* on the clock of now(); NO_DEADLINE: nothing is */
     int64_t give_up;
+    struct relay *relay; /* NULL: the command has our own streams */
     struct ending ending;
 };
 
@@ -112,7 +114,7 @@ static void wait_for_signal(struct supervision *run, const sigset_t *all)
         timeout = (struct timespec){left / NANOSECONDS_PER_SECOND, left % NANOSECONDS_PER_SECOND};
         limit = &timeout;
     }
-    int sig = sigtimedwait(all, &info, limit);
+    int sig = run->relay != NULL ? relay_wait(run->relay, run->due) : sigtimedwait(all, &info, limit);
     if (sig > 0)
         pass_on(run, sig, now());
 }
@@ -122,8 +124,12 @@ static void supervise_until_none_is_left(struct supervision *run, const sigset_t
     while (!reap(run)) {
         int64_t time = now();
         bool is_due = run->due != NO_DEADLINE && time >= run->due;
+        bool is_over = run->relay != NULL && relay_is_over(run->relay);
         if (run->phase == RUNNING && run->ending.command_ended) {
             start_killing(run, time); /* what it left behind */
+            is_due = true;
+        } else if (run->phase != KILLING && is_over) {
+            start_killing(run, time); /* nobody is left to see how it ends */
             is_due = true;
         } else if (run->phase == RUNNING && is_due) {
             run->ending.timed_out = true;
@@ -144,9 +150,10 @@ static void supervise_until_none_is_left(struct supervision *run, const sigset_t
     }
 }
 
-struct ending supervise(pid_t command, int64_t deadline, int64_t kill_after)
+struct ending supervise(pid_t command, int64_t deadline, int64_t kill_after, struct relay *relay)
 {
-    struct supervision run = {.command = command, .phase = RUNNING, .kill_after = kill_after, .due = deadline};
+    struct supervision run = {
+        .command = command, .phase = RUNNING, .kill_after = kill_after, .due = deadline, .relay = relay};
     sigset_t all;
     sigfillset(&all);
     supervise_until_none_is_left(&run, &all);

@@ -12,6 +12,7 @@ import pytest
 
 from praxis_mcp.engines.native import praxis_init_path
 from tests.native.harness import IS_ROOT, NOBODY, PraxisInit, python_for
+from tests.native.waiting import PraxisWait
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,6 +58,21 @@ def init_as_pid_1(binary: Path) -> PraxisInit:
 def placed(request: pytest.FixtureRequest) -> PraxisInit:
     """One body, both ways of finding the process tree."""
     return request.getfixturevalue("init" if request.param == "subreaper" else "init_as_pid_1")
+
+
+@pytest.fixture(params=["pipes", "socket"])
+def wait(request: pytest.FixtureRequest, binary: Path) -> PraxisWait:
+    """A waiter over either kind of channel."""
+    return PraxisWait(binary, request.param)
+
+
+@pytest.fixture(params=["pipes", "socket", "pid 1"])
+def placed_wait(request: pytest.FixtureRequest, binary: Path) -> PraxisWait:
+    """A waiter over either kind of channel, and as PID 1."""
+    if request.param == "pid 1":
+        request.getfixturevalue("init_as_pid_1")
+        return PraxisWait(binary, "pipes", as_pid_1=True)
+    return PraxisWait(binary, request.param)
 
 
 @pytest.fixture(params=["root", "nobody"])

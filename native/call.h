@@ -1,0 +1,32 @@
+/* A call as it arrives, frame by frame; see FRAMING.md. */
+#ifndef CALL_H
+#define CALL_H
+
+#include "frames.h"
+#include "praxis_init.h"
+
+struct list {
+    char **items; /* NULL at its end, once there is any */
+    size_t count, capacity;
+};
+
+struct call {
+    bool began, complete;
+    uint32_t flags;
+    int64_t timeout, kill_after; /* nanoseconds, or NO_DEADLINE */
+    struct list words, variables;
+    char *directory; /* NULL: ours */
+    size_t size;     /* bytes that it takes up here */
+    int file;        /* the one that is being written; -1: none */
+    struct outcome failure;
+    bool failed; /* a file could not be made; told when the call is complete, for only then does the other end listen */
+};
+
+enum { CALL_REPLACES_ENVIRONMENT = 1, CALL_NO_NETWORK = 2, CALL_NO_NEW_PRIVILEGES = 4, CALL_FLAGS = 7 };
+
+void call_init(struct call *call);
+
+/* Takes the next frame in; NULL, or why it is refused. */
+const char *call_take(struct call *call, const struct frame *frame);
+
+#endif

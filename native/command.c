@@ -1,0 +1,160 @@
+/* A command: what must hold before it may start, its start, and what became of it. Shared by both forms. */
+#include "praxis_init.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* A stream that was closed stays closed for the command, but its number must not go to a descriptor of ours. */
+static void occupy_closed_streams(void)
+{
+    for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++)
+        if (fcntl(stream, F_GETFD) < 0)
+            open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* takes the lowest number free: this one */
+}
+
+void take_charge(sigset_t *inherited)
+{
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_BLOCK, &all, inherited);
+    signal(SIGCHLD, SIG_DFL); /* ignored, as some parents leave it, the kernel would keep the statuses from us */
+    occupy_closed_streams();
+}
+
+const char *keep_the_tree(void)
+{
+    if (getpid() != 1 && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
+        return "subreaper";
+    /* The command may run as our own user: it must not trace us, nor open our report or channel through /proc. Its
+     * exec makes it traceable again. */
+    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 ? NULL : "dumpable";
+}
+
+/* An inherited network socket would be a way around the filter. */
+static void keep_only_streams(void)
+{
+    const unsigned close_on_exec = 4; /* CLOSE_RANGE_CLOEXEC, Linux 5.11 */
+    if (syscall(SYS_close_range, 3U, ~0U, close_on_exec) == 0)
+        return;
+    long most = sysconf(_SC_OPEN_MAX);
+    if (most < 0 || most > 1 << 20) /* Docker's limit may be 2^30; the kernel's own default ends at 2^20 */
+        most = 1 << 20;
+    for (int descriptor = 3; descriptor < most; descriptor++)
+        fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+}
+
+/* What the child says through the pipe when it does not become the command. */
+struct failure {
+    int error;
+    char step[STEP_LENGTH]; /* empty: the exec itself */
+};
+
+static _Noreturn void fail(int channel, const char *step, int error)
+{
+    struct failure failure = {.error = error};
+    strncpy(failure.step, step, sizeof failure.step - 1);
+    (void)!write(channel, &failure, sizeof failure);
+    _exit(EXIT_SETUP); /* the status is not looked at: the failure is */
+}
+
+/* Whether the name is a file in any folder of the PATH that we may look into. */
+static bool is_on_path(const char *name)
+{
+    const char *path = getenv("PATH");
+    char file[PATH_MAX];
+    for (size_t length; path != NULL && *path != '\0'; path += length + (path[length] == ':')) {
+        length = strcspn(path, ":");
+        if (length + strlen(name) + 2 > sizeof file)
+            continue;
+        memcpy(file, path, length);
+        file[length] = '/';
+        strcpy(file + length + (length != 0), name); /* an empty entry is the working directory */
+        if (access(file, F_OK) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* In the child. `channel` closes at the exec, so something to read there means that there was none. */
+static _Noreturn void become(const struct command *command, pid_t init, const sigset_t *mask, int channel)
+{
+    setsid(); /* the tool's `kill 0` must reach neither us nor the server that started us */
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* if we are killed, at least the command goes too */
+    if (getppid() != init)
+        _exit(EXIT_SETUP); /* we were killed before the line above */
+    for (int stream = STDIN_FILENO; command->streams != NULL && stream <= STDERR_FILENO; stream++)
+        if (dup2(command->streams[stream], stream) < 0)
+            fail(channel, "streams", errno);
+    if (command->directory != NULL && chdir(command->directory) != 0)
+        fail(channel, "directory", errno);
+    if (command->no_network) {
+        keep_only_streams();
+        const char *step = seal_off_from_others();
+        if (step != NULL)
+            fail(channel, step, errno);
+    }
+    if (command->environment != NULL)
+        environ = command->environment;
+    sigprocmask(SIG_SETMASK, mask, NULL);
+    execvp(command->words[0], command->words);
+    int error = errno;
+    /* To execvp, a folder of the PATH that this user may not enter (root's own, in an image that now runs as nobody)
+     * is a command without permission. To a shell, and to whoever reads our report, the command is just not there. */
+    if (error == EACCES && strchr(command->words[0], '/') == NULL && !is_on_path(command->words[0]))
+        error = ENOENT;
+    if (command->tells_failure)
+        complain("cannot run", command->words[0], error);
+    fail(channel, "", error);
+}
+
+const char *start_command(const struct command *command, const sigset_t *mask, struct started *started)
+{
+    int channel[2];
+    if (pipe2(channel, O_CLOEXEC | O_NONBLOCK) != 0)
+        return "pipe";
+    /* Before the fork, so that we are no way to the network either. */
+    const char *step = command->no_network          ? refuse_network()
+                       : command->no_new_privileges ? forbid_new_privileges()
+                                                    : NULL;
+    if (step != NULL)
+        return step;
+    pid_t self = getpid(), pid = fork();
+    if (pid < 0)
+        return "fork";
+    if (pid == 0)
+        become(command, self, mask, channel[1]);
+    close(channel[1]);
+    *started = (struct started){.pid = pid, .failure = channel[0]};
+    return NULL;
+}
+
+struct outcome failed_setup(const char *step, int error)
+{
+    struct outcome outcome = {.kind = OUTCOME_SETUP_FAILED, .number = error};
+    strncpy(outcome.step, step, sizeof outcome.step - 1);
+    return outcome;
+}
+
+struct outcome outcome_of(const struct started *started, const struct ending *ending)
+{
+    struct failure failure;
+    if (read(started->failure, &failure, sizeof failure) == (ssize_t)sizeof failure) {
+        if (failure.step[0] != '\0')
+            return failed_setup(failure.step, failure.error);
+        return (struct outcome){.kind = OUTCOME_EXEC_FAILED, .number = failure.error};
+    }
+    if (ending->timed_out)
+        return (struct outcome){.kind = OUTCOME_TIMEOUT};
+    if (ending->command_ended && WIFEXITED(ending->status))
+        return (struct outcome){.kind = OUTCOME_EXIT, .number = WEXITSTATUS(ending->status)};
+    return (struct outcome){.kind = OUTCOME_SIGNAL,
+                            .number = ending->command_ended ? WTERMSIG(ending->status) : SIGKILL};
+}

@@ -1,0 +1,67 @@
+/* The frames between a waiting praxis-init and whoever hands it a call. FRAMING.md says what each means.
+ *
+ * This file and frames.c know the bytes of a frame, and nothing of descriptors or processes.
+ */
+#ifndef FRAMES_H
+#define FRAMES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FRAMING_VERSION 1
+
+enum {
+    FRAME_HEADER = 8,
+    /* The kernel's bound on one word or variable of a command (MAX_ARG_STRLEN), so no field needs two frames. */
+    FRAME_PAYLOAD = 128 * 1024,
+    OUTPUT_PAYLOAD = 64 * 1024, /* of one frame of ours */
+};
+
+enum frame_type {
+    /* To the waiter. */
+    FRAME_CALL = 1,
+    FRAME_ARGUMENT = 2,
+    FRAME_VARIABLE = 3,
+    FRAME_DIRECTORY = 4,
+    FRAME_FILE = 5,
+    FRAME_FILE_DATA = 6,
+    FRAME_START = 7,
+    FRAME_STDIN = 8,
+    FRAME_STDIN_END = 9,
+    FRAME_LAST_INCOMING = FRAME_STDIN_END,
+    /* From the waiter. */
+    FRAME_HELLO = 129,
+    FRAME_STDOUT = 130,
+    FRAME_STDERR = 131,
+    FRAME_STDIN_CREDIT = 132,
+    FRAME_STDIN_CLOSED = 133,
+    FRAME_END = 134,
+    FRAME_REFUSED = 135,
+};
+
+struct frame {
+    enum frame_type type;
+    const uint8_t *payload; /* valid until the next frame_reader_room() */
+    uint32_t length;
+};
+
+/* Takes bytes in whatever pieces they come, gives whole frames. */
+struct frame_reader {
+    size_t begin, end; /* what is held and not yet given */
+    uint8_t held[FRAME_HEADER + FRAME_PAYLOAD];
+};
+
+/* Where the next bytes go, and how many at most; never 0 once frame_reader_next() has said that there is no frame. */
+size_t frame_reader_room(struct frame_reader *reader, uint8_t **where);
+void frame_reader_took(struct frame_reader *reader, size_t count);
+
+/* True and a frame; false when more bytes are needed, or, with *refusal set, when what came is no frame. */
+bool frame_reader_next(struct frame_reader *reader, struct frame *frame, const char **refusal);
+
+void put_header(uint8_t *where, enum frame_type type, uint32_t length);
+void put_u32(uint8_t *where, uint32_t value);
+uint32_t get_u32(const uint8_t *where);
+uint64_t get_u64(const uint8_t *where);
+
+#endif

@@ -1,0 +1,55 @@
+/* The channel of a waiting praxis-init, and the command's three streams: bytes from one to the other. */
+#ifndef RELAY_H
+#define RELAY_H
+
+#include "call.h"
+
+enum {
+    STDIN_WINDOW = 256 * 1024,       /* bytes of standard input that may be on their way or held here */
+    CREDIT_STEP = STDIN_WINDOW / 4, /* one credit frame for so many */
+    OUT_CAPACITY = FRAME_HEADER + OUTPUT_PAYLOAD + 4 * FRAME_HEADER, /* output, and what else may be due with it */
+};
+
+struct relay {
+    int in, out, signals; /* the channel; a signalfd for every signal */
+    bool lost;            /* the channel has ended or broken: nothing is left to do but to end all */
+    const char *refusal;  /* why what came is no call */
+    struct call call;
+    int tool_stdin, tool_output[2]; /* our ends; -1: none, or closed */
+    int next_output;                /* whose turn it is */
+
+    size_t window;         /* bytes that the other end may still send */
+    bool stdin_ends;       /* all of it has come */
+    bool stdin_closed;     /* the command does not read it any more, and has been told of */
+    bool closed_due;       /* to be told of */
+    uint32_t credit_due;   /* bytes that the command has taken and the other end has not heard of */
+    size_t stdin_begin, stdin_end, out_begin, out_end;
+    struct frame_reader reader;
+    uint8_t stdin_held[STDIN_WINDOW];
+    uint8_t out_held[OUT_CAPACITY];
+};
+
+/* Ours are the channel's two descriptors, made non-blocking; NULL, or the step that failed. */
+const char *relay_open(struct relay *relay, int in, int out);
+
+/* Pipes for the command; `streams` are its ends. */
+const char *relay_make_pipes(struct relay *relay, int streams[3]);
+
+/* The command holds its ends now. */
+void relay_started(struct relay *relay, const int streams[3]);
+
+/* Moves what can be moved, waiting until something can, a signal comes, or `due` (see now()) passes.
+ * Returns the signal, or 0. */
+int relay_wait(struct relay *relay, int64_t due);
+
+/* The channel has ended, or spoke nonsense: the command must go. */
+bool relay_is_over(const struct relay *relay);
+
+/* A frame of ours behind what is queued already. For short ones, with an empty queue. */
+void relay_queue(struct relay *relay, enum frame_type type, const uint8_t *payload, uint32_t length);
+
+/* Sends all that is left in the command's pipes and in the queue; gives up when nothing moves for long, or the channel
+ * ends. */
+void relay_flush(struct relay *relay);
+
+#endif
