@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -17,6 +17,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as PydanticSettingsError
 
 from praxis_mcp.errors import SettingsError
+from praxis_mcp.upstream_settings import UpstreamSettings
 
 CONTAINER_ENGINES = ("dagger", "docker", "sandbox")
 DEFAULT_FILES = ("praxis.yaml", "praxis.yml")
@@ -176,6 +177,8 @@ class Settings(BaseSettings):
             first called.
         log_level: of what goes to stderr.
         secrets: where secrets come from, by name; a name that is missing here is looked up in the environment.
+        upstreams: other MCP servers whose tools are republished, by name.
+        upstream_approvals: the file of approved tools of upstreams with ``pin: true``; relative to the root.
     """
 
     model_config = SettingsConfigDict(
@@ -194,6 +197,8 @@ class Settings(BaseSettings):
     records: RecordSettings = RecordSettings()
     server: ServerSettings = ServerSettings()
     secrets: Mapping[str, SecretSource] = {}
+    upstreams: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")], UpstreamSettings] = {}
+    upstream_approvals: Path = Path("praxis-upstreams.json")
 
     @field_validator("root")
     @classmethod

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from praxis_mcp.contracts.values import ByteSize, EnvValue, Network, parse_network
+from praxis_mcp.upstream_settings import check_address
 
 NetworkChoice = Annotated[Network, BeforeValidator(parse_network)]
 Timeout = Annotated[float, Field(gt=0, le=86_400)]
@@ -141,23 +142,6 @@ class RemoteMCPEngineSpec(EngineSpec):
     def _fields_fit_the_address(self) -> RemoteMCPEngineSpec:
         check_address(self.address, self.transport, headers=bool(self.headers or self.auth_token), env=bool(self.env))
         return self
-
-
-def check_address(address: str | tuple[str, ...], transport: str, *, headers: bool, env: bool) -> None:
-    """Refuse an address of another MCP server that its transport cannot reach, and fields that would do nothing.
-
-    Raises:
-        ValueError: says what does not go together.
-    """
-    is_command = isinstance(address, tuple) or transport == "stdio"
-    if is_command and transport in ("http", "sse"):
-        raise ValueError(f"transport: {transport} needs a URL as address, not a command")
-    if is_command and headers:
-        raise ValueError("headers and auth_token go with a URL; give a command its credentials by env")
-    if not is_command and env:
-        raise ValueError("env goes with a command as address, not with a URL")
-    if not is_command and not str(address).lower().startswith(("http://", "https://")):
-        raise ValueError("the address is a URL with http:// or https://, or a list of the words of a command")
 
 
 AnyEngineSpec = DaggerEngineSpec | LocalEngineSpec | RemoteMCPEngineSpec

@@ -17,6 +17,7 @@ from praxis_mcp.engines.base import (
     ExecutionResult,
     RemoteContent,
 )
+from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.upstream import ProgressListener
 from praxis_mcp.engines.upstream_pool import UpstreamPool
 from praxis_mcp.engines.upstream_spec import UpstreamSpec
@@ -25,6 +26,7 @@ from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings import Settings
 
 ISOLATION = "remote"
+_LONGEST_MESSAGE = 500
 _PROTOCOL_KEYS = "io.modelcontextprotocol/"
 
 
@@ -63,7 +65,7 @@ class RemoteMCPEngine(ExecutionEngine):
                 remote.tool,
                 plan.call.arguments,
                 timeout=plan.blueprint.limits.timeout,
-                on_progress=_progress_lines(context),
+                on_progress=progress_lines(context.on_output) if context.on_output else None,
             )
         except TimeoutError:
             answer = None
@@ -140,14 +142,11 @@ def text_of(content: RemoteContent) -> str:
     return "\n".join(texts)
 
 
-def _progress_lines(context: ExecutionContext) -> ProgressListener | None:
+def progress_lines(listener: OutputListener) -> ProgressListener:
     """Progress in the form that tools report it in, a line of JSON on standard error; heard, but not kept."""
-    listener = context.on_output
-    if listener is None:
-        return None
 
     def tell(progress: float, total: float | None, message: str | None) -> None:
-        report = {"progress": progress, "total": total, "message": message or ""}
+        report = {"progress": progress, "total": total, "message": (message or "")[:_LONGEST_MESSAGE]}
         listener("stderr", json.dumps(report).encode() + b"\n")
 
     return tell

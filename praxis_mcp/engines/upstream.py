@@ -109,7 +109,15 @@ class Upstream:
         async def send(client: Client) -> dict[str, Any]:
             return await _answer(client, request, CallToolResult, progressed if on_progress else None)
 
-        return await self._ask(f"{tool} was running", timeout, send)
+        answer = await self._ask(f"{tool} was running", timeout, send)
+        kind = answer.get("resultType", "complete")
+        if kind != "complete":
+            raise ExecutionError(
+                f"{self.spec.name} answered {tool} by {str(kind)[:40]}, which cannot be passed on: calls here have one "
+                "question and one answer.",
+                remedy="Use a tool that needs no more input while it runs.",
+            )
+        return answer
 
     async def connect(self) -> None:
         """Open the connection, where there is none.

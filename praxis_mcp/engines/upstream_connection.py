@@ -21,8 +21,9 @@ CLOSE_TIMEOUT = 8.0
 """Seconds that closing may take; a command has 2 to end by itself, and 2 more after SIGTERM."""
 ALIVE_TIMEOUT = 5.0
 """Seconds that a server which left a call unanswered may take to show that it lives."""
-LISTEN_PAUSE = 5.0
-"""Seconds before changes are listened for again, after that failed."""
+LISTEN_PAUSE = 1.0
+LONGEST_LISTEN_PAUSE = 60.0
+"""Seconds before changes are listened for again, after that failed; doubled by each further failure."""
 
 
 class Connection:
@@ -154,18 +155,25 @@ class Connection:
         """Hear of changes: from 2026-07-28 on over a stream of its own; older servers just say so (`_changed`)."""
         from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
         from mcp.shared.exceptions import MCPError
+        from mcp_types import METHOD_NOT_FOUND
 
+        pause, missed = LISTEN_PAUSE, False
         while True:
             try:
                 async with client.listen(tools_list_changed=True) as events:
+                    if missed:
+                        self._changed()
+                    pause, missed = LISTEN_PAUSE, True
                     async for _ in events:
                         self._changed()
             except ListenNotSupportedError:
                 return
             except (MCPError, SubscriptionLost, TimeoutError) as exc:
+                if isinstance(exc, MCPError) and exc.code == METHOD_NOT_FOUND:
+                    return
                 logger.debug("{} cannot be listened to for changes: {}", self._spec.name, exc)
-            await anyio.sleep(LISTEN_PAUSE)
-            self._changed()  # what changed meanwhile was not heard
+            await anyio.sleep(pause)
+            pause = min(2 * pause, LONGEST_LISTEN_PAUSE)
 
     async def _check(self) -> None:
         from mcp.shared.exceptions import MCPError
@@ -206,7 +214,7 @@ def describe(error: BaseException | None) -> str:
     if isinstance(error, PraxisError):
         return str(error)
     if isinstance(error, FileNotFoundError):
-        return f"there is no program {error.filename}"
+        return f"there is no {error.filename}"
     text = str(error) if error is not None else ""
     return text or type(error).__name__
 

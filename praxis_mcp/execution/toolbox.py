@@ -14,6 +14,7 @@ from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.records import RunRecords
 from praxis_mcp.execution.runner import ToolRunner
+from praxis_mcp.execution.upstreams import Upstreams
 from praxis_mcp.plans.build import build_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Plan, Where
 from praxis_mcp.settings import Settings
@@ -21,7 +22,7 @@ from praxis_mcp.settings import Settings
 
 @dataclass(slots=True)
 class Toolbox:
-    """The parts: settings, catalog, engines, records, and the runner over them."""
+    """The parts: settings, catalog, engines, records, the runner over them, and tools of other servers beside them."""
 
     settings: Settings
     catalog: Catalog
@@ -29,6 +30,10 @@ class Toolbox:
     records: RunRecords
     runner: ToolRunner
     _scanned: anyio.Event = field(default_factory=anyio.Event)
+    upstreams: Upstreams = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.upstreams = Upstreams(self.settings)
 
     async def loaded(self) -> None:
         """Wait until the catalog's first scan, which runs in the background, has ended."""

@@ -31,14 +31,15 @@ def remote_blocks(result: ExecutionResult, limit: int, dialect: Dialect) -> list
         dialect: the client's. A block of a kind that it does not know, or that we do not, becomes text.
     """
     assert result.remote is not None
-    blocks = [_block(block, dialect) for block in result.remote.blocks]
+    blocks = [content_block(block, dialect) for block in result.remote.blocks]
     if result.stdout.total <= limit:
         return blocks
     text = stream_text(result.stdout, result.run_id, "stdout", limit)
     return [text_block(text or ""), *(block for block in blocks if block.type != "text")]
 
 
-def _block(raw: Mapping[str, Any], dialect: Dialect) -> ContentBlock:
+def content_block(raw: Mapping[str, Any], dialect: Dialect) -> ContentBlock:
+    """A block as its server sent it → one that this client knows; what we do not know becomes text."""
     try:
         block = _BLOCK.validate_python(raw, by_name=False)
     except ValidationError:

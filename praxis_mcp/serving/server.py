@@ -33,6 +33,7 @@ from mcp_types import (
     ServerCapabilities,
 )
 
+from praxis_mcp.engines.upstream_hops import arrived, read_hops
 from praxis_mcp.errors import PraxisError, UnknownToolError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.plans.build import new_run_id
@@ -43,6 +44,7 @@ from praxis_mcp.serving.resources import RunResources
 from praxis_mcp.serving.results import ResultWriter, error_result, refusal
 from praxis_mcp.serving.sessions import ChangeNotifier
 from praxis_mcp.serving.tools import BadCursor, ToolLister
+from praxis_mcp.serving.upstreams import Relay, with_origin
 
 INSTRUCTIONS = (
     "Each tool runs one command in a sandbox and returns what it wrote. Long output is shown as its head and tail; "
@@ -78,6 +80,7 @@ class PraxisServer:
         self._notifier = ChangeNotifier()
         self._tools = ToolLister(toolbox.settings)
         self._resources = RunResources(toolbox.records)
+        self._relay = Relay(toolbox)
         self._listed = anyio.Event()
         self._stack = AsyncExitStack()
         self.mcp = _LowLevelServer(
@@ -122,6 +125,7 @@ class PraxisServer:
         with unwrapped():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._notifier.run)
+                tasks.start_soon(self._guarded, "republishing tools of upstreams", self._republish)
                 if self._toolbox.settings.reload:
                     tasks.start_soon(self._guarded, "watching contracts", self._watch)
                 if self._toolbox.settings.prefetch:
@@ -133,6 +137,9 @@ class PraxisServer:
     async def _watch(self) -> None:
         await self._toolbox.loaded()
         await self._toolbox.catalog.watch(self._notifier.on_change)
+
+    async def _republish(self) -> None:
+        await self._toolbox.upstreams.run(self._notifier.changed)
 
     async def _prefetch(self) -> None:
         # Pulling before the client has its tools would take from the little time that it waits for them.
@@ -150,22 +157,28 @@ class PraxisServer:
         try:
             return self._toolbox.catalog.get(name).input_schema
         except UnknownToolError:
-            return None
+            remote = self._toolbox.upstreams.served(name)
+            return remote.input_schema if remote is not None else None
 
     async def _list_tools(self, ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
         await self._toolbox.loaded()
+        await self._toolbox.upstreams.ready()
         cursor = params.cursor if params else None
+        entries = self._toolbox.upstreams.beside(self._toolbox.catalog.entries())
         try:
-            page = self._tools.page(self._toolbox.catalog.entries(), cursor, Dialect(ctx.protocol_version))
+            page = self._tools.page(entries, cursor, Dialect(ctx.protocol_version))
         except BadCursor as exc:
             raise MCPError(INVALID_PARAMS, "The cursor is none that this server gave out.") from exc
         self._listed.set()
+        if read_hops(ctx.meta):
+            page.tools = with_origin(page.tools, self._toolbox)
         return page
 
     async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
         await self._toolbox.loaded()
         try:
-            return await self._run(ctx, params)
+            with arrived(read_hops(ctx.meta)):
+                return await self._run(ctx, params)
         except UnknownToolError as exc:
             raise MCPError(INVALID_PARAMS, str(exc)) from exc
         except PraxisError as exc:
@@ -176,15 +189,18 @@ class PraxisServer:
             return _internal_error(params.name, exc)
 
     async def _run(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
-        settings = self._toolbox.settings
-        contract = self._toolbox.catalog.get(params.name).contract
-        reporter = None
-        if ctx.meta and "progress_token" in ctx.meta:
-            reporter = ProgressReporter(
-                ctx.session.report_progress,
-                heartbeat=settings.calls.heartbeat,
-                stdout_is_data=contract.output == "json",
-            )
+        settings, dialect = self._toolbox.settings, Dialect(ctx.protocol_version)
+        try:
+            contract = self._toolbox.catalog.get(params.name).contract
+        except UnknownToolError:
+            remote = await self._relay.find(params.name)
+            if remote is None:
+                raise
+            reporter = self._reporter(ctx)
+            async with reporting(reporter):
+                on_output = reporter.on_output if reporter else None
+                return await self._relay.call(remote, params.arguments or {}, dialect, on_output)
+        reporter = self._reporter(ctx, stdout_is_data=contract.output == "json")
         async with reporting(reporter):
             result = await self._toolbox.runner.call(
                 params.name,
@@ -192,7 +208,13 @@ class PraxisServer:
                 on_output=reporter.on_output if reporter else None,
                 on_status=reporter.on_status if reporter else None,
             )
-        return await ResultWriter(settings, Dialect(ctx.protocol_version)).write(contract, result)
+        return await ResultWriter(settings, dialect).write(contract, result)
+
+    def _reporter(self, ctx: Context, *, stdout_is_data: bool = False) -> ProgressReporter | None:
+        if not ctx.meta or "progress_token" not in ctx.meta:
+            return None
+        heartbeat = self._toolbox.settings.calls.heartbeat
+        return ProgressReporter(ctx.session.report_progress, heartbeat=heartbeat, stdout_is_data=stdout_is_data)
 
     async def _list_resources(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
         if params and params.cursor is not None:
@@ -205,7 +227,8 @@ class PraxisServer:
         return self._resources.templates()
 
     async def _read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        return await self._resources.read(params.uri, Dialect(ctx.protocol_version))
+        dialect = Dialect(ctx.protocol_version)
+        return await self._relay.read(params.uri, dialect) or await self._resources.read(params.uri, dialect)
 
 
 class _LowLevelServer(Server[Any]):

@@ -46,6 +46,10 @@ class ChangeNotifier:
             len(change.changed),
             len(change.removed),
         )
+        self.changed()
+
+    def changed(self) -> None:
+        """The list of tools has changed, whatever it was. Must be called on the event loop."""
         self._changed.set()
 
     async def on_initialized(self, ctx: ServerRequestContext[Any, Any], params: NotificationParams) -> None:

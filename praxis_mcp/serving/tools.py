@@ -15,8 +15,11 @@ from pydantic import ValidationError
 
 from praxis_mcp.contracts.catalog import CatalogEntry, Traits
 from praxis_mcp.contracts.values import Network
+from praxis_mcp.execution.upstream_faces import RemoteTool
+from praxis_mcp.execution.upstreams import Entry
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.structured import schema_for
+from praxis_mcp.serving.upstreams import face
 from praxis_mcp.settings import Settings
 
 
@@ -30,11 +33,11 @@ class ToolLister:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._entries: Sequence[CatalogEntry] = ()
+        self._entries: Sequence[Entry] = ()
         self._names: list[str] = []
-        self._made: dict[tuple[str, bool], tuple[CatalogEntry, Tool | None]] = {}
+        self._made: dict[tuple[str, bool], tuple[Entry, Tool | None]] = {}
 
-    def page(self, entries: Sequence[CatalogEntry], cursor: str | None, dialect: Dialect) -> ListToolsResult:
+    def page(self, entries: Sequence[Entry], cursor: str | None, dialect: Dialect) -> ListToolsResult:
         """One page of tools, sorted by name.
 
         A cursor names the last tool of the page before, so that a change of the catalog between two pages neither
@@ -53,7 +56,7 @@ class ToolLister:
         following = _write_cursor(names[end - 1]) if end < len(names) else None
         return ListToolsResult(tools=tools, next_cursor=following)
 
-    def _tool(self, entry: CatalogEntry, dialect: Dialect) -> Tool | None:
+    def _tool(self, entry: Entry, dialect: Dialect) -> Tool | None:
         known = self._made.get((entry.name, dialect.modern))
         if known is not None and known[0] is entry:
             return known[1]
@@ -61,15 +64,8 @@ class ToolLister:
         self._made[entry.name, dialect.modern] = (entry, tool)
         return tool
 
-    def _checked(self, entry: CatalogEntry, dialect: Dialect) -> Tool | None:
-        tool = Tool(
-            name=entry.name,
-            title=entry.title,
-            description=entry.description or entry.title or f"Runs {entry.name}.",
-            input_schema=entry.input_schema,
-            output_schema=schema_for(entry.output_schema, dialect),
-            annotations=tool_annotations(entry, self._settings),
-        )
+    def _checked(self, entry: Entry, dialect: Dialect) -> Tool | None:
+        tool = face(entry, dialect) if isinstance(entry, RemoteTool) else self._face(entry, dialect)
         shown = tool.model_dump(by_alias=True, mode="json", exclude_none=True)
         try:
             validate_server_result("tools/list", dialect.version, {**_EMPTY_LIST, "tools": [shown]})
@@ -78,6 +74,16 @@ class ToolLister:
             logger.error("{} is not listed: clients of {} would refuse it ({})", entry.name, dialect.version, places)
             return None
         return tool
+
+    def _face(self, entry: CatalogEntry, dialect: Dialect) -> Tool:
+        return Tool(
+            name=entry.name,
+            title=entry.title,
+            description=entry.description or entry.title or f"Runs {entry.name}.",
+            input_schema=entry.input_schema,
+            output_schema=schema_for(entry.output_schema, dialect),
+            annotations=tool_annotations(entry, self._settings),
+        )
 
     def _forget(self, names: set[str]) -> None:
         for key in [key for key in self._made if key[0] not in names]:

@@ -195,7 +195,7 @@ async def test_a_command_gets_only_the_environment_that_it_needs_and_is_given(
 
 
 async def test_a_command_that_does_not_exist_says_so(engine: RemoteMCPEngine) -> None:
-    with pytest.raises(EngineUnavailable, match="there is no program /nonexistent/server"):
+    with pytest.raises(EngineUnavailable, match="there is no /nonexistent/server"):
         await run(engine, contract(["/nonexistent/server"], "echo"))
 
 

@@ -35,6 +35,7 @@ from mcp_types import (
     ImageContent,
     JSONRPCError,
     JSONRPCRequest,
+    JSONRPCResponse,
     ListToolsResult,
     PaginatedRequestParams,
     ReadResourceRequestParams,
@@ -58,6 +59,7 @@ class Upstream:
         self.events = events
         self.page_size = page_size
         self.extra: list[Tool] = []
+        self.lies: list[dict[str, Any]] = []
         self.description = "Says what it was told."
         self.bus = InMemorySubscriptionBus()
         self.calls = 0
@@ -92,6 +94,12 @@ class Upstream:
         tools = self.tools()
         end = start + self.page_size
         return ListToolsResult(tools=tools[start:end], next_cursor=str(end) if end < len(tools) else None)
+
+    async def do_lie(self, ctx: Context, arguments: dict[str, Any]) -> CallToolResult:
+        return CallToolResult(content=[TextContent(text="two")], structured_content={"sum": "two"})
+
+    async def do_silent(self, ctx: Context, arguments: dict[str, Any]) -> CallToolResult:
+        return said("nothing structured here")
 
     async def call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
         arguments = params.arguments or {}
@@ -191,14 +199,63 @@ def said(text: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(text=text)])
 
 
+_DEEP: dict[str, Any] = {"type": "object"}
+for _ in range(60):
+    _DEEP = {"type": "object", "properties": {"a": _DEEP}}
+_SUM = {"type": "object", "properties": {"sum": {"type": "number"}}, "required": ["sum"]}
+LIES: list[dict[str, Any]] = [
+    {"name": "lie", "description": "Promises a number.", "inputSchema": OBJECT, "outputSchema": _SUM},
+    {"name": "silent", "description": "Promises a number.", "inputSchema": OBJECT, "outputSchema": _SUM},
+    {"name": "bad_root", "inputSchema": {"type": "array"}},
+    {"name": "bad_none", "inputSchema": {"anyOf": [{"type": "object"}]}},
+    {"name": "bad_type", "inputSchema": {"type": "object", "properties": {"x": {"type": "strnig"}}}},
+    {"name": "bad_required", "inputSchema": {"type": "object", "required": "x"}},
+    {"name": "bad_ref", "inputSchema": {"type": "object", "properties": {"x": {"$ref": "http://example.com/x"}}}},
+    {"name": "bad_deep", "inputSchema": _DEEP},
+    {"name": "bad_large", "inputSchema": {"type": "object", "description": "x" * 100_000}},
+    {"name": "bad_output", "inputSchema": OBJECT, "outputSchema": {"type": 7}},
+    {"name": "bad_array", "inputSchema": OBJECT, "outputSchema": {"type": "array"}},
+    {"name": "bad_words", "description": 7, "title": [], "inputSchema": OBJECT, "annotations": {"readOnlyHint": "x"}},
+    {"name": "not a name!", "inputSchema": OBJECT},
+    {"name": 7, "inputSchema": OBJECT},
+    {"description": "nameless"},
+]
+"""Tools as no honest server lists them; they reach the wire because `_Lying` writes them past the SDK's checks."""
+
+
+class _Lying:
+    """A write stream that adds the lies to the last page of a list."""
+
+    def __init__(self, inner: Any, lies: list[dict[str, Any]]) -> None:
+        self._inner = inner
+        self._lies = lies
+
+    async def send(self, item: SessionMessage) -> None:
+        message = item.message
+        if isinstance(message, JSONRPCResponse) and "tools" in message.result and not message.result.get("nextCursor"):
+            message.result["tools"] = [*message.result["tools"], *self._lies]
+        await self._inner.send(item)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def __aenter__(self) -> "_Lying":
+        return self
+
+    async def __aexit__(self, *exc: Any) -> None:
+        await self.aclose()
+
+
 class _Announcing(Server[Any]):
+    lies: list[dict[str, Any]]
+
     def create_initialization_options(self, notification_options: Any = None, *rest: Any, **more: Any) -> Any:
         options = notification_options or NotificationOptions(tools_changed=True)
         return super().create_initialization_options(options, *rest, **more)
 
 
-def build(upstream: Upstream) -> Server[Any]:
-    return _Announcing(
+def build(upstream: Upstream) -> _Announcing:
+    server = _Announcing(
         upstream.name,
         version="1",
         on_list_tools=upstream.list_tools,
@@ -206,10 +263,14 @@ def build(upstream: Upstream) -> Server[Any]:
         on_read_resource=upstream.read_resource,
         on_subscriptions_listen=ListenHandler(upstream.bus),
     )
+    server.lies = upstream.lies
+    return server
 
 
-async def run(server: Server[Any], incoming: Any, outgoing: Any, *, legacy: bool) -> None:
+async def run(server: _Announcing, incoming: Any, outgoing: Any, *, legacy: bool) -> None:
     """Serve a pair of streams; `legacy` knows no `server/discover`, as servers before 2026-07-28."""
+    if server.lies:
+        outgoing = _Lying(outgoing, server.lies)
     if not legacy:
         await server.run(incoming, outgoing, server.create_initialization_options())
         return
@@ -231,12 +292,12 @@ async def run(server: Server[Any], incoming: Any, outgoing: Any, *, legacy: bool
         tasks.cancel_scope.cancel()
 
 
-async def serve_stdio(server: Server[Any], legacy: bool) -> None:
+async def serve_stdio(server: _Announcing, legacy: bool) -> None:
     async with stdio_server() as (incoming, outgoing):
         await run(server, incoming, outgoing, legacy=legacy)
 
 
-async def serve_http(server: Server[Any], port: int, token: str | None, legacy: bool) -> None:
+async def serve_http(server: _Announcing, port: int, token: str | None, legacy: bool) -> None:
     import uvicorn
     from starlette.requests import Request
     from starlette.responses import PlainTextResponse, Response
@@ -280,9 +341,13 @@ def main() -> None:
     parser.add_argument("--name", default="upstream")
     parser.add_argument("--token")
     parser.add_argument("--events", type=Path)
+    parser.add_argument("--lie", action="store_true")
     parser.add_argument("--page-size", type=int, default=5)
     options = parser.parse_args()
-    server = build(Upstream(options.name, options.events, options.page_size))
+    upstream = Upstream(options.name, options.events, options.page_size)
+    if options.lie:
+        upstream.lies = LIES
+    server = build(upstream)
     if options.transport == "stdio":
         anyio.run(serve_stdio, server, options.legacy)
     else:

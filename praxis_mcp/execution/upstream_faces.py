@@ -1,0 +1,168 @@
+"""What another server says of a tool → what can be republished, so that one bad tool never costs a client the list."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from praxis_mcp.contracts.model import NAME_PATTERN
+from praxis_mcp.contracts.validators import schema_errors
+from praxis_mcp.contracts.vocabulary import is_plainly_valid
+from praxis_mcp.engines.upstream_hops import MOST_HOPS, read_via, server_id
+
+LARGEST_SCHEMA = 64 * 1024
+"""Characters of JSON of one schema."""
+DEEPEST_SCHEMA = 40
+"""Levels of one schema."""
+LONGEST_DESCRIPTION = 16 * 1024
+_HINTS = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RemoteTool:
+    """A tool of an upstream as it is republished.
+
+    Attributes:
+        name: its name here.
+        upstream: name of the upstream.
+        remote_name: its name there.
+        title, description, annotations: what it says of itself, as far as it is well-formed.
+        input_schema, output_schema: its schemas, adapted; no output schema where there is no usable one.
+        via: servers that it came through before, its own one first.
+        fingerprint: SHA-256 of all that a model reads of it, as it came.
+        notes: what had to be adapted, one phrase each.
+    """
+
+    name: str
+    upstream: str
+    remote_name: str
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any] | None = None
+    title: str | None = None
+    description: str | None = None
+    annotations: Mapping[str, Any] = field(default_factory=dict)
+    via: tuple[str, ...] = ()
+    fingerprint: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Unusable(Exception):
+    """A tool that cannot be republished; says why."""
+
+
+def fingerprint(raw: Mapping[str, Any]) -> str:
+    """SHA-256 of what a model reads of a tool: a change of any of it may change what the model does."""
+    read = {key: raw.get(key) for key in ("name", "title", "description", "inputSchema", "outputSchema", "annotations")}
+    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
+
+
+def adapt(raw: Mapping[str, Any], upstream: str, name: str, description: str | None) -> RemoteTool:
+    """The tool under a name of ours, all that clients would refuse taken out of it.
+
+    Args:
+        raw: the tool as its server lists it.
+        upstream: name of that server.
+        name: the name here.
+        description: the description here; None keeps its own.
+
+    Raises:
+        Unusable: its name cannot be used, or it came in a circle.
+    """
+    if not NAME_PATTERN.match(name):
+        raise Unusable(f"{name[:140]!r} is no name that MCP allows; rename it")
+    meta = raw.get("_meta")
+    via = read_via(meta if isinstance(meta, dict) else None)
+    if server_id() in via:
+        raise Unusable("it is a tool of this server, come back in a circle")
+    if len(via) >= MOST_HOPS:
+        raise Unusable(f"it came through {len(via)} servers already")
+    notes: list[str] = []
+    title, own = raw.get("title"), raw.get("description")
+    found = raw.get("annotations")
+    hints = found if isinstance(found, dict) else {}
+    text = description if description is not None else own if isinstance(own, str) else None
+    return RemoteTool(
+        name=name,
+        upstream=upstream,
+        remote_name=raw["name"],
+        input_schema=_input_schema(raw.get("inputSchema"), notes),
+        output_schema=_output_schema(raw.get("outputSchema"), notes),
+        title=title if isinstance(title, str) else None,
+        description=text[:LONGEST_DESCRIPTION] if text else None,
+        annotations={key: hints[key] for key in _HINTS if isinstance(hints.get(key), bool)},
+        via=via,
+        fingerprint=fingerprint(raw),
+        notes=tuple(notes),
+    )
+
+
+def _input_schema(schema: Any, notes: list[str]) -> dict[str, Any]:
+    if not isinstance(schema, dict) or _too_much(schema):
+        notes.append("its input schema is no object, too large or too deep, and is shown open")
+        return {"type": "object"}
+    cleaned = _cleaned(schema, notes)
+    if cleaned.get("type") != "object":
+        notes.append("the root of its input schema is not type: object, and was made so")
+        cleaned["type"] = "object"
+    names = cleaned.get("properties")
+    if not _is_valid(cleaned):
+        notes.append("its input schema is no valid JSON Schema; only the names of its parameters are shown")
+        open_properties = {str(name): {} for name in names} if isinstance(names, dict) else {}
+        cleaned = {"type": "object", "properties": open_properties}
+    return cleaned
+
+
+def _output_schema(schema: Any, notes: list[str]) -> dict[str, Any] | None:
+    if schema is None:
+        return None
+    if not isinstance(schema, dict) or _too_much(schema):
+        notes.append("its output schema is no object, too large or too deep, and is left out")
+        return None
+    cleaned = _cleaned(schema, notes)
+    if not _is_valid(cleaned):
+        notes.append("its output schema is no valid JSON Schema, and is left out")
+        return None
+    return cleaned
+
+
+def _is_valid(schema: dict[str, Any]) -> bool:
+    return is_plainly_valid(schema) or next(schema_errors(schema), None) is None
+
+
+def _too_much(schema: Any) -> bool:
+    return _depth(schema) > DEEPEST_SCHEMA or len(json.dumps(schema)) > LARGEST_SCHEMA
+
+
+def _depth(value: Any) -> int:
+    """Levels of a value, counted without recursion, and no further than matters."""
+    level, deep = [value], 0
+    while level and deep <= DEEPEST_SCHEMA:
+        deep += 1
+        level = [part for item in level for part in _parts(item)]
+    return deep
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        yield from value.values()
+    elif isinstance(value, list):
+        yield from value
+
+
+def _cleaned(schema: Any, notes: list[str]) -> Any:
+    """A copy without references that leave the document, which nobody may fetch, and without ``x-mcp-header``: what
+    travels as a header to the upstream is between it and us."""
+    if isinstance(schema, list):
+        return [_cleaned(item, notes) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    cleaned: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
+            notes.append(f"a reference in its schema leaves the document ({value[:80]}), and is shown open")
+        elif key != "x-mcp-header":
+            cleaned[key] = _cleaned(value, notes)
+    return cleaned

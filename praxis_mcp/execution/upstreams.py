@@ -1,0 +1,273 @@
+"""Tools of other MCP servers, republished beside the contracts: listed, kept up to date, called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from loguru import logger
+
+from praxis_mcp.contracts.catalog import CatalogEntry
+from praxis_mcp.engines.base import RemoteContent
+from praxis_mcp.engines.remote_mcp import read_answer
+from praxis_mcp.engines.upstream import ProgressListener
+from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
+from praxis_mcp.execution.upstream_approvals import Approvals
+from praxis_mcp.execution.upstream_faces import RemoteTool
+from praxis_mcp.execution.upstream_source import UpstreamSource
+from praxis_mcp.plans.secrets import Masker
+from praxis_mcp.settings import Settings
+
+FIRST_LIST = 5.0
+"""Seconds that the first ``tools/list`` waits for upstreams that have not listed theirs yet; they are told later."""
+APPROVALS_INTERVAL = 2.0
+"""Seconds between two looks at the file of approvals."""
+MOST_LINKS = 4096
+"""Resources linked by results that can still be read, the newest ones."""
+
+Entry = CatalogEntry | RemoteTool
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteAnswer:
+    """What an upstream's tool answered, faithfully."""
+
+    tool: RemoteTool
+    content: RemoteContent
+    is_error: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamReport:
+    """The state of one upstream.
+
+    Attributes:
+        name, address: which one.
+        version: the protocol revision that is spoken with it; empty while there is no connection.
+        trouble: why it cannot be reached; empty where it can.
+        tools: what is served of it.
+        held: what waits for approval, new or changed.
+        left_out: name there and why it is not served.
+    """
+
+    name: str
+    address: str
+    version: str
+    trouble: str
+    tools: tuple[RemoteTool, ...]
+    held: tuple[RemoteTool, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+
+class Upstreams:
+    """The upstreams of the settings. Nothing is connected before `run`.
+
+    Names that clash are given out in order: a contract of ours wins, then the upstream whose name comes first. While an
+    upstream is down its tools stay listed for a while, and their calls say why they fail.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._sources = {name: UpstreamSource(name, settings) for name in sorted(settings.upstreams)}
+        self._approvals = Approvals(settings.root / settings.upstream_approvals)
+        self._tools: dict[str, RemoteTool] = {}
+        self._held: dict[str, RemoteTool] = {}
+        self._clashes: dict[str, list[tuple[str, str]]] = {}
+        self._merged: tuple[Sequence[CatalogEntry], tuple[Entry, ...]] | None = None
+        self._links: dict[tuple[str, str], None] = {}
+        self._running = False
+        self._on_change: Callable[[], None] = lambda: None
+
+    async def run(self, on_change: Callable[[], None] = lambda: None) -> None:
+        """Keep the lists up to date until cancelled, then close the connections.
+
+        Args:
+            on_change: called when the tools that are served have changed.
+        """
+        if not self._sources:
+            return
+        self._on_change = on_change
+        self._running = True
+        try:
+            await self._look_at_approvals()
+            async with anyio.create_task_group() as tasks:
+                for source in self._sources.values():
+                    tasks.start_soon(source.run, self._rebuild)
+                if any(source.settings.pin for source in self._sources.values()):
+                    tasks.start_soon(self._watch_approvals)
+        finally:
+            with anyio.CancelScope(shield=True):
+                async with anyio.create_task_group() as tasks:
+                    for source in self._sources.values():
+                        tasks.start_soon(source.close)
+
+    async def ready(self) -> None:
+        """Wait, for `FIRST_LIST` seconds at most, until every upstream has been asked for its tools once."""
+        if self._running:
+            with anyio.move_on_after(FIRST_LIST):
+                for source in self._sources.values():
+                    await source.asked.wait()
+
+    def beside(self, entries: Sequence[CatalogEntry]) -> Sequence[Entry]:
+        """The contracts and the upstreams' tools, sorted by name; the same object until something changes."""
+        if not self._tools:
+            return entries
+        if self._merged is None or self._merged[0] is not entries:
+            ours = {entry.name for entry in entries}
+            for name in ours & self._tools.keys():
+                logger.warning(
+                    "{} of the upstream {} is not served: a contract has that name", name, self._tools[name].upstream
+                )
+            theirs = [tool for name, tool in self._tools.items() if name not in ours]
+            self._merged = entries, tuple(sorted([*entries, *theirs], key=lambda entry: entry.name))
+        return self._merged[1]
+
+    def find(self, name: str) -> RemoteTool | None:
+        """The tool of that name, where an upstream has it and it may be served.
+
+        Raises:
+            ExecutionError: it waits for approval.
+        """
+        held = self._held.get(name)
+        if held is not None and name not in self._tools:
+            raise ExecutionError(
+                f"{name} is held back: it is new or has changed since it was approved.",
+                remedy=f"Whoever runs this server looks at it and runs: praxis-mcp upstreams approve {held.upstream}",
+            )
+        return self._tools.get(name)
+
+    def served(self, name: str) -> RemoteTool | None:
+        """The tool of that name, where it is an upstream's and is served."""
+        return self._tools.get(name)
+
+    async def call(
+        self, tool: RemoteTool, arguments: Mapping[str, Any], on_progress: ProgressListener | None = None
+    ) -> RemoteAnswer:
+        """Call a tool; the upstream checks the arguments.
+
+        Raises:
+            ExecutionError: see `Upstream.call`; too slow is an error as well.
+        """
+        source = self._sources[tool.upstream]
+        limit = source.settings.timeout
+        upstream = source.upstream()
+        try:
+            answer = await upstream.call(tool.remote_name, arguments, timeout=limit, on_progress=on_progress)
+        except TimeoutError as exc:
+            raise ExecutionError(
+                f"{tool.name} did not answer within {limit:g} s, and was cancelled at the upstream {tool.upstream}.",
+                remedy=f"Ask for less in one call, or raise upstreams.{tool.upstream}.timeout in the settings.",
+            ) from exc
+        content = read_answer(answer, Masker(upstream.spec.secrets))
+        for block in content.blocks:
+            if block.get("type") == "resource_link" and isinstance(block.get("uri"), str):
+                self._remember(tool.upstream, block["uri"])
+        return RemoteAnswer(tool, content, answer.get("isError") is True)
+
+    async def read(self, name: str, uri: str) -> tuple[Mapping[str, Any], ...]:
+        """The contents of a resource of an upstream that a result has linked, as their JSON says.
+
+        Raises:
+            RunNotFoundError: no result has linked it (lately).
+            ExecutionError: see `Upstream.read_resource`.
+        """
+        if (name, uri) not in self._links:
+            raise RunNotFoundError("No result of an upstream's tool has linked that resource lately.")
+        source = self._sources[name]
+        upstream = source.upstream()
+        try:
+            answer = await upstream.read_resource(uri, timeout=source.settings.timeout)
+        except TimeoutError as exc:
+            raise ExecutionError(f"{name} did not give the resource within {source.settings.timeout:g} s.") from exc
+        contents = answer.get("contents")
+        masker = Masker(upstream.spec.secrets)
+        found = [item for item in (contents if isinstance(contents, list) else []) if isinstance(item, dict)]
+        return tuple(
+            {**item, "text": masker.text(item["text"])} if isinstance(item.get("text"), str) else item for item in found
+        )
+
+    def approve(self, name: str, tools: Sequence[str] = ()) -> tuple[RemoteTool, ...]:
+        """Approve what is held back of an upstream: these tools by their names there, or all.
+
+        Raises:
+            SettingsError: there is no such upstream or tool, or the file cannot be written.
+        """
+        if name not in self._sources:
+            raise SettingsError(f"There is no upstream {name} in the settings.")
+        found = [tool for tool in self._held.values() if tool.upstream == name]
+        unknown = sorted(set(tools) - {tool.remote_name for tool in found})
+        if unknown:
+            raise SettingsError(f"{name} has nothing held back by the name of {', '.join(unknown)}.")
+        chosen = tuple(tool for tool in found if not tools or tool.remote_name in tools)
+        self._approvals.approve(chosen)
+        self._rebuild()
+        return chosen
+
+    def reports(self) -> tuple[UpstreamReport, ...]:
+        """The state of every upstream, by name."""
+        return tuple(
+            UpstreamReport(
+                name=name,
+                address=source.place,
+                version=source.version,
+                trouble=source.trouble,
+                tools=tuple(tool for tool in self._tools.values() if tool.upstream == name),
+                held=tuple(tool for tool in self._held.values() if tool.upstream == name),
+                left_out=(*source.unusable, *self._clashes.get(name, ())),
+            )
+            for name, source in self._sources.items()
+        )
+
+    def knew(self, tool: RemoteTool) -> bool:
+        """Whether a tool that is held back was approved as it was before."""
+        return self._approvals.knows(tool)
+
+    def _rebuild(self) -> None:
+        before = self._tools
+        tools: dict[str, RemoteTool] = {}
+        held: dict[str, RemoteTool] = {}
+        clashes: dict[str, list[tuple[str, str]]] = {}
+        for name, source in self._sources.items():
+            for tool in source.tools:
+                if tool.name in tools:
+                    reason = f"the upstream {tools[tool.name].upstream} has a tool {tool.name} as well, and comes first"
+                    clashes.setdefault(name, []).append((tool.remote_name, reason))
+                elif source.settings.pin and not self._approvals.approves(tool):
+                    held[tool.name] = tool
+                else:
+                    tools[tool.name] = tool
+        for name, found in clashes.items():
+            for remote_name, reason in found:
+                if (remote_name, reason) not in self._clashes.get(name, ()):
+                    logger.warning("{} of the upstream {} is not served: {}", remote_name, name, reason)
+        for tool in held.values():
+            if tool.name not in self._held or self._held[tool.name].fingerprint != tool.fingerprint:
+                state = "has changed since it was approved" if self.knew(tool) else "was never approved"
+                logger.warning("{} of the upstream {} is held back: it {}", tool.name, tool.upstream, state)
+        self._tools, self._held, self._clashes = tools, held, clashes
+        if before.keys() != tools.keys() or any(before[name] is not tool for name, tool in tools.items()):
+            self._merged = None
+            self._on_change()
+
+    async def _watch_approvals(self) -> None:
+        while True:
+            await anyio.sleep(APPROVALS_INTERVAL)
+            if await self._look_at_approvals():
+                self._rebuild()
+
+    async def _look_at_approvals(self) -> bool:
+        try:
+            return await anyio.to_thread.run_sync(self._approvals.refresh)
+        except SettingsError as exc:
+            logger.error("{}", exc)
+            return False
+
+    def _remember(self, upstream: str, uri: str) -> None:
+        with suppress(KeyError):
+            del self._links[upstream, uri]
+        self._links[upstream, uri] = None
+        while len(self._links) > MOST_LINKS:
+            del self._links[next(iter(self._links))]

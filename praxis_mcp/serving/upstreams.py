@@ -1,0 +1,178 @@
+"""Tools and resources of upstreams, passed on to a client as they are, in words that it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    BlobResourceContents,
+    CallToolResult,
+    ReadResourceResult,
+    TextResourceContents,
+    Tool,
+    ToolAnnotations,
+)
+from pydantic import TypeAdapter, ValidationError
+
+from praxis_mcp.contracts.problems import sentence
+from praxis_mcp.contracts.validators import CheckFailed, compile_schema, find_errors
+from praxis_mcp.engines.base import RemoteContent
+from praxis_mcp.engines.output import OutputListener
+from praxis_mcp.engines.remote_mcp import progress_lines
+from praxis_mcp.engines.upstream_hops import VIA_KEY, server_id
+from praxis_mcp.errors import ContractError, ExecutionError, RemoteError, RunNotFoundError
+from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.execution.upstream_faces import RemoteTool
+from praxis_mcp.execution.upstreams import RemoteAnswer
+from praxis_mcp.serving.blocks import text_block
+from praxis_mcp.serving.dialect import Dialect
+from praxis_mcp.serving.remote import content_block
+from praxis_mcp.serving.structured import content_for, schema_for
+
+PREFIX = "praxis://upstreams/"
+"""Addresses of resources that results of upstreams' tools link: ``praxis://upstreams/{name}/{the address there}``."""
+
+_CONTENTS: TypeAdapter[TextResourceContents | BlobResourceContents] = TypeAdapter(
+    TextResourceContents | BlobResourceContents
+)
+
+
+def resource_uri(upstream: str, uri: str) -> str:
+    """The address here of a resource there."""
+    return f"{PREFIX}{upstream}/{quote(uri, safe='')}"
+
+
+def face(tool: RemoteTool, dialect: Dialect) -> Tool:
+    """The tool as this client sees it."""
+    hints = {"title": tool.title, **tool.annotations} if tool.annotations else None
+    return Tool(
+        name=tool.name,
+        title=tool.title,
+        description=tool.description or tool.title or f"{tool.remote_name}, a tool of {tool.upstream}.",
+        input_schema=tool.input_schema,
+        output_schema=schema_for(tool.output_schema, dialect),
+        annotations=ToolAnnotations.model_validate(hints, by_name=False) if hints else None,
+    )
+
+
+def with_origin(tools: Sequence[Tool], toolbox: Toolbox) -> list[Tool]:
+    """The tools for another server that republishes them: each says which servers it came through, so that one that
+    comes back to where it started is known."""
+    marked: list[Tool] = []
+    for tool in tools:
+        remote = toolbox.upstreams.served(tool.name)
+        via = [server_id(), *(remote.via if remote is not None else ())]
+        marked.append(tool.model_copy(update={"meta": {**(tool.meta or {}), VIA_KEY: via}}))
+    return marked
+
+
+class Relay:
+    """Calls upstreams for clients."""
+
+    def __init__(self, toolbox: Toolbox) -> None:
+        self._toolbox = toolbox
+
+    async def find(self, name: str) -> RemoteTool | None:
+        """The tool of that name, where an upstream has it; waits a little for upstreams that were not heard of yet.
+
+        Raises:
+            ExecutionError: it is held back.
+        """
+        upstreams = self._toolbox.upstreams
+        found = upstreams.find(name)
+        if found is None:
+            await upstreams.ready()
+            found = upstreams.find(name)
+        return found
+
+    async def call(
+        self, tool: RemoteTool, arguments: Mapping[str, Any], dialect: Dialect, on_output: OutputListener | None
+    ) -> CallToolResult:
+        """What the tool answered.
+
+        Raises:
+            MCPError: the upstream answered with this protocol error.
+            ExecutionError: see `Upstreams.call`.
+        """
+        listener = progress_lines(on_output) if on_output is not None else None
+        async with self._slot(tool):
+            try:
+                answer = await self._toolbox.upstreams.call(tool, arguments, listener)
+            except RemoteError as exc:
+                raise MCPError(exc.code, exc.message, exc.data) from exc
+        return _result(answer, dialect)
+
+    async def read(self, uri: str, dialect: Dialect) -> ReadResourceResult | None:
+        """A resource that a result linked; None where the address names none of an upstream.
+
+        Raises:
+            MCPError: it cannot be read; says why.
+        """
+        if not uri.startswith(PREFIX):
+            return None
+        name, _, there = urlsplit(uri).path.removeprefix("/").partition("/")
+        there = unquote(there)
+        try:
+            found = await self._toolbox.upstreams.read(name, there)
+        except RemoteError as exc:
+            raise MCPError(exc.code, exc.message, exc.data) from exc
+        except (RunNotFoundError, ExecutionError) as exc:
+            raise MCPError(
+                dialect.resource_not_found, f"{uri[:200]} cannot be read. {exc}", {"uri": uri[:200]}
+            ) from exc
+        contents: list[TextResourceContents | BlobResourceContents] = []
+        for item in found:
+            try:
+                contents.append(_CONTENTS.validate_python({**item, "uri": uri}, by_name=False))
+            except ValidationError as exc:
+                raise MCPError(
+                    dialect.resource_not_found, f"{name} gave contents that are none.", {"uri": uri[:200]}
+                ) from exc
+        return ReadResourceResult(contents=contents, ttl_ms=0)
+
+    def _slot(self, tool: RemoteTool) -> AbstractAsyncContextManager[None]:
+        return self._toolbox.runner.admission.slot(tool.name)
+
+
+def _result(answer: RemoteAnswer, dialect: Dialect) -> CallToolResult:
+    tool, content = answer.tool, answer.content
+    blocks = [content_block(_with_our_address(block, tool.upstream), dialect) for block in content.blocks]
+    meta = dict(content.meta) or None
+    if answer.is_error:
+        blocks = blocks or [text_block(f"{tool.name} failed, and did not say why.")]
+        return CallToolResult(content=blocks, is_error=True, _meta=meta)  # pyright: ignore[reportCallIssue]
+    if tool.output_schema is not None and (problem := _misfit(tool, content)):
+        # A client would refuse the whole result, and tell its model nothing of it.
+        note = text_block(f"{tool.name} ended well, but {problem}. What it answered follows.")
+        return CallToolResult(content=[note, *blocks], is_error=True, _meta=meta)  # pyright: ignore[reportCallIssue]
+    shaped = None
+    if content.structured is not None:
+        shaped = content_for(content.structured, tool.output_schema, dialect)
+    return CallToolResult(
+        content=blocks,
+        structured_content=shaped,
+        _meta=meta,  # pyright: ignore[reportCallIssue]
+    )
+
+
+def _misfit(tool: RemoteTool, content: RemoteContent) -> str | None:
+    if content.structured is None:
+        return "sent no structured content, although its output schema promises some"
+    owner = f"The output schema of {tool.name}"
+    try:
+        errors = find_errors(compile_schema(tool.output_schema or {}, owner), content.structured, owner)
+    except (CheckFailed, ContractError) as exc:
+        return f"its structured content cannot be checked: {exc}"
+    if not errors:
+        return None
+    return f"its structured content does not fit its output schema ({sentence(errors[0], root='the output')})"
+
+
+def _with_our_address(block: Mapping[str, Any], upstream: str) -> Mapping[str, Any]:
+    if block.get("type") != "resource_link" or not isinstance(block.get("uri"), str):
+        return block
+    return {**block, "uri": resource_uri(upstream, block["uri"])}

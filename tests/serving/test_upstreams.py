@@ -1,0 +1,307 @@
+"""Tools of other servers, republished: real upstreams, a real client, both protocol eras on either side."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+
+from praxis_mcp.engines import upstream_hops
+from praxis_mcp.execution import upstreams as upstreams_module
+from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.execution.upstream_faces import Unusable, adapt
+from tests.serving.clients import ERAS, LIMIT, Era, memory_client, open_server, settings_for, text_of
+from tests.serving.sample_tools import write_sample_tools
+from tests.support.upstreams import TRANSPORTS, Place, http_server, upstream_at, words
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def proxy(
+    directory: Path, era: Era = "modern", message_handler: Any = None, **upstreams: Any
+) -> AsyncIterator[tuple[Client, Toolbox]]:
+    """A client on a server that republishes these upstreams."""
+    settings = settings_for(directory, upstreams=upstreams)
+    async with (
+        open_server(settings) as (toolbox, server),
+        memory_client(server, era, message_handler=message_handler) as client,
+    ):
+        yield client, toolbox
+
+
+async def names(client: Client) -> list[str]:
+    found: list[str] = []
+    cursor = None
+    with anyio.fail_after(LIMIT):
+        while True:
+            page = await client.list_tools(cursor=cursor, cache_mode="bypass")
+            found += [tool.name for tool in page.tools]
+            cursor = page.next_cursor
+            if cursor is None:
+                return found
+
+
+async def call(client: Client, name: str, **arguments: Any) -> Any:
+    with anyio.fail_after(LIMIT):
+        return await client.call_tool(name, arguments)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    with anyio.fail_after(LIMIT):
+        while not condition():
+            await anyio.sleep(0.02)
+
+
+@pytest.fixture(scope="module", params=[(kind, era) for kind in TRANSPORTS for era in ERAS], ids="-".join)
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """An upstream over every transport, in both eras."""
+    kind, era = request.param
+    with upstream_at(kind, era, tmp_path_factory.mktemp("upstream")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module", params=ERAS)
+async def relayed(
+    request: pytest.FixtureRequest, anyio_backend: str, place: Place, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Client, Toolbox, Place]]:
+    """A client, in both eras, on a server that republishes `place` as `up`."""
+    async with proxy(tmp_path_factory.mktemp("empty"), request.param, up={"address": place.address}) as (client, box):
+        yield client, box, place
+
+
+Relayed = tuple[Client, Toolbox, Place]
+
+
+async def test_tools_of_every_page_are_listed_under_the_prefix(relayed: Relayed) -> None:
+    found = await names(relayed[0])
+    assert found == sorted(found)
+    assert {"up_echo", "up_kinds", "up_about"} <= set(found)
+    assert len(found) >= 13
+
+
+async def test_a_result_is_relayed_with_content_of_every_kind(relayed: Relayed) -> None:
+    result = await call(relayed[0], "up_kinds")
+    assert [block.type for block in result.content] == ["text", "image", "audio", "resource", "resource_link"]
+    assert result.meta["com.example/kept"] == 1
+
+
+async def test_structured_output_is_relayed(relayed: Relayed) -> None:
+    result = await call(relayed[0], "up_sum", a=1, b=2)
+    assert result.structured_content == {"sum": 3}
+
+
+async def test_errors_are_relayed_as_they_are(relayed: Relayed) -> None:
+    result = await call(relayed[0], "up_fail")
+    assert (result.is_error, text_of(result)) == (True, "it did not work")
+    with pytest.raises(MCPError, match="no such thing") as caught:
+        await call(relayed[0], "up_refuse")
+    assert (caught.value.code, caught.value.data) == (-32602, {"hint": 7})
+
+
+async def test_a_linked_resource_can_be_read_and_another_cannot(relayed: Relayed) -> None:
+    result = await call(relayed[0], "up_kinds")
+    uri = result.content[-1].uri
+    assert uri.startswith("praxis://upstreams/up/")
+    read = await relayed[0].read_resource(uri)
+    assert [item.model_dump()["text"] for item in read.contents] == ["what was linked"]
+    assert read.contents[0].uri == uri
+    with pytest.raises(MCPError, match="No result"):
+        await relayed[0].read_resource("praxis://upstreams/up/note%3A%2F%2Fsecret")
+
+
+async def test_progress_is_relayed(relayed: Relayed) -> None:
+    heard: list[tuple[float, float | None, str | None]] = []
+
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        heard.append((progress, total, message))
+
+    with anyio.fail_after(LIMIT):
+        await relayed[0].call_tool("up_progress", {"seconds": 0.3}, progress_callback=hear)
+    assert heard[-1] == (3, 3, "step 3")
+
+
+async def test_cancelling_reaches_the_upstream(relayed: Relayed) -> None:
+    client, _, place = relayed
+    calls, cancelled = place.noted().count("called hang"), place.noted().count("cancelled hang")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(client.call_tool, "up_hang", {})
+        await until(lambda: place.noted().count("called hang") > calls)
+        tasks.cancel_scope.cancel()
+    await until(lambda: place.noted().count("cancelled hang") > cancelled)
+
+
+async def test_ten_megabytes_are_relayed_whole(relayed: Relayed) -> None:
+    result = await call(relayed[0], "up_big", n=10_000_000)
+    assert len(text_of(result)) == 10_000_000
+
+
+async def test_an_upstream_killed_during_a_call_costs_that_call_only(relayed: Relayed) -> None:
+    client, _, place = relayed
+    result = await call(client, "up_die")
+    assert result.is_error
+    assert "broke while die was running" in text_of(result)
+    if place.server is not None:
+        await anyio.to_thread.run_sync(place.server.stop)
+        down = await call(client, "up_echo", text="x")
+        assert down.is_error
+        assert "cannot be reached" in text_of(down) or "broke" in text_of(down)
+        assert "up_echo" in await names(client), "a tool whose server is down for a moment stays listed"
+        await anyio.to_thread.run_sync(place.server.start)
+    with anyio.fail_after(LIMIT):
+        while (await client.call_tool("up_echo", {"text": "back"})).is_error:
+            await anyio.sleep(0.1)
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_tools_that_an_upstream_describes_wrongly_cost_nobody_the_list(tmp_path: Path, era: Era) -> None:
+    async with proxy(tmp_path, era, up={"address": words("stdio", "--lie")}) as (client, toolbox):
+        page = {tool.name: tool for tool in (await client.list_tools()).tools}
+        expected = {f"up_bad_{kind}" for kind in ("root", "none", "type", "required", "ref", "deep", "large", "output")}
+        assert expected | {"up_bad_array", "up_bad_words", "up_echo"} <= page.keys()
+        assert all(tool.input_schema["type"] == "object" for tool in page.values())
+        assert "x" in page["up_bad_type"].input_schema["properties"]
+        assert page["up_bad_output"].output_schema is None
+        assert [name for name, _ in toolbox.upstreams.reports()[0].left_out] == ["not a name!"]
+        for tool in ("up_lie", "up_silent"):
+            result = await call(client, tool)
+            assert result.is_error
+            assert "output schema" in text_of(result)
+
+
+async def test_names_are_filtered_renamed_and_described(tmp_path: Path) -> None:
+    chosen = {
+        "address": words("stdio"),
+        "prefix": "",
+        "include": ["e*", "s*"],
+        "exclude": ["slow"],
+        "rename": {"echo": "say"},
+        "describe": {"echo": "Repeats."},
+    }
+    async with proxy(tmp_path, up=chosen) as (client, _):
+        tools = (await client.list_tools()).tools
+        assert [tool.name for tool in tools] == ["say", "sum"]
+        assert tools[0].description == "Repeats."
+        assert text_of(await call(client, "say", text="hi")) == "hi"
+        with pytest.raises(MCPError, match="no tool"):
+            await call(client, "slow")
+
+
+async def test_clashing_names_go_to_contracts_first_and_then_by_the_name_of_the_upstream(tmp_path: Path) -> None:
+    write_sample_tools(tmp_path)
+    same = {"prefix": "", "include": ["echo", "about"]}
+    first = {"address": words("stdio", "--name", "first"), **same}
+    second = {"address": words("stdio", "--name", "second"), **same}
+    async with proxy(tmp_path, b_second=second, a_first=first) as (client, toolbox):
+        found = await names(client)
+        assert found.count("echo") == 1
+        assert json.loads(text_of(await call(client, "about")))["name"] == "first"
+        assert [name for name, _ in toolbox.upstreams.reports()[1].left_out] == ["about", "echo"]
+        listed = {entry.name: entry for entry in toolbox.upstreams.beside(toolbox.catalog.entries())}
+        assert listed["echo"] is toolbox.catalog.get("echo")
+
+
+async def test_an_upstream_that_is_down_costs_its_own_tools_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with http_server() as server:
+        address = server.url("http")
+    down = {"address": address}
+    async with proxy(tmp_path, down=down, up={"address": words("stdio")}) as (client, toolbox):
+        assert {name.partition("_")[0] for name in await names(client)} == {"up"}
+        assert "cannot be reached" in toolbox.upstreams.reports()[0].trouble
+        assert text_of(await call(client, "up_echo", text="fine")) == "fine"
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("kind", TRANSPORTS)
+async def test_clients_hear_that_the_tools_of_an_upstream_have_changed(tmp_path: Path, kind: str, era: Era) -> None:
+    with upstream_at(kind, era, tmp_path) as place:
+        async with proxy(tmp_path, up={"address": place.address}) as (client, _):
+            assert "up_extra0" not in await names(client)
+            with anyio.fail_after(LIMIT):
+                async with client.listen(tools_list_changed=True) as events:
+                    await call(client, "up_change")
+                    async for _ in events:
+                        break
+            assert "up_extra0" in await names(client)
+
+
+async def test_a_tool_that_was_not_approved_or_has_changed_is_held_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstreams_module, "APPROVALS_INTERVAL", 0.05)
+    pinned = {"address": words("stdio"), "pin": True}
+    async with proxy(tmp_path, up=pinned) as (client, toolbox):
+        assert await names(client) == []
+        result = await call(client, "up_echo", text="x")
+        assert "praxis-mcp upstreams approve up" in text_of(result)
+        toolbox.upstreams.approve("up", ["echo", "change"])
+        assert await names(client) == ["up_change", "up_echo"]
+        await call(client, "up_change")
+        await until(lambda: toolbox.upstreams.served("up_echo") is None)
+        assert await names(client) == ["up_change"]
+        assert "held back" in text_of(await call(client, "up_echo", text="x"))
+        toolbox.upstreams.approve("up")
+        assert "up_extra0" in await names(client)
+        assert text_of(await call(client, "up_echo", text="x")) == "x"
+
+
+async def test_a_call_that_comes_back_to_its_start_is_refused(tmp_path: Path) -> None:
+    async with proxy(tmp_path, up={"address": words("stdio")}) as (client, _):
+        await names(client)
+        hops = {upstream_hops.META_KEY: ["some-other-server", upstream_hops.server_id()]}
+        result = await client.call_tool("up_echo", {"text": "x"}, meta=hops)  # pyright: ignore[reportArgumentType]
+        assert result.is_error
+        assert "came back to the server that it started from" in text_of(result)
+        far = {upstream_hops.META_KEY: [str(number) for number in range(upstream_hops.MOST_HOPS)]}
+        assert "goes no further" in text_of(await client.call_tool("up_echo", {"text": "x"}, meta=far))  # pyright: ignore[reportArgumentType]
+
+
+async def test_upstreams_learn_which_servers_a_call_came_through(tmp_path: Path) -> None:
+    async with proxy(tmp_path, up={"address": words("stdio")}) as (client, _):
+        about = json.loads(text_of(await call(client, "up_about")))
+        assert about["meta"][upstream_hops.META_KEY] == [upstream_hops.server_id()]
+
+
+async def test_a_server_that_starts_itself_ends_at_a_bounded_depth(tmp_path: Path) -> None:
+    config = tmp_path / "praxis.yaml"
+    command = [sys.executable, "-m", "praxis_mcp.cli", "serve", "--config", str(config), str(tmp_path)]
+    config.write_text(f"tools: []\nupstreams:\n  me: {{address: {json.dumps(command)}}}\n")
+    depth = str(upstream_hops.MOST_HOPS - 1)
+    me = {"address": command, "env": {upstream_hops.DEPTH_VARIABLE: depth}}
+    async with proxy(tmp_path, me=me) as (client, _):
+        assert await names(client) == []
+
+
+async def test_a_chain_of_two_servers_works_and_its_tools_say_where_they_come_from(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    tools = tmp_path_factory.mktemp("tools")
+    write_sample_tools(tools)
+    inner = [sys.executable, "-m", "praxis_mcp.cli", "serve", str(tools)]
+    env = {"PRAXIS_ENGINES__LOCAL__SANDBOX": "off"}
+    async with proxy(tmp_path, far={"address": inner, "env": env}) as (client, toolbox):
+        assert "far_echo" in await names(client)
+        tool = toolbox.upstreams.served("far_echo")
+        assert tool is not None
+        assert len(tool.via) == 1
+
+
+def test_a_tool_of_this_server_that_comes_back_in_a_circle_is_dropped() -> None:
+    raw = {"name": "a_echo", "inputSchema": {"type": "object"}}
+    back = {**raw, "_meta": {upstream_hops.VIA_KEY: ["other", upstream_hops.server_id()]}}
+    with pytest.raises(Unusable, match="circle"):
+        adapt(back, "b", "b_a_echo", None)
+    far = {**raw, "_meta": {upstream_hops.VIA_KEY: [str(number) for number in range(upstream_hops.MOST_HOPS)]}}
+    with pytest.raises(Unusable, match="through 8 servers"):
+        adapt(far, "b", "b_a_echo", None)
