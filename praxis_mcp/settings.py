@@ -17,6 +17,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as PydanticSettingsError
 
 from praxis_mcp.errors import SettingsError
+from praxis_mcp.http_settings import HttpSettings
 from praxis_mcp.upstream_settings import UpstreamSettings
 
 CONTAINER_ENGINES = ("dagger", "docker", "sandbox")
@@ -95,6 +96,24 @@ class EngineSettings(_Section):
     local: LocalSettings = LocalSettings()
 
 
+class WarmSettings(_Section):
+    """Containers that are started before they are called for: fresh for every call all the same, and milliseconds away.
+
+    Attributes:
+        enabled: whether there are any; ``warm: false`` in a contract is its own no.
+        max_containers: how many wait at once.
+        max_per_tool: how many of them wait for the same tool.
+        max_memory: bytes that those which wait may take up together; one takes some 16 MiB.
+        idle_seconds: seconds without a call of a tool after which none waits for it any more.
+    """
+
+    enabled: bool = True
+    max_containers: int = Field(default=8, ge=0)
+    max_per_tool: int = Field(default=4, ge=0)
+    max_memory: int = Field(default=512 * 1024**2, ge=0)
+    idle_seconds: float = Field(default=120, gt=0)
+
+
 class PolicySettings(_Section):
     """What contracts may ask for that is refused by default.
 
@@ -117,6 +136,9 @@ class CallSettings(_Section):
         max_concurrency: calls that run at once.
         max_concurrency_per_tool: calls of one tool that run at once, unless its contract says.
         max_queue: calls that wait; one more is refused at once.
+        max_per_caller: calls of one authenticated caller that run or wait at once; one more is refused at once.
+        max_rate_per_caller: calls a minute of one authenticated caller, ten seconds' worth of them in a burst; None
+            is no limit.
         max_timeout: seconds that no contract's `timeout` may exceed.
         max_output: bytes of each stream that a result carries inline, unless the contract says.
         heartbeat: seconds without output after which a progress message tells the client that the call lives on
@@ -126,6 +148,8 @@ class CallSettings(_Section):
     max_concurrency: int = Field(default=16, gt=0)
     max_concurrency_per_tool: int = Field(default=8, gt=0)
     max_queue: int = Field(default=64, ge=0)
+    max_per_caller: int = Field(default=32, gt=0)
+    max_rate_per_caller: float | None = Field(default=None, gt=0)
     max_timeout: float = Field(default=3600, gt=0)
     max_output: int = Field(default=32 * 1024, ge=1024)
     heartbeat: float = Field(default=10, gt=0)
@@ -175,7 +199,9 @@ class Settings(BaseSettings):
         pull: ``missing`` pulls images that the engine lacks; ``never`` refuses.
         prefetch: whether missing images are pulled in the background once tools have been listed, rather than when
             first called.
+        warm: see `WarmSettings`.
         log_level: of what goes to stderr.
+        http: see `HttpSettings`.
         secrets: where secrets come from, by name; a name that is missing here is looked up in the environment.
         upstreams: other MCP servers whose tools are republished, by name.
         upstream_approvals: the file of approved tools of upstreams with ``pin: true``; relative to the root.
@@ -193,9 +219,11 @@ class Settings(BaseSettings):
     log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     engines: EngineSettings = EngineSettings()
     policy: PolicySettings = PolicySettings()
+    warm: WarmSettings = WarmSettings()
     calls: CallSettings = CallSettings()
     records: RecordSettings = RecordSettings()
     server: ServerSettings = ServerSettings()
+    http: HttpSettings = HttpSettings()
     secrets: Mapping[str, SecretSource] = {}
     upstreams: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")], UpstreamSettings] = {}
     upstream_approvals: Path = Path("praxis-upstreams.json")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from praxis_mcp.cli import call, checks, doctor, explain, listing, serve
+from praxis_mcp.cli import call, checks, doctor, explain, listing, serve, token, upstreams
 
 app = typer.Typer(
     name="praxis-mcp",
@@ -24,6 +24,8 @@ app.command("validate")(checks.validate)
 app.command("test")(checks.run_examples)
 app.command("doctor")(doctor.doctor)
 app.command("schema")(checks.schema)
+app.add_typer(upstreams.app, name="upstreams")
+app.add_typer(token.commands, name="token")
 
 
 def _print_version(wanted: bool) -> None:

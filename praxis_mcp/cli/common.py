@@ -39,12 +39,18 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for script
 
 
 def read_settings(
-    config: Path | None, tools: list[Path] | None, log_level: str | None, *, quiet: bool = True
+    config: Path | None,
+    tools: list[Path] | None,
+    log_level: str | None,
+    *,
+    quiet: bool = True,
+    http: dict[str, Any] | None = None,
 ) -> Settings:
     """The settings for a command, logging configured by them.
 
     Args:
         quiet: only warnings are logged unless the user asks for more, because the command prints its own findings.
+        http: values of the section ``http`` that win over the file's.
     """
     from praxis_mcp.cli.logs import configure_logging
     from praxis_mcp.settings import load_settings
@@ -54,6 +60,8 @@ def read_settings(
         flags["tools"] = [path.absolute() for path in tools]
     if log_level:
         flags["log_level"] = log_level.upper()
+    if http:
+        flags["http"] = http
     settings = load_settings(config, flags)
     asked = log_level or "log_level" in settings.model_fields_set
     configure_logging(settings.log_level if asked or not quiet else "CRITICAL")

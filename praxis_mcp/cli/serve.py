@@ -2,19 +2,59 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
 from praxis_mcp.cli.common import ConfigOption, DirectoriesArgument, LogLevelOption, friendly_errors, read_settings
+from praxis_mcp.errors import SettingsError
+
+if TYPE_CHECKING:
+    from praxis_mcp.settings import Settings
 
 
 def serve(
     directories: DirectoriesArgument = None,
     config: ConfigOption = None,
     log_level: LogLevelOption = None,
+    http: Annotated[bool, typer.Option("--http", help="Serve Streamable HTTP at /mcp instead of stdio.")] = False,
+    sse: Annotated[
+        bool, typer.Option("--sse", help="Serve HTTP+SSE at /sse, for old clients; with --http both.")
+    ] = False,
+    host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 is any free one (default: 8000).")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain in PEM; serves https.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key in PEM.")] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="Name under which clients reach this server; may be given more than once.")
+    ] = None,
+    allowed_origin: Annotated[
+        list[str] | None, typer.Option(help="Origin of web pages that may call; may be given more than once.")
+    ] = None,
 ) -> None:
-    """Serve the tools over MCP on stdin and stdout, for an IDE or an agent that starts this command."""
+    """Serve the tools over MCP: on stdin and stdout, for an IDE or an agent that starts this command, or over HTTP."""
+    flags = {
+        "host": host,
+        "port": port,
+        "tls_certificate": tls_cert.absolute() if tls_cert else None,
+        "tls_key": tls_key.absolute() if tls_key else None,
+        "allowed_hosts": allowed_host,
+        "allowed_origins": allowed_origin,
+    }
+    given = {name: value for name, value in flags.items() if value is not None}
+    if http or sse:
+        with friendly_errors():
+            settings = read_settings(config, directories, log_level, quiet=False, http=given)
+            _serve_http(settings, streamable=http, sse=sse)
+        return
+
     from praxis_mcp.serving.wire import take_wire
 
     # Before anything is imported or read that might print: whatever reaches the wire beside messages breaks the client.
     with take_wire() as wire, friendly_errors():
+        if given:
+            raise SettingsError("Options of HTTP were given, but stdio is served.", remedy="Add --http or --sse.")
         settings = read_settings(config, directories, log_level, quiet=False)
 
         import anyio
@@ -27,3 +67,21 @@ def serve(
                 await serve_stdio(toolbox, wire)
 
         anyio.run(main)
+
+
+def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
+    import anyio
+
+    from praxis_mcp.execution.toolbox import open_toolbox
+    from praxis_mcp.serving.network import serve_http
+
+    def announce(urls: tuple[str, ...]) -> None:
+        # Whatever is logged: with port 0 there is no other way to learn it.
+        for url in urls:
+            typer.echo(f"Listening on {url}", err=True)
+
+    async def main() -> None:
+        async with open_toolbox(settings) as toolbox:
+            await serve_http(toolbox, streamable=streamable, sse=sse, on_listening=announce)
+
+    anyio.run(main)

@@ -36,6 +36,7 @@ class RunRecord:
         engine: name of the engine.
         started: when, in UTC.
         directory: where its files lie.
+        caller: who called, and may read it; empty is anonymous.
         result: how it ended; None while it runs, or when it failed.
         error: why it failed; None otherwise.
     """
@@ -45,6 +46,7 @@ class RunRecord:
     engine: str
     started: datetime
     directory: Path
+    caller: str = ""
     result: ExecutionResult | None = None
     error: str | None = None
     _streams: dict[StreamName, Captured] = field(default_factory=dict, repr=False)
@@ -85,6 +87,7 @@ class RunRecord:
             "tool": self.tool,
             "engine": self.engine,
             "started": self.started.isoformat(),
+            "caller": self.caller,
             "running": self.running,
             "error": self.error,
             "exit_code": result.exit_code if result else None,
@@ -107,11 +110,11 @@ class RunRecords:
         self._root: Path | None = None
         self._records: dict[str, RunRecord] = {}
 
-    async def start(self, plan: Plan, engine: str) -> RunRecord:
+    async def start(self, plan: Plan, engine: str, caller: str = "") -> RunRecord:
         """A record for a run that begins now, with a directory of its own; the oldest ended ones give way."""
         run_id = plan.call.run_id
         directory = await anyio.to_thread.run_sync(self._make_directory, run_id)
-        record = RunRecord(run_id, plan.blueprint.tool, engine, datetime.now(UTC), directory)
+        record = RunRecord(run_id, plan.blueprint.tool, engine, datetime.now(UTC), directory, caller)
         await self._evict()
         self._records[run_id] = record
         return record
@@ -134,18 +137,18 @@ class RunRecords:
         record.error = error
         await self._save(record)
 
-    def get(self, run_id: str) -> RunRecord:
-        """The record of that run.
+    def get(self, run_id: str, caller: str = "") -> RunRecord:
+        """The record of that run of a caller.
 
         Raises:
-            RunNotFoundError: there is none (any more).
+            RunNotFoundError: they have none (any more).
         """
-        try:
-            return self._records[run_id]
-        except KeyError:
+        record = self._records.get(run_id)
+        if record is None or record.caller != caller:
             raise RunNotFoundError(
                 f'No run "{run_id[:64]}" is kept.', remedy=f"Only the last {self._settings.keep} are (records.keep)."
-            ) from None
+            )
+        return record
 
     def entries(self) -> tuple[RunRecord, ...]:
         """All records, newest first."""

@@ -19,8 +19,10 @@ from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
 from praxis_mcp.execution.admission import Admission
 from praxis_mcp.execution.cache import ResultCache
+from praxis_mcp.execution.callers import CallerLimits
 from praxis_mcp.execution.records import RunRecords
 from praxis_mcp.execution.selection import Decision, EngineSelector
+from praxis_mcp.execution.tally import CallTally
 from praxis_mcp.plans.build import build_plan, new_run_id
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings import Settings
@@ -43,6 +45,8 @@ class ToolRunner:
 
     def __init__(self, catalog: Catalog, engines: EngineRegistry, records: RunRecords, settings: Settings) -> None:
         self.admission = Admission(settings.calls)
+        self.callers = CallerLimits(settings.calls)
+        self.tally = CallTally()
         self.selector = EngineSelector(engines)
         self._catalog = catalog
         self._engines = engines
@@ -55,6 +59,7 @@ class ToolRunner:
         name: str,
         arguments: Mapping[str, Any],
         *,
+        caller: str = "",
         on_output: OutputListener | None = None,
         on_status: StatusListener | None = None,
     ) -> ExecutionResult:
@@ -63,6 +68,7 @@ class ToolRunner:
         Args:
             name: the tool.
             arguments: as the caller gave them.
+            caller: who calls; the run's record is theirs. Empty is anonymous.
             on_output: hears output as it arrives, secrets masked.
             on_status: hears what the engine is busy with.
 
@@ -73,6 +79,26 @@ class ToolRunner:
             ExecutionError: it could not be run; see the subclasses.
         """
         contract = self._catalog.get(name).contract
+        with self.tally.call(name) as counted, self.callers.hold(caller, name):
+            result = await self._call(contract, arguments, caller, on_output, on_status)
+            counted.ended(result)
+            return result
+
+    async def explain(self, name: str, arguments: Mapping[str, Any]) -> Explanation:
+        """What `call` would do with these arguments, without doing it; raises what `call` would."""
+        contract = self._catalog.get(name).contract
+        plan = build_plan(contract, validate_arguments(contract, arguments), self._settings)
+        return Explanation(contract, plan, await self.selector.decide(plan))
+
+    async def _call(
+        self,
+        contract: ToolContract,
+        arguments: Mapping[str, Any],
+        caller: str,
+        on_output: OutputListener | None,
+        on_status: StatusListener | None,
+    ) -> ExecutionResult:
+        name = contract.name
         run_id = new_run_id()
         log = logger.bind(run=run_id)
         plan = build_plan(contract, validate_arguments(contract, arguments), self._settings, run_id)
@@ -80,7 +106,7 @@ class ToolRunner:
         key = await self._cache.key(plan)
         if key is not None and (known := self._cache.get(key)) is not None:
             log.debug("{}: answered from the cache", name)
-            record = await self._records.start(plan, known.engine)
+            record = await self._records.start(plan, known.engine, caller)
             again = replace(known, run_id=run_id, phases=MappingProxyType({"cache": 0.0}))
             return await self._records.finish(record, again)
         began = anyio.current_time()
@@ -91,16 +117,10 @@ class ToolRunner:
             log.debug("{}: admitted after {:.1f} ms; engine {}", name, waited * 1000, decision.engine)
             for verdict in decision.passed_over:
                 log.debug("{}: not {}: {}", name, verdict.engine, verdict.reason)
-            result = await self._run(contract, plan, decision.engine, waited, on_output, on_status)
+            result = await self._run(contract, plan, decision.engine, waited, caller, on_output, on_status)
         if key is not None:
             self._cache.put(key, result)
         return result
-
-    async def explain(self, name: str, arguments: Mapping[str, Any]) -> Explanation:
-        """What `call` would do with these arguments, without doing it; raises what `call` would."""
-        contract = self._catalog.get(name).contract
-        plan = build_plan(contract, validate_arguments(contract, arguments), self._settings)
-        return Explanation(contract, plan, await self.selector.decide(plan))
 
     async def _run(
         self,
@@ -108,10 +128,11 @@ class ToolRunner:
         plan: Plan,
         engine: str,
         waited: float,
+        caller: str,
         on_output: OutputListener | None,
         on_status: StatusListener | None,
     ) -> ExecutionResult:
-        record = await self._records.start(plan, engine)
+        record = await self._records.start(plan, engine, caller)
         context = ExecutionContext(
             plan=plan,
             on_output=on_output,

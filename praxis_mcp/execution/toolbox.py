@@ -35,6 +35,11 @@ class Toolbox:
     def __post_init__(self) -> None:
         self.upstreams = Upstreams(self.settings)
 
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the catalog's first scan has ended."""
+        return self._scanned.is_set()
+
     async def loaded(self) -> None:
         """Wait until the catalog's first scan, which runs in the background, has ended."""
         await self._scanned.wait()

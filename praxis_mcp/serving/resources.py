@@ -20,6 +20,7 @@ from mcp_types import (
 
 from praxis_mcp.errors import RunNotFoundError
 from praxis_mcp.execution.records import RunRecord, RunRecords
+from praxis_mcp.serving.access import ANYONE, Caller
 from praxis_mcp.serving.blocks import read_file
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.media import clean, decode_text, mime_of_file
@@ -54,9 +55,9 @@ class RunResources:
     def __init__(self, records: RunRecords) -> None:
         self._records = records
 
-    def list(self) -> ListResourcesResult:
-        """The newest runs, each by its summary, which names the rest."""
-        entries = self._records.entries()[:MOST_LISTED]
+    def list(self, caller: Caller = ANYONE) -> ListResourcesResult:
+        """The newest runs of a caller, each by its summary, which names the rest."""
+        entries = [record for record in self._records.entries() if record.caller == caller.name][:MOST_LISTED]
         return ListResourcesResult(
             resources=[
                 Resource(
@@ -85,8 +86,9 @@ class RunResources:
             ]
         )
 
-    async def read(self, uri: str, dialect: Dialect) -> ReadResourceResult:
-        """One resource, or a part of it. Text where the bytes are text, else base64.
+    async def read(self, uri: str, dialect: Dialect, caller: Caller = ANYONE) -> ReadResourceResult:
+        """One resource, or a part of it. Text where the bytes are text, else base64. What another caller's run left
+        does not exist for this one.
 
         Raises:
             MCPError: there is none of that address.
@@ -98,7 +100,7 @@ class RunResources:
         if address is None:
             raise _not_found(uri, dialect, "Addresses begin with praxis://runs/{run_id}.")
         try:
-            record = self._records.get(address.run_id)
+            record = self._records.get(address.run_id, caller.name)
         except RunNotFoundError as exc:
             raise _not_found(uri, dialect, str(exc)) from exc
         contents = await self._contents(record, address)

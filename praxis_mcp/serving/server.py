@@ -33,10 +33,13 @@ from mcp_types import (
     ServerCapabilities,
 )
 
+from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.upstream_hops import arrived, read_hops
 from praxis_mcp.errors import PraxisError, UnknownToolError
 from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.execution.upstream_faces import RemoteTool
 from praxis_mcp.plans.build import new_run_id
+from praxis_mcp.serving.access import Caller, caller_of
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.groups import unwrapped
 from praxis_mcp.serving.progress import ProgressReporter, reporting
@@ -52,8 +55,6 @@ INSTRUCTIONS = (
     "A failed call says why and what to change."
 )
 CACHE_HINTS: dict[CacheableMethod, CacheHint] = {
-    # Clients that listen for changes drop their copy when told; the others must look again before long.
-    "tools/list": CacheHint(5_000, "public"),
     "resources/templates/list": CacheHint(3_600_000, "public"),
     "server/discover": CacheHint(60_000, "public"),
 }
@@ -87,7 +88,7 @@ class PraxisServer:
             toolbox.settings.server.name,
             version=version("praxis-mcp"),
             instructions=toolbox.settings.server.instructions or INSTRUCTIONS,
-            cache_hints=CACHE_HINTS,
+            cache_hints={**CACHE_HINTS, "tools/list": self._freshness()},
             get_tool_input_schema=self._input_schema,
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
@@ -104,6 +105,10 @@ class PraxisServer:
     def legacy_sessions(self) -> int:
         """Clients of the older era that are connected now."""
         return self._notifier.legacy_sessions
+
+    def end_subscriptions(self) -> None:
+        """End the streams on which clients listen for changes, as the specification has a server do before it goes."""
+        self._notifier.close()
 
     async def serve(
         self, incoming: ReadStream[SessionMessage | Exception], outgoing: WriteStream[SessionMessage]
@@ -133,6 +138,11 @@ class PraxisServer:
                 yield
                 self._notifier.close()
                 tasks.cancel_scope.cancel()
+
+    def _freshness(self) -> CacheHint:
+        # Clients that listen for changes drop their copy when told; the others must look again before long. Where
+        # callers have credentials, the list is one caller's own.
+        return CacheHint(5_000, "private" if self._toolbox.settings.http.auth.required else "public")
 
     async def _watch(self) -> None:
         await self._toolbox.loaded()
@@ -166,7 +176,7 @@ class PraxisServer:
         cursor = params.cursor if params else None
         entries = self._toolbox.upstreams.beside(self._toolbox.catalog.entries())
         try:
-            page = self._tools.page(entries, cursor, Dialect(ctx.protocol_version))
+            page = self._tools.page(entries, cursor, Dialect(ctx.protocol_version), caller_of(ctx))
         except BadCursor as exc:
             raise MCPError(INVALID_PARAMS, "The cursor is none that this server gave out.") from exc
         self._listed.set()
@@ -176,11 +186,17 @@ class PraxisServer:
 
     async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
         await self._toolbox.loaded()
+        caller = caller_of(ctx)
+        if not caller.may_call(params.name):
+            # Whether there is such a tool is not theirs to know.
+            raise MCPError(INVALID_PARAMS, f'Your credentials do not cover the tool "{params.name[:128]}".')
         try:
             with arrived(read_hops(ctx.meta)):
-                return await self._run(ctx, params)
+                return await self._run(ctx, params, caller)
         except UnknownToolError as exc:
-            raise MCPError(INVALID_PARAMS, str(exc)) from exc
+            # The error names similar tools, among which there may be some that are not theirs to know.
+            text = str(exc) if caller.calls_all_tools else f'There is no tool "{params.name[:128]}".'
+            raise MCPError(INVALID_PARAMS, text) from exc
         except PraxisError as exc:
             return error_result(exc)
         except MCPError:
@@ -188,7 +204,7 @@ class PraxisServer:
         except Exception as exc:  # noqa: BLE001 - one call's defect must not look like the server's to the client
             return _internal_error(params.name, exc)
 
-    async def _run(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+    async def _run(self, ctx: Context, params: CallToolRequestParams, caller: Caller) -> CallToolResult:
         settings, dialect = self._toolbox.settings, Dialect(ctx.protocol_version)
         try:
             contract = self._toolbox.catalog.get(params.name).contract
@@ -199,16 +215,32 @@ class PraxisServer:
             reporter = self._reporter(ctx)
             async with reporting(reporter):
                 on_output = reporter.on_output if reporter else None
-                return await self._relay.call(remote, params.arguments or {}, dialect, on_output)
+                return await self._relayed(remote, params.arguments or {}, dialect, on_output, caller)
         reporter = self._reporter(ctx, stdout_is_data=contract.output == "json")
         async with reporting(reporter):
             result = await self._toolbox.runner.call(
                 params.name,
                 params.arguments or {},
+                caller=caller.name,
                 on_output=reporter.on_output if reporter else None,
                 on_status=reporter.on_status if reporter else None,
             )
         return await ResultWriter(settings, dialect).write(contract, result)
+
+    async def _relayed(
+        self,
+        remote: RemoteTool,
+        arguments: Mapping[str, Any],
+        dialect: Dialect,
+        on_output: OutputListener | None,
+        caller: Caller,
+    ) -> CallToolResult:
+        runner = self._toolbox.runner
+        with runner.tally.call(remote.name) as counted, runner.callers.hold(caller.name, remote.name):
+            counted.engine = "upstream"
+            result = await self._relay.call(remote, arguments, dialect, on_output)
+            counted.outcome = "failed" if result.is_error else "ok"
+            return result
 
     def _reporter(self, ctx: Context, *, stdout_is_data: bool = False) -> ProgressReporter | None:
         if not ctx.meta or "progress_token" not in ctx.meta:
@@ -219,7 +251,7 @@ class PraxisServer:
     async def _list_resources(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
         if params and params.cursor is not None:
             raise MCPError(INVALID_PARAMS, "resources/list has one page only, and gave out no cursor.")
-        return self._resources.list()
+        return self._resources.list(caller_of(ctx))
 
     async def _list_templates(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
         if params and params.cursor is not None:
@@ -228,7 +260,8 @@ class PraxisServer:
 
     async def _read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
         dialect = Dialect(ctx.protocol_version)
-        return await self._relay.read(params.uri, dialect) or await self._resources.read(params.uri, dialect)
+        caller = caller_of(ctx)
+        return await self._relay.read(params.uri, dialect) or await self._resources.read(params.uri, dialect, caller)
 
 
 class _LowLevelServer(Server[Any]):

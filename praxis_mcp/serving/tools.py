@@ -17,6 +17,7 @@ from praxis_mcp.contracts.catalog import CatalogEntry, Traits
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.execution.upstream_faces import RemoteTool
 from praxis_mcp.execution.upstreams import Entry
+from praxis_mcp.serving.access import ANYONE, Caller
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.structured import schema_for
 from praxis_mcp.serving.upstreams import face
@@ -37,8 +38,10 @@ class ToolLister:
         self._names: list[str] = []
         self._made: dict[tuple[str, bool], tuple[Entry, Tool | None]] = {}
 
-    def page(self, entries: Sequence[Entry], cursor: str | None, dialect: Dialect) -> ListToolsResult:
-        """One page of tools, sorted by name.
+    def page(
+        self, entries: Sequence[Entry], cursor: str | None, dialect: Dialect, caller: Caller = ANYONE
+    ) -> ListToolsResult:
+        """One page of the tools that a caller may see, sorted by name.
 
         A cursor names the last tool of the page before, so that a change of the catalog between two pages neither
         repeats nor skips the others.
@@ -50,6 +53,9 @@ class ToolLister:
             self._entries, self._names = entries, [entry.name for entry in entries]
             self._forget(set(self._names))
         names = self._names
+        if not caller.calls_all_tools:
+            entries = [entry for entry in entries if caller.may_call(entry.name)]
+            names = [entry.name for entry in entries]
         start = bisect_right(names, _read_cursor(cursor)) if cursor is not None else 0
         end = start + self._settings.server.page_size
         tools = [tool for entry in entries[start:end] if (tool := self._tool(entry, dialect)) is not None]

@@ -13,16 +13,27 @@ from typing import Any, Literal
 import anyio
 from mcp import Client, StdioServerParameters
 from mcp.client._memory import InMemoryTransport
+from mcp.client.sse import sse_client
+from mcp.client.streamable_http import streamable_http_client
 
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.serving.server import PraxisServer, build_server
 from praxis_mcp.settings import Settings
 
-Transport = Literal["memory", "stdio"]
+Transport = Literal["memory", "stdio", "http", "sse"]
 Era = Literal["legacy", "modern"]
 
-TRANSPORTS: tuple[Transport, ...] = ("memory", "stdio")
 ERAS: tuple[Era, ...] = ("legacy", "modern")
+LINES: tuple[tuple[Transport, Era], ...] = (
+    ("memory", "legacy"),
+    ("memory", "modern"),
+    ("stdio", "legacy"),
+    ("stdio", "modern"),
+    ("http", "legacy"),
+    ("http", "modern"),
+    ("sse", "legacy"),
+)
+"""Every transport with every era that is spoken over it."""
 LIMIT = 20.0
 """Seconds that any step of a test may take; reached only when something hangs."""
 
@@ -77,13 +88,26 @@ async def connect(transport: Transport, era: Era, directory: Path, **options: An
         ):
             yield client
         return
+    mode = "legacy" if era == "legacy" else "auto"
+    if transport in ("http", "sse"):
+        from tests.serving.http_server import running_http
+
+        async with running_http(directory) as server:
+            # An event may be as long as a result: ours are bounded.
+            line = (
+                sse_client(server.sse)
+                if transport == "sse"
+                else streamable_http_client(server.mcp, max_sse_event_size=None)
+            )
+            async with Client(line, mode=mode, read_timeout_seconds=LIMIT, **options) as client:
+                yield client
+        return
     parameters = StdioServerParameters(
         command=sys.executable,
         args=server_command(str(directory))[1:],
         env=server_environment(),
         cwd=directory,
     )
-    mode = "legacy" if era == "legacy" else "auto"
     async with Client(parameters, mode=mode, read_timeout_seconds=LIMIT, **options) as client:
         yield client
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.clients import ERAS, TRANSPORTS, Peer, connect
+from tests.serving.clients import LINES, Peer, connect
 from tests.serving.sample_tools import write_sample_tools
 
 
@@ -20,7 +20,7 @@ def sample_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(
     scope="session",
-    params=[(transport, era) for transport in TRANSPORTS for era in ERAS],
+    params=LINES,
     ids=lambda pair: "-".join(pair),
 )
 async def peer(request: pytest.FixtureRequest, anyio_backend: str, sample_directory: Path) -> AsyncIterator[Peer]:

@@ -11,9 +11,8 @@ from mcp_types import JSONRPCNotification, JSONRPCRequest, ToolListChangedNotifi
 
 from praxis_mcp.serving.sessions import NOTIFY_TIMEOUT
 from tests.serving.clients import (
-    ERAS,
     LIMIT,
-    TRANSPORTS,
+    LINES,
     Era,
     Transport,
     connect,
@@ -38,8 +37,7 @@ class Changes:
             self.heard.set()
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize(("transport", "era"), LINES)
 async def test_a_contract_that_appears_is_announced_listed_and_can_be_called(
     transport: Transport, era: Era, tmp_path: Path
 ) -> None:

@@ -1,0 +1,60 @@
+"""``praxis-mcp token``: bearer tokens for callers over HTTP."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from praxis_mcp.cli.common import JsonOption, echo_json, friendly_errors
+from praxis_mcp.errors import SettingsError
+
+commands = typer.Typer(no_args_is_help=True, help="Bearer tokens for callers over HTTP.")
+
+
+@commands.command("new")
+def new(
+    name: Annotated[str, typer.Option("--name", "-n", help="What logs and records call its bearer.")],
+    tools: Annotated[
+        list[str] | None,
+        typer.Option("--tools", help="Names of tools that it covers, with * and ?; may be given more than once."),
+    ] = None,
+    scope: Annotated[
+        list[str] | None, typer.Option("--scope", help="tools:GLOB or metrics:read; may be given more than once.")
+    ] = None,
+    days: Annotated[int | None, typer.Option("--days", min=1, help="Days until it expires (default: never).")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a token. It is shown once; the settings hold its hash only. Without --tools and --scope it covers all
+    tools."""
+    from pydantic import ValidationError
+
+    from praxis_mcp.http_settings import AuthSettings
+    from praxis_mcp.serving.tokens import hash_token, new_token
+
+    token = new_token()
+    entry: dict[str, object] = {
+        "sha256": hash_token(token),
+        "scopes": [*(f"tools:{glob}" for glob in tools or []), *(scope or [])] or ["tools:*"],
+    }
+    if days is not None:
+        entry["expires"] = (datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0).isoformat()
+    with friendly_errors():
+        try:
+            AuthSettings.model_validate({"tokens": {name: entry}})
+        except ValidationError as exc:
+            raise SettingsError(
+                "A name is 1 to 64 letters, digits, dots, dashes and underscores; a scope is tools:GLOB or metrics:read."
+            ) from exc
+    settings = {"http": {"auth": {"tokens": {name: entry}}}}
+    if as_json:
+        echo_json({"token": token, "settings": settings})
+        return
+
+    import yaml
+
+    typer.secho("The token, shown this once:", err=True)
+    typer.echo(token)
+    typer.secho("\nIn the settings of the server (--config):", err=True)
+    typer.echo(yaml.safe_dump(settings, sort_keys=False).rstrip(), err=True)

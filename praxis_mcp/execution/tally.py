@@ -1,0 +1,96 @@
+"""What has been called, how it ended and how long it took, counted for as long as the process lives."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import anyio
+
+from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.errors import ArgumentError, PraxisError, QueueFull
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""Seconds that durations are sorted by."""
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Durations: how many fell in each bucket (the last one is whatever is longer), and their sum in seconds."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
+    total: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+
+@dataclass(slots=True)
+class Counted:
+    """One call: the engine that carried it out, and how it ended."""
+
+    engine: str = ""
+    outcome: str = "error"
+
+    def ended(self, result: ExecutionResult) -> None:
+        """It has a result."""
+        self.engine, self.outcome = result.engine, _outcome(result)
+
+
+class CallTally:
+    """Counts calls of tools that exist.
+
+    Attributes:
+        ended: calls by tool, engine (empty where none was reached, ``upstream`` for a republished tool) and outcome:
+            ``ok``, ``failed``, ``timed_out``, ``out_of_memory``, ``cached``; or ``bad_arguments``, ``refused`` (too
+            many), ``error``, ``cancelled``.
+        durations: of calls that an engine carried out, by engine.
+        under_way: calls that have begun and not ended.
+    """
+
+    def __init__(self) -> None:
+        self.ended: Counter[tuple[str, str, str]] = Counter()
+        self.durations: dict[str, Histogram] = {}
+        self.under_way = 0
+
+    @contextmanager
+    def call(self, tool: str) -> Iterator[Counted]:
+        """Around one call."""
+        counted = Counted()
+        began = time.perf_counter()
+        self.under_way += 1
+        try:
+            yield counted
+        except PraxisError as exc:
+            counted.outcome = _refusal(exc)
+            raise
+        except anyio.get_cancelled_exc_class():
+            counted.outcome = "cancelled"
+            raise
+        finally:
+            self.under_way -= 1
+            self.ended[tool, counted.engine, counted.outcome] += 1
+            if counted.engine and counted.outcome != "cached":
+                self.durations.setdefault(counted.engine, Histogram()).add(time.perf_counter() - began)
+
+
+def _outcome(result: ExecutionResult) -> str:
+    if "cache" in result.phases:
+        return "cached"
+    if result.timed_out:
+        return "timed_out"
+    if result.out_of_memory:
+        return "out_of_memory"
+    return "ok" if result.success else "failed"
+
+
+def _refusal(error: PraxisError) -> str:
+    if isinstance(error, ArgumentError):
+        return "bad_arguments"
+    return "refused" if isinstance(error, QueueFull) else "error"

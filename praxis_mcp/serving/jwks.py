@@ -1,0 +1,130 @@
+"""The public keys that an authorization server signs tokens with, from its JWKS (RFC 7517)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import anyio
+import httpx2
+from loguru import logger
+
+from praxis_mcp.errors import SettingsError
+from praxis_mcp.http_settings import OAuthResource
+
+FRESH = 600.0
+"""Seconds that fetched keys are used without asking again."""
+STALE = 24 * 3600.0
+"""Seconds that keys are used while the server that has them is out of reach."""
+PAUSE = 20.0
+"""Seconds between two fetches, whatever tokens ask for: unknown key ids cost an attacker nothing."""
+FETCH_TIMEOUT = 5.0
+MAX_SIZE = 256 * 1024
+MAX_KEYS = 100
+
+Jwk = Mapping[str, Any]
+
+
+class KeysUnavailable(Exception):
+    """No keys are at hand, and none can be had now."""
+
+
+class KeySet:
+    """Keys by id, fetched when first needed, again when they are old, and once more when a token names a new one."""
+
+    def __init__(self, settings: OAuthResource) -> None:
+        self._url, self._file = settings.jwks_url, settings.jwks_file
+        self._keys: tuple[Jwk, ...] = ()
+        self._fetched: float | None = None
+        self._tried: float | None = None
+        self._lock = anyio.Lock()
+
+    async def read_file(self) -> None:
+        """Read the keys, where they come from a file.
+
+        Raises:
+            SettingsError: they cannot be read.
+        """
+        if self._file is None:
+            return
+        try:
+            self._keys = read_keys(await anyio.Path(self._file).read_bytes())
+        except OSError as exc:
+            raise SettingsError(f"http.auth.oauth.jwks_file cannot be read: {exc.strerror}: {self._file}.") from exc
+        except ValueError as exc:
+            raise SettingsError(f"http.auth.oauth.jwks_file, {self._file}, holds no keys: {exc}.") from exc
+
+    async def find(self, key_id: str | None) -> Jwk | None:
+        """The key of that id, or the only key there is where a token names none; None where there is none.
+
+        Raises:
+            KeysUnavailable: there are no keys at all.
+        """
+        if self._url is not None:
+            await self._refresh(lambda: self._match(key_id) is None)
+            if not self._keys or self._age > STALE:
+                raise KeysUnavailable
+        return self._match(key_id)
+
+    @property
+    def _age(self) -> float:
+        return float("inf") if self._fetched is None else anyio.current_time() - self._fetched
+
+    def _match(self, key_id: str | None) -> Jwk | None:
+        if key_id is None:
+            return self._keys[0] if len(self._keys) == 1 else None
+        return next((key for key in self._keys if key.get("kid") == key_id), None)
+
+    async def _refresh(self, lacks: Callable[[], bool]) -> None:
+        if self._age <= FRESH and not lacks():
+            return
+        async with self._lock:  # whoever waited here finds what the one before has fetched
+            if self._age <= FRESH and not lacks():
+                return
+            if self._tried is not None and anyio.current_time() - self._tried < PAUSE:
+                return
+            self._tried = anyio.current_time()
+            try:
+                self._keys = read_keys(await self._fetch())
+                self._fetched = anyio.current_time()
+            except (httpx2.HTTPError, httpx2.InvalidURL, TimeoutError, ValueError) as exc:
+                logger.warning("the keys at {} cannot be fetched: {}: {}", self._url, type(exc).__name__, exc)
+
+    async def _fetch(self) -> bytes:
+        assert self._url is not None
+        with anyio.fail_after(FETCH_TIMEOUT):
+            # No redirects: keys come from the place that the settings name, or not at all.
+            async with (
+                httpx2.AsyncClient(follow_redirects=False, timeout=FETCH_TIMEOUT) as client,
+                client.stream("GET", self._url, headers={"Accept": "application/json"}) as response,
+            ):
+                if response.status_code != 200:
+                    raise ValueError(f"status {response.status_code}")
+                data = bytearray()
+                async for chunk in response.aiter_bytes():
+                    data += chunk
+                    if len(data) > MAX_SIZE:
+                        raise ValueError(f"more than {MAX_SIZE} bytes")
+                return bytes(data)
+
+
+def read_keys(data: bytes) -> tuple[Jwk, ...]:
+    """The public signature keys of a JWKS.
+
+    Raises:
+        ValueError: it is no JWKS, or has no such key.
+    """
+    document = json.loads(data)
+    keys = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(keys, list):
+        raise ValueError('there is no list "keys"')
+    # "oct" keys are secrets that would let whoever checks a token make one.
+    usable = tuple(
+        key
+        for key in keys[:MAX_KEYS]
+        if isinstance(key, dict) and key.get("kty") in ("RSA", "EC", "OKP") and key.get("use", "sig") == "sig"
+    )
+    if not usable:
+        raise ValueError("there is no public key for signatures among its keys")
+    return usable

@@ -1,0 +1,91 @@
+"""The socket and the certificate that HTTP is served with, and who can reach it."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import ssl
+
+import anyio
+from loguru import logger
+
+from praxis_mcp.errors import SettingsError
+from praxis_mcp.http_settings import HttpSettings
+
+
+async def open_listener(settings: HttpSettings) -> socket.socket:
+    """A socket bound to the settings' address; where the host's name has several, to the first.
+
+    Raises:
+        SettingsError: the address does not exist, is in use, or can be reached from elsewhere while nobody would have
+            to show who they are.
+    """
+    try:
+        found = await anyio.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as exc:
+        raise SettingsError(
+            f"The host {settings.host} cannot be listened on: {exc.strerror}.", remedy="Mend http.host or --host."
+        ) from exc
+    family, kind, protocol, _, address = found[0]
+    check_exposure(settings, str(address[0]))
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":
+            # Else the port of a server that has just ended cannot be had again for a minute.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind(address)
+    except OSError as exc:
+        listener.close()
+        raise SettingsError(
+            f"Port {settings.port} of {settings.host} cannot be listened on: {os.strerror(exc.errno or 0)}.",
+            remedy="Stop what uses it, or choose another with --port; --port 0 takes any free one.",
+        ) from exc
+    return listener
+
+
+def check_exposure(settings: HttpSettings, address: str) -> None:
+    """Refuse to be reached from elsewhere by people who need not show who they are.
+
+    Raises:
+        SettingsError: that is how it would be.
+    """
+    if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        return
+    if not settings.auth.required and not settings.proxy_authenticates:
+        raise SettingsError(
+            f"{settings.host} can be reached from other machines, and whoever does could call every tool.",
+            remedy="Listen on 127.0.0.1; or give callers tokens (praxis-mcp token new) or name an OAuth issuer "
+            "(http.auth.oauth). Where a proxy in front lets nobody else through, say http.proxy_authenticates: true.",
+        )
+    if settings.tls_certificate is None and not settings.proxy_authenticates:
+        logger.warning("tokens travel unencrypted unless something in front adds TLS (http.tls_certificate)")
+    if not settings.allowed_hosts and ipaddress.ip_address(address.partition("%")[0]).is_unspecified:
+        logger.warning("clients on other machines are refused until http.allowed_hosts says how they call this server")
+
+
+def tls_context(settings: HttpSettings) -> ssl.SSLContext | None:
+    """The context of encrypted connections; None where the settings name no certificate.
+
+    Raises:
+        SettingsError: certificate and key cannot be read or do not fit each other.
+    """
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key, password=_no_password)
+    except (ssl.SSLError, OSError) as exc:
+        what = exc.strerror or exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror
+        raise SettingsError(
+            f"{settings.tls_certificate} and {settings.tls_key} cannot be used for TLS: {what}.",
+            remedy="http.tls_certificate is a certificate chain in PEM, http.tls_key its private key.",
+        ) from exc
+    return context
+
+
+def _no_password() -> str:
+    # OpenSSL would ask for one on the terminal, and wait.
+    raise SettingsError("http.tls_key is encrypted.", remedy="Give a key without a password.")

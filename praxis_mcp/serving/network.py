@@ -1,0 +1,121 @@
+"""Serving MCP over HTTP, from start to shutdown. Not imported by servers on stdio, which start faster without it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from contextlib import closing
+from socket import socket
+
+import anyio
+from loguru import logger
+
+from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.http_settings import HttpSettings
+from praxis_mcp.serving.groups import unwrapped
+from praxis_mcp.serving.guard import bracketed
+from praxis_mcp.serving.http import MCP_PATH, SSE_PATH, HttpApplication, open_application
+from praxis_mcp.serving.library_logs import library_logs
+from praxis_mcp.serving.listening import open_listener, tls_context
+from praxis_mcp.serving.server import PraxisServer, build_server
+from praxis_mcp.serving.web_server import WebServer
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that responses and connections may take to end once nothing is left to be said on them."""
+LAST_MESSAGES = 0.1
+"""Seconds for an answer that is ready at shutdown to reach its stream."""
+
+
+async def serve_http(
+    toolbox: Toolbox,
+    *,
+    streamable: bool = True,
+    sse: bool = False,
+    on_listening: Callable[[tuple[str, ...]], None] = lambda urls: None,
+) -> None:
+    """Serve any number of clients over HTTP, until the process is told to stop.
+
+    At the first SIGINT or SIGTERM no more connections are taken, subscriptions end, and running calls may go on for
+    `HttpSettings.drain` seconds; then they are cancelled, and what they started is killed. A second signal cancels them
+    at once, a third ends the process.
+
+    Args:
+        toolbox: what to serve; its settings say where and for whom.
+        streamable: serve Streamable HTTP, of every protocol revision, at ``/mcp``.
+        sse: serve HTTP+SSE, of 2024-11-05, at ``/sse``.
+        on_listening: told the URLs once connections are taken.
+
+    Raises:
+        SettingsError: the address, the certificate or the keys of the settings cannot be used, or everyone could call.
+    """
+    settings = toolbox.settings.http
+    tls = tls_context(settings)
+    with closing(await open_listener(settings)) as listener, library_logs():
+        paths = ((MCP_PATH,) if streamable else ()) + ((SSE_PATH,) if sse else ())
+        urls = tuple(_url(settings, listener) + path for path in paths)
+        async with (
+            build_server(toolbox) as server,
+            open_application(server, toolbox, streamable=streamable, sse=sse) as application,
+        ):
+            web = WebServer(
+                application.asgi,
+                settings,
+                tls,
+                close_timeout=settings.drain + CLOSE_TIMEOUT,
+                on_listening=lambda: on_listening(urls),
+            )
+            await _run(web, listener, server, application, settings.drain)
+
+
+async def _run(
+    web: WebServer, listener: socket, server: PraxisServer, application: HttpApplication, drain: float
+) -> None:
+    with unwrapped():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_shut_down_when_told, web, server, application, drain)
+            try:
+                await web.serve(sockets=[listener])
+            finally:
+                with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+                    application.asgi.cancel_all()
+                    if web.started and not web.should_exit:  # cancelled from outside
+                        web.force_exit = True
+                        await web.shutdown(sockets=[listener])
+                    await application.asgi.ended()
+            tasks.cancel_scope.cancel()
+
+
+async def _shut_down_when_told(
+    web: WebServer, server: PraxisServer, application: HttpApplication, drain: float
+) -> None:
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            logger.info("{}: shutting down; running calls have {:g} s", signal.Signals(number).name, drain)
+            break
+        web.should_exit = True
+        server.end_subscriptions()
+
+        async def hurry(scope: anyio.CancelScope) -> None:
+            async for number in signals:
+                logger.info("{} again: cancelling what still runs", signal.Signals(number).name)
+                scope.cancel()
+                return
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(hurry, tasks.cancel_scope)
+            with anyio.move_on_after(drain):
+                await application.idle()
+                await anyio.sleep(LAST_MESSAGES)
+            tasks.cancel_scope.cancel()
+        application.asgi.cancel_streams()
+        if not application.is_idle:
+            logger.warning("calls that still run are cancelled")
+        application.asgi.cancel_all()
+        with anyio.move_on_after(CLOSE_TIMEOUT):
+            await application.asgi.ended()
+    web.force_exit = True  # connections that their clients leave open are not waited for
+
+
+def _url(settings: HttpSettings, listener: socket) -> str:
+    scheme = "https" if settings.tls_certificate else "http"
+    return f"{scheme}://{bracketed(settings.host)}:{listener.getsockname()[1]}"

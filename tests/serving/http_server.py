@@ -1,0 +1,106 @@
+"""A real server process on a free port of the loopback, as `praxis-mcp serve --http --sse` starts it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.abc
+import httpx2
+
+from tests.serving.clients import LIMIT, server_command, server_environment
+
+BOTH = ("--http", "--sse")
+
+
+@dataclass
+class HttpServer:
+    """The process, the URL it listens on, and what it has logged."""
+
+    process: anyio.abc.Process
+    base: str = ""
+    log: list[str] = field(default_factory=list)
+    listening: anyio.Event = field(default_factory=anyio.Event)
+
+    @property
+    def mcp(self) -> str:
+        return f"{self.base}/mcp"
+
+    @property
+    def sse(self) -> str:
+        return f"{self.base}/sse"
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    async def exit_code(self, within: float = LIMIT) -> int:
+        with anyio.fail_after(within):
+            return await self.process.wait()
+
+    async def read_log(self) -> None:
+        assert self.process.stderr is not None
+        rest = b""
+        async for chunk in self.process.stderr:
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                text = line.decode(errors="replace")
+                self.log.append(text)
+                if text.startswith("Listening on "):
+                    self.base = text.removeprefix("Listening on ").rpartition("/")[0]
+                    self.listening.set()
+        self.listening.set()
+
+
+@asynccontextmanager
+async def running_http(
+    directory: Path, *flags: str, http: Mapping[str, Any] | None = None, **environment: str
+) -> AsyncIterator[HttpServer]:
+    """A server of `directory`; `http` is that section of its settings."""
+    settings = {f"PRAXIS_HTTP__{key.upper()}": _text(value) for key, value in (http or {}).items()}
+    process = await anyio.open_process(
+        server_command(str(directory), *(flags or BOTH), "--port", "0"),
+        env=server_environment(PRAXIS_LOG_LEVEL="DEBUG", **settings, **environment),
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    server = HttpServer(process)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.read_log)
+            with anyio.fail_after(LIMIT):
+                await server.listening.wait()
+            assert server.base, "\n".join(server.log)
+            yield server
+            tasks.cancel_scope.cancel()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        with anyio.CancelScope(shield=True):
+            await process.aclose()
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def http_client(token: str = "", **options: Any) -> httpx2.AsyncClient:
+    """A plain HTTP client."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return httpx2.AsyncClient(headers=headers, timeout=LIMIT, **options)
+
+
+def initialize_body() -> dict[str, Any]:
+    """The first message of a client of the older era."""
+    params = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+    return {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params}
+
+
+ACCEPT = {"Accept": "application/json, text/event-stream"}
