@@ -50,8 +50,6 @@ class SessionKeeper:
         self._failures = 0
         self._not_before = 0.0
         self._error: EngineUnavailable | None = None
-        self.opened = 0
-        """How many sessions there have been."""
 
     def health(self) -> Health:
         """What is known of the session, without asking."""
@@ -78,6 +76,7 @@ class SessionKeeper:
     def replace(self) -> None:
         """Let the next call open a new session (the settings have changed); calls in the old one end in peace."""
         self._failures, self._not_before, self._error = 0, 0.0, None
+        self._opening = None
         if self._current is not None:
             self._current.retire()
             self._current = None
@@ -87,16 +86,16 @@ class SessionKeeper:
         self._current = self._opening = None
         self._failures, self._not_before, self._error = 0, 0.0, None
         tasks = list(self._tasks)
-        for task, owner in list(self._tasks.items()):
+        for owner in self._tasks.values():
             owner.retire()
             if owner.session is None:
-                task.cancel()
+                owner.break_off()
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT)
         for task in late:
-            logger.warning("a Dagger session did not close within {} s and is broken off", CLOSE_TIMEOUT)
-            task.cancel()
+            logger.warning("a Dagger session has not closed within {} s and is broken off", CLOSE_TIMEOUT)
+            self._tasks[task].break_off()
         if late:
             await asyncio.wait(late, timeout=CLOSE_TIMEOUT)
 
@@ -133,20 +132,25 @@ class SessionKeeper:
         return owner.calls >= settings.rotate_after_calls or age >= settings.rotate_after
 
     def _open(self) -> None:
-        owner = SessionOwner(self._settings(), self._install, self._lost)
+        owner = SessionOwner(self._settings(), self._settled, self._lost)
         self._opening = owner
         # The engine belongs to no task group: whoever asks first may be cancelled, and the session must outlive it.
         task = asyncio.create_task(owner.run(), name="dagger session")
         self._tasks[task] = owner
         task.add_done_callback(self._ended)
 
-    def _install(self, owner: SessionOwner) -> None:
+    def _settled(self, owner: SessionOwner) -> None:
         if self._opening is not owner:  # closed or replaced meanwhile
             owner.retire()
             return
-        replaced, self._current, self._opening = self._current, owner, None
+        self._opening = None
+        if owner.error is not None:
+            self._failures += 1
+            self._not_before = anyio.current_time() + min(FIRST_BACKOFF * 2 ** (self._failures - 1), LONGEST_BACKOFF)
+            self._error = owner.error
+            return
+        replaced, self._current = self._current, owner
         self._failures, self._not_before, self._error = 0, 0.0, None
-        self.opened += 1
         if replaced is not None:
             logger.debug("a new Dagger session replaces one of {} calls", replaced.calls)
             replaced.retire()
@@ -160,11 +164,6 @@ class SessionKeeper:
     def _ended(self, task: asyncio.Task[None]) -> None:
         owner = self._tasks.pop(task)
         if not task.cancelled() and (crash := task.exception()) is not None:
-            owner.error = EngineUnavailable(f"The Dagger session could not be kept: {crash!r}.")
             logger.opt(exception=crash).error("the task of a Dagger session ended by an error")
-        if self._opening is owner:
-            self._opening = None
-            self._failures += 1
-            backoff = min(FIRST_BACKOFF * 2 ** (self._failures - 1), LONGEST_BACKOFF)
-            self._not_before = asyncio.get_running_loop().time() + backoff
-            self._error = owner.error
+            if owner.session is not None:
+                owner.session.lose()

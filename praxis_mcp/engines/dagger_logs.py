@@ -73,13 +73,14 @@ class LogReader:
                             logger.debug("Dagger's log stream answers {}", response.status_code)
                             return
                         async for piece in response.aiter_bytes():
-                            self._read(piece)
+                            self.feed(piece)
                 except httpx.HTTPError as exc:
                     logger.debug("Dagger's log stream broke off: {!r}", exc)
                 self._line.clear()
                 await anyio.sleep(_PAUSE)
 
-    def _read(self, piece: bytes) -> None:
+    def feed(self, piece: bytes) -> None:
+        """Take in the next piece of the stream, wherever it was cut."""
         *ends, rest = piece.split(b"\n")
         for end in ends:
             if not self._skipping:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 import anyio
+from anyio.abc import TaskGroup
 
 from praxis_mcp.engines.dagger_cli import CliSession, find_cli, runner_host, session_in_environment
 from praxis_mcp.engines.dagger_errors import QueryFailed, opening_failed
@@ -24,8 +25,14 @@ class SessionOwner:
     end, and closes it."""
 
     def __init__(
-        self, settings: DaggerSettings, on_open: Callable[[SessionOwner], None], on_lost: Callable[[], None]
+        self, settings: DaggerSettings, on_settled: Callable[[SessionOwner], None], on_lost: Callable[[], None]
     ) -> None:
+        """
+        Args:
+            settings: how to reach the engine.
+            on_settled: hears of it when the session is open, or could not be opened: see `error`.
+            on_lost: hears that the session broke.
+        """
         self.settings = settings
         self.session: Session | None = None
         self.error: EngineUnavailable | None = None
@@ -35,8 +42,11 @@ class SessionOwner:
         self._users = 0
         self._retired = anyio.Event()
         self._unused = anyio.Event()
-        self._on_open = on_open
+        self._on_settled = on_settled
         self._on_lost = on_lost
+        self._life = anyio.CancelScope()
+        self._cli: CliSession | None = None
+        self._graphql: Connection | None = None
 
     @property
     def usable(self) -> bool:
@@ -62,59 +72,70 @@ class SessionOwner:
         if self._users == 0:
             self._unused.set()
 
+    def break_off(self) -> None:
+        """Close without waiting for the session to open, or for the calls that use it."""
+        self._life.cancel()
+
     async def run(self) -> None:
-        """Live through it; returns when all is closed. Raises nothing but cancellation: see `error`."""
-        cli: CliSession | None = None
-        graphql: Connection | None = None
+        """Live through it; returns when all is closed."""
         try:
-            async with anyio.create_task_group() as tasks:
-                try:
-                    with anyio.fail_after(self.settings.connect_timeout):
-                        address = session_in_environment()
-                        if not sdk_installed():
-                            raise EngineUnavailable(SDK_MISSING.message, remedy=SDK_MISSING.remedy)
-                        if address is None:
-                            find_cli(self.settings)
-                            await check_engine(runner_host(self.settings), os.environ.get("DOCKER_HOST"))
-                            cli = await CliSession.start(self.settings)
-                            tasks.start_soon(cli.listen)
-                            address = await cli.address()
-                        if address is None:
-                            raise await self._silent(cli)
-                        graphql = await Connection.open(address)
-                        logs = LogReader(address)
-                        session = Session(graphql.session, logs, self._on_lost)
-                        await session.introduce()
-                except TimeoutError:
-                    said = opening_failed(cli.last_words if cli else "", runner_host(self.settings))
-                    self.error = EngineUnavailable(
-                        f"No Dagger session within {self.settings.connect_timeout:g} s. {said.message}",
-                        remedy=said.remedy,
-                    )
-                except EngineUnavailable as exc:
-                    self.error = exc
-                except QueryFailed as exc:
-                    self.error = EngineUnavailable(f"The Dagger engine does not introduce itself: {exc.message}.")
-                else:
-                    self.session = session
-                    self.opened_at = anyio.current_time()
-                    tasks.start_soon(logs.run)
-                    if cli is not None:
-                        tasks.start_soon(self._watch, cli, session)
-                    self._on_open(self)
-                    self.settled.set()
-                    await self._retired.wait()
-                    with anyio.move_on_after(DRAIN_TIMEOUT):
-                        await self._unused.wait()
-                tasks.cancel_scope.cancel()
+            with self._life:
+                async with anyio.create_task_group() as tasks:
+                    await self._live(tasks)
+                    tasks.cancel_scope.cancel()
         finally:
             if self.session is None and self.error is None:
-                self.error = EngineUnavailable("The Dagger engine was closed before its session was open.")
-            self.settled.set()
-            if graphql is not None:
-                await graphql.close()
-            if cli is not None:
-                await cli.end(at_once=self.session is None)
+                self._fail(EngineUnavailable("The Dagger engine was closed before its session was open."))
+            if self._graphql is not None:
+                await self._graphql.close()
+            if self._cli is not None:
+                await self._cli.end(at_once=self.session is None)
+
+    async def _live(self, tasks: TaskGroup) -> None:
+        try:
+            with anyio.fail_after(self.settings.connect_timeout):
+                await self._open(tasks)
+        except TimeoutError:
+            said = opening_failed(self._cli.last_words if self._cli else "", runner_host(self.settings))
+            limit = f"No Dagger session within {self.settings.connect_timeout:g} s."
+            self._fail(EngineUnavailable(f"{limit} {said.message}", remedy=said.remedy))
+        except EngineUnavailable as exc:
+            self._fail(exc)
+        except QueryFailed as exc:
+            self._fail(EngineUnavailable(f"The Dagger engine does not introduce itself: {exc.message}."))
+        else:
+            await self._retired.wait()
+            with anyio.move_on_after(DRAIN_TIMEOUT):
+                await self._unused.wait()
+
+    async def _open(self, tasks: TaskGroup) -> None:
+        if not sdk_installed():
+            raise EngineUnavailable(SDK_MISSING.message, remedy=SDK_MISSING.remedy)
+        address = session_in_environment()
+        if address is None:
+            find_cli(self.settings)
+            await check_engine(runner_host(self.settings), os.environ.get("DOCKER_HOST"))
+            self._cli = await CliSession.start(self.settings)
+            tasks.start_soon(self._cli.listen)
+            address = await self._cli.address()
+        if address is None:
+            raise await self._silent(self._cli)
+        self._graphql = await Connection.open(address)
+        logs = LogReader(address)
+        session = Session(self._graphql.session, logs, self._on_lost)
+        await session.introduce()
+        tasks.start_soon(logs.run)
+        if self._cli is not None:
+            tasks.start_soon(self._watch, self._cli, session)
+        self.session = session
+        self.opened_at = anyio.current_time()
+        self._on_settled(self)
+        self.settled.set()
+
+    def _fail(self, error: EngineUnavailable) -> None:
+        self.error = error
+        self._on_settled(self)
+        self.settled.set()
 
     async def _silent(self, cli: CliSession | None) -> EngineUnavailable:
         if cli is not None:
