@@ -12,11 +12,12 @@ from loguru import logger
 from praxis_mcp.contracts.catalog import Catalog
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import PraxisError
+from praxis_mcp.execution.housekeeping import keep_house
 from praxis_mcp.execution.records import RunRecords
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.upstreams import Upstreams
 from praxis_mcp.plans.build import build_blueprint
-from praxis_mcp.plans.model import Blueprint, Call, Plan, Where
+from praxis_mcp.plans.model import Blueprint, Call, Plan
 from praxis_mcp.settings import Settings
 
 
@@ -49,13 +50,18 @@ class Toolbox:
         await self.loaded()
         seen: set[str] = set()
         for entry in self.catalog.entries():
+            # Asked of the traits first: a thousand contracts of one image need not all be built to find that out.
+            if entry.traits.image is None or entry.traits.image in seen:
+                continue
+            seen.add(entry.traits.image)
             try:
-                blueprint = build_blueprint(entry.contract, self.settings)
-                if blueprint.where is Where.CONTAINER and blueprint.image not in seen:
-                    seen.add(str(blueprint.image))
-                    await self._prepare(blueprint)
+                await self._prepare(build_blueprint(entry.contract, self.settings))
             except PraxisError as exc:
                 logger.info("{} is not ready yet: {}", entry.name, exc)
+
+    async def keep_house(self) -> None:
+        """Remove what killed servers left behind, now and every minute, until cancelled."""
+        await keep_house(self.engines, self.runner.selector)
 
     async def _prepare(self, blueprint: Blueprint) -> None:
         decision = await self.runner.selector.decide(Plan(blueprint, Call(run_id="")))

@@ -133,6 +133,7 @@ class PraxisServer:
                 tasks.start_soon(self._guarded, "republishing tools of upstreams", self._republish)
                 if self._toolbox.settings.reload:
                     tasks.start_soon(self._guarded, "watching contracts", self._watch)
+                tasks.start_soon(self._guarded, "removing what killed servers left", self._keep_house)
                 if self._toolbox.settings.prefetch:
                     tasks.start_soon(self._guarded, "pulling images ahead of calls", self._prefetch)
                 yield
@@ -150,6 +151,11 @@ class PraxisServer:
 
     async def _republish(self) -> None:
         await self._toolbox.upstreams.run(self._notifier.changed)
+
+    async def _keep_house(self) -> None:
+        # Not before the client has its tools: looking at engines means importing their SDKs.
+        await self._listed.wait()
+        await self._toolbox.keep_house()
 
     async def _prefetch(self) -> None:
         # Pulling before the client has its tools would take from the little time that it waits for them.
