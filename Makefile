@@ -6,13 +6,16 @@ NATIVE := $(wildcard native/*.c native/*.h native/*.py hatch_build.py)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-images lint bench clean distclean
+.PHONY: help demo demo-federation test test-images lint bench clean distclean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.installed ## set everything up and watch an MCP client call containerized tools
 	@$(PY) scripts/demo.py $(ARGS)
+
+demo-federation: $(VENV)/.installed ## the same with one server that republishes the tools of two others
+	@$(PY) scripts/demo_federation.py $(ARGS)
 
 test: $(VENV)/.installed-dev ## set up what the tests need, as far as it can be, and run them
 	@$(PY) -m tests.support.images --if-possible

@@ -71,8 +71,8 @@ class Upstream:
 
     @property
     def protocol_version(self) -> str | None:
-        """What is spoken with it; None where there is no connection."""
-        return self._current.client.protocol_version if self._current and self._current.client else None
+        """What is spoken with it, or was when there was a connection; None before the first."""
+        return self._current.protocol_version if self._current else None
 
     async def call(
         self,

@@ -31,6 +31,7 @@ class Connection:
 
     Attributes:
         client: the SDK's client, once it is connected.
+        protocol_version: what was agreed on, once it is connected.
         settled: set when it is connected, or will never be.
         over: set when nothing of it is left.
         error: why it could not be opened, or broke; None while neither is so.
@@ -40,6 +41,7 @@ class Connection:
         self, spec: UpstreamSpec, on_open: Callable[[], None], on_tools_changed: Callable[[], None] | None
     ) -> None:
         self.client: Client | None = None
+        self.protocol_version: str | None = None
         self.settled = anyio.Event()
         self.over = anyio.Event()
         self.error: Exception | None = None
@@ -120,7 +122,7 @@ class Connection:
                 on_tools_changed=self._changed,
             ) as client:
                 self._scope.deadline = math.inf
-                self.client = client
+                self.client, self.protocol_version = client, client.protocol_version
                 self._last_used = self._last_heard = anyio.current_time()
                 logger.info("{} is connected ({}, {})", self._spec.name, self._spec.kind, client.protocol_version)
                 self._on_open()

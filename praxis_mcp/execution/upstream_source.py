@@ -60,7 +60,7 @@ class UpstreamSource:
 
     @property
     def version(self) -> str:
-        """The protocol revision that is spoken with it; empty while there is no connection."""
+        """The protocol revision that is spoken with it; empty before the first connection."""
         return (self._upstream.protocol_version if self._upstream else None) or ""
 
     @property

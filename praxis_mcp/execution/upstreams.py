@@ -108,8 +108,12 @@ class Upstreams:
         """Wait, for `FIRST_LIST` seconds at most, until every upstream has been asked for its tools once."""
         if self._running:
             with anyio.move_on_after(FIRST_LIST):
-                for source in self._sources.values():
-                    await source.asked.wait()
+                await self.asked()
+
+    async def asked(self) -> None:
+        """Wait until every upstream has been asked for its tools once; needs `run` beside it."""
+        for source in self._sources.values():
+            await source.asked.wait()
 
     def beside(self, entries: Sequence[CatalogEntry]) -> Sequence[Entry]:
         """The contracts and the upstreams' tools, sorted by name; the same object until something changes."""

@@ -1,0 +1,128 @@
+"""``praxis-mcp upstreams``: the other MCP servers whose tools are republished, and what waits for approval."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from praxis_mcp.cli.common import (
+    ConfigOption,
+    JsonOption,
+    LogLevelOption,
+    console,
+    echo_json,
+    friendly_errors,
+    read_settings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from praxis_mcp.execution.upstream_faces import RemoteTool
+    from praxis_mcp.execution.upstreams import UpstreamReport, Upstreams
+    from praxis_mcp.settings import Settings
+
+app = typer.Typer(
+    help="Other MCP servers whose tools are republished (upstreams: in the settings).", no_args_is_help=True
+)
+T = TypeVar("T")
+
+
+@app.command("list")
+def list_upstreams(config: ConfigOption = None, log_level: LogLevelOption = None, as_json: JsonOption = False) -> None:
+    """List the upstreams: whether they can be reached, what is served of them, what is held back or left out, and why.
+
+    Exit code 1 where one cannot be reached or something is held back.
+    """
+    with friendly_errors():
+        settings = read_settings(config, None, log_level)
+        found = _with_upstreams(
+            settings, lambda upstreams: [_describe(item, upstreams) for item in upstreams.reports()]
+        )
+        if as_json:
+            echo_json({"upstreams": found})
+        else:
+            _print(found)
+        raise typer.Exit(1 if any(item["trouble"] or item["held"] for item in found) else 0)
+
+
+@app.command("approve")
+def approve(
+    upstream: Annotated[str, typer.Argument(help="Name of the upstream.")],
+    tools: Annotated[
+        list[str] | None, typer.Argument(help="Names of its tools there (default: all held back).")
+    ] = None,
+    config: ConfigOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Approve tools that are held back (pin: true), as they are now; a running server takes them up by itself."""
+    with friendly_errors():
+        settings = read_settings(config, None, log_level)
+        approved = _with_upstreams(settings, lambda upstreams: upstreams.approve(upstream, tools or ()))
+        for tool in approved:
+            typer.echo(f"{tool.remote_name}: {_first_line(tool)}")
+        typer.echo(f"{len(approved)} approved, in {settings.root / settings.upstream_approvals}")
+
+
+def _with_upstreams(settings: Settings, work: Callable[[Upstreams], T]) -> T:
+    """Connect to all upstreams, wait for their lists, do the work, and close."""
+    import anyio
+
+    from praxis_mcp.execution.upstreams import Upstreams
+
+    async def main() -> T:
+        upstreams = Upstreams(settings)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(upstreams.run)
+            await upstreams.asked()
+            tasks.cancel_scope.cancel()
+        return work(upstreams)
+
+    return anyio.run(main)
+
+
+def _describe(report: UpstreamReport, upstreams: Upstreams) -> dict[str, Any]:
+    return {
+        "name": report.name,
+        "address": report.address,
+        "protocol": report.version,
+        "trouble": report.trouble,
+        "tools": [{"name": tool.name, "there": tool.remote_name, "notes": list(tool.notes)} for tool in report.tools],
+        "held": [
+            {
+                "name": tool.name,
+                "there": tool.remote_name,
+                "why": "changed since it was approved" if upstreams.knew(tool) else "never approved",
+                "description": tool.description,
+                "fingerprint": tool.fingerprint,
+            }
+            for tool in report.held
+        ],
+        "left_out": [{"there": name, "why": why} for name, why in report.left_out],
+    }
+
+
+def _print(found: list[dict[str, Any]]) -> None:
+    from rich.markup import escape
+
+    out = console()
+    if not found:
+        out.print("The settings name no upstreams.")
+    for item in found:
+        mark = "[red]✗[/]" if item["trouble"] else "[green]✓[/]"
+        about = f"{item['address']}, {item['protocol']}" if item["protocol"] else item["address"]
+        out.print(f"{mark} [bold]{escape(item['name'])}[/] ({escape(about)})")
+        if item["trouble"]:
+            out.print(f"  {escape(item['trouble'])}")
+        for tool in item["tools"]:
+            notes = f": {'; '.join(tool['notes'])}" if tool["notes"] else ""
+            out.print(f"  {escape(tool['name'] + notes)}")
+        for tool in item["held"]:
+            out.print(f"  [yellow]held back[/] {escape(tool['name'])}: {tool['why']}")
+        for tool in item["left_out"]:
+            out.print(f"  [yellow]left out[/] {escape(tool['there'])}: {escape(tool['why'])}")
+
+
+def _first_line(tool: RemoteTool) -> str:
+    return (tool.description or "").strip().partition("\n")[0][:120]

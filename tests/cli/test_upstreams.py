@@ -1,0 +1,53 @@
+"""`praxis-mcp upstreams`, as its users type it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.upstreams import ROOT, http_server, words
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    with http_server() as gone:
+        nowhere = gone.url("http")
+    here = {"address": words("stdio", "--lie"), "pin": True, "env": {"PYTHONPATH": str(ROOT)}}
+    settings = {"tools": [], "upstreams": {"here": here, "gone": {"address": nowhere}}}
+    (tmp_path / "praxis.yaml").write_text(yaml.safe_dump(settings))
+    return tmp_path
+
+
+def praxis(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "praxis_mcp.cli", "upstreams", *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_approved_tools_are_served_and_the_rest_is_held_back(project: Path) -> None:
+    approved = praxis(project, "approve", "here", "echo", "sum")
+    assert (approved.returncode, approved.stdout.splitlines()[0]) == (0, "echo: Says what it was told.")
+    listed = praxis(project, "list", "--json")
+    assert listed.returncode == 1, "something is held back, and one upstream is down"
+    gone, here = json.loads(listed.stdout)["upstreams"]
+    assert "cannot be reached" in gone["trouble"]
+    assert [tool["name"] for tool in here["tools"]] == ["here_echo", "here_sum"]
+    assert {"there": "slow", "why": "never approved"}.items() <= next(
+        tool for tool in here["held"] if tool["there"] == "slow"
+    ).items()
+    assert here["left_out"][0]["there"] == "not a name!"
+
+
+def test_mistakes_get_a_sentence(project: Path) -> None:
+    for arguments, sentence in ((("nobody",), "no upstream nobody"), (("here", "nothing"), "nothing held back")):
+        done = praxis(project, "approve", *arguments)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert sentence in done.stderr
