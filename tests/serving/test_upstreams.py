@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from praxis_mcp.execution import upstreams as upstreams_module
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.execution.upstream_faces import Unusable, adapt
 from tests.serving.clients import ERAS, LIMIT, Era, memory_client, open_server, settings_for, text_of
-from tests.serving.sample_tools import write_sample_tools
+from tests.serving.sample_tools import write_sample_tools, write_tool
 from tests.support.upstreams import TRANSPORTS, Place, http_server, upstream_at, words
 
 pytestmark = pytest.mark.anyio
@@ -305,3 +307,44 @@ def test_a_tool_of_this_server_that_comes_back_in_a_circle_is_dropped() -> None:
     far = {**raw, "_meta": {upstream_hops.VIA_KEY: [str(number) for number in range(upstream_hops.MOST_HOPS)]}}
     with pytest.raises(Unusable, match="through 8 servers"):
         adapt(far, "b", "b_a_echo", None)
+
+
+async def test_two_servers_that_republish_each_other_settle_and_list_nothing_in_a_circle(
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    ports = {name: free_port() for name in ("left", "right")}
+    others = {"left": "right", "right": "left"}
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for name, other in others.items():
+            directory = tmp_path_factory.mktemp(name)
+            write_tool(directory, f"of_{name}", ["true"])
+            settings = {
+                "tools": [str(directory)],
+                "upstreams": {other: {"address": f"http://127.0.0.1:{ports[other]}/mcp", "refresh": 1}},
+            }
+            config = directory / "praxis.yaml"
+            config.write_text(json.dumps(settings))
+            command = [sys.executable, "-m", "praxis_mcp.cli", "serve", "--http", "--port", str(ports[name])]
+            processes.append(subprocess.Popen([*command, "--config", str(config)], cwd=tmp_path))
+        found: dict[str, list[str]] = {}
+        with anyio.fail_after(2 * LIMIT):
+            while found != {"left": ["of_left", "right_of_right"], "right": ["left_of_left", "of_right"]}:
+                await anyio.sleep(0.2)
+                with suppress(Exception):  # not listening yet
+                    for name in others:
+                        async with Client(f"http://127.0.0.1:{ports[name]}/mcp", cache=None) as client:
+                            found[name] = await names(client)
+        async with Client(f"http://127.0.0.1:{ports['left']}/mcp", cache=None) as client:
+            assert not (await call(client, "right_of_right")).is_error
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            await anyio.to_thread.run_sync(process.wait)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
