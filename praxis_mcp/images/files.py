@@ -1,0 +1,88 @@
+"""Files that several processes share: locked, replaced at once, removed whatever their modes. All of it blocks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+_LOOK_AGAIN = 0.05
+
+
+@contextmanager
+def locked(
+    path: Path, *, shared: bool = False, timeout: float = 0.0, is_stopped: Callable[[], bool] = lambda: False
+) -> Iterator[bool]:
+    """Hold a lock file (flock(2): the kernel lets go for a process that is killed); whether it could be had.
+
+    Lock files are never removed: another process may be about to lock the one that it has opened.
+
+    Args:
+        path: the file; made where it is missing.
+        shared: others may hold it shared as well.
+        timeout: seconds to wait for it.
+        is_stopped: asked while waiting; True gives up.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + timeout
+        while not (held := _flock(descriptor, shared=shared)):
+            if time.monotonic() >= deadline or is_stopped():
+                break
+            time.sleep(_LOOK_AGAIN)
+        yield held
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int, *, shared: bool) -> bool:
+    import fcntl  # Windows has none, and imports this module all the same
+
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def entries(directory: Path) -> list[Path]:
+    """What is in a directory, sorted; nothing where there is none."""
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return []
+
+
+def write_json(file: Path, record: object) -> None:
+    """Replace a file at once: whoever reads it sees the old one or the new one."""
+    descriptor, name = tempfile.mkstemp(prefix=".", dir=file.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            json.dump(record, out)
+            out.flush()
+            os.fsync(descriptor)
+        Path(name).replace(file)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def remove_tree(place: Path) -> None:
+    """Remove it, whatever modes its directories have."""
+    if place.is_symlink() or not place.is_dir():
+        place.unlink(missing_ok=True)
+        return
+
+    def open_up(function: Callable[..., Any], path: str, _: Any) -> None:
+        with suppress(OSError):
+            Path(path).parent.chmod(0o700)
+            function(path)
+
+    shutil.rmtree(place, onerror=open_up)

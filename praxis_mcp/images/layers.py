@@ -1,0 +1,298 @@
+"""Layers unpacked into a root file system (OCI image specification, "Image Layer Filesystem Changeset").
+
+A layer is somebody else's archive. Whatever it names stays below the root: links are followed as they would be inside
+the image, never outside. Devices are left out, owners are ignored (everything belongs to whoever runs the server, the
+one user that a sandbox maps), set-user-id bits are dropped.
+"""
+
+# Paths of another file system, as text, and thousands of them.
+# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH118, PTH208, PTH211
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from praxis_mcp.errors import ImageError
+from praxis_mcp.images.rooted import below, resolve
+from praxis_mcp.images.streams import PIECE, Measured, decompressed
+
+_WHITEOUT = ".wh."
+_OPAQUE = ".wh..wh..opq"
+_AUFS = ".wh..wh."
+_MAX_LINK = 4095
+_MAX_DEPTH = 128
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What an image may take.
+
+    Attributes:
+        size: bytes of all its layers together, unpacked.
+        entries: files, directories and links of all its layers together.
+    """
+
+    size: int = 16 * 1024**3
+    entries: int = 1_000_000
+
+
+@dataclass(slots=True)
+class _Created:
+    """What one layer has brought, and the directories above that."""
+
+    paths: set[str] = field(default_factory=set)
+    above: set[str] = field(default_factory=set)
+
+    def add(self, path: str) -> None:
+        self.paths.add(path)
+        while (path := path.rpartition("/")[0]) and path not in self.above:
+            self.above.add(path)
+
+
+@dataclass(slots=True)
+class RootBuilder:
+    """Applies layers to a directory, in order.
+
+    Attributes:
+        root: an empty directory of ours alone.
+        bounds: see `Bounds`.
+        is_stopped: asked now and then; True ends the work.
+        size, entries: what was unpacked so far.
+        skipped: devices that were left out.
+    """
+
+    root: Path
+    bounds: Bounds
+    is_stopped: Callable[[], bool] = lambda: False
+    size: int = 0
+    entries: int = 0
+    skipped: int = 0
+    _read: int = 0
+    _times: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _parents: dict[str, str] = field(default_factory=dict)
+
+    def apply(self, source: BinaryIO, *, diff_id: str, digest: str | None, what: str) -> None:
+        """Unpack one layer on top of what there is.
+
+        Args:
+            source: the layer, compressed or not.
+            diff_id: digest that it must have uncompressed.
+            digest: digest that it must have as it is; None where nothing says.
+            what: named in errors.
+
+        Raises:
+            ImageError: it is damaged, malicious, too large, or another than it should be.
+        """
+        raw = Measured(source, self.bounds.size, what)
+        room = self.bounds.size - self._read
+        plain = Measured(decompressed(raw, what), room, what)
+        try:
+            self._unpack(plain, what)
+            plain.drain()
+            raw.drain()
+        except tarfile.TarError as exc:
+            raise ImageError(f"{what} is damaged or cut short: {exc}.") from exc
+        except OSError as exc:
+            remedy = "Make room, or choose another engines.sandbox.store." if exc.errno in _FULL else None
+            raise ImageError(f"{what} cannot be unpacked: {exc.strerror}.", remedy=remedy) from exc
+        except (ValueError, OverflowError) as exc:  # numbers in headers that no file system takes
+            raise ImageError(f"{what} is damaged: {exc}.") from exc
+        self._read += plain.tell()
+        for expected, got in ((digest, raw.digest), (diff_id, plain.digest)):
+            if expected is not None and expected != got:
+                raise ImageError(
+                    f"{what} is not what the image names: its digest is {got}, not {expected}.",
+                    remedy="It was damaged or altered on its way: fetch it again.",
+                )
+
+    def finish(self) -> None:
+        """Times of directories, which every entry in them has changed; and what a sandbox mounts upon.
+
+        Raises:
+            ImageError: the disk is full.
+        """
+        try:
+            for name in ("proc", "dev", "sys"):
+                place = os.path.join(self.root, name)
+                if not _is_directory(place):
+                    _remove(place)
+                    os.mkdir(place, 0o755)
+            for name in ("tmp", "etc"):
+                place = below(self.root, resolve(self.root, name))
+                if not os.path.lexists(place):
+                    os.makedirs(place, 0o755)
+                    if name == "tmp":
+                        os.chmod(place, 0o1777)  # noqa: S103 - as everywhere
+            self._add_hosts()
+            for path in sorted(self._times, key=len, reverse=True):
+                mode, time = self._times[path]
+                place = below(self.root, path)
+                if _is_directory(place):
+                    os.chmod(place, mode)
+                    os.utime(place, ns=(time, time))
+        except OSError as exc:
+            raise ImageError(f"The image cannot be unpacked: {exc.strerror}.") from exc
+
+    def _add_hosts(self) -> None:
+        # Container engines write it for every container; here, where the network is none or the host's, one does.
+        place = below(self.root, resolve(self.root, "etc/hosts"))
+        with contextlib.suppress(OSError):  # /etc is no directory, say: the image's own affair
+            if not os.path.lexists(place) or os.lstat(place).st_size == 0:
+                Path(place).write_text("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+
+    def _unpack(self, plain: Measured, what: str) -> None:
+        created = _Created()
+        with tarfile.TarFile(fileobj=plain, mode="r") as tar:  # pyright: ignore[reportArgumentType] - it only reads
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue] - else every header stays in memory
+                self.entries += 1
+                if self.entries > self.bounds.entries:
+                    raise ImageError(f"The image has more than {self.bounds.entries} files.")
+                if self.entries % 64 == 0 and self.is_stopped():
+                    raise ImageError("The image was not unpacked: that was cancelled.")
+                self._take(tar, member, created, what)
+
+    def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo, created: _Created, what: str) -> None:
+        parts = [part for part in member.name.split("/") if part not in ("", ".")]
+        if ".." in parts:
+            raise ImageError(f"{what} names {member.name[:200]!r}, which leads out of the image.")
+        if len(parts) > _MAX_DEPTH:
+            raise ImageError(f"{what} has directories more than {_MAX_DEPTH} deep.")
+        if not parts:
+            return  # the root itself
+        name = parts.pop()
+        parent = self._directory("/".join(parts), created)
+        if name.startswith(_WHITEOUT):
+            self._whiteout(parent, name, created)
+            return
+        path = f"{parent.rstrip('/')}/{name}"
+        place = below(self.root, path)
+        mode = member.mode & 0o1777
+        if member.isdir():
+            if not _is_directory(place):
+                self._clear(place)
+                os.mkdir(place, 0o700)
+            # Whoever runs the server owns all of it, and must be able to enter, fill and remove it.
+            os.chmod(place, mode | 0o700)
+            self._times[path] = (mode | 0o700, _nanoseconds(member))
+        elif member.isreg():
+            self._clear(place)
+            self._write(tar, member, place, mode | 0o600)
+        elif member.issym():
+            if not 0 < len(os.fsencode(member.linkname)) <= _MAX_LINK:
+                raise ImageError(f"{what} has a link without a usable target.")
+            self._clear(place)
+            os.symlink(member.linkname, place)
+        elif member.islnk():
+            self._link(member, place, what)
+        elif member.isfifo():
+            self._clear(place)
+            os.mkfifo(place, mode | 0o600)
+        else:
+            self.skipped += 1
+            return
+        created.add(path)
+
+    def _directory(self, path: str, created: _Created) -> str:
+        """The real directory that an entry's parent is, made where it is missing."""
+        known = self._parents.get(path)
+        if known is not None:
+            return known
+        real = resolve(self.root, path)
+        made = ""
+        for part in real.split("/")[1:] if real != "/" else ():
+            made += f"/{part}"
+            place = below(self.root, made)
+            if not _is_directory(place):
+                self._clear(place)
+                os.mkdir(place, 0o755)
+                self.entries += 1
+                created.add(made)
+        self._parents[path] = real
+        return real
+
+    def _clear(self, place: str) -> None:
+        """Make room for an entry, whatever was there."""
+        if os.path.lexists(place):
+            _remove(place)
+            self._parents.clear()
+
+    def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, place: str, mode: int) -> None:
+        self.size += member.size
+        if member.size < 0 or self.size > self.bounds.size:
+            raise ImageError(
+                f"The image is larger than {self.bounds.size} bytes.",
+                remedy="Use a smaller image, or raise engines.sandbox.max_image_size in the settings.",
+            )
+        content = tar.extractfile(member)
+        assert content is not None
+        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as file, content:
+            shutil.copyfileobj(content, file, PIECE)
+            os.fchmod(descriptor, mode)
+        time = _nanoseconds(member)
+        os.utime(place, ns=(time, time))  # Python takes its cached bytecode by the source's time
+
+    def _link(self, member: tarfile.TarInfo, place: str, what: str) -> None:
+        head, _, tail = member.linkname.rstrip("/").rpartition("/")
+        if ".." in member.linkname.split("/"):
+            raise ImageError(f"{what} links to {member.linkname[:200]!r}, which leads out of the image.")
+        target = below(self.root, f"{resolve(self.root, head).rstrip('/')}/{tail}")
+        try:
+            is_file = stat.S_IFMT(os.lstat(target).st_mode) in (stat.S_IFREG, stat.S_IFLNK)
+        except OSError:
+            is_file = False
+        if not is_file:
+            raise ImageError(f"{what} has a hard link to {member.linkname[:200]!r}, which is no file of the image.")
+        if target != place:
+            self._clear(place)
+            os.link(target, place, follow_symlinks=False)
+
+    def _whiteout(self, parent: str, name: str, created: _Created) -> None:
+        """Remove what lower layers have; never what this one brings, before or after."""
+        if name == _OPAQUE:
+            for entry in os.listdir(below(self.root, parent)):
+                self._hide(f"{parent.rstrip('/')}/{entry}", created)
+        elif not name.startswith(_AUFS):  # what AUFS kept for itself
+            hidden = name.removeprefix(_WHITEOUT)
+            if hidden in ("", ".", ".."):
+                raise ImageError(f"A layer of the image removes {name!r}, which is no file.")
+            self._hide(f"{parent.rstrip('/')}/{hidden}", created)
+
+    def _hide(self, path: str, created: _Created) -> None:
+        place = below(self.root, path)
+        if path not in created.paths and path not in created.above:
+            self._clear(place)
+        elif _is_directory(place):
+            for entry in os.listdir(place):
+                self._hide(f"{path}/{entry}", created)
+
+
+def _is_directory(place: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.lstat(place).st_mode)
+    except OSError:
+        return False
+
+
+def _remove(place: str) -> None:
+    if _is_directory(place):
+        shutil.rmtree(place)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(place)
+
+
+def _nanoseconds(member: tarfile.TarInfo) -> int:
+    """Its time, within what every file system takes."""
+    return int(min(max(float(member.mtime), 0.0), 2.0**32)) * 1_000_000_000

@@ -1,0 +1,205 @@
+"""The documents of an image: index, manifest and configuration (OCI image specification 1.1, Docker schema 2)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from praxis_mcp.errors import ImageError
+from praxis_mcp.images.references import DIGEST
+
+MAX_DOCUMENT = 4 * 1024 * 1024
+"""Bytes of a manifest, index or configuration; the distribution specification asks registries to take that much."""
+MAX_LAYERS = 512
+
+INDEX_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+
+# What `uname -m` calls a machine → what images call it (GOARCH).
+_ARCHITECTURES = {
+    "x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "arm", "armv6l": "arm",
+    "i386": "386", "i686": "386", "ppc64le": "ppc64le", "s390x": "s390x", "riscv64": "riscv64",
+}  # fmt: skip
+
+
+def architecture() -> str:
+    """What images call this machine."""
+    machine = platform.machine().lower()
+    return _ARCHITECTURES.get(machine, machine)
+
+
+def digest_of(data: bytes) -> str:
+    """``sha256:…`` of some bytes."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A document or layer by its digest, with the size in bytes that it must have."""
+
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An image's parts."""
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What an image says of how it is run.
+
+    Attributes:
+        diff_ids: digests of its layers, uncompressed, in order.
+        env: its variables.
+        entrypoint, command: its words, both empty where it names none.
+        working_dir: absolute; ``/`` by default.
+        user: ``name``, ``uid``, ``name:group``, …; empty is root.
+        volumes: directories that it expects to be writable.
+    """
+
+    diff_ids: tuple[str, ...]
+    env: Mapping[str, str]
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    working_dir: str = "/"
+    user: str = ""
+    volumes: tuple[str, ...] = ()
+
+
+def read_document(data: bytes, what: str) -> Mapping[str, Any]:
+    """A JSON object out of an image.
+
+    Raises:
+        ImageError: it is too large, or no JSON object.
+    """
+    if len(data) > MAX_DOCUMENT:
+        raise ImageError(f"{what} is larger than {MAX_DOCUMENT} bytes.")
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as exc:
+        raise ImageError(f"{what} is no JSON: {exc}.") from exc
+    if not isinstance(value, dict):
+        raise ImageError(f"{what} holds no JSON object.")
+    return value
+
+
+def is_index(document: Mapping[str, Any]) -> bool:
+    """Whether it lists manifests by platform rather than being one."""
+    return document.get("mediaType") in INDEX_TYPES or ("manifests" in document and "layers" not in document)
+
+
+def choose_manifest(index: Mapping[str, Any], what: str) -> Descriptor:
+    """The manifest for this machine.
+
+    Raises:
+        ImageError: there is none; says which platforms there are.
+    """
+    offered: list[str] = []
+    fallback: Descriptor | None = None
+    for item in _list(index, "manifests", what):
+        found = item.get("platform") if isinstance(item, dict) else None
+        system = found if isinstance(found, dict) else {}
+        if not system:  # an index of one image often leaves it out
+            fallback = fallback or descriptor(item, what)
+            continue
+        offered.append("/".join(str(system[key]) for key in ("os", "architecture", "variant") if system.get(key)))
+        if (system.get("os"), system.get("architecture")) == ("linux", architecture()):
+            return descriptor(item, what)
+    if fallback is not None:
+        return fallback
+    raise ImageError(
+        f"{what} has nothing for linux/{architecture()}, only {', '.join(offered[:20]) or 'nothing at all'}.",
+        remedy="Choose an image that is built for this machine.",
+    )
+
+
+def read_manifest(document: Mapping[str, Any], what: str) -> Manifest:
+    """An image's manifest.
+
+    Raises:
+        ImageError: it is malformed, or of a kind that is not run here.
+    """
+    if document.get("schemaVersion") != 2 or "config" not in document:
+        raise ImageError(f"{what} is no image manifest of version 2.", remedy="Build or push the image anew.")
+    layers = _list(document, "layers", what)
+    if len(layers) > MAX_LAYERS:
+        raise ImageError(f"{what} has {len(layers)} layers; {MAX_LAYERS} are the most.")
+    return Manifest(descriptor(document["config"], what), tuple(descriptor(item, what) for item in layers))
+
+
+def descriptor(item: Any, what: str) -> Descriptor:
+    """A descriptor, its digest and size checked for form.
+
+    Raises:
+        ImageError: it is malformed, or names something that only other places have.
+    """
+    digest = item.get("digest") if isinstance(item, dict) else None
+    size = item.get("size") if isinstance(item, dict) else None
+    if not isinstance(digest, str) or not DIGEST.fullmatch(digest) or not isinstance(size, int) or size < 0:
+        raise ImageError(f"{what} names a part without a sha256 digest and a size.")
+    if item.get("urls"):
+        raise ImageError(f"{what} has a layer that its registry may not hand out (a foreign layer).")
+    return Descriptor(digest, size)
+
+
+def read_config(data: bytes, what: str) -> ImageConfig:
+    """An image's configuration.
+
+    Raises:
+        ImageError: it is malformed, or made for another machine.
+    """
+    document = read_document(data, what)
+    system, machine = document.get("os") or "linux", document.get("architecture") or architecture()
+    if (system, machine) != ("linux", architecture()):
+        raise ImageError(
+            f"{what} is made for {system}/{machine}; this machine is linux/{architecture()}.",
+            remedy="Choose an image that is built for this machine.",
+        )
+    rootfs = document.get("rootfs")
+    diff_ids = _list(rootfs if isinstance(rootfs, dict) else {}, "diff_ids", what)
+    if not all(isinstance(item, str) and DIGEST.fullmatch(item) for item in diff_ids):
+        raise ImageError(f"{what} names layers by something else than sha256 digests.")
+    found = document.get("config")
+    section: Mapping[str, Any] = found if isinstance(found, dict) else {}
+    pairs = (word.partition("=") for word in _words(section, "Env", what))
+    volumes = section.get("Volumes")
+    return ImageConfig(
+        diff_ids=tuple(diff_ids),
+        env={name: value for name, _, value in pairs if name},
+        entrypoint=_words(section, "Entrypoint", what),
+        command=_words(section, "Cmd", what),
+        working_dir=str(section.get("WorkingDir") or "/"),
+        user=str(section.get("User") or ""),
+        volumes=tuple(sorted(str(path) for path in volumes)) if isinstance(volumes, dict) else (),
+    )
+
+
+def _words(section: Mapping[str, Any], key: str, what: str) -> tuple[str, ...]:
+    words = _list(section, key, what)
+    if not all(isinstance(word, str) and "\0" not in word for word in words):
+        raise ImageError(f"{what}: {key} is no list of words.")
+    return tuple(words)
+
+
+def _list(document: Mapping[str, Any], key: str, what: str) -> list[Any]:
+    value = document.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ImageError(f"{what}: {key} is no list.")
+    return value

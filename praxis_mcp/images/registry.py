@@ -1,0 +1,280 @@
+"""Images out of registries (OCI distribution specification 1.1, "Pull"): verified, bounded, resumed where cut short.
+
+No client for Python does this with asyncio: `oras` and `python-dxf` block in requests, and resume nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+import anyio
+import anyio.to_thread
+import httpx2
+
+from praxis_mcp.errors import ImageError
+from praxis_mcp.images.credentials import Login, stored_login
+from praxis_mcp.images.downloads import PIECE, BlobFile, Progress, TryAgain, altered
+from praxis_mcp.images.manifests import (
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    MAX_DOCUMENT,
+    Descriptor,
+    Manifest,
+    choose_manifest,
+    digest_of,
+    is_index,
+    read_document,
+    read_manifest,
+)
+from praxis_mcp.images.model import ImageContent, Layer
+from praxis_mcp.images.references import DEFAULT_REGISTRY, DIGEST, Reference
+from praxis_mcp.images.registry_auth import Authorizer
+from praxis_mcp.images.store import ImageStore
+
+ATTEMPTS = 5
+"""Tries for one request, or for the rest of one blob."""
+PARALLEL = 3
+"""Blobs fetched at once, as Docker does."""
+
+_TIMEOUT = httpx2.Timeout(10, read=60)
+_MAX_NESTED = 4
+_LONGEST_PAUSE = 30.0
+_LOOK_AGAIN = 0.1
+_WORTH_ANOTHER_TRY = frozenset({408, 429, 500, 502, 503, 504})
+_ACCEPT = {"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))}
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteImage:
+    """An image in a registry: the digest of its manifest for this machine, that manifest, and its configuration."""
+
+    digest: str
+    manifest: Manifest
+    config: bytes
+
+
+class RegistryClient:
+    """One registry; an async context manager.
+
+    Args:
+        registry: host, and port where there is one, as in a `Reference`. One on loopback may speak plain HTTP.
+        login: None looks for one that ``docker login`` has stored.
+    """
+
+    def __init__(self, registry: str, login: Login | None = None) -> None:
+        self._registry = registry
+        self._host = "registry-1.docker.io" if registry == DEFAULT_REGISTRY else registry
+        self._login = login
+        self._scheme = "https"
+        self._client = httpx2.AsyncClient(
+            timeout=_TIMEOUT, follow_redirects=True, max_redirects=5, headers={"User-Agent": "praxis-mcp"}
+        )
+        self._authorizer = Authorizer(self._client, registry, login)
+
+    async def __aenter__(self) -> Self:
+        if self._login is None:
+            login = await anyio.to_thread.run_sync(stored_login, self._registry)
+            self._authorizer = Authorizer(self._client, self._registry, login)
+        if _is_loopback(self._host):
+            try:
+                await self._client.get(f"https://{self._host}/v2/")
+            except httpx2.TransportError:
+                self._scheme = "http"
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def look_up(self, reference: Reference) -> RemoteImage:
+        """What the registry has under that name, for this machine.
+
+        Raises:
+            ImageError: there is nothing, it is not for us, or it cannot be reached; says how to mend it.
+        """
+        wanted, what = reference.wanted, str(reference)
+        for _ in range(_MAX_NESTED):
+            body = await self._small(f"{reference.repository}/manifests/{wanted}", reference, _ACCEPT)
+            digest = digest_of(body)
+            if DIGEST.fullmatch(wanted) and digest != wanted:
+                raise altered(what, digest, wanted)
+            document = read_document(body, f"The manifest of {what}")
+            if not is_index(document):
+                manifest = read_manifest(document, what)
+                config = await self._small(f"{reference.repository}/blobs/{manifest.config.digest}", reference)
+                if digest_of(config) != manifest.config.digest:
+                    raise altered(what, digest_of(config), manifest.config.digest)
+                return RemoteImage(digest, manifest, config)
+            wanted = choose_manifest(document, what).digest
+        raise ImageError(f"{what} nests lists of images more than {_MAX_NESTED} deep.")
+
+    async def fetch_layers(
+        self, reference: Reference, image: RemoteImage, store: ImageStore, on_progress: Callable[[str], None]
+    ) -> ImageContent:
+        """Bring an image's layers into the store's downloads; what lies there already is not fetched again.
+
+        Raises:
+            ImageError: one cannot be had, is too large, or is not what its digest says.
+        """
+        layers = {layer.digest: layer for layer in image.manifest.layers}
+        total = sum(layer.size for layer in layers.values())
+        if total > store.bounds.size:
+            raise ImageError(
+                f"{reference} is larger than {store.bounds.size} bytes.",
+                remedy="Use a smaller image, or raise engines.sandbox.max_image_size in the settings.",
+            )
+        progress = Progress(total, on_progress)
+        gate = anyio.CapacityLimiter(PARALLEL)
+        failures: list[ImageError] = []
+
+        async def fetch(layer: Descriptor) -> None:
+            async with gate:
+                try:
+                    await self._blob(reference, layer, store, progress)
+                except ImageError as exc:
+                    failures.append(exc)
+                    tasks.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            for layer in layers.values():
+                tasks.start_soon(fetch, layer)
+        if failures:
+            raise failures[0]
+        opened = tuple(Layer(_opener(store.download(layer.digest)), layer.digest) for layer in image.manifest.layers)
+        return ImageContent(image.config, opened, image.digest)
+
+    async def _blob(self, reference: Reference, part: Descriptor, store: ImageStore, progress: Progress) -> None:
+        async with _alone(store, part.digest):
+            file = BlobFile(store.download(part.digest), part)
+            pause = 1.0
+            for attempt in range(1, ATTEMPTS + 1):
+                size = await anyio.to_thread.run_sync(file.open)
+                progress.add(part.digest, size)
+                try:
+                    if size < part.size:
+                        await self._rest(reference, part, file, size, progress)
+                    await anyio.to_thread.run_sync(file.check, str(reference))
+                    return
+                except httpx2.TransportError as exc:
+                    if attempt == ATTEMPTS:
+                        raise _unreachable(self._registry, exc) from exc
+                except TryAgain as exc:
+                    if attempt == ATTEMPTS:
+                        raise exc.error from exc
+                    pause = max(pause, exc.pause)
+                finally:
+                    await anyio.to_thread.run_sync(file.close)
+                await anyio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+
+    async def _rest(
+        self, reference: Reference, part: Descriptor, file: BlobFile, start: int, progress: Progress
+    ) -> None:
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+        async with self._stream(f"{reference.repository}/blobs/{part.digest}", reference, headers) as response:
+            if start and response.status_code != 206:  # the registry knows no ranges: from the beginning
+                await anyio.to_thread.run_sync(file.restart)
+                progress.add(part.digest, 0)
+            async for data in response.aiter_bytes(PIECE):
+                progress.add(part.digest, await anyio.to_thread.run_sync(file.write, data))
+
+    async def _small(self, path: str, reference: Reference, headers: Mapping[str, str] | None = None) -> bytes:
+        """A document, within `MAX_DOCUMENT` bytes, tried again where that may help."""
+        pause = 1.0
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with self._stream(path, reference, headers or {}) as response:
+                    body = bytearray()
+                    async for data in response.aiter_bytes():
+                        body += data
+                        if len(body) > MAX_DOCUMENT:
+                            raise ImageError(f"The manifest of {reference} is larger than {MAX_DOCUMENT} bytes.")
+                    return bytes(body)
+            except httpx2.ConnectError as exc:  # nobody there, or no such host: not worth waiting for
+                raise _unreachable(self._registry, exc) from exc
+            except httpx2.TransportError as exc:
+                if attempt == ATTEMPTS:
+                    raise _unreachable(self._registry, exc) from exc
+            except TryAgain as exc:
+                if attempt == ATTEMPTS:
+                    raise exc.error from exc
+                pause = max(pause, exc.pause)
+            await anyio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def _stream(
+        self, path: str, reference: Reference, headers: Mapping[str, str]
+    ) -> AsyncIterator[httpx2.Response]:
+        url = f"{self._scheme}://{self._host}/v2/{path}"
+        for is_last in (False, True):
+            sent = {**headers, **self._authorizer.headers(reference.repository)}
+            # A redirect to another host, where blobs often lie, leaves Authorization behind.
+            async with self._client.stream("GET", url, headers=sent) as response:
+                if response.status_code == 401 and not is_last:
+                    await self._authorizer.answer(response.headers.get("WWW-Authenticate", ""), reference.repository)
+                    continue
+                _check(response, reference)
+                yield response
+                return
+
+
+@asynccontextmanager
+async def _alone(store: ImageStore, digest: str) -> AsyncIterator[None]:
+    """While no other process fetches that blob; the caller bounds the wait."""
+    while True:
+        with store.lock_download(digest) as held:
+            if held:
+                yield
+                return
+        await anyio.sleep(_LOOK_AGAIN)
+
+
+def _check(response: httpx2.Response, reference: Reference) -> None:
+    status = response.status_code
+    if status in (200, 206):
+        return
+    if status in (401, 403):
+        raise ImageError(
+            f"The registry {reference.registry} does not let {reference} be pulled ({status}).",
+            remedy=f"Check the name, or log in: docker login {reference.registry}.",
+        )
+    if status == 404:
+        raise ImageError(
+            f"The registry {reference.registry} has no {reference}.",
+            remedy="Check the name and tag, or import the image: praxis-mcp image import FILE.",
+        )
+    error = ImageError(
+        f"The registry {reference.registry} answered {status} for {reference}.", remedy="Try again later."
+    )
+    if status in _WORTH_ANOTHER_TRY:
+        after = response.headers.get("Retry-After", "")
+        raise TryAgain(error, min(float(after), _LONGEST_PAUSE) if after.isdecimal() else 0.0)
+    raise error
+
+
+def _opener(path: Path) -> Callable[[], BinaryIO]:
+    return lambda: path.open("rb")
+
+
+def _is_loopback(host: str) -> bool:
+    name = host.partition("]")[0][1:] if host.startswith("[") else host.partition(":")[0]
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _unreachable(registry: str, exc: Exception) -> ImageError:
+    return ImageError(
+        f"The registry {registry} cannot be reached: {exc or type(exc).__name__}.",
+        remedy="Check the network, or import the image from a file: praxis-mcp image import FILE.",
+    )

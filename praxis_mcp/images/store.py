@@ -1,0 +1,321 @@
+"""The image store: images unpacked once on this machine, shared read-only by every process of one user.
+
+::
+
+    refs/<hash>.json         a reference, and the image that it names
+    images/<id>/image.json   configuration, digest, size; <id> is the digest of the configuration, as Docker's image ids
+    images/<id>/rootfs/      the root file system, all layers applied
+    images/<id>/layer/       empty: where a sandbox that may write mounts its own layer, in a namespace of its own
+    downloads/<digest>       blobs of a pull under way, kept when it is cut short
+    tmp/<id>.<random>/       an image being unpacked, renamed when it is whole
+    caches/<hash>/           `cache_dirs` of contracts
+    locks/<hex>              held while an image is unpacked or removed (alone) or used (shared); flock(2), so that the
+                             kernel lets go for a process that is killed
+
+Everything here blocks: call it from a thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from praxis_mcp.errors import ImageError
+from praxis_mcp.images.files import entries, locked, remove_tree, write_json
+from praxis_mcp.images.layers import Bounds, RootBuilder
+from praxis_mcp.images.manifests import digest_of, read_config
+from praxis_mcp.images.model import ImageContent, NamedImage, StoredImage
+from praxis_mcp.images.references import Reference
+
+LOCK_TIMEOUT = 900.0
+"""Seconds to wait for another process that is unpacking the same image."""
+_ID = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+class ImageStore:
+    """One store.
+
+    Args:
+        directory: where; None is ``$XDG_DATA_HOME/praxis-mcp/images``. Made when first written to.
+        bounds: what an image may take.
+    """
+
+    def __init__(self, directory: Path | None = None, bounds: Bounds | None = None) -> None:
+        self.directory = directory or default_directory()
+        self.bounds = bounds or Bounds()
+        self._known: dict[Path, tuple[int, Any]] = {}
+
+    # --- looking ---
+
+    def find(self, reference: str) -> NamedImage | None:
+        """The image of that name, or with that id (``sha256:…``); None where the store lacks it.
+
+        Raises:
+            ImageError: the reference is none.
+        """
+        if _ID.fullmatch(reference):
+            image = self._image(reference)
+            return NamedImage(reference, image, None) if image else None
+        name = str(Reference.parse(reference))
+        record = self._read(self._reference_file(name))
+        if not isinstance(record, dict) or (image := self._image(str(record.get("image")))) is None:
+            return None
+        return NamedImage(name, image, record.get("manifest"))
+
+    def names(self) -> tuple[NamedImage, ...]:
+        """Every named image, sorted by name."""
+        found: list[NamedImage] = []
+        for file in (self.directory / "refs").glob("*.json"):
+            record = self._read(file)
+            if isinstance(record, dict) and (image := self._image(str(record.get("image")))) is not None:
+                found.append(NamedImage(str(record["reference"]), image, record.get("manifest")))
+        return tuple(sorted(found, key=lambda item: item.reference))
+
+    @contextmanager
+    def use(self, image: StoredImage) -> Iterator[None]:
+        """Keep an image from being removed.
+
+        Raises:
+            ImageError: it was removed just now.
+        """
+        with self._lock(image.id, shared=True):
+            if not image.directory.is_dir():
+                raise ImageError(f"The image {image.id} was removed just now.", remedy="Call again.")
+            yield
+
+    # --- writing ---
+
+    def install(
+        self,
+        content: ImageContent,
+        references: Iterable[str],
+        *,
+        is_stopped: Callable[[], bool] = lambda: False,
+        on_progress: Callable[[str], None] = lambda _: None,
+    ) -> StoredImage:
+        """Unpack an image, unless that was done before, and give it these names.
+
+        Args:
+            content: the image.
+            references: names, which may have belonged to another image before.
+            is_stopped: asked now and then; True ends the work with an `ImageError`.
+            on_progress: hears what is being done.
+
+        Raises:
+            ImageError: the image cannot be unpacked; nothing of it is left.
+        """
+        names = [str(Reference.parse(reference)) for reference in references]
+        ident = digest_of(content.config)
+        what = f"The image {names[0] if names else ident}"
+        config = read_config(content.config, what)
+        if len(config.diff_ids) != len(content.layers):
+            raise ImageError(f"{what} has {len(content.layers)} layers and names {len(config.diff_ids)}.")
+        try:
+            self._make_directories()
+            image = self._image(ident)
+            while image is None:
+                with self._lock(ident, is_stopped=is_stopped):
+                    if (image := self._image(ident)) is None:
+                        self._unpack(ident, content, what, is_stopped, on_progress)
+                        image = self._image(ident)
+            for name in names:
+                record = {"reference": name, "image": ident, "manifest": content.manifest, "stored": time.time()}
+                write_json(self._reference_file(name), record)
+        except OSError as exc:
+            raise ImageError(
+                f"The image store {self.directory} cannot be written: {exc.strerror}.",
+                remedy="Choose another by engines.sandbox.store in the settings.",
+            ) from exc
+        return image
+
+    def cache_directory(self, *key: str) -> Path:
+        """A directory that is kept for this key, made where it is missing.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self._make_directories()
+        place = self.directory / "caches" / hashlib.sha256("\0".join(key).encode()).hexdigest()
+        place.mkdir(exist_ok=True)
+        return place
+
+    def remove(self, reference: str) -> bool:
+        """Remove a name; and the image, where that was its last one. False where there is no such name.
+
+        Raises:
+            ImageError: the image is in use.
+        """
+        found = self.find(reference)
+        if found is None:
+            return False
+        others = [item for item in self.names() if item.image.id == found.image.id]
+        by_id = reference == found.image.id
+        if by_id or len(others) <= 1:
+            self._remove_image(found.image.id)
+        for item in others:
+            if by_id or item.reference == found.reference:
+                self._reference_file(item.reference).unlink(missing_ok=True)
+        return True
+
+    def collect_garbage(self) -> tuple[str, ...]:
+        """Remove what no name leads to, and what broken-off pulls and killed processes left; says what."""
+        removed: list[str] = []
+        kept = {item.image.id.removeprefix("sha256:") for item in self.names()}
+        for place in [*entries(self.directory / "images"), *entries(self.directory / "tmp")]:
+            ident = place.name.partition(".")[0]
+            if place.parent.name == "images" and ident in kept:
+                continue
+            with self._try_lock(ident) as free:
+                if free:
+                    remove_tree(place)
+                    removed.append(f"{place.parent.name}/{place.name}")
+        for file in entries(self.directory / "downloads"):
+            with self._try_lock(file.name) as free:
+                if free:
+                    file.unlink(missing_ok=True)
+                    removed.append(f"downloads/{file.name}")
+        return tuple(removed)
+
+    def download(self, digest: str) -> Path:
+        """The file for a blob that is being fetched; hold `lock_download` meanwhile."""
+        self._make_directories()
+        return self.directory / "downloads" / digest.removeprefix("sha256:")
+
+    def temporary(self) -> Path:
+        """A directory on the same disk for files of a moment, which have no name (`tempfile.TemporaryFile`).
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self._make_directories()
+        return self.directory / "tmp"
+
+    def lock_download(self, digest: str) -> AbstractContextManager[bool]:
+        """Keep others from fetching the same blob, if nobody does yet; whether that is so. Does not wait."""
+        self._make_directories()
+        return self._try_lock(digest)
+
+    # --- parts ---
+
+    def _unpack(
+        self,
+        ident: str,
+        content: ImageContent,
+        what: str,
+        is_stopped: Callable[[], bool],
+        on_progress: Callable[[str], None],
+    ) -> None:
+        key = ident.removeprefix("sha256:")
+        for stale in (self.directory / "tmp").glob(f"{key}.*"):  # of a process that was killed: the lock is ours
+            remove_tree(stale)
+        config = read_config(content.config, what)
+        place = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=self.directory / "tmp"))
+        try:
+            (place / "rootfs").mkdir(mode=0o755)
+            (place / "layer").mkdir()
+            builder = RootBuilder(place / "rootfs", self.bounds, is_stopped)
+            total = len(content.layers)
+            for number, (layer, diff_id) in enumerate(zip(content.layers, config.diff_ids, strict=True), 1):
+                on_progress(f"unpacking layer {number} of {total}")
+                with layer.open() as source:
+                    builder.apply(source, diff_id=diff_id, digest=layer.digest, what=f"{what}, layer {number},")
+            builder.finish()
+            record = asdict(config) | {"id": ident, "size": builder.size, "created": time.time()}
+            del record["diff_ids"]
+            write_json(place / "image.json", record)
+            place.rename(self.directory / "images" / key)
+        except BaseException:
+            remove_tree(place)
+            raise
+
+    def _remove_image(self, ident: str) -> None:
+        key = ident.removeprefix("sha256:")
+        with self._try_lock(key) as free:
+            if not free:
+                raise ImageError(f"The image {ident} is in use.", remedy="Try again when its calls have ended.")
+            place = self.directory / "images" / key
+            if place.exists():
+                # First out of sight, at once, so that nobody finds half of it.
+                gone = Path(tempfile.mkdtemp(prefix=f"{key}.", dir=self.directory / "tmp"))
+                place.rename(gone / "image")
+                remove_tree(gone)
+
+    def _image(self, ident: str) -> StoredImage | None:
+        found = _ID.fullmatch(ident)
+        if found is None:
+            return None
+        directory = self.directory / "images" / found[1]
+        record = self._read(directory / "image.json")
+        if record is None:
+            return None
+        return StoredImage(
+            id=ident,
+            directory=directory,
+            env=dict(record["env"]),
+            entrypoint=tuple(record["entrypoint"]),
+            command=tuple(record["command"]),
+            working_dir=record["working_dir"],
+            user=record["user"],
+            volumes=tuple(record["volumes"]),
+            size=record["size"],
+            created=record["created"],
+        )
+
+    def _read(self, file: Path) -> Any:
+        """A JSON file's content; kept until the file is replaced."""
+        try:
+            stamp = file.stat()
+        except OSError:
+            self._known.pop(file, None)
+            return None
+        version = hash((stamp.st_mtime_ns, stamp.st_ino, stamp.st_size))
+        known = self._known.get(file)
+        if known is None or known[0] != version:
+            try:
+                known = (version, json.loads(file.read_bytes()))
+            except (OSError, ValueError):  # removed just now
+                return None
+            self._known[file] = known
+        return known[1]
+
+    def _reference_file(self, name: str) -> Path:
+        return self.directory / "refs" / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
+
+    def _make_directories(self) -> None:
+        # Nobody else's: set-user-id programs and odd modes of images must not tempt other users of the machine.
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("refs", "images", "downloads", "tmp", "caches", "locks"):
+            (self.directory / name).mkdir(mode=0o700, exist_ok=True)
+
+    @contextmanager
+    def _lock(
+        self, digest: str, *, shared: bool = False, is_stopped: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
+        with locked(self._lock_file(digest), shared=shared, timeout=LOCK_TIMEOUT, is_stopped=is_stopped) as held:
+            if not held:
+                raise ImageError(
+                    f"Another process has been busy with the image {digest} for too long.",
+                    remedy="See whether a praxis-mcp process hangs.",
+                )
+            yield
+
+    def _try_lock(self, digest: str) -> AbstractContextManager[bool]:
+        return locked(self._lock_file(digest))
+
+    def _lock_file(self, digest: str) -> Path:
+        return self.directory / "locks" / digest.removeprefix("sha256:")
+
+
+def default_directory() -> Path:
+    """Where images are kept unless the settings say otherwise."""
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data and data.startswith("/") else Path.home() / ".local" / "share") / "praxis-mcp" / "images"
