@@ -115,6 +115,7 @@ async def _cancel(engine: DaggerExecutionEngine) -> float:
     marker = uuid4().hex
     contract = ToolContract.create_dagger_tool("sleep", IMAGE, ["sh", "-c", "echo ready; sleep 1000", "sh", marker])
     ready = anyio.Event()
+    gone = 0.0
     with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(engine.execute, contract, {}, ExecutionContext(on_output=lambda *_: ready.set()))

@@ -10,6 +10,7 @@ whatever its exit code; not after a deadline or a cancellation.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -128,7 +129,7 @@ class DaggerExecutionEngine(ExecutionEngine):
             if session_in_environment() is not None:
                 return EngineStatus(self.name, True, detail="the session that the environment names")
             cli = find_cli(self._options)
-            found = await check_engine(runner_host(self._options), self.settings.engines.docker.host)
+            found = await check_engine(runner_host(self._options), os.environ.get("DOCKER_HOST"))
         except EngineUnavailable as exc:
             return EngineStatus(self.name, False, detail=exc.message, remedy=exc.remedy or "")
         if health.error is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -166,7 +167,7 @@ def _failed(plan: Plan, failure: QueryFailed) -> Outcome:
         kept = [str(failure.extensions.get(name, "")) for name in ("stdout", "stderr")]
         streams = [Stream(len(text.encode()), text, True) for text in kept]
         return Outcome(code, False, streams[0], streams[1], "", {})
-    if "executable file not found" in said or ("no such file or directory" in said and plan.call.argv[0] in said):
+    if re.search(r"exec(utable file)?:? .*not found|exec: .*no such file", said):
         raise CommandNotFound(
             f'{plan.blueprint.tool} runs "{plan.call.argv[0]}", which does not exist in the image '
             f"{plan.blueprint.image}.",

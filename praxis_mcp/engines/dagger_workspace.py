@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -22,6 +23,7 @@ from praxis_mcp.plans.model import Mount
 STAGING = ".praxis-staging-"
 """How the names of directories begin in which changes wait until all of them are there."""
 
+_IDS = re.compile(r"\d+(:\d+)?")
 _MAX_ENTRIES = 2000
 """Entries up to which it is worth a look whether a directory has changed since it was last brought in."""
 _RACY = 2.0
@@ -38,15 +40,19 @@ class Upload:
         mount: the mount.
         id: of the `Directory` or `File`, in its session.
         is_directory: which of the two.
+        owner: user that it belongs to where it is mounted, unless it does already.
     """
 
     mount: Mount
     id: str
     is_directory: bool
+    owner: str | None = None
 
     def steps(self, session: Session) -> Field:
         """The field that mounts it in a container."""
         arguments: dict[str, object] = {"path": self.mount.target, "source": self.id}
+        if self.owner is not None:
+            arguments["owner"] = self.owner
         if not self.is_directory:
             return Field("withMountedFile", arguments)
         if not self.mount.writable and session.schema.has("Container", "withMountedDirectory", "readOnly"):
@@ -132,19 +138,22 @@ async def upload(session: Session, mount: Mount, owner: str | None, tool: str) -
             remedy="Dagger takes copies of files; use engine: docker for sockets and devices.",
         )
     is_directory = stat.S_ISDIR(mode)
-    key = ("upload", source, owner)
+    # Only the container knows whose name that is; by numbers it is done once an upload, not once a call.
+    name = owner if owner is not None and not _IDS.fullmatch(owner) else None
+    numbers = owner if name is None else None
+    key = ("upload", source, numbers)
     known = session.recall(key)
     if known is not None and signature is not None and known[0] == signature:
-        return Upload(mount, known[1], is_directory)
+        return Upload(mount, known[1], is_directory, name)
     try:
-        upload_id = await _bring(session, source, is_directory, owner)
+        upload_id = await _bring(session, source, is_directory, numbers)
     except QueryFailed as exc:
         raise ExecutionError(
             f"{tool} mounts {mount.source}, which the Dagger engine cannot take in: {exc.message}.",
             remedy="Nothing else may write to it at that moment, and the server must be able to read it.",
         ) from exc
     session.remember(key, (signature, upload_id))
-    return Upload(mount, upload_id, is_directory)
+    return Upload(mount, upload_id, is_directory, name)
 
 
 async def _bring(session: Session, source: str, is_directory: bool, owner: str | None) -> str:

@@ -190,7 +190,8 @@ class Execs:
             "HostConfig": {
                 "Binds": binds,
                 "Init": not wanted["noInit"],
-                "Privileged": wanted["insecureRootCapabilities"],
+                # Not all of them: Docker in a virtual machine may not have them to give.
+                "CapAdd": ["SYS_ADMIN"] if wanted["insecureRootCapabilities"] else [],
             },
         }
         return (await self._call("POST", "/containers/create", json=body)).json()["Id"]

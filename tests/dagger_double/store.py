@@ -3,6 +3,7 @@
 import fnmatch
 import hashlib
 import os
+import pwd
 import shutil
 import stat
 from dataclasses import dataclass
@@ -57,7 +58,11 @@ class Store:
 
 
 def ids(owner: str) -> tuple[int, int]:
+    """An owner by numbers; a name is looked up on this machine, where Dagger looks into the container."""
     uid, _, gid = owner.partition(":")
+    if not uid.isdecimal():
+        known = pwd.getpwnam(uid)
+        return known.pw_uid, known.pw_gid
     return int(uid), int(gid or uid)
 
 

@@ -23,6 +23,7 @@ from praxis_mcp.settings import Settings
 from tests.dagger_double.install import remove_containers, running_containers
 from tests.dagger_double.server import HANG
 from tests.engines.conftest import CALL_LIMIT, processes
+from tests.engines.dagger_case import IMAGE as PYTHON
 from tests.engines.dagger_case import IS_REAL, connection
 from tests.engines.dagger_ground import UNIQUE, Ground, cli_processes, settings_for, sh
 
@@ -43,7 +44,9 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @asynccontextmanager
 async def new_ground(state: Path) -> AsyncIterator[Ground]:
     before = cli_processes()
-    async with DaggerExecutionEngine(Settings() if IS_REAL else settings_for(connection(state))) as engine:
+    policy: Any = {"privileged": True}
+    settings = Settings(policy=policy) if IS_REAL else settings_for(connection(state), policy=policy)
+    async with DaggerExecutionEngine(settings) as engine:
         yield Ground(engine, None if IS_REAL else state)
     assert cli_processes() == before
     assert IS_REAL or running_containers(state) == []
@@ -290,6 +293,37 @@ async def test_even_praxis_init_killed_from_outside_gives_a_result(ground: Groun
             if "/.praxis/init" in line and "docker" not in line:
                 os.kill(int(line.partition(":")[0]), signal.SIGKILL)
     assert (results[0].exit_code, results[0].output) == (137, "before")
+
+
+# --- what a command finds ---------------------------------------------------------------------------------------------
+
+
+async def test_privileged_is_the_root_capabilities_that_others_lack(ground: Ground) -> None:
+    def sees(privileged: bool) -> ToolContract:
+        return sh("grep CapEff /proc/self/status", privileged=privileged)
+
+    plain, full = [int((await ground.run(sees(choice))).output.split()[1], 16) for choice in (False, True)]
+    sys_admin = 1 << 21
+    assert not plain & sys_admin
+    assert full & sys_admin
+
+
+async def test_a_user_by_name_owns_what_is_mounted_for_it(ground: Ground, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir(mode=0o700)
+    contract = sh(
+        "id -un; echo x > /work/new", image=PYTHON, user="nobody", mounts={str(tmp_path / "work"): "/work:rw"}
+    )
+    result = await ground.run(contract)
+    assert (result.output, result.changed_files) == ("nobody\n", (tmp_path / "work" / "new",))
+
+
+async def test_python_images_keep_pips_cache_between_calls_that_have_a_network(ground: Ground) -> None:
+    contract = sh(
+        'cat "$PIP_CACHE_DIR/mark"; echo "$1" > "$PIP_CACHE_DIR/mark"', "kept", image=PYTHON, network="bridge"
+    )
+    await ground.run(contract)
+    assert (await ground.run(contract)).output == "kept\n"
+    assert (await ground.run(sh('echo "<$PIP_CACHE_DIR>"', image=PYTHON))).output == "<>\n"
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
