@@ -74,6 +74,9 @@ def run_with_toolbox(settings: Settings, work: Callable[[Toolbox], Awaitable[T]]
 
     from praxis_mcp.execution.toolbox import open_toolbox
 
+    # Nothing is worth starting ahead of a call by a command that ends after the next one.
+    settings = settings.model_copy(update={"warm": settings.warm.model_copy(update={"enabled": False})})
+
     async def main() -> T:
         async with open_toolbox(settings) as toolbox:
             await toolbox.loaded()

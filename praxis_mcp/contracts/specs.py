@@ -85,6 +85,7 @@ class DaggerEngineSpec(CommandSpec):
             (package caches); shared, so not for anything that must stay private to a call.
         drop_capabilities: True: every Linux capability must be dropped; False: the engine's usual set is kept, which
             is what the older spellings, written for plain Docker, expect; None: dropped where the engine can.
+        warm: False: no container is started for this tool before it is called.
     """
 
     image: str = Field(min_length=1, pattern=r"^\S+$")
@@ -95,6 +96,7 @@ class DaggerEngineSpec(CommandSpec):
     use_entrypoint: bool = False
     cache_dirs: tuple[Annotated[str, Field(pattern=r"^/.")], ...] = ()
     drop_capabilities: bool | None = None
+    warm: bool = True
 
     @field_validator("user", mode="before")
     @classmethod

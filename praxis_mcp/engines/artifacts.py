@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
 import stat
 from collections.abc import Iterator
 from functools import lru_cache
@@ -45,15 +47,47 @@ async def make_artifact_directory(plan: Plan, context: ExecutionContext) -> Path
         )
     directory = context.directory / "artifacts"
     try:
-        await anyio.to_thread.run_sync(_make, directory)
+        await anyio.to_thread.run_sync(make_open_directory, directory)
     except OSError as exc:
         raise ExecutionError(f"The artifact directory {directory} cannot be made: {exc.strerror}.") from exc
     return directory
 
 
-def _make(directory: Path) -> None:
+async def adopt_artifact_directory(plan: Plan, context: ExecutionContext, made: Path) -> Path:
+    """Move the artifact directory of something that was started before this run to the run's own directory.
+
+    Raises:
+        ExecutionError: it cannot be moved.
+    """
+    assert context.directory is not None
+    directory = context.directory / "artifacts"
+    try:
+        await anyio.to_thread.run_sync(_move, made, directory)
+    except OSError as exc:
+        raise ExecutionError(
+            f"{plan.blueprint.tool}: its artifacts cannot be moved to {directory}: {exc.strerror}."
+        ) from exc
+    return directory
+
+
+def make_open_directory(directory: Path) -> None:
+    """Make a directory that anyone may write to; what is around it must be private."""
     directory.mkdir()
     directory.chmod(0o777)
+
+
+def _move(made: Path, directory: Path) -> None:
+    try:
+        made.rename(directory)
+    except OSError as exc:
+        if exc.errno != errno.EXDEV:
+            raise
+        # Records on another file system. Nothing but regular files is ever handed back.
+        directory.mkdir()
+        for name, entry in _regular_files(made):
+            place = directory / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(entry.path, place, follow_symlinks=False)
 
 
 async def collect_artifacts(plan: Plan, directory: Path | None) -> tuple[Artifact, ...]:

@@ -13,6 +13,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.schema import validate_arguments
 from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
+from praxis_mcp.engines.warm_pool import PoolMetrics
 from praxis_mcp.errors import ContractError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.build import build_blueprint, build_plan
 from praxis_mcp.plans.model import Blueprint, Call, Capability, Plan
@@ -239,6 +240,10 @@ class ExecutionEngine(ABC):
         """Remove what servers left behind that were killed, never anything of a server that lives; names what was
         removed. Nothing by default."""
         return ()
+
+    def warm(self) -> PoolMetrics | None:
+        """What has been started ahead of calls, and how often that met one; None where nothing is."""
+        return None
 
     async def validate_contract(self, contract: ToolContract) -> bool:
         """True where this engine can run the contract.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 import anyio
+import anyio.to_thread
 from loguru import logger
 
 from praxis_mcp.engines import docker_errors
@@ -30,7 +32,10 @@ from praxis_mcp.engines.docker_images import DockerImages
 from praxis_mcp.engines.docker_labels import SERVER, ServerIdentity, call_labels, is_orphan
 from praxis_mcp.engines.docker_spec import INIT_GRACE, Staging, container_config
 from praxis_mcp.engines.docker_stream import Refusal
+from praxis_mcp.engines.docker_warm import WarmDocker
 from praxis_mcp.engines.native import praxis_init_path
+from praxis_mcp.engines.scratch import sweep_scratch
+from praxis_mcp.engines.warm_pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
 from praxis_mcp.plans.model import Blueprint, Capability, Plan
 from praxis_mcp.settings import Settings
@@ -71,6 +76,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         self._daemon: DockerDaemon | None = None
         self._capabilities: EngineCapabilities | None = None
         self._init: Path | None = None
+        self._warm: WarmDocker | None = None
         self._connecting = anyio.Lock()
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
@@ -86,28 +92,15 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             raise
 
     async def _run(self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext, begun: float) -> ExecutionResult:
-        digest: str | None = None
-
-        async def find_digest() -> None:
-            nonlocal digest
-            try:
-                digest = await self._images.digest(daemon, plan.blueprint.image or "")
-            except (ExecutionError, Refusal) as exc:
-                logger.debug("the digest of {} is unknown: {}", plan.blueprint.image, exc)
-
-        async with staged(plan, context, self._init) as staging:
-            watch = await ChangeWatch.start(plan.blueprint.mounts)
-            container = await self._create(daemon, plan, staging, context)
-            try:
-                end = await ContainerCall(daemon, container, plan, context).run(find_digest)
-                end.out_of_memory = await self._ran_out_of_memory(daemon, container, plan, end)
-            finally:
-                await remove_container(daemon, container)
-            failure = docker_errors.init_failure(plan, end.exit_code, end.stderr.data)
-            if failure is not None:
-                raise failure
-            artifacts = await collect_artifacts(plan, staging.artifacts)
-            changed = await watch.changes()
+        watch = await ChangeWatch.start(plan.blueprint.mounts)
+        with self._warm.demand(plan, context) if self._warm is not None else nullcontext() as container:
+            end: CallEnd | None = None
+            if container is not None and self._warm is not None:
+                end = await self._warm.run(container, plan, context)
+            if end is None:
+                end = await self._run_cold(daemon, plan, context)
+        artifacts = await collect_artifacts(plan, end.artifacts)
+        changed = await watch.changes()
         phases = {"start": end.started - begun, "run": end.ended - end.started}
         phases["collect"] = time.perf_counter() - end.ended
         return ExecutionResult(
@@ -122,8 +115,31 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             phases=MappingProxyType(phases),
             artifacts=artifacts,
             changed_files=changed,
-            image=digest,
+            image=end.image,
         )
+
+    async def _run_cold(self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext) -> CallEnd:
+        digest: str | None = None
+
+        async def find_digest() -> None:
+            nonlocal digest
+            try:
+                digest = await self._images.digest(daemon, plan.blueprint.image or "")
+            except (ExecutionError, Refusal) as exc:
+                logger.debug("the digest of {} is unknown: {}", plan.blueprint.image, exc)
+
+        async with staged(plan, context, self._init) as staging:
+            container = await self._create(daemon, plan, staging, context)
+            try:
+                end = await ContainerCall(daemon, container, plan, context).run(find_digest)
+                end.out_of_memory = await self._ran_out_of_memory(daemon, container, plan, end)
+            finally:
+                await remove_container(daemon, container)
+            failure = docker_errors.init_failure(plan, end.exit_code, end.stderr.data)
+            if failure is not None:
+                raise failure
+        end.image, end.artifacts = digest, staging.artifacts
+        return end
 
     async def _create(self, daemon: DockerDaemon, plan: Plan, staging: Staging, context: ExecutionContext) -> str:
         deadline = time.time() + START_TIMEOUT + plan.blueprint.limits.timeout + INIT_GRACE
@@ -146,6 +162,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         # The daemon is on this machine and sees other files: this server runs in a container itself, say.
         logger.info("praxis-init cannot be mounted; the daemon's own init takes its place")
         self._init = None
+        await self._close_warm()
         return await self._create(daemon, plan, replace(staging, init=None), context)
 
     async def _pull(self, daemon: DockerDaemon, blueprint: Blueprint, on_status: StatusListener | None) -> None:
@@ -180,6 +197,8 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             daemon = await self._connected()
             info = await daemon.info()
             self._init = _init_for(daemon, info)
+            if self._warm is None and self._init is not None and daemon.has_socket and self.settings.warm.enabled:
+                self._warm = WarmDocker(daemon, self._init, self._server, self.settings)
             self._capabilities = _capabilities(daemon, info)
         return self._capabilities
 
@@ -217,12 +236,22 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             await remove_container(daemon, container)
         if orphans:
             logger.info("removed {} containers of servers that are gone", len(orphans))
+        await anyio.to_thread.run_sync(sweep_scratch)
         return tuple(orphans)
 
     async def cleanup(self) -> None:
-        """Close the connection; containers belong to their calls, and are gone with them."""
+        """Remove what waits for calls, and close the connection; other containers are gone with their calls."""
         if self._daemon is not None:
             await self._forget(self._daemon)
+
+    def warm(self) -> PoolMetrics | None:
+        """See `ExecutionEngine.warm`."""
+        return self._warm.metrics if self._warm is not None else None
+
+    async def _close_warm(self) -> None:
+        warm, self._warm = self._warm, None
+        if warm is not None:
+            await warm.close()
 
     async def _connected(self) -> DockerDaemon:
         if self._daemon is None:
@@ -243,6 +272,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         if self._daemon is daemon:
             self._daemon, self._capabilities = None, None
         with anyio.CancelScope(shield=True):
+            await self._close_warm()
             await daemon.close()
 
 

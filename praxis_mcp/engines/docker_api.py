@@ -19,6 +19,7 @@ import anyio
 import anyio.to_thread
 
 from praxis_mcp.engines import docker_errors
+from praxis_mcp.engines.docker_inquiry import DockerInquiry
 from praxis_mcp.engines.docker_stream import (
     Address,
     AttachedStream,
@@ -91,6 +92,11 @@ class DockerDaemon:
     def keeps_wait(self) -> bool:
         """Whether a wait can be registered before a container starts, so that it may remove itself."""
         return self._native is not None
+
+    @property
+    def has_socket(self) -> bool:
+        """Whether it listens on a Unix socket of this machine."""
+        return self._native is not None and bool(self._native.path)
 
     @property
     def carries_stdin(self) -> bool:
@@ -201,6 +207,10 @@ class DockerDaemon:
                 return int(self._api.wait(container, timeout=None)["StatusCode"])
 
         return ThreadedPendingExit(wait)
+
+    def inquiry(self) -> DockerInquiry | None:
+        """A kept connection for small questions, of the caller's own; None where the SDK alone reaches the daemon."""
+        return DockerInquiry(self._native, self._prefix) if self._native is not None else None
 
     async def close(self) -> None:
         """End its connections."""

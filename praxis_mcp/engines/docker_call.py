@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -24,6 +22,7 @@ from praxis_mcp.engines.docker_spec import Staging
 from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost, PendingExit, Refusal
 from praxis_mcp.engines.native import EXIT_TIMED_OUT
 from praxis_mcp.engines.output import Captured, StreamCollector, StreamName
+from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import CallFile, Plan
 
@@ -41,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class CallEnd:
-    """How a container ended, what it wrote, and how long it took."""
+    """How a container ended, what it wrote, how long it took, its image's digest, and where its artifacts lie."""
 
     exit_code: int | None = None
     timed_out: bool = False
@@ -50,6 +49,8 @@ class CallEnd:
     stderr: Captured = field(default_factory=Captured)
     started: float = 0.0
     ended: float = 0.0
+    image: str | None = None
+    artifacts: Path | None = None
 
 
 @asynccontextmanager
@@ -59,14 +60,14 @@ async def staged(plan: Plan, context: ExecutionContext, init: Path | None) -> As
     if not plan.call.files:
         yield Staging((), artifacts, init)
         return
-    directory = await _written(plan, anyio.to_thread.run_sync(_make_private_directory))
+    scratch = await _written(plan, anyio.to_thread.run_sync(Scratch.make))
     try:
         yield Staging(
-            await _written(plan, anyio.to_thread.run_sync(_write_files, directory, plan.call.files)), artifacts, init
+            await _written(plan, anyio.to_thread.run_sync(_write_files, scratch.path, plan.call.files)), artifacts, init
         )
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))
+            await anyio.to_thread.run_sync(scratch.remove)
 
 
 async def _written(plan: Plan, writing: Coroutine[Any, Any, T]) -> T:
@@ -74,10 +75,6 @@ async def _written(plan: Plan, writing: Coroutine[Any, Any, T]) -> T:
         return await writing
     except OSError as exc:
         raise ExecutionError(f"{plan.blueprint.tool}: its files cannot be written: {exc.strerror}.") from exc
-
-
-def _make_private_directory() -> Path:
-    return Path(tempfile.mkdtemp(prefix="praxis-mcp-"))  # 0700
 
 
 def _write_files(directory: Path, files: tuple[CallFile, ...]) -> tuple[tuple[CallFile, Path], ...]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import ssl
 import sys
 from collections.abc import Iterator
 
-from praxis_mcp.engines.native import EXIT_CANNOT_RUN, EXIT_NOT_FOUND, EXIT_SETUP_FAILED
+from praxis_mcp.engines.native import EXIT_CANNOT_RUN, EXIT_NOT_FOUND, EXIT_SETUP_FAILED, EndKind, RunEnd
 from praxis_mcp.errors import (
     CommandNotFound,
     EngineUnavailable,
@@ -139,6 +140,25 @@ def init_failure(plan: Plan, exit_code: int | None, stderr: bytes) -> ExecutionE
         return None
     reason = match["reason"].decode()
     return _wrong_machine(plan.blueprint) if "format" in reason else _command_not_found(plan, reason)
+
+
+def end_failure(plan: Plan, end: RunEnd) -> ExecutionError | None:
+    """The error behind the end of a call that was handed to praxis-init; None when the command itself ended so."""
+    if end.kind is EndKind.SETUP_FAILED:
+        return ExecutionError(
+            f"{plan.blueprint.tool} could not be set up in its container: {end.step}: {os.strerror(end.number or 0)}.",
+            remedy="Its limits may be too tight to start anything (pids_limit, memory_limit).",
+        )
+    if end.kind is not EndKind.EXEC_FAILED:
+        return None
+    if end.number == errno.ENOEXEC:
+        return _wrong_machine(plan.blueprint)
+    if end.number == errno.E2BIG:
+        return ExecutionError(
+            f"{plan.blueprint.tool}: its words and variables are more than Linux takes for one command.",
+            remedy="Bind large parameters to stdin or a file.",
+        )
+    return _command_not_found(plan, os.strerror(end.number or 0))
 
 
 def _wrong_machine(blueprint: Blueprint) -> ImageError:

@@ -20,6 +20,8 @@ PID = "praxis-mcp.pid"
 STARTED = "praxis-mcp.started"
 HOST = "praxis-mcp.host"
 CACHE = "praxis-mcp.cache"
+WARM = "praxis-mcp.warm"
+"""On a container that was started before its call; it has no run of its own."""
 
 GRACE = 300.0
 """Seconds past its deadline after which a container of a server that cannot be looked up (another machine's, another
@@ -65,6 +67,11 @@ def call_labels(server: ServerIdentity, blueprint: Blueprint, run_id: str, deadl
         deadline: Unix time at which it must have ended.
     """
     return {**server.labels, RUN: run_id, TOOL: blueprint.tool, DEADLINE: str(int(deadline))}
+
+
+def waiting_labels(server: ServerIdentity, blueprint: Blueprint, deadline: float) -> dict[str, str]:
+    """Labels of a container that waits for a call; `deadline` as in `call_labels`, of the latest call it can have."""
+    return {**server.labels, WARM: "1", TOOL: blueprint.tool, DEADLINE: str(int(deadline))}
 
 
 def is_orphan(labels: Mapping[str, str], server: ServerIdentity, now: float | None = None) -> bool:

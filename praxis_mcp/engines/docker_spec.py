@@ -11,7 +11,7 @@ from typing import Any
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.docker_labels import CACHE, TOOL
-from praxis_mcp.engines.native import run_prefix
+from praxis_mcp.engines.native import run_prefix, wait_words
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, CallFile, Plan
 
@@ -55,10 +55,40 @@ def container_config(
     if with_init:
         words = [*run_prefix(INIT_TARGET, timeout=fixed.limits.timeout + INIT_GRACE, no_network=False,
                              no_new_privileges=not fixed.privileged), *words]  # fmt: skip
-    env = dict(call.env)
+    config = _config(fixed, words, call.env, labels, stdin=call.stdin is not None)
+    config["HostConfig"] = _host_config(fixed, staging, with_init, runtime, auto_remove)
+    return config
+
+
+def waiting_config(
+    blueprint: Blueprint, staging: Staging, labels: Mapping[str, str], patience: float, *, runtime: str | None = None
+) -> dict[str, Any]:
+    """The body of the request that creates a container which waits for a call.
+
+    Args:
+        blueprint: all that is fixed; no `use_entrypoint`.
+        staging: with praxis-init, and an empty file for each that the call will have.
+        labels: the container's.
+        patience: seconds after which the container ends if no call has come.
+        runtime: OCI runtime.
+
+    Raises:
+        ExecutionError: as `container_config`.
+    """
+    words = wait_words(INIT_TARGET, patience)
+    config = _config(blueprint, words, {}, labels, stdin=True)
+    # What ended by the memory limit is asked of a container that has ended.
+    auto_remove = blueprint.limits.memory is None
+    config["HostConfig"] = _host_config(blueprint, staging, True, runtime, auto_remove)
+    return config
+
+
+def _config(
+    fixed: Blueprint, words: list[str], call_env: Mapping[str, str], labels: Mapping[str, str], *, stdin: bool
+) -> dict[str, Any]:
+    env = dict(call_env)
     if fixed.artifact_dir is not None:
         env[OUTPUT_DIR_VARIABLE] = fixed.artifact_dir
-    stdin = call.stdin is not None
     config: dict[str, Any] = {
         "Image": fixed.image,
         "Env": [f"{name}={value}" for name, value in env.items()],
@@ -70,7 +100,6 @@ def container_config(
         "AttachStdin": stdin,
         "AttachStdout": True,
         "AttachStderr": True,
-        "HostConfig": _host_config(plan, staging, with_init, runtime, auto_remove),
     }
     if not fixed.use_entrypoint:
         # The whole command as the entrypoint's and the command's words: an empty list would bring the image's own
@@ -84,13 +113,12 @@ def container_config(
 
 
 def _host_config(
-    plan: Plan, staging: Staging, with_init: bool, runtime: str | None, auto_remove: bool
+    fixed: Blueprint, staging: Staging, with_init: bool, runtime: str | None, auto_remove: bool
 ) -> dict[str, Any]:
-    fixed = plan.blueprint
     limits = fixed.limits
     host: dict[str, Any] = {
         "NetworkMode": {Network.NONE: "none", Network.BRIDGE: "bridge", Network.HOST: "host"}[fixed.network],
-        "Mounts": _mounts(plan, staging, with_init),
+        "Mounts": _mounts(fixed, staging, with_init),
         # Output comes from the attached stream: a log would only grow on disk.
         "LogConfig": {"Type": "none"},
         "AutoRemove": auto_remove,
@@ -118,8 +146,7 @@ def _host_config(
     return host
 
 
-def _mounts(plan: Plan, staging: Staging, with_init: bool) -> list[dict[str, Any]]:
-    fixed = plan.blueprint
+def _mounts(fixed: Blueprint, staging: Staging, with_init: bool) -> list[dict[str, Any]]:
     mounts = [_bind(mount.source, mount.target, writable=mount.writable) for mount in fixed.mounts]
     for file, place in staging.files:
         for mount in fixed.mounts:

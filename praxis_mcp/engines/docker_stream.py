@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -76,6 +76,14 @@ class AttachedStream:
         self._connection = connection
         self._received = received
 
+    def is_silent(self) -> bool:
+        """Whether it is known to be open, with nothing left to be heard; looks, and does not wait."""
+        return not self._received and isinstance(self._connection, UnixStream) and self._connection.is_silent()
+
+    async def send(self, data: bytes) -> None:
+        """Send a piece of standard input."""
+        await self._connection.send(data)
+
     async def feed(self, data: bytes) -> None:
         """Send the whole standard input, and end it. A container that ends before it has read all is no error."""
         with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
@@ -84,7 +92,7 @@ class AttachedStream:
                 await self._connection.send(bytes(view[start : start + CHUNK]))
             await self._connection.send_eof()
 
-    async def pieces(self) -> AsyncIterator[tuple[StreamName, bytes]]:
+    async def pieces(self) -> AsyncGenerator[tuple[StreamName, bytes], None]:
         """What the container writes, as it arrives, until all of it has ended.
 
         Raises:

@@ -99,6 +99,21 @@ def run_prefix(
     return words
 
 
+def wait_words(target: str, patience: float, socket: str | None = None) -> list[str]:
+    """The words that start praxis-init waiting for a call (see `framing` and `waiting`).
+
+    Args:
+        target: praxis-init's path where it runs.
+        patience: seconds after which it leaves if no call has come.
+        socket: path of the unix socket that it connects to; None is its standard input and output.
+
+    Raises:
+        ValueError: praxis-init would refuse the value.
+    """
+    words = [target, "wait", "--patience", _seconds("patience", patience, zero=False)]
+    return words if socket is None else [*words, "--socket", socket]
+
+
 def _seconds(name: str, value: float, *, zero: bool) -> str:
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"{name} must be a number of seconds, not {value!r}")

@@ -60,6 +60,16 @@ class UnixStream:
                 raise anyio.EndOfStream
             return data
 
+    def is_silent(self) -> bool:
+        """Whether it is open and nothing waits to be received; looks, and does not wait."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     async def send(self, item: bytes) -> None:
         """Send all of it.
 

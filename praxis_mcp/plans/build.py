@@ -167,6 +167,7 @@ def _build_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
         drop_capabilities=spec.drop_capabilities,
         use_entrypoint=spec.use_entrypoint,
         cache_dirs=spec.cache_dirs,
+        warm=spec.warm,
         working_dir=spec.working_dir,
         **shared,
     )

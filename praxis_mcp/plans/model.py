@@ -107,6 +107,7 @@ class Blueprint:
         artifacts: the contract's artifact patterns.
         limits: see `Limits`.
         pure: equal calls may be answered from a cache.
+        warm: containers may be started before they are called for.
         capture_output: False discards what the tool writes.
         remote: the tool elsewhere, for `Where.REMOTE`.
     """
@@ -128,6 +129,7 @@ class Blueprint:
     artifact_dir: str | None = None
     artifacts: tuple[str, ...] = ()
     pure: bool = False
+    warm: bool = True
     capture_output: bool = True
     remote: RemoteTool | None = None
 

@@ -16,6 +16,7 @@ from praxis_mcp.settings import Settings
 
 MODULES = (
     "tests.engines.docker_case",
+    "tests.engines.docker_warm_case",
     "tests.engines.dagger_case",
     "tests.engines.local_case",
     "tests.engines.local_plain_case",

@@ -14,8 +14,9 @@ BUSYBOX = "busybox:1.36"
 
 
 @asynccontextmanager
-async def bench_on(**docker: Any) -> AsyncIterator[Bench]:
-    settings = Settings(engines={"docker": docker})  # pyright: ignore[reportArgumentType]
+async def bench_on(*, warm: dict[str, Any] | None = None, **docker: Any) -> AsyncIterator[Bench]:
+    """An engine whose every call takes the cold path, unless `warm` sets that section of the settings."""
+    settings = Settings(engines={"docker": docker}, warm=warm or {"enabled": False})  # pyright: ignore[reportArgumentType]
     async with DockerSDKExecutionEngine(settings) as engine:
         yield Bench(CASE, engine, settings)
 

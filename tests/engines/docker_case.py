@@ -22,6 +22,9 @@ class DockerCase(EngineCase):
     name = "docker"
     marks = (pytest.mark.docker,)
 
+    def settings(self, **values: Any) -> Settings:
+        return Settings(**values, warm={"enabled": False})  # pyright: ignore[reportArgumentType]
+
     def engine(self, settings: Settings) -> ExecutionEngine:
         return DockerSDKExecutionEngine(settings)
 
@@ -40,10 +43,13 @@ class DockerCase(EngineCase):
         return Binding(kind=BindKind.FILE, target=path)
 
 
-def containers(label: str) -> list[str]:
-    """Containers with that label, running or not, one line each: id, state and labels."""
+def containers(label: str, *more: str) -> list[str]:
+    """Containers with that label, running or not, one line each: id, state and labels. `more`: labels, or ``status=…``,
+    that they have too."""
     template = "{{.ID}} {{.Status}} {{.Labels}}"
-    command = ["docker", "ps", "--all", "--no-trunc", "--filter", f"label={label}", "--format", template]
+    filters = [f"label={label}", *(each if each.startswith("status=") else f"label={each}" for each in more)]
+    options = [word for each in filters for word in ("--filter", each)]
+    command = ["docker", "ps", "--all", "--no-trunc", *options, "--format", template]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
 
 

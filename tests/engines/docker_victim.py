@@ -1,8 +1,11 @@
 """A server process that tests kill: starts one call on Docker that never ends by itself, and prints its container's id.
 
-Usage: python -m tests.engines.docker_victim TIMEOUT
+Usage: python -m tests.engines.docker_victim TIMEOUT [warm]
+
+With `warm`, it prints the id of a container that waits for another call, as soon as there is one.
 """
 
+import os
 import sys
 
 import anyio
@@ -11,6 +14,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker import DockerSDKExecutionEngine
 from praxis_mcp.plans.build import build_plan
+from praxis_mcp.settings import Settings
 from tests.engines.docker_case import containers
 
 
@@ -18,10 +22,20 @@ async def main() -> None:
     contract = ToolContract.create_dagger_tool(
         "victim", "busybox:1.36", ["sh", "-c", "echo ready; exec sleep 1000"], timeout=float(sys.argv[1])
     )
-    async with DockerSDKExecutionEngine() as engine:
+    warm = "warm" in sys.argv
+    settings = Settings(warm={"enabled": warm})  # pyright: ignore[reportArgumentType]
+    async with DockerSDKExecutionEngine(settings) as engine, anyio.create_task_group() as tasks:
         plan = build_plan(contract, {}, engine.settings)
 
+        async def tell_of_waiting() -> None:
+            while not (waiting := containers(f"praxis-mcp.pid={os.getpid()}", "praxis-mcp.warm=1", "status=running")):
+                await anyio.sleep(0.05)
+            print(waiting[0].split()[0], flush=True)
+
         def tell(*_: object) -> None:
+            if warm:
+                tasks.start_soon(tell_of_waiting)
+                return
             print(containers(f"praxis-mcp.run={plan.call.run_id}")[0].split()[0], flush=True)
 
         await engine.execute(contract, {}, ExecutionContext(plan, on_output=tell))

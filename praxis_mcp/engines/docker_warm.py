@@ -1,0 +1,224 @@
+"""Containers that are started before their call: each fresh, for one call, and gone after it.
+
+All that a blueprint fixes is fixed when the container is made. What varies travels to praxis-init, its PID 1, over
+the attached standard input. Only daemons on a Unix socket of this machine: there, praxis-init and files can be
+mounted, and whether a container still waits can be seen without asking.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from loguru import logger
+
+from praxis_mcp.engines import docker_errors
+from praxis_mcp.engines.artifacts import adopt_artifact_directory
+from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.docker_api import DockerDaemon
+from praxis_mcp.engines.docker_call import START_TIMEOUT, CallEnd, remove_container
+from praxis_mcp.engines.docker_inquiry import DockerInquiry
+from praxis_mcp.engines.docker_labels import ServerIdentity, waiting_labels
+from praxis_mcp.engines.docker_spec import Staging, waiting_config
+from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost, Refusal
+from praxis_mcp.engines.docker_waiting import MAX_AGE, AttachedChannel, WarmContainer, WarmImage, WarmKey, WarmPlace
+from praxis_mcp.engines.framing import FramingError
+from praxis_mcp.engines.native import EndKind, RunEnd
+from praxis_mcp.engines.waiting import GRACE, Waiter, WaiterLost, wait_call
+from praxis_mcp.engines.warm_pool import PoolMetrics, WarmPool
+from praxis_mcp.errors import ExecutionError, ImageError
+from praxis_mcp.plans.model import Plan
+from praxis_mcp.settings import Settings
+
+PATIENCE = MAX_AGE + 60
+"""Seconds after which praxis-init leaves by itself, should nobody have told it to."""
+END_TIMEOUT = 5.0
+"""Seconds for a container to be reported as ended once its praxis-init has told the end."""
+_KILLED = 128 + 9
+
+
+class WarmDocker:
+    """The warm containers of one connection to a daemon.
+
+    Args:
+        daemon: the daemon, on a Unix socket.
+        init: praxis-init for its machine.
+        server: whose the containers are.
+        settings: the settings.
+    """
+
+    def __init__(self, daemon: DockerDaemon, init: Path, server: ServerIdentity, settings: Settings) -> None:
+        self._daemon = daemon
+        self._init = init
+        self._server = server
+        self._settings = settings
+        self._inquiry: DockerInquiry | None = daemon.inquiry()
+        expected = (ExecutionError, Refusal, WaiterLost, ConnectionLost, TimeoutError, OSError)
+        self.pool: WarmPool[WarmKey, WarmContainer] = WarmPool(settings.warm, self._make, expected)
+
+    @property
+    def metrics(self) -> PoolMetrics:
+        """See `PoolMetrics`."""
+        return self.pool.metrics
+
+    @staticmethod
+    def key(plan: Plan, context: ExecutionContext) -> WarmKey | None:
+        """The key of a plan's containers; None for a plan that takes the cold path always."""
+        fixed = plan.blueprint
+        if not fixed.warm or fixed.use_entrypoint or (fixed.artifact_dir and context.directory is None):
+            return None
+        return WarmKey(fixed, tuple(file.path for file in plan.call.files))
+
+    @contextmanager
+    def demand(self, plan: Plan, context: ExecutionContext) -> Iterator[WarmContainer | None]:
+        """Around a call: a container for it, where one waits."""
+        key = self.key(plan, context)
+        if key is None:
+            yield None
+            return
+        with self.pool.demand(key) as container:
+            yield container
+
+    async def run(self, container: WarmContainer, plan: Plan, context: ExecutionContext) -> CallEnd | None:
+        """Run a call in its container, which is removed whatever happens; None where it surely has not run.
+
+        Raises:
+            CommandNotFound, ExecutionError: as the cold path's.
+        """
+        done = False
+        try:
+            if not await self._is_current(container):
+                return None
+            await container.place.write(plan)
+            end = await self._call(container, plan, context)
+            if end is not None and container.place.artifacts is not None:
+                end.artifacts = await adopt_artifact_directory(plan, context, container.place.artifacts)
+            done = True
+            return end
+        finally:
+            if done:
+                self.pool.remove(container)  # it is ending by itself; nobody has to wait for that
+            else:
+                with anyio.CancelScope(shield=True):
+                    await container.discard()
+
+    async def close(self) -> None:
+        """Remove all that wait; bounded in time."""
+        with anyio.CancelScope(shield=True):
+            await self.pool.close()
+            if self._inquiry is not None:
+                await self._inquiry.aclose()
+
+    async def _is_current(self, container: WarmContainer) -> bool:
+        """Whether the image's name still means the image that the container was made from."""
+        image = await self._image(container.place.key.blueprint.image or "")
+        if image is not None and image.id == container.image.id:
+            return True
+        self.pool.drop(lambda other: other.image.id == container.image.id)
+        return False
+
+    async def _image(self, reference: str) -> WarmImage | None:
+        found: Mapping[str, Any] | None = None
+        if self._inquiry is not None:
+            try:
+                found = await self._inquiry.image(reference)
+            except (ConnectionLost, Refusal, OSError, TimeoutError) as exc:
+                logger.debug("the daemon does not tell what {} is: {}", reference, exc)
+        if found is None:
+            return None
+        digests = found.get("RepoDigests") or []
+        return WarmImage(str(found["Id"]), str(digests[0]) if digests else str(found["Id"]))
+
+    async def _call(self, container: WarmContainer, plan: Plan, context: ExecutionContext) -> CallEnd | None:
+        end = CallEnd(started=time.perf_counter(), image=container.image.digest)
+        collectors = context.collectors(plan)
+        try:
+            try:
+                call = wait_call(plan, files=())
+                told = await container.waiter.run(call, plan.call.stdin, *collectors)
+            except FramingError:
+                return self._given_up(collectors)  # the cold path says what the daemon thinks of it
+            except WaiterLost as exc:
+                if not exc.was_asked:
+                    return self._given_up(collectors)
+                told = await self._after_loss(container, plan, exc)
+            failure = docker_errors.end_failure(plan, told)
+            if failure is not None:
+                raise failure
+            end.ended = time.perf_counter()
+            end.timed_out = told.kind is EndKind.TIMEOUT
+            end.exit_code = _KILLED if end.timed_out else told.exit_code
+            if plan.blueprint.limits.memory is not None and end.exit_code != 0 and not end.timed_out:
+                end.out_of_memory = await self._ran_out_of_memory(container)
+            end.stdout, end.stderr = [await collector.finish() for collector in collectors]
+        except BaseException:
+            for collector in collectors:
+                collector.abandon()
+            raise
+        return end
+
+    @staticmethod
+    def _given_up(collectors: tuple[Any, ...]) -> None:
+        for collector in collectors:
+            collector.abandon()
+
+    async def _after_loss(self, container: WarmContainer, plan: Plan, loss: WaiterLost) -> RunEnd:
+        """praxis-init is gone without a word: it was the one that the kernel killed for memory, or another did."""
+        if plan.blueprint.limits.memory is not None and await self._ran_out_of_memory(container):
+            return RunEnd(EndKind.SIGNAL, 9)
+        raise ExecutionError(
+            f"{plan.blueprint.tool}: its container ended before the call did: {loss}.",
+            remedy="Something outside may have removed it. Call again; if it persists, see the daemon's log.",
+        ) from loss
+
+    async def _ran_out_of_memory(self, container: WarmContainer) -> bool:
+        """Asked when the container has ended: until then the daemon does not tell."""
+        with anyio.move_on_after(END_TIMEOUT):
+            while True:
+                state = (await self._daemon.inspect(container.id)).get("State") or {}
+                if not state.get("Running"):
+                    return bool(state.get("OOMKilled"))
+                await anyio.sleep(0.01)
+        return False
+
+    async def _make(self, key: WarmKey) -> WarmContainer:
+        blueprint = key.blueprint
+        image = await self._image(blueprint.image or "")
+        if image is None:
+            raise ImageError(f"The image {blueprint.image} is not there.")
+        place = WarmPlace(key)
+        container: str | None = None
+        stream: AttachedStream | None = None
+        done = False
+        try:
+            await place.make()
+            deadline = time.time() + PATIENCE + blueprint.limits.timeout + GRACE
+            config = waiting_config(
+                blueprint,
+                Staging(place.files, place.artifacts, self._init),
+                waiting_labels(self._server, blueprint, deadline),
+                PATIENCE,
+                runtime=self._settings.engines.docker.runtime,
+            )
+            # By its id: the name may come to mean another image between the question and this.
+            with anyio.fail_after(START_TIMEOUT):
+                container = await self._daemon.create({**config, "Image": image.id})
+                stream = await self._daemon.attach(container, stdin=True)
+                await self._daemon.start(container)
+                waiter = Waiter(AttachedChannel(stream))
+                await waiter.greet()
+            done = True
+            return WarmContainer(self._daemon, container, stream, waiter, place, image)
+        finally:
+            if not done:
+                with anyio.CancelScope(shield=True):
+                    if stream is not None:
+                        await stream.aclose()
+                    if container is not None:
+                        await remove_container(self._daemon, container)
+                    await place.remove()

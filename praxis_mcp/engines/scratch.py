@@ -1,0 +1,78 @@
+"""Private directories for what a call needs on this machine, which no killed server leaves behind for good.
+
+Whoever makes one holds a lock on it. The kernel lets go of it with the process, whatever ended that, so that a
+directory without a holder is nobody's; process ids, which come again and differ between namespaces, are not needed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from loguru import logger
+
+try:
+    import fcntl
+except ImportError:  # Windows: a killed server's directories stay in its temporary directory
+    fcntl = None
+
+PREFIX = "praxis-mcp-scratch-"
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """A private directory (0700), until `remove`. All of this blocks, if only shortly."""
+
+    path: Path
+    _lock: int
+
+    @classmethod
+    def make(cls) -> Scratch:
+        """A new one.
+
+        Raises:
+            OSError: the temporary directory is full, or closed to this user.
+        """
+        path = Path(tempfile.mkdtemp(prefix=PREFIX))
+        if fcntl is None:
+            return cls(path, -1)
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return cls(path, lock)
+
+    def remove(self) -> None:
+        """Remove it with all that is in it; what another user's tool has closed to this one stays, with a warning."""
+        shutil.rmtree(self.path, onerror=_warn)
+        if self._lock >= 0:
+            os.close(self._lock)
+
+
+def _warn(function: object, path: str, exc: object) -> None:
+    logger.warning("{} cannot be removed: {}", path, exc[1] if isinstance(exc, tuple) else exc)
+
+
+def sweep_scratch() -> int:
+    """Remove the directories of this user's servers that were killed; how many."""
+    if fcntl is None:
+        return 0
+    removed = 0
+    for path in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
+        try:
+            if path.lstat().st_uid != os.getuid():
+                continue
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:  # removed just now, or no directory
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # its owner lives
+            continue
+        else:
+            shutil.rmtree(path, onerror=_warn)
+            removed += 1
+        finally:
+            os.close(lock)
+    return removed

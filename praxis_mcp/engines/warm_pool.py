@@ -1,0 +1,299 @@
+"""Things that are started before they are called for, each for a single call, by key: how many, which, until when.
+
+What they are (containers of Docker, execs of Dagger) is the engine's; it says how one is made. The pool has as many as
+recent demand asks for: none for what has not been called yet, one more for each call that ran beside others, none
+again when no call has come for a while. They are made one after the other, when calls leave time for it, and within a
+budget that all keys share: whoever was called longest ago gives way.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+import anyio
+from loguru import logger
+
+from praxis_mcp.engines.background import BackgroundTasks
+from praxis_mcp.settings import WarmSettings
+
+WAITING_MEMORY = 16 * 1024 * 1024
+"""Bytes that one takes up while it waits: a container's shim, mostly (11 MiB, measured with containerd 1.6)."""
+FORGET_AFTER = 30.0
+"""Seconds in which the demand of a moment fades to a third."""
+QUIET = 0.05
+"""Seconds since the last beginning or end of a call after which there is time to make one."""
+MOST_QUIET = 0.5
+"""Seconds after which one is made although calls never leave time for it."""
+LOOK_AGAIN = 5.0
+"""Seconds between looks at those that wait: one may have died."""
+RETRY_AFTER, MOST_RETRY_AFTER = 2.0, 120.0
+"""Seconds until a failed attempt is repeated; doubled with each failure, up to the second."""
+CLOSE_TIMEOUT = 20.0
+"""Seconds for the removal of all that wait, when the pool closes."""
+
+
+class WarmItem(Protocol):
+    """One that waits for its only call."""
+
+    def is_fresh(self) -> bool:
+        """Whether it can still take one; looks, and does not wait."""
+        ...
+
+    async def discard(self) -> None:
+        """End and remove it, whatever its state; bounded in time, raises nothing of its own."""
+        ...
+
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T", bound=WarmItem)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolMetrics:
+    """What a pool has done, and has.
+
+    Attributes:
+        hits, misses: calls that found one waiting, and those that did not.
+        waiting: how many wait now.
+        made, failed: attempts to make one that succeeded, and that did not.
+        discarded: how many were removed without ever being called.
+        fill_seconds: how long it takes to make one, averaged over the last few.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    waiting: int = 0
+    made: int = 0
+    failed: int = 0
+    discarded: int = 0
+    fill_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class _Shelf(Generic[K, T]):
+    """What there is for one key, and how much it is in demand."""
+
+    key: K
+    items: deque[T] = field(default_factory=deque)
+    running: int = 0
+    peak: float = 0.0
+    rate: float = 0.0
+    touched: float = 0.0
+    failures: int = 0
+    retry_at: float = 0.0
+
+    def begin(self, now: float) -> None:
+        """A call begins."""
+        fading = math.exp(-(now - self.touched) / FORGET_AFTER)
+        self.running += 1
+        self.peak = max(self.running, self.peak * fading)
+        self.rate = self.rate * fading + 1 / FORGET_AFTER
+        self.touched = now
+
+    def wanted(self, now: float, fill_seconds: float, settings: WarmSettings) -> int:
+        """How many should wait: as many as calls came at once, or as come while one is made (Little's law)."""
+        if now - self.touched >= settings.idle_seconds and not self.running:
+            return 0
+        fading = math.exp(-(now - self.touched) / FORGET_AFTER)
+        by_demand = math.ceil(max(self.peak * fading - 0.5, self.rate * fading * fill_seconds))
+        return min(settings.max_per_tool, max(1, by_demand))
+
+
+class WarmPool(Generic[K, T]):
+    """A pool. Used by whichever call comes first, closed by `close`, and may be used again after that.
+
+    Args:
+        settings: how many, and for how long.
+        make: makes one for a key; it bounds its own time, and leaves nothing behind when it fails or is cancelled.
+        expected: errors of `make` that are no surprise; a key whose `make` raises one is tried again later.
+    """
+
+    def __init__(
+        self,
+        settings: WarmSettings,
+        make: Callable[[K], Awaitable[T]],
+        expected: tuple[type[Exception], ...],
+    ) -> None:
+        self._settings = settings
+        self._make = make
+        self._expected = expected
+        self._shelves: dict[K, _Shelf[K, T]] = {}
+        self._background = BackgroundTasks()
+        self._tending: anyio.CancelScope | None = None
+        self._wake = anyio.Event()
+        self._stirred = 0.0
+        self._hits = self._misses = self._made = self._failed = self._discarded = 0
+        self._fill_seconds = 0.0
+
+    @property
+    def metrics(self) -> PoolMetrics:
+        """See `PoolMetrics`."""
+        return PoolMetrics(self._hits, self._misses, self._waiting, self._made, self._failed, self._discarded,
+                           self._fill_seconds)  # fmt: skip
+
+    @property
+    def waiting(self) -> tuple[T, ...]:
+        """Those that wait now."""
+        return tuple(item for shelf in self._shelves.values() for item in shelf.items)
+
+    @contextmanager
+    def demand(self, key: K) -> Iterator[T | None]:
+        """Around a call: gives one that waited, which is the caller's from now on, or None."""
+        shelf = self._shelves.setdefault(key, _Shelf(key))
+        shelf.begin(time.monotonic())
+        self._stir()
+        item = self._taken(shelf)
+        if item is None:
+            self._misses += 1
+        else:
+            self._hits += 1
+        try:
+            yield item
+        finally:
+            shelf.running -= 1
+            self._stir()
+
+    async def fill(self, key: K) -> None:
+        """Make one now, beyond demand and budget.
+
+        Raises:
+            Exception: whatever `make` raises.
+        """
+        item = await self._timed(key)
+        self._shelves.setdefault(key, _Shelf(key, touched=time.monotonic())).items.append(item)
+        self._start_tending()
+
+    def drop(self, matches: Callable[[T], bool]) -> None:
+        """Remove those that wait and match, in the background."""
+        for shelf in self._shelves.values():
+            for item in [item for item in shelf.items if matches(item)]:
+                shelf.items.remove(item)
+                self._discard(item)
+
+    def remove(self, item: T) -> None:
+        """Remove one that has had its call, in the background."""
+        self._background.start(item.discard, "removing a warm one after its call")
+
+    async def close(self) -> None:
+        """Remove all, and wait for it, at most `CLOSE_TIMEOUT`."""
+        if self._tending is not None:
+            self._tending.cancel()
+        self.drop(lambda item: True)
+        self._shelves.clear()
+        await self._background.close(CLOSE_TIMEOUT)
+
+    @property
+    def _waiting(self) -> int:
+        return sum(len(shelf.items) for shelf in self._shelves.values())
+
+    def _taken(self, shelf: _Shelf[K, T]) -> T | None:
+        while shelf.items:
+            item = shelf.items.popleft()  # the oldest: so that none grows old
+            if item.is_fresh():
+                return item
+            self._discard(item)
+        return None
+
+    def _discard(self, item: T) -> None:
+        self._discarded += 1
+        self._background.start(item.discard, "removing a warm one")
+
+    def _stir(self) -> None:
+        self._stirred = time.monotonic()
+        self._start_tending()
+
+    # --- in the background --------------------------------------------------------------------------------------------
+
+    def _start_tending(self) -> None:
+        if self._tending is None and self._settings.enabled:
+            self._tending = anyio.CancelScope()
+            self._background.start(self._tend, "tending warm ones")
+        self._wake.set()
+
+    async def _tend(self) -> None:
+        scope = self._tending
+        assert scope is not None
+        try:
+            with scope:
+                while self._shelves:
+                    self._clear_out()
+                    shelf = self._neediest()
+                    if shelf is None:
+                        await self._pause()
+                    else:
+                        await self._wait_for_quiet()
+                        await self._fill(shelf)
+        finally:
+            self._tending = None
+
+    async def _pause(self) -> None:
+        self._wake = anyio.Event()
+        with anyio.move_on_after(min(LOOK_AGAIN, self._settings.idle_seconds)):
+            await self._wake.wait()
+
+    async def _wait_for_quiet(self) -> None:
+        limit = time.monotonic() + MOST_QUIET
+        quiet = self._stirred + QUIET
+        while (now := time.monotonic()) < min(quiet, limit):
+            await anyio.sleep(min(quiet, limit) - now)
+            quiet = self._stirred + QUIET
+
+    def _clear_out(self) -> None:
+        now = time.monotonic()
+        for key, shelf in list(self._shelves.items()):
+            for item in [item for item in shelf.items if not item.is_fresh()]:
+                shelf.items.remove(item)
+                self._discard(item)
+            if now - shelf.touched < self._settings.idle_seconds or shelf.running:
+                continue
+            while shelf.items:
+                self._discard(shelf.items.popleft())
+            del self._shelves[key]
+
+    def _neediest(self) -> _Shelf[K, T] | None:
+        """The shelf to fill next: of those that lack one and may have it, the one called last."""
+        now = time.monotonic()
+        for shelf in sorted(self._shelves.values(), key=lambda shelf: shelf.touched, reverse=True):
+            lacks = len(shelf.items) < shelf.wanted(now, self._fill_seconds, self._settings)
+            if lacks and now >= shelf.retry_at and self._make_room(shelf):
+                return shelf
+        return None
+
+    def _make_room(self, shelf: _Shelf[K, T]) -> bool:
+        budget = min(self._settings.max_containers, self._settings.max_memory // WAITING_MEMORY)
+        if self._waiting < budget:
+            return True
+        older = [other for other in self._shelves.values() if other.items and other.touched < shelf.touched]
+        if budget == 0 or not older:
+            return False
+        self._discard(min(older, key=lambda other: other.touched).items.popleft())
+        return True
+
+    async def _fill(self, shelf: _Shelf[K, T]) -> None:
+        try:
+            item = await self._timed(shelf.key)
+        except self._expected as exc:
+            self._failed += 1
+            shelf.failures += 1
+            shelf.retry_at = time.monotonic() + min(RETRY_AFTER * 2 ** (shelf.failures - 1), MOST_RETRY_AFTER)
+            logger.info("nothing could be started ahead of its call: {}", exc)
+            return
+        shelf.failures = 0
+        if self._shelves.get(shelf.key) is shelf:
+            shelf.items.append(item)
+        else:
+            self._discard(item)
+
+    async def _timed(self, key: K) -> T:
+        begun = time.monotonic()
+        item = await self._make(key)
+        took = time.monotonic() - begun
+        self._fill_seconds = took if not self._made else self._fill_seconds * 0.7 + took * 0.3
+        self._made += 1
+        return item

@@ -1,0 +1,233 @@
+"""The pool by itself: how many wait, for what, until when; what waits here are plain objects."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from praxis_mcp.engines import warm_pool
+from praxis_mcp.engines.warm_pool import WAITING_MEMORY, WarmPool
+from praxis_mcp.settings import WarmSettings
+
+pytestmark = pytest.mark.anyio
+
+
+class Item:
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.fresh = True
+        self.discarded = False
+
+    def is_fresh(self) -> bool:
+        return self.fresh
+
+    async def discard(self) -> None:
+        self.discarded = True
+
+
+class Shop:
+    """A pool, and what it has made."""
+
+    def __init__(self, settings: WarmSettings) -> None:
+        self.made: list[Item] = []
+        self.broken = False
+        self.pool: WarmPool[str, Item] = WarmPool(settings, self._make, (OSError,))
+
+    async def _make(self, key: str) -> Item:
+        await anyio.lowlevel.checkpoint()
+        if self.broken:
+            raise OSError("broken")
+        self.made.append(Item(key))
+        return self.made[-1]
+
+    @contextmanager
+    def calls(self, key: str, number: int = 1) -> Iterator[list[Item | None]]:
+        """So many calls at once."""
+        with ExitStack() as stack:
+            yield [stack.enter_context(self.pool.demand(key)) for _ in range(number)]
+
+    def waiting(self, key: str | None = None) -> int:
+        return len([item for item in self.pool.waiting if key in (None, item.key)])
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        with anyio.fail_after(10):
+            while not condition():
+                await anyio.sleep(0.001)
+
+    async def settled(self) -> None:
+        """Long enough for the pool to do more, if it were to."""
+        for _ in range(5):
+            await anyio.sleep(warm_pool.QUIET)
+            await anyio.wait_all_tasks_blocked()
+
+
+@pytest.fixture(autouse=True)
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm_pool, "QUIET", 0.005)
+    monkeypatch.setattr(warm_pool, "LOOK_AGAIN", 0.02)
+    monkeypatch.setattr(warm_pool, "RETRY_AFTER", 0.02)
+
+
+@asynccontextmanager
+async def shop(**settings: Any) -> AsyncIterator[Shop]:
+    opened = Shop(WarmSettings(**settings))
+    try:
+        yield opened
+    finally:
+        with anyio.fail_after(10):
+            await opened.pool.close()
+
+
+async def test_nothing_waits_before_the_first_call_and_one_after_it() -> None:
+    async with shop() as one:
+        await one.settled()
+        assert one.made == []
+        with one.calls("a") as got:
+            assert got == [None]
+        await one.until(lambda: one.waiting("a") == 1)
+        await one.settled()
+        assert one.waiting() == 1
+
+
+async def test_what_waited_is_given_once_and_another_takes_its_place() -> None:
+    async with shop() as one:
+        with one.calls("a"):
+            pass
+        await one.until(lambda: one.waiting("a") == 1)
+        with one.calls("a") as (first,):
+            assert first is one.made[0]
+        await one.until(lambda: one.waiting("a") == 1)
+        with one.calls("a") as (second,):
+            assert second is one.made[1]
+        assert (one.pool.metrics.hits, one.pool.metrics.misses) == (2, 1)
+        assert not one.made[0].discarded
+
+
+async def test_as_many_wait_as_ran_at_once_up_to_the_bound_for_a_tool() -> None:
+    async with shop(max_per_tool=3) as one:
+        with one.calls("a", 2):
+            pass
+        await one.until(lambda: one.waiting("a") == 2)
+        await one.settled()
+        assert one.waiting() == 2
+        with one.calls("a", 9):
+            pass
+        await one.until(lambda: one.waiting("a") == 3)
+        await one.settled()
+        assert one.waiting() == 3
+
+
+async def test_a_burst_above_the_pool_gets_what_there_is() -> None:
+    async with shop() as one:
+        with one.calls("a", 2):
+            pass
+        await one.until(lambda: one.waiting("a") == 2)
+        with one.calls("a", 5) as got:
+            assert [item is not None for item in got] == [True, True, False, False, False]
+
+
+async def test_the_key_called_longest_ago_gives_way_when_the_budget_is_used_up() -> None:
+    async with shop(max_containers=2) as one:
+        for key in ("a", "b", "c"):
+            with one.calls(key):
+                pass
+            await one.until(lambda key=key: one.waiting(key) == 1)
+        await one.settled()
+        assert {item.key for item in one.pool.waiting} == {"b", "c"}
+        assert one.made[0].discarded
+
+
+async def test_memory_is_a_budget_too() -> None:
+    async with shop(max_memory=2 * WAITING_MEMORY) as one:
+        with one.calls("a", 4):
+            pass
+        await one.until(lambda: one.waiting() == 2)
+        await one.settled()
+        assert one.waiting() == 2
+
+
+@pytest.mark.parametrize("bound", ["max_containers", "max_per_tool", "max_memory"])
+async def test_a_bound_of_none_is_none(bound: str) -> None:
+    async with shop(**{bound: 0}) as one:
+        with one.calls("a", 3):
+            pass
+        await one.settled()
+        assert one.made == []
+
+
+async def test_without_calls_for_a_while_nothing_waits_any_more() -> None:
+    async with shop(idle_seconds=0.3) as one:
+        with one.calls("a"):
+            pass
+        await one.until(lambda: one.waiting() == 1)
+        await one.until(lambda: one.waiting() == 0 and one.made[0].discarded)
+        await one.settled()
+        assert len(one.made) == 1
+
+
+async def test_one_that_is_not_fresh_any_more_is_replaced_and_never_given() -> None:
+    async with shop() as one:
+        with one.calls("a"):
+            pass
+        await one.until(lambda: one.waiting() == 1)
+        one.made[0].fresh = False
+        with one.calls("a") as got:
+            assert got == [None]
+        await one.until(lambda: one.made[0].discarded and one.waiting() == 1)
+        one.made[1].fresh = False  # found without a call, too
+        await one.until(lambda: one.made[1].discarded and one.waiting() == 1)
+
+
+async def test_what_cannot_be_made_is_tried_again_less_and_less_often() -> None:
+    async with shop() as one:
+        one.broken = True
+        with one.calls("a"):
+            pass
+        await one.until(lambda: one.pool.metrics.failed >= 3)
+        one.broken = False
+        await one.until(lambda: one.waiting() == 1)
+
+
+async def test_those_that_match_are_dropped() -> None:
+    async with shop(idle_seconds=60) as one:
+        for key in ("a", "b"):
+            await one.pool.fill(key)
+        one.pool.drop(lambda item: item.key == "a")
+        assert [item.key for item in one.pool.waiting] == ["b"]
+        await one.until(lambda: one.made[0].discarded)
+
+
+async def test_closing_removes_all_and_the_pool_can_be_used_again() -> None:
+    async with shop() as one:
+        with one.calls("a", 3):
+            pass
+        await one.until(lambda: one.waiting() == 3)
+        await one.pool.close()
+        assert all(item.discarded for item in one.made)
+        assert one.waiting() == 0
+        with one.calls("a"):
+            pass
+        await one.until(lambda: one.waiting() == 1)
+
+
+async def test_closing_while_one_is_made_leaves_none() -> None:
+    ended = anyio.Event()
+
+    async def make(key: str) -> Item:
+        begun.set()
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.set()
+        raise AssertionError
+
+    begun = anyio.Event()
+    pool: WarmPool[str, Item] = WarmPool(WarmSettings(), make, (OSError,))
+    with pool.demand("a"):
+        pass
+    with anyio.fail_after(10):
+        await begun.wait()
+        await pool.close()
+    assert ended.is_set()
