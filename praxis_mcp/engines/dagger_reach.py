@@ -74,7 +74,7 @@ async def _check_runtime(docker_host: str | None) -> str:
 
 
 async def _check_docker(path: str) -> None:
-    if docker_desktop_may_be_elsewhere(path):
+    if _may_be_elsewhere(path):
         return
     try:
         with anyio.fail_after(LOOK_TIMEOUT):
@@ -91,7 +91,7 @@ async def _check_docker(path: str) -> None:
         ) from exc
 
 
-def docker_desktop_may_be_elsewhere(path: str) -> bool:
+def _may_be_elsewhere(path: str) -> bool:
     """Whether Docker may listen at a place that only its own contexts know (Docker Desktop, rootless, colima)."""
     contexts = Path.home() / ".docker" / "contexts"
     return path == _DOCKER_SOCKET and not Path(path).exists() and contexts.is_dir()
