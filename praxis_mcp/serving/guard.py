@@ -113,7 +113,9 @@ class BodyLimit:
             response = PlainTextResponse(f"A request may have {self._most} bytes.", status_code=413)
             await response(scope, receive, send)
         elif reading.cancelled_caught:
-            response = PlainTextResponse(f"The body did not come within {self._timeout:g} s.", status_code=408)
+            response = PlainTextResponse(
+                f"The body did not come within {self._timeout:g} s.", status_code=408, headers={"Connection": "close"}
+            )
             await response(scope, receive, send)
         else:
             messages.appendleft({"type": "http.request", "body": bytes(body), "more_body": False})

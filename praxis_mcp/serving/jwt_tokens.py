@@ -88,6 +88,6 @@ def _text(claims: Mapping[str, Any], name: str) -> str:
 
 def _scopes(claims: Mapping[str, Any]) -> list[str]:
     # RFC 9068 has one string "scope"; others write "scp", as a string or a list.
-    value = claims.get("scope", claims.get("scp", ""))
+    value = claims.get("scope") or claims.get("scp") or ""
     words = value.split() if isinstance(value, str) else value
     return [word for word in words if isinstance(word, str)] if isinstance(words, list) else []
