@@ -103,7 +103,7 @@ class WarmSettings(_Section):
         enabled: whether there are any; ``warm: false`` in a contract is its own no.
         max_containers: how many wait at once.
         max_per_tool: how many of them wait for the same tool.
-        max_memory: bytes that those which wait may take up together; one takes some 16 MiB.
+        max_memory: bytes that those which wait may take up together; one takes some 8 MiB.
         idle_seconds: seconds without a call of a tool after which none waits for it any more.
     """
 

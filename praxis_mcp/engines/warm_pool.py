@@ -22,8 +22,9 @@ from loguru import logger
 from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.settings import WarmSettings
 
-WAITING_MEMORY = 16 * 1024 * 1024
-"""Bytes that one takes up while it waits: a container's shim, mostly (11 MiB, measured with containerd 1.6)."""
+WAITING_MEMORY = 8 * 1024 * 1024
+"""Bytes that one takes up while it waits, taken high: a container's shim and praxis-init have 4 MiB (proportional set
+size, containerd 1.6)."""
 FORGET_AFTER = 30.0
 """Seconds in which the demand of a moment fades to a third."""
 QUIET = 0.05
