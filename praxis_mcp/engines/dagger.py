@@ -56,6 +56,7 @@ _ALWAYS = frozenset(
         Capability.IMAGES,
         Capability.TIMEOUT,
         Capability.NETWORK_BRIDGE,
+        Capability.WRITABLE_ROOT,
         Capability.USER,
         Capability.PRIVILEGED,
         Capability.MOUNTS,

@@ -48,8 +48,8 @@ CONNECT_TIMEOUT = 15.0
 _ALWAYS = frozenset(
     {
         Capability.IMAGES, Capability.TIMEOUT, Capability.NETWORK_NONE, Capability.NETWORK_BRIDGE,
-        Capability.NETWORK_HOST, Capability.READ_ONLY_ROOT, Capability.USER, Capability.PRIVILEGED,
-        Capability.DROP_CAPABILITIES, Capability.CACHE_DIRS,
+        Capability.NETWORK_HOST, Capability.READ_ONLY_ROOT, Capability.WRITABLE_ROOT, Capability.USER,
+        Capability.PRIVILEGED, Capability.DROP_CAPABILITIES, Capability.CACHE_DIRS,
     }
 )  # fmt: skip
 _LOCAL_ONLY = (Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES, Capability.ARTIFACTS)

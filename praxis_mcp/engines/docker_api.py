@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import anyio
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 API_TIMEOUT = 60
 """Seconds that the daemon may take to answer a request that does not wait for a tool."""
 _THREADS = 40
+_SAVE_PIECE = 1024 * 1024
 _DONE, _GONE, _CONFLICT = 200, 404, 409
 
 T = TypeVar("T")
@@ -183,6 +184,27 @@ class DockerDaemon:
             raise docker_errors.pull_failure(reference, exc.message) from exc
         except Refusal as exc:
             raise docker_errors.pull_failure(reference, exc.explanation) from exc
+
+    async def save(self, reference: str, into: IO[bytes]) -> None:
+        """Write an image as an archive (as ``docker save`` does).
+
+        Raises:
+            ImageMissing: it is not there.
+            OSError: it cannot be written.
+        """
+        stopped = False
+
+        def save() -> None:
+            for piece in self._api.get_image(reference, chunk_size=_SAVE_PIECE):
+                if stopped:
+                    return
+                into.write(piece)
+            into.flush()
+
+        try:
+            await self._call(save)
+        finally:
+            stopped = True
 
     async def attach(self, container: str, *, stdin: bool) -> AttachedStream:
         """Attach to its streams; to be done before it starts, or output is lost."""

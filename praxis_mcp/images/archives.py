@@ -9,7 +9,7 @@ from __future__ import annotations
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, Protocol, cast
@@ -48,7 +48,7 @@ class ArchivedImage:
 
 def import_file(
     store: ImageStore,
-    file: Path,
+    file: Path | BinaryIO,
     name: str | None = None,
     *,
     is_stopped: Callable[[], bool] = lambda: False,
@@ -58,7 +58,7 @@ def import_file(
 
     Args:
         store: where to.
-        file: a tar archive, compressed or not, or the directory of an OCI layout.
+        file: a tar archive, compressed or not, by its path or open; or the directory of an OCI layout.
         name: the image's name, where the file gives none or another one is wanted; the file then holds one image.
         is_stopped, on_progress: see `ImageStore.install`.
 
@@ -70,15 +70,18 @@ def import_file(
     """
     if name is not None:
         Reference.parse(name)
-    with _opened(store, file) as blobs:
-        images = list(_images(blobs, str(file)))
+    what = str(file) if isinstance(file, Path) else "The archive"
+    with _opened(store, file, what) as blobs:
+        images = list(_images(blobs, what))
         if name is not None and len(images) != 1:
-            raise ImageError(f"{file} holds {len(images)} images; one name cannot be all of theirs.")
+            raise ImageError(f"{what} holds {len(images)} images; one name cannot be all of theirs.")
         found: list[tuple[str, StoredImage]] = []
         for image in images:
             names = (name,) if name is not None else image.names
             if not names:
-                raise ImageError(f"An image in {file} has no name.", remedy="Give it one: --name example.org/tool:1.")
+                raise ImageError(
+                    f"{what} holds an image without a name.", remedy="Give it one: --name example.org/tool:1."
+                )
             stored = store.install(image.content, names, is_stopped=is_stopped, on_progress=on_progress)
             found.append((str(Reference.parse(names[0])), stored))
     return tuple(found)
@@ -134,29 +137,29 @@ class _Tar:
 
 
 @contextmanager
-def _opened(store: ImageStore, file: Path) -> Iterator[_Blobs]:
+def _opened(store: ImageStore, file: Path | BinaryIO, what: str) -> Iterator[_Blobs]:
     try:
-        if file.is_dir():
+        if isinstance(file, Path) and file.is_dir():
             yield _Directory(file)
             return
-        with (
-            file.open("rb") as source,
-            _seekable(source, store, str(file)) as whole,
-            tarfile.open(fileobj=cast(IO[bytes], _Pieces(whole, str(file))), mode="r:") as tar,
-        ):
-            yield _Tar(tar, str(file))
+        with ExitStack() as stack:
+            source = stack.enter_context(file.open("rb")) if isinstance(file, Path) else file
+            whole = stack.enter_context(_seekable(source, store, what))
+            pieces = cast(IO[bytes], _Pieces(whole, what))
+            yield _Tar(stack.enter_context(tarfile.open(fileobj=pieces, mode="r:")), what)
     except (tarfile.TarError, EOFError, ValueError) as exc:
         raise ImageError(
-            f"{file} is no archive of images, or is damaged: {exc}.",
+            f"{what} is no archive of images, or is damaged: {exc}.",
             remedy="Write one by docker save IMAGE -o FILE, podman save, or skopeo copy … oci-archive:FILE.",
         ) from exc
     except OSError as exc:
-        raise ImageError(f"{file} cannot be read: {exc.strerror or exc}.") from exc
+        raise ImageError(f"{what} cannot be read: {exc.strerror or exc}.") from exc
 
 
 @contextmanager
 def _seekable(source: BinaryIO, store: ImageStore, what: str) -> Iterator[IO[bytes]]:
     """The archive where any part can be reached at once: a compressed one is written out first."""
+    source.seek(0)
     start = source.read(2)
     source.seek(0)
     if start not in (b"\x1f\x8b", b"\x28\xb5", b"BZ", b"\xfd7"):

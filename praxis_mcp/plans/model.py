@@ -29,6 +29,7 @@ class Capability(StrEnum):
     NETWORK_BRIDGE = "network: bridge"
     NETWORK_HOST = "network: host"
     READ_ONLY_ROOT = "read_only"
+    WRITABLE_ROOT = "read_only: false"
     USER = "user"
     PRIVILEGED = "privileged"
     DROP_CAPABILITIES = "drop_capabilities"
@@ -210,6 +211,7 @@ class Plan:
             conditional |= {
                 Capability.USER: fixed.user is not None,
                 Capability.READ_ONLY_ROOT: fixed.read_only is True,
+                Capability.WRITABLE_ROOT: fixed.read_only is False,
                 Capability.DROP_CAPABILITIES: fixed.drop_capabilities is True and not fixed.privileged,
             }
         return frozenset(wanted | {capability for capability, needed in conditional.items() if needed})
