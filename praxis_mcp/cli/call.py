@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from praxis_mcp.cli.common import (
+    EXIT_ENGINE,
     ConfigOption,
     LogLevelOption,
     ToolsOption,
@@ -62,12 +63,15 @@ def call(
     """Call a tool as an agent would.
 
     KEY=VALUE is read by the type that the tool declares; KEY:=JSON gives any JSON value, KEY@FILE a file's text.
-    Ends with the tool's own exit code, 124 where it ran into its timeout, 125 where an engine failed.
+    Ends with the tool's own exit code, 124 where it ran into its timeout, 125 where an engine failed, and 2 where the
+    call was refused, or its output is not what the contract declares.
     """
     with friendly_errors():
         settings = read_settings(config, tools, log_level)
 
         async def work(toolbox: Toolbox) -> int:
+            from praxis_mcp.execution.structured import structured_output
+
             entry = toolbox.catalog.get(name)
             arguments = read_arguments(dict(entry.input_schema), words or [], json_arguments)
             with _status() as on_status:
@@ -81,10 +85,20 @@ def call(
                 _footer(result)
             if artifacts is not None:
                 for item in result.artifacts:
-                    shutil.copyfile(item.file, artifacts / item.name.replace("/", "_"))
-            return EXIT_TIMEOUT if result.timed_out else result.exit_code or 0
+                    target = artifacts / item.name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(item.file, target)
+            if result.success and entry.contract.output == "json":
+                structured_output(entry.contract, result)
+            return _exit_code(result)
 
         raise typer.Exit(run_with_toolbox(settings, work))
+
+
+def _exit_code(result: ExecutionResult) -> int:
+    if result.timed_out:
+        return EXIT_TIMEOUT
+    return EXIT_ENGINE if result.exit_code is None else result.exit_code
 
 
 @contextmanager

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Hashable
+from dataclasses import replace
 from pathlib import Path
 
 import anyio.to_thread
@@ -22,22 +24,26 @@ _MAX_FILES = 2000
 class ResultCache:
     """The last results of pure calls, in memory, least recently used ones dropped.
 
-    A key holds everything that a call depends on: the whole plan, and size and time of change of every mounted file.
+    A key stands for everything that a call depends on: the whole plan, and size and time of change of every file that
+    is mounted or lies beside the contract.
     """
 
     def __init__(self) -> None:
         self._results: OrderedDict[Hashable, ExecutionResult] = OrderedDict()
 
-    async def key(self, plan: Plan) -> Hashable | None:
-        """The key of a plan; None when its result must not be remembered."""
-        fixed, call = plan.blueprint, plan.call
+    async def key(self, plan: Plan, contract_dir: Path | None) -> Hashable | None:
+        """The key of a plan; None when its result must not be remembered.
+
+        Args:
+            plan: what would run.
+            contract_dir: the contract's own folder, where the program often lies.
+        """
+        fixed = plan.blueprint
         if not fixed.pure or fixed.artifact_dir or any(mount.writable for mount in fixed.mounts):
             return None
-        sources = tuple(mount.source for mount in fixed.mounts)
-        files = await anyio.to_thread.run_sync(_fingerprint, sources) if sources else ()
-        if files is None:
-            return None
-        return (fixed, call.argv, tuple(sorted(call.env.items())), call.stdin, call.files, files)
+        sources = {mount.source for mount in fixed.mounts} | ({contract_dir} if contract_dir else set())
+        digest = await anyio.to_thread.run_sync(_digest, plan, tuple(sorted(sources)))
+        return (fixed, digest) if digest is not None else None
 
     def get(self, key: Hashable) -> ExecutionResult | None:
         """The remembered result, if there is one."""
@@ -55,9 +61,26 @@ class ResultCache:
             or sum(item.total for item in streams) > MAX_RESULT
         ):
             return
-        self._results[key] = result
+        # A record's file goes when its run is forgotten; what is remembered here stands by itself.
+        stdout, stderr = (replace(item, file=None) for item in streams)
+        self._results[key] = replace(result, stdout=stdout, stderr=stderr)
         while len(self._results) > MAX_ENTRIES:
             self._results.popitem(last=False)
+
+
+def _digest(plan: Plan, sources: tuple[Path, ...]) -> bytes | None:
+    """A digest of the call and of the state of its files: keys are many, and standard input may be large."""
+    files = _fingerprint(sources)
+    if files is None:
+        return None
+    call = plan.call
+    digest = hashlib.sha256()
+    for part in (repr(call.argv), repr(sorted(call.env.items())), repr(files)):
+        digest.update(part.encode(errors="surrogatepass") + b"\0")
+    for content in (call.stdin, *(file.content for file in call.files)):
+        digest.update(b"-" if content is None else str(len(content)).encode() + b":" + content)
+    digest.update(repr([file.path for file in call.files]).encode())
+    return digest.digest()
 
 
 def _fingerprint(sources: tuple[Path, ...]) -> tuple[tuple[str, int, int], ...] | None:

@@ -9,6 +9,7 @@ from praxis_mcp.contracts.model import Example, ToolContract
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.runner import ToolRunner
+from praxis_mcp.execution.structured import structured_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,16 @@ async def run_example(runner: ToolRunner, contract: ToolContract, number: int) -
         result = await runner.call(contract.name, example.arguments)
     except PraxisError as exc:
         return ExampleOutcome(contract.name, title, (str(exc),))
-    return ExampleOutcome(contract.name, title, _problems(example, result), result.engine, result.duration)
+    return ExampleOutcome(contract.name, title, _problems(contract, example, result), result.engine, result.duration)
 
 
-def _problems(example: Example, result: ExecutionResult) -> tuple[str, ...]:
+def _problems(contract: ToolContract, example: Example, result: ExecutionResult) -> tuple[str, ...]:
     found: list[str] = []
+    if result.success and contract.output == "json":
+        try:
+            structured_output(contract, result)
+        except PraxisError as exc:
+            found.append(str(exc))
     output = result.output
     if result.exit_code != example.expect_exit:
         ending = result.stderr.text.strip()[-300:]

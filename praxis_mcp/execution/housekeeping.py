@@ -25,6 +25,8 @@ async def reap_leftovers(engines: EngineRegistry, selector: EngineSelector) -> N
                 await engines.get(name).reap()
             except PraxisError as exc:
                 logger.debug("{} could not look for leftovers: {}", name, exc)
+            except Exception as exc:  # noqa: BLE001 - an engine's defect must not end the only net under all others
+                logger.warning("{} could not look for leftovers: {}", name, type(exc).__name__)
         if scope.cancelled_caught:
             logger.debug("{} did not look for leftovers within {:g} s", name, REAP_TIMEOUT)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-import stat
-import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +16,8 @@ from loguru import logger
 
 from praxis_mcp.engines.base import Artifact, ExecutionResult
 from praxis_mcp.engines.output import Captured, StreamName
-from praxis_mcp.errors import RunNotFoundError, SettingsError
+from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
+from praxis_mcp.execution.record_store import SUMMARY, RecordStore
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings import RecordSettings
 
@@ -106,27 +105,36 @@ class RunRecords:
 
     def __init__(self, settings: RecordSettings) -> None:
         self._settings = settings
-        self._temporary: str | None = None
-        self._root: Path | None = None
+        self._store = RecordStore(settings)
         self._records: dict[str, RunRecord] = {}
 
     async def start(self, plan: Plan, engine: str, caller: str = "") -> RunRecord:
-        """A record for a run that begins now, with a directory of its own; the oldest ended ones give way."""
+        """A record for a run that begins now, with a directory of its own; the oldest ended ones give way.
+
+        Raises:
+            ExecutionError: the directory cannot be made.
+        """
         run_id = plan.call.run_id
-        directory = await anyio.to_thread.run_sync(self._make_directory, run_id)
+        with _translated():
+            directory = await anyio.to_thread.run_sync(self._store.make, run_id)
         record = RunRecord(run_id, plan.blueprint.tool, engine, datetime.now(UTC), directory, caller)
-        await self._evict()
         self._records[run_id] = record
+        await self._evict()
         return record
 
     async def finish(self, record: RunRecord, result: ExecutionResult) -> ExecutionResult:
-        """The run ended; returns the result as it is kept."""
+        """The run ended; returns the result as it is kept.
+
+        Raises:
+            ExecutionError: what it wrote cannot be kept.
+        """
         streams: dict[StreamName, Captured] = {"stdout": result.stdout, "stderr": result.stderr}
-        for name, captured in streams.items():
-            if captured.file is None and len(captured.data) > _IN_MEMORY:
-                file = record.directory / name
-                await anyio.to_thread.run_sync(file.write_bytes, captured.data)
-                streams[name] = replace(captured, file=file)
+        with _translated():
+            for name, captured in streams.items():
+                if captured.file is None and len(captured.data) > _IN_MEMORY:
+                    file = record.directory / name
+                    await anyio.to_thread.run_sync(file.write_bytes, captured.data)
+                    streams[name] = replace(captured, file=file)
         record._streams = {name: _without_bytes(captured) for name, captured in streams.items()}
         record.result = replace(result, stdout=record._streams["stdout"], stderr=record._streams["stderr"])
         await self._save(record)
@@ -154,34 +162,25 @@ class RunRecords:
         """All records, newest first."""
         return tuple(reversed(self._records.values()))
 
-    def _open(self) -> None:
-        if self._settings.directory is None:
-            self._temporary = tempfile.mkdtemp(prefix="praxis-mcp-runs-")
-            self._root = Path(self._temporary)
-        else:
-            self._root = self._settings.directory.expanduser().absolute()
-            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-    def _make_directory(self, run_id: str) -> Path:
-        assert self._root is not None, "records are used inside `async with`"
-        directory = self._root / run_id
-        directory.mkdir(mode=0o700)
-        return directory
-
     async def _evict(self) -> None:
         ended = [record for record in self._records.values() if not record.running]
         for record in ended[: max(0, len(ended) - self._settings.keep)]:
             del self._records[record.run_id]
-            await anyio.to_thread.run_sync(_remove, record.directory)
+            await anyio.to_thread.run_sync(self._store.remove, record.directory)
 
     async def _save(self, record: RunRecord) -> None:
-        if self._settings.directory is not None:
-            text = json.dumps(record.summary(), indent=1)
-            await anyio.to_thread.run_sync(_write_text, record.directory / "record.json", text)
+        if not self._store.lasting:
+            return
+        text = json.dumps(record.summary(), indent=1)
+        try:
+            await anyio.to_thread.run_sync(_write_text, record.directory / SUMMARY, text)
+            await anyio.to_thread.run_sync(self._store.trim)
+        except OSError as exc:
+            logger.warning("the record of run {} could not be written: {}", record.run_id, exc.strerror)
 
     async def __aenter__(self) -> Self:
         try:
-            await anyio.to_thread.run_sync(self._open)
+            await anyio.to_thread.run_sync(self._store.open)
         except OSError as exc:
             raise SettingsError(
                 f"The directory for run records cannot be made: {exc.strerror}: {exc.filename}.",
@@ -192,9 +191,19 @@ class RunRecords:
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
-        if self._temporary is not None:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(_remove, Path(self._temporary))
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._store.close)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise ExecutionError(
+            f"The records of this run cannot be written: {exc.strerror}: {exc.filename}.",
+            remedy="Free space where records.directory (or TMPDIR) lies, or name another place.",
+        ) from exc
 
 
 def _without_bytes(captured: Captured) -> Captured:
@@ -209,18 +218,3 @@ def _read_range(file: Path, offset: int, limit: int | None) -> bytes:
 
 def _write_text(file: Path, text: str) -> None:
     file.write_text(text, encoding="utf-8")
-
-
-def _remove(directory: Path) -> None:
-    def make_writable(function: Callable[[str], object], path: str, _: object) -> None:
-        # A tool can leave directories without write permission among its artifacts. Never follow its links: they may
-        # lead to files of the host.
-        for place in (Path(path).parent, Path(path)):
-            if stat.S_ISDIR(place.lstat().st_mode):
-                place.chmod(0o700)
-        function(path)
-
-    try:
-        shutil.rmtree(directory, onerror=make_writable)
-    except OSError as exc:
-        logger.warning("a run's directory could not be removed: {}: {}", exc.strerror, directory)

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from loguru import logger
 
 from praxis_mcp.contracts.catalog import Catalog
@@ -23,7 +24,7 @@ from praxis_mcp.execution.callers import CallerLimits
 from praxis_mcp.execution.records import RunRecords
 from praxis_mcp.execution.selection import Decision, EngineSelector
 from praxis_mcp.execution.tally import CallTally
-from praxis_mcp.plans.build import build_plan, new_run_id
+from praxis_mcp.plans.build import build_plan, check_mounts, new_run_id
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings import Settings
 
@@ -103,7 +104,7 @@ class ToolRunner:
         log = logger.bind(run=run_id)
         plan = build_plan(contract, validate_arguments(contract, arguments), self._settings, run_id)
         log.debug("{}: arguments fit; planned as run {}", name, run_id)
-        key = await self._cache.key(plan)
+        key = await self._cache.key(plan, contract.directory)
         if key is not None and (known := self._cache.get(key)) is not None:
             log.debug("{}: answered from the cache", name)
             record = await self._records.start(plan, known.engine, caller)
@@ -112,6 +113,9 @@ class ToolRunner:
         began = anyio.current_time()
         async with self.admission.slot(name, contract.max_concurrency):
             waited = anyio.current_time() - began
+            # Once more, now that the call runs at last: while it waited, a tool that may write there can have put a
+            # link to something sensitive where a mount was approved.
+            await anyio.to_thread.run_sync(check_mounts, plan.blueprint, self._settings)
             decision = await self.selector.choose(plan)
             assert decision.engine is not None
             log.debug("{}: admitted after {:.1f} ms; engine {}", name, waited * 1000, decision.engine)
@@ -145,6 +149,9 @@ class ToolRunner:
         try:
             with anyio.fail_after(bound):
                 result = await self._engines.get(engine).execute(contract, plan.call.arguments, context)
+            log.debug("{}: exit {} in {:.1f} ms", contract.name, result.exit_code, result.duration * 1000)
+            result = replace(result, phases=MappingProxyType({"queue": waited, **result.phases}))
+            return await self._records.finish(record, result)
         except TimeoutError as exc:
             error = ExecutionTimeout(f"The {engine} engine did not finish {contract.name} within {bound:g} s.")
             await self._records.fail(record, str(error))
@@ -159,6 +166,3 @@ class ToolRunner:
             with anyio.CancelScope(shield=True):
                 await self._records.fail(record, "cancelled or broken off")
             raise
-        log.debug("{}: exit {} in {:.1f} ms", contract.name, result.exit_code, result.duration * 1000)
-        result = replace(result, phases=MappingProxyType({"queue": waited, **result.phases}))
-        return await self._records.finish(record, result)

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydantic_core
 from mcp_types import CallToolResult, ContentBlock
 
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.contracts.schema import check_output
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import PraxisError
+from praxis_mcp.execution.structured import OutputMisfit, check_value, structured_output
 from praxis_mcp.serving.blocks import artifact_blocks, link_block, stdout_blocks, stream_text, text_block
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.failures import describe_error, describe_failure, last_part
@@ -27,7 +26,6 @@ META_KEY = "io.github.praxis-mcp/run"
 """Where a result's `_meta` says which run it was. Reverse DNS, as the specification asks (basic, "_meta")."""
 MOST_CHANGED_FILES = 20
 _NOTE_BYTES = 2 * 1024
-_BOM = b"\xef\xbb\xbf"
 
 
 def refusal(text: str) -> CallToolResult:
@@ -75,24 +73,12 @@ class ResultWriter:
         return written
 
     def _structured(self, contract: ToolContract, result: ExecutionResult) -> CallToolResult:
-        stdout = result.stdout
-        if stdout.omitted:
-            return self._unusable(
-                result,
-                f"{contract.name} wrote {stdout.total} bytes of JSON, more than the {len(stdout.data)} that a result "
-                "can carry, and cut JSON is no JSON. Ask for less in one call, or have the contract's max_output "
-                "raised.",
-            )
         try:
-            value = pydantic_core.from_json(stdout.data.removeprefix(_BOM), allow_inf_nan=False)
-        except ValueError as exc:
-            reason = "it wrote nothing" if not stdout.data.strip() else str(exc)
-            return self._unusable(
-                result, f"{contract.name} ended well, but its standard output is not the JSON it declares: {reason}."
-            )
-        if problems := check_output(contract, value):
-            return self._unusable(result, _misfit(contract, problems))
-        text = stream_text(stdout, result.run_id, "stdout", self.settings.calls.max_output)
+            value = structured_output(contract, result)
+        except OutputMisfit as exc:
+            return self._unusable(result, str(exc))
+        limit = contract.max_output or self.settings.calls.max_output
+        text = stream_text(result.stdout, result.run_id, "stdout", limit)
         shaped = content_for(value, contract.output_schema, self.dialect)
         return CallToolResult(content=[text_block((text or "").strip())], structured_content=shaped)
 
@@ -104,8 +90,10 @@ class ResultWriter:
         value = result.remote.structured
         if value is None:
             return self._structured(contract, result) if contract.output == "json" else CallToolResult(content=blocks)
-        if problems := check_output(contract, value):
-            return self._unusable(result, _misfit(contract, problems))
+        try:
+            check_value(contract, value)
+        except OutputMisfit as exc:
+            return self._unusable(result, str(exc))
         shaped = content_for(value, contract.output_schema, self.dialect)
         return CallToolResult(content=blocks, structured_content=shaped)
 
@@ -145,11 +133,6 @@ class ResultWriter:
     def _from_root(self, file: Path) -> str:
         root = self.settings.root
         return clean(str(file.relative_to(root) if file.is_relative_to(root) else file))
-
-
-def _misfit(contract: ToolContract, problems: list[str]) -> str:
-    listed = "\n".join(f"- {problem}" for problem in problems)
-    return f"{contract.name} ended well, but its output does not fit its output_schema:\n{listed}"
 
 
 def _about(result: ExecutionResult) -> dict[str, Any]:

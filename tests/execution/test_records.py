@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured, StreamCollector
-from praxis_mcp.errors import RunNotFoundError, SettingsError
+from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
 from praxis_mcp.execution.records import RunRecord, RunRecords
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.secrets import Masker
@@ -138,3 +144,68 @@ async def test_a_secret_is_masked_even_where_it_falls_into_two_pieces(tmp_path: 
     assert captured.file.read_bytes() == masked
     assert captured.tail == masked[-10:]
     assert captured.omitted == len(masked) - 20
+
+
+async def test_what_a_killed_server_left_is_swept_by_the_next_and_a_living_ones_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    script = (
+        "import anyio, sys\n"
+        "from praxis_mcp.execution.records import RunRecords\n"
+        "from praxis_mcp.settings import RecordSettings\n"
+        "async def main():\n"
+        "    async with RunRecords(RecordSettings()):\n"
+        "        print('open', flush=True)\n"
+        "        sys.stdin.read()\n"
+        "anyio.run(main)\n"
+    )
+    servers = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
+        for _ in range(2)
+    ]
+    try:
+        with anyio.fail_after(30):
+            for server in servers:
+                assert server.stdout is not None
+                assert await anyio.to_thread.run_sync(server.stdout.readline) == b"open\n"
+        assert len(list(tmp_path.iterdir())) == 2
+        servers[0].kill()
+        servers[0].wait(timeout=10)
+        async with RunRecords(RecordSettings()):
+            assert len(list(tmp_path.iterdir())) == 2, "the killed one's is gone, the living one's and ours are there"
+    finally:
+        for server in servers:
+            server.kill()
+            server.communicate(timeout=10)
+
+
+async def test_servers_that_share_a_directory_keep_no_more_than_the_settings_say(tmp_path: Path) -> None:
+    settings = RecordSettings(directory=tmp_path / "runs", keep=2)
+    for _ in range(3):
+        async with RunRecords(settings) as records:
+            await record_run(records)
+            last = await record_run(records)
+    kept = list((tmp_path / "runs").iterdir())
+    assert len(kept) == 2
+    assert last.directory in kept
+
+
+async def test_a_root_that_a_cleaner_took_away_is_made_again() -> None:
+    async with RunRecords(RecordSettings()) as records:
+        first = await record_run(records)
+        shutil.rmtree(first.directory.parent)
+        assert (await record_run(records)).directory.exists()
+
+
+async def test_a_directory_that_cannot_be_written_fails_the_run_with_a_remedy(tmp_path: Path) -> None:
+    async with RunRecords(RecordSettings(directory=tmp_path / "runs")) as records:
+        shutil.rmtree(tmp_path / "runs")
+        (tmp_path / "runs").write_text("a file is in the way")
+        with pytest.raises(ExecutionError, match=r"records\.directory"):
+            await record_run(records)

@@ -1,0 +1,151 @@
+"""Where records of runs lie: one directory a run, swept of what ended servers and killed ones left. Blocking."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from loguru import logger
+
+from praxis_mcp.settings import RecordSettings
+
+try:
+    import fcntl
+except ImportError:  # Windows: the system removes what lies in its temporary directory
+    fcntl = None
+
+SUMMARY = "record.json"
+"""The file that says a run has ended, in a directory that outlives the server."""
+_PREFIX = "praxis-mcp-runs-"
+_LOCK = ".lock"
+_ABANDONED = 2 * 86_400.0
+"""Seconds after which a run without a summary was left by a killed server: twice the longest timeout there is."""
+
+
+class RecordStore:
+    """The directory of one server's records.
+
+    A temporary one is locked for as long as the server lives; the kernel lets go of the lock when the server is
+    killed, and so the next server knows which directories nobody needs. One that the settings name is shared by
+    servers and outlives them; ended runs beyond `keep` are removed from it, whoever ran them.
+    """
+
+    def __init__(self, settings: RecordSettings) -> None:
+        self._settings = settings
+        self._root: Path | None = None
+        self._lock: int | None = None
+
+    @property
+    def lasting(self) -> bool:
+        """Whether records outlive the server."""
+        return self._settings.directory is not None
+
+    def open(self) -> None:
+        """Make the directory, and sweep what killed servers left.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        if self._settings.directory is not None:
+            self._root = self._settings.directory.expanduser().absolute()
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return
+        self._root = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock = _try_lock(self._root)
+        _sweep(self._root)
+
+    def make(self, run_id: str) -> Path:
+        """The directory of a new run.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        assert self._root is not None, "records are used inside `async with`"
+        # A cleaner of temporary files may have taken the root from under a server that has been idle for days.
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = self._root / run_id
+        directory.mkdir(mode=0o700)
+        return directory
+
+    def remove(self, directory: Path) -> None:
+        """Remove a run's directory; what cannot be removed is logged."""
+        _remove(directory)
+
+    def trim(self) -> None:
+        """Remove the oldest ended runs beyond `keep` from a directory that servers share."""
+        if not self.lasting or self._root is None:
+            return
+        ended: list[tuple[float, Path]] = []
+        for directory in self._root.iterdir():
+            try:
+                ended.append(((directory / SUMMARY).stat().st_mtime, directory))
+            except NotADirectoryError:
+                continue
+            except FileNotFoundError:
+                if directory.is_dir() and time.time() - directory.stat().st_mtime > _ABANDONED:
+                    _remove(directory)
+        ended.sort()
+        for _, directory in ended[: max(0, len(ended) - self._settings.keep)]:
+            _remove(directory)
+
+    def close(self) -> None:
+        """Remove a temporary directory."""
+        if not self.lasting and self._root is not None:
+            _remove(self._root)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _try_lock(directory: Path) -> int | None:
+    if fcntl is None:
+        return None
+    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _sweep(own: Path) -> None:
+    """Remove the directories of servers that were killed: those of this user that nobody holds the lock of."""
+    if fcntl is None:
+        return
+    for directory in own.parent.glob(f"{_PREFIX}*"):
+        try:
+            about = directory.lstat()
+            if directory == own or not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
+                continue
+            if not (directory / _LOCK).exists() and time.time() - about.st_mtime < 60:
+                continue  # of a server that is starting, and has not locked it yet
+            lock = _try_lock(directory)
+        except OSError:
+            continue
+        if lock is not None:
+            logger.debug("removing records that a killed server left: {}", directory)
+            _remove(directory)
+            os.close(lock)
+
+
+def _remove(directory: Path) -> None:
+    def make_writable(function: Callable[[str], object], path: str, _: object) -> None:
+        # A tool can leave directories without write permission among its artifacts. Never follow its links: they may
+        # lead to files of the host.
+        for place in (Path(path).parent, Path(path)):
+            if stat.S_ISDIR(place.lstat().st_mode):
+                place.chmod(0o700)
+        function(path)
+
+    try:
+        shutil.rmtree(directory, onerror=make_writable)
+    except FileNotFoundError:
+        pass  # another server, or a cleaner of temporary files, was faster
+    except OSError as exc:
+        logger.warning("a run's directory could not be removed: {}: {}", exc.strerror, directory)

@@ -1,0 +1,166 @@
+"""One call's life, over real commands on the host."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.errors import ArgumentError, LimitUnsupported, UnknownToolError
+from praxis_mcp.execution.examples import run_example
+from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
+from praxis_mcp.settings import Settings
+
+pytestmark = pytest.mark.anyio
+
+
+def write(directory: Path, name: str, **fields: Any) -> Path:
+    folder = directory / name
+    folder.mkdir(parents=True, exist_ok=True)
+    contract = {"name": name, "description": name, "engine": "local", "timeout": 20, **fields}
+    (folder / "contract.json").write_text(json.dumps(contract))
+    return folder
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    (tmp_path / "tools").mkdir()
+    return tmp_path / "tools"
+
+
+@pytest.fixture
+async def toolbox(tools: Path) -> AsyncIterator[Toolbox]:
+    write(tools, "first", command=["/bin/true"])
+    async with open_toolbox(Settings(tools=(tools,), root=tools.parent)) as toolbox:
+        await toolbox.loaded()
+        yield toolbox
+
+
+async def call(toolbox: Toolbox, name: str, **arguments: Any) -> str:
+    with anyio.fail_after(30):
+        await toolbox.catalog.load()
+        result = await toolbox.runner.call(name, arguments)
+    assert result.success, result.stderr.text
+    return result.output
+
+
+async def test_what_is_wrong_with_a_call_is_told_before_anything_runs(toolbox: Toolbox, tools: Path) -> None:
+    write(tools, "needs", command=["/bin/echo"], parameters={"text": "string"})
+    await toolbox.catalog.load()
+    with pytest.raises(UnknownToolError):
+        await toolbox.runner.call("frist", {})
+    with pytest.raises(ArgumentError):
+        await toolbox.runner.call("needs", {})
+    assert toolbox.records.entries() == ()
+
+
+async def test_a_run_is_recorded_with_engine_phases_and_output(toolbox: Toolbox) -> None:
+    result = await toolbox.runner.call("first", {})
+    record = toolbox.records.get(result.run_id)
+    assert (record.tool, record.engine, record.running) == ("first", "local", False)
+    assert set(result.phases) >= {"queue", "start", "run"}
+
+
+async def test_cancelling_a_call_ends_its_process_and_its_record(toolbox: Toolbox, tools: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    write(tools, "forever", command=["/bin/sh", "-c", "echo started; exec sleep 600"])
+    await toolbox.catalog.load()
+    started = anyio.Event()
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+
+            async def run() -> None:
+                await toolbox.runner.call("forever", {}, on_output=lambda *_: started.set())
+
+            tasks.start_soon(run)
+            await started.wait()
+            tasks.cancel_scope.cancel()
+    (record,) = toolbox.records.entries()
+    assert record.error is not None
+    assert toolbox.runner.admission.running == 0
+
+
+async def test_an_equal_call_of_a_pure_tool_is_answered_from_the_cache_until_its_files_change(
+    toolbox: Toolbox, tools: Path
+) -> None:
+    script = "import os,sys;print(os.urandom(8).hex(), sys.argv[1:])"
+    folder = write(tools, "pure", command=python(script), cache="pure", parameters={"x": {"bind": {"position": 1}}})
+    (folder / "helper.py").write_text("one")
+    first = await call(toolbox, "pure", x="a")
+    assert await call(toolbox, "pure", x="a") == first
+    assert await call(toolbox, "pure", x="b") != first
+    (folder / "helper.py").write_text("another")
+    assert await call(toolbox, "pure", x="a") != first
+
+
+async def test_a_cached_answer_can_still_be_read_after_the_first_run_is_forgotten(tools: Path) -> None:
+    write(tools, "long", command=python("print('x' * 120_000)"), cache="pure", max_output="200Ki")
+    settings = Settings.model_validate({"tools": [tools], "root": tools.parent, "records": {"keep": 0}})
+    async with open_toolbox(settings) as toolbox:
+        await toolbox.loaded()
+        await toolbox.runner.call("long", {})
+        await toolbox.runner.call("long", {})
+        result = await toolbox.runner.call("long", {})
+        record = toolbox.records.get(result.run_id)
+        assert await record.read("stdout") == b"x" * 120_000 + b"\n"
+
+
+async def test_a_tool_without_the_word_pure_runs_anew_every_time(toolbox: Toolbox, tools: Path) -> None:
+    write(tools, "impure", command=python("import os;print(os.urandom(8).hex())"))
+    assert await call(toolbox, "impure") != await call(toolbox, "impure")
+
+
+@pytest.mark.bubblewrap
+async def test_a_mount_that_became_a_link_to_something_sensitive_while_the_call_waited_is_refused(
+    tools: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "work" / "sub").mkdir(parents=True)
+    write(tools, "blocks", command=python("import sys;print(flush=True);sys.stdin.read()"))
+    write(tools, "reads", command=["/bin/ls", "/s"], mounts={"./work/sub": "/s"})
+    settings = Settings.model_validate({"tools": [tools], "root": tmp_path, "calls": {"max_concurrency": 1}})
+    async with open_toolbox(settings) as toolbox:
+        await toolbox.loaded()
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                async with toolbox.runner.admission.slot("holder"):
+                    refused = anyio.Event()
+
+                    async def run() -> None:
+                        with pytest.raises(LimitUnsupported, match="sensitive_paths"):
+                            await toolbox.runner.call("reads", {})
+                        refused.set()
+
+                    tasks.start_soon(run)
+                    while not toolbox.runner.admission.waiting:
+                        await anyio.sleep(0.005)
+                    (tmp_path / "work" / "sub").rmdir()
+                    (tmp_path / "work" / "sub").symlink_to("/")
+                await refused.wait()
+
+
+async def test_an_example_fails_whose_output_breaks_the_schema_that_its_contract_declares(
+    toolbox: Toolbox, tools: Path
+) -> None:
+    write(
+        tools,
+        "json",
+        command=["/bin/echo", '{"x": "no"}'],
+        output="json",
+        output_schema={"type": "object", "properties": {"x": {"type": "integer"}}},
+        examples=[{"arguments": {}}],
+    )
+    await toolbox.catalog.load()
+    contract: ToolContract = toolbox.catalog.get("json").contract
+    outcome = await run_example(toolbox.runner, contract, 0)
+    assert not outcome.passed
+    assert "output_schema" in outcome.problems[0]
