@@ -210,7 +210,10 @@ class ExecutionEngine(ABC):
             LimitUnsupported: the contract demands what this engine cannot enforce.
             ExecutionError: the engine cannot do its job; see the subclasses.
         """
-        context = context or ExecutionContext()
+        if context is None:
+            context = ExecutionContext()
+        elif not isinstance(context, ExecutionContext):
+            raise TypeError(f"context is an ExecutionContext, not a {type(context).__name__}")
         plan = context.plan or build_plan(contract, validate_arguments(contract, args), self.settings)
         lacking = (await self.get_capabilities()).lacks(plan)
         if lacking:

@@ -164,3 +164,9 @@ async def test_an_example_fails_whose_output_breaks_the_schema_that_its_contract
     outcome = await run_example(toolbox.runner, contract, 0)
     assert not outcome.passed
     assert "output_schema" in outcome.problems[0]
+
+
+async def test_a_context_of_the_wrong_kind_is_told_by_name(toolbox: Toolbox) -> None:
+    contract = toolbox.catalog.get("first").contract
+    with pytest.raises(TypeError, match="ExecutionContext, not a dict"):
+        await toolbox.engines.get("local").execute(contract, {}, {"k": 1})  # pyright: ignore[reportArgumentType]
