@@ -73,6 +73,18 @@ class LocalSettings(_Section):
     sandbox: Literal["auto", "require", "off"] = "auto"
 
 
+class SandboxSettings(_Section):
+    """How images are run without a daemon.
+
+    Attributes:
+        store: where their file systems are kept; None is ``$XDG_DATA_HOME/praxis-mcp/images``.
+        max_image_size: bytes that one image may take there.
+    """
+
+    store: Path | None = None
+    max_image_size: int = Field(default=16 * 1024**3, gt=0)
+
+
 class RegistryLogin(_Section):
     """How to log in to an image registry. `secret` names the password or token (see `Settings.secrets`)."""
 
@@ -85,7 +97,7 @@ class EngineSettings(_Section):
 
     Attributes:
         order: the container engines to consider for an image contract, first choice first.
-        registries: registry host (``ghcr.io``, ``docker.io``) → login, for the Dagger engine; logins that
+        registries: registry host (``ghcr.io``, ``docker.io``) → login, for Dagger and the sandbox; logins that
             ``docker login`` has stored are used without it.
     """
 
@@ -93,6 +105,7 @@ class EngineSettings(_Section):
     registries: Mapping[str, RegistryLogin] = {}
     docker: DockerSettings = DockerSettings()
     dagger: DaggerSettings = DaggerSettings()
+    sandbox: SandboxSettings = SandboxSettings()
     local: LocalSettings = LocalSettings()
 
 

@@ -18,6 +18,7 @@ ENGINES: dict[str, str] = {
     "docker": "praxis_mcp.engines.docker:DockerSDKExecutionEngine",
     "local": "praxis_mcp.engines.local:LocalExecutionEngine",
     "remote-mcp": "praxis_mcp.engines.remote_mcp:RemoteMCPEngine",
+    "sandbox": "praxis_mcp.engines.sandbox:SandboxExecutionEngine",
 }
 """Every engine: name → ``module:Class``."""
 

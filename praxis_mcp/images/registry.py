@@ -164,7 +164,7 @@ class RegistryClient:
                     return
                 except httpx2.TransportError as exc:
                     if attempt == ATTEMPTS:
-                        raise _unreachable(self._registry, exc) from exc
+                        raise _unreachable(reference, exc) from exc
                 except TryAgain as exc:
                     if attempt == ATTEMPTS:
                         raise exc.error from exc
@@ -198,10 +198,10 @@ class RegistryClient:
                             raise ImageError(f"The manifest of {reference} is larger than {MAX_DOCUMENT} bytes.")
                     return bytes(body)
             except httpx2.ConnectError as exc:  # nobody there, or no such host: not worth waiting for
-                raise _unreachable(self._registry, exc) from exc
+                raise _unreachable(reference, exc) from exc
             except httpx2.TransportError as exc:
                 if attempt == ATTEMPTS:
-                    raise _unreachable(self._registry, exc) from exc
+                    raise _unreachable(reference, exc) from exc
             except TryAgain as exc:
                 if attempt == ATTEMPTS:
                     raise exc.error from exc
@@ -273,8 +273,8 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _unreachable(registry: str, exc: Exception) -> ImageError:
+def _unreachable(reference: Reference, exc: Exception) -> ImageError:
     return ImageError(
-        f"The registry {registry} cannot be reached: {exc or type(exc).__name__}.",
+        f"{reference} cannot be pulled, because {reference.registry} cannot be reached: {exc or type(exc).__name__}.",
         remedy="Check the network, or import the image from a file: praxis-mcp image import FILE.",
     )

@@ -1,0 +1,253 @@
+"""How one call runs in an image's file system: the sandbox around it, and what its end means."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+
+from praxis_mcp.contracts.values import Network
+from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
+from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.bubblewrap import ATTEMPTS, Bubblewrap, StatusPipe, isolation, last_line, may_try_again
+from praxis_mcp.engines.cgroups import Cgroups, RunGroup
+from praxis_mcp.engines.process import Ended, Launch, run_process
+from praxis_mcp.engines.process_tree import NamespaceTree
+from praxis_mcp.engines.sandbox_overlay import PATH, Overlay
+from praxis_mcp.engines.sandbox_owner import Owner
+from praxis_mcp.engines.sandbox_user import find_user
+from praxis_mcp.engines.sandbox_view import Places, SandboxView
+from praxis_mcp.engines.seccomp import filter_descriptor
+from praxis_mcp.errors import CommandNotFound, ExecutionError, LimitUnsupported
+from praxis_mcp.images.model import StoredImage
+from praxis_mcp.plans.model import Plan
+
+OWNER_VARIABLE = "PRAXIS_SANDBOX_OF"
+"""In the environment of bubblewrap itself, not of the tool: whose it is."""
+DEFAULT_PIDS = 512
+"""Processes and threads of a sandbox whose contract sets no limit, where limits can be set: as on Docker."""
+
+_OWN_PROCESSES = 1  # bubblewrap's own init, which the tool's limit must not pay for
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_KILLED = 128 + 9
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What sandboxes are made with here: `overlay` is a text where there is none, saying why."""
+
+    bubblewrap: Bubblewrap
+    overlay: Overlay | str
+    cgroups: Cgroups
+
+    @property
+    def sizes(self) -> bool:
+        """Whether bubblewrap bounds file systems in memory: since 0.7."""
+        numbers = [int(part) for part in self.bubblewrap.version.split(".")[:2] if part.isdecimal()]
+        return numbers >= [0, 7]
+
+
+class SandboxRun:
+    """One call in a sandbox.
+
+    Attributes:
+        plan: what to run.
+        context: what surrounds it.
+        out, err: have taken the streams in; the caller finishes them.
+        started: when the process existed, on the clock of `time.perf_counter`.
+        out_of_memory: whether the kernel killed a process for the memory limit.
+    """
+
+    def __init__(self, plan: Plan, context: ExecutionContext, image: StoredImage, tools: Tools, places: Places) -> None:
+        self.plan = plan
+        self.context = context
+        self.out, self.err = context.collectors(plan)
+        self.started = 0.0
+        self.out_of_memory = False
+        self._image = image
+        self._tools = tools
+        self._places = places
+
+    async def run(self) -> Ended:
+        """Run it to its end, or to its deadline; see `run_process`.
+
+        Raises:
+            CommandNotFound: the image has no such command.
+            LimitUnsupported: its limits could not be set.
+            ExecutionError: there is no sandbox for it, or its mounts have no place.
+        """
+        attempts = 0
+        while True:
+            attempts += 1
+            group = self._make_group()
+            try:
+                ended, exit_code = await self._try(group)
+                self.out_of_memory = group.out_of_memory
+            finally:
+                await group.remove()
+            if exit_code is not None or ended.timed_out:
+                return ended
+            if self.out_of_memory:  # it took the sandbox's own init along
+                return Ended(_KILLED, timed_out=False)
+            said = (await self.err.finish()).text
+            if attempts == ATTEMPTS or not may_try_again(said, ended.exit_code):
+                raise _failure(self._command[0], said, ended.exit_code)
+            self.out, self.err = self.context.collectors(self.plan)
+
+    @property
+    def _command(self) -> tuple[str, ...]:
+        return (*(self._image.entrypoint if self.plan.blueprint.use_entrypoint else ()), *self.plan.call.argv)
+
+    def _make_group(self) -> RunGroup:
+        try:
+            return self._tools.cgroups.make(
+                self.plan.call.run_id,
+                self.plan.blueprint.limits,
+                default_pids=DEFAULT_PIDS,
+                own_processes=_OWN_PROCESSES,
+            )
+        except OSError as exc:
+            raise LimitUnsupported(
+                f"The limits of {self.plan.blueprint.tool} could not be set ({exc.strerror}: {exc.filename}).",
+                remedy="See what `praxis-mcp doctor` says about the sandbox engine.",
+            ) from exc
+
+    async def _try(self, group: RunGroup) -> tuple[Ended, int | None]:
+        fixed, call = self.plan.blueprint, self.plan.call
+        view = SandboxView(self._image, self._writable_root, sizes=self._tools.sizes)
+        try:
+            with StatusPipe() as status, _gate() as gate, ExitStack() as stack:
+                options = await anyio.to_thread.run_sync(self._options, view, stack)
+                if group.places:
+                    options += ["--block-fd", str(gate.inside)]
+                options_fd = _memory_file(stack, "\0".join(options).encode(errors="surrogateescape") + b"\0")
+                prefix = self._tools.overlay.prefix(self._image) if isinstance(self._tools.overlay, Overlay) else []
+                launch = Launch(
+                    (
+                        *(prefix if self._writable_root else ()),
+                        *(self._tools.bubblewrap.program, *status.options, "--args", str(options_fd)),
+                        *("--", *self._command),
+                    ),
+                    {"PATH": PATH, OWNER_VARIABLE: str(Owner.current())},
+                    stdin=call.stdin,
+                    descriptors=(*status.descriptors, *view.descriptors, options_fd, gate.inside),
+                )
+
+                async def confine() -> None:
+                    await self._confine(await status.wait_for_init(), group, gate)
+
+                ended = await run_process(
+                    launch,
+                    lambda process: self._tree(process, status),
+                    timeout=fixed.limits.timeout,
+                    stdout=self.out,
+                    stderr=self.err,
+                    on_start=self._note_start,
+                    beside=confine if group.places else None,
+                )
+                return ended, status.exit_code()
+        except OSError as exc:
+            raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
+        finally:
+            view.close()
+
+    @property
+    def _writable_root(self) -> str | None:
+        overlay = self._tools.overlay
+        if self.plan.blueprint.read_only is False and isinstance(overlay, Overlay):
+            return overlay.root(self._image)
+        return None
+
+    def _options(self, view: SandboxView, stack: ExitStack) -> list[str]:
+        """Everything for bubblewrap; what is secret in it travels over a descriptor. Blocks."""
+        fixed, call = self.plan.blueprint, self.plan.call
+        user = find_user(self._image.root, fixed.user or self._image.user)
+        start = view.build(self.plan, self._places, fixed.working_dir or self._image.working_dir)
+        options = [*view.words, *isolation(network=fixed.network is not Network.NONE)]
+        options += ["--unshare-user", "--uid", str(user.uid), "--gid", str(user.gid)]
+        options += ["--hostname", call.run_id[:12] or "sandbox", "--chdir", start, "--unsetenv", OWNER_VARIABLE]
+        if (descriptor := filter_descriptor()) is not None:
+            view.descriptors.append(descriptor)
+            options += ["--seccomp", str(descriptor)]
+        for name, value in self._environment(user.home).items():
+            options += ["--setenv", name, value]
+        return options
+
+    def _environment(self, home: str) -> Mapping[str, str]:
+        env = {"PATH": _DEFAULT_PATH, "HOME": home, "HOSTNAME": self.plan.call.run_id[:12] or "sandbox"}
+        env |= self._image.env
+        env |= self.plan.call.env
+        if self.plan.blueprint.artifact_dir is not None:
+            env[OUTPUT_DIR_VARIABLE] = self.plan.blueprint.artifact_dir
+        return env
+
+    async def _confine(self, init: int, group: RunGroup, gate: _Gate) -> None:
+        try:
+            group.add(init)
+        except ProcessLookupError:  # it has failed already, and says why
+            return
+        except OSError as exc:
+            raise LimitUnsupported(
+                f"The limits of {self.plan.blueprint.tool} could not be set: {exc.strerror}.",
+                remedy="See what `praxis-mcp doctor` says about the sandbox engine.",
+            ) from exc
+        os.write(gate.outside, b".")
+
+    def _tree(self, process: subprocess.Popen[bytes], status: StatusPipe) -> NamespaceTree:
+        return NamespaceTree(process, status.init_pid)
+
+    def _note_start(self) -> None:
+        self.started = time.perf_counter()
+
+
+@dataclass(frozen=True, slots=True)
+class _Gate:
+    """What keeps bubblewrap from starting the command until its limits are set."""
+
+    inside: int
+    outside: int
+
+
+@contextmanager
+def _gate() -> Iterator[_Gate]:
+    inside, outside = os.pipe()
+    try:
+        yield _Gate(inside, outside)
+    finally:
+        os.close(inside)
+        os.close(outside)
+
+
+def _memory_file(stack: ExitStack, content: bytes) -> int:
+    descriptor = os.memfd_create("praxis-options")
+    stack.callback(os.close, descriptor)
+    with os.fdopen(os.dup(descriptor), "wb") as copy:
+        copy.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _failure(command: str, stderr: str, exit_code: int) -> ExecutionError:
+    """Why bubblewrap did not start the command, from the last line that it wrote."""
+    line = last_line(stderr)
+    reason = line.rpartition(": ")[2]
+    if "execvp" in line and reason == os.strerror(7):
+        return ExecutionError(
+            f'The command "{command}" cannot be run: its words and variables are too large.',
+            remedy="Bind large values to stdin or a file.",
+        )
+    if "execvp" in line:
+        return CommandNotFound(
+            f'The command "{command}" cannot be run in the image: {reason}.',
+            remedy="Mend the contract's command (or the interpreter its first line names), or choose another image.",
+        )
+    return ExecutionError(
+        f"The sandbox could not be made: {line.removeprefix('bwrap: ') or f'exit code {exit_code}'}.",
+        remedy="Check the contract's mounts, or see what `praxis-mcp doctor` says about the sandbox engine.",
+    )

@@ -1,0 +1,67 @@
+"""One pull for all who want the same image: they wait for it together, hear its progress, and share its failure."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import anyio
+
+from praxis_mcp.engines.base import StatusListener
+from praxis_mcp.errors import ExecutionError
+
+
+@dataclass(slots=True)
+class _Pull:
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    listeners: list[StatusListener] = field(default_factory=list)
+    waiting: int = 0
+    done: bool = False
+    failure: ExecutionError | None = None
+
+    def tell(self, text: str) -> None:
+        for listener in list(self.listeners):
+            listener(text)
+
+
+class SharedPulls:
+    """The pulls under way."""
+
+    def __init__(self) -> None:
+        self._pulls: dict[str, _Pull] = {}
+
+    async def run(
+        self, key: str, work: Callable[[StatusListener], Awaitable[None]], on_status: StatusListener | None
+    ) -> None:
+        """Do the work, or wait for it where it is being done already; when the one that does it is cancelled, the next
+        takes over.
+
+        Args:
+            key: whoever names the same wants the same.
+            work: gets what tells everybody who waits.
+            on_status: hears that.
+
+        Raises:
+            ExecutionError: the work's own, to everybody who waits.
+        """
+        pull = self._pulls.setdefault(key, _Pull())
+        pull.waiting += 1
+        if on_status is not None:
+            pull.listeners.append(on_status)
+        try:
+            async with pull.lock:
+                if pull.failure is not None:
+                    raise type(pull.failure)(pull.failure.message, remedy=pull.failure.remedy) from pull.failure
+                if not pull.done:
+                    try:
+                        await work(pull.tell)
+                    except ExecutionError as exc:
+                        pull.failure = exc
+                        raise
+                    pull.done = True
+        finally:
+            pull.waiting -= 1
+            if on_status is not None:
+                pull.listeners.remove(on_status)
+            if not pull.waiting:
+                del self._pulls[key]
