@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from praxis_mcp.contracts.bindings import check_bindings
 from praxis_mcp.contracts.dialects import Reading
 from praxis_mcp.contracts.findings import Findings, Keys
 from praxis_mcp.contracts.model import EngineType, ToolContract
+from praxis_mcp.contracts.patterns import unusable_patterns
 from praxis_mcp.contracts.problems import sentence, shape
 from praxis_mcp.contracts.schema import input_schema, is_of_type, types_of, validate_arguments
-from praxis_mcp.contracts.validators import CheckFailed, compile_schema, find_errors, schema_errors
+from praxis_mcp.contracts.validators import PATTERN_REMEDY, CheckFailed, compile_schema, find_errors, schema_errors
 from praxis_mcp.contracts.vocabulary import references
 from praxis_mcp.errors import ArgumentError, ContractError
 
 LONGEST_NAME = 64
 """Characters of a tool's name, with the prefix that some clients add, above which they refuse it."""
-_USABLE_NAME = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
+_USABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 def check_contract(contract: ToolContract, reading: Reading, findings: Findings) -> None:
@@ -56,7 +57,7 @@ def _check_face(contract: ToolContract, reading: Reading, findings: Findings) ->
         )
     for parameter in contract.parameters:
         where = reading.parameters.places[parameter.name]
-        if not _USABLE_NAME.match(parameter.name):
+        if not _USABLE_NAME.fullmatch(parameter.name):
             findings.warning(
                 where,
                 f"Some clients refuse tools with a parameter named {shape(parameter.name)}.",
@@ -92,13 +93,14 @@ def _check_input_schema(contract: ToolContract, reading: Reading, findings: Find
 
     # Root keywords and each parameter by itself: what is plain in most parameters need not be checked with the rest.
     for name, part in schema["properties"].items():
-        for error in schema_errors(part):
+        for error in schema_errors(part, patterns=False):
             path: Keys = ("properties", name, *error.absolute_path)
             findings.error(place(path), *_schema_problem(error))
     keywords = contract.input_keywords
     if keywords:
-        for error in schema_errors(keywords):
+        for error in schema_errors(keywords, patterns=False):
             findings.error(place(tuple(error.absolute_path)), *_schema_problem(error))
+    _check_patterns(schema, place, findings)
     for reference in {*references(schema), *references(keywords)}:
         if not _is_there(reference, schema):
             findings.error(reading.parameters.root, *_dangling(reference))
@@ -106,16 +108,20 @@ def _check_input_schema(contract: ToolContract, reading: Reading, findings: Find
 
 
 def _check_schema(schema: dict[str, Any], keys: Keys, findings: Findings) -> None:
-    for error in schema_errors(schema):
+    for error in schema_errors(schema, patterns=False):
         findings.error((*keys, *error.absolute_path), *_schema_problem(error))
+    _check_patterns(schema, lambda path: (*keys, *path), findings)
     for reference in set(references(schema)):
         if not _is_there(reference, schema):
             findings.error(keys, *_dangling(reference))
 
 
+def _check_patterns(schema: Mapping[str, Any], place: Callable[[Keys], Keys], findings: Findings) -> None:
+    for path, reason in unusable_patterns(schema):
+        findings.error(place(path), f"{reason}.", PATTERN_REMEDY)
+
+
 def _schema_problem(error: Any) -> tuple[str, str]:
-    if error.validator == "format" and error.validator_value == "regex":
-        return f"The pattern {shape(error.instance)} is no regular expression.", "Mend it, and mind YAML's backslashes."
     key = error.absolute_path[-1] if error.absolute_path else ""
     return f'In JSON Schema, "{key}" cannot be {shape(error.instance)}.', "See https://json-schema.org/draft/2020-12."
 

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from praxis_mcp.contracts.patterns import unusable_patterns
 from praxis_mcp.contracts.vocabulary import is_plainly_valid
 from praxis_mcp.errors import ContractError
 
@@ -24,27 +25,35 @@ if TYPE_CHECKING:
 MOST_PROBLEMS = 20
 """Problems that one check reports; an array of a million wrong items is no reason for a million sentences."""
 
+PATTERN_REMEDY = "Write it without, put a backslash before what is meant literally, or leave the check to the tool."
+
 # RFC 3339, section 5.6; jsonschema itself checks these two formats only where further packages are installed.
-_DATE_TIME = re.compile(r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$", re.ASCII)
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 class CheckFailed(Exception):
-    """A value is too deep, or a number in it too large, for it to be checked at all."""
+    """A value is too deep or too large, or a number in it is, for it to be checked at all."""
 
 
-def schema_errors(schema: Any) -> Iterator[ValidationError]:
-    """What is wrong with a schema itself, by the metaschema of the 2020-12 dialect; patterns must compile."""
+def schema_errors(schema: Any, *, patterns: bool = True) -> Iterator[ValidationError]:
+    """What is wrong with a schema itself, by the metaschema of the 2020-12 dialect.
+
+    Args:
+        schema: the schema.
+        patterns: patterns must compile in Python, too; False leaves them to `unusable_patterns`.
+    """
     if is_plainly_valid(schema):
         return
     from jsonschema import Draft202012Validator
 
     yield from Draft202012Validator(
-        Draft202012Validator.META_SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER
+        Draft202012Validator.META_SCHEMA,
+        format_checker=Draft202012Validator.FORMAT_CHECKER if patterns else None,
     ).iter_errors(schema)
 
 
 def compile_schema(schema: Mapping[str, Any], owner: str) -> Validator:
-    """A validator that checks formats and resolves references inside the schema only.
+    """A validator that checks formats, resolves references inside the schema only, and cannot be kept busy for long.
 
     Args:
         schema: what values must fit.
@@ -53,31 +62,40 @@ def compile_schema(schema: Mapping[str, Any], owner: str) -> Validator:
     Raises:
         ContractError: it is no valid schema.
     """
-    from jsonschema import Draft202012Validator
     from referencing import Registry
 
-    error = next(schema_errors(schema), None)
+    from praxis_mcp.contracts.bounded_checks import BoundedValidator
+
+    error = next(schema_errors(schema, patterns=False), None)
     if error is not None:
         place = ".".join(str(part) for part in error.absolute_path) or "its root"
         raise ContractError(
             f"{owner} is no valid JSON Schema at {place}: {error.message}.",
             remedy="See https://json-schema.org/draft/2020-12.",
         )
+    for keys, reason in unusable_patterns(schema):
+        place = ".".join(str(part) for part in keys)
+        raise ContractError(f"{owner} cannot be used, because of {place}. {reason}.", remedy=PATTERN_REMEDY)
     # Without a registry of its own, jsonschema fetches what a $ref names from the network.
-    return Draft202012Validator(schema, registry=Registry(), format_checker=_format_checker())
+    return BoundedValidator(schema, registry=Registry(), format_checker=_format_checker())
 
 
 def find_errors(validator: Validator, value: Any, owner: str) -> list[ValidationError]:
     """The first `MOST_PROBLEMS` errors, in the order of the schema's keywords.
 
     Raises:
-        CheckFailed: the value is too deep, or a number too large.
+        CheckFailed: the value is too deep or too large, or a number in it is.
         ContractError: the schema refers to something outside itself.
     """
     from referencing.exceptions import Unresolvable
 
+    from praxis_mcp.contracts.bounded_checks import TookTooLong, bounded
+
     try:
-        return list(islice(validator.iter_errors(value), MOST_PROBLEMS))
+        with bounded():
+            return list(islice(validator.iter_errors(value), MOST_PROBLEMS))
+    except TookTooLong as exc:
+        raise CheckFailed("takes too long to be checked: it is too large or too deep") from exc
     except (RecursionError, OverflowError) as exc:
         raise CheckFailed("is nested too deeply, or holds a number too large, to be checked") from exc
     except Unresolvable as exc:
@@ -103,7 +121,7 @@ def _text_only(check: Callable[[str], bool]) -> Callable[[object], bool]:
 
 
 def _is_date_time(text: str) -> bool:
-    if not _DATE_TIME.match(text):
+    if not _DATE_TIME.fullmatch(text):
         return False
     datetime.fromisoformat(text.upper().replace(" ", "T"))
     return True

@@ -111,21 +111,27 @@ def map_keyword(key: str, value: Any, keys: Keys, findings: Findings) -> Any:
     return value
 
 
-def references(schema: Any) -> Iterator[str]:
-    """Every ``$ref`` in a schema and the schemas inside it."""
+def schemas_inside(schema: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Mapping[str, Any]]]:
+    """A schema and every schema inside it, each with its place."""
     if not isinstance(schema, Mapping):
         return
+    yield keys, schema
     for key, value in schema.items():
-        if key == "$ref" and isinstance(value, str):
-            yield value
-        elif key in _ONE_SCHEMA:
-            yield from references(value)
+        if key in _ONE_SCHEMA:
+            yield from schemas_inside(value, (*keys, key))
         elif key in _LIST_OF_SCHEMAS and isinstance(value, list):
-            for item in value:
-                yield from references(item)
+            for index, item in enumerate(value):
+                yield from schemas_inside(item, (*keys, key, index))
         elif key in _MAP_OF_SCHEMAS and isinstance(value, Mapping):
-            for item in value.values():
-                yield from references(item)
+            for name, item in value.items():
+                yield from schemas_inside(item, (*keys, key, name))
+
+
+def references(schema: Any) -> Iterator[str]:
+    """Every ``$ref`` in a schema and the schemas inside it."""
+    for _, part in schemas_inside(schema):
+        if isinstance(part.get("$ref"), str):
+            yield part["$ref"]
 
 
 def is_plainly_valid(schema: Any) -> bool:
