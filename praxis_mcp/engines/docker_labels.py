@@ -28,6 +28,10 @@ GRACE = 300.0
 pid namespace's) is nobody's: long enough for clocks that differ."""
 
 
+_ENDED = "ended"
+"""Instead of the start of a process that has ended and waits for its parent to be told."""
+
+
 @dataclass(frozen=True)
 class ServerIdentity:
     """One server process, so that another can tell whether it still runs.
@@ -77,9 +81,9 @@ def waiting_labels(server: ServerIdentity, blueprint: Blueprint, deadline: float
 def is_orphan(labels: Mapping[str, str], server: ServerIdentity, now: float | None = None) -> bool:
     """Whether nobody owns the container with these labels any more.
 
-    Where the owner was another process that this one can look up, it is an orphan as soon as that process has ended.
-    Everywhere else it is one when its deadline is long past: so are the server's own, of which one can be left when
-    a daemon was too slow to answer. What carries none of our labels never is.
+    Where the owner was another process that this one can look up, it is an orphan as soon as that process has surely
+    ended. Everywhere else it is one when its deadline is long past: so are the server's own, of which one can be left
+    when a daemon was too slow to answer. What carries none of our labels never is.
 
     Args:
         labels: the container's.
@@ -90,7 +94,9 @@ def is_orphan(labels: Mapping[str, str], server: ServerIdentity, now: float | No
         return False
     can_look_up = labels.get(HOST) and labels[HOST] == server.host and labels.get(PID, "").isdecimal()
     if can_look_up and labels[SERVER] != server.id:
-        return _started(int(labels[PID])) != labels.get(STARTED)
+        alive = _is_alive(int(labels[PID]), labels.get(STARTED, ""))
+        if alive is not None:
+            return not alive
     deadline = labels.get(DEADLINE, "")
     return deadline.isdecimal() and int(deadline) + GRACE < (time.time() if now is None else now)
 
@@ -104,10 +110,29 @@ def _host() -> str:
 
 
 def _started(pid: int) -> str:
+    """When a process started, or `_ENDED`; empty where that cannot be read."""
     try:
         status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
     # The name, in parentheses, may hold spaces and parentheses itself; fields are counted after the last one.
     fields = status.rpartition(")")[2].split()
-    return "" if fields[0] == "Z" else fields[19]
+    return _ENDED if fields[0] == "Z" else fields[19]
+
+
+def _is_alive(pid: int, started: str) -> bool | None:
+    """Whether the process that started then still runs; None where that cannot be told.
+
+    What cannot be read is not gone: where /proc is mounted with hidepid=2 (proc(5)), the processes of other users look
+    as if they did not exist, and only the signal that is not sent tells that they do (kill(2): EPERM).
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    found = _started(pid)
+    if not found or not started:
+        return None
+    return found == started

@@ -1,12 +1,16 @@
 """Parts of the Docker engine that need no daemon: framing, labels, and what a daemon's words mean."""
 
+import errno
 import itertools
+import os
 import ssl
 import struct
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -21,6 +25,7 @@ from praxis_mcp.engines.docker_labels import (
     PID,
     STARTED,
     ServerIdentity,
+    _started,
     call_labels,
     is_orphan,
 )
@@ -118,6 +123,34 @@ def test_a_container_is_an_orphan_as_soon_as_its_server_has_ended() -> None:
 @pytest.mark.skipif(not ME.host, reason="no /proc here: only deadlines count")
 def test_a_container_of_another_living_server_is_none_even_past_its_deadline() -> None:
     assert not is_orphan(labels_of(replace(ME, id="neighbour")), ME, now=1000 + GRACE + 1)
+
+
+@pytest.mark.skipif(not ME.host, reason="no /proc here: only deadlines count")
+def test_a_container_of_a_living_server_whose_start_cannot_be_read_is_left_until_long_past_its_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    labels = labels_of(replace(ME, id="neighbour"))
+    # As under hidepid=2, which takes root and another user to see.
+    read = Path.read_text
+
+    def hidden(path: Path, *args: Any, **options: Any) -> str:
+        if path.match("/proc/*/stat"):
+            raise FileNotFoundError(errno.ENOENT, "hidden")
+        return read(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+    assert not is_orphan(labels, ME, now=1000 + GRACE - 1)
+    assert is_orphan(labels, ME, now=1000 + GRACE + 1)
+
+
+@pytest.mark.skipif(not ME.host, reason="no /proc here: only deadlines count")
+def test_a_container_of_a_server_that_ended_and_was_not_waited_for_is_an_orphan() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        owner = replace(ME, id="neighbour", pid=process.pid, started=_started(process.pid))
+        assert not is_orphan(labels_of(owner), ME, now=0)
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert is_orphan(labels_of(owner), ME, now=0)
 
 
 def test_a_servers_own_container_is_one_only_long_past_its_deadline() -> None:
