@@ -58,6 +58,12 @@ def mcp_conformance() -> node.NodeProgram:
     return _program(node.conformance)
 
 
+@pytest.fixture(scope="session")
+def node_programs() -> Callable[[Callable[[], node.NodeProgram]], node.NodeProgram]:
+    """Installs a program of `tests.support.node`; for tests marked node."""
+    return _program
+
+
 def _program(install: Callable[[], node.NodeProgram]) -> node.NodeProgram:
     requirements.require("node")
     try:

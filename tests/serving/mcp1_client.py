@@ -1,7 +1,8 @@
-# pyright: basic, reportAttributeAccessIssue=false
+# pyright: basic, reportAttributeAccessIssue=false, reportArgumentType=false, reportCallIssue=false
 """A client on the MCP SDK of version 1; run by the tests in an environment of its own, and imports nothing of ours.
 
-Usage: ``python mcp1_client.py SERVER_COMMAND…``; prints what it saw as JSON.
+Usage: ``python mcp1_client.py SERVER_COMMAND…``, or a URL, whose path ends in ``/sse`` or not; prints what it saw as
+JSON.
 """
 
 import asyncio
@@ -10,19 +11,26 @@ import os
 import sys
 
 from mcp import ClientSession, StdioServerParameters
+from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
+from mcp.client.streamable_http import streamablehttp_client
+
+
+def connection():
+    if not sys.argv[1].startswith("http"):
+        return stdio_client(StdioServerParameters(command=sys.argv[1], args=sys.argv[2:], env=dict(os.environ)))
+    return sse_client(sys.argv[1]) if sys.argv[1].endswith("/sse") else streamablehttp_client(sys.argv[1])
 
 
 async def main() -> None:
-    parameters = StdioServerParameters(command=sys.argv[1], args=sys.argv[2:], env=dict(os.environ))
     messages: list[str] = []
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         messages.append(message or "")
 
     async with (
-        stdio_client(parameters) as streams,
-        ClientSession(*streams) as session,
+        connection() as streams,
+        ClientSession(*streams[:2]) as session,
     ):
         await session.initialize()
         tools = (await session.list_tools()).tools

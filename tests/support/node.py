@@ -16,6 +16,9 @@ from tests.support.cache import cache_dir, exclusive
 NODE = "node@22.23.3"
 INSPECTOR = "@modelcontextprotocol/inspector@2.12.0"
 CONFORMANCE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
+TYPESCRIPT_SDK = "@modelcontextprotocol/sdk@1.32.2"
+TYPESCRIPT_CLIENT = "@modelcontextprotocol/client@2.4.0"
+SCRIPTS = Path(__file__).parent
 INSTALL_TIMEOUT = 600.0
 
 
@@ -93,3 +96,23 @@ def inspector() -> NodeProgram:
 def conformance() -> NodeProgram:
     """The MCP conformance suite: `conformance().run("server", "--url", url, "--requirements", "2025-11-25")`."""
     return NodeProgram((str(node()), str(_installed(CONFORMANCE) / "dist" / "index.js")))
+
+
+@functools.cache
+def typescript_v1() -> NodeProgram:
+    """A client on version 1 of the TypeScript SDK: `typescript_v1().run(url, "http" or "sse")` prints JSON."""
+    return _script("ts_client_v1.mjs", _installed(TYPESCRIPT_SDK))
+
+
+@functools.cache
+def typescript_v2() -> NodeProgram:
+    """A client on version 2 of the TypeScript SDK, which speaks 2026-07-28: `typescript_v2().run(url)`."""
+    return _script("ts_client_v2.mjs", _installed(TYPESCRIPT_CLIENT))
+
+
+def _script(name: str, package: Path) -> NodeProgram:
+    # Modules are looked for from where the script lies, so it is put beside the package.
+    prefix = next(parent for parent in package.parents if parent.name == "node_modules").parent
+    script = prefix / name
+    script.write_bytes((SCRIPTS / name).read_bytes())
+    return NodeProgram((str(node()), str(script)))
