@@ -6,12 +6,13 @@ one. ``docker save`` writes a manifest.json of its own, and since Docker 25 a la
 
 from __future__ import annotations
 
+import os
 import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, BinaryIO, Protocol, cast
 
 from praxis_mcp.errors import ImageError
@@ -126,14 +127,22 @@ class _Tar:
         for member in tar:
             if len(self._members) >= _MAX_MEMBERS:
                 raise ImageError(f"{what} holds more than {_MAX_MEMBERS} files: it is no archive of images.")
-            self._members[str(PurePosixPath(member.name))] = member
+            self._members[os.path.normpath(member.name)] = member
 
     def open(self, path: str) -> BinaryIO | None:
-        member = self._members.get(str(PurePosixPath(path)))
-        if member is None:
-            return None
-        # A layer that an image has twice is a link to the first one; tarfile looks for it within the archive only.
-        return self._tar.extractfile(member)  # pyright: ignore[reportReturnType] - it is a binary file
+        name = os.path.normpath(path)
+        for _ in range(_MAX_NESTED):
+            member = self._members.get(name)
+            if member is None:
+                return None
+            if member.isreg():
+                return cast(BinaryIO, self._tar.extractfile(member))
+            if not (member.issym() or member.islnk()):
+                return None
+            # A layer that an image has twice is a link to the first one.
+            base = os.path.dirname(name) if member.issym() else ""  # noqa: PTH120
+            name = os.path.normpath(f"{base}/{member.linkname}".lstrip("/"))
+        return None
 
 
 @contextmanager

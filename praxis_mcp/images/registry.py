@@ -39,6 +39,8 @@ from praxis_mcp.images.store import ImageStore
 
 ATTEMPTS = 5
 """Tries for one request, or for the rest of one blob."""
+FIRST_PAUSE = 1.0
+"""Seconds before the second try; the pause doubles with each."""
 PARALLEL = 3
 """Blobs fetched at once, as Docker does."""
 
@@ -153,7 +155,7 @@ class RegistryClient:
     async def _blob(self, reference: Reference, part: Descriptor, store: ImageStore, progress: Progress) -> None:
         async with _alone(store, part.digest):
             file = BlobFile(store.download(part.digest), part)
-            pause = 1.0
+            pause = FIRST_PAUSE
             for attempt in range(1, ATTEMPTS + 1):
                 size = await anyio.to_thread.run_sync(file.open)
                 progress.add(part.digest, size)
@@ -182,12 +184,26 @@ class RegistryClient:
             if start and response.status_code != 206:  # the registry knows no ranges: from the beginning
                 await anyio.to_thread.run_sync(file.restart)
                 progress.add(part.digest, 0)
-            async for data in response.aiter_bytes(PIECE):
-                progress.add(part.digest, await anyio.to_thread.run_sync(file.write, data))
+            waiting = bytearray()
+            try:
+                async for data in response.aiter_bytes():
+                    waiting += data
+                    if len(waiting) >= PIECE:
+                        await self._write(file, part, waiting, progress)
+            except httpx2.TransportError:
+                await self._write(file, part, waiting, progress)  # the next try goes on from there
+                raise
+            await self._write(file, part, waiting, progress)
+
+    @staticmethod
+    async def _write(file: BlobFile, part: Descriptor, waiting: bytearray, progress: Progress) -> None:
+        data = bytes(waiting)
+        waiting.clear()
+        progress.add(part.digest, await anyio.to_thread.run_sync(file.write, data))
 
     async def _small(self, path: str, reference: Reference, headers: Mapping[str, str] | None = None) -> bytes:
         """A document, within `MAX_DOCUMENT` bytes, tried again where that may help."""
-        pause = 1.0
+        pause = FIRST_PAUSE
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self._stream(path, reference, headers or {}) as response:

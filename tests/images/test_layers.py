@@ -1,0 +1,264 @@
+"""Layers become a root file system, and nothing in them reaches beyond it."""
+
+import gzip
+import io
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from praxis_mcp.errors import ImageError
+from praxis_mcp.images.layers import Bounds, RootBuilder
+from praxis_mcp.images.manifests import digest_of
+from tests.images.tars import Entry, device, directory, file, hard_link, layer, symlink
+
+
+def build(root: Path, *layers: bytes, bounds: Bounds | None = None) -> RootBuilder:
+    root.mkdir()
+    builder = RootBuilder(root, bounds or Bounds())
+    for data in layers:
+        builder.apply(io.BytesIO(data), diff_id=digest_of(data), digest=None, what="The layer")
+    builder.finish()
+    return builder
+
+
+def tree(root: Path) -> dict[str, str]:
+    """Every file and link below, with its content or target, but for what is there in every image."""
+    found: dict[str, str] = {}
+    for path in root.rglob("*"):
+        name = str(path.relative_to(root))
+        if name != "etc/hosts" and (path.is_symlink() or not path.is_dir()):
+            found[name] = f"-> {path.readlink()}" if path.is_symlink() else path.read_text()
+    return found
+
+
+# What must not get out
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        pytest.param([file("../escaped", b"x")], id="dot-dot"),
+        pytest.param([file("a/../../escaped", b"x")], id="dot-dot further in"),
+        pytest.param([directory("../escaped")], id="a directory"),
+        pytest.param([hard_link("inside", "../outside")], id="hard link by dot-dot"),
+        pytest.param([hard_link("inside", "/etc/passwd")], id="hard link to an absolute path that the image lacks"),
+        pytest.param([symlink("up", ".."), hard_link("inside", "up/outside")], id="hard link through a link"),
+    ],
+)
+def test_an_entry_that_leads_out_of_the_image_is_refused(tmp_path: Path, entries: list[Entry]) -> None:
+    (tmp_path / "outside").write_text("of the host")
+    with pytest.raises(ImageError, match=r"leads out of|no file of the image"):
+        build(tmp_path / "root", layer(*entries))
+    assert not (tmp_path / "escaped").exists()
+    assert os.stat(tmp_path / "outside").st_nlink == 1
+
+
+def test_an_absolute_name_lies_below_the_root(tmp_path: Path) -> None:
+    build(tmp_path / "root", layer(file("/etc/motd", b"hello")))
+    assert tree(tmp_path / "root") == {"etc/motd": "hello"}
+
+
+@pytest.mark.parametrize("target", ["/outside", "../../../../outside", "up/up/up/outside"])
+@pytest.mark.parametrize("in_one_layer", [True, False])
+def test_what_is_written_through_a_link_stays_inside(tmp_path: Path, target: str, in_one_layer: bool) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    link, write = [symlink("up", ".."), symlink("door", target)], file("door/planted", b"x")
+    layers = [layer(*link, write)] if in_one_layer else [layer(*link), layer(write)]
+    build(tmp_path / "root", *layers)
+    assert list(outside.iterdir()) == []
+    assert (tmp_path / "root/outside/planted").read_text() == "x"
+
+
+def test_a_file_never_goes_through_a_link_of_its_own_name(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("of the host")
+    build(tmp_path / "root", layer(symlink("note", str(victim)), file("note", b"of the image")))
+    assert victim.read_text() == "of the host"
+    assert tree(tmp_path / "root") == {"note": "of the image"}
+
+
+def test_a_whiteout_removes_nothing_outside(tmp_path: Path) -> None:
+    victim = tmp_path / "outside" / "victim"
+    victim.parent.mkdir()
+    victim.write_text("of the host")
+    build(
+        tmp_path / "root",
+        layer(symlink("door", str(victim.parent))),
+        layer(file("door/.wh.victim"), file("door/.wh..wh..opq")),
+    )
+    assert victim.exists()
+
+
+@pytest.mark.parametrize("name", [".wh...", ".wh..", ".wh."])
+def test_a_whiteout_of_no_file_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ImageError, match="which is no file"):
+        build(tmp_path / "root", layer(file(f"sub/{name}")))
+
+
+def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="in circles"):
+        build(tmp_path / "root", layer(symlink("a", "b"), symlink("b", "a"), file("a/x")))
+
+
+def test_devices_are_left_out(tmp_path: Path) -> None:
+    builder = build(tmp_path / "root", layer(device("disk"), file("kept", b"x")))
+    assert (tree(tmp_path / "root"), builder.skipped) == ({"kept": "x"}, 1)
+
+
+def test_set_user_id_bits_are_dropped_and_everything_belongs_to_us(tmp_path: Path) -> None:
+    build(tmp_path / "root", layer(file("su", b"x", mode=0o6755), directory("shared", 0o3777)))
+    found = (tmp_path / "root/su").stat()
+    assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o755, os.getuid())
+    assert stat.S_IMODE((tmp_path / "root/shared").stat().st_mode) == 0o1777
+
+
+# What is too much, or broken
+
+
+def test_a_layer_of_too_many_bytes_is_refused(tmp_path: Path) -> None:
+    data = gzip.compress(layer(file("zeros", bytes(4_000_000))))
+    assert len(data) < 10_000
+    root = tmp_path / "root"
+    root.mkdir()
+    builder = RootBuilder(root, Bounds(size=1_000_000))
+    with pytest.raises(ImageError, match="larger than 1000000 bytes") as failure:
+        builder.apply(io.BytesIO(data), diff_id="", digest=None, what="The layer")
+    assert "max_image_size" in str(failure.value.remedy)
+
+
+def test_a_layer_that_goes_on_behind_its_end_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="larger than 1000000 bytes"):
+        build(tmp_path / "root", layer(file("small")) + bytes(4_000_000), bounds=Bounds(size=1_000_000))
+
+
+def test_a_sparse_file_counts_by_what_it_claims(tmp_path: Path) -> None:
+    info, _ = file("sparse")
+    info.pax_headers = {"GNU.sparse.size": "1000000000000", "GNU.sparse.map": "0,0", "GNU.sparse.numblocks": "1"}
+    with pytest.raises(ImageError, match="larger than"):
+        build(tmp_path / "root", layer((info, b"")), bounds=Bounds(size=1_000_000))
+
+
+def test_layers_of_too_many_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="more than 100 files"):
+        build(
+            tmp_path / "root",
+            layer(*(file(f"a{number}") for number in range(60))),
+            layer(*(file(f"b{number}") for number in range(60))),
+            bounds=Bounds(entries=100),
+        )
+
+
+def test_names_that_no_file_system_takes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="cannot be unpacked"):
+        build(tmp_path / "root", layer(file("n" * 300)))
+    with pytest.raises(ImageError, match="deep"):
+        build(tmp_path / "deep", layer(file("d/" * 200 + "x")))
+
+
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    info, _ = file("x")
+    info.pax_headers = {"comment": "c" * 1_000_000}
+    with pytest.raises(ImageError, match="header that is too large"):
+        build(tmp_path / "root", layer((info, b"")))
+
+
+@pytest.mark.parametrize("compress", [True, False])
+@pytest.mark.parametrize("part", [0.3, 0.9])
+def test_a_layer_that_was_cut_short_is_refused(tmp_path: Path, compress: bool, part: float) -> None:
+    whole = layer(file("big", os.urandom(100_000)), file("last", b"x"))
+    data = gzip.compress(whole) if compress else whole
+    root = tmp_path / "root"
+    root.mkdir()
+    with pytest.raises(ImageError, match=r"damaged|its digest is"):
+        RootBuilder(root, Bounds()).apply(
+            io.BytesIO(data[: int(part * len(data))]), diff_id=digest_of(whole), digest=None, what="The layer"
+        )
+
+
+@pytest.mark.parametrize("wrong", ["diff_id", "digest"])
+def test_a_layer_with_another_digest_is_refused(tmp_path: Path, wrong: str) -> None:
+    whole = layer(file("x"))
+    data = gzip.compress(whole)
+    digests = {"diff_id": digest_of(whole), "digest": digest_of(data)} | {wrong: digest_of(b"something else")}
+    root = tmp_path / "root"
+    root.mkdir()
+    with pytest.raises(ImageError, match="not what the image names"):
+        RootBuilder(root, Bounds()).apply(io.BytesIO(data), what="The layer", **digests)
+
+
+@pytest.mark.parametrize("data", [b"", b"no archive at all", os.urandom(5000), gzip.compress(b"neither"), b"BZh91AY"])
+def test_what_is_no_layer_is_refused(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(ImageError):
+        build(tmp_path / "root", data)
+
+
+# What layers mean
+
+
+def test_later_layers_win_and_whiteouts_remove(tmp_path: Path) -> None:
+    build(
+        tmp_path / "root",
+        layer(
+            file("etc/a", b"1"), file("etc/b", b"1"), file("opt/x/y", b"1"), file("kind", b"1"), file("dir/in", b"1")
+        ),
+        layer(file("etc/.wh.a"), file("etc/b", b"2"), file(".wh.opt"), directory("kind"), file("dir", b"2")),
+    )
+    assert tree(tmp_path / "root") == {"etc/b": "2", "dir": "2"}
+    assert (tmp_path / "root/kind").is_dir()
+
+
+@pytest.mark.parametrize("marker_first", [True, False])
+def test_an_opaque_directory_hides_what_lies_below_and_not_what_it_brings(tmp_path: Path, marker_first: bool) -> None:
+    marker, fresh = file("etc/.wh..wh..opq"), [file("etc/new", b"2"), file("etc/sub/new", b"2")]
+    build(
+        tmp_path / "root",
+        layer(file("etc/old", b"1"), file("etc/sub/old", b"1")),
+        layer(*([marker, *fresh] if marker_first else [*fresh, marker])),
+    )
+    assert tree(tmp_path / "root") == {"etc/new": "2", "etc/sub/new": "2"}
+
+
+@pytest.mark.parametrize("marker_first", [True, False])
+def test_a_whiteout_beside_a_new_entry_of_that_name_removes_the_old_one_only(
+    tmp_path: Path, marker_first: bool
+) -> None:
+    entries = [file(".wh.data"), file("data/new", b"2")]
+    build(tmp_path / "root", layer(file("data/old", b"1")), layer(*(entries if marker_first else reversed(entries))))
+    assert tree(tmp_path / "root") == {"data/new": "2"}
+
+
+def test_an_image_whose_lib_is_a_link_gets_files_of_later_layers_where_it_leads(tmp_path: Path) -> None:
+    build(tmp_path / "root", layer(directory("usr/lib"), symlink("lib", "usr/lib")), layer(file("lib/x.so", b"x")))
+    assert tree(tmp_path / "root") == {"lib": "-> usr/lib", "usr/lib/x.so": "x"}
+
+
+def test_hard_links_share_and_are_cut_when_one_is_replaced(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    build(root, layer(file("a", b"1"), hard_link("b", "a"), hard_link("sub/c", "/a")), layer(file("a", b"2")))
+    assert tree(root) == {"a": "2", "b": "1", "sub/c": "1"}
+    assert os.path.samefile(root / "b", root / "sub/c")
+
+
+def test_times_are_kept_because_python_trusts_its_bytecode_by_them(tmp_path: Path) -> None:
+    build(tmp_path / "root", layer(directory("pkg"), file("pkg/m.py", b"x", mtime=1_234_567_890)))
+    assert (tmp_path / "root/pkg/m.py").stat().st_mtime == 1_234_567_890
+    assert (tmp_path / "root/pkg").stat().st_mtime == 1_000_000_000
+
+
+def test_an_image_of_one_file_gets_what_sandboxes_mount_upon(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    build(root, layer(file("tool", b"x", mode=0o755), symlink("proc", "/etc"), file("dev", b"")))
+    assert all(stat.S_ISDIR(os.lstat(root / name).st_mode) for name in ("proc", "dev", "sys", "tmp", "etc"))
+    assert "localhost" in (root / "etc/hosts").read_text()
+
+
+def test_a_stopped_unpacking_ends_soon(tmp_path: Path) -> None:
+    data = layer(*(file(f"a{number}") for number in range(1000)))
+    root = tmp_path / "root"
+    root.mkdir()
+    with pytest.raises(ImageError, match="cancelled"):
+        RootBuilder(root, Bounds(), lambda: True).apply(io.BytesIO(data), diff_id="", digest=None, what="The layer")
+    assert len(list(root.iterdir())) < 100

@@ -1,0 +1,227 @@
+"""Images come out of registries verified, whole and once, whatever happens on the way."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+
+from praxis_mcp.engines.sandbox_images import SandboxImages
+from praxis_mcp.errors import ImageError
+from praxis_mcp.images import registry as registry_module
+from praxis_mcp.images.credentials import Login, stored_login
+from praxis_mcp.images.manifests import architecture, digest_of
+from praxis_mcp.images.model import NamedImage
+from praxis_mcp.settings import Settings
+from tests.images.registry_double import RegistryDouble, registry_double
+from tests.images.tars import MadeImage, file, image, layer
+
+pytestmark = pytest.mark.anyio
+
+LIMIT = 60.0
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[RegistryDouble]:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    monkeypatch.setattr(registry_module, "FIRST_PAUSE", 0.01)
+    with registry_double() as running:
+        yield running
+
+
+def images(tmp_path: Path, **values: object) -> SandboxImages:
+    """An engine's images, with a store of their own and no Docker daemon."""
+    engines = {"sandbox": {"store": tmp_path / "store"}, "docker": {"host": "unix:///nowhere/docker.sock"}}
+    return SandboxImages(Settings.model_validate({"engines": engines, **values}))
+
+
+async def ensure(tmp_path: Path, reference: str, told: list[str] | None = None, **values: object) -> NamedImage:
+    with anyio.fail_after(LIMIT):
+        return await images(tmp_path, **values).ensure(reference, told.append if told is not None else None)
+
+
+def made(text: str = "hello") -> MadeImage:
+    return image(layer(file("one", b"1" * 3000)), layer(file("hello", text.encode())))
+
+
+def content(found: NamedImage) -> str:
+    return (found.image.root / "hello").read_text()
+
+
+async def test_an_image_is_pulled_once_and_named_by_its_digest(tmp_path: Path, registry: RegistryDouble) -> None:
+    one = made()
+    reference = registry.add("team/tool", "1", one)
+    told: list[str] = []
+    found = await ensure(tmp_path, reference, told)
+    assert (content(found), found.pinned) == ("hello", f"{registry.host}/team/tool@{one.digest}")
+    assert any(text.startswith(f"pulling {reference}") for text in told)
+    registry.requests.clear()
+    assert (await ensure(tmp_path, reference)).image == found.image
+    assert (await ensure(tmp_path, found.pinned)).image == found.image
+    assert registry.requests == []
+    assert list((tmp_path / "store/downloads").iterdir()) == []
+
+
+async def test_many_who_want_an_image_share_one_pull(tmp_path: Path, registry: RegistryDouble) -> None:
+    reference = registry.add("tool", "1", made())
+    shared = images(tmp_path)
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(shared.ensure, reference)
+    asked = [path for path, _ in registry.requests]
+    assert len(asked) == len(set(asked))
+
+
+async def test_of_an_index_the_manifest_for_this_machine_is_taken(tmp_path: Path, registry: RegistryDouble) -> None:
+    mine = made("for this machine")
+    reference = registry.add("tool", "1", mine, {"sparc": made("for another"), architecture(): mine})
+    assert content(await ensure(tmp_path, reference)) == "for this machine"
+    with pytest.raises(ImageError, match="only linux/sparc"):
+        await ensure(tmp_path, registry.add("other", "1", mine, {"sparc": made()}))
+
+
+async def test_a_download_that_breaks_off_goes_on_where_it_was(tmp_path: Path, registry: RegistryDouble) -> None:
+    one = image(layer(file("hello", b"hello"), file("big", bytes(range(256)) * 4000)), compress=False)
+    reference = registry.add("tool", "1", one)
+    registry.cut_after = [1_000_000, 10_000, 0]
+    registry.cut_after.insert(0, len(one.config))  # the configuration is fetched first, whole
+    assert content(await ensure(tmp_path, reference)) == "hello"
+    ranges = [asked for path, asked in registry.requests if digest_of(one.layers[0]) in path]
+    assert ranges == [None, "bytes=1000000-", "bytes=1010000-", "bytes=1010000-"]
+
+
+async def test_a_registry_without_ranges_is_read_from_the_beginning(tmp_path: Path, registry: RegistryDouble) -> None:
+    one = made()
+    reference = registry.add("tool", "1", one)
+    registry.ranges = False
+    registry.cut_after = [len(one.config), 50, 50]
+    assert content(await ensure(tmp_path, reference)) == "hello"
+
+
+async def test_a_pull_goes_on_with_what_an_earlier_one_left(tmp_path: Path, registry: RegistryDouble) -> None:
+    one = made()
+    reference = registry.add("tool", "1", one)
+    part = images(tmp_path).store.download(digest_of(one.layers[0]))
+    part.write_bytes(one.layers[0][:20])
+    assert content(await ensure(tmp_path, reference)) == "hello"
+    assert (f"/v2/tool/blobs/{digest_of(one.layers[0])}", "bytes=20-") in registry.requests
+
+
+async def test_a_busy_registry_is_asked_again(tmp_path: Path, registry: RegistryDouble) -> None:
+    reference = registry.add("tool", "1", made())
+    registry.busy = 3
+    assert content(await ensure(tmp_path, reference)) == "hello"
+    registry.busy = 1000
+    with pytest.raises(ImageError, match="503"):
+        await ensure(tmp_path, registry.add("tool", "2", made("two")))
+
+
+@pytest.mark.parametrize("part", ["layer", "config", "manifest"])
+async def test_what_is_not_what_its_digest_says_is_refused(tmp_path: Path, registry: RegistryDouble, part: str) -> None:
+    one, other = made(), made("other")
+    reference = registry.add("tool", "1", one)
+    if part == "manifest":
+        registry.manifests[f"tool/manifests/{one.digest}"] = ("x", other.manifest)
+        reference = f"{registry.host}/tool@{one.digest}"
+    else:
+        data = one.config if part == "config" else one.layers[1]
+        registry.blobs[digest_of(data)] = bytes(len(data))
+    with pytest.raises(ImageError, match="not what its digest says"):
+        await ensure(tmp_path, reference)
+    # The mended one is fetched anew, not gone on with.
+    registry.blobs |= one.blobs
+    if part != "manifest":
+        assert content(await ensure(tmp_path, reference)) == "hello"
+
+
+async def test_a_registry_that_sends_more_than_it_says_is_cut_off(tmp_path: Path, registry: RegistryDouble) -> None:
+    one = made()
+    registry.add("tool", "1", one)
+    registry.blobs[digest_of(one.layers[0])] = bytes(50_000_000)
+    with pytest.raises(ImageError, match="sends more"):
+        await ensure(tmp_path, f"{registry.host}/tool:1")
+
+
+async def test_an_image_above_the_bound_is_not_even_fetched(tmp_path: Path, registry: RegistryDouble) -> None:
+    one = made()
+    store = {"sandbox": {"store": tmp_path / "store", "max_image_size": 100}}
+    with pytest.raises(ImageError, match="larger than 100 bytes"):
+        await ensure(tmp_path, registry.add("tool", "1", one), engines=store | {"docker": {"host": "unix:///no"}})
+    assert not any(digest_of(data) in path for path, _ in registry.requests for data in one.layers)
+
+
+async def test_what_the_registry_lacks_is_named_with_a_remedy(tmp_path: Path, registry: RegistryDouble) -> None:
+    with pytest.raises(ImageError, match=r"has no 127\.0\.0\.1.*missing:1") as failure:
+        await ensure(tmp_path, f"{registry.host}/missing:1")
+    assert failure.value.remedy
+
+
+async def test_pull_never_is_honoured(tmp_path: Path, registry: RegistryDouble) -> None:
+    with pytest.raises(ImageError, match="pull: never") as failure:
+        await ensure(tmp_path, registry.add("tool", "1", made()), pull="never")
+    assert "praxis-mcp image import" in str(failure.value.remedy)
+    assert registry.requests == []
+
+
+async def test_a_pull_by_hand_brings_what_the_registry_has_now(tmp_path: Path, registry: RegistryDouble) -> None:
+    reference = registry.add("tool", "1", made("old"))
+    await ensure(tmp_path, reference)
+    registry.add("tool", "1", made("new"))
+    with anyio.fail_after(LIMIT):
+        assert content(await images(tmp_path).pull(reference, lambda _: None)) == "new"
+    assert content(await ensure(tmp_path, reference)) == "new"
+
+
+# Logins
+
+
+@pytest.mark.parametrize("basic", [False, True])
+@pytest.mark.parametrize("way", ["docker login", "settings"])
+async def test_a_private_image_is_pulled_with_a_login(
+    tmp_path: Path, registry: RegistryDouble, monkeypatch: pytest.MonkeyPatch, way: str, basic: bool
+) -> None:
+    reference = registry.add("private/tool", "1", made())
+    registry.login, registry.basic = ("me", "pass:word"), basic
+    with pytest.raises(ImageError, match="does not let us in") as failure:
+        await ensure(tmp_path, reference)
+    assert f"docker login {registry.host}" in str(failure.value.remedy)
+    engines: dict[str, object] = {"sandbox": {"store": tmp_path / "store"}, "docker": {"host": "unix:///nowhere"}}
+    if way == "settings":
+        monkeypatch.setenv("REGISTRY_PASSWORD", "pass:word")
+        engines["registries"] = {registry.host: {"username": "me", "secret": "REGISTRY_PASSWORD"}}
+    else:
+        write_login(tmp_path, registry.host, "me:pass:word")
+    assert content(await ensure(tmp_path, reference, engines=engines)) == "hello"
+
+
+async def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path, registry: RegistryDouble) -> None:
+    reference = registry.add("private/tool", "1", made())
+    registry.login = ("me", "right")
+    write_login(tmp_path, registry.host, "me:wrong-password")
+    with pytest.raises(ImageError) as failure:
+        await ensure(tmp_path, reference)
+    assert "wrong-password" not in str(failure.value)
+
+
+def write_login(tmp_path: Path, host: str, login: str) -> None:
+    (tmp_path / "docker").mkdir(exist_ok=True)
+    auths = {host: {"auth": base64.b64encode(login.encode()).decode()}}
+    (tmp_path / "docker/config.json").write_text(json.dumps({"auths": auths}))
+
+
+def test_a_credential_helper_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = tmp_path / "docker-credential-double"
+    helper.write_text(
+        '#!/bin/sh\nread -r host\n[ "$host" = ghcr.io ] || { echo "not found"; exit 1; }\n'
+        'echo \'{"Username": "me", "Secret": "from-the-keyring"}\'\n'
+    )
+    helper.chmod(0o755)
+    (tmp_path / "config.json").write_text('{"credsStore": "double"}')
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    assert stored_login("ghcr.io") == Login("me", "from-the-keyring")
+    assert stored_login("quay.io") is None
+    assert "from-the-keyring" not in repr(stored_login("ghcr.io"))
