@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from praxis_mcp.cli import call, checks, doctor, explain, listing, serve, token, upstreams
+from praxis_mcp.cli import call, checks, doctor, explain, images, listing, serve, token, upstreams
 
 app = typer.Typer(
     name="praxis-mcp",
@@ -24,6 +24,7 @@ app.command("validate")(checks.validate)
 app.command("test")(checks.run_examples)
 app.command("doctor")(doctor.doctor)
 app.command("schema")(checks.schema)
+app.add_typer(images.app)
 app.add_typer(upstreams.app, name="upstreams")
 app.add_typer(token.commands, name="token")
 
