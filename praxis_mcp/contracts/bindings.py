@@ -1,31 +1,39 @@
-"""Bindings that no call could carry out: reserved variables, and two parameters bound to one place."""
+"""Bindings that no call could carry out: variables that no argument may set, files where other things lie, and two
+parameters bound to one place."""
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from praxis_mcp.contracts.findings import Findings, Keys
-from praxis_mcp.contracts.model import ToolParameter
+from praxis_mcp.contracts.model import ToolContract, ToolParameter, artifact_directory
+from praxis_mcp.contracts.problems import shape
 from praxis_mcp.contracts.reserved import is_reserved
-from praxis_mcp.contracts.values import BindKind
+from praxis_mcp.contracts.specs import CommandSpec
+from praxis_mcp.contracts.values import BindKind, SecretRef, is_variable_name
 from praxis_mcp.contracts.variables import all_variable_names, variable_names
 
 _ELSEWHERE = "Bind it to another variable, such as bind: {{env: TOOL_{0}}}, or to a flag, a position, stdin or a file."
 
 
-def check_bindings(parameters: Sequence[ToolParameter], places: Mapping[str, Keys], findings: Findings) -> None:
-    """Report reserved variables, and two parameters that are bound to the same place.
+def check_bindings(contract: ToolContract, places: Mapping[str, Keys], findings: Findings) -> None:
+    """Report what no call could carry out.
 
     Args:
-        parameters: of one contract whose engine runs a command.
+        contract: one whose engine runs a command.
         places: where each parameter is defined, by name.
         findings: gets the reports.
     """
+    spec = contract.engine_spec
+    assert isinstance(spec, CommandSpec)
     taken: dict[tuple[BindKind, object], str] = {}
-    for parameter in parameters:
+    for parameter in contract.parameters:
         where = places.get(parameter.name, ())
         for target in _targets(parameter, where, findings):
+            if parameter.bind.kind is BindKind.ENV and target in spec.env:
+                _report_fixed(parameter, str(target), isinstance(spec.env[str(target)], SecretRef), where, findings)
             other = taken.setdefault((parameter.bind.kind, target), parameter.name)
             if other != parameter.name:
                 findings.error(
@@ -43,6 +51,11 @@ def _targets(parameter: ToolParameter, where: Keys, findings: Findings) -> Seque
         target = bind.target.rstrip("=") if bind.kind is BindKind.FLAG and isinstance(bind.target, str) else bind.target
         return (target,)
     names = all_variable_names(parameter)
+    if not is_variable_name(names[0]):
+        findings.error(
+            where, f"There can be no variable named {shape(names[0])}.", 'Rename it, or bind it: bind: {env: "NAME"}.'
+        )
+        return ()
     elsewhere = _ELSEWHERE.format(re.sub(r"\W", "_", parameter.name.upper(), flags=re.ASCII))
     if is_reserved(names[0]):
         findings.error(
@@ -60,6 +73,51 @@ def _targets(parameter: ToolParameter, where: Keys, findings: Findings) -> Seque
                 elsewhere,
             )
     return variable_names(parameter)
+
+
+def _report_fixed(parameter: ToolParameter, name: str, secret: bool, where: Keys, findings: Findings) -> None:
+    # The older SDK let arguments win, and contracts may count on it; a secret is nothing that a caller may replace.
+    if findings.lenient and not secret:
+        findings.warning(
+            where, f'"{parameter.name}" replaces {name}, which env sets as well.', f"Remove {name} from env."
+        )
+        return
+    what = f"the secret in {name}" if secret else f"{name}, which env sets"
+    findings.error(
+        where,
+        f'"{parameter.name}" would replace {what}.',
+        f"Remove {name} from env, or bind the parameter to another variable: bind: {{env: OTHER_NAME}}.",
+    )
+
+
+def misplaced(contract: ToolContract) -> Iterator[tuple[str | None, str]]:
+    """What lies where something else does: the parameter whose file it is, None for a mount; and a sentence.
+
+    Engines differ in what they would make of it: one hides the file, another writes it into the mount, on the host.
+    """
+    spec = contract.engine_spec
+    if not isinstance(spec, CommandSpec):
+        return
+    mounts = [_normal(target.partition(":")[0]) for target in spec.mounts.values()]
+    artifacts = _normal(artifact_directory(contract.artifacts[0])) if contract.artifacts else None
+    if artifacts is not None and artifacts in mounts:
+        yield None, f"Artifacts and a mount are both at {artifacts}."
+    others = [*mounts, *([artifacts] if artifacts is not None else [])]
+    for parameter in contract.parameters:
+        if parameter.bind.kind is not BindKind.FILE:
+            continue
+        file = _normal(str(parameter.bind.target))
+        for other in others:
+            if file == other or file.startswith(other + "/") or other.startswith(file + "/"):
+                yield (
+                    parameter.name,
+                    f'The file of "{parameter.name}", {file}, and what lies at {other} are in each other\'s way.',
+                )
+                break
+
+
+def _normal(path: str) -> str:
+    return "/" + posixpath.normpath(path).lstrip("/")
 
 
 def _describe(kind: BindKind, target: object) -> str:

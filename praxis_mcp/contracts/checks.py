@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from praxis_mcp.contracts.bindings import check_bindings
+from praxis_mcp.contracts.bindings import check_bindings, misplaced
 from praxis_mcp.contracts.dialects import Reading
 from praxis_mcp.contracts.findings import Findings, Keys
 from praxis_mcp.contracts.model import EngineType, ToolContract
@@ -28,7 +28,10 @@ def check_contract(contract: ToolContract, reading: Reading, findings: Findings)
     if contract.engine is EngineType.REMOTE_MCP:
         _refuse_bindings(contract, reading, findings)
     else:
-        check_bindings(contract.parameters, reading.parameters.places, findings)
+        check_bindings(contract, reading.parameters.places, findings)
+        for name, problem in misplaced(contract):
+            where = ("artifacts",) if name is None else (*reading.parameters.places[name], "bind")
+            findings.error(where, problem, "Choose another place, such as a folder of its own directly below /.")
     try:
         usable = _check_input_schema(contract, reading, findings)
         if contract.output_schema is not None:

@@ -3,12 +3,14 @@
 - **Ours** is flat: the fields of the engine's specification stand beside ``name`` and ``parameters``. Unknown keys
   are errors.
 - **The older two** keep the specification under ``engineSpec`` or ``engine_spec``, and the parameters under ``params``
-  or ``parameters``. Unknown keys are warnings. What a contract leaves open there means what it meant when it was
+  or ``parameters``. Unknown keys are warnings, those aside that
+  look like a limit. What a contract leaves open there means what it meant when it was
   written, for plain Docker: the network is there, the root file system can be written, capabilities are kept.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -38,6 +40,13 @@ _OLDER_EXAMPLE_KEYS = {
     "expected_output_contains": "expect_contains",
 }
 _OLDER_DEFAULTS: dict[str, Any] = {"network": "bridge", "read_only": False, "drop_capabilities": False}
+_LIMITING = re.compile(
+    r"memory|mem$|^mem_|cpu|pids|processes|time_?out|time_?limit|deadline|limit|resource|quota|network|readonly|read_only"
+    r"|capabilit|cap_drop|security|seccomp|isolat|sandbox|privilege",
+    re.IGNORECASE,
+)
+"""Keys by which an author means to keep a tool within bounds. Whatever the spelling, they are obeyed or refused."""
+_LIMIT_WORDS = (("memory_limit", "mem"), ("cpu_limit", "cpu"), ("pids_limit", "pid"), ("timeout", "time"))
 _OTHER_WORD = {"working_dir": "cwd", "cwd": "working_dir", "url": "address"}
 
 
@@ -125,15 +134,17 @@ def _spec(engine: EngineType, spec: dict[str, Any], place: Keys, findings: Findi
     fields: dict[str, Any] = {}
     for key, value in spec.items():
         where = (*place, key)
+        # The older SDK had one word for it, whatever the engine.
+        if findings.lenient and key == "working_dir" and "cwd" in known and "cwd" not in spec:
+            key = "cwd"
         if key in known:
             # What stands there as null is left open; nulls that mean something do not occur in specifications.
             if value is not None:
                 fields[key] = _plain_texts(value, where, findings) if key in ("env", "headers") else value
         elif key in SPEC_KEYS:
-            findings.unknown(where, f'The engine {engine.value} has no "{key}".', _instead(key, known))
+            _unknown(key, where, f'The engine {engine.value} has no "{key}".', _instead(key, known), findings)
         elif not key.startswith("x-"):
-            remedy = _instead(key, known)
-            findings.unknown(where, f'"{key}" is unknown{did_you_mean(key, known)}.', remedy)
+            _unknown(key, where, f'"{key}" is unknown{did_you_mean(key, known)}.', _instead(key, known), findings)
     if findings.lenient:
         fields = {**{key: value for key, value in _OLDER_DEFAULTS.items() if key in known}, **fields}
     _check_mounts(fields.get("mounts"), (*place, "mounts"), findings)
@@ -144,8 +155,15 @@ def _spec(engine: EngineType, spec: dict[str, Any], place: Keys, findings: Findi
         return None
 
 
+def _unknown(key: str, where: Keys, message: str, remedy: str, findings: Findings) -> None:
+    if _LIMITING.search(key):
+        findings.error(where, message, remedy)
+    else:
+        findings.unknown(where, message, remedy)
+
+
 def _instead(key: str, known: Container[str | None]) -> str:
-    word = _OTHER_WORD.get(key)
+    word = _OTHER_WORD.get(key) or next((word for word, part in _LIMIT_WORDS if part in key.lower()), None)
     return f'Write "{word}".' if word in known else "Remove it."
 
 
@@ -207,10 +225,13 @@ def _unknown_key(key: str, findings: Findings, reading: Reading) -> None:
         return  # a place for anchors, as Compose has it
     if findings.lenient and key in SPEC_KEYS:
         place = reading.spec_place[0]
-        findings.warning((key,), f'"{key}" stands beside {place}, and is ignored there.', f"Move it into {place}.")
+        if _LIMITING.search(key):
+            findings.error((key,), f'"{key}" stands beside {place}, where it means nothing.', f"Move it into {place}.")
+        else:
+            findings.warning((key,), f'"{key}" stands beside {place}, and is ignored there.', f"Move it into {place}.")
         return
     known = CONTRACT_KEYS if findings.lenient else (*CONTRACT_KEYS, *SPEC_KEYS)
-    findings.unknown((key,), f'"{key}" is unknown{did_you_mean(key, known)}.', "Mend or remove it.")
+    _unknown(key, (key,), f'"{key}" is unknown{did_you_mean(key, known)}.', "Mend or remove it.", findings)
 
 
 def _examples(value: Any, findings: Findings, reading: Reading) -> list[Example]:

@@ -129,7 +129,8 @@ def entry_from_face(
         ValueError, KeyError, TypeError: it is no face.
     """
     schema = face["input_schema"]
-    if not NAME_PATTERN.match(face["name"]) or schema["type"] != "object" or not isinstance(schema["properties"], dict):
+    usable = schema["type"] == "object" and isinstance(schema["properties"], dict)
+    if not (usable and NAME_PATTERN.fullmatch(face["name"])):
         raise ValueError("no face of a tool")
     return CatalogEntry(
         name=face["name"],

@@ -208,6 +208,7 @@ _SPEC: dict[str, Schema] = {
     "use_entrypoint": {"type": "boolean", "description": "command becomes arguments of the image's entrypoint."},
     "cache_dirs": _described(_WORDS, "Directories inside the container that are kept between calls."),
     "drop_capabilities": {"type": "boolean", "description": "Whether every Linux capability must be dropped, or kept."},
+    "warm": {"type": "boolean", "description": "False: no container is started for this tool before it is called."},
     "shell": {"type": "boolean", "description": "local: hand the joined command to /bin/sh -c; never arguments."},
     "cwd": _described(_TEXT, "local: working directory, from the project root."),
     "capture_output": {"type": "boolean", "description": "local: false discards what the tool writes."},

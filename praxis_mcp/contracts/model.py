@@ -7,8 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from praxis_mcp.contracts.globs import compile_glob
 from praxis_mcp.contracts.specs import AnyEngineSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.contracts.values import Binding, ByteSize, CachePolicy, OutputKind
 
@@ -155,7 +156,7 @@ class ToolContract(BaseModel):
     @field_validator("name")
     @classmethod
     def _name_is_allowed(cls, value: str) -> str:
-        if not NAME_PATTERN.match(value):
+        if not NAME_PATTERN.fullmatch(value):
             raise ValueError("a tool's name has 1 to 128 characters out of A-Z a-z 0-9 _ . -")
         return value
 
@@ -165,10 +166,18 @@ class ToolContract(BaseModel):
         for pattern in value:
             if not pattern.startswith("/") or ".." in pattern.split("/"):
                 raise ValueError(f'"{pattern}" is no artifact pattern; write an absolute one, such as /out/*.png')
+            compile_glob(pattern)
         if len({artifact_directory(pattern) for pattern in value}) > 1:
             raise ValueError("all artifact patterns begin with the same directory, such as /out")
         if value and artifact_directory(value[0]) == "/":
             raise ValueError("artifacts need a directory of their own, such as /out/*.png")
+        return value
+
+    @field_validator("artifacts", "cache")
+    @classmethod
+    def _a_remote_tool_has_none(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("engine") is EngineType.REMOTE_MCP and value not in ((), "none"):
+            raise ValueError(f"a tool of another server has no {info.field_name} here; remove this")
         return value
 
     @model_validator(mode="before")

@@ -25,4 +25,5 @@ _ANY_CASE = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "N
 
 def is_reserved(name: str) -> bool:
     """Whether an argument is kept from setting this variable."""
+    name = name.partition("=")[0]
     return name in _EXACT or name.startswith(_PREFIXES) or name.upper() in _ANY_CASE

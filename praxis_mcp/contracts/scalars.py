@@ -32,11 +32,11 @@ def plain_value(text: str) -> str | int | float | bool | None:
 
 def _number(text: str) -> str | int | float:
     try:
-        if _INT.match(text):
+        if _INT.fullmatch(text):
             return int(text.replace("_", ""))
-        if _OTHER_INT.match(text):
+        if _OTHER_INT.fullmatch(text):
             return int(text.replace("_", ""), 0)
-        if _FLOAT.match(text):
+        if _FLOAT.fullmatch(text):
             value = float(text.replace("_", ""))
             return value if value - value == 0 else text  # an infinity is no JSON number
     except ValueError:  # `0x_`, or more digits than Python converts

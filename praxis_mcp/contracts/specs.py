@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -49,8 +50,18 @@ class CommandSpec(EngineSpec):
     mounts: dict[str, str] = Field(default_factory=dict)
     network: NetworkChoice = Network.NONE
     memory_limit: ByteSize | None = None
-    cpu_limit: float | None = Field(default=None, gt=0)
+    cpu_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     pids_limit: int | None = Field(default=None, gt=0)
+
+    @field_validator("mounts")
+    @classmethod
+    def _targets_differ(cls, value: dict[str, str]) -> dict[str, str]:
+        targets: dict[str, str] = {}
+        for source, target in value.items():
+            other = targets.setdefault(posixpath.normpath(target.partition(":")[0]), source)
+            if other != source:
+                raise ValueError(f'"{other}" and "{source}" are mounted at the same place; remove one of them')
+        return value
 
     @field_validator("command", mode="before")
     @classmethod

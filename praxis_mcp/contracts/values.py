@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-_SIZE = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b?)\s*$", re.IGNORECASE)
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b?)\s*", re.IGNORECASE | re.ASCII)
+_LARGEST_SIZE = 2**63 - 1
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
 
 
@@ -18,17 +19,19 @@ def parse_size(value: object) -> int:
     Units are powers of 1024, as the Docker CLI reads them.
 
     Raises:
-        ValueError: the text is no size, or not positive.
+        ValueError: the text is no size, not positive, or above 8 EiB.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError('write a number of bytes, or text such as "512Mi" or "2g"')
-    match = _SIZE.match(str(value))
+    match = _SIZE.fullmatch(str(value))
     if match is None:
         raise ValueError(f'{value!r} is no size; write a number of bytes, or text such as "512Mi" or "2g"')
-    size = int(float(match[1]) * _UNITS[match[2].lower()])
-    if size <= 0:
+    size = float(match[1]) * _UNITS[match[2].lower()]
+    if size > _LARGEST_SIZE:  # an infinity is no whole number, and no engine can count further
+        raise ValueError("a size is at most 8 EiB")
+    if int(size) <= 0:
         raise ValueError("a size must be greater than zero")
-    return size
+    return int(size)
 
 
 ByteSize = Annotated[int, BeforeValidator(parse_size)]
@@ -91,6 +94,11 @@ def _plain_text(value: object) -> object:
 
 EnvValue = Annotated[str | SecretRef, BeforeValidator(_plain_text)]
 """Text, or ``{secret: NAME}``."""
+
+
+def is_variable_name(value: object) -> bool:
+    """Whether an environment can hold a variable of this name (environ(7)): what follows ``=`` would be its value."""
+    return isinstance(value, str) and value != "" and "=" not in value and "\0" not in value
 
 
 class BindKind(StrEnum):
@@ -156,8 +164,10 @@ class Binding(BaseModel):
             raise ValueError("a file is an absolute path inside the tool's file system, such as /work/in.txt")
         if self.kind is BindKind.FILE and ".." in str(self.target).split("/"):
             raise ValueError("a file's path has no '..'")
-        if self.kind is BindKind.ENV and self.target is not None and not isinstance(self.target, str):
-            raise ValueError("an env binding names a variable")
+        if self.kind is BindKind.FILE and str(self.target).endswith(("/", "/.")):
+            raise ValueError("a file's path ends in its name")
+        if self.kind is BindKind.ENV and self.target is not None and not is_variable_name(self.target):
+            raise ValueError("an env binding names a variable: text without an equals sign")
         if self.repeat and self.kind not in (BindKind.FLAG, BindKind.POSITION):
             raise ValueError("repeat goes with flag or position")
         return self

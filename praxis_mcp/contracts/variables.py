@@ -6,6 +6,7 @@ import re
 
 from praxis_mcp.contracts.model import ToolParameter
 from praxis_mcp.contracts.reserved import is_reserved
+from praxis_mcp.contracts.values import is_variable_name
 
 
 def all_variable_names(parameter: ToolParameter) -> tuple[str, ...]:
@@ -18,5 +19,6 @@ def all_variable_names(parameter: ToolParameter) -> tuple[str, ...]:
 
 
 def variable_names(parameter: ToolParameter) -> tuple[str, ...]:
-    """The variables an env-bound parameter arrives in: `all_variable_names`, reserved ones left out."""
-    return tuple(name for name in all_variable_names(parameter) if not is_reserved(name))
+    """The variables an env-bound parameter arrives in: `all_variable_names`, those left out that are reserved
+    or no names of variables."""
+    return tuple(name for name in all_variable_names(parameter) if is_variable_name(name) and not is_reserved(name))

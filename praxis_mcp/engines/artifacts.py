@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shutil
 import stat
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 import anyio.to_thread
 from loguru import logger
 
+from praxis_mcp.contracts.globs import compile_glob
 from praxis_mcp.engines.base import Artifact, ExecutionContext
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
@@ -103,7 +102,7 @@ async def collect_artifacts(plan: Plan, directory: Path | None) -> tuple[Artifac
 
 def _collect(plan: Plan, directory: Path) -> tuple[Artifact, ...]:
     base = (plan.blueprint.artifact_dir or "").rstrip("/") + "/"
-    wanted = [_pattern(pattern.removeprefix(base)) for pattern in plan.blueprint.artifacts]
+    wanted = [compile_glob(pattern.removeprefix(base)) for pattern in plan.blueprint.artifacts]
     found: list[Artifact] = []
     total = 0
     for name, entry in sorted(_regular_files(directory)):
@@ -141,25 +140,3 @@ def _regular_files(directory: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
                 waiting.append((Path(entry.path), f"{prefix}{entry.name}/", depth + 1))
             elif stat.S_ISREG(mode):
                 yield prefix + entry.name, entry
-
-
-@lru_cache(maxsize=1024)
-def _pattern(glob: str) -> re.Pattern[str]:
-    """A glob as a regular expression: ``*`` and ``?`` stay within one directory, ``**`` spans any number of them."""
-    pieces: list[str] = []
-    for part in re.split(r"(\*\*/|\*\*|\*|\?|\[!?\]?[^\]]*\])", glob):
-        match part:
-            case "**/":
-                pieces.append("(?:[^/]+/)*")
-            case "**":
-                pieces.append(".*")
-            case "*":
-                pieces.append("[^/]*")
-            case "?":
-                pieces.append("[^/]")
-            case _ if part.startswith("[") and part.endswith("]"):
-                inside = part[1:-1].replace("\\", r"\\").replace("[", r"\[")
-                pieces.append(f"[^/{inside[1:]}]" if inside.startswith("!") else f"[{inside}]")
-            case _:
-                pieces.append(re.escape(part))
-    return re.compile("".join(pieces), re.DOTALL)

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
-from praxis_mcp.contracts.values import Binding, BindKind
+from praxis_mcp.contracts.specs import CommandSpec, EngineSpec
+from praxis_mcp.contracts.values import Binding, BindKind, SecretRef
 from praxis_mcp.contracts.variables import variable_names
 from praxis_mcp.errors import ArgumentError
 from praxis_mcp.plans.model import CallFile
@@ -30,10 +31,16 @@ MAX_TOTAL = 1536 * 1024
 class Bound:
     """What a call's arguments have become."""
 
-    words: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    operands: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     stdin: bytes | None = None
     files: tuple[CallFile, ...] = ()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Flags, then operands."""
+        return (*self.flags, *self.operands)
 
 
 def bind_arguments(contract: ToolContract, arguments: Mapping[str, Any]) -> Bound:
@@ -54,7 +61,8 @@ def bind_arguments(contract: ToolContract, arguments: Mapping[str, Any]) -> Boun
             _bind(contract, parameter, value, bound, flags, positions)
         except ValueError as exc:
             problems.append(f'"{parameter.name}" {exc}')
-    bound.words = (*flags, *(word for _, words in sorted(positions, key=lambda item: item[0]) for word in words))
+    bound.flags = tuple(flags)
+    bound.operands = tuple(word for _, words in sorted(positions, key=lambda item: item[0]) for word in words)
     if not problems and _size(bound) > MAX_TOTAL:
         problems.append(f"all arguments together exceed {MAX_TOTAL // 1024} KiB; bind the large ones to stdin or file")
     if problems:
@@ -78,13 +86,19 @@ def _bind(
             bound.files = (*bound.files, CallFile(str(bind.target), _content(parameter, value)))
         case BindKind.ENV:
             text = _word(value)
-            for name in variable_names(parameter):
+            names = variable_names(parameter)
+            if not names:
+                raise ValueError("is bound to a variable that no argument may set; bind it to another one")
+            fixed: Mapping[str, object] = getattr(contract.engine_spec, "env", {})
+            if any(isinstance(fixed.get(name), SecretRef) for name in names):
+                raise ValueError("is bound to a variable that holds a secret; bind it to another one")
+            for name in names:
                 bound.env[name] = _checked(text, extra=len(name.encode()) + 1)
         case BindKind.FLAG:
             flags.extend(_flag_words(str(bind.target), bind, value))
         case BindKind.POSITION:
             words = [_checked(_word(item)) for item in _items(bind, value)]
-            if not bind.allow_dash and "--" not in getattr(contract.engine_spec, "command", ()):
+            if not bind.allow_dash and not ends_options(contract.engine_spec):
                 _refuse_options(words, value)
             positions.append((int(bind.target or 0), words))
 
@@ -111,8 +125,14 @@ def _refuse_options(words: list[str], value: Any) -> None:
     if not isinstance(value, int | float) and any(word.startswith("-") and word != "-" for word in words):
         raise ValueError(
             "begins with a dash and could be read as an option; the contract's author can allow it by "
-            '"--" in the command or by allow_dash: true in the binding'
+            '"--" at the end of the command or by allow_dash: true in the binding'
         )
+
+
+def ends_options(spec: EngineSpec) -> bool:
+    """Whether the command's own last word ends its options (POSIX utility syntax, guideline 10), so that no operand
+    after it is taken for one. Elsewhere in a command, or in a shell's text, the word may mean anything."""
+    return isinstance(spec, CommandSpec) and spec.command[-1] == "--" and not getattr(spec, "shell", False)
 
 
 def _word(value: Any) -> str:

@@ -13,7 +13,7 @@ from praxis_mcp.contracts.model import EngineType, ToolContract, artifact_direct
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.contracts.values import Network, SecretRef
 from praxis_mcp.errors import LimitUnsupported
-from praxis_mcp.plans.binding import Bound, bind_arguments
+from praxis_mcp.plans.binding import Bound, bind_arguments, ends_options
 from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, RemoteTool, Where
 from praxis_mcp.plans.paths import check_mount, host_path, parse_mount
 from praxis_mcp.plans.secrets import resolve_secret
@@ -210,6 +210,8 @@ def _argv(spec: CommandSpec, bound: Bound) -> tuple[str, ...]:
     if isinstance(spec, LocalEngineSpec) and spec.shell:
         # The shell's text is the contract's alone; arguments are its "$1", "$2", …
         return ("/bin/sh", "-c", " ".join(spec.command), "sh", *bound.words)
+    if ends_options(spec):
+        return (*spec.command[:-1], *bound.flags, spec.command[-1], *bound.operands)
     return (*spec.command, *bound.words)
 
 

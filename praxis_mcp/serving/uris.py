@@ -74,7 +74,7 @@ def parse_uri(uri: str) -> RunAddress | None:
     if parts.scheme != "praxis" or parts.netloc != "runs":
         return None
     run_id, _, rest = parts.path.removeprefix("/").partition("/")
-    if not _RUN_ID.match(run_id):
+    if not _RUN_ID.fullmatch(run_id):
         return None
     base = uri.partition("?")[0].partition("#")[0]
     offset, limit = _range(parts.query)

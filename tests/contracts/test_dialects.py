@@ -194,12 +194,12 @@ def test_unknown_keys_are_warnings_in_the_older_spellings() -> None:
 description: d
 engine: dagger
 autor: me
-timeout: 5
+use_entrypoint: true
 engineSpec:
   image: x
   command: [x]
   cwd: /x
-  memry_limit: 1g
+  wrking_dir: /y
 params:
   - {name: a, descripton: x}
 examples:
@@ -207,13 +207,65 @@ examples:
 """
     assert warnings(load_text(text)) == [
         (4, "autor", '"autor" is unknown, and is ignored.'),
-        (5, "timeout", '"timeout" stands beside engineSpec, and is ignored there.'),
+        (5, "use_entrypoint", '"use_entrypoint" stands beside engineSpec, and is ignored there.'),
         (9, "engineSpec.cwd", 'The engine dagger has no "cwd", and is ignored.'),
-        (10, "engineSpec.memry_limit", '"memry_limit" is unknown (did you mean "memory_limit"?), and is ignored.'),
+        (10, "engineSpec.wrking_dir", '"wrking_dir" is unknown (did you mean "working_dir"?), and is ignored.'),
         (12, "params[0].descripton", '"descripton" is no key of a parameter (did you mean "description"?), '
          "and is ignored."),
         (14, "examples[0].expected", '"expected" is unknown here (did you mean "expect"?), and is ignored.'),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("key", "remedy"),
+    [
+        ("resources", "Remove it."),
+        ("memory", 'Write "memory_limit".'),
+        ("cpus", 'Write "cpu_limit".'),
+        ("cpu", 'Write "cpu_limit".'),
+        ("memry_limit", 'Write "memory_limit".'),
+        ("timeout_seconds", 'Write "timeout".'),
+        ("network_mode", "Remove it."),
+        ("cap_drop", "Remove it."),
+        ("security_opt", "Remove it."),
+    ],
+)
+def test_what_looks_like_a_limit_is_obeyed_or_refused_in_the_older_spellings_too(key: str, remedy: str) -> None:
+    (found,) = load_text(
+        f"name: t\ndescription: d\nengine: dagger\nengineSpec:\n  image: x\n  command: [x]\n  {key}: 1\n"
+    ).diagnostics
+    assert found.is_error
+    assert (found.line, found.field, found.remedy) == (7, f"engineSpec.{key}", remedy)
+
+
+def test_a_limit_beside_an_older_specification_is_refused() -> None:
+    head = "name: t\ndescription: d\nengine: dagger\nengineSpec: {image: x, command: [x]}\n"
+    for key, message in (("timeout", "stands beside engineSpec"), ("memory", '"memory" is unknown')):
+        (found,) = load_text(f"{head}{key}: 5\n").diagnostics
+        assert found.is_error
+        assert message in found.message
+
+
+def test_an_older_local_tool_may_call_its_folder_working_dir() -> None:
+    loaded = load_text(
+        "name: t\ndescription: d\nengine: local\nengine_spec: {command: [x], working_dir: sub}\nparameters: []\n"
+    )
+    assert loaded.diagnostics == ()
+    assert loaded.contract is not None
+    assert getattr(loaded.contract.engine_spec, "cwd", None) == "sub"
+
+
+def test_an_older_argument_still_replaces_a_fixed_variable_but_never_a_secret() -> None:
+    text = """name: t
+description: d
+engine: dagger
+engineSpec: {image: x, command: [x], env: {MODE: safe}}
+params: [{name: mode}]
+"""
+    assert warnings(load_text(text)) == [(5, "params[0]", '"mode" replaces MODE, which env sets as well.')]
+    (found,) = load_text(text.replace("safe", "{secret: M}")).diagnostics
+    assert found.is_error
+    assert found.message == '"mode" would replace the secret in MODE.'
 
 
 def test_a_key_for_anchors_is_left_alone_in_every_spelling() -> None:

@@ -320,6 +320,50 @@ class TestContract:
 FORMAT = compile_schema(contract_format_schema(), "the format")
 
 
+class TestWhatOnlyACallWouldTell:
+    """A contract that no call could carry out, or that engines would read differently, is refused when it is loaded."""
+
+    @pytest.mark.parametrize(
+        ("body", "line", "message"),
+        [
+            ('memory_limit: "' + "9" * 400 + '"', 5, "memory_limit: A size is at most 8 EiB."),
+            ("memory_limit: " + "9" * 400, 5, "memory_limit: A size is at most 8 EiB."),
+            ("max_output: " + "9" * 30 + "g", 5, "max_output: A size is at most 8 EiB."),
+            ("artifacts: ['/out/[z-a].png']", 5, 'artifacts: "/out/[z-a].png" is no pattern: bad character range z-a.'),
+            ("mounts: {./a: /w, ./b: '/w/:rw'}", 5, 'mounts: "./a" and "./b" are mounted at the same place'),
+            ("mounts: {./a: /out}\nartifacts: [/out/*.png]", 6, "artifacts: Artifacts and a mount are both at /out."),
+            ("parameters: {'a=b': string}", 5, 'parameters.a=b: There can be no variable named "a=b".'),
+            ("parameters: {a: {bind: {env: A=B}}}", 5, "bind: An env binding names a variable: text without"),
+            ("parameters: {a: {bind: {env: ''}}}", 5, "bind: An env binding names a variable"),
+            ("parameters: {a: {bind: {env: BASH_ENV=}}}", 5, "bind: An env binding names a variable"),
+            ("parameters: {a: {bind: {file: /}}}", 5, "bind: A file's path ends in its name."),
+            (
+                "mounts: {./a: /w}\nparameters: {a: {bind: {file: /w/x}}}",
+                6,
+                "in each other's way. Choose another place",
+            ),
+            ("mounts: {./a: /w/x}\nparameters: {a: {bind: {file: /w}}}", 6, "in each other's way"),
+            ("artifacts: [/w/*]\nparameters: {a: {bind: {file: //w/./x}}}", 6, "in each other's way"),
+            ("env: {MODE: safe}\nparameters: {mode: string}", 6, '"mode" would replace MODE, which env sets.'),
+            ("env: {T: {secret: X}}\nparameters: {t: string}", 6, '"t" would replace the secret in T.'),
+        ],
+    )
+    def test_it_is_an_error_at_its_line(self, body: str, line: int, message: str) -> None:
+        (finding,) = (item for item in load_text(f"{HEAD}{body}\n").diagnostics if item.is_error)
+        assert finding.line == line
+        assert message in told(finding)
+
+    @pytest.mark.parametrize("body", ["cache: pure", "artifacts: [/out/*.png]"])
+    def test_a_tool_of_another_server_has_neither_cache_nor_artifacts(self, body: str) -> None:
+        (finding,) = found(f"name: t\ndescription: d\nengine: remote-mcp\naddress: http://x/mcp\n{body}\n")
+        assert finding.startswith("5 ")
+        assert "a tool of another server has no" in finding.lower()
+
+    def test_a_name_ends_where_its_line_does(self) -> None:
+        (finding,) = found('name: "abc\\n"\n' + HEAD.partition("\n")[2])
+        assert finding.startswith("1 name:")
+
+
 class TestFormatSchema:
     def test_the_format_schema_is_valid_and_knows_every_field(self) -> None:
         schema = contract_format_schema()

@@ -135,6 +135,16 @@ def test_a_positional_text_cannot_become_an_option(value: str) -> None:
     assert bind(allowed, {"p": value}).words == (value,)
 
 
+def test_two_dashes_protect_at_the_end_of_the_command_only() -> None:
+    parameters = [{"name": "p", "bind": {"position": 1}}]
+    for inside in (("nice", "--", "tool"), ("--", "tool")):
+        with pytest.raises(ArgumentError, match="begins with a dash"):
+            bind(parameters, {"p": "-x"}, inside)
+    shell = ToolContract.create_local_tool("t", ["tool", "--"], shell=True, parameters=parameters)
+    with pytest.raises(ArgumentError, match="begins with a dash"):
+        bind_arguments(shell, {"p": "-x"})
+
+
 def test_a_negative_number_is_no_option() -> None:
     assert bind([{"name": "p", "type": "number", "bind": {"position": 1}}], {"p": -5}).words == ("-5",)
 
@@ -155,9 +165,29 @@ def test_a_parameter_arrives_under_its_own_name_and_in_upper_case_unless_reserve
     assert variable_names(contract.parameters[0]) == expected
 
 
+def test_a_contract_made_in_code_cannot_set_what_no_argument_may_set() -> None:
+    with pytest.raises(ArgumentError, match="no argument may set"):
+        bind([{"name": "PATH"}], {"PATH": "x"})
+    assert bind([{"name": "BASH_ENV=/tmp/x"}], {"BASH_ENV=/tmp/x": "x"}).env == {"BASH_ENV__TMP_X": "x"}
+    contract = ToolContract.create_local_tool("t", ["x"], env={"T": {"secret": "X"}}, parameters=[{"name": "t"}])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ArgumentError, match="holds a secret"):
+        bind_arguments(contract, {"t": "x"})
+
+
 @pytest.mark.parametrize(
     "name",
-    ["PATH", "LD_PRELOAD", "IFS", "BASH_ENV", "PYTHONPATH", "BASH_FUNC_ls%%", "https_proxy", "NODE_OPTIONS", "GIT_SSH"],
+    [
+        "PATH",
+        "LD_PRELOAD",
+        "IFS",
+        "BASH_ENV",
+        "PYTHONPATH",
+        "BASH_FUNC_ls%%",
+        "https_proxy",
+        "NODE_OPTIONS",
+        "GIT_SSH",
+        "PATH=/x",
+    ],
 )
 def test_names_that_steer_loader_shell_or_interpreter_are_reserved(name: str) -> None:
     assert is_reserved(name)

@@ -89,6 +89,12 @@ def test_arguments_win_over_passed_through_and_fixed_variables(monkeypatch: pyte
     assert env == {"text": "given", "TEXT": "given", "OTHER": "passed through"}
 
 
+def test_flags_stand_before_the_word_that_ends_them() -> None:
+    parameters = [{"name": "p", "bind": {"position": 1}}, {"name": "m", "bind": {"flag": "-m"}}]
+    contract = ToolContract.create_local_tool("t", ["grep", "-n", "--"], parameters=parameters)
+    assert build_plan(contract, {"p": "-x", "m": "3"}, Settings()).call.argv == ("grep", "-n", "-m", "3", "--", "-x")
+
+
 def test_a_shell_gets_arguments_as_its_own_parameters_never_as_text() -> None:
     contract = ToolContract.create_local_tool(
         "t", ["echo", '"$1"'], shell=True, parameters=[{"name": "a", "bind": {"position": 1}}]
