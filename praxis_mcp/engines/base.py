@@ -13,6 +13,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.schema import validate_arguments
 from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
+from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.engines.warm_pool import PoolMetrics
 from praxis_mcp.errors import ContractError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.build import build_blueprint, build_plan
@@ -185,12 +186,17 @@ class ExecutionEngine(ABC):
 
     A new engine implements `run`, `get_capabilities` and `probe`. A command that fails is a result; an engine that
     cannot do its job raises an `ExecutionError`.
+
+    Attributes:
+        settings: the settings.
+        warm_budget: what it may have waiting for calls, and whom it shares that with.
     """
 
     name: ClassVar[str]
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
+        self.warm_budget = WarmBudget(self.settings.warm)
 
     async def execute(
         self,

@@ -198,7 +198,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             info = await daemon.info()
             self._init = _init_for(daemon, info)
             if self._warm is None and self._init is not None and daemon.has_socket and self.settings.warm.enabled:
-                self._warm = WarmDocker(daemon, self._init, self._server, self.settings)
+                self._warm = WarmDocker(daemon, self._init, self._server, self.settings, self.warm_budget)
             self._capabilities = _capabilities(daemon, info)
         return self._capabilities
 

@@ -30,6 +30,7 @@ from praxis_mcp.engines.docker_waiting import MAX_AGE, AttachedChannel, WarmCont
 from praxis_mcp.engines.framing import FramingError
 from praxis_mcp.engines.native import EndKind, RunEnd
 from praxis_mcp.engines.waiting import GRACE, Waiter, WaiterLost, wait_call
+from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.engines.warm_pool import PoolMetrics, WarmPool
 from praxis_mcp.errors import ExecutionError, ImageError
 from praxis_mcp.plans.model import Plan
@@ -50,16 +51,19 @@ class WarmDocker:
         init: praxis-init for its machine.
         server: whose the containers are.
         settings: the settings.
+        budget: what the engine shares with others.
     """
 
-    def __init__(self, daemon: DockerDaemon, init: Path, server: ServerIdentity, settings: Settings) -> None:
+    def __init__(
+        self, daemon: DockerDaemon, init: Path, server: ServerIdentity, settings: Settings, budget: WarmBudget
+    ) -> None:
         self._daemon = daemon
         self._init = init
         self._server = server
         self._settings = settings
         self._inquiry: DockerInquiry | None = daemon.inquiry()
         expected = (ExecutionError, Refusal, WaiterLost, ConnectionLost, TimeoutError, OSError)
-        self.pool: WarmPool[WarmKey, WarmContainer] = WarmPool(settings.warm, self._make, expected)
+        self.pool: WarmPool[WarmKey, WarmContainer] = WarmPool(settings.warm, self._make, expected, budget)
 
     @property
     def metrics(self) -> PoolMetrics:

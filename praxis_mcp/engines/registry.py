@@ -10,6 +10,7 @@ import anyio
 from loguru import logger
 
 from praxis_mcp.engines.base import ExecutionEngine
+from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.settings import Settings
 
@@ -32,6 +33,7 @@ class EngineRegistry:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._engines: dict[str, ExecutionEngine] = {}
+        self._warm_budget = WarmBudget(settings.warm)
 
     def names(self) -> tuple[str, ...]:
         """Names of all engines there are, made or not."""
@@ -50,6 +52,7 @@ class EngineRegistry:
                 )
             module, _, attribute = ENGINES[name].partition(":")
             engine: ExecutionEngine = getattr(importlib.import_module(module), attribute)(self._settings)
+            engine.warm_budget = self._warm_budget
             self._engines[name] = engine
         return self._engines[name]
 

@@ -3,30 +3,25 @@
 What they are (containers of Docker, execs of Dagger) is the engine's; it says how one is made. The pool has as many as
 recent demand asks for: none for what has not been called yet, one more for each call that ran beside others, none
 again when no call has come for a while. They are made one after the other, when calls leave time for it, and within a
-budget that all keys share: whoever was called longest ago gives way.
+budget that all keys, and all pools, share: whoever was called longest ago gives way.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Generic
 
 import anyio
 from loguru import logger
 
 from praxis_mcp.engines.background import BackgroundTasks
+from praxis_mcp.engines.warm_budget import WarmBudget
+from praxis_mcp.engines.warm_shelf import K, Shelf, T
 from praxis_mcp.settings import WarmSettings
 
-WAITING_MEMORY = 8 * 1024 * 1024
-"""Bytes that one takes up while it waits, taken high: a container's shim and praxis-init have 4 MiB (proportional set
-size, containerd 1.6)."""
-FORGET_AFTER = 30.0
-"""Seconds in which the demand of a moment fades to a third."""
 QUIET = 0.05
 """Seconds since the last beginning or end of a call after which there is time to make one."""
 MOST_QUIET = 0.5
@@ -37,22 +32,6 @@ RETRY_AFTER, MOST_RETRY_AFTER = 2.0, 120.0
 """Seconds until a failed attempt is repeated; doubled with each failure, up to the second."""
 CLOSE_TIMEOUT = 20.0
 """Seconds for the removal of all that wait, when the pool closes."""
-
-
-class WarmItem(Protocol):
-    """One that waits for its only call."""
-
-    def is_fresh(self) -> bool:
-        """Whether it can still take one; looks, and does not wait."""
-        ...
-
-    async def discard(self) -> None:
-        """End and remove it, whatever its state; bounded in time, raises nothing of its own."""
-        ...
-
-
-K = TypeVar("K", bound=Hashable)
-T = TypeVar("T", bound=WarmItem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,36 +55,6 @@ class PoolMetrics:
     fill_seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class _Shelf(Generic[K, T]):
-    """What there is for one key, and how much it is in demand."""
-
-    key: K
-    items: deque[T] = field(default_factory=deque)
-    running: int = 0
-    peak: float = 0.0
-    rate: float = 0.0
-    touched: float = 0.0
-    failures: int = 0
-    retry_at: float = 0.0
-
-    def begin(self, now: float) -> None:
-        """A call begins."""
-        fading = math.exp(-(now - self.touched) / FORGET_AFTER)
-        self.running += 1
-        self.peak = max(self.running, self.peak * fading)
-        self.rate = self.rate * fading + 1 / FORGET_AFTER
-        self.touched = now
-
-    def wanted(self, now: float, fill_seconds: float, settings: WarmSettings) -> int:
-        """How many should wait: as many as calls came at once, or as come while one is made (Little's law)."""
-        if now - self.touched >= settings.idle_seconds and not self.running:
-            return 0
-        fading = math.exp(-(now - self.touched) / FORGET_AFTER)
-        by_demand = math.ceil(max(self.peak * fading - 0.5, self.rate * fading * fill_seconds))
-        return min(settings.max_per_tool, max(1, by_demand))
-
-
 class WarmPool(Generic[K, T]):
     """A pool. Used by whichever call comes first, closed by `close`, and may be used again after that.
 
@@ -113,6 +62,7 @@ class WarmPool(Generic[K, T]):
         settings: how many, and for how long.
         make: makes one for a key; it bounds its own time, and leaves nothing behind when it fails or is cancelled.
         expected: errors of `make` that are no surprise; a key whose `make` raises one is tried again later.
+        budget: what it shares with other pools; None is a budget of its own.
     """
 
     def __init__(
@@ -120,11 +70,15 @@ class WarmPool(Generic[K, T]):
         settings: WarmSettings,
         make: Callable[[K], Awaitable[T]],
         expected: tuple[type[Exception], ...],
+        budget: WarmBudget | None = None,
     ) -> None:
         self._settings = settings
         self._make = make
         self._expected = expected
-        self._shelves: dict[K, _Shelf[K, T]] = {}
+        self._budget = budget or WarmBudget(settings)
+        self._budget.join(self)
+        self._making = 0
+        self._shelves: dict[K, Shelf[K, T]] = {}
         self._background = BackgroundTasks()
         self._tending: anyio.CancelScope | None = None
         self._wake = anyio.Event()
@@ -146,7 +100,7 @@ class WarmPool(Generic[K, T]):
     @contextmanager
     def demand(self, key: K) -> Iterator[T | None]:
         """Around a call: gives one that waited, which is the caller's from now on, or None."""
-        shelf = self._shelves.setdefault(key, _Shelf(key))
+        shelf = self._shelves.setdefault(key, Shelf(key))
         shelf.begin(time.monotonic())
         self._stir()
         item = self._taken(shelf)
@@ -167,7 +121,7 @@ class WarmPool(Generic[K, T]):
             Exception: whatever `make` raises.
         """
         item = await self._timed(key)
-        self._shelves.setdefault(key, _Shelf(key, touched=time.monotonic())).items.append(item)
+        self._shelves.setdefault(key, Shelf(key, touched=time.monotonic())).items.append(item)
         self._start_tending()
 
     def drop(self, matches: Callable[[T], bool]) -> None:
@@ -175,6 +129,12 @@ class WarmPool(Generic[K, T]):
         for shelf in self._shelves.values():
             for item in [item for item in shelf.items if matches(item)]:
                 shelf.items.remove(item)
+                self._discard(item)
+
+    def forget(self, matches: Callable[[K], bool]) -> None:
+        """Remove those that wait for keys that match, in the background, and what is known of such keys' demand."""
+        for key in [key for key in self._shelves if matches(key)]:
+            for item in self._shelves.pop(key).items:
                 self._discard(item)
 
     def remove(self, item: T) -> None:
@@ -189,11 +149,26 @@ class WarmPool(Generic[K, T]):
         self._shelves.clear()
         await self._background.close(CLOSE_TIMEOUT)
 
+    # --- as the budget sees it ----------------------------------------------------------------------------------------
+
+    def held(self) -> int:
+        """See `WarmHolder.held`."""
+        return self._waiting + self._making
+
+    def oldest_call(self) -> float | None:
+        """See `WarmHolder.oldest_call`."""
+        return min((shelf.touched for shelf in self._shelves.values() if shelf.items), default=None)
+
+    def give_way(self) -> None:
+        """See `WarmHolder.give_way`."""
+        shelves = [shelf for shelf in self._shelves.values() if shelf.items]
+        self._discard(min(shelves, key=lambda shelf: shelf.touched).items.popleft())
+
     @property
     def _waiting(self) -> int:
         return sum(len(shelf.items) for shelf in self._shelves.values())
 
-    def _taken(self, shelf: _Shelf[K, T]) -> T | None:
+    def _taken(self, shelf: Shelf[K, T]) -> T | None:
         while shelf.items:
             item = shelf.items.popleft()  # the oldest: so that none grows old
             if item.is_fresh():
@@ -257,26 +232,16 @@ class WarmPool(Generic[K, T]):
                 self._discard(shelf.items.popleft())
             del self._shelves[key]
 
-    def _neediest(self) -> _Shelf[K, T] | None:
+    def _neediest(self) -> Shelf[K, T] | None:
         """The shelf to fill next: of those that lack one and may have it, the one called last."""
         now = time.monotonic()
         for shelf in sorted(self._shelves.values(), key=lambda shelf: shelf.touched, reverse=True):
             lacks = len(shelf.items) < shelf.wanted(now, self._fill_seconds, self._settings)
-            if lacks and now >= shelf.retry_at and self._make_room(shelf):
+            if lacks and now >= shelf.retry_at and self._budget.make_room(shelf.touched):
                 return shelf
         return None
 
-    def _make_room(self, shelf: _Shelf[K, T]) -> bool:
-        budget = min(self._settings.max_containers, self._settings.max_memory // WAITING_MEMORY)
-        if self._waiting < budget:
-            return True
-        older = [other for other in self._shelves.values() if other.items and other.touched < shelf.touched]
-        if budget == 0 or not older:
-            return False
-        self._discard(min(older, key=lambda other: other.touched).items.popleft())
-        return True
-
-    async def _fill(self, shelf: _Shelf[K, T]) -> None:
+    async def _fill(self, shelf: Shelf[K, T]) -> None:
         try:
             item = await self._timed(shelf.key)
         except self._expected as exc:
@@ -293,7 +258,11 @@ class WarmPool(Generic[K, T]):
 
     async def _timed(self, key: K) -> T:
         begun = time.monotonic()
-        item = await self._make(key)
+        self._making += 1
+        try:
+            item = await self._make(key)
+        finally:
+            self._making -= 1
         took = time.monotonic() - begun
         self._fill_seconds = took if not self._made else self._fill_seconds * 0.7 + took * 0.3
         self._made += 1

@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from praxis_mcp.engines import warm_pool
-from praxis_mcp.engines.warm_pool import WAITING_MEMORY, WarmPool
+from praxis_mcp.engines.warm_budget import WAITING_MEMORY, WarmBudget
+from praxis_mcp.engines.warm_pool import WarmPool
 from praxis_mcp.settings import WarmSettings
 
 pytestmark = pytest.mark.anyio
@@ -30,10 +31,10 @@ class Item:
 class Shop:
     """A pool, and what it has made."""
 
-    def __init__(self, settings: WarmSettings) -> None:
+    def __init__(self, settings: WarmSettings, budget: WarmBudget | None) -> None:
         self.made: list[Item] = []
         self.broken = False
-        self.pool: WarmPool[str, Item] = WarmPool(settings, self._make, (OSError,))
+        self.pool: WarmPool[str, Item] = WarmPool(settings, self._make, (OSError,), budget)
 
     async def _make(self, key: str) -> Item:
         await anyio.lowlevel.checkpoint()
@@ -71,8 +72,8 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def shop(**settings: Any) -> AsyncIterator[Shop]:
-    opened = Shop(WarmSettings(**settings))
+async def shop(budget: WarmBudget | None = None, **settings: Any) -> AsyncIterator[Shop]:
+    opened = Shop(WarmSettings(**settings), budget)
     try:
         yield opened
     finally:
@@ -150,7 +151,8 @@ async def test_memory_is_a_budget_too() -> None:
 
 @pytest.mark.parametrize("bound", ["max_containers", "max_per_tool", "max_memory"])
 async def test_a_bound_of_none_is_none(bound: str) -> None:
-    async with shop(**{bound: 0}) as one:
+    settings: Any = {bound: 0}
+    async with shop(**settings) as one:
         with one.calls("a", 3):
             pass
         await one.settled()
@@ -231,3 +233,29 @@ async def test_closing_while_one_is_made_leaves_none() -> None:
         await begun.wait()
         await pool.close()
     assert ended.is_set()
+
+
+async def test_pools_with_one_budget_share_it_and_the_key_called_longest_ago_gives_way_in_any() -> None:
+    budget = WarmBudget(WarmSettings(max_containers=2))
+    async with shop(budget, max_containers=2) as one, shop(budget, max_containers=2) as other:
+        for each, key in ((one, "a"), (other, "b"), (one, "c")):
+            with each.calls(key):
+                pass
+            await each.until(lambda each=each, key=key: each.waiting(key) == 1)
+        await one.settled()
+        assert (one.waiting("a"), other.waiting("b"), one.waiting("c")) == (0, 1, 1)
+        with other.calls("b", 2):
+            pass
+        await other.until(lambda: other.waiting("b") == 2)
+        assert one.waiting() == 0
+
+
+async def test_a_key_that_is_forgotten_has_nothing_waiting_and_gets_nothing() -> None:
+    async with shop() as one:
+        with one.calls("a"):
+            pass
+        await one.until(lambda: one.waiting() == 1)
+        one.pool.forget(lambda key: key == "a")
+        await one.until(lambda: one.made[0].discarded)
+        await one.settled()
+        assert (one.waiting(), len(one.made)) == (0, 1)
