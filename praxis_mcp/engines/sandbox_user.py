@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from praxis_mcp.errors import ExecutionError
+from praxis_mcp.errors import ExecutionError, ImageError
 from praxis_mcp.images.rooted import below, resolve
 
 _MAX_SIZE = 1024 * 1024
@@ -71,7 +71,7 @@ def _lines(root: Path, name: str, count: int) -> Iterator[list[str]]:
         descriptor = os.open(below(root, resolve(root, name)), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             text = file.read(_MAX_SIZE).decode(errors="replace")
-    except OSError:
+    except (OSError, ImageError):  # none, or links that lead nowhere
         return
     for line in text.splitlines():
         fields = line.split(":")

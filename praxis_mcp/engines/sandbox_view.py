@@ -7,7 +7,7 @@ else of the host.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +18,8 @@ from praxis_mcp.images.model import StoredImage
 from praxis_mcp.images.rooted import below, resolve
 from praxis_mcp.plans.model import CallFile, Mount, Plan
 
-TMP_SIZE = 256 * 1024 * 1024
-"""Bytes of ``/tmp`` where the root is read-only; they count against the memory limit."""
+SCRATCH_SIZE = 256 * 1024 * 1024
+"""Bytes of ``/tmp``, and of each volume, where the root is read-only; they count against the memory limit."""
 
 _TMP = "/tmp"  # noqa: S108 - inside the sandbox
 _OF_THE_HOST = ("/etc/resolv.conf", "/etc/hosts")
@@ -69,14 +69,11 @@ class SandboxView(MountLayout):
         start = self._real(working_dir)
         targets = [mount.target for mount in mounts]
         first = [path for path in (*targets, *(file.path for file in files)) if not is_below(path, targets)]
-        self._base([*first, *([] if is_below(start, targets) else [start])])
-        if fixed.read_only is not False:
-            if not any(mount.target == _TMP for mount in mounts):
-                self._scratch(self._real(_TMP), TMP_SIZE)
-            for path in map(self._real, self._image.volumes):
-                if not is_below(path, [_TMP]) and path not in targets and self._is_empty(path):
-                    self.make_room(path)
-                    self._scratch(path, TMP_SIZE)
+        scratch = self._scratch_places(targets) if fixed.read_only is not False else []
+        self._base([*first, *scratch, *([] if is_below(start, [*targets, *scratch]) else [start])])
+        for path in scratch:
+            self.make_room(path)
+            self.empty(path, *(("--perms", "1777", "--size", str(SCRATCH_SIZE)) if self._sizes else ()))
         if fixed.network is not Network.NONE:
             for path in _OF_THE_HOST:
                 if Path(path).exists():
@@ -118,18 +115,20 @@ class SandboxView(MountLayout):
         if places.artifacts is not None and fixed.artifact_dir is not None:
             yield Mount(places.artifacts, self._real(fixed.artifact_dir), writable=True)
 
-    def _scratch(self, path: str, size: int) -> None:
-        self.empty(path, *(("--perms", "1777", "--size", str(size)) if self._sizes else ()))
+    def _scratch_places(self, targets: Sequence[str]) -> list[str]:
+        """What stays writable in a read-only root: /tmp, and volumes of the image that have no content of their own."""
+        found = [self._real(_TMP)]
+        for path in map(self._real, self._image.volumes):
+            place = Path(below(self._image.root, path))
+            if path != "/" and (not place.exists() or (place.is_dir() and not any(place.iterdir()))):
+                found.append(path)
+        return [path for path in dict.fromkeys(found) if path not in targets and not is_below(path, found)]
 
     def _make_directory(self, path: str) -> None:
         origin = self.origin(path)
         if origin is None or not os.path.lexists(origin):
             self.make_room(path)
             self.words += ["--dir", path]
-
-    def _is_empty(self, path: str) -> bool:
-        place = Path(below(self._image.root, path))
-        return not place.exists() or (place.is_dir() and not any(place.iterdir()))
 
     def _real(self, path: str) -> str:
         return resolve(self._image.root, path)
