@@ -164,8 +164,10 @@ class RunRecords:
 
     async def _evict(self) -> None:
         ended = [record for record in self._records.values() if not record.running]
-        for record in ended[: max(0, len(ended) - self._settings.keep)]:
+        leaving = ended[: max(0, len(ended) - self._settings.keep)]
+        for record in leaving:  # all at once: while one is removed from disk, another call looks for who has to leave
             del self._records[record.run_id]
+        for record in leaving:
             await anyio.to_thread.run_sync(self._store.remove, record.directory)
 
     async def _save(self, record: RunRecord) -> None:

@@ -46,6 +46,20 @@ async def test_only_the_newest_runs_are_kept_on_disk_and_in_memory() -> None:
     assert not root.exists()
 
 
+async def test_runs_that_begin_at_once_make_room_without_getting_in_each_others_way() -> None:
+    async with RunRecords(RecordSettings(keep=3)) as records:
+        for _ in range(5):
+            with anyio.fail_after(20):
+                async with anyio.create_task_group() as tasks:
+                    for _ in range(16):
+                        tasks.start_soon(record_run, records)
+        last = await record_run(records)
+        assert {item.run_id for item in records.entries()} == {
+            path.name for path in last.directory.parent.iterdir() if path.is_dir()
+        }
+        assert len(records.entries()) == 4
+
+
 async def test_any_range_of_a_stream_can_be_read_whether_it_lies_in_memory_or_in_a_file() -> None:
     short, long = b"0123456789", bytes(range(256)) * 1024
     async with RunRecords(RecordSettings()) as records:
