@@ -11,6 +11,7 @@ import anyio.lowlevel
 from loguru import logger
 
 from praxis_mcp.contracts.discovery import is_contract_name
+from praxis_mcp.groups import unwrapped
 
 DEBOUNCE = 0.1
 """Seconds that a burst of changes may go on before it is told; one that pauses for half of that is told at once."""
@@ -103,16 +104,11 @@ async def _set_when_cancelled() -> AsyncIterator[anyio.Event]:
         finally:
             stop.set()
 
-    try:
+    with unwrapped():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(wait)
             yield stop
             tasks.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        # A task group wraps what passes through it.
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from group.exceptions[0].__cause__
-        raise
 
 
 def _any_matters(paths: Sequence[str]) -> bool:

@@ -10,8 +10,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -22,6 +21,7 @@ from loguru import logger
 from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.engines.process_tree import ProcessTree
 from praxis_mcp.errors import CommandNotFound, ExecutionError
+from praxis_mcp.groups import unwrapped
 
 KILL_TIMEOUT = 10.0
 """Seconds after which a process that survives SIGKILL (a dead disk, another user's) is given up."""
@@ -98,22 +98,23 @@ async def run_process(
     deadline = anyio.CancelScope(deadline=anyio.current_time() + timeout)
     companion = anyio.CancelScope()
     try:
-        async with _one_error(), anyio.create_task_group() as pumps:
-            if process.stdin is not None:
-                pumps.start_soon(_feed, process.stdin, launch.stdin or b"")
-            if process.stdout is not None and process.stderr is not None:
-                pumps.start_soon(_pump, process.stdout, stdout)
-                pumps.start_soon(_pump, process.stderr, stderr)
-            if beside is not None:
-                pumps.start_soon(_run_within, companion, beside)
-            try:
-                with deadline:
-                    await _exit_of(process)
-            finally:
-                companion.cancel()
-                with anyio.CancelScope(shield=True):
-                    await _end(process, processes)
-            pumps.cancel_scope.deadline = anyio.current_time() + DRAIN_TIMEOUT
+        with unwrapped():
+            async with anyio.create_task_group() as pumps:
+                if process.stdin is not None:
+                    pumps.start_soon(_feed, process.stdin, launch.stdin or b"")
+                if process.stdout is not None and process.stderr is not None:
+                    pumps.start_soon(_pump, process.stdout, stdout)
+                    pumps.start_soon(_pump, process.stderr, stderr)
+                if beside is not None:
+                    pumps.start_soon(_run_within, companion, beside)
+                try:
+                    with deadline:
+                        await _exit_of(process)
+                finally:
+                    companion.cancel()
+                    with anyio.CancelScope(shield=True):
+                        await _end(process, processes)
+                pumps.cancel_scope.deadline = anyio.current_time() + DRAIN_TIMEOUT
     finally:
         processes.close()
         for stream in (process.stdin, process.stdout, process.stderr):
@@ -234,14 +235,3 @@ def _set_pipe_size(descriptor: int) -> None:
 
         with contextlib.suppress(OSError):  # the user's share is used up: the usual 64 KiB do
             fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_SIZE)
-
-
-@asynccontextmanager
-async def _one_error() -> AsyncIterator[None]:
-    """An `ExecutionError` of a task, out of its group."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1 and isinstance(error := group.exceptions[0], ExecutionError):
-            raise error from error.__cause__
-        raise

@@ -16,6 +16,7 @@ from praxis_mcp.execution.housekeeping import keep_house
 from praxis_mcp.execution.records import RunRecords
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.upstreams import Upstreams
+from praxis_mcp.groups import unwrapped
 from praxis_mcp.plans.build import build_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Plan
 from praxis_mcp.settings import Settings
@@ -89,13 +90,9 @@ async def open_toolbox(settings: Settings) -> AsyncIterator[Toolbox]:
     catalog = Catalog(settings.tool_directories)
     async with EngineRegistry(settings) as engines, RunRecords(settings.records) as records:
         toolbox = Toolbox(settings, catalog, engines, records, ToolRunner(catalog, engines, records, settings))
-        try:
+        # Who opened the toolbox must see their own exception.
+        with unwrapped():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(toolbox._scan)
                 yield toolbox
                 tasks.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            # A task group wraps whatever passes through it; who opened the toolbox must see their own exception.
-            if len(group.exceptions) == 1:
-                raise group.exceptions[0] from None
-            raise

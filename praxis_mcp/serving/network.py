@@ -11,8 +11,8 @@ import anyio
 from loguru import logger
 
 from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.groups import unwrapped
 from praxis_mcp.http_settings import HttpSettings
-from praxis_mcp.serving.groups import unwrapped
 from praxis_mcp.serving.guard import bracketed
 from praxis_mcp.serving.http import MCP_PATH, SSE_PATH, HttpApplication, open_application
 from praxis_mcp.serving.library_logs import library_logs

@@ -21,7 +21,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from praxis_mcp.engines.output import StreamName
-from praxis_mcp.serving.groups import unwrapped
+from praxis_mcp.groups import unwrapped
 from praxis_mcp.serving.media import decode_text
 
 MIN_INTERVAL = 0.1

@@ -38,10 +38,10 @@ from praxis_mcp.engines.upstream_hops import arrived, read_hops
 from praxis_mcp.errors import PraxisError, UnknownToolError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.execution.upstream_faces import RemoteTool
+from praxis_mcp.groups import unwrapped
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.serving.access import Caller, caller_of
 from praxis_mcp.serving.dialect import Dialect
-from praxis_mcp.serving.groups import unwrapped
 from praxis_mcp.serving.progress import ProgressReporter, reporting
 from praxis_mcp.serving.resources import RunResources
 from praxis_mcp.serving.results import ResultWriter, error_result, refusal

@@ -10,7 +10,7 @@ import anyio
 from loguru import logger
 
 from praxis_mcp.execution.toolbox import Toolbox
-from praxis_mcp.serving.groups import unwrapped
+from praxis_mcp.groups import unwrapped
 from praxis_mcp.serving.server import PraxisServer, build_server
 from praxis_mcp.serving.stdio import stdio_streams
 from praxis_mcp.serving.wire import Wire, take_wire
