@@ -45,7 +45,7 @@ def new(
             AuthSettings.model_validate({"tokens": {name: entry}})
         except ValidationError as exc:
             raise SettingsError(
-                "A name is 1 to 64 letters, digits, dots, dashes and underscores; a scope is tools:GLOB or metrics:read."
+                "A name is 1 to 64 letters, digits, dots, dashes, underscores; a scope is tools:GLOB or metrics:read."
             ) from exc
     settings = {"http": {"auth": {"tokens": {name: entry}}}}
     if as_json:
