@@ -15,7 +15,7 @@ from praxis_mcp.engines.dagger_query import Field, chain
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector, StreamName
 from praxis_mcp.plans.model import Blueprint, Plan
-from praxis_mcp.plans.secrets import Masker
+from praxis_mcp.plans.secrets import MaskedStream, Masker
 
 MAX_FETCHED = 1024**3
 """Bytes of a stream up to which it is fetched; of a longer one only the beginning is kept."""
@@ -31,12 +31,12 @@ class LiveOutput:
 
     def __init__(self, plan: Plan, listener: OutputListener) -> None:
         self._listener = listener
-        self._maskers = {name: _HoldingMasker(plan) for name in ("stdout", "stderr")}
+        self._masked = {name: MaskedStream(Masker(plan.call.secrets)) for name in ("stdout", "stderr")}
         self._passed_on = {"stdout": 0, "stderr": 0}
 
     def hear(self, name: StreamName, data: bytes) -> None:
         """The next piece, while the command runs."""
-        masked = self._maskers[name].take(data)
+        masked = self._masked[name].feed(data)
         if masked:
             self._passed_on[name] += len(masked)
             self._listener(name, masked)
@@ -47,22 +47,6 @@ class LiveOutput:
         self._passed_on[name] -= known
         if data[known:]:
             self._listener(name, data[known:])
-
-
-class _HoldingMasker:
-    """Masks a stream piece by piece; holds back an end that may be the beginning of a secret."""
-
-    def __init__(self, plan: Plan) -> None:
-        self._masker = Masker(plan.call.secrets)
-        self._held = b""
-
-    def take(self, data: bytes) -> bytes:
-        if not self._masker:
-            return data
-        data = self._masker.data(self._held + data)
-        hold = min(self._masker.longest - 1, len(data))
-        self._held = data[len(data) - hold :]
-        return data[: len(data) - hold]
 
 
 async def collect_streams(

@@ -9,7 +9,7 @@ from typing import BinaryIO, Literal
 
 import anyio.to_thread
 
-from praxis_mcp.plans.secrets import Masker
+from praxis_mcp.plans.secrets import MaskedStream, Masker
 
 StreamName = Literal["stdout", "stderr"]
 OutputListener = Callable[[StreamName, bytes], None]
@@ -75,7 +75,7 @@ class StreamCollector:
         self._name: StreamName = name
         self._keep = keep
         self._head_room = keep // 2
-        self._masker = masker if masker else None
+        self._masked = MaskedStream(masker) if masker else None
         self._listener = listener
         self._path = file if max_file > 0 else None
         self._room = max_file
@@ -84,24 +84,19 @@ class StreamCollector:
         self._kept = bytearray()
         self._tail = bytearray()
         self._overflowed = False
-        self._held = b""
         self._total = 0
 
     async def write(self, data: bytes) -> None:
         """Take in the next piece."""
-        if self._masker is not None:
-            data = self._masker.data(self._held + data)
-            # The end may be the beginning of a secret: it waits for the next piece.
-            hold = min(self._masker.longest - 1, len(data))
-            self._held = data[len(data) - hold :]
-            data = data[: len(data) - hold]
+        if self._masked is not None:
+            data = self._masked.feed(data)
         if data:
             await self._accept(data)
 
     async def finish(self) -> Captured:
         """The stream has ended; close the file and say what was kept."""
-        if self._held:
-            held, self._held = self._held, b""
+        held = self._masked.feed(b"", last=True) if self._masked is not None else b""
+        if held:
             await self._accept(held)
         file = self._path if self._file is not None else None
         if self._file is not None:

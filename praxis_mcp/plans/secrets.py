@@ -55,31 +55,73 @@ def _from_keyring(name: str, place: str) -> str:
 
 
 class Masker:
-    """Replaces secret values by `MASK`, in text and in bytes."""
+    """Replaces secret values by `MASK`, in text and in bytes. Of secrets that overlap, all is masked."""
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
-        # Longest first, so that a secret that contains another is masked whole.
-        usable = sorted({secret for secret in secrets if len(secret) >= _MASKED_FROM}, key=len, reverse=True)
-        self._text = usable
-        self._bytes = [secret.encode(errors="surrogateescape") for secret in usable]
+        usable = {secret for secret in secrets if len(secret) >= _MASKED_FROM}
+        # As bytes that are no UTF-8 come out of a process, and as `text` writes what stands for them in a string.
+        ways = ("surrogateescape", "surrogatepass")
+        self.secrets = tuple({secret.encode(errors=way): None for secret in sorted(usable) for way in ways})
 
     def __bool__(self) -> bool:
-        return bool(self._text)
-
-    @property
-    def longest(self) -> int:
-        """Bytes of the longest secret; a stream holds back that many less one, lest a secret split over two pieces
-        slip through."""
-        return max((len(secret) for secret in self._bytes), default=0)
+        return bool(self.secrets)
 
     def text(self, value: str) -> str:
         """`value` with every secret masked."""
-        for secret in self._text:
-            value = value.replace(secret, MASK)
-        return value
+        if not self.secrets:
+            return value
+        return self.data(value.encode(errors="surrogatepass")).decode(errors="surrogatepass")
 
     def data(self, value: bytes) -> bytes:
         """`value` with every secret masked."""
-        for secret in self._bytes:
-            value = value.replace(secret, MASK.encode())
-        return value
+        return MaskedStream(self).feed(value, last=True)
+
+
+class MaskedStream:
+    """Masks a stream piece by piece, with the same result wherever the pieces end.
+
+    What may yet turn out to be a secret, or the beginning of a longer one, is held back as it came: masked too early,
+    ``abcd`` of ``abcd1234`` would let ``1234`` through.
+    """
+
+    def __init__(self, masker: Masker) -> None:
+        self._secrets = masker.secrets
+        self._holds = max((len(secret) for secret in self._secrets), default=1) - 1
+        self._held = b""
+        self._covered = 0
+        """Bytes at the beginning of what is held that a mask stands for already."""
+
+    def feed(self, data: bytes, *, last: bool = False) -> bytes:
+        """Take in the next piece.
+
+        Args:
+            data: the piece.
+            last: whether the stream ends with it.
+
+        Returns:
+            What can be passed on of all that came, masked.
+        """
+        if not self._secrets:
+            return data
+        whole = self._held + data
+        ready = len(whole) if last else max(0, len(whole) - self._holds)
+        passed: list[bytes] = []
+        end = self._covered
+        for start, stop in self._found(whole, ready):
+            if start >= end:
+                passed += (whole[end:start], MASK.encode())
+            end = max(end, stop)
+        passed.append(whole[end:ready])
+        self._held, self._covered = whole[ready:], max(0, end - ready)
+        return b"".join(passed)
+
+    def _found(self, whole: bytes, ready: int) -> list[tuple[int, int]]:
+        """Where secrets begin before `ready`, and where they end."""
+        places: list[tuple[int, int]] = []
+        for secret in self._secrets:
+            limit = min(len(whole), ready + len(secret) - 1)
+            start = whole.find(secret, 0, limit)
+            while start >= 0:
+                places.append((start, start + len(secret)))
+                start = whole.find(secret, start + 1, limit)
+        return sorted(places)

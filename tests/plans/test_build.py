@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.values import Network, parse_size
 from praxis_mcp.errors import ExecutionError, LimitUnsupported, SettingsError
-from praxis_mcp.plans.build import build_blueprint, build_plan
+from praxis_mcp.plans.build import build_blueprint, build_plan, check_mounts, find_problems, needs_io
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings import Settings
@@ -151,7 +154,7 @@ def test_a_secret_comes_from_its_source_and_a_missing_one_is_named(tmp_path: Pat
         build_plan(contract, {}, Settings())
 
 
-def test_secrets_are_masked_longest_first_and_short_ones_left_alone() -> None:
+def test_secrets_are_masked_whole_and_short_ones_left_alone() -> None:
     masker = Masker(("secret", "secret-longer", "abc"))
     assert masker.text("abc secret-longer secret") == "abc *** ***"
     assert masker.data(b"x secret-longer") == b"x ***"
@@ -176,3 +179,115 @@ def test_what_is_no_size_is_refused(text: object) -> None:
 )
 def test_networks_have_the_names_people_write(word: object, network: Network) -> None:
     assert image_tool(network=word).engine_spec.network is network  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class TestSensitivePlaces:
+    @staticmethod
+    def refused(source: Path | str, **settings: Any) -> bool:
+        try:
+            build_plan(image_tool(mounts={str(source): "/data"}), {}, Settings(**settings))
+        except LimitUnsupported:
+            return True
+        return False
+
+    def test_a_home_that_is_a_link_is_as_sensitive(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "data/u/.ssh").mkdir(parents=True)
+        (tmp_path / "u").symlink_to(tmp_path / "data/u")
+        monkeypatch.setenv("HOME", str(tmp_path / "u"))
+        assert self.refused("~/.ssh")
+        assert self.refused("~")
+        assert self.refused(tmp_path / "data/u/.ssh")
+
+    def test_keys_that_lie_elsewhere_are_as_sensitive(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("home", "keys", "other"):
+            (tmp_path / name).mkdir()
+        (tmp_path / "home/.ssh").symlink_to(tmp_path / "keys")
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        assert self.refused("~/.ssh")
+        assert self.refused(tmp_path / "keys")
+        assert not self.refused(tmp_path / "other")
+
+    @pytest.mark.parametrize(
+        "place", ["/var", "/var/lib", "/var/lib/docker", "/run", "/run/user", "/run/dbus", "/run/systemd", "/etc"]
+    )
+    def test_the_systems_own_places_are_sensitive(self, place: str) -> None:
+        if not Path(place).exists():
+            pytest.skip(f"{place} does not exist here")
+        assert self.refused(place)
+
+    def test_a_socket_and_the_folder_of_an_engines_socket_are_sensitive(self, tmp_path: Path) -> None:
+        (tmp_path / "engine").mkdir()
+        with closing(socket.socket(socket.AF_UNIX)) as listener:
+            listener.bind(str(tmp_path / "engine/any.name"))
+            assert self.refused(tmp_path / "engine/any.name")
+            assert not self.refused(tmp_path / "engine")
+            named = {"engines": {"docker": {"host": f"unix://{tmp_path}/engine/any.name"}}}
+            assert self.refused(tmp_path / "engine", **named)
+
+    def test_a_file_that_holds_a_secret_is_sensitive(self, tmp_path: Path) -> None:
+        (tmp_path / "token").write_text("x")
+        assert self.refused(tmp_path / "token", secrets={"T": {"file": str(tmp_path / "token")}})
+
+
+class TestWhatIsApprovedIsMounted:
+    def test_a_plan_holds_where_links_lead(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "link").symlink_to("real")
+        (mount,) = build_plan(image_tool(mounts={"./link": "/d"}), {}, Settings(root=tmp_path)).blueprint.mounts
+        assert mount.source == tmp_path / "real"
+
+    def test_a_link_that_was_put_there_meanwhile_is_found(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "home/.ssh").mkdir(parents=True)
+        (tmp_path / "work/sub").mkdir(parents=True)
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        settings = Settings(root=tmp_path)
+        plan = build_plan(image_tool(mounts={"./work/sub": "/d:rw"}), {}, settings)
+        assert check_mounts(plan.blueprint, settings) is plan.blueprint
+        (tmp_path / "work/sub").rmdir()
+        (tmp_path / "work/sub").symlink_to(tmp_path / "home/.ssh")
+        with pytest.raises(LimitUnsupported, match="credentials"):
+            check_mounts(plan.blueprint, settings)
+
+    def test_links_in_a_loop_are_named(self, tmp_path: Path) -> None:
+        (tmp_path / "a").symlink_to("b")
+        (tmp_path / "b").symlink_to("a")
+        with pytest.raises(ExecutionError, match="cannot be used"):
+            build_plan(image_tool(mounts={"./a": "/d"}), {}, Settings(root=tmp_path))
+
+
+class TestSecrets:
+    def test_a_pipe_is_no_secret_and_nobody_waits_for_its_writer(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        settings = Settings.model_validate({"secrets": {"S": {"file": str(tmp_path / "pipe")}}})
+        with pytest.raises(SettingsError, match="no regular file"):
+            build_plan(image_tool(env={"X": {"secret": "S"}}), {}, settings)
+
+    def test_a_secret_of_a_megabyte_is_none(self, tmp_path: Path) -> None:
+        (tmp_path / "big").write_bytes(b"x" * 100_000)
+        settings = Settings.model_validate({"secrets": {"S": {"file": str(tmp_path / "big")}}})
+        with pytest.raises(SettingsError, match="larger than 64 KiB"):
+            build_plan(image_tool(env={"X": {"secret": "S"}}), {}, settings)
+
+
+def test_only_plans_that_look_at_files_or_secrets_need_a_thread(tmp_path: Path) -> None:
+    assert not needs_io(image_tool())
+    assert needs_io(image_tool(mounts={"./a": "/a"}))
+    assert needs_io(image_tool(env={"X": {"secret": "S"}}))
+    assert needs_io(ToolContract.create_local_tool("t", ["x"], working_dir="."))
+
+
+def test_what_a_binding_may_need_is_demanded_before_any_call() -> None:
+    parameters = [{"name": "a", "bind": "stdin"}, {"name": "b", "bind": {"file": "/in/b"}}]
+    demands = build_blueprint(image_tool(parameters=parameters), Settings()).demands
+    assert {Capability.STDIN, Capability.FILES} <= demands
+
+
+def test_every_problem_of_a_contract_is_found(tmp_path: Path) -> None:
+    contract = image_tool(
+        privileged=True, network="host", timeout=7200, mounts={"./gone": "/a", "/": "/b"}, env={"X": {"secret": "NO"}}
+    )
+    problems = " ".join(problem.message for problem in find_problems(contract, Settings(root=tmp_path)))
+    for part in ("privileged", "network: host", "timeout", "gone, which does not exist", "whole file system", '"NO"'):
+        assert part in problems
