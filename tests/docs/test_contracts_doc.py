@@ -11,10 +11,12 @@ from praxis_mcp.contracts.loading import load_text
 from praxis_mcp.contracts.model import Example, ToolContract
 from praxis_mcp.contracts.specs import DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.engines.base import ExecutionEngine
+from praxis_mcp.engines.cgroups import find_cgroups
 from praxis_mcp.engines.dagger import DaggerExecutionEngine
 from praxis_mcp.engines.docker import DockerSDKExecutionEngine
 from praxis_mcp.engines.local import LocalExecutionEngine
 from praxis_mcp.engines.native import praxis_init_path
+from praxis_mcp.engines.sandbox import SandboxExecutionEngine
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings import Settings
 
@@ -60,6 +62,9 @@ def test_every_key_of_the_format_is_in_the_document() -> None:
     assert {key for key in keys if f"`{key}`" not in DOCUMENT and f"`{key}:" not in DOCUMENT} == set()
 
 
+with_every_power = pytest.mark.skipif(bool(find_cgroups().notes), reason="this user may make no cgroups")
+
+
 def plain_processes() -> LocalExecutionEngine:
     return LocalExecutionEngine(Settings.model_validate({"engines": {"local": {"sandbox": "off"}}}))
 
@@ -71,6 +76,7 @@ def plain_processes() -> LocalExecutionEngine:
     [
         pytest.param("dagger", DaggerExecutionEngine, id="dagger"),
         pytest.param("docker", DockerSDKExecutionEngine, id="docker", marks=pytest.mark.docker),
+        pytest.param("sandbox", SandboxExecutionEngine, id="sandbox", marks=[pytest.mark.bubblewrap, with_every_power]),
         pytest.param("local, in bubblewrap", LocalExecutionEngine, id="bubblewrap", marks=pytest.mark.bubblewrap),
         pytest.param("local, plain process", plain_processes, id="process"),
     ],
