@@ -10,7 +10,7 @@ import anyio
 
 from benchmarks.measure import Report, save
 
-NAMES = {"startup": 15, "calls": 60, "dagger": 30}
+NAMES = {"startup": 15, "calls": 60, "http": 15, "proxy": 300, "dagger": 30, "sandbox": 40}
 """Benchmarks, and the rounds that each takes unless told otherwise."""
 
 

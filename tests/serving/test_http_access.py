@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio
+import anyio.abc
 import pytest
 from mcp import Client
 from mcp.client.sse import sse_client
@@ -182,3 +183,48 @@ async def test_what_a_metadata_url_names_is_where_the_metadata_is(secured: HttpS
         url = refused.headers["www-authenticate"].partition('resource_metadata="')[2].rstrip('"')
         path = "/" + url.split("/", 3)[3]
         assert json.loads((await client.get(secured.base + path)).text)["resource"] == RESOURCE
+
+
+@asynccontextmanager
+async def recording_relay(port: int) -> AsyncIterator[tuple[int, bytearray]]:
+    """A port that leads to another, and all that is sent there."""
+    sent = bytearray()
+
+    async def pump(source: anyio.abc.SocketStream, target: anyio.abc.SocketStream, record: bytearray | None) -> None:
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
+            async for part in source:
+                if record is not None:
+                    record += part
+                await target.send(part)
+        with suppress(OSError, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            await target.send_eof()
+
+    async def relay(client: anyio.abc.SocketStream) -> None:
+        async with client, await anyio.connect_tcp("127.0.0.1", port) as server, anyio.create_task_group() as tasks:
+            tasks.start_soon(pump, client, server, sent)
+            tasks.start_soon(pump, server, client, None)
+
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, relay)
+        yield listener.extra(anyio.abc.SocketAttribute.local_port), sent
+        tasks.cancel_scope.cancel()
+
+
+async def test_a_callers_token_is_never_passed_on_to_an_upstream(
+    issuer: Issuer, sample_directory: Path, tmp_path: Path
+) -> None:
+    auth = auth_settings(issuer, tmp_path)
+    async with (
+        running_http(sample_directory, "--http") as back,
+        recording_relay(int(back.base.rpartition(":")[2])) as (port, sent),
+    ):
+        upstreams = json.dumps({"back": {"address": f"http://127.0.0.1:{port}/mcp"}})
+        async with running_http(sample_directory, http={"auth": auth}, PRAXIS_UPSTREAMS=upstreams) as front:
+            for token in (ALL, issuer.token()):
+                async with client_on(front, ("http", "modern"), token) as client:
+                    names = [tool.name for tool in (await client.list_tools()).tools]
+                    (remote,) = (name for name in names if name != "echo" and name.endswith("echo"))
+                    assert text_of(await client.call_tool(remote, {"text": "through"})) == "through\n"
+                assert b"tools/call" in sent
+                assert token.encode() not in sent
+                assert b"authorization" not in sent.lower()
