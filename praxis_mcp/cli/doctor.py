@@ -87,13 +87,16 @@ async def _examine_engine(toolbox: Toolbox, name: str) -> dict[str, Any]:
 
 async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
     from praxis_mcp.errors import PraxisError
-    from praxis_mcp.plans.build import build_blueprint, check_mounts
+    from praxis_mcp.plans.build import draft_blueprint
     from praxis_mcp.plans.model import Call, Plan
+    from praxis_mcp.plans.planning import find_all_problems
 
-    contract = toolbox.catalog.get(name).contract
     try:
-        blueprint = build_blueprint(contract, toolbox.settings)
-        check_mounts(blueprint, toolbox.settings)
+        contract = toolbox.catalog.get(name).contract
+        problems = await find_all_problems(contract, toolbox.settings)
+        if problems:
+            return {"tool": name, "engine": None, "reason": " ".join(str(problem) for problem in problems)}
+        blueprint = draft_blueprint(contract, toolbox.settings)
     except PraxisError as exc:
         return {"tool": name, "engine": None, "reason": str(exc)}
     decision = await toolbox.runner.selector.decide(Plan(blueprint, Call(run_id="")))

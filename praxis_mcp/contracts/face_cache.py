@@ -18,30 +18,39 @@ from typing import Any
 
 from loguru import logger
 
+from praxis_mcp.home import home
+
 _MOST_BYTES = 64 * 1024 * 1024
 _MOST_FILES = 32
 """Sets of directories that are remembered; each has a file."""
 
 
-def default_cache_dir() -> Path:
-    """``$XDG_CACHE_HOME/praxis-mcp/contracts`` (XDG Base Directory Specification: a relative value is ignored)."""
+def default_cache_dir() -> Path | None:
+    """``$XDG_CACHE_HOME/praxis-mcp/contracts`` (XDG Base Directory Specification: a relative value is ignored); None
+    for a user without a home."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".cache") / "praxis-mcp" / "contracts"
+    if not base.is_absolute():
+        where = home()
+        if where is None:
+            return None
+        base = where / ".cache"
+    return base / "praxis-mcp" / "contracts"
 
 
 class FaceCache:
     """Faces and diagnostics by key, for one set of tool directories.
 
     Args:
-        directory: where the cache lies; made if it is missing.
+        directory: where the cache lies, made if it is missing; None is nowhere.
         tools: the directories whose contracts it holds.
     """
 
-    def __init__(self, directory: Path, tools: Sequence[Path]) -> None:
-        self._directory = directory
+    def __init__(self, directory: Path | None, tools: Sequence[Path]) -> None:
+        self._directory = directory or Path()
+        self._items: dict[str, Any] | None = {} if directory is None else None
+        self._is_kept = directory is not None
         names = "\0".join(str(tool) for tool in tools)
-        self._file = directory / f"{hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()[:32]}.json"
-        self._items: dict[str, Any] | None = None
+        self._file = self._directory / f"{hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()[:32]}.json"
 
     def read(self) -> dict[str, Any]:
         """What is known, by key; empty where the cache is missing, damaged, of another version or not to be trusted."""
@@ -54,6 +63,8 @@ class FaceCache:
         if items.keys() == self.read().keys():
             return
         self._items = items
+        if not self._is_kept:
+            return
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not self._is_private():

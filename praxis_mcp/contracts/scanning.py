@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loguru import logger
+
 from praxis_mcp.contracts.discovery import find_contracts, read_bytes
 from praxis_mcp.contracts.entries import CatalogEntry, entry_from_face, entry_of, face_of
 from praxis_mcp.contracts.face_cache import FaceCache
@@ -49,7 +51,7 @@ def scan(directories: Sequence[Path], cache: FaceCache, before: Scan) -> Scan:
             found.append(Diagnostic(message=f"The file cannot be read: {exc.strerror}.", path=Path(source)))
             entry = None
         else:
-            entry, diagnostics = _entry(source, content, faces, used, before.known.get(source))
+            entry, diagnostics = _usable_entry(source, content, faces, used, before.known.get(source))
             found += diagnostics
         if entry is None:
             entry = _last_good(source, before, found)
@@ -58,6 +60,25 @@ def scan(directories: Sequence[Path], cache: FaceCache, before: Scan) -> Scan:
     cache.write(used)
     tools = _by_name(known, before, found)
     return Scan(tools, known, tuple(sorted(found, key=_order)))
+
+
+def _usable_entry(
+    source: str, content: bytes, faces: Mapping[str, Any], used: dict[str, Any], before: CatalogEntry | None
+) -> tuple[CatalogEntry | None, Sequence[Diagnostic]]:
+    """As `_entry`; a defect of ours that one file brings to light takes neither the other tools nor the server down."""
+    try:
+        return _entry(source, content, faces, used, before)
+    except Exception as exc:  # noqa: BLE001
+        # The type alone: a message may repeat what stands in the file.
+        kind = type(exc).__name__
+        logger.error("reading {} failed unexpectedly: {}", source, kind)
+        return None, (
+            Diagnostic(
+                message=f"The file could not be read because of an unexpected {kind}.",
+                remedy="This is a defect of praxis-mcp: please report it with the file. Simplify the file meanwhile.",
+                path=Path(source),
+            ),
+        )
 
 
 def _entry(

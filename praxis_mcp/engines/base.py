@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +17,9 @@ from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
 from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.engines.warm_pool import PoolMetrics
 from praxis_mcp.errors import ContractError, LimitUnsupported, PraxisError
-from praxis_mcp.plans.build import build_blueprint, build_plan
+from praxis_mcp.plans.build import draft_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Capability, Plan
+from praxis_mcp.plans.planning import find_all_problems, plan_call
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings import Settings
 
@@ -220,7 +222,7 @@ class ExecutionEngine(ABC):
             context = ExecutionContext()
         elif not isinstance(context, ExecutionContext):
             raise TypeError(f"context is an ExecutionContext, not a {type(context).__name__}")
-        plan = context.plan or build_plan(contract, validate_arguments(contract, args), self.settings)
+        plan = context.plan or await plan_call(contract, validate_arguments(contract, args), self.settings)
         lacking = (await self.get_capabilities()).lacks(plan)
         if lacking:
             raise LimitUnsupported(
@@ -260,19 +262,17 @@ class ExecutionEngine(ABC):
         Raises:
             ContractError: it cannot; its diagnostics give every reason.
         """
-        try:
-            blueprint = build_blueprint(contract, self.settings)
-        except PraxisError as exc:
-            found = [Diagnostic(exc.message, exc.remedy or "", path=contract.source)]
-            raise ContractError(f"{contract.name}: {exc}", diagnostics=found) from exc
+        problems = await find_all_problems(contract, self.settings)
+        found = [Diagnostic(item.message, item.remedy or "", path=contract.source) for item in problems]
         capabilities = await self.get_capabilities()
-        found = [
-            Diagnostic(f"the {self.name} engine cannot enforce {lack}", path=contract.source)
-            for lack in capabilities.lacks(Plan(blueprint, Call(run_id="")))
-        ]
+        with suppress(PraxisError):  # which is among the problems already
+            plan = Plan(draft_blueprint(contract, self.settings), Call(run_id=""))
+            found += [
+                Diagnostic(f"The {self.name} engine cannot enforce {lack}.", path=contract.source)
+                for lack in capabilities.lacks(plan)
+            ]
         if found:
-            reasons = "; ".join(item.message for item in found)
-            raise ContractError(f"{contract.name}: {reasons}.", diagnostics=found)
+            raise ContractError(f"{contract.name}: {' '.join(item.message for item in found)}", diagnostics=found)
         return True
 
     async def cleanup(self) -> None:

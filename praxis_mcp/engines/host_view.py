@@ -13,12 +13,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from praxis_mcp.engines.bubblewrap import system_mounts
 from praxis_mcp.engines.mount_layout import MountLayout, is_below
 from praxis_mcp.plans.model import CallFile, Mount, Plan
-from praxis_mcp.plans.paths import sensitive_home_paths
+from praxis_mcp.plans.sensitive import hidden_places
 from praxis_mcp.settings import Settings
 
 HOME = "/tmp/home"  # noqa: S108 - inside the sandbox
@@ -30,10 +29,6 @@ _PRIVATE = ("/tmp", "/var/tmp", "/run")  # noqa: S108
 _KEPT_OF_RUN = (
     "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/connman",
     "/run/current-system", "/run/booted-system", "/run/wrappers", "/run/opengl-driver",
-)  # fmt: skip
-# The storage of container engines is hidden, too: what they mount later on would appear there, and writable.
-_HIDDEN = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/krb5.keytab", "/root/.ssh",
-    "/var/lib/docker", "/var/lib/containers", "/var/lib/containerd", "/var/lib/kubelet",
 )  # fmt: skip
 
 
@@ -104,22 +99,7 @@ def _exposed(root: str, working_dir: str | None) -> Iterator[str]:
 
 
 def _hidden(settings: Settings) -> Iterator[str]:
-    """What no tool needs and every thief wants; only what the server could open, since each costs 0.2 ms."""
-    places = [*_HIDDEN, *map(str, sensitive_home_paths()), *_engine_sockets(settings)]
-    places += [str(source.file.expanduser()) for source in settings.secrets.values() if source.file is not None]
-    if settings.records.directory is not None:
-        places.append(str(settings.root / settings.records.directory))
-    for path in places:
+    """Where it lies what the tool must not see; only what the server could open, since each costs 0.2 ms."""
+    for path in hidden_places(settings):
         if os.access(path, os.R_OK) or os.access(path, os.W_OK):
             yield os.path.realpath(path)
-
-
-def _engine_sockets(settings: Settings) -> Iterator[str]:
-    engines = settings.engines
-    for address in (
-        engines.docker.host,
-        engines.dagger.runner_host,
-        *map(os.environ.get, ("DOCKER_HOST", "CONTAINER_HOST", "_EXPERIMENTAL_DAGGER_RUNNER_HOST")),
-    ):
-        if address and address.startswith("unix://"):
-            yield urlsplit(address).path

@@ -5,17 +5,20 @@ from __future__ import annotations
 import functools
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from praxis_mcp.contracts.bindings import misplaced
 from praxis_mcp.contracts.model import EngineType, ToolContract, artifact_directory
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
-from praxis_mcp.contracts.values import Network, SecretRef
-from praxis_mcp.errors import LimitUnsupported
+from praxis_mcp.contracts.values import BindKind, Network, SecretRef
+from praxis_mcp.errors import ExecutionError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.binding import Bound, bind_arguments, ends_options
 from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, RemoteTool, Where
-from praxis_mcp.plans.paths import check_mount, host_path, parse_mount
+from praxis_mcp.plans.paths import check_mount, check_working_directory, host_path, parse_mount
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings import Settings
 
@@ -43,8 +46,7 @@ def build_plan(contract: ToolContract, arguments: Mapping[str, Any], settings: S
         LimitUnsupported: the contract asks for something that the settings do not allow.
         SettingsError: a secret cannot be found.
     """
-    blueprint = build_blueprint(contract, settings)
-    check_mounts(blueprint, settings)
+    blueprint = check_mounts(build_blueprint(contract, settings), settings)
     secrets: list[str] = []
     spec = contract.engine_spec
     if isinstance(spec, RemoteMCPEngineSpec):
@@ -77,20 +79,68 @@ def build_plan(contract: ToolContract, arguments: Mapping[str, Any], settings: S
     return Plan(blueprint, call)
 
 
-def check_mounts(blueprint: Blueprint, settings: Settings) -> None:
-    """Refuse mounts whose sources are missing or sensitive.
+def needs_io(contract: ToolContract) -> bool:
+    """Whether `build_plan` looks at files or asks a keyring for this contract, and may block."""
+    spec = contract.engine_spec
+    if isinstance(spec, CommandSpec) and (spec.mounts or (isinstance(spec, LocalEngineSpec) and spec.cwd)):
+        return True
+    return any(isinstance(value, SecretRef) for value in _values_of(contract))
+
+
+def _values_of(contract: ToolContract) -> Sequence[str | SecretRef | None]:
+    spec = contract.engine_spec
+    if isinstance(spec, RemoteMCPEngineSpec):
+        return (*spec.headers.values(), *spec.env.values(), spec.auth_token)
+    return (*spec.env.values(),)
+
+
+def check_mounts(blueprint: Blueprint, settings: Settings) -> Blueprint:
+    """The blueprint with links in the sources of its mounts, and in a working directory on the host, resolved, so that
+    what was approved is what the tool gets. Looks at files, so it may block.
+
+    What it returns can be checked again: a call may have waited, and meanwhile a tool that may write there can have
+    put a link where a directory was.
 
     Raises:
-        ExecutionError: a source does not exist; it is never created.
-        LimitUnsupported: a source is sensitive, and the settings do not allow it.
+        ExecutionError: a source or the directory does not exist (it is never created), or cannot be looked at.
+        LimitUnsupported: one is sensitive, and the settings do not allow it.
     """
-    for mount in blueprint.mounts:
-        check_mount(mount, settings, blueprint.tool)
+    mounts = tuple(check_mount(mount, settings, blueprint.tool) for mount in blueprint.mounts)
+    working_dir = blueprint.working_dir
+    if blueprint.where is Where.HOST and working_dir is not None:
+        working_dir = str(check_working_directory(Path(working_dir), settings, blueprint.tool))
+    if mounts == blueprint.mounts and working_dir == blueprint.working_dir:
+        return blueprint
+    return replace(blueprint, mounts=mounts, working_dir=working_dir)
+
+
+def find_problems(contract: ToolContract, settings: Settings) -> list[PraxisError]:
+    """Everything for which no call of this contract would be planned, whatever its arguments. May block."""
+    problems: list[PraxisError] = list(_refusals(contract, settings))
+    try:
+        blueprint = draft_blueprint(contract, settings)
+    except PraxisError as exc:
+        return [*problems, exc]
+    parts = [replace(blueprint, mounts=(mount,), working_dir=None) for mount in blueprint.mounts]
+    for part in (*parts, replace(blueprint, mounts=())):
+        try:
+            check_mounts(part, settings)
+        except PraxisError as exc:
+            problems.append(exc)
+    for value in _values_of(contract):
+        try:
+            if isinstance(value, SecretRef):
+                resolve_secret(value.secret, settings, contract.name)
+        except PraxisError as exc:
+            problems.append(exc)
+    return problems
 
 
 @functools.lru_cache(maxsize=4096)
 def _cached_blueprint(contract: _ById, settings: _ById) -> Blueprint:
-    return _build_blueprint(contract.value, settings.value)
+    for refusal in _refusals(contract.value, settings.value):
+        raise refusal
+    return draft_blueprint(contract.value, settings.value)
 
 
 class _ById:
@@ -118,14 +168,13 @@ def build_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
     return _cached_blueprint(_ById(contract), _ById(settings))
 
 
-def _build_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
+def draft_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
+    """As `build_blueprint`, be it allowed or not.
+
+    Raises:
+        ExecutionError: a mount or directory is malformed.
+    """
     spec = contract.engine_spec
-    if spec.timeout > settings.calls.max_timeout:
-        raise LimitUnsupported(
-            f"{contract.name} asks for a timeout of {spec.timeout:g} s, above the settings' "
-            f"{settings.calls.max_timeout:g} s.",
-            remedy="Lower it in the contract, or raise calls.max_timeout in the settings.",
-        )
     limits = Limits(timeout=spec.timeout, max_output=_max_output(contract, settings))
     if isinstance(spec, RemoteMCPEngineSpec):
         return Blueprint(
@@ -143,6 +192,8 @@ def _build_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
         "mounts": _mounts(contract, spec, settings),
         "artifact_dir": artifact_directory(contract.artifacts[0]) if contract.artifacts else None,
         "artifacts": contract.artifacts,
+        "stdin": any(parameter.bind.kind is BindKind.STDIN for parameter in contract.parameters),
+        "files": any(parameter.bind.kind is BindKind.FILE for parameter in contract.parameters),
         "pure": contract.cache == "pure",
     }
     if isinstance(spec, LocalEngineSpec):
@@ -155,7 +206,6 @@ def _build_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
             **shared,
         )
     assert isinstance(spec, DaggerEngineSpec)
-    _check_policy(contract, spec, settings)
     engines = settings.engines.order if contract.engine is EngineType.DAGGER else (contract.engine.value,)
     return Blueprint(
         where=Where.CONTAINER,
@@ -173,14 +223,25 @@ def _build_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
     )
 
 
-def _check_policy(contract: ToolContract, spec: DaggerEngineSpec, settings: Settings) -> None:
+def _refusals(contract: ToolContract, settings: Settings) -> Iterator[PraxisError]:
+    spec = contract.engine_spec
+    if spec.timeout > settings.calls.max_timeout:
+        yield LimitUnsupported(
+            f"{contract.name} asks for a timeout of {spec.timeout:g} s, above the settings' "
+            f"{settings.calls.max_timeout:g} s.",
+            remedy="Lower it in the contract, or raise calls.max_timeout in the settings.",
+        )
+    for _, problem in misplaced(contract):
+        yield ExecutionError(f"{contract.name}: {problem}", remedy="Choose another place.")
+    if not isinstance(spec, DaggerEngineSpec):
+        return
     if spec.privileged and not settings.policy.privileged:
-        raise LimitUnsupported(
+        yield LimitUnsupported(
             f"{contract.name} asks for privileged: true, which the settings do not allow.",
             remedy="Remove it from the contract, or set policy.privileged: true.",
         )
     if spec.network is Network.HOST and not settings.policy.host_network:
-        raise LimitUnsupported(
+        yield LimitUnsupported(
             f"{contract.name} asks for network: host, which the settings do not allow.",
             remedy="Use network: bridge in the contract, or set policy.host_network: true.",
         )

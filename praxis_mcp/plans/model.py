@@ -92,6 +92,18 @@ class RemoteTool:
     transport: str = "auto"
 
 
+_WHERE = {
+    Where.CONTAINER: Capability.IMAGES,
+    Where.HOST: Capability.HOST_COMMANDS,
+    Where.REMOTE: Capability.REMOTE_TOOLS,
+}
+_NETWORKS = {
+    Network.NONE: Capability.NETWORK_NONE,
+    Network.BRIDGE: Capability.NETWORK_BRIDGE,
+    Network.HOST: Capability.NETWORK_HOST,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Blueprint:
     """All that is fixed for a contract; hashable.
@@ -107,6 +119,7 @@ class Blueprint:
         artifact_dir: where the tool leaves artifacts, absolute for the tool; None when the contract declares none.
         artifacts: the contract's artifact patterns.
         limits: see `Limits`.
+        stdin, files: a parameter is bound to standard input, or to a file, whether or not a call gives it.
         pure: equal calls may be answered from a cache.
         warm: containers may be started before they are called for.
         capture_output: False discards what the tool writes.
@@ -129,10 +142,40 @@ class Blueprint:
     mounts: tuple[Mount, ...] = ()
     artifact_dir: str | None = None
     artifacts: tuple[str, ...] = ()
+    stdin: bool = False
+    files: bool = False
     pure: bool = False
     warm: bool = True
     capture_output: bool = True
     remote: RemoteTool | None = None
+
+    @property
+    def demands(self) -> frozenset[Capability]:
+        """What an engine must be able to enforce or provide to run every call of this contract."""
+        wanted = {_WHERE[self.where], Capability.TIMEOUT}
+        if self.where is Where.REMOTE:
+            return frozenset(wanted)
+        wanted.add(_NETWORKS[self.network])
+        conditional = {
+            Capability.MEMORY_LIMIT: self.limits.memory is not None,
+            Capability.CPU_LIMIT: self.limits.cpus is not None,
+            Capability.PIDS_LIMIT: self.limits.pids is not None,
+            Capability.PRIVILEGED: self.privileged,
+            Capability.MOUNTS: bool(self.mounts),
+            Capability.WRITABLE_MOUNTS: any(mount.writable for mount in self.mounts),
+            Capability.CACHE_DIRS: bool(self.cache_dirs),
+            Capability.STDIN: self.stdin,
+            Capability.FILES: self.files,
+            Capability.ARTIFACTS: self.artifact_dir is not None,
+        }
+        if self.where is Where.CONTAINER:
+            conditional |= {
+                Capability.USER: self.user is not None,
+                Capability.READ_ONLY_ROOT: self.read_only is True,
+                Capability.WRITABLE_ROOT: self.read_only is False,
+                Capability.DROP_CAPABILITIES: self.drop_capabilities is True and not self.privileged,
+            }
+        return frozenset(wanted | {capability for capability, needed in conditional.items() if needed})
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,18 +211,6 @@ class Call:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
-_WHERE = {
-    Where.CONTAINER: Capability.IMAGES,
-    Where.HOST: Capability.HOST_COMMANDS,
-    Where.REMOTE: Capability.REMOTE_TOOLS,
-}
-_NETWORKS = {
-    Network.NONE: Capability.NETWORK_NONE,
-    Network.BRIDGE: Capability.NETWORK_BRIDGE,
-    Network.HOST: Capability.NETWORK_HOST,
-}
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What will run, whole: `blueprint` (fixed) and `call` (this time)."""
@@ -189,29 +220,5 @@ class Plan:
 
     @property
     def demands(self) -> frozenset[Capability]:
-        """What an engine must be able to enforce or provide to run this plan."""
-        fixed, call = self.blueprint, self.call
-        wanted = {_WHERE[fixed.where], Capability.TIMEOUT}
-        if fixed.where is Where.REMOTE:
-            return frozenset(wanted)
-        wanted.add(_NETWORKS[fixed.network])
-        conditional = {
-            Capability.MEMORY_LIMIT: fixed.limits.memory is not None,
-            Capability.CPU_LIMIT: fixed.limits.cpus is not None,
-            Capability.PIDS_LIMIT: fixed.limits.pids is not None,
-            Capability.PRIVILEGED: fixed.privileged,
-            Capability.MOUNTS: bool(fixed.mounts),
-            Capability.WRITABLE_MOUNTS: any(mount.writable for mount in fixed.mounts),
-            Capability.CACHE_DIRS: bool(fixed.cache_dirs),
-            Capability.STDIN: call.stdin is not None,
-            Capability.FILES: bool(call.files),
-            Capability.ARTIFACTS: fixed.artifact_dir is not None,
-        }
-        if fixed.where is Where.CONTAINER:
-            conditional |= {
-                Capability.USER: fixed.user is not None,
-                Capability.READ_ONLY_ROOT: fixed.read_only is True,
-                Capability.WRITABLE_ROOT: fixed.read_only is False,
-                Capability.DROP_CAPABILITIES: fixed.drop_capabilities is True and not fixed.privileged,
-            }
-        return frozenset(wanted | {capability for capability, needed in conditional.items() if needed})
+        """See `Blueprint.demands`."""
+        return self.blueprint.demands

@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
+from praxis_mcp.home import expand
 from praxis_mcp.plans.model import Mount
+from praxis_mcp.plans.sensitive import HOME, WHOLE, why_sensitive
 from praxis_mcp.settings import Settings
 
 CONTRACT_DIR = "{contract_dir}"
-
-_SENSITIVE_IN_HOME = (
-    ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config/gcloud", ".config/gh", ".netrc", ".pypirc",
-    ".npmrc", ".git-credentials", ".password-store", ".local/share/keyrings", ".mozilla", ".config/google-chrome",
-)  # fmt: skip
-_SENSITIVE = ("/etc/shadow", "/etc/ssh", "/root/.ssh", "/proc", "/sys", "/dev", "/boot")
-_SOCKETS = ("docker.sock", "podman.sock", "containerd.sock", "crio.sock", "dockershim.sock", "buildkitd.sock")
-_SOCKET_DIRECTORIES = ("/run", "/var/run", "/run/docker", "/run/podman", "/run/containerd", "/run/buildkit")
-
-
-def sensitive_home_paths() -> tuple[Path, ...]:
-    """Places in the home directory that hold credentials."""
-    return tuple(Path.home() / part for part in _SENSITIVE_IN_HOME)
 
 
 def host_path(text: str, root: Path, contract_dir: Path | None) -> Path:
     """An absolute host path: ``{contract_dir}`` and ``~`` expanded, relative ones from the project root.
 
     Raises:
-        ExecutionError: ``{contract_dir}`` in a contract that came from no file.
+        ExecutionError: ``{contract_dir}`` in a contract that came from no file, or ``~`` of a user without a home.
     """
     if CONTRACT_DIR in text:
         if contract_dir is None:
             raise ExecutionError(f'"{text}" names the contract\'s folder, but this contract came from no file.')
         text = text.replace(CONTRACT_DIR, str(contract_dir))
-    return Path(os.path.normpath(root / Path(text).expanduser()))
+    try:
+        return Path(os.path.normpath(root / expand(Path(text))))
+    except ValueError as exc:
+        raise ExecutionError(f"{exc}.") from exc
 
 
 def parse_mount(source: str, target: str, root: Path, contract_dir: Path | None) -> Mount:
@@ -57,40 +49,71 @@ def parse_mount(source: str, target: str, root: Path, contract_dir: Path | None)
     return Mount(host_path(source, root, contract_dir), path.rstrip("/"), option == "rw")
 
 
-def check_mount(mount: Mount, settings: Settings, tool: str) -> None:
-    """Refuse a mount whose source is missing or sensitive.
+def check_mount(mount: Mount, settings: Settings, tool: str) -> Mount:
+    """The mount with its links resolved, so that what was approved is what is mounted.
 
     Raises:
-        ExecutionError: the source does not exist; it is never created.
+        ExecutionError: the source does not exist, and is never created; or it cannot be looked at.
         LimitUnsupported: it is sensitive, and the settings do not allow it.
     """
-    if not mount.source.exists():
+    real = real_path(
+        mount.source,
+        f"{tool} mounts {mount.source}",
+        f"Create it, or mend the contract's mounts (relative paths start at the project root, {settings.root}).",
+    )
+    reason = why_sensitive(real, settings)
+    if reason is not None:
+        _refuse(f"{tool} mounts {mount.source}, which {reason}", real, settings)
+    return mount if real == mount.source else replace(mount, source=real)
+
+
+def check_working_directory(path: Path, settings: Settings, tool: str) -> Path:
+    """The working directory of a command on the host, its links resolved.
+
+    It is shown to the command wherever it lies, so it may lie nowhere that may not be mounted. The home directory and
+    the root are readable there anyway, credentials aside.
+
+    Raises:
+        ExecutionError: it does not exist, is no directory, or cannot be looked at.
+        LimitUnsupported: it is sensitive, and the settings do not allow it.
+    """
+    mend = "Create it, or mend the contract's cwd."
+    real = real_path(path, f"{tool} runs in {path}", mend)
+    if not real.is_dir():
+        raise ExecutionError(f"{tool} runs in {path}, which is no directory.", remedy=mend)
+    reason = why_sensitive(real, settings)
+    if reason not in (None, WHOLE, HOME):
+        _refuse(f"{tool} runs in {path}, which {reason}", real, settings)
+    return real
+
+
+def real_path(path: Path, what: str, remedy: str) -> Path:
+    """Where a path's links lead.
+
+    Args:
+        path: absolute.
+        what: the beginning of a sentence about it.
+        remedy: what helps where it is missing.
+
+    Raises:
+        ExecutionError: it does not exist, its links form a loop, or a directory on the way is closed to the server.
+    """
+    try:
+        return path.resolve(strict=True)
+    except FileNotFoundError as exc:
+        raise ExecutionError(f"{what}, which does not exist.", remedy=remedy) from exc
+    except PermissionError as exc:
         raise ExecutionError(
-            f"{tool} mounts {mount.source}, which does not exist.",
-            remedy="Create it, or mend the contract's mounts (relative paths start at the project root, "
-            f"{settings.root}).",
-        )
-    real = mount.source.resolve()
-    reason = _why_sensitive(real)
-    if reason and not any(real == allowed.expanduser().resolve() for allowed in settings.policy.sensitive_paths):
-        raise LimitUnsupported(
-            f"{tool} mounts {mount.source}, which {reason}.",
-            remedy=f"Mount something narrower, or allow it in the settings: policy.sensitive_paths: [{real}].",
-        )
+            f"{what}, which the server's user may not look at.", remedy="Mend its permissions, or those above it."
+        ) from exc
+    except (OSError, RuntimeError) as exc:  # RuntimeError: a loop, in Python before 3.13
+        reason = exc.strerror if isinstance(exc, OSError) else "its links form a loop"
+        raise ExecutionError(f"{what}, which cannot be used: {reason}.", remedy=remedy) from exc
 
 
-def _why_sensitive(path: Path) -> str | None:
-    home = Path.home().resolve()
-    if path == Path("/"):
-        return "is the whole file system"
-    if path == home or path in home.parents:
-        return "holds the whole home directory"
-    if path.name in _SOCKETS or str(path) in _SOCKET_DIRECTORIES:
-        return "gives access to a container engine's socket, and with it to the whole host"
-    if _is_below(path, sensitive_home_paths()) or _is_below(path, (Path(part) for part in _SENSITIVE)):
-        return "holds credentials or the system's own state"
-    return None
-
-
-def _is_below(path: Path, places: Iterable[Path]) -> bool:
-    return any(path == place or place in path.parents or path in place.parents for place in places)
+def _refuse(what: str, real: Path, settings: Settings) -> None:
+    if any(str(real) == os.path.realpath(allowed) for allowed in settings.policy.sensitive_paths):
+        return
+    raise LimitUnsupported(
+        f"{what}.", remedy=f"Choose something narrower, or allow it in the settings: policy.sensitive_paths: [{real}]."
+    )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+from praxis_mcp.contracts.discovery import read_bytes
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.settings import Settings
 
 MASK = "***"
+LARGEST = 64 * 1024
+"""Bytes of a secret in a file."""
 _MASKED_FROM = 4
 """Characters from which on a secret is masked: a shorter one would blot out ordinary text and protects nothing."""
 
@@ -33,11 +37,20 @@ def resolve_secret(name: str, settings: Settings, tool: str) -> str:
             raise SettingsError(f'The secret "{name}" comes from the environment variable {source.env}, not set.')
         return value
     if source.file is not None:
-        try:
-            return source.file.expanduser().read_text(encoding="utf-8").rstrip("\n")
-        except (OSError, UnicodeDecodeError) as exc:
-            raise SettingsError(f'The secret "{name}" cannot be read from {source.file}.') from exc
+        return _from_file(name, source.file)
     return _from_keyring(name, source.keyring or "")
+
+
+def _from_file(name: str, file: Path) -> str:
+    try:
+        content = read_bytes(file)  # of a regular file only: a pipe's writer may never come
+        if len(content) > LARGEST:
+            raise SettingsError(f'The secret "{name}" in {file} is larger than {LARGEST // 1024} KiB.')
+        return content.decode("utf-8").rstrip("\n")
+    except OSError as exc:
+        raise SettingsError(f'The secret "{name}" cannot be read from {file}: {exc.strerror}.') from exc
+    except UnicodeDecodeError as exc:
+        raise SettingsError(f'The secret "{name}" in {file} is not UTF-8 text.') from exc
 
 
 def _from_keyring(name: str, place: str) -> str:
@@ -48,7 +61,13 @@ def _from_keyring(name: str, place: str) -> str:
         raise SettingsError(
             f'The secret "{name}" comes from the system keyring.', remedy="Install it: pip install keyring."
         ) from exc
-    value = keyring.get_password(service, user)
+    try:
+        value = keyring.get_password(service, user)
+    except Exception as exc:
+        raise SettingsError(
+            f'The keyring did not give the secret "{name}" ({type(exc).__name__}).',
+            remedy="Unlock it, or name an environment variable or a file for the secret in the settings.",
+        ) from exc
     if value is None:
         raise SettingsError(f'The keyring has no entry "{service}" for "{user}" (the secret "{name}").')
     return value

@@ -11,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from praxis_mcp.contracts import watching
+from praxis_mcp.contracts import loading, watching
 from praxis_mcp.contracts.catalog import Catalog, CatalogChange
 from praxis_mcp.contracts.schema import input_schema
 from praxis_mcp.errors import ContractError, UnknownToolError
@@ -152,6 +152,40 @@ class TestContents:
         await catalog.load()
         with pytest.raises(UnknownToolError, match="word_counter"):
             catalog.get("wordcounter")
+
+
+class TestMishaps:
+    async def test_a_defect_that_one_file_brings_to_light_is_a_finding_and_hides_no_other_tool(
+        self, tools: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(tools / "good/contract.yaml", contract("good"))
+        write(tools / "odd/contract.yaml", contract("odd"))
+        load = loading.load_bytes
+
+        def load_all_but_one(data: bytes, path: Path) -> loading.LoadedContract:
+            if path.parent.name == "odd":
+                raise OverflowError("hunter2")
+            return load(data, path)
+
+        monkeypatch.setattr(loading, "load_bytes", load_all_but_one)
+        catalog = Catalog([tools], cache_dir=cache)
+        await catalog.load()
+        assert names(catalog) == ["good"]
+        (finding,) = catalog.diagnostics
+        assert "unexpected OverflowError" in finding.message
+        assert "hunter2" not in str(finding)
+
+    async def test_a_user_without_a_home_has_a_catalog_without_a_cache(
+        self, tools: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write(tools / "good/contract.yaml", contract("good"))
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setenv("HOME", "")
+        catalog = Catalog([tools])
+        await catalog.load()
+        await catalog.load()
+        assert names(catalog) == ["good"]
+        assert not Path("praxis-mcp").exists()
 
 
 class TestReload:

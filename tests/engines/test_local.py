@@ -3,9 +3,12 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -198,19 +201,6 @@ async def test_a_mount_may_lie_behind_a_link_of_the_host(tmp_path: Path) -> None
 
 
 @bubblewrap
-async def test_a_file_may_lie_inside_a_mount(tmp_path: Path) -> None:
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in/data.txt").write_text("mounted")
-    file = ToolParameter(name="file", bind=Binding(kind=BindKind.FILE, target="/job/in.txt"))
-    source = "print(open('/job/data.txt').read(), open('/job/in.txt').read())"
-    given = {"arguments": {"file": "given"}, "parameters": [file]}
-    assert await python(local(tmp_path), source, mounts={"in": "/job"}, **given) == "mounted given"
-    with pytest.raises(ExecutionError, match=r"/job/in\.txt would lie inside a writable mount"):
-        await python(local(tmp_path), source, mounts={"in": "/job:rw"}, **given)
-    assert os.listdir(tmp_path / "in") == ["data.txt"]
-
-
-@bubblewrap
 async def test_artifacts_come_from_a_directory_that_the_host_does_not_have(tmp_path: Path) -> None:
     source = """
 import os
@@ -287,9 +277,31 @@ async def test_a_program_without_its_interpreter_is_named(tmp_path: Path, sandbo
 
 @pytest.mark.parametrize("sandbox", [pytest.param("auto", marks=bubblewrap), "off"])
 async def test_a_missing_working_directory_is_named_and_not_made(tmp_path: Path, sandbox: str) -> None:
-    with pytest.raises(ExecutionError, match=r"absent, which is no directory.*cwd"):
+    with pytest.raises(ExecutionError, match=r"absent, which does not exist.*cwd"):
         await call(local(tmp_path, sandbox), ["true"], working_dir="absent")
     assert not (tmp_path / "absent").exists()
+
+
+@bubblewrap
+async def test_a_working_directory_among_the_hosts_sockets_is_refused(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/run") as place:
+        with pytest.raises(LimitUnsupported, match=r"sockets.*policy\.sensitive_paths"):
+            await call(local(tmp_path), ["true"], working_dir=place)
+        allowed = local(tmp_path, policy={"sensitive_paths": [place]})
+        assert (await call(allowed, ["pwd"], working_dir=place)).output.strip() == place
+
+
+@bubblewrap
+async def test_the_socket_of_an_engine_that_the_settings_name_is_out_of_sight(tmp_path: Path) -> None:
+    path = f"/opt/praxis-test-{os.getpid()}.sock"
+    with closing(socket.socket(socket.AF_UNIX)) as listener:
+        listener.bind(path)
+        try:
+            settings = Settings.model_validate({"root": tmp_path, "engines": {"docker": {"host": f"unix://{path}"}}})
+            source = f"import os, stat; print(stat.S_ISSOCK(os.stat({path!r}).st_mode))"
+            assert await python(settings, source) == "False"
+        finally:
+            os.unlink(path)
 
 
 async def test_a_variable_that_no_process_can_have_is_refused(tmp_path: Path) -> None:

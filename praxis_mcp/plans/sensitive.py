@@ -1,0 +1,107 @@
+"""Places of the host that hold credentials, the system's own state or a way out: what contracts may not mount without
+the settings' consent, and what commands on the host do not see."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from praxis_mcp.home import home
+from praxis_mcp.settings import Settings
+
+_IN_HOME = (
+    ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config/gcloud", ".config/gh", ".config/containers",
+    ".netrc", ".pypirc", ".npmrc", ".git-credentials", ".password-store", ".local/share/keyrings", ".mozilla",
+    ".config/google-chrome", ".local/share/containers", ".local/share/docker", ".colima", ".lima", ".orbstack", ".rd",
+)  # fmt: skip
+_SECRET = (
+    "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/krb5.keytab", "/root/.ssh",
+)  # fmt: skip
+# What these hold, or mount later on, is every container's file system, and their sockets are a way out.
+_OF_ENGINES = (
+    "/var/lib/docker", "/var/lib/containers", "/var/lib/containerd", "/var/lib/kubelet", "/var/lib/buildkit",
+    "/var/lib/lxd", "/var/lib/incus", "/var/lib/libvirt", "/var/snap/lxd",
+)  # fmt: skip
+_SYSTEM = ("/proc", "/sys", "/dev", "/boot")
+_SOCKET_NAMES = ("docker.sock", "podman.sock", "containerd.sock", "crio.sock", "dockershim.sock", "buildkitd.sock")
+_RUN = ("/run", "/var/run")
+# What lies in /run and is no service's: removable media, and secrets that an orchestrator hands to this very container.
+_HARMLESS_IN_RUN = ("/run/media", "/run/secrets", "/run/current-system", "/run/booted-system", "/run/opengl-driver")
+_ENGINE_VARIABLES = ("DOCKER_HOST", "CONTAINER_HOST", "BUILDKIT_HOST", "_EXPERIMENTAL_DAGGER_RUNNER_HOST")
+
+WHOLE = "is the whole file system"
+HOME = "holds the whole home directory"
+
+
+def hidden_places(settings: Settings) -> Iterator[str]:
+    """What no command on the host needs and every thief wants."""
+    yield from (*_SECRET, *_OF_ENGINES)
+    yield from _credentials()
+    yield from engine_sockets(settings)
+    yield from (str(source.file) for source in settings.secrets.values() if source.file is not None)
+    yield from (str(path) for path in (settings.records.directory, settings.http.tls_key) if path is not None)
+
+
+def engine_sockets(settings: Settings) -> Iterator[str]:
+    """The sockets of container engines that the settings or the environment name."""
+    engines = settings.engines
+    for address in (engines.docker.host, engines.dagger.runner_host, *map(os.environ.get, _ENGINE_VARIABLES)):
+        if address and address.startswith("unix://"):
+            path = urlsplit(address).path
+            if path not in ("", "/"):
+                yield path
+
+
+def why_sensitive(path: Path, settings: Settings) -> str | None:
+    """Why a place may not be mounted without consent, as the end of a sentence; None where it may.
+
+    Args:
+        path: absolute, links resolved: the places themselves are looked for where their links lead, too.
+        settings: they name sockets of engines and files with secrets.
+    """
+    if path == Path("/"):
+        return WHOLE
+    where = home()
+    if where is not None and _is_at_or_above(path, str(where)):
+        return HOME
+    sockets = [place for socket in engine_sockets(settings) for place in (socket, os.path.dirname(socket))]  # noqa: PTH120
+    if path.name in _SOCKET_NAMES or _is_socket(path) or any(_is_at_or_above(path, place) for place in sockets):
+        return "gives access to a container engine's or another service's socket, and with it to the host"
+    if any(_overlaps(path, place) for place in _RUN) and not any(_is_below(path, place) for place in _HARMLESS_IN_RUN):
+        return "holds the sockets of the system's services, and with them a way to the host"
+    secrets = (str(source.file) for source in settings.secrets.values() if source.file is not None)
+    if any(_overlaps(path, place) for place in (*_SECRET, *_OF_ENGINES, *_SYSTEM, *_credentials(), *secrets)):
+        return "holds credentials or the system's own state"
+    return None
+
+
+def _credentials() -> Iterator[str]:
+    where = home()
+    if where is not None:
+        yield from (str(where / part) for part in _IN_HOME)
+
+
+def _is_socket(path: Path) -> bool:
+    try:
+        return path.is_socket()
+    except OSError:
+        return False
+
+
+def _overlaps(path: Path, place: str) -> bool:
+    return _is_below(path, place) or _is_at_or_above(path, place)
+
+
+def _is_below(path: Path, place: str) -> bool:
+    return any(path.is_relative_to(spelling) for spelling in _spellings(place))
+
+
+def _is_at_or_above(path: Path, place: str) -> bool:
+    return any(Path(spelling).is_relative_to(path) for spelling in _spellings(place))
+
+
+def _spellings(place: str) -> set[str]:
+    """As it is written, and where its links lead: a home or ``~/.ssh`` is often a link itself."""
+    return {place, os.path.realpath(place)}
