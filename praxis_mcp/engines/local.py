@@ -17,8 +17,10 @@ from praxis_mcp.engines.base import EngineCapabilities, EngineStatus, ExecutionC
 from praxis_mcp.engines.bubblewrap import Bubblewrap, NoBubblewrap, find_bubblewrap
 from praxis_mcp.engines.changes import ChangeWatch
 from praxis_mcp.engines.local_run import LocalRun, praxis_init
+from praxis_mcp.engines.orphans import kill_orphans
 from praxis_mcp.engines.output import Captured
-from praxis_mcp.errors import EngineUnavailable
+from praxis_mcp.engines.scratch import sweep_scratch
+from praxis_mcp.errors import EngineUnavailable, ExecutionError
 from praxis_mcp.plans.model import Capability, Plan
 from praxis_mcp.settings import Settings
 
@@ -91,6 +93,12 @@ class LocalExecutionEngine(ExecutionEngine):
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         """See the base."""
         began = time.perf_counter()
+        working_dir = plan.blueprint.working_dir
+        if working_dir is not None and not await anyio.Path(working_dir).is_dir():
+            raise ExecutionError(
+                f"{plan.blueprint.tool} runs in {working_dir}, which is no directory.",
+                remedy="Create it, or mend the contract's cwd.",
+            )
         sandbox = await self._sandbox()
         artifacts = await make_artifact_directory(plan, context)
         watch = await ChangeWatch.start(plan.blueprint.mounts)
@@ -126,6 +134,10 @@ class LocalExecutionEngine(ExecutionEngine):
             changed_files=changed,
         )
 
+    async def reap(self) -> tuple[str, ...]:
+        """Kill commands, and remove directories, of servers that were killed before they could."""
+        return await anyio.to_thread.run_sync(_reap)
+
     async def _sandbox(self) -> Bubblewrap | NoBubblewrap:
         wanted = self.settings.engines.local.sandbox
         if wanted == "off":
@@ -148,3 +160,8 @@ class LocalExecutionEngine(ExecutionEngine):
                 self._found = await find_bubblewrap()
                 self._found_at = time.monotonic()
             return self._found
+
+
+def _reap() -> tuple[str, ...]:
+    sweep_scratch()
+    return kill_orphans()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -21,8 +19,11 @@ from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.bubblewrap import ATTEMPTS, Bubblewrap, StatusPipe, failure, isolation, may_try_again
 from praxis_mcp.engines.host_view import HOME, WORK, HostView
+from praxis_mcp.engines.orphans import OWNER_VARIABLE
 from praxis_mcp.engines.process import Ended, Launch, run_process
 from praxis_mcp.engines.process_tree import GRACE, MarkedTree, ProcessTree, SupervisedTree
+from praxis_mcp.engines.sandbox_owner import Owner
+from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings import Settings
@@ -81,7 +82,7 @@ class LocalRun:
             await anyio.to_thread.run_sync(view.build, self.plan, settings, self.artifacts)
             with StatusPipe() as status:
                 options = [*view.words, *isolation(network=fixed.network is not Network.NONE)]
-                options += ["--chdir", fixed.working_dir or WORK, "--"]
+                options += ["--chdir", fixed.working_dir or WORK, "--unsetenv", OWNER_VARIABLE, "--"]
                 launch = Launch(
                     (sandbox.program, *status.options, *options, *call.argv),
                     environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108
@@ -99,7 +100,7 @@ class LocalRun:
         """Run it without one, under praxis-init where that is present; see `run_process` for what is raised."""
         fixed, call = self.plan.blueprint, self.plan.call
         mark = f"{RUN_ID_VARIABLE}={call.run_id}"
-        async with _scratch(self.context.directory) as scratch:
+        async with _scratch() as scratch:
             launch = Launch(
                 call.argv,
                 environment(
@@ -187,31 +188,32 @@ def environment(plan: Plan, *, home: str, temporary: str, artifacts: str | None)
     env |= {"HOME": home, "TMPDIR": temporary, "TERM": "dumb"}
     env |= plan.call.env
     env[RUN_ID_VARIABLE] = plan.call.run_id
+    if sys.platform == "linux":
+        env[OWNER_VARIABLE] = str(Owner.current())
     if artifacts is not None:
         env[OUTPUT_DIR_VARIABLE] = artifacts
     return env
 
 
 @asynccontextmanager
-async def _scratch(below: Path | None) -> AsyncIterator[Path]:
-    """A fresh private directory with home, work and tmp, removed afterwards. Below the run's own directory where there
-    is one, so that what a killed server could not remove goes with its records."""
+async def _scratch() -> AsyncIterator[Path]:
+    """A fresh private directory with home, work and tmp, removed afterwards."""
     try:
-        place = await anyio.to_thread.run_sync(_make_scratch, below)
+        scratch = await anyio.to_thread.run_sync(_make_scratch)
     except OSError as exc:
         raise ExecutionError(f"A directory for the call cannot be made: {exc}.") from exc
     try:
-        yield place
+        yield scratch.path
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(place, ignore_errors=True))
+            await anyio.to_thread.run_sync(scratch.remove)
 
 
-def _make_scratch(below: Path | None) -> Path:
-    place = Path(tempfile.mkdtemp(prefix="praxis-run-", dir=below))
+def _make_scratch() -> Scratch:
+    scratch = Scratch.make()
     for name in ("home", "work", "tmp"):
-        (place / name).mkdir()
-    return place
+        (scratch.path / name).mkdir()
+    return scratch
 
 
 def praxis_init() -> Path | None:

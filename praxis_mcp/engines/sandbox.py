@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
 
 import anyio
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.engines.artifacts import collect_artifacts, make_artifact_directory
 from praxis_mcp.engines.base import (
@@ -29,12 +27,12 @@ from praxis_mcp.engines.base import (
 from praxis_mcp.engines.bubblewrap import NoBubblewrap, find_bubblewrap
 from praxis_mcp.engines.cgroups import find_cgroups
 from praxis_mcp.engines.changes import ChangeWatch
-from praxis_mcp.engines.process_tree import send_signal
+from praxis_mcp.engines.orphans import kill_orphans
 from praxis_mcp.engines.sandbox_images import SandboxImages
 from praxis_mcp.engines.sandbox_overlay import Overlay, find_overlay
-from praxis_mcp.engines.sandbox_owner import Owner
-from praxis_mcp.engines.sandbox_run import OWNER_VARIABLE, SandboxRun, Tools
+from praxis_mcp.engines.sandbox_run import SandboxRun, Tools
 from praxis_mcp.engines.sandbox_view import Places
+from praxis_mcp.engines.scratch import sweep_scratch
 from praxis_mcp.errors import EngineUnavailable, ExecutionError
 from praxis_mcp.plans.model import Blueprint, Capability, Plan
 from praxis_mcp.settings import Settings
@@ -139,7 +137,7 @@ class SandboxExecutionEngine(ExecutionEngine):
         )
 
     async def reap(self) -> tuple[str, ...]:
-        """Kill sandboxes, and remove control groups, of servers that were killed before they could."""
+        """Kill sandboxes, and remove control groups and directories, of servers that were killed before they could."""
         tools = await self._look()
         if isinstance(tools, NoBubblewrap):
             return ()
@@ -182,16 +180,6 @@ class SandboxExecutionEngine(ExecutionEngine):
 
 
 def _reap(tools: Tools) -> tuple[str, ...]:
-    removed: list[str] = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, ValueError):
-            for entry in (directory / "environ").read_bytes().split(b"\0"):
-                name, _, value = entry.partition(b"=")
-                if name == OWNER_VARIABLE.encode() and Owner.parse(value.decode()).is_gone:
-                    # Bubblewrap itself, whose sandbox dies with it.
-                    send_signal([int(directory.name)], 9)
-                    removed.append(f"process {directory.name}")
-    removed += tools.cgroups.reap()
-    if removed:
-        logger.info("removed what servers left that are gone: {}", ", ".join(removed))
-    return tuple(removed)
+    removed = (*kill_orphans(), *tools.cgroups.reap())
+    sweep_scratch()
+    return removed

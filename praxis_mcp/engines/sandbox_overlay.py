@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from praxis_mcp.engines.bubblewrap import last_line
 from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.engines.process import Launch, run_process
 from praxis_mcp.engines.process_tree import MarkedTree
+from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.images.model import StoredImage
 
@@ -65,20 +66,27 @@ async def find_overlay() -> Overlay | str:
         return f"{', '.join(missing) or 'Linux'} is missing"
     overlay = Overlay(str(found["unshare"]), str(found["sh"]))
     out, err = StreamCollector("stdout", keep=4096), StreamCollector("stderr", keep=4096)
-    with tempfile.TemporaryDirectory(prefix="praxis-overlay-") as scratch:
+    try:
+        scratch = await anyio.to_thread.run_sync(Scratch.make)
+    except OSError as exc:
+        return f"a directory to try it out in cannot be made ({exc.strerror})"
+    try:
         for name in ("rootfs", "layer"):
-            await anyio.Path(scratch, name).mkdir()
-        words = [*overlay.prefix(Path(scratch)), overlay.shell, "-c", "echo works > layer/root/x"]
-        try:
-            ended = await run_process(
-                Launch(tuple(words), {"PATH": PATH, _MARK: scratch}),
-                lambda process: MarkedTree(process, f"{_MARK}={scratch}"),
-                timeout=PROBE_TIMEOUT,
-                stdout=out,
-                stderr=err,
-            )
-        except ExecutionError as exc:
-            return exc.message
+            await anyio.Path(scratch.path, name).mkdir()
+        words = [*overlay.prefix(scratch.path), overlay.shell, "-c", "echo works > layer/root/x"]
+        mark = str(scratch.path)
+        ended = await run_process(
+            Launch(tuple(words), {"PATH": PATH, _MARK: mark}),
+            lambda process: MarkedTree(process, f"{_MARK}={mark}"),
+            timeout=PROBE_TIMEOUT,
+            stdout=out,
+            stderr=err,
+        )
+    except ExecutionError as exc:
+        return exc.message
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(scratch.remove)
     if ended.exit_code == 0:
         return overlay
     said = last_line((await err.finish()).text)

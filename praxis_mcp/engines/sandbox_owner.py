@@ -55,4 +55,7 @@ def _identity(pid: int) -> ServerIdentity:
 
 
 def _namespace() -> int:
-    return Path("/proc/self/ns/pid").stat().st_ino
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:  # closed to a process that has changed its user: nobody can look its children's owner up
+        return 0

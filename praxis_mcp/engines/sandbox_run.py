@@ -17,6 +17,7 @@ from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.bubblewrap import ATTEMPTS, Bubblewrap, StatusPipe, isolation, last_line, may_try_again
 from praxis_mcp.engines.cgroups import Cgroups, RunGroup
+from praxis_mcp.engines.orphans import OWNER_VARIABLE
 from praxis_mcp.engines.process import Ended, Launch, run_process
 from praxis_mcp.engines.process_tree import NamespaceTree
 from praxis_mcp.engines.sandbox_overlay import PATH, Overlay
@@ -28,8 +29,6 @@ from praxis_mcp.errors import CommandNotFound, ExecutionError, LimitUnsupported
 from praxis_mcp.images.model import StoredImage
 from praxis_mcp.plans.model import Plan
 
-OWNER_VARIABLE = "PRAXIS_SANDBOX_OF"
-"""In the environment of bubblewrap itself, not of the tool: whose it is."""
 DEFAULT_PIDS = 512
 """Processes and threads of a sandbox whose contract sets no limit, where limits can be set: as on Docker."""
 
@@ -134,7 +133,7 @@ class SandboxRun:
                         *(self._tools.bubblewrap.program, *status.options, "--args", str(options_fd)),
                         *("--", *self._command),
                     ),
-                    {"PATH": PATH, OWNER_VARIABLE: str(Owner.current())},
+                    {"PATH": PATH, OWNER_VARIABLE: str(Owner.current())},  # bubblewrap's own, not the tool's
                     stdin=call.stdin,
                     descriptors=(*status.descriptors, *view.descriptors, options_fd, gate.inside),
                 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,36 +31,54 @@ class Scratch:
     _lock: int
 
     @classmethod
-    def make(cls) -> Scratch:
+    def make(cls, prefix: str = PREFIX) -> Scratch:
         """A new one.
 
         Raises:
             OSError: the temporary directory is full, or closed to this user.
         """
-        path = Path(tempfile.mkdtemp(prefix=PREFIX))
-        if fcntl is None:
-            return cls(path, -1)
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        return cls(path, lock)
+        while True:
+            path = Path(tempfile.mkdtemp(prefix=prefix))
+            if fcntl is None:
+                return cls(path, -1)
+            lock = -1
+            try:
+                lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if os.path.samestat(path.stat(), os.fstat(lock)):
+                    return cls(path, lock)
+            except FileNotFoundError:
+                pass
+            # A server that was sweeping met it before it was locked.
+            if lock >= 0:
+                os.close(lock)
 
     def remove(self) -> None:
         """Remove it with all that is in it; what another user's tool has closed to this one stays, with a warning."""
-        shutil.rmtree(self.path, onerror=_warn)
+        remove_directory(self.path)
+        self.release()
+
+    def release(self) -> None:
+        """Let go of it, whether it is there or not."""
         if self._lock >= 0:
             os.close(self._lock)
+
+
+def remove_directory(directory: Path) -> None:
+    """Remove a directory of this user's with all that is in it; what cannot be removed is logged."""
+    shutil.rmtree(directory, onerror=_warn)
 
 
 def _warn(function: object, path: str, exc: object) -> None:
     logger.warning("{} cannot be removed: {}", path, exc[1] if isinstance(exc, tuple) else exc)
 
 
-def sweep_scratch() -> int:
+def sweep_scratch(prefix: str = PREFIX, remove: Callable[[Path], None] = remove_directory) -> int:
     """Remove the directories of this user's servers that were killed; how many."""
     if fcntl is None:
         return 0
     removed = 0
-    for path in Path(tempfile.gettempdir()).glob(PREFIX + "*"):
+    for path in Path(tempfile.gettempdir()).glob(prefix + "*"):
         try:
             if path.lstat().st_uid != os.getuid():
                 continue
@@ -71,7 +90,7 @@ def sweep_scratch() -> int:
         except OSError:  # its owner lives
             continue
         else:
-            shutil.rmtree(path, onerror=_warn)
+            remove(path)
             removed += 1
         finally:
             os.close(lock)

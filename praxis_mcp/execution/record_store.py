@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from loguru import logger
 
+from praxis_mcp.engines.scratch import Scratch, sweep_scratch
 from praxis_mcp.settings import RecordSettings
-
-try:
-    import fcntl
-except ImportError:  # Windows: the system removes what lies in its temporary directory
-    fcntl = None
 
 SUMMARY = "record.json"
 """The file that says a run has ended, in a directory that outlives the server."""
 _PREFIX = "praxis-mcp-runs-"
-_LOCK = ".lock"
 _ABANDONED = 2 * 86_400.0
 """Seconds after which a run without a summary was left by a killed server: twice the longest timeout there is."""
 
@@ -38,7 +31,7 @@ class RecordStore:
     def __init__(self, settings: RecordSettings) -> None:
         self._settings = settings
         self._root: Path | None = None
-        self._lock: int | None = None
+        self._scratch: Scratch | None = None
 
     @property
     def lasting(self) -> bool:
@@ -55,9 +48,9 @@ class RecordStore:
             self._root = self._settings.directory.expanduser().absolute()
             self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
             return
-        self._root = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        self._lock = _try_lock(self._root)
-        _sweep(self._root)
+        self._scratch = Scratch.make(_PREFIX)
+        self._root = self._scratch.path
+        sweep_scratch(_PREFIX, _remove_left)
 
     def make(self, run_id: str) -> Path:
         """The directory of a new run.
@@ -97,41 +90,14 @@ class RecordStore:
         """Remove a temporary directory."""
         if not self.lasting and self._root is not None:
             _remove(self._root)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        if self._scratch is not None:
+            self._scratch.release()
+            self._scratch = None
 
 
-def _try_lock(directory: Path) -> int | None:
-    if fcntl is None:
-        return None
-    descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _sweep(own: Path) -> None:
-    """Remove the directories of servers that were killed: those of this user that nobody holds the lock of."""
-    if fcntl is None:
-        return
-    for directory in own.parent.glob(f"{_PREFIX}*"):
-        try:
-            about = directory.lstat()
-            if directory == own or not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
-                continue
-            if not (directory / _LOCK).exists() and time.time() - about.st_mtime < 60:
-                continue  # of a server that is starting, and has not locked it yet
-            lock = _try_lock(directory)
-        except OSError:
-            continue
-        if lock is not None:
-            logger.debug("removing records that a killed server left: {}", directory)
-            _remove(directory)
-            os.close(lock)
+def _remove_left(directory: Path) -> None:
+    logger.debug("removing records that a killed server left: {}", directory)
+    _remove(directory)
 
 
 def _remove(directory: Path) -> None:

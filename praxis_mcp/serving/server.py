@@ -49,6 +49,8 @@ from praxis_mcp.serving.sessions import ChangeNotifier
 from praxis_mcp.serving.tools import BadCursor, ToolLister
 from praxis_mcp.serving.upstreams import Relay, with_origin
 
+UNASKED = 2.0
+"""Seconds after which a server that no client has asked for its tools looks for what killed ones left all the same."""
 INSTRUCTIONS = (
     "Each tool runs one command in a sandbox and returns what it wrote. Long output is shown as its head and tail; "
     "the whole is a resource, praxis://runs/{run_id}/stdout, that can be read in parts with ?offset=…&limit=…. "
@@ -153,8 +155,10 @@ class PraxisServer:
         await self._toolbox.upstreams.run(self._notifier.changed)
 
     async def _keep_house(self) -> None:
-        # Not before the client has its tools: looking at engines means importing their SDKs.
-        await self._listed.wait()
+        # Not before the client has its tools: looking at engines means importing their SDKs. But no server may wait for
+        # ever for its first client with what others left.
+        with anyio.move_on_after(UNASKED):
+            await self._listed.wait()
         await self._toolbox.keep_house()
 
     async def _prefetch(self) -> None:
