@@ -81,8 +81,9 @@ def remove_tree(place: Path) -> None:
         return
 
     def open_up(function: Callable[..., Any], path: str, _: Any) -> None:
-        with suppress(OSError):
-            Path(path).parent.chmod(0o700)
-            function(path)
+        if Path(path) != place:
+            with suppress(OSError):
+                Path(path).parent.chmod(0o700)
+                function(path)
 
     shutil.rmtree(place, onerror=open_up)
