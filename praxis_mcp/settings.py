@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -17,7 +17,9 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as PydanticSettingsError
 
 from praxis_mcp.errors import SettingsError
+from praxis_mcp.home import expand
 from praxis_mcp.http_settings import HttpSettings
+from praxis_mcp.settings_sources import Variables, at_root, check_variables
 from praxis_mcp.upstream_settings import UpstreamSettings
 
 CONTAINER_ENGINES = ("dagger", "docker", "sandbox")
@@ -197,12 +199,19 @@ class SecretSource(_Section):
     file: Path | None = None
     keyring: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$", description="service/user")
 
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if sum(source is not None for source in (self.env, self.file, self.keyring)) != 1:
+            raise ValueError("give exactly one of env, file and keyring")
+        return self
+
 
 class Settings(BaseSettings):
     """The whole configuration.
 
     Sources, later ones winning: defaults; the file (``praxis.yaml`` in the project root, or ``--config``); variables
-    such as ``PRAXIS_CALLS__MAX_CONCURRENCY``; flags.
+    such as ``PRAXIS_CALLS__MAX_CONCURRENCY``; flags. Every path in it is absolute but those in `tools`, for which see
+    `tool_directories`: relative ones start at the root, whichever source they come from.
 
     Attributes:
         tools: directories of contracts.
@@ -244,12 +253,20 @@ class Settings(BaseSettings):
     @field_validator("root")
     @classmethod
     def _root_is_absolute(cls, value: Path) -> Path:
-        return Path(os.path.abspath(value.expanduser()))  # noqa: PTH100 - a link in the root stays as the user wrote it
+        return Path(os.path.abspath(expand(value)))  # noqa: PTH100 - a link in the root stays as the user wrote it
+
+    @model_validator(mode="after")
+    def _paths_start_at_the_root(self) -> Self:
+        for name in type(self).model_fields:
+            if name not in ("root", "tools"):
+                object.__setattr__(self, name, at_root(getattr(self, name), self.root))  # it is frozen
+        at_root(self.tools, self.root)  # so that what cannot be expanded is told now
+        return self
 
     @property
     def tool_directories(self) -> tuple[Path, ...]:
         """The directories of contracts, absolute."""
-        return tuple(self.root / directory.expanduser() for directory in self.tools)
+        return tuple(self.root / expand(directory) for directory in self.tools)
 
 
 def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -262,6 +279,7 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     Raises:
         SettingsError: a file is missing or malformed, or a value is wrong; names the field and the source.
     """
+    check_variables(Settings.model_fields)
     path = file or next((Path(name) for name in DEFAULT_FILES if Path(name).is_file()), None)
     values = _read_file(path) if path else {}
 
@@ -275,7 +293,7 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=values))
+            return (init_settings, Variables(settings_cls), InitSettingsSource(settings_cls, init_kwargs=values))
 
     try:
         return FromAllSources(**(flags or {}))
@@ -301,14 +319,22 @@ def _read_file(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise SettingsError(f"The settings file {path} must hold a mapping, not a {type(values).__name__}.")
     # A root in the file starts at the file, so that a configuration works from whatever directory it is named.
-    values["root"] = path.resolve().parent / Path(str(values.get("root", ""))).expanduser()
+    try:
+        values["root"] = path.resolve().parent / expand(Path(str(values.get("root", ""))))
+    except ValueError as exc:
+        raise SettingsError(f"In the settings file {path}, root is wrong: {exc}.") from exc
     return values
 
 
 def _explain(exc: ValidationError | PydanticSettingsError, path: Path | None) -> str:
     where = f"in {path} or the environment (PRAXIS_…)" if path else "in the environment (PRAXIS_…) or flags"
     if isinstance(exc, PydanticSettingsError):
-        return f"The settings {where} cannot be read: {exc}"
+        # Its own words name a class; the cause names the field.
+        what = str(exc.__cause__ or exc)
+        return f'The settings {where} cannot be read: {what}; write a list as a,b or ["a", "b"], a mapping as JSON.'
     # An input is never shown: it may be a secret.
-    problems = "; ".join(f"{'.'.join(str(part) for part in error['loc'])}: {error['msg']}" for error in exc.errors())
+    problems = "; ".join(
+        f"{'.'.join(str(part) for part in error['loc'])}: {error['msg'].removeprefix('Value error, ')}"
+        for error in exc.errors()
+    )
     return f"The settings {where} are wrong: {problems}."

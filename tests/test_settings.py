@@ -1,0 +1,84 @@
+"""Settings say what they mean, or are refused with the place and the remedy; none is accepted and ignored."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from praxis_mcp.errors import SettingsError
+from praxis_mcp.settings import Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def ground(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PRAXIS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_path_starts_at_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    settings = Settings.model_validate(
+        {
+            "root": tmp_path / "project",
+            "records": {"directory": "kept"},
+            "secrets": {"A": {"file": "a.txt"}, "B": {"file": "~/b.txt"}},
+            "engines": {"dagger": {"cli": "bin/dagger", "workdir": ".", "images": {"x": "x.tar"}}},
+            "policy": {"sensitive_paths": ["../other", "~"]},
+            "http": {"tls_certificate": "c.pem", "tls_key": "/k.pem"},
+        }
+    )
+    root = tmp_path / "project"
+    assert settings.records.directory == root / "kept"
+    assert settings.secrets["A"].file == root / "a.txt"
+    assert settings.secrets["B"].file == Path("/home/somebody/b.txt")
+    assert settings.engines.dagger.cli == root / "bin/dagger"
+    assert settings.engines.dagger.workdir == root
+    assert settings.engines.dagger.images == {"x": root / "x.tar"}
+    assert settings.policy.sensitive_paths == (tmp_path / "other", Path("/home/somebody"))
+    assert (settings.http.tls_certificate, settings.http.tls_key) == (root / "c.pem", Path("/k.pem"))
+    assert settings.upstream_approvals == root / "praxis-upstreams.json"
+
+
+def test_a_user_without_a_home_is_told_which_path_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SettingsError, match="begins at a home directory, and there is none"):
+        load_settings(flags={"records": {"directory": "~nobody-of-that-name/x"}})
+
+
+@pytest.mark.parametrize("source", [{}, {"env": "A", "file": "b"}, {"env": "A", "file": "b", "keyring": "c/d"}])
+def test_a_secret_has_exactly_one_source(source: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError, match=r"secrets\.A: give exactly one of env, file and keyring"):
+        load_settings(flags={"secrets": {"A": source}})
+
+
+def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRAXIS_POLCY__PRIVILEGED", "false")
+    with pytest.raises(SettingsError, match=r"PRAXIS_POLCY__PRIVILEGED is no setting .did you mean PRAXIS_POLICY"):
+        load_settings()
+
+
+def test_a_variable_of_somebody_else_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PRAXIS_TEST_REQUIRE", "PRAXIS_OUTPUT_DIR", "PRAXIS_MCP_DEPTH", "PRAXIS_CUSTOMER_ID"):
+        monkeypatch.setenv(name, "1")
+    assert load_settings()
+
+
+@pytest.mark.parametrize("text", ["docker,sandbox", '["docker", "sandbox"]', " docker , sandbox "])
+def test_a_list_may_be_written_with_commas(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("PRAXIS_ENGINES__ORDER", text)
+    monkeypatch.setenv("PRAXIS_TOOLS", "tools,more/tools")
+    settings = load_settings()
+    assert settings.engines.order == ("docker", "sandbox")
+    assert settings.tools == (Path("tools"), Path("more/tools"))
+
+
+@pytest.mark.parametrize(("name", "text"), [("PRAXIS_TOOLS", '["a'), ("PRAXIS_SECRETS", "a=b")])
+def test_a_value_that_cannot_be_read_says_how_to_write_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str
+) -> None:
+    monkeypatch.setenv(name, text)
+    with pytest.raises(SettingsError, match="write a list as"):
+        load_settings()
