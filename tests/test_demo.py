@@ -49,6 +49,21 @@ def test_without_a_container_engine_and_a_sandbox_it_calls_a_tool_on_the_host_an
 
 
 @pytest.mark.docker
+@pytest.mark.bubblewrap
+def test_without_a_daemon_it_calls_a_tool_in_an_image_all_the_same(tmp_path: Path) -> None:
+    store = {"PRAXIS_ENGINES__SANDBOX__STORE": str(tmp_path)}
+    archive = tmp_path / "python.tar"
+    subprocess.run(["docker", "save", "python:3.11-slim", "-o", str(archive)], check=True)
+    command = [sys.executable, "-m", "praxis_mcp", "image", "import", str(archive)]
+    subprocess.run(command, env={**os.environ, **store}, check=True, capture_output=True)
+    nowhere = {"DOCKER_HOST": "unix:///nowhere/docker.sock", "PRAXIS_ENGINES__ORDER": '["docker", "sandbox"]'}
+    done = run_demo(**store, **nowhere, PRAXIS_PULL="never")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"words": 14' in done.stdout
+    assert "ran on sandbox (isolation: bubblewrap)" in done.stdout
+
+
+@pytest.mark.docker
 def test_with_an_engine_that_lacks_the_image_it_still_succeeds(tmp_path: Path) -> None:
     """The engine is there, the image is not and may not be pulled: as on a machine without a network."""
     done = run_demo(without_image(tmp_path), PRAXIS_PULL="never")

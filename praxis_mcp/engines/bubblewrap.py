@@ -12,8 +12,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-import anyio
-
 from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.engines.process import Launch, run_process
 from praxis_mcp.engines.process_tree import NamespaceTree
@@ -149,12 +147,6 @@ class StatusPipe:
     def init_pid(self) -> int | None:
         """The init of the sandbox's pid namespace; None until there is one."""
         return self._value("child-pid")
-
-    async def wait_for_init(self) -> int:
-        """Its pid once there is one; for ever where bubblewrap fails before that."""
-        while (pid := self.init_pid()) is None:
-            await anyio.wait_readable(self._read_end)
-        return pid
 
     def exit_code(self) -> int | None:
         """The command's own exit code (128 + signal); None where the command was never started, or was killed along

@@ -34,6 +34,8 @@ CONTROLLERS: Mapping[Capability, str] = {
 _PERIOD = 100_000
 _MIN_QUOTA = 1000
 """Microseconds: the kernel's default period, and the least that it grants in one (sched-bwc)."""
+_SHELL = "/bin/sh"
+_MOVE = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 1; shift; done; shift; exec "$@"'
 _OF_SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")
 """Kernels without swap accounting lack these."""
 _NAME = re.compile(r"praxis-mcp-(\d+-\d+-\d+)-[0-9a-zA-Z]+")
@@ -134,14 +136,16 @@ class RunGroup:
     places: tuple[Path, ...]
     unified: bool
 
-    def add(self, pid: int) -> None:
-        """Put a process in, and with it all that it starts from now on.
+    def prefix(self) -> list[str]:
+        """The words to put in front of a command, so that it begins its life in the group: a shell that moves itself.
 
-        Raises:
-            OSError: it is gone, or may not be moved.
+        Moving another process, or a whole one, takes a lock that waits for all processors to pass a quiet state, some
+        10 ms (cgroup_threadgroup_rwsem). A version 1 thread that moves itself does not; a shell is one thread.
         """
-        for place in self.places:
-            (place / "cgroup.procs").write_text(str(pid))
+        if not self.places:
+            return []
+        file = "cgroup.procs" if self.unified else "tasks"
+        return [_SHELL, "-c", _MOVE, "sh", *(str(place / file) for place in self.places), "--"]
 
     @property
     def out_of_memory(self) -> bool:
@@ -227,6 +231,8 @@ def _enabled(base: Path) -> Iterable[str]:
 
 def _works(cgroups: Cgroups) -> bool:
     limits = Limits(timeout=1, memory=1 << 30, cpus=1.0, pids=100)
+    if not Path(_SHELL).exists():
+        return False
     try:
         group = cgroups.make("probe", limits, default_pids=100, own_processes=0)
     except OSError:

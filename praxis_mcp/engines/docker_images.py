@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -12,29 +11,19 @@ import anyio.from_thread
 
 from praxis_mcp.engines.base import StatusListener
 from praxis_mcp.engines.docker_api import DockerDaemon, ImageMissing
-from praxis_mcp.errors import ExecutionError, ImageError
+from praxis_mcp.engines.shared_pulls import SharedPulls
+from praxis_mcp.errors import ImageError
 
 PULL_TIMEOUT = 600.0
 """Seconds for one pull; apart from the tool's own timeout, which counts from its start."""
 _TELL_EVERY = 0.5
 
 
-@dataclass(slots=True)
-class _Pull:
-    """One pull, and all who wait for it."""
-
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
-    listeners: list[StatusListener] = field(default_factory=list)
-    waiting: int = 0
-    done: bool = False
-    failure: ExecutionError | None = None
-
-
 class DockerImages:
     """The images of one daemon."""
 
     def __init__(self) -> None:
-        self._pulls: dict[str, _Pull] = {}
+        self._pulls = SharedPulls()
 
     async def pull(self, daemon: DockerDaemon, reference: str, on_status: StatusListener | None = None) -> None:
         """Pull an image. Those who ask for it in the meantime wait for the same pull, hear its progress, and share
@@ -44,31 +33,13 @@ class DockerImages:
             ImageError: it cannot be had, or not within `PULL_TIMEOUT`.
             EngineUnavailable: the daemon is gone.
         """
-        pull = self._pulls.setdefault(reference, _Pull())
-        pull.waiting += 1
         if on_status is not None:
-            pull.listeners.append(on_status)
             on_status(f"pulling {reference}")
-        try:
-            async with pull.lock:
-                if pull.failure is not None:
-                    raise type(pull.failure)(pull.failure.message, remedy=pull.failure.remedy) from pull.failure
-                if not pull.done:
-                    await self._pull(daemon, reference, pull)
-        finally:
-            pull.waiting -= 1
-            if on_status is not None:
-                pull.listeners.remove(on_status)
-            if not pull.waiting:
-                del self._pulls[reference]
+        await self._pulls.run(reference, lambda tell: self._pull(daemon, reference, tell), on_status)
 
-    async def _pull(self, daemon: DockerDaemon, reference: str, pull: _Pull) -> None:
+    async def _pull(self, daemon: DockerDaemon, reference: str, tell: StatusListener) -> None:
         progress = _Progress(reference)
         abandoned = False
-
-        def tell(text: str) -> None:
-            for listener in list(pull.listeners):
-                listener(text)
 
         def on_progress(event: Mapping[str, Any]) -> bool:
             text = progress.after(event)
@@ -79,16 +50,11 @@ class DockerImages:
         try:
             with anyio.fail_after(PULL_TIMEOUT):
                 await daemon.pull(reference, on_progress)
-            pull.done = True
         except TimeoutError as exc:
-            pull.failure = ImageError(
+            raise ImageError(
                 f"The image {reference} was not pulled within {PULL_TIMEOUT:g} s.",
                 remedy=f"Pull it by hand: docker pull {reference}.",
-            )
-            raise pull.failure from exc
-        except ExecutionError as exc:
-            pull.failure = exc
-            raise
+            ) from exc
         finally:
             abandoned = True
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -72,7 +72,6 @@ async def run_process(
     stdout: StreamCollector,
     stderr: StreamCollector,
     on_start: Callable[[], None] = lambda: None,
-    beside: Callable[[], Awaitable[None]] | None = None,
 ) -> Ended:
     """Run a command to its end, or to its deadline `timeout` seconds after its start.
 
@@ -84,7 +83,6 @@ async def run_process(
         timeout: seconds.
         stdout, stderr: take the streams in; the caller finishes them.
         on_start: called when the process exists.
-        beside: runs beside it, and is cancelled when it ends; an `ExecutionError` of its own ends the command.
 
     Raises:
         CommandNotFound: the program does not exist or cannot be executed.
@@ -96,7 +94,6 @@ async def run_process(
     on_start()
     processes = tree(process)
     deadline = anyio.CancelScope(deadline=anyio.current_time() + timeout)
-    companion = anyio.CancelScope()
     try:
         with unwrapped():
             async with anyio.create_task_group() as pumps:
@@ -105,13 +102,10 @@ async def run_process(
                 if process.stdout is not None and process.stderr is not None:
                     pumps.start_soon(_pump, process.stdout, stdout)
                     pumps.start_soon(_pump, process.stderr, stderr)
-                if beside is not None:
-                    pumps.start_soon(_run_within, companion, beside)
                 try:
                     with deadline:
                         await _exit_of(process)
                 finally:
-                    companion.cancel()
                     with anyio.CancelScope(shield=True):
                         await _end(process, processes)
                 pumps.cancel_scope.deadline = anyio.current_time() + DRAIN_TIMEOUT
@@ -150,11 +144,6 @@ def _start(launch: Launch) -> subprocess.Popen[bytes]:
             f'The command "{launch.argv[0]}" could not be started: a word or variable cannot be passed to a process '
             f"({exc})."
         ) from exc
-
-
-async def _run_within(scope: anyio.CancelScope, work: Callable[[], Awaitable[None]]) -> None:
-    with scope:
-        await work()
 
 
 async def _exit_of(process: subprocess.Popen[bytes]) -> None:

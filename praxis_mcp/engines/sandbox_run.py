@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import anyio
@@ -19,7 +18,6 @@ from praxis_mcp.engines.bubblewrap import ATTEMPTS, Bubblewrap, StatusPipe, isol
 from praxis_mcp.engines.cgroups import Cgroups, RunGroup
 from praxis_mcp.engines.orphans import OWNER_VARIABLE
 from praxis_mcp.engines.process import Ended, Launch, run_process
-from praxis_mcp.engines.process_tree import NamespaceTree
 from praxis_mcp.engines.sandbox_overlay import PATH, Overlay
 from praxis_mcp.engines.sandbox_owner import Owner
 from praxis_mcp.engines.sandbox_user import find_user
@@ -32,7 +30,7 @@ from praxis_mcp.plans.model import Plan
 DEFAULT_PIDS = 512
 """Processes and threads of a sandbox whose contract sets no limit, where limits can be set: as on Docker."""
 
-_OWN_PROCESSES = 1  # bubblewrap's own init, which the tool's limit must not pay for
+_OWN_PROCESSES = 2  # bubblewrap and its init, which the tool's limit must not pay for
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _KILLED = 128 + 9
 
@@ -121,34 +119,28 @@ class SandboxRun:
         fixed, call = self.plan.blueprint, self.plan.call
         view = SandboxView(self._image, self._writable_root, sizes=self._tools.sizes)
         try:
-            with StatusPipe() as status, _gate() as gate, ExitStack() as stack:
-                options = await anyio.to_thread.run_sync(self._options, view, stack)
-                if group.places:
-                    options += ["--block-fd", str(gate.inside)]
+            with StatusPipe() as status, ExitStack() as stack:
+                options = await anyio.to_thread.run_sync(self._options, view)
                 options_fd = _memory_file(stack, "\0".join(options).encode(errors="surrogateescape") + b"\0")
                 prefix = self._tools.overlay.prefix(self._image) if isinstance(self._tools.overlay, Overlay) else []
                 launch = Launch(
                     (
+                        *group.prefix(),
                         *(prefix if self._writable_root else ()),
                         *(self._tools.bubblewrap.program, *status.options, "--args", str(options_fd)),
                         *("--", *self._command),
                     ),
                     {"PATH": PATH, OWNER_VARIABLE: str(Owner.current())},  # bubblewrap's own, not the tool's
                     stdin=call.stdin,
-                    descriptors=(*status.descriptors, *view.descriptors, options_fd, gate.inside),
+                    descriptors=(*status.descriptors, *view.descriptors, options_fd),
                 )
-
-                async def confine() -> None:
-                    await self._confine(await status.wait_for_init(), group, gate)
-
                 ended = await run_process(
                     launch,
-                    lambda process: self._tree(process, status),
+                    status.tree,
                     timeout=fixed.limits.timeout,
                     stdout=self.out,
                     stderr=self.err,
                     on_start=self._note_start,
-                    beside=confine if group.places else None,
                 )
                 return ended, status.exit_code()
         except OSError as exc:
@@ -163,7 +155,7 @@ class SandboxRun:
             return overlay.root(self._image)
         return None
 
-    def _options(self, view: SandboxView, stack: ExitStack) -> list[str]:
+    def _options(self, view: SandboxView) -> list[str]:
         """Everything for bubblewrap; what is secret in it travels over a descriptor. Blocks."""
         fixed, call = self.plan.blueprint, self.plan.call
         user = find_user(self._image.root, fixed.user or self._image.user)
@@ -186,41 +178,8 @@ class SandboxRun:
             env[OUTPUT_DIR_VARIABLE] = self.plan.blueprint.artifact_dir
         return env
 
-    async def _confine(self, init: int, group: RunGroup, gate: _Gate) -> None:
-        try:
-            group.add(init)
-        except ProcessLookupError:  # it has failed already, and says why
-            return
-        except OSError as exc:
-            raise LimitUnsupported(
-                f"The limits of {self.plan.blueprint.tool} could not be set: {exc.strerror}.",
-                remedy="See what `praxis-mcp doctor` says about the sandbox engine.",
-            ) from exc
-        os.write(gate.outside, b".")
-
-    def _tree(self, process: subprocess.Popen[bytes], status: StatusPipe) -> NamespaceTree:
-        return NamespaceTree(process, status.init_pid)
-
     def _note_start(self) -> None:
         self.started = time.perf_counter()
-
-
-@dataclass(frozen=True, slots=True)
-class _Gate:
-    """What keeps bubblewrap from starting the command until its limits are set."""
-
-    inside: int
-    outside: int
-
-
-@contextmanager
-def _gate() -> Iterator[_Gate]:
-    inside, outside = os.pipe()
-    try:
-        yield _Gate(inside, outside)
-    finally:
-        os.close(inside)
-        os.close(outside)
 
 
 def _memory_file(stack: ExitStack, content: bytes) -> int:
