@@ -22,9 +22,9 @@ from praxis_mcp.errors import EngineUnavailable, ExecutionError, RemoteError
 from praxis_mcp.plans.secrets import Masker
 
 if TYPE_CHECKING:
-    from mcp import Client
-    from mcp.shared.dispatcher import ProgressFnT
     from mcp.shared.exceptions import MCPError
+
+    from praxis_mcp.engines.upstream_client import Channel
 
 LIST_TIMEOUT = 30.0
 """Seconds that all pages of a list may take."""
@@ -96,18 +96,14 @@ class Upstream:
             RemoteError: it answered with a protocol error.
             ExecutionError: the connection broke meanwhile; the tool may have run, and is not run again.
         """
-        from mcp_types import CallToolRequest, CallToolRequestParams, CallToolResult
 
-        request = CallToolRequest(
-            params=CallToolRequestParams(name=tool, arguments=dict(arguments), _meta=_meta())  # pyright: ignore[reportCallIssue]
-        )
-
-        async def progressed(progress: float, total: float | None, message: str | None) -> None:
+        def progressed(progress: float, total: float | None, message: str | None) -> None:
             if on_progress is not None:
                 on_progress(progress, total, self._masker.text(message) if message else message)
 
-        async def send(client: Client) -> dict[str, Any]:
-            return await _answer(client, request, CallToolResult, progressed if on_progress else None)
+        async def send(channel: Channel) -> dict[str, Any]:
+            params = {"name": tool, "arguments": dict(arguments), "_meta": outgoing_meta()}
+            return await channel.ask("tools/call", params, progressed if on_progress else None)
 
         answer = await self._ask(f"{tool} was running", timeout, send)
         kind = answer.get("resultType", "complete")
@@ -137,12 +133,12 @@ class Upstream:
 
         from praxis_mcp.engines.upstream_wire import answer_in
 
-        async def send(client: Client) -> list[dict[str, Any]]:
+        async def send(channel: Channel) -> list[dict[str, Any]]:
             found: list[dict[str, Any]] = []
             cursor: str | None = None
             for _ in range(MOST_PAGES):
-                params = PaginatedRequestParams(cursor=cursor, _meta=_meta())  # pyright: ignore[reportCallIssue]
-                page = await client.session.list_tools(params=params)
+                params = PaginatedRequestParams(cursor=cursor, _meta=outgoing_meta())  # pyright: ignore
+                page = await channel.client.session.list_tools(params=params)
                 usable = {tool.name for tool in page.tools}
                 listed = answer_in(page.meta).get("tools")
                 found += [item for item in listed or () if isinstance(item, dict) and item.get("name") in usable]
@@ -162,14 +158,11 @@ class Upstream:
 
     async def read_resource(self, uri: str, *, timeout: float) -> dict[str, Any]:
         """A resource, as its JSON says; raises as `call` does."""
-        from mcp_types import ReadResourceRequest, ReadResourceRequestParams, ReadResourceResult
 
-        request = ReadResourceRequest(
-            params=ReadResourceRequestParams(uri=uri, _meta=_meta())  # pyright: ignore[reportCallIssue]
-        )
-        return await self._ask(
-            "a resource was read", timeout, lambda client: _answer(client, request, ReadResourceResult, None)
-        )
+        async def send(channel: Channel) -> dict[str, Any]:
+            return await channel.ask("resources/read", {"uri": uri, "_meta": outgoing_meta()})
+
+        return await self._ask("a resource was read", timeout, send)
 
     async def close(self) -> None:
         """Close the connection; calls that run over it fail."""
@@ -181,7 +174,7 @@ class Upstream:
         for connection in self._all:
             connection.abandon()
 
-    async def _ask(self, doing: str, timeout: float, send: Callable[[Client], Awaitable[T]]) -> T:
+    async def _ask(self, doing: str, timeout: float, send: Callable[[Channel], Awaitable[T]]) -> T:
         """Send over the connection. A request that cannot have reached the server is sent once more, over a new one."""
         from mcp.shared.exceptions import MCPError
         from pydantic import ValidationError
@@ -189,11 +182,11 @@ class Upstream:
         again = True
         while True:
             connection = await self._connection()
-            assert connection.client is not None
+            assert connection.channel is not None
             began = anyio.current_time()
             try:
                 with connection.busy(), anyio.fail_after(timeout):
-                    return await send(connection.client)
+                    return await send(connection.channel)
             except TimeoutError:
                 connection.suspect(began)
                 raise
@@ -226,7 +219,7 @@ class Upstream:
                 self._all.add(connection)
                 self._tasks.start(functools.partial(self._own, connection), f"upstream {self.spec.name}")
             await connection.settled.wait()
-            if connection.client is None:
+            if connection.channel is None:
                 raise self._unreachable(describe(connection.error), connection.error) from connection.error
             if connection.usable:
                 return connection
@@ -277,18 +270,7 @@ class Upstream:
         return RemoteError(f"{self.spec.name} answered: {reason}", exc.code, exc.data)
 
 
-async def _answer(client: Client, request: Any, kind: type[Any], on_progress: ProgressFnT | None) -> dict[str, Any]:
-    from praxis_mcp.engines.upstream_wire import answer_in
-
-    result = await client.session.send_request(request, kind, progress_callback=on_progress)
-    return answer_in(result.meta)
-
-
 def _never_arrived(exc: MCPError) -> bool:
     from praxis_mcp.engines.upstream_http import UNSENT
 
     return exc.code == UNSENT
-
-
-def _meta() -> Any:
-    return outgoing_meta()

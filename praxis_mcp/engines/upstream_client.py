@@ -6,24 +6,32 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from io import TextIOWrapper
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import httpx2
 from loguru import logger
-from mcp import Client, StdioServerParameters
-from mcp.client.stdio import stdio_client
+from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import Implementation, ToolListChangedNotification
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from opentelemetry.propagate import inject
 
 from praxis_mcp.engines.upstream_hops import DEPTH_VARIABLE, child_depth
 from praxis_mcp.engines.upstream_http import http_client
+from praxis_mcp.engines.upstream_posts import Posts
 from praxis_mcp.engines.upstream_spec import UpstreamSpec
 from praxis_mcp.engines.upstream_sse import sse_streams
-from praxis_mcp.engines.upstream_wire import RawAnswers
+from praxis_mcp.engines.upstream_stdio import stdio_streams
+from praxis_mcp.engines.upstream_wire import MAX_MESSAGE, RawAnswers
 from praxis_mcp.plans.secrets import Masker
+
+if TYPE_CHECKING:
+    from praxis_mcp.engines.upstream import ProgressListener
 
 _KEPT_LINES = 10
 _LONGEST_LINE = 500
@@ -55,22 +63,53 @@ class Errors:
             logger.debug("{}: {}", self._name, text)
 
 
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A connected client, and requests whose answers come back as they are.
+
+    Attributes:
+        client: the SDK's client.
+    """
+
+    client: Client
+    _asker: RawAnswers | Posts
+
+    async def ask(
+        self, method: str, params: dict[str, Any], on_progress: ProgressListener | None = None
+    ) -> dict[str, Any]:
+        """The result of a request, as its JSON says. Cancelling cancels it at the server.
+
+        Args:
+            method: what is asked.
+            params: with a ``_meta``, which gets what the protocol wants to have there.
+            on_progress: hears progress.
+
+        Raises:
+            MCPError: the answer is an error, or there will be none.
+        """
+        headers: dict[str, str] = {}
+        # What the SDK adds to its own requests: version and capabilities, and arguments that travel as headers.
+        self.client.session._stamp({"method": method, "params": params}, {"headers": headers})
+        inject(params["_meta"])
+        return await self._asker.ask(method, params, headers, on_progress)
+
+
 @asynccontextmanager
 async def open_client(
     spec: UpstreamSpec,
     *,
     errors: Errors,
     on_heard: Callable[[], None],
-    on_end: Callable[[], None],
+    on_end: Callable[[str], None],
     on_tools_changed: Callable[[], None],
-) -> AsyncIterator[Client]:
+) -> AsyncIterator[Channel]:
     """A client that has agreed on a protocol revision with the server. Must be left by the task that entered it.
 
     Args:
         spec: the server.
         errors: takes in what a command writes to standard error.
         on_heard: called for each message that arrives.
-        on_end: called when no more will arrive.
+        on_end: called when no more will arrive; why, where that is known.
         on_tools_changed: called when a server of an older revision says that its tools have changed.
 
     Raises:
@@ -82,41 +121,43 @@ async def open_client(
         if isinstance(message, ToolListChangedNotification):
             on_tools_changed()
 
-    async with _transport(spec, errors) as inner:
+    async with _transport(spec, errors) as (inner, http):
+        answers = RawAnswers(inner, on_heard, on_end)
         client = Client(
-            RawAnswers(inner, on_heard, on_end),
+            answers,
             cache=None,
             message_handler=on_message,
             client_info=Implementation(name="praxis-mcp", version=version("praxis-mcp")),
         )
         async with client:
-            yield client
+            if http is None or client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+                yield Channel(client, answers)
+                return
+            posts = Posts(http, str(spec.address), on_heard)
+            try:
+                yield Channel(client, posts)
+            finally:
+                posts.close()
 
 
 @asynccontextmanager
-async def _transport(spec: UpstreamSpec, errors: Errors) -> AsyncIterator[Any]:
+async def _transport(spec: UpstreamSpec, errors: Errors) -> AsyncIterator[tuple[Any, httpx2.AsyncClient | None]]:
+    """The transport, and what sends the requests of Streamable HTTP."""
     if spec.kind == "stdio":
         with _standard_error(errors) as stream:
-            yield stdio_client(_parameters(spec), stream)
+            yield stdio_streams(spec.words, _environment(spec), spec.directory, stream), None
         return
     async with http_client(spec) as client:
         address = str(spec.address)
         if spec.kind == "sse":
-            yield sse_streams(client, address)
+            yield sse_streams(client, address), None
         else:
-            yield streamable_http_client(address, http_client=client, max_sse_event_size=None)
+            yield streamable_http_client(address, http_client=client, max_sse_event_size=MAX_MESSAGE), client
 
 
-def _parameters(spec: UpstreamSpec) -> StdioServerParameters:
-    # The SDK adds PATH, HOME and the few others of its allow-list; nothing else of our environment gets there.
-    env = {**dict(spec.env), DEPTH_VARIABLE: str(child_depth())}
-    return StdioServerParameters(
-        command=spec.words[0],
-        args=list(spec.words[1:]),
-        env=env,
-        cwd=spec.directory,
-        encoding_error_handler="replace",
-    )
+def _environment(spec: UpstreamSpec) -> Mapping[str, str]:
+    # Beside PATH, HOME and the few others of the SDK's list, nothing else of our environment gets there.
+    return {**dict(spec.env), DEPTH_VARIABLE: str(child_depth())}
 
 
 @contextmanager

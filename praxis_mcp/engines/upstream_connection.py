@@ -17,6 +17,8 @@ from praxis_mcp.errors import PraxisError
 if TYPE_CHECKING:
     from mcp import Client
 
+    from praxis_mcp.engines.upstream_client import Channel
+
 CLOSE_TIMEOUT = 8.0
 """Seconds that closing may take; a command has 2 to end by itself, and 2 more after SIGTERM."""
 ALIVE_TIMEOUT = 5.0
@@ -30,7 +32,7 @@ class Connection:
     """A connection that its task (`run`) opens, tends and closes; calls only send requests over it.
 
     Attributes:
-        client: the SDK's client, once it is connected.
+        channel: what requests go over, once it is connected.
         protocol_version: what was agreed on, once it is connected.
         settled: set when it is connected, or will never be.
         over: set when nothing of it is left.
@@ -40,7 +42,7 @@ class Connection:
     def __init__(
         self, spec: UpstreamSpec, on_open: Callable[[], None], on_tools_changed: Callable[[], None] | None
     ) -> None:
-        self.client: Client | None = None
+        self.channel: Channel | None = None
         self.protocol_version: str | None = None
         self.settled = anyio.Event()
         self.over = anyio.Event()
@@ -97,7 +99,7 @@ class Connection:
         try:
             with self._scope:
                 await self._hold()
-            if self.client is None and self._scope.cancelled_caught:
+            if self.channel is None and self._scope.cancelled_caught:
                 self.error = TimeoutError(f"it did not answer within {self._spec.connect_timeout:g} s")
         except anyio.get_cancelled_exc_class():
             # The SDK's transport cancels the task that entered it when it breaks, and that can leak through. The task
@@ -120,9 +122,10 @@ class Connection:
                 on_heard=self._heard,
                 on_end=self._ended,
                 on_tools_changed=self._changed,
-            ) as client:
+            ) as channel:
                 self._scope.deadline = math.inf
-                self.client, self.protocol_version = client, client.protocol_version
+                client = channel.client
+                self.channel, self.protocol_version = channel, client.protocol_version
                 self._last_used = self._last_heard = anyio.current_time()
                 logger.info("{} is connected ({}, {})", self._spec.name, self._spec.kind, client.protocol_version)
                 self._on_open()
@@ -181,9 +184,9 @@ class Connection:
         from mcp.shared.exceptions import MCPError
         from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-        client = self.client
-        if client is None:
+        if self.channel is None:
             return
+        client = self.channel.client
         since = anyio.current_time()
         with anyio.move_on_after(ALIVE_TIMEOUT):
             try:
@@ -198,9 +201,9 @@ class Connection:
             logger.warning("{} hangs; its connection is closed", self._spec.name)
             self._end.set()
 
-    def _ended(self) -> None:
+    def _ended(self, reason: str) -> None:
         if not self._end.is_set():
-            self.error = self.error or ConnectionError("the server closed the connection")
+            self.error = self.error or ConnectionError(reason or "the server closed the connection")
             self._end.set()
 
     def _changed(self) -> None:

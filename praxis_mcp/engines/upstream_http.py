@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 from mcp.client.auth import OAuthFlowError
 
+from praxis_mcp.engines.upstream_lanes import Lanes, needs_proxy
+
 if TYPE_CHECKING:
     from praxis_mcp.engines.upstream_spec import OAuthClient, UpstreamSpec
 
@@ -32,7 +34,8 @@ def http_client(spec: UpstreamSpec) -> httpx2.AsyncClient:
     """A client for one server. Reading has no limit in time of its own: calls have theirs."""
     timeout = httpx2.Timeout(spec.connect_timeout, read=None, write=_WRITE_TIMEOUT)
     auth = _oauth(spec.oauth, str(spec.address)) if spec.oauth else None
-    return _Client(headers=dict(spec.headers), timeout=timeout, limits=_POOL, auth=auth)
+    lanes = None if needs_proxy(str(spec.address)) else Lanes()
+    return _Client(headers=dict(spec.headers), timeout=timeout, limits=_POOL, auth=auth, transport=lanes)
 
 
 class _Client(httpx2.AsyncClient):

@@ -26,6 +26,7 @@ from mcp_types import (
 from pydantic import ValidationError
 
 from praxis_mcp.engines.upstream_http import UNSENT
+from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
 
 _EVENT_STREAM = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
 
@@ -53,7 +54,7 @@ async def sse_streams(client: httpx2.AsyncClient, url: str) -> AsyncIterator[Tra
             await response.aread()
             error = _error_in(response)
             raise MCPError(error.code, error.message)
-        events = aiter(httpx2.EventSource(response, max_event_size=None))
+        events = aiter(httpx2.EventSource(response, max_event_size=MAX_MESSAGE))
         endpoint = await _endpoint(events, url)
         tasks.start_soon(_receive, events, received)
         tasks.start_soon(_send, client, endpoint, to_send, received)

@@ -1,31 +1,49 @@
-"""Answers of other servers taken as they are, whatever the SDK's models think of them.
+"""Requests whose answers are taken as they are, whatever the SDK's models think of them, beside the SDK's own traffic.
 
 The SDK checks every answer against the schema of the protocol revision, so that one wrong tool costs a whole
-``tools/list``, and a tool's result with a block of an unknown type is an exception. Here the answers that are passed on
-are taken out of the stream before it sees them; it gets a stand-in that any revision accepts.
+``tools/list``, and a tool's result with a block of an unknown type is an exception. So calls are asked here, under ids
+that the SDK does not use, and it sees neither question nor answer; that also spares them its way through four streams
+and three tasks. Lists it asks for itself, because it learns from them which arguments travel as headers too: it gets a
+stand-in that any revision accepts.
 """
 
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+import itertools
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import anyio
 from mcp.client._transport import Transport, TransportStreams
 from mcp.shared._stream_protocols import ReadStream, WriteStream
-from mcp.shared.message import SessionMessage
-from mcp_types import JSONRPCError, JSONRPCNotification, JSONRPCRequest, JSONRPCResponse, RequestId
+from mcp.shared.exceptions import MCPError
+from mcp.shared.message import ClientMessageMetadata, SessionMessage
+from mcp_types import (
+    CONNECTION_CLOSED,
+    ErrorData,
+    JSONRPCError,
+    JSONRPCNotification,
+    JSONRPCRequest,
+    JSONRPCResponse,
+    RequestId,
+)
+
+if TYPE_CHECKING:
+    from praxis_mcp.engines.upstream import ProgressListener
+
+MAX_MESSAGE = 64 * 1024 * 1024
+"""Bytes of one message of another server; one that sends more is cut off."""
+CANCEL_TIMEOUT = 1.0
+"""Seconds that telling a server of a cancelled request may take."""
+FIRST_ID = 2**30
+"""Ids of requests that are asked here; the SDK counts from zero."""
 
 _KEY = "io.github.praxis-mcp/answer"
-_CACHE = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
-_STAND_INS: dict[str, dict[str, Any]] = {
-    "tools/call": {"resultType": "complete", "content": []},
-    "tools/list": {**_CACHE, "tools": []},
-    "resources/read": {**_CACHE, "contents": []},
-}
+_EMPTY_PAGE: Mapping[str, Any] = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private", "tools": []}
 
 
 class _Answer(str):
@@ -41,59 +59,149 @@ def answer_in(meta: Any) -> dict[str, Any]:
     return answer.result if isinstance(answer, _Answer) else {}
 
 
+@dataclass(slots=True)
+class _Pending:
+    on_progress: ProgressListener | None
+    done: anyio.Event = field(default_factory=anyio.Event)
+    outcome: dict[str, Any] | ErrorData | None = None
+
+    def resolve(self, outcome: dict[str, Any] | ErrorData) -> None:
+        self.outcome = outcome
+        self.done.set()
+
+
 class RawAnswers(AbstractAsyncContextManager[TransportStreams]):
     """A transport around another one.
 
     Args:
         inner: the transport.
         on_heard: is called for each message that arrives.
-        on_end: is called when no more messages will arrive.
+        on_end: is called when no more messages will arrive; why, where that is known.
     """
 
-    def __init__(self, inner: Transport, on_heard: Callable[[], None], on_end: Callable[[], None]) -> None:
+    def __init__(self, inner: Transport, on_heard: Callable[[], None], on_end: Callable[[str], None]) -> None:
         self._inner = inner
         self._on_heard = on_heard
         self._on_end = on_end
-        self._methods: dict[RequestId, str] = {}
+        self._ids = itertools.count(FIRST_ID)
+        self._lists: set[RequestId] = set()
+        self._pending: dict[RequestId, _Pending] = {}
+        self._outgoing: WriteStream[SessionMessage] | None = None
 
     async def __aenter__(self) -> TransportStreams:
-        incoming, outgoing = await self._inner.__aenter__()
-        return _Incoming(self, incoming), _Outgoing(self, outgoing)
+        incoming, self._outgoing = await self._inner.__aenter__()
+        return _Incoming(self, incoming), _Outgoing(self, self._outgoing)
 
     async def __aexit__(
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> bool | None:
+        self._abandon()
         return await self._inner.__aexit__(exc_type, exc_val, exc_tb)
 
-    def sent(self, message: SessionMessage) -> None:
-        """Note what is asked, so that its answer is known for what it is."""
-        sent = message.message
-        if isinstance(sent, JSONRPCRequest) and sent.method in _STAND_INS:
-            self._methods[sent.id] = sent.method
-        elif isinstance(sent, JSONRPCNotification) and sent.method == "notifications/cancelled":
-            self._methods.pop((sent.params or {}).get("requestId", ""), None)
+    async def ask(
+        self, method: str, params: dict[str, Any], headers: dict[str, str], on_progress: ProgressListener | None
+    ) -> dict[str, Any]:
+        """The result of a request, as its JSON says. Cancelling cancels it at the server.
 
-    def received(self, item: SessionMessage | Exception) -> SessionMessage | Exception:
-        """The message for the SDK."""
+        Args:
+            method: what is asked.
+            params: goes out as it is, with a token for progress where that is heard.
+            headers: of the HTTP request, where there is one.
+            on_progress: hears progress.
+
+        Raises:
+            MCPError: the answer is an error, or there will be none.
+        """
+        identity = next(self._ids)
+        if on_progress is not None:
+            params["_meta"]["progressToken"] = identity
+        pending = self._pending[identity] = _Pending(on_progress)
+        request = JSONRPCRequest(jsonrpc="2.0", id=identity, method=method, params=params)
+        try:
+            await self._send(SessionMessage(request, metadata=ClientMessageMetadata(headers=headers)))
+            await pending.done.wait()
+        except anyio.get_cancelled_exc_class():
+            with anyio.move_on_after(CANCEL_TIMEOUT, shield=True), suppress(MCPError):
+                about = {"requestId": identity, "reason": "nobody waits for it any more"}
+                notification = JSONRPCNotification(jsonrpc="2.0", method="notifications/cancelled", params=about)
+                await self._send(SessionMessage(notification))
+            raise
+        finally:
+            self._pending.pop(identity, None)
+        if isinstance(pending.outcome, ErrorData):
+            raise MCPError(pending.outcome.code, pending.outcome.message, pending.outcome.data)
+        return pending.outcome or {}
+
+    def sent(self, message: SessionMessage) -> None:
+        """Note which lists the SDK asks for, so that their answers are known for what they are."""
+        sent = message.message
+        if isinstance(sent, JSONRPCRequest) and sent.method == "tools/list":
+            self._lists.add(sent.id)
+        elif isinstance(sent, JSONRPCNotification) and sent.method == "notifications/cancelled":
+            self._lists.discard((sent.params or {}).get("requestId", ""))
+
+    def received(self, item: SessionMessage | Exception) -> SessionMessage | Exception | None:
+        """The message for the SDK; None where it is none of its business."""
         self._on_heard()
         message = item.message if isinstance(item, SessionMessage) else None
-        if isinstance(message, JSONRPCError) and message.id is not None:
-            self._methods.pop(message.id, None)
-        if not isinstance(message, JSONRPCResponse) or not isinstance(item, SessionMessage):
+        if isinstance(message, JSONRPCNotification):
+            return None if self._is_progress(message) else item
+        if not isinstance(message, JSONRPCResponse | JSONRPCError) or message.id is None:
             return item
-        method = self._methods.pop(message.id, None)
-        if method is None:
+        pending = self._pending.get(_number(message.id))
+        if pending is not None:
+            pending.resolve(message.error if isinstance(message, JSONRPCError) else message.result)
+            return None
+        if message.id not in self._lists:
+            return item
+        self._lists.discard(message.id)
+        if isinstance(message, JSONRPCError) or not isinstance(item, SessionMessage):
             return item
         answer = _Answer()
         answer.result = message.result
-        stand_in = {**_STAND_INS[method], "_meta": {_KEY: answer}}
-        if method == "tools/list":
-            stand_in |= _page(message.result)
+        stand_in = {**_EMPTY_PAGE, "_meta": {_KEY: answer}, **_page(message.result)}
         return SessionMessage(JSONRPCResponse(jsonrpc="2.0", id=message.id, result=stand_in), metadata=item.metadata)
 
-    def ended(self) -> None:
+    def ended(self, reason: str) -> None:
         """The stream has ended."""
-        self._on_end()
+        self._on_end(reason)
+        self._abandon()
+
+    def _is_progress(self, message: JSONRPCNotification) -> bool:
+        if message.method != "notifications/progress" or message.params is None:
+            return False
+        told = message.params
+        pending = self._pending.get(_number(told.get("progressToken", "")))
+        if pending is None:
+            return False
+        if pending.on_progress is not None:
+            tell_progress(pending.on_progress, told)
+        return True
+
+    async def _send(self, message: SessionMessage) -> None:
+        assert self._outgoing is not None
+        try:
+            await self._outgoing.send(message)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
+            raise MCPError(CONNECTION_CLOSED, "Connection closed") from exc
+
+    def _abandon(self) -> None:
+        for pending in self._pending.values():
+            if not pending.done.is_set():
+                pending.resolve(ErrorData(code=CONNECTION_CLOSED, message="Connection closed"))
+
+
+def tell_progress(listener: ProgressListener, told: Mapping[str, Any]) -> None:
+    """Tell a listener what the params of a ``notifications/progress`` say, where they say anything."""
+    progress, total, message = told.get("progress"), told.get("total"), told.get("message")
+    if isinstance(progress, int | float):
+        total = float(total) if isinstance(total, int | float) else None
+        listener(float(progress), total, message if isinstance(message, str) else None)
+
+
+def _number(identity: Any) -> Any:
+    # Some servers send back a number as text.
+    return int(identity) if isinstance(identity, str) and identity.isdecimal() else identity
 
 
 def _page(result: dict[str, Any]) -> dict[str, Any]:
@@ -124,11 +232,15 @@ class _Incoming:
         return getattr(self._inner, "last_context", None)
 
     async def receive(self) -> SessionMessage | Exception:
-        try:
-            return self._owner.received(await self._inner.receive())
-        except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError):
-            self._owner.ended()
-            raise
+        while True:
+            try:
+                item = await self._inner.receive()
+            except (anyio.EndOfStream, anyio.ClosedResourceError, anyio.BrokenResourceError) as exc:
+                self._owner.ended(str(exc))
+                raise anyio.EndOfStream from exc
+            passed = self._owner.received(item)
+            if passed is not None:
+                return passed
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import pytest
 from pydantic import ValidationError
 
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.engines import upstream_connection
+from praxis_mcp.engines import upstream_connection, upstream_posts, upstream_stdio
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.engines.remote_mcp import RemoteMCPEngine
-from praxis_mcp.errors import EngineUnavailable, ExecutionError, RemoteError
+from praxis_mcp.errors import ArgumentError, EngineUnavailable, ExecutionError, RemoteError
 from praxis_mcp.settings import Settings
 from tests.support.upstreams import ERAS, ROOT, TRANSPORTS, Place, http_server, upstream_at, words
 
@@ -110,6 +111,35 @@ async def test_ten_megabytes_come_back_whole(engine: RemoteMCPEngine, place: Pla
     assert result.remote.blocks[0]["text"] == "0123456789" * 1_000_000
     assert result.stdout.total == 10_000_000
     assert len(result.stdout.data) <= 32 * 1024
+
+
+async def test_an_answer_over_http_is_bounded_too(engine: RemoteMCPEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream_posts, "MAX_MESSAGE", 1024 * 1024)
+    with http_server() as server:
+        address = server.url("http")
+        with pytest.raises(ExecutionError, match="more than 1048576 bytes"):
+            await run(engine, contract(address, "big"), n=2_000_000)
+        assert (await run(engine, contract(address, "echo"), text="back")).output == "back"
+
+
+async def test_a_line_of_a_command_is_bounded_and_the_error_names_the_bound(
+    engine: RemoteMCPEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream_stdio, "MAX_MESSAGE", 1024 * 1024)
+    found = contract(words("stdio", "--name", "bounded"), "big")
+    assert (await run(engine, found, n=1_000_000)).stdout.total == 1_000_000
+    with pytest.raises(ExecutionError, match="a message of more than 1 MiB"):
+        await run(engine, found, n=2_000_000)
+    assert (await run(engine, found, n=10)).output == "0123456789"
+
+
+async def test_an_argument_that_no_utf8_can_carry_costs_nothing_but_its_own_call(
+    engine: RemoteMCPEngine, place: Place
+) -> None:
+    with anyio.fail_after(LIMIT):
+        with suppress(ExecutionError, ArgumentError):  # refused by one of the two sides
+            await engine.execute(contract(place.address, "echo"), {"text": "half \ud800 of a pair"})
+    assert (await run(engine, contract(place.address, "echo"), text="well")).output == "well"
 
 
 async def test_a_call_that_takes_too_long_is_cancelled_there(engine: RemoteMCPEngine, place: Place) -> None:

@@ -293,6 +293,7 @@ async def test_a_chain_of_two_servers_works_and_its_tools_say_where_they_come_fr
     inner = [sys.executable, "-m", "praxis_mcp.cli", "serve", str(tools)]
     env = {"PRAXIS_ENGINES__LOCAL__SANDBOX": "off"}
     async with proxy(tmp_path, far={"address": inner, "env": env}) as (client, toolbox):
+        await until(lambda: toolbox.upstreams.served("far_echo"))
         assert "far_echo" in await names(client)
         tool = toolbox.upstreams.served("far_echo")
         assert tool is not None

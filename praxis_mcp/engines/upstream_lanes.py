@@ -1,0 +1,215 @@
+"""HTTP/1.1 connections to one host that are kept and used again, as a transport for the HTTP client.
+
+A relayed call waits for each step here. Beside the client's own transport, which passes a request through a queue and
+sends its head and its body one after the other, this one sends both at once; a call is half a millisecond shorter.
+"""
+
+from __future__ import annotations
+
+import select
+import ssl
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.abc
+import h11
+import httpx2
+
+KEPT_IDLE = 5.0
+"""Seconds for which a connection without a request is used again; common servers close it about then."""
+MOST_IDLE = 32
+"""Connections without a request that are kept."""
+_LARGEST_HEAD = 100 * 1024
+_PIECE = 256 * 1024
+
+
+def needs_proxy(url: str) -> bool:
+    """Whether the environment (HTTP_PROXY and so on) names a proxy for that address."""
+    parts = urlsplit(url)
+    proxies = urllib.request.getproxies()
+    return bool(proxies.get(parts.scheme) or proxies.get("all")) and not urllib.request.proxy_bypass(
+        parts.hostname or ""
+    )
+
+
+class Lanes(httpx2.AsyncBaseTransport):
+    """Connections by scheme, host and port."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Lane] = []
+        self._tls: ssl.SSLContext | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """See `httpx2.AsyncBaseTransport`; raises what it has it raise."""
+        timeouts = request.extensions.get("timeout", {})
+        origin = (request.url.scheme, request.url.host, request.url.port)
+        lane = await self._take(origin) or await self._open(origin, timeouts.get("connect"))
+        try:
+            return await lane.exchange(request, timeouts.get("write"))
+        except BaseException:
+            await lane.close()
+            raise
+
+    async def aclose(self) -> None:
+        """Close the connections without a request."""
+        idle, self._idle = self._idle, []
+        for lane in idle:
+            await lane.close()
+
+    def give_back(self, lane: _Lane) -> bool:
+        """Keep a connection for the next request; False where there are enough."""
+        if len(self._idle) >= MOST_IDLE:
+            return False
+        lane.idle_since = anyio.current_time()
+        self._idle.append(lane)
+        return True
+
+    async def _take(self, origin: tuple[Any, ...]) -> _Lane | None:
+        idle, self._idle = self._idle, []
+        stale = [lane for lane in idle if not lane.is_fresh]
+        self._idle = [lane for lane in idle if lane not in stale]
+        # The one used last is the one least likely to be closed by now.
+        taken = next((lane for lane in reversed(self._idle) if lane.origin == origin), None)
+        if taken is not None:
+            self._idle.remove(taken)
+        for lane in stale:
+            await lane.close()
+        return taken
+
+    async def _open(self, origin: tuple[Any, ...], timeout: float | None) -> _Lane:
+        scheme, host, port = origin
+        if scheme not in ("http", "https"):
+            raise httpx2.UnsupportedProtocol(f"{scheme} is no scheme of HTTP")
+        secure = scheme == "https"
+        if secure and self._tls is None:
+            self._tls = httpx2.create_ssl_context()
+        try:
+            with anyio.fail_after(timeout):
+                if secure:
+                    stream: anyio.abc.ByteStream = await anyio.connect_tcp(
+                        host, port or 443, ssl_context=self._tls, tls_hostname=host, tls_standard_compatible=False
+                    )
+                else:
+                    stream = await anyio.connect_tcp(host, port or 80)
+        except TimeoutError as exc:
+            raise httpx2.ConnectTimeout(f"no connection within {timeout:g} s") from exc
+        except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as exc:
+            cause = exc.__cause__ if isinstance(exc.__cause__, OSError) else exc
+            raise httpx2.ConnectError(str(cause)) from exc
+        return _Lane(self, origin, stream)
+
+
+class _Lane:
+    """One connection."""
+
+    def __init__(self, lanes: Lanes, origin: tuple[Any, ...], stream: anyio.abc.ByteStream) -> None:
+        self.origin = origin
+        self.idle_since = 0.0
+        self._lanes = lanes
+        self._stream = stream
+        self._socket = stream.extra(anyio.abc.SocketAttribute.raw_socket)  # noqa: S610 - not Django's
+        self._state = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LARGEST_HEAD)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the next request may go over it."""
+        return anyio.current_time() - self.idle_since < KEPT_IDLE and not _is_readable(self._socket)
+
+    async def exchange(self, request: httpx2.Request, write_timeout: float | None) -> httpx2.Response:
+        """Send a request, and receive the head of its answer."""
+        body = await request.aread()
+        with _translated():
+            head = h11.Request(
+                method=request.method.encode("ascii"), target=request.url.raw_path, headers=request.headers.raw
+            )
+            parts = [head, h11.Data(data=body)] if body else [head]
+            message = b"".join(self._state.send(part) or b"" for part in (*parts, h11.EndOfMessage()))
+            try:
+                with anyio.fail_after(write_timeout):
+                    await self._stream.send(message)
+            except TimeoutError as exc:
+                raise httpx2.WriteTimeout(f"the request was not taken within {write_timeout:g} s") from exc
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
+                raise httpx2.WriteError(str(exc.__cause__ or "the connection is closed")) from exc
+            while not isinstance(event := await self._event(), h11.Response):
+                pass  # an informational response
+        return httpx2.Response(
+            event.status_code,
+            headers=event.headers.raw_items(),
+            stream=_Body(self),
+            extensions={"http_version": b"HTTP/" + event.http_version, "reason_phrase": event.reason},
+        )
+
+    async def body(self) -> AsyncIterator[bytes]:
+        """The body of the answer, piece by piece."""
+        with _translated():
+            while isinstance(event := await self._event(), h11.Data):
+                yield bytes(event.data)
+
+    async def finish(self) -> None:
+        """The answer is done with: keep the connection where it has been read to its end, else close it."""
+        state = self._state
+        if state.our_state is h11.DONE and state.their_state is h11.DONE:
+            state.start_next_cycle()
+            if self._lanes.give_back(self):
+                return
+        await self.close()
+
+    async def close(self) -> None:
+        """Close it at once."""
+        # Nothing that is still to be sent is of use, and a peer that hangs must not hold this up.
+        with anyio.CancelScope(shield=True):
+            await anyio.aclose_forcefully(self._stream)
+
+    async def _event(self) -> Any:
+        while (event := self._state.next_event()) is h11.NEED_DATA:
+            try:
+                data = await self._stream.receive(_PIECE)
+            except anyio.EndOfStream:
+                data = b""
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
+                raise httpx2.ReadError(str(exc.__cause__ or "the connection is closed")) from exc
+            if not data and self._state.their_state is h11.SEND_RESPONSE:
+                raise httpx2.RemoteProtocolError("the server closed the connection without an answer")
+            self._state.receive_data(data)
+        return event
+
+
+class _Body(httpx2.AsyncByteStream):
+    def __init__(self, lane: _Lane) -> None:
+        self._lane: _Lane | None = lane
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        assert self._lane is not None
+        async for piece in self._lane.body():
+            yield piece
+
+    async def aclose(self) -> None:
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            await lane.finish()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except h11.RemoteProtocolError as exc:
+        raise httpx2.RemoteProtocolError(str(exc)) from exc
+    except h11.LocalProtocolError as exc:
+        raise httpx2.LocalProtocolError(str(exc)) from exc
+
+
+def _is_readable(socket: Any) -> bool:
+    """Whether a connection without a request has something to say: that it is closed."""
+    if socket.fileno() < 0:
+        return True
+    if not hasattr(select, "poll"):
+        return bool(select.select([socket], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(socket, select.POLLIN)
+    return bool(poll.poll(0))
