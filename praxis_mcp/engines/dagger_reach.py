@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from praxis_mcp.errors import EngineUnavailable
+from praxis_mcp.home import home
 
 LOOK_TIMEOUT = 3.0
 """Seconds that one look takes at most."""
@@ -93,5 +94,7 @@ async def _check_docker(path: str) -> None:
 
 def _may_be_elsewhere(path: str) -> bool:
     """Whether Docker may listen at a place that only its own contexts know (Docker Desktop, rootless, colima)."""
-    contexts = Path.home() / ".docker" / "contexts"
-    return path == _DOCKER_SOCKET and not Path(path).exists() and contexts.is_dir()
+    own = home()
+    return (
+        path == _DOCKER_SOCKET and not Path(path).exists() and own is not None and (own / ".docker/contexts").is_dir()
+    )

@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any
 
 import anyio
-import anyio.to_thread
 from loguru import logger
 
 from praxis_mcp.contracts.catalog import Catalog
@@ -24,8 +23,9 @@ from praxis_mcp.execution.callers import CallerLimits
 from praxis_mcp.execution.records import RunRecords
 from praxis_mcp.execution.selection import Decision, EngineSelector
 from praxis_mcp.execution.tally import CallTally
-from praxis_mcp.plans.build import build_plan, check_mounts, new_run_id
+from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.plans.model import Plan
+from praxis_mcp.plans.planning import check_again, plan_call
 from praxis_mcp.settings import Settings
 
 START_ALLOWANCE = 660.0
@@ -88,7 +88,7 @@ class ToolRunner:
     async def explain(self, name: str, arguments: Mapping[str, Any]) -> Explanation:
         """What `call` would do with these arguments, without doing it; raises what `call` would."""
         contract = self._catalog.get(name).contract
-        plan = build_plan(contract, validate_arguments(contract, arguments), self._settings)
+        plan = await plan_call(contract, validate_arguments(contract, arguments), self._settings)
         return Explanation(contract, plan, await self.selector.decide(plan))
 
     async def _call(
@@ -102,7 +102,7 @@ class ToolRunner:
         name = contract.name
         run_id = new_run_id()
         log = logger.bind(run=run_id)
-        plan = build_plan(contract, validate_arguments(contract, arguments), self._settings, run_id)
+        plan = await plan_call(contract, validate_arguments(contract, arguments), self._settings, run_id)
         log.debug("{}: arguments fit; planned as run {}", name, run_id)
         key = await self._cache.key(plan, contract.directory)
         if key is not None and (known := self._cache.get(key)) is not None:
@@ -115,7 +115,7 @@ class ToolRunner:
             waited = anyio.current_time() - began
             # Once more, now that the call runs at last: while it waited, a tool that may write there can have put a
             # link to something sensitive where a mount was approved.
-            await anyio.to_thread.run_sync(check_mounts, plan.blueprint, self._settings)
+            plan = await check_again(plan, self._settings)
             decision = await self.selector.choose(plan)
             assert decision.engine is not None
             log.debug("{}: admitted after {:.1f} ms; engine {}", name, waited * 1000, decision.engine)

@@ -71,7 +71,7 @@ def adapt(raw: Mapping[str, Any], upstream: str, name: str, description: str | N
     Raises:
         Unusable: its name cannot be used, or it came in a circle.
     """
-    if not NAME_PATTERN.match(name):
+    if not NAME_PATTERN.fullmatch(name):
         raise Unusable(f"{name[:140]!r} is no name that MCP allows; rename it")
     meta = raw.get("_meta")
     via = read_via(meta if isinstance(meta, dict) else None)

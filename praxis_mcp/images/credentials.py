@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from praxis_mcp.errors import ImageError
+from praxis_mcp.home import home
 from praxis_mcp.images.references import DEFAULT_REGISTRY
 
 HELPER_TIMEOUT = 20.0
@@ -36,7 +37,11 @@ def stored_login(registry: str) -> Login | None:
     Raises:
         ImageError: the file cannot be read, or a credential helper fails.
     """
-    directory = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
+    own = home()
+    place = os.environ.get("DOCKER_CONFIG") or (own / ".docker" if own else None)
+    if place is None:
+        return None
+    directory = Path(place)
     try:
         config = json.loads((directory / "config.json").read_bytes())
     except FileNotFoundError:
