@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -28,36 +27,23 @@ from praxis_mcp.engines.base import (
 from praxis_mcp.engines.changes import ChangeWatch
 from praxis_mcp.engines.docker_api import DockerDaemon, ImageMissing
 from praxis_mcp.engines.docker_call import START_TIMEOUT, CallEnd, ContainerCall, remove_container, staged
+from praxis_mcp.engines.docker_capabilities import capabilities_of, init_for
+from praxis_mcp.engines.docker_edge import translating
 from praxis_mcp.engines.docker_images import DockerImages
 from praxis_mcp.engines.docker_labels import SERVER, ServerIdentity, call_labels, is_orphan
 from praxis_mcp.engines.docker_spec import INIT_GRACE, Staging, container_config
 from praxis_mcp.engines.docker_stream import Refusal
 from praxis_mcp.engines.docker_warm import WarmDocker
-from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.scratch import sweep_scratch
 from praxis_mcp.engines.warm_pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
-from praxis_mcp.plans.model import Blueprint, Capability, Plan
+from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings import Settings
 
 PROBE_TIMEOUT = 3.0
 """Seconds that `probe` may take."""
 CONNECT_TIMEOUT = 15.0
 """Seconds to connect to the daemon."""
-
-_ALWAYS = frozenset(
-    {
-        Capability.IMAGES, Capability.TIMEOUT, Capability.NETWORK_NONE, Capability.NETWORK_BRIDGE,
-        Capability.NETWORK_HOST, Capability.READ_ONLY_ROOT, Capability.WRITABLE_ROOT, Capability.USER,
-        Capability.PRIVILEGED, Capability.DROP_CAPABILITIES, Capability.CACHE_DIRS,
-    }
-)  # fmt: skip
-_LOCAL_ONLY = (Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES, Capability.ARTIFACTS)
-_CONTROLLED = {
-    Capability.MEMORY_LIMIT: "MemoryLimit",
-    Capability.CPU_LIMIT: "CpuCfsQuota",
-    Capability.PIDS_LIMIT: "PidsLimit",
-}
 
 
 class DockerSDKExecutionEngine(ExecutionEngine):
@@ -86,7 +72,8 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         daemon = await self._connected()
         begun = time.perf_counter()
         try:
-            return await self._run(daemon, plan, context, begun)
+            with self._translating(plan):
+                return await self._run(daemon, plan, context, begun)
         except EngineUnavailable:
             await self._forget(daemon)
             raise
@@ -178,14 +165,19 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         # One more request, so only where it can be so: a tool that ends with 0 has coped with what was killed.
         if plan.blueprint.limits.memory is None or end.exit_code == 0 or end.timed_out:
             return False
-        state: Mapping[str, Any] = (await daemon.inspect(container)).get("State") or {}
+        try:
+            state: Mapping[str, Any] = (await daemon.inspect(container)).get("State") or {}
+        except Refusal as exc:  # another has removed it; how it ended is known all the same
+            logger.warning("{}: whether it ran out of memory is unknown: {}", plan.blueprint.tool, exc.explanation)
+            return False
         return bool(state.get("OOMKilled"))
 
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
         """Pull the image where it is missing."""
-        daemon = await self._connected()
-        if self.settings.pull == "missing" and blueprint.image:
-            await self._images.ensure(daemon, blueprint.image, on_status)
+        with self._translating():
+            daemon = await self._connected()
+            if self.settings.pull == "missing" and blueprint.image:
+                await self._images.ensure(daemon, blueprint.image, on_status)
 
     async def get_capabilities(self) -> EngineCapabilities:
         """See `ExecutionEngine.get_capabilities`; asks the daemon once.
@@ -194,18 +186,19 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             EngineUnavailable: the daemon cannot be reached.
         """
         if self._capabilities is None:
-            daemon = await self._connected()
-            info = await daemon.info()
-            self._init = _init_for(daemon, info)
+            with self._translating():
+                daemon = await self._connected()
+                info = await daemon.info()
+            self._init = init_for(daemon, info)
             if self._warm is None and self._init is not None and daemon.has_socket and self.settings.warm.enabled:
                 self._warm = WarmDocker(daemon, self._init, self._server, self.settings, self.warm_budget)
-            self._capabilities = _capabilities(daemon, info)
+            self._capabilities = capabilities_of(daemon, info)
         return self._capabilities
 
     async def probe(self) -> EngineStatus:
         """See `ExecutionEngine.probe`; takes at most `PROBE_TIMEOUT`."""
         try:
-            with anyio.fail_after(PROBE_TIMEOUT):
+            with anyio.fail_after(PROBE_TIMEOUT), self._translating():
                 daemon = await self._connected()
                 version = await daemon.version()
         except TimeoutError:
@@ -229,14 +222,15 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         Raises:
             EngineUnavailable: the daemon cannot be reached.
         """
-        daemon = await self._connected()
-        found = await daemon.containers(SERVER)
-        orphans = [str(item["Id"]) for item in found if is_orphan(item.get("Labels") or {}, self._server)]
-        for container in orphans:
-            await remove_container(daemon, container)
-        if orphans:
-            logger.info("removed {} containers of servers that are gone", len(orphans))
-        await anyio.to_thread.run_sync(sweep_scratch)
+        with self._translating():
+            daemon = await self._connected()
+            found = await daemon.containers(SERVER)
+            orphans = [str(item["Id"]) for item in found if is_orphan(item.get("Labels") or {}, self._server)]
+            for container in orphans:
+                await remove_container(daemon, container)
+            if orphans:
+                logger.info("removed {} containers of servers that are gone", len(orphans))
+            await anyio.to_thread.run_sync(sweep_scratch)
         return tuple(orphans)
 
     async def cleanup(self) -> None:
@@ -247,6 +241,14 @@ class DockerSDKExecutionEngine(ExecutionEngine):
     def warm(self) -> PoolMetrics | None:
         """See `ExecutionEngine.warm`."""
         return self._warm.metrics if self._warm is not None else None
+
+    def _translating(self, plan: Plan | None = None) -> AbstractContextManager[None]:
+        return translating(self._address, plan)
+
+    def _address(self) -> str:
+        if self._daemon is not None:
+            return self._daemon.address
+        return self.settings.engines.docker.host or "the default socket"
 
     async def _close_warm(self) -> None:
         warm, self._warm = self._warm, None
@@ -274,41 +276,3 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         with anyio.CancelScope(shield=True):
             await self._close_warm()
             await daemon.close()
-
-
-def _capabilities(daemon: DockerDaemon, info: Mapping[str, Any]) -> EngineCapabilities:
-    enforces = set(_ALWAYS)
-    notes: dict[Capability, str] = {}
-    if str(info.get("OSType", "linux")).lower() != "linux":
-        notes = dict.fromkeys(Capability, "the Docker daemon runs Windows containers")
-        return EngineCapabilities("docker", "container", frozenset(), MappingProxyType(notes))
-    without_cgroups = info.get("CgroupDriver") == "none"
-    for capability, key in _CONTROLLED.items():
-        if info.get(key) and not without_cgroups:
-            enforces.add(capability)
-        else:
-            notes[capability] = (
-                "the rootless Docker daemon has no cgroups; see 'Limiting resources' in Docker's rootless guide"
-                if without_cgroups
-                else "the daemon's kernel does not support it"
-            )
-    for capability in _LOCAL_ONLY:
-        if daemon.is_local:
-            enforces.add(capability)
-        else:
-            notes[capability] = f"the Docker daemon at {daemon.address} does not see this machine's files"
-    if daemon.carries_stdin:
-        enforces.add(Capability.STDIN)
-    else:
-        notes[Capability.STDIN] = "over TLS or a Windows pipe, standard input cannot be ended"
-    return EngineCapabilities("docker", "container", frozenset(enforces), MappingProxyType(notes))
-
-
-def _init_for(daemon: DockerDaemon, info: Mapping[str, Any]) -> Path | None:
-    """praxis-init for the daemon's machine, where it can be mounted: on Linux, next to the daemon. Docker Desktop does
-    not share the folders that packages are installed in."""
-    if sys.platform != "linux" or not daemon.is_local:
-        return None
-    if any("selinux" in str(option) for option in info.get("SecurityOptions") or ()):
-        return None  # a container may not execute files that carry the labels of the host's packages
-    return praxis_init_path(str(info.get("Architecture", "")))

@@ -81,6 +81,7 @@ class DockerDaemon:
 
         Raises:
             EngineUnavailable: the SDK is missing, or the daemon is down or out of reach; says how to mend it.
+            Refusal: the daemon will not even say which version it is.
         """
         return cls(*await anyio.to_thread.run_sync(_connect, host, abandon_on_cancel=True))
 
@@ -299,6 +300,9 @@ def _translated(address: str) -> Iterator[None]:
             remedy="It may be overloaded or hung: see its log, and restart it.",
         ) from exc
     except (docker.errors.DockerException, requests.exceptions.RequestException, OSError) as exc:
+        answers = [cause for cause in docker_errors.causes(exc) if isinstance(cause, docker.errors.APIError)]
+        if answers:  # to the question for the API's version, which the SDK asks when it connects
+            raise Refusal(answers[0].status_code or 500, str(answers[0].explanation or exc)) from exc
         if any(isinstance(cause, ImportError) for cause in docker_errors.causes(exc)) or "paramiko" in str(exc):
             raise EngineUnavailable(
                 f"The Docker daemon at {address} is reached by ssh, which needs paramiko.",

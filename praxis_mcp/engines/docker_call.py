@@ -24,6 +24,7 @@ from praxis_mcp.engines.native import EXIT_TIMED_OUT
 from praxis_mcp.engines.output import Captured, StreamCollector, StreamName
 from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
+from praxis_mcp.groups import unwrapped
 from praxis_mcp.plans.model import CallFile, Plan
 
 START_TIMEOUT = 120.0
@@ -160,19 +161,14 @@ class ContainerCall:
         by_name: dict[StreamName, StreamCollector] = dict(zip(("stdout", "stderr"), collectors, strict=True))
         listening = _Listening()
         try:
-            failure: Exception | None = None
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(listening.listen, stream, by_name)
-                if self._plan.call.stdin is not None:
-                    tasks.start_soon(stream.feed, self._plan.call.stdin)
-                try:
+            with unwrapped():
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(listening.listen, stream, by_name)
+                    if self._plan.call.stdin is not None:
+                        tasks.start_soon(stream.feed, self._plan.call.stdin)
                     await self._wait(pending, end)
                     await listening.drain()
-                except (ConnectionLost, ExecutionError) as exc:
-                    failure = exc
-                tasks.cancel_scope.cancel()
-            if failure is not None:
-                raise failure
+                    tasks.cancel_scope.cancel()
             if listening.broken is not None:
                 logger.warning("{}: the end of its output was lost: {}", self._plan.blueprint.tool, listening.broken)
             end.stdout, end.stderr = [await collector.finish() for collector in collectors]
@@ -186,7 +182,7 @@ class ContainerCall:
         with anyio.move_on_after(self._plan.blueprint.limits.timeout) as deadline:
             end.exit_code = await pending.status()
         if deadline.cancelled_caught:
-            killed = await self._daemon.kill(self._container)
+            killed = await self._kill()
             with anyio.move_on_after(KILL_TIMEOUT) as killing:
                 end.exit_code = await pending.status()
             if killing.cancelled_caught:
@@ -199,6 +195,15 @@ class ContainerCall:
             end.timed_out = killed or end.exit_code == EXIT_TIMED_OUT
         end.ended = time.perf_counter()
 
+    async def _kill(self) -> bool:
+        """False where it was not running any more."""
+        try:
+            return await self._daemon.kill(self._container)
+        except Refusal as exc:
+            # "tried to kill container, but did not receive an exit event": it may end yet, and praxis-init ends it.
+            logger.warning("{}: the daemon could not kill it at once: {}", self._plan.blueprint.tool, exc.explanation)
+            return True
+
 
 class _Listening:
     """Output as it arrives, into its collectors."""
@@ -209,15 +214,26 @@ class _Listening:
         self._pieces = 0
 
     async def listen(self, stream: AttachedStream, collectors: dict[StreamName, StreamCollector]) -> None:
-        """Until the streams end."""
+        """Until the streams end.
+
+        Raises:
+            ExecutionError: what arrives cannot be kept.
+        """
+        pieces = stream.pieces()
         try:
-            async for name, piece in stream.pieces():
+            while (found := await self._next(pieces)) is not None:
                 self._pieces += 1
+                name, piece = found
                 await collectors[name].write(piece)
-        except (ConnectionLost, ExecutionError) as exc:
-            self.broken = exc
         finally:
             self._ended.set()
+
+    async def _next(self, pieces: AsyncIterator[tuple[StreamName, bytes]]) -> tuple[StreamName, bytes] | None:
+        try:
+            return await anext(pieces, None)
+        except (ConnectionLost, ExecutionError) as exc:
+            self.broken = exc
+            return None
 
     async def drain(self) -> None:
         """The container has ended: wait for the rest of its output, as long as any arrives."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Literal
 
 import anyio.to_thread
 
+from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.secrets import MaskedStream, Masker
 
 StreamName = Literal["stdout", "stderr"]
@@ -87,28 +89,38 @@ class StreamCollector:
         self._total = 0
 
     async def write(self, data: bytes) -> None:
-        """Take in the next piece."""
+        """Take in the next piece.
+
+        Raises:
+            ExecutionError: it cannot be kept: the disk is full, say.
+        """
         if self._masked is not None:
             data = self._masked.feed(data)
         if data:
             await self._accept(data)
 
     async def finish(self) -> Captured:
-        """The stream has ended; close the file and say what was kept."""
+        """The stream has ended; close the file and say what was kept.
+
+        Raises:
+            ExecutionError: as `write`.
+        """
         held = self._masked.feed(b"", last=True) if self._masked is not None else b""
         if held:
             await self._accept(held)
         file = self._path if self._file is not None else None
         if self._file is not None:
             await self._flush()
-            await anyio.to_thread.run_sync(self._file.close)
+            with self._keeping():
+                await anyio.to_thread.run_sync(self._file.close)
             self._file = None
         return Captured(bytes(self._kept), bytes(self._tail), self._total, file)
 
     def abandon(self) -> None:
         """Close the file without a result (the run failed)."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # a full disk: closing writes what is left
+                self._file.close()
             self._file = None
 
     async def _accept(self, data: bytes) -> None:
@@ -138,7 +150,8 @@ class StreamCollector:
     async def _open_file(self) -> None:
         if self._path is None:
             return
-        self._file = await anyio.to_thread.run_sync(lambda path: path.open("wb"), self._path)
+        with self._keeping():
+            self._file = await anyio.to_thread.run_sync(lambda path: path.open("wb"), self._path)
         self._spool(bytes(self._kept))
 
     def _spool(self, data: bytes) -> None:
@@ -150,4 +163,15 @@ class StreamCollector:
     async def _flush(self) -> None:
         if self._file is not None and self._batch:
             batch, self._batch = bytes(self._batch), bytearray()
-            await anyio.to_thread.run_sync(self._file.write, batch)
+            with self._keeping():
+                await anyio.to_thread.run_sync(self._file.write, batch)
+
+    @contextmanager
+    def _keeping(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as exc:
+            raise ExecutionError(
+                f"The tool's output could not be kept: {exc.strerror} ({self._path}).",
+                remedy="Free some room there, or set records.directory to a place that has it.",
+            ) from exc

@@ -190,10 +190,7 @@ async def _pump(stream: IO[bytes], into: StreamCollector) -> None:
     descriptor = stream.fileno()
     _set_pipe_size(descriptor)
     while data := await _read(descriptor):
-        try:
-            await into.write(data)
-        except OSError as exc:
-            raise ExecutionError(f"The tool's output could not be kept: {exc.strerror}.") from exc
+        await into.write(data)
 
 
 async def _read(descriptor: int) -> bytes:

@@ -34,6 +34,7 @@ from praxis_mcp.engines.framing import (
 )
 from praxis_mcp.engines.native import EndKind, RunEnd
 from praxis_mcp.engines.output import StreamCollector, StreamName
+from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import CallFile, Plan
 
 GRACE = 10.0
@@ -143,11 +144,12 @@ class Waiter:
         Raises:
             FramingError: the call breaks the framing's bounds; nothing was sent.
             WaiterLost: nobody can tell how it ended.
+            ExecutionError: its output cannot be kept.
         """
         begin = encode_call(call)
         collectors: dict[StreamName, StreamCollector] = {"stdout": stdout, "stderr": stderr}
         end: RunEnd | None = None
-        failure: WaiterLost | None = None
+        failure: WaiterLost | ExecutionError | None = None
         limit = None if call.timeout is None else call.timeout + call.kill_after + GRACE
         try:
             await self.greet()
@@ -156,7 +158,7 @@ class Waiter:
                 with anyio.move_on_after(limit) as deadline:
                     try:
                         end = await self._hear(collectors)
-                    except WaiterLost as exc:  # not out of the task group: it would come wrapped in a group
+                    except (WaiterLost, ExecutionError) as exc:  # out of the task group it would come wrapped
                         failure = exc
                 if deadline.cancelled_caught:
                     end = RunEnd(EndKind.TIMEOUT)

@@ -1,5 +1,7 @@
 """A relay in front of the Docker socket: tests see what is asked, and cut the connection."""
 
+import json
+import re
 import socket
 import ssl
 import tempfile
@@ -24,11 +26,14 @@ class Relay:
     Attributes:
         address: for DOCKER_HOST.
         requests: method and path of each request that came at the start of a piece.
+        refused: status, by a regular expression; requests whose method and path it fits are answered so, and the daemon
+            does not hear of them.
     """
 
     def __init__(self) -> None:
         self.address = ""
         self.requests: list[str] = []
+        self.refused: dict[str, int] = {}
         self._open: set[Duplex] = set()
 
     async def drop(self) -> None:
@@ -55,6 +60,9 @@ class Relay:
                 data = await source.receive()
                 if requests and data.partition(b" ")[0] in (b"GET", b"POST", b"DELETE"):
                     self.requests.append(data.partition(b" HTTP/")[0].decode())
+                    if (status := self._refusal(self.requests[-1])) is not None:
+                        await source.send(answer(status))
+                        continue
                 await sink.send(data)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             pass  # at its end, or cut
@@ -64,6 +72,16 @@ class Relay:
             await sink.aclose()
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             pass
+
+    def _refusal(self, request: str) -> int | None:
+        return next((status for pattern, status in self.refused.items() if re.search(pattern, request)), None)
+
+
+def answer(status: int) -> bytes:
+    """An error as the daemon gives one (Docker Engine API, ErrorResponse)."""
+    body = json.dumps({"message": f"refused by the test with {status}"}).encode()
+    head = f"HTTP/1.1 {status} Refused\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ import pytest
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.output import StreamName
-from praxis_mcp.errors import CommandNotFound, ImageError
+from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
 from praxis_mcp.plans.model import Capability
 from tests.engines.conftest import CALL_LIMIT, Bench, measured_growth
 from tests.engines.contracts import FOREVER, b64, stdin_of, with_parameter
@@ -229,6 +229,18 @@ for start in range(0, {lines}, 10_000):
     assert result.stdout.tail.endswith(f"{lines - 2:09d}\n{lines - 1:09d}\n".encode())
     assert len(result.stdout.data) <= 64 * 1024
     assert growth() <= 32 * 1024 * 1024
+
+
+@pytest.mark.parametrize("trouble", ["no directory", "no room"])
+async def test_output_that_cannot_be_kept_is_an_error_that_says_so(bench: Bench, tmp_path: Path, trouble: str) -> None:
+    directory = tmp_path / "run"
+    if trouble == "no room":
+        directory.mkdir()
+        (directory / "stdout").symlink_to("/dev/full")
+    contract = bench.case.sh("head -c 3000000 /dev/zero; echo done >&2", max_output=1024)
+    with pytest.raises(ExecutionError, match="output could not be kept") as failure:
+        await bench.run(contract, ExecutionContext(directory=directory))
+    assert "records.directory" in (failure.value.remedy or "")
 
 
 async def test_output_is_heard_while_the_tool_runs(bench: Bench) -> None:
