@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Of output that nobody takes, once the command has ended. */
+/* Of output that nobody takes, or of a caller that does not hang up, once the command has ended. */
 static const int64_t GIVE_UP_AFTER = 60 * NANOSECONDS_PER_SECOND;
 
 static bool set_nonblocking(int descriptor)
@@ -301,4 +301,12 @@ void relay_flush(struct relay *relay)
         if (now() >= give_up || sig == SIGTERM)
             return;
     }
+}
+
+void relay_linger(struct relay *relay)
+{
+    int64_t give_up = now() + GIVE_UP_AFTER;
+    while (!relay_is_over(relay) && now() < give_up)
+        if (relay_wait(relay, give_up) == SIGTERM)
+            return;
 }

@@ -52,4 +52,7 @@ void relay_queue(struct relay *relay, enum frame_type type, const uint8_t *paylo
  * ends. */
 void relay_flush(struct relay *relay);
 
+/* Waits until the caller has hung up: where a channel is forwarded (Dagger), what is on its way is lost with us. */
+void relay_linger(struct relay *relay);
+
 #endif

@@ -123,5 +123,8 @@ int wait_for_call(const struct wait_options *options)
     if (relay.refusal != NULL)
         relay_queue(&relay, FRAME_REFUSED, (const uint8_t *)relay.refusal, (uint32_t)strlen(relay.refusal));
     relay_flush(&relay);
-    return relay_is_over(&relay) ? EXIT_SETUP : 0;
+    if (relay_is_over(&relay))
+        return EXIT_SETUP;
+    relay_linger(&relay);
+    return 0;
 }

@@ -98,6 +98,29 @@ def test_a_channel_that_ends_while_input_waits_unread_ends_all(placed_wait: Prax
         gone(waiting, 125)
 
 
+def test_a_waiter_stays_after_the_end_until_the_caller_has_hung_up(wait: PraxisWait) -> None:
+    for hang_up in (b"", BEGIN + BEGIN):
+        with wait.start() as waiting:
+            waiting.send(whole(sh("echo last")))
+            while waiting.told.end is None and waiting.hear():
+                pass
+            with pytest.raises(subprocess.TimeoutExpired):
+                waiting.process.wait(0.2)
+            if hang_up:
+                waiting.send(hang_up)
+            else:
+                waiting.close()
+            gone(waiting, 0)
+
+
+def test_a_call_that_begins_twice_ends_all_that_runs(placed_wait: PraxisWait) -> None:
+    with placed_wait.start() as waiting:
+        waiting.send(whole(LASTING))
+        assert waiting.hear(Output)
+        waiting.send(BEGIN + BEGIN)
+        gone(waiting, 125)
+
+
 def test_patience_ends(wait: PraxisWait) -> None:
     with wait.start("--patience", "0.1") as waiting:
         waiting.hear(Hello)

@@ -140,12 +140,13 @@ class Waiting:
         self.send(encode_stdin_end())
 
     def call(self, call: WaitCall, stdin: bytes | None = b"") -> Told:
-        """Send the call and see it to its end; None leaves standard input open."""
+        """Send the call, see it to its end, and hang up; None leaves standard input open."""
         self.send(whole(call))
         if stdin is not None:
             self.feed(stdin[start : start + 65536] for start in range(0, len(stdin), 65536))
         while self.told.end is None and self.told.refusal is None and self.hear(End):
             pass
+        self.close()
         return self.told
 
     def close(self, *, only_writing: bool = False) -> None:
