@@ -1,7 +1,6 @@
 """docs/contracts.md tells the truth: its contracts load, it names every key, its diagnostics are the real ones."""
 
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from praxis_mcp.engines.cgroups import find_cgroups
 from praxis_mcp.engines.dagger import DaggerExecutionEngine
 from praxis_mcp.engines.docker import DockerSDKExecutionEngine
 from praxis_mcp.engines.local import LocalExecutionEngine
-from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.sandbox import SandboxExecutionEngine
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings import Settings
@@ -70,15 +68,20 @@ def plain_processes() -> LocalExecutionEngine:
 
 
 @pytest.mark.anyio
-@pytest.mark.skipif(sys.platform != "linux" or praxis_init_path() is None, reason="needs praxis-init")
+@pytest.mark.native
 @pytest.mark.parametrize(
     ("column", "make_engine"),
     [
         pytest.param("dagger", DaggerExecutionEngine, id="dagger"),
         pytest.param("docker", DockerSDKExecutionEngine, id="docker", marks=pytest.mark.docker),
         pytest.param("sandbox", SandboxExecutionEngine, id="sandbox", marks=[pytest.mark.bubblewrap, with_every_power]),
-        pytest.param("local, in bubblewrap", LocalExecutionEngine, id="bubblewrap", marks=pytest.mark.bubblewrap),
-        pytest.param("local, plain process", plain_processes, id="process"),
+        pytest.param(
+            "local, in bubblewrap",
+            LocalExecutionEngine,
+            id="bubblewrap",
+            marks=[pytest.mark.bubblewrap, with_every_power],
+        ),
+        pytest.param("local, plain process", plain_processes, id="process", marks=with_every_power),
     ],
 )
 async def test_the_table_of_limits_says_what_the_engine_enforces(

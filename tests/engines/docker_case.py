@@ -11,7 +11,6 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionEngine
 from praxis_mcp.engines.docker import DockerSDKExecutionEngine
-from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.settings import Settings
 from tests.engines.cases import EngineCase
 
@@ -34,10 +33,6 @@ class DockerCase(EngineCase):
 
     def leftovers(self) -> list[str]:
         return containers(f"praxis-mcp.pid={os.getpid()}")
-
-    def init_is_missing(self) -> bool:
-        """Whether this checkout was made without praxis-init, and nothing in a container keeps the deadline."""
-        return praxis_init_path() is None
 
     def file_binding(self, path: str) -> Binding:
         return Binding(kind=BindKind.FILE, target=path)

@@ -101,9 +101,8 @@ async def test_the_reaper_removes_what_a_killed_server_left_and_nothing_else(ben
         assert exists(in_use)
 
 
+@pytest.mark.native
 async def test_a_tool_of_a_killed_server_ends_at_its_deadline_without_any_help(bench: Bench) -> None:
-    if CASE.init_is_missing():
-        pytest.skip("praxis-init is not built here")
     with victim(0.5) as (process, container):
         process.kill()
         removal = await open_wait(Address(DOCKER_SOCKET), f"/v1.41/containers/{container}/wait?condition=removed")

@@ -15,7 +15,6 @@ from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.docker import DockerSDKExecutionEngine
 from praxis_mcp.engines.docker_waiting import WarmContainer
 from praxis_mcp.engines.docker_warm import WarmDocker
-from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.scratch import PREFIX, Scratch, sweep_scratch
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 from tests.engines.conftest import CALL_LIMIT, Bench
@@ -26,7 +25,7 @@ from tests.engines.test_conformance import b64, with_parameter
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.docker,
-    pytest.mark.skipif(praxis_init_path() is None, reason="praxis-init is not built here"),
+    pytest.mark.native,
 ]
 
 

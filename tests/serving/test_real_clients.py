@@ -14,7 +14,7 @@ import pytest
 
 from tests.serving.clients import LIMIT, server_command, server_environment
 from tests.serving.http_server import HttpServer, running_http
-from tests.support import mcp1, node
+from tests.support import mcp1, node, requirements
 from tests.support.node import NodeProgram
 
 CLIENT = Path(__file__).with_name("mcp1_client.py")
@@ -86,6 +86,7 @@ def check_typescript(done: subprocess.CompletedProcess[str], *, numbers: Any) ->
 
 
 @pytest.mark.anyio
+@pytest.mark.mcp1
 @pytest.mark.parametrize("line", ["stdio", "http", "sse"])
 async def test_a_client_on_version_1_of_the_sdk_lists_and_calls(
     sample_directory: Path, network: HttpServer, line: str
@@ -93,7 +94,8 @@ async def test_a_client_on_version_1_of_the_sdk_lists_and_calls(
     try:
         python = await to_thread(mcp1.python)
     except mcp1.Mcp1Unavailable as exc:
-        pytest.skip(str(exc))
+        requirements.give_up("mcp1", str(exc))
+        raise
     where = {"stdio": server_command(str(sample_directory)), "http": [network.mcp], "sse": [network.sse]}[line]
     done = await to_thread(
         partial(subprocess.run, env=server_environment(), capture_output=True, text=True, timeout=3 * LIMIT),

@@ -5,13 +5,16 @@ fails it instead: CI sets it, so that an engine which quietly stopped working ca
 """
 
 import functools
+import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
 
+from praxis_mcp.engines.native import praxis_init_path
 from tests.dagger_double.schema import VARIABLE as VARIABLE_OF_SCHEMA
 from tests.dagger_double.schema import schema_file
 
@@ -68,10 +71,24 @@ def _dagger() -> str | None:
     return _docker()
 
 
+def _native() -> str | None:
+    if sys.platform != "linux":
+        return "praxis-init is for Linux"
+    return None if praxis_init_path() is not None else "praxis-init is not built (`python native/build.py`)"
+
+
+def _mcp1() -> str | None:
+    # Installed by the first test that needs it, which then gives up with the reason if it cannot be.
+    missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
+    return f"this Python lacks {' and '.join(missing)}" if missing else None
+
+
 CHECKS: dict[str, Callable[[], str | None]] = {
     "docker": _docker,
     "bubblewrap": _bubblewrap,
     "node": _node,
+    "native": _native,
+    "mcp1": _mcp1,
     "dagger": _dagger,
     "dagger_real": _dagger_real,
 }
