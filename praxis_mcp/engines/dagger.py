@@ -1,8 +1,9 @@
 """The Dagger engine: every call is one query in one long-lived session.
 
 The order: mounts and image are brought into the engine, what is fixed for the contract is made once, and the call
-asks for exit code and both streams at once; what does not fit an answer is fetched as files. A call is killed by
-praxis-init at its deadline, with its whole process tree, and by Dagger, by SIGKILL, when it is cancelled.
+meets an exec that waits for it (see `dagger_warm`), or asks for exit code and both streams at once; what does not fit
+an answer is fetched as files. A call is killed by praxis-init at its deadline, with its whole process tree, and by
+Dagger, by SIGKILL, when it is cancelled.
 
 Writable mounts are copies in the engine. They are written back, all or nothing, whenever the tool ran to its end,
 whatever its exit code; not after a deadline or a cancellation.
@@ -15,7 +16,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,20 +34,22 @@ from praxis_mcp.engines.base import (
     ExecutionResult,
     StatusListener,
 )
-from praxis_mcp.engines.dagger_call import Outcome, run_call, unread_stream
 from praxis_mcp.engines.dagger_cli import find_cli, runner_host, session_in_environment
+from praxis_mcp.engines.dagger_cold import CallEnd, run_cold
 from praxis_mcp.engines.dagger_errors import QueryFailed, run_failed
 from praxis_mcp.engines.dagger_exec import CallRequest
 from praxis_mcp.engines.dagger_export import export_changes
 from praxis_mcp.engines.dagger_images import Image, ImageSource
 from praxis_mcp.engines.dagger_keeper import SessionKeeper
-from praxis_mcp.engines.dagger_logs import PieceListener
-from praxis_mcp.engines.dagger_output import LiveOutput, collect_streams, export_artifacts
+from praxis_mcp.engines.dagger_output import export_artifacts
 from praxis_mcp.engines.dagger_prefix import Prefix, make_prefix
 from praxis_mcp.engines.dagger_reach import check_engine
 from praxis_mcp.engines.dagger_session import SDK_MISSING, Session, sdk_installed
+from praxis_mcp.engines.dagger_warm import WarmDagger
 from praxis_mcp.engines.dagger_workspace import Upload, WorkspaceLocks, upload
-from praxis_mcp.engines.native import DEFAULT_KILL_AFTER, praxis_init_path
+from praxis_mcp.engines.native import praxis_init_path
+from praxis_mcp.engines.scratch import Scratch, sweep_scratch
+from praxis_mcp.engines.warm_pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
 from praxis_mcp.plans.model import Blueprint, Capability, Plan
 from praxis_mcp.settings import DaggerSettings, Settings
@@ -76,6 +79,8 @@ _NOTES: Mapping[Capability, str] = {
     Capability.DROP_CAPABILITIES: _NO_SWITCH,
     Capability.NETWORK_HOST: _NO_SWITCH,
 }
+LOCK_PATIENCE = 1.0
+"""Seconds that an exec which is to wait for a call waits for mounts that a call writes to."""
 _NO_INIT = "this installation lacks praxis-init, which Dagger needs for it"
 
 
@@ -87,10 +92,11 @@ class DaggerExecutionEngine(ExecutionEngine):
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
         self._options: DaggerSettings = self.settings.engines.dagger
-        self._sessions = SessionKeeper(lambda: self._options)
+        self._sessions = SessionKeeper(lambda: self._options, self._forget)
         self._locks = WorkspaceLocks()
-        self._scratch: Path | None = None
+        self._scratch: Scratch | None = None
         self._images: ImageSource | None = None
+        self._warm: WarmDagger | None = None
 
     def configure_connection(self, **options: Any) -> None:
         """Change how the engine is reached; the next call opens a session accordingly.
@@ -143,11 +149,24 @@ class DaggerExecutionEngine(ExecutionEngine):
         async with self._sessions.lease() as session:
             await self._prefix(session, blueprint, on_status)
 
+    def warm(self) -> PoolMetrics | None:
+        """See `ExecutionEngine.warm`."""
+        return self._warm.pool.metrics if self._warm is not None else None
+
+    async def reap(self) -> tuple[str, ...]:
+        """Remove the files that killed servers have left; what they ran in the engine went with their sessions."""
+        await anyio.to_thread.run_sync(sweep_scratch)
+        return ()
+
     async def cleanup(self) -> None:
+        """Remove what waits for calls, and close the session."""
+        warm, self._warm = self._warm, None
+        if warm is not None:
+            await warm.close()
         await self._sessions.close()
         scratch, self._scratch, self._images = self._scratch, None, None
         if scratch is not None:
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(scratch, ignore_errors=True))
+            await anyio.to_thread.run_sync(scratch.remove)
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         began = time.perf_counter()
@@ -155,29 +174,19 @@ class DaggerExecutionEngine(ExecutionEngine):
         if plan.blueprint.artifact_dir is not None:
             env = {**plan.call.env, OUTPUT_DIR_VARIABLE: plan.blueprint.artifact_dir}
             plan = replace(plan, call=replace(plan.call, env=env))
-        live = LiveOutput(plan, context.on_output) if context.on_output is not None else None
-        if live is not None:
-            context = replace(context, on_output=live.rest)
-        async with (
-            self._locks.hold(plan.blueprint.mounts),
-            self._sessions.lease() as session,
-            self._workplace() as scratch,
-        ):
+        async with self._locks.hold(plan.blueprint.mounts), self._sessions.lease() as session:
             try:
                 prefix = await self._prefix(session, plan.blueprint, context.on_status)
                 uploads = await self._uploads(session, plan.blueprint)
                 started = time.perf_counter()
-                request = CallRequest(prefix, plan, uploads, scratch)
-                outcome = await self._run(session, request, live.hear if live else None)
-                ended = time.perf_counter()
-                stdout, stderr = await collect_streams(session, outcome, plan, context, scratch)
+                end = await self._call(session, plan, context, prefix, uploads)
                 changed: list[Path] = []
-                if outcome.container and not outcome.timed_out:
-                    for item in (item for item in uploads if item.mount.writable):
-                        changes = outcome.changes.get(item.mount.target)
-                        changed += await export_changes(session, outcome.container, item, changes, plan.call.run_id)
-                if artifacts is not None and outcome.container:
-                    await export_artifacts(session, outcome.container, plan.blueprint, artifacts)
+                if end.container and not end.timed_out:
+                    for item in (item for item in end.uploads if item.mount.writable):
+                        changes = end.changes.get(item.mount.target)
+                        changed += await export_changes(session, end.container, item, changes, plan.call.run_id)
+                if artifacts is not None and end.container:
+                    await export_artifacts(session, end.container, plan.blueprint, artifacts)
             except QueryFailed as exc:
                 raise run_failed(plan.blueprint.tool, exc) from exc
         found = await collect_artifacts(plan, artifacts)
@@ -186,39 +195,49 @@ class DaggerExecutionEngine(ExecutionEngine):
             run_id=plan.call.run_id,
             engine=self.name,
             isolation="container",
-            exit_code=outcome.exit_code,
-            stdout=stdout,
-            stderr=stderr,
-            timed_out=outcome.timed_out,
-            phases={"start": started - began, "run": ended - started, "collect": finished - ended},
+            exit_code=end.exit_code,
+            stdout=end.stdout,
+            stderr=end.stderr,
+            timed_out=end.timed_out,
+            phases={"start": started - began, "run": end.ended - started, "collect": finished - end.ended},
             artifacts=found,
             changed_files=tuple(sorted(changed)),
             image=prefix.image.name,
         )
 
-    async def _run(self, session: Session, request: CallRequest, listener: PieceListener | None) -> Outcome:
-        fixed, grace = request.plan.blueprint, self._options.grace
-        timeout, fresh = fixed.limits.timeout, not fixed.pure
-        if not request.prefix.has_init:
-            # Nothing inside ends the tool: leaving the scope closes the request, and Dagger kills by SIGKILL.
-            with anyio.move_on_after(timeout):
-                return await run_call(session, request, fresh=fresh, listener=listener)
-            return Outcome(None, True, unread_stream(), unread_stream(), "", {})
-        bound = timeout + DEFAULT_KILL_AFTER + grace
-        try:
-            with anyio.fail_after(bound):
-                asked = time.perf_counter()
-                outcome = await run_call(session, request, fresh=fresh, listener=listener)
-                if outcome.timed_out and not fresh and time.perf_counter() - asked < timeout:
-                    # Dagger remembers how a pure call ended, be it by the deadline: that is no answer to keep.
-                    return await run_call(session, request, fresh=True, listener=listener)
-                return outcome
-        except TimeoutError as exc:
-            raise ExecutionTimeout(
-                f"The Dagger engine gave no answer for {fixed.tool} within {bound:g} s, {grace:g} s beyond "
-                "the tool's own timeout; the call was cancelled, and the tool, if it ran, killed.",
-                remedy="Look at the Dagger engine's log and load, or raise engines.dagger.grace in the settings.",
-            ) from exc
+    async def _call(
+        self, session: Session, plan: Plan, context: ExecutionContext, prefix: Prefix, uploads: list[Upload]
+    ) -> CallEnd:
+        with self._warm_execs().demand(session, plan, prefix) if self.settings.warm.enabled else nullcontext() as found:
+            if found is not None:
+                end = await self._warm_execs().run(found, plan, context, self._options.grace)
+                if end is not None:
+                    return end
+            async with self._workplace() as scratch:
+                request = CallRequest(prefix, plan, uploads, scratch)
+                return await run_cold(session, request, context, self._options.grace)
+
+    def _warm_execs(self) -> WarmDagger:
+        if self._warm is None:
+            self._warm = WarmDagger(
+                self._sessions, self._prepare, self._scratch_directory, self.settings.warm, self.warm_budget
+            )
+        return self._warm
+
+    async def _prepare(self, session: Session, blueprint: Blueprint) -> tuple[Prefix, list[Upload]]:
+        """What an exec that waits starts from.
+
+        Raises:
+            TimeoutError: another call has one of the mounts, and goes on.
+        """
+        async with AsyncExitStack() as held:
+            with anyio.fail_after(LOCK_PATIENCE):
+                await held.enter_async_context(self._locks.hold(blueprint.mounts))
+            return await self._prefix(session, blueprint, None), await self._uploads(session, blueprint)
+
+    def _forget(self, session: Session) -> None:
+        if self._warm is not None:
+            self._warm.forget(session)
 
     async def _prefix(self, session: Session, blueprint: Blueprint, on_status: StatusListener | None) -> Prefix:
         image = await self._image(session, blueprint, on_status)
@@ -260,8 +279,8 @@ class DaggerExecutionEngine(ExecutionEngine):
     async def _scratch_directory(self) -> Path:
         if self._scratch is None:
             # Made by one line that no other task can come into: the first two calls arrive together.
-            self._scratch = Path(tempfile.mkdtemp(prefix="praxis-dagger-"))
-        return self._scratch
+            self._scratch = Scratch.make()
+        return self._scratch.path
 
     @asynccontextmanager
     async def _workplace(self) -> AsyncIterator[Path]:

@@ -11,7 +11,7 @@ import anyio
 
 from praxis_mcp.engines.dagger_errors import QueryFailed, run_failed
 from praxis_mcp.engines.dagger_exec import CallRequest, bring_in, exec_steps
-from praxis_mcp.engines.dagger_export import Changes, changes_field, read_changes
+from praxis_mcp.engines.dagger_export import Changes, changes_fields, read_changes
 from praxis_mcp.engines.dagger_logs import LogTap, PieceListener
 from praxis_mcp.engines.dagger_prefix import REPORT, STDERR, STDOUT
 from praxis_mcp.engines.dagger_query import Field, chain, value_at
@@ -22,6 +22,7 @@ from praxis_mcp.engines.native import (
     EXIT_SETUP_FAILED,
     EXIT_TIMED_OUT,
     EndKind,
+    RunEnd,
     parse_report,
 )
 from praxis_mcp.errors import CommandNotFound, ExecutionError
@@ -82,16 +83,15 @@ async def run_call(
     """
     try:
         steps = exec_steps(session, request, await bring_in(session, request), fresh=fresh)
-        writable = {f"mount{index}": item for index, item in enumerate(request.uploads) if item.mount.writable}
-        wanted = [changes_field(item, alias) for alias, item in writable.items() if item.is_directory]
-        answer = await _ask(session, chain(steps, Field("id"), Field("exitCode"), *_stream_fields(), *wanted), listener)
+        wanted = (Field("id"), Field("exitCode"), *_stream_fields(), *changes_fields(request.uploads))
+        answer = await _ask(session, chain(steps, *wanted), listener)
     except QueryFailed as exc:
         return _failed(request.plan, exc)
     done: Mapping[str, Any] = value_at(answer, *(step.alias or step.name for step in steps))
     code, timed_out = int(done["exitCode"]), False
     if request.prefix.has_init and code in _AMBIGUOUS:
         code, timed_out = await _ask_report(session, request.plan, str(done["id"]), code)
-    changes = {item.mount.target: read_changes(done[alias]) for alias, item in writable.items() if item.is_directory}
+    changes = read_changes(request.uploads, done)
     return Outcome(code, timed_out, _stream(done["out"]), _stream(done["err"]), str(done["id"]), changes)
 
 
@@ -135,9 +135,17 @@ async def _ask_report(session: Session, plan: Plan, container: str, code: int) -
     steps = [Field("loadContainerFromID", {"id": container}), Field("file", {"path": REPORT})]
     answer = await session.query(chain(steps, Field("contents")))
     end = parse_report(str(value_at(answer, steps[0].name, steps[1].name, "contents")))
+    return (code, False) if end is None else meaning_of(plan, end)
+
+
+def meaning_of(plan: Plan, end: RunEnd) -> tuple[int, bool]:
+    """The exit code, and whether the deadline passed, of a call whose end praxis-init has told.
+
+    Raises:
+        CommandNotFound: there is no such command in the image.
+        ExecutionError: it was never started.
+    """
     tool = plan.blueprint.tool
-    if end is None:
-        return code, False
     match end.kind:
         case EndKind.TIMEOUT:
             return end.exit_code, True

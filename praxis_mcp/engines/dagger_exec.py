@@ -17,7 +17,7 @@ from praxis_mcp.engines.dagger_query import Field
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.dagger_workspace import Upload
 from praxis_mcp.engines.native import run_prefix
-from praxis_mcp.plans.model import Plan
+from praxis_mcp.plans.model import Blueprint, Plan
 
 RUN_VARIABLE = "PRAXIS_RUN_ID"
 """Differs in every call, so that no call is answered from Dagger's cache; absent from pure ones."""
@@ -62,7 +62,7 @@ async def bring_in(session: Session, request: CallRequest) -> Mapping[str, str]:
     contents |= {
         f"file:{item.path}": item.content
         for item in plan.call.files
-        if _fits(item.content) and _mounted_over(plan, item.path)
+        if _fits(item.content) and is_mounted_over(plan.blueprint, item.path)
     }
     if plan.call.stdin and not _fits(plan.call.stdin):
         contents["stdin"] = plan.call.stdin
@@ -92,8 +92,7 @@ def exec_steps(session: Session, request: CallRequest, ids: Mapping[str, str], *
     """
     prefix, plan = request.prefix, request.plan
     fixed, call = plan.blueprint, plan.call
-    steps = [Field("loadContainerFromID", {"id": prefix.id})]
-    steps += [item.steps(session) for item in sorted(request.uploads, key=lambda item: item.mount.target)]
+    steps = mounted_steps(session, prefix, request.uploads)
     owner = {"owner": fixed.user} if fixed.user else {}
     for item in call.files:
         source = ids.get(f"file:{item.path}")
@@ -110,7 +109,7 @@ def exec_steps(session: Session, request: CallRequest, ids: Mapping[str, str], *
         else:
             steps.append(Field("withSecretVariable", {"name": name, "secret": secret}))
     if fresh:
-        steps.append(Field("withEnvVariable", {"name": RUN_VARIABLE, "value": f"{call.run_id}-{secrets.token_hex(8)}"}))
+        steps.append(run_step(call.run_id))
     arguments: dict[str, Any] = {
         "args": _words(prefix, plan),
         "expect": "ANY",
@@ -128,6 +127,22 @@ def exec_steps(session: Session, request: CallRequest, ids: Mapping[str, str], *
         arguments["stdin"] = call.stdin.decode()
     steps.append(Field("withExec", arguments))
     return steps
+
+
+def mounted_steps(session: Session, prefix: Prefix, uploads: Sequence[Upload]) -> list[Field]:
+    """The chain of fields from the prefix to a container that has its mounts."""
+    start = Field("loadContainerFromID", {"id": prefix.id})
+    return [start, *(item.steps(session) for item in sorted(uploads, key=lambda item: item.mount.target))]
+
+
+def run_step(name: str) -> Field:
+    """What keeps an exec from being answered from Dagger's cache; `name` begins the variable's value."""
+    return Field("withEnvVariable", {"name": RUN_VARIABLE, "value": f"{name}-{secrets.token_hex(8)}"})
+
+
+def is_mounted_over(blueprint: Blueprint, path: str) -> bool:
+    """Whether a path lies in one of the mounts."""
+    return any(path.startswith(f"{mount.target}/") for mount in blueprint.mounts)
 
 
 def _words(prefix: Prefix, plan: Plan) -> list[str]:
@@ -155,7 +170,3 @@ def _fits(content: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def _mounted_over(plan: Plan, path: str) -> bool:
-    return any(path.startswith(f"{mount.target}/") for mount in plan.blueprint.mounts)

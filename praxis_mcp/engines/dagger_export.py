@@ -35,17 +35,28 @@ class Changes:
         return bool(self.added or self.modified or self.removed)
 
 
-def changes_field(upload: Upload, alias: str) -> Field:
-    """What to ask of the container after the command, to learn what became of a writable directory."""
+def changes_fields(uploads: Sequence[Upload]) -> list[Field]:
+    """What to ask of the container after the command, to learn what became of the writable directories."""
     paths = (Field("addedPaths"), Field("modifiedPaths"), Field("removedPaths"))
-    compared = Field("changes", {"from": upload.id}, paths)
-    return Field("directory", {"path": upload.mount.target}, (compared,), alias)
+    return [
+        Field("directory", {"path": item.mount.target}, (Field("changes", {"from": item.id}, paths),), alias)
+        for alias, item in _writable_directories(uploads).items()
+    ]
 
 
-def read_changes(answer: Mapping[str, Any]) -> Changes:
-    """The changes of a directory, from the answer to `changes_field`."""
-    found = answer["changes"]
-    return Changes(tuple(found["addedPaths"]), tuple(found["modifiedPaths"]), tuple(found["removedPaths"]))
+def read_changes(uploads: Sequence[Upload], answer: Mapping[str, Any]) -> dict[str, Changes]:
+    """The changes of each writable directory, by target, from what `changes_fields` gave."""
+    changes: dict[str, Changes] = {}
+    for alias, item in _writable_directories(uploads).items():
+        found = answer[alias]["changes"]
+        paths = (tuple(found[name]) for name in ("addedPaths", "modifiedPaths", "removedPaths"))
+        changes[item.mount.target] = Changes(*paths)
+    return changes
+
+
+def _writable_directories(uploads: Sequence[Upload]) -> dict[str, Upload]:
+    wanted = [item for item in uploads if item.mount.writable and item.is_directory]
+    return {f"mount{index}": item for index, item in enumerate(wanted)}
 
 
 async def export_changes(

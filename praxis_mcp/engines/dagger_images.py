@@ -51,6 +51,7 @@ class Image:
         id: of the container made from it, in that session.
         name: its reference with a digest, for results.
         entrypoint: its own.
+        user: its own, empty for root.
         machine: the processor that the engine runs it on (``amd64``, ``arm64``).
         has_python: whether it is a Python image, as far as one can tell.
     """
@@ -58,6 +59,7 @@ class Image:
     id: str
     name: str
     entrypoint: tuple[str, ...]
+    user: str
     machine: str
     has_python: bool
 
@@ -203,6 +205,7 @@ def _image(container: Mapping[str, object], name: str, reference: str) -> Image:
         id=str(container["id"]),
         name=name,
         entrypoint=tuple(map(str, entrypoint)),
+        user=str(container["user"] or ""),
         machine=str(container["platform"]).partition("/")[2],
         has_python=container["envVariable"] is not None or base == "python",
     )

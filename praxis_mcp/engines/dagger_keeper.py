@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import anyio
 from loguru import logger
 
+from praxis_mcp.engines.dagger_errors import SessionLost
 from praxis_mcp.engines.dagger_owner import SessionOwner
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.errors import EngineUnavailable
@@ -39,10 +40,12 @@ class Health:
 
 
 class SessionKeeper:
-    """The session of one engine. `settings` is asked anew for every session."""
+    """The session of one engine. `settings` is asked anew for every session; `on_retired` hears of a session that no
+    further call gets, and which closes when nobody uses it any more."""
 
-    def __init__(self, settings: Callable[[], DaggerSettings]) -> None:
+    def __init__(self, settings: Callable[[], DaggerSettings], on_retired: Callable[[Session], None]) -> None:
         self._settings = settings
+        self._on_retired = on_retired
         self._current: SessionOwner | None = None
         self._opening: SessionOwner | None = None
         self._tasks: dict[asyncio.Task[None], SessionOwner] = {}
@@ -73,13 +76,31 @@ class SessionKeeper:
             finally:
                 owner.leave()
 
+    def is_current(self, session: Session) -> bool:
+        """Whether calls get this session."""
+        return self._current is not None and self._current.usable and self._current.session is session
+
+    @contextmanager
+    def use(self, session: Session) -> Iterator[None]:
+        """Keep a session open for something that is no call.
+
+        Raises:
+            SessionLost: calls get it no longer.
+        """
+        owner = self._current
+        if owner is None or not self.is_current(session):
+            raise SessionLost("The Dagger session has been replaced.")
+        owner.hold()
+        try:
+            yield
+        finally:
+            owner.leave()
+
     def replace(self) -> None:
         """Let the next call open a new session (the settings have changed); calls in the old one end in peace."""
         self._failures, self._not_before, self._error = 0, 0.0, None
         self._opening = None
-        if self._current is not None:
-            self._current.retire()
-            self._current = None
+        self._retire(self._current)
 
     async def close(self) -> None:
         """Close every session; returns within about `CLOSE_TIMEOUT` seconds. May be opened again afterwards."""
@@ -153,13 +174,21 @@ class SessionKeeper:
         self._failures, self._not_before, self._error = 0, 0.0, None
         if replaced is not None:
             logger.debug("a new Dagger session replaces one of {} calls", replaced.calls)
-            replaced.retire()
+            self._retire(replaced)
 
     def _lost(self) -> None:
         if self._current is not None and not self._current.usable:
             logger.warning("the Dagger session broke off after {} calls", self._current.calls)
-            self._current.retire()
+            self._retire(self._current)
+
+    def _retire(self, owner: SessionOwner | None) -> None:
+        if owner is None:
+            return
+        owner.retire()
+        if self._current is owner:
             self._current = None
+        if owner.session is not None:
+            self._on_retired(owner.session)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         owner = self._tasks.pop(task)

@@ -57,11 +57,15 @@ class SessionOwner:
         """A call begins to use it; only where `usable`."""
         assert self.session is not None
         self.calls += 1
-        self._users += 1
+        self.hold()
         return self.session
 
+    def hold(self) -> None:
+        """Something that is no call begins to use it; only where `usable`."""
+        self._users += 1
+
     def leave(self) -> None:
-        """That call has ended."""
+        """That use has ended."""
         self._users -= 1
         if self._retired.is_set() and self._users == 0:
             self._unused.set()

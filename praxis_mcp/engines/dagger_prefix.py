@@ -20,6 +20,7 @@ REPORT = f"{DIRECTORY}/report"
 STDOUT = f"{DIRECTORY}/stdout"
 STDERR = f"{DIRECTORY}/stderr"
 STDIN = f"{DIRECTORY}/stdin"
+SOCKET = f"{DIRECTORY}/call"
 PIP_CACHE = f"{DIRECTORY}/pip-cache"
 
 

@@ -30,6 +30,16 @@ _RACY = 2.0
 """Seconds for which a change is too recent to be told from the next one by its time."""
 
 _Signature = tuple[tuple[object, ...], ...]
+_Key = tuple[str, str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a path held when it was last looked at, and how to tell whether it does still."""
+
+    signature: _Signature | None
+    id: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +49,23 @@ class Upload:
     Attributes:
         mount: the mount.
         id: of the `Directory` or `File`, in its session.
+        digest: of the content.
         is_directory: which of the two.
+        key: what the session remembers it by.
         owner: user that it belongs to where it is mounted, unless it does already.
     """
 
     mount: Mount
     id: str
+    digest: str
     is_directory: bool
+    key: _Key
     owner: str | None = None
+
+    def is_latest(self, session: Session) -> bool:
+        """Whether this is what was there when the mount was last looked at; looks at nothing itself."""
+        known: _Known | None = session.recall(self.key)
+        return known is not None and known.digest == self.digest
 
     def steps(self, session: Session) -> Field:
         """The field that mounts it in a container."""
@@ -142,21 +161,21 @@ async def upload(session: Session, mount: Mount, owner: str | None, tool: str) -
     name = owner if owner is not None and not _IDS.fullmatch(owner) else None
     numbers = owner if name is None else None
     key = ("upload", source, numbers)
-    known = session.recall(key)
-    if known is not None and signature is not None and known[0] == signature:
-        return Upload(mount, known[1], is_directory, name)
+    known: _Known | None = session.recall(key)
+    if known is not None and signature is not None and known.signature == signature:
+        return Upload(mount, known.id, known.digest, is_directory, key, name)
     try:
-        upload_id = await _bring(session, source, is_directory, numbers)
+        upload_id, digest = await _bring(session, source, is_directory, numbers)
     except QueryFailed as exc:
         raise ExecutionError(
             f"{tool} mounts {mount.source}, which the Dagger engine cannot take in: {exc.message}.",
             remedy="Nothing else may write to it at that moment, and the server must be able to read it.",
         ) from exc
-    session.remember(key, (signature, upload_id))
-    return Upload(mount, upload_id, is_directory, name)
+    session.remember(key, _Known(signature, upload_id, digest))
+    return Upload(mount, upload_id, digest, is_directory, key, name)
 
 
-async def _bring(session: Session, source: str, is_directory: bool, owner: str | None) -> str:
+async def _bring(session: Session, source: str, is_directory: bool, owner: str | None) -> tuple[str, str]:
     kind = "directory" if is_directory else "file"
     # noCache: a session would otherwise answer with what the path held the first time.
     arguments: dict[str, object] = {"path": source, "noCache": True}
@@ -166,8 +185,9 @@ async def _bring(session: Session, source: str, is_directory: bool, owner: str |
     if owner is not None:
         own = {"path": "/", "owner": owner} if is_directory else {"owner": owner}
         steps.append(Field("chown", own))
-    answer = await session.query(chain(steps, Field("id")))
-    return str(value_at(answer, *(step.name for step in steps), "id"))
+    answer = await session.query(chain(steps, Field("id"), Field("digest")))
+    found = value_at(answer, *(step.name for step in steps))
+    return str(found["id"]), str(found["digest"])
 
 
 def _look(source: str) -> tuple[int, _Signature | None]:

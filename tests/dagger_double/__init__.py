@@ -10,6 +10,7 @@ on a real engine:
 - exit codes 128 to 191 are errors under ANY, carry the last 100 KiB of each stream, trimmed, and are not kept
 - text is UTF-8: what is no UTF-8 arrives as U+FFFD, and is missing from the logs
 - a host path is read once a session, unless `noCache`
+- a socket of the host is forwarded, to the exec's user alone, and does not tell that the host's end was closed
 - ids are valid in their session alone; what comes back to the host belongs to the CLI's user
 
 What it does not: a second exec on top of a first, logs from before a reader came, OCI layouts as images.

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from graphql import GraphQLError
 
-from tests.dagger_double.execs import Execs, MountPoint, NewFile, Recipe
+from tests.dagger_double.execs import Execs, MountPoint, NewFile, Recipe, SocketPoint
 from tests.dagger_double.store import Content, copy, entries
 
 _T = TypeVar("_T")
@@ -94,6 +94,11 @@ class Secret(Node):
     plaintext: str
 
 
+@dataclass(frozen=True)
+class Socket(Node):
+    path: str
+
+
 class Host:
     def __init__(self, query: Query) -> None:
         self._query = query
@@ -104,6 +109,9 @@ class Host:
 
     async def do_file(self, path: str, noCache: bool) -> "File":
         return File(self._query, await self._read(path, [], noCache, directory=False))
+
+    def do_unixSocket(self, path: str) -> Socket:
+        return Socket(self._query, path)
 
     async def _read(self, path: str, exclude: list[str], no_cache: bool, *, directory: bool) -> Content:
         if no_cache or path not in self._known:
@@ -330,6 +338,10 @@ class Container(Node):
 
     def do_withMountedCache(self, path: str, cache: str, owner: str, **_: Any) -> "Container":
         return self._mount(MountPoint(path, self.query.ids.find(cache, CacheVolume).key, owner))
+
+    def do_withUnixSocket(self, path: str, source: str, owner: str, **_: Any) -> "Container":
+        socket = SocketPoint(path, self.query.ids.find(source, Socket).path, owner)
+        return self._with(sockets=(*self.recipe.sockets, socket))
 
     def _mount(self, mount: MountPoint) -> "Container":
         return self._with(mounts=(*self.recipe.mounts, mount))

@@ -5,9 +5,12 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
-from collections.abc import Callable
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +37,15 @@ class MountPoint:
 
 
 @dataclass(frozen=True)
+class SocketPoint:
+    """A socket of the host's at `source`, seen at `target`."""
+
+    target: str
+    source: str
+    owner: str
+
+
+@dataclass(frozen=True)
 class NewFile:
     path: str
     content: Content
@@ -50,6 +62,7 @@ class Recipe:
     secrets: tuple[tuple[str, str, str], ...] = ()  # variable, name, plaintext
     mounts: tuple[MountPoint, ...] = ()
     files: tuple[NewFile, ...] = ()
+    sockets: tuple[SocketPoint, ...] = ()
     user: str = ""
     workdir: str = ""
     exec: dict[str, Any] = field(default_factory=dict, hash=False)
@@ -64,6 +77,7 @@ class Recipe:
                 for item in sorted(self.mounts, key=lambda item: item.target)
             ],
             [(item.path, item.content.digest, item.mode, item.owner) for item in self.files],
+            [(item.target, item.source, item.owner) for item in self.sockets],
             self.user,
             self.workdir,
             self.exec,
@@ -83,6 +97,49 @@ class Done:
     container: str
     exit_code: int
     mounts: dict[str, str]
+
+
+@asynccontextmanager
+async def forwarded(point: SocketPoint) -> AsyncIterator[str]:
+    """A socket of the double's own, its owner's alone, that is connected to the host's; as a bind for Docker. As with
+    Dagger, the exec does not hear that the host's end was closed."""
+    with tempfile.TemporaryDirectory(prefix="double-") as directory:
+        place = Path(directory) / "socket"
+        connections: set[asyncio.Task[None]] = set()
+
+        def connected(*inner: Any) -> None:
+            connections.add(asyncio.create_task(_forward(point.source, *inner)))
+
+        server = await asyncio.start_unix_server(connected, place)
+        place.chmod(0o600)
+        os.chown(place, *ids(point.owner or "0:0"))
+        try:
+            yield f"{place}:{point.target}"
+        finally:
+            server.close()
+            for task in connections:
+                task.cancel()
+            await asyncio.gather(*connections, return_exceptions=True)
+
+
+async def _forward(source: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        outer_reader, outer_writer = await asyncio.open_unix_connection(source)
+        try:
+            towards = asyncio.create_task(_pump(outer_reader, writer))
+            await _pump(reader, outer_writer)
+            towards.cancel()
+        finally:
+            outer_writer.close()
+    finally:
+        writer.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while piece := await reader.read(64 * 1024):
+            writer.write(piece)
+            await writer.drain()
 
 
 class Execs:
@@ -127,8 +184,13 @@ class Execs:
     async def _run(self, recipe: Recipe, place: Path, trace: str) -> Done:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
+        async with AsyncExitStack() as stack:
+            sockets = [await stack.enter_async_context(forwarded(item)) for item in recipe.sockets]
+            return await self._run_with(recipe, place, trace, sockets)
+
+    async def _run_with(self, recipe: Recipe, place: Path, trace: str, sockets: list[str]) -> Done:
         binds, mounts = self._binds(recipe)
-        container = await self._create(recipe, binds)
+        container = await self._create(recipe, [*binds, *sockets])
         try:
             if recipe.files:
                 await self._call("PUT", f"/containers/{container}/archive", params={"path": "/"}, content=_tar(recipe))

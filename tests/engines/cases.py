@@ -18,6 +18,7 @@ MODULES = (
     "tests.engines.docker_case",
     "tests.engines.docker_warm_case",
     "tests.engines.dagger_case",
+    "tests.engines.dagger_warm_case",
     "tests.engines.sandbox_case",
     "tests.engines.local_case",
     "tests.engines.local_plain_case",

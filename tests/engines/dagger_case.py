@@ -44,6 +44,7 @@ class DaggerCase(EngineCase):
     def settings(self, **values: Any) -> Settings:
         if not IS_REAL:
             values["engines"] = {"dagger": connection(double_state())}
+        values.setdefault("warm", {"enabled": False})
         return Settings(**values)
 
     @property

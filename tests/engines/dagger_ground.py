@@ -3,6 +3,7 @@ can be broken), or over the real one where the environment names it."""
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,21 +53,22 @@ def sh(script: str, *words: str, **fields: Any) -> ToolContract:
 
 
 def settings_for(connection: dict[str, Any], **values: Any) -> Settings:
-    """Settings whose `engines.dagger` is `connection`."""
+    """Settings whose `engines.dagger` is `connection`, and by which nothing waits for calls, unless `values` say so."""
     engines: Any = {**values.pop("engines", {}), "dagger": connection}
-    return Settings(engines=engines, **values)
+    return Settings(engines=engines, **{"warm": {"enabled": False}, **values})
 
 
 def cli_processes() -> list[int]:
     """The processes of `dagger session`, the double's or the real one's, that this test process has started."""
     found: list[int] = []
     for pid in _children(os.getpid()):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if b"session" in words:
-            found.append(pid)
+        with suppress(FileNotFoundError):
+            if b"session" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                found.append(pid)
     return found
 
 
 def _children(parent: int) -> Iterator[int]:
     for task in Path(f"/proc/{parent}/task").iterdir():
-        yield from map(int, (task / "children").read_text().split())
+        with suppress(FileNotFoundError):  # a thread that ended just now
+            yield from map(int, (task / "children").read_text().split())

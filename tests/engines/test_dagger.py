@@ -19,7 +19,6 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.dagger import DaggerExecutionEngine
 from praxis_mcp.engines.dagger_session import SessionLost
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
-from praxis_mcp.settings import Settings
 from tests.dagger_double.install import remove_containers, running_containers
 from tests.dagger_double.server import HANG
 from tests.engines.conftest import CALL_LIMIT, processes
@@ -45,7 +44,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Any:
 async def new_ground(state: Path) -> AsyncIterator[Ground]:
     before = cli_processes()
     policy: Any = {"privileged": True}
-    settings = Settings(policy=policy) if IS_REAL else settings_for(connection(state), policy=policy)
+    settings = settings_for({} if IS_REAL else connection(state), policy=policy)
     async with DaggerExecutionEngine(settings) as engine:
         yield Ground(engine, None if IS_REAL else state)
     assert cli_processes() == before

@@ -67,7 +67,7 @@ def test_no_value_of_a_call_is_part_of_the_query_and_the_real_schema_accepts_it(
 ) -> None:
     blueprint = Blueprint("tool", Where.CONTAINER, ("dagger",), Limits(5), image="x")
     plan = Plan(blueprint, Call("run", argv=tuple(words), env=env))
-    prefix = Prefix("id", Image("id", "x", (), "amd64", False), has_init=True)
+    prefix = Prefix("id", Image("id", "x", (), "", "amd64", False), has_init=True)
     session: Any = _NoSession(known)
     steps = exec_steps(session, CallRequest(prefix, plan, (), Path("/nowhere")), {}, fresh=True)
     operation = known.operation(chain(steps, Field("id"), Field("exitCode")))
