@@ -1,4 +1,5 @@
-"""A call on a real Dagger engine: beside the same bare query on a held session, and beside a connection for every call.
+"""A call on a real Dagger engine, cold and warm: beside the same bare query on a held session, and beside a connection
+for every call.
 
 The engine is the one that the environment names (``_EXPERIMENTAL_DAGGER_RUNNER_HOST`` and
 ``_EXPERIMENTAL_DAGGER_CLI_BIN``); a double would measure nothing.
@@ -10,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,11 +20,14 @@ import anyio
 import dagger
 from gql import GraphQLRequest
 
+from benchmarks.calls import calling, connected, spawning
 from benchmarks.measure import Report, Row, Work, in_turns
+from benchmarks.startup import serving
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.dagger import DaggerExecutionEngine
 from praxis_mcp.engines.dagger_cli import CLI_VARIABLE, RUNNER_VARIABLE
+from praxis_mcp.settings import Settings, WarmSettings
 
 IMAGE = "busybox:1.36"
 BARE = "one bare query, held session"
@@ -31,8 +35,24 @@ ENGINE = "DaggerExecutionEngine"
 PER_CALL = "a connection for every call"
 BARE_CACHED = "one bare query, cached"
 PURE = "DaggerExecutionEngine, cache: pure"
+WARM = "DaggerExecutionEngine, warm"
+WARM_FILES = "DaggerExecutionEngine, warm, a writable mount"
+OVER_STDIO = "tools/call over stdio, warm"
+SPAWN = "bare subprocess"
+COMMAND = ["/bin/echo", "hi"]
 CANCELS = 10
+FILL_TIMEOUT = 30.0
+"""Seconds for an exec to be there."""
+PAUSE = 0.5
+"""Seconds between calls, in which an exec is started for the next one."""
 
+ECHO = f"""\
+name: noop
+description: Says hi.
+engine: dagger
+image: {IMAGE}
+command: [echo, hi]
+"""
 _TEXT = """query ($id: ContainerID!, $bust: String!) { loadContainerFromID(id: $id) {
   withEnvVariable(name: "BUST", value: $bust) { withExec(args: ["echo", "hi"], expect: ANY) { exitCode stdout stderr } }
 } }"""
@@ -43,7 +63,8 @@ async def measure(rounds: int) -> list[Report]:
     if not (os.environ.get(RUNNER_VARIABLE) and os.environ.get(CLI_VARIABLE)):
         print(f"dagger: left out, {RUNNER_VARIABLE} and {CLI_VARIABLE} name no real engine", file=sys.stderr)
         return []
-    async with DaggerExecutionEngine() as engine, _held() as (ask, tar):
+    cold = Settings(warm=WarmSettings(enabled=False))
+    async with DaggerExecutionEngine(cold) as engine, _held() as (ask, tar):
         works: dict[str, Work] = {
             BARE: _timed(lambda: ask(uuid4().hex)),
             ENGINE: _timed(lambda: engine.execute(_echo(), {})),
@@ -62,7 +83,61 @@ async def measure(rounds: int) -> list[Report]:
             [Row("cancelled mid-exec", [await _cancel(engine) for _ in range(CANCELS)])],
             "Bar: 2000 ms.",
         )
-    return [calls, cancels]
+        warm = await _measure_warm(rounds, ask, tar)
+    return [calls, warm, cancels]
+
+
+async def _measure_warm(rounds: int, ask: Any, tar: str) -> Report:
+    """Each round waits, unmeasured, until an exec waits for the next call."""
+    async with AsyncExitStack() as stack:
+        place = Path(await stack.enter_async_context(anyio.TemporaryDirectory(prefix="praxis-bench-")))
+        (place / "work").mkdir()
+        (place / "work" / "file").touch()
+        (place / "tools" / "noop").mkdir(parents=True)
+        (place / "tools" / "noop" / "contract.yaml").write_text(ECHO, encoding="utf-8")
+        client = await stack.enter_async_context(connected(serving(place / "tools")))
+        plain = await stack.enter_async_context(DaggerExecutionEngine())
+        mounting = await stack.enter_async_context(DaggerExecutionEngine())
+        works: dict[str, Work] = {
+            BARE: _timed(lambda: ask(uuid4().hex)),
+            WARM: _met(plain, _echo()),
+            WARM_FILES: _met(mounting, _echo(mounts={str(place / "work"): "/work:rw"})),
+            SPAWN: spawning(COMMAND),
+            OVER_STDIO: _paced(calling(client)),
+            PER_CALL: _timed(lambda: _connect_and_run(tar)),
+        }
+        against = {WARM: BARE, WARM_FILES: BARE, OVER_STDIO: SPAWN, PER_CALL: WARM}
+        rows = await in_turns(works, rounds, against=against)
+    note = "Bars: a connection for every call at least 60 x warm; tools/call at most 10 ms over the bare subprocess."
+    return Report("Dagger: echo in busybox, an exec that waits", rows, note)
+
+
+def _met(engine: DaggerExecutionEngine, contract: ToolContract) -> Work:
+    """A call that an exec waits for; the first makes the pool know of it."""
+
+    async def work() -> float:
+        before = engine.warm()
+        with anyio.fail_after(FILL_TIMEOUT):
+            while before is not None and not before.waiting:
+                await anyio.sleep(0.02)
+                before = engine.warm()
+        await anyio.sleep(PAUSE)
+        began = time.perf_counter()
+        await engine.execute(contract, {})
+        took = time.perf_counter() - began
+        after = engine.warm()
+        assert before is None or (after is not None and after.hits > before.hits), "no exec waited"
+        return took
+
+    return work
+
+
+def _paced(work: Work) -> Work:
+    async def paced() -> float:
+        await anyio.sleep(PAUSE)
+        return await work()
+
+    return paced
 
 
 _CONTRACTS: dict[str, ToolContract] = {}
