@@ -21,8 +21,11 @@ import anyio
 from loguru import logger
 
 from praxis_mcp.engines.sandbox_owner import Owner
-from praxis_mcp.plans.model import Capability, Limits
+from praxis_mcp.errors import LimitUnsupported
+from praxis_mcp.plans.model import Capability, Limits, Plan
 
+KILLED = 128 + 9
+"""Exit code of a command whose sandbox the kernel has killed along with it, for the memory limit."""
 REMOVE_TIMEOUT = 2.0
 """Seconds for a group to lose the last of its processes, which are dead already."""
 
@@ -69,25 +72,44 @@ class Cgroups:
         """Why the others cannot."""
         return {item: self.reason for item, controller in CONTROLLERS.items() if controller not in self.bases}
 
-    def make(self, run_id: str, limits: Limits, *, default_pids: int, own_processes: int) -> RunGroup:
+    def for_run(self, plan: Plan, *, default_pids: int | None, own_processes: int) -> RunGroup:
+        """The group for a plan; see `make`. One without directories where there is nothing to limit.
+
+        Raises:
+            LimitUnsupported: it cannot be made.
+        """
+        try:
+            return self.make(
+                plan.call.run_id, plan.blueprint.limits, default_pids=default_pids, own_processes=own_processes
+            )
+        except OSError as exc:
+            raise LimitUnsupported(
+                f"The limits of {plan.blueprint.tool} could not be set ({exc.strerror}: {exc.filename}).",
+                remedy="See what `praxis-mcp doctor` says about the engine.",
+            ) from exc
+
+    def make(self, run_id: str, limits: Limits, *, default_pids: int | None, own_processes: int) -> RunGroup:
         """A group for one run.
 
         Args:
             run_id: its id.
             limits: what the run may use.
-            default_pids: the limit on processes where the plan has none.
+            default_pids: the limit on processes where the plan has none; None is no limit.
             own_processes: processes in the group that are not the tool's.
 
         Raises:
             OSError: it cannot be made; nothing is left of it.
         """
-        pids = (limits.pids or default_pids) + own_processes
-        values: dict[str, dict[str, str]] = {"pids": {"pids.max": str(pids)}}
+        values: dict[str, dict[str, str]] = {}
+        if (pids := limits.pids or default_pids) is not None:
+            values["pids"] = {"pids.max": str(pids + own_processes)}
         if limits.memory is not None:
             values["memory"] = self._memory(limits.memory)
         if limits.cpus is not None:
             values["cpu"] = self._cpu(limits.cpus)
         values = {controller: files for controller, files in values.items() if controller in self.bases}
+        if not values:
+            return RunGroup((), self.unified)
         name = f"praxis-mcp-{Owner.current()}-{run_id}"
         group = RunGroup(tuple({self.bases[controller] / name: None for controller in values}), self.unified)
         try:

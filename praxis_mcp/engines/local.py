@@ -15,8 +15,9 @@ import anyio.to_thread
 from praxis_mcp.engines.artifacts import collect_artifacts, make_artifact_directory
 from praxis_mcp.engines.base import EngineCapabilities, EngineStatus, ExecutionContext, ExecutionEngine, ExecutionResult
 from praxis_mcp.engines.bubblewrap import Bubblewrap, NoBubblewrap, find_bubblewrap
+from praxis_mcp.engines.cgroups import Cgroups, find_cgroups
 from praxis_mcp.engines.changes import ChangeWatch
-from praxis_mcp.engines.local_run import LocalRun, praxis_init
+from praxis_mcp.engines.local_run import LocalRun, own_processes, praxis_init
 from praxis_mcp.engines.orphans import kill_orphans
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.engines.scratch import sweep_scratch
@@ -40,7 +41,7 @@ _ALWAYS = frozenset(
 )
 _WITH_BUBBLEWRAP = frozenset({Capability.NETWORK_NONE, Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES})
 _LIMITS = frozenset({Capability.MEMORY_LIMIT, Capability.CPU_LIMIT, Capability.PIDS_LIMIT})
-_NO_LIMIT = "a command on the host runs without resource limits: give the contract an image"
+_NO_LIMIT = "needs bubblewrap or praxis-init; or give the contract an image"
 
 
 class LocalExecutionEngine(ExecutionEngine):
@@ -52,6 +53,7 @@ class LocalExecutionEngine(ExecutionEngine):
         super().__init__(settings)
         self._found: Bubblewrap | NoBubblewrap | None = None
         self._found_at = 0.0
+        self._cgroups: Cgroups | None = None
         self._looking: anyio.Lock | None = None
 
     async def get_capabilities(self) -> EngineCapabilities:
@@ -61,17 +63,20 @@ class LocalExecutionEngine(ExecutionEngine):
             EngineUnavailable: the settings require bubblewrap, and it does not work here.
         """
         sandbox = await self._sandbox()
-        notes = dict.fromkeys(_LIMITS, _NO_LIMIT)
+        cgroups = await self._groups()
         if isinstance(sandbox, Bubblewrap):
-            return EngineCapabilities(self.name, "bubblewrap", _ALWAYS | _WITH_BUBBLEWRAP, notes)
+            enforces = _ALWAYS | _WITH_BUBBLEWRAP | cgroups.enforces
+            return EngineCapabilities(self.name, "bubblewrap", enforces, cgroups.notes)
         enforces = _ALWAYS
         why = f"needs bubblewrap: {sandbox.reason}"
-        notes |= dict.fromkeys(_WITH_BUBBLEWRAP, why)
+        notes = dict.fromkeys(_WITH_BUBBLEWRAP, why)
         if praxis_init() is not None:
-            enforces |= {Capability.NETWORK_NONE}
+            enforces |= {Capability.NETWORK_NONE} | cgroups.enforces
             del notes[Capability.NETWORK_NONE]
+            notes |= cgroups.notes
         else:
             notes[Capability.NETWORK_NONE] = f"{why}; or write network: host in the contract"
+            notes |= dict.fromkeys(_LIMITS, _NO_LIMIT)
         return EngineCapabilities(self.name, "process", enforces, notes)
 
     async def probe(self) -> EngineStatus:
@@ -102,19 +107,21 @@ class LocalExecutionEngine(ExecutionEngine):
         sandbox = await self._sandbox()
         artifacts = await make_artifact_directory(plan, context)
         watch = await ChangeWatch.start(plan.blueprint.mounts)
-        run = LocalRun(plan, context, artifacts)
+        group = (await self._groups()).for_run(plan, default_pids=None, own_processes=own_processes(sandbox))
+        run = LocalRun(plan, context, artifacts, group)
         try:
             if isinstance(sandbox, Bubblewrap):
                 ended = await run.in_bubblewrap(sandbox, self.settings)
             else:
                 ended = await run.as_plain_process()
-            ran = time.perf_counter()
+            ran, out_of_memory = time.perf_counter(), group.out_of_memory
             stdout, stderr = (
                 (await run.out.finish(), await run.err.finish()) if run.captures else (Captured(), Captured())
             )
         finally:
             run.out.abandon()
             run.err.abandon()
+            await group.remove()
         results = await collect_artifacts(plan, artifacts)
         changed = await watch.changes()
         return ExecutionResult(
@@ -125,6 +132,7 @@ class LocalExecutionEngine(ExecutionEngine):
             stdout=stdout,
             stderr=stderr,
             timed_out=ended.timed_out,
+            out_of_memory=out_of_memory and not ended.timed_out,
             phases={
                 "start": run.started - began,
                 "run": ran - run.started,
@@ -135,8 +143,13 @@ class LocalExecutionEngine(ExecutionEngine):
         )
 
     async def reap(self) -> tuple[str, ...]:
-        """Kill commands, and remove directories, of servers that were killed before they could."""
-        return await anyio.to_thread.run_sync(_reap)
+        """Kill commands, and remove control groups and directories, of servers that were killed before they could."""
+        return await anyio.to_thread.run_sync(_reap, await self._groups())
+
+    async def _groups(self) -> Cgroups:
+        if self._cgroups is None:
+            self._cgroups = await anyio.to_thread.run_sync(find_cgroups)
+        return self._cgroups
 
     async def _sandbox(self) -> Bubblewrap | NoBubblewrap:
         wanted = self.settings.engines.local.sandbox
@@ -162,6 +175,6 @@ class LocalExecutionEngine(ExecutionEngine):
             return self._found
 
 
-def _reap() -> tuple[str, ...]:
+def _reap(cgroups: Cgroups) -> tuple[str, ...]:
     sweep_scratch()
-    return kill_orphans()
+    return (*kill_orphans(), *cgroups.reap())

@@ -17,7 +17,16 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines import native
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.bubblewrap import ATTEMPTS, Bubblewrap, StatusPipe, failure, isolation, may_try_again
+from praxis_mcp.engines.bubblewrap import (
+    ATTEMPTS,
+    Bubblewrap,
+    NoBubblewrap,
+    StatusPipe,
+    failure,
+    isolation,
+    may_try_again,
+)
+from praxis_mcp.engines.cgroups import KILLED, RunGroup
 from praxis_mcp.engines.host_view import HOME, WORK, HostView
 from praxis_mcp.engines.orphans import OWNER_VARIABLE
 from praxis_mcp.engines.process import Ended, Launch, run_process
@@ -43,14 +52,16 @@ class LocalRun:
         plan: what to run.
         context: what surrounds it.
         artifacts: directory on the host for the plan's artifacts.
+        group: the control group that limits it.
         out, err: have taken the streams in; the caller finishes them.
         started: when the process existed, on the clock of `time.perf_counter`.
     """
 
-    def __init__(self, plan: Plan, context: ExecutionContext, artifacts: Path | None) -> None:
+    def __init__(self, plan: Plan, context: ExecutionContext, artifacts: Path | None, group: RunGroup) -> None:
         self.plan = plan
         self.context = context
         self.artifacts = artifacts
+        self.group = group
         self.out, self.err = context.collectors(plan)
         self.started = 0.0
 
@@ -70,6 +81,8 @@ class LocalRun:
             ended, exit_code = await self._try_in_bubblewrap(sandbox, settings)
             if exit_code is not None or ended.timed_out:
                 return ended
+            if self.group.out_of_memory:  # it took the sandbox's own init along
+                return Ended(KILLED, timed_out=False)
             said = (await self.err.finish()).text
             if attempts == ATTEMPTS or not may_try_again(said, ended.exit_code):
                 raise failure(self.plan.call.argv[0], said, ended.exit_code)
@@ -84,7 +97,7 @@ class LocalRun:
                 options = [*view.words, *isolation(network=fixed.network is not Network.NONE)]
                 options += ["--chdir", fixed.working_dir or WORK, "--unsetenv", OWNER_VARIABLE, "--"]
                 launch = Launch(
-                    (sandbox.program, *status.options, *options, *call.argv),
+                    (*self.group.prefix(), sandbox.program, *status.options, *options, *call.argv),
                     environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108
                     stdin=call.stdin,
                     capture=self.captures,
@@ -131,7 +144,7 @@ class LocalRun:
             )
             ended = await self._process(
                 Launch(
-                    (*prefix, *launch.argv),
+                    (*self.group.prefix(), *prefix, *launch.argv),
                     launch.env,
                     launch.cwd,
                     launch.stdin,
@@ -171,6 +184,11 @@ class LocalRun:
             stderr=self.err,
             on_start=self._note_start,
         )
+
+
+def own_processes(sandbox: Bubblewrap | NoBubblewrap) -> int:
+    """Processes in a run's group that are not the tool's: bubblewrap and its init, or praxis-init."""
+    return 2 if isinstance(sandbox, Bubblewrap) else 1
 
 
 def environment(plan: Plan, *, home: str, temporary: str, artifacts: str | None) -> Mapping[str, str]:

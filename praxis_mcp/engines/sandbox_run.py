@@ -15,7 +15,7 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.bubblewrap import ATTEMPTS, Bubblewrap, StatusPipe, isolation, last_line, may_try_again
-from praxis_mcp.engines.cgroups import Cgroups, RunGroup
+from praxis_mcp.engines.cgroups import KILLED, Cgroups, RunGroup
 from praxis_mcp.engines.orphans import OWNER_VARIABLE
 from praxis_mcp.engines.process import Ended, Launch, run_process
 from praxis_mcp.engines.sandbox_overlay import PATH, Overlay
@@ -23,7 +23,7 @@ from praxis_mcp.engines.sandbox_owner import Owner
 from praxis_mcp.engines.sandbox_user import find_user
 from praxis_mcp.engines.sandbox_view import Places, SandboxView
 from praxis_mcp.engines.seccomp import filter_descriptor
-from praxis_mcp.errors import CommandNotFound, ExecutionError, LimitUnsupported
+from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.images.model import StoredImage
 from praxis_mcp.plans.model import Plan
 
@@ -32,7 +32,6 @@ DEFAULT_PIDS = 512
 
 _OWN_PROCESSES = 2  # bubblewrap and its init, which the tool's limit must not pay for
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_KILLED = 128 + 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ class SandboxRun:
         attempts = 0
         while True:
             attempts += 1
-            group = self._make_group()
+            group = self._tools.cgroups.for_run(self.plan, default_pids=DEFAULT_PIDS, own_processes=_OWN_PROCESSES)
             try:
                 ended, exit_code = await self._try(group)
                 self.out_of_memory = group.out_of_memory
@@ -91,7 +90,7 @@ class SandboxRun:
             if exit_code is not None or ended.timed_out:
                 return ended
             if self.out_of_memory:  # it took the sandbox's own init along
-                return Ended(_KILLED, timed_out=False)
+                return Ended(KILLED, timed_out=False)
             said = (await self.err.finish()).text
             if attempts == ATTEMPTS or not may_try_again(said, ended.exit_code):
                 raise _failure(self._command[0], said, ended.exit_code)
@@ -100,20 +99,6 @@ class SandboxRun:
     @property
     def _command(self) -> tuple[str, ...]:
         return (*(self._image.entrypoint if self.plan.blueprint.use_entrypoint else ()), *self.plan.call.argv)
-
-    def _make_group(self) -> RunGroup:
-        try:
-            return self._tools.cgroups.make(
-                self.plan.call.run_id,
-                self.plan.blueprint.limits,
-                default_pids=DEFAULT_PIDS,
-                own_processes=_OWN_PROCESSES,
-            )
-        except OSError as exc:
-            raise LimitUnsupported(
-                f"The limits of {self.plan.blueprint.tool} could not be set ({exc.strerror}: {exc.filename}).",
-                remedy="See what `praxis-mcp doctor` says about the sandbox engine.",
-            ) from exc
 
     async def _try(self, group: RunGroup) -> tuple[Ended, int | None]:
         fixed, call = self.plan.blueprint, self.plan.call

@@ -6,6 +6,7 @@ from typing import Any
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionEngine
+from praxis_mcp.engines.cgroups import find_cgroups
 from praxis_mcp.engines.local import LocalExecutionEngine
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings import Settings
@@ -22,7 +23,6 @@ _OF_CONTAINERS = frozenset(
         Capability.IMAGES,
     }
 )
-LIMITS = frozenset({Capability.MEMORY_LIMIT, Capability.CPU_LIMIT, Capability.PIDS_LIMIT})
 OF_BUBBLEWRAP = frozenset({Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES})
 
 
@@ -33,7 +33,7 @@ class LocalCase(EngineCase):
 
     @property
     def lacks(self) -> frozenset[Capability]:
-        return LIMITS if requirements.missing("bubblewrap") is None else LIMITS | OF_BUBBLEWRAP
+        return frozenset(find_cgroups().notes) | (OF_BUBBLEWRAP if requirements.missing("bubblewrap") else frozenset())
 
     def engine(self, settings: Settings) -> ExecutionEngine:
         return LocalExecutionEngine(settings)
