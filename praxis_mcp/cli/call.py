@@ -147,5 +147,7 @@ def _footer(result: ExecutionResult) -> None:
     typer.secho(f"{result.engine} ({result.isolation}) · {end} · {phases}", dim=True, err=True)
     for item in result.artifacts:
         typer.secho(f"artifact {item.name}, {item.size} bytes (--artifacts DIR keeps it)", dim=True, err=True)
+    for name in result.artifacts_left_out:
+        typer.secho(f"artifact {name} left out: too many, or too large", dim=True, err=True)
     for path in result.changed_files:
         typer.secho(f"changed {path}", dim=True, err=True)

@@ -7,7 +7,8 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import anyio.to_thread
 from loguru import logger
@@ -22,7 +23,9 @@ OUTPUT_DIR_VARIABLE = "PRAXIS_OUTPUT_DIR"
 
 MAX_ARTIFACTS = 1000
 MAX_TOTAL_SIZE = 2 * 1024**3
-"""What one call may hand back; the rest is left out, with a warning in the log."""
+"""What one call may hand back; the rest is left out, and named in the result."""
+BOUNDS = f"as a call may hand back {MAX_ARTIFACTS} files and {MAX_TOTAL_SIZE // 1024**3} GiB"
+"""The same, for people."""
 
 _MAX_ENTRIES = 50_000
 _MAX_DEPTH = 32
@@ -42,7 +45,7 @@ async def make_artifact_directory(plan: Plan, context: ExecutionContext) -> Path
     if context.directory is None:
         raise ExecutionError(
             f"{plan.blueprint.tool} leaves artifacts, and this run has no directory for them.",
-            remedy="Run it with records turned on (records.keep above 0), or give the context a directory.",
+            remedy="Give the context a directory: ExecutionContext(directory=…).",
         )
     directory = context.directory / "artifacts"
     try:
@@ -89,34 +92,71 @@ def _move(made: Path, directory: Path) -> None:
             shutil.copyfile(entry.path, place, follow_symlinks=False)
 
 
-async def collect_artifacts(plan: Plan, directory: Path | None) -> tuple[Artifact, ...]:
-    """The files in `directory` that the plan's patterns name, sorted by name.
+class Collected(NamedTuple):
+    """The artifacts of a call, sorted by name, and the names of those that exceed what it may hand back."""
+
+    taken: tuple[Artifact, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+async def collect_artifacts(plan: Plan, directory: Path | None) -> Collected:
+    """The files in `directory` that the plan's patterns name; everything else in there is removed.
 
     Links are never followed and never taken, nor is anything that is not a regular file: a tool could point them at
     any file that the server may read. Call it when the tool can no longer run.
     """
     if directory is None:
-        return ()
+        return Collected()
     return await anyio.to_thread.run_sync(_collect, plan, directory)
 
 
-def _collect(plan: Plan, directory: Path) -> tuple[Artifact, ...]:
+def _collect(plan: Plan, directory: Path) -> Collected:
     base = (plan.blueprint.artifact_dir or "").rstrip("/") + "/"
     wanted = [compile_glob(pattern.removeprefix(base)) for pattern in plan.blueprint.artifacts]
-    found: list[Artifact] = []
+    taken: list[Artifact] = []
+    left_out: list[str] = []
     total = 0
     for name, entry in sorted(_regular_files(directory)):
         if not any(pattern.fullmatch(name) for pattern in wanted):
             continue
         size = entry.stat(follow_symlinks=False).st_size
-        if len(found) >= MAX_ARTIFACTS or total + size > MAX_TOTAL_SIZE:
-            logger.warning(
-                "{} left more artifacts than a call may hand back; {} is left out", plan.blueprint.tool, name
-            )
-            break
+        if len(taken) >= MAX_ARTIFACTS or total + size > MAX_TOTAL_SIZE:
+            left_out.append(name)
+            continue
         total += size
-        found.append(Artifact(name, Path(entry.path), size))
-    return tuple(found)
+        taken.append(Artifact(name, Path(entry.path), size))
+    if left_out:
+        logger.warning("{} left {} artifacts more than a call may hand back", plan.blueprint.tool, len(left_out))
+    _remove_all_but({artifact.name for artifact in taken}, directory)
+    return Collected(tuple(taken), tuple(left_out))
+
+
+def _remove_all_but(names: set[str], directory: Path) -> None:
+    """Remove what is below, but for the files of these names and the directories that they are in."""
+    around = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    waiting = ["."]
+    while waiting:
+        place = waiting.pop()
+        try:
+            entries = list(os.scandir(directory / place))
+        except OSError as exc:  # a directory that the tool closed to others; told when it was looked through
+            logger.debug("{} cannot be looked through: {}", directory / place, exc.strerror)
+            continue
+        for entry in entries:
+            name = str(PurePosixPath(place) / entry.name)
+            if name in around and entry.is_dir(follow_symlinks=False):
+                waiting.append(name)
+            elif entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, onerror=_tell)
+            elif name not in names:
+                try:
+                    Path(entry.path).unlink()
+                except OSError as exc:
+                    _tell(Path.unlink, entry.path, (type(exc), exc, None))
+
+
+def _tell(_function: object, path: str, info: tuple[object, BaseException, object]) -> None:
+    logger.debug("{}, which is no artifact, cannot be removed: {}", path, info[1])
 
 
 def _regular_files(directory: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -106,6 +106,7 @@ class ExecutionResult:
         out_of_memory: the memory limit was reached, and the kernel killed a process of the tool.
         phases: seconds by phase (``start``, ``run``, ``collect`` …).
         artifacts: see `Artifact`.
+        artifacts_left_out: names of those that exceed what a call may hand back.
         changed_files: files in writable mounts that this call created, changed or removed, as paths on the host.
         image: the image with its digest, where there is one.
         remote: what a tool of another MCP server answered; its text is `stdout` as well. An answer that says that it
@@ -122,6 +123,7 @@ class ExecutionResult:
     out_of_memory: bool = False
     phases: Mapping[str, float] = field(default_factory=dict)
     artifacts: tuple[Artifact, ...] = ()
+    artifacts_left_out: tuple[str, ...] = ()
     changed_files: tuple[Path, ...] = ()
     image: str | None = None
     remote: RemoteContent | None = None

@@ -200,7 +200,8 @@ class DaggerExecutionEngine(ExecutionEngine):
             stderr=end.stderr,
             timed_out=end.timed_out,
             phases={"start": started - began, "run": end.ended - started, "collect": finished - end.ended},
-            artifacts=found,
+            artifacts=found.taken,
+            artifacts_left_out=found.left_out,
             changed_files=tuple(sorted(changed)),
             image=prefix.image.name,
         )

@@ -100,7 +100,8 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             timed_out=end.timed_out,
             out_of_memory=end.out_of_memory,
             phases=MappingProxyType(phases),
-            artifacts=artifacts,
+            artifacts=artifacts.taken,
+            artifacts_left_out=artifacts.left_out,
             changed_files=changed,
             image=end.image,
         )
@@ -226,8 +227,9 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             daemon = await self._connected()
             found = await daemon.containers(SERVER)
             orphans = [str(item["Id"]) for item in found if is_orphan(item.get("Labels") or {}, self._server)]
-            for container in orphans:
-                await remove_container(daemon, container)
+            async with anyio.create_task_group() as tasks:
+                for container in orphans:
+                    tasks.start_soon(remove_container, daemon, container)
             if orphans:
                 logger.info("removed {} containers of servers that are gone", len(orphans))
             await anyio.to_thread.run_sync(sweep_scratch)

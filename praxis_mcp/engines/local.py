@@ -138,7 +138,8 @@ class LocalExecutionEngine(ExecutionEngine):
                 "run": ran - run.started,
                 "collect": time.perf_counter() - ran,
             },
-            artifacts=results,
+            artifacts=results.taken,
+            artifacts_left_out=results.left_out,
             changed_files=changed,
         )
 

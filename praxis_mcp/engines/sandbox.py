@@ -96,7 +96,8 @@ class SandboxExecutionEngine(ExecutionEngine):
             timed_out=ended.timed_out,
             out_of_memory=run.out_of_memory and not ended.timed_out,
             phases={"start": run.started - began, "run": ran - run.started, "collect": time.perf_counter() - ran},
-            artifacts=results,
+            artifacts=results.taken,
+            artifacts_left_out=results.left_out,
             changed_files=changed,
             image=named.pinned,
         )

@@ -9,6 +9,7 @@ from typing import Any
 from mcp_types import CallToolResult, ContentBlock
 
 from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.artifacts import BOUNDS
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import PraxisError
@@ -25,6 +26,7 @@ from praxis_mcp.settings import Settings
 META_KEY = "io.github.praxis-mcp/run"
 """Where a result's `_meta` says which run it was. Reverse DNS, as the specification asks (basic, "_meta")."""
 MOST_CHANGED_FILES = 20
+MOST_LEFT_OUT = 20
 _NOTE_BYTES = 2 * 1024
 
 
@@ -68,6 +70,7 @@ class ResultWriter:
             blocks = await stdout_blocks(result.stdout, result.run_id, limit, self.dialect)
             written = CallToolResult(content=blocks or self._nothing_written(result))
         written.content.extend(await artifact_blocks(result.artifacts, result.run_id, self.dialect))
+        written.content.extend(_left_out(result.artifacts_left_out))
         written.content.extend(self._changed_files(result.changed_files))
         written.meta = {**(result.remote.meta if result.remote else {}), META_KEY: _about(result)}
         return written
@@ -133,6 +136,14 @@ class ResultWriter:
     def _from_root(self, file: Path) -> str:
         root = self.settings.root
         return clean(str(file.relative_to(root) if file.is_relative_to(root) else file))
+
+
+def _left_out(names: tuple[str, ...]) -> list[ContentBlock]:
+    if not names:
+        return []
+    more = f" and {len(names) - MOST_LEFT_OUT} more" if len(names) > MOST_LEFT_OUT else ""
+    shown = ", ".join(clean(name) for name in names[:MOST_LEFT_OUT])
+    return [text_block(f"Left out of the artifacts, {BOUNDS}: {shown}{more}")]
 
 
 def _about(result: ExecutionResult) -> dict[str, Any]:

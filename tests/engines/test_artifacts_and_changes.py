@@ -41,7 +41,7 @@ def fill(directory: Path, *names: str) -> None:
 )
 async def test_a_pattern_names_files_as_a_shell_would(pattern: str, expected: list[str], tmp_path: Path) -> None:
     fill(tmp_path, "a.png", "b.png", "x+y.txt", "sub/c.png", "sub/e.txt", "sub/sub/d.png")
-    assert [item.name for item in await collect_artifacts(plan_for(pattern), tmp_path)] == expected
+    assert [item.name for item in (await collect_artifacts(plan_for(pattern), tmp_path)).taken] == expected
 
 
 async def test_links_lead_nowhere(tmp_path: Path) -> None:
@@ -50,15 +50,35 @@ async def test_links_lead_nowhere(tmp_path: Path) -> None:
     (tmp_path / "out" / "directory").symlink_to(tmp_path / "secret")
     (tmp_path / "out" / "loop").symlink_to(tmp_path / "out")
     found = await collect_artifacts(plan_for("/out/**"), tmp_path / "out")
-    assert [item.name for item in found] == ["real"]
+    assert [item.name for item in found.taken] == ["real"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["real"]
+    assert (tmp_path / "secret" / "key").read_text() == "secret/key"
 
 
-async def test_what_comes_back_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fill(tmp_path, "1", "2", "3")
-    monkeypatch.setattr(artifacts, "MAX_ARTIFACTS", 2)
-    assert [item.name for item in await collect_artifacts(plan_for("/out/*"), tmp_path)] == ["1", "2"]
-    monkeypatch.setattr(artifacts, "MAX_TOTAL_SIZE", 1)
-    assert [item.name for item in await collect_artifacts(plan_for("/out/*"), tmp_path)] == ["1"]
+@pytest.mark.parametrize(
+    ("bound", "value", "taken", "left_out"),
+    [
+        ("MAX_ARTIFACTS", 2, ["1", "22"], ["333", "4"]),
+        ("MAX_TOTAL_SIZE", 4, ["1", "22", "4"], ["333"]),
+        ("MAX_TOTAL_SIZE", 0, [], ["1", "22", "333", "4"]),
+    ],
+)
+async def test_what_comes_back_is_bounded_and_what_is_left_out_is_named(
+    bound: str, value: int, taken: list[str], left_out: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(tmp_path, "1", "22", "333", "4", "unasked/5")
+    monkeypatch.setattr(artifacts, bound, value)
+    found = await collect_artifacts(plan_for("/out/*"), tmp_path)
+    assert [item.name for item in found.taken] == taken
+    assert list(found.left_out) == left_out
+
+
+async def test_what_is_not_taken_is_removed(tmp_path: Path) -> None:
+    fill(tmp_path, "a.png", "scratch.bin", "sub/b.png", "sub/c.txt", "sub/deep/d.txt", "sub.png/e.txt")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "closed").mkdir(mode=0o500)
+    await collect_artifacts(plan_for("/out/**/*.png"), tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["a.png", "sub", "sub/b.png"]
 
 
 async def test_a_change_that_keeps_size_and_time_is_told_by_its_inode(tmp_path: Path) -> None:

@@ -200,6 +200,8 @@ async def test_artifacts_come_back_and_nothing_else_does(bench: Bench, tmp_path:
         "a.png": (3, "one"),
         "charts/deep/b.png": (4, "four"),
     }
+    kept = (path for path in (tmp_path / "artifacts").rglob("*") if not path.is_dir())
+    assert sorted(str(path.relative_to(tmp_path / "artifacts")) for path in kept) == ["a.png", "charts/deep/b.png"]
 
 
 # --- what a tool writes -----------------------------------------------------------------------------------------------

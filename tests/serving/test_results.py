@@ -183,6 +183,14 @@ async def test_file_names_that_are_no_unicode_survive(tmp_path: Path) -> None:
     assert "Changed files: caf" in text_of(answer)
 
 
+async def test_artifacts_that_were_left_out_are_named_and_counted() -> None:
+    names = tuple(f"{number:02}.png" for number in range(25))
+    text = text_of(await written(contract(), run(stdout=b"x", artifacts_left_out=names)))
+    assert "Left out of the artifacts" in text
+    assert "00.png, 01.png" in text
+    assert text.endswith("19.png and 5 more")
+
+
 async def test_changed_files_are_named_from_the_project_root_and_counted(tmp_path: Path) -> None:
     files = tuple(tmp_path / f"{number:03}.txt" for number in range(30))
     text = text_of(await written(contract(), run(stdout=b"x", changed_files=files), root=tmp_path))
