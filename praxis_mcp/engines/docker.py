@@ -100,8 +100,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             timed_out=end.timed_out,
             out_of_memory=end.out_of_memory,
             phases=MappingProxyType(phases),
-            artifacts=artifacts.taken,
-            artifacts_left_out=artifacts.left_out,
+            artifacts=artifacts,
             changed_files=changed,
             image=end.image,
         )

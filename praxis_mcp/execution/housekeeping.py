@@ -17,18 +17,24 @@ REAP_TIMEOUT = 30.0
 
 async def reap_leftovers(engines: EngineRegistry, selector: EngineSelector) -> None:
     """Have every engine that is there remove what servers left behind that are gone; never raises an engine's error."""
-    for name in engines.names():
-        if not (await selector.status(name)).available:
-            continue
-        with anyio.move_on_after(REAP_TIMEOUT) as scope:
-            try:
-                await engines.get(name).reap()
-            except PraxisError as exc:
-                logger.debug("{} could not look for leftovers: {}", name, exc)
-            except Exception as exc:  # noqa: BLE001 - an engine's defect must not end the only net under all others
-                logger.warning("{} could not look for leftovers: {}", name, type(exc).__name__)
-        if scope.cancelled_caught:
-            logger.debug("{} did not look for leftovers within {:g} s", name, REAP_TIMEOUT)
+    # All at once: a daemon that is slow to remove a container must not keep sandboxes of a killed server running.
+    async with anyio.create_task_group() as tasks:
+        for name in engines.names():
+            tasks.start_soon(_reap, name, engines, selector)
+
+
+async def _reap(name: str, engines: EngineRegistry, selector: EngineSelector) -> None:
+    if not (await selector.status(name)).available:
+        return
+    with anyio.move_on_after(REAP_TIMEOUT) as scope:
+        try:
+            await engines.get(name).reap()
+        except PraxisError as exc:
+            logger.debug("{} could not look for leftovers: {}", name, exc)
+        except Exception as exc:  # noqa: BLE001 - an engine's defect must not end the only net under all others
+            logger.warning("{} could not look for leftovers: {}", name, type(exc).__name__)
+    if scope.cancelled_caught:
+        logger.debug("{} did not look for leftovers within {:g} s", name, REAP_TIMEOUT)
 
 
 async def keep_house(engines: EngineRegistry, selector: EngineSelector) -> None:

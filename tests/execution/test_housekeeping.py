@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
 from praxis_mcp.errors import EngineUnavailable
@@ -19,11 +20,13 @@ class Leaving(AnsweringEngine):
         super().__init__(available=available)
         self.fails = fails
         self.reaped = 0
+        self.asked = anyio.Event()
 
     async def reap(self) -> tuple[str, ...]:
         if self.fails:
             raise EngineUnavailable("The daemon is down.")
         self.reaped += 1
+        self.asked.set()
         return ("container",)
 
 
@@ -32,3 +35,24 @@ async def test_every_engine_that_is_there_is_asked_even_where_another_fails() ->
     engines = Engines(dagger=failing, docker=missing, local=good)
     await reap_leftovers(engines, EngineSelector(engines))
     assert (failing.reaped, missing.reaped, good.reaped) == (0, 0, 1)
+
+
+class Slow(Leaving):
+    """An engine whose daemon answers when another engine has been asked, and not before."""
+
+    def __init__(self, other: Leaving) -> None:
+        super().__init__()
+        self.other = other
+
+    async def reap(self) -> tuple[str, ...]:
+        await self.other.asked.wait()
+        return await super().reap()
+
+
+async def test_a_slow_engine_does_not_keep_what_others_left_running() -> None:
+    other = Leaving()
+    slow = Slow(other)
+    engines = Engines(dagger=slow, local=other)
+    with anyio.fail_after(5):
+        await reap_leftovers(engines, EngineSelector(engines))
+    assert (slow.reaped, other.reaped) == (1, 1)
