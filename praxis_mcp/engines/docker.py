@@ -100,7 +100,8 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             timed_out=end.timed_out,
             out_of_memory=end.out_of_memory,
             phases=MappingProxyType(phases),
-            artifacts=artifacts,
+            artifacts=artifacts.taken,
+            artifacts_left_out=artifacts.left_out,
             changed_files=changed,
             image=end.image,
         )
