@@ -16,6 +16,7 @@ from praxis_mcp.cli.common import (
     ConfigOption,
     LogLevelOption,
     ToolsOption,
+    asked_upstreams,
     console,
     echo_json,
     friendly_errors,
@@ -60,7 +61,7 @@ def call(
     config: ConfigOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
-    """Call a tool as an agent would.
+    """Call a tool, of a contract or of an upstream, as an agent would.
 
     KEY=VALUE is read by the type that the tool declares; KEY:=JSON gives any JSON value, KEY@FILE a file's text.
     Ends with the tool's own exit code, 124 where it ran into its timeout, 125 where an engine failed, and 2 where the
@@ -70,29 +71,46 @@ def call(
         settings = read_settings(config, tools, log_level)
 
         async def work(toolbox: Toolbox) -> int:
-            from praxis_mcp.execution.structured import structured_output
+            from praxis_mcp.errors import UnknownToolError
 
-            entry = toolbox.catalog.get(name)
-            arguments = read_arguments(dict(entry.input_schema), words or [], json_arguments)
+            try:
+                contract = toolbox.catalog.get(name).contract
+            except UnknownToolError:
+                if not settings.upstreams:
+                    raise
+                async with asked_upstreams(toolbox):
+                    remote = await toolbox.relays.find(name)
+                    if remote is None:
+                        raise
+                    arguments = read_arguments(remote.input_schema, words or [], json_arguments)
+                    result = await toolbox.relays.call(remote, arguments)
+                _show(toolbox.records.get(result.run_id), result, output, artifacts)
+                return _exit_code(result)
+            arguments = read_arguments(dict(toolbox.catalog.get(name).input_schema), words or [], json_arguments)
             with _status() as on_status:
                 result = await toolbox.runner.call(name, arguments, on_status=on_status)
-            record = toolbox.records.get(result.run_id)
-            if output == "json":
-                echo_json({**record.summary(), "stdout": result.stdout.text, "stderr": result.stderr.text})
-            else:
-                _copy(record, result, "stdout")
-                _copy(record, result, "stderr")
-                _footer(result)
-            if artifacts is not None:
-                for item in result.artifacts:
-                    target = artifacts / item.name
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(item.file, target)
-            if result.success and entry.contract.output == "json":
-                structured_output(entry.contract, result)
+            _show(toolbox.records.get(result.run_id), result, output, artifacts)
+            if result.success and contract.output == "json":
+                from praxis_mcp.execution.structured import structured_output
+
+                structured_output(contract, result)
             return _exit_code(result)
 
         raise typer.Exit(run_with_toolbox(settings, work))
+
+
+def _show(record: RunRecord, result: ExecutionResult, output: str, artifacts: Path | None) -> None:
+    if output == "json":
+        echo_json({**record.summary(), "stdout": result.stdout.text, "stderr": result.stderr.text})
+    else:
+        _copy(record, result, "stdout")
+        _copy(record, result, "stderr")
+        _footer(result)
+    if artifacts is not None:
+        for item in result.artifacts:
+            target = artifacts / item.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(item.file, target)
 
 
 def _exit_code(result: ExecutionResult) -> int:

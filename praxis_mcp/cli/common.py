@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -83,6 +83,21 @@ def run_with_toolbox(settings: Settings, work: Callable[[Toolbox], Awaitable[T]]
             return await work(toolbox)
 
     return anyio.run(main)
+
+
+@asynccontextmanager
+async def asked_upstreams(toolbox: Toolbox) -> AsyncIterator[None]:
+    """Meanwhile the upstreams of the settings are connected; each has been asked for its tools, or could not be."""
+    import anyio
+
+    from praxis_mcp.groups import unwrapped
+
+    with unwrapped():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(toolbox.upstreams.run)
+            await toolbox.upstreams.asked()
+            yield
+            tasks.cancel_scope.cancel()
 
 
 @contextmanager

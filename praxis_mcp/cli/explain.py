@@ -12,6 +12,7 @@ from praxis_mcp.cli.common import (
     JsonOption,
     LogLevelOption,
     ToolsOption,
+    asked_upstreams,
     console,
     echo_json,
     friendly_errors,
@@ -23,6 +24,7 @@ from praxis_mcp.cli.common import (
 if TYPE_CHECKING:
     from praxis_mcp.execution.runner import Explanation
     from praxis_mcp.execution.toolbox import Toolbox
+    from praxis_mcp.execution.upstream_faces import RemoteTool
 
 
 def explain(
@@ -40,18 +42,64 @@ def explain(
     with friendly_errors():
         settings = read_settings(config, tools, log_level)
 
-        async def work(toolbox: Toolbox) -> Explanation:
-            entry = toolbox.catalog.get(name)
-            return await toolbox.runner.explain(
-                name, read_arguments(dict(entry.input_schema), words or [], json_arguments)
-            )
+        async def work(toolbox: Toolbox) -> dict[str, Any]:
+            from praxis_mcp.errors import UnknownToolError
 
-        explanation = run_with_toolbox(settings, work)
-        facts = _facts(explanation)
+            try:
+                schema = dict(toolbox.catalog.get(name).input_schema)
+            except UnknownToolError:
+                if not settings.upstreams:
+                    raise
+                async with asked_upstreams(toolbox):
+                    remote = await toolbox.relays.find(name)
+                    if remote is None:
+                        raise
+                    read_arguments(remote.input_schema, words or [], json_arguments)
+                    return _upstream_facts(remote, toolbox)
+            return _facts(await toolbox.runner.explain(name, read_arguments(schema, words or [], json_arguments)))
+
+        facts = run_with_toolbox(settings, work)
         if as_json:
             echo_json(facts)
-            return
-        _print(facts)
+        elif "upstream" in facts:
+            _print_upstream(facts)
+        else:
+            _print(facts)
+
+
+def _upstream_facts(tool: RemoteTool, toolbox: Toolbox) -> dict[str, Any]:
+    """Where a call of an upstream's tool goes, as plain values."""
+    from praxis_mcp.execution.relays import engine_name
+
+    report = next(item for item in toolbox.upstreams.reports() if item.name == tool.upstream)
+    return {
+        "tool": tool.name,
+        "engine": engine_name(tool),
+        "upstream": tool.upstream,
+        "address": report.address,
+        "protocol": report.version,
+        "tool_there": tool.remote_name,
+        "servers_behind_it": max(0, len(tool.via) - 1),
+        "limits": {
+            "timeout_s": toolbox.settings.upstreams[tool.upstream].timeout,
+            "inline_output_bytes": toolbox.relays.max_text,
+        },
+        "adapted": list(tool.notes),
+    }
+
+
+def _print_upstream(facts: dict[str, Any]) -> None:
+    from rich.markup import escape
+
+    out = console()
+    out.print(
+        f"[green]✓[/] [bold]{escape(facts['tool'])}[/] is the tool {escape(facts['tool_there'])} of the upstream "
+        f"[bold]{escape(facts['upstream'])}[/] ({escape(facts['address'])}, {facts['protocol']})"
+    )
+    for name, value in facts["limits"].items():
+        out.print(f"  {name.replace('_', ' ')} {value:,}")
+    for note in facts["adapted"]:
+        out.print(f"  {escape(note)}")
 
 
 def _facts(explanation: Explanation) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -11,6 +12,7 @@ from praxis_mcp.cli.common import (
     DirectoriesArgument,
     JsonOption,
     LogLevelOption,
+    asked_upstreams,
     console,
     echo_json,
     friendly_errors,
@@ -19,9 +21,9 @@ from praxis_mcp.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from praxis_mcp.contracts.catalog import CatalogEntry
     from praxis_mcp.diagnostics import Diagnostic
     from praxis_mcp.execution.toolbox import Toolbox
+    from praxis_mcp.execution.upstreams import Entry, UpstreamReport
 
 
 def list_tools(
@@ -30,14 +32,18 @@ def list_tools(
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the tools, and what is wrong with contracts that are not among them."""
+    """List the tools, those of upstreams among them, and what is wrong with contracts and upstreams that are not."""
     with friendly_errors():
         settings = read_settings(config, directories, log_level)
 
-        async def read(toolbox: Toolbox) -> tuple[tuple[CatalogEntry, ...], tuple[Diagnostic, ...]]:
-            return toolbox.catalog.entries(), toolbox.catalog.diagnostics
+        async def read(
+            toolbox: Toolbox,
+        ) -> tuple[Sequence[Entry], tuple[Diagnostic, ...], tuple[UpstreamReport, ...]]:
+            own = toolbox.catalog.entries()
+            async with asked_upstreams(toolbox):
+                return toolbox.upstreams.beside(own), toolbox.catalog.diagnostics, toolbox.upstreams.reports()
 
-        entries, diagnostics = run_with_toolbox(settings, read)
+        entries, diagnostics, upstreams = run_with_toolbox(settings, read)
         if as_json:
             tools = [
                 {
@@ -46,19 +52,32 @@ def list_tools(
                     "description": entry.description,
                     "inputSchema": entry.input_schema,
                     "outputSchema": entry.output_schema,
-                    "engine": entry.contract.engine.value,
-                    "source": str(entry.source),
+                    **_origin(entry, upstreams),
                 }
                 for entry in entries
             ]
-            echo_json({"tools": tools, "diagnostics": [describe(item) for item in diagnostics]})
+            troubles = {item.name: item.trouble for item in upstreams if item.trouble}
+            echo_json({"tools": tools, "diagnostics": [describe(item) for item in diagnostics], "upstreams": troubles})
             return
-        console().print(_table(entries))
+        console().print(_table(entries, upstreams))
         for item in diagnostics:
             typer.echo(str(item), err=True)
+        for item in upstreams:
+            if item.trouble:
+                typer.echo(f"the upstream {item.name} has no list of tools: {item.trouble}", err=True)
 
 
-def _table(entries: tuple[CatalogEntry, ...]) -> object:
+def _origin(entry: Entry, upstreams: Sequence[UpstreamReport]) -> dict[str, Any]:
+    from praxis_mcp.execution.relays import engine_name
+    from praxis_mcp.execution.upstream_faces import RemoteTool
+
+    if isinstance(entry, RemoteTool):
+        address = next(item.address for item in upstreams if item.name == entry.upstream)
+        return {"engine": engine_name(entry), "source": address}
+    return {"engine": entry.contract.engine.value, "source": str(entry.source)}
+
+
+def _table(entries: Sequence[Entry], upstreams: Sequence[UpstreamReport]) -> object:
     from rich.markup import escape
     from rich.table import Table
 
@@ -71,7 +90,7 @@ def _table(entries: tuple[CatalogEntry, ...]) -> object:
         required = set(entry.input_schema.get("required", ()))
         names = [name if name in required else f"[{name}]" for name in entry.input_schema.get("properties", {})]
         first_line = (entry.description or "").strip().split("\n")[0]
-        table.add_row(entry.name, entry.contract.engine.value, escape(" ".join(names)), escape(first_line))
+        table.add_row(entry.name, _origin(entry, upstreams)["engine"], escape(" ".join(names)), escape(first_line))
     return table
 
 

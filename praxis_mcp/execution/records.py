@@ -34,7 +34,7 @@ class RunRecord:
         tool: name of the tool.
         engine: name of the engine.
         started: when, in UTC.
-        directory: where its files lie.
+        directory: where its files lie; None while it has none.
         caller: who called, and may read it; empty is anonymous.
         result: how it ended; None while it runs, or when it failed.
         error: why it failed; None otherwise.
@@ -44,7 +44,7 @@ class RunRecord:
     tool: str
     engine: str
     started: datetime
-    directory: Path
+    directory: Path | None
     caller: str = ""
     result: ExecutionResult | None = None
     error: str | None = None
@@ -117,10 +117,23 @@ class RunRecords:
         run_id = plan.call.run_id
         with _translated():
             directory = await anyio.to_thread.run_sync(self._store.make, run_id)
-        record = RunRecord(run_id, plan.blueprint.tool, engine, datetime.now(UTC), directory, caller)
-        self._records[run_id] = record
-        await self._evict()
-        return record
+        return await self._begin(RunRecord(run_id, plan.blueprint.tool, engine, datetime.now(UTC), directory, caller))
+
+    async def start_relayed(self, run_id: str, tool: str, engine: str, caller: str = "") -> RunRecord:
+        """A record for a call that another server answers; a directory is made for it when something is to be put
+        there, because making one takes as long as passing such a call on."""
+        return await self._begin(RunRecord(run_id, tool, engine, datetime.now(UTC), None, caller))
+
+    async def directory_of(self, record: RunRecord) -> Path:
+        """The directory of a run, made where it has none.
+
+        Raises:
+            ExecutionError: it cannot be made.
+        """
+        if record.directory is None:
+            with _translated():
+                record.directory = await anyio.to_thread.run_sync(self._store.make, record.run_id)
+        return record.directory
 
     async def finish(self, record: RunRecord, result: ExecutionResult) -> ExecutionResult:
         """The run ended; returns the result as it is kept.
@@ -132,7 +145,7 @@ class RunRecords:
         with _translated():
             for name, captured in streams.items():
                 if captured.file is None and len(captured.data) > _IN_MEMORY:
-                    file = record.directory / name
+                    file = await self.directory_of(record) / name
                     await anyio.to_thread.run_sync(file.write_bytes, captured.data)
                     streams[name] = replace(captured, file=file)
         record._streams = {name: _without_bytes(captured) for name, captured in streams.items()}
@@ -168,17 +181,24 @@ class RunRecords:
         for record in leaving:  # all at once: while one is removed from disk, another call looks for who has to leave
             del self._records[record.run_id]
         for record in leaving:
-            await anyio.to_thread.run_sync(self._store.remove, record.directory)
+            if record.directory is not None:
+                await anyio.to_thread.run_sync(self._store.remove, record.directory)
+
+    async def _begin(self, record: RunRecord) -> RunRecord:
+        self._records[record.run_id] = record
+        await self._evict()
+        return record
 
     async def _save(self, record: RunRecord) -> None:
         if not self._store.lasting:
             return
         text = json.dumps(record.summary(), indent=1)
         try:
-            await anyio.to_thread.run_sync(_write_text, record.directory / SUMMARY, text)
+            directory = await self.directory_of(record)
+            await anyio.to_thread.run_sync(_write_text, directory / SUMMARY, text)
             await anyio.to_thread.run_sync(self._store.trim)
-        except OSError as exc:
-            logger.warning("the record of run {} could not be written: {}", record.run_id, exc.strerror)
+        except (OSError, ExecutionError) as exc:
+            logger.warning("the record of run {} could not be written: {}", record.run_id, exc)
 
     async def __aenter__(self) -> Self:
         try:

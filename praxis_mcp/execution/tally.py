@@ -47,7 +47,7 @@ class CallTally:
     """Counts calls of tools that exist.
 
     Attributes:
-        ended: calls by tool, engine (empty where none was reached, ``upstream`` for a republished tool) and outcome:
+        ended: calls by tool, engine (empty where none was reached, ``upstream:NAME`` for a republished tool), outcome:
             ``ok``, ``failed``, ``timed_out``, ``out_of_memory``, ``cached``; or ``bad_arguments``, ``refused`` (too
             many), ``error``, ``cancelled``.
         durations: of calls that an engine carried out, by engine.

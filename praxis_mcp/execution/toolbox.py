@@ -14,6 +14,7 @@ from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.housekeeping import keep_house
 from praxis_mcp.execution.records import RunRecords
+from praxis_mcp.execution.relays import RelayRunner
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.upstreams import Upstreams
 from praxis_mcp.groups import unwrapped
@@ -33,9 +34,11 @@ class Toolbox:
     runner: ToolRunner
     _scanned: anyio.Event = field(default_factory=anyio.Event)
     upstreams: Upstreams = field(init=False)
+    relays: RelayRunner = field(init=False)
 
     def __post_init__(self) -> None:
         self.upstreams = Upstreams(self.settings)
+        self.relays = RelayRunner(self.upstreams, self.runner, self.records, self.settings)
 
     @property
     def is_loaded(self) -> bool:

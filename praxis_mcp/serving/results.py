@@ -72,7 +72,7 @@ class ResultWriter:
         written.content.extend(await artifact_blocks(result.artifacts, result.run_id, self.dialect))
         written.content.extend(_left_out(result.artifacts_left_out))
         written.content.extend(self._changed_files(result.changed_files))
-        written.meta = {**(result.remote.meta if result.remote else {}), META_KEY: _about(result)}
+        written.meta = {**(result.remote.meta if result.remote else {}), META_KEY: about_run(result)}
         return written
 
     def _structured(self, contract: ToolContract, result: ExecutionResult) -> CallToolResult:
@@ -146,7 +146,8 @@ def _left_out(names: tuple[str, ...]) -> list[ContentBlock]:
     return [text_block(f"Left out of the artifacts, {BOUNDS}: {shown}{more}")]
 
 
-def _about(result: ExecutionResult) -> dict[str, Any]:
+def about_run(result: ExecutionResult) -> dict[str, Any]:
+    """Which run a result is of, for its `_meta`."""
     about = {
         "runId": result.run_id,
         "engine": result.engine,

@@ -33,11 +33,9 @@ from mcp_types import (
     ServerCapabilities,
 )
 
-from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.upstream_hops import arrived, read_hops
 from praxis_mcp.errors import PraxisError, UnknownToolError
 from praxis_mcp.execution.toolbox import Toolbox
-from praxis_mcp.execution.upstream_faces import RemoteTool
 from praxis_mcp.groups import unwrapped
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.serving.access import Caller, caller_of
@@ -219,13 +217,13 @@ class PraxisServer:
         try:
             contract = self._toolbox.catalog.get(params.name).contract
         except UnknownToolError:
-            remote = await self._relay.find(params.name)
+            remote = await self._toolbox.relays.find(params.name)
             if remote is None:
                 raise
             reporter = self._reporter(ctx)
             async with reporting(reporter):
                 on_output = reporter.on_output if reporter else None
-                return await self._relayed(remote, params.arguments or {}, dialect, on_output, caller)
+                return await self._relay.call(remote, params.arguments or {}, dialect, on_output, caller.name)
         reporter = self._reporter(ctx, stdout_is_data=contract.output == "json")
         async with reporting(reporter):
             result = await self._toolbox.runner.call(
@@ -236,21 +234,6 @@ class PraxisServer:
                 on_status=reporter.on_status if reporter else None,
             )
         return await ResultWriter(settings, dialect).write(contract, result)
-
-    async def _relayed(
-        self,
-        remote: RemoteTool,
-        arguments: Mapping[str, Any],
-        dialect: Dialect,
-        on_output: OutputListener | None,
-        caller: Caller,
-    ) -> CallToolResult:
-        runner = self._toolbox.runner
-        with runner.tally.call(remote.name) as counted, runner.callers.hold(caller.name, remote.name):
-            counted.engine = "upstream"
-            result = await self._relay.call(remote, arguments, dialect, on_output)
-            counted.outcome = "failed" if result.is_error else "ok"
-            return result
 
     def _reporter(self, ctx: Context, *, stdout_is_data: bool = False) -> ProgressReporter | None:
         if not ctx.meta or "progress_token" not in ctx.meta:

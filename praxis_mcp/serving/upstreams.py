@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -20,17 +19,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from praxis_mcp.contracts.problems import sentence
 from praxis_mcp.contracts.validators import CheckFailed, compile_schema, find_errors
-from praxis_mcp.engines.base import RemoteContent
+from praxis_mcp.engines.base import ExecutionResult, RemoteContent
 from praxis_mcp.engines.output import OutputListener
-from praxis_mcp.engines.remote_mcp import progress_lines
 from praxis_mcp.engines.upstream_hops import VIA_KEY, server_id
 from praxis_mcp.errors import ContractError, ExecutionError, RemoteError, RunNotFoundError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.execution.upstream_faces import RemoteTool
-from praxis_mcp.execution.upstreams import RemoteAnswer
 from praxis_mcp.serving.blocks import text_block
 from praxis_mcp.serving.dialect import Dialect
-from praxis_mcp.serving.remote import content_block
+from praxis_mcp.serving.remote import remote_blocks
+from praxis_mcp.serving.results import META_KEY, about_run
 from praxis_mcp.serving.structured import content_for, schema_for
 
 PREFIX = "praxis://upstreams/"
@@ -76,35 +74,26 @@ class Relay:
     def __init__(self, toolbox: Toolbox) -> None:
         self._toolbox = toolbox
 
-    async def find(self, name: str) -> RemoteTool | None:
-        """The tool of that name, where an upstream has it; waits a little for upstreams that were not heard of yet.
-
-        Raises:
-            ExecutionError: it is held back.
-        """
-        upstreams = self._toolbox.upstreams
-        found = upstreams.find(name)
-        if found is None:
-            await upstreams.ready()
-            found = upstreams.find(name)
-        return found
-
     async def call(
-        self, tool: RemoteTool, arguments: Mapping[str, Any], dialect: Dialect, on_output: OutputListener | None
+        self,
+        tool: RemoteTool,
+        arguments: Mapping[str, Any],
+        dialect: Dialect,
+        on_output: OutputListener | None,
+        caller: str = "",
     ) -> CallToolResult:
         """What the tool answered.
 
         Raises:
             MCPError: the upstream answered with this protocol error.
-            ExecutionError: see `Upstreams.call`.
+            ExecutionError: see `RelayRunner.call`.
         """
-        listener = progress_lines(on_output) if on_output is not None else None
-        async with self._slot(tool):
-            try:
-                answer = await self._toolbox.upstreams.call(tool, arguments, listener)
-            except RemoteError as exc:
-                raise MCPError(exc.code, exc.message, exc.data) from exc
-        return _result(answer, dialect)
+        relays = self._toolbox.relays
+        try:
+            result = await relays.call(tool, arguments, caller=caller, on_output=on_output)
+        except RemoteError as exc:
+            raise MCPError(exc.code, exc.message, exc.data) from exc
+        return _result(tool, result, relays.max_text, dialect)
 
     async def read(self, uri: str, dialect: Dialect) -> ReadResourceResult | None:
         """A resource that a result linked; None where the address names none of an upstream.
@@ -134,15 +123,13 @@ class Relay:
                 ) from exc
         return ReadResourceResult(contents=contents, ttl_ms=0)
 
-    def _slot(self, tool: RemoteTool) -> AbstractAsyncContextManager[None]:
-        return self._toolbox.runner.admission.slot(tool.name)
 
-
-def _result(answer: RemoteAnswer, dialect: Dialect) -> CallToolResult:
-    tool, content = answer.tool, answer.content
-    blocks = [content_block(_with_our_address(block, tool.upstream), dialect) for block in content.blocks]
-    meta = dict(content.meta) or None
-    if answer.is_error:
+def _result(tool: RemoteTool, result: ExecutionResult, limit: int, dialect: Dialect) -> CallToolResult:
+    content = result.remote
+    assert content is not None
+    blocks = remote_blocks(result, limit, dialect, lambda uri: resource_uri(tool.upstream, uri))
+    meta = {**content.meta, META_KEY: about_run(result)}
+    if not result.success:
         blocks = blocks or [text_block(f"{tool.name} failed, and did not say why.")]
         return CallToolResult(content=blocks, is_error=True, _meta=meta)  # pyright: ignore[reportCallIssue]
     if tool.output_schema is not None and (problem := _misfit(tool, content)):
@@ -170,9 +157,3 @@ def _misfit(tool: RemoteTool, content: RemoteContent) -> str | None:
     if not errors:
         return None
     return f"its structured content does not fit its output schema ({sentence(errors[0], root='the output')})"
-
-
-def _with_our_address(block: Mapping[str, Any], upstream: str) -> Mapping[str, Any]:
-    if block.get("type") != "resource_link" or not isinstance(block.get("uri"), str):
-        return block
-    return {**block, "uri": resource_uri(upstream, block["uri"])}

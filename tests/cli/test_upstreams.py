@@ -23,7 +23,7 @@ def project(tmp_path: Path) -> Path:
 
 def praxis(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "praxis_mcp.cli", "upstreams", *arguments],
+        [sys.executable, "-m", "praxis_mcp.cli", *arguments],
         cwd=project,
         capture_output=True,
         text=True,
@@ -33,9 +33,9 @@ def praxis(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_approved_tools_are_served_and_the_rest_is_held_back(project: Path) -> None:
-    approved = praxis(project, "approve", "here", "echo", "sum")
+    approved = praxis(project, "upstreams", "approve", "here", "echo", "sum")
     assert (approved.returncode, approved.stdout.splitlines()[0]) == (0, "echo: Says what it was told.")
-    listed = praxis(project, "list", "--json")
+    listed = praxis(project, "upstreams", "list", "--json")
     assert listed.returncode == 1, "something is held back, and one upstream is down"
     gone, here = json.loads(listed.stdout)["upstreams"]
     assert "cannot be reached" in gone["trouble"]
@@ -48,6 +48,24 @@ def test_approved_tools_are_served_and_the_rest_is_held_back(project: Path) -> N
 
 def test_mistakes_get_a_sentence(project: Path) -> None:
     for arguments, sentence in ((("nobody",), "no upstream nobody"), (("here", "nothing"), "nothing held back")):
-        done = praxis(project, "approve", *arguments)
+        done = praxis(project, "upstreams", "approve", *arguments)
         assert (done.returncode, done.stdout) == (2, "")
         assert sentence in done.stderr
+
+
+def test_tools_of_upstreams_are_listed_called_and_explained_like_others(project: Path) -> None:
+    praxis(project, "upstreams", "approve", "here", "echo", "fail")
+    listed = json.loads(praxis(project, "list", "--json").stdout)
+    tools = {tool["name"]: tool["engine"] for tool in listed["tools"]}
+    assert tools == {"here_echo": "upstream:here", "here_fail": "upstream:here"}
+    assert "cannot be reached" in listed["upstreams"]["gone"]
+    called = praxis(project, "call", "here_echo", "text=hello")
+    assert (called.returncode, called.stdout) == (0, "hello")
+    failed = praxis(project, "call", "here_fail", "--output", "json")
+    assert failed.returncode == 1
+    assert json.loads(failed.stdout)["engine"] == "upstream:here"
+    explained = json.loads(praxis(project, "explain", "here_echo", "text=hello", "--json").stdout)
+    assert {"upstream": "here", "tool_there": "echo", "engine": "upstream:here"}.items() <= explained.items()
+    unknown = praxis(project, "call", "nothing")
+    assert unknown.returncode == 2
+    assert "nothing" in unknown.stderr

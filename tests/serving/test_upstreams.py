@@ -23,7 +23,7 @@ from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.execution.upstream_faces import Unusable, adapt
 from tests.serving.clients import ERAS, LIMIT, Era, memory_client, open_server, settings_for, text_of
 from tests.serving.sample_tools import write_sample_tools, write_tool
-from tests.support.upstreams import TRANSPORTS, Place, http_server, upstream_at, words
+from tests.support.upstreams import ROOT, TRANSPORTS, Place, http_server, upstream_at, words
 
 pytestmark = pytest.mark.anyio
 
@@ -142,9 +142,49 @@ async def test_cancelling_reaches_the_upstream(relayed: Relayed) -> None:
     await until(lambda: place.noted().count("cancelled hang") > cancelled)
 
 
-async def test_ten_megabytes_are_relayed_whole(relayed: Relayed) -> None:
-    result = await call(relayed[0], "up_big", n=10_000_000)
-    assert len(text_of(result)) == 10_000_000
+async def test_long_text_is_shown_as_head_and_tail_and_the_whole_can_be_read(relayed: Relayed) -> None:
+    client, toolbox, _ = relayed
+    result = await call(client, "up_big", n=10_000_000)
+    shown = text_of(result)
+    assert len(shown) < toolbox.relays.max_text + 200
+    assert shown.startswith("0123456789")
+    assert shown.endswith("0123456789")
+    run = result.meta["io.github.praxis-mcp/run"]["runId"]
+    assert f"of 10000000 bytes omitted; the whole is at praxis://runs/{run}/stdout" in shown
+    part = await client.read_resource(f"praxis://runs/{run}/stdout?offset=9999990&limit=100")
+    assert part.contents[0].model_dump()["text"] == "0123456789"
+
+
+async def test_text_that_another_server_of_this_kind_has_cut_already_is_not_cut_again(relayed: Relayed) -> None:
+    client, toolbox, _ = relayed
+    length = toolbox.settings.calls.max_output + 200
+    assert len(text_of(await call(client, "up_big", n=length))) == length // 10 * 10
+
+
+async def test_a_relayed_call_leaves_a_record_and_is_counted(relayed: Relayed) -> None:
+    client, toolbox, _ = relayed
+    before = dict(toolbox.runner.tally.ended)
+    assert (await call(client, "up_fail")).is_error
+    record = toolbox.records.entries()[0]
+    assert (record.tool, record.engine, record.running) == ("up_fail", "upstream:up", False)
+    assert await record.read("stdout") == b"it did not work"
+    assert record.directory is None, "a short answer needs none"
+    counted = ("up_fail", "upstream:up", "failed")
+    assert toolbox.runner.tally.ended[counted] == before.get(counted, 0) + 1
+    with pytest.raises(MCPError):
+        await call(client, "up_refuse")
+    assert "no such thing" in (toolbox.records.entries()[0].error or "")
+    assert toolbox.runner.tally.ended["up_refuse", "upstream:up", "error"] >= 1
+
+
+async def test_a_resource_that_a_contracts_remote_tool_links_is_named_as_not_to_be_read_here(tmp_path: Path) -> None:
+    contract = {"name": "kinds", "engine": "remote-mcp", "engine_spec": {"address": words("stdio"), "tool": "kinds"}}
+    (tmp_path / "contract.yaml").write_text(json.dumps(contract))
+    async with open_server(settings_for(tmp_path, root=ROOT)) as (_, server), memory_client(server, "modern") as client:
+        result = await call(client, "kinds")
+    assert [block.type for block in result.content] == ["text", "image", "audio", "resource", "text"]
+    assert "linked: note://linked" in result.content[-1].text
+    assert "cannot be read through this one" in result.content[-1].text
 
 
 async def test_an_upstream_killed_during_a_call_costs_that_call_only(relayed: Relayed) -> None:

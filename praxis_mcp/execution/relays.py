@@ -1,0 +1,132 @@
+"""Calls of other servers' republished tools: admitted, counted and recorded as those of contracts are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+from loguru import logger
+
+from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
+from praxis_mcp.engines.remote_mcp import ISOLATION, progress_lines, text_of
+from praxis_mcp.errors import ExecutionError
+from praxis_mcp.execution.records import RunRecord, RunRecords
+from praxis_mcp.execution.runner import ToolRunner
+from praxis_mcp.execution.upstream_faces import RemoteTool
+from praxis_mcp.execution.upstreams import Upstreams
+from praxis_mcp.plans.build import new_run_id
+from praxis_mcp.settings import Settings
+
+SLACK = 512
+"""Bytes beyond `calls.max_output` that are still passed on whole: a worker that is a server like this one has cut its
+text to that length already, and said so in a line of its own."""
+
+
+def engine_name(tool: RemoteTool) -> str:
+    """What stands for an engine in records and counts."""
+    return f"upstream:{tool.upstream}"
+
+
+class RelayRunner:
+    """Runs calls of upstreams' tools. `praxis-mcp call` and the server go through it."""
+
+    def __init__(self, upstreams: Upstreams, runner: ToolRunner, records: RunRecords, settings: Settings) -> None:
+        self._upstreams = upstreams
+        self._runner = runner
+        self._records = records
+        self._settings = settings
+
+    @property
+    def max_text(self) -> int:
+        """Bytes of text that a result carries inline."""
+        return self._settings.calls.max_output + SLACK
+
+    async def find(self, name: str) -> RemoteTool | None:
+        """The tool of that name, where an upstream has it; waits a little for upstreams that were not heard of yet.
+
+        Raises:
+            ExecutionError: it is held back.
+        """
+        found = self._upstreams.find(name)
+        if found is None:
+            await self._upstreams.ready()
+            found = self._upstreams.find(name)
+        return found
+
+    async def call(
+        self,
+        tool: RemoteTool,
+        arguments: Mapping[str, Any],
+        *,
+        caller: str = "",
+        on_output: OutputListener | None = None,
+    ) -> ExecutionResult:
+        """What the tool answered. Cancelling cancels it there.
+
+        Args:
+            tool: the tool; its server checks the arguments.
+            arguments: passed on as they are.
+            caller: who calls; the run's record is theirs. Empty is anonymous.
+            on_output: hears progress, a line of JSON on standard error each.
+
+        Raises:
+            RemoteError: the upstream answered with a protocol error.
+            ExecutionError: see `Upstreams.call`.
+        """
+        runner = self._runner
+        with runner.tally.call(tool.name) as counted, runner.callers.hold(caller, tool.name):
+            began = anyio.current_time()
+            async with runner.admission.slot(tool.name):
+                waited = anyio.current_time() - began
+                counted.engine = engine_name(tool)
+                result = await self._run(tool, arguments, waited, caller, on_output)
+            counted.ended(result)
+            return result
+
+    async def _run(
+        self,
+        tool: RemoteTool,
+        arguments: Mapping[str, Any],
+        waited: float,
+        caller: str,
+        on_output: OutputListener | None,
+    ) -> ExecutionResult:
+        record = await self._records.start_relayed(new_run_id(), tool.name, engine_name(tool), caller)
+        listener = progress_lines(on_output) if on_output is not None else None
+        began = anyio.current_time()
+        try:
+            answer = await self._upstreams.call(tool, arguments, listener)
+            result = ExecutionResult(
+                run_id=record.run_id,
+                engine=record.engine,
+                isolation=ISOLATION,
+                exit_code=1 if answer.is_error else 0,
+                stdout=await self._kept(record, text_of(answer.content).encode(errors="replace")),
+                phases={"queue": waited, "run": anyio.current_time() - began},
+                remote=answer.content,
+            )
+            logger.bind(run=record.run_id).debug("{}: answered in {:.1f} ms", tool.name, result.duration * 1000)
+            return await self._records.finish(record, result)
+        except ExecutionError as exc:
+            await self._records.fail(record, str(exc))
+            raise
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._records.fail(record, "cancelled or broken off")
+            raise
+
+    async def _kept(self, record: RunRecord, text: bytes) -> Captured:
+        if len(text) <= self.max_text:
+            return Captured(text, total=len(text))
+        directory: Path = await self._records.directory_of(record)
+        most = self._settings.records.max_stream
+        collector = StreamCollector("stdout", keep=self.max_text, file=directory / "stdout", max_file=most)
+        try:
+            await collector.write(text)
+            return await collector.finish()
+        except BaseException:
+            collector.abandon()
+            raise
