@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from pathlib import Path
 
 import anyio
 
-from benchmarks.measure import Report, save
+from benchmarks.measure import Report, Table, save
 
-NAMES = {"startup": 15, "calls": 60, "http": 15, "proxy": 300, "dagger": 30, "sandbox": 40}
+NAMES = {"startup": 15, "calls": 60, "http": 15, "proxy": 300, "dagger": 30, "sandbox": 40, "engines": 6, "memory": 1}
 """Benchmarks, and the rounds that each takes unless told otherwise."""
 
 
@@ -21,14 +22,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="rounds of each (default: enough for a steady median)")
     parser.add_argument("--json", type=Path, help="write all results to this file as well")
     options = parser.parse_args()
-    reports: list[Report] = []
+    load = os.getloadavg()
+    reports: list[Report | Table] = []
     for name in options.names or NAMES:
         module = importlib.import_module(f"benchmarks.{name}")
         for report in anyio.run(module.measure, options.rounds or NAMES[name]):
             report.show()
             reports.append(report)
     if options.json:
-        save(reports, options.json)
+        save(reports, options.json, load)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import platform
 import statistics
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,6 @@ class Report:
 
     def show(self) -> None:
         """Print the table."""
-        from rich.console import Console
         from rich.table import Table
 
         table = Table(title=self.title, title_justify="left", box=None, pad_edge=False, header_style="bold")
@@ -82,11 +81,41 @@ class Report:
                 f"{facts['over_ms']:+.2f}" if compared else "",
                 facts.get("against", ""),
             )
-        console = Console()
+        console = _console()
         console.print(table)
         if self.note:
             console.print(self.note, style="dim")
         console.print()
+
+
+@dataclass(slots=True)
+class Table:
+    """Numbers under a title that are no timings: the columns' names, then each row's name and numbers."""
+
+    title: str
+    columns: list[str]
+    rows: list[tuple[str, list[float]]]
+    note: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything."""
+        rows = [{"name": name, "values": [round(value, 3) for value in values]} for name, values in self.rows]
+        return {"title": self.title, "note": self.note, "columns": self.columns, "rows": rows}
+
+    def show(self) -> None:
+        """Print the table."""
+        from rich.table import Table as Printed
+
+        table = Printed(title=self.title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+        table.add_column("")
+        for name in self.columns:
+            table.add_column(name, justify="right")
+        for name, values in self.rows:
+            table.add_row(name, *(f"{value:.1f}" for value in values))
+        console = _console()
+        console.print(table)
+        if self.note:
+            console.print(self.note, style="dim")
 
 
 async def in_turns(works: Mapping[str, Work], rounds: int, *, against: Mapping[str, str]) -> list[Row]:
@@ -102,12 +131,19 @@ async def in_turns(works: Mapping[str, Work], rounds: int, *, against: Mapping[s
     return list(rows.values())
 
 
-def machine() -> dict[str, Any]:
+def machine(load: tuple[float, ...]) -> dict[str, Any]:
     """What the numbers were taken on."""
     import os
+    from datetime import UTC, datetime
     from importlib.metadata import version
 
+    model = [line for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     return {
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
+        "load_before": [round(value, 1) for value in load],
+        "load_after": [round(value, 1) for value in os.getloadavg()],
+        "cpu": model[0].partition(": ")[2] if model else platform.processor(),
+        "memory_mib": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
@@ -116,9 +152,23 @@ def machine() -> dict[str, Any]:
     }
 
 
-def save(reports: list[Report], file: Path | None) -> None:
-    """Write all reports as JSON, to a file or standard output."""
-    text = json.dumps({"machine": machine(), "reports": [report.as_json() for report in reports]}, indent=1)
+def _console() -> Any:
+    from rich.console import Console
+
+    console = Console()
+    return console if console.is_terminal else Console(width=130)
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        return Path(file).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+
+
+def save(reports: Sequence[Report | Table], file: Path | None, load: tuple[float, ...]) -> None:
+    """Write all reports as JSON, to a file or standard output; `load` is the machine's before the run."""
+    text = json.dumps({"machine": machine(load), "reports": [report.as_json() for report in reports]}, indent=1)
     if file is None:
         sys.stdout.write(text + "\n")
     else:
