@@ -1,8 +1,9 @@
 """What `make demo-federation` shows: one server that republishes the tools of two others, and a real MCP client that
 calls a tool of each through it.
 
-The orchestrator (configs/orchestrator.yaml) starts both workers itself. A tool runs in a container where an engine and
-its image are to be had, else one that runs on the host is called. Ends with 0 only if each worker answered.
+Three servers on the loopback, each at a free port: two workers, and the orchestrator (configs/orchestrator.yaml) that
+reaches them by HTTP. A tool runs in a container where an engine and its image are to be had, else one that runs on the
+host is called. Ends with 0 only if each worker answered.
 """
 
 from __future__ import annotations
@@ -13,19 +14,22 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 import anyio
-from mcp import Client, StdioServerParameters
-from mcp.client.stdio import stdio_client
+import anyio.abc
+from anyio.streams.buffered import BufferedByteReceiveStream
+from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
 from rich.console import Console
 from rich.markup import escape
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / "configs" / "orchestrator.yaml"
+CONFIGS = Path("configs")
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on"
@@ -35,6 +39,8 @@ CANDIDATES: dict[str, tuple[tuple[str, dict[str, Any]], ...]] = {
 }
 """What to call of each worker, first choice first."""
 
+START_LIMIT = 60.0
+STOP_LIMIT = 15.0
 LIST_LIMIT = 60.0
 CALL_LIMIT = 240.0
 """Seconds; the first call of a tool may pull an image."""
@@ -44,24 +50,62 @@ console = Console(highlight=False, soft_wrap=True)
 
 async def demonstrate(log: TextIO) -> bool:
     """Whether a tool of each worker answered. The servers' logs go to `log`."""
-    command = str(SCRIPTS / ("praxis-mcp.exe" if sys.platform == "win32" else "praxis-mcp"))
-    # The workers' command is looked up on the PATH, which the orchestrator hands on.
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(SCRIPTS)])
-    server = StdioServerParameters(
-        command=command, args=["serve", "--config", str(CONFIG)], env={**os.environ, "PATH": path}, cwd=ROOT
-    )
-    console.print(f"[bold]$ praxis-mcp serve --config {CONFIG.relative_to(ROOT)}[/]")
-    with anyio.fail_after(LIST_LIMIT) as limit:
-        async with Client(stdio_client(server, errlog=log)) as client:
-            began = time.perf_counter()
+    async with AsyncExitStack() as stack:
+        places: dict[str, str] = {}
+        for worker in CANDIDATES:
+            url = await stack.enter_async_context(serving(f"worker-{worker}", {}, log))
+            places[f"PRAXIS_UPSTREAMS__{worker.upper()}__ADDRESS"] = url
+        url = await stack.enter_async_context(serving("orchestrator", places, log))
+        client = await stack.enter_async_context(Client(url))
+        began = time.perf_counter()
+        with anyio.fail_after(LIST_LIMIT):
             tools = (await client.list_tools()).tools
-            limit.deadline = float("inf")
-            took = (time.perf_counter() - began) * 1000
-            console.print(f"\n[bold]tools/list[/] {len(tools)} tools of two workers, {took:.0f} ms")
-            for tool in tools:
-                console.print(f"  [cyan]{tool.name}[/]")
-            answers = [await call_one(client, worker) for worker in CANDIDATES]
-    return all(answers)
+        took = (time.perf_counter() - began) * 1000
+        console.print(f"\n[bold]tools/list[/] {len(tools)} tools of two workers, {took:.0f} ms")
+        for tool in tools:
+            console.print(f"  [cyan]{tool.name}[/]")
+        return all([await call_one(client, worker) for worker in CANDIDATES])
+
+
+@asynccontextmanager
+async def serving(name: str, env: Mapping[str, str], log: TextIO) -> AsyncIterator[str]:
+    """The URL of a server by its file of settings, at a free port; it ends with this context."""
+    words = ["serve", "--config", str(CONFIGS / f"{name}.yaml"), "--http", "--port", "0"]
+    console.print(f"[bold]$ praxis-mcp {' '.join(words)}[/]")
+    command = str(SCRIPTS / ("praxis-mcp.exe" if sys.platform == "win32" else "praxis-mcp"))
+    async with await anyio.open_process([command, *words], env={**os.environ, **env}, cwd=ROOT) as process:
+        assert process.stderr is not None
+        lines = BufferedByteReceiveStream(process.stderr)
+        async with anyio.create_task_group() as tasks:
+            try:
+                with anyio.fail_after(START_LIMIT):
+                    url = await _announced(lines, log)
+                console.print(f"  {url}")
+                tasks.start_soon(_copy, lines, log)
+                yield url
+            finally:
+                process.terminate()
+                with anyio.move_on_after(STOP_LIMIT, shield=True) as limit:
+                    await process.wait()
+                if limit.cancelled_caught:
+                    process.kill()
+                tasks.cancel_scope.cancel()
+
+
+async def _announced(lines: BufferedByteReceiveStream, log: TextIO) -> str:
+    while True:
+        try:
+            line = (await lines.receive_until(b"\n", 1024 * 1024)).decode(errors="replace").rstrip()
+        except (anyio.EndOfStream, anyio.IncompleteRead) as exc:
+            raise OSError("a server ended before it listened") from exc
+        log.write(f"{line}\n")
+        if line.startswith("Listening on "):
+            return line.split()[-1]
+
+
+async def _copy(lines: BufferedByteReceiveStream, log: TextIO) -> None:
+    async for piece in lines:
+        log.write(piece.decode(errors="replace"))
 
 
 async def call_one(client: Client, worker: str) -> bool:
