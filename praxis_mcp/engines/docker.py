@@ -26,6 +26,7 @@ from praxis_mcp.engines.base import (
 )
 from praxis_mcp.engines.changes import ChangeWatch
 from praxis_mcp.engines.docker_api import DockerDaemon, ImageMissing
+from praxis_mcp.engines.docker_caches import DockerCaches
 from praxis_mcp.engines.docker_call import START_TIMEOUT, CallEnd, ContainerCall, remove_container, staged
 from praxis_mcp.engines.docker_capabilities import capabilities_of, init_for
 from praxis_mcp.engines.docker_edge import translating
@@ -59,6 +60,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         super().__init__(settings)
         self._server = ServerIdentity.current()
         self._images = DockerImages()
+        self._caches = DockerCaches(self._server)
         self._daemon: DockerDaemon | None = None
         self._capabilities: EngineCapabilities | None = None
         self._init: Path | None = None
@@ -140,10 +142,10 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         )
         try:
             try:
-                return await daemon.create(config)
+                return await self._create_with_caches(daemon, plan.blueprint, config)
             except ImageMissing:
                 await self._pull(daemon, plan.blueprint, context.on_status)
-                return await daemon.create(config)
+                return await self._create_with_caches(daemon, plan.blueprint, config)
         except Refusal as exc:
             if staging.init is None or str(staging.init) not in exc.explanation:
                 raise docker_errors.refused(exc.explanation, plan) from exc
@@ -152,6 +154,10 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         self._init = None
         await self._close_warm()
         return await self._create(daemon, plan, replace(staging, init=None), context)
+
+    async def _create_with_caches(self, daemon: DockerDaemon, blueprint: Blueprint, config: Mapping[str, Any]) -> str:
+        await self._caches.ensure(daemon, blueprint, str(config["Image"]))
+        return await daemon.create(config)
 
     async def _pull(self, daemon: DockerDaemon, blueprint: Blueprint, on_status: StatusListener | None) -> None:
         image = blueprint.image or ""
@@ -192,7 +198,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
                 info = await daemon.info()
             self._init = init_for(daemon, info)
             if self._warm is None and self._init is not None and daemon.has_socket and self.settings.warm.enabled:
-                self._warm = WarmDocker(daemon, self._init, self._server, self.settings, self.warm_budget)
+                self._warm = WarmDocker(daemon, self._init, self._server, self._caches, self.settings, self.warm_budget)
             self._capabilities = capabilities_of(daemon, info)
         return self._capabilities
 

@@ -207,6 +207,18 @@ class DockerDaemon:
         finally:
             stopped = True
 
+    async def has_volume(self, name: str) -> bool:
+        """Whether there is a volume of that name."""
+        return await self._status(self._api.inspect_volume, name) == _DONE
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove a volume; nothing where it is in use, or gone."""
+        await self._status(self._api.remove_volume, name)
+
+    async def put(self, container: str, directory: str, archive: bytes) -> None:
+        """Unpack a tar archive in a container, started or not."""
+        await self._call(self._api.put_archive, container, directory, archive)
+
     async def attach(self, container: str, *, stdin: bool) -> AttachedStream:
         """Attach to its streams; to be done before it starts, or output is lost."""
         if self._native is not None:

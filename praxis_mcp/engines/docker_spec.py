@@ -158,16 +158,7 @@ def _mounts(fixed: Blueprint, staging: Staging, with_init: bool) -> list[dict[st
         mounts.append(_bind(place, file.path))
     if staging.artifacts is not None and fixed.artifact_dir is not None:
         mounts.append(_bind(staging.artifacts, fixed.artifact_dir, writable=True))
-    for directory in fixed.cache_dirs:
-        labels = {CACHE: directory, TOOL: fixed.tool}
-        mounts.append(
-            {
-                "Type": "volume",
-                "Source": cache_volume(fixed, directory),
-                "Target": directory,
-                "VolumeOptions": {"Labels": labels},
-            }
-        )
+    mounts += [cache_mount(fixed, directory) for directory in fixed.cache_dirs]
     if with_init and staging.init is not None:
         mounts.append(_bind(staging.init, INIT_TARGET))
     return mounts
@@ -176,6 +167,23 @@ def _mounts(fixed: Blueprint, staging: Staging, with_init: bool) -> list[dict[st
 def _bind(source: Path, target: str, *, writable: bool = False) -> dict[str, Any]:
     # The Mounts API refuses a source that is missing; Binds would create it, as root.
     return {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": not writable}
+
+
+def cache_mount(blueprint: Blueprint, directory: str, *, copy: bool = False) -> dict[str, Any]:
+    """A cache directory's volume.
+
+    Args:
+        blueprint: whose it is.
+        directory: where it is in the container.
+        copy: whether it begins with what the image has there; that brings the image's owner and mode along, so only
+            for the container that it is made in.
+    """
+    return {
+        "Type": "volume",
+        "Source": cache_volume(blueprint, directory),
+        "Target": directory,
+        "VolumeOptions": {"Labels": {CACHE: directory, TOOL: blueprint.tool}, "NoCopy": not copy},
+    }
 
 
 def cache_volume(blueprint: Blueprint, directory: str) -> str:

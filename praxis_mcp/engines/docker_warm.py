@@ -21,6 +21,7 @@ from praxis_mcp.engines import docker_errors
 from praxis_mcp.engines.artifacts import adopt_artifact_directory
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker_api import DockerDaemon
+from praxis_mcp.engines.docker_caches import DockerCaches
 from praxis_mcp.engines.docker_call import START_TIMEOUT, CallEnd, remove_container
 from praxis_mcp.engines.docker_inquiry import DockerInquiry
 from praxis_mcp.engines.docker_labels import ServerIdentity, waiting_labels
@@ -50,14 +51,22 @@ class WarmDocker:
         daemon: the daemon, on a Unix socket.
         init: praxis-init for its machine.
         server: whose the containers are.
+        caches: makes their cache volumes.
         settings: the settings.
         budget: what the engine shares with others.
     """
 
     def __init__(
-        self, daemon: DockerDaemon, init: Path, server: ServerIdentity, settings: Settings, budget: WarmBudget
+        self,
+        daemon: DockerDaemon,
+        init: Path,
+        server: ServerIdentity,
+        caches: DockerCaches,
+        settings: Settings,
+        budget: WarmBudget,
     ) -> None:
         self._daemon = daemon
+        self._caches = caches
         self._init = init
         self._server = server
         self._settings = settings
@@ -211,6 +220,7 @@ class WarmDocker:
             )
             # By its id: the name may come to mean another image between the question and this.
             with anyio.fail_after(START_TIMEOUT):
+                await self._caches.ensure(self._daemon, blueprint, image.id)
                 container = await self._daemon.create({**config, "Image": image.id})
                 stream = await self._daemon.attach(container, stdin=True)
                 await self._daemon.start(container)

@@ -11,7 +11,7 @@ import pytest
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionEngine
-from praxis_mcp.plans.model import Capability
+from praxis_mcp.plans.model import Blueprint, Capability
 from praxis_mcp.settings import Settings
 
 MODULES = (
@@ -69,6 +69,9 @@ class EngineCase:
         """What of this test process's calls still exists outside it (containers, say), a phrase each; processes are
         looked for by the suite itself."""
         return []
+
+    def remove_caches(self, blueprint: Blueprint) -> None:
+        """Remove the cache directories of a test's contract: they outlive calls, and engines, on purpose."""
 
     def python(self, source: str, *words: str, **fields: Any) -> ToolContract:
         """A contract that runs Python source; `sys.argv[1:]` is `words`, then what parameters add."""

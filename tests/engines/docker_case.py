@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,12 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionEngine
 from praxis_mcp.engines.docker import DockerSDKExecutionEngine
+from praxis_mcp.engines.docker_spec import cache_volume
+from praxis_mcp.plans.model import Blueprint
 from praxis_mcp.settings import Settings
 from tests.engines.cases import EngineCase
 
+REMOVED_WITHIN = 20.0
 IMAGE = "python:3.11-slim"
 
 
@@ -33,6 +37,14 @@ class DockerCase(EngineCase):
 
     def leftovers(self) -> list[str]:
         return containers(f"praxis-mcp.pid={os.getpid()}")
+
+    def remove_caches(self, blueprint: Blueprint) -> None:
+        for directory in blueprint.cache_dirs:
+            name = cache_volume(blueprint, directory)
+            limit = time.monotonic() + REMOVED_WITHIN
+            while subprocess.run(["docker", "volume", "rm", name], capture_output=True, check=False).returncode:
+                assert time.monotonic() < limit, f"{name} is still in use"
+                time.sleep(0.05)  # by the warm container of the call, whose removal nobody waits for
 
     def file_binding(self, path: str) -> Binding:
         return Binding(kind=BindKind.FILE, target=path)

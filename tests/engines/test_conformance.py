@@ -14,6 +14,7 @@ from uuid import uuid4
 import anyio
 import pytest
 
+from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.output import StreamName
@@ -314,12 +315,24 @@ async def test_a_root_that_must_be_writable_is(bench: Bench) -> None:
 
 @pytest.mark.demands(Capability.IMAGES, Capability.CACHE_DIRS)
 async def test_a_cache_directory_outlives_a_call(bench: Bench) -> None:
-    marker = uuid4().hex
-    contract = bench.case.sh('cat /praxis-cache/x; echo "$1" > /praxis-cache/x', marker, cache_dirs=["/praxis-cache"])
+    place = f"/cache-{uuid4().hex}"
+    await check_cache(bench, bench.case.sh('cat "$1"/x; echo said > "$1"/x', place, cache_dirs=[place]))
+
+
+@pytest.mark.demands(Capability.USER)
+async def test_a_cache_directory_belongs_to_the_tools_user(bench: Bench) -> None:
+    place = f"/cache/{uuid4().hex}"
+    await check_cache(bench, bench.case.sh('cat "$1"/x; echo said > "$1"/x', place, cache_dirs=[place], user="12345"))
+
+
+async def check_cache(bench: Bench, contract: ToolContract) -> None:
     if await bench.refuses(contract):
         return
-    await bench.run(contract)
-    assert (await bench.run(contract)).output == f"{marker}\n"
+    try:
+        assert (await bench.run(contract)).exit_code == 0
+        assert (await bench.run(contract)).output == "said\n"
+    finally:
+        bench.case.remove_caches(bench.plan(contract).blueprint)
 
 
 # --- the engine itself ------------------------------------------------------------------------------------------------
