@@ -30,7 +30,7 @@ from praxis_mcp.engines.changes import ChangeWatch
 from praxis_mcp.engines.orphans import kill_orphans
 from praxis_mcp.engines.sandbox_images import SandboxImages
 from praxis_mcp.engines.sandbox_overlay import Overlay, find_overlay
-from praxis_mcp.engines.sandbox_run import SandboxRun, Tools
+from praxis_mcp.engines.sandbox_run import Layouts, SandboxRun, Tools
 from praxis_mcp.engines.sandbox_view import Places
 from praxis_mcp.engines.scratch import sweep_scratch
 from praxis_mcp.errors import EngineUnavailable, ExecutionError
@@ -64,6 +64,7 @@ class SandboxExecutionEngine(ExecutionEngine):
         super().__init__(settings)
         self.images = SandboxImages(self.settings)
         self._tools: Tools | NoBubblewrap | None = None
+        self._layouts: Layouts = {}
         self._looked_at = 0.0
         self._looking: anyio.Lock | None = None
 
@@ -76,7 +77,7 @@ class SandboxExecutionEngine(ExecutionEngine):
             artifacts = await make_artifact_directory(plan, context)
             caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint) if plan.blueprint.cache_dirs else ()
             watch = await ChangeWatch.start(plan.blueprint.mounts)
-            run = SandboxRun(plan, context, named.image, tools, Places(artifacts, caches))
+            run = SandboxRun(plan, context, named.image, tools, Places(artifacts, caches), self._layouts)
             try:
                 ended = await run.run()
                 ran = time.perf_counter()

@@ -20,12 +20,12 @@ from praxis_mcp.engines.orphans import OWNER_VARIABLE
 from praxis_mcp.engines.process import Ended, Launch, run_process
 from praxis_mcp.engines.sandbox_overlay import PATH, Overlay
 from praxis_mcp.engines.sandbox_owner import Owner
-from praxis_mcp.engines.sandbox_user import find_user
+from praxis_mcp.engines.sandbox_user import SandboxUser, find_user
 from praxis_mcp.engines.sandbox_view import Places, SandboxView
 from praxis_mcp.engines.seccomp import filter_descriptor
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.images.model import StoredImage
-from praxis_mcp.plans.model import Plan
+from praxis_mcp.plans.model import Blueprint, Plan
 
 DEFAULT_PIDS = 512
 """Processes and threads of a sandbox whose contract sets no limit, where limits can be set: as on Docker."""
@@ -49,6 +49,20 @@ class Tools:
         return numbers >= [0, 7]
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Bubblewrap's options for a file system, and where and as whom a command begins in it."""
+
+    words: tuple[str, ...]
+    working_dir: str
+    user: SandboxUser
+
+
+Layouts = dict[tuple[Blueprint, str], Layout]
+"""Layouts of plans that have nothing of their own in them, by image; images never change."""
+_MAX_LAYOUTS = 512
+
+
 class SandboxRun:
     """One call in a sandbox.
 
@@ -60,7 +74,15 @@ class SandboxRun:
         out_of_memory: whether the kernel killed a process for the memory limit.
     """
 
-    def __init__(self, plan: Plan, context: ExecutionContext, image: StoredImage, tools: Tools, places: Places) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        context: ExecutionContext,
+        image: StoredImage,
+        tools: Tools,
+        places: Places,
+        layouts: Layouts,
+    ) -> None:
         self.plan = plan
         self.context = context
         self.out, self.err = context.collectors(plan)
@@ -69,6 +91,7 @@ class SandboxRun:
         self._image = image
         self._tools = tools
         self._places = places
+        self._layouts = layouts
 
     async def run(self) -> Ended:
         """Run it to its end, or to its deadline; see `run_process`.
@@ -105,7 +128,7 @@ class SandboxRun:
         view = SandboxView(self._image, self._writable_root, sizes=self._tools.sizes)
         try:
             with StatusPipe() as status, ExitStack() as stack:
-                options = await anyio.to_thread.run_sync(self._options, view)
+                options = self._options(await self._layout(view), view)
                 options_fd = _memory_file(stack, "\0".join(options).encode(errors="surrogateescape") + b"\0")
                 prefix = self._tools.overlay.prefix(self._image) if isinstance(self._tools.overlay, Overlay) else []
                 launch = Launch(
@@ -140,18 +163,36 @@ class SandboxRun:
             return overlay.root(self._image)
         return None
 
-    def _options(self, view: SandboxView) -> list[str]:
-        """Everything for bubblewrap; what is secret in it travels over a descriptor. Blocks."""
-        fixed, call = self.plan.blueprint, self.plan.call
+    async def _layout(self, view: SandboxView) -> Layout:
+        fixed = self.plan.blueprint
+        key = (fixed, self._image.id)
+        is_plain = not (fixed.mounts or self.plan.call.files or self._places.artifacts or self._places.caches)
+        if is_plain and key in self._layouts:
+            return self._layouts[key]
+        layout = await anyio.to_thread.run_sync(self._lay_out, view)
+        if is_plain:
+            if len(self._layouts) >= _MAX_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[key] = layout
+        return layout
+
+    def _lay_out(self, view: SandboxView) -> Layout:
+        fixed = self.plan.blueprint
         user = find_user(self._image.root, fixed.user or self._image.user)
         start = view.build(self.plan, self._places, fixed.working_dir or self._image.working_dir)
-        options = [*view.words, *isolation(network=fixed.network is not Network.NONE)]
-        options += ["--unshare-user", "--uid", str(user.uid), "--gid", str(user.gid)]
-        options += ["--hostname", call.run_id[:12] or "sandbox", "--chdir", start, "--unsetenv", OWNER_VARIABLE]
+        return Layout(tuple(view.words), start, user)
+
+    def _options(self, layout: Layout, view: SandboxView) -> list[str]:
+        """Everything for bubblewrap; what is secret in it travels over a descriptor."""
+        fixed, call = self.plan.blueprint, self.plan.call
+        options = [*layout.words, *isolation(network=fixed.network is not Network.NONE)]
+        options += ["--unshare-user", "--uid", str(layout.user.uid), "--gid", str(layout.user.gid)]
+        options += ["--hostname", call.run_id[:12] or "sandbox", "--chdir", layout.working_dir]
+        options += ["--unsetenv", OWNER_VARIABLE]
         if (descriptor := filter_descriptor()) is not None:
             view.descriptors.append(descriptor)
             options += ["--seccomp", str(descriptor)]
-        for name, value in self._environment(user.home).items():
+        for name, value in self._environment(layout.user.home).items():
             options += ["--setenv", name, value]
         return options
 
