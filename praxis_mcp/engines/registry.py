@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +12,7 @@ from loguru import logger
 
 from praxis_mcp.engines.base import ExecutionEngine
 from praxis_mcp.engines.warm_budget import WarmBudget
+from praxis_mcp.engines.warm_pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.settings import Settings
 
@@ -55,6 +57,11 @@ class EngineRegistry:
             engine.warm_budget = self._warm_budget
             self._engines[name] = engine
         return self._engines[name]
+
+    def warm(self) -> Mapping[str, PoolMetrics]:
+        """What the engines in use have started ahead of calls, by engine; see `ExecutionEngine.warm`."""
+        found = {name: engine.warm() for name, engine in sorted(self._engines.items())}
+        return {name: metrics for name, metrics in found.items() if metrics is not None}
 
     async def cleanup(self) -> None:
         """Release what every engine holds; one that fails or hangs does not keep the others from it."""

@@ -6,9 +6,10 @@ in a registry of the whole process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 
+from praxis_mcp.engines.warm_pool import PoolMetrics
 from praxis_mcp.execution.tally import BUCKETS, Histogram
 from praxis_mcp.execution.toolbox import Toolbox
 
@@ -39,6 +40,7 @@ def render(toolbox: Toolbox, connections: Mapping[str, int], version: str) -> st
         *_durations("praxis_call_duration_seconds", tally.durations),
         *_family("praxis_calls_running", "gauge", "Calls that run.", [({}, runner.admission.running)]),
         *_family("praxis_calls_waiting", "gauge", "Calls that wait for a place.", [({}, runner.admission.waiting)]),
+        *_warm(toolbox.engines.warm()),
         *_family(
             "praxis_connections",
             "gauge",
@@ -66,6 +68,34 @@ def _family(name: str, kind: str, about: str, samples: Iterable[Sample]) -> Iter
     yield f"# TYPE {name} {kind}"
     for labels, value in samples:
         yield f"{name}{_labels(labels)} {value}"
+
+
+def _warm(pools: Mapping[str, PoolMetrics]) -> Iterator[str]:
+    def samples(value: Callable[[PoolMetrics], float], **labels: str) -> list[Sample]:
+        return [({"engine": engine, **labels}, value(pool)) for engine, pool in pools.items()]
+
+    yield from _family(
+        "praxis_warm_calls_total",
+        "counter",
+        "Calls that could meet what was started ahead of them, by whether it waited for them.",
+        samples(lambda pool: pool.hits, met="yes") + samples(lambda pool: pool.misses, met="no"),
+    )
+    yield from _family("praxis_warm_waiting", "gauge", "How many wait for a call.", samples(lambda pool: pool.waiting))
+    yield from _family(
+        "praxis_warm_started_total",
+        "counter",
+        "Starts ahead of a call, by whether they succeeded.",
+        samples(lambda pool: pool.made, outcome="ok") + samples(lambda pool: pool.failed, outcome="failed"),
+    )
+    yield from _family(
+        "praxis_warm_discarded_total", "counter", "Removed without a call.", samples(lambda pool: pool.discarded)
+    )
+    yield from _family(
+        "praxis_warm_start_seconds",
+        "gauge",
+        "Seconds that a start takes, over the last few.",
+        samples(lambda pool: pool.fill_seconds),
+    )
 
 
 def _durations(name: str, histograms: Mapping[str, Histogram]) -> Iterator[str]:

@@ -1,0 +1,38 @@
+"""`/metrics` tells of what waits for calls."""
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from praxis_mcp.execution.toolbox import open_toolbox
+from praxis_mcp.serving.metrics import render
+from praxis_mcp.settings import Settings
+
+CONTRACT = """
+name: noop
+description: Do nothing.
+image: busybox:1.36
+command: ["true"]
+"""
+
+
+@pytest.mark.anyio
+@pytest.mark.docker
+@pytest.mark.native
+async def test_metrics_count_calls_that_met_a_container_and_those_that_did_not(tmp_path: Path) -> None:
+    (tmp_path / "tools" / "noop").mkdir(parents=True)
+    (tmp_path / "tools" / "noop" / "contract.yaml").write_text(CONTRACT)
+    settings = Settings.model_validate({"root": tmp_path, "engines": {"order": ["docker"]}})
+    async with open_toolbox(settings) as toolbox:
+        await toolbox.loaded()
+        assert "praxis_warm_waiting{" not in render(toolbox, {}, "1")
+        with anyio.fail_after(60):
+            await toolbox.runner.call("noop", {})
+            while 'praxis_warm_waiting{engine="docker"} 1' not in render(toolbox, {}, "1"):
+                await anyio.sleep(0.02)
+            await toolbox.runner.call("noop", {})
+        lines = render(toolbox, {}, "1").splitlines()
+    assert 'praxis_warm_calls_total{engine="docker",met="yes"} 1' in lines
+    assert 'praxis_warm_calls_total{engine="docker",met="no"} 1' in lines
+    assert 'praxis_warm_started_total{engine="docker",outcome="failed"} 0' in lines
