@@ -11,7 +11,17 @@ import anyio
 
 from benchmarks.measure import Report, Table, save
 
-NAMES = {"startup": 15, "calls": 60, "http": 15, "proxy": 300, "dagger": 30, "sandbox": 40, "engines": 6, "memory": 1}
+NAMES = {
+    "startup": 15,
+    "calls": 60,
+    "http": 15,
+    "proxy": 300,
+    "dagger": 30,
+    "docker": 20,
+    "sandbox": 40,
+    "engines": 6,
+    "memory": 1,
+}
 """Benchmarks, and the rounds that each takes unless told otherwise."""
 
 
