@@ -164,6 +164,8 @@ class DaggerExecutionEngine(ExecutionEngine):
         if warm is not None:
             await warm.close()
         await self._sessions.close()
+        if warm is not None:
+            await warm.settle()
         scratch, self._scratch, self._images = self._scratch, None, None
         if scratch is not None:
             await anyio.to_thread.run_sync(scratch.remove)

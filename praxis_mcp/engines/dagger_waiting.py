@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from praxis_mcp.engines.dagger_call import KILL_TIME
-from praxis_mcp.engines.dagger_errors import QueryFailed
+from praxis_mcp.engines.dagger_errors import QueryFailed, SessionLost
 from praxis_mcp.engines.dagger_prefix import Prefix
 from praxis_mcp.engines.dagger_query import Field, chain, value_at
 from praxis_mcp.engines.dagger_session import Session
@@ -109,7 +109,7 @@ class WaitingQuery:
         self._session = session
         self._steps = steps
         self._selected = selected
-        self._answer: Mapping[str, Any] = {}
+        self._answer: Mapping[str, Any] | None = None
         self._failure: QueryFailed | EngineUnavailable | None = None
         self._life = anyio.CancelScope()
 
@@ -132,6 +132,8 @@ class WaitingQuery:
         await self.ended.wait()
         if self._failure is not None:
             raise self._failure
+        if self._answer is None:
+            raise SessionLost("The Dagger engine was closed while the call was using it.")
         found: Mapping[str, Any] = value_at(self._answer, *(step.name for step in self._steps))
         return found
 

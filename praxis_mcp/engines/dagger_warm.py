@@ -127,9 +127,13 @@ class WarmDagger:
         self.pool.forget(lambda key: key.session is session)
 
     async def close(self) -> None:
-        """Remove all that wait; bounded in time."""
+        """Remove all that wait; bounded in time. Calls go on, and keep their session open."""
         with anyio.CancelScope(shield=True):
             await self.pool.close()
+
+    async def settle(self) -> None:
+        """End what is left when the session is closed; bounded in time."""
+        with anyio.CancelScope(shield=True):
             await self._queries.close(CLOSE_TIMEOUT)
 
     async def _call(self, waiting: WarmExec, plan: Plan, context: ExecutionContext, grace: float) -> CallEnd | None:

@@ -23,6 +23,7 @@ from tests.dagger_double.store import Content, Store, ids
 
 LABEL = "praxis-mcp.dagger-double"
 KEPT_OF_FAILURE = 100 * 1024
+PIECE = 512 * 1024
 Publish = Callable[[str, int, bytes], None]
 
 
@@ -252,6 +253,7 @@ class Execs:
             "HostConfig": {
                 "Binds": binds,
                 "Init": not wanted["noInit"],
+                "LogConfig": {"Type": "none"},  # Docker would write all output to a file of its own, as JSON
                 # Not all of them: Docker in a virtual machine may not have them to give.
                 "CapAdd": ["SYS_ADMIN"] if wanted["insecureRootCapabilities"] else [],
             },
@@ -273,6 +275,7 @@ class Execs:
             stdin=stdin,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
+            limit=PIECE,
         )
         try:
             await asyncio.gather(
@@ -288,9 +291,8 @@ class Execs:
     async def _copy(self, stream: asyncio.StreamReader | None, file: Path, trace: str, number: int) -> None:
         assert stream is not None
         with file.open("wb") as opened:
-            while piece := await stream.read(32 * 1024):
+            while piece := await stream.read(PIECE):
                 opened.write(piece)
-                opened.flush()
                 self._publish(trace, number, piece)
 
     async def read(self, done: Done, path: str) -> Content:

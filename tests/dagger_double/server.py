@@ -99,11 +99,11 @@ class Server:
 
     def _publish(self, trace: str, stream: int, data: bytes) -> None:
         """A piece of a command's output, as a log record; dropped, like Dagger's, where it is no UTF-8."""
+        if not trace:
+            return
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            return
-        if not trace:
             return
         record = {
             "body": {"stringValue": text},

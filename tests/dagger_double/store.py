@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+LARGE = 16 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class Content:
@@ -31,7 +33,15 @@ class Store:
             (state / name).mkdir(parents=True, exist_ok=True)
 
     def add(self, source: Path, exclude: list[str] | None = None) -> Content:
-        """A copy of what a host path holds now."""
+        """A copy of what a host path holds now; of a large file (an image) one for all sessions."""
+        status = source.stat()
+        if source.is_file() and status.st_size > LARGE:
+            name = f"{status.st_dev}-{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"
+            known = self.state / "contents" / f"{name}.digest"
+            if not known.exists():
+                copy(source, self.state / "contents" / name, [])
+                known.write_text(digest_of(self.state / "contents" / name))
+            return Content(self.state / "contents" / name, known.read_text())
         place = self.state / "contents" / uuid4().hex
         copy(source, place, exclude or [])
         return Content(place, digest_of(place))

@@ -3,6 +3,7 @@
 import atexit
 import functools
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,14 @@ def double_state() -> Path:
     return state
 
 
+@functools.cache
+def saved_image() -> Path:
+    """The image as a tar file: taken from the local Docker once, not once for every engine."""
+    tar = double_state() / "image.tar"
+    subprocess.run(["docker", "save", "--output", tar, IMAGE], check=True)
+    return tar
+
+
 def connection(state: Path) -> dict[str, Any]:
     """Settings (`engines.dagger`) by which an engine speaks to a double with this state."""
     return {"cli": install(state), "runner_host": "double://"}
@@ -43,7 +52,8 @@ class DaggerCase(EngineCase):
 
     def settings(self, **values: Any) -> Settings:
         if not IS_REAL:
-            values["engines"] = {"dagger": connection(double_state())}
+            images = {IMAGE: saved_image()}
+            values["engines"] = {"dagger": {**connection(double_state()), "images": images}}
         values.setdefault("warm", {"enabled": False})
         return Settings(**values)
 
