@@ -184,7 +184,6 @@ async def test_two_servers_on_one_machine_never_remove_each_others(ground: Groun
             running = await settled(mine)
             held = set(ground.temporary.iterdir())
 
-            began = anyio.current_time()
             async with stdio_peer(ground, tmp_path / "b.log", bubblewrap=True) as b, anyio.create_task_group() as inner:
                 inner.start_soon(load, b, ground, random.Random(SEED))
                 while b.answers < 20:
@@ -195,10 +194,10 @@ async def test_two_servers_on_one_machine_never_remove_each_others(ground: Groun
             left = ground.remains_of(b.process.pid, b.mark)
             theirs = Remains(left.pid, left.mark, tuple(set(left.temporary) - held), left.containers)
             assert ground.leftovers(theirs), "B was killed under load, and left nothing: the test proves nothing"
-            began = anyio.current_time()
             async with stdio_peer(ground, tmp_path / "c.log", bubblewrap=True) as c, anyio.create_task_group() as inner:
                 inner.start_soon(c.read)
                 await c.open()
+                began = anyio.current_time()
                 while found := await anyio.to_thread.run_sync(ground.leftovers, theirs):
                     assert anyio.current_time() - began < GONE_WITHIN, found
                     await anyio.sleep(0.05)

@@ -269,3 +269,20 @@ async def test_a_daemon_behind_tls_is_spoken_to_by_the_sdks_sockets(
             await bench.run(stdin_of(tool("cat")), data=b64(b"x"))
     monkeypatch.undo()  # the docker command reads the same variables
     assert CASE.leftovers() == []
+
+
+async def test_a_container_that_the_daemon_first_refuses_to_remove_is_gone_after_the_call() -> None:
+    # What 20.10 answers, now and then, where the container ends while it is killed.
+    async with relay() as line, bench_on(host=line.address) as bench:
+
+        async def relent() -> None:
+            while not any(request.startswith("DELETE") for request in line.requests):
+                await anyio.sleep(0.01)
+            line.refused.clear()
+
+        line.refused["^DELETE"] = 500
+        plan = bench.plan(tool("echo hi", memory_limit="64m"))  # with a limit, none removes itself
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(relent)
+            await bench.run_plan(tool("echo hi", memory_limit="64m"), plan)
+        assert not containers(f"praxis-mcp.run={plan.call.run_id}")
