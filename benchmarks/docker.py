@@ -66,7 +66,7 @@ async def measure(rounds: int) -> list[Report]:
         warm = warm_engine.warm()
         met = f"{warm.hits} of {warm.hits + warm.misses - 1}" if warm is not None else "none"
     note = (
-        f"One at a time, {SETTLE:g} s apart, so that a container waits for a warm call ({met} of the engine's met one). "
+        f"One at a time, {SETTLE:g} s apart, so that a container waits for a warm call ({met} of them met one). "
         "Bars: a warm tools/call at most 10 ms over the bare subprocess; docker run at least 30 x of it; the cold "
         "engine at most 1.05 x the API's least."
     )
