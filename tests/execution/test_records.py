@@ -39,10 +39,10 @@ async def test_only_the_newest_runs_are_kept_on_disk_and_in_memory() -> None:
         runs = [await record_run(records) for _ in range(5)]
         kept = [item.run_id for item in records.entries()]
         assert kept == [run.run_id for run in reversed(runs[2:])]  # two ended ones, and the one that was just started
-        assert [run.directory.exists() for run in runs] == [False, False, True, True, True]
+        assert [place(run).exists() for run in runs] == [False, False, True, True, True]
         with pytest.raises(RunNotFoundError, match=r"records\.keep"):
             records.get(runs[0].run_id)
-        root = runs[-1].directory.parent
+        root = place(runs[-1]).parent
     assert not root.exists()
 
 
@@ -55,7 +55,7 @@ async def test_runs_that_begin_at_once_make_room_without_getting_in_each_others_
                         tasks.start_soon(record_run, records)
         last = await record_run(records)
         assert {item.run_id for item in records.entries()} == {
-            path.name for path in last.directory.parent.iterdir() if path.is_dir()
+            path.name for path in place(last).parent.iterdir() if path.is_dir()
         }
         assert len(records.entries()) == 4
 
@@ -96,13 +96,18 @@ async def test_links_and_locked_directories_that_a_tool_left_are_removed_without
     precious.chmod(0o644)
     async with RunRecords(RecordSettings()) as records:
         record = await record_run(records)
-        locked = record.directory / "artifacts" / "locked"
+        locked = place(record) / "artifacts" / "locked"
         locked.mkdir(parents=True)
         (locked / "link").symlink_to(precious)
         locked.chmod(0o500)
-    assert not record.directory.exists()
+    assert not place(record).exists()
     assert precious.read_text() == "keep me"
     assert precious.stat().st_mode & 0o777 == 0o644
+
+
+def place(record: RunRecord) -> Path:
+    assert record.directory is not None
+    return record.directory
 
 
 @pytest.mark.parametrize("keep", [2, 7, 10, 64])
@@ -215,8 +220,8 @@ async def test_servers_that_share_a_directory_keep_no_more_than_the_settings_say
 async def test_a_root_that_a_cleaner_took_away_is_made_again() -> None:
     async with RunRecords(RecordSettings()) as records:
         first = await record_run(records)
-        shutil.rmtree(first.directory.parent)
-        assert (await record_run(records)).directory.exists()
+        shutil.rmtree(place(first).parent)
+        assert place(await record_run(records)).exists()
 
 
 async def test_a_directory_that_cannot_be_written_fails_the_run_with_a_remedy(tmp_path: Path) -> None:
