@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -68,6 +69,13 @@ def read_settings(
     return settings
 
 
+def collect_garbage() -> None:
+    """Collect garbage from here on, which `praxis_mcp.cli.main` has put off: what is imported by now stays, and is not
+    looked through again. Without it every call would leave some kilobytes behind, for as long as a server lives."""
+    gc.freeze()
+    gc.enable()
+
+
 def run_with_toolbox(settings: Settings, work: Callable[[Toolbox], Awaitable[T]]) -> T:
     """Open a toolbox, wait for its catalog, do the work, close it."""
     import anyio
@@ -76,6 +84,8 @@ def run_with_toolbox(settings: Settings, work: Callable[[Toolbox], Awaitable[T]]
 
     # Nothing is worth starting ahead of a call by a command that ends after the next one.
     settings = settings.model_copy(update={"warm": settings.warm.model_copy(update={"enabled": False})})
+
+    collect_garbage()
 
     async def main() -> T:
         async with open_toolbox(settings) as toolbox:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from praxis_mcp.cli.common import ConfigOption, DirectoriesArgument, LogLevelOption, friendly_errors, read_settings
+from praxis_mcp.cli.common import (
+    ConfigOption,
+    DirectoriesArgument,
+    LogLevelOption,
+    collect_garbage,
+    friendly_errors,
+    read_settings,
+)
 from praxis_mcp.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -66,6 +73,7 @@ def serve(
             async with open_toolbox(settings) as toolbox:
                 await serve_stdio(toolbox, wire)
 
+        collect_garbage()
         anyio.run(main)
 
 
@@ -84,4 +92,5 @@ def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
         async with open_toolbox(settings) as toolbox:
             await serve_http(toolbox, streamable=streamable, sse=sse, on_listening=announce)
 
+    collect_garbage()
     anyio.run(main)

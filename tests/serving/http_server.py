@@ -66,7 +66,7 @@ async def running_http(
     settings = {f"PRAXIS_HTTP__{key.upper()}": _text(value) for key, value in (http or {}).items()}
     process = await anyio.open_process(
         server_command(str(directory), *(flags or BOTH), "--port", "0"),
-        env=server_environment(PRAXIS_LOG_LEVEL="DEBUG", **settings, **environment),
+        env=server_environment(**{"PRAXIS_LOG_LEVEL": "DEBUG", **settings, **environment}),
         cwd=directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
 import socket
 import ssl
 import subprocess
@@ -219,3 +220,25 @@ async def test_connections_are_bounded(sample_directory: Path) -> None:
             http_client() as client,
         ):
             assert (await client.get(server.base + "/health")).status_code == 503
+
+
+async def test_requests_leave_nothing_behind_in_memory(sample_directory: Path) -> None:
+    async with running_http(sample_directory, "--http", PRAXIS_LOG_LEVEL="ERROR") as server, http_client() as client:
+        meta = {
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        }
+        body = {"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": meta}}
+        headers = {**ACCEPT, "MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "server/discover"}
+
+        async def ask(times: int) -> float:
+            for _ in range(times):
+                assert (await client.post(server.mcp, json=body, headers=headers)).status_code == 200
+            pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
+            return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+        with anyio.fail_after(60):
+            before = await ask(200)
+            after = await ask(1000)
+        # A server that collects no garbage grows by 2.8 MiB meanwhile.
+        assert after - before < 1.2
