@@ -131,7 +131,9 @@ class Chaos:
                 spent = anyio.current_time() - since
                 assert spent < GONE_WITHIN, f"round {self._number} (seed {SEED}), after {way}, {spent:.1f} s: {found}"
                 await anyio.sleep(0.05)
-            self.worst[way] = max(self.worst[way], anyio.current_time() - since)
+            spent = anyio.current_time() - since
+            self.worst[way] = max(self.worst[way], spent)
+            print(f"round {self._number}: all of the one that ended by {way} gone after {spent:.2f} s", flush=True)
 
 
 async def end(peer: StdioPeer, way: Way) -> None:
