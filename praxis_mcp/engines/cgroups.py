@@ -20,6 +20,7 @@ from pathlib import Path
 import anyio
 from loguru import logger
 
+from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.sandbox_owner import Owner
 from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.plans.model import Capability, Limits, Plan
@@ -34,6 +35,7 @@ CONTROLLERS: Mapping[Capability, str] = {
     Capability.CPU_LIMIT: "cpu",
     Capability.PIDS_LIMIT: "pids",
 }
+_TRY_AGAIN = 0.005
 _PERIOD = 100_000
 _MIN_QUOTA = 1000
 """Microseconds: the kernel's default period, and the least that it grants in one (sched-bwc)."""
@@ -202,12 +204,24 @@ class RunGroup:
                 gone = False
         return gone
 
-    async def remove(self) -> None:
-        """Remove it, once the kernel has finished with the processes in it; bounded, shielded from cancellation."""
+    async def remove(self, later: BackgroundTasks | None = None) -> None:
+        """Remove it, once the kernel has finished with the processes in it; bounded, shielded from cancellation.
+
+        Args:
+            later: takes over the wait, where there is one.
+        """
+        if self.try_remove():
+            return
+        if later is not None:
+            later.start(self._remove_when_empty, "remove a cgroup")
+        else:
+            await self._remove_when_empty()
+
+    async def _remove_when_empty(self) -> None:
         with anyio.move_on_after(REMOVE_TIMEOUT, shield=True) as limit:
             while not self.try_remove():
                 self.kill()
-                await anyio.sleep(0.005)
+                await anyio.sleep(_TRY_AGAIN)
         if limit.cancelled_caught:
             logger.warning("the cgroup {} cannot be removed yet: a process in it does not end", self.places[0])
 

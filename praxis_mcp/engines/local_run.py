@@ -102,6 +102,7 @@ class LocalRun:
                     stdin=call.stdin,
                     capture=self.captures,
                     descriptors=(*status.descriptors, *view.descriptors),
+                    own_session=False,
                 )
                 return await self._process(launch, status.tree), status.exit_code()
         except OSError as exc:

@@ -46,6 +46,9 @@ class Launch:
         stdin: standard input; None is empty.
         capture: False discards both streams.
         descriptors: open ones that the child inherits under the same numbers.
+        own_session: False gives it a process group only, away from the terminal's Ctrl-C as well: for a program that
+            makes a session for the command itself. A session is a group for the scheduler, too (sched(7),
+            autogroup), and on a busy machine a new one waits for its first turn as long as the whole call takes else.
     """
 
     argv: tuple[str, ...] = field(repr=False)
@@ -54,6 +57,7 @@ class Launch:
     stdin: bytes | None = field(default=None, repr=False)
     capture: bool = True
     descriptors: tuple[int, ...] = ()
+    own_session: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,8 @@ def _start(launch: Launch) -> subprocess.Popen[bytes]:
             stderr=output,
             bufsize=0,
             pass_fds=launch.descriptors,
-            start_new_session=True,
+            start_new_session=launch.own_session,
+            process_group=None if launch.own_session else 0,
         )
     except (FileNotFoundError, PermissionError, NotADirectoryError) as exc:
         raise CommandNotFound(

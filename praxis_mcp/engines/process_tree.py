@@ -111,8 +111,10 @@ class NamespaceTree(ProcessTree):
         self._command = command
         self._init_pid = init_pid
         self._pidfd: int | None = None
+        self._was_asked_to_end = False
 
     async def terminate(self) -> None:
+        self._was_asked_to_end = True
         # Not to bubblewrap: it would die of it, and take the tool along without a chance to finish. Not to init, which
         # has no handler, and which the kernel therefore spares.
         if self._open_init() and (init := self._init_pid()) is not None:
@@ -126,9 +128,21 @@ class NamespaceTree(ProcessTree):
             assert self._pidfd is not None
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, _sigkill())
-            await anyio.wait_readable(self._pidfd)
+            # Where the command has ended by itself, an init without children is all that is left, and can start nothing
+            # more. Its own end is that of the namespaces, which may take the kernel longer than the command took.
+            ended_by_itself = self._command.returncode is not None and not self._was_asked_to_end
+            if not ended_by_itself or self._has_children():
+                await anyio.wait_readable(self._pidfd)
         if self._command.returncode is None:
             self._command.kill()
+
+    def _has_children(self) -> bool:
+        """Whether the init has any, as all processes of its namespace would be sooner or later; True if unknown."""
+        pid = self._init_pid()
+        try:
+            return bool(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+        except OSError:  # it is gone, or the kernel is built without that file (CONFIG_PROC_CHILDREN)
+            return True
 
     async def _below(self, pid: int) -> set[int]:
         return await anyio.to_thread.run_sync(_with_descendants, {pid}, limiter=anyio.CapacityLimiter(1))

@@ -16,6 +16,7 @@ import anyio
 import anyio.to_thread
 
 from praxis_mcp.engines.artifacts import collect_artifacts, make_artifact_directory
+from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.base import (
     EngineCapabilities,
     EngineStatus,
@@ -25,7 +26,7 @@ from praxis_mcp.engines.base import (
     StatusListener,
 )
 from praxis_mcp.engines.bubblewrap import NoBubblewrap, find_bubblewrap
-from praxis_mcp.engines.cgroups import find_cgroups
+from praxis_mcp.engines.cgroups import REMOVE_TIMEOUT, find_cgroups
 from praxis_mcp.engines.changes import ChangeWatch
 from praxis_mcp.engines.orphans import kill_orphans
 from praxis_mcp.engines.sandbox_images import SandboxImages
@@ -65,6 +66,7 @@ class SandboxExecutionEngine(ExecutionEngine):
         self.images = SandboxImages(self.settings)
         self._tools: Tools | NoBubblewrap | None = None
         self._layouts: Layouts = {}
+        self._background = BackgroundTasks()
         self._looked_at = 0.0
         self._looking: anyio.Lock | None = None
 
@@ -77,7 +79,8 @@ class SandboxExecutionEngine(ExecutionEngine):
             artifacts = await make_artifact_directory(plan, context)
             caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint) if plan.blueprint.cache_dirs else ()
             watch = await ChangeWatch.start(plan.blueprint.mounts)
-            run = SandboxRun(plan, context, named.image, tools, Places(artifacts, caches), self._layouts)
+            places = Places(artifacts, caches)
+            run = SandboxRun(plan, context, named.image, tools, places, self._layouts, self._background)
             try:
                 ended = await run.run()
                 ran = time.perf_counter()
@@ -144,6 +147,10 @@ class SandboxExecutionEngine(ExecutionEngine):
         if isinstance(tools, NoBubblewrap):
             return ()
         return await anyio.to_thread.run_sync(_reap, tools)
+
+    async def cleanup(self) -> None:
+        """Wait for the last of what calls have left to be removed."""
+        await self._background.close(2 * REMOVE_TIMEOUT)
 
     def _caches(self, blueprint: Blueprint) -> tuple[tuple[str, Path], ...]:
         try:

@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
+from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.bubblewrap import ATTEMPTS, Bubblewrap, StatusPipe, isolation, last_line, may_try_again
 from praxis_mcp.engines.cgroups import KILLED, Cgroups, RunGroup
@@ -82,6 +83,7 @@ class SandboxRun:
         tools: Tools,
         places: Places,
         layouts: Layouts,
+        later: BackgroundTasks,
     ) -> None:
         self.plan = plan
         self.context = context
@@ -92,6 +94,7 @@ class SandboxRun:
         self._tools = tools
         self._places = places
         self._layouts = layouts
+        self._later = later
 
     async def run(self) -> Ended:
         """Run it to its end, or to its deadline; see `run_process`.
@@ -109,7 +112,7 @@ class SandboxRun:
                 ended, exit_code = await self._try(group)
                 self.out_of_memory = group.out_of_memory
             finally:
-                await group.remove()
+                await group.remove(self._later)
             if exit_code is not None or ended.timed_out:
                 return ended
             if self.out_of_memory:  # it took the sandbox's own init along
@@ -141,6 +144,7 @@ class SandboxRun:
                     {"PATH": PATH, OWNER_VARIABLE: str(Owner.current())},  # bubblewrap's own, not the tool's
                     stdin=call.stdin,
                     descriptors=(*status.descriptors, *view.descriptors, options_fd),
+                    own_session=False,
                 )
                 ended = await run_process(
                     launch,
