@@ -103,9 +103,9 @@ def _remove_left(directory: Path) -> None:
 def _remove(directory: Path) -> None:
     def make_writable(function: Callable[[str], object], path: str, _: object) -> None:
         # A tool can leave directories without write permission among its artifacts. Never follow its links: they may
-        # lead to files of the host.
+        # lead to files of the host. Never above `directory`: that was /tmp itself, closed to everybody else.
         for place in (Path(path).parent, Path(path)):
-            if stat.S_ISDIR(place.lstat().st_mode):
+            if place != directory.parent and stat.S_ISDIR(place.lstat().st_mode):
                 place.chmod(0o700)
         function(path)
 

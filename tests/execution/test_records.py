@@ -17,6 +17,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured, StreamCollector
 from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
+from praxis_mcp.execution.record_store import RecordStore
 from praxis_mcp.execution.records import RunRecord, RunRecords
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.secrets import Masker
@@ -230,3 +231,9 @@ async def test_a_directory_that_cannot_be_written_fails_the_run_with_a_remedy(tm
         (tmp_path / "runs").write_text("a file is in the way")
         with pytest.raises(ExecutionError, match=r"records\.directory"):
             await record_run(records)
+
+
+def test_removing_a_directory_that_is_gone_leaves_the_modes_of_its_parent_alone(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    RecordStore(RecordSettings()).remove(tmp_path / "gone")
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
