@@ -21,7 +21,7 @@ from praxis_mcp.engines.local_run import LocalRun, own_processes, praxis_init
 from praxis_mcp.engines.orphans import kill_orphans
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.engines.scratch import sweep_scratch
-from praxis_mcp.errors import EngineUnavailable, ExecutionError
+from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.plans.model import Capability, Plan
 from praxis_mcp.settings import Settings
 
@@ -98,12 +98,6 @@ class LocalExecutionEngine(ExecutionEngine):
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         """See the base."""
         began = time.perf_counter()
-        working_dir = plan.blueprint.working_dir
-        if working_dir is not None and not await anyio.Path(working_dir).is_dir():
-            raise ExecutionError(
-                f"{plan.blueprint.tool} runs in {working_dir}, which is no directory.",
-                remedy="Create it, or mend the contract's cwd.",
-            )
         sandbox = await self._sandbox()
         artifacts = await make_artifact_directory(plan, context)
         watch = await ChangeWatch.start(plan.blueprint.mounts)
