@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -28,8 +27,11 @@ def write(directory: Path, name: str, **fields: Any) -> Path:
     return folder
 
 
-def python(code: str) -> list[str]:
-    return [sys.executable, "-c", code]
+RANDOM = "od -An -N8 -tx8 /dev/urandom"
+
+
+def shell(script: str) -> list[str]:
+    return ["/bin/sh", "-c", script, "sh"]
 
 
 @pytest.fixture
@@ -93,8 +95,7 @@ async def test_cancelling_a_call_ends_its_process_and_its_record(toolbox: Toolbo
 async def test_an_equal_call_of_a_pure_tool_is_answered_from_the_cache_until_its_files_change(
     toolbox: Toolbox, tools: Path
 ) -> None:
-    script = "import os,sys;print(os.urandom(8).hex(), sys.argv[1:])"
-    folder = write(tools, "pure", command=python(script), cache="pure", parameters={"x": {"bind": {"position": 1}}})
+    folder = write(tools, "pure", command=shell(RANDOM), cache="pure", parameters={"x": {"bind": {"position": 1}}})
     (folder / "helper.py").write_text("one")
     first = await call(toolbox, "pure", x="a")
     assert await call(toolbox, "pure", x="a") == first
@@ -104,7 +105,7 @@ async def test_an_equal_call_of_a_pure_tool_is_answered_from_the_cache_until_its
 
 
 async def test_a_cached_answer_can_still_be_read_after_the_first_run_is_forgotten(tools: Path) -> None:
-    write(tools, "long", command=python("print('x' * 120_000)"), cache="pure", max_output="200Ki")
+    write(tools, "long", command=shell("head -c 120000 /dev/zero | tr '\\0' x"), cache="pure", max_output="200Ki")
     settings = Settings.model_validate({"tools": [tools], "root": tools.parent, "records": {"keep": 0}})
     async with open_toolbox(settings) as toolbox:
         await toolbox.loaded()
@@ -112,11 +113,11 @@ async def test_a_cached_answer_can_still_be_read_after_the_first_run_is_forgotte
         await toolbox.runner.call("long", {})
         result = await toolbox.runner.call("long", {})
         record = toolbox.records.get(result.run_id)
-        assert await record.read("stdout") == b"x" * 120_000 + b"\n"
+        assert await record.read("stdout") == b"x" * 120_000
 
 
 async def test_a_tool_without_the_word_pure_runs_anew_every_time(toolbox: Toolbox, tools: Path) -> None:
-    write(tools, "impure", command=python("import os;print(os.urandom(8).hex())"))
+    write(tools, "impure", command=shell(RANDOM))
     assert await call(toolbox, "impure") != await call(toolbox, "impure")
 
 
@@ -125,7 +126,6 @@ async def test_a_mount_that_became_a_link_to_something_sensitive_while_the_call_
     tools: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "work" / "sub").mkdir(parents=True)
-    write(tools, "blocks", command=python("import sys;print(flush=True);sys.stdin.read()"))
     write(tools, "reads", command=["/bin/ls", "/s"], mounts={"./work/sub": "/s"})
     settings = Settings.model_validate({"tools": [tools], "root": tmp_path, "calls": {"max_concurrency": 1}})
     async with open_toolbox(settings) as toolbox:
