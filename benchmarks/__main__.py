@@ -12,14 +12,14 @@ import anyio
 from benchmarks.measure import Report, Table, save
 
 NAMES = {
-    "startup": 15,
+    "startup": 5,
     "calls": 60,
-    "http": 15,
-    "proxy": 300,
+    "http": 5,
+    "proxy": 100,
     "dagger": 30,
-    "docker": 20,
-    "sandbox": 40,
-    "engines": 6,
+    "docker": 8,
+    "sandbox": 20,
+    "engines": 4,
     "memory": 1,
 }
 """Benchmarks, and the rounds that each takes unless told otherwise."""

@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,13 +32,19 @@ _PIECE = 256 * 1024
 
 @dataclass(frozen=True)
 class Task:
-    """What is run: a command in an image (or on the host), its input, and how many bytes it writes."""
+    """What is run: a command in an image, how many bytes it writes, its input; and the command on the host, where that
+    is another one."""
 
     name: str
     image: str
     command: tuple[str, ...]
     output: int
     stdin: bytes | None = None
+    on_host: tuple[str, ...] | None = None
+
+    def of_the_host(self) -> Task:
+        """The same for the host."""
+        return self if self.on_host is None else replace(self, command=self.on_host)
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Way:
 async def ways() -> AsyncIterator[list[Way]]:
     """All that this machine has."""
     async with AsyncExitStack() as stack:
-        found = [Way("bare subprocess", lambda task: _spawn(task, ()))]
+        found = [Way("bare subprocess", lambda task: _spawn(task.of_the_host(), ()))]
         plain = await stack.enter_async_context(LocalExecutionEngine(_settings(local={"sandbox": "off"})))
         found.append(Way("local, plain process", _by(plain, _on_host), "bare subprocess"))
         if shutil.which("bwrap"):
@@ -150,7 +156,7 @@ def _in_image(task: Task) -> ToolContract:
 
 def _on_host(task: Task) -> ToolContract:
     fields: dict[str, Any] = {"parameters": _STDIN} if task.stdin is not None else {}
-    return ToolContract.create_local_tool("benchmark", list(task.command), **fields)
+    return ToolContract.create_local_tool("benchmark", list(task.of_the_host().command), **fields)
 
 
 def _by(engine: ExecutionEngine, contract_for: Callable[[Task], ToolContract]) -> Run:
