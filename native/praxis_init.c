@@ -9,6 +9,7 @@
 static const char usage[] =
     "usage: praxis-init run [options] [--] command [argument...]\n"
     "       praxis-init wait [--socket PATH] [--patience SECONDS]\n"
+    "       praxis-init join FILE... -- command [argument...]\n"
     "       praxis-init --version | --help\n"
     "\n"
     "run: runs the command, reaps every process it leaves, and lets none outlive it.\n"
@@ -33,9 +34,13 @@ static const char usage[] =
     "  --socket PATH          the channel is a unix socket to connect to, instead of stdin and stdout\n"
     "  --patience SECONDS     leave quietly if no call has come when they have passed\n"
     "\n"
-    "Exit status: 0 the end was told, or no call came; 125 otherwise.\n";
+    "Exit status: 0 the end was told, or no call came; 125 otherwise.\n"
+    "\n"
+    "join: enters the control groups whose cgroup.procs or tasks the files are, and becomes the command.\n"
+    "\n"
+    "Exit status: the command's own; 125 a group could not be entered; 126 and 127 as for run.\n";
 
-static const char version[] = "praxis-init 2\n";
+static const char version[] = "praxis-init 3\n";
 
 void complain(const char *what, const char *name, int error)
 {
@@ -167,6 +172,16 @@ static int wait_form(char **arguments)
     return wait_for_call(&options);
 }
 
+static int join_form(char **arguments)
+{
+    char **next = arguments;
+    while (*next != NULL && strcmp(*next, "--") != 0)
+        next++;
+    if (*next == NULL || next[1] == NULL)
+        return refuse("no command given", NULL);
+    return join_groups(arguments, next + 1);
+}
+
 static int print(const char *text)
 {
     return write(STDOUT_FILENO, text, strlen(text)) < 0 ? EXIT_SETUP : 0;
@@ -180,6 +195,8 @@ int main(int argc, char **argv)
         return run_form(argv + 2);
     if (strcmp(argv[1], "wait") == 0)
         return wait_form(argv + 2);
+    if (strcmp(argv[1], "join") == 0)
+        return join_form(argv + 2);
     if (strcmp(argv[1], "--version") == 0)
         return print(version);
     if (strcmp(argv[1], "--help") == 0)

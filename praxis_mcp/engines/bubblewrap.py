@@ -34,9 +34,6 @@ _ISOLATION = (
     "--cap-drop",
     "ALL",
 )
-# Root without capabilities still owns the kernel's switches: bubblewrap 0.8 leaves /proc/sys writable to it, and with
-# kernel.core_pattern the host. The list is what OCI runtimes mount read-only.
-_KERNEL_SWITCHES = ("sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +59,13 @@ def isolation(*, network: bool) -> list[str]:
 
 def system_mounts() -> list[str]:
     """Options for a /proc and /dev of the sandbox's own; they go after those that make the root."""
-    words = ["--proc", "/proc", "--dev", "/dev"]
+    words = ["--proc", "/proc"]
     if os.geteuid() == 0:
-        for name in _KERNEL_SWITCHES:
-            words += ["--ro-bind-try", f"/proc/{name}", f"/proc/{name}"]
-    return words
+        # Root without capabilities still owns the kernel's switches: bubblewrap 0.8 leaves /proc/sys writable to it,
+        # and with kernel.core_pattern the host. All of /proc, since each part mounted singly costs 0.1 ms; what a
+        # command reaches through /proc/self/fd is not of that mount.
+        words += ["--remount-ro", "/proc"]
+    return [*words, "--dev", "/dev"]
 
 
 async def find_bubblewrap() -> Bubblewrap | NoBubblewrap:

@@ -21,6 +21,7 @@ import anyio
 from loguru import logger
 
 from praxis_mcp.engines.background import BackgroundTasks
+from praxis_mcp.engines.native import join_words, praxis_init_path
 from praxis_mcp.engines.sandbox_owner import Owner
 from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.plans.model import Capability, Limits, Plan
@@ -160,16 +161,22 @@ class RunGroup:
     places: tuple[Path, ...]
     unified: bool
 
-    def prefix(self) -> list[str]:
-        """The words to put in front of a command, so that it begins its life in the group: a shell that moves itself.
+    def prefix(self, init: Path | None) -> list[str]:
+        """The words to put in front of a command, so that it begins its life in the group: a program that moves itself.
 
         Moving another process, or a whole one, takes a lock that waits for all processors to pass a quiet state, some
-        10 ms (cgroup_threadgroup_rwsem). A version 1 thread that moves itself does not; a shell is one thread.
+        10 ms (cgroup_threadgroup_rwsem). A version 1 thread that moves itself does not; praxis-init, or a shell where
+        that is missing, is one thread.
+
+        Args:
+            init: praxis-init, where there is one.
         """
         if not self.places:
             return []
-        file = "cgroup.procs" if self.unified else "tasks"
-        return [_SHELL, "-c", _MOVE, "sh", *(str(place / file) for place in self.places), "--"]
+        files = [place / ("cgroup.procs" if self.unified else "tasks") for place in self.places]
+        if init is not None:
+            return join_words(str(init), files)
+        return [_SHELL, "-c", _MOVE, "sh", *map(str, files), "--"]
 
     @property
     def out_of_memory(self) -> bool:
@@ -267,7 +274,7 @@ def _enabled(base: Path) -> Iterable[str]:
 
 def _works(cgroups: Cgroups) -> bool:
     limits = Limits(timeout=1, memory=1 << 30, cpus=1.0, pids=100)
-    if not Path(_SHELL).exists():
+    if praxis_init_path() is None and not Path(_SHELL).exists():
         return False
     try:
         # A name of its own: two engines that look at the same moment would each find the other's in the way.

@@ -97,7 +97,13 @@ class LocalRun:
                 options = [*view.words, *isolation(network=fixed.network is not Network.NONE)]
                 options += ["--chdir", fixed.working_dir or WORK, "--unsetenv", OWNER_VARIABLE, "--"]
                 launch = Launch(
-                    (*self.group.prefix(), sandbox.program, *status.options, *options, *call.argv),
+                    (
+                        *self.group.prefix(native.praxis_init_path()),
+                        sandbox.program,
+                        *status.options,
+                        *options,
+                        *call.argv,
+                    ),
                     environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108
                     stdin=call.stdin,
                     capture=self.captures,
@@ -145,7 +151,7 @@ class LocalRun:
             )
             ended = await self._process(
                 Launch(
-                    (*self.group.prefix(), *prefix, *launch.argv),
+                    (*self.group.prefix(native.praxis_init_path()), *prefix, *launch.argv),
                     launch.env,
                     launch.cwd,
                     launch.stdin,

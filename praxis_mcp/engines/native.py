@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -112,6 +113,16 @@ def wait_words(target: str, patience: float, socket: str | None = None) -> list[
     """
     words = [target, "wait", "--patience", _seconds("patience", patience, zero=False)]
     return words if socket is None else [*words, "--socket", socket]
+
+
+def join_words(target: str, files: Sequence[Path]) -> list[str]:
+    """The words to put in front of a command so that it begins its life in control groups.
+
+    Args:
+        target: praxis-init's path.
+        files: ``cgroup.procs`` or ``tasks`` of each.
+    """
+    return [target, "join", *map(str, files), "--"]
 
 
 def _seconds(name: str, value: float, *, zero: bool) -> str:

@@ -153,6 +153,8 @@ def _start(launch: Launch) -> subprocess.Popen[bytes]:
 
 async def _exit_of(process: subprocess.Popen[bytes]) -> None:
     """Return when the process has ended, whoever still holds its pipes."""
+    if process.poll() is not None:
+        return
     pidfd = _open_pidfd(process.pid)
     if pidfd is None:
         await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)

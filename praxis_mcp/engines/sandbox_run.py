@@ -17,6 +17,7 @@ from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.bubblewrap import ATTEMPTS, Bubblewrap, StatusPipe, isolation, last_line, may_try_again
 from praxis_mcp.engines.cgroups import KILLED, Cgroups, RunGroup
+from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.orphans import OWNER_VARIABLE
 from praxis_mcp.engines.process import Ended, Launch, run_process
 from praxis_mcp.engines.sandbox_overlay import PATH, Overlay
@@ -136,7 +137,7 @@ class SandboxRun:
                 prefix = self._tools.overlay.prefix(self._image) if isinstance(self._tools.overlay, Overlay) else []
                 launch = Launch(
                     (
-                        *group.prefix(),
+                        *group.prefix(praxis_init_path()),
                         *(prefix if self._writable_root else ()),
                         *(self._tools.bubblewrap.program, *status.options, "--args", str(options_fd)),
                         *("--", *self._command),

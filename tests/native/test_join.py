@@ -1,0 +1,72 @@
+"""The join form: into control groups, and then nothing but the command."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from praxis_mcp.engines.native import (
+    EXIT_CANNOT_RUN,
+    EXIT_NOT_FOUND,
+    EXIT_SETUP_FAILED,
+    join_words,
+    praxis_init_path,
+)
+from tests.native.harness import PATIENCE, PraxisInit
+
+
+@pytest.fixture
+def groups(tmp_path: Path) -> list[Path]:
+    """Files that stand for those of two groups: what is written to them can be read."""
+    files = [tmp_path / name for name in ("tasks", "--odd name")]
+    for file in files:
+        file.touch()
+    return files
+
+
+def join(files: list[Path], *command: str) -> subprocess.CompletedProcess[bytes]:
+    words = [*join_words(str(praxis_init_path()), files), *command]
+    return subprocess.run(words, capture_output=True, timeout=PATIENCE, check=False)
+
+
+@pytest.mark.usefixtures("init")
+def test_every_group_is_entered_before_the_command_begins(groups: list[Path]) -> None:
+    done = join(groups, "cat", *map(str, groups))
+    assert (done.returncode, done.stdout) == (0, b"00")
+
+
+@pytest.mark.usefixtures("init")
+def test_the_command_is_the_same_process_and_its_words_and_exit_code_are_its_own(groups: list[Path]) -> None:
+    words = [*join_words(str(praxis_init_path()), groups), "sh", "-c", 'echo $$ "$@"; exit 7', "sh", "--", "a b", ""]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == f"{process.pid} -- a b \n".encode()
+        assert process.wait(PATIENCE) == 7
+
+
+@pytest.mark.usefixtures("init")
+def test_no_descriptor_of_a_group_reaches_the_command(groups: list[Path]) -> None:
+    assert join(groups, "sh", "-c", "ls /proc/self/fd | wc -l").stdout.split() == [b"4"]  # three, and ls's own
+
+
+@pytest.mark.usefixtures("init")
+def test_a_command_that_could_not_enter_a_group_does_not_run(groups: list[Path], tmp_path: Path) -> None:
+    done = join([*groups, tmp_path / "none"], "echo", "ran")
+    assert (done.returncode, done.stdout) == (EXIT_SETUP_FAILED, b"")
+    assert b"the control group cannot be entered" in done.stderr
+    assert b"none': No such file or directory" in done.stderr
+
+
+@pytest.mark.parametrize(("command", "code"), [("no-such-program-here", EXIT_NOT_FOUND), ("/etc", EXIT_CANNOT_RUN)])
+@pytest.mark.usefixtures("init")
+def test_a_command_that_cannot_be_executed_has_the_shells_exit_codes(command: str, code: int) -> None:
+    done = join([], command)
+    assert done.returncode == code
+    assert command.encode() in done.stderr
+
+
+@pytest.mark.parametrize("words", [["join"], ["join", "file"], ["join", "file", "--"]])
+def test_without_a_command_it_is_refused(init: PraxisInit, words: list[str]) -> None:
+    done = subprocess.run([str(praxis_init_path()), *words], capture_output=True, timeout=PATIENCE, check=False)
+    assert done.returncode == EXIT_SETUP_FAILED
+    assert b"no command given" in done.stderr
