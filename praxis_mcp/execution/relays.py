@@ -69,7 +69,7 @@ class RelayRunner:
         Args:
             tool: the tool; its server checks the arguments.
             arguments: passed on as they are.
-            caller: who calls; the run's record is theirs. Empty is anonymous.
+            caller: who calls; the run's record, and what the answer links, is theirs. Empty is anonymous.
             on_output: hears progress, a line of JSON on standard error each.
 
         Raises:
@@ -98,7 +98,7 @@ class RelayRunner:
         listener = progress_lines(on_output) if on_output is not None else None
         began = anyio.current_time()
         try:
-            answer = await self._upstreams.call(tool, arguments, listener)
+            answer = await self._upstreams.call(tool, arguments, listener, caller=caller)
             result = ExecutionResult(
                 run_id=record.run_id,
                 engine=record.engine,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from praxis_mcp.engines.upstream import ProgressListener
 from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
 from praxis_mcp.execution.upstream_approvals import Approvals
 from praxis_mcp.execution.upstream_faces import RemoteTool
+from praxis_mcp.execution.upstream_links import CallerLinks
 from praxis_mcp.execution.upstream_source import UpstreamSource
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings import Settings
@@ -26,8 +26,6 @@ FIRST_LIST = 5.0
 """Seconds that the first ``tools/list`` waits for upstreams that have not listed theirs yet; they are told later."""
 APPROVALS_INTERVAL = 2.0
 """Seconds between two looks at the file of approvals."""
-MOST_LINKS = 4096
-"""Resources linked by results that can still be read, the newest ones."""
 
 Entry = CatalogEntry | RemoteTool
 
@@ -77,7 +75,7 @@ class Upstreams:
         self._held: dict[str, RemoteTool] = {}
         self._clashes: dict[str, list[tuple[str, str]]] = {}
         self._merged: tuple[Sequence[CatalogEntry], tuple[Entry, ...]] | None = None
-        self._links: dict[tuple[str, str], None] = {}
+        self._links = CallerLinks()
         self._running = False
         self._on_change: Callable[[], None] = lambda: None
 
@@ -148,9 +146,20 @@ class Upstreams:
         return self._tools.get(name)
 
     async def call(
-        self, tool: RemoteTool, arguments: Mapping[str, Any], on_progress: ProgressListener | None = None
+        self,
+        tool: RemoteTool,
+        arguments: Mapping[str, Any],
+        on_progress: ProgressListener | None = None,
+        *,
+        caller: str = "",
     ) -> RemoteAnswer:
         """Call a tool; the upstream checks the arguments.
+
+        Args:
+            tool: the tool.
+            arguments: passed on as they are.
+            on_progress: hears progress.
+            caller: who calls, and may read the resources that the answer links. Empty is anonymous.
 
         Raises:
             ExecutionError: see `Upstream.call`; too slow is an error as well.
@@ -168,18 +177,20 @@ class Upstreams:
         content = read_answer(answer, Masker(upstream.spec.secrets))
         for block in content.blocks:
             if block.get("type") == "resource_link" and isinstance(block.get("uri"), str):
-                self._remember(tool.upstream, block["uri"])
+                self._links.remember(caller, tool.upstream, block["uri"])
         return RemoteAnswer(tool, content, answer.get("isError") is True)
 
-    async def read(self, name: str, uri: str) -> tuple[Mapping[str, Any], ...]:
-        """The contents of a resource of an upstream that a result has linked, as their JSON says.
+    async def read(self, name: str, uri: str, caller: str = "") -> tuple[Mapping[str, Any], ...]:
+        """The contents of a resource of an upstream that a result of the caller's own calls linked, as their JSON says.
 
         Raises:
-            RunNotFoundError: no result has linked it (lately).
+            RunNotFoundError: no such result has linked it (lately).
             ExecutionError: see `Upstream.read_resource`.
         """
-        if (name, uri) not in self._links:
-            raise RunNotFoundError("No result of an upstream's tool has linked that resource lately.")
+        if not self._links.holds(caller, name, uri):
+            raise RunNotFoundError(
+                "No result of a call of yours to an upstream's tool has linked that resource lately."
+            )
         source = self._sources[name]
         upstream = source.upstream()
         try:
@@ -268,10 +279,3 @@ class Upstreams:
         except SettingsError as exc:
             logger.error("{}", exc)
             return False
-
-    def _remember(self, upstream: str, uri: str) -> None:
-        with suppress(KeyError):
-            del self._links[upstream, uri]
-        self._links[upstream, uri] = None
-        while len(self._links) > MOST_LINKS:
-            del self._links[next(iter(self._links))]

@@ -254,7 +254,8 @@ class PraxisServer:
     async def _read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
         dialect = Dialect(ctx.protocol_version)
         caller = caller_of(ctx)
-        return await self._relay.read(params.uri, dialect) or await self._resources.read(params.uri, dialect, caller)
+        linked = await self._relay.read(params.uri, dialect, caller.name)
+        return linked or await self._resources.read(params.uri, dialect, caller)
 
 
 class _LowLevelServer(Server[Any]):

@@ -95,8 +95,8 @@ class Relay:
             raise MCPError(exc.code, exc.message, exc.data) from exc
         return _result(tool, result, relays.max_text, dialect)
 
-    async def read(self, uri: str, dialect: Dialect) -> ReadResourceResult | None:
-        """A resource that a result linked; None where the address names none of an upstream.
+    async def read(self, uri: str, dialect: Dialect, caller: str = "") -> ReadResourceResult | None:
+        """A resource that a result of a caller's own call linked; None where the address names none of an upstream.
 
         Raises:
             MCPError: it cannot be read; says why.
@@ -106,7 +106,7 @@ class Relay:
         name, _, there = urlsplit(uri).path.removeprefix("/").partition("/")
         there = unquote(there)
         try:
-            found = await self._toolbox.upstreams.read(name, there)
+            found = await self._toolbox.upstreams.read(name, there, caller)
         except RemoteError as exc:
             raise MCPError(exc.code, exc.message, exc.data) from exc
         except (RunNotFoundError, ExecutionError) as exc:

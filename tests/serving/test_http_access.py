@@ -21,6 +21,7 @@ from tests.serving.clients import LIMIT, Era, Transport, text_of
 from tests.serving.credentials import ALL, ECHO_ONLY, METRICS, RESOURCE, Issuer, auth_settings
 from tests.serving.http_server import ACCEPT, HttpServer, http_client, running_http
 from tests.serving.test_cancel import ended, pid_from
+from tests.support.upstreams import http_server
 
 pytestmark = pytest.mark.anyio
 
@@ -126,6 +127,36 @@ async def test_a_run_belongs_to_its_caller(secured: HttpServer, issuer: Issuer, 
             assert not any(run in str(item.uri) for item in (await client.list_resources()).resources)
             with pytest.raises(MCPError):
                 await client.read_resource(uri)
+
+
+@pytest.fixture(scope="module")
+async def with_upstream(
+    anyio_backend: str, issuer: Issuer, sample_directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[HttpServer]:
+    auth = auth_settings(issuer, tmp_path_factory.mktemp("keys"))
+    with http_server() as upstream:
+        upstreams = json.dumps({"up": {"address": upstream.url("http")}})
+        async with running_http(sample_directory, http={"auth": auth}, PRAXIS_UPSTREAMS=upstreams) as server:
+            yield server
+
+
+@pytest.mark.parametrize("line", LINES, ids="-".join)
+async def test_a_resource_of_an_upstream_is_read_by_those_only_whose_own_calls_linked_it(
+    with_upstream: HttpServer, issuer: Issuer, line: tuple[Transport, Era]
+) -> None:
+    # A caller of its own for each line: what one was given stays given.
+    anna, ben = (issuer.token(sub=f"{name}-{'-'.join(line)}") for name in ("anna", "ben"))
+    async with client_on(with_upstream, line, anna) as client:
+        (uri,) = (block.uri for block in (await client.call_tool("up_kinds")).content if block.type == "resource_link")
+    for other in (ben, ALL):
+        async with client_on(with_upstream, line, other) as client:
+            with pytest.raises(MCPError, match="No result of a call of yours"):
+                await client.read_resource(uri)
+    async with client_on(with_upstream, line, anna) as client:
+        assert "what was linked" in str((await client.read_resource(uri)).contents)
+    async with client_on(with_upstream, line, ben) as client:
+        await client.call_tool("up_kinds")
+        assert "what was linked" in str((await client.read_resource(uri)).contents)
 
 
 async def test_a_list_that_depends_on_credentials_is_no_public_one(secured: HttpServer) -> None:
