@@ -2,17 +2,22 @@
 
 An exception inside the SDK's HTTP transport ends the whole connection, and with it every other call that runs over it.
 So a request that cannot be sent, is refused, or loses its connection is answered here, by a JSON-RPC error.
+
+Nothing but an event stream is read without bound, whoever reads it: the SDK reads whole answers, and so does its OAuth.
+Events are bounded one by one where they are read.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 from mcp.client.auth import OAuthFlowError
 
 from praxis_mcp.engines.upstream_lanes import Lanes, needs_proxy
+from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
 
 if TYPE_CHECKING:
     from praxis_mcp.engines.upstream_spec import OAuthClient, UpstreamSpec
@@ -28,6 +33,8 @@ _POOL = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
 _WRITE_TIMEOUT = 60.0
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 _REFUSALS = frozenset({401, 403, 407, 429})
+_STREAMED = "praxis.streamed"
+"""Extension of a request whose answer may be an event stream."""
 
 
 def http_client(spec: UpstreamSpec) -> httpx2.AsyncClient:
@@ -35,13 +42,25 @@ def http_client(spec: UpstreamSpec) -> httpx2.AsyncClient:
     timeout = httpx2.Timeout(spec.connect_timeout, read=None, write=_WRITE_TIMEOUT)
     auth = _oauth(spec.oauth, str(spec.address)) if spec.oauth else None
     lanes = None if needs_proxy(str(spec.address)) else Lanes()
-    return _Client(headers=dict(spec.headers), timeout=timeout, limits=_POOL, auth=auth, transport=lanes)
+    # Not compressed, so that bytes received are bytes held: a few kilobytes can be made to unpack to gigabytes.
+    headers = httpx2.Headers(dict(spec.headers))
+    headers["Accept-Encoding"] = "identity"
+    hooks = {"response": [_bound]}
+    return _Client(headers=headers, timeout=timeout, limits=_POOL, auth=auth, transport=lanes, event_hooks=hooks)
+
+
+class _Unreadable(httpx2.ReadError):
+    """An answer is such that it is not read to its end."""
 
 
 class _Client(httpx2.AsyncClient):
-    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+    async def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
+        if stream:
+            request.extensions = {**request.extensions, _STREAMED: True}
         try:
-            response = await super().send(request, **options)
+            response = await super().send(request, stream=True, **options)
+            if not _is_event_stream(response):
+                await _read(response)
         except _NEVER_SENT as exc:
             return _error(request, 503, UNSENT, _describe(exc))
         except OAuthFlowError as exc:
@@ -61,7 +80,47 @@ class _Client(httpx2.AsyncClient):
         return response
 
 
+async def _read(response: httpx2.Response) -> None:
+    try:
+        await response.aread()
+    except BaseException:
+        await response.aclose()
+        raise
+
+
+def _is_event_stream(response: httpx2.Response) -> bool:
+    kind = response.headers.get("content-type", "").lower()
+    return response.is_success and kind.startswith("text/event-stream") and _STREAMED in response.request.extensions
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Bound the body of an answer, of OAuth's as well; called as soon as its head is there."""
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise _Unreadable("its answer is compressed, which it was asked not to be")
+    if not _is_event_stream(response):
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = _BoundedBody(response.stream)
+
+
+class _BoundedBody(httpx2.AsyncByteStream):
+    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for piece in self._inner:
+            size += len(piece)
+            if size > MAX_MESSAGE:
+                raise _Unreadable(f"its answer has more than {MAX_MESSAGE} bytes")
+            yield piece
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
 def _describe(exc: Exception) -> str:
+    if isinstance(exc, _Unreadable):
+        return str(exc)
     return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
 
 

@@ -28,9 +28,9 @@ class Posts:
     """Asks one server.
 
     Args:
-        client: sends; its errors are answers (see `upstream_http`).
+        client: sends; its errors are answers, and answers that are no event streams are read (see `upstream_http`).
         url: the endpoint.
-        on_heard: is called when an answer begins to arrive.
+        on_heard: is called when an answer arrives, or begins to where it is a stream.
     """
 
     def __init__(self, client: httpx2.AsyncClient, url: str, on_heard: Callable[[], None]) -> None:
@@ -71,7 +71,7 @@ class Posts:
             self._on_heard()
             kind = response.headers.get("content-type", "").lower()
             if kind.startswith("application/json"):
-                return _result(_parsed(await _whole(response)), response)
+                return _result(_parsed(response.content), response)
             if not response.is_success:
                 raise MCPError(INTERNAL_ERROR, f"HTTP {response.status_code} {response.reason_phrase}")
             if kind.startswith("text/event-stream"):
@@ -93,17 +93,6 @@ class Posts:
         except httpx2.SSEError as exc:
             raise MCPError(LOST, f"its events cannot be read: {exc}") from exc
         raise MCPError(LOST, "the response ended without an answer")
-
-
-async def _whole(response: httpx2.Response) -> bytes:
-    pieces: list[bytes] = []
-    size = 0
-    async for piece in response.aiter_bytes():
-        size += len(piece)
-        if size > MAX_MESSAGE:
-            raise MCPError(LOST, f"its answer has more than {MAX_MESSAGE} bytes")
-        pieces.append(piece)
-    return b"".join(pieces)
 
 
 def _parsed(text: bytes | str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.engines import upstream_connection, upstream_posts, upstream_stdio
+from praxis_mcp.engines import upstream_connection, upstream_http, upstream_stdio
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.engines.remote_mcp import RemoteMCPEngine
@@ -114,7 +114,7 @@ async def test_ten_megabytes_come_back_whole(engine: RemoteMCPEngine, place: Pla
 
 
 async def test_an_answer_over_http_is_bounded_too(engine: RemoteMCPEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream_posts, "MAX_MESSAGE", 1024 * 1024)
+    monkeypatch.setattr(upstream_http, "MAX_MESSAGE", 1024 * 1024)
     with http_server() as server:
         address = server.url("http")
         with pytest.raises(ExecutionError, match="more than 1048576 bytes"):
