@@ -25,7 +25,7 @@ from praxis_mcp.engines.sandbox_owner import Owner
 from praxis_mcp.engines.sandbox_user import SandboxUser, find_user
 from praxis_mcp.engines.sandbox_view import Places, SandboxView
 from praxis_mcp.engines.seccomp import filter_descriptor
-from praxis_mcp.errors import CommandNotFound, ExecutionError
+from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
 from praxis_mcp.images.model import StoredImage
 from praxis_mcp.plans.model import Blueprint, Plan
 
@@ -132,8 +132,8 @@ class SandboxRun:
         view = SandboxView(self._image, self._writable_root, sizes=self._tools.sizes)
         try:
             with StatusPipe() as status, ExitStack() as stack:
-                options = self._options(await self._layout(view), view)
-                options_fd = _memory_file(stack, "\0".join(options).encode(errors="surrogateescape") + b"\0")
+                options = _joined(self._options(await self._layout(view), view), self._image)
+                options_fd = _memory_file(stack, options)
                 prefix = self._tools.overlay.prefix(self._image) if isinstance(self._tools.overlay, Overlay) else []
                 launch = Launch(
                     (
@@ -211,6 +211,21 @@ class SandboxRun:
 
     def _note_start(self) -> None:
         self.started = time.perf_counter()
+
+
+def _joined(options: list[str], image: StoredImage) -> bytes:
+    """The options as bubblewrap reads them, each ended by a NUL.
+
+    Raises:
+        ImageError: one holds a NUL, behind which bubblewrap would find more options: a bind of the host's root, say.
+    """
+    text = "\0".join((*options, ""))
+    if text.count("\0") != len(options):  # whatever an image says, and whoever forgot to look at it
+        raise ImageError(
+            f"The image {image.id} cannot be run: what it says of itself holds a NUL character.",
+            remedy="Do not trust this image: remove it (praxis-mcp image rm), and choose another.",
+        )
+    return text.encode(errors="surrogateescape")
 
 
 def _memory_file(stack: ExitStack, content: bytes) -> int:

@@ -53,7 +53,8 @@ def find_user(root: Path, wanted: str) -> SandboxUser:
         if number is None:
             raise _unknown("group", group)
         gid = number
-    return SandboxUser(uid, gid, home if home.startswith("/") else "/")
+    # A NUL ends a word of bubblewrap's options: what follows it would be an option of the image's own.
+    return SandboxUser(uid, gid, home if home.startswith("/") and "\0" not in home else "/")
 
 
 def _number(text: str) -> int | None:

@@ -146,6 +146,12 @@ def test_users_are_read_as_docker_does(tmp_path: Path, wanted: str, found: tuple
     assert (user.uid, user.gid, user.home) == found
 
 
+def test_a_home_directory_with_a_nul_is_none(tmp_path: Path) -> None:
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/passwd").write_bytes(b"root:x:0:0:root:/root\0--bind\0/\0/mnt:/bin/sh\n")
+    assert find_user(tmp_path, "root").home == "/"
+
+
 @pytest.mark.parametrize("wanted", ["nobody-here", "app:nobody-here", "99999999999", "1:99999999999"])
 def test_users_that_are_none_are_refused(tmp_path: Path, wanted: str) -> None:
     with pytest.raises(ExecutionError) as failure:
@@ -174,6 +180,26 @@ async def test_variables_of_an_image_do_not_steer_bubblewrap(tmp_path: Path, bus
     name = install(busybox, "test/preload:1", Env=[f"LD_PRELOAD={evil}", "BASH_ENV=/x"])
     result = await call(settings(tmp_path), ["/bin/sh", "-c", "echo $LD_PRELOAD"], image=name)
     assert (result.output, result.stderr.text) == (f"{evil}\n", "")  # ld.so of the host would have complained
+
+
+async def test_an_image_adds_no_options_of_its_own_to_a_sandbox(tmp_path: Path, busybox: bytes) -> None:
+    home = f"/root\0--bind\0{tmp_path}\0/mnt"
+    name = install(
+        busybox, "test/options:1", file("etc/passwd", f"root:x:0:0::{home}:/bin/sh\n".encode()), directory("mnt")
+    )
+    (tmp_path / "note").write_text("the host's")
+    assert await sh(settings(tmp_path), 'ls /mnt; echo "$HOME"', image=name) == "/\n"
+
+
+async def test_no_option_of_a_sandbox_holds_a_second_one_wherever_it_comes_from(tmp_path: Path, busybox: bytes) -> None:
+    name = install(busybox, "test/options:2", directory("mnt"), Env=["FROM_IMAGE=yes"])
+    found = ImageStore(shared_store()).find(name)
+    assert found is not None
+    record = found.image.directory / "image.json"  # as a version that looked less closely at images may have left it
+    values = json.loads(record.read_text())
+    record.write_text(json.dumps(values | {"env": {"X": f"\0--bind\0{tmp_path}\0/mnt"}}))
+    with pytest.raises(ImageError, match="NUL"):
+        await call(settings(tmp_path), ["/bin/ls", "/mnt"], image=name)
 
 
 async def test_a_secret_is_in_nobodys_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
