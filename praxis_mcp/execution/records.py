@@ -149,7 +149,8 @@ class RunRecords:
                     await anyio.to_thread.run_sync(file.write_bytes, captured.data)
                     streams[name] = replace(captured, file=file)
         record._streams = {name: _without_bytes(captured) for name, captured in streams.items()}
-        record.result = replace(result, stdout=record._streams["stdout"], stderr=record._streams["stderr"])
+        # Not what a remote tool answered: a hundred answers of many megabytes each are nothing to keep in memory.
+        record.result = replace(result, stdout=record._streams["stdout"], stderr=record._streams["stderr"], remote=None)
         await self._save(record)
         return replace(result, stdout=streams["stdout"], stderr=streams["stderr"])
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import anyio
@@ -14,7 +15,7 @@ import anyio.to_thread
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.engines.base import ExecutionResult, RemoteContent
 from praxis_mcp.engines.output import Captured, StreamCollector
 from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
 from praxis_mcp.execution.record_store import RecordStore
@@ -237,3 +238,21 @@ def test_removing_a_directory_that_is_gone_leaves_the_modes_of_its_parent_alone(
     tmp_path.chmod(0o755)
     RecordStore(RecordSettings()).remove(tmp_path / "gone")
     assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+async def test_records_of_remote_answers_hold_none_of_their_content_in_memory() -> None:
+    size, count = 1024 * 1024, 30
+    tracemalloc.start()
+    try:
+        async with RunRecords(RecordSettings(keep=count)) as records:
+            for number in range(count):
+                image = {"type": "image", "mimeType": "image/png", "data": chr(65 + number) * size}
+                record = await records.start_relayed(f"run{number}", "t", "upstream:up")
+                answer = ExecutionResult(record.run_id, record.engine, "remote", 0, remote=RemoteContent((image,)))
+                kept = await records.finish(record, answer)
+                assert kept.remote is not None, "who called gets the whole"
+                del image, answer, kept
+            assert tracemalloc.get_traced_memory()[0] < 4 * size
+            assert len(records.entries()) == count
+    finally:
+        tracemalloc.stop()
