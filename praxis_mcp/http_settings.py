@@ -57,7 +57,7 @@ class OAuthResource(_Section):
         resource: this server's own public URL, such as ``https://tools.example.com/mcp``, as RFC 9728 metadata
             names it and clients ask tokens for it (RFC 8707).
         audience: what ``aud`` may be; empty is `resource`.
-        jwks_url, jwks_file: where the issuer's public keys are; exactly one.
+        jwks_url, jwks_file: where the issuer's public keys are; exactly one. A file is read again when it changes.
         algorithms: the signatures that are taken.
     """
 
@@ -102,7 +102,7 @@ class HttpSettings(_Section):
 
     Attributes:
         host, port: where; port 0 is any free one. Another host than the loopback is refused without `auth`.
-        tls_certificate, tls_key: files in PEM; both or neither.
+        tls_certificate, tls_key: files in PEM, read again when they change; both or neither.
         allowed_hosts: names under which clients reach this server, beside the loopback's, `host` and the host of
             ``auth.oauth.resource``; one without a port stands for every port.
         allowed_origins: origins of web pages whose scripts may call, beside pages of the loopback's.

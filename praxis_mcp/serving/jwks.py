@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import httpx2
 from loguru import logger
 
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.http_settings import OAuthResource
+from praxis_mcp.serving.file_stamps import LOOK_EVERY, Stamp, stamp_of
 
 FRESH = 600.0
 """Seconds that fetched keys are used without asking again."""
@@ -31,13 +33,15 @@ class KeysUnavailable(Exception):
 
 
 class KeySet:
-    """Keys by id, fetched when first needed, again when they are old, and once more when a token names a new one."""
+    """Keys by id: from a URL, fetched when first needed, again when they are old, and once more when a token names a
+    new one; or from a file, read at the start and again when it has changed."""
 
     def __init__(self, settings: OAuthResource) -> None:
         self._url, self._file = settings.jwks_url, settings.jwks_file
         self._keys: tuple[Jwk, ...] = ()
         self._fetched: float | None = None
         self._tried: float | None = None
+        self._stamp: Stamp = None
         self._lock = anyio.Lock()
 
     async def read_file(self) -> None:
@@ -48,6 +52,8 @@ class KeySet:
         """
         if self._file is None:
             return
+        self._tried = anyio.current_time()
+        self._stamp = await anyio.to_thread.run_sync(stamp_of, self._file)
         try:
             self._keys = read_keys(await anyio.Path(self._file).read_bytes())
         except OSError as exc:
@@ -65,6 +71,8 @@ class KeySet:
             await self._refresh(lambda: self._match(key_id) is None)
             if not self._keys or self._age > STALE:
                 raise KeysUnavailable
+        else:
+            await self._read_again()
         return self._match(key_id)
 
     @property
@@ -75,6 +83,21 @@ class KeySet:
         if key_id is None:
             return self._keys[0] if len(self._keys) == 1 else None
         return next((key for key in self._keys if key.get("kid") == key_id), None)
+
+    async def _read_again(self) -> None:
+        """Read the file if it has changed; what cannot be read is logged, and the keys before it stay."""
+        assert self._file is not None
+        if self._tried is not None and anyio.current_time() - self._tried < LOOK_EVERY:
+            return
+        before, self._tried = self._stamp, anyio.current_time()
+        if await anyio.to_thread.run_sync(stamp_of, self._file) == before:
+            return
+        try:
+            await self.read_file()
+        except SettingsError as exc:
+            logger.warning("the keys before stay in use: {}", exc)
+        else:
+            logger.info("{} has changed, and its keys are in use now", self._file)
 
     async def _refresh(self, lacks: Callable[[], bool]) -> None:
         if self._age <= FRESH and not lacks():

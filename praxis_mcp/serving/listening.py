@@ -1,11 +1,10 @@
-"""The socket and the certificate that HTTP is served with, and who can reach it."""
+"""The socket that HTTP is served on, and who can reach it."""
 
 from __future__ import annotations
 
 import ipaddress
 import os
 import socket
-import ssl
 
 import anyio
 from loguru import logger
@@ -63,29 +62,3 @@ def check_exposure(settings: HttpSettings, address: str) -> None:
         logger.warning("tokens travel unencrypted unless something in front adds TLS (http.tls_certificate)")
     if not settings.allowed_hosts and ipaddress.ip_address(address.partition("%")[0]).is_unspecified:
         logger.warning("clients on other machines are refused until http.allowed_hosts says how they call this server")
-
-
-def tls_context(settings: HttpSettings) -> ssl.SSLContext | None:
-    """The context of encrypted connections; None where the settings name no certificate.
-
-    Raises:
-        SettingsError: certificate and key cannot be read or do not fit each other.
-    """
-    if settings.tls_certificate is None or settings.tls_key is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key, password=_no_password)
-    except (ssl.SSLError, OSError) as exc:
-        what = exc.strerror or exc.reason if isinstance(exc, ssl.SSLError) else exc.strerror
-        raise SettingsError(
-            f"{settings.tls_certificate} and {settings.tls_key} cannot be used for TLS: {what}.",
-            remedy="http.tls_certificate is a certificate chain in PEM, http.tls_key its private key.",
-        ) from exc
-    return context
-
-
-def _no_password() -> str:
-    # OpenSSL would ask for one on the terminal, and wait.
-    raise SettingsError("http.tls_key is encrypted.", remedy="Give a key without a password.")

@@ -13,10 +13,11 @@ from loguru import logger
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.groups import unwrapped
 from praxis_mcp.http_settings import HttpSettings
+from praxis_mcp.serving.certificates import Certificates
 from praxis_mcp.serving.guard import bracketed
 from praxis_mcp.serving.http import MCP_PATH, SSE_PATH, HttpApplication, open_application
 from praxis_mcp.serving.library_logs import library_logs
-from praxis_mcp.serving.listening import open_listener, tls_context
+from praxis_mcp.serving.listening import open_listener
 from praxis_mcp.serving.server import PraxisServer, build_server
 from praxis_mcp.serving.web_server import WebServer
 
@@ -49,7 +50,7 @@ async def serve_http(
         SettingsError: the address, the certificate or the keys of the settings cannot be used, or everyone could call.
     """
     settings = toolbox.settings.http
-    tls = tls_context(settings)
+    certificates = Certificates.of(settings)
     with closing(await open_listener(settings)) as listener, library_logs():
         paths = ((MCP_PATH,) if streamable else ()) + ((SSE_PATH,) if sse else ())
         urls = tuple(_url(settings, listener) + path for path in paths)
@@ -60,19 +61,26 @@ async def serve_http(
             web = WebServer(
                 application.asgi,
                 settings,
-                tls,
+                certificates.context if certificates else None,
                 close_timeout=settings.drain + CLOSE_TIMEOUT,
                 on_listening=lambda: on_listening(urls),
             )
-            await _run(web, listener, server, application, settings.drain)
+            await _run(web, listener, server, application, settings.drain, certificates)
 
 
 async def _run(
-    web: WebServer, listener: socket, server: PraxisServer, application: HttpApplication, drain: float
+    web: WebServer,
+    listener: socket,
+    server: PraxisServer,
+    application: HttpApplication,
+    drain: float,
+    certificates: Certificates | None,
 ) -> None:
     with unwrapped():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_shut_down_when_told, web, server, application, drain)
+            if certificates is not None:
+                tasks.start_soon(certificates.watch)
             try:
                 await web.serve(sockets=[listener])
             finally:
