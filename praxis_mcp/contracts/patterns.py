@@ -34,6 +34,10 @@ class UnusablePattern(ValueError):
     """A pattern cannot be used; the text says why, as the end of a sentence."""
 
 
+class MalformedPattern(UnusablePattern):
+    """It is no regular expression, as far as can be told; others, as look-aheads, are unusable here only."""
+
+
 @functools.lru_cache(maxsize=1024)
 def compile_pattern(pattern: str) -> Callable[[str], bool]:
     """Whether a text holds a match anywhere, as JSON Schema's ``pattern`` asks (2020-12, validation, 6.3.3).
@@ -41,7 +45,7 @@ def compile_pattern(pattern: str) -> Callable[[str], bool]:
     The result raises `TooLong`.
 
     Raises:
-        UnusablePattern: it is malformed, too large, or needs backtracking.
+        UnusablePattern: it is malformed (`MalformedPattern`), too large, or needs backtracking.
     """
     from pydantic_core import SchemaError, SchemaValidator, ValidationError, core_schema
 
@@ -51,7 +55,7 @@ def compile_pattern(pattern: str) -> Callable[[str], bool]:
     try:
         validator = SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex", strict=True))
     except (SchemaError, UnicodeEncodeError) as exc:
-        raise UnusablePattern(_reason(str(exc))) from exc
+        raise _unusable(str(exc)) from exc
     longest = MOST_STEPS // _size(pattern)
 
     def matches(text: str) -> bool:
@@ -84,15 +88,15 @@ def unusable_patterns(schema: Any) -> Iterator[tuple[Keys, str]]:
             yield (*keys, "unevaluatedProperties"), "unevaluatedProperties cannot stand beside patternProperties"
 
 
-def _reason(text: str) -> str:
+def _unusable(text: str) -> UnusablePattern:
     if "look-around" in text:
-        return "has a look-ahead or look-behind, which is not supported"
+        return UnusablePattern("has a look-ahead or look-behind, which is not supported")
     if "backreference" in text:
-        return "has a back-reference, which is not supported"
+        return UnusablePattern("has a back-reference, which is not supported")
     if "size limit" in text:
-        return "becomes too large, because of its repetitions"
+        return UnusablePattern("becomes too large, because of its repetitions")
     _, found, detail = text.rpartition("error: ")
-    return f"is no regular expression: {detail.strip()}" if found else "is no regular expression"
+    return MalformedPattern(f"is no regular expression: {detail.strip()}" if found else "is no regular expression")
 
 
 def _size(pattern: str) -> int:

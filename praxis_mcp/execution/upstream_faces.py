@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from praxis_mcp.contracts.model import NAME_PATTERN
+from praxis_mcp.contracts.patterns import MalformedPattern, UnusablePattern, compile_pattern
 from praxis_mcp.contracts.validators import schema_errors
-from praxis_mcp.contracts.vocabulary import is_plainly_valid
+from praxis_mcp.contracts.vocabulary import is_plainly_valid, schemas_inside
 from praxis_mcp.engines.upstream_hops import MOST_HOPS, read_via, server_id
 
 LARGEST_SCHEMA = 64 * 1024
@@ -112,6 +113,7 @@ def _input_schema(schema: Any, notes: list[str]) -> dict[str, Any]:
         notes.append("its input schema is no valid JSON Schema; only the names of its parameters are shown")
         open_properties = {str(name): {} for name in names} if isinstance(names, dict) else {}
         cleaned = {"type": "object", "properties": open_properties}
+    _drop_malformed_patterns(cleaned, notes)
     return cleaned
 
 
@@ -125,11 +127,38 @@ def _output_schema(schema: Any, notes: list[str]) -> dict[str, Any] | None:
     if not _is_valid(cleaned):
         notes.append("its output schema is no valid JSON Schema, and is left out")
         return None
+    _drop_malformed_patterns(cleaned, notes)
     return cleaned
 
 
 def _is_valid(schema: dict[str, Any]) -> bool:
-    return is_plainly_valid(schema) or next(schema_errors(schema), None) is None
+    # Python's re never sees these patterns: some need minutes, or more stack than there is, only to be compiled.
+    try:
+        wrong = not is_plainly_valid(schema) and next(schema_errors(schema, patterns=False), None) is not None
+        return not wrong and not any(
+            _is_malformed(name) for _, part in schemas_inside(schema) for name in part.get("patternProperties", ())
+        )
+    except (OverflowError, RecursionError):
+        return False  # a number or a level too many for whoever checks
+
+
+def _drop_malformed_patterns(schema: dict[str, Any], notes: list[str]) -> None:
+    """Take out what no client could compile. One that only we cannot match, as a look-ahead, stays."""
+    for _, part in list(schemas_inside(schema)):
+        if isinstance(part, dict) and _is_malformed(pattern := part.get("pattern")):
+            notes.append(f"the pattern {pattern[:80]!r} is no regular expression, and was taken out")
+            del part["pattern"]
+
+
+def _is_malformed(pattern: Any) -> bool:
+    try:
+        if isinstance(pattern, str):
+            compile_pattern(pattern)
+    except MalformedPattern:
+        return True
+    except UnusablePattern:
+        pass
+    return False
 
 
 def _too_much(schema: Any) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -85,12 +87,13 @@ class UpstreamSource:
             self._wake = anyio.Event()
             try:
                 await self._list()
-            except PraxisError as exc:
+            except Exception as exc:  # noqa: BLE001 - whatever one upstream sends must not end the lists of the others
                 failures += 1
                 down_since = down_since if down_since is not None else anyio.current_time()
-                if str(exc) != self._trouble:
-                    logger.warning("the upstream {} has no list of tools: {}", self.name, exc)
-                self._trouble = str(exc)
+                trouble = str(exc) if isinstance(exc, PraxisError) else _defect("its list of tools", exc)
+                if trouble != self._trouble:
+                    logger.warning("the upstream {} has no list of tools: {}", self.name, trouble)
+                self._trouble = trouble
                 if anyio.current_time() - down_since >= DOWN_KEPT:
                     self.tools = ()
                 pause = min(RETRY_FIRST * 2 ** (failures - 1), RETRY_LONGEST)
@@ -145,6 +148,9 @@ class UpstreamSource:
             except Unusable as exc:
                 unusable.append((name, str(exc)))
                 continue
+            except Exception as exc:  # noqa: BLE001 - what one tool says must not cost the others
+                unusable.append((name, _defect("what it says of itself", exc)))
+                continue
             if tool.name in tools:
                 unusable.append((name, f"it has another tool that is named {tool.name} here"))
                 continue
@@ -198,3 +204,10 @@ class UpstreamSource:
                 yield name, text
             else:
                 yield name, value
+
+
+def _defect(subject: str, exc: Exception) -> str:
+    """A sentence for an error that nobody foresaw; its place goes to the log, its text may hold what was sent."""
+    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(exc.__traceback__)[-5:]]
+    logger.error("{} met a defect: {} at {}", subject, type(exc).__name__, " < ".join(reversed(places)))
+    return f"{subject} cannot be handled here ({type(exc).__name__}); the log says where."

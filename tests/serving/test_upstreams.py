@@ -18,9 +18,10 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 
 from praxis_mcp.engines import upstream_hops
+from praxis_mcp.execution import upstream_source
 from praxis_mcp.execution import upstreams as upstreams_module
 from praxis_mcp.execution.toolbox import Toolbox
-from praxis_mcp.execution.upstream_faces import Unusable, adapt
+from praxis_mcp.execution.upstream_faces import RemoteTool, Unusable, adapt
 from tests.serving.clients import ERAS, LIMIT, Era, memory_client, open_server, settings_for, text_of
 from tests.serving.sample_tools import write_sample_tools, write_tool
 from tests.support.upstreams import ROOT, TRANSPORTS, Place, http_server, upstream_at, words
@@ -209,15 +210,46 @@ async def test_tools_that_an_upstream_describes_wrongly_cost_nobody_the_list(tmp
     async with proxy(tmp_path, era, up={"address": words("stdio", "--lie")}) as (client, toolbox):
         page = {tool.name: tool for tool in (await client.list_tools()).tools}
         expected = {f"up_bad_{kind}" for kind in ("root", "none", "type", "required", "ref", "deep", "large", "output")}
-        assert expected | {"up_bad_array", "up_bad_words", "up_echo"} <= page.keys()
+        assert expected | {"up_bad_array", "up_bad_words", "up_echo", "up_bad_pattern", "up_bad_parens"} <= page.keys()
         assert all(tool.input_schema["type"] == "object" for tool in page.values())
         assert "x" in page["up_bad_type"].input_schema["properties"]
+        assert page["up_bad_pattern"].input_schema["properties"] == {"x": {}}
+        assert page["up_bad_parens"].output_schema == {"type": "object", "properties": {"x": {"type": "string"}}}
         assert page["up_bad_output"].output_schema is None
         assert [name for name, _ in toolbox.upstreams.reports()[0].left_out] == ["not a name!"]
         for tool in ("up_lie", "up_silent"):
             result = await call(client, tool)
             assert result.is_error
             assert "output schema" in text_of(result)
+
+
+async def test_a_pattern_that_only_we_cannot_match_stays_in_a_schema() -> None:
+    pattern = r"^(?!\.)[a-z.]+@[a-z]+$"
+    schema = {"type": "object", "properties": {"email": {"type": "string", "pattern": pattern}}}
+    tool = adapt({"name": "whoami", "inputSchema": schema, "outputSchema": schema}, "up", "up_whoami", None)
+    assert (tool.input_schema, tool.output_schema, tool.notes) == (schema, schema, ())
+
+
+async def test_a_defect_that_one_upstream_brings_to_light_costs_no_other_upstream_its_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(raw: Any, upstream: str, name: str, description: str | None) -> RemoteTool:
+        if name == "some_echo":
+            raise ZeroDivisionError
+        return adapt(raw, upstream, name, description)
+
+    monkeypatch.setattr(upstream_source, "adapt", broken)
+    monkeypatch.setattr(upstream_source, "fnmatchcase", lambda name, glob: {"*": True}[glob])
+    address = words("stdio")
+    # "no such glob" is what breaks the whole list of the first.
+    none = {"address": address, "include": ["no such glob"]}
+    async with proxy(tmp_path, none=none, some={"address": address}) as (client, toolbox):
+        found = await names(client)
+        assert "some_sum" in found
+        assert "some_echo" not in found
+        first, second = toolbox.upstreams.reports()
+        assert "cannot be handled here (KeyError)" in first.trouble
+        assert [name for name, why in second.left_out if "ZeroDivisionError" in why] == ["echo"]
 
 
 async def test_names_are_filtered_renamed_and_described(tmp_path: Path) -> None:

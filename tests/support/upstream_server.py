@@ -203,6 +203,7 @@ _DEEP: dict[str, Any] = {"type": "object"}
 for _ in range(60):
     _DEEP = {"type": "object", "properties": {"a": _DEEP}}
 _SUM = {"type": "object", "properties": {"sum": {"type": "number"}}, "required": ["sum"]}
+_PARENS = {"type": "string", "pattern": "(" * 3000 + ")" * 3000}
 LIES: list[dict[str, Any]] = [
     {"name": "lie", "description": "Promises a number.", "inputSchema": OBJECT, "outputSchema": _SUM},
     {"name": "silent", "description": "Promises a number.", "inputSchema": OBJECT, "outputSchema": _SUM},
@@ -213,6 +214,8 @@ LIES: list[dict[str, Any]] = [
     {"name": "bad_ref", "inputSchema": {"type": "object", "properties": {"x": {"$ref": "http://example.com/x"}}}},
     {"name": "bad_deep", "inputSchema": _DEEP},
     {"name": "bad_large", "inputSchema": {"type": "object", "description": "x" * 100_000}},
+    {"name": "bad_pattern", "inputSchema": {"type": "object", "properties": {"x": {"pattern": "a{99999999999}"}}}},
+    {"name": "bad_parens", "inputSchema": OBJECT, "outputSchema": {"type": "object", "properties": {"x": _PARENS}}},
     {"name": "bad_output", "inputSchema": OBJECT, "outputSchema": {"type": 7}},
     {"name": "bad_array", "inputSchema": OBJECT, "outputSchema": {"type": "array"}},
     {"name": "bad_words", "description": 7, "title": [], "inputSchema": OBJECT, "annotations": {"readOnlyHint": "x"}},
