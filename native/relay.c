@@ -171,6 +171,8 @@ void relay_queue(struct relay *relay, enum frame_type type, const uint8_t *paylo
         relay->out_end -= relay->out_begin;
         relay->out_begin = 0;
     }
+    if (sizeof relay->out_held - relay->out_end < FRAME_HEADER + (size_t)length)
+        return;
     put_header(relay->out_held + relay->out_end, type, length);
     if (length != 0)
         memcpy(relay->out_held + relay->out_end + FRAME_HEADER, payload, length);

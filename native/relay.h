@@ -7,7 +7,8 @@
 enum {
     STDIN_WINDOW = 256 * 1024,       /* bytes of standard input that may be on their way or held here */
     CREDIT_STEP = STDIN_WINDOW / 4, /* one credit frame for so many */
-    OUT_CAPACITY = FRAME_HEADER + OUTPUT_PAYLOAD + 4 * FRAME_HEADER, /* output, and what else may be due with it */
+    LAST_WORDS = 128, /* END or REFUSED, which may come behind output that nobody takes */
+    OUT_CAPACITY = FRAME_HEADER + OUTPUT_PAYLOAD + 4 * FRAME_HEADER + LAST_WORDS, /* output, and what else is due */
 };
 
 struct relay {
@@ -45,7 +46,8 @@ int relay_wait(struct relay *relay, int64_t due);
 /* The channel has ended, or spoke nonsense: the command must go. */
 bool relay_is_over(const struct relay *relay);
 
-/* A frame of ours behind what is queued already. For short ones, with an empty queue. */
+/* A short frame of ours behind what is queued already. Where there is no room it is left out: nobody takes what we say
+ * then, or there would be some. */
 void relay_queue(struct relay *relay, enum frame_type type, const uint8_t *payload, uint32_t length);
 
 /* Sends all that is left in the command's pipes and in the queue; gives up when nothing moves for long, or the channel

@@ -1,0 +1,68 @@
+"""The relay's queue by itself: what a whole praxis-init shows only to a caller that takes no output for a minute."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.native.harness import PATIENCE
+
+ROOT = Path(__file__).resolve().parents[2]
+COMPILE_SECONDS = 300  # the first one compiles musl as well
+
+QUEUE = """
+#include "relay.h"
+#include <stdio.h>
+#include <string.h>
+
+void complain(const char *what, const char *which, int error) { (void)what, (void)which, (void)error; }
+
+static struct { struct relay relay; unsigned char behind[4096]; } held;
+static const unsigned char text[1024];
+
+int main(void)
+{
+    struct relay *relay = &held.relay;
+    relay->out_end = FRAME_HEADER + OUTPUT_PAYLOAD; /* a whole piece of output that nobody takes */
+    size_t before = relay->out_end;
+    relay_queue(relay, FRAME_REFUSED, text, 64);
+    printf("%zu\\n", relay->out_end - before);
+    memset(held.behind, 'x', sizeof held.behind);
+    for (int count = 0; count < 8; count++)
+        relay_queue(relay, FRAME_REFUSED, text, sizeof text);
+    size_t whole = 0;
+    while (whole < sizeof held.behind && held.behind[whole] == 'x')
+        whole++;
+    printf("%d %d\\n", whole == sizeof held.behind, relay->out_end <= sizeof relay->out_held);
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def queue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("ziglang")
+    place = tmp_path_factory.mktemp("relay")
+    (place / "queue.c").write_text(QUEUE)
+    sources = [path for path in sorted((ROOT / "native").glob("*.c")) if path.name != "praxis_init.c"]
+    command = [
+        sys.executable,
+        "-m",
+        "ziglang",
+        "cc",
+        "-target",
+        f"{os.uname().machine}-linux-musl",
+        "-std=c11",
+        "-D_GNU_SOURCE",
+        "-Os",
+    ]
+    command += ["-static", "-I", str(ROOT / "native"), "-o", str(place / "queue"), str(place / "queue.c")]
+    subprocess.run([*command, *map(str, sources)], check=True, timeout=COMPILE_SECONDS)
+    return place / "queue"
+
+
+def test_last_words_fit_behind_output_that_nobody_takes_and_nothing_is_written_past_the_queue(queue: Path) -> None:
+    done = subprocess.run([queue], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert done.stdout.split() == ["72", "1", "1"]
