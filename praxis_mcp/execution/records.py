@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import anyio
 import anyio.to_thread
 from loguru import logger
 
@@ -159,6 +160,20 @@ class RunRecords:
         record.error = error
         await self._save(record)
 
+    @asynccontextmanager
+    async def watched(self, record: RunRecord) -> AsyncIterator[None]:
+        """Around all that happens between the beginning of a run and its end: whatever breaks the body off, a
+        cancellation as well, ends the record too."""
+        try:
+            yield
+        except ExecutionError as exc:
+            await self.fail(record, str(exc))
+            raise
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.fail(record, "cancelled or broken off")
+            raise
+
     def get(self, run_id: str, caller: str = "") -> RunRecord:
         """The record of that run of a caller.
 
@@ -187,7 +202,9 @@ class RunRecords:
 
     async def _begin(self, record: RunRecord) -> RunRecord:
         self._records[record.run_id] = record
-        await self._evict()
+        # Broken off here, the call would leave a record that runs for ever, and directories that nobody knows.
+        with anyio.CancelScope(shield=True):
+            await self._evict()
         return record
 
     async def _save(self, record: RunRecord) -> None:

@@ -12,7 +12,6 @@ from loguru import logger
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
 from praxis_mcp.engines.remote_mcp import ISOLATION, progress_lines, text_of
-from praxis_mcp.errors import ExecutionError
 from praxis_mcp.execution.records import RunRecord, RunRecords
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.upstream_faces import RemoteTool
@@ -96,8 +95,8 @@ class RelayRunner:
     ) -> ExecutionResult:
         record = await self._records.start_relayed(new_run_id(), tool.name, engine_name(tool), caller)
         listener = progress_lines(on_output) if on_output is not None else None
-        began = anyio.current_time()
-        try:
+        async with self._records.watched(record):
+            began = anyio.current_time()
             answer = await self._upstreams.call(tool, arguments, listener, caller=caller)
             result = ExecutionResult(
                 run_id=record.run_id,
@@ -110,13 +109,6 @@ class RelayRunner:
             )
             logger.bind(run=record.run_id).debug("{}: answered in {:.1f} ms", tool.name, result.duration * 1000)
             return await self._records.finish(record, result)
-        except ExecutionError as exc:
-            await self._records.fail(record, str(exc))
-            raise
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._records.fail(record, "cancelled or broken off")
-            raise
 
     async def _kept(self, record: RunRecord, text: bytes) -> Captured:
         if len(text) <= self.max_text:

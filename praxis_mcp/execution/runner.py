@@ -108,8 +108,9 @@ class ToolRunner:
         if key is not None and (known := self._cache.get(key)) is not None:
             log.debug("{}: answered from the cache", name)
             record = await self._records.start(plan, known.engine, caller)
-            again = replace(known, run_id=run_id, phases=MappingProxyType({"cache": 0.0}))
-            return await self._records.finish(record, again)
+            async with self._records.watched(record):
+                again = replace(known, run_id=run_id, phases=MappingProxyType({"cache": 0.0}))
+                return await self._records.finish(record, again)
         began = anyio.current_time()
         async with self.admission.slot(name, contract.max_concurrency):
             waited = anyio.current_time() - began
@@ -146,23 +147,19 @@ class ToolRunner:
         )
         log = logger.bind(run=plan.call.run_id)
         bound = plan.blueprint.limits.timeout + START_ALLOWANCE
-        try:
-            with anyio.fail_after(bound):
-                result = await self._engines.get(engine).execute(contract, plan.call.arguments, context)
+        async with self._records.watched(record):
+            try:
+                with anyio.fail_after(bound):
+                    result = await self._engines.get(engine).execute(contract, plan.call.arguments, context)
+            except TimeoutError as exc:
+                raise ExecutionTimeout(
+                    f"The {engine} engine did not finish {contract.name} within {bound:g} s."
+                ) from exc
+            except ExecutionError as exc:
+                if isinstance(exc, EngineUnavailable):
+                    self.selector.forget(engine)
+                log.debug("{}: {}: {}", contract.name, type(exc).__name__, exc.message)
+                raise
             log.debug("{}: exit {} in {:.1f} ms", contract.name, result.exit_code, result.duration * 1000)
             result = replace(result, phases=MappingProxyType({"queue": waited, **result.phases}))
             return await self._records.finish(record, result)
-        except TimeoutError as exc:
-            error = ExecutionTimeout(f"The {engine} engine did not finish {contract.name} within {bound:g} s.")
-            await self._records.fail(record, str(error))
-            raise error from exc
-        except ExecutionError as exc:
-            if isinstance(exc, EngineUnavailable):
-                self.selector.forget(engine)
-            log.debug("{}: {}: {}", contract.name, type(exc).__name__, exc.message)
-            await self._records.fail(record, str(exc))
-            raise
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._records.fail(record, "cancelled or broken off")
-            raise

@@ -11,6 +11,7 @@ import tracemalloc
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
@@ -60,6 +61,23 @@ async def test_runs_that_begin_at_once_make_room_without_getting_in_each_others_
             path.name for path in place(last).parent.iterdir() if path.is_dir()
         }
         assert len(records.entries()) == 4
+
+
+async def test_a_run_that_is_cancelled_as_it_begins_leaves_neither_a_running_record_nor_a_directory() -> None:
+    async with RunRecords(RecordSettings(keep=1)) as records:
+        for number in range(3):
+            await record_run(records)
+            await record_run(records)  # so that the next one makes an older one give way
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                begun = await records.start_relayed(f"cancelled{number}", "t", "upstream:up")
+                async with records.watched(begun):
+                    await anyio.lowlevel.checkpoint()
+            assert scope.cancelled_caught
+        assert not any(item.running for item in records.entries())
+        last = await record_run(records)
+        known = {item.directory for item in records.entries() if item.directory is not None}
+        assert known == {path for path in place(last).parent.iterdir() if path.is_dir()}
 
 
 async def test_any_range_of_a_stream_can_be_read_whether_it_lies_in_memory_or_in_a_file() -> None:

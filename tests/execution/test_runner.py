@@ -13,7 +13,10 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.errors import ArgumentError, LimitUnsupported, UnknownToolError
 from praxis_mcp.execution.examples import run_example
+from praxis_mcp.execution.records import RunRecord, RunRecords
+from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
+from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings import Settings
 
 pytestmark = pytest.mark.anyio
@@ -170,3 +173,32 @@ async def test_a_context_of_the_wrong_kind_is_told_by_name(toolbox: Toolbox) -> 
     contract = toolbox.catalog.get("first").contract
     with pytest.raises(TypeError, match="ExecutionContext, not a dict"):
         await toolbox.engines.get("local").execute(contract, {}, {"k": 1})  # pyright: ignore[reportArgumentType]
+
+
+class CancellingRecords(RunRecords):
+    """Records whose runs are cancelled as soon as they have begun."""
+
+    scope: anyio.CancelScope | None = None
+
+    async def start(self, plan: Plan, engine: str, caller: str = "") -> RunRecord:
+        record = await super().start(plan, engine, caller)
+        if self.scope is not None:
+            self.scope.cancel()
+        return record
+
+
+@pytest.mark.parametrize("cached", [True, False])
+async def test_a_call_that_is_cancelled_as_its_run_begins_leaves_no_record_that_runs(
+    toolbox: Toolbox, tools: Path, cached: bool
+) -> None:
+    script = "head -c 120000 /dev/zero | tr '\\0' x"
+    write(tools, "long", command=shell(script), max_output="200Ki", cache="pure" if cached else "none")
+    await toolbox.catalog.load()
+    async with CancellingRecords(toolbox.settings.records) as records:
+        runner = ToolRunner(toolbox.catalog, toolbox.engines, records, toolbox.settings)
+        with anyio.fail_after(30):
+            await runner.call("long", {})
+            with anyio.CancelScope() as records.scope:
+                await runner.call("long", {})
+        assert records.scope.cancelled_caught
+        assert [record.running for record in records.entries()] == [False, False]
