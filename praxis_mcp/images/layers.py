@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.rooted import below, resolve
+from praxis_mcp.images.rooted import below, open_directory, resolve
 from praxis_mcp.images.streams import PIECE, Measured, decompressed
 
 _WHITEOUT = ".wh."
@@ -135,11 +135,15 @@ class RootBuilder:
                         os.chmod(place, 0o1777)  # noqa: S103 - as everywhere
             self._add_hosts()
             for path in sorted(self._times, key=len, reverse=True):
-                mode, time = self._times[path]
-                place = below(self.root, path)
-                if _is_directory(place):
-                    os.chmod(place, mode)
-                    os.utime(place, ns=(time, time))
+                # A later entry may have put a link on the way to it, which leads to a directory of the host.
+                descriptor = open_directory(self.root, path)
+                if descriptor is not None:
+                    mode, time = self._times[path]
+                    try:
+                        os.fchmod(descriptor, mode)
+                        os.utime(descriptor, ns=(time, time))
+                    finally:
+                        os.close(descriptor)
         except OSError as exc:
             raise ImageError(f"The image cannot be unpacked: {exc.strerror}.") from exc
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -53,6 +54,29 @@ def resolve(root: Path | str, path: str, *, last: bool = True) -> str:
             found = []
         waiting += [piece for piece in reversed(target.split("/")) if piece not in ("", ".")]
     return "/" + "/".join(found)
+
+
+def open_directory(root: Path | str, path: str) -> int | None:
+    """A descriptor of a directory of the image, no link followed on the way; None where there is no such directory.
+
+    Args:
+        root: the directory that the image is unpacked to.
+        path: absolute, as seen from there, without ``..``.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    found = os.open(root, flags)
+    for part in path.split("/"):
+        if part:
+            above = found
+            try:
+                found = os.open(part, flags, dir_fd=above)
+            except OSError as exc:
+                if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    return None
+                raise
+            finally:
+                os.close(above)
+    return found
 
 
 def below(root: Path | str, path: str) -> str:

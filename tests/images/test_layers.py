@@ -92,6 +92,23 @@ def test_a_whiteout_removes_nothing_outside(tmp_path: Path) -> None:
     assert victim.exists()
 
 
+@pytest.mark.parametrize("in_one_layer", [True, False])
+@pytest.mark.parametrize("replaced", ["a", "a/b", "a/b/inner"])
+def test_a_directory_that_becomes_a_link_gives_its_mode_and_time_to_nothing_outside(
+    tmp_path: Path, replaced: str, in_one_layer: bool
+) -> None:
+    outside = tmp_path / "outside"
+    for place in ("a/b/inner", "b/inner", "inner", ""):
+        (outside / place).mkdir(parents=True, exist_ok=True)
+        (outside / place).chmod(0o700)
+    before = {str(path): (path.stat().st_mode, path.stat().st_mtime) for path in (outside, *outside.rglob("*"))}
+    first = [directory(name, 0o777) for name in ("a", "a/b", "a/b/inner")]
+    link = symlink(replaced, str(outside))
+    build(tmp_path / "root", *([layer(*first, link)] if in_one_layer else [layer(*first), layer(link)]))
+    assert {str(path): (path.stat().st_mode, path.stat().st_mtime) for path in (outside, *outside.rglob("*"))} == before
+    assert (tmp_path / "root" / replaced).is_symlink()
+
+
 @pytest.mark.parametrize("name", [".wh...", ".wh..", ".wh."])
 def test_a_whiteout_of_no_file_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ImageError, match="which is no file"):
