@@ -1,33 +1,59 @@
-/* The join form: enters control groups, and becomes the command. */
+/* The join form: enters control groups, turns away from mounts to come, and becomes the command. */
 #include "praxis_init.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
-/* Whoever writes 0 moves itself ("cgroup-v1": of version 1 only the calling thread, which is all there is here). */
-static bool enter(const char *file)
+static bool write_to(const char *file, const char *text)
 {
-    int group = open(file, O_WRONLY | O_CLOEXEC);
-    if (group < 0)
+    int descriptor = open(file, O_WRONLY | O_CLOEXEC);
+    if (descriptor < 0)
         return false;
-    bool good = write(group, "0", 1) == 1;
+    size_t length = strlen(text);
+    bool good = write(descriptor, text, length) == (ssize_t)length;
     int error = errno;
-    close(group);
+    close(descriptor);
     errno = error;
     return good;
 }
 
-int join_groups(char **files, char **command)
+/* A user namespace in which this process stays who it is: whoever is not root may make a mount namespace there only. */
+static bool make_user_namespace(void)
 {
-    for (; files != command - 1; files++) {
-        if (!enter(*files)) {
-            complain("the control group cannot be entered", *files, errno);
+    char users[64], groups[64];
+    snprintf(users, sizeof users, "%u %u 1", (unsigned)geteuid(), (unsigned)geteuid());
+    snprintf(groups, sizeof groups, "%u %u 1", (unsigned)getegid(), (unsigned)getegid());
+    return unshare(CLONE_NEWUSER) == 0 && write_to("/proc/self/uid_map", users) &&
+           write_to("/proc/self/setgroups", "deny") && write_to("/proc/self/gid_map", groups);
+}
+
+static bool keep_mounts_private(void)
+{
+    if (unshare(CLONE_NEWNS) != 0 && (errno != EPERM || !make_user_namespace() || unshare(CLONE_NEWNS) != 0))
+        return false;
+    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
+int join(const struct join_options *options)
+{
+    for (char **file = options->files; file != options->command - 1; file++) {
+        /* Whoever writes 0 moves itself ("cgroup-v1": of version 1 only the calling thread, which is all there is). */
+        if (!write_to(*file, "0")) {
+            complain("the control group cannot be entered", *file, errno);
             return EXIT_SETUP;
         }
     }
-    execvp(command[0], command);
-    complain("cannot execute", command[0], errno);
-    return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+    if (options->private_mounts && !keep_mounts_private()) {
+        complain("there is no mount namespace of its own", NULL, errno);
+        return EXIT_SETUP;
+    }
+    execvp(options->command[0], options->command);
+    int error = errno;
+    complain("cannot execute", options->command[0], error);
+    return error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
 }

@@ -9,7 +9,7 @@
 static const char usage[] =
     "usage: praxis-init run [options] [--] command [argument...]\n"
     "       praxis-init wait [--socket PATH] [--patience SECONDS]\n"
-    "       praxis-init join FILE... -- command [argument...]\n"
+    "       praxis-init join [--private-mounts] FILE... -- command [argument...]\n"
     "       praxis-init --version | --help\n"
     "\n"
     "run: runs the command, reaps every process it leaves, and lets none outlive it.\n"
@@ -37,6 +37,8 @@ static const char usage[] =
     "Exit status: 0 the end was told, or no call came; 125 otherwise.\n"
     "\n"
     "join: enters the control groups whose cgroup.procs or tasks the files are, and becomes the command.\n"
+    "\n"
+    "  --private-mounts       in a mount namespace of its own, where later mounts of the system do not appear\n"
     "\n"
     "Exit status: the command's own; 125 a group could not be entered; 126 and 127 as for run.\n";
 
@@ -174,12 +176,18 @@ static int wait_form(char **arguments)
 
 static int join_form(char **arguments)
 {
-    char **next = arguments;
+    struct join_options options = {.files = arguments};
+    if (*arguments != NULL && strcmp(*arguments, "--private-mounts") == 0) {
+        options.private_mounts = true;
+        options.files++;
+    }
+    char **next = options.files;
     while (*next != NULL && strcmp(*next, "--") != 0)
         next++;
     if (*next == NULL || next[1] == NULL)
         return refuse("no command given", NULL);
-    return join_groups(arguments, next + 1);
+    options.command = next + 1;
+    return join(&options);
 }
 
 static int print(const char *text)

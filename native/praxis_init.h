@@ -3,7 +3,7 @@
  * praxis_init.c  the command line; one entry per form
  * run.c          the run form: a command of its own words, and a report
  * wait.c         the wait form: a command that comes over a channel, and its output back
- * join.c         the join form: into control groups, and then only the command
+ * join.c         the join form: into control groups and a mount namespace, and then only the command
  * command.c      the start of a command, and what became of it
  * frames.c       the bytes of a frame on the channel
  * call.c         the call that the frames make
@@ -56,9 +56,14 @@ struct wait_options {
 /* Waits for a call on the channel and sees it to its end; returns the status to exit with. */
 int wait_for_call(const struct wait_options *options);
 
-/* Moves this process into the control group of each file, up to the "--" before the command, and becomes the command;
- * returns the status to exit with if it cannot. */
-int join_groups(char **files, char **command);
+struct join_options {
+    bool private_mounts; /* a mount namespace of its own, which no mount to come propagates to */
+    char **files;        /* cgroup.procs or tasks of each group, up to the "--" before the command */
+    char **command;      /* argv, NULL at its end */
+};
+
+/* Becomes the command, in groups and namespace; returns the status to exit with if it cannot. */
+int join(const struct join_options *options);
 
 enum { STEP_LENGTH = 24 };
 

@@ -12,6 +12,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+from praxis_mcp.engines.cgroups import RunGroup
+from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.engines.process import Launch, run_process
 from praxis_mcp.engines.process_tree import NamespaceTree
@@ -38,10 +40,25 @@ _ISOLATION = (
 
 @dataclass(frozen=True, slots=True)
 class Bubblewrap:
-    """A bubblewrap that works here: its program, and its version."""
+    """A bubblewrap that works here.
+
+    Attributes:
+        program: where it lies.
+        version: as it says.
+        keeps_out_late_mounts: whether it can be started in a mount namespace of its own (`RunGroup.prefix`). AppArmor
+            may let bubblewrap make one, and nobody else.
+    """
 
     program: str
     version: str
+    keeps_out_late_mounts: bool = True
+
+    @property
+    def note(self) -> str:
+        """What it cannot do here; empty where there is nothing to say."""
+        if self.keeps_out_late_mounts:
+            return ""
+        return "what the host mounts during a call appears in it: this user may make no mount namespace beforehand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +95,36 @@ async def find_bubblewrap() -> Bubblewrap | NoBubblewrap:
         return NoBubblewrap(
             "bwrap is not on the PATH", "Install bubblewrap (apt install bubblewrap, dnf install bubblewrap)."
         )
-    attempts = 1
-    found, again = await _try_out(program)
-    while again and attempts < ATTEMPTS:
-        attempts += 1
-        found, again = await _try_out(program)
+    found = await _tried(program, private_mounts=True)
+    if isinstance(found, NoBubblewrap) and isinstance(plain := await _tried(program, private_mounts=False), Bubblewrap):
+        return plain
     return found
 
 
-async def _try_out(program: str) -> tuple[Bubblewrap | NoBubblewrap, bool]:
+async def _tried(program: str, *, private_mounts: bool) -> Bubblewrap | NoBubblewrap:
+    attempts = 1
+    found, again = await _try_out(program, private_mounts=private_mounts)
+    while again and attempts < ATTEMPTS:
+        attempts += 1
+        found, again = await _try_out(program, private_mounts=private_mounts)
+    return found
+
+
+async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | NoBubblewrap, bool]:
     """What a trial shows, and whether another one may show something else."""
     out, err = StreamCollector("stdout", keep=4096), StreamCollector("stderr", keep=4096)
     words = ["--ro-bind", "/", "/", *system_mounts(), *isolation(network=False), "--", program, "--version"]
+    prefix = RunGroup((), unified=False).prefix(praxis_init_path(), private_mounts=private_mounts)
     try:
         with StatusPipe() as status:
-            launch = Launch((program, *status.options, *words), {}, descriptors=status.descriptors)
+            launch = Launch((*prefix, program, *status.options, *words), {}, descriptors=status.descriptors)
             ended = await run_process(launch, status.tree, timeout=PROBE_TIMEOUT, stdout=out, stderr=err)
             exit_code = status.exit_code()
     except ExecutionError as exc:
         return NoBubblewrap(exc.message, "Reinstall bubblewrap."), False
     if exit_code == 0:
-        return Bubblewrap(program, (await out.finish()).text.strip().removeprefix("bubblewrap ")), False
+        version = (await out.finish()).text.strip().removeprefix("bubblewrap ")
+        return Bubblewrap(program, version, private_mounts), False
     said = (await err.finish()).text
     reason = last_line(said) or f"exit code {ended.exit_code}"
     if ended.timed_out:

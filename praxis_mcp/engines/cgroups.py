@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import signal
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -46,8 +47,8 @@ _OF_SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")
 """Kernels without swap accounting lack these."""
 _NAME = re.compile(r"praxis-mcp-(\d+-\d+-\d+)-[0-9a-zA-Z]+")
 _REMEDY = (
-    "limits need cgroups that this user may write to: run the server as root, or as a service of the user (systemd-run "
-    "--user --unit praxis-mcp …)"
+    "limits need cgroups that this user may write to: run the server as root or, on a system with cgroup v2, start it "
+    "by systemd-run --user --scope --quiet praxis-mcp …"
 )
 
 
@@ -161,7 +162,7 @@ class RunGroup:
     places: tuple[Path, ...]
     unified: bool
 
-    def prefix(self, init: Path | None) -> list[str]:
+    def prefix(self, init: Path | None, *, private_mounts: bool = False) -> list[str]:
         """The words to put in front of a command, so that it begins its life in the group: a program that moves itself.
 
         Moving another process, or a whole one, takes a lock that waits for all processors to pass a quiet state, some
@@ -170,13 +171,19 @@ class RunGroup:
 
         Args:
             init: praxis-init, where there is one.
+            private_mounts: the command also begins in a mount namespace of its own, where what the host mounts later
+                does not appear: bubblewrap would let it in, writable.
         """
-        if not self.places:
-            return []
         files = [place / ("cgroup.procs" if self.unified else "tasks") for place in self.places]
-        if init is not None:
-            return join_words(str(init), files)
-        return [_SHELL, "-c", _MOVE, "sh", *map(str, files), "--"]
+        if init is not None and (files or private_mounts):
+            return join_words(str(init), files, private_mounts=private_mounts)
+        words = [_SHELL, "-c", _MOVE, "sh", *map(str, files), "--"] if files else []
+        if private_mounts:
+            # Where it lies for the server: the environment is the tool's.
+            words += [shutil.which("unshare") or "/usr/bin/unshare", "--mount", "--propagation", "private"]
+            words += [] if os.geteuid() == 0 else ["--map-current-user"]
+            words.append("--")
+        return words
 
     @property
     def out_of_memory(self) -> bool:

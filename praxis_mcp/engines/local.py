@@ -86,7 +86,7 @@ class LocalExecutionEngine(ExecutionEngine):
         except EngineUnavailable as exc:
             return EngineStatus(self.name, available=False, detail=exc.message, remedy=exc.remedy or "")
         if isinstance(sandbox, Bubblewrap):
-            return EngineStatus(self.name, available=True, version=f"bubblewrap {sandbox.version}")
+            return EngineStatus(self.name, available=True, version=f"bubblewrap {sandbox.version}", detail=sandbox.note)
         return EngineStatus(
             self.name,
             available=True,

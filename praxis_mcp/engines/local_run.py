@@ -96,9 +96,10 @@ class LocalRun:
             with StatusPipe() as status:
                 options = [*view.words, *isolation(network=fixed.network is not Network.NONE)]
                 options += ["--chdir", fixed.working_dir or WORK, "--unsetenv", OWNER_VARIABLE, "--"]
+                init = native.praxis_init_path()
                 launch = Launch(
                     (
-                        *self.group.prefix(native.praxis_init_path()),
+                        *self.group.prefix(init, private_mounts=sandbox.keeps_out_late_mounts),
                         sandbox.program,
                         *status.options,
                         *options,

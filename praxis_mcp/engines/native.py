@@ -115,14 +115,15 @@ def wait_words(target: str, patience: float, socket: str | None = None) -> list[
     return words if socket is None else [*words, "--socket", socket]
 
 
-def join_words(target: str, files: Sequence[Path]) -> list[str]:
+def join_words(target: str, files: Sequence[Path], *, private_mounts: bool = False) -> list[str]:
     """The words to put in front of a command so that it begins its life in control groups.
 
     Args:
         target: praxis-init's path.
         files: ``cgroup.procs`` or ``tasks`` of each.
+        private_mounts: also in a mount namespace of its own, where what the host mounts later does not appear.
     """
-    return [target, "join", *map(str, files), "--"]
+    return [target, "join", *(["--private-mounts"] if private_mounts else []), *map(str, files), "--"]
 
 
 def _seconds(name: str, value: float, *, zero: bool) -> str:

@@ -138,7 +138,7 @@ class SandboxExecutionEngine(ExecutionEngine):
             self.name,
             available=True,
             version=f"bubblewrap {tools.bubblewrap.version}",
-            detail=f"images in {self.images.store.directory}",
+            detail="; ".join(filter(None, [f"images in {self.images.store.directory}", tools.bubblewrap.note])),
         )
 
     async def reap(self) -> tuple[str, ...]:

@@ -137,7 +137,7 @@ class SandboxRun:
                 prefix = self._tools.overlay.prefix(self._image) if isinstance(self._tools.overlay, Overlay) else []
                 launch = Launch(
                     (
-                        *group.prefix(praxis_init_path()),
+                        *group.prefix(praxis_init_path(), private_mounts=self._private_mounts),
                         *(prefix if self._writable_root else ()),
                         *(self._tools.bubblewrap.program, *status.options, "--args", str(options_fd)),
                         *("--", *self._command),
@@ -167,6 +167,10 @@ class SandboxRun:
         if self.plan.blueprint.read_only is False and isinstance(overlay, Overlay):
             return overlay.root(self._image)
         return None
+
+    @property
+    def _private_mounts(self) -> bool:
+        return self._tools.bubblewrap.keeps_out_late_mounts and self._writable_root is None  # an overlay has its own
 
     async def _layout(self, view: SandboxView) -> Layout:
         fixed = self.plan.blueprint
