@@ -22,7 +22,7 @@ LONGEST_DESCRIPTION = 16 * 1024
 _HINTS = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class RemoteTool:
     """A tool of an upstream as it is republished.
 
@@ -145,15 +145,15 @@ def _is_valid(schema: dict[str, Any]) -> bool:
 def _drop_malformed_patterns(schema: dict[str, Any], notes: list[str]) -> None:
     """Take out what no client could compile. One that only we cannot match, as a look-ahead, stays."""
     for _, part in list(schemas_inside(schema)):
-        if isinstance(part, dict) and _is_malformed(pattern := part.get("pattern")):
+        pattern = part.get("pattern")
+        if isinstance(part, dict) and isinstance(pattern, str) and _is_malformed(pattern):
             notes.append(f"the pattern {pattern[:80]!r} is no regular expression, and was taken out")
             del part["pattern"]
 
 
-def _is_malformed(pattern: Any) -> bool:
+def _is_malformed(pattern: str) -> bool:
     try:
-        if isinstance(pattern, str):
-            compile_pattern(pattern)
+        compile_pattern(pattern)
     except MalformedPattern:
         return True
     except UnusablePattern:

@@ -17,16 +17,15 @@ from mcp_types import (
 )
 from pydantic import TypeAdapter, ValidationError
 
-from praxis_mcp.contracts.problems import sentence
-from praxis_mcp.contracts.validators import CheckFailed, compile_schema, find_errors
-from praxis_mcp.engines.base import ExecutionResult, RemoteContent
+from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.upstream_hops import VIA_KEY, server_id
-from praxis_mcp.errors import ContractError, ExecutionError, RemoteError, RunNotFoundError
+from praxis_mcp.errors import ExecutionError, RemoteError, RunNotFoundError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.execution.upstream_faces import RemoteTool
 from praxis_mcp.serving.blocks import text_block
 from praxis_mcp.serving.dialect import Dialect
+from praxis_mcp.serving.output_checks import OutputChecks
 from praxis_mcp.serving.remote import remote_blocks
 from praxis_mcp.serving.results import META_KEY, about_run
 from praxis_mcp.serving.structured import content_for, schema_for
@@ -73,6 +72,7 @@ class Relay:
 
     def __init__(self, toolbox: Toolbox) -> None:
         self._toolbox = toolbox
+        self._checks = OutputChecks()
 
     async def call(
         self,
@@ -93,7 +93,10 @@ class Relay:
             result = await relays.call(tool, arguments, caller=caller, on_output=on_output)
         except RemoteError as exc:
             raise MCPError(exc.code, exc.message, exc.data) from exc
-        return _result(tool, result, relays.max_text, dialect)
+        problem = None
+        if result.success and result.remote is not None:
+            problem = await self._checks.misfit(tool, result.remote)
+        return _result(tool, result, problem, relays.max_text, dialect)
 
     async def read(self, uri: str, dialect: Dialect, caller: str = "") -> ReadResourceResult | None:
         """A resource that a result of a caller's own call linked; None where the address names none of an upstream.
@@ -124,7 +127,9 @@ class Relay:
         return ReadResourceResult(contents=contents, ttl_ms=0)
 
 
-def _result(tool: RemoteTool, result: ExecutionResult, limit: int, dialect: Dialect) -> CallToolResult:
+def _result(
+    tool: RemoteTool, result: ExecutionResult, problem: str | None, limit: int, dialect: Dialect
+) -> CallToolResult:
     content = result.remote
     assert content is not None
     blocks = remote_blocks(result, limit, dialect, lambda uri: resource_uri(tool.upstream, uri))
@@ -132,7 +137,7 @@ def _result(tool: RemoteTool, result: ExecutionResult, limit: int, dialect: Dial
     if not result.success:
         blocks = blocks or [text_block(f"{tool.name} failed, and did not say why.")]
         return CallToolResult(content=blocks, is_error=True, _meta=meta)  # pyright: ignore[reportCallIssue]
-    if tool.output_schema is not None and (problem := _misfit(tool, content)):
+    if problem is not None:
         # A client would refuse the whole result, and tell its model nothing of it.
         note = text_block(f"{tool.name} ended well, but {problem}. What it answered follows.")
         return CallToolResult(content=[note, *blocks], is_error=True, _meta=meta)  # pyright: ignore[reportCallIssue]
@@ -144,16 +149,3 @@ def _result(tool: RemoteTool, result: ExecutionResult, limit: int, dialect: Dial
         structured_content=shaped,
         _meta=meta,  # pyright: ignore[reportCallIssue]
     )
-
-
-def _misfit(tool: RemoteTool, content: RemoteContent) -> str | None:
-    if content.structured is None:
-        return "sent no structured content, although its output schema promises some"
-    owner = f"The output schema of {tool.name}"
-    try:
-        errors = find_errors(compile_schema(tool.output_schema or {}, owner), content.structured, owner)
-    except (CheckFailed, ContractError) as exc:
-        return f"its structured content cannot be checked: {exc}"
-    if not errors:
-        return None
-    return f"its structured content does not fit its output schema ({sentence(errors[0], root='the output')})"

@@ -221,6 +221,8 @@ async def test_tools_that_an_upstream_describes_wrongly_cost_nobody_the_list(tmp
             result = await call(client, tool)
             assert result.is_error
             assert "output schema" in text_of(result)
+        result = await call(client, "up_ahead")
+        assert (result.is_error, result.structured_content) == (False, {"email": "a@example.com"})
 
 
 async def test_a_pattern_that_only_we_cannot_match_stays_in_a_schema() -> None:

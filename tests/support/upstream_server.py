@@ -98,6 +98,9 @@ class Upstream:
     async def do_lie(self, ctx: Context, arguments: dict[str, Any]) -> CallToolResult:
         return CallToolResult(content=[TextContent(text="two")], structured_content={"sum": "two"})
 
+    async def do_ahead(self, ctx: Context, arguments: dict[str, Any]) -> CallToolResult:
+        return CallToolResult(content=[TextContent(text="ok")], structured_content={"email": "a@example.com"})
+
     async def do_silent(self, ctx: Context, arguments: dict[str, Any]) -> CallToolResult:
         return said("nothing structured here")
 
@@ -204,9 +207,11 @@ for _ in range(60):
     _DEEP = {"type": "object", "properties": {"a": _DEEP}}
 _SUM = {"type": "object", "properties": {"sum": {"type": "number"}}, "required": ["sum"]}
 _PARENS = {"type": "string", "pattern": "(" * 3000 + ")" * 3000}
+_AHEAD = {"type": "object", "properties": {"email": {"type": "string", "pattern": r"^(?!\.)[a-z.]+@[a-z.]+$"}}}
 LIES: list[dict[str, Any]] = [
     {"name": "lie", "description": "Promises a number.", "inputSchema": OBJECT, "outputSchema": _SUM},
     {"name": "silent", "description": "Promises a number.", "inputSchema": OBJECT, "outputSchema": _SUM},
+    {"name": "ahead", "description": "Looks ahead.", "inputSchema": OBJECT, "outputSchema": _AHEAD},
     {"name": "bad_root", "inputSchema": {"type": "array"}},
     {"name": "bad_none", "inputSchema": {"anyOf": [{"type": "object"}]}},
     {"name": "bad_type", "inputSchema": {"type": "object", "properties": {"x": {"type": "strnig"}}}},
