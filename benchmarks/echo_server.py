@@ -25,7 +25,13 @@ from mcp.server.stdio import stdio_server
 WORK = 0.02
 """Seconds that the tool ``work`` takes."""
 SCHEMA = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
-TOOLS = [types.Tool(name=name, description="Says what it was told.", input_schema=SCHEMA) for name in ("echo", "work")]
+_TEXT_OR_NOTHING = {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}
+RECORD = {"type": "object", "properties": {f"field{number}": _TEXT_OR_NOTHING for number in range(8)}}
+"""What pydantic makes of a model of eight optional fields, as servers written in Python have them."""
+TOOLS = [
+    *(types.Tool(name=name, description="Says what it was told.", input_schema=SCHEMA) for name in ("echo", "work")),
+    types.Tool(name="record", description="Says it in a record.", input_schema=SCHEMA, output_schema=RECORD),
+]
 
 
 async def list_tools(_ctx: object, _params: object) -> types.ListToolsResult:
@@ -35,7 +41,9 @@ async def list_tools(_ctx: object, _params: object) -> types.ListToolsResult:
 async def call_tool(_ctx: object, params: types.CallToolRequestParams) -> types.CallToolResult:
     if params.name == "work":
         await anyio.sleep(WORK)
-    return types.CallToolResult(content=[types.TextContent(text=str((params.arguments or {})["text"]))])
+    text = str((params.arguments or {})["text"])
+    record = {"field0": text} if params.name == "record" else None
+    return types.CallToolResult(content=[types.TextContent(text=text)], structured_content=record)
 
 
 def build(upstream: Client | None) -> Server[Any]:

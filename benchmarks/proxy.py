@@ -24,7 +24,11 @@ from benchmarks.measure import Report, Work, in_turns
 ECHO = [sys.executable, "-m", "benchmarks.echo_server"]
 ROOT = Path(__file__).resolve().parents[1]
 DIRECT, RELAYED, LEAST = "direct", "through praxis-mcp", "through the least SDK relay"
-KINDS = {"echo": "no time", "work": f"{WORK * 1000:g} ms of work"}
+KINDS = {
+    "echo": "no time",
+    "work": f"{WORK * 1000:g} ms of work",
+    "record": "no time and answers by a record that fits its output schema",
+}
 
 
 @contextmanager
