@@ -67,17 +67,36 @@ class RunRecord:
         return captured.file if captured else None
 
     def size(self, stream: StreamName) -> int:
-        """Bytes of that stream that are kept."""
+        """Bytes of that stream that are kept.
+
+        Raises:
+            RunNotFoundError: its file is gone.
+        """
         captured = self._streams.get(stream, Captured())
-        return captured.file.stat().st_size if captured.file else len(captured.data)
+        with self._still_there(stream):
+            return captured.file.stat().st_size if captured.file else len(captured.data)
 
     async def read(self, stream: StreamName, offset: int = 0, limit: int | None = None) -> bytes:
-        """Bytes of that stream, from `offset`, at most `limit`."""
+        """Bytes of that stream, from `offset`, at most `limit`.
+
+        Raises:
+            RunNotFoundError: its file is gone.
+        """
         captured = self._streams.get(stream, Captured())
         if captured.file is None:
             end = None if limit is None else offset + limit
             return captured.data[offset:end]
-        return await anyio.to_thread.run_sync(_read_range, captured.file, offset, limit)
+        with self._still_there(stream):
+            return await anyio.to_thread.run_sync(_read_range, captured.file, offset, limit)
+
+    @contextmanager
+    def _still_there(self, stream: StreamName) -> Iterator[None]:
+        # A cleaner of temporary files takes what has not been read for days; another server trims a shared directory.
+        # Where the file was is no business of a client's.
+        try:
+            yield
+        except OSError as exc:
+            raise RunNotFoundError(f"The {stream} of run {self.run_id} is kept no more.") from exc
 
     def summary(self) -> dict[str, Any]:
         """What there is to say about it, without anything the tool was given or wrote."""

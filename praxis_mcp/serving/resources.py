@@ -101,9 +101,9 @@ class RunResources:
             raise _not_found(uri, dialect, "Addresses begin with praxis://runs/{run_id}.")
         try:
             record = self._records.get(address.run_id, caller.name)
+            contents = await self._contents(record, address)
         except RunNotFoundError as exc:
             raise _not_found(uri, dialect, str(exc)) from exc
-        contents = await self._contents(record, address)
         if contents is None:
             raise _not_found(uri, dialect, f"{run_uri(record.run_id)} names what that run left.")
         if record.running:

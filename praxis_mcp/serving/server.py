@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 from mcp_types import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
@@ -37,8 +37,8 @@ from praxis_mcp.engines.upstream_hops import arrived, read_hops
 from praxis_mcp.errors import PraxisError, UnknownToolError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.groups import unwrapped
-from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.serving.access import Caller, caller_of
+from praxis_mcp.serving.defects import places, report_defect
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.progress import ProgressReporter, reporting
 from praxis_mcp.serving.resources import RunResources
@@ -134,6 +134,7 @@ class PraxisServer:
                 if self._toolbox.settings.reload:
                     tasks.start_soon(self._guarded, "watching contracts", self._watch)
                 tasks.start_soon(self._guarded, "removing what killed servers left", self._keep_house)
+                tasks.start_soon(self._guarded, "telling doctor of this server", self._toolbox.keep_status)
                 if self._toolbox.settings.prefetch:
                     tasks.start_soon(self._guarded, "pulling images ahead of calls", self._prefetch)
                 yield
@@ -169,7 +170,7 @@ class PraxisServer:
         try:
             await work()
         except Exception as exc:  # noqa: BLE001 - a comfort that fails must not take the calls down with it
-            logger.error("{} has ended: {}", what, _trace(exc))
+            logger.error("{} has ended: {}", what, places(exc))
 
     def _input_schema(self, name: str) -> Mapping[str, Any] | None:
         try:
@@ -210,7 +211,7 @@ class PraxisServer:
         except MCPError:
             raise
         except Exception as exc:  # noqa: BLE001 - one call's defect must not look like the server's to the client
-            return _internal_error(params.name, exc)
+            return refusal(report_defect(f"{params.name[:128]} was called", exc))
 
     async def _run(self, ctx: Context, params: CallToolRequestParams, caller: Caller) -> CallToolResult:
         settings, dialect = self._toolbox.settings, Dialect(ctx.protocol_version)
@@ -254,8 +255,13 @@ class PraxisServer:
     async def _read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
         dialect = Dialect(ctx.protocol_version)
         caller = caller_of(ctx)
-        linked = await self._relay.read(params.uri, dialect, caller.name)
-        return linked or await self._resources.read(params.uri, dialect, caller)
+        try:
+            linked = await self._relay.read(params.uri, dialect, caller.name)
+            return linked or await self._resources.read(params.uri, dialect, caller)
+        except MCPError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the SDK would log its message, which may hold a secret
+            raise MCPError(INTERNAL_ERROR, report_defect("a resource was read", exc)) from None
 
 
 class _LowLevelServer(Server[Any]):
@@ -285,17 +291,3 @@ class _LowLevelServer(Server[Any]):
         )
         capabilities.resources = ResourcesCapability(subscribe=False, list_changed=False)
         return capabilities
-
-
-def _internal_error(tool: str, exc: Exception) -> CallToolResult:
-    incident = new_run_id()[:12]
-    logger.error("{}: internal error {}: {}", tool[:128], incident, _trace(exc))
-    return refusal(
-        f"Internal error {incident} in praxis-mcp while {tool[:128]} was called. It is not the fault of your "
-        "arguments; the server's log says more under that number."
-    )
-
-
-def _trace(exc: Exception) -> str:
-    # Type and places only: the message of an exception may hold arguments or secrets.
-    return f"{type(exc).__name__}\n{''.join(traceback.format_tb(exc.__traceback__))}"

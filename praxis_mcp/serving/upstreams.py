@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.upstream_hops import VIA_KEY, server_id
-from praxis_mcp.errors import ExecutionError, RemoteError, RunNotFoundError
+from praxis_mcp.errors import PraxisError, RemoteError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.execution.upstream_faces import RemoteTool
 from praxis_mcp.serving.blocks import text_block
@@ -112,7 +112,7 @@ class Relay:
             found = await self._toolbox.upstreams.read(name, there, caller)
         except RemoteError as exc:
             raise MCPError(exc.code, exc.message, exc.data) from exc
-        except (RunNotFoundError, ExecutionError) as exc:
+        except PraxisError as exc:
             raise MCPError(
                 dialect.resource_not_found, f"{uri[:200]} cannot be read. {exc}", {"uri": uri[:200]}
             ) from exc

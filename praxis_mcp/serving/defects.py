@@ -1,0 +1,29 @@
+"""Defects of ours: logged under a number, which is all that a client is told of them."""
+
+from __future__ import annotations
+
+import traceback
+
+from loguru import logger
+
+from praxis_mcp.plans.build import new_run_id
+
+
+def report_defect(doing: str, exc: Exception) -> str:
+    """Log an exception that nobody expected; returns what to tell the client.
+
+    Args:
+        doing: what was being done, such as ``a tool was called``; holds no values.
+        exc: the exception.
+    """
+    incident = new_run_id()[:12]
+    logger.error("internal error {} while {}: {}", incident, doing, places(exc))
+    return (
+        f"Internal error {incident} in praxis-mcp while {doing}. It is not the fault of your arguments; the server's "
+        "log says more under that number."
+    )
+
+
+def places(exc: Exception) -> str:
+    """An exception's type and where it came from. Its message may hold arguments or secrets."""
+    return f"{type(exc).__name__}\n{''.join(traceback.format_tb(exc.__traceback__))}"
