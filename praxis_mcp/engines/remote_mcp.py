@@ -124,7 +124,8 @@ def read_answer(answer: Mapping[str, Any], masker: Masker) -> RemoteContent:
     content = answer.get("content")
     blocks = [block for block in (content if isinstance(content, list) else []) if isinstance(block, dict)]
     meta = answer.get("_meta")
-    kept = {key: value for key, value in (meta or {}).items() if not key.startswith(_PROTOCOL_KEYS)}
+    items = meta.items() if isinstance(meta, dict) else ()
+    kept = {key: value for key, value in items if not key.startswith(_PROTOCOL_KEYS)}
     structured = answer.get("structuredContent")
     if masker:
         blocks = [_masked_block(block, masker) for block in blocks]

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
+from loguru import logger
 from mcp.client._transport import Transport, TransportStreams
 from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.exceptions import MCPError
@@ -143,6 +144,13 @@ class RawAnswers(AbstractAsyncContextManager[TransportStreams]):
     def received(self, item: SessionMessage | Exception) -> SessionMessage | Exception | None:
         """The message for the SDK; None where it is none of its business."""
         self._on_heard()
+        try:
+            return self._sorted(item)
+        except Exception as exc:  # noqa: BLE001 - one odd message must not end the connection, and with it every call
+            logger.warning("a message of another server is passed over: {} while it was read", type(exc).__name__)
+            return None
+
+    def _sorted(self, item: SessionMessage | Exception) -> SessionMessage | Exception | None:
         message = item.message if isinstance(item, SessionMessage) else None
         if isinstance(message, JSONRPCNotification):
             return None if self._is_progress(message) else item
@@ -171,7 +179,8 @@ class RawAnswers(AbstractAsyncContextManager[TransportStreams]):
         if message.method != "notifications/progress" or message.params is None:
             return False
         told = message.params
-        pending = self._pending.get(_number(told.get("progressToken", "")))
+        token = told.get("progressToken")
+        pending = self._pending.get(_number(token)) if isinstance(token, int | str) else None
         if pending is None:
             return False
         if pending.on_progress is not None:
@@ -193,10 +202,16 @@ class RawAnswers(AbstractAsyncContextManager[TransportStreams]):
 
 def tell_progress(listener: ProgressListener, told: Mapping[str, Any]) -> None:
     """Tell a listener what the params of a ``notifications/progress`` say, where they say anything."""
-    progress, total, message = told.get("progress"), told.get("total"), told.get("message")
-    if isinstance(progress, int | float):
-        total = float(total) if isinstance(total, int | float) else None
-        listener(float(progress), total, message if isinstance(message, str) else None)
+    progress, message = _float(told.get("progress")), told.get("message")
+    if progress is not None:
+        listener(progress, _float(told.get("total")), message if isinstance(message, str) else None)
+
+
+def _float(value: Any) -> float | None:
+    try:
+        return float(value) if isinstance(value, int | float) else None
+    except OverflowError:
+        return None  # JSON's integers have no end
 
 
 def _number(identity: Any) -> Any:

@@ -1,0 +1,80 @@
+"""What no honest server says costs at most the call that it answers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import pytest
+
+from praxis_mcp.engines.background import BackgroundTasks
+from praxis_mcp.engines.remote_mcp import read_answer
+from praxis_mcp.engines.upstream import Upstream
+from praxis_mcp.engines.upstream_spec import UpstreamSpec
+from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.secrets import Masker
+from tests.support.upstreams import ROOT
+
+pytestmark = pytest.mark.anyio
+
+LIMIT = 30.0
+SAID = {"content": [{"type": "text", "text": "said"}]}
+
+
+@pytest.fixture
+async def odd(anyio_backend: str) -> AsyncIterator[Upstream]:
+    tasks = BackgroundTasks()
+    words = (sys.executable, "-m", "tests.support.odd_server")
+    upstream = Upstream(UpstreamSpec("odd", words, directory=ROOT), tasks)
+    yield upstream
+    await upstream.close()
+    await tasks.close(LIMIT)
+
+
+async def say(upstream: Upstream, **told: Any) -> tuple[dict[str, Any], list[tuple[float, float | None, str | None]]]:
+    heard: list[tuple[float, float | None, str | None]] = []
+    with anyio.fail_after(LIMIT):
+        answer = await upstream.call("say", told, timeout=LIMIT, on_progress=lambda *report: heard.append(report))
+    return answer, heard
+
+
+def progress(**params: Any) -> dict[str, Any]:
+    return {"method": "notifications/progress", "params": {"progressToken": "TOKEN", **params}}
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (progress(progress=10**400), []),
+        (progress(progress=1, total=10**400), [(1.0, None, None)]),
+        (progress(progress=1, progressToken=[1]), []),
+        (progress(progress=1, progressToken={"a": 1}), []),
+        (progress(progress=True, progressToken=None), []),
+        (progress(progress="1"), []),
+        ({"id": 10**300, "result": {}}, []),
+    ],
+    ids=["too large", "total too large", "a list for a token", "an object", "none", "text", "nobody's answer"],
+)
+async def test_an_odd_message_costs_neither_its_call_nor_the_others(
+    odd: Upstream, message: dict[str, Any], expected: list[Any]
+) -> None:
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(say, odd)  # is never answered; a connection that breaks would end it by an error
+        answer, heard = await say(odd, before=[message], result=SAID)
+        assert (answer["content"], heard) == (SAID["content"], expected)
+        assert (await say(odd, result=SAID))[0] == answer
+        tasks.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("code", [True, 10**30, 1.0])
+async def test_an_odd_code_of_an_error_is_an_error_of_that_call(odd: Upstream, code: Any) -> None:
+    with pytest.raises(ExecutionError, match="odd answered: x"):
+        await say(odd, error={"code": code, "message": "x"})
+    assert (await say(odd, result=SAID))[0]["content"] == SAID["content"]
+
+
+@pytest.mark.parametrize("meta", [["x"], "x", 7, None])
+def test_what_is_no_meta_object_is_left_out(meta: Any) -> None:
+    assert read_answer({**SAID, "_meta": meta}, Masker(())).meta == {}
