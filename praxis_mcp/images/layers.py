@@ -6,7 +6,7 @@ one user that a sandbox maps), set-user-id bits are dropped.
 """
 
 # Paths of another file system, as text, and thousands of them.
-# ruff: noqa: PTH101, PTH102, PTH103, PTH108, PTH118, PTH208, PTH211
+# ruff: noqa: PTH101, PTH102, PTH108, PTH208, PTH211
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.rooted import below, open_directory, resolve
+from praxis_mcp.images.fixtures import add_fixtures
+from praxis_mcp.images.rooted import below, is_directory, open_directory, resolve
 from praxis_mcp.images.streams import PIECE, Measured, decompressed
 
 _WHITEOUT = ".wh."
@@ -119,21 +120,10 @@ class RootBuilder:
         """Times of directories, which every entry in them has changed; and what a sandbox mounts upon.
 
         Raises:
-            ImageError: the disk is full.
+            ImageError: the disk is full, or links of the image lead nowhere.
         """
         try:
-            for name in ("proc", "dev", "sys"):
-                place = os.path.join(self.root, name)
-                if not _is_directory(place):
-                    _remove(place)
-                    os.mkdir(place, 0o755)
-            for name in ("tmp", "etc"):
-                place = below(self.root, resolve(self.root, name))
-                if not os.path.lexists(place):
-                    os.makedirs(place, 0o755)
-                    if name == "tmp":
-                        os.chmod(place, 0o1777)  # noqa: S103 - as everywhere
-            self._add_hosts()
+            add_fixtures(self.root, lambda path: self._directory(path, _Created()), self._clear)
             for path in sorted(self._times, key=len, reverse=True):
                 # A later entry may have put a link on the way to it, which leads to a directory of the host.
                 descriptor = open_directory(self.root, path)
@@ -146,13 +136,6 @@ class RootBuilder:
                         os.close(descriptor)
         except OSError as exc:
             raise ImageError(f"The image cannot be unpacked: {exc.strerror}.") from exc
-
-    def _add_hosts(self) -> None:
-        # Container engines write it for every container; here, where the network is none or the host's, one does.
-        place = below(self.root, resolve(self.root, "etc/hosts"))
-        with contextlib.suppress(OSError):  # /etc is no directory, say: the image's own affair
-            if not os.path.lexists(place) or os.lstat(place).st_size == 0:
-                Path(place).write_text("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
 
     def _unpack(self, plain: Measured, what: str) -> None:
         created = _Created()
@@ -183,7 +166,7 @@ class RootBuilder:
         place = below(self.root, path)
         mode = member.mode & 0o1777
         if member.isdir():
-            if not _is_directory(place):
+            if not is_directory(place):
                 self._clear(place)
                 os.mkdir(place, 0o700)
             # Whoever runs the server owns all of it, and must be able to enter, fill and remove it.
@@ -217,7 +200,7 @@ class RootBuilder:
         for part in real.split("/")[1:] if real != "/" else ():
             made += f"/{part}"
             place = below(self.root, made)
-            if not _is_directory(place):
+            if not is_directory(place):
                 self._clear(place)
                 os.mkdir(place, 0o755)
                 self.entries += 1
@@ -277,20 +260,13 @@ class RootBuilder:
         place = below(self.root, path)
         if path not in created.paths and path not in created.above:
             self._clear(place)
-        elif _is_directory(place):
+        elif is_directory(place):
             for entry in os.listdir(place):
                 self._hide(f"{path}/{entry}", created)
 
 
-def _is_directory(place: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.lstat(place).st_mode)
-    except OSError:
-        return False
-
-
 def _remove(place: str) -> None:
-    if _is_directory(place):
+    if is_directory(place):
         shutil.rmtree(place)
     else:
         with contextlib.suppress(FileNotFoundError):

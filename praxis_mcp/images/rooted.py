@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 from praxis_mcp.errors import ImageError
@@ -77,6 +78,14 @@ def open_directory(root: Path | str, path: str) -> int | None:
             finally:
                 os.close(above)
     return found
+
+
+def is_directory(place: str) -> bool:
+    """Whether it is a directory itself, not a link to one."""
+    try:
+        return stat.S_ISDIR(os.lstat(place).st_mode)
+    except OSError:
+        return False
 
 
 def below(root: Path | str, path: str) -> str:

@@ -45,6 +45,12 @@ def device(name: str) -> Entry:
     return info, b""
 
 
+def fifo(name: str) -> Entry:
+    info = tarfile.TarInfo(name)
+    info.type, info.mode = tarfile.FIFOTYPE, 0o666
+    return info, b""
+
+
 def layer(*entries: Entry) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:

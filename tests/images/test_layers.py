@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import multiprocessing
 import os
 import stat
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.layers import Bounds, RootBuilder
 from praxis_mcp.images.manifests import digest_of
-from tests.images.tars import Entry, device, directory, file, hard_link, layer, symlink
+from tests.images.tars import Entry, device, directory, fifo, file, hard_link, layer, symlink
 
 
 def build(root: Path, *layers: bytes, bounds: Bounds | None = None) -> RootBuilder:
@@ -270,6 +271,28 @@ def test_an_image_of_one_file_gets_what_sandboxes_mount_upon(tmp_path: Path) -> 
     build(root, layer(file("tool", b"x", mode=0o755), symlink("proc", "/etc"), file("dev", b"")))
     assert all(stat.S_ISDIR(os.lstat(root / name).st_mode) for name in ("proc", "dev", "sys", "tmp", "etc"))
     assert "localhost" in (root / "etc/hosts").read_text()
+
+
+@pytest.mark.parametrize("link", [[], [symlink("etc/hosts", "../pipe")]])
+def test_a_pipe_in_place_of_the_file_of_hosts_is_not_waited_for(tmp_path: Path, link: list[Entry]) -> None:
+    root = tmp_path / "root"
+    data = layer(fifo("pipe"), *link) if link else layer(fifo("etc/hosts"))
+    # In a process of its own: an open that waits for a reader cannot be stopped in this one.
+    child = multiprocessing.get_context("spawn").Process(target=build, args=(root, data))
+    child.start()
+    child.join(10)
+    stuck = child.exitcode is None
+    child.kill()
+    assert not stuck
+    assert child.exitcode == 0
+    assert stat.S_ISFIFO((root / "etc/hosts").stat().st_mode)
+
+
+def test_an_empty_file_of_hosts_is_filled_and_no_other_name_of_it(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    build(root, layer(file("etc/hosts"), hard_link("empty", "etc/hosts")))
+    assert "localhost" in (root / "etc/hosts").read_text()
+    assert (root / "empty").read_text() == ""
 
 
 def test_a_stopped_unpacking_ends_soon(tmp_path: Path) -> None:
