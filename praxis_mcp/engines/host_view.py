@@ -1,8 +1,8 @@
 """The host's file system as a local tool sees it: all of it to read, nothing to write, credentials out of sight.
 
-``/tmp`` and ``/var/tmp`` are fresh ones of the call's own, and so is ``/run``, whose sockets (the container engine's,
-the session bus') would each be a way out: read-only binds do not keep anyone from connecting. What the contract mounts
-lies on top.
+``/tmp`` and ``/var/tmp`` are fresh ones of the call's own, as is the server's temporary directory wherever that lies:
+other calls' files and records are in it. So is ``/run``, whose sockets (the container engine's, the session bus') would
+each be a way out: read-only binds do not keep anyone from connecting. What the contract mounts lies on top.
 """
 
 # Paths of two file systems, as text: one of them is not this process's.
@@ -11,11 +11,13 @@ lies on top.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from praxis_mcp.engines.bubblewrap import system_mounts
 from praxis_mcp.engines.mount_layout import MountLayout, is_below
+from praxis_mcp.home import home
 from praxis_mcp.plans.model import CallFile, Mount, Plan
 from praxis_mcp.plans.sensitive import hidden_places
 from praxis_mcp.settings import Settings
@@ -25,6 +27,7 @@ WORK = "/tmp/work"  # noqa: S108
 """A call's own home and default working directory, in its own /tmp."""
 
 _PRIVATE = ("/tmp", "/var/tmp", "/run")  # noqa: S108
+_OF_SERVERS = "praxis-mcp-"  # how the names of their temporary directories begin
 # Where /etc/resolv.conf may lead, and where NixOS keeps its programs.
 _KEPT_OF_RUN = (
     "/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager", "/run/connman",
@@ -54,12 +57,14 @@ class HostView(MountLayout):
         files = [CallFile(_real(file.path), file.content) for file in plan.call.files]
         targets = [mount.target for mount in mounts]
         first = [path for path in (*targets, *(file.path for file in files)) if not is_below(path, targets)]
-        self._base(first)
-        for path in _exposed(str(settings.root), fixed.working_dir):
+        seen = [path for path in (str(settings.root), fixed.working_dir) if path is not None]
+        private, singly = _temporary(seen)
+        self._base(first, private)
+        for path in _exposed(seen, private):
             self.bind(path, path)
         for path in first:
             self.make_room(path)
-        for path in _hidden(settings):
+        for path in (*private, *singly, *_hidden(settings)):
             self.hide(path)
         for mount in mounts:
             self.make_room(mount.target)
@@ -69,11 +74,11 @@ class HostView(MountLayout):
             self.put(file)
         self.seal()
 
-    def _base(self, targets: Iterable[str]) -> None:
+    def _base(self, targets: Iterable[str], private: Iterable[str]) -> None:
         self.root("/", targets)
         self.words += system_mounts()
         self.only_here("/proc", "/dev")
-        for path in dict.fromkeys(os.path.realpath(path) for path in (*_PRIVATE, "/var/run")):
+        for path in dict.fromkeys((*(os.path.realpath(path) for path in (*_PRIVATE, "/var/run")), *private)):
             if os.path.isdir(path):
                 self.empty(path)
         for path in (HOME, WORK):
@@ -88,14 +93,27 @@ def _real(path: str) -> str:
     return path if is_below(path, _PRIVATE) else os.path.realpath(path)
 
 
-def _exposed(root: str, working_dir: str | None) -> Iterator[str]:
+def _temporary(seen: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The server's temporary directory, where other calls' records and files are: as a place to be private, or else,
+    where TMPDIR is the home directory, say, and more would be missed, as what servers have in it now."""
+    place = os.path.realpath(tempfile.gettempdir())
+    if place in _PRIVATE or is_below(place, _PRIVATE):
+        return [], []
+    where = os.path.realpath(home() or "/")
+    if place not in ("/", where, *map(os.path.realpath, seen)) and not is_below(where, [place]):
+        return [place], []
+    with os.scandir(place) as entries:
+        return [], [entry.path for entry in entries if entry.name.startswith(_OF_SERVERS)]
+
+
+def _exposed(seen: Iterable[str], private: Iterable[str]) -> Iterator[str]:
     """Where the project and the working directory lie in a place that is otherwise the call's own, as under /tmp:
     readable there as anywhere else."""
-    for path in (root, working_dir):
-        if path is not None:
-            for spelling in dict.fromkeys((path, os.path.realpath(path))):
-                if is_below(spelling, _PRIVATE):
-                    yield spelling
+    places = (*_PRIVATE, *private)
+    for path in seen:
+        for spelling in dict.fromkeys((path, os.path.realpath(path))):
+            if is_below(spelling, places):
+                yield spelling
 
 
 def _hidden(settings: Settings) -> Iterator[str]:

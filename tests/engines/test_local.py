@@ -130,6 +130,31 @@ async def test_making_room_in_the_home_directory_brings_no_credentials_to_light(
 
 
 @bubblewrap
+@pytest.mark.parametrize("home", ["elsewhere", "here", "below"])
+async def test_what_other_calls_have_in_the_servers_temporary_directory_is_out_of_sight(
+    monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    with tempfile.TemporaryDirectory(dir="/opt", prefix="praxis-test-") as place:
+        temporary = Path(place)
+        monkeypatch.setattr(tempfile, "tempdir", place)
+        monkeypatch.setenv("HOME", {"elsewhere": "/root", "here": place, "below": f"{place}/somebody"}[home])
+        for name in ("praxis-mcp-runs-x/0123/stdout", "praxis-mcp-scratch-x/work/file", "other", "project/file"):
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            (temporary / name).write_text("the-content")
+        source = "import os; print([name for _, _, files in os.walk(os.sys.argv[1]) for name in files])"
+        for root, seen in ((temporary / "project", ["file"]), (Path("/"), [])):
+            wanted = seen if home == "elsewhere" else ["other", "file"]
+            assert await python(local(root), source, place) == str(wanted)
+        if home != "elsewhere":
+            return
+        inner = temporary / "project/tmp"
+        (inner / "praxis-mcp-runs-x").mkdir(parents=True)
+        (inner / "praxis-mcp-runs-x/stdout").write_text("the-content")
+        monkeypatch.setattr(tempfile, "tempdir", str(inner))
+        assert await python(local(temporary / "project"), source, f"{place}/project") == "['file']"
+
+
+@bubblewrap
 async def test_the_servers_process_is_out_of_sight(tmp_path: Path) -> None:
     source = "import os; print(sorted(int(name) for name in os.listdir('/proc') if name.isdecimal()))"
     assert await python(local(tmp_path), source) == "[1, 2]"
