@@ -24,11 +24,11 @@ async def reap_leftovers(engines: EngineRegistry, selector: EngineSelector) -> N
 
 
 async def _reap(name: str, engines: EngineRegistry, selector: EngineSelector) -> None:
-    if not (await selector.status(name)).available:
-        return
     with anyio.move_on_after(REAP_TIMEOUT) as scope:
         try:
-            await engines.get(name).reap()
+            # Looking at it may fail as well: a server out of descriptors has none for a pipe to bubblewrap.
+            if (await selector.status(name)).available:
+                await engines.get(name).reap()
         except PraxisError as exc:
             logger.debug("{} could not look for leftovers: {}", name, exc)
         except Exception as exc:  # noqa: BLE001 - an engine's defect must not end the only net under all others

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+
 import anyio
 import pytest
 
+from praxis_mcp.engines.base import EngineStatus
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.execution.housekeeping import reap_leftovers
 from praxis_mcp.execution.selection import EngineSelector
@@ -35,6 +38,20 @@ async def test_every_engine_that_is_there_is_asked_even_where_another_fails() ->
     engines = Engines(dagger=failing, docker=missing, local=good)
     await reap_leftovers(engines, EngineSelector(engines))
     assert (failing.reaped, missing.reaped, good.reaped) == (0, 0, 1)
+
+
+class Unreadable(Leaving):
+    """An engine that cannot even be looked at."""
+
+    async def probe(self) -> EngineStatus:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+
+async def test_an_engine_that_cannot_be_looked_at_does_not_end_the_look_for_leftovers() -> None:
+    good = Leaving()
+    engines = Engines(dagger=Unreadable(), local=good)
+    await reap_leftovers(engines, EngineSelector(engines))
+    assert good.reaped == 1
 
 
 class Slow(Leaving):
