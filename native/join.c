@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static bool write_to(const char *file, const char *text)
@@ -34,9 +35,32 @@ static bool make_user_namespace(void)
 
 static bool keep_mounts_private(void)
 {
-    if (unshare(CLONE_NEWNS) != 0 && (errno != EPERM || !make_user_namespace() || unshare(CLONE_NEWNS) != 0))
-        return false;
     return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
+static bool make_mount_namespace(void)
+{
+    if (unshare(CLONE_NEWNS) == 0)
+        return keep_mounts_private();
+    return errno == EPERM && make_user_namespace() && unshare(CLONE_NEWNS) == 0 && keep_mounts_private();
+}
+
+/* A layer in memory over `directory`/rootfs, at `directory`/layer/root, in namespaces that go with the command. The user
+ * namespace, even for root, keeps the layer from holding more than its user might do. In one, overlayfs may not write its
+ * usual marks ("trusted."): without others (userxattr) a directory that was removed would come back with its content. */
+static bool make_overlay(const char *directory, const char *size)
+{
+    char options[64];
+    snprintf(options, sizeof options, "mode=0755,size=%s", size);
+    if (!make_user_namespace() || unshare(CLONE_NEWNS) != 0 || !keep_mounts_private() || chdir(directory) != 0)
+        return false;
+    if (mount("tmpfs", "layer", "tmpfs", MS_NOSUID | MS_NODEV, options) != 0)
+        return false;
+    mode_t mask = umask(0);
+    bool good = mkdir("layer/upper", 0755) == 0 && mkdir("layer/work", 0755) == 0 && mkdir("layer/root", 0755) == 0;
+    umask(mask);
+    return good && mount("overlay", "layer/root", "overlay", MS_NOSUID | MS_NODEV,
+                         "userxattr,lowerdir=rootfs,upperdir=layer/upper,workdir=layer/work") == 0;
 }
 
 int join(const struct join_options *options)
@@ -48,7 +72,11 @@ int join(const struct join_options *options)
             return EXIT_SETUP;
         }
     }
-    if (options->private_mounts && !keep_mounts_private()) {
+    if (options->overlay != NULL && !make_overlay(options->overlay, options->layer_size)) {
+        complain("no layer can be mounted over", options->overlay, errno);
+        return EXIT_SETUP;
+    }
+    if (options->overlay == NULL && options->private_mounts && !make_mount_namespace()) {
         complain("there is no mount namespace of its own", NULL, errno);
         return EXIT_SETUP;
     }

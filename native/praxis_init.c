@@ -9,7 +9,7 @@
 static const char usage[] =
     "usage: praxis-init run [options] [--] command [argument...]\n"
     "       praxis-init wait [--socket PATH] [--patience SECONDS]\n"
-    "       praxis-init join [--private-mounts] FILE... -- command [argument...]\n"
+    "       praxis-init join [options] FILE... -- command [argument...]\n"
     "       praxis-init --version | --help\n"
     "\n"
     "run: runs the command, reaps every process it leaves, and lets none outlive it.\n"
@@ -39,6 +39,8 @@ static const char usage[] =
     "join: enters the control groups whose cgroup.procs or tasks the files are, and becomes the command.\n"
     "\n"
     "  --private-mounts       in a mount namespace of its own, where later mounts of the system do not appear\n"
+    "  --overlay DIR BYTES    in one where DIR/layer/root is DIR/rootfs with a layer in memory, of that size, to\n"
+    "                         write to; the working directory becomes DIR\n"
     "\n"
     "Exit status: the command's own; 125 a group could not be entered; 126 and 127 as for run.\n";
 
@@ -96,6 +98,12 @@ static bool parse_pid(const char *text, pid_t *pid)
         value = value * 10 + (*text - '0');
     *pid = (pid_t)value;
     return *text == '\0' && value > 0 && value < INT32_MAX;
+}
+
+/* Digits, few enough for any kernel. */
+static bool parse_size(const char *text)
+{
+    return text != NULL && text[0] != '\0' && strlen(text) < 19 && strspn(text, "0123456789") == strlen(text);
 }
 
 static int refuse(const char *what, const char *name)
@@ -177,9 +185,15 @@ static int wait_form(char **arguments)
 static int join_form(char **arguments)
 {
     struct join_options options = {.files = arguments};
-    if (*arguments != NULL && strcmp(*arguments, "--private-mounts") == 0) {
+    if (*options.files != NULL && strcmp(*options.files, "--private-mounts") == 0) {
         options.private_mounts = true;
         options.files++;
+    } else if (*options.files != NULL && strcmp(*options.files, "--overlay") == 0) {
+        if (options.files[1] == NULL || !parse_size(options.files[2]))
+            return refuse("a bad or missing value for", *options.files);
+        options.overlay = options.files[1];
+        options.layer_size = options.files[2];
+        options.files += 3;
     }
     char **next = options.files;
     while (*next != NULL && strcmp(*next, "--") != 0)

@@ -58,6 +58,8 @@ int wait_for_call(const struct wait_options *options);
 
 struct join_options {
     bool private_mounts; /* a mount namespace of its own, which no mount to come propagates to */
+    const char *overlay; /* the directory of an image whose root gets a layer to write to; NULL: none */
+    const char *layer_size; /* bytes, in digits */
     char **files;        /* cgroup.procs or tasks of each group, up to the "--" before the command */
     char **command;      /* argv, NULL at its end */
 };

@@ -162,6 +162,11 @@ class RunGroup:
     places: tuple[Path, ...]
     unified: bool
 
+    @property
+    def files(self) -> list[Path]:
+        """Where a process of one thread writes 0 to enter it."""
+        return [place / ("cgroup.procs" if self.unified else "tasks") for place in self.places]
+
     def prefix(self, init: Path | None, *, private_mounts: bool = False) -> list[str]:
         """The words to put in front of a command, so that it begins its life in the group: a program that moves itself.
 
@@ -174,7 +179,7 @@ class RunGroup:
             private_mounts: the command also begins in a mount namespace of its own, where what the host mounts later
                 does not appear: bubblewrap would let it in, writable.
         """
-        files = [place / ("cgroup.procs" if self.unified else "tasks") for place in self.places]
+        files = self.files
         if init is not None and (files or private_mounts):
             return join_words(str(init), files, private_mounts=private_mounts)
         words = [_SHELL, "-c", _MOVE, "sh", *map(str, files), "--"] if files else []

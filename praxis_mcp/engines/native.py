@@ -126,6 +126,18 @@ def join_words(target: str, files: Sequence[Path], *, private_mounts: bool = Fal
     return [target, "join", *(["--private-mounts"] if private_mounts else []), *map(str, files), "--"]
 
 
+def overlay_words(target: str, files: Sequence[Path], directory: Path, size: int) -> list[str]:
+    """As `join_words`, for a command that finds a writable ``layer/root`` over ``rootfs`` in a directory.
+
+    Args:
+        target: praxis-init's path.
+        files: as for `join_words`.
+        directory: holds ``rootfs`` and an empty ``layer``; becomes the working directory.
+        size: bytes that may be written; they lie in memory.
+    """
+    return [target, "join", "--overlay", str(directory), str(size), *map(str, files), "--"]
+
+
 def _seconds(name: str, value: float, *, zero: bool) -> str:
     if not math.isfinite(value) or value < 0:
         raise ValueError(f"{name} must be a number of seconds, not {value!r}")

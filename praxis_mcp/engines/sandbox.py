@@ -30,7 +30,7 @@ from praxis_mcp.engines.cgroups import REMOVE_TIMEOUT, find_cgroups
 from praxis_mcp.engines.changes import ChangeWatch
 from praxis_mcp.engines.orphans import kill_orphans
 from praxis_mcp.engines.sandbox_images import SandboxImages
-from praxis_mcp.engines.sandbox_overlay import Overlay, find_overlay
+from praxis_mcp.engines.sandbox_overlay import why_no_overlay
 from praxis_mcp.engines.sandbox_run import Layouts, SandboxRun, Tools
 from praxis_mcp.engines.sandbox_view import Places
 from praxis_mcp.engines.scratch import sweep_scratch
@@ -119,10 +119,10 @@ class SandboxExecutionEngine(ExecutionEngine):
         tools = await self._found()
         enforces = _ALWAYS | tools.cgroups.enforces
         notes = {Capability.PRIVILEGED: _NO_PRIVILEGE, **tools.cgroups.notes}
-        if isinstance(tools.overlay, Overlay):
+        if tools.no_overlay is None:
             enforces |= {Capability.WRITABLE_ROOT}
         else:
-            notes[Capability.WRITABLE_ROOT] = tools.overlay
+            notes[Capability.WRITABLE_ROOT] = tools.no_overlay
         if self.settings.policy.host_network:
             enforces |= {Capability.NETWORK_BRIDGE}
         else:
@@ -185,7 +185,7 @@ class SandboxExecutionEngine(ExecutionEngine):
         if isinstance(bubblewrap, NoBubblewrap):
             return bubblewrap
         cgroups = await anyio.to_thread.run_sync(find_cgroups)
-        return Tools(bubblewrap, await find_overlay(), cgroups)
+        return Tools(bubblewrap, await why_no_overlay(), cgroups)
 
 
 def _reap(tools: Tools) -> tuple[str, ...]:

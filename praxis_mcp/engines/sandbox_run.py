@@ -20,7 +20,7 @@ from praxis_mcp.engines.cgroups import KILLED, Cgroups, RunGroup
 from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.orphans import OWNER_VARIABLE
 from praxis_mcp.engines.process import Ended, Launch, run_process
-from praxis_mcp.engines.sandbox_overlay import PATH, Overlay
+from praxis_mcp.engines.sandbox_overlay import overlay_prefix, overlay_root
 from praxis_mcp.engines.sandbox_owner import Owner
 from praxis_mcp.engines.sandbox_user import SandboxUser, find_user
 from praxis_mcp.engines.sandbox_view import Places, SandboxView
@@ -38,10 +38,10 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What sandboxes are made with here: `overlay` is a text where there is none, saying why."""
+    """What sandboxes are made with here; `no_overlay` says why there is none, where there is none."""
 
     bubblewrap: Bubblewrap
-    overlay: Overlay | str
+    no_overlay: str | None
     cgroups: Cgroups
 
     @property
@@ -134,15 +134,13 @@ class SandboxRun:
             with StatusPipe() as status, ExitStack() as stack:
                 options = _joined(self._options(await self._layout(view), view), self._image)
                 options_fd = _memory_file(stack, options)
-                prefix = self._tools.overlay.prefix(self._image) if isinstance(self._tools.overlay, Overlay) else []
                 launch = Launch(
                     (
-                        *group.prefix(praxis_init_path(), private_mounts=self._private_mounts),
-                        *(prefix if self._writable_root else ()),
+                        *self._prefix(group),
                         *(self._tools.bubblewrap.program, *status.options, "--args", str(options_fd)),
                         *("--", *self._command),
                     ),
-                    {"PATH": PATH, OWNER_VARIABLE: str(Owner.current())},  # bubblewrap's own, not the tool's
+                    {OWNER_VARIABLE: str(Owner.current())},  # bubblewrap's own, not the tool's
                     stdin=call.stdin,
                     descriptors=(*status.descriptors, *view.descriptors, options_fd),
                     own_session=False,
@@ -161,16 +159,15 @@ class SandboxRun:
         finally:
             view.close()
 
-    @property
-    def _writable_root(self) -> str | None:
-        overlay = self._tools.overlay
-        if self.plan.blueprint.read_only is False and isinstance(overlay, Overlay):
-            return overlay.root(self._image)
-        return None
+    def _prefix(self, group: RunGroup) -> list[str]:
+        if self._writable_root is not None:
+            return overlay_prefix(self._image, group.files)
+        return group.prefix(praxis_init_path(), private_mounts=self._tools.bubblewrap.keeps_out_late_mounts)
 
     @property
-    def _private_mounts(self) -> bool:
-        return self._tools.bubblewrap.keeps_out_late_mounts and self._writable_root is None  # an overlay has its own
+    def _writable_root(self) -> str | None:
+        is_wanted = self.plan.blueprint.read_only is False and self._tools.no_overlay is None
+        return overlay_root(self._image) if is_wanted else None
 
     async def _layout(self, view: SandboxView) -> Layout:
         fixed = self.plan.blueprint

@@ -20,7 +20,7 @@ from praxis_mcp.engines.cgroups import find_cgroups
 from praxis_mcp.engines.orphans import OWNER_VARIABLE
 from praxis_mcp.engines.sandbox import SandboxExecutionEngine
 from praxis_mcp.engines.sandbox_images import SandboxImages
-from praxis_mcp.engines.sandbox_overlay import Overlay, find_overlay
+from praxis_mcp.engines.sandbox_overlay import why_no_overlay
 from praxis_mcp.engines.sandbox_user import find_user
 from praxis_mcp.engines.seccomp import filter_program
 from praxis_mcp.errors import ExecutionError, ImageError, LimitUnsupported
@@ -311,7 +311,7 @@ async def test_a_mount_may_have_a_target_that_the_image_lacks(tmp_path: Path, re
 
 
 async def test_a_writable_root_is_the_calls_own_and_behaves_like_one(tmp_path: Path) -> None:
-    if not isinstance(reason := await find_overlay(), Overlay):
+    if (reason := await why_no_overlay()) is not None:
         pytest.skip(reason)
     given = settings(tmp_path)
     source = """

@@ -10,6 +10,7 @@ from praxis_mcp.engines.native import (
     EXIT_NOT_FOUND,
     EXIT_SETUP_FAILED,
     join_words,
+    overlay_words,
     praxis_init_path,
 )
 from tests.native.harness import PATIENCE, PraxisInit
@@ -70,3 +71,33 @@ def test_without_a_command_it_is_refused(init: PraxisInit, words: list[str]) -> 
     done = subprocess.run([str(praxis_init_path()), *words], capture_output=True, timeout=PATIENCE, check=False)
     assert done.returncode == EXIT_SETUP_FAILED
     assert b"no command given" in done.stderr
+
+
+@pytest.mark.parametrize("size", [[], ["1e9"], ["-1"], [""], ["9" * 19]])
+def test_an_overlay_of_no_sensible_size_is_refused(init: PraxisInit, tmp_path: Path, size: list[str]) -> None:
+    words = [str(praxis_init_path()), "join", "--overlay", str(tmp_path), *size]
+    done = subprocess.run([*words, "--", "echo", "ran"], capture_output=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (EXIT_SETUP_FAILED, b"")
+
+
+@pytest.mark.usefixtures("init")
+def test_a_command_whose_overlay_cannot_be_made_does_not_run(tmp_path: Path) -> None:
+    words = overlay_words(str(praxis_init_path()), [], tmp_path / "none", 4096)
+    done = subprocess.run([*words, "echo", "ran"], capture_output=True, timeout=PATIENCE, check=False)
+    assert (done.returncode, done.stdout) == (EXIT_SETUP_FAILED, b"")
+    assert b"no layer can be mounted over" in done.stderr
+
+
+@pytest.mark.usefixtures("init")
+def test_what_is_written_to_an_overlay_goes_with_the_command_and_has_a_bound(tmp_path: Path) -> None:
+    for name in ("rootfs", "layer"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "rootfs/old").write_text("old")
+    source = "rm layer/root/old && echo new > layer/root/new && ls layer/root && head -c 1M /dev/zero > layer/root/big"
+    words = overlay_words(str(praxis_init_path()), [], tmp_path, 256 * 1024)
+    done = subprocess.run([*words, "sh", "-c", source], capture_output=True, timeout=PATIENCE, check=False)
+    if b"no layer can be mounted" in done.stderr:
+        pytest.skip("the kernel lets no user namespace mount an overlay")
+    assert done.stdout == b"new\n"
+    assert b"No space left on device" in done.stderr
+    assert [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("rootfs", "layer")] == [["old"], []]
