@@ -148,10 +148,11 @@ class CallSettings(_Section):
     """How calls are admitted and bounded.
 
     Attributes:
-        max_concurrency: calls that run at once.
+        max_concurrency: calls that run at once; those of one upstream's tools take half of these places at most.
         max_concurrency_per_tool: calls of one tool that run at once, unless its contract says.
-        max_queue: calls that wait; one more is refused at once.
-        max_per_caller: calls of one authenticated caller that run or wait at once; one more is refused at once.
+        max_queue: calls that wait; one more is refused at once. Half of it at most is for one upstream's tools.
+        max_per_caller: calls of one authenticated caller that run or wait at once; one more is refused at once. None
+            is half of `max_concurrency`.
         max_rate_per_caller: calls a minute of one authenticated caller, ten seconds' worth of them in a burst; None
             is no limit.
         max_timeout: seconds that no contract's `timeout` may exceed.
@@ -163,7 +164,7 @@ class CallSettings(_Section):
     max_concurrency: int = Field(default=16, gt=0)
     max_concurrency_per_tool: int = Field(default=8, gt=0)
     max_queue: int = Field(default=64, ge=0)
-    max_per_caller: int = Field(default=32, gt=0)
+    max_per_caller: int | None = Field(default=None, gt=0)
     max_rate_per_caller: float | None = Field(default=None, gt=0)
     max_timeout: float = Field(default=3600, gt=0)
     max_output: int = Field(default=32 * 1024, ge=1024)

@@ -52,7 +52,7 @@ class CallerLimits:
         if not caller:
             yield
             return
-        most = self._settings.max_per_caller
+        most = self._settings.max_per_caller or max(1, self._settings.max_concurrency // 2)
         if self._held[caller] >= most:
             raise QueueFull(
                 f"{tool} was not started: {most} of your calls are running or waiting, which is as many as you may "

@@ -78,7 +78,7 @@ class RelayRunner:
         runner = self._runner
         with runner.tally.call(tool.name) as counted, runner.callers.hold(caller, tool.name):
             began = anyio.current_time()
-            async with runner.admission.slot(tool.name):
+            async with runner.admission.slot(tool.name, group=engine_name(tool)):
                 waited = anyio.current_time() - began
                 counted.engine = engine_name(tool)
                 result = await self._run(tool, arguments, waited, caller, on_output)

@@ -91,3 +91,26 @@ async def test_a_contracts_own_limit_wins() -> None:
         with pytest.raises(QueueFull):
             async with admission.slot("t", 2):
                 pass
+
+
+async def test_a_group_takes_half_of_the_places_and_of_the_queue_and_leaves_the_rest_to_others() -> None:
+    admission = Admission(CallSettings(max_concurrency=4, max_queue=4))
+    release = anyio.Event()
+
+    async def grouped(number: int) -> None:
+        async with admission.slot(f"up_{number}", group="upstream:up"):
+            await release.wait()
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            for number in range(4):
+                tasks.start_soon(grouped, number)
+            while (admission.running, admission.waiting) != (2, 2):
+                await anyio.lowlevel.checkpoint()
+            with pytest.raises(QueueFull, match="half of the queue"):
+                async with admission.slot("up_more", group="upstream:up"):
+                    pass
+            async with admission.slot("other", group="upstream:other"), admission.slot("local"):
+                assert admission.running == 4
+            release.set()
+    assert (admission.running, admission.waiting) == (0, 0)

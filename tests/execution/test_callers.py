@@ -30,6 +30,16 @@ def test_a_place_is_free_again_once_its_call_has_ended_however_it_ended() -> Non
         pass
 
 
+def test_a_caller_has_half_of_the_places_unless_the_settings_say() -> None:
+    limits = CallerLimits(CallSettings(max_concurrency=6))
+    with ExitStack() as held:
+        for _ in range(3):
+            held.enter_context(limits.hold("ann", "t"))
+        with pytest.raises(QueueFull, match="3 of your calls"), limits.hold("ann", "t"):
+            pass
+        held.enter_context(limits.hold("ben", "t"))
+
+
 def test_the_anonymous_caller_has_the_limits_of_the_whole_server_only() -> None:
     limits = CallerLimits(CallSettings(max_per_caller=1, max_rate_per_caller=1))
     with ExitStack() as held:

@@ -143,6 +143,22 @@ async def test_cancelling_reaches_the_upstream(relayed: Relayed) -> None:
     await until(lambda: place.noted().count("cancelled hang") > cancelled)
 
 
+async def test_an_upstream_that_hangs_leaves_places_to_tools_of_ours_and_of_others(tmp_path: Path) -> None:
+    write_tool(tmp_path, "ours", ["echo", "here"])
+    upstreams = {name: {"address": words("stdio")} for name in ("up", "also")}
+    settings = settings_for(tmp_path, root=ROOT, upstreams=upstreams, calls={"max_concurrency": 2})
+    async with open_server(settings) as (toolbox, server), memory_client(server, "modern") as client:
+        await names(client)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(client.call_tool, "up_hang", {})
+            tasks.start_soon(client.call_tool, "up_slow", {"seconds": 600})
+            admission = toolbox.runner.admission
+            await until(lambda: admission.running and admission.running + admission.waiting == 2)
+            assert text_of(await call(client, "ours")).strip() == "here"
+            assert text_of(await call(client, "also_echo", text="there")) == "there"
+            tasks.cancel_scope.cancel()
+
+
 async def test_long_text_is_shown_as_head_and_tail_and_the_whole_can_be_read(relayed: Relayed) -> None:
     client, toolbox, _ = relayed
     result = await call(client, "up_big", n=10_000_000)
