@@ -1,4 +1,5 @@
-"""``praxis-mcp doctor``: engines found, what is missing, how to mend it, and which engine would run which tool."""
+"""``praxis-mcp doctor``: engines found, what is missing, how to mend it, and which engine would run which tool; the
+upstreams, and the servers that run here."""
 
 from __future__ import annotations
 
@@ -19,10 +20,13 @@ from praxis_mcp.cli.common import (
     read_settings,
     run_with_toolbox,
 )
+from praxis_mcp.cli.doctor_upstreams import examine_upstreams, upstream_table
+from praxis_mcp.cli.doctor_warm import server_table, warm_sentence
 from praxis_mcp.cli.listing import describe
 
 if TYPE_CHECKING:
     from praxis_mcp.execution.toolbox import Toolbox
+    from praxis_mcp.settings import Settings
 
 
 def doctor(
@@ -31,24 +35,41 @@ def doctor(
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which engines work here, what is missing and how to mend it, and which engine would run each tool.
+    """Say which engines work here, what is missing and how to mend it, and which engine would run each tool; whether
+    upstreams can be reached, and how warm starts go in the servers that run here.
 
-    Exit code 1 where a contract is broken or a tool has no engine.
+    Exit code 1 where a contract is broken, a tool has no engine, or an upstream cannot be reached.
     """
     with friendly_errors():
         settings = read_settings(config, directories, log_level)
-        report = run_with_toolbox(settings, _examine)
+        report = {**run_with_toolbox(settings, _examine), "warm": settings.warm.model_dump()}
         if as_json:
             echo_json(report)
         else:
-            _print(report)
+            _print(report, settings)
         healthy = not report["broken"] and all(tool["engine"] for tool in report["tools"])
-        raise typer.Exit(0 if healthy else 1)
+        raise typer.Exit(0 if healthy and all(item["reachable"] for item in report["upstreams"]) else 1)
 
 
 async def _examine(toolbox: Toolbox) -> dict[str, Any]:
-    engines = [await _examine_engine(toolbox, name) for name in toolbox.engines.names()]
-    tools = [await _examine_tool(toolbox, entry.name) for entry in toolbox.catalog.entries()]
+    import anyio
+    import anyio.to_thread
+
+    from praxis_mcp.execution.live_servers import live_servers
+    from praxis_mcp.groups import unwrapped
+
+    engines: list[dict[str, Any]] = []
+    tools: list[dict[str, Any]] = []
+    upstreams: list[dict[str, Any]] = []
+
+    async def ask_upstreams() -> None:
+        upstreams.extend(await examine_upstreams(toolbox))
+
+    with unwrapped():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask_upstreams)
+            engines += [await _examine_engine(toolbox, name) for name in toolbox.engines.names()]
+            tools += [await _examine_tool(toolbox, entry.name) for entry in toolbox.catalog.entries()]
     findings = toolbox.catalog.diagnostics
     return {
         "praxis_mcp": version("praxis-mcp"),
@@ -58,6 +79,8 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
         "root": str(toolbox.settings.root),
         "engines": engines,
         "tools": tools,
+        "upstreams": upstreams,
+        "servers": await anyio.to_thread.run_sync(live_servers),
         "broken": sum(item.is_error for item in findings),
         "diagnostics": [describe(item) for item in findings],
     }
@@ -104,7 +127,7 @@ async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
     return {"tool": name, "engine": decision.engine, "reason": reason}
 
 
-def _print(report: dict[str, Any]) -> None:
+def _print(report: dict[str, Any], settings: Settings) -> None:
     from rich.markup import escape
     from rich.table import Table
 
@@ -127,6 +150,11 @@ def _print(report: dict[str, Any]) -> None:
         mark = "[green]✓[/]" if item["engine"] else "[red]✗[/]"
         table.add_row(mark, item["tool"], item["engine"] or "nothing", escape(item["reason"]))
     out.print(table)
+    if report["upstreams"]:
+        out.print(upstream_table(report["upstreams"]))
+    out.print(f"Warm starts: {warm_sentence(settings.warm)}")
+    if report["servers"]:
+        out.print(server_table(report["servers"]))
     for item in report["diagnostics"]:
         place = f"{item['path']}:{item['line']}" if item["line"] else item["path"]
         out.print(escape(f"{item['severity']}: {place}: {item['message']} {item['remedy']}"))

@@ -15,7 +15,7 @@ from praxis_mcp.contracts.schema import validate_arguments
 from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
 from praxis_mcp.engines.warm_budget import WarmBudget
-from praxis_mcp.engines.warm_pool import PoolMetrics
+from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.errors import ContractError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.build import draft_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Capability, Plan

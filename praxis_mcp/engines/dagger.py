@@ -49,7 +49,7 @@ from praxis_mcp.engines.dagger_warm import WarmDagger
 from praxis_mcp.engines.dagger_workspace import Upload, WorkspaceLocks, upload
 from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.scratch import Scratch, sweep_scratch
-from praxis_mcp.engines.warm_pool import PoolMetrics
+from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
 from praxis_mcp.plans.model import Blueprint, Capability, Plan
 from praxis_mcp.settings import DaggerSettings, Settings

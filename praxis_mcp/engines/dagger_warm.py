@@ -79,7 +79,7 @@ class WarmDagger:
         self._directory = directory
         self._queries = BackgroundTasks()
         expected = (ExecutionError, QueryFailed, WaiterLost, TimeoutError, OSError)
-        self.pool: WarmPool[WarmKey, WarmExec] = WarmPool(settings, self._make, expected, budget)
+        self.pool: WarmPool[WarmKey, WarmExec] = WarmPool(settings, self._make, expected, budget, _tool_of)
 
     @staticmethod
     def key(session: Session, plan: Plan, prefix: Prefix) -> WarmKey | None:
@@ -287,3 +287,7 @@ async def _after_loss(waiting: WarmExec, plan: Plan, loss: WaiterLost) -> RunEnd
         f"{plan.blueprint.tool}: its container ended before the call did: {loss}.",
         remedy="Call again; if it persists, see the Dagger engine's log.",
     ) from failure
+
+
+def _tool_of(key: WarmKey) -> str:
+    return key.blueprint.tool

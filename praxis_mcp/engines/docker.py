@@ -36,7 +36,7 @@ from praxis_mcp.engines.docker_spec import INIT_GRACE, Staging, container_config
 from praxis_mcp.engines.docker_stream import Refusal
 from praxis_mcp.engines.docker_warm import WarmDocker
 from praxis_mcp.engines.scratch import sweep_scratch
-from praxis_mcp.engines.warm_pool import PoolMetrics
+from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings import Settings

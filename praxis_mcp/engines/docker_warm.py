@@ -32,7 +32,8 @@ from praxis_mcp.engines.framing import FramingError
 from praxis_mcp.engines.native import EndKind, RunEnd
 from praxis_mcp.engines.waiting import GRACE, Waiter, WaiterLost, wait_call
 from praxis_mcp.engines.warm_budget import WarmBudget
-from praxis_mcp.engines.warm_pool import PoolMetrics, WarmPool
+from praxis_mcp.engines.warm_counts import PoolMetrics
+from praxis_mcp.engines.warm_pool import WarmPool
 from praxis_mcp.errors import ExecutionError, ImageError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings import Settings
@@ -72,7 +73,7 @@ class WarmDocker:
         self._settings = settings
         self._inquiry: DockerInquiry | None = daemon.inquiry()
         expected = (ExecutionError, Refusal, WaiterLost, ConnectionLost, TimeoutError, OSError)
-        self.pool: WarmPool[WarmKey, WarmContainer] = WarmPool(settings.warm, self._make, expected, budget)
+        self.pool: WarmPool[WarmKey, WarmContainer] = WarmPool(settings.warm, self._make, expected, budget, _tool_of)
 
     @property
     def metrics(self) -> PoolMetrics:
@@ -236,3 +237,7 @@ class WarmDocker:
                     if container is not None:
                         await remove_container(self._daemon, container)
                     await place.remove()
+
+
+def _tool_of(key: WarmKey) -> str:
+    return key.blueprint.tool

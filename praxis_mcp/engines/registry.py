@@ -12,7 +12,7 @@ from loguru import logger
 
 from praxis_mcp.engines.base import ExecutionEngine
 from praxis_mcp.engines.warm_budget import WarmBudget
-from praxis_mcp.engines.warm_pool import PoolMetrics
+from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.settings import Settings
 

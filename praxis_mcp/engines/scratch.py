@@ -21,6 +21,8 @@ except ImportError:  # Windows: a killed server's directories stay in its tempor
     fcntl = None
 
 PREFIX = "praxis-mcp-scratch-"
+CAN_HOLD = fcntl is not None
+"""Whether others can see here that a directory has a holder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +81,8 @@ def sweep_scratch(prefix: str = PREFIX, remove: Callable[[Path], None] = remove_
         return 0
     removed = 0
     for path in Path(tempfile.gettempdir()).glob(prefix + "*"):
-        try:
-            if path.lstat().st_uid != os.getuid():
-                continue
-            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:  # removed just now, or no directory
+        lock = _open_own(path)
+        if lock is None:
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,3 +94,26 @@ def sweep_scratch(prefix: str = PREFIX, remove: Callable[[Path], None] = remove_
         finally:
             os.close(lock)
     return removed
+
+
+def is_held(path: Path) -> bool:
+    """Whether that is a directory of this user's whose maker lives. Blocks, if only shortly."""
+    lock = _open_own(path) if fcntl is not None else None
+    if fcntl is None or lock is None:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _open_own(path: Path) -> int | None:
+    try:
+        if path.lstat().st_uid == os.getuid():
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:  # removed just now, or no directory
+        pass
+    return None

@@ -82,8 +82,11 @@ class Connection:
             self._end.set()
 
     def close(self) -> None:
-        """Close it now; calls that run over it fail."""
+        """Close it now; calls that run over it fail. One that is still being opened is given up."""
         self._end.set()
+        if not self.settled.is_set():
+            self.error = self.error or ConnectionError("it was closed before it had answered")
+            self._scope.cancel()
 
     def abandon(self) -> None:
         """Break off closing it."""
@@ -99,7 +102,7 @@ class Connection:
         try:
             with self._scope:
                 await self._hold()
-            if self.channel is None and self._scope.cancelled_caught:
+            if self.channel is None and self._scope.cancelled_caught and self.error is None:
                 self.error = TimeoutError(f"it did not answer within {self._spec.connect_timeout:g} s")
         except anyio.get_cancelled_exc_class():
             # The SDK's transport cancels the task that entered it when it breaks, and that can leak through. The task

@@ -9,9 +9,9 @@ budget that all keys, and all pools, share: whoever was called longest ago gives
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Generic
 
 import anyio
@@ -19,6 +19,7 @@ from loguru import logger
 
 from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.warm_budget import WarmBudget
+from praxis_mcp.engines.warm_counts import PoolCounts, PoolMetrics
 from praxis_mcp.engines.warm_shelf import K, Shelf, T
 from praxis_mcp.settings import WarmSettings
 
@@ -34,27 +35,6 @@ CLOSE_TIMEOUT = 20.0
 """Seconds for the removal of all that wait, when the pool closes."""
 
 
-@dataclass(frozen=True, slots=True)
-class PoolMetrics:
-    """What a pool has done, and has.
-
-    Attributes:
-        hits, misses: calls that found one waiting, and those that did not.
-        waiting: how many wait now.
-        made, failed: attempts to make one that succeeded, and that did not.
-        discarded: how many were removed without ever being called.
-        fill_seconds: how long it takes to make one, averaged over the last few.
-    """
-
-    hits: int = 0
-    misses: int = 0
-    waiting: int = 0
-    made: int = 0
-    failed: int = 0
-    discarded: int = 0
-    fill_seconds: float = 0.0
-
-
 class WarmPool(Generic[K, T]):
     """A pool. Used by whichever call comes first, closed by `close`, and may be used again after that.
 
@@ -63,6 +43,7 @@ class WarmPool(Generic[K, T]):
         make: makes one for a key; it bounds its own time, and leaves nothing behind when it fails or is cancelled.
         expected: errors of `make` that are no surprise; a key whose `make` raises one is tried again later.
         budget: what it shares with other pools; None is a budget of its own.
+        tool_of: the tool whose calls a key is for.
     """
 
     def __init__(
@@ -71,6 +52,7 @@ class WarmPool(Generic[K, T]):
         make: Callable[[K], Awaitable[T]],
         expected: tuple[type[Exception], ...],
         budget: WarmBudget | None = None,
+        tool_of: Callable[[K], str] = str,
     ) -> None:
         self._settings = settings
         self._make = make
@@ -83,14 +65,16 @@ class WarmPool(Generic[K, T]):
         self._tending: anyio.CancelScope | None = None
         self._wake = anyio.Event()
         self._stirred = 0.0
-        self._hits = self._misses = self._made = self._failed = self._discarded = 0
-        self._fill_seconds = 0.0
+        self._tool_of = tool_of
+        self._counts = PoolCounts()
 
     @property
     def metrics(self) -> PoolMetrics:
         """See `PoolMetrics`."""
-        return PoolMetrics(self._hits, self._misses, self._waiting, self._made, self._failed, self._discarded,
-                           self._fill_seconds)  # fmt: skip
+        waiting: Counter[str] = Counter()
+        for shelf in self._shelves.values():
+            waiting[self._tool_of(shelf.key)] += len(shelf.items)
+        return self._counts.metrics(waiting)
 
     @property
     def waiting(self) -> tuple[T, ...]:
@@ -104,10 +88,7 @@ class WarmPool(Generic[K, T]):
         shelf.begin(time.monotonic())
         self._stir()
         item = self._taken(shelf)
-        if item is None:
-            self._misses += 1
-        else:
-            self._hits += 1
+        self._counts.called(self._tool_of(key), met=item is not None)
         try:
             yield item
         finally:
@@ -177,7 +158,7 @@ class WarmPool(Generic[K, T]):
         return None
 
     def _discard(self, item: T) -> None:
-        self._discarded += 1
+        self._counts.discarded += 1
         self._background.start(item.discard, "removing a warm one")
 
     def _stir(self) -> None:
@@ -236,7 +217,7 @@ class WarmPool(Generic[K, T]):
         """The shelf to fill next: of those that lack one and may have it, the one called last."""
         now = time.monotonic()
         for shelf in sorted(self._shelves.values(), key=lambda shelf: shelf.touched, reverse=True):
-            lacks = len(shelf.items) < shelf.wanted(now, self._fill_seconds, self._settings)
+            lacks = len(shelf.items) < shelf.wanted(now, self._counts.fill_seconds, self._settings)
             if lacks and now >= shelf.retry_at and self._budget.make_room(shelf.touched):
                 return shelf
         return None
@@ -245,7 +226,7 @@ class WarmPool(Generic[K, T]):
         try:
             item = await self._timed(shelf.key)
         except self._expected as exc:
-            self._failed += 1
+            self._counts.failed += 1
             shelf.failures += 1
             shelf.retry_at = time.monotonic() + min(RETRY_AFTER * 2 ** (shelf.failures - 1), MOST_RETRY_AFTER)
             logger.info("nothing could be started ahead of its call: {}", exc)
@@ -263,7 +244,5 @@ class WarmPool(Generic[K, T]):
             item = await self._make(key)
         finally:
             self._making -= 1
-        took = time.monotonic() - begun
-        self._fill_seconds = took if not self._made else self._fill_seconds * 0.7 + took * 0.3
-        self._made += 1
+        self._counts.made(self._tool_of(key), time.monotonic() - begun)
         return item

@@ -13,6 +13,7 @@ from praxis_mcp.contracts.catalog import Catalog
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.housekeeping import keep_house
+from praxis_mcp.execution.live_servers import ServerStatus
 from praxis_mcp.execution.records import RunRecords
 from praxis_mcp.execution.relays import RelayRunner
 from praxis_mcp.execution.runner import ToolRunner
@@ -66,6 +67,10 @@ class Toolbox:
     async def keep_house(self) -> None:
         """Remove what killed servers left behind, now and every minute, until cancelled."""
         await keep_house(self.engines, self.runner.selector)
+
+    async def keep_status(self) -> None:
+        """Let `praxis-mcp doctor` know of this server, until cancelled."""
+        await ServerStatus(self.settings, self.engines, self.runner.tally).keep()
 
     async def _prepare(self, blueprint: Blueprint) -> None:
         decision = await self.runner.selector.decide(Plan(blueprint, Call(run_id="")))

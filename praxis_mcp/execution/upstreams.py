@@ -46,6 +46,7 @@ class UpstreamReport:
     Attributes:
         name, address: which one.
         version: the protocol revision that is spoken with it; empty while there is no connection.
+        asked: whether it has been asked for its tools, with or without success.
         trouble: why it cannot be reached; empty where it can.
         tools: what is served of it.
         held: what waits for approval, new or changed.
@@ -55,6 +56,7 @@ class UpstreamReport:
     name: str
     address: str
     version: str
+    asked: bool
     trouble: str
     tools: tuple[RemoteTool, ...]
     held: tuple[RemoteTool, ...]
@@ -228,6 +230,7 @@ class Upstreams:
                 name=name,
                 address=source.place,
                 version=source.version,
+                asked=source.asked.is_set(),
                 trouble=source.trouble,
                 tools=tuple(tool for tool in self._tools.values() if tool.upstream == name),
                 held=tuple(tool for tool in self._held.values() if tool.upstream == name),

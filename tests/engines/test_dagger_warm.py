@@ -20,7 +20,8 @@ from praxis_mcp.engines.dagger_waiting import WarmExec
 from praxis_mcp.engines.dagger_warm import WarmDagger
 from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.registry import EngineRegistry
-from praxis_mcp.engines.warm_pool import PoolMetrics, WarmPool
+from praxis_mcp.engines.warm_counts import PoolMetrics
+from praxis_mcp.engines.warm_pool import WarmPool
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings import Settings
 from tests.dagger_double.install import remove_containers, running_containers

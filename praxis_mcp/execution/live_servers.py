@@ -1,0 +1,110 @@
+"""Servers of this user that run on this machine, and what each says of itself, for `praxis-mcp doctor`.
+
+Each keeps a small file in a private directory that it holds (see `engines.scratch`): whoever finds the directory knows
+by that, and by no process id, whether its server lives. A killed server's is swept with all that it left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+from loguru import logger
+
+from praxis_mcp.engines.registry import EngineRegistry
+from praxis_mcp.engines.scratch import CAN_HOLD, PREFIX, Scratch, is_held
+from praxis_mcp.execution.tally import CallTally
+from praxis_mcp.settings import Settings
+
+WRITE_EVERY = 2.0
+"""Seconds from a server's start to its first word, and at least from one to the next."""
+_PREFIX = PREFIX + "server-"
+_FILE = "status.json"
+_LARGEST = 4 * 1024 * 1024
+
+
+class ServerStatus:
+    """What one server says of itself.
+
+    Args:
+        settings: of the server.
+        engines: whose pools it tells of.
+        tally: of its calls.
+    """
+
+    def __init__(self, settings: Settings, engines: EngineRegistry, tally: CallTally) -> None:
+        self._engines = engines
+        self._tally = tally
+        self._warm = settings.warm
+        self._about = {
+            "pid": os.getpid(),
+            "version": version("praxis-mcp"),
+            "root": str(settings.root),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    async def keep(self) -> None:
+        """Write it down whenever it has changed, until cancelled; then nothing of it stays. Where no directory can be
+        held (Windows), none is written."""
+        if not CAN_HOLD:
+            return
+        place: Scratch | None = None
+        written = ""
+        try:
+            while True:
+                await anyio.sleep(WRITE_EVERY)
+                text = json.dumps(self._now())
+                if text == written:
+                    continue
+                try:
+                    if place is None:
+                        place = await anyio.to_thread.run_sync(Scratch.make, _PREFIX)
+                    await anyio.to_thread.run_sync(_write, place.path, text)
+                    written = text
+                except OSError as exc:
+                    logger.debug("doctor cannot be told of this server: {}: {}", exc.strerror, exc.filename)
+        finally:
+            if place is not None:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(place.remove)
+
+    def _now(self) -> dict[str, Any]:
+        pools = {engine: dataclasses.asdict(metrics) for engine, metrics in self._engines.warm().items()}
+        calls = {"ended": self._tally.ended.total(), "running": self._tally.under_way}
+        return {**self._about, "calls": calls, "warm": {"enabled": self._warm.enabled, "engines": pools}}
+
+
+def live_servers() -> tuple[dict[str, Any], ...]:
+    """What the servers of this user say of themselves that live, the oldest first; blocks, if only shortly.
+
+    Keys: ``pid``, ``version``, ``root``, ``started`` (ISO 8601, UTC), ``calls``, ``warm`` (``enabled``, and the
+    `PoolMetrics` of each engine in use). A server in another temporary directory, or younger than `WRITE_EVERY`, is not
+    found.
+    """
+    if not CAN_HOLD:
+        return ()
+    found = (_read(path) for path in Path(tempfile.gettempdir()).glob(_PREFIX + "*") if is_held(path))
+    return tuple(sorted((item for item in found if item is not None), key=lambda item: str(item.get("started"))))
+
+
+def _write(directory: Path, text: str) -> None:
+    file = directory / f"{_FILE}.new"
+    file.write_text(text, encoding="utf-8")
+    file.replace(directory / _FILE)
+
+
+def _read(directory: Path) -> dict[str, Any] | None:
+    try:
+        with (directory / _FILE).open("rb") as stream:
+            found = json.loads(stream.read(_LARGEST))
+    except (OSError, ValueError):  # it has written nothing yet, or ends just now
+        return None
+    return found if isinstance(found, dict) else None

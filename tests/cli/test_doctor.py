@@ -1,0 +1,187 @@
+"""`praxis-mcp doctor` knows the upstreams of the settings, and the servers that run on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+import yaml
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+from praxis_mcp.cli import doctor_upstreams
+from praxis_mcp.cli.doctor_upstreams import examine_upstreams
+from praxis_mcp.execution.toolbox import open_toolbox
+from praxis_mcp.settings import Settings
+from tests.serving.clients import LIMIT
+from tests.serving.http_server import running_http
+from tests.support.upstreams import ROOT, http_server, words
+
+pytestmark = pytest.mark.anyio
+
+ECHO = """
+name: echo
+description: Say hi.
+engine: local
+command: [/bin/echo, hi]
+"""
+NOOP = """
+name: noop
+description: Do nothing.
+engine: docker
+image: busybox:1.36
+command: ["true"]
+"""
+
+
+def doctor(directory: Path, *options: str, temporary: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "praxis_mcp.cli", "doctor", *options],
+        cwd=directory,
+        env={**os.environ, "COLUMNS": "200"} | ({"TMPDIR": str(temporary)} if temporary else {}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_upstreams_are_reached_or_said_not_to_be_with_what_is_served_and_held_back(tmp_path: Path) -> None:
+    with http_server() as gone:
+        nowhere = gone.url("http")
+    with http_server() as open_to_all:
+        upstreams = {
+            "all": {"address": open_to_all.url("http")},
+            "gone": {"address": nowhere},
+            "held": {"address": words("stdio", "--lie"), "pin": True, "env": {"PYTHONPATH": str(ROOT)}},
+        }
+        (tmp_path / "praxis.yaml").write_text(yaml.safe_dump({"tools": [], "upstreams": upstreams}))
+        done = doctor(tmp_path, "--json")
+        shown = doctor(tmp_path)
+    assert done.returncode == 1, "one of them is down"
+    found = {item.pop("upstream"): item for item in json.loads(done.stdout)["upstreams"]}
+    assert found["all"]["reachable"]
+    assert (found["all"]["protocol"], found["all"]["held_back"], found["all"]["trouble"]) == ("2026-07-28", 0, "")
+    assert found["all"]["tools"] == 13
+    assert not found["gone"]["reachable"]
+    assert "cannot be reached" in found["gone"]["trouble"]
+    assert found["held"]["reachable"]
+    assert (found["held"]["tools"], found["held"]["left_out"] > 0) == (0, True)
+    assert found["held"]["held_back"] >= 13
+    assert all(name in shown.stdout for name in ("Upstreams", "all", "gone", "held", "2026-07-28", "cannot be reached"))
+
+
+async def test_upstreams_that_hang_are_given_up_together_after_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor_upstreams, "UPSTREAM_TIMEOUT", 2.0)
+
+    async def hang(stream: Any) -> None:
+        async with stream:
+            await anyio.sleep_forever()
+
+    found: dict[str, dict[str, Any]] = {}
+    took = 0.0
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1") as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, hang)
+        silent = {"address": f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}/mcp"}
+        sleeping = {"address": ["/bin/sleep", "60"]}
+        with http_server() as alive:
+            upstreams = {"alive": {"address": alive.url("http")}, "one": silent, "two": silent, "asleep": sleeping}
+            settings = Settings.model_validate({"root": tmp_path, "tools": [], "upstreams": upstreams})
+            began = anyio.current_time()
+            with anyio.fail_after(LIMIT):
+                async with open_toolbox(settings) as toolbox:
+                    found |= {item["upstream"]: item for item in await examine_upstreams(toolbox)}
+            took = anyio.current_time() - began
+        tasks.cancel_scope.cancel()
+    assert [name for name, item in found.items() if item["reachable"]] == ["alive"]
+    assert all("within 2 s" in found[name]["trouble"] for name in ("one", "two", "asleep"))
+    assert took < 6, "they were waited for one after another, or for each to be closed"
+
+
+async def told(directory: Path, temporary: Path, fits: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    """What doctor says of the only server, once that fits."""
+    with anyio.fail_after(LIMIT):
+        while True:
+            done = await anyio.to_thread.run_sync(lambda: doctor(directory, "--json", temporary=temporary))
+            servers = json.loads(done.stdout)["servers"]
+            if servers and fits(servers[0]):
+                (server,) = servers
+                return server
+
+
+def project(directory: Path, contract: str) -> Path:
+    (directory / "tool").mkdir(parents=True)
+    (directory / "tool" / "contract.yaml").write_text(contract)
+    (directory / "praxis.yaml").write_text(yaml.safe_dump({"tools": ["."]}))
+    return directory
+
+
+async def test_a_server_that_runs_is_told_of_and_one_that_ended_or_was_killed_is_not(tmp_path: Path) -> None:
+    tools = project(tmp_path / "project", ECHO)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    async with (
+        running_http(tools, "--http", TMPDIR=str(temporary)) as server,
+        Client(streamable_http_client(server.mcp)) as client,
+    ):
+        await client.call_tool("echo", {})
+        about = await told(tools, temporary, lambda found: found["calls"] == {"ended": 1, "running": 0})
+        assert about["pid"] == server.process.pid
+        assert about["root"] == str(tools)
+        assert about["warm"] == {"enabled": True, "engines": {}}
+        server.signal(signal.SIGTERM)
+        assert await server.exit_code() == 0
+    assert list(temporary.iterdir()) == []
+
+    async with running_http(tools, "--http", TMPDIR=str(temporary)) as server:
+        await told(tools, temporary, lambda found: found["pid"] == server.process.pid)
+        server.signal(signal.SIGKILL)
+        await server.exit_code()
+    assert any("server" in path.name for path in temporary.iterdir()), "what it wrote is still there"
+    done = await anyio.to_thread.run_sync(lambda: doctor(tools, "--json", temporary=temporary))
+    assert json.loads(done.stdout)["servers"] == []
+
+
+@pytest.mark.docker
+@pytest.mark.native
+async def test_hits_misses_and_fill_time_of_each_tool_of_a_server_are_shown(tmp_path: Path) -> None:
+    tools = project(tmp_path / "project", NOOP)
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    async with (
+        running_http(tools, "--http", TMPDIR=str(temporary)) as server,
+        Client(streamable_http_client(server.mcp), read_timeout_seconds=60) as client,
+    ):
+        await client.call_tool("noop", {})
+        first = await told(
+            tools, temporary, lambda found: bool(found["warm"]["engines"].get("docker", {}).get("waiting"))
+        )
+        assert first["warm"]["engines"]["docker"]["tools"]["noop"]["misses"] == 1
+        await client.call_tool("noop", {})
+        after = await told(tools, temporary, lambda found: found["warm"]["engines"]["docker"]["hits"] == 1)
+        noop = after["warm"]["engines"]["docker"]["tools"]["noop"]
+        assert (noop["hits"], noop["misses"], noop["fill_seconds"] > 0) == (1, 1, True)
+        shown = (await anyio.to_thread.run_sync(lambda: doctor(tools, temporary=temporary))).stdout
+        (row,) = (line.split() for line in shown.splitlines() if "noop" in line.split() and "ms" in line.split())
+        assert row[:3] == ["noop", "1", "1"]
+
+
+def test_the_settings_of_warm_starts_are_shown(tmp_path: Path) -> None:
+    settings = {"tools": [], "warm": {"max_containers": 5, "max_per_tool": 3, "idle_seconds": 77}}
+    (tmp_path / "praxis.yaml").write_text(yaml.safe_dump(settings))
+    assert json.loads(doctor(tmp_path, "--json").stdout)["warm"]["max_containers"] == 5
+    assert "at most 5 containers wait (3 a tool, 512 MiB together), none after 77 s" in doctor(tmp_path).stdout
