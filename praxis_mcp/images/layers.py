@@ -31,6 +31,8 @@ _OPAQUE = ".wh..wh..opq"
 _AUFS = ".wh..wh."
 _MAX_LINK = 4095
 _MAX_DEPTH = 128
+_MAX_HEADER = 256 * 1024
+"""Bytes of all that stands before one entry's content: long names, pax records, maps of sparse files."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -103,10 +105,12 @@ class RootBuilder:
             raw.drain()
         except tarfile.TarError as exc:
             raise ImageError(f"{what} is damaged or cut short: {exc}.") from exc
+        except RecursionError as exc:
+            raise ImageError(f"{what} is damaged: its headers lead from one to the next without end.") from exc
         except OSError as exc:
             remedy = "Make room, or choose another engines.sandbox.store." if exc.errno in _FULL else None
             raise ImageError(f"{what} cannot be unpacked: {exc.strerror}.", remedy=remedy) from exc
-        except (ValueError, OverflowError) as exc:  # numbers in headers that no file system takes
+        except (ValueError, OverflowError, IndexError) as exc:  # headers with absurd numbers, or cut short
             raise ImageError(f"{what} is damaged: {exc}.") from exc
         self._read += plain.tell()
         for expected, got in ((digest, raw.digest), (diff_id, plain.digest)):
@@ -139,9 +143,9 @@ class RootBuilder:
 
     def _unpack(self, plain: Measured, what: str) -> None:
         created = _Created()
+        plain.header = _MAX_HEADER  # the first one is read at once
         with tarfile.TarFile(fileobj=plain, mode="r") as tar:  # pyright: ignore[reportArgumentType] - it only reads
-            while (member := tar.next()) is not None:
-                tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue] - else every header stays in memory
+            while (member := self._next(tar, plain)) is not None:
                 self.entries += 1
                 if self.entries > self.bounds.entries:
                     raise ImageError(f"The image has more than {self.bounds.entries} files.")
@@ -149,12 +153,22 @@ class RootBuilder:
                     raise ImageError("The image was not unpacked: that was cancelled.")
                 self._take(tar, member, created, what)
 
+    @staticmethod
+    def _next(tar: tarfile.TarFile, plain: Measured) -> tarfile.TarInfo | None:
+        plain.header = _MAX_HEADER
+        member = tar.next()
+        plain.header = None
+        # Else every header stays in memory, and global ones pile up; container engines do not heed those at all.
+        tar.members.clear()  # pyright: ignore[reportAttributeAccessIssue]
+        tar.pax_headers.clear()  # pyright: ignore[reportAttributeAccessIssue]
+        return member
+
     def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo, created: _Created, what: str) -> None:
         parts = [part for part in member.name.split("/") if part not in ("", ".")]
         if ".." in parts:
             raise ImageError(f"{what} names {member.name[:200]!r}, which leads out of the image.")
         if len(parts) > _MAX_DEPTH:
-            raise ImageError(f"{what} has directories more than {_MAX_DEPTH} deep.")
+            raise _too_deep()
         if not parts:
             return  # the root itself
         name = parts.pop()
@@ -196,6 +210,8 @@ class RootBuilder:
         if known is not None:
             return known
         real = resolve(self.root, path)
+        if real.count("/") > _MAX_DEPTH:  # links make short names lead deep
+            raise _too_deep()
         made = ""
         for part in real.split("/")[1:] if real != "/" else ():
             made += f"/{part}"
@@ -263,6 +279,10 @@ class RootBuilder:
         elif is_directory(place):
             for entry in os.listdir(place):
                 self._hide(f"{path}/{entry}", created)
+
+
+def _too_deep() -> ImageError:
+    return ImageError(f"The image has directories more than {_MAX_DEPTH} deep.")
 
 
 def _remove(place: str) -> None:

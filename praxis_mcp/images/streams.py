@@ -26,9 +26,14 @@ class Measured:
         source: what is read.
         limit: bytes; more is an error.
         what: named in errors.
+
+    Attributes:
+        header: bytes that may still be read, other than by `seek`; None for any number. tarfile follows one header to
+            the next, and keeps what they say, for as long as an archive goes on with them: whoever reads one sets it.
     """
 
     def __init__(self, source: IO[bytes], limit: int, what: str) -> None:
+        self.header: int | None = None
         self._source = source
         self._limit = limit
         self._what = what
@@ -46,8 +51,14 @@ class Measured:
         Raises:
             ImageError: the stream is longer than its limit, damaged, or has a header that is too large.
         """
-        if not 0 <= size <= PIECE:
+        if not 0 <= size <= PIECE or (self.header is not None and size > self.header):
             raise ImageError(f"{self._what} has a header that is too large.")
+        data = self._take(size)
+        if self.header is not None:
+            self.header -= len(data)
+        return data
+
+    def _take(self, size: int) -> bytes:
         data = b""
         try:
             while len(data) < size and (piece := self._source.read(size - len(data))):
@@ -77,7 +88,7 @@ class Measured:
         if whence != 0 or left < 0:
             raise ImageError(f"{self._what} is damaged.")
         while left > 0:
-            data = self.read(min(left, PIECE))
+            data = self._take(min(left, PIECE))
             if not data:
                 break
             left -= len(data)

@@ -59,6 +59,19 @@ def layer(*entries: Entry) -> bytes:
     return out.getvalue()
 
 
+def header(kind: bytes, body: bytes) -> bytes:
+    """A header that says something of the next one: pax records, a long name."""
+    info = tarfile.TarInfo("header")
+    info.type, info.size = kind, len(body)
+    return info.tobuf(tarfile.USTAR_FORMAT) + body + bytes(-len(body) % 512)
+
+
+def pax_record(key: str, value: str) -> bytes:
+    rest = f" {key}={value}\n"
+    size = len(rest) + len(str(len(rest) + 4))
+    return f"{size}{rest}".encode()
+
+
 @dataclass(frozen=True)
 class MadeImage:
     """An image: layers as they travel (compressed), its configuration, and its manifest."""

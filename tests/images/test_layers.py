@@ -5,6 +5,8 @@ import io
 import multiprocessing
 import os
 import stat
+import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.layers import Bounds, RootBuilder
 from praxis_mcp.images.manifests import digest_of
-from tests.images.tars import Entry, device, directory, fifo, file, hard_link, layer, symlink
+from tests.images.tars import Entry, device, directory, fifo, file, hard_link, header, layer, pax_record, symlink
 
 
 def build(root: Path, *layers: bytes, bounds: Bounds | None = None) -> RootBuilder:
@@ -181,6 +183,52 @@ def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     info.pax_headers = {"comment": "c" * 1_000_000}
     with pytest.raises(ImageError, match="header that is too large"):
         build(tmp_path / "root", layer((info, b"")))
+
+
+@pytest.mark.parametrize("size", [0, 40_000], ids=["many", "large"])
+@pytest.mark.parametrize("kind", [tarfile.XGLTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_headers_that_lead_to_ever_more_headers_are_refused(tmp_path: Path, kind: bytes, size: int) -> None:
+    with pytest.raises(ImageError, match=r"header that is too large|headers lead from one to the next"):
+        build(tmp_path / "root", header(kind, b"n" * size) * 1000 + layer(file("x")))
+
+
+def test_the_map_of_a_sparse_file_cannot_fill_the_memory(tmp_path: Path) -> None:
+    info, _ = file("sparse")
+    info.type = tarfile.GNUTYPE_SPARSE
+    first = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    first[482] = 1  # it goes on in the next block
+    first[148:156] = b"%06o\0 " % (sum(first) - sum(first[148:156]) + 8 * ord(" "))
+    block = (b"00000000001\0" * 2) * 21 + b"\1" + bytes(7)
+    with pytest.raises(ImageError, match="header that is too large"):
+        build(tmp_path / "root", bytes(first) + block * 5000)
+    with pytest.raises(ImageError, match="damaged"):
+        build(tmp_path / "other", bytes(first) + block * 5)
+
+
+def test_global_headers_do_not_pile_up_in_memory(tmp_path: Path) -> None:
+    def entries(count: int) -> bytes:
+        return b"".join(
+            header(tarfile.XGLTYPE, pax_record(f"key{number}", "v" * 20_000)) + layer(file(f"f{number}"))[:512]
+            for number in range(count)
+        ) + bytes(1024)
+
+    data = entries(300)
+    tracemalloc.start()
+    try:
+        build(tmp_path / "root", data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(tree(tmp_path / "root")) == 300
+    assert peak < 3_000_000
+
+
+def test_links_do_not_make_a_tree_deeper_than_names_may(tmp_path: Path) -> None:
+    hundred = "/".join(["d"] * 100)
+    with pytest.raises(ImageError, match="more than 128 deep"):
+        build(tmp_path / "root", layer(directory(hundred), symlink("l", hundred), directory(f"l/{hundred}")))
+    with pytest.raises(ImageError, match="more than 128 deep"):
+        build(tmp_path / "other", layer(symlink("tmp", "d/" * 2000 + "d")))
 
 
 @pytest.mark.parametrize("compress", [True, False])
