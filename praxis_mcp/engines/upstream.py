@@ -179,6 +179,8 @@ class Upstream:
         from mcp.shared.exceptions import MCPError
         from pydantic import ValidationError
 
+        from praxis_mcp.engines.upstream_failures import Failure, failure_in
+
         again = True
         while True:
             connection = await self._connection()
@@ -194,7 +196,7 @@ class Upstream:
                 raise ExecutionError(f"{self.spec.name} gave an answer that is none while {doing}.") from exc
             except MCPError as exc:
                 reason = self._masker.text(exc.message)
-                if _never_arrived(exc):
+                if failure_in(exc) is Failure.UNSENT:
                     connection.retire()
                     if again:
                         again = False
@@ -235,10 +237,10 @@ class Upstream:
                 self._breaker.failed(reason)
 
     def _unreachable(self, reason: str, cause: BaseException | None = None) -> EngineUnavailable:
-        from praxis_mcp.engines.upstream_http import REFUSED
+        from praxis_mcp.engines.upstream_failures import Failure, failure_in
 
         reason = self._masker.text(reason).rstrip(".")
-        if getattr(cause, "code", None) == REFUSED:
+        if failure_in(cause) is Failure.REFUSED:
             return EngineUnavailable(f"{self.spec.name} refused the connection: {reason}.", remedy=_CREDENTIALS)
         place = f" ({self.spec.place})" if self.spec.place != self.spec.name else ""
         remedy = "See whether its command works when typed in a shell." if self.spec.words else "See whether it runs."
@@ -248,15 +250,17 @@ class Upstream:
     async def _translated(self, exc: MCPError, connection: Connection, doing: str) -> ExecutionError:
         from mcp_types import CONNECTION_CLOSED
 
-        from praxis_mcp.engines.upstream_http import LOST, REFUSED
+        from praxis_mcp.engines.upstream_failures import Failure, failure_in
 
-        reason = self._masker.text(exc.message)
-        if exc.code == REFUSED:
+        reason, failure = self._masker.text(exc.message), failure_in(exc)
+        if failure is Failure.REFUSED:
             return EngineUnavailable(
                 f"{self.spec.name} refused the request: {reason}.",
                 remedy=_CREDENTIALS,
             )
-        if exc.code in (LOST, CONNECTION_CLOSED):
+        # The SDK, too, says so of its own requests; a server may use the same code while its connection holds.
+        over = connection.error is not None or connection.over.is_set()
+        if failure is Failure.LOST or (exc.code == CONNECTION_CLOSED and over):
             connection.retire()
             with anyio.move_on_after(1):
                 await connection.over.wait()
@@ -268,9 +272,3 @@ class Upstream:
                 remedy="Find out whether it did before you call again.",
             )
         return RemoteError(f"{self.spec.name} answered: {reason}", exc.code, exc.data)
-
-
-def _never_arrived(exc: MCPError) -> bool:
-    from praxis_mcp.engines.upstream_http import UNSENT
-
-    return exc.code == UNSENT

@@ -16,18 +16,12 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 from mcp.client.auth import OAuthFlowError
 
+from praxis_mcp.engines.upstream_failures import Failure, failed
 from praxis_mcp.engines.upstream_lanes import Lanes, needs_proxy
 from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
 
 if TYPE_CHECKING:
     from praxis_mcp.engines.upstream_spec import OAuthClient, UpstreamSpec
-
-UNSENT = 5031
-"""The request did not reach the server."""
-LOST = 5021
-"""The connection broke after the request was sent."""
-REFUSED = 4011
-"""The server wants other credentials, or none of these requests now. Codes outside of JSON-RPC's own range."""
 
 _POOL = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
 _WRITE_TIMEOUT = 60.0
@@ -62,21 +56,22 @@ class _Client(httpx2.AsyncClient):
             if not _is_event_stream(response):
                 await _read(response)
         except _NEVER_SENT as exc:
-            return _error(request, 503, UNSENT, _describe(exc))
+            return _error(request, 503, Failure.UNSENT, _describe(exc))
         except OAuthFlowError as exc:
-            return _error(request, 401, REFUSED, f"no token was to be had: {exc}")
+            return _error(request, 401, Failure.REFUSED, f"no token was to be had: {exc}")
         except httpx2.TransportError as exc:
-            return _error(request, 502, LOST, _describe(exc))
+            return _error(request, 502, Failure.LOST, _describe(exc))
         if response.status_code == 404 and "mcp-session-id" in request.headers and request.method == "POST":
             # A server that was started anew does not know the session (specification 2025-11-25, transports, "Session
             # Management"); it has not looked at the request.
             await response.aclose()
-            return _error(request, 404, UNSENT, "the server knows nothing of the session")
+            return _error(request, 404, Failure.UNSENT, "the server knows nothing of the session")
         is_json = response.headers.get("content-type", "").lower().startswith("application/json")
         if response.status_code in _REFUSALS or (response.status_code >= 500 and not is_json):
             await response.aclose()
-            code = LOST if response.status_code >= 500 else REFUSED
-            return _error(request, response.status_code, code, f"HTTP {response.status_code} {response.reason_phrase}")
+            failure = Failure.LOST if response.status_code >= 500 else Failure.REFUSED
+            said = f"HTTP {response.status_code} {response.reason_phrase}"
+            return _error(request, response.status_code, failure, said)
         return response
 
 
@@ -124,8 +119,8 @@ def _describe(exc: Exception) -> str:
     return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
 
 
-def _error(request: httpx2.Request, status: int, code: int, message: str) -> httpx2.Response:
-    body = {"jsonrpc": "2.0", "id": None, "error": {"code": code, "message": message}}
+def _error(request: httpx2.Request, status: int, failure: Failure, message: str) -> httpx2.Response:
+    body = {"jsonrpc": "2.0", "id": None, "error": failed(failure, message).model_dump()}
     headers = {"content-type": "application/json"}
     return httpx2.Response(status, headers=headers, content=json.dumps(body).encode(), request=request)
 

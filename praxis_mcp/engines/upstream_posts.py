@@ -12,10 +12,10 @@ import anyio
 import httpx2
 from mcp.shared._httpx_utils import stream_within_origin
 from mcp.shared.exceptions import MCPError
-from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
+from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 from pydantic_core import from_json
 
-from praxis_mcp.engines.upstream_http import LOST
+from praxis_mcp.engines.upstream_failures import Failure, failed
 from praxis_mcp.engines.upstream_wire import FIRST_ID, MAX_MESSAGE, tell_progress
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ class Posts:
             try:
                 return await self._exchange(body, {**_FIXED_HEADERS, **headers}, on_progress)
             except (httpx2.TransportError, httpx2.StreamError) as exc:
-                raise MCPError(LOST, f"{type(exc).__name__}: {exc}".rstrip(": ")) from exc
+                raise _lost(f"{type(exc).__name__}: {exc}".rstrip(": ")) from exc
             finally:
                 self._asked.discard(scope)
-        raise MCPError(CONNECTION_CLOSED, "Connection closed")
+        raise _lost("Connection closed")
 
     def close(self) -> None:
         """Break off what is being asked."""
@@ -91,8 +91,12 @@ class Posts:
                     told = message.get("params")
                     tell_progress(on_progress, told if isinstance(told, dict) else {})
         except httpx2.SSEError as exc:
-            raise MCPError(LOST, f"its events cannot be read: {exc}") from exc
-        raise MCPError(LOST, "the response ended without an answer")
+            raise _lost(f"its events cannot be read: {exc}") from exc
+        raise _lost("the response ended without an answer")
+
+
+def _lost(message: str) -> MCPError:
+    return MCPError.from_error_data(failed(Failure.LOST, message))
 
 
 def _parsed(text: bytes | str) -> dict[str, Any]:

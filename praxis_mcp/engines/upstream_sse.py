@@ -16,16 +16,10 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.client._transport import TransportStreams
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
-from mcp_types import (
-    CONNECTION_CLOSED,
-    ErrorData,
-    JSONRPCError,
-    JSONRPCRequest,
-    jsonrpc_message_adapter,
-)
+from mcp_types import ErrorData, JSONRPCError, JSONRPCRequest, jsonrpc_message_adapter
 from pydantic import ValidationError
 
-from praxis_mcp.engines.upstream_http import UNSENT
+from praxis_mcp.engines.upstream_failures import Failure, failed
 from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
 
 _EVENT_STREAM = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
@@ -52,8 +46,7 @@ async def sse_streams(client: httpx2.AsyncClient, url: str) -> AsyncIterator[Tra
     ):
         if response.status_code != 200:
             await response.aread()
-            error = _error_in(response)
-            raise MCPError(error.code, error.message)
+            raise MCPError.from_error_data(_error_in(response))
         events = aiter(httpx2.EventSource(response, max_event_size=MAX_MESSAGE))
         endpoint = await _endpoint(events, url)
         tasks.start_soon(_receive, events, received)
@@ -114,8 +107,8 @@ async def _post(client: httpx2.AsyncClient, endpoint: str, message: SessionMessa
 
 def _error_in(response: httpx2.Response) -> ErrorData:
     if response.status_code == 404:
-        return ErrorData(code=UNSENT, message="the server knows nothing of the session")  # it was started anew
+        return failed(Failure.UNSENT, "the server knows nothing of the session")  # it was started anew
     try:
         return JSONRPCError.model_validate_json(response.content).error
     except ValidationError:
-        return ErrorData(code=CONNECTION_CLOSED, message=f"HTTP {response.status_code} {response.reason_phrase}")
+        return failed(Failure.LOST, f"HTTP {response.status_code} {response.reason_phrase}")

@@ -24,7 +24,6 @@ from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import ClientMessageMetadata, SessionMessage
 from mcp_types import (
-    CONNECTION_CLOSED,
     ErrorData,
     JSONRPCError,
     JSONRPCNotification,
@@ -32,6 +31,8 @@ from mcp_types import (
     JSONRPCResponse,
     RequestId,
 )
+
+from praxis_mcp.engines.upstream_failures import Failure, failed
 
 if TYPE_CHECKING:
     from praxis_mcp.engines.upstream import ProgressListener
@@ -130,7 +131,7 @@ class RawAnswers(AbstractAsyncContextManager[TransportStreams]):
         finally:
             self._pending.pop(identity, None)
         if isinstance(pending.outcome, ErrorData):
-            raise MCPError(pending.outcome.code, pending.outcome.message, pending.outcome.data)
+            raise MCPError.from_error_data(pending.outcome)
         return pending.outcome or {}
 
     def sent(self, message: SessionMessage) -> None:
@@ -192,12 +193,16 @@ class RawAnswers(AbstractAsyncContextManager[TransportStreams]):
         try:
             await self._outgoing.send(message)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
-            raise MCPError(CONNECTION_CLOSED, "Connection closed") from exc
+            raise MCPError.from_error_data(_closed()) from exc
 
     def _abandon(self) -> None:
         for pending in self._pending.values():
             if not pending.done.is_set():
-                pending.resolve(ErrorData(code=CONNECTION_CLOSED, message="Connection closed"))
+                pending.resolve(_closed())
+
+
+def _closed() -> ErrorData:
+    return failed(Failure.LOST, "Connection closed")
 
 
 def tell_progress(listener: ProgressListener, told: Mapping[str, Any]) -> None:

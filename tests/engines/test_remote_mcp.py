@@ -96,6 +96,23 @@ async def test_a_protocol_error_names_its_code_and_data(engine: RemoteMCPEngine,
     assert (caught.value.code, caught.value.data) == (-32602, {"hint": 7})
 
 
+@pytest.mark.parametrize("code", [-32000, -32001, -32603, 5031, 5021, 4011])
+async def test_an_error_of_any_code_is_the_servers_and_costs_no_connection(
+    engine: RemoteMCPEngine, place: Place, code: int
+) -> None:
+    about = contract(place.address, "about", max_output="1Mi")
+    before = json.loads((await run(engine, about)).output)["pid"]
+    calls = place.noted().count("called limit")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, engine, contract(place.address, "hang"))  # ends by an error if its connection does
+        with pytest.raises(RemoteError, match="Rate limited") as caught:
+            await run(engine, contract(place.address, "limit"), n=code)
+        assert (caught.value.code, caught.value.data) == (code, {"retry": 5})
+        assert json.loads((await run(engine, about)).output)["pid"] == before
+        tasks.cancel_scope.cancel()
+    assert place.noted().count("called limit") == calls + 1
+
+
 async def test_progress_is_heard_in_numbers_and_words(engine: RemoteMCPEngine, place: Place) -> None:
     heard: list[tuple[str, bytes]] = []
     context = ExecutionContext(on_output=lambda stream, data: heard.append((stream, data)))

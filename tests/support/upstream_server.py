@@ -84,7 +84,19 @@ class Upstream:
             ),
             *(
                 Tool(name=name, description=f"Does {name}.", input_schema=number)
-                for name in ("fail", "refuse", "slow", "hang", "freeze", "die", "big", "progress", "change", "about")
+                for name in (
+                    "fail",
+                    "refuse",
+                    "limit",
+                    "slow",
+                    "hang",
+                    "freeze",
+                    "die",
+                    "big",
+                    "progress",
+                    "change",
+                    "about",
+                )
             ),
             *self.extra,
         ]
@@ -142,6 +154,9 @@ class Upstream:
 
     async def do_refuse(self, ctx: Context, arguments: dict[str, Any]) -> CallToolResult:
         raise MCPError(INVALID_PARAMS, "no such thing", {"hint": 7})
+
+    async def do_limit(self, ctx: Context, arguments: dict[str, Any]) -> CallToolResult:
+        raise MCPError(int(arguments["n"]), "Rate limited", {"retry": 5})
 
     async def do_slow(self, ctx: Context, arguments: dict[str, Any]) -> CallToolResult:
         await anyio.sleep(float(arguments.get("seconds", 1)))
