@@ -15,9 +15,9 @@ import anyio.to_thread
 from praxis_mcp.engines.artifacts import collect_artifacts, make_artifact_directory
 from praxis_mcp.engines.base import EngineCapabilities, EngineStatus, ExecutionContext, ExecutionEngine, ExecutionResult
 from praxis_mcp.engines.bubblewrap import Bubblewrap, NoBubblewrap, find_bubblewrap
-from praxis_mcp.engines.cgroups import Cgroups, find_cgroups
+from praxis_mcp.engines.cgroups import Cgroups, RunGroup, find_cgroups
 from praxis_mcp.engines.changes import ChangeWatch
-from praxis_mcp.engines.local_run import LocalRun, own_processes, praxis_init
+from praxis_mcp.engines.local_run import OWN_PROCESSES, LocalRun, praxis_init
 from praxis_mcp.engines.orphans import kill_orphans
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.engines.scratch import sweep_scratch
@@ -41,7 +41,7 @@ _ALWAYS = frozenset(
 )
 _WITH_BUBBLEWRAP = frozenset({Capability.NETWORK_NONE, Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES})
 _LIMITS = frozenset({Capability.MEMORY_LIMIT, Capability.CPU_LIMIT, Capability.PIDS_LIMIT})
-_NO_LIMIT = "needs bubblewrap or praxis-init; or give the contract an image"
+_NO_LIMIT = "; a plain process could leave the control group that would limit it"
 
 
 class LocalExecutionEngine(ExecutionEngine):
@@ -63,20 +63,18 @@ class LocalExecutionEngine(ExecutionEngine):
             EngineUnavailable: the settings require bubblewrap, and it does not work here.
         """
         sandbox = await self._sandbox()
-        cgroups = await self._groups()
         if isinstance(sandbox, Bubblewrap):
+            cgroups = await self._groups()
             enforces = _ALWAYS | _WITH_BUBBLEWRAP | cgroups.enforces
             return EngineCapabilities(self.name, "bubblewrap", enforces, cgroups.notes)
         enforces = _ALWAYS
         why = f"needs bubblewrap: {sandbox.reason}"
-        notes = dict.fromkeys(_WITH_BUBBLEWRAP, why)
+        notes = dict.fromkeys(_WITH_BUBBLEWRAP, why) | dict.fromkeys(_LIMITS, why + _NO_LIMIT)
         if praxis_init() is not None:
-            enforces |= {Capability.NETWORK_NONE} | cgroups.enforces
+            enforces |= {Capability.NETWORK_NONE}
             del notes[Capability.NETWORK_NONE]
-            notes |= cgroups.notes
         else:
             notes[Capability.NETWORK_NONE] = f"{why}; or write network: host in the contract"
-            notes |= dict.fromkeys(_LIMITS, _NO_LIMIT)
         return EngineCapabilities(self.name, "process", enforces, notes)
 
     async def probe(self) -> EngineStatus:
@@ -101,21 +99,24 @@ class LocalExecutionEngine(ExecutionEngine):
         sandbox = await self._sandbox()
         artifacts = await make_artifact_directory(plan, context)
         watch = await ChangeWatch.start(plan.blueprint.mounts)
-        group = (await self._groups()).for_run(plan, default_pids=None, own_processes=own_processes(sandbox))
-        run = LocalRun(plan, context, artifacts, group)
+        run = LocalRun(plan, context, artifacts)
+        group: RunGroup | None = None
         try:
             if isinstance(sandbox, Bubblewrap):
-                ended = await run.in_bubblewrap(sandbox, self.settings)
+                cgroups = await self._groups()
+                group = cgroups.for_run(plan, default_pids=None, own_processes=OWN_PROCESSES)
+                ended = await run.in_bubblewrap(sandbox, self.settings, group)
             else:
                 ended = await run.as_plain_process()
-            ran, out_of_memory = time.perf_counter(), group.out_of_memory
+            ran, out_of_memory = time.perf_counter(), group is not None and group.out_of_memory
             stdout, stderr = (
                 (await run.out.finish(), await run.err.finish()) if run.captures else (Captured(), Captured())
             )
         finally:
             run.out.abandon()
             run.err.abandon()
-            await group.remove()
+            if group is not None:
+                await group.remove()
         results = await collect_artifacts(plan, artifacts)
         changed = await watch.changes()
         return ExecutionResult(

@@ -20,7 +20,6 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.bubblewrap import (
     ATTEMPTS,
     Bubblewrap,
-    NoBubblewrap,
     StatusPipe,
     failure,
     isolation,
@@ -40,6 +39,9 @@ from praxis_mcp.settings import Settings
 RUN_ID_VARIABLE = "PRAXIS_RUN_ID"
 """Tells the tool its run's id, and us which processes belong to it."""
 
+OWN_PROCESSES = 2
+"""Processes in a run's group that are not the tool's: bubblewrap and its init."""
+
 # What a command may learn of the server's environment; all else stays with the server, whose secrets may be among it.
 _PASSED = ("PATH", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME")
 _PASSED_ON_WINDOWS = ("SYSTEMROOT", "COMSPEC", "PATHEXT", "WINDIR")
@@ -52,16 +54,14 @@ class LocalRun:
         plan: what to run.
         context: what surrounds it.
         artifacts: directory on the host for the plan's artifacts.
-        group: the control group that limits it.
         out, err: have taken the streams in; the caller finishes them.
         started: when the process existed, on the clock of `time.perf_counter`.
     """
 
-    def __init__(self, plan: Plan, context: ExecutionContext, artifacts: Path | None, group: RunGroup) -> None:
+    def __init__(self, plan: Plan, context: ExecutionContext, artifacts: Path | None) -> None:
         self.plan = plan
         self.context = context
         self.artifacts = artifacts
-        self.group = group
         self.out, self.err = context.collectors(plan)
         self.started = 0.0
 
@@ -73,22 +73,25 @@ class LocalRun:
     def _note_start(self) -> None:
         self.started = time.perf_counter()
 
-    async def in_bubblewrap(self, sandbox: Bubblewrap, settings: Settings) -> Ended:
-        """Run it in a sandbox; see `HostView` and `run_process` for what is raised."""
+    async def in_bubblewrap(self, sandbox: Bubblewrap, settings: Settings, group: RunGroup) -> Ended:
+        """Run it in a sandbox, in the control group that limits it; see `HostView` and `run_process` for what is
+        raised."""
         attempts = 0
         while True:
             attempts += 1
-            ended, exit_code = await self._try_in_bubblewrap(sandbox, settings)
+            ended, exit_code = await self._try_in_bubblewrap(sandbox, settings, group)
             if exit_code is not None or ended.timed_out:
                 return ended
-            if self.group.out_of_memory:  # it took the sandbox's own init along
+            if group.out_of_memory:  # it took the sandbox's own init along
                 return Ended(KILLED, timed_out=False)
             said = (await self.err.finish()).text
             if attempts == ATTEMPTS or not may_try_again(said, ended.exit_code):
                 raise failure(self.plan.call.argv[0], said, ended.exit_code)
             self.out, self.err = self.context.collectors(self.plan)
 
-    async def _try_in_bubblewrap(self, sandbox: Bubblewrap, settings: Settings) -> tuple[Ended, int | None]:
+    async def _try_in_bubblewrap(
+        self, sandbox: Bubblewrap, settings: Settings, group: RunGroup
+    ) -> tuple[Ended, int | None]:
         fixed, call = self.plan.blueprint, self.plan.call
         view = HostView()
         try:
@@ -99,7 +102,7 @@ class LocalRun:
                 init = native.praxis_init_path()
                 launch = Launch(
                     (
-                        *self.group.prefix(init, private_mounts=sandbox.keeps_out_late_mounts),
+                        *group.prefix(init, private_mounts=sandbox.keeps_out_late_mounts),
                         sandbox.program,
                         *status.options,
                         *options,
@@ -152,7 +155,7 @@ class LocalRun:
             )
             ended = await self._process(
                 Launch(
-                    (*self.group.prefix(native.praxis_init_path()), *prefix, *launch.argv),
+                    (*prefix, *launch.argv),
                     launch.env,
                     launch.cwd,
                     launch.stdin,
@@ -192,11 +195,6 @@ class LocalRun:
             stderr=self.err,
             on_start=self._note_start,
         )
-
-
-def own_processes(sandbox: Bubblewrap | NoBubblewrap) -> int:
-    """Processes in a run's group that are not the tool's: bubblewrap and its init, or praxis-init."""
-    return 2 if isinstance(sandbox, Bubblewrap) else 1
 
 
 def environment(plan: Plan, *, home: str, temporary: str, artifacts: str | None) -> Mapping[str, str]:

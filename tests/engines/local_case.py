@@ -23,6 +23,7 @@ _OF_CONTAINERS = frozenset(
         Capability.IMAGES,
     }
 )
+LIMITS = frozenset({Capability.MEMORY_LIMIT, Capability.CPU_LIMIT, Capability.PIDS_LIMIT})
 OF_BUBBLEWRAP = frozenset({Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES})
 
 
@@ -33,7 +34,7 @@ class LocalCase(EngineCase):
 
     @property
     def lacks(self) -> frozenset[Capability]:
-        return frozenset(find_cgroups().notes) | (OF_BUBBLEWRAP if requirements.missing("bubblewrap") else frozenset())
+        return OF_BUBBLEWRAP | LIMITS if requirements.missing("bubblewrap") else frozenset(find_cgroups().notes)
 
     def engine(self, settings: Settings) -> ExecutionEngine:
         return LocalExecutionEngine(settings)

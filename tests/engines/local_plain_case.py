@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from praxis_mcp.engines.cgroups import find_cgroups
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings import Settings
-from tests.engines.local_case import OF_BUBBLEWRAP, LocalCase
+from tests.engines.local_case import LIMITS, OF_BUBBLEWRAP, LocalCase
 
 
 class PlainCase(LocalCase):
@@ -15,7 +14,7 @@ class PlainCase(LocalCase):
 
     @property
     def lacks(self) -> frozenset[Capability]:
-        return frozenset(find_cgroups().notes) | OF_BUBBLEWRAP
+        return OF_BUBBLEWRAP | LIMITS
 
     def settings(self, **values: Any) -> Settings:
         return super().settings(engines={"local": {"sandbox": "off"}}, **values)
