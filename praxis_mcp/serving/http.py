@@ -22,8 +22,9 @@ from praxis_mcp.http_settings import HttpSettings
 from praxis_mcp.serving.auth import METRICS_PATH, Authentication, metadata_routes, open_authentication
 from praxis_mcp.serving.guard import LOOPBACK_ORIGIN, AllowedNames, BodyLimit, Guard
 from praxis_mcp.serving.metrics import CONTENT_TYPE, render
-from praxis_mcp.serving.requests import RequestTracker
+from praxis_mcp.serving.requests import RequestTracker, standing_at
 from praxis_mcp.serving.server import PraxisServer
+from praxis_mcp.serving.shares import CallerShares
 
 MCP_PATH = "/mcp"
 SSE_PATH = "/sse"
@@ -77,11 +78,13 @@ async def open_application(
     if sse:
         routes += _sse_routes(server, settings, names.for_sdk())
     inner = _application(server, settings, names.for_sdk(), routes) if streamable else Starlette(routes=routes)
-    authenticated = await open_authentication(BodyLimit(inner, settings), settings.auth)
+    stands = standing_at(MCP_PATH, SSE_PATH)
+    shared = CallerShares(BodyLimit(inner, settings), settings, stands=stands, opens_sessions=MCP_PATH)
+    authenticated = await open_authentication(shared, settings.auth)
     tracker = RequestTracker(
         Guard(_for_browsers(authenticated, settings), names),
         max_streams=settings.max_streams,
-        stream_paths=(MCP_PATH, SSE_PATH),
+        stands=stands,
     )
     metrics.tracker = tracker
     async with inner.router.lifespan_context(inner):

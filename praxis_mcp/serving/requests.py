@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 
 import anyio
 from loguru import logger
@@ -17,6 +17,17 @@ LAST_WORDS = 1.0
 """Seconds that ending a response may take that is broken off."""
 
 _POLL = 0.02
+
+
+def standing_at(*paths: str) -> Callable[[Scope], bool]:
+    """Whether a request is a standing stream, on a server where a GET of these paths is one."""
+
+    def stands(scope: Scope) -> bool:
+        if scope["method"] == "GET":
+            return scope["path"] in paths
+        return Headers(scope=scope).get("mcp-method") == "subscriptions/listen"
+
+    return stands
 
 
 class _Served:
@@ -36,10 +47,11 @@ class RequestTracker:
     a ``GET`` for events, or a subscription.
     """
 
-    def __init__(self, app: ASGIApp, *, max_streams: int, stream_paths: Iterable[str]) -> None:
+    def __init__(self, app: ASGIApp, *, max_streams: int, stands: Callable[[Scope], bool]) -> None:
+        """Args: stands: whether a request is a standing stream; see `standing_at`."""
         self._app = app
         self._max_streams = max_streams
-        self._stream_paths = frozenset(stream_paths)
+        self._stands = stands
         self._served: set[_Served] = set()
 
     @property
@@ -97,11 +109,6 @@ class RequestTracker:
         finally:
             self._served.discard(served)
             _log(scope, served, time.perf_counter() - began)
-
-    def _stands(self, scope: Scope) -> bool:
-        if scope["method"] == "GET":
-            return scope["path"] in self._stream_paths
-        return Headers(scope=scope).get("mcp-method") == "subscriptions/listen"
 
 
 async def _break_off(served: _Served, scope: Scope, receive: Receive, send: Send) -> None:
