@@ -1,16 +1,14 @@
-"""Files that several processes share: locked, replaced at once, removed whatever their modes. All of it blocks."""
+"""Files that several processes share: locked, replaced at once. All of it blocks."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 _LOOK_AGAIN = 0.05
 
@@ -72,18 +70,3 @@ def write_json(file: Path, record: object) -> None:
         with suppress(OSError):
             Path(name).unlink()
         raise
-
-
-def remove_tree(place: Path) -> None:
-    """Remove it, whatever modes its directories have."""
-    if place.is_symlink() or not place.is_dir():
-        place.unlink(missing_ok=True)
-        return
-
-    def open_up(function: Callable[..., Any], path: str, _: Any) -> None:
-        if Path(path) != place:
-            with suppress(OSError):
-                Path(path).parent.chmod(0o700)
-                function(path)
-
-    shutil.rmtree(place, onerror=open_up)

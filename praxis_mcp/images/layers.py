@@ -6,11 +6,10 @@ one user that a sandbox maps), set-user-id bits are dropped.
 """
 
 # Paths of another file system, as text, and thousands of them.
-# ruff: noqa: PTH101, PTH102, PTH108, PTH208, PTH211
+# ruff: noqa: PTH101, PTH102, PTH208, PTH211
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import shutil
@@ -23,6 +22,7 @@ from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.fixtures import add_fixtures
+from praxis_mcp.images.removal import remove_tree
 from praxis_mcp.images.rooted import below, is_directory, open_directory, resolve
 from praxis_mcp.images.streams import PIECE, Measured, decompressed
 
@@ -227,7 +227,8 @@ class RootBuilder:
     def _clear(self, place: str) -> None:
         """Make room for an entry, whatever was there."""
         if os.path.lexists(place):
-            _remove(place)
+            if (failure := remove_tree(Path(place))) is not None:
+                raise failure
             self._parents.clear()
 
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, place: str, mode: int) -> None:
@@ -283,14 +284,6 @@ class RootBuilder:
 
 def _too_deep() -> ImageError:
     return ImageError(f"The image has directories more than {_MAX_DEPTH} deep.")
-
-
-def _remove(place: str) -> None:
-    if is_directory(place):
-        shutil.rmtree(place)
-    else:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(place)
 
 
 def _nanoseconds(member: tarfile.TarInfo) -> int:

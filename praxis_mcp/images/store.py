@@ -29,12 +29,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from loguru import logger
+
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.files import entries, locked, remove_tree, write_json
+from praxis_mcp.images.files import entries, locked, write_json
 from praxis_mcp.images.layers import Bounds, RootBuilder
 from praxis_mcp.images.manifests import digest_of, read_config
 from praxis_mcp.images.model import ImageContent, NamedImage, StoredImage
 from praxis_mcp.images.references import Reference
+from praxis_mcp.images.removal import remove_tree
 
 LOCK_TIMEOUT = 900.0
 """Seconds to wait for another process that is unpacking the same image."""
@@ -175,9 +178,12 @@ class ImageStore:
             if place.parent.name == "images" and ident in kept:
                 continue
             with self._try_lock(ident) as free:
-                if free:
-                    remove_tree(place)
+                if not free:
+                    continue
+                if (failure := remove_tree(place)) is None:
                     removed.append(f"{place.parent.name}/{place.name}")
+                else:
+                    logger.warning("{} cannot be removed: {}", place, failure)
         for file in entries(self.directory / "downloads"):
             with self._try_lock(file.name) as free:
                 if free:

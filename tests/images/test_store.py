@@ -170,6 +170,25 @@ def test_what_fails_leaves_nothing_and_what_was_killed_goes_at_the_next_try(stor
     assert not stale.exists()
 
 
+def test_an_image_with_directories_deeper_than_python_recurses_can_be_removed(store: ImageStore) -> None:
+    stored = store.install(hello().content(), ["tool:1"])
+    deep = str(stored.root)
+    for _ in range(1500):
+        deep += "/d"
+        os.mkdir(deep)
+    assert store.remove("tool:1")
+    assert everything(store.directory) == []
+
+
+def test_garbage_that_a_killed_process_left_goes_whatever_its_depth(store: ImageStore) -> None:
+    store.install(hello().content(), ["tool:1"])
+    deep = str(store.directory / "tmp" / f"{'0' * 64}.killed")
+    for _ in range(1500):
+        os.mkdir(deep)
+        deep += "/d"
+    assert store.collect_garbage() == (f"tmp/{'0' * 64}.killed",)
+
+
 def test_images_are_nobody_elses(store: ImageStore) -> None:
     store.install(hello().content(), ["tool:1"])
     assert stat.S_IMODE(store.directory.stat().st_mode) == 0o700
