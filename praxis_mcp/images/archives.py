@@ -35,6 +35,10 @@ from praxis_mcp.images.streams import PIECE, Measured, decompressed
 
 _MAX_MEMBERS = 20_000
 _MAX_NESTED = 4
+_MAX_HEADER = 256 * 1024
+"""Bytes of all that stands before one file of an archive, as for layers."""
+_MAX_HEADERS = 16 * 1024 * 1024
+"""Bytes of all headers of an archive, which stay in memory while it is read."""
 # Where tools leave an image's whole name; the specification's own key often holds the tag alone.
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 
@@ -106,28 +110,41 @@ class _Directory:
 
 
 class _Pieces:
-    """A file that is never read whole, whatever the headers in it claim."""
+    """A file that is never read whole, whatever the headers in it claim.
+
+    Attributes:
+        header: bytes that may still be read for a header; None while documents and layers are read.
+    """
 
     def __init__(self, file: IO[bytes], what: str) -> None:
+        self.header: int | None = _MAX_HEADER
         self._file = file
         self._what = what
         self.seek = file.seek
         self.tell = file.tell
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= MAX_DOCUMENT + 1:
+        if not 0 <= size <= (MAX_DOCUMENT + 1 if self.header is None else min(self.header, PIECE)):
             raise ImageError(f"{self._what} is damaged: it has a header that is too large.")
-        return self._file.read(size)
+        data = self._file.read(size)
+        if self.header is not None:
+            self.header -= len(data)
+        return data
 
 
 class _Tar:
-    def __init__(self, tar: tarfile.TarFile, what: str) -> None:
-        self._tar = tar
+    def __init__(self, file: IO[bytes], what: str) -> None:
+        pieces = _Pieces(file, what)
+        self._tar = tarfile.open(fileobj=cast(IO[bytes], pieces), mode="r:")  # noqa: SIM115 - nothing to be closed
         self._members: dict[str, tarfile.TarInfo] = {}
-        for member in tar:
-            if len(self._members) >= _MAX_MEMBERS:
+        left = _MAX_HEADERS
+        while (member := self._tar.next()) is not None:
+            left -= _MAX_HEADER - (pieces.header or 0)
+            if left < 0 or len(self._members) >= _MAX_MEMBERS:
                 raise ImageError(f"{what} holds more than {_MAX_MEMBERS} files: it is no archive of images.")
             self._members[os.path.normpath(member.name)] = member
+            pieces.header = _MAX_HEADER
+        pieces.header = None
 
     def open(self, path: str) -> BinaryIO | None:
         name = os.path.normpath(path)
@@ -154,9 +171,8 @@ def _opened(store: ImageStore, file: Path | BinaryIO, what: str) -> Iterator[_Bl
         with ExitStack() as stack:
             source = stack.enter_context(file.open("rb")) if isinstance(file, Path) else file
             whole = stack.enter_context(_seekable(source, store, what))
-            pieces = cast(IO[bytes], _Pieces(whole, what))
-            yield _Tar(stack.enter_context(tarfile.open(fileobj=pieces, mode="r:")), what)
-    except (tarfile.TarError, EOFError, ValueError) as exc:
+            yield _Tar(whole, what)
+    except (tarfile.TarError, EOFError, ValueError, IndexError, RecursionError) as exc:
         raise ImageError(
             f"{what} is no archive of images, or is damaged: {exc}.",
             remedy="Write one by docker save IMAGE -o FILE, podman save, or skopeo copy … oci-archive:FILE.",

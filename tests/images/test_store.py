@@ -6,6 +6,8 @@ import os
 import stat
 import subprocess
 import sys
+import tarfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,18 @@ from praxis_mcp.images.layers import Bounds
 from praxis_mcp.images.manifests import digest_of
 from praxis_mcp.images.references import Reference
 from praxis_mcp.images.store import ImageStore, default_directory
-from tests.images.tars import MadeImage, docker_archive, file, image, layer, packed, symlink, write_layout
+from tests.images.tars import (
+    MadeImage,
+    docker_archive,
+    file,
+    header,
+    image,
+    layer,
+    packed,
+    pax_record,
+    symlink,
+    write_layout,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -279,6 +292,33 @@ def test_a_file_that_is_no_archive_of_images_is_named(store: ImageStore, tmp_pat
         import_file(store, path)
     with pytest.raises(ImageError, match="missing"):
         import_file(store, tmp_path / "missing.tar")
+
+
+@pytest.mark.parametrize("size", [0, 40_000], ids=["many", "large"])
+@pytest.mark.parametrize("kind", [tarfile.XGLTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_an_archive_of_headers_without_end_is_refused(
+    store: ImageStore, tmp_path: Path, kind: bytes, size: int
+) -> None:
+    path = tmp_path / "image.tar"
+    path.write_bytes(header(kind, b"n" * size) * 1000 + layer(file("x")))
+    with pytest.raises(ImageError, match=r"image\.tar"):
+        import_file(store, path)
+
+
+def test_headers_of_an_archive_do_not_fill_the_memory(store: ImageStore, tmp_path: Path) -> None:
+    path = tmp_path / "image.tar"
+    with path.open("wb") as out:
+        for number in range(1000):
+            out.write(header(tarfile.XHDTYPE, pax_record(f"key{number}", "v" * 40_000)) + layer(file("x"))[:512])
+        out.write(bytes(1024))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match="no archive of images"):
+            import_file(store, path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 25_000_000
 
 
 def test_an_image_too_large_for_the_settings_is_refused(tmp_path: Path) -> None:
