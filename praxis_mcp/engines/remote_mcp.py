@@ -72,7 +72,7 @@ class RemoteMCPEngine(ExecutionEngine):
         phases = {"start": started - began, "run": anyio.current_time() - started}
         if answer is None:
             return ExecutionResult(plan.call.run_id, self.name, ISOLATION, None, timed_out=True, phases=phases)
-        content = read_answer(answer, Masker(upstream.spec.secrets))
+        content = read_answer(answer, upstream.masker)
         stdout, _ = context.collectors(plan)
         try:
             await stdout.write(text_of(content).encode(errors="replace"))
@@ -129,7 +129,7 @@ def read_answer(answer: Mapping[str, Any], masker: Masker) -> RemoteContent:
     structured = answer.get("structuredContent")
     if masker:
         blocks = [_masked_block(block, masker) for block in blocks]
-        structured, kept = _masked(structured, masker), _masked(kept, masker)
+        structured, kept = masker.json(structured), masker.json(kept)
     return RemoteContent(tuple(blocks), structured, kept)
 
 
@@ -153,22 +153,16 @@ def progress_lines(listener: OutputListener) -> ProgressListener:
     return tell
 
 
-def _masked_block(block: Mapping[str, Any], masker: Masker) -> dict[str, Any]:
+def masked_resource(resource: Mapping[str, Any], masker: Masker) -> dict[str, Any]:
+    """The contents of a resource, secrets masked."""
     # Base64 is no text: masking would break it, and hides nothing.
+    return {key: value if key == "blob" else masker.json(value) for key, value in resource.items()}
+
+
+def _masked_block(block: Mapping[str, Any], masker: Masker) -> dict[str, Any]:
     if block.get("type") in ("image", "audio"):
-        return {key: value if key == "data" else _masked(value, masker) for key, value in block.items()}
+        return {key: value if key == "data" else masker.json(value) for key, value in block.items()}
     resource = block.get("resource")
-    if isinstance(resource, dict) and "blob" in resource:
-        inside = {key: value if key == "blob" else _masked(value, masker) for key, value in resource.items()}
-        return {**_masked({**block, "resource": None}, masker), "resource": inside}
-    return _masked(dict(block), masker)
-
-
-def _masked(value: Any, masker: Masker) -> Any:
-    if isinstance(value, str):
-        return masker.text(value)
-    if isinstance(value, list):
-        return [_masked(item, masker) for item in value]
-    if isinstance(value, dict):
-        return {masker.text(str(key)): _masked(item, masker) for key, item in value.items()}
-    return value
+    if isinstance(resource, dict):
+        return {**masker.json({**block, "resource": None}), "resource": masked_resource(resource, masker)}
+    return masker.json(block)

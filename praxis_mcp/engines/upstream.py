@@ -42,6 +42,10 @@ T = TypeVar("T")
 class Upstream:
     """One server.
 
+    Attributes:
+        spec: how it is reached.
+        masker: masks what nothing that comes back may show: its secrets, and tokens that OAuth gave us for it.
+
     Args:
         spec: how it is reached.
         tasks: where the tasks of its connections run.
@@ -57,7 +61,7 @@ class Upstream:
         self._breaker = CircuitBreaker(spec.name)
         self._current: Connection | None = None
         self._all: set[Connection] = set()
-        self._masker = Masker(spec.secrets)
+        self.masker = Masker(spec.secrets)
 
     @property
     def connected(self) -> bool:
@@ -99,7 +103,7 @@ class Upstream:
 
         def progressed(progress: float, total: float | None, message: str | None) -> None:
             if on_progress is not None:
-                on_progress(progress, total, self._masker.text(message) if message else message)
+                on_progress(progress, total, self.masker.text(message) if message else message)
 
         async def send(channel: Channel) -> dict[str, Any]:
             params = {"name": tool, "arguments": dict(arguments), "_meta": outgoing_meta()}
@@ -195,7 +199,7 @@ class Upstream:
             except ValidationError as exc:
                 raise ExecutionError(f"{self.spec.name} gave an answer that is none while {doing}.") from exc
             except MCPError as exc:
-                reason = self._masker.text(exc.message)
+                reason = self.masker.text(exc.message)
                 if failure_in(exc) is Failure.UNSENT:
                     connection.retire()
                     if again:
@@ -217,7 +221,9 @@ class Upstream:
                 if wait > 0:
                     await anyio.sleep(wait)
                     continue
-                connection = self._current = Connection(self.spec, self._breaker.succeeded, self._on_tools_changed)
+                connection = self._current = Connection(
+                    self.spec, self.masker, self._breaker.succeeded, self._on_tools_changed
+                )
                 self._all.add(connection)
                 self._tasks.start(functools.partial(self._own, connection), f"upstream {self.spec.name}")
             await connection.settled.wait()
@@ -232,14 +238,14 @@ class Upstream:
         finally:
             self._all.discard(connection)
             if connection.error is not None:
-                reason = self._masker.text(describe(connection.error))
+                reason = self.masker.text(describe(connection.error))
                 logger.warning("{}: {}", self.spec.name, reason)
                 self._breaker.failed(reason)
 
     def _unreachable(self, reason: str, cause: BaseException | None = None) -> EngineUnavailable:
         from praxis_mcp.engines.upstream_failures import Failure, failure_in
 
-        reason = self._masker.text(reason).rstrip(".")
+        reason = self.masker.text(reason).rstrip(".")
         if failure_in(cause) is Failure.REFUSED:
             return EngineUnavailable(f"{self.spec.name} refused the connection: {reason}.", remedy=_CREDENTIALS)
         place = f" ({self.spec.place})" if self.spec.place != self.spec.name else ""
@@ -252,7 +258,7 @@ class Upstream:
 
         from praxis_mcp.engines.upstream_failures import Failure, failure_in
 
-        reason, failure = self._masker.text(exc.message), failure_in(exc)
+        reason, failure = self.masker.text(exc.message), failure_in(exc)
         if failure is Failure.REFUSED:
             return EngineUnavailable(
                 f"{self.spec.name} refused the request: {reason}.",
@@ -265,10 +271,10 @@ class Upstream:
             with anyio.move_on_after(1):
                 await connection.over.wait()
             if connection.error is not None:
-                reason = self._masker.text(describe(connection.error))
+                reason = self.masker.text(describe(connection.error))
             return ExecutionError(
                 f"The connection to {self.spec.name} broke while {doing} ({reason.rstrip('.')}). It may have done its "
                 "work or part of it, so it was not run again.",
                 remedy="Find out whether it did before you call again.",
             )
-        return RemoteError(f"{self.spec.name} answered: {reason}", exc.code, exc.data)
+        return RemoteError(f"{self.spec.name} answered: {reason}", exc.code, self.masker.json(exc.data))

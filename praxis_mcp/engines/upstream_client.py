@@ -42,9 +42,9 @@ _MOST_LOGGED = 1000
 class Errors:
     """The last lines that a server wrote to standard error, secrets masked."""
 
-    def __init__(self, spec: UpstreamSpec) -> None:
-        self._name = spec.name
-        self._masker = Masker(spec.secrets)
+    def __init__(self, name: str, masker: Masker) -> None:
+        self._name = name
+        self._masker = masker
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._logged = 0
 
@@ -98,6 +98,7 @@ class Channel:
 async def open_client(
     spec: UpstreamSpec,
     *,
+    masker: Masker,
     errors: Errors,
     on_heard: Callable[[], None],
     on_end: Callable[[str], None],
@@ -107,6 +108,7 @@ async def open_client(
 
     Args:
         spec: the server.
+        masker: learns the tokens that are had for it.
         errors: takes in what a command writes to standard error.
         on_heard: called for each message that arrives.
         on_end: called when no more will arrive; why, where that is known.
@@ -121,7 +123,7 @@ async def open_client(
         if isinstance(message, ToolListChangedNotification):
             on_tools_changed()
 
-    async with _transport(spec, errors) as (inner, http):
+    async with _transport(spec, masker, errors) as (inner, http):
         answers = RawAnswers(inner, on_heard, on_end)
         client = Client(
             answers,
@@ -141,13 +143,15 @@ async def open_client(
 
 
 @asynccontextmanager
-async def _transport(spec: UpstreamSpec, errors: Errors) -> AsyncIterator[tuple[Any, httpx2.AsyncClient | None]]:
+async def _transport(
+    spec: UpstreamSpec, masker: Masker, errors: Errors
+) -> AsyncIterator[tuple[Any, httpx2.AsyncClient | None]]:
     """The transport, and what sends the requests of Streamable HTTP."""
     if spec.kind == "stdio":
         with _standard_error(errors) as stream:
             yield stdio_streams(spec.words, _environment(spec), spec.directory, stream), None
         return
-    async with http_client(spec) as client:
+    async with http_client(spec, masker) as client:
         address = str(spec.address)
         if spec.kind == "sse":
             yield sse_streams(client, address), None

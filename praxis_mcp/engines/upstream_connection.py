@@ -13,6 +13,7 @@ from loguru import logger
 
 from praxis_mcp.engines.upstream_spec import UpstreamSpec
 from praxis_mcp.errors import PraxisError
+from praxis_mcp.plans.secrets import Masker
 
 if TYPE_CHECKING:
     from mcp import Client
@@ -40,7 +41,11 @@ class Connection:
     """
 
     def __init__(
-        self, spec: UpstreamSpec, on_open: Callable[[], None], on_tools_changed: Callable[[], None] | None
+        self,
+        spec: UpstreamSpec,
+        masker: Masker,
+        on_open: Callable[[], None],
+        on_tools_changed: Callable[[], None] | None,
     ) -> None:
         self.channel: Channel | None = None
         self.protocol_version: str | None = None
@@ -48,6 +53,7 @@ class Connection:
         self.over = anyio.Event()
         self.error: Exception | None = None
         self._spec = spec
+        self._masker = masker
         self._on_open = on_open
         self._on_tools_changed = on_tools_changed
         self._scope = anyio.CancelScope()
@@ -116,11 +122,12 @@ class Connection:
     async def _hold(self) -> None:
         from praxis_mcp.engines.upstream_client import Errors, open_client
 
-        errors = Errors(self._spec)
+        errors = Errors(self._spec.name, self._masker)
         self._scope.deadline = anyio.current_time() + self._spec.connect_timeout
         try:
             async with open_client(
                 self._spec,
+                masker=self._masker,
                 errors=errors,
                 on_heard=self._heard,
                 on_end=self._ended,

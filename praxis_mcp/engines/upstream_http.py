@@ -22,6 +22,7 @@ from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
 
 if TYPE_CHECKING:
     from praxis_mcp.engines.upstream_spec import OAuthClient, UpstreamSpec
+    from praxis_mcp.plans.secrets import Masker
 
 _POOL = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
 _WRITE_TIMEOUT = 60.0
@@ -31,10 +32,11 @@ _STREAMED = "praxis.streamed"
 """Extension of a request whose answer may be an event stream."""
 
 
-def http_client(spec: UpstreamSpec) -> httpx2.AsyncClient:
-    """A client for one server. Reading has no limit in time of its own: calls have theirs."""
+def http_client(spec: UpstreamSpec, masker: Masker) -> httpx2.AsyncClient:
+    """A client for one server; `masker` learns the tokens that it gets for it. Reading has no limit in time of its own:
+    calls have theirs."""
     timeout = httpx2.Timeout(spec.connect_timeout, read=None, write=_WRITE_TIMEOUT)
-    auth = _oauth(spec.oauth, str(spec.address)) if spec.oauth else None
+    auth = _oauth(spec.oauth, str(spec.address), masker) if spec.oauth else None
     lanes = None if needs_proxy(str(spec.address)) else Lanes()
     # Not compressed, so that bytes received are bytes held: a few kilobytes can be made to unpack to gigabytes.
     headers = httpx2.Headers(dict(spec.headers))
@@ -125,18 +127,24 @@ def _error(request: httpx2.Request, status: int, failure: Failure, message: str)
     return httpx2.Response(status, headers=headers, content=json.dumps(body).encode(), request=request)
 
 
-def _oauth(client: OAuthClient, address: str) -> httpx2.Auth:
+def _oauth(client: OAuthClient, address: str, masker: Masker) -> httpx2.Auth:
     from mcp.client.auth.extensions.client_credentials import ClientCredentialsOAuthProvider
 
     return ClientCredentialsOAuthProvider(
-        address, _TokenInMemory(), client.client_id, client.client_secret, scope=client.scope, issuer=client.issuer
+        address,
+        _TokenInMemory(masker),
+        client.client_id,
+        client.client_secret,
+        scope=client.scope,
+        issuer=client.issuer,
     )
 
 
 class _TokenInMemory:
     """Where the SDK's provider keeps its token: nowhere but here."""
 
-    def __init__(self) -> None:
+    def __init__(self, masker: Masker) -> None:
+        self._masker = masker
         self._tokens: Any = None
         self._client: Any = None
 
@@ -145,6 +153,9 @@ class _TokenInMemory:
 
     async def set_tokens(self, tokens: Any) -> None:
         self._tokens = tokens
+        for secret in (tokens.access_token, tokens.refresh_token):
+            if secret:
+                self._masker.learn(secret)
 
     async def get_client_info(self) -> Any:
         return self._client

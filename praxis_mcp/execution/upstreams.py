@@ -12,14 +12,13 @@ from loguru import logger
 
 from praxis_mcp.contracts.catalog import CatalogEntry
 from praxis_mcp.engines.base import RemoteContent
-from praxis_mcp.engines.remote_mcp import read_answer
+from praxis_mcp.engines.remote_mcp import masked_resource, read_answer
 from praxis_mcp.engines.upstream import ProgressListener
 from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
 from praxis_mcp.execution.upstream_approvals import Approvals
 from praxis_mcp.execution.upstream_faces import RemoteTool
 from praxis_mcp.execution.upstream_links import CallerLinks
 from praxis_mcp.execution.upstream_source import UpstreamSource
-from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings import Settings
 
 FIRST_LIST = 5.0
@@ -176,7 +175,7 @@ class Upstreams:
                 f"{tool.name} did not answer within {limit:g} s, and was cancelled at the upstream {tool.upstream}.",
                 remedy=f"Ask for less in one call, or raise upstreams.{tool.upstream}.timeout in the settings.",
             ) from exc
-        content = read_answer(answer, Masker(upstream.spec.secrets))
+        content = read_answer(answer, upstream.masker)
         for block in content.blocks:
             if block.get("type") == "resource_link" and isinstance(block.get("uri"), str):
                 self._links.remember(caller, tool.upstream, block["uri"])
@@ -200,11 +199,8 @@ class Upstreams:
         except TimeoutError as exc:
             raise ExecutionError(f"{name} did not give the resource within {source.settings.timeout:g} s.") from exc
         contents = answer.get("contents")
-        masker = Masker(upstream.spec.secrets)
         found = [item for item in (contents if isinstance(contents, list) else []) if isinstance(item, dict)]
-        return tuple(
-            {**item, "text": masker.text(item["text"])} if isinstance(item.get("text"), str) else item for item in found
-        )
+        return tuple(masked_resource(item, upstream.masker) for item in found)
 
     def approve(self, name: str, tools: Sequence[str] = ()) -> tuple[RemoteTool, ...]:
         """Approve what is held back of an upstream: these tools by their names there, or all.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from praxis_mcp.contracts.discovery import read_bytes
 from praxis_mcp.errors import SettingsError
@@ -14,6 +17,7 @@ LARGEST = 64 * 1024
 """Bytes of a secret in a file."""
 _MASKED_FROM = 4
 """Characters from which on a secret is masked: a shorter one would blot out ordinary text and protects nothing."""
+_MOST_LEARNT = 8
 
 
 def resolve_secret(name: str, settings: Settings, tool: str) -> str:
@@ -74,10 +78,21 @@ def _from_keyring(name: str, place: str) -> str:
 
 
 class Masker:
-    """Replaces secret values by `MASK`, in text and in bytes. Of secrets that overlap, all is masked."""
+    """Replaces secret values by `MASK`, in text, bytes and JSON. Of secrets that overlap, all is masked."""
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
-        usable = {secret for secret in secrets if len(secret) >= _MASKED_FROM}
+        self._given = secrets
+        self._learnt: deque[str] = deque(maxlen=_MOST_LEARNT)
+        self._use()
+
+    def learn(self, secret: str) -> None:
+        """One more secret, such as a token that was given out only now. Of these the last few are known."""
+        if secret not in self._learnt:
+            self._learnt.append(secret)
+            self._use()
+
+    def _use(self) -> None:
+        usable = {secret for secret in (*self._given, *self._learnt) if len(secret) >= _MASKED_FROM}
         # As bytes that are no UTF-8 come out of a process, and as `text` writes what stands for them in a string.
         ways = ("surrogateescape", "surrogatepass")
         self.secrets = tuple({secret.encode(errors=way): None for secret in sorted(usable) for way in ways})
@@ -90,6 +105,16 @@ class Masker:
         if not self.secrets:
             return value
         return self.data(value.encode(errors="surrogatepass")).decode(errors="surrogatepass")
+
+    def json(self, value: Any) -> Any:
+        """A value of JSON with every secret masked, in names as well."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, list):
+            return [self.json(item) for item in value]
+        if isinstance(value, Mapping):
+            return {self.text(str(key)): self.json(item) for key, item in value.items()}
+        return value
 
     def data(self, value: bytes) -> bytes:
         """`value` with every secret masked."""

@@ -10,10 +10,10 @@ import anyio
 import pytest
 
 from praxis_mcp.engines.background import BackgroundTasks
-from praxis_mcp.engines.remote_mcp import read_answer
+from praxis_mcp.engines.remote_mcp import masked_resource, read_answer
 from praxis_mcp.engines.upstream import Upstream
 from praxis_mcp.engines.upstream_spec import UpstreamSpec
-from praxis_mcp.errors import ExecutionError
+from praxis_mcp.errors import ExecutionError, RemoteError
 from praxis_mcp.plans.secrets import Masker
 from tests.support.upstreams import ROOT
 
@@ -27,7 +27,7 @@ SAID = {"content": [{"type": "text", "text": "said"}]}
 async def odd(anyio_backend: str) -> AsyncIterator[Upstream]:
     tasks = BackgroundTasks()
     words = (sys.executable, "-m", "tests.support.odd_server")
-    upstream = Upstream(UpstreamSpec("odd", words, directory=ROOT), tasks)
+    upstream = Upstream(UpstreamSpec("odd", words, directory=ROOT, hidden=("s3cr3t-value",)), tasks)
     yield upstream
     await upstream.close()
     await tasks.close(LIMIT)
@@ -78,3 +78,17 @@ async def test_an_odd_code_of_an_error_is_an_error_of_that_call(odd: Upstream, c
 @pytest.mark.parametrize("meta", [["x"], "x", 7, None])
 def test_what_is_no_meta_object_is_left_out(meta: Any) -> None:
     assert read_answer({**SAID, "_meta": meta}, Masker(())).meta == {}
+
+
+async def test_secrets_are_masked_in_all_that_an_error_holds(odd: Upstream) -> None:
+    data = {"sent": ["Bearer s3cr3t-value"], "s3cr3t-value": 1}
+    with pytest.raises(RemoteError) as caught:
+        await say(odd, error={"code": -32050, "message": "bad s3cr3t-value", "data": data})
+    assert caught.value.message == "odd answered: bad ***"
+    assert caught.value.data == {"sent": ["Bearer ***"], "***": 1}
+
+
+def test_secrets_are_masked_in_all_of_a_resource_but_its_bytes() -> None:
+    blob = "QUJDREVG"
+    contents = {"uri": f"note://{blob}", "blob": blob, "_meta": {"a": blob}}
+    assert masked_resource(contents, Masker((blob,))) == {"uri": "note://***", "blob": blob, "_meta": {"a": "***"}}

@@ -148,7 +148,7 @@ async def test_cancelled_and_late_calls_leave_nothing_behind(pool: UpstreamPool,
 
 @asynccontextmanager
 async def authorization_server(seen: list[dict[str, str]]) -> AsyncIterator[str]:
-    """An OAuth server that gives out one token, and a protected MCP endpoint that only wants it (and says 404 then)."""
+    """An OAuth server that gives out one token, and an MCP endpoint that wants it, and then tells it."""
     import uvicorn
     from starlette.applications import Starlette
     from starlette.requests import Request
@@ -184,7 +184,8 @@ async def authorization_server(seen: list[dict[str, str]]) -> AsyncIterator[str]
             place = f"{origin}/.well-known/oauth-protected-resource/mcp"
             return Response(status_code=401, headers={"WWW-Authenticate": f'Bearer resource_metadata="{place}"'})
         seen.append({"reached": "mcp"})
-        return Response(status_code=404)
+        error = {"code": -32600, "message": "the-token is good for nothing"}
+        return JSONResponse({"jsonrpc": "2.0", "id": None, "error": error}, status_code=400)
 
     routes = [
         Route("/.well-known/oauth-protected-resource/mcp", resource),
@@ -200,11 +201,11 @@ async def authorization_server(seen: list[dict[str, str]]) -> AsyncIterator[str]
         server.should_exit = True
 
 
-async def test_a_token_is_had_for_client_credentials(pool: UpstreamPool) -> None:
+async def test_a_token_is_had_for_client_credentials_and_masked_like_other_secrets(pool: UpstreamPool) -> None:
     seen: list[dict[str, str]] = []
     async with authorization_server(seen) as origin:
         oauth = OAuthClient("me", "my-secret", origin, "tools:read")
-        with anyio.fail_after(LIMIT), pytest.raises(EngineUnavailable):
+        with anyio.fail_after(LIMIT), pytest.raises(EngineUnavailable, match=r"\*\*\* is good for nothing"):
             await pool.get(spec(f"{origin}/mcp", oauth=oauth)).call("echo", {}, timeout=10)
         await pool.close()
     assert seen[0]["grant_type"] == "client_credentials"

@@ -1,10 +1,12 @@
 """A server without an SDK that says what no SDK would let it say, for tests: ``python -m tests.support.odd_server``.
 
 It has one tool, ``say``, whose arguments are what it does: ``before``, messages that it writes first, in which the text
-TOKEN stands for the token for progress; then ``result`` or ``error``, its answer; without either it never answers.
+TOKEN stands for the token for progress; then ``result`` or ``error``, its answer; without either it never answers. What
+it says of any resource holds the variable SECRET.
 """
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -27,6 +29,9 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
         return {"result": INFO}
     if method == "tools/list":
         return {"result": {"tools": [TOOL]}}
+    if method == "resources/read":
+        secret = os.environ.get("SECRET", "")
+        return {"result": {"contents": [{"uri": f"note://{secret}", "text": secret, "_meta": {"a": [secret]}}]}}
     if method != "tools/call":
         return REFUSAL
     told = params["arguments"]

@@ -84,20 +84,9 @@ class Upstream:
             ),
             *(
                 Tool(name=name, description=f"Does {name}.", input_schema=number)
-                for name in (
-                    "fail",
-                    "refuse",
-                    "limit",
-                    "slow",
-                    "hang",
-                    "freeze",
-                    "die",
-                    "big",
-                    "progress",
-                    "change",
-                    "about",
-                )
+                for name in ("fail", "refuse", "slow", "hang", "freeze", "die", "big", "progress", "change", "about")
             ),
+            Tool(name="limit", description="Refuses by an error of the code n.", input_schema=number),
             *self.extra,
         ]
 
