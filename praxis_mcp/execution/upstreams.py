@@ -65,8 +65,9 @@ class UpstreamReport:
 class Upstreams:
     """The upstreams of the settings. Nothing is connected before `run`.
 
-    Names that clash are given out in order: a contract of ours wins, then the upstream whose name comes first. While an
-    upstream is down its tools stay listed for a while, and their calls say why they fail.
+    Names that clash are given out in order: a contract of ours wins, then the upstream whose name comes first, even
+    while its tool is held back: another server's must not step in for it unseen. While an upstream is down its tools
+    stay listed for a while, and their calls say why they fail.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -246,8 +247,10 @@ class Upstreams:
         clashes: dict[str, list[tuple[str, str]]] = {}
         for name, source in self._sources.items():
             for tool in source.tools:
-                if tool.name in tools:
-                    reason = f"the upstream {tools[tool.name].upstream} has a tool {tool.name} as well, and comes first"
+                first = tools.get(tool.name) or held.get(tool.name)
+                if first is not None:
+                    state = ", which is held back" if tool.name in held else ""
+                    reason = f"the upstream {first.upstream}, which comes first, has a tool {tool.name} as well{state}"
                     clashes.setdefault(name, []).append((tool.remote_name, reason))
                 elif source.settings.pin and not self._approvals.approves(tool):
                     held[tool.name] = tool

@@ -314,6 +314,20 @@ async def test_clashing_names_go_to_contracts_first_and_then_by_the_name_of_the_
         assert listed["echo"] is toolbox.catalog.get("echo")
 
 
+async def test_a_tool_that_is_held_back_is_not_replaced_by_one_of_another_upstream(tmp_path: Path) -> None:
+    same = {"prefix": "", "include": ["echo", "about"]}
+    first = {"address": words("stdio", "--name", "first"), "pin": True, **same}
+    second = {"address": words("stdio", "--name", "second"), **same}
+    async with proxy(tmp_path, a_first=first, b_second=second) as (client, toolbox):
+        assert await names(client) == []
+        assert "held back" in text_of(await call(client, "about"))
+        left_out = toolbox.upstreams.reports()[1].left_out
+        assert [name for name, why in left_out if "held back" in why] == ["about", "echo"]
+        toolbox.upstreams.approve("a_first", ["about"])
+        assert await names(client) == ["about"]
+        assert json.loads(text_of(await call(client, "about")))["name"] == "first"
+
+
 async def test_an_upstream_that_is_down_costs_its_own_tools_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
