@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from loguru import logger
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
 from praxis_mcp.engines.remote_mcp import ISOLATION, progress_lines, text_of
+from praxis_mcp.errors import RunNotFoundError
 from praxis_mcp.execution.records import RunRecord, RunRecords
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.upstream_faces import RemoteTool
+from praxis_mcp.execution.upstream_links import CallerLinks
 from praxis_mcp.execution.upstreams import Upstreams
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.settings import Settings
@@ -26,7 +28,11 @@ text to that length already, and said so in a line of its own."""
 
 def engine_name(tool: RemoteTool) -> str:
     """What stands for an engine in records and counts."""
-    return f"upstream:{tool.upstream}"
+    return _group(tool.upstream)
+
+
+def _group(upstream: str) -> str:
+    return f"upstream:{upstream}"
 
 
 class RelayRunner:
@@ -37,6 +43,7 @@ class RelayRunner:
         self._runner = runner
         self._records = records
         self._settings = settings
+        self._links = CallerLinks()
 
     @property
     def max_text(self) -> int:
@@ -78,12 +85,39 @@ class RelayRunner:
         runner = self._runner
         with runner.tally.call(tool.name) as counted, runner.callers.hold(caller, tool.name):
             began = anyio.current_time()
-            async with runner.admission.slot(tool.name, group=engine_name(tool)):
+            async with runner.admission.slot(tool.name, group=_group(tool.upstream)):
                 waited = anyio.current_time() - began
                 counted.engine = engine_name(tool)
                 result = await self._run(tool, arguments, waited, caller, on_output)
             counted.ended(result)
             return result
+
+    async def read(
+        self, upstream: str, uri: str, *, caller: str = "", may_call: Callable[[str], bool] = lambda _: True
+    ) -> tuple[Mapping[str, Any], ...]:
+        """The contents of a resource that a result of a caller's own call linked, as their JSON says. Reading takes the
+        place of a call of the tool that linked it, and whoever may not call that (any more) may not read either.
+
+        Args:
+            upstream: name of the upstream.
+            uri: the address there.
+            caller: who reads. Empty is anonymous.
+            may_call: whether they may call a tool.
+
+        Raises:
+            RunNotFoundError: no such result has linked it (lately).
+            RemoteError: the upstream answered with a protocol error.
+            ExecutionError: see `Upstreams.read`.
+        """
+        tool = self._links.tool_of(caller, upstream, uri)
+        if tool is None or not may_call(tool):
+            raise RunNotFoundError(
+                "No result of a call of yours to an upstream's tool has linked that resource lately."
+            )
+        runner = self._runner
+        with runner.callers.hold(caller, tool):
+            async with runner.admission.slot(tool, group=_group(upstream)):
+                return await self._upstreams.read(upstream, uri)
 
     async def _run(
         self,
@@ -97,7 +131,10 @@ class RelayRunner:
         listener = progress_lines(on_output) if on_output is not None else None
         async with self._records.watched(record):
             began = anyio.current_time()
-            answer = await self._upstreams.call(tool, arguments, listener, caller=caller)
+            answer = await self._upstreams.call(tool, arguments, listener)
+            for block in answer.content.blocks:
+                if block.get("type") == "resource_link" and isinstance(block.get("uri"), str):
+                    self._links.remember(caller, tool.upstream, block["uri"], tool.name)
             result = ExecutionResult(
                 run_id=record.run_id,
                 engine=record.engine,

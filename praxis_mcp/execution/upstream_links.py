@@ -1,4 +1,5 @@
-"""Which resources of upstreams each caller may read: those that results of its own calls have linked."""
+"""Which resources of upstreams each caller may read: those that results of its own calls have linked, and of which
+tool."""
 
 from __future__ import annotations
 
@@ -14,24 +15,24 @@ class CallerLinks:
 
     def __init__(self, most: int = MOST_LINKS) -> None:
         self._most = most
-        self._links: dict[str, dict[bytes, None]] = {}
+        self._links: dict[str, dict[bytes, str]] = {}
         self._count = 0
 
-    def remember(self, caller: str, upstream: str, uri: str) -> None:
-        """A result of a call of `caller` has linked that resource."""
+    def remember(self, caller: str, upstream: str, uri: str, tool: str) -> None:
+        """A result of a call of `caller` to that tool has linked that resource."""
         key = _key(upstream, uri)
         links = self._links.setdefault(caller, {})
         if key in links:
             del links[key]  # it becomes the newest
         else:
             self._count += 1
-        links[key] = None
+        links[key] = tool
         while self._count > self._most:
             self._forget_one()
 
-    def holds(self, caller: str, upstream: str, uri: str) -> bool:
-        """Whether a result of a call of `caller` has linked that resource, lately."""
-        return _key(upstream, uri) in self._links.get(caller, {})
+    def tool_of(self, caller: str, upstream: str, uri: str) -> str | None:
+        """The tool of which a result of a call of `caller` has linked that resource, lately; None where none has."""
+        return self._links.get(caller, {}).get(_key(upstream, uri))
 
     def _forget_one(self) -> None:
         caller, links = max(self._links.items(), key=lambda item: len(item[1]))

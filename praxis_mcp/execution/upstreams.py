@@ -14,10 +14,9 @@ from praxis_mcp.contracts.catalog import CatalogEntry
 from praxis_mcp.engines.base import RemoteContent
 from praxis_mcp.engines.remote_mcp import masked_resource, read_answer
 from praxis_mcp.engines.upstream import ProgressListener
-from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
+from praxis_mcp.errors import ExecutionError, SettingsError
 from praxis_mcp.execution.upstream_approvals import Approvals
 from praxis_mcp.execution.upstream_faces import RemoteTool
-from praxis_mcp.execution.upstream_links import CallerLinks
 from praxis_mcp.execution.upstream_source import UpstreamSource
 from praxis_mcp.settings import Settings
 
@@ -77,7 +76,6 @@ class Upstreams:
         self._held: dict[str, RemoteTool] = {}
         self._clashes: dict[str, list[tuple[str, str]]] = {}
         self._merged: tuple[Sequence[CatalogEntry], tuple[Entry, ...]] | None = None
-        self._links = CallerLinks()
         self._running = False
         self._on_change: Callable[[], None] = lambda: None
 
@@ -152,8 +150,6 @@ class Upstreams:
         tool: RemoteTool,
         arguments: Mapping[str, Any],
         on_progress: ProgressListener | None = None,
-        *,
-        caller: str = "",
     ) -> RemoteAnswer:
         """Call a tool; the upstream checks the arguments.
 
@@ -161,7 +157,6 @@ class Upstreams:
             tool: the tool.
             arguments: passed on as they are.
             on_progress: hears progress.
-            caller: who calls, and may read the resources that the answer links. Empty is anonymous.
 
         Raises:
             ExecutionError: see `Upstream.call`; too slow is an error as well.
@@ -177,22 +172,14 @@ class Upstreams:
                 remedy=f"Ask for less in one call, or raise upstreams.{tool.upstream}.timeout in the settings.",
             ) from exc
         content = read_answer(answer, upstream.masker)
-        for block in content.blocks:
-            if block.get("type") == "resource_link" and isinstance(block.get("uri"), str):
-                self._links.remember(caller, tool.upstream, block["uri"])
         return RemoteAnswer(tool, content, answer.get("isError") is True)
 
-    async def read(self, name: str, uri: str, caller: str = "") -> tuple[Mapping[str, Any], ...]:
-        """The contents of a resource of an upstream that a result of the caller's own calls linked, as their JSON says.
+    async def read(self, name: str, uri: str) -> tuple[Mapping[str, Any], ...]:
+        """The contents of a resource of an upstream, as their JSON says, whoever may read it.
 
         Raises:
-            RunNotFoundError: no such result has linked it (lately).
             ExecutionError: see `Upstream.read_resource`.
         """
-        if not self._links.holds(caller, name, uri):
-            raise RunNotFoundError(
-                "No result of a call of yours to an upstream's tool has linked that resource lately."
-            )
         source = self._sources[name]
         upstream = source.upstream()
         try:

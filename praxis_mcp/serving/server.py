@@ -256,7 +256,7 @@ class PraxisServer:
         dialect = Dialect(ctx.protocol_version)
         caller = caller_of(ctx)
         try:
-            linked = await self._relay.read(params.uri, dialect, caller.name)
+            linked = await self._relay.read(params.uri, dialect, caller)
             return linked or await self._resources.read(params.uri, dialect, caller)
         except MCPError:
             raise

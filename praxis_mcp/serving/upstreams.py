@@ -23,6 +23,7 @@ from praxis_mcp.engines.upstream_hops import VIA_KEY, server_id
 from praxis_mcp.errors import PraxisError, RemoteError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.execution.upstream_faces import RemoteTool
+from praxis_mcp.serving.access import ANYONE, Caller
 from praxis_mcp.serving.blocks import text_block
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.output_checks import OutputChecks
@@ -98,7 +99,7 @@ class Relay:
             problem = await self._checks.misfit(tool, result.remote)
         return _result(tool, result, problem, relays.max_text, dialect)
 
-    async def read(self, uri: str, dialect: Dialect, caller: str = "") -> ReadResourceResult | None:
+    async def read(self, uri: str, dialect: Dialect, caller: Caller = ANYONE) -> ReadResourceResult | None:
         """A resource that a result of a caller's own call linked; None where the address names none of an upstream.
 
         Raises:
@@ -109,7 +110,7 @@ class Relay:
         name, _, there = urlsplit(uri).path.removeprefix("/").partition("/")
         there = unquote(there)
         try:
-            found = await self._toolbox.upstreams.read(name, there, caller)
+            found = await self._toolbox.relays.read(name, there, caller=caller.name, may_call=caller.may_call)
         except RemoteError as exc:
             raise MCPError(exc.code, exc.message, exc.data) from exc
         except PraxisError as exc:

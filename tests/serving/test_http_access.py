@@ -154,6 +154,10 @@ async def test_a_resource_of_an_upstream_is_read_by_those_only_whose_own_calls_l
                 await client.read_resource(uri)
     async with client_on(with_upstream, line, anna) as client:
         assert "what was linked" in str((await client.read_resource(uri)).contents)
+    narrower = issuer.token(sub=f"anna-{'-'.join(line)}", scope="tools:up_echo")
+    async with client_on(with_upstream, line, narrower) as client:
+        with pytest.raises(MCPError, match="No result of a call of yours"):
+            await client.read_resource(uri)  # the same person, but the tool that linked it is theirs no more
     async with client_on(with_upstream, line, ben) as client:
         await client.call_tool("up_kinds")
         assert "what was linked" in str((await client.read_resource(uri)).contents)

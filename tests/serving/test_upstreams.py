@@ -18,6 +18,7 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 
 from praxis_mcp.engines import upstream_hops
+from praxis_mcp.errors import QueueFull
 from praxis_mcp.execution import upstream_source
 from praxis_mcp.execution import upstreams as upstreams_module
 from praxis_mcp.execution.toolbox import Toolbox
@@ -132,6 +133,26 @@ async def test_a_resource_of_an_upstream_shows_no_secret_anywhere(
         result = await call(client, "up_say", result={"content": [link]})
         read = (await client.read_resource(result.content[0].uri)).contents[0].model_dump(by_alias=True)
         assert (read["text"], read["_meta"]) == ("***", {"a": ["***"]})
+
+
+async def test_reading_a_linked_resource_takes_a_place_of_its_reader_and_of_the_server_as_a_call_does(
+    tmp_path: Path,
+) -> None:
+    limits = {"max_concurrency": 1, "max_queue": 0}
+    settings = settings_for(tmp_path, upstreams={"up": {"address": words("stdio")}}, calls=limits)
+    async with open_server(settings) as (toolbox, server), memory_client(server, "modern") as client:
+        await names(client)
+        uri = (await call(client, "up_kinds")).content[-1].uri
+        async with toolbox.runner.admission.slot("another"):
+            with pytest.raises(MCPError, match="1 calls are running"):
+                await client.read_resource(uri)
+        assert (await client.read_resource(uri)).contents
+        kinds = toolbox.upstreams.find("up_kinds")
+        assert kinds is not None
+        await toolbox.relays.call(kinds, {}, caller="anna")
+        with toolbox.runner.callers.hold("anna", "another"), pytest.raises(QueueFull, match="1 of your calls"):
+            await toolbox.relays.read("up", "note://linked", caller="anna")
+        assert await toolbox.relays.read("up", "note://linked", caller="anna")
 
 
 async def test_progress_is_relayed(relayed: Relayed) -> None:
