@@ -141,7 +141,7 @@ class _Tar:
         while (member := self._tar.next()) is not None:
             left -= _MAX_HEADER - (pieces.header or 0)
             if left < 0 or len(self._members) >= _MAX_MEMBERS:
-                raise ImageError(f"{what} holds more than {_MAX_MEMBERS} files: it is no archive of images.")
+                raise ImageError(f"{what} holds too many files, or too much about them: it is no archive of images.")
             self._members[os.path.normpath(member.name)] = member
             pieces.header = _MAX_HEADER
         pieces.header = None

@@ -46,6 +46,7 @@ PARALLEL = 3
 
 _TIMEOUT = httpx2.Timeout(10, read=60)
 _MAX_NESTED = 4
+_MAX_REDIRECTS = 5
 _LONGEST_PAUSE = 30.0
 _LOOK_AGAIN = 0.1
 _WORTH_ANOTHER_TRY = frozenset({408, 429, 500, 502, 503, 504})
@@ -75,7 +76,7 @@ class RegistryClient:
         self._login = login
         self._scheme = "https"
         self._client = httpx2.AsyncClient(
-            timeout=_TIMEOUT, follow_redirects=True, max_redirects=5, headers={"User-Agent": "praxis-mcp"}
+            timeout=_TIMEOUT, follow_redirects=False, headers={"User-Agent": "praxis-mcp"}
         )
         self._authorizer = Authorizer(self._client, registry, login)
 
@@ -85,7 +86,8 @@ class RegistryClient:
             self._authorizer = Authorizer(self._client, self._registry, login)
         if _is_loopback(self._host):
             try:
-                await self._client.get(f"https://{self._host}/v2/")
+                async with self._client.stream("GET", f"https://{self._host}/v2/"):
+                    pass
             except httpx2.TransportError:
                 self._scheme = "http"
         return self
@@ -233,14 +235,37 @@ class RegistryClient:
         url = f"{self._scheme}://{self._host}/v2/{path}"
         for is_last in (False, True):
             sent = {**headers, **self._authorizer.headers(reference.repository)}
-            # A redirect to another host, where blobs often lie, leaves Authorization behind.
-            async with self._client.stream("GET", url, headers=sent) as response:
-                if response.status_code == 401 and not is_last:
+            request = self._client.build_request("GET", url, headers=sent)
+            async with self._followed(request) as response:
+                # The login is for the registry: no other host, which a redirect led to, may ask for it.
+                if response.status_code == 401 and response.request is request and not is_last:
                     await self._authorizer.answer(response.headers.get("WWW-Authenticate", ""), reference.repository)
                     continue
                 _check(response, reference)
                 yield response
                 return
+
+    @asynccontextmanager
+    async def _followed(self, request: httpx2.Request) -> AsyncIterator[httpx2.Response]:
+        """The answer behind redirects: to other hosts, where blobs often lie, they leave Authorization behind.
+
+        httpx by itself reads what each redirect carries to its end, and goes from HTTPS to HTTP.
+        """
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = await self._client.send(request, stream=True)
+            try:
+                following = response.next_request
+                if following is None:
+                    yield response
+                    return
+                if request.url.scheme == "https" != following.url.scheme:
+                    raise _amiss(self._registry, f"leads on to {following.url.host}, which is not encrypted")
+                request = following
+            except httpx2.DecodingError as exc:
+                raise _amiss(self._registry, f"sends what cannot be decompressed: {exc}") from exc
+            finally:
+                await response.aclose()
+        raise _amiss(self._registry, f"redirects more than {_MAX_REDIRECTS} times")
 
 
 @asynccontextmanager
@@ -275,6 +300,10 @@ def _check(response: httpx2.Response, reference: Reference) -> None:
         after = response.headers.get("Retry-After", "")
         raise TryAgain(error, min(float(after), _LONGEST_PAUSE) if after.isdecimal() else 0.0)
     raise error
+
+
+def _amiss(registry: str, what: str) -> ImageError:
+    return ImageError(f"The registry {registry} {what}.", remedy="Whoever runs it must mend that; or use another one.")
 
 
 def _opener(path: Path) -> Callable[[], BinaryIO]:

@@ -6,8 +6,11 @@ Docker's "Token Authentication Specification" and "OAuth2 Token Authentication",
 from __future__ import annotations
 
 import base64
+import json
 import re
 import time
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -17,6 +20,7 @@ from praxis_mcp.images.credentials import Login
 
 _LIFETIME = 60.0
 """Seconds that a token is good for where nothing says so: the specification's own minimum."""
+_LONGEST = 24 * 3600.0
 _MAX_ANSWER = 1024 * 1024
 _PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"([^"]*)"|([^,\s]+))')
 
@@ -62,7 +66,10 @@ class Authorizer:
                 raise self._refused("it asks for a login")
 
     async def _fetch(self, realm: str, service: str, repository: str) -> None:
-        parts = urlsplit(realm)
+        try:
+            parts = urlsplit(realm)
+        except ValueError:
+            raise self._refused("it names no authorization service that can be asked") from None
         if parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
             raise ImageError(f"The registry {self._registry} sends logins to {realm[:200]}, which is not encrypted.")
         scope = f"repository:{repository}:pull"
@@ -75,22 +82,48 @@ class Authorizer:
                 "scope": scope,
                 "client_id": "praxis-mcp",
             }
-            response = await self._client.post(realm, data=form)
+            answer = await self._ask("POST", realm, data=form)
         else:
             headers = {"Authorization": _basic(login)} if login is not None else {}
-            response = await self._client.get(realm, params={"service": service, "scope": scope}, headers=headers)
-        if response.status_code != 200:
-            raise self._refused(f"its authorization service answered {response.status_code}")
-        try:
-            answer = response.json() if len(response.content) <= _MAX_ANSWER else None
-        except ValueError:
-            answer = None
-        found = answer.get("token") or answer.get("access_token") if isinstance(answer, dict) else None
-        if not isinstance(answer, dict) or not isinstance(found, str):
+            answer = await self._ask("GET", realm, params={"service": service, "scope": scope}, headers=headers)
+        found = answer.get("token") or answer.get("access_token")
+        if not isinstance(found, str) or not (found.isascii() and found.isprintable()):
             raise self._refused("its authorization service gave no token")
         lifetime = answer.get("expires_in")
-        seconds = float(lifetime) if isinstance(lifetime, int | float) and lifetime > 0 else _LIFETIME
+        seconds = min(lifetime, _LONGEST) if isinstance(lifetime, int | float) and lifetime > 0 else _LIFETIME
         self._tokens[repository] = (found, time.monotonic() + max(seconds - 5, 5))
+
+    async def _ask(
+        self,
+        method: str,
+        realm: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        data: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Mapping[str, Any]:
+        """What the authorization service answers. No redirect is followed: the login is for that address alone."""
+        sent = {"Accept-Encoding": "identity", **(headers or {})}
+        body = bytearray()
+        try:
+            async with self._client.stream(
+                method, realm, params=params, data=data, headers=sent, follow_redirects=False
+            ) as response:
+                if response.status_code != 200:
+                    raise self._refused(f"its authorization service answered {response.status_code}")
+                async for piece in response.aiter_raw():
+                    body += piece
+                    if len(body) > _MAX_ANSWER:
+                        raise self._refused(f"its authorization service sends more than {_MAX_ANSWER} bytes")
+        except httpx2.InvalidURL as exc:
+            raise self._refused("it names no authorization service that can be asked") from exc
+        try:
+            answer = json.loads(body)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):
+            raise self._refused("its authorization service gave no token")
+        return answer
 
     def _refused(self, why: str) -> ImageError:
         return ImageError(

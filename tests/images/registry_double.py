@@ -6,6 +6,7 @@ Manifests by tag and digest, blobs with ranges, tokens of its own authorization 
 import base64
 import json
 import re
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ class RegistryDouble:
         cut_after: bytes of a blob after which the connection is closed, for so many requests.
         ranges: whether it knows ranges.
         busy: how many requests for blobs are answered by 503.
+        answers: path → status, headers and content that are sent in place of all that.
     """
 
     host: str
@@ -45,6 +47,7 @@ class RegistryDouble:
     cut_after: list[int] = field(default_factory=list)
     ranges: bool = True
     busy: int = 0
+    answers: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
 
     def add(self, name: str, tag: str, made: MadeImage, machines: dict[str, MadeImage] | None = None) -> str:
         """Serve an image under a name; with `machines` as an index of several. Its reference."""
@@ -70,7 +73,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         registry, path = self.registry, urlsplit(self.path).path
         registry.requests.append((path, self.headers.get("Range")))
-        if path == "/token":
+        if path in registry.answers:
+            status, headers, content = registry.answers[path]
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self._end(content)
+        elif path == "/token":
             self._token()
         elif not self._may_enter():
             self.send_response(401)
@@ -86,6 +95,10 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.send_response(200 if path == "/v2/" else 404)
             self._end(b'{"errors": [{"code": "MANIFEST_UNKNOWN"}]}')
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        self.do_GET()
 
     def _may_enter(self) -> bool:
         if self.registry.login is None:
@@ -131,10 +144,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def registry_double() -> Iterator[RegistryDouble]:
+def registry_double(tls: ssl.SSLContext | None = None) -> Iterator[RegistryDouble]:
     """A registry, until the block ends."""
     handler = type("Handler", (_Handler,), {})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         handler.registry = RegistryDouble(f"127.0.0.1:{server.server_port}")
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:

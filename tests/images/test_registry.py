@@ -2,6 +2,9 @@
 
 import base64
 import json
+import ssl
+import subprocess
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +30,13 @@ LIMIT = 60.0
 def registry(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[RegistryDouble]:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     monkeypatch.setattr(registry_module, "FIRST_PAUSE", 0.01)
+    with registry_double() as running:
+        yield running
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[RegistryDouble]:
+    """Another host than the registry."""
     with registry_double() as running:
         yield running
 
@@ -206,9 +216,116 @@ async def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path, registry: 
     assert "wrong-password" not in str(failure.value)
 
 
+async def test_a_host_that_a_redirect_led_to_gets_no_login(
+    tmp_path: Path, registry: RegistryDouble, elsewhere: RegistryDouble
+) -> None:
+    one = made()
+    reference = registry.add("tool", "1", one)
+    write_login(tmp_path, registry.host, "me:password")
+    for data in one.layers:
+        path = f"/v2/tool/blobs/{digest_of(data)}"
+        registry.answers[path] = (307, {"Location": f"http://{elsewhere.host}/blob"}, b"")
+    realm = f'Bearer realm="http://{elsewhere.host}/token",service="x"'
+    elsewhere.answers["/blob"] = (401, {"WWW-Authenticate": realm}, b"")
+    with pytest.raises(ImageError, match="does not let"):
+        await ensure(tmp_path, reference)
+    assert "/token" not in {path for path, _ in elsewhere.requests}
+
+
+async def test_an_authorization_service_leads_no_login_elsewhere(
+    tmp_path: Path, registry: RegistryDouble, elsewhere: RegistryDouble
+) -> None:
+    reference = registry.add("tool", "1", made())
+    registry.login = ("me", "password")
+    registry.answers["/token"] = (307, {"Location": f"http://{elsewhere.host}/token"}, b"")
+    for login in ({"auth": base64.b64encode(b"me:password").decode()}, {"identitytoken": "a-token"}):
+        write_auth(tmp_path, registry.host, login)
+        with pytest.raises(ImageError, match="authorization service answered 307"):
+            await ensure(tmp_path, reference)
+    assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(bytes(2_000_000), "sends more than", id="endless"),
+        pytest.param(b"[" * 100_000, "gave no token", id="nested"),
+        pytest.param(b'{"token": "caf\\u00e9"}', "gave no token", id="not ASCII"),
+        pytest.param(b'{"token": "a\\r\\nX-Other: b"}', "gave no token", id="two lines"),
+        pytest.param(b'["token"]', "gave no token", id="a list"),
+        pytest.param(b'{"token": "wrong", "expires_in": 1' + 400 * b"0" + b"}", "does not let", id="for ever"),
+    ],
+)
+async def test_an_odd_token_is_refused(tmp_path: Path, registry: RegistryDouble, content: bytes, said: str) -> None:
+    reference = registry.add("tool", "1", made())
+    registry.login = ("me", "password")
+    registry.answers["/token"] = (200, {}, content)
+    with pytest.raises(ImageError, match=said):
+        await ensure(tmp_path, reference)
+
+
+async def test_a_redirect_is_not_read_to_its_end(tmp_path: Path, registry: RegistryDouble) -> None:
+    one = made()
+    reference = registry.add("tool", "1", one)
+    registry.blobs["sha256:" + "0" * 64] = one.layers[0]
+    moved = {"Location": f"/v2/tool/blobs/sha256:{'0' * 64}"}
+    registry.answers[f"/v2/tool/blobs/{digest_of(one.layers[0])}"] = (307, moved, bytes(40_000_000))
+    tracemalloc.start()
+    try:
+        assert content(await ensure(tmp_path, reference)) == "hello"
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+async def test_redirects_without_end_are_left(tmp_path: Path, registry: RegistryDouble) -> None:
+    reference = registry.add("tool", "1", made())
+    path = "/v2/tool/manifests/1"
+    registry.answers[path] = (307, {"Location": path}, b"")
+    with pytest.raises(ImageError, match="redirects more than"):
+        await ensure(tmp_path, reference)
+
+
+async def test_what_cannot_be_decompressed_is_an_error_of_the_registrys(
+    tmp_path: Path, registry: RegistryDouble
+) -> None:
+    reference = registry.add("tool", "1", made())
+    registry.answers["/v2/tool/manifests/1"] = (200, {"Content-Encoding": "gzip"}, b"not gzip at all")
+    with pytest.raises(ImageError, match="cannot be decompressed"):
+        await ensure(tmp_path, reference)
+
+
+async def test_an_encrypted_registry_leads_to_no_unencrypted_host(
+    tmp_path: Path, elsewhere: RegistryDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+               "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1",
+               "-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")]  # fmt: skip
+    subprocess.run(command, check=True, capture_output=True)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    one = made()
+    with registry_double(tls) as registry:
+        reference = registry.add("tool", "1", one)
+        assert content(await ensure(tmp_path, reference)) == "hello"
+        other = registry.add("tool", "2", made("other"))
+        elsewhere.blobs |= registry.blobs
+        for digest in registry.blobs:
+            path = f"/v2/tool/blobs/{digest}"
+            registry.answers[path] = (307, {"Location": f"http://{elsewhere.host}{path}"}, b"")
+        with pytest.raises(ImageError, match="not encrypted"):
+            await ensure(tmp_path, other)
+    assert elsewhere.requests == []
+
+
 def write_login(tmp_path: Path, host: str, login: str) -> None:
+    write_auth(tmp_path, host, {"auth": base64.b64encode(login.encode()).decode()})
+
+
+def write_auth(tmp_path: Path, host: str, auth: dict[str, str]) -> None:
     (tmp_path / "docker").mkdir(exist_ok=True)
-    auths = {host: {"auth": base64.b64encode(login.encode()).decode()}}
+    auths = {host: auth}
     (tmp_path / "docker/config.json").write_text(json.dumps({"auths": auths}))
 
 
