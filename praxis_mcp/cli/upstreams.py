@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -51,18 +52,25 @@ def list_upstreams(config: ConfigOption = None, log_level: LogLevelOption = None
 def approve(
     upstream: Annotated[str, typer.Argument(help="Name of the upstream.")],
     tools: Annotated[
-        list[str] | None, typer.Argument(help="Names of its tools there (default: all held back).")
+        list[str] | None, typer.Argument(help="NAME or NAME@FINGERPRINT of its tools there (default: all held back).")
     ] = None,
     config: ConfigOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
-    """Approve tools that are held back (pin: true), as they are now; a running server takes them up by itself."""
+    """Approve tools that are held back (pin: true); a running server takes them up by itself.
+
+    NAME approves what the upstream says now; NAME@FINGERPRINT, as `praxis-mcp upstreams list` shows it, only what you
+    have looked at.
+    """
     with friendly_errors():
         settings = read_settings(config, None, log_level)
         approved = _with_upstreams(settings, lambda upstreams: upstreams.approve(upstream, tools or ()))
         for tool in approved:
             typer.echo(f"{tool.remote_name}: {_first_line(tool)}")
-        typer.echo(f"{len(approved)} approved, in {settings.root / settings.upstream_approvals}")
+        if approved:
+            typer.echo(f"{len(approved)} approved, in {settings.root / settings.upstream_approvals}")
+        else:
+            typer.echo(f"Nothing is held back of {upstream}.")
 
 
 def _with_upstreams(settings: Settings, work: Callable[[Upstreams], T]) -> T:
@@ -94,7 +102,11 @@ def _describe(report: UpstreamReport, upstreams: Upstreams) -> dict[str, Any]:
                 "name": tool.name,
                 "there": tool.remote_name,
                 "why": "changed since it was approved" if upstreams.knew(tool) else "never approved",
+                "title": tool.title,
                 "description": tool.description,
+                "input_schema": tool.input_schema,
+                "output_schema": tool.output_schema,
+                "annotations": dict(tool.annotations),
                 "fingerprint": tool.fingerprint,
             }
             for tool in report.held
@@ -120,6 +132,9 @@ def _print(found: list[dict[str, Any]]) -> None:
             out.print(f"  {escape(tool['name'] + notes)}")
         for tool in item["held"]:
             out.print(f"  [yellow]held back[/] {escape(tool['name'])}: {tool['why']}")
+            mark = shlex.quote(f"{tool['there']}@{tool['fingerprint']}")
+            hint = f"    praxis-mcp upstreams approve {item['name']} {mark}"
+            out.print(escape(hint), soft_wrap=True, highlight=False)
         for tool in item["left_out"]:
             out.print(f"  [yellow]left out[/] {escape(tool['there'])}: {escape(tool['why'])}")
 

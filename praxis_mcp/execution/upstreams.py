@@ -191,18 +191,22 @@ class Upstreams:
         return tuple(masked_resource(item, upstream.masker) for item in found)
 
     def approve(self, name: str, tools: Sequence[str] = ()) -> tuple[RemoteTool, ...]:
-        """Approve what is held back of an upstream: these tools by their names there, or all.
+        """Approve what is held back of an upstream: these tools, or all. Returns what was approved.
+
+        Args:
+            name: of the upstream.
+            tools: names there; of ``NAME@FINGERPRINT`` the tool is approved only if it is still what was looked at.
 
         Raises:
-            SettingsError: there is no such upstream or tool, or the file cannot be written.
+            SettingsError: there is no such upstream or tool, a tool has changed, or the file cannot be written.
+            ExecutionError: the upstream's tools could not be listed, so that nobody knows what would be approved.
         """
         if name not in self._sources:
             raise SettingsError(f"There is no upstream {name} in the settings.")
-        found = [tool for tool in self._held.values() if tool.upstream == name]
-        unknown = sorted(set(tools) - {tool.remote_name for tool in found})
-        if unknown:
-            raise SettingsError(f"{name} has nothing held back by the name of {', '.join(unknown)}.")
-        chosen = tuple(tool for tool in found if not tools or tool.remote_name in tools)
+        if trouble := self._sources[name].trouble:
+            raise ExecutionError(f"Nothing was approved, because {name} does not list its tools. {trouble}")
+        found = {tool.remote_name: tool for tool in self._held.values() if tool.upstream == name}
+        chosen = tuple(_chosen(found, word, name) for word in tools) or tuple(found.values())
         self._approvals.approve(chosen)
         self._rebuild()
         return chosen
@@ -268,3 +272,19 @@ class Upstreams:
         except SettingsError as exc:
             logger.error("{}", exc)
             return False
+
+
+def _chosen(held: Mapping[str, RemoteTool], word: str, upstream: str) -> RemoteTool:
+    """The tool that a name, or a name and a fingerprint, means."""
+    if word in held:
+        return held[word]
+    name, _, fingerprint = word.rpartition("@")
+    if name not in held:
+        raise SettingsError(f"{upstream} has nothing held back by the name of {name or word}.")
+    if held[name].fingerprint != fingerprint:
+        raise SettingsError(
+            f"Nothing was approved: {name} of {upstream} is not what you looked at; its fingerprint is "
+            f"{held[name].fingerprint} now.",
+            remedy="Look at it again (praxis-mcp upstreams list --json), then approve it by its fingerprint.",
+        )
+    return held[name]

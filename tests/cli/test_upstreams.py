@@ -53,6 +53,31 @@ def test_mistakes_get_a_sentence(project: Path) -> None:
         assert sentence in done.stderr
 
 
+def test_nothing_is_approved_of_an_upstream_that_cannot_be_reached(project: Path) -> None:
+    done = praxis(project, "upstreams", "approve", "gone")
+    assert done.returncode not in (0, 2)
+    assert done.stdout == ""
+    assert "Nothing was approved" in done.stderr
+    assert "cannot be reached" in done.stderr
+    assert not (project / "praxis-upstreams.json").exists()
+
+
+def test_a_tool_is_approved_as_it_was_looked_at_or_not_at_all(project: Path) -> None:
+    shown = praxis(project, "upstreams", "list")
+    held = json.loads(praxis(project, "upstreams", "list", "--json").stdout)["upstreams"][1]["held"]
+    echo = next(tool for tool in held if tool["there"] == "echo")
+    assert echo["input_schema"]["required"] == ["text"]
+    seen = f"echo@{echo['fingerprint']}"
+    assert f"praxis-mcp upstreams approve here {seen}\n" in shown.stdout
+    changed = praxis(project, "upstreams", "approve", "here", "sum", f"echo@{'0' * 64}")
+    assert (changed.returncode, changed.stdout) == (2, "")
+    assert "is not what you looked at" in changed.stderr
+    assert not (project / "praxis-upstreams.json").exists()
+    assert praxis(project, "upstreams", "approve", "here", seen).returncode == 0
+    assert praxis(project, "upstreams", "approve", "here").returncode == 0
+    assert praxis(project, "upstreams", "approve", "here").stdout == "Nothing is held back of here.\n"
+
+
 def test_tools_of_upstreams_are_listed_called_and_explained_like_others(project: Path) -> None:
     praxis(project, "upstreams", "approve", "here", "echo", "fail")
     listed = json.loads(praxis(project, "list", "--json").stdout)
