@@ -178,22 +178,42 @@ def read_config(data: bytes, what: str) -> ImageConfig:
     section: Mapping[str, Any] = found if isinstance(found, dict) else {}
     pairs = (word.partition("=") for word in _words(section, "Env", what))
     volumes = section.get("Volumes")
+    if isinstance(volumes, dict) and not all(_is_word(path) for path in volumes):
+        raise ImageError(f"{what}: Volumes is no set of paths.")
     return ImageConfig(
         diff_ids=tuple(diff_ids),
         env={name: value for name, _, value in pairs if name},
         entrypoint=_words(section, "Entrypoint", what),
         command=_words(section, "Cmd", what),
-        working_dir=str(section.get("WorkingDir") or "/"),
-        user=str(section.get("User") or ""),
-        volumes=tuple(sorted(str(path) for path in volumes)) if isinstance(volumes, dict) else (),
+        working_dir=_word(section, "WorkingDir", what) or "/",
+        user=_word(section, "User", what),
+        volumes=tuple(sorted(volumes)) if isinstance(volumes, dict) else (),
     )
 
 
 def _words(section: Mapping[str, Any], key: str, what: str) -> tuple[str, ...]:
     words = _list(section, key, what)
-    if not all(isinstance(word, str) and "\0" not in word for word in words):
+    if not all(_is_word(word) for word in words):
         raise ImageError(f"{what}: {key} is no list of words.")
     return tuple(words)
+
+
+def _word(section: Mapping[str, Any], key: str, what: str) -> str:
+    value = section.get(key) or ""
+    if not _is_word(value):
+        raise ImageError(f"{what}: {key} is no word.")
+    return value
+
+
+def _is_word(value: Any) -> bool:
+    """Whether a program can be given it: NUL ends a word, and what follows it would be another one."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # half a character (\ud800), which JSON can write
+        return False
+    return True
 
 
 def _list(document: Mapping[str, Any], key: str, what: str) -> list[Any]:

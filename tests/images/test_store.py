@@ -216,6 +216,15 @@ def test_images_are_nobody_elses(store: ImageStore) -> None:
         ({"rootfs": {"diff_ids": ["md5:1"]}}, "sha256"),
         ({"config": {"Env": "A=b"}}, "Env"),
         ({"config": {"Entrypoint": [1]}}, "Entrypoint"),
+        ({"config": {"Entrypoint": ["a\0--bind"]}}, "Entrypoint"),
+        ({"config": {"Cmd": ["a\0--bind"]}}, "Cmd"),
+        ({"config": {"Env": ["A=\0--bind"]}}, "Env"),
+        ({"config": {"Env": ["A=\ud800"]}}, "Env"),
+        ({"config": {"WorkingDir": "/\0--bind\0/\0/mnt"}}, "WorkingDir"),
+        ({"config": {"WorkingDir": ["/"]}}, "WorkingDir"),
+        ({"config": {"User": "root\0--bind"}}, "User"),
+        ({"config": {"User": "\ud800"}}, "User"),
+        ({"config": {"Volumes": {"/a\0b": {}}}}, "Volumes"),
     ],
 )
 def test_a_configuration_that_cannot_be_run_here_is_refused(
