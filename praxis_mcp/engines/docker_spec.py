@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.docker_labels import CACHE, TOOL
 from praxis_mcp.engines.native import run_prefix, wait_words
+from praxis_mcp.engines.submounts import submounts
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, CallFile, Plan
 
@@ -47,7 +48,8 @@ def container_config(
     """The body of the request that creates the call's container.
 
     Raises:
-        ExecutionError: a file of the call lies in a mount, where it could not be without changing the host's.
+        ExecutionError: a file of the call lies in a mount, where it could not be without changing the host's; or a
+            mount has too many file systems below it.
     """
     fixed, call = plan.blueprint, plan.call
     with_init = staging.init is not None and not fixed.use_entrypoint
@@ -147,7 +149,7 @@ def _host_config(
 
 
 def _mounts(fixed: Blueprint, staging: Staging, with_init: bool) -> list[dict[str, Any]]:
-    mounts = [_bind(mount.source, mount.target, writable=mount.writable) for mount in fixed.mounts]
+    mounts = list(_contract_mounts(fixed))
     for file, place in staging.files:
         for mount in fixed.mounts:
             if f"{file.path}/".startswith(f"{mount.target}/"):
@@ -164,9 +166,27 @@ def _mounts(fixed: Blueprint, staging: Staging, with_init: bool) -> list[dict[st
     return mounts
 
 
-def _bind(source: Path, target: str, *, writable: bool = False) -> dict[str, Any]:
+def _contract_mounts(fixed: Blueprint) -> Iterator[dict[str, Any]]:
+    for mount in fixed.mounts:
+        yield _bind(mount.source, mount.target, writable=mount.writable)
+        if mount.writable:
+            continue
+        # What is mounted below a read-only mount stays writable before Docker 25, on kernels before 5.12, and on
+        # Podman. So nothing of it comes along by itself, and each is mounted read-only singly.
+        base = mount.target.rstrip("/") + "/"
+        over = tuple(
+            f"{other.target}/" for other in fixed.mounts if f"{other.target}/".startswith(base) and other != mount
+        )
+        for place in submounts(mount.source):
+            target = base + place[len(str(mount.source).rstrip("/")) + 1 :]
+            if not f"{target}/".startswith(over):  # where the contract has something of its own
+                yield _bind(place, target)
+
+
+def _bind(source: Path | str, target: str, *, writable: bool = False) -> dict[str, Any]:
     # The Mounts API refuses a source that is missing; Binds would create it, as root.
-    return {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": not writable}
+    bind = {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": not writable}
+    return bind if writable else {**bind, "BindOptions": {"NonRecursive": True}}
 
 
 def cache_mount(blueprint: Blueprint, directory: str, *, copy: bool = False) -> dict[str, Any]:
