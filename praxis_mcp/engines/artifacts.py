@@ -16,6 +16,7 @@ from loguru import logger
 from praxis_mcp.contracts.globs import compile_glob
 from praxis_mcp.engines.base import Artifact, ExecutionContext
 from praxis_mcp.errors import ExecutionError
+from praxis_mcp.images.removal import remove_tree
 from praxis_mcp.plans.model import Plan
 
 OUTPUT_DIR_VARIABLE = "PRAXIS_OUTPUT_DIR"
@@ -146,17 +147,8 @@ def _remove_all_but(names: set[str], directory: Path) -> None:
             name = str(PurePosixPath(place) / entry.name)
             if name in around and entry.is_dir(follow_symlinks=False):
                 waiting.append(name)
-            elif entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, onerror=_tell)
-            elif name not in names:
-                try:
-                    Path(entry.path).unlink()
-                except OSError as exc:
-                    _tell(Path.unlink, entry.path, (type(exc), exc, None))
-
-
-def _tell(_function: object, path: str, info: tuple[object, BaseException, object]) -> None:
-    logger.debug("{}, which is no artifact, cannot be removed: {}", path, info[1])
+            elif name not in names and (failure := remove_tree(Path(entry.path))) is not None:
+                logger.debug("{}, which is no artifact, cannot be removed: {}", entry.path, failure)
 
 
 def _regular_files(directory: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:

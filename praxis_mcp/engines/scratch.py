@@ -7,13 +7,14 @@ directory without a holder is nobody's; process ids, which come again and differ
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from loguru import logger
+
+from praxis_mcp.images.removal import remove_tree
 
 try:
     import fcntl
@@ -67,12 +68,11 @@ class Scratch:
 
 
 def remove_directory(directory: Path) -> None:
-    """Remove a directory of this user's with all that is in it; what cannot be removed is logged."""
-    shutil.rmtree(directory, onerror=_warn)
-
-
-def _warn(function: object, path: str, exc: object) -> None:
-    logger.warning("{} cannot be removed: {}", path, exc[1] if isinstance(exc, tuple) else exc)
+    """Remove a directory of this user's with all that is in it, whatever modes a tool gave it; what cannot be removed
+    is logged."""
+    failure = remove_tree(directory)
+    if failure is not None:
+        logger.warning("{} cannot be removed: {}", directory, failure)
 
 
 def sweep_scratch(prefix: str = PREFIX, remove: Callable[[Path], None] = remove_directory) -> int:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import stat
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from loguru import logger
 
-from praxis_mcp.engines.scratch import Scratch, sweep_scratch
+from praxis_mcp.engines.scratch import Scratch, remove_directory, sweep_scratch
 from praxis_mcp.settings import RecordSettings
 
 SUMMARY = "record.json"
@@ -67,7 +64,7 @@ class RecordStore:
 
     def remove(self, directory: Path) -> None:
         """Remove a run's directory; what cannot be removed is logged."""
-        _remove(directory)
+        remove_directory(directory)
 
     def trim(self) -> None:
         """Remove the oldest ended runs beyond `keep` from a directory that servers share."""
@@ -81,15 +78,15 @@ class RecordStore:
                 continue
             except FileNotFoundError:
                 if directory.is_dir() and time.time() - directory.stat().st_mtime > _ABANDONED:
-                    _remove(directory)
+                    remove_directory(directory)
         ended.sort()
         for _, directory in ended[: max(0, len(ended) - self._settings.keep)]:
-            _remove(directory)
+            remove_directory(directory)
 
     def close(self) -> None:
         """Remove a temporary directory."""
         if not self.lasting and self._root is not None:
-            _remove(self._root)
+            remove_directory(self._root)
         if self._scratch is not None:
             self._scratch.release()
             self._scratch = None
@@ -97,21 +94,4 @@ class RecordStore:
 
 def _remove_left(directory: Path) -> None:
     logger.debug("removing records that a killed server left: {}", directory)
-    _remove(directory)
-
-
-def _remove(directory: Path) -> None:
-    def make_writable(function: Callable[[str], object], path: str, _: object) -> None:
-        # A tool can leave directories without write permission among its artifacts. Never follow its links: they may
-        # lead to files of the host. Never above `directory`: that was /tmp itself, closed to everybody else.
-        for place in (Path(path).parent, Path(path)):
-            if place != directory.parent and stat.S_ISDIR(place.lstat().st_mode):
-                place.chmod(0o700)
-        function(path)
-
-    try:
-        shutil.rmtree(directory, onerror=make_writable)
-    except FileNotFoundError:
-        pass  # another server, or a cleaner of temporary files, was faster
-    except OSError as exc:
-        logger.warning("a run's directory could not be removed: {}: {}", exc.strerror, directory)
+    remove_directory(directory)
