@@ -140,10 +140,7 @@ class SandboxImages:
         except (EngineUnavailable, ExecutionTimeout):  # it has gone away meanwhile
             return False
         except OSError as exc:
-            raise ImageError(
-                f"The image store {self.store.directory} cannot be written: {exc.strerror}.",
-                remedy="Choose another by engines.sandbox.store in the settings.",
-            ) from exc
+            raise self.store.unwritable(exc) from exc
         finally:
             with anyio.CancelScope(shield=True):
                 await daemon.close()
@@ -154,16 +151,19 @@ class SandboxImages:
         login = await anyio.to_thread.run_sync(self._login, reference.registry)
         async with RegistryClient(reference.registry, login) as registry:
             image = await registry.look_up(reference)
-            content = await registry.fetch_layers(
+            names = {str(reference), str(reference.at(image.digest))}
+            async with registry.fetched_layers(
                 reference, image, self.store, lambda text: tell(f"pulling {reference}: {text}")
-            )
-        names = {str(reference), str(reference.at(image.digest))}
-        await _in_thread(
-            lambda is_stopped, on_progress: self.store.install(
-                content, names, is_stopped=is_stopped, on_progress=lambda text: on_progress(f"{reference}: {text}")
-            ),
-            tell,
-        )
+            ) as content:
+                await _in_thread(
+                    lambda is_stopped, on_progress: self.store.install(
+                        content,
+                        names,
+                        is_stopped=is_stopped,
+                        on_progress=lambda text: on_progress(f"{reference}: {text}"),
+                    ),
+                    tell,
+                )
         await anyio.to_thread.run_sync(self._drop_downloads, content)
 
     def _login(self, registry: str) -> Login | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +35,7 @@ from praxis_mcp.images.manifests import (
 from praxis_mcp.images.model import ImageContent, Layer
 from praxis_mcp.images.references import DEFAULT_REGISTRY, DIGEST, Reference
 from praxis_mcp.images.registry_auth import Authorizer
+from praxis_mcp.images.registry_errors import LONGEST_PAUSE, amiss, check_status, unreachable
 from praxis_mcp.images.store import ImageStore
 
 ATTEMPTS = 5
@@ -47,9 +48,7 @@ PARALLEL = 3
 _TIMEOUT = httpx2.Timeout(10, read=60)
 _MAX_NESTED = 4
 _MAX_REDIRECTS = 5
-_LONGEST_PAUSE = 30.0
 _LOOK_AGAIN = 0.1
-_WORTH_ANOTHER_TRY = frozenset({408, 429, 500, 502, 503, 504})
 _ACCEPT = {"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))}
 
 
@@ -119,10 +118,13 @@ class RegistryClient:
             wanted = choose_manifest(document, what).digest
         raise ImageError(f"{what} nests lists of images more than {_MAX_NESTED} deep.")
 
-    async def fetch_layers(
+    @asynccontextmanager
+    async def fetched_layers(
         self, reference: Reference, image: RemoteImage, store: ImageStore, on_progress: Callable[[str], None]
-    ) -> ImageContent:
+    ) -> AsyncIterator[ImageContent]:
         """Bring an image's layers into the store's downloads; what lies there already is not fetched again.
+
+        They stay there until the block ends, whoever else pulls an image with the same ones meanwhile.
 
         Raises:
             ImageError: one cannot be had, is too large, or is not what its digest says.
@@ -141,42 +143,61 @@ class RegistryClient:
         async def fetch(layer: Descriptor) -> None:
             async with gate:
                 try:
-                    await self._blob(reference, layer, store, progress)
+                    await self._held_blob(reference, layer, store, progress, holds)
                 except ImageError as exc:
                     failures.append(exc)
                     tasks.cancel_scope.cancel()
+                except OSError as exc:
+                    failures.append(store.unwritable(exc))
+                    tasks.cancel_scope.cancel()
 
-        async with anyio.create_task_group() as tasks:
-            for layer in layers.values():
-                tasks.start_soon(fetch, layer)
-        if failures:
-            raise failures[0]
-        opened = tuple(Layer(_opener(store.download(layer.digest)), layer.digest) for layer in image.manifest.layers)
-        return ImageContent(image.config, opened, image.digest)
+        with ExitStack() as holds:
+            async with anyio.create_task_group() as tasks:
+                for layer in layers.values():
+                    tasks.start_soon(fetch, layer)
+            if failures:
+                raise failures[0]
+            parts = (Layer(_opener(store.download(layer.digest)), layer.digest) for layer in image.manifest.layers)
+            yield ImageContent(image.config, tuple(parts), image.digest)
+
+    async def _held_blob(
+        self, reference: Reference, part: Descriptor, store: ImageStore, progress: Progress, holds: ExitStack
+    ) -> None:
+        """Fetch a blob, unless another process does or has it, and hold it. The caller bounds the wait."""
+        while True:
+            with store.lock_download(part.digest) as alone:
+                if alone:
+                    await self._blob(reference, part, store, progress)
+            with ExitStack() as hold:
+                # Whoever removes it, and was quicker now, may have it: then it is fetched again.
+                if hold.enter_context(store.hold_download(part.digest, part.size)):
+                    holds.push(hold.pop_all())
+                    progress.add(part.digest, part.size)
+                    return
+            await anyio.sleep(_LOOK_AGAIN)
 
     async def _blob(self, reference: Reference, part: Descriptor, store: ImageStore, progress: Progress) -> None:
-        async with _alone(store, part.digest):
-            file = BlobFile(store.download(part.digest), part)
-            pause = FIRST_PAUSE
-            for attempt in range(1, ATTEMPTS + 1):
-                size = await anyio.to_thread.run_sync(file.open)
-                progress.add(part.digest, size)
-                try:
-                    if size < part.size:
-                        await self._rest(reference, part, file, size, progress)
-                    await anyio.to_thread.run_sync(file.check, str(reference))
-                    return
-                except httpx2.TransportError as exc:
-                    if attempt == ATTEMPTS:
-                        raise _unreachable(reference, exc) from exc
-                except TryAgain as exc:
-                    if attempt == ATTEMPTS:
-                        raise exc.error from exc
-                    pause = max(pause, exc.pause)
-                finally:
-                    await anyio.to_thread.run_sync(file.close)
-                await anyio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+        file = BlobFile(store.download(part.digest), part)
+        pause = FIRST_PAUSE
+        for attempt in range(1, ATTEMPTS + 1):
+            size = await anyio.to_thread.run_sync(file.open)
+            progress.add(part.digest, size)
+            try:
+                if size < part.size:
+                    await self._rest(reference, part, file, size, progress)
+                await anyio.to_thread.run_sync(file.check, str(reference))
+                return
+            except httpx2.TransportError as exc:
+                if attempt == ATTEMPTS:
+                    raise unreachable(reference, exc) from exc
+            except TryAgain as exc:
+                if attempt == ATTEMPTS:
+                    raise exc.error from exc
+                pause = max(pause, exc.pause)
+            finally:
+                await anyio.to_thread.run_sync(file.close)
+            await anyio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _rest(
         self, reference: Reference, part: Descriptor, file: BlobFile, start: int, progress: Progress
@@ -216,16 +237,16 @@ class RegistryClient:
                             raise ImageError(f"The manifest of {reference} is larger than {MAX_DOCUMENT} bytes.")
                     return bytes(body)
             except httpx2.ConnectError as exc:  # nobody there, or no such host: not worth waiting for
-                raise _unreachable(reference, exc) from exc
+                raise unreachable(reference, exc) from exc
             except httpx2.TransportError as exc:
                 if attempt == ATTEMPTS:
-                    raise _unreachable(reference, exc) from exc
+                    raise unreachable(reference, exc) from exc
             except TryAgain as exc:
                 if attempt == ATTEMPTS:
                     raise exc.error from exc
                 pause = max(pause, exc.pause)
             await anyio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            pause = min(2 * pause, LONGEST_PAUSE)
         raise AssertionError("unreachable")
 
     @asynccontextmanager
@@ -241,7 +262,7 @@ class RegistryClient:
                 if response.status_code == 401 and response.request is request and not is_last:
                     await self._authorizer.answer(response.headers.get("WWW-Authenticate", ""), reference.repository)
                     continue
-                _check(response, reference)
+                check_status(response, reference)
                 yield response
                 return
 
@@ -259,51 +280,13 @@ class RegistryClient:
                     yield response
                     return
                 if request.url.scheme == "https" != following.url.scheme:
-                    raise _amiss(self._registry, f"leads on to {following.url.host}, which is not encrypted")
+                    raise amiss(self._registry, f"leads on to {following.url.host}, which is not encrypted")
                 request = following
             except httpx2.DecodingError as exc:
-                raise _amiss(self._registry, f"sends what cannot be decompressed: {exc}") from exc
+                raise amiss(self._registry, f"sends what cannot be decompressed: {exc}") from exc
             finally:
                 await response.aclose()
-        raise _amiss(self._registry, f"redirects more than {_MAX_REDIRECTS} times")
-
-
-@asynccontextmanager
-async def _alone(store: ImageStore, digest: str) -> AsyncIterator[None]:
-    """While no other process fetches that blob; the caller bounds the wait."""
-    while True:
-        with store.lock_download(digest) as held:
-            if held:
-                yield
-                return
-        await anyio.sleep(_LOOK_AGAIN)
-
-
-def _check(response: httpx2.Response, reference: Reference) -> None:
-    status = response.status_code
-    if status in (200, 206):
-        return
-    if status in (401, 403):
-        raise ImageError(
-            f"The registry {reference.registry} does not let {reference} be pulled ({status}).",
-            remedy=f"Check the name, or log in: docker login {reference.registry}.",
-        )
-    if status == 404:
-        raise ImageError(
-            f"The registry {reference.registry} has no {reference}.",
-            remedy="Check the name and tag, or import the image: praxis-mcp image import FILE.",
-        )
-    error = ImageError(
-        f"The registry {reference.registry} answered {status} for {reference}.", remedy="Try again later."
-    )
-    if status in _WORTH_ANOTHER_TRY:
-        after = response.headers.get("Retry-After", "")
-        raise TryAgain(error, min(float(after), _LONGEST_PAUSE) if after.isdecimal() else 0.0)
-    raise error
-
-
-def _amiss(registry: str, what: str) -> ImageError:
-    return ImageError(f"The registry {registry} {what}.", remedy="Whoever runs it must mend that; or use another one.")
+        raise amiss(self._registry, f"redirects more than {_MAX_REDIRECTS} times")
 
 
 def _opener(path: Path) -> Callable[[], BinaryIO]:
@@ -316,10 +299,3 @@ def _is_loopback(host: str) -> bool:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
-
-
-def _unreachable(reference: Reference, exc: Exception) -> ImageError:
-    return ImageError(
-        f"{reference} cannot be pulled, because {reference.registry} cannot be reached: {exc or type(exc).__name__}.",
-        remedy="Check the network, or import the image from a file: praxis-mcp image import FILE.",
-    )

@@ -9,8 +9,9 @@
     downloads/<digest>       blobs of a pull under way, kept when it is cut short
     tmp/<id>.<random>/       an image being unpacked, renamed when it is whole
     caches/<hash>/           `cache_dirs` of contracts
-    locks/<hex>              held while an image is unpacked or removed (alone) or used (shared); flock(2), so that the
-                             kernel lets go for a process that is killed
+    locks/<hex>              held while an image is unpacked or removed (alone) or used (shared), a blob fetched or
+                             removed (alone) or unpacked (shared); flock(2), so that the kernel lets go for a process
+                             that is killed
 
 Everything here blocks: call it from a thread.
 """
@@ -134,10 +135,7 @@ class ImageStore:
                 record = {"reference": name, "image": ident, "manifest": content.manifest, "stored": time.time()}
                 write_json(self._reference_file(name), record)
         except OSError as exc:
-            raise ImageError(
-                f"The image store {self.directory} cannot be written: {exc.strerror}.",
-                remedy="Choose another by engines.sandbox.store in the settings.",
-            ) from exc
+            raise self.unwritable(exc) from exc
         return image
 
     def cache_directory(self, *key: str) -> Path:
@@ -192,7 +190,7 @@ class ImageStore:
         return tuple(removed)
 
     def download(self, digest: str) -> Path:
-        """The file for a blob that is being fetched; hold `lock_download` meanwhile."""
+        """The file for a blob: hold `lock_download` to write or remove it, `hold_download` to read it."""
         self._make_directories()
         return self.directory / "downloads" / digest.removeprefix("sha256:")
 
@@ -209,6 +207,24 @@ class ImageStore:
         """Keep others from fetching the same blob, if nobody does yet; whether that is so. Does not wait."""
         self._make_directories()
         return self._try_lock(digest)
+
+    @contextmanager
+    def hold_download(self, digest: str, size: int) -> Iterator[bool]:
+        """Keep a blob that was fetched from being removed; whether it is there. Others may hold it too; does not wait.
+
+        Args:
+            digest: the blob's.
+            size: its bytes.
+        """
+        with locked(self._lock_file(digest), shared=True) as held:
+            yield held and _size(self.download(digest)) == size
+
+    def unwritable(self, exc: OSError) -> ImageError:
+        """The error about a store that cannot be written."""
+        return ImageError(
+            f"The image store {self.directory} cannot be written: {exc.strerror}.",
+            remedy="Choose another by engines.sandbox.store in the settings.",
+        )
 
     # --- parts ---
 
@@ -319,6 +335,13 @@ class ImageStore:
 
     def _lock_file(self, digest: str) -> Path:
         return self.directory / "locks" / digest.removeprefix("sha256:")
+
+
+def _size(file: Path) -> int | None:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def default_directory() -> Path:

@@ -35,6 +35,7 @@ class RegistryDouble:
         cut_after: bytes of a blob after which the connection is closed, for so many requests.
         ranges: whether it knows ranges.
         busy: how many requests for blobs are answered by 503.
+        gates: path → what its answer waits for.
         answers: path → status, headers and content that are sent in place of all that.
     """
 
@@ -47,6 +48,7 @@ class RegistryDouble:
     cut_after: list[int] = field(default_factory=list)
     ranges: bool = True
     busy: int = 0
+    gates: dict[str, threading.Event] = field(default_factory=dict)
     answers: dict[str, tuple[int, dict[str, str], bytes]] = field(default_factory=dict)
 
     def add(self, name: str, tag: str, made: MadeImage, machines: dict[str, MadeImage] | None = None) -> str:
@@ -73,6 +75,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         registry, path = self.registry, urlsplit(self.path).path
         registry.requests.append((path, self.headers.get("Range")))
+        if path in registry.gates:
+            registry.gates[path].wait(60)
         if path in registry.answers:
             status, headers, content = registry.answers[path]
             self.send_response(status)

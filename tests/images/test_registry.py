@@ -4,6 +4,7 @@ import base64
 import json
 import ssl
 import subprocess
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,39 @@ async def test_many_who_want_an_image_share_one_pull(tmp_path: Path, registry: R
                 tasks.start_soon(shared.ensure, reference)
     asked = [path for path, _ in registry.requests]
     assert len(asked) == len(set(asked))
+
+
+async def test_images_that_share_a_layer_are_pulled_at_once_and_it_is_fetched_once(
+    tmp_path: Path, registry: RegistryDouble
+) -> None:
+    shared, own = layer(file("hello", b"hello")), layer(file("own", b"x"))
+    one, two = image(shared), image(shared, own)
+    references = [registry.add("tool", "1", one), registry.add("tool", "2", two)]
+    gate = registry.gates[f"/v2/tool/blobs/{digest_of(two.layers[1])}"] = threading.Event()
+    digest, size = digest_of(one.layers[0]), len(one.layers[0])
+    mine, another = images(tmp_path), images(tmp_path)
+    download = mine.store.download(digest)
+    found: list[NamedImage] = []
+
+    async def slowly() -> None:
+        found.append(await mine.ensure(references[1]))
+
+    def is_kept() -> bool:
+        with mine.store.lock_download(digest) as alone:
+            return not alone and download.exists() and download.stat().st_size == size
+
+    with anyio.fail_after(LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(slowly)
+            with anyio.move_on_after(5):
+                while not is_kept():
+                    await anyio.sleep(0.01)
+            found.append(await another.ensure(references[0]))
+            assert mine.store.collect_garbage() == ()
+            gate.set()
+    assert [content(item) for item in found] == ["hello", "hello"]
+    assert [path for path, _ in registry.requests].count(f"/v2/tool/blobs/{digest}") == 1
+    assert list((tmp_path / "store/downloads").iterdir()) == []
 
 
 async def test_of_an_index_the_manifest_for_this_machine_is_taken(tmp_path: Path, registry: RegistryDouble) -> None:
