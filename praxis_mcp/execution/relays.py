@@ -15,15 +15,22 @@ from praxis_mcp.engines.remote_mcp import ISOLATION, progress_lines, text_of
 from praxis_mcp.errors import RunNotFoundError
 from praxis_mcp.execution.records import RunRecord, RunRecords
 from praxis_mcp.execution.runner import ToolRunner
+from praxis_mcp.execution.upstream_addresses import (
+    Here,
+    address_here,
+    linked,
+    resource_with_addresses_here,
+    with_addresses_here,
+)
 from praxis_mcp.execution.upstream_faces import RemoteTool
 from praxis_mcp.execution.upstream_links import CallerLinks
 from praxis_mcp.execution.upstreams import Upstreams
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.settings import Settings
 
-SLACK = 512
+SLACK = 1024
 """Bytes beyond `calls.max_output` that are still passed on whole: a worker that is a server like this one has cut its
-text to that length already, and said so in a line of its own."""
+text to that length already, and said so in a line of its own, which an address here makes longer."""
 
 
 def engine_name(tool: RemoteTool) -> str:
@@ -95,8 +102,8 @@ class RelayRunner:
     async def read(
         self, upstream: str, uri: str, *, caller: str = "", may_call: Callable[[str], bool] = lambda _: True
     ) -> tuple[Mapping[str, Any], ...]:
-        """The contents of a resource that a result of a caller's own call linked, as their JSON says. Reading takes the
-        place of a call of the tool that linked it, and whoever may not call that (any more) may not read either.
+        """The contents of a resource that a result of a caller's own call linked, addresses made ours. Reading takes
+        the place of a call of the tool that linked it, and whoever may not call that (any more) may not read either.
 
         Args:
             upstream: name of the upstream.
@@ -117,7 +124,22 @@ class RelayRunner:
         runner = self._runner
         with runner.callers.hold(caller, tool):
             async with runner.admission.slot(tool, group=_group(upstream)):
-                return await self._upstreams.read(upstream, uri)
+                found = await self._upstreams.read(upstream, uri)
+        here = self._here(caller, upstream)
+        return tuple(
+            resource_with_addresses_here(
+                # Contents that say they are something else, which nothing has linked, go by what was asked for.
+                item if self._links.tool_of(caller, upstream, str(item.get("uri"))) else {**item, "uri": uri},
+                here,
+            )
+            for item in found
+        )
+
+    def _here(self, caller: str, upstream: str) -> Here:
+        def here(uri: str) -> str | None:
+            return address_here(upstream, uri) if self._links.tool_of(caller, upstream, uri) else None
+
+        return here
 
     async def _run(
         self,
@@ -132,17 +154,17 @@ class RelayRunner:
         async with self._records.watched(record):
             began = anyio.current_time()
             answer = await self._upstreams.call(tool, arguments, listener)
-            for block in answer.content.blocks:
-                if block.get("type") == "resource_link" and isinstance(block.get("uri"), str):
-                    self._links.remember(caller, tool.upstream, block["uri"], tool.name)
+            for uri in linked(answer.content):
+                self._links.remember(caller, tool.upstream, uri, tool.name)
+            content = with_addresses_here(answer.content, tool.upstream, self._here(caller, tool.upstream))
             result = ExecutionResult(
                 run_id=record.run_id,
                 engine=record.engine,
                 isolation=ISOLATION,
                 exit_code=1 if answer.is_error else 0,
-                stdout=await self._kept(record, text_of(answer.content).encode(errors="replace")),
+                stdout=await self._kept(record, text_of(content).encode(errors="replace")),
                 phases={"queue": waited, "run": anyio.current_time() - began},
-                remote=answer.content,
+                remote=content,
             )
             logger.bind(run=record.run_id).debug("{}: answered in {:.1f} ms", tool.name, result.duration * 1000)
             return await self._records.finish(record, result)

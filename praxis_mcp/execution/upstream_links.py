@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from hashlib import sha256
 
+from praxis_mcp.execution.upstream_addresses import granting
+
 MOST_LINKS = 4096
 """Links of all callers together that are remembered; each takes the same few bytes, however long its address is."""
 
@@ -31,8 +33,10 @@ class CallerLinks:
             self._forget_one()
 
     def tool_of(self, caller: str, upstream: str, uri: str) -> str | None:
-        """The tool of which a result of a call of `caller` has linked that resource, lately; None where none has."""
-        return self._links.get(caller, {}).get(_key(upstream, uri))
+        """The tool of which a result of a call of `caller` has linked that resource, or what it is a part of, lately;
+        None where none has."""
+        links = self._links.get(caller, {})
+        return next((tool for whole in granting(uri) if (tool := links.get(_key(upstream, whole))) is not None), None)
 
     def _forget_one(self) -> None:
         caller, links = max(self._links.items(), key=lambda item: len(item[1]))

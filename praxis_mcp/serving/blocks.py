@@ -61,7 +61,7 @@ def stream_text(captured: Captured, run_id: str, stream: StreamName, limit: int)
         None where it is binary.
     """
     data = captured.data
-    if not captured.omitted and len(data) <= limit:
+    if not _is_cut(captured, limit):
         return decode_text(data)
     head, tail = (captured.head, captured.tail) if captured.omitted else (data, b"")
     if len(head) + len(tail) > limit:
@@ -74,6 +74,18 @@ def stream_text(captured: Captured, run_id: str, stream: StreamName, limit: int)
     return f"{first}\n[… {omitted} of {captured.total} bytes omitted; the whole is at {where} …]\n{last}"
 
 
+def whole_link(captured: Captured, run_id: str, stream: StreamName, limit: int, dialect: Dialect) -> list[ContentBlock]:
+    """A link to the whole of a stream of which `stream_text` shows a part, for clients that know links: the address in
+    the text is for models, and one server that passes it on to another can follow links only."""
+    if not dialect.knows_links or not _is_cut(captured, limit):
+        return []
+    return [link_block(stream_uri(run_id, stream), stream, dialect, "text/plain", captured.total)]
+
+
+def _is_cut(captured: Captured, limit: int) -> bool:
+    return bool(captured.omitted) or len(captured.data) > limit
+
+
 async def stdout_blocks(captured: Captured, run_id: str, limit: int, dialect: Dialect) -> list[ContentBlock]:
     """Standard output as content: text, an image, sound, or a file; nothing where there was none."""
     if captured.total == 0:
@@ -82,7 +94,7 @@ async def stdout_blocks(captured: Captured, run_id: str, limit: int, dialect: Di
     mime = media_type(captured.head)
     text = None if mime else stream_text(captured, run_id, "stdout", limit)
     if text is not None:
-        return [text_block(text)]
+        return [text_block(text), *whole_link(captured, run_id, "stdout", limit, dialect)]
     mime = mime or "application/octet-stream"
     is_media = mime in IMAGES or mime.startswith("audio/")
     data = await _whole(captured) if captured.total <= (INLINE_MEDIA if is_media else INLINE_BLOB) else None

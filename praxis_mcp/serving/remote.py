@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mcp_types import (
@@ -16,14 +16,14 @@ from mcp_types import (
 from pydantic import TypeAdapter, ValidationError
 
 from praxis_mcp.engines.base import ExecutionResult
-from praxis_mcp.serving.blocks import link_block, stream_text, text_block
+from praxis_mcp.serving.blocks import link_block, stream_text, text_block, whole_link
 from praxis_mcp.serving.dialect import Dialect
 
 _BLOCK: TypeAdapter[ContentBlock] = TypeAdapter(ContentBlock)
 
 
 def remote_blocks(
-    result: ExecutionResult, limit: int, dialect: Dialect, address: Callable[[str], str] | None = None
+    result: ExecutionResult, limit: int, dialect: Dialect, *, links_are_here: bool = False
 ) -> list[ContentBlock]:
     """The content blocks of a remote answer.
 
@@ -31,23 +31,23 @@ def remote_blocks(
         result: a result with a remote answer.
         limit: bytes of text to pass on; longer text becomes its head and tail, and the whole a resource.
         dialect: the client's. A block of a kind that it does not know, or that we do not, becomes text.
-        address: the address here of a resource that the answer links; None where none can be read here, and a link
-            becomes a line that says so.
+        links_are_here: whether the addresses that the answer links can be read here; else a link becomes a line that
+            says so.
     """
     assert result.remote is not None
-    blocks = [content_block(_with_our_address(block, address), dialect) for block in result.remote.blocks]
+    raw = result.remote.blocks if links_are_here else map(_unlinked, result.remote.blocks)
+    blocks = [content_block(block, dialect) for block in raw]
     if result.stdout.total <= limit:
         return blocks
     text = stream_text(result.stdout, result.run_id, "stdout", limit)
-    return [text_block(text or ""), *(block for block in blocks if block.type != "text")]
+    whole = whole_link(result.stdout, result.run_id, "stdout", limit, dialect)
+    return [text_block(text or ""), *whole, *(block for block in blocks if block.type != "text")]
 
 
-def _with_our_address(block: Mapping[str, Any], address: Callable[[str], str] | None) -> Mapping[str, Any]:
+def _unlinked(block: Mapping[str, Any]) -> Mapping[str, Any]:
     uri = block.get("uri")
     if block.get("type") != "resource_link" or not isinstance(uri, str):
         return block
-    if address is not None:
-        return {**block, "uri": address(uri)}
     name = block.get("title") or block.get("name") or "resource"
     return {"type": "text", "text": f"{name}: {uri} (of the tool's own MCP server; it cannot be read through this one)"}
 

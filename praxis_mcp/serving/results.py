@@ -14,7 +14,8 @@ from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.structured import OutputMisfit, check_value, structured_output
-from praxis_mcp.serving.blocks import artifact_blocks, link_block, stdout_blocks, stream_text, text_block
+from praxis_mcp.execution.upstream_addresses import RUN_KEY
+from praxis_mcp.serving.blocks import artifact_blocks, link_block, stdout_blocks, stream_text, text_block, whole_link
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.failures import describe_error, describe_failure, last_part
 from praxis_mcp.serving.media import clean
@@ -23,8 +24,7 @@ from praxis_mcp.serving.structured import content_for
 from praxis_mcp.serving.uris import stream_uri
 from praxis_mcp.settings import Settings
 
-META_KEY = "io.github.praxis-mcp/run"
-"""Where a result's `_meta` says which run it was. Reverse DNS, as the specification asks (basic, "_meta")."""
+META_KEY = RUN_KEY
 MOST_CHANGED_FILES = 20
 MOST_LEFT_OUT = 20
 _NOTE_BYTES = 2 * 1024
@@ -83,7 +83,8 @@ class ResultWriter:
         limit = contract.max_output or self.settings.calls.max_output
         text = stream_text(result.stdout, result.run_id, "stdout", limit)
         shaped = content_for(value, contract.output_schema, self.dialect)
-        return CallToolResult(content=[text_block((text or "").strip())], structured_content=shaped)
+        whole = whole_link(result.stdout, result.run_id, "stdout", limit, self.dialect)
+        return CallToolResult(content=[text_block((text or "").strip()), *whole], structured_content=shaped)
 
     def _remote(self, contract: ToolContract, result: ExecutionResult, limit: int) -> CallToolResult:
         assert result.remote is not None

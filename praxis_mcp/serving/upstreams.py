@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
@@ -22,6 +21,7 @@ from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.upstream_hops import VIA_KEY, server_id
 from praxis_mcp.errors import PraxisError, RemoteError
 from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.execution.upstream_addresses import PREFIX, address_there
 from praxis_mcp.execution.upstream_faces import RemoteTool
 from praxis_mcp.serving.access import ANYONE, Caller
 from praxis_mcp.serving.blocks import text_block
@@ -31,17 +31,9 @@ from praxis_mcp.serving.remote import remote_blocks
 from praxis_mcp.serving.results import META_KEY, about_run
 from praxis_mcp.serving.structured import content_for, schema_for
 
-PREFIX = "praxis://upstreams/"
-"""Addresses of resources that results of upstreams' tools link: ``praxis://upstreams/{name}/{the address there}``."""
-
 _CONTENTS: TypeAdapter[TextResourceContents | BlobResourceContents] = TypeAdapter(
     TextResourceContents | BlobResourceContents
 )
-
-
-def resource_uri(upstream: str, uri: str) -> str:
-    """The address here of a resource there."""
-    return f"{PREFIX}{upstream}/{quote(uri, safe='')}"
 
 
 def face(tool: RemoteTool, dialect: Dialect) -> Tool:
@@ -107,8 +99,7 @@ class Relay:
         """
         if not uri.startswith(PREFIX):
             return None
-        name, _, there = urlsplit(uri).path.removeprefix("/").partition("/")
-        there = unquote(there)
+        name, there = address_there(uri)
         try:
             found = await self._toolbox.relays.read(name, there, caller=caller.name, may_call=caller.may_call)
         except RemoteError as exc:
@@ -120,7 +111,7 @@ class Relay:
         contents: list[TextResourceContents | BlobResourceContents] = []
         for item in found:
             try:
-                contents.append(_CONTENTS.validate_python({**item, "uri": uri}, by_name=False))
+                contents.append(_CONTENTS.validate_python(item, by_name=False))
             except ValidationError as exc:
                 raise MCPError(
                     dialect.resource_not_found, f"{name} gave contents that are none.", {"uri": uri[:200]}
@@ -133,7 +124,7 @@ def _result(
 ) -> CallToolResult:
     content = result.remote
     assert content is not None
-    blocks = remote_blocks(result, limit, dialect, lambda uri: resource_uri(tool.upstream, uri))
+    blocks = remote_blocks(result, limit, dialect, links_are_here=True)
     meta = {**content.meta, META_KEY: about_run(result)}
     if not result.success:
         blocks = blocks or [text_block(f"{tool.name} failed, and did not say why.")]

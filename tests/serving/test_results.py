@@ -245,8 +245,9 @@ async def test_long_remote_text_is_cut_and_kept_whole_as_a_resource() -> None:
         blocks=({"type": "text", "text": text}, {"type": "image", "data": "AA==", "mimeType": "image/png"})
     )
     answer = await written(contract(), run(stdout=text.encode(), remote=said))
-    assert [block.type for block in answer.content] == ["text", "image"]
+    assert [block.type for block in answer.content] == ["text", "resource_link", "image"]
     assert f"praxis://runs/{'0' * 32}/stdout" in text_of(answer)
+    assert answer.content[1].uri == f"praxis://runs/{'0' * 32}/stdout"
     assert len(text_of(answer)) < 40_000
 
 
