@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -257,6 +257,10 @@ class ExecutionEngine(ABC):
     def warm(self) -> PoolMetrics | None:
         """What has been started ahead of calls, and how often that met one; None where nothing is."""
         return None
+
+    def retire(self, tools: Collection[str]) -> None:
+        """Let go of what has been started ahead of calls of these tools, whose contracts have changed or are gone: it
+        holds what the old ones allowed. Must be called on the event loop. Nothing by default."""
 
     async def validate_contract(self, contract: ToolContract) -> bool:
         """True where this engine can run the contract.

@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +152,11 @@ class DaggerExecutionEngine(ExecutionEngine):
     def warm(self) -> PoolMetrics | None:
         """See `ExecutionEngine.warm`."""
         return self._warm.pool.metrics if self._warm is not None else None
+
+    def retire(self, tools: Collection[str]) -> None:
+        """See `ExecutionEngine.retire`."""
+        if self._warm is not None:
+            self._warm.pool.retire(tools)
 
     async def reap(self) -> tuple[str, ...]:
         """Remove the files that killed servers have left; what they ran in the engine went with their sessions."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -249,6 +249,11 @@ class DockerSDKExecutionEngine(ExecutionEngine):
     def warm(self) -> PoolMetrics | None:
         """See `ExecutionEngine.warm`."""
         return self._warm.metrics if self._warm is not None else None
+
+    def retire(self, tools: Collection[str]) -> None:
+        """See `ExecutionEngine.retire`."""
+        if self._warm is not None:
+            self._warm.pool.retire(tools)
 
     def _translating(self, plan: Plan | None = None) -> AbstractContextManager[None]:
         return translating(self._address, plan)

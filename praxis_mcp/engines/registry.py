@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -62,6 +62,11 @@ class EngineRegistry:
         """What the engines in use have started ahead of calls, by engine; see `ExecutionEngine.warm`."""
         found = {name: engine.warm() for name, engine in sorted(self._engines.items())}
         return {name: metrics for name, metrics in found.items() if metrics is not None}
+
+    def retire(self, tools: Collection[str]) -> None:
+        """See `ExecutionEngine.retire`, for every engine in use."""
+        for engine in self._engines.values():
+            engine.retire(tools)
 
     async def cleanup(self) -> None:
         """Release what every engine holds; one that fails or hangs does not keep the others from it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Generic
 
@@ -117,6 +117,10 @@ class WarmPool(Generic[K, T]):
         for key in [key for key in self._shelves if matches(key)]:
             for item in self._shelves.pop(key).items:
                 self._discard(item)
+
+    def retire(self, tools: Collection[str]) -> None:
+        """`forget` all keys of these tools."""
+        self.forget(lambda key: self._tool_of(key) in tools)
 
     def remove(self, item: T) -> None:
         """Remove one that has had its call, in the background."""

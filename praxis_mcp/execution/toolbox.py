@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
 from loguru import logger
 
-from praxis_mcp.contracts.catalog import Catalog
+from praxis_mcp.contracts.catalog import Catalog, CatalogChange
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.housekeeping import keep_house
@@ -49,6 +49,20 @@ class Toolbox:
     async def loaded(self) -> None:
         """Wait until the catalog's first scan, which runs in the background, has ended."""
         await self._scanned.wait()
+
+    async def watch(self, on_change: Callable[[CatalogChange], Awaitable[None]]) -> None:
+        """Keep the catalog up to date until cancelled; nothing waits for calls of a changed or removed contract.
+
+        Args:
+            on_change: see `Catalog.watch`.
+        """
+
+        async def changed(change: CatalogChange) -> None:
+            self.engines.retire({*change.changed, *change.removed})
+            await on_change(change)
+
+        await self.loaded()
+        await self.catalog.watch(changed)
 
     async def prefetch(self) -> None:
         """Pull the images that the engines lack, one after another; what fails is logged and fails its call later."""

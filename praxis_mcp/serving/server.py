@@ -147,8 +147,7 @@ class PraxisServer:
         return CacheHint(5_000, "private" if self._toolbox.settings.http.auth.required else "public")
 
     async def _watch(self) -> None:
-        await self._toolbox.loaded()
-        await self._toolbox.catalog.watch(self._notifier.on_change)
+        await self._toolbox.watch(self._notifier.on_change)
 
     async def _republish(self) -> None:
         await self._toolbox.upstreams.run(self._notifier.changed)

@@ -259,3 +259,15 @@ async def test_a_key_that_is_forgotten_has_nothing_waiting_and_gets_nothing() ->
         await one.until(lambda: one.made[0].discarded)
         await one.settled()
         assert (one.waiting(), len(one.made)) == (0, 1)
+
+
+async def test_a_tool_that_is_retired_has_nothing_waiting_any_more_and_others_have() -> None:
+    async with shop() as one:
+        for key in ("a", "b"):
+            with one.calls(key):
+                pass
+        await one.until(lambda: (one.waiting("a"), one.waiting("b")) == (1, 1))
+        one.pool.retire({"a"})
+        await one.settled()
+        assert (one.waiting("a"), one.waiting("b")) == (0, 1)
+        assert [item.key for item in one.made if item.discarded] == ["a"]
