@@ -75,7 +75,7 @@ class SandboxExecutionEngine(ExecutionEngine):
         began = time.perf_counter()
         tools = await self._found()
         named = await self.images.ensure(str(plan.blueprint.image), context.on_status)
-        with self.images.store.use(named.image):
+        async with self.images.use(named.image):
             artifacts = await make_artifact_directory(plan, context)
             caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint) if plan.blueprint.cache_dirs else ()
             watch = await ChangeWatch.start(plan.blueprint.mounts)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
@@ -19,10 +20,10 @@ from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeou
 from praxis_mcp.images.archives import import_file
 from praxis_mcp.images.credentials import Login
 from praxis_mcp.images.layers import Bounds
-from praxis_mcp.images.model import ImageContent, NamedImage
+from praxis_mcp.images.model import ImageContent, NamedImage, StoredImage
 from praxis_mcp.images.references import Reference
 from praxis_mcp.images.registry import RegistryClient
-from praxis_mcp.images.store import ImageStore
+from praxis_mcp.images.store import LOCK_TIMEOUT, ImageStore
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings import Settings
 
@@ -30,6 +31,8 @@ PULL_TIMEOUT = 600.0
 """Seconds to get one image; apart from the tool's own timeout, which counts from its start."""
 DAEMON_TIMEOUT = 5.0
 """Seconds to find out whether there is a Docker daemon."""
+
+_LOOK_AGAIN = 0.05
 
 T = TypeVar("T")
 
@@ -77,6 +80,23 @@ class SandboxImages:
         if found is None:
             raise ImageError(f"The image {reference} was removed from the store just now.", remedy="Call again.")
         return found
+
+    @asynccontextmanager
+    async def use(self, image: StoredImage) -> AsyncIterator[None]:
+        """Keep an image from being removed; waits for a process that is about it.
+
+        Raises:
+            ImageError: it was removed just now, or that process hangs.
+        """
+        deadline = anyio.current_time() + LOCK_TIMEOUT
+        while True:
+            with self.store.use(image) as held:  # as a rule at once: not worth a thread
+                if held:
+                    yield
+                    return
+            if anyio.current_time() >= deadline:
+                raise self.store.busy(image.id)
+            await anyio.sleep(_LOOK_AGAIN)
 
     async def pull(self, reference: str, on_status: StatusListener) -> NamedImage:
         """The image as its registry has it now, whether an older one is there or not.

@@ -13,7 +13,8 @@
                              removed (alone) or unpacked (shared); flock(2), so that the kernel lets go for a process
                              that is killed
 
-Everything here blocks: call it from a thread.
+What unpacks, writes or removes images blocks: call it from a thread. To find one, and to use it, looks at a few small
+files and takes a lock without waiting.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from praxis_mcp.images.references import Reference
 from praxis_mcp.images.removal import remove_tree
 
 LOCK_TIMEOUT = 900.0
-"""Seconds to wait for another process that is unpacking the same image."""
+"""Seconds to wait for another process that is unpacking or removing the same image."""
 _ID = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -85,16 +86,16 @@ class ImageStore:
         return tuple(sorted(found, key=lambda item: item.reference))
 
     @contextmanager
-    def use(self, image: StoredImage) -> Iterator[None]:
-        """Keep an image from being removed.
+    def use(self, image: StoredImage) -> Iterator[bool]:
+        """Keep an image from being removed; False where another process is just about that. Does not wait.
 
         Raises:
             ImageError: it was removed just now.
         """
-        with self._lock(image.id, shared=True):
-            if not image.directory.is_dir():
+        with locked(self._lock_file(image.id), shared=True) as held:
+            if held and not image.directory.is_dir():
                 raise ImageError(f"The image {image.id} was removed just now.", remedy="Call again.")
-            yield
+            yield held
 
     # --- writing ---
 
@@ -127,7 +128,7 @@ class ImageStore:
             self._make_directories()
             image = self._image(ident)
             while image is None:
-                with self._lock(ident, is_stopped=is_stopped):
+                with self._lock(ident, is_stopped):
                     if (image := self._image(ident)) is None:
                         self._unpack(ident, content, what, is_stopped, on_progress)
                         image = self._image(ident)
@@ -218,6 +219,13 @@ class ImageStore:
         """
         with locked(self._lock_file(digest), shared=True) as held:
             yield held and _size(self.download(digest)) == size
+
+    def busy(self, image: str) -> ImageError:
+        """The error about an image that another process does not let go of."""
+        return ImageError(
+            f"Another process has been busy with the image {image} for too long.",
+            remedy="See whether a praxis-mcp process hangs.",
+        )
 
     def unwritable(self, exc: OSError) -> ImageError:
         """The error about a store that cannot be written."""
@@ -319,15 +327,10 @@ class ImageStore:
             (self.directory / name).mkdir(mode=0o700, exist_ok=True)
 
     @contextmanager
-    def _lock(
-        self, digest: str, *, shared: bool = False, is_stopped: Callable[[], bool] = lambda: False
-    ) -> Iterator[None]:
-        with locked(self._lock_file(digest), shared=shared, timeout=LOCK_TIMEOUT, is_stopped=is_stopped) as held:
+    def _lock(self, digest: str, is_stopped: Callable[[], bool]) -> Iterator[None]:
+        with locked(self._lock_file(digest), timeout=LOCK_TIMEOUT, is_stopped=is_stopped) as held:
             if not held:
-                raise ImageError(
-                    f"Another process has been busy with the image {digest} for too long.",
-                    remedy="See whether a praxis-mcp process hangs.",
-                )
+                raise self.busy(digest)
             yield
 
     def _try_lock(self, digest: str) -> AbstractContextManager[bool]:

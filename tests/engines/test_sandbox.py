@@ -460,6 +460,41 @@ async def test_a_sandbox_that_lost_its_server_before_it_could_notice_is_reaped(t
             process.wait()
 
 
+async def test_an_image_that_another_process_is_about_is_waited_for_beside_everything_else(tmp_path: Path) -> None:
+    given = settings(tmp_path)
+    assert await sh(given, "echo") == "\n"  # the image is there
+    found = ImageStore(shared_store()).find(IMAGE)
+    assert found is not None
+    # Lets go when told, or by itself after a while, for a server that can tell nothing because it waits.
+    source = """
+import fcntl, select, sys
+with open(sys.argv[1]) as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    print("held", flush=True)
+    print("told" if select.select([sys.stdin], [], [], 5)[0] else "not told", flush=True)
+"""
+    lock = shared_store() / "locks" / found.image.id.removeprefix("sha256:")
+    ended = anyio.Event()
+
+    async def run() -> None:
+        assert await sh(given, "echo ran") == "ran\n"
+        ended.set()
+
+    with subprocess.Popen(
+        [sys.executable, "-c", source, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            with anyio.move_on_after(0.5):
+                await ended.wait()
+            assert not ended.is_set()
+            holder.stdin.close()
+        assert holder.stdout.read() == b"told\n"
+
+
 @as_root
 @pytest.mark.parametrize("read_only", [True, False])
 async def test_it_works_for_a_user_who_is_not_root(read_only: bool) -> None:
