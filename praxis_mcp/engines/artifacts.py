@@ -56,8 +56,11 @@ async def make_artifact_directory(plan: Plan, context: ExecutionContext) -> Path
     return directory
 
 
-async def adopt_artifact_directory(plan: Plan, context: ExecutionContext, made: Path) -> Path:
+async def adopt_artifact_directory(plan: Plan, context: ExecutionContext, made: Path) -> tuple[Path, tuple[str, ...]]:
     """Move the artifact directory of something that was started before this run to the run's own directory.
+
+    Returns:
+        where it is now, and the names of artifacts that stayed behind because they exceed what a call may hand back.
 
     Raises:
         ExecutionError: it cannot be moved.
@@ -65,12 +68,12 @@ async def adopt_artifact_directory(plan: Plan, context: ExecutionContext, made: 
     assert context.directory is not None
     directory = context.directory / "artifacts"
     try:
-        await anyio.to_thread.run_sync(_move, made, directory)
+        left_out = await anyio.to_thread.run_sync(_move, plan, made, directory)
     except OSError as exc:
         raise ExecutionError(
             f"{plan.blueprint.tool}: its artifacts cannot be moved to {directory}: {exc.strerror}."
         ) from exc
-    return directory
+    return directory, left_out
 
 
 def make_open_directory(directory: Path) -> None:
@@ -79,18 +82,21 @@ def make_open_directory(directory: Path) -> None:
     directory.chmod(0o777)
 
 
-def _move(made: Path, directory: Path) -> None:
+def _move(plan: Plan, made: Path, directory: Path) -> tuple[str, ...]:
     try:
         made.rename(directory)
+        return ()
     except OSError as exc:
         if exc.errno != errno.EXDEV:
             raise
-        # Records on another file system. Nothing but regular files is ever handed back.
-        directory.mkdir()
-        for name, entry in _regular_files(made):
-            place = directory / name
-            place.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(entry.path, place, follow_symlinks=False)
+    # Records on another file system: no more than a call may hand back is copied. A file of holes would fill the disk.
+    taken, left_out = _chosen(plan, made)
+    directory.mkdir()
+    for artifact in taken:
+        place = directory / artifact.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(artifact.file, place, follow_symlinks=False)
+    return left_out
 
 
 class Collected(NamedTuple):
@@ -112,6 +118,12 @@ async def collect_artifacts(plan: Plan, directory: Path | None) -> Collected:
 
 
 def _collect(plan: Plan, directory: Path) -> Collected:
+    found = _chosen(plan, directory)
+    _remove_all_but({artifact.name for artifact in found.taken}, directory)
+    return found
+
+
+def _chosen(plan: Plan, directory: Path) -> Collected:
     base = (plan.blueprint.artifact_dir or "").rstrip("/") + "/"
     wanted = [compile_glob(pattern.removeprefix(base)) for pattern in plan.blueprint.artifacts]
     taken: list[Artifact] = []
@@ -128,7 +140,6 @@ def _collect(plan: Plan, directory: Path) -> Collected:
         taken.append(Artifact(name, Path(entry.path), size))
     if left_out:
         logger.warning("{} left {} artifacts more than a call may hand back", plan.blueprint.tool, len(left_out))
-    _remove_all_but({artifact.name for artifact in taken}, directory)
     return Collected(tuple(taken), tuple(left_out))
 
 

@@ -103,7 +103,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             out_of_memory=end.out_of_memory,
             phases=MappingProxyType(phases),
             artifacts=artifacts.taken,
-            artifacts_left_out=artifacts.left_out,
+            artifacts_left_out=(*end.left_out, *artifacts.left_out),
             changed_files=changed,
             image=end.image,
         )

@@ -43,7 +43,8 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class CallEnd:
-    """How a container ended, what it wrote, how long it took, its image's digest, and where its artifacts lie."""
+    """How a container ended, what it wrote, how long it took, its image's digest, where its artifacts lie, and which
+    are too much to lie there."""
 
     exit_code: int | None = None
     timed_out: bool = False
@@ -54,6 +55,7 @@ class CallEnd:
     ended: float = 0.0
     image: str | None = None
     artifacts: Path | None = None
+    left_out: tuple[str, ...] = ()
 
 
 @asynccontextmanager

@@ -111,7 +111,7 @@ class WarmDocker:
             await container.place.write(plan)
             end = await self._call(container, plan, context)
             if end is not None and container.place.artifacts is not None:
-                end.artifacts = await adopt_artifact_directory(plan, context, container.place.artifacts)
+                end.artifacts, end.left_out = await adopt_artifact_directory(plan, context, container.place.artifacts)
             done = True
             return end
         finally:

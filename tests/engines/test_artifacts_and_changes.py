@@ -1,12 +1,15 @@
 """What is taken from an artifact directory, and which changes in writable mounts are told."""
 
 import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from praxis_mcp.engines import artifacts, changes
-from praxis_mcp.engines.artifacts import collect_artifacts
+from praxis_mcp.engines.artifacts import adopt_artifact_directory, collect_artifacts
+from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.changes import ChangeWatch
 from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, Where
 
@@ -53,6 +56,36 @@ async def test_links_lead_nowhere(tmp_path: Path) -> None:
     assert [item.name for item in found.taken] == ["real"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["real"]
     assert (tmp_path / "secret" / "key").read_text() == "secret/key"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A directory on another file system."""
+    other = Path("/dev/shm")
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs /dev/shm on a file system of its own")
+    with tempfile.TemporaryDirectory(dir=other) as place:
+        yield Path(place)
+
+
+async def test_no_more_than_a_call_may_hand_back_is_copied_from_another_file_system(
+    tmp_path: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artifacts, "MAX_TOTAL_SIZE", 1 << 20)
+    made = elsewhere / "artifacts"
+    fill(made, "a.png", "sub/b.png", "unwanted.txt")
+    for name in ("huge.png", "huge.txt"):
+        with (made / name).open("wb") as file:
+            file.truncate(64 << 20)  # without a single block
+    plan, context = plan_for("/out/**.png"), ExecutionContext(directory=tmp_path)
+    directory, left_out = await adopt_artifact_directory(plan, context, made)
+    copied = sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
+    assert (copied, left_out) == (["a.png", "sub/b.png"], ("huge.png",))
+    found = await collect_artifacts(plan, directory)
+    assert [(item.name, item.file.read_text()) for item in found.taken] == [
+        ("a.png", "a.png"),
+        ("sub/b.png", "sub/b.png"),
+    ]
 
 
 @pytest.mark.parametrize(
