@@ -34,7 +34,7 @@ from praxis_mcp.engines.sandbox_overlay import why_no_overlay
 from praxis_mcp.engines.sandbox_run import Layouts, SandboxRun, Tools
 from praxis_mcp.engines.sandbox_view import Places
 from praxis_mcp.engines.scratch import sweep_scratch
-from praxis_mcp.errors import EngineUnavailable, ExecutionError
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint, Capability, Plan
 from praxis_mcp.settings import Settings
 
@@ -134,11 +134,15 @@ class SandboxExecutionEngine(ExecutionEngine):
         tools = await self._look()
         if isinstance(tools, NoBubblewrap):
             return EngineStatus(self.name, available=False, detail=tools.reason, remedy=tools.remedy)
+        try:
+            place = self.images.store.directory
+        except ImageError as exc:  # nowhere: other engines can still be chosen
+            return EngineStatus(self.name, available=False, detail=exc.message, remedy=exc.remedy or "")
         return EngineStatus(
             self.name,
             available=True,
             version=f"bubblewrap {tools.bubblewrap.version}",
-            detail="; ".join(filter(None, [f"images in {self.images.store.directory}", tools.bubblewrap.note])),
+            detail="; ".join(filter(None, [f"images in {place}", tools.bubblewrap.note])),
         )
 
     async def reap(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from praxis_mcp.images.layers import Bounds
 from praxis_mcp.images.model import ImageContent, NamedImage, StoredImage
 from praxis_mcp.images.references import Reference
 from praxis_mcp.images.registry import RegistryClient
-from praxis_mcp.images.store import LOCK_TIMEOUT, ImageStore
+from praxis_mcp.images.store import LOCK_TIMEOUT, ImageStore, default_directory
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings import Settings
 
@@ -46,8 +46,7 @@ class SandboxImages:
 
     def __init__(self, settings: Settings) -> None:
         chosen = settings.engines.sandbox
-        directory = settings.root / chosen.store.expanduser() if chosen.store is not None else None
-        self.store = ImageStore(directory, Bounds(size=chosen.max_image_size))
+        self.store = ImageStore(chosen.store or default_directory(), Bounds(size=chosen.max_image_size))
         self._settings = settings
         self._pulls = SharedPulls()
 

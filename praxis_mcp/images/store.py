@@ -34,6 +34,7 @@ from typing import Any
 from loguru import logger
 
 from praxis_mcp.errors import ImageError
+from praxis_mcp.home import home
 from praxis_mcp.images.files import entries, locked, write_json
 from praxis_mcp.images.layers import Bounds, RootBuilder
 from praxis_mcp.images.manifests import digest_of, read_config
@@ -50,14 +51,28 @@ class ImageStore:
     """One store.
 
     Args:
-        directory: where; None is ``$XDG_DATA_HOME/praxis-mcp/images``. Made when first written to.
+        directory: where. Made when first written to. None is nowhere: an error, once the store is needed.
         bounds: what an image may take.
     """
 
-    def __init__(self, directory: Path | None = None, bounds: Bounds | None = None) -> None:
-        self.directory = directory or default_directory()
+    def __init__(self, directory: Path | None, bounds: Bounds | None = None) -> None:
+        self._directory = directory
         self.bounds = bounds or Bounds()
         self._known: dict[Path, tuple[int, Any]] = {}
+
+    @property
+    def directory(self) -> Path:
+        """Where it is.
+
+        Raises:
+            ImageError: nowhere.
+        """
+        if self._directory is None:
+            raise ImageError(
+                "There is no place for images: this user has no home directory.",
+                remedy="Set engines.sandbox.store in the settings to a directory, by an absolute path.",
+            )
+        return self._directory
 
     # --- looking ---
 
@@ -347,7 +362,13 @@ def _size(file: Path) -> int | None:
         return None
 
 
-def default_directory() -> Path:
-    """Where images are kept unless the settings say otherwise."""
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data and data.startswith("/") else Path.home() / ".local" / "share") / "praxis-mcp" / "images"
+def default_directory() -> Path | None:
+    """Where images are kept unless the settings say otherwise: ``$XDG_DATA_HOME/praxis-mcp/images`` (XDG Base Directory
+    Specification: a relative value is ignored); None for a user without a home."""
+    base = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if not base.is_absolute():
+        where = home()
+        if where is None:
+            return None
+        base = where / ".local" / "share"
+    return base / "praxis-mcp" / "images"

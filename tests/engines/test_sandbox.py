@@ -460,6 +460,22 @@ async def test_a_sandbox_that_lost_its_server_before_it_could_notice_is_reaped(t
             process.wait()
 
 
+async def test_a_user_without_a_home_is_told_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setenv("HOME", "")
+    given = Settings.model_validate({"root": tmp_path})
+    async with SandboxExecutionEngine(given) as engine:
+        status = await engine.probe()
+        assert (status.available, "no home directory" in status.detail) == (False, True)
+        assert "engines.sandbox.store" in str(status.remedy)
+        await engine.reap()  # needs no store
+    with pytest.raises(ImageError, match="no home directory"):
+        await sh(given, "echo")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    async with SandboxExecutionEngine(given) as engine:
+        assert (await engine.probe()).available
+
+
 async def test_an_image_that_another_process_is_about_is_waited_for_beside_everything_else(tmp_path: Path) -> None:
     given = settings(tmp_path)
     assert await sh(given, "echo") == "\n"  # the image is there

@@ -240,7 +240,17 @@ def test_the_default_place_follows_the_xdg_rules(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert default_directory() == tmp_path / "praxis-mcp/images"
     monkeypatch.setenv("XDG_DATA_HOME", "relative, which the specification says to ignore")
-    assert default_directory().is_relative_to(Path.home())
+    assert default_directory() == Path.home() / ".local/share/praxis-mcp/images"
+
+
+def test_a_user_without_a_home_is_told_what_to_set_once_the_store_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setenv("HOME", "")
+    nowhere = ImageStore(default_directory())
+    for work in (lambda: nowhere.find("tool:1"), nowhere.names, lambda: nowhere.install(hello().content(), ["tool:1"])):
+        with pytest.raises(ImageError, match="no home directory") as failure:
+            work()
+        assert "engines.sandbox.store" in str(failure.value.remedy)
 
 
 # Archives
