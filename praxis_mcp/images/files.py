@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 _LOOK_AGAIN = 0.05
 
@@ -55,6 +56,30 @@ def entries(directory: Path) -> list[Path]:
         return sorted(directory.iterdir())
     except OSError:
         return []
+
+
+class JsonFiles:
+    """What JSON files hold; each is read again only when it was replaced."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, tuple[int, Any]] = {}
+
+    def read(self, file: Path) -> Any:
+        """A file's content; None where there is none."""
+        try:
+            stamp = file.stat()
+        except OSError:
+            self._known.pop(file, None)
+            return None
+        version = hash((stamp.st_mtime_ns, stamp.st_ino, stamp.st_size))
+        known = self._known.get(file)
+        if known is None or known[0] != version:
+            try:
+                known = (version, json.loads(file.read_bytes()))
+            except (OSError, ValueError):  # removed just now
+                return None
+            self._known[file] = known
+        return known[1]
 
 
 def write_json(file: Path, record: object) -> None:

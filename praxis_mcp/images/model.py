@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Self
 
 from praxis_mcp.images.references import Reference
 
@@ -54,6 +54,22 @@ class StoredImage:
     volumes: tuple[str, ...]
     size: int
     created: float
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any], ident: str, directory: Path) -> Self:
+        """The image that the record in its directory describes."""
+        return cls(
+            id=ident,
+            directory=directory,
+            env=dict(record["env"]),
+            entrypoint=tuple(record["entrypoint"]),
+            command=tuple(record["command"]),
+            working_dir=record["working_dir"],
+            user=record["user"],
+            volumes=tuple(record["volumes"]),
+            size=record["size"],
+            created=record["created"],
+        )
 
     @property
     def root(self) -> Path:

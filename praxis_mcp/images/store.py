@@ -20,7 +20,6 @@ files and takes a lock without waiting.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import tempfile
@@ -29,13 +28,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from loguru import logger
 
 from praxis_mcp.errors import ImageError
 from praxis_mcp.home import home
-from praxis_mcp.images.files import entries, locked, write_json
+from praxis_mcp.images.files import JsonFiles, entries, locked, write_json
 from praxis_mcp.images.layers import Bounds, RootBuilder
 from praxis_mcp.images.manifests import digest_of, read_config
 from praxis_mcp.images.model import ImageContent, NamedImage, StoredImage
@@ -58,7 +56,7 @@ class ImageStore:
     def __init__(self, directory: Path | None, bounds: Bounds | None = None) -> None:
         self._directory = directory
         self.bounds = bounds or Bounds()
-        self._known: dict[Path, tuple[int, Any]] = {}
+        self._records = JsonFiles()
 
     @property
     def directory(self) -> Path:
@@ -86,7 +84,7 @@ class ImageStore:
             image = self._image(reference)
             return NamedImage(reference, image, None) if image else None
         name = str(Reference.parse(reference))
-        record = self._read(self._reference_file(name))
+        record = self._records.read(self._reference_file(name))
         if not isinstance(record, dict) or (image := self._image(str(record.get("image")))) is None:
             return None
         return NamedImage(name, image, record.get("manifest"))
@@ -95,7 +93,7 @@ class ImageStore:
         """Every named image, sorted by name."""
         found: list[NamedImage] = []
         for file in (self.directory / "refs").glob("*.json"):
-            record = self._read(file)
+            record = self._records.read(file)
             if isinstance(record, dict) and (image := self._image(str(record.get("image")))) is not None:
                 found.append(NamedImage(str(record["reference"]), image, record.get("manifest")))
         return tuple(sorted(found, key=lambda item: item.reference))
@@ -299,38 +297,8 @@ class ImageStore:
         if found is None:
             return None
         directory = self.directory / "images" / found[1]
-        record = self._read(directory / "image.json")
-        if record is None:
-            return None
-        return StoredImage(
-            id=ident,
-            directory=directory,
-            env=dict(record["env"]),
-            entrypoint=tuple(record["entrypoint"]),
-            command=tuple(record["command"]),
-            working_dir=record["working_dir"],
-            user=record["user"],
-            volumes=tuple(record["volumes"]),
-            size=record["size"],
-            created=record["created"],
-        )
-
-    def _read(self, file: Path) -> Any:
-        """A JSON file's content; kept until the file is replaced."""
-        try:
-            stamp = file.stat()
-        except OSError:
-            self._known.pop(file, None)
-            return None
-        version = hash((stamp.st_mtime_ns, stamp.st_ino, stamp.st_size))
-        known = self._known.get(file)
-        if known is None or known[0] != version:
-            try:
-                known = (version, json.loads(file.read_bytes()))
-            except (OSError, ValueError):  # removed just now
-                return None
-            self._known[file] = known
-        return known[1]
+        record = self._records.read(directory / "image.json")
+        return None if record is None else StoredImage.of(record, ident, directory)
 
     def _reference_file(self, name: str) -> Path:
         return self.directory / "refs" / f"{hashlib.sha256(name.encode()).hexdigest()}.json"
