@@ -12,7 +12,6 @@ whatever its exit code; not after a deadline or a cancellation.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
@@ -48,7 +47,7 @@ from praxis_mcp.engines.dagger_session import SDK_MISSING, Session, sdk_installe
 from praxis_mcp.engines.dagger_warm import WarmDagger
 from praxis_mcp.engines.dagger_workspace import Upload, WorkspaceLocks, upload
 from praxis_mcp.engines.native import praxis_init_path
-from praxis_mcp.engines.scratch import Scratch, sweep_scratch
+from praxis_mcp.engines.scratch import Scratch, remove_directory, sweep_scratch
 from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
 from praxis_mcp.plans.model import Blueprint, Capability, Plan
@@ -299,4 +298,4 @@ class DaggerExecutionEngine(ExecutionEngine):
             yield place
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(lambda: shutil.rmtree(place, ignore_errors=True))
+                await anyio.to_thread.run_sync(remove_directory, place)

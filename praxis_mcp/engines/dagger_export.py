@@ -20,6 +20,7 @@ from praxis_mcp.engines.dagger_errors import QueryFailed
 from praxis_mcp.engines.dagger_query import Field, chain
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.dagger_workspace import STAGING, Upload, real_source
+from praxis_mcp.engines.scratch import remove_directory
 from praxis_mcp.errors import ExecutionError
 
 
@@ -98,7 +99,7 @@ async def export_changes(
         ) from exc
     finally:
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(lambda: shutil.rmtree(staging, ignore_errors=True))
+            await anyio.to_thread.run_sync(remove_directory, staging)
 
 
 async def _stage(session: Session, container: str, upload: Upload, staging: Path) -> None:
