@@ -36,8 +36,9 @@ static const char usage[] =
     "\n"
     "Exit status: 0 the end was told, or no call came; 125 otherwise.\n"
     "\n"
-    "join: enters the control groups whose cgroup.procs or tasks the files are, and becomes the command.\n"
+    "join: enters the control groups whose tasks (or cgroup.procs) the files are, and becomes the command.\n"
     "\n"
+    "  --group DIR            run it in a control group of version 2, as a child, and end as it does\n"
     "  --private-mounts       in a mount namespace of its own, where later mounts of the system do not appear\n"
     "  --overlay DIR BYTES    in one where DIR/layer/root is DIR/rootfs with a layer in memory, of that size, to\n"
     "                         write to; the working directory becomes DIR\n"
@@ -184,18 +185,22 @@ static int wait_form(char **arguments)
 
 static int join_form(char **arguments)
 {
-    struct join_options options = {.files = arguments};
-    if (*options.files != NULL && strcmp(*options.files, "--private-mounts") == 0) {
-        options.private_mounts = true;
-        options.files++;
-    } else if (*options.files != NULL && strcmp(*options.files, "--overlay") == 0) {
-        if (options.files[1] == NULL || !parse_size(options.files[2]))
-            return refuse("a bad or missing value for", *options.files);
-        options.overlay = options.files[1];
-        options.layer_size = options.files[2];
-        options.files += 3;
+    struct join_options options = {0};
+    char **next = arguments;
+    for (; *next != NULL && (*next)[0] == '-' && strcmp(*next, "--") != 0; next++) {
+        const char *option = *next;
+        if (strcmp(option, "--private-mounts") == 0) {
+            options.private_mounts = true;
+        } else if (strcmp(option, "--group") == 0 && next[1] != NULL) {
+            options.group = *++next;
+        } else if (strcmp(option, "--overlay") == 0 && next[1] != NULL && parse_size(next[2])) {
+            options.overlay = *++next;
+            options.layer_size = *++next;
+        } else {
+            return refuse("an unknown option, or a bad or missing value for", option);
+        }
     }
-    char **next = options.files;
+    options.files = next;
     while (*next != NULL && strcmp(*next, "--") != 0)
         next++;
     if (*next == NULL || next[1] == NULL)

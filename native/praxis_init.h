@@ -57,14 +57,16 @@ struct wait_options {
 int wait_for_call(const struct wait_options *options);
 
 struct join_options {
-    bool private_mounts; /* a mount namespace of its own, which no mount to come propagates to */
-    const char *overlay; /* the directory of an image whose root gets a layer to write to; NULL: none */
+    bool private_mounts;    /* a mount namespace of its own, which no mount to come propagates to */
+    const char *overlay;    /* the directory of an image whose root gets a layer to write to; NULL: none */
     const char *layer_size; /* bytes, in digits */
-    char **files;        /* cgroup.procs or tasks of each group, up to the "--" before the command */
-    char **command;      /* argv, NULL at its end */
+    const char *group;      /* the directory of a control group of version 2; NULL: none */
+    char **files;           /* tasks of groups of version 1, up to the "--" before the command */
+    char **command;         /* argv, NULL at its end */
 };
 
-/* Becomes the command, in groups and namespace; returns the status to exit with if it cannot. */
+/* Becomes the command, in groups and namespaces, or runs it as a child where a group of version 2 asks for one; returns
+ * the status to exit with. */
 int join(const struct join_options *options);
 
 enum { STEP_LENGTH = 24 };

@@ -162,26 +162,29 @@ class RunGroup:
     places: tuple[Path, ...]
     unified: bool
 
-    @property
-    def files(self) -> list[Path]:
-        """Where a process of one thread writes 0 to enter it."""
-        return [place / ("cgroup.procs" if self.unified else "tasks") for place in self.places]
+    def prefix(
+        self, init: Path | None, *, private_mounts: bool = False, overlay: tuple[Path, int] | None = None
+    ) -> list[str]:
+        """The words to put in front of a command, so that it begins its life in the group.
 
-    def prefix(self, init: Path | None, *, private_mounts: bool = False) -> list[str]:
-        """The words to put in front of a command, so that it begins its life in the group: a program that moves itself.
-
-        Moving another process, or a whole one, takes a lock that waits for all processors to pass a quiet state, some
-        10 ms (cgroup_threadgroup_rwsem). A version 1 thread that moves itself does not; praxis-init, or a shell where
-        that is missing, is one thread.
+        A process that is moved, and in version 2 one that moves itself, takes a lock that waits for all processors to
+        pass a quiet state, some 10 ms (cgroup_threadgroup_rwsem, before Linux 6.18). A version 1 thread that moves
+        itself does not, nor does a child that begins in a group of version 2: praxis-init knows both ways. Where that
+        is missing, a shell moves itself.
 
         Args:
             init: praxis-init, where there is one.
             private_mounts: the command also begins in a mount namespace of its own, where what the host mounts later
                 does not appear: bubblewrap would let it in, writable.
+            overlay: see `join_words`; needs praxis-init.
         """
-        files = self.files
-        if init is not None and (files or private_mounts):
-            return join_words(str(init), files, private_mounts=private_mounts)
+        if init is not None:
+            if not self.places and not private_mounts and overlay is None:
+                return []
+            group = self.places[0] if self.unified and self.places else None
+            files = [] if self.unified else [place / "tasks" for place in self.places]
+            return join_words(str(init), files, group=group, private_mounts=private_mounts, overlay=overlay)
+        files = [place / ("cgroup.procs" if self.unified else "tasks") for place in self.places]
         words = [_SHELL, "-c", _MOVE, "sh", *map(str, files), "--"] if files else []
         if private_mounts:
             # Where it lies for the server: the environment is the tool's.

@@ -115,27 +115,33 @@ def wait_words(target: str, patience: float, socket: str | None = None) -> list[
     return words if socket is None else [*words, "--socket", socket]
 
 
-def join_words(target: str, files: Sequence[Path], *, private_mounts: bool = False) -> list[str]:
-    """The words to put in front of a command so that it begins its life in control groups.
+def join_words(
+    target: str,
+    files: Sequence[Path] = (),
+    *,
+    group: Path | None = None,
+    private_mounts: bool = False,
+    overlay: tuple[Path, int] | None = None,
+) -> list[str]:
+    """The words to put in front of a command so that it begins its life in control groups and namespaces.
 
     Args:
         target: praxis-init's path.
-        files: ``cgroup.procs`` or ``tasks`` of each.
-        private_mounts: also in a mount namespace of its own, where what the host mounts later does not appear.
+        files: absolute paths of ``tasks`` of groups of version 1.
+        group: a group of version 2. The command then runs as a child of praxis-init, which ends as it does; both are
+            killed when the *thread* that started them ends.
+        private_mounts: in a mount namespace of its own, where what the host mounts later does not appear.
+        overlay: a directory, in which ``layer/root`` then is ``rootfs`` with an empty layer in memory to write to, and
+            the bytes that this layer may hold. The directory becomes the working directory.
     """
-    return [target, "join", *(["--private-mounts"] if private_mounts else []), *map(str, files), "--"]
-
-
-def overlay_words(target: str, files: Sequence[Path], directory: Path, size: int) -> list[str]:
-    """As `join_words`, for a command that finds a writable ``layer/root`` over ``rootfs`` in a directory.
-
-    Args:
-        target: praxis-init's path.
-        files: as for `join_words`.
-        directory: holds ``rootfs`` and an empty ``layer``; becomes the working directory.
-        size: bytes that may be written; they lie in memory.
-    """
-    return [target, "join", "--overlay", str(directory), str(size), *map(str, files), "--"]
+    words = [target, "join"]
+    if group is not None:
+        words += ["--group", str(group)]
+    if private_mounts:
+        words.append("--private-mounts")
+    if overlay is not None:
+        words += ["--overlay", str(overlay[0]), str(overlay[1])]
+    return [*words, *map(str, files), "--"]
 
 
 def _seconds(name: str, value: float, *, zero: bool) -> str:

@@ -7,13 +7,12 @@ when that is killed.
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
 from praxis_mcp.engines.bubblewrap import last_line
-from praxis_mcp.engines.native import overlay_words, praxis_init_path
+from praxis_mcp.engines.native import join_words, praxis_init_path
 from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.engines.process import Launch, run_process
 from praxis_mcp.engines.process_tree import MarkedTree
@@ -47,7 +46,7 @@ async def why_no_overlay() -> str | None:
         for name in ("rootfs", "layer"):
             await anyio.Path(scratch.path, name).mkdir()
         mark = str(scratch.path)
-        words = [*overlay_words(str(init), [], scratch.path, LAYER_SIZE), str(init), "--version"]
+        words = [*join_words(str(init), overlay=(scratch.path, LAYER_SIZE)), str(init), "--version"]
         ended = await run_process(
             Launch(tuple(words), {_MARK: mark}),
             lambda process: MarkedTree(process, f"{_MARK}={mark}"),
@@ -64,8 +63,3 @@ async def why_no_overlay() -> str | None:
         return None
     said = last_line((await err.finish()).text)
     return f"the kernel lets no user namespace mount an overlay ({said or f'exit code {ended.exit_code}'})"
-
-
-def overlay_prefix(image: StoredImage, files: list[Path]) -> list[str]:
-    """The words to put in front of bubblewrap's, which then runs in the groups of `files` and sees `overlay_root`."""
-    return overlay_words(str(praxis_init_path()), files, image.directory, LAYER_SIZE)

@@ -20,7 +20,7 @@ from praxis_mcp.engines.cgroups import KILLED, Cgroups, RunGroup
 from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.orphans import OWNER_VARIABLE
 from praxis_mcp.engines.process import Ended, Launch, run_process
-from praxis_mcp.engines.sandbox_overlay import overlay_prefix, overlay_root
+from praxis_mcp.engines.sandbox_overlay import LAYER_SIZE, overlay_root
 from praxis_mcp.engines.sandbox_owner import Owner
 from praxis_mcp.engines.sandbox_user import SandboxUser, find_user
 from praxis_mcp.engines.sandbox_view import Places, SandboxView
@@ -160,9 +160,10 @@ class SandboxRun:
             view.close()
 
     def _prefix(self, group: RunGroup) -> list[str]:
+        init = praxis_init_path()
         if self._writable_root is not None:
-            return overlay_prefix(self._image, group.files)
-        return group.prefix(praxis_init_path(), private_mounts=self._tools.bubblewrap.keeps_out_late_mounts)
+            return group.prefix(init, overlay=(self._image.directory, LAYER_SIZE))
+        return group.prefix(init, private_mounts=self._tools.bubblewrap.keeps_out_late_mounts)
 
     @property
     def _writable_root(self) -> str | None:
