@@ -35,7 +35,8 @@ async def test_a_caller_with_its_share_of_streams_and_sessions_keeps_no_other_ou
             for _ in range(2):
                 opened = await streams.enter_async_context(greedy.stream("GET", server.sse))
                 assert opened.status_code == 200
-            refused = await greedy.get(server.sse)
+            with anyio.fail_after(LIMIT):  # a stream that is not refused never ends
+                refused = await greedy.get(server.sse)
             assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
             assert "a quarter of http.max_streams" in refused.text
             opened = await streams.enter_async_context(other.stream("GET", server.sse))
