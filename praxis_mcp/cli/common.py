@@ -53,6 +53,7 @@ def read_settings(
         quiet: only warnings are logged unless the user asks for more, because the command prints its own findings.
         http: values of the section ``http`` that win over the file's.
     """
+    _build_models_when_used()
     from praxis_mcp.cli.logs import configure_logging
     from praxis_mcp.settings import load_settings
 
@@ -67,6 +68,18 @@ def read_settings(
     asked = log_level or "log_level" in settings.model_fields_set
     configure_logging(settings.log_level if asked or not quiet else "CRITICAL")
     return settings
+
+
+def _build_models_when_used() -> None:
+    """Have pydantic make a model's validator at its first use instead of with its class.
+
+    The SDK defines the messages of every protocol revision, of which a session uses one: a tenth of a server's start.
+    It is set here, for programs of our own, and not where the package is imported: a program that uses it as a library
+    decides that itself.
+    """
+    from pydantic import BaseModel
+
+    BaseModel.model_config["defer_build"] = True
 
 
 def collect_garbage() -> None:

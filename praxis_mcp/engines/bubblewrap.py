@@ -96,9 +96,8 @@ async def find_bubblewrap() -> Bubblewrap | NoBubblewrap:
             "bwrap is not on the PATH", "Install bubblewrap (apt install bubblewrap, dnf install bubblewrap)."
         )
     found = await _tried(program, private_mounts=True)
-    if isinstance(found, NoBubblewrap) and isinstance(plain := await _tried(program, private_mounts=False), Bubblewrap):
-        return plain
-    return found
+    # Where neither works, bubblewrap's own words say why.
+    return found if isinstance(found, Bubblewrap) else await _tried(program, private_mounts=False)
 
 
 async def _tried(program: str, *, private_mounts: bool) -> Bubblewrap | NoBubblewrap:
@@ -206,7 +205,7 @@ def failure(command: str, stderr: str, exit_code: int) -> ExecutionError:
         return CommandNotFound(
             f'The command "{command}" cannot be run in the sandbox: {line.rpartition(": ")[2]}.',
             remedy="Install it, or mend the contract's command (or the interpreter its first line names). The sandbox "
-            "hides the host's /tmp and /run: mount what lies there.",
+            "hides the host's /tmp, /run and TMPDIR: mount what lies there.",
         )
     if not line:
         return ExecutionError(

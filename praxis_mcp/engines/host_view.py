@@ -11,6 +11,7 @@ each be a way out: read-only binds do not keep anyone from connecting. What the 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -95,12 +96,16 @@ def _real(path: str) -> str:
 
 def _temporary(seen: Iterable[str]) -> tuple[list[str], list[str]]:
     """The server's temporary directory, where other calls' records and files are: as a place to be private, or else,
-    where TMPDIR is the home directory, say, and more would be missed, as what servers have in it now."""
+    where more would be missed (it is the home directory, or holds programs), as what servers have in it now."""
     place = os.path.realpath(tempfile.gettempdir())
     if place in _PRIVATE or is_below(place, _PRIVATE):
         return [], []
-    where = os.path.realpath(home() or "/")
-    if place not in ("/", where, *map(os.path.realpath, seen)) and not is_below(where, [place]):
+    # Whole environments lie in some of them: TMPDIR=/scratch/me, and conda in /scratch/me/conda.
+    programs = [sys.prefix, *os.environ.get("PATH", "").split(os.pathsep)]
+    needed = [os.path.realpath(path) for path in (home() or "/", *filter(None, programs))]
+    if place not in ("/", *needed, *map(os.path.realpath, seen)) and not any(
+        is_below(path, [place]) for path in needed
+    ):
         return [place], []
     with os.scandir(place) as entries:
         return [], [entry.path for entry in entries if entry.name.startswith(_OF_SERVERS)]

@@ -130,14 +130,16 @@ async def test_making_room_in_the_home_directory_brings_no_credentials_to_light(
 
 
 @bubblewrap
-@pytest.mark.parametrize("home", ["elsewhere", "here", "below"])
+@pytest.mark.parametrize("home", ["elsewhere", "here", "below", "programs"])
 async def test_what_other_calls_have_in_the_servers_temporary_directory_is_out_of_sight(
     monkeypatch: pytest.MonkeyPatch, home: str
 ) -> None:
     with tempfile.TemporaryDirectory(dir="/opt", prefix="praxis-test-") as place:
         temporary = Path(place)
         monkeypatch.setattr(tempfile, "tempdir", place)
-        monkeypatch.setenv("HOME", {"elsewhere": "/root", "here": place, "below": f"{place}/somebody"}[home])
+        monkeypatch.setenv("HOME", {"here": place, "below": f"{place}/somebody"}.get(home, "/root"))
+        if home == "programs":
+            monkeypatch.setenv("PATH", f"{place}/env/bin:{os.environ['PATH']}")
         for name in ("praxis-mcp-runs-x/0123/stdout", "praxis-mcp-scratch-x/work/file", "other", "project/file"):
             (temporary / name).parent.mkdir(parents=True, exist_ok=True)
             (temporary / name).write_text("the-content")
