@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from praxis_mcp.errors import QueueFull
+from praxis_mcp.execution.admission import Share
 from praxis_mcp.settings import CallSettings
 
 BURST = 10.0
@@ -25,8 +26,8 @@ class _Allowance:
 
 
 class CallerLimits:
-    """Bounds on the calls of one caller, refused at once beyond them: how many run or wait together, and how many come
-    in a minute.
+    """Bounds on the calls of one caller: a share of the places and of the queue or, where the settings say so, how many
+    run or wait together; and how many come in a minute.
 
     The anonymous caller is everyone who need not say who they are (the client on stdio, clients on the loopback), and
     has the limits of the whole server only.
@@ -38,6 +39,12 @@ class CallerLimits:
         self._held: Counter[str] = Counter()
         self._allowances: dict[str, _Allowance] = {}
 
+    def shares(self, caller: str) -> tuple[Share, ...]:
+        """What a call of theirs counts towards when it is admitted. Empty is anonymous."""
+        if not caller or self._settings.max_per_caller is not None:
+            return ()
+        return (Share(f"caller:{caller}", "of your calls"),)
+
     @contextmanager
     def hold(self, caller: str, tool: str) -> Iterator[None]:
         """Hold a place for one call from its beginning to its end.
@@ -47,13 +54,13 @@ class CallerLimits:
             tool: what is called.
 
         Raises:
-            QueueFull: the caller has as many calls as it may.
+            QueueFull: the caller has as many calls under way as the settings say, or calls too often.
         """
         if not caller:
             yield
             return
-        most = self._settings.max_per_caller or max(1, self._settings.max_concurrency // 2)
-        if self._held[caller] >= most:
+        most = self._settings.max_per_caller
+        if most is not None and self._held[caller] >= most:
             raise QueueFull(
                 f"{tool} was not started: {most} of your calls are running or waiting, which is as many as you may "
                 "have.",

@@ -13,6 +13,7 @@ from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
 from praxis_mcp.engines.remote_mcp import ISOLATION, progress_lines, text_of
 from praxis_mcp.errors import RunNotFoundError
+from praxis_mcp.execution.admission import Share
 from praxis_mcp.execution.records import RunRecord, RunRecords
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.upstream_addresses import (
@@ -35,11 +36,7 @@ text to that length already, and said so in a line of its own, which an address 
 
 def engine_name(tool: RemoteTool) -> str:
     """What stands for an engine in records and counts."""
-    return _group(tool.upstream)
-
-
-def _group(upstream: str) -> str:
-    return f"upstream:{upstream}"
+    return f"upstream:{tool.upstream}"
 
 
 class RelayRunner:
@@ -92,7 +89,7 @@ class RelayRunner:
         runner = self._runner
         with runner.tally.call(tool.name) as counted, runner.callers.hold(caller, tool.name):
             began = anyio.current_time()
-            async with runner.admission.slot(tool.name, group=_group(tool.upstream)):
+            async with runner.admission.slot(tool.name, shares=self._shares(caller, tool.upstream)):
                 waited = anyio.current_time() - began
                 counted.engine = engine_name(tool)
                 result = await self._run(tool, arguments, waited, caller, on_output)
@@ -123,7 +120,7 @@ class RelayRunner:
             )
         runner = self._runner
         with runner.callers.hold(caller, tool):
-            async with runner.admission.slot(tool, group=_group(upstream)):
+            async with runner.admission.slot(tool, shares=self._shares(caller, upstream)):
                 found = await self._upstreams.read(upstream, uri)
         here = self._here(caller, upstream)
         return tuple(
@@ -134,6 +131,10 @@ class RelayRunner:
             )
             for item in found
         )
+
+    def _shares(self, caller: str, upstream: str) -> tuple[Share, ...]:
+        # When an upstream hangs, all else goes on.
+        return (*self._runner.callers.shares(caller), Share(f"upstream:{upstream}", f"calls of {upstream}"))
 
     def _here(self, caller: str, upstream: str) -> Here:
         def here(uri: str) -> str | None:

@@ -112,7 +112,7 @@ class ToolRunner:
                 again = replace(known, run_id=run_id, phases=MappingProxyType({"cache": 0.0}))
                 return await self._records.finish(record, again)
         began = anyio.current_time()
-        async with self.admission.slot(name, contract.max_concurrency):
+        async with self.admission.slot(name, contract.max_concurrency, self.callers.shares(caller)):
             waited = anyio.current_time() - began
             # Once more, now that the call runs at last: while it waited, a tool that may write there can have put a
             # link to something sensitive where a mount was approved.

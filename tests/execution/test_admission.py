@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import pytest
 
 from praxis_mcp.errors import QueueFull
-from praxis_mcp.execution.admission import Admission
+from praxis_mcp.execution.admission import Admission, Share
 from praxis_mcp.settings import CallSettings
 
 pytestmark = pytest.mark.anyio
@@ -93,24 +95,65 @@ async def test_a_contracts_own_limit_wins() -> None:
                 pass
 
 
-async def test_a_group_takes_half_of_the_places_and_of_the_queue_and_leaves_the_rest_to_others() -> None:
+async def test_a_share_is_half_of_the_places_and_of_the_queue_and_leaves_the_rest_to_others() -> None:
     admission = Admission(CallSettings(max_concurrency=4, max_queue=4))
+    up, other = Share("up", "calls of up"), Share("other", "calls of other")
     release = anyio.Event()
 
-    async def grouped(number: int) -> None:
-        async with admission.slot(f"up_{number}", group="upstream:up"):
+    async def of_up(number: int) -> None:
+        async with admission.slot(f"up_{number}", shares=[up]):
             await release.wait()
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as tasks:
             for number in range(4):
-                tasks.start_soon(grouped, number)
+                tasks.start_soon(of_up, number)
             while (admission.running, admission.waiting) != (2, 2):
                 await anyio.lowlevel.checkpoint()
             with pytest.raises(QueueFull, match="half of the queue"):
-                async with admission.slot("up_more", group="upstream:up"):
+                async with admission.slot("up_more", shares=[up]):
                     pass
-            async with admission.slot("other", group="upstream:other"), admission.slot("local"):
+            async with admission.slot("other", shares=[other]), admission.slot("local"):
                 assert admission.running == 4
             release.set()
+    assert (admission.running, admission.waiting) == (0, 0)
+
+
+async def test_a_call_that_waits_for_its_tool_keeps_no_place_of_its_share() -> None:
+    admission = Admission(CallSettings(max_concurrency=4, max_concurrency_per_tool=1))
+    share, release = Share("ann", "of your calls"), anyio.Event()
+
+    async def call(tool: str) -> None:
+        async with admission.slot(tool, shares=[share]):
+            await release.wait()
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3):
+                tasks.start_soon(call, "busy")
+            await anyio.wait_all_tasks_blocked()
+            async with admission.slot("idle", shares=[share]):
+                assert (admission.running, admission.waiting) == (2, 2)
+            release.set()
+
+
+async def test_a_call_that_is_cancelled_just_as_its_turn_comes_gives_its_place_to_the_next() -> None:
+    admission = Admission(CallSettings(max_concurrency=1))
+    order: list[str] = []
+
+    async def call(name: str) -> None:
+        async with admission.slot(name):
+            order.append(name)
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as tasks:
+            async with admission.slot("first"):
+                unlucky = asyncio.create_task(call("unlucky"))
+                await anyio.wait_all_tasks_blocked()
+                tasks.start_soon(call, "next")
+                await anyio.wait_all_tasks_blocked()
+            unlucky.cancel()  # a scope would let it begin
+            with pytest.raises(asyncio.CancelledError):
+                await unlucky
+    assert order == ["next"]
     assert (admission.running, admission.waiting) == (0, 0)

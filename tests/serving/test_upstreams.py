@@ -138,7 +138,7 @@ async def test_a_resource_of_an_upstream_shows_no_secret_anywhere(
 async def test_reading_a_linked_resource_takes_a_place_of_its_reader_and_of_the_server_as_a_call_does(
     tmp_path: Path,
 ) -> None:
-    limits = {"max_concurrency": 1, "max_queue": 0}
+    limits = {"max_concurrency": 1, "max_queue": 0, "max_per_caller": 1}
     settings = settings_for(tmp_path, upstreams={"up": {"address": words("stdio")}}, calls=limits)
     async with open_server(settings) as (toolbox, server), memory_client(server, "modern") as client:
         await names(client)
