@@ -82,7 +82,7 @@ class _Removal:
 
     def _down(self, name: str) -> bool:
         try:
-            inner = _enter(name, self._here)
+            inner = _enter_with_way_back(name, self._here)
         except OSError:
             self._try(os.rmdir, name)  # it may be empty
             return False
@@ -92,7 +92,7 @@ class _Removal:
         return True
 
     def _up(self) -> None:
-        outer = os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._here)
+        outer = _outer(self._here)
         os.close(self._here)
         self._here = outer
         if not os.path.samestat(os.fstat(outer), self._above.pop()):
@@ -118,6 +118,21 @@ def _enter(name: str, above: int | None) -> int:
         with suppress(OSError):  # another user's: what can be removed there still goes
             os.fchmod(found, _CLOSED)
     return found
+
+
+def _enter_with_way_back(name: str, above: int) -> int:
+    found = _enter(name, above)
+    try:
+        # Another user's 0744 can be entered, but neither emptied nor left again: the removal would end in there.
+        os.close(_outer(found))
+    except OSError:
+        os.close(found)
+        raise
+    return found
+
+
+def _outer(inner: int) -> int:
+    return os.open("..", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=inner)
 
 
 def _open_up(name: str, above: int | None) -> None:

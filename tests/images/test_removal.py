@@ -106,3 +106,24 @@ def test_what_cannot_go_is_told_and_the_rest_goes(place: Path) -> None:
     for name in ("made", "made/b"):
         os.chown(place / name, 65534, 65534)
     as_no_root(another_users_file, place)
+
+
+def other_users_directories(place: Path) -> None:
+    reason = remove_tree(place / "made")
+    assert isinstance(reason, OSError)
+    assert [os.listdir(place / "made" / name) for name in ("a", "b")] == [["theirs"], ["theirs"]]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a directory of another user's")
+def test_what_lies_beside_a_directory_that_can_be_read_only_goes(place: Path) -> None:
+    # In two places: whichever comes first, something is left to do after it.
+    for name in ("a/own", "a/theirs", "b/own", "b/theirs"):
+        (place / "made" / name / "inner").mkdir(parents=True)
+        (place / "made" / name / "inner/file").write_text("x")
+    for path in (place / "made", *(place / "made").rglob("*")):
+        os.chown(path, 65534, 65534)
+    for name in ("a", "b"):
+        os.chown(place / "made" / name / "theirs", 0, 0)
+        (place / "made" / name / "theirs").chmod(0o744)
+    as_no_root(other_users_directories, place)
+    assert (place / "made/a/theirs/inner/file").exists()
