@@ -148,9 +148,10 @@ class CallSettings(_Section):
     """How calls are admitted and bounded.
 
     Attributes:
-        max_concurrency: calls that run at once; one upstream's tools take half of these places at most.
+        max_concurrency: calls that run at once; one upstream's tools take half of these places at most, rounded up,
+            unless nothing else is served.
         max_concurrency_per_tool: calls of one tool that run at once, unless its contract says.
-        max_queue: calls that wait; one more is refused at once. Half of it at most is for one upstream's tools.
+        max_queue: calls that wait; one more is refused at once. Of it one upstream's tools have half, likewise.
         max_per_caller: calls of one authenticated caller that run or wait at once; one more is refused at once. None
             lets half of `max_concurrency` run and half of `max_queue` wait, both rounded up.
         max_rate_per_caller: calls a minute of one authenticated caller, ten seconds' worth of them in a burst; None

@@ -133,8 +133,11 @@ class RelayRunner:
         )
 
     def _shares(self, caller: str, upstream: str) -> tuple[Share, ...]:
-        # When an upstream hangs, all else goes on.
-        return (*self._runner.callers.shares(caller), Share(f"upstream:{upstream}", f"calls of {upstream}"))
+        shares = self._runner.callers.shares(caller)
+        # When an upstream hangs, all else goes on; where there is nothing else, it may take everything.
+        if len(self._settings.upstreams) > 1 or self._runner.has_tools:
+            shares += (Share(f"upstream:{upstream}", f"calls of {upstream}"),)
+        return shares
 
     def _here(self, caller: str, upstream: str) -> Here:
         def here(uri: str) -> str | None:

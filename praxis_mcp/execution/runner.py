@@ -55,6 +55,11 @@ class ToolRunner:
         self._settings = settings
         self._cache = ResultCache()
 
+    @property
+    def has_tools(self) -> bool:
+        """Whether there is any tool to run now."""
+        return bool(self._catalog.entries())
+
     async def call(
         self,
         name: str,

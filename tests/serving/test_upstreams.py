@@ -192,6 +192,25 @@ async def test_an_upstream_that_hangs_leaves_places_to_tools_of_ours_and_of_othe
             tasks.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize(("beside", "most"), [("nothing", 4), ("a contract", 2), ("another upstream", 2)])
+async def test_an_upstream_beside_which_nothing_is_served_may_take_every_place(
+    tmp_path: Path, beside: str, most: int
+) -> None:
+    if beside == "a contract":
+        write_tool(tmp_path, "ours", ["echo", "here"])
+    upstreams = {name: {"address": words("stdio")} for name in ("up", "also")[: 1 + (beside == "another upstream")]}
+    settings = settings_for(tmp_path, root=ROOT, upstreams=upstreams, calls={"max_concurrency": 4})
+    async with open_server(settings) as (toolbox, server), memory_client(server, "modern") as client:
+        await names(client)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(5):
+                tasks.start_soon(client.call_tool, "up_hang", {})
+            admission = toolbox.runner.admission
+            await until(lambda: admission.running + admission.waiting == 5)
+            assert admission.running == most
+            tasks.cancel_scope.cancel()
+
+
 async def test_long_text_is_shown_as_head_and_tail_and_the_whole_can_be_read(relayed: Relayed) -> None:
     client, toolbox, _ = relayed
     result = await call(client, "up_big", n=10_000_000)
