@@ -27,6 +27,7 @@ _JOIN_GROUP = (
 )
 
 _NO_COMMAND = re.compile(r"not found|no such file or directory|permission denied|is a directory", re.I)
+_UNSEEN = re.compile(r"\bstat(?:fs)? (?P<place>/.+): permission denied", re.I)
 _EXEC = re.compile(r'exec: "|executable file|attempted to invoke a command', re.I)
 _INIT_FAILED = re.compile(
     rb"^(?:\[FATAL tini \(\d+\)\] exec .* failed: |praxis-init: cannot run '.*': |.*catatonit.*failed to exec pid1: )"
@@ -105,6 +106,13 @@ def refused(explanation: str, plan: Plan) -> ExecutionError:
             f"{blueprint.tool}: a mounted path is not on the Docker daemon's machine: {text}.",
             remedy="The daemon sees its own host's files: with Docker Desktop share the path (Settings, Resources, "
             "File sharing); from inside a container mount it at the same path.",
+        )
+    if (unseen := _UNSEEN.search(text)) is not None:
+        return ExecutionError(
+            f"{blueprint.tool}: the Docker daemon may not look at {unseen['place']}, which is mounted, or which this "
+            f"machine has mounted below what is.",
+            remedy="FUSE shows a file system to its own user only (sshfs, rclone …): mount it with -o allow_root "
+            "(user_allow_other in /etc/fuse.conf), or let the contract mount only directories without it.",
         )
     if "unknown or invalid runtime" in low or "unknown runtime" in low:
         return EngineUnavailable(

@@ -1,5 +1,7 @@
 """A read-only mount is read-only to its last file, whatever file systems the host has mounted below it."""
 
+import ctypes
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,13 +63,64 @@ async def test_a_mount_of_the_contract_comes_before_what_the_host_has_there(sour
         assert (await bench.run(contract)).output == "the contract's"
 
 
+@pytest.mark.anyio
+@pytest.mark.docker
+async def test_a_mount_that_another_one_covers_is_not_asked_for(source: Path) -> None:
+    covered = source / "sub dir"
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", covered], check=True)
+    try:
+        async with bench_on() as bench:
+            result = await bench.run(tool('ls -A "/m/sub dir"; touch "/m/sub dir/x" 2>/dev/null && echo wrote; true',
+                                          mounts={str(source): "/m"}))  # fmt: skip
+        assert (result.exit_code, result.output) == (0, "")
+    finally:
+        subprocess.run(["umount", covered], check=True)
+
+
+@pytest.fixture
+def another_users(tmp_path: Path) -> Iterator[Path]:
+    """A directory with a FUSE file system of another user's, whom alone it answers; nobody need serve it for that."""
+    place = tmp_path / "theirs"
+    place.mkdir()
+    libc = ctypes.CDLL(None, use_errno=True)
+    try:
+        device = os.open("/dev/fuse", os.O_RDWR)
+    except OSError:
+        pytest.skip("this user has no FUSE")
+    try:
+        options = f"fd={device},rootmode=40000,user_id=65534,group_id=65534"
+        if libc.mount(b"theirs", os.fsencode(place), b"fuse", 0, options.encode()) != 0:
+            pytest.skip("this user may mount nothing")
+        try:
+            yield place
+        finally:
+            assert libc.umount2(os.fsencode(place), 0) == 0
+    finally:
+        os.close(device)
+
+
+@pytest.mark.anyio
+@pytest.mark.docker
+async def test_a_file_system_that_the_daemon_may_not_look_at_is_named(another_users: Path) -> None:
+    async with bench_on() as bench:
+        with pytest.raises(ExecutionError, match="may not look at") as failure:
+            await bench.run(tool("true", mounts={str(another_users.parent): "/m"}))
+    assert str(another_users) in failure.value.message
+    assert "allow_root" in (failure.value.remedy or "")
+
+
 def test_only_what_lies_below_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = tmp_path / "mountinfo"
-    places = ["/", "/a", "/a/b", "/a/b", "/a/with\\040space", "/ab", "/b/a/b"]
-    table.write_text("".join(f"36 35 98:0 / {place} rw - ext4 /dev/x rw\n" for place in places))
+    mounts = [
+        "1 1 /", "2 1 /a", "3 2 /a/b", "4 3 /a/b", "5 2 /a/with\\040space", "6 1 /ab", "7 1 /b/a/b", "8 4 /a/b/deep",
+        "10 2 /a/c", "11 10 /a/c/gone", "12 11 /a/c/gone/too", "13 10 /a/c", "14 13 /a/c/new",
+    ]  # fmt: skip
+    table.write_text("".join("{} {} 98:0 / {} rw - ext4 /dev/x rw\n".format(*mount.split()) for mount in mounts))
     monkeypatch.setattr(module, "_TABLE", table)
-    assert submounts(Path("/a")) == ["/a/b", "/a/with space"]
-    table.write_text("".join(f"36 35 98:0 / /a/{number} rw - ext4 /dev/x rw\n" for number in range(MAX_SUBMOUNTS + 1)))
+    assert submounts(Path("/a")) == ["/a/b", "/a/b/deep", "/a/c", "/a/c/new", "/a/with space"]
+    table.write_text(
+        "".join(f"{number} 1 98:0 / /a/{number} rw - ext4 /dev/x rw\n" for number in range(MAX_SUBMOUNTS + 1))
+    )
     with pytest.raises(ExecutionError, match="too many") as failure:
         submounts(Path("/a"))
     assert failure.value.remedy
