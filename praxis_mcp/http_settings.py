@@ -111,7 +111,7 @@ class HttpSettings(_Section):
         auth: see `AuthSettings`.
         max_body: bytes of one request.
         max_sessions: sessions of clients of the older protocol revisions over Streamable HTTP; of these, of
-            `max_streams` and of `max_connections` one authenticated caller has a quarter.
+            `max_streams` and of `max_connections` one authenticated caller has a quarter, or 8 where that is more.
         session_idle_timeout: seconds after which a session without any request ends.
         max_streams: streams that stay open for messages from the server: subscriptions, SSE connections.
         max_connections: connections at once.

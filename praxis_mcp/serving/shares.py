@@ -17,6 +17,8 @@ from praxis_mcp.serving.access import SCOPE_KEY, Caller
 
 SHARE = 4
 """A caller holds one part in so many of each bound of the whole server."""
+FLOOR = 8
+"""A caller holds so many at least, or as many as there are: one client alone keeps several open at once."""
 
 
 @dataclass(slots=True)
@@ -28,8 +30,9 @@ class _Session:
 
 class CallerShares:
     """ASGI middleware, behind authentication, that answers 429 to a caller who holds a quarter of
-    `http.max_connections` in requests, of `http.max_streams` in standing streams, or of `http.max_sessions` in sessions
-    of older revisions: whoever has any token at all could keep all others out otherwise.
+    `http.max_connections` in requests that end, of `http.max_streams` in standing streams, or of `http.max_sessions` in
+    sessions of older revisions (or `FLOOR` of them, where that is more): whoever has any token at all could keep all
+    others out otherwise. A session of their own they can always end.
 
     Everyone who need not say who they are shares the bounds of the whole server only.
     """
@@ -47,9 +50,9 @@ class CallerShares:
         self._app = app
         self._idle = settings.session_idle_timeout
         self._most = {
-            "requests": ("max_connections", max(1, settings.max_connections // SHARE)),
-            "streams": ("max_streams", max(1, settings.max_streams // SHARE)),
-            "sessions": ("max_sessions", max(1, settings.max_sessions // SHARE)),
+            "requests": ("max_connections", _share(settings.max_connections)),
+            "streams": ("max_streams", _share(settings.max_streams)),
+            "sessions": ("max_sessions", _share(settings.max_sessions)),
         }
         self._stands = stands
         self._path = opens_sessions
@@ -65,17 +68,19 @@ class CallerShares:
             return
         headers = Headers(scope=scope)
         opens = self._opens(scope, headers)
-        needed = ["requests", *(["streams"] if self._stands(scope) else []), *(["sessions"] if opens else [])]
-        for kind in needed:
-            setting, most = self._most[kind]
-            if self._held[kind, caller.name] + (self._open(caller.name) if kind == "sessions" else 0) >= most:
-                text = f"You hold {most} {kind}, as many as one caller may: a quarter of http.{setting}."
-                response = PlainTextResponse(text, status_code=429, headers={"Retry-After": "5"})
-                await response(scope, receive, send)
-                return
         session = self._sessions.get(headers.get("mcp-session-id", ""))
         if session is not None and session.caller != caller.name:
             session = None  # the transport answers that there is none
+        # A standing stream is none of the requests: it would keep its own client from asking anything.
+        needed = ["streams" if self._stands(scope) else "requests", *(["sessions"] if opens else [])]
+        ends = session is not None and scope["method"] == "DELETE"
+        for kind in needed if not ends else ():
+            setting, most = self._most[kind]
+            if self._held[kind, caller.name] + (self._open(caller.name) if kind == "sessions" else 0) >= most:
+                text = f"You hold {most} {kind}, as many as one caller may; it goes by http.{setting}."
+                response = PlainTextResponse(text, status_code=429, headers={"Retry-After": "5"})
+                await response(scope, receive, send)
+                return
         held = Counter((kind, caller.name) for kind in needed)
 
         async def watched(message: Message) -> None:
@@ -124,3 +129,7 @@ class CallerShares:
         for key in held:
             if self._held[key] <= 0:
                 del self._held[key]
+
+
+def _share(whole: int) -> int:
+    return min(whole, max(FLOOR, whole // SHARE))
