@@ -7,6 +7,7 @@ from typing import Any
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
+    INTERNAL_ERROR,
     BlobResourceContents,
     CallToolResult,
     ReadResourceResult,
@@ -19,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.upstream_hops import VIA_KEY, server_id
-from praxis_mcp.errors import PraxisError, RemoteError
+from praxis_mcp.errors import PraxisError, QueueFull, RemoteError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.execution.upstream_addresses import PREFIX, address_there
 from praxis_mcp.execution.upstream_faces import RemoteTool
@@ -104,6 +105,8 @@ class Relay:
             found = await self._toolbox.relays.read(name, there, caller=caller.name, may_call=caller.may_call)
         except RemoteError as exc:
             raise MCPError(exc.code, exc.message, exc.data) from exc
+        except QueueFull as exc:
+            raise MCPError(INTERNAL_ERROR, f"The server is busy; {uri[:200]} was not read. {exc}") from exc
         except PraxisError as exc:
             raise MCPError(
                 dialect.resource_not_found, f"{uri[:200]} cannot be read. {exc}", {"uri": uri[:200]}

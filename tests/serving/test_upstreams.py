@@ -16,6 +16,7 @@ import anyio.to_thread
 import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR
 
 from praxis_mcp.engines import upstream_hops
 from praxis_mcp.errors import QueueFull
@@ -144,8 +145,9 @@ async def test_reading_a_linked_resource_takes_a_place_of_its_reader_and_of_the_
         await names(client)
         uri = (await call(client, "up_kinds")).content[-1].uri
         async with toolbox.runner.admission.slot("another"):
-            with pytest.raises(MCPError, match="1 calls are running"):
+            with pytest.raises(MCPError, match=r"busy.*1 calls are running.*Try again") as caught:
                 await client.read_resource(uri)
+            assert caught.value.code == INTERNAL_ERROR, "the resource is there"
         assert (await client.read_resource(uri)).contents
         kinds = toolbox.upstreams.find("up_kinds")
         assert kinds is not None
