@@ -19,6 +19,7 @@ from praxis_mcp.cli.common import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from praxis_mcp.execution.upstream_faces import RemoteTool
     from praxis_mcp.execution.upstreams import UpstreamReport, Upstreams
@@ -44,7 +45,7 @@ def list_upstreams(config: ConfigOption = None, log_level: LogLevelOption = None
         if as_json:
             echo_json({"upstreams": found})
         else:
-            _print(found)
+            _print(found, config)
         raise typer.Exit(1 if any(item["trouble"] or item["held"] for item in found) else 0)
 
 
@@ -115,10 +116,11 @@ def _describe(report: UpstreamReport, upstreams: Upstreams) -> dict[str, Any]:
     }
 
 
-def _print(found: list[dict[str, Any]]) -> None:
+def _print(found: list[dict[str, Any]], config: Path | None) -> None:
     from rich.markup import escape
 
     out = console()
+    with_config = f" --config {shlex.quote(str(config))}" if config is not None else ""
     if not found:
         out.print("The settings name no upstreams.")
     for item in found:
@@ -133,7 +135,7 @@ def _print(found: list[dict[str, Any]]) -> None:
         for tool in item["held"]:
             out.print(f"  [yellow]held back[/] {escape(tool['name'])}: {tool['why']}")
             mark = shlex.quote(f"{tool['there']}@{tool['fingerprint']}")
-            hint = f"    praxis-mcp upstreams approve {item['name']} {mark}"
+            hint = f"    praxis-mcp upstreams approve {item['name']} {mark}{with_config}"
             out.print(escape(hint), soft_wrap=True, highlight=False)
         for tool in item["left_out"]:
             out.print(f"  [yellow]left out[/] {escape(tool['there'])}: {escape(tool['why'])}")

@@ -137,7 +137,8 @@ class Upstreams:
         if held is not None and name not in self._tools:
             raise ExecutionError(
                 f"{name} is held back: it is new or has changed since it was approved.",
-                remedy=f"Whoever runs this server looks at it and runs: praxis-mcp upstreams approve {held.upstream}",
+                remedy=f"Whoever runs this server looks at it and runs: praxis-mcp upstreams approve {held.upstream} "
+                "(with the server's own --config, where it has one)",
             )
         return self._tools.get(name)
 
@@ -285,6 +286,7 @@ def _chosen(held: Mapping[str, RemoteTool], word: str, upstream: str) -> RemoteT
         raise SettingsError(
             f"Nothing was approved: {name} of {upstream} is not what you looked at; its fingerprint is "
             f"{held[name].fingerprint} now.",
-            remedy="Look at it again (praxis-mcp upstreams list --json), then approve it by its fingerprint.",
+            remedy="Look at it again (praxis-mcp upstreams list --json, with the same --config), then approve it by "
+            "its fingerprint.",
         )
     return held[name]

@@ -1,6 +1,7 @@
 """`praxis-mcp upstreams`, as its users type it."""
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,16 @@ def test_a_tool_is_approved_as_it_was_looked_at_or_not_at_all(project: Path) -> 
     assert praxis(project, "upstreams", "approve", "here", seen).returncode == 0
     assert praxis(project, "upstreams", "approve", "here").returncode == 0
     assert praxis(project, "upstreams", "approve", "here").stdout == "Nothing is held back of here.\n"
+
+
+def test_the_command_that_is_shown_for_a_tool_approves_it_also_where_the_settings_are_named(project: Path) -> None:
+    named = project / "my settings.yaml"
+    (project / "praxis.yaml").rename(named)
+    shown = praxis(project, "upstreams", "list", "--config", named.name).stdout
+    command = next(line for line in shown.splitlines() if "approve here echo@" in line)
+    assert praxis(project, *shlex.split(command)[1:]).stdout.startswith("echo: Says what it was told.\n1 approved")
+    changed = praxis(project, "upstreams", "approve", "here", f"sum@{'0' * 64}", "-c", named.name)
+    assert "with the same --config" in " ".join(changed.stderr.split())
 
 
 def test_tools_of_upstreams_are_listed_called_and_explained_like_others(project: Path) -> None:
