@@ -11,6 +11,7 @@ from loguru import logger
 
 from praxis_mcp.contracts.entries import CatalogEntry, Traits
 from praxis_mcp.contracts.face_cache import FaceCache, default_cache_dir
+from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.scanning import Scan, scan
 from praxis_mcp.contracts.watching import watch_contracts
 from praxis_mcp.diagnostics import Diagnostic
@@ -80,6 +81,11 @@ class Catalog:
                 remedy=None if hint else "praxis-mcp list shows all tools, and what is wrong with contracts.",
             )
         return entry
+
+    def serves(self, contract: ToolContract) -> bool:
+        """Whether that contract of this catalog is still the one that its name stands for."""
+        entry = self._scan.tools.get(contract.name)
+        return entry is not None and entry.is_of(contract)
 
     @property
     def diagnostics(self) -> tuple[Diagnostic, ...]:

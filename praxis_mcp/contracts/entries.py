@@ -85,6 +85,10 @@ class CatalogEntry:
             self._content = b""
         return self._contract
 
+    def is_of(self, contract: ToolContract) -> bool:
+        """Whether that is the very contract which this entry has given out; never builds one."""
+        return self._contract is contract
+
 
 def entry_of(
     contract: ToolContract, source: Path, fingerprint: str, diagnostics: tuple[Diagnostic, ...]

@@ -155,6 +155,8 @@ class ExecutionContext:
         directory: an existing directory of this run's own, for streams and artifacts that are kept; None keeps
             head and tail of streams only, and refuses artifacts.
         max_stream: bytes of each stream that a file in `directory` may hold.
+        is_served: whether the contract is still served: a call may have waited while it was changed, and then nothing
+            is started ahead of a next one. Must not block.
     """
 
     plan: Plan | None = None
@@ -162,6 +164,7 @@ class ExecutionContext:
     on_status: StatusListener | None = None
     directory: Path | None = None
     max_stream: int = 128 * 1024 * 1024
+    is_served: Callable[[], bool] = lambda: True
 
     def status(self, text: str) -> None:
         """Tell the listener, if there is one."""

@@ -215,9 +215,10 @@ class DaggerExecutionEngine(ExecutionEngine):
     async def _call(
         self, session: Session, plan: Plan, context: ExecutionContext, prefix: Prefix, uploads: list[Upload]
     ) -> CallEnd:
-        with self._warm_execs().demand(session, plan, prefix) if self.settings.warm.enabled else nullcontext() as found:
-            if found is not None:
-                end = await self._warm_execs().run(found, plan, context, self._options.grace)
+        warm = self._warm_execs() if self.settings.warm.enabled else None
+        with warm.demand(session, plan, prefix, context) if warm is not None else nullcontext() as found:
+            if warm is not None and found is not None:
+                end = await warm.run(found, plan, context, self._options.grace)
                 if end is not None:
                     return end
             async with self._workplace() as scratch:

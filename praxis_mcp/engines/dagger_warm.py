@@ -94,10 +94,12 @@ class WarmDagger:
         return None if any(is_mounted_over(fixed, path) for path in files) else WarmKey(session, fixed, files)
 
     @contextmanager
-    def demand(self, session: Session, plan: Plan, prefix: Prefix) -> Iterator[WarmExec | None]:
+    def demand(
+        self, session: Session, plan: Plan, prefix: Prefix, context: ExecutionContext
+    ) -> Iterator[WarmExec | None]:
         """Around a call: an exec for it, where one waits."""
         key = self.key(session, plan, prefix)
-        if key is None or not self._sessions.is_current(session):
+        if key is None or not self._sessions.is_current(session) or not context.is_served():
             yield None
             return
         with self.pool.demand(key) as waiting:

@@ -86,6 +86,8 @@ class WarmDocker:
         fixed = plan.blueprint
         if not fixed.warm or fixed.use_entrypoint or (fixed.artifact_dir and context.directory is None):
             return None
+        if not context.is_served():
+            return None
         return WarmKey(fixed, tuple(file.path for file in plan.call.files))
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -149,6 +150,7 @@ class ToolRunner:
             on_status=on_status,
             directory=record.directory,
             max_stream=self._settings.records.max_stream,
+            is_served=partial(self._catalog.serves, contract),
         )
         log = logger.bind(run=plan.call.run_id)
         bound = plan.blueprint.limits.timeout + START_ALLOWANCE
