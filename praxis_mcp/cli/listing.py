@@ -68,13 +68,16 @@ def list_tools(
 
 
 def _origin(entry: Entry, upstreams: Sequence[UpstreamReport]) -> dict[str, Any]:
+    from praxis_mcp.contracts.model import EngineType
     from praxis_mcp.execution.relays import engine_name
     from praxis_mcp.execution.upstream_faces import RemoteTool
 
     if isinstance(entry, RemoteTool):
         address = next(item.address for item in upstreams if item.name == entry.upstream)
         return {"engine": engine_name(entry), "source": address}
-    return {"engine": entry.contract.engine.value, "source": str(entry.source)}
+    engine = entry.contract.engine
+    # Under dagger stands every image that does not insist on an engine: which one runs it is decided by what is there.
+    return {"engine": "container" if engine is EngineType.DAGGER else engine.value, "source": str(entry.source)}
 
 
 def _table(entries: Sequence[Entry], upstreams: Sequence[UpstreamReport]) -> object:

@@ -106,6 +106,19 @@ def test_list_shows_tools_and_names_broken_contracts_without_losing_the_others(p
     assert [item["field"] for item in listed["diagnostics"]] == ["timout"]
 
 
+def test_list_says_container_of_an_image_that_insists_on_no_engine(praxis: Run, project: Path) -> None:
+    for name, line in (("any", ""), ("insists", "engine: docker\n")):
+        text = f"name: {name}\ndescription: Do nothing.\n{line}image: busybox:1.36\ncommand: ['true']\n"
+        (project / "tools" / f"{name}.contract.yaml").write_text(text)
+    tools = json.loads(praxis("list", "--json").stdout)["tools"]
+    assert {tool["name"]: tool["engine"] for tool in tools} == {
+        "any": "container",
+        "greet": "local",
+        "insists": "docker",
+    }
+    assert "dagger" not in praxis("list").stdout
+
+
 def test_validate_fails_with_file_line_field_and_remedy(praxis: Run, project: Path) -> None:
     assert praxis("validate").returncode == 0
     (project / "tools" / "broken.contract.yaml").write_text(BROKEN)
