@@ -14,6 +14,7 @@ from praxis_mcp.cli.common import (
     ToolsOption,
     echo_json,
     friendly_errors,
+    print_findings,
     read_settings,
     run_with_toolbox,
 )
@@ -58,24 +59,30 @@ def run_examples(
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the examples in contracts as tests. Exit code 1 if one fails."""
+    """Run the examples in contracts as tests.
+
+    Exit code 1 if one fails, if nothing ran, or, where no tools are named, if a contract is broken.
+    """
     with friendly_errors():
         settings = read_settings(config, tools, log_level)
 
-        async def work(toolbox: Toolbox) -> list[ExampleOutcome]:
+        async def work(toolbox: Toolbox) -> tuple[list[ExampleOutcome], bool]:
             from praxis_mcp.execution.examples import run_example
 
             entries = [toolbox.catalog.get(name) for name in names] if names else toolbox.catalog.entries()
+            broken = print_findings(() if names else toolbox.catalog.diagnostics)
             outcomes = []
             for entry in entries:
+                if not entry.contract.examples:
+                    typer.secho(f"{entry.name} has no examples", fg="yellow", err=True)
                 for number in range(len(entry.contract.examples)):
                     outcome = await run_example(toolbox.runner, entry.contract, number)
                     outcomes.append(outcome)
                     if not as_json:
                         _print(outcome)
-            return outcomes
+            return outcomes, broken
 
-        outcomes = run_with_toolbox(settings, work)
+        outcomes, broken = run_with_toolbox(settings, work)
         failed = sum(not outcome.passed for outcome in outcomes)
         if as_json:
             echo_json(
@@ -93,7 +100,10 @@ def run_examples(
             )
         else:
             typer.echo(f"{len(outcomes) - failed} passed, {failed} failed")
-        raise typer.Exit(1 if failed else 0)
+        if not outcomes:
+            typer.secho("error: nothing was tested.", fg="red", err=True)
+            typer.echo("  → Write examples: in a contract; praxis-mcp list shows the tools.", err=True)
+        raise typer.Exit(1 if failed or broken or not outcomes else 0)
 
 
 def _print(outcome: ExampleOutcome) -> None:

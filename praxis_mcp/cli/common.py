@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -17,6 +17,7 @@ from praxis_mcp.errors import ArgumentError, ExecutionError, PraxisError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from praxis_mcp.diagnostics import Diagnostic
     from praxis_mcp.execution.toolbox import Toolbox
     from praxis_mcp.settings import Settings
 
@@ -121,6 +122,13 @@ async def asked_upstreams(toolbox: Toolbox) -> AsyncIterator[None]:
             await toolbox.upstreams.asked()
             yield
             tasks.cancel_scope.cancel()
+
+
+def print_findings(diagnostics: Sequence[Diagnostic]) -> bool:
+    """Say on standard error what is wrong with contracts and their directories; whether any of it is an error."""
+    for item in diagnostics:
+        typer.secho(str(item), fg="red" if item.is_error else "yellow", err=True)
+    return any(item.is_error for item in diagnostics)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from praxis_mcp.cli.common import (
     console,
     echo_json,
     friendly_errors,
+    print_findings,
     read_settings,
     run_with_toolbox,
 )
@@ -32,7 +33,10 @@ def list_tools(
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the tools, those of upstreams among them, and what is wrong with contracts and upstreams that are not."""
+    """List the tools, those of upstreams among them, and what is wrong with contracts and upstreams that are not.
+
+    Exit code 1 where a contract is broken or a directory of contracts is missing.
+    """
     with friendly_errors():
         settings = read_settings(config, directories, log_level)
 
@@ -58,13 +62,13 @@ def list_tools(
             ]
             troubles = {item.name: item.trouble for item in upstreams if item.trouble}
             echo_json({"tools": tools, "diagnostics": [describe(item) for item in diagnostics], "upstreams": troubles})
-            return
-        console().print(_table(entries, upstreams))
-        for item in diagnostics:
-            typer.echo(str(item), err=True)
-        for item in upstreams:
-            if item.trouble:
-                typer.echo(f"the upstream {item.name} has no list of tools: {item.trouble}", err=True)
+        else:
+            console().print(_table(entries, upstreams))
+            print_findings(diagnostics)
+            for item in upstreams:
+                if item.trouble:
+                    typer.echo(f"the upstream {item.name} has no list of tools: {item.trouble}", err=True)
+        raise typer.Exit(1 if any(item.is_error for item in diagnostics) else 0)
 
 
 def _origin(entry: Entry, upstreams: Sequence[UpstreamReport]) -> dict[str, Any]:

@@ -139,6 +139,26 @@ def test_examples_run_as_tests(praxis: Run, project: Path) -> None:
     assert done.returncode == 1
 
 
+def test_examples_that_are_not_there_are_no_success(praxis: Run, project: Path) -> None:
+    sleepy = project / "tools" / "sleepy.contract.yaml"
+    sleepy.write_text("name: sleepy\ndescription: Sleep.\nengine: local\ncommand: [/bin/sleep, '0']\n")
+    done = praxis("test")
+    assert ("sleepy has no examples" in done.stderr, done.returncode) == (True, 0)
+    done = praxis("test", "sleepy")
+    assert ("nothing was tested" in done.stderr, done.returncode) == (True, 1)
+    (project / "tools" / "broken.contract.yaml").write_text(BROKEN)
+    done = praxis("test")
+    assert "2 passed, 0 failed" in done.stdout
+    assert ("broken.contract.yaml:5" in done.stderr, done.returncode) == (True, 1)
+    assert praxis("test", "greet").returncode == 0
+
+
+@pytest.mark.parametrize("words", [("test", "--tools", "nowhere"), ("list", "nowhere"), ("list", "nowhere", "--json")])
+def test_a_missing_directory_of_contracts_is_no_success(praxis: Run, words: tuple[str, ...]) -> None:
+    done = praxis(*words)
+    assert ("nowhere does not exist" in done.stderr + done.stdout, done.returncode) == (True, 1)
+
+
 def test_explain_shows_the_plan_with_its_engine_and_runs_nothing(
     praxis: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
