@@ -70,6 +70,7 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
             tasks.start_soon(ask_upstreams)
             engines += [await _examine_engine(toolbox, name) for name in toolbox.engines.names()]
             tools += [await _examine_tool(toolbox, entry.name) for entry in toolbox.catalog.entries()]
+    _mark_optional(engines, tools)
     findings = toolbox.catalog.diagnostics
     return {
         "praxis_mcp": version("praxis-mcp"),
@@ -108,6 +109,16 @@ async def _examine_engine(toolbox: Toolbox, name: str) -> dict[str, Any]:
     return facts
 
 
+def _mark_optional(engines: list[dict[str, Any]], tools: list[dict[str, Any]]) -> None:
+    """Note of each engine whether it is missing and nothing misses it: others serve every tool."""
+    from praxis_mcp.settings import CONTAINER_ENGINES
+
+    missed = {engine for tool in tools for engine in tool["missed"]}
+    serves = bool(tools) or any(item["available"] for item in engines if item["engine"] in CONTAINER_ENGINES)
+    for item in engines:
+        item["optional"] = serves and not item["available"] and item["engine"] not in missed
+
+
 async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
     from praxis_mcp.errors import PraxisError
     from praxis_mcp.plans.build import draft_blueprint
@@ -118,13 +129,21 @@ async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
         contract = toolbox.catalog.get(name).contract
         problems = await find_all_problems(contract, toolbox.settings)
         if problems:
-            return {"tool": name, "engine": None, "reason": " ".join(str(problem) for problem in problems)}
+            return {
+                "tool": name,
+                "engine": None,
+                "reason": " ".join(str(problem) for problem in problems),
+                "missed": [],
+            }
         blueprint = draft_blueprint(contract, toolbox.settings)
     except PraxisError as exc:
-        return {"tool": name, "engine": None, "reason": str(exc)}
+        return {"tool": name, "engine": None, "reason": str(exc), "missed": []}
     decision = await toolbox.runner.selector.decide(Plan(blueprint, Call(run_id="")))
-    reason = "; ".join(f"not {item.engine}: {item.reason}" for item in decision.passed_over)
-    return {"tool": name, "engine": decision.engine, "reason": reason}
+    # An engine that is missing, where another one serves, is no news of this tool: the engines' table has it.
+    telling = [item for item in decision.passed_over if item.available or decision.engine is None]
+    reason = "; ".join(f"not {item.engine}: {item.reason}" for item in telling)
+    missed = [item.engine for item in decision.passed_over if decision.engine is None]
+    return {"tool": name, "engine": decision.engine, "reason": reason, "missed": missed}
 
 
 def _print(report: dict[str, Any], settings: Settings) -> None:
@@ -135,12 +154,20 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
     out.print(
         f"praxis-mcp {report['praxis_mcp']} · mcp {report['mcp']} · Python {report['python']} · {report['platform']}"
     )
+    directories = {str(directory) for directory in settings.tool_directories}
+    first = [item for item in report["diagnostics"] if item["path"] in directories]
+    for item in first:
+        out.print(escape(_sentence(item)))
     table = Table(box=None, pad_edge=False, header_style="bold", title="Engines", title_justify="left")
     for column in ("", "engine", "found", "what it means"):
         table.add_column(column)
     for item in report["engines"]:
-        mark = "[green]✓[/]" if item["available"] else "[red]✗[/]"
-        meaning = _lacks(item.get("lacks", {})) if item["available"] else f"{item['detail']} → {item['remedy']}"
+        if item["available"]:
+            mark, meaning = "[green]✓[/]", _lacks(item.get("lacks", {}))
+        elif item["optional"]:
+            mark, meaning = "[dim]–[/]", "optional: no tool here needs it"
+        else:
+            mark, meaning = "[red]✗[/]", f"{item['detail']} → {item['remedy']}"
         table.add_row(mark, item["engine"], escape(item["version"] or "-"), escape(meaning))
     out.print(table)
     table = Table(box=None, pad_edge=False, header_style="bold", title="Tools", title_justify="left")
@@ -156,8 +183,27 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
     if report["servers"]:
         out.print(server_table(report["servers"]))
     for item in report["diagnostics"]:
-        place = f"{item['path']}:{item['line']}" if item["line"] else item["path"]
-        out.print(escape(f"{item['severity']}: {place}: {item['message']} {item['remedy']}"))
+        if item not in first:
+            out.print(escape(_sentence(item)))
+    out.print(_verdict(report))
+
+
+def _verdict(report: dict[str, Any]) -> str:
+    tools = report["tools"]
+    able = sum(tool["engine"] is not None for tool in tools)
+    color = "green" if able == len(tools) and not report["broken"] else "red"
+    text = f"{able} of {len(tools)} tools can run"
+    if report["broken"]:
+        text += f"; {report['broken']} {'error' if report['broken'] == 1 else 'errors'} above"
+    optional = [item["engine"] for item in report["engines"] if item["optional"]]
+    if optional:
+        text += f"; {' and '.join(optional)} {'is' if len(optional) == 1 else 'are'} optional and missing"
+    return f"[bold {color}]{text}[/]"
+
+
+def _sentence(item: dict[str, Any]) -> str:
+    place = f"{item['path']}:{item['line']}" if item["line"] else item["path"]
+    return f"{item['severity']}: {place}: {item['message']} {item['remedy']}"
 
 
 def _lacks(notes: dict[str, str]) -> str:

@@ -185,3 +185,32 @@ def test_the_settings_of_warm_starts_are_shown(tmp_path: Path) -> None:
     (tmp_path / "praxis.yaml").write_text(yaml.safe_dump(settings))
     assert json.loads(doctor(tmp_path, "--json").stdout)["warm"]["max_containers"] == 5
     assert "at most 5 containers wait (3 a tool, 512 MiB together), none after 77 s" in doctor(tmp_path).stdout
+
+
+def test_an_engine_that_no_tool_needs_is_called_optional_and_a_verdict_ends_the_report(tmp_path: Path) -> None:
+    project(tmp_path, ECHO)
+    (tmp_path / "praxis.yaml").write_text("tools: [.]\nengines: {dagger: {cli: /nowhere/dagger}}\n")
+    done = doctor(tmp_path)
+    (row,) = (line for line in done.stdout.splitlines() if "dagger" in line.split()[:2])
+    assert row.split() == ["–", "dagger", "-", "optional:", "no", "tool", "here", "needs", "it"]
+    assert done.stdout.splitlines()[-1].startswith("1 of 1 tools can run; dagger is optional and missing")
+
+
+def test_an_engine_that_a_tool_misses_is_told_with_how_to_get_it(tmp_path: Path) -> None:
+    project(tmp_path, NOOP)
+    settings = "tools: [.]\nengines: {docker: {host: 'unix:///nowhere.sock'}}\n"
+    (tmp_path / "praxis.yaml").write_text(settings)
+    done = doctor(tmp_path)
+    assert done.returncode == 1
+    (row,) = (line for line in done.stdout.splitlines() if "docker" in line.split()[:2])
+    assert row.startswith("✗")
+    assert "→" in row
+    assert done.stdout.splitlines()[-1].startswith("0 of 1 tools can run")
+
+
+def test_a_missing_directory_of_tools_comes_before_the_engines(tmp_path: Path) -> None:
+    done = doctor(tmp_path, "nowhere")
+    lines = [line for line in done.stdout.splitlines() if "nowhere" in line or line.startswith("Engines")]
+    assert "does not exist" in lines[0]
+    assert lines[-1].startswith("Engines")
+    assert done.returncode == 1
