@@ -165,7 +165,7 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
         if item["available"]:
             mark, meaning = "[green]✓[/]", _lacks(item.get("lacks", {}))
         elif item["optional"]:
-            mark, meaning = "[dim]–[/]", "optional: no tool here needs it"
+            mark, meaning = "-", "optional: no tool here needs it"
         else:
             mark, meaning = "[red]✗[/]", f"{item['detail']} → {item['remedy']}"
         table.add_row(mark, item["engine"], escape(item["version"] or "-"), escape(meaning))

@@ -192,7 +192,7 @@ def test_an_engine_that_no_tool_needs_is_called_optional_and_a_verdict_ends_the_
     (tmp_path / "praxis.yaml").write_text("tools: [.]\nengines: {dagger: {cli: /nowhere/dagger}}\n")
     done = doctor(tmp_path)
     (row,) = (line for line in done.stdout.splitlines() if "dagger" in line.split()[:2])
-    assert row.split() == ["–", "dagger", "-", "optional:", "no", "tool", "here", "needs", "it"]
+    assert row.split() == ["-", "dagger", "-", "optional:", "no", "tool", "here", "needs", "it"]
     assert done.stdout.splitlines()[-1].startswith("1 of 1 tools can run; dagger is optional and missing")
 
 
