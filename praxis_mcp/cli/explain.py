@@ -104,12 +104,15 @@ def _print_upstream(facts: dict[str, Any]) -> None:
 
 def _facts(explanation: Explanation) -> dict[str, Any]:
     """The plan as plain values, secrets masked."""
-    from praxis_mcp.plans.secrets import Masker
+    from praxis_mcp.contracts.values import SecretRef
+    from praxis_mcp.plans.secrets import MASK, Masker
 
     plan, decision = explanation.plan, explanation.decision
     fixed, call = plan.blueprint, plan.call
     masker = Masker(call.secrets)
     remote = fixed.remote
+    # By where they come from, not by their text: whether a secret is empty is nobody's business either.
+    hidden = {key for key, value in explanation.contract.engine_spec.env.items() if isinstance(value, SecretRef)}
     return {
         "tool": fixed.tool,
         "contract": str(explanation.contract.source) if explanation.contract.source else None,
@@ -121,7 +124,7 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
         "image": fixed.image,
         "remote": {"address": remote.address, "tool": remote.tool, "transport": remote.transport} if remote else None,
         "command": [masker.text(word) for word in call.argv],
-        "env": {name: masker.text(value) for name, value in call.env.items()},
+        "env": {key: MASK if key in hidden else masker.text(value) for key, value in call.env.items()},
         "stdin_bytes": None if call.stdin is None else len(call.stdin),
         "files": {item.path: len(item.content) for item in call.files},
         "working_dir": fixed.working_dir,

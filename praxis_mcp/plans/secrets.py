@@ -15,17 +15,27 @@ from praxis_mcp.settings import Settings
 MASK = "***"
 LARGEST = 64 * 1024
 """Bytes of a secret in a file."""
-_MASKED_FROM = 4
-"""Characters from which on a secret is masked: a shorter one would blot out ordinary text and protects nothing."""
+SHORTEST = 4
+"""Characters of a secret. A shorter one is refused: masked it would blot out ordinary text, unmasked it would leak."""
 _MOST_LEARNT = 8
 
 
 def resolve_secret(name: str, settings: Settings, tool: str) -> str:
-    """The value of a secret: from its source in the settings, else from the environment.
+    """The value of a secret: from its source in the settings, else from the environment. It may be empty.
 
     Raises:
-        SettingsError: it is nowhere to be found; never shows a value.
+        SettingsError: it is nowhere to be found, or too short to be masked; never shows a value.
     """
+    value = _looked_up(name, settings, tool)
+    if 0 < len(value) < SHORTEST:
+        raise SettingsError(
+            f'{tool} needs the secret "{name}", whose value has fewer than {SHORTEST} characters: too few to be masked.',
+            remedy="Give it a longer value; what is no secret can be written as plain text instead.",
+        )
+    return value
+
+
+def _looked_up(name: str, settings: Settings, tool: str) -> str:
     source = settings.secrets.get(name)
     if source is None:
         value = os.environ.get(name)
@@ -92,7 +102,7 @@ class Masker:
             self._use()
 
     def _use(self) -> None:
-        usable = {secret for secret in (*self._given, *self._learnt) if len(secret) >= _MASKED_FROM}
+        usable = {secret for secret in (*self._given, *self._learnt) if len(secret) >= SHORTEST}
         # As bytes that are no UTF-8 come out of a process, and as `text` writes what stands for them in a string.
         ways = ("surrogateescape", "surrogatepass")
         self.secrets = tuple({secret.encode(errors=way): None for secret in sorted(usable) for way in ways})

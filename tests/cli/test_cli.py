@@ -177,6 +177,20 @@ def test_explain_shows_the_plan_with_its_engine_and_runs_nothing(
     assert "hunter2" not in readable
 
 
+def test_explain_masks_a_secret_by_where_it_comes_from(
+    praxis: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (project / "tools" / "report.contract.yaml").write_text(
+        "name: report\ndescription: Report.\nengine: local\ncommand: [/bin/true]\nenv: {KEY: {secret: REPORT_KEY}}\n"
+    )
+    monkeypatch.setenv("REPORT_KEY", "")
+    assert json.loads(praxis("explain", "report", "--json").stdout)["env"] == {"KEY": "***"}
+    monkeypatch.setenv("REPORT_KEY", "q7z")
+    done = praxis("explain", "report")
+    assert "q7z" not in done.stdout + done.stderr
+    assert ("too few to be masked" in done.stderr, done.returncode) == (True, 2)
+
+
 def test_doctor_says_of_every_engine_whether_it_works_or_how_to_mend_it(praxis: Run) -> None:
     report = json.loads(praxis("doctor", "--json").stdout)
     engines = {item["engine"]: item for item in report["engines"]}

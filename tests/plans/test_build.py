@@ -264,6 +264,16 @@ class TestSecrets:
         with pytest.raises(SettingsError, match="no regular file"):
             build_plan(image_tool(env={"X": {"secret": "S"}}), {}, settings)
 
+    def test_one_too_short_to_be_masked_is_refused_and_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        contract = image_tool(env={"X": {"secret": "PIN"}})
+        monkeypatch.setenv("PIN", "q7z")
+        with pytest.raises(SettingsError, match="fewer than 4 characters") as refused:
+            build_plan(contract, {}, Settings())
+        assert "q7z" not in str(refused.value)
+        for value in ("", "q7z8"):
+            monkeypatch.setenv("PIN", value)
+            assert build_plan(contract, {}, Settings()).call.env["X"] == value
+
     def test_a_secret_of_a_megabyte_is_none(self, tmp_path: Path) -> None:
         (tmp_path / "big").write_bytes(b"x" * 100_000)
         settings = Settings.model_validate({"secrets": {"S": {"file": str(tmp_path / "big")}}})
