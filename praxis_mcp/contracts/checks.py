@@ -25,6 +25,7 @@ _USABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 def check_contract(contract: ToolContract, reading: Reading, findings: Findings) -> None:
     """Report everything that would go wrong later; errors and warnings go to `findings`."""
     _check_face(contract, reading, findings)
+    _check_comments(reading, findings)
     if contract.engine is EngineType.REMOTE_MCP:
         _refuse_bindings(contract, reading, findings)
     else:
@@ -71,6 +72,19 @@ def _check_face(contract: ToolContract, reading: Reading, findings: Findings) ->
                 (*where, "default"),
                 f'"{parameter.name}" is required, so its default is never used.',
                 "Remove the default, or write required: false.",
+            )
+
+
+def _check_comments(reading: Reading, findings: Findings) -> None:
+    """``description: A color, as #rrggbb.`` is ``A color, as``: in YAML the rest is a comment."""
+    # A parameter that is named so has its type there, and what follows that is a comment indeed.
+    parameters = set(reading.parameters.places.values())
+    for keys in findings.document.commented:
+        if keys and keys[-1] in ("title", "description") and keys not in parameters:
+            findings.warning(
+                keys,
+                f"The {keys[-1]} ends before the #, where a YAML comment begins.",
+                "Put it in quotation marks; before a comment that is meant as one, write two spaces.",
             )
 
 

@@ -45,11 +45,13 @@ class Document:
         data: mappings with text keys, lists, text, numbers, booleans, None.
         marks: line and column (from 1) of each value; of a mapping's member, those of its key.
         written: the text of each plain scalar that did not stay text.
+        commented: the plain texts that end at a comment, after one space: often it was meant to be part of them.
     """
 
     data: Any
     marks: dict[Keys, tuple[int, int]] = field(default_factory=dict)
     written: dict[Keys, str] = field(default_factory=dict)
+    commented: list[Keys] = field(default_factory=list)
 
     def place(self, keys: Keys) -> tuple[int, int]:
         """Line and column of a value, or of the nearest one around it."""
@@ -136,7 +138,7 @@ def _yaml_documents(text: str) -> Iterator[Document]:
     try:
         while loader.check_event():
             if isinstance(loader.get_event(), yaml.DocumentStartEvent):
-                yield _Builder(loader).build()
+                yield _Builder(loader, text).build()
     except yaml.reader.ReaderError as exc:
         raise _unprintable(exc) from exc
     except yaml.MarkedYAMLError as exc:
@@ -146,8 +148,9 @@ def _yaml_documents(text: str) -> Iterator[Document]:
 
 
 class _Builder:
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, text: str) -> None:
         self._loader = loader
+        self._text = text
         self._document = Document(None)
         self._stack: list[_Open] = []
         self._anchors: dict[str, tuple[Any, int]] = {}
@@ -186,6 +189,8 @@ class _Builder:
         keys = self._put(value, line, column)
         if not isinstance(value, str):
             self._document.written[keys] = event.value
+        elif event.implicit[0] and self._text.startswith(" #", event.end_mark.index):
+            self._document.commented.append(keys)
         if event.anchor:
             self._anchors[event.anchor] = (value, 1)
         if parent is not None:

@@ -43,6 +43,19 @@ class TestFiles:
         assert loaded.contract.directory == tmp_path
         assert loaded.diagnostics == ()
 
+    def test_a_description_that_ends_at_a_comment_is_warned_of_and_a_comment_two_spaces_away_is_not(self) -> None:
+        text = (
+            "name: t\ndescription: Does it.  # when asked\nimage: busybox  # any\ncommand: [x] # no text\nparameters:\n"
+            "  color:\n    description: A color ü, as #rrggbb.\n  quoted: {description: 'As #rrggbb.'}\n"
+            "  title: string # of the whole\n"
+        )
+        (finding,) = found(text)
+        assert finding.startswith("7 parameters.color.description: The description ends before the #")
+        assert "quotation marks" in finding
+        loaded = load_text(text).contract
+        assert loaded is not None, "a warning only"
+        assert loaded.parameters[0].description == "A color ü, as"
+
     def test_json_is_read_as_json_and_findings_have_lines_there_too(self) -> None:
         good = {"name": "t", "description": "Emoji: 😀", "image": "busybox", "command": ["x"]}
         loaded = load_text(json.dumps(good), Path("contract.json"))
