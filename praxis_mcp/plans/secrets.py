@@ -29,7 +29,7 @@ def resolve_secret(name: str, settings: Settings, tool: str) -> str:
     value = _looked_up(name, settings, tool)
     if 0 < len(value) < SHORTEST:
         raise SettingsError(
-            f'{tool} needs the secret "{name}", whose value has fewer than {SHORTEST} characters: too few to be masked.',
+            f'{tool} needs the secret "{name}", but it has fewer than {SHORTEST} characters: too few to be masked.',
             remedy="Give it a longer value; what is no secret can be written as plain text instead.",
         )
     return value
