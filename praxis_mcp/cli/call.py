@@ -20,6 +20,7 @@ from praxis_mcp.cli.common import (
     console,
     echo_json,
     friendly_errors,
+    print_error,
     read_arguments,
     read_settings,
     run_with_toolbox,
@@ -28,6 +29,7 @@ from praxis_mcp.cli.common import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from praxis_mcp.contracts.model import ToolContract
     from praxis_mcp.engines.base import ExecutionResult, StatusListener
     from praxis_mcp.engines.output import StreamName
     from praxis_mcp.execution.records import RunRecord
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 EXIT_TIMEOUT = 124
 """As timeout(1) has it."""
+_EXIT_NOT_EXECUTED = 126
+"""From here on an exit code is a shell's or a signal's, not the command's own (POSIX, Shell Command Language 2.8.2)."""
 _PERCENT = re.compile(r"(\d{1,3})\s?%")
 
 
@@ -89,7 +93,10 @@ def call(
             arguments = read_arguments(dict(toolbox.catalog.get(name).input_schema), words or [], json_arguments)
             with _status() as on_status:
                 result = await toolbox.runner.call(name, arguments, on_status=on_status)
-            _show(toolbox.records.get(result.run_id), result, output, artifacts)
+            trouble = _trouble(contract, result)
+            _show(toolbox.records.get(result.run_id), result, output, artifacts, more_follows=trouble is not None)
+            if trouble:
+                print_error(*trouble)
             if result.success and contract.output == "json":
                 from praxis_mcp.execution.structured import structured_output
 
@@ -99,12 +106,26 @@ def call(
         raise typer.Exit(run_with_toolbox(settings, work))
 
 
-def _show(record: RunRecord, result: ExecutionResult, output: str, artifacts: Path | None) -> None:
+def _trouble(contract: ToolContract, result: ExecutionResult) -> tuple[str, str] | None:
+    """What an agent is told of a run that failed, where the tool cannot have said it itself, or a hint is known."""
+    if result.success:
+        return None
+    from praxis_mcp.serving.failures import failure_sentences
+
+    headline, hint = failure_sentences(contract, result)
+    code = result.exit_code
+    by_itself = code is not None and 0 < code < _EXIT_NOT_EXECUTED and not (result.timed_out or result.out_of_memory)
+    return (headline, hint) if hint or not by_itself else None
+
+
+def _show(
+    record: RunRecord, result: ExecutionResult, output: str, artifacts: Path | None, *, more_follows: bool = False
+) -> None:
     if output == "json":
         echo_json({**record.summary(), "stdout": result.stdout.text, "stderr": result.stderr.text})
     else:
-        _copy(record, result, "stdout")
-        _copy(record, result, "stderr")
+        _copy(record, result, "stdout", end_line=sys.stdout.isatty())
+        _copy(record, result, "stderr", end_line=sys.stderr.isatty() or more_follows)
         _footer(result)
     if artifacts is not None:
         for item in result.artifacts:
@@ -140,14 +161,18 @@ def _status() -> Iterator[StatusListener | None]:
         yield show
 
 
-def _copy(record: RunRecord, result: ExecutionResult, stream: StreamName) -> None:
+def _copy(record: RunRecord, result: ExecutionResult, stream: StreamName, *, end_line: bool) -> None:
+    """Pass on what the tool wrote, whole; with `end_line`, so that what comes next begins a line of its own."""
+    captured = result.stdout if stream == "stdout" else result.stderr
     target = sys.stdout.buffer if stream == "stdout" else sys.stderr.buffer
     file = record.path(stream)
     if file is not None:
         with file.open("rb") as source:
             shutil.copyfileobj(source, target)
     else:
-        target.write((result.stdout if stream == "stdout" else result.stderr).data)
+        target.write(captured.data)
+    if end_line and captured.data and not captured.data.endswith(b"\n"):
+        target.write(b"\n")
     target.flush()
 
 

@@ -14,6 +14,7 @@ from praxis_mcp.cli.common import (
     ToolsOption,
     echo_json,
     friendly_errors,
+    print_error,
     print_findings,
     read_settings,
     run_with_toolbox,
@@ -101,8 +102,7 @@ def run_examples(
         else:
             typer.echo(f"{len(outcomes) - failed} passed, {failed} failed")
         if not outcomes:
-            typer.secho("error: nothing was tested.", fg="red", err=True)
-            typer.echo("  → Write examples: in a contract; praxis-mcp list shows the tools.", err=True)
+            print_error("Nothing was tested.", "Write examples: into a contract; praxis-mcp list shows the tools.")
         raise typer.Exit(1 if failed or broken or not outcomes else 0)
 
 

@@ -131,16 +131,21 @@ def print_findings(diagnostics: Sequence[Diagnostic]) -> bool:
     return any(item.is_error for item in diagnostics)
 
 
+def print_error(message: str, remedy: str | None) -> None:
+    """Say on standard error what went wrong and how to mend it."""
+    typer.secho("error: ", fg="red", err=True, nl=False)
+    typer.echo(message, err=True)
+    if remedy:
+        typer.echo(f"  → {remedy}", err=True)
+
+
 @contextmanager
 def friendly_errors() -> Iterator[None]:
     """Turn our own errors into a message and an exit code, and Ctrl-C into exit code 130."""
     try:
         yield
     except PraxisError as exc:
-        typer.secho("error: ", fg="red", err=True, nl=False)
-        typer.echo(exc.message, err=True)
-        if exc.remedy:
-            typer.echo(f"  → {exc.remedy}", err=True)
+        print_error(exc.message, exc.remedy)
         raise typer.Exit(EXIT_ENGINE if isinstance(exc, ExecutionError) else EXIT_USAGE) from exc
     except KeyboardInterrupt as exc:
         raise typer.Exit(130) from exc

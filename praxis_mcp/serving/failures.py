@@ -39,6 +39,12 @@ def describe_failure(contract: ToolContract, result: ExecutionResult) -> str:
     return "\n\n".join(parts)
 
 
+def failure_sentences(contract: ToolContract, result: ExecutionResult) -> tuple[str, str]:
+    """Why a run did not succeed, and what to change (empty where that is not known), without its output."""
+    written = "\n".join((last_part(result.stderr, STDERR_BYTES, STDERR_LINES), last_part(result.stdout, STDOUT_BYTES)))
+    return _headline(contract, result), _hint(contract, result, written)
+
+
 def describe_error(error: PraxisError) -> str:
     """Why a call was refused, or could not be carried out, and how to mend it."""
     lines = [error.message]

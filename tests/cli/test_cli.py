@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -145,7 +146,7 @@ def test_examples_that_are_not_there_are_no_success(praxis: Run, project: Path) 
     done = praxis("test")
     assert ("sleepy has no examples" in done.stderr, done.returncode) == (True, 0)
     done = praxis("test", "sleepy")
-    assert ("nothing was tested" in done.stderr, done.returncode) == (True, 1)
+    assert ("Nothing was tested" in done.stderr, done.returncode) == (True, 1)
     (project / "tools" / "broken.contract.yaml").write_text(BROKEN)
     done = praxis("test")
     assert "2 passed, 0 failed" in done.stdout
@@ -221,7 +222,39 @@ def test_a_tool_that_runs_into_its_timeout_ends_with_124(praxis: Run, project: P
     (project / "tools" / "sleep.contract.yaml").write_text(
         "name: sleep\ndescription: Sleep.\nengine: local\ncommand: [/bin/sleep, '60']\ntimeout: 0.5\n"
     )
-    assert praxis("call", "sleep").returncode == 124
+    done = praxis("call", "sleep")
+    assert (done.stdout, done.returncode) == ("", 124)
+    assert done.stderr.startswith("error: sleep was stopped at its time limit of 0.5 s")
+    assert "→ ask for less in one call" in done.stderr
+
+
+def test_a_failed_call_is_explained_where_the_tool_cannot_have_done_it(praxis: Run, project: Path) -> None:
+    (project / "tools" / "sh.contract.yaml").write_text(
+        "name: sh\ndescription: Run.\nengine: local\ncommand: [/bin/sh, -c, 'printf oh >&2; eval \"$1\"', sh]\n"
+        "parameters: {script: {type: string, bind: {position: 1}}}\n"
+    )
+    assert praxis("call", "sh", "script=exit 3").stderr == "oh"
+    assert praxis("call", "sh", "script=exit 127").stderr.splitlines() == [
+        "oh",
+        "error: sh failed with exit code 127 (a command was not found).",
+    ]
+    full = praxis("call", "sh", "script=echo No space left on device >&2; exit 1").stderr
+    assert "→ a disk or the tool's /tmp is full" in full
+
+
+def test_the_last_line_is_ended_on_a_terminal_only(praxis: Run, project: Path) -> None:
+    (project / "tools" / "hi.contract.yaml").write_text(
+        "name: hi\ndescription: Greet.\nengine: local\ncommand: [/usr/bin/printf, HI]\n"
+    )
+    assert praxis("call", "hi").stdout == "HI"
+    ours, theirs = os.openpty()
+    try:
+        command = [sys.executable, "-m", "praxis_mcp", "call", "hi"]
+        subprocess.run(command, cwd=project, stdout=theirs, stderr=subprocess.PIPE, timeout=60, check=True)
+        assert os.read(ours, 100) == b"HI\r\n"
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_the_command_line_starts_without_any_engine_sdk() -> None:
