@@ -25,6 +25,7 @@ from praxis_mcp.cli.common import (
     read_settings,
     run_with_toolbox,
 )
+from praxis_mcp.cli.tool_lookup import find_tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +79,7 @@ def call(
             from praxis_mcp.errors import UnknownToolError
 
             try:
-                contract = toolbox.catalog.get(name).contract
+                entry = await find_tool(toolbox, name)
             except UnknownToolError:
                 if not settings.upstreams:
                     raise
@@ -90,7 +91,8 @@ def call(
                     result = await toolbox.relays.call(remote, arguments)
                 _show(toolbox.records.get(result.run_id), result, output, artifacts)
                 return _exit_code(result)
-            arguments = read_arguments(dict(toolbox.catalog.get(name).input_schema), words or [], json_arguments)
+            contract = entry.contract
+            arguments = read_arguments(dict(entry.input_schema), words or [], json_arguments)
             with _status() as on_status:
                 result = await toolbox.runner.call(name, arguments, on_status=on_status)
             trouble = _trouble(contract, result)

@@ -20,6 +20,7 @@ from praxis_mcp.cli.common import (
     run_with_toolbox,
 )
 from praxis_mcp.cli.listing import describe
+from praxis_mcp.cli.tool_lookup import find_tool
 
 if TYPE_CHECKING:
     from praxis_mcp.diagnostics import Diagnostic
@@ -70,7 +71,7 @@ def run_examples(
         async def work(toolbox: Toolbox) -> tuple[list[ExampleOutcome], bool]:
             from praxis_mcp.execution.examples import run_example
 
-            entries = [toolbox.catalog.get(name) for name in names] if names else toolbox.catalog.entries()
+            entries = [await find_tool(toolbox, name) for name in names] if names else toolbox.catalog.entries()
             broken = print_findings(() if names else toolbox.catalog.diagnostics)
             outcomes = []
             for entry in entries:

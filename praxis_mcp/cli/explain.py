@@ -20,6 +20,7 @@ from praxis_mcp.cli.common import (
     read_settings,
     run_with_toolbox,
 )
+from praxis_mcp.cli.tool_lookup import find_tool
 
 if TYPE_CHECKING:
     from praxis_mcp.execution.runner import Explanation
@@ -46,7 +47,7 @@ def explain(
             from praxis_mcp.errors import UnknownToolError
 
             try:
-                schema = dict(toolbox.catalog.get(name).input_schema)
+                schema = dict((await find_tool(toolbox, name)).input_schema)
             except UnknownToolError:
                 if not settings.upstreams:
                     raise

@@ -47,7 +47,7 @@ def find_contracts(directories: Sequence[Path]) -> tuple[list[str], list[Diagnos
             problems.append(
                 Diagnostic(
                     message=f"The tools directory {directory} does not exist.",
-                    remedy="Create it, or name another: praxis-mcp serve DIRECTORY.",
+                    remedy="Create it, or name another with --tools DIRECTORY.",
                     path=directory,
                 )
             )

@@ -120,6 +120,21 @@ def test_list_says_container_of_an_image_that_insists_on_no_engine(praxis: Run, 
     assert "dagger" not in praxis("list").stdout
 
 
+@pytest.mark.parametrize("command", ["call", "explain", "test"])
+def test_a_tool_whose_contract_is_broken_or_whose_directory_is_missing_is_told_from_a_wrong_name(
+    praxis: Run, project: Path, command: str
+) -> None:
+    (project / "tools" / "any.contract.yaml").write_text(BROKEN)
+    done = praxis(command, "broken")
+    assert "broken is left out, because its contract is broken" in done.stderr
+    assert "any.contract.yaml:5" in done.stderr
+    assert ("There is no tool" in done.stderr, done.returncode) == (False, 2)
+    done = praxis(command, "greet", "--tools", "nowhere")
+    assert done.stderr.index("nowhere does not exist") < done.stderr.index('There is no tool "greet"')
+    assert ("--tools DIRECTORY" in done.stderr, done.returncode) == (True, 2)
+    assert 'There is no tool "other"' in praxis(command, "other").stderr
+
+
 def test_validate_fails_with_file_line_field_and_remedy(praxis: Run, project: Path) -> None:
     assert praxis("validate").returncode == 0
     (project / "tools" / "broken.contract.yaml").write_text(BROKEN)
