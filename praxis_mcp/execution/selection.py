@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import anyio
 
-from praxis_mcp.engines.base import EngineStatus
+from praxis_mcp.engines.base import EngineCapabilities, EngineStatus
 from praxis_mcp.engines.registry import ENGINES, EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, LimitUnsupported
-from praxis_mcp.plans.model import Plan
+from praxis_mcp.plans.model import Capability, Plan
 
 STATUS_KEPT = 30.0
 """Seconds for which an engine that was found is not probed again (a failing call forgets it sooner)."""
@@ -17,6 +17,9 @@ ABSENCE_KEPT = 5.0
 """Seconds for which an engine that was missing is not looked for again."""
 PROBE_TIMEOUT = 5.0
 """Seconds that looking for one engine may take."""
+_NO_NETWORK_NEEDED = (
+    "Or write network: none in the contract, if the tool needs no network (older spellings mean bridge)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,8 @@ class EngineSelector:
                 continue
             lacking = capabilities.lacks(plan)
             if lacking:
-                verdicts.append(Verdict(name, f"cannot enforce {', '.join(lacking)}"))
+                remedy = _NO_NETWORK_NEEDED if _lacks_bridge(plan, capabilities) else ""
+                verdicts.append(Verdict(name, f"cannot enforce {', '.join(lacking)}", remedy))
                 continue
             verdicts.append(Verdict(name))
             return Decision(name, tuple(verdicts))
@@ -113,3 +117,7 @@ class EngineSelector:
         with anyio.move_on_after(PROBE_TIMEOUT):
             return await self._engines.get(name).probe()
         return EngineStatus(name, available=False, detail=f"did not answer within {PROBE_TIMEOUT:g} s")
+
+
+def _lacks_bridge(plan: Plan, capabilities: EngineCapabilities) -> bool:
+    return Capability.NETWORK_BRIDGE in plan.demands - capabilities.enforces

@@ -51,6 +51,15 @@ async def test_a_limit_that_no_engine_can_enforce_is_refused() -> None:
         await selector.choose(plan(("dagger",), memory_limit="64Mi"))
 
 
+async def test_a_network_that_the_only_engine_there_lacks_may_not_be_needed_says_the_remedy() -> None:
+    lacking = AnsweringEngine(lacks=frozenset({Capability.NETWORK_BRIDGE}))
+    selector = EngineSelector(Engines(dagger=AnsweringEngine(available=False), docker=lacking))
+    with pytest.raises(LimitUnsupported) as caught:
+        await selector.choose(plan(network="bridge"))
+    assert caught.value.remedy is not None
+    assert caught.value.remedy.startswith("Wait. Or write network: none in the contract")
+
+
 async def test_with_no_engine_at_hand_the_error_names_each_and_its_remedy() -> None:
     engines = Engines(dagger=AnsweringEngine(available=False), docker=AnsweringEngine(available=False))
     with pytest.raises(EngineUnavailable) as caught:
