@@ -54,7 +54,7 @@ def _is_of(path: Path, name: str) -> bool:
         text = read_bytes(path).decode(errors="replace")
     except OSError:
         return False
-    return (
-        re.search(rf"^\s*[\"']?name[\"']?\s*:\s*[\"']?{re.escape(name)}[\"']?\s*(,|#|$)", text, re.MULTILINE)
-        is not None
-    )
+    # At the top level: of YAML, of JSON on one line, or of indented JSON.
+    own_key = r"^(?:name|['\"]name['\"]|\{? {0,4}\"name\")"
+    value = rf"\s*:\s*['\"]?{re.escape(name)}['\"]?\s*(?:,|#|\}}|$)"
+    return re.search(own_key + value, text, re.MULTILINE) is not None
