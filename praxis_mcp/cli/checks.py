@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 def validate(
     directories: DirectoriesArgument = None,
+    tools: ToolsOption = None,
     config: ConfigOption = None,
     log_level: LogLevelOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
@@ -37,7 +38,7 @@ def validate(
 ) -> None:
     """Check contracts; say what is wrong, in which file and line, and how to mend it. Exit code 1 if any is wrong."""
     with friendly_errors():
-        settings = read_settings(config, directories, log_level)
+        settings = read_settings(config, [*(directories or ()), *(tools or ())], log_level)
 
         async def work(toolbox: Toolbox) -> tuple[int, tuple[Diagnostic, ...]]:
             return len(toolbox.catalog.entries()), toolbox.catalog.diagnostics

@@ -14,6 +14,7 @@ from praxis_mcp.cli.common import (
     DirectoriesArgument,
     JsonOption,
     LogLevelOption,
+    ToolsOption,
     console,
     echo_json,
     friendly_errors,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 def doctor(
     directories: DirectoriesArgument = None,
+    tools: ToolsOption = None,
     config: ConfigOption = None,
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
@@ -41,7 +43,7 @@ def doctor(
     Exit code 1 where a contract is broken, a tool has no engine, or an upstream cannot be reached.
     """
     with friendly_errors():
-        settings = read_settings(config, directories, log_level)
+        settings = read_settings(config, [*(directories or ()), *(tools or ())], log_level)
         report = {**run_with_toolbox(settings, _examine), "warm": settings.warm.model_dump()}
         if as_json:
             echo_json(report)

@@ -12,6 +12,7 @@ from praxis_mcp.cli.common import (
     DirectoriesArgument,
     JsonOption,
     LogLevelOption,
+    ToolsOption,
     asked_upstreams,
     console,
     echo_json,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 def list_tools(
     directories: DirectoriesArgument = None,
+    tools: ToolsOption = None,
     config: ConfigOption = None,
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
@@ -38,7 +40,7 @@ def list_tools(
     Exit code 1 where a contract is broken or a directory of contracts is missing.
     """
     with friendly_errors():
-        settings = read_settings(config, directories, log_level)
+        settings = read_settings(config, [*(directories or ()), *(tools or ())], log_level)
 
         async def read(
             toolbox: Toolbox,
@@ -49,7 +51,7 @@ def list_tools(
 
         entries, diagnostics, upstreams = run_with_toolbox(settings, read)
         if as_json:
-            tools = [
+            listed = [
                 {
                     "name": entry.name,
                     "title": entry.title,
@@ -61,7 +63,7 @@ def list_tools(
                 for entry in entries
             ]
             troubles = {item.name: item.trouble for item in upstreams if item.trouble}
-            echo_json({"tools": tools, "diagnostics": [describe(item) for item in diagnostics], "upstreams": troubles})
+            echo_json({"tools": listed, "diagnostics": [describe(item) for item in diagnostics], "upstreams": troubles})
         else:
             console().print(_table(entries, upstreams))
             print_findings(diagnostics)

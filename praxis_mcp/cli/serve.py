@@ -11,6 +11,7 @@ from praxis_mcp.cli.common import (
     ConfigOption,
     DirectoriesArgument,
     LogLevelOption,
+    ToolsOption,
     collect_garbage,
     friendly_errors,
     read_settings,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 def serve(
     directories: DirectoriesArgument = None,
+    tools: ToolsOption = None,
     config: ConfigOption = None,
     log_level: LogLevelOption = None,
     http: Annotated[bool, typer.Option("--http", help="Serve Streamable HTTP at /mcp instead of stdio.")] = False,
@@ -52,7 +54,7 @@ def serve(
     given = {name: value for name, value in flags.items() if value is not None}
     if http or sse:
         with friendly_errors():
-            settings = read_settings(config, directories, log_level, quiet=False, http=given)
+            settings = read_settings(config, [*(directories or ()), *(tools or ())], log_level, quiet=False, http=given)
             _serve_http(settings, streamable=http, sse=sse)
         return
 
@@ -62,7 +64,7 @@ def serve(
     with take_wire() as wire, friendly_errors():
         if given:
             raise SettingsError("Options of HTTP were given, but stdio is served.", remedy="Add --http or --sse.")
-        settings = read_settings(config, directories, log_level, quiet=False)
+        settings = read_settings(config, [*(directories or ()), *(tools or ())], log_level, quiet=False)
 
         import anyio
 

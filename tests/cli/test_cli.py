@@ -135,6 +135,17 @@ def test_a_tool_whose_contract_is_broken_or_whose_directory_is_missing_is_told_f
     assert 'There is no tool "other"' in praxis(command, "other").stderr
 
 
+@pytest.mark.parametrize("command", ["list", "validate", "doctor"])
+def test_directories_are_named_with_tools_as_they_are_for_call(praxis: Run, project: Path, command: str) -> None:
+    (project / "tools").rename(project / "moved")
+    (project / "more").mkdir()
+    assert praxis(command).returncode == 1
+    for words in (("-t", "moved"), ("--tools", "more", "-t", "moved"), ("more", "-t", "moved"), ("moved",)):
+        done = praxis(command, *words, "--json")
+        assert "does not exist" not in done.stdout
+        assert done.returncode == 0
+
+
 def test_validate_fails_with_file_line_field_and_remedy(praxis: Run, project: Path) -> None:
     assert praxis("validate").returncode == 0
     (project / "tools" / "broken.contract.yaml").write_text(BROKEN)
