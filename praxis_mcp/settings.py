@@ -300,7 +300,10 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     try:
         return FromAllSources(**(flags or {}))
     except (ValidationError, PydanticSettingsError) as exc:
-        raise SettingsError(_explain(exc, path), remedy="See configs/ for examples.") from exc
+        from praxis_mcp.settings_problems import explain
+
+        text = path.read_text(encoding="utf-8") if path else ""
+        raise SettingsError(explain(exc, Settings, path, text), remedy="See configs/ for examples.") from exc
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -326,17 +329,3 @@ def _read_file(path: Path) -> dict[str, Any]:
     except ValueError as exc:
         raise SettingsError(f"In the settings file {path}, root is wrong: {exc}.") from exc
     return values
-
-
-def _explain(exc: ValidationError | PydanticSettingsError, path: Path | None) -> str:
-    where = f"in {path} or the environment (PRAXIS_…)" if path else "in the environment (PRAXIS_…) or flags"
-    if isinstance(exc, PydanticSettingsError):
-        # Its own words name a class; the cause names the field.
-        what = str(exc.__cause__ or exc)
-        return f'The settings {where} cannot be read: {what}; write a list as a,b or ["a", "b"], a mapping as JSON.'
-    # An input is never shown: it may be a secret.
-    problems = "; ".join(
-        f"{'.'.join(str(part) for part in error['loc'])}: {error['msg'].removeprefix('Value error, ')}"
-        for error in exc.errors()
-    )
-    return f"The settings {where} are wrong: {problems}."

@@ -60,6 +60,25 @@ def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
         load_settings()
 
 
+def test_a_misspelt_section_of_the_file_is_told_with_its_line_and_the_name_that_was_meant(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("tools: [a]\n\nhtpp: {port: 1}\nupstreams:\n  one:\n    adress: http://a.invalid\n")
+    with pytest.raises(SettingsError) as caught:
+        load_settings(file)
+    assert f"{file}:3: htpp is no setting (did you mean http?)" in caught.value.message
+    assert f"{file}:6: upstreams.one.adress is no setting (did you mean address?)" in caught.value.message
+
+
+def test_a_misspelt_setting_of_a_section_is_told_by_the_variable_that_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PRAXIS_CALLS__MAX_CONCURENCY", "3")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    assert "PRAXIS_CALLS__MAX_CONCURENCY: calls.max_concurency is no setting" in caught.value.message
+    assert "(did you mean max_concurrency?)" in caught.value.message
+
+
 def test_a_variable_of_somebody_else_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PRAXIS_TEST_REQUIRE", "PRAXIS_OUTPUT_DIR", "PRAXIS_MCP_DEPTH", "PRAXIS_CUSTOMER_ID"):
         monkeypatch.setenv(name, "1")
