@@ -57,9 +57,8 @@ def call(
         Path | None,
         typer.Option(
             "--artifacts",
-            exists=True,
             file_okay=False,
-            help="Directory to copy the files to that the tool leaves as results.",
+            help="Directory to copy the files to that the tool leaves as results; made where there is none.",
         ),
     ] = None,
     tools: ToolsOption = None,
@@ -74,6 +73,8 @@ def call(
     """
     with friendly_errors():
         settings = read_settings(config, tools, log_level)
+        if artifacts is not None:
+            _make(artifacts)
 
         async def work(toolbox: Toolbox) -> int:
             from praxis_mcp.errors import UnknownToolError
@@ -118,6 +119,18 @@ def _trouble(contract: ToolContract, result: ExecutionResult) -> tuple[str, str]
     code = result.exit_code
     by_itself = code is not None and 0 < code < _EXIT_NOT_EXECUTED and not (result.timed_out or result.out_of_memory)
     return (headline, hint) if hint or not by_itself else None
+
+
+def _make(directory: Path) -> None:
+    """Before the call: where that fails, the tool has not done its work in vain."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        from praxis_mcp.errors import ArgumentError
+
+        raise ArgumentError(
+            f"The directory {directory} cannot be made: {exc.strerror}.", remedy="Name another after --artifacts."
+        ) from exc
 
 
 def _show(

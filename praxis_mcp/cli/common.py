@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SAMPLES = {"object": """'{"a": 1}'""", "array": """'[1, "b"]'""", "integer": "1", "number": "1.5", "boolean": "true"}
+"""How a value of each type is written for a shell."""
+
 EXIT_USAGE = 2
 EXIT_ENGINE = 125
 """As `docker run` has it: the engine failed, not the command."""
@@ -185,7 +188,18 @@ def _typed(name: str, text: str, schema: dict[str, Any]) -> Any:
     kinds = [kinds] if isinstance(kinds, str) else kinds
     if "string" in kinds:
         return text
-    return _read_json(name, text)
+    try:
+        return json.loads(text)
+    except ValueError as exc:
+        from praxis_mcp.contracts.problems import allowed_types, shape
+
+        secret = schema.get("writeOnly") is True or schema.get("format") == "password"
+        given = "what was given" if secret else shape(text)
+        sample = _SAMPLES.get(kinds[0]) if kinds else None
+        raise ArgumentError(
+            f'"{name}" must be {allowed_types(kinds)}, and {given} is not.',
+            remedy=f"Write {name}={sample}." if sample else None,
+        ) from exc
 
 
 def _read_json(name: str, text: str) -> Any:
