@@ -56,5 +56,6 @@ def new(
 
     typer.secho("The token, shown this once:", err=True)
     typer.echo(token)
+    typer.secho("A client sends it with every request, as the header  Authorization: Bearer TOKEN", err=True)
     typer.secho("\nIn the settings of the server (--config):", err=True)
     typer.echo(yaml.safe_dump(settings, sort_keys=False).rstrip(), err=True)

@@ -35,6 +35,7 @@ def test_a_new_token_is_printed_alone_and_its_hash_is_ready_for_the_settings() -
     assert token.startswith("praxis_")
     assert len(token) >= 50
     assert token not in done.stderr
+    assert "Authorization: Bearer TOKEN" in done.stderr
     settings = yaml.safe_load(done.stderr.partition("(--config):\n")[2])
     known = AuthSettings.model_validate(settings["http"]["auth"]).tokens["ci"]
     assert known.sha256 == hash_token(token)
