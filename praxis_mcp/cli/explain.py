@@ -39,7 +39,8 @@ def explain(
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a call would run, where, under which limits, and why that engine; run nothing."""
+    """Show what a call would run, where, under which limits, and why that engine; run nothing. <NAME> stands for what
+    is required and not given."""
     with friendly_errors():
         settings = read_settings(config, tools, log_level)
 
@@ -105,7 +106,7 @@ def _print_upstream(facts: dict[str, Any]) -> None:
 
 def _facts(explanation: Explanation) -> dict[str, Any]:
     """The plan as plain values, secrets masked."""
-    from praxis_mcp.contracts.values import SecretRef
+    from praxis_mcp.contracts.values import BindKind, SecretRef
     from praxis_mcp.plans.secrets import MASK, Masker
 
     plan, decision = explanation.plan, explanation.decision
@@ -114,8 +115,13 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
     remote = fixed.remote
     # By where they come from, not by their text: whether a secret is empty is nobody's business either.
     hidden = {key for key, value in explanation.contract.engine_spec.env.items() if isinstance(value, SecretRef)}
+    # The size of a placeholder says nothing.
+    open_ends = [item.bind for item in explanation.contract.parameters if item.name in explanation.placeholders]
+    no_stdin_yet = any(bind.kind is BindKind.STDIN for bind in open_ends)
+    no_file_yet = {str(bind.target) for bind in open_ends if bind.kind is BindKind.FILE}
     return {
         "tool": fixed.tool,
+        "placeholders": list(explanation.placeholders),
         "contract": str(explanation.contract.source) if explanation.contract.source else None,
         "engine": decision.engine,
         "considered": [
@@ -126,8 +132,8 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
         "remote": {"address": remote.address, "tool": remote.tool, "transport": remote.transport} if remote else None,
         "command": [masker.text(word) for word in call.argv],
         "env": {key: MASK if key in hidden else masker.text(value) for key, value in call.env.items()},
-        "stdin_bytes": None if call.stdin is None else len(call.stdin),
-        "files": {item.path: len(item.content) for item in call.files},
+        "stdin_bytes": None if call.stdin is None or no_stdin_yet else len(call.stdin),
+        "files": {item.path: None if item.path in no_file_yet else len(item.content) for item in call.files},
         "working_dir": fixed.working_dir,
         "mounts": [f"{item.source} → {item.target} ({'rw' if item.writable else 'ro'})" for item in fixed.mounts],
         "network": fixed.network.value,
@@ -151,6 +157,8 @@ def _print(facts: dict[str, Any]) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
+    for name in facts["placeholders"]:
+        table.add_row("not given", escape(f"{name}: <{name}> stands for it"))
     for item in facts["considered"]:
         chosen = item["engine"] == facts["engine"]
         mark, text = ("[green]✓[/]", "runs it") if chosen else ("[red]✗[/]", escape(item["reason"]))
@@ -164,10 +172,25 @@ def _print(facts: dict[str, Any]) -> None:
     for name, value in facts["env"].items():
         table.add_row("env", escape(f"{name}={value}"))
     for place, size in facts["files"].items():
-        table.add_row("file", escape(f"{place} ({size} bytes)"))
+        table.add_row("file", escape(f"{place} ({'not given' if size is None else f'{size} bytes'})"))
     for mount in facts["mounts"]:
         table.add_row("mount", escape(mount))
+    for pattern in facts["artifacts"]:
+        table.add_row("artifacts", escape(pattern))
     for name, value in facts["limits"].items():
-        table.add_row(name.replace("_", " "), "no limit" if value is None else f"{value:,}")
+        table.add_row(*_limit(name, value))
     table.add_row("demands", ", ".join(facts["demands"]))
     console().print(table)
+
+
+def _limit(name: str, value: float | None) -> tuple[str, str]:
+    """A limit's name and value, for people: ``memory``, ``64 MiB``."""
+    words = name.removesuffix("_bytes").replace("_", " ")
+    if value is None:
+        return words, "no limit"
+    if not name.endswith("_bytes"):
+        return words, f"{value:,}"
+    for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if value >= size:
+            return words, f"{value / size:.4g} {unit}"
+    return words, f"{value:,} bytes"

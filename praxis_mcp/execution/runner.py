@@ -21,6 +21,7 @@ from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeou
 from praxis_mcp.execution.admission import Admission
 from praxis_mcp.execution.cache import ResultCache
 from praxis_mcp.execution.callers import CallerLimits
+from praxis_mcp.execution.placeholders import fill_arguments
 from praxis_mcp.execution.records import RunRecords
 from praxis_mcp.execution.selection import Decision, EngineSelector
 from praxis_mcp.execution.tally import CallTally
@@ -35,11 +36,16 @@ START_ALLOWANCE = 660.0
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a call would do: the plan, whole, and the engine that would run it."""
+    """What a call would do: the plan, whole, and the engine that would run it.
+
+    Attributes:
+        placeholders: the required parameters that were not given; ``<name>`` stands for each.
+    """
 
     contract: ToolContract
     plan: Plan
     decision: Decision
+    placeholders: tuple[str, ...] = ()
 
 
 class ToolRunner:
@@ -92,10 +98,12 @@ class ToolRunner:
             return result
 
     async def explain(self, name: str, arguments: Mapping[str, Any]) -> Explanation:
-        """What `call` would do with these arguments, without doing it; raises what `call` would."""
+        """What `call` would do with these arguments, without doing it; raises what `call` would, but takes no offence
+        at an argument that is missing."""
         contract = self._catalog.get(name).contract
-        plan = await plan_call(contract, validate_arguments(contract, arguments), self._settings)
-        return Explanation(contract, plan, await self.selector.decide(plan))
+        filled, placeholders = fill_arguments(contract, arguments)
+        plan = await plan_call(contract, filled, self._settings)
+        return Explanation(contract, plan, await self.selector.decide(plan), placeholders)
 
     async def _call(
         self,

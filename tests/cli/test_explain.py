@@ -1,0 +1,49 @@
+"""`praxis-mcp explain` shows a tool to somebody who has no arguments at hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+TOOL = """
+name: draw
+description: Draw.
+image: busybox:1.36
+command: [draw]
+memory_limit: 64Mi
+artifacts: [/out/*.png]
+parameters:
+  picture: {type: object, bind: stdin}
+  width: {type: integer, minimum: 1, bind: {flag: --width=}}
+  loud: {type: boolean, bind: {flag: --loud}}
+  icon: {type: string, contentEncoding: base64, bind: {file: /in/icon}}
+"""
+
+
+def explain(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    (directory / "draw.contract.yaml").write_text(TOOL)
+    command = [sys.executable, "-m", "praxis_mcp", "explain", "draw", *words, "--tools", str(directory)]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_placeholder_stands_for_what_is_required_and_not_given(tmp_path: Path) -> None:
+    facts = json.loads(explain(tmp_path, "--json").stdout)
+    assert facts["placeholders"] == ["picture", "width", "loud", "icon"]
+    assert facts["command"] == ["draw", "--width=<width>", "--loud"]
+    assert (facts["stdin_bytes"], facts["files"]) == (None, {"/in/icon": None})
+    assert json.loads(explain(tmp_path, "width=3", "--json").stdout)["command"] == ["draw", "--width=3", "--loud"]
+
+
+def test_an_argument_that_is_given_must_fit_all_the_same(tmp_path: Path) -> None:
+    done = explain(tmp_path, "width=0")
+    assert done.returncode == 2
+    assert "at least 1" in done.stderr
+
+
+def test_limits_are_in_units_for_people_and_artifacts_are_among_the_facts(tmp_path: Path) -> None:
+    rows = [line.split() for line in explain(tmp_path).stdout.splitlines()]
+    assert ["memory", "64", "MiB"] in rows
+    assert ["artifacts", "/out/*.png"] in rows
+    assert ["file", "/in/icon", "(not", "given)"] in rows
