@@ -67,9 +67,12 @@ class Wire:
 
 
 @asynccontextmanager
-async def running_server(directory: Path, **settings: str) -> AsyncIterator[Wire]:
+async def running_server(directory: Path, *words: str, **settings: str) -> AsyncIterator[Wire]:
     process = await anyio.open_process(
-        server_command(str(directory)), env=server_environment(**settings), cwd=directory, stderr=subprocess.DEVNULL
+        server_command(*(words or (str(directory),))),
+        env=server_environment(**settings),
+        cwd=directory,
+        stderr=subprocess.DEVNULL,
     )
     try:
         yield Wire(process)
@@ -78,6 +81,12 @@ async def running_server(directory: Path, **settings: str) -> AsyncIterator[Wire
             process.kill()
         with anyio.CancelScope(shield=True):
             await process.aclose()
+
+
+async def test_directories_may_be_named_with_tools_as_for_call(sample_directory: Path) -> None:
+    async with running_server(sample_directory.parent, "--tools", sample_directory.name) as wire:
+        await wire.greet()
+        assert (await wire.request(1, "tools/list"))["result"]["tools"]
 
 
 MALFORMED = {
