@@ -76,9 +76,14 @@ class SessionKeeper:
             finally:
                 owner.leave()
 
+    @property
+    def current(self) -> Session | None:
+        """The session that calls get; None where the next one opens one."""
+        return self._current.session if self._current is not None and self._current.usable else None
+
     def is_current(self, session: Session) -> bool:
         """Whether calls get this session."""
-        return self._current is not None and self._current.usable and self._current.session is session
+        return self.current is session
 
     @contextmanager
     def use(self, session: Session) -> Iterator[None]:

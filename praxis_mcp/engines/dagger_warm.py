@@ -125,8 +125,12 @@ class WarmDagger:
                     await waiting.discard()
 
     def forget(self, session: Session) -> None:
-        """Remove those of a session, in the background."""
-        self.pool.forget(lambda key: key.session is session)
+        """Remove those of a session, in the background; where another one has replaced it, it makes them anew."""
+        current = self._sessions.current
+        if current is None:
+            self.pool.forget(lambda key: key.session is session)
+        else:
+            self.pool.move(lambda key: replace(key, session=current) if key.session is session else None)
 
     async def close(self) -> None:
         """Remove all that wait; bounded in time. Calls go on, and keep their session open."""

@@ -118,6 +118,25 @@ class WarmPool(Generic[K, T]):
             for item in self._shelves.pop(key).items:
                 self._discard(item)
 
+    def move(self, moved: Callable[[K], K | None]) -> None:
+        """Remove those that wait, in the background, for keys for which there is another one now: its demand is the
+        old one's, so that the next call of it meets one, too.
+
+        Args:
+            moved: gives the new key; None leaves a key as it is.
+        """
+        for key, shelf in list(self._shelves.items()):
+            new = moved(key)
+            if new is None:
+                continue
+            del self._shelves[key]
+            while shelf.items:
+                self._discard(shelf.items.popleft())
+            if new not in self._shelves:
+                shelf.key, shelf.failures, shelf.retry_at = new, 0, 0.0
+                self._shelves[new] = shelf
+        self._wake.set()
+
     def retire(self, tools: Collection[str]) -> None:
         """`forget` all keys of these tools."""
         self.forget(lambda key: self._tool_of(key) in tools)
@@ -227,16 +246,19 @@ class WarmPool(Generic[K, T]):
         return None
 
     async def _fill(self, shelf: Shelf[K, T]) -> None:
+        key = shelf.key  # which may be another one when it is there
         try:
-            item = await self._timed(shelf.key)
+            item = await self._timed(key)
         except self._expected as exc:
+            if shelf.key != key:  # what it was made from has been replaced
+                return
             self._counts.failed += 1
             shelf.failures += 1
             shelf.retry_at = time.monotonic() + min(RETRY_AFTER * 2 ** (shelf.failures - 1), MOST_RETRY_AFTER)
             logger.info("nothing could be started ahead of its call: {}", exc)
             return
         shelf.failures = 0
-        if self._shelves.get(shelf.key) is shelf:
+        if self._shelves.get(key) is shelf:
             shelf.items.append(item)
         else:
             self._discard(item)

@@ -34,10 +34,13 @@ class Shop:
     def __init__(self, settings: WarmSettings, budget: WarmBudget | None) -> None:
         self.made: list[Item] = []
         self.broken = False
+        self.gate: anyio.Event | None = None
+        self.is_making = False
         self.pool: WarmPool[str, Item] = WarmPool(settings, self._make, (OSError,), budget)
 
     async def _make(self, key: str) -> Item:
-        await anyio.lowlevel.checkpoint()
+        self.is_making = True
+        await (self.gate.wait() if self.gate is not None else anyio.lowlevel.checkpoint())
         if self.broken:
             raise OSError("broken")
         self.made.append(Item(key))
@@ -271,3 +274,26 @@ async def test_a_tool_that_is_retired_has_nothing_waiting_any_more_and_others_ha
         await one.settled()
         assert (one.waiting("a"), one.waiting("b")) == (0, 1)
         assert [item.key for item in one.made if item.discarded] == ["a"]
+
+
+async def test_what_waits_for_a_key_that_is_replaced_is_made_anew_for_its_successor_without_a_call() -> None:
+    async with shop() as one:
+        for key in ("old", "other"):
+            with one.calls(key):
+                pass
+        await one.until(lambda: (one.waiting("old"), one.waiting("other")) == (1, 1))
+        one.pool.move(lambda key: "new" if key == "old" else None)
+        await one.until(lambda: (one.waiting("old"), one.waiting("new"), one.waiting("other")) == (0, 1, 1))
+        assert [item.key for item in one.made if item.discarded] == ["old"]
+
+
+async def test_what_was_being_made_for_a_key_that_is_replaced_meanwhile_waits_for_nobody() -> None:
+    async with shop() as one:
+        one.gate = anyio.Event()
+        with one.calls("old"):
+            pass
+        await one.until(lambda: one.is_making)
+        one.pool.move(lambda key: "new" if key == "old" else None)
+        one.gate.set()
+        await one.until(lambda: one.waiting("new") == 1)
+        assert [(item.key, item.discarded) for item in one.made] == [("old", True), ("new", False)]
