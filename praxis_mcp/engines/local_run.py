@@ -208,7 +208,7 @@ def environment(plan: Plan, *, home: str, temporary: str, artifacts: str | None)
     """
     passed = (*_PASSED, *(_PASSED_ON_WINDOWS if sys.platform == "win32" else ()))
     env = {"PATH": os.defpath, "LANG": "C.UTF-8"}
-    env |= {name: value for name, value in os.environ.items() if name in passed or name.startswith("LC_")}
+    env |= {name: os.environ[name] for name in os.environ if name in passed or name.startswith("LC_")}
     env |= {"HOME": home, "TMPDIR": temporary, "TERM": "dumb"}
     env |= plan.call.env
     env[RUN_ID_VARIABLE] = plan.call.run_id

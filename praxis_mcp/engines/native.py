@@ -20,6 +20,8 @@ _FOLDER = Path(__file__).resolve().parent.parent / "_native"
 # What uname, Docker, OCI images and Windows call the two machines that praxis-init is built for.
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "x64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
+_FOUND: set[Path] = set()
+
 DEFAULT_KILL_AFTER = 2.0
 """Seconds between the polite signal and SIGKILL."""
 
@@ -47,10 +49,14 @@ def praxis_init_path(machine: str | None = None) -> Path | None:
         The file, or None where this package has no binary for that machine. The file is Linux's, whatever runs here.
     """
     known = normalize_machine(machine or platform.machine())
-    if known is None:
-        return None
-    path = _FOLDER / f"praxis-init-{known}"
-    return path if path.is_file() else None
+    return None if known is None else _found(_FOLDER / f"praxis-init-{known}")
+
+
+def _found(path: Path) -> Path | None:
+    # Every call asks several times; what was there once stays.
+    if path not in _FOUND and path.is_file():
+        _FOUND.add(path)
+    return path if path in _FOUND else None
 
 
 def run_prefix(

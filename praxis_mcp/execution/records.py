@@ -135,14 +135,22 @@ class RunRecords:
             ExecutionError: the directory cannot be made.
         """
         run_id = plan.call.run_id
-        with _translated():
-            directory = await anyio.to_thread.run_sync(self._store.make, run_id)
-        return await self._begin(RunRecord(run_id, plan.blueprint.tool, engine, datetime.now(UTC), directory, caller))
+        # Broken off between the two, the call would leave directories that nobody knows. One visit to a thread for all.
+        record = RunRecord(run_id, plan.blueprint.tool, engine, datetime.now(UTC), None, caller)
+        with _translated(), anyio.CancelScope(shield=True):
+            record.directory = await anyio.to_thread.run_sync(self._make, run_id, self._leaving())
+        self._records[run_id] = record
+        return record
 
     async def start_relayed(self, run_id: str, tool: str, engine: str, caller: str = "") -> RunRecord:
         """A record for a call that another server answers; a directory is made for it when something is to be put
         there, because making one takes as long as passing such a call on."""
-        return await self._begin(RunRecord(run_id, tool, engine, datetime.now(UTC), None, caller))
+        record = RunRecord(run_id, tool, engine, datetime.now(UTC), None, caller)
+        self._records[run_id] = record
+        if leaving := self._leaving():
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._remove, leaving)
+        return record
 
     async def directory_of(self, record: RunRecord) -> Path:
         """The directory of a run, made where it has none.
@@ -210,21 +218,23 @@ class RunRecords:
         """All records, newest first."""
         return tuple(reversed(self._records.values()))
 
-    async def _evict(self) -> None:
+    def _leaving(self) -> list[Path]:
+        """The oldest ended runs beyond `keep` give way; the directories that they leave."""
         ended = [record for record in self._records.values() if not record.running]
         leaving = ended[: max(0, len(ended) - self._settings.keep)]
-        for record in leaving:  # all at once: while one is removed from disk, another call looks for who has to leave
+        for record in leaving:  # now: while they are removed from disk, another call looks for who has to leave
             del self._records[record.run_id]
-        for record in leaving:
-            if record.directory is not None:
-                await anyio.to_thread.run_sync(self._store.remove, record.directory)
+        return [record.directory for record in leaving if record.directory is not None]
 
-    async def _begin(self, record: RunRecord) -> RunRecord:
-        self._records[record.run_id] = record
-        # Broken off here, the call would leave a record that runs for ever, and directories that nobody knows.
-        with anyio.CancelScope(shield=True):
-            await self._evict()
-        return record
+    def _make(self, run_id: str, leaving: list[Path]) -> Path:
+        try:
+            return self._store.make(run_id)
+        finally:
+            self._remove(leaving)
+
+    def _remove(self, directories: list[Path]) -> None:
+        for directory in directories:
+            self._store.remove(directory)
 
     async def _save(self, record: RunRecord) -> None:
         if not self._store.lasting:
