@@ -46,7 +46,7 @@ $(VENV)/.made: scripts/make-venv.sh
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml $(NATIVE)
-	@echo "Installing praxis-mcp into $(VENV)"
+	@echo "Installing praxis-mcp into $(VENV) (once; a minute or two)"
 	@$(PIP) --editable '.[all]'
 	@touch $@
 
