@@ -81,9 +81,11 @@ def _build_models_when_used() -> None:
     It is set here, for programs of our own, and not where the package is imported: a program that uses it as a library
     decides that itself.
     """
-    from pydantic import BaseModel
+    from pydantic import VERSION, BaseModel
 
-    BaseModel.model_config["defer_build"] = True
+    # Before 2.14 a model that was met only inside of others could not be written as JSON where a field takes anything.
+    if tuple(int(part) for part in VERSION.split(".")[:2]) >= (2, 14):
+        BaseModel.model_config["defer_build"] = True
 
 
 def collect_garbage() -> None:
