@@ -298,13 +298,14 @@ def _unknown_tag(tag: str, line: int, column: int) -> DocumentError:
 
 def _malformed(exc: yaml.MarkedYAMLError) -> DocumentError:
     mark = exc.problem_mark or exc.context_mark
+    line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
     problem = " ".join(part for part in (exc.context, exc.problem) if part) or "it cannot be read"
     remedy = ""
+    if "maximum nesting depth" in problem:  # libyaml 0.2.6 has a bound, too, and looks ahead of what it has told
+        return DocumentError(f"{_TOO_DEEP}.", "", line, column)
     if "cannot start any token" in problem:
         remedy = "Indent with spaces, not tabs; put text that begins with @, ` or % in quotation marks."
-    return DocumentError(
-        f"The file is no valid YAML: {problem}.", remedy, mark.line + 1 if mark else 0, mark.column + 1 if mark else 0
-    )
+    return DocumentError(f"The file is no valid YAML: {problem}.", remedy, line, column)
 
 
 def _unprintable(exc: yaml.reader.ReaderError) -> DocumentError:
