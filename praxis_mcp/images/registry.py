@@ -6,12 +6,12 @@ No client for Python does this with asyncio: `oras` and `python-dxf` block in re
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import BinaryIO, Self, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -37,6 +37,8 @@ from praxis_mcp.images.references import DEFAULT_REGISTRY, DIGEST, Reference
 from praxis_mcp.images.registry_auth import Authorizer
 from praxis_mcp.images.registry_errors import LONGEST_PAUSE, amiss, check_status, unreachable
 from praxis_mcp.images.store import ImageStore
+
+T = TypeVar("T")
 
 ATTEMPTS = 5
 """Tries for one request, or for the rest of one blob."""
@@ -178,26 +180,18 @@ class RegistryClient:
 
     async def _blob(self, reference: Reference, part: Descriptor, store: ImageStore, progress: Progress) -> None:
         file = BlobFile(store.download(part.digest), part)
-        pause = FIRST_PAUSE
-        for attempt in range(1, ATTEMPTS + 1):
+
+        async def fetch() -> None:
             size = await anyio.to_thread.run_sync(file.open)
             progress.add(part.digest, size)
             try:
                 if size < part.size:
                     await self._rest(reference, part, file, size, progress)
                 await anyio.to_thread.run_sync(file.check, str(reference))
-                return
-            except httpx2.TransportError as exc:
-                if attempt == ATTEMPTS:
-                    raise unreachable(reference, exc) from exc
-            except TryAgain as exc:
-                if attempt == ATTEMPTS:
-                    raise exc.error from exc
-                pause = max(pause, exc.pause)
             finally:
                 await anyio.to_thread.run_sync(file.close)
-            await anyio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+
+        await _tried_again(fetch, reference)
 
     async def _rest(
         self, reference: Reference, part: Descriptor, file: BlobFile, start: int, progress: Progress
@@ -226,28 +220,18 @@ class RegistryClient:
 
     async def _small(self, path: str, reference: Reference, headers: Mapping[str, str] | None = None) -> bytes:
         """A document, within `MAX_DOCUMENT` bytes, tried again where that may help."""
-        pause = FIRST_PAUSE
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                async with self._stream(path, reference, headers or {}) as response:
-                    body = bytearray()
-                    async for data in response.aiter_bytes():
-                        body += data
-                        if len(body) > MAX_DOCUMENT:
-                            raise ImageError(f"The manifest of {reference} is larger than {MAX_DOCUMENT} bytes.")
-                    return bytes(body)
-            except httpx2.ConnectError as exc:  # nobody there, or no such host: not worth waiting for
-                raise unreachable(reference, exc) from exc
-            except httpx2.TransportError as exc:
-                if attempt == ATTEMPTS:
-                    raise unreachable(reference, exc) from exc
-            except TryAgain as exc:
-                if attempt == ATTEMPTS:
-                    raise exc.error from exc
-                pause = max(pause, exc.pause)
-            await anyio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-        raise AssertionError("unreachable")
+
+        async def fetch() -> bytes:
+            async with self._stream(path, reference, headers or {}) as response:
+                body = bytearray()
+                async for data in response.aiter_bytes():
+                    body += data
+                    if len(body) > MAX_DOCUMENT:
+                        raise ImageError(f"The manifest of {reference} is larger than {MAX_DOCUMENT} bytes.")
+                return bytes(body)
+
+        # Nobody there, or no such host: not worth waiting for.
+        return await _tried_again(fetch, reference, in_vain=httpx2.ConnectError)
 
     @asynccontextmanager
     async def _stream(
@@ -287,6 +271,33 @@ class RegistryClient:
             finally:
                 await response.aclose()
         raise amiss(self._registry, f"redirects more than {_MAX_REDIRECTS} times")
+
+
+async def _tried_again(
+    fetch: Callable[[], Awaitable[T]],
+    reference: Reference,
+    *,
+    in_vain: type[httpx2.TransportError] | tuple[()] = (),
+) -> T:
+    """What `fetch` gives, tried `ATTEMPTS` times where it breaks off or is told to come again.
+
+    Raises:
+        ImageError: the last time as well, or once `in_vain`, after which no further try would help.
+    """
+    pause, left = FIRST_PAUSE, ATTEMPTS
+    while True:
+        left -= 1
+        try:
+            return await fetch()
+        except httpx2.TransportError as exc:
+            if not left or isinstance(exc, in_vain):
+                raise unreachable(reference, exc) from exc
+        except TryAgain as exc:
+            if not left:
+                raise exc.error from exc
+            pause = max(pause, exc.pause)
+        await anyio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def _opener(path: Path) -> Callable[[], BinaryIO]:
