@@ -12,6 +12,7 @@ from praxis_mcp.cli.common import (
     JsonOption,
     LogLevelOption,
     ToolsOption,
+    all_of,
     echo_json,
     friendly_errors,
     print_error,
@@ -38,7 +39,7 @@ def validate(
 ) -> None:
     """Check contracts; say what is wrong, in which file and line, and how to mend it. Exit code 1 if any is wrong."""
     with friendly_errors():
-        settings = read_settings(config, [*(directories or ()), *(tools or ())], log_level)
+        settings = read_settings(config, all_of(directories, tools), log_level)
 
         async def work(toolbox: Toolbox) -> tuple[int, tuple[Diagnostic, ...]]:
             return len(toolbox.catalog.entries()), toolbox.catalog.diagnostics

@@ -43,6 +43,11 @@ LogLevelOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
+def all_of(directories: list[Path] | None, tools: list[Path] | None) -> list[Path]:
+    """The directories of contracts of a command that takes them as arguments and by ``--tools``."""
+    return [*(directories or ()), *(tools or ())]
+
+
 def read_settings(
     config: Path | None,
     tools: list[Path] | None,

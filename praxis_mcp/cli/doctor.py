@@ -15,6 +15,7 @@ from praxis_mcp.cli.common import (
     JsonOption,
     LogLevelOption,
     ToolsOption,
+    all_of,
     console,
     echo_json,
     friendly_errors,
@@ -43,7 +44,7 @@ def doctor(
     Exit code 1 where a contract is broken, a tool has no engine, or an upstream cannot be reached.
     """
     with friendly_errors():
-        settings = read_settings(config, [*(directories or ()), *(tools or ())], log_level)
+        settings = read_settings(config, all_of(directories, tools), log_level)
         report = {**run_with_toolbox(settings, _examine), "warm": settings.warm.model_dump()}
         if as_json:
             echo_json(report)

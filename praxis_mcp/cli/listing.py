@@ -13,6 +13,7 @@ from praxis_mcp.cli.common import (
     JsonOption,
     LogLevelOption,
     ToolsOption,
+    all_of,
     asked_upstreams,
     console,
     echo_json,
@@ -40,7 +41,7 @@ def list_tools(
     Exit code 1 where a contract is broken or a directory of contracts is missing.
     """
     with friendly_errors():
-        settings = read_settings(config, [*(directories or ()), *(tools or ())], log_level)
+        settings = read_settings(config, all_of(directories, tools), log_level)
 
         async def read(
             toolbox: Toolbox,

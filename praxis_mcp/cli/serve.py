@@ -12,6 +12,7 @@ from praxis_mcp.cli.common import (
     DirectoriesArgument,
     LogLevelOption,
     ToolsOption,
+    all_of,
     collect_garbage,
     friendly_errors,
     read_settings,
@@ -54,7 +55,7 @@ def serve(
     given = {name: value for name, value in flags.items() if value is not None}
     if http or sse:
         with friendly_errors():
-            settings = read_settings(config, [*(directories or ()), *(tools or ())], log_level, quiet=False, http=given)
+            settings = read_settings(config, all_of(directories, tools), log_level, quiet=False, http=given)
             _serve_http(settings, streamable=http, sse=sse)
         return
 
@@ -64,7 +65,7 @@ def serve(
     with take_wire() as wire, friendly_errors():
         if given:
             raise SettingsError("Options of HTTP were given, but stdio is served.", remedy="Add --http or --sse.")
-        settings = read_settings(config, [*(directories or ()), *(tools or ())], log_level, quiet=False)
+        settings = read_settings(config, all_of(directories, tools), log_level, quiet=False)
 
         import anyio
 
