@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -18,6 +16,7 @@ from praxis_mcp.engines.upstream import Upstream
 from praxis_mcp.engines.upstream_connection import CLOSE_TIMEOUT
 from praxis_mcp.engines.upstream_spec import OAuthClient, UpstreamSpec
 from praxis_mcp.errors import PraxisError
+from praxis_mcp.execution.defects import places
 from praxis_mcp.execution.upstream_faces import RemoteTool, Unusable, adapt, fingerprint
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings import Settings
@@ -208,6 +207,5 @@ class UpstreamSource:
 
 def _defect(subject: str, exc: Exception) -> str:
     """A sentence for an error that nobody foresaw; its place goes to the log, its text may hold what was sent."""
-    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(exc.__traceback__)[-5:]]
-    logger.error("{} met a defect: {} at {}", subject, type(exc).__name__, " < ".join(reversed(places)))
+    logger.error("{} met a defect: {}", subject, places(exc))
     return f"{subject} cannot be handled here ({type(exc).__name__}); the log says where."

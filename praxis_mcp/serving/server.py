@@ -35,10 +35,10 @@ from mcp_types import (
 
 from praxis_mcp.engines.upstream_hops import arrived, read_hops
 from praxis_mcp.errors import PraxisError, UnknownToolError
+from praxis_mcp.execution.defects import places, report_defect
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.groups import unwrapped
 from praxis_mcp.serving.access import Caller, caller_of
-from praxis_mcp.serving.defects import places, report_defect
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.progress import ProgressReporter, reporting
 from praxis_mcp.serving.resources import RunResources
