@@ -41,7 +41,7 @@ class CatalogEntry:
     Attributes:
         name, title, description: of the contract.
         input_schema: see `contracts.schema.input_schema`; not to be changed.
-        output_schema: of the contract.
+        output_schema: of the contract, as clients can take it (see `without_booleans`).
         annotations: as they are written in the contract.
         traits: see `Traits`.
         source: the file, absolute.
@@ -95,13 +95,14 @@ def entry_of(
 ) -> CatalogEntry:
     """The entry of a contract that was just loaded."""
     from praxis_mcp.contracts.schema import input_schema
+    from praxis_mcp.contracts.vocabulary import without_booleans
 
     return CatalogEntry(
         name=contract.name,
         title=contract.title,
         description=contract.description,
         input_schema=input_schema(contract),
-        output_schema=contract.output_schema,
+        output_schema=without_booleans(contract.output_schema),
         annotations=contract.annotations,
         traits=_traits(contract),
         source=source,

@@ -113,6 +113,8 @@ def sentence(error: ValidationError, root: str = "") -> str:
         return f"{name} holds the same item twice, and must not"
     if keyword in ("anyOf", "oneOf"):
         return _no_form_fits(error, head)
+    if keyword == "not" and wanted == {}:
+        return f"{head} is not allowed there"
     if keyword in ("dependentRequired", "not", "contains", "propertyNames"):
         return f"{head} must satisfy {keyword}: {_short_json(wanted)}"
     return f"{head} is not allowed there"

@@ -14,6 +14,7 @@ from praxis_mcp.contracts.format_schema import contract_format_schema
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.problems import did_you_mean, listing, quoted, sentence
 from praxis_mcp.contracts.validators import CheckFailed, compile_schema, find_errors
+from praxis_mcp.contracts.vocabulary import without_booleans
 from praxis_mcp.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def input_schema(contract: ToolContract) -> dict[str, Any]:
     """The tool's `inputSchema`: an object schema that names every parameter and allows nothing else.
 
     Its root is always ``type: object``, because one tool without it makes the whole ``tools/list`` fail for every
-    client of the older protocol revisions. Built once a contract: do not change what is returned.
+    client of the older protocol revisions; and it holds no boolean where others expect an object (see
+    `without_booleans`). Built once a contract: do not change what is returned.
     """
     return _compiled(contract).input_schema
 
@@ -177,9 +179,11 @@ class _Compiled:
         self._name = contract.name
         self._output_schema = contract.output_schema
         self.input_schema: dict[str, Any] = {
-            **contract.input_keywords,
+            **without_booleans(contract.input_keywords),
             "type": "object",
-            "properties": {parameter.name: parameter_schema(parameter) for parameter in contract.parameters},
+            "properties": {
+                parameter.name: without_booleans(parameter_schema(parameter)) for parameter in contract.parameters
+            },
         }
         required = [parameter.name for parameter in contract.parameters if parameter.required]
         if required:

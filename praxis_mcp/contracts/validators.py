@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from praxis_mcp.contracts.patterns import unusable_patterns
-from praxis_mcp.contracts.vocabulary import is_plainly_valid
+from praxis_mcp.contracts.vocabulary import is_plainly_valid, without_booleans
 from praxis_mcp.errors import ContractError
 
 if TYPE_CHECKING:
@@ -76,8 +76,9 @@ def compile_schema(schema: Mapping[str, Any], owner: str) -> Validator:
     for keys, reason in unusable_patterns(schema):
         place = ".".join(str(part) for part in keys)
         raise ContractError(f"{owner} cannot be used, because of {place}. {reason}.", remedy=PATTERN_REMEDY)
-    # Without a registry of its own, jsonschema fetches what a $ref names from the network.
-    return BoundedValidator(schema, registry=Registry(), format_checker=_format_checker())
+    # jsonschema does not say where a value is that a `false` refuses, and without a registry of its own it fetches what
+    # a $ref names from the network.
+    return BoundedValidator(without_booleans(schema), registry=Registry(), format_checker=_format_checker())
 
 
 def find_errors(validator: Validator, value: Any, owner: str) -> list[ValidationError]:

@@ -127,6 +127,35 @@ def schemas_inside(schema: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Mapping
                 yield from schemas_inside(item, (*keys, key, name))
 
 
+def without_booleans(schema: Any) -> Any:
+    """A copy of a schema in which ``true`` is ``{}`` and ``false`` is ``{not: {}}``, wherever a keyword takes a schema.
+
+    They mean the same (JSON Schema 2020-12, core, section 4.3.2), but clients whose models know objects only refuse the
+    whole ``tools/list`` for one of them: the TypeScript SDK up to 1.32 is one. ``additionalProperties`` stays as it is
+    written: it has taken a boolean since draft 3, all clients read it, and some models' APIs insist on ``false`` there.
+    Without recursion, so that no depth is too much.
+    """
+    root: list[Any] = [schema]
+    todo: list[tuple[Any, str | int]] = [(root, 0)]
+    while todo:
+        holder, place = todo.pop()
+        part = holder[place]
+        if isinstance(part, bool):
+            holder[place] = {} if part else {"not": {}}
+        elif isinstance(part, Mapping):
+            copied = holder[place] = dict(part)
+            for key, value in copied.items():
+                if (key in _LIST_OF_SCHEMAS or key == "items") and isinstance(value, list):
+                    copied[key] = inside = list(value)
+                    todo += [(inside, index) for index in range(len(inside))]
+                elif key in _ONE_SCHEMA and not (key == "additionalProperties" and isinstance(value, bool)):
+                    todo.append((copied, key))
+                elif (key in _MAP_OF_SCHEMAS or key == "dependencies") and isinstance(value, Mapping):
+                    copied[key] = named = dict(value)
+                    todo += [(named, name) for name in named]
+    return root[0]
+
+
 def references(schema: Any) -> Iterator[str]:
     """Every ``$ref`` in a schema and the schemas inside it."""
     for _, part in schemas_inside(schema):
