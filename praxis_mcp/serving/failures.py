@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 from praxis_mcp.contracts.model import ToolContract
@@ -17,6 +18,8 @@ STDERR_BYTES = 6 * 1024
 STDOUT_BYTES = 3 * 1024
 """How much of the end of each stream a failed run shows; the whole is linked."""
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
+"""Where a terminal ends a line; ``str.splitlines`` would put a line feed where the tool wrote U+2028 or a form feed."""
 _MIB = 1024 * 1024
 
 
@@ -65,7 +68,7 @@ def last_part(captured: Captured, size: int, lines: int | None = None) -> str:
     text = decode_text(data[-size:], begun=len(data) > size)
     if not text:
         return ""
-    kept = text.strip("\r\n").splitlines()
+    kept = _LINE_END.split(text.strip("\r\n"))
     if len(data) > size and len(kept) > 1:
         kept = kept[1:]  # the first is likely the end of a line only
     return "\n".join(kept[-lines:] if lines else kept)

@@ -25,6 +25,7 @@ from praxis_mcp.serving.metrics import CONTENT_TYPE, render
 from praxis_mcp.serving.requests import RequestTracker, standing_at
 from praxis_mcp.serving.server import PraxisServer
 from praxis_mcp.serving.shares import CallerShares
+from praxis_mcp.serving.whole_lines import WholeEvents
 
 MCP_PATH = "/mcp"
 SSE_PATH = "/sse"
@@ -79,7 +80,7 @@ async def open_application(
         routes += _sse_routes(server, settings, names.for_sdk())
     inner = _application(server, settings, names.for_sdk(), routes) if streamable else Starlette(routes=routes)
     stands = standing_at(MCP_PATH, SSE_PATH)
-    shared = CallerShares(BodyLimit(inner, settings), settings, stands=stands, opens_sessions=MCP_PATH)
+    shared = CallerShares(BodyLimit(WholeEvents(inner), settings), settings, stands=stands, opens_sessions=MCP_PATH)
     authenticated = await open_authentication(shared, settings.auth)
     tracker = RequestTracker(
         Guard(_for_browsers(authenticated, settings), names),

@@ -33,6 +33,7 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
+from praxis_mcp.serving.whole_lines import one_line
 from praxis_mcp.serving.wire import Wire
 
 MAX_LINE = 64 * 1024 * 1024
@@ -222,7 +223,7 @@ def _refusal(identity: RequestId | None, code: int, message: str) -> JSONRPCErro
 
 def _encode(message: SessionMessage) -> bytes:
     try:
-        return message.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n"
+        return one_line(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode()) + b"\n"
     except ValueError as exc:
         # Text that JSON cannot carry must cost one answer, not the connection.
         logger.error("a message could not be written: {}", type(exc).__name__)

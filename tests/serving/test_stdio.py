@@ -137,6 +137,23 @@ async def test_nothing_but_messages_reaches_standard_output_from_the_first_byte_
             await wire.lines.receive_until(b"\n", 1024)
 
 
+SPLITS_LINES = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x1dh\x1ei"
+"""Whatever ``str.splitlines``, the widest of all readers of lines, ends a line at, beside CR and LF."""
+
+
+async def test_a_message_is_one_line_for_every_reader_of_lines(sample_directory: Path) -> None:
+    async with running_server(sample_directory) as wire:
+        await wire.greet()
+        for identity, tool in enumerate(("echo", SPLITS_LINES)):
+            await wire.call(identity, tool, {"text": SPLITS_LINES})
+            with anyio.fail_after(LIMIT):
+                line = await wire.lines.receive_until(b"\n", 64 * 1024 * 1024)
+            assert line.decode().splitlines() == [line.decode()]
+            answer = json.loads(line)
+            if tool == "echo":
+                assert answer["result"]["content"][0]["text"].rstrip("\n") == SPLITS_LINES
+
+
 NOISE = """
 import os, sys
 
