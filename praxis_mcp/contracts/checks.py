@@ -13,8 +13,9 @@ from praxis_mcp.contracts.model import EngineType, ToolContract
 from praxis_mcp.contracts.patterns import unusable_patterns
 from praxis_mcp.contracts.problems import sentence, shape
 from praxis_mcp.contracts.schema import input_schema, is_of_type, types_of, validate_arguments
+from praxis_mcp.contracts.strict import why_not_sendable
 from praxis_mcp.contracts.validators import PATTERN_REMEDY, CheckFailed, compile_schema, find_errors, schema_errors
-from praxis_mcp.contracts.vocabulary import references
+from praxis_mcp.contracts.vocabulary import references, resolves
 from praxis_mcp.errors import ArgumentError, ContractError
 
 LONGEST_NAME = 64
@@ -119,7 +120,7 @@ def _check_input_schema(contract: ToolContract, reading: Reading, findings: Find
             findings.error(place(tuple(error.absolute_path)), *_schema_problem(error))
     _check_patterns(schema, place, findings)
     for reference in {*references(schema), *references(keywords)}:
-        if not _is_there(reference, schema):
+        if not resolves(reference, schema):
             findings.error(reading.parameters.root, *_dangling(reference))
     return len(findings.diagnostics) == before
 
@@ -129,8 +130,15 @@ def _check_schema(schema: dict[str, Any], keys: Keys, findings: Findings) -> Non
         findings.error((*keys, *error.absolute_path), *_schema_problem(error))
     _check_patterns(schema, lambda path: (*keys, *path), findings)
     for reference in set(references(schema)):
-        if not _is_there(reference, schema):
+        if not resolves(reference, schema):
             findings.error(keys, *_dangling(reference))
+    obstacle = None if findings.has_errors else why_not_sendable(schema)
+    if obstacle is not None:
+        findings.warning(
+            keys,
+            f"Some clients cannot read {obstacle}, and would lose every tool for it, so they are sent an open schema.",
+            "Write it so that JavaScript reads it too, or leave it out; output is checked against the schema as it is.",
+        )
 
 
 def _check_patterns(schema: Mapping[str, Any], place: Callable[[Keys], Keys], findings: Findings) -> None:
@@ -148,21 +156,6 @@ def _dangling(reference: str) -> tuple[str, str]:
         f"The reference {shape(reference)} leads nowhere.",
         "Write the definition under $defs beside properties, and refer to it as #/$defs/NAME.",
     )
-
-
-def _is_there(reference: str, schema: Mapping[str, Any]) -> bool:
-    if not reference.startswith("#/"):
-        return True  # an anchor, or one that was reported already
-    value: Any = schema
-    for part in reference[2:].split("/"):
-        key = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(value, Mapping) and key in value:
-            value = value[key]
-        elif isinstance(value, list) and key.isascii() and key.isdigit() and int(key) < len(value):
-            value = value[int(key)]
-        else:
-            return False
-    return True
 
 
 def _check_enums(contract: ToolContract, reading: Reading, findings: Findings) -> None:

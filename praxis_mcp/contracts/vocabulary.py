@@ -163,6 +163,22 @@ def references(schema: Any) -> Iterator[str]:
             yield part["$ref"]
 
 
+def resolves(reference: str, schema: Mapping[str, Any]) -> bool:
+    """Whether a pointer such as ``#/$defs/a`` leads somewhere in a schema; True for references of other kinds."""
+    if not reference.startswith("#/"):
+        return True
+    value: Any = schema
+    for part in reference[2:].split("/"):
+        key = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, Mapping) and key in value:
+            value = value[key]
+        elif isinstance(value, list) and key.isascii() and key.isdigit() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return False
+    return True
+
+
 def is_plainly_valid(schema: Any) -> bool:
     """Whether a schema uses only common keywords, each rightly, so that the metaschema need not be asked.
 

@@ -11,7 +11,7 @@ from typing import Any
 from praxis_mcp.contracts.model import NAME_PATTERN
 from praxis_mcp.contracts.patterns import MalformedPattern, UnusablePattern, compile_pattern
 from praxis_mcp.contracts.validators import schema_errors
-from praxis_mcp.contracts.vocabulary import is_plainly_valid, schemas_inside
+from praxis_mcp.contracts.vocabulary import is_plainly_valid, schemas_inside, without_booleans
 from praxis_mcp.engines.upstream_hops import MOST_HOPS, read_via, server_id
 
 LARGEST_SCHEMA = 64 * 1024
@@ -104,7 +104,7 @@ def _input_schema(schema: Any, notes: list[str]) -> dict[str, Any]:
     if not isinstance(schema, dict) or _too_much(schema):
         notes.append("its input schema is no object, too large or too deep, and is shown open")
         return {"type": "object"}
-    cleaned = _cleaned(schema, notes)
+    cleaned = without_booleans(_cleaned(schema, notes))
     if cleaned.get("type") != "object":
         notes.append("the root of its input schema is not type: object, and was made so")
         cleaned["type"] = "object"
@@ -123,7 +123,7 @@ def _output_schema(schema: Any, notes: list[str]) -> dict[str, Any] | None:
     if not isinstance(schema, dict) or _too_much(schema):
         notes.append("its output schema is no object, too large or too deep, and is left out")
         return None
-    cleaned = _cleaned(schema, notes)
+    cleaned = without_booleans(_cleaned(schema, notes))
     if not _is_valid(cleaned):
         notes.append("its output schema is no valid JSON Schema, and is left out")
         return None

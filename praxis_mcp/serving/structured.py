@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from praxis_mcp.contracts.strict import sendable
 from praxis_mcp.serving.dialect import Dialect
 
 _DATA = frozenset({"const", "enum", "default", "examples"})
@@ -16,8 +17,11 @@ _MAPS = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs
 
 
 def schema_for(schema: dict[str, Any] | None, dialect: Dialect) -> dict[str, Any] | None:
-    """The output schema of a tool, as this client gets it."""
-    if schema is None or not _is_wrapped(schema, dialect):
+    """The output schema of a tool, as this client gets it and can compile it."""
+    if schema is None:
+        return None
+    schema = sendable(schema)
+    if not _is_wrapped(schema, dialect):
         return schema
     inner = {key: value for key, value in schema.items() if key != "$schema"}
     # References inside a schema with an $id start at that schema, wherever it is.

@@ -33,7 +33,9 @@ class NodeProgram:
     command: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *arguments: str, timeout: float = 60.0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, timeout: float = 60.0, cwd: Path | None = None, text: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*self.command, *arguments],
             env=os.environ | self.env,
@@ -42,7 +44,7 @@ class NodeProgram:
             timeout=timeout,
             check=False,
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            input=text,
         )
 
 
@@ -102,6 +104,12 @@ def conformance() -> NodeProgram:
 def typescript_v1() -> NodeProgram:
     """A client on version 1 of the TypeScript SDK: `typescript_v1().run(url, "http" or "sse")` prints JSON."""
     return _script("ts_client_v1.mjs", _installed(TYPESCRIPT_SDK))
+
+
+@functools.cache
+def typescript_strict() -> NodeProgram:
+    """What version 1 of the TypeScript SDK refuses: tools as JSON on standard input, reasons by name out."""
+    return _script("ts_strict_tools.mjs", _installed(TYPESCRIPT_SDK))
 
 
 @functools.cache
