@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,9 @@ from praxis_mcp.images.references import DIGEST
 MAX_DOCUMENT = 4 * 1024 * 1024
 """Bytes of a manifest, index or configuration; the distribution specification asks registries to take that much."""
 MAX_LAYERS = 512
+MAX_VOLUMES = 128
+"""Volumes that an image may name: each is a file system of its own in every sandbox."""
+_MAX_PATH = 4096
 
 INDEX_TYPES = (
     "application/vnd.oci.image.index.v1+json",
@@ -30,6 +34,15 @@ _ARCHITECTURES = {
     "x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64", "armv7l": "arm", "armv6l": "arm",
     "i386": "386", "i686": "386", "ppc64le": "ppc64le", "s390x": "s390x", "riscv64": "riscv64",
 }  # fmt: skip
+# Variants of an architecture from the one that most machines run; an image without one counts as the first.
+_VARIANTS = {
+    "amd64": ("v1", "v2", "v3", "v4"),
+    "arm64": ("v8", "v9"),
+    "arm": ("v7", "v6", "v5") if platform.machine().lower() != "armv6l" else ("v6", "v5"),
+}
+_CONFIG_TYPES = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
+_ATTESTATION = "vnd.docker.reference.type"
+"""BuildKit's annotation of what says something about another image of the same index (provenance, an SBOM)."""
 
 
 def architecture() -> str:
@@ -49,6 +62,34 @@ class Descriptor:
 
     digest: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What an image is made for, in the words of images: ``linux``, ``amd64``, and perhaps a variant (``v3``)."""
+
+    system: str
+    architecture: str
+    variant: str = ""
+
+    @property
+    def fits(self) -> bool:
+        """Whether it runs on this machine."""
+        if (self.system, self.architecture) != ("linux", architecture()):
+            return False
+        # Older processors of 32-bit ARM lack instructions that any program uses; elsewhere variants are about speed.
+        return self.architecture != "arm" or not self.variant or self.variant in _VARIANTS["arm"]
+
+    @property
+    def rank(self) -> int:
+        """Which of several that fit is the best: the lowest."""
+        variants = _VARIANTS.get(self.architecture, ())
+        if self.variant in variants:
+            return variants.index(self.variant)
+        return len(variants) if self.variant else 0
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.system, self.architecture, self.variant)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,28 +145,79 @@ def is_index(document: Mapping[str, Any]) -> bool:
 
 
 def choose_manifest(index: Mapping[str, Any], what: str) -> Descriptor:
-    """The manifest for this machine.
+    """The manifest for this machine; what is not an image (an attestation, an artifact) is left aside.
 
     Raises:
         ImageError: there is none; says which platforms there are.
     """
-    offered: list[str] = []
+    offered: list[Platform] = []
+    best: tuple[int, Descriptor] | None = None
     fallback: Descriptor | None = None
     for item in _list(index, "manifests", what):
-        found = item.get("platform") if isinstance(item, dict) else None
-        system = found if isinstance(found, dict) else {}
-        if not system:  # an index of one image often leaves it out
+        if not may_be_image(item):
+            continue
+        found = platform_of(item)
+        if found is None:  # an index of one image often leaves it out
             fallback = fallback or descriptor(item, what)
             continue
-        offered.append("/".join(str(system[key]) for key in ("os", "architecture", "variant") if system.get(key)))
-        if (system.get("os"), system.get("architecture")) == ("linux", architecture()):
-            return descriptor(item, what)
+        offered.append(found)
+        if found.fits and (best is None or found.rank < best[0]):
+            best = found.rank, descriptor(item, what)
+    if best is not None:
+        return best[1]
     if fallback is not None:
         return fallback
-    raise ImageError(
-        f"{what} has nothing for linux/{architecture()}, only {', '.join(offered[:20]) or 'nothing at all'}.",
+    raise not_for_us(what, offered)
+
+
+def not_for_us(what: str, offered: Iterable[Platform]) -> ImageError:
+    """The error about something that has no image for this machine, only for other platforms."""
+    others = ", ".join(dict.fromkeys(map(str, itertools.islice(offered, 20))))
+    return ImageError(
+        f"{what} has nothing for linux/{architecture()}, only {others or 'nothing at all'}.",
         remedy="Choose an image that is built for this machine.",
     )
+
+
+def may_be_image(item: Any) -> bool:
+    """Whether an entry of an index may be an image (or an index of images) by what the entry itself says: neither an
+    attestation (BuildKit marks these, or gives them the platform unknown/unknown) nor an artifact."""
+    if not isinstance(item, dict):
+        return True  # which `descriptor` refuses
+    notes = item.get("annotations")
+    if (isinstance(notes, dict) and _ATTESTATION in notes) or item.get("artifactType") not in (None, *_CONFIG_TYPES):
+        return False
+    if item.get("mediaType", MANIFEST_TYPES[0]) not in (*MANIFEST_TYPES, *INDEX_TYPES):
+        return False
+    found = platform_of(item)
+    return found is None or "unknown" not in (found.system, found.architecture)
+
+
+def is_image(manifest: Mapping[str, Any]) -> bool:
+    """Whether a manifest is an image's, rather than an artifact's (OCI image specification 1.1, "Guidelines for
+    Artifact Usage"): its configuration has an image's type."""
+    config = manifest.get("config")
+    kind = config.get("mediaType") if isinstance(config, dict) else None
+    return kind is None or kind in _CONFIG_TYPES
+
+
+def platform_of(item: Mapping[str, Any]) -> Platform | None:
+    """The platform that an entry of an index names; None where it names none."""
+    found = item.get("platform")
+    if not isinstance(found, dict) or not found:
+        return None
+    return Platform(*(str(found.get(key) or "") for key in ("os", "architecture", "variant")))
+
+
+def platform_of_config(data: bytes, what: str) -> Platform:
+    """The platform that an image's configuration names.
+
+    Raises:
+        ImageError: it is not a JSON object.
+    """
+    document = read_document(data, what)
+    system, machine = document.get("os") or "linux", document.get("architecture") or architecture()
+    return Platform(str(system), str(machine), str(document.get("variant") or ""))
 
 
 def read_manifest(document: Mapping[str, Any], what: str) -> Manifest:
@@ -135,7 +227,10 @@ def read_manifest(document: Mapping[str, Any], what: str) -> Manifest:
         ImageError: it is malformed, or of a kind that is not run here.
     """
     if document.get("schemaVersion") != 2 or "config" not in document:
-        raise ImageError(f"{what} is no image manifest of version 2.", remedy="Build or push the image anew.")
+        raise ImageError(f"{what} is not an image manifest of version 2.", remedy="Build or push the image anew.")
+    if not is_image(document):
+        kind = str(document["config"]["mediaType"])
+        raise ImageError(f"{what} is not an image: it holds {kind[:100]!r}.", remedy="Name the image itself.")
     layers = _list(document, "layers", what)
     if len(layers) > MAX_LAYERS:
         raise ImageError(f"{what} has {len(layers)} layers; {MAX_LAYERS} are the most.")
@@ -174,12 +269,17 @@ def read_config(data: bytes, what: str) -> ImageConfig:
     diff_ids = _list(rootfs if isinstance(rootfs, dict) else {}, "diff_ids", what)
     if not all(isinstance(item, str) and DIGEST.fullmatch(item) for item in diff_ids):
         raise ImageError(f"{what} names layers by something else than sha256 digests.")
+    if len(diff_ids) > MAX_LAYERS:
+        raise ImageError(f"{what} has {len(diff_ids)} layers; {MAX_LAYERS} are the most.")
     found = document.get("config")
     section: Mapping[str, Any] = found if isinstance(found, dict) else {}
     pairs = (word.partition("=") for word in _words(section, "Env", what))
     volumes = section.get("Volumes")
-    if isinstance(volumes, dict) and not all(_is_word(path) for path in volumes):
-        raise ImageError(f"{what}: Volumes is no set of paths.")
+    if isinstance(volumes, dict):
+        if len(volumes) > MAX_VOLUMES:
+            raise ImageError(f"{what} has {len(volumes)} volumes; {MAX_VOLUMES} are the most.")
+        if not all(_is_word(path) and len(path) < _MAX_PATH for path in volumes):
+            raise ImageError(f"{what}: Volumes is not a set of paths.")
     return ImageConfig(
         diff_ids=tuple(diff_ids),
         env={name: value for name, _, value in pairs if name},

@@ -1,19 +1,23 @@
 """Paths inside an image's file system, whose links must never lead out of it."""
 
 # Paths of another file system, as text.
-# ruff: noqa: PTH115, PTH118
+# ruff: noqa: PTH115
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
 
 _MAX_LINKS = 40
 """As the kernel's own bound (path_resolution(7))."""
+_MAX_STEPS = 4096
+"""Names on the way, those of the links' targets counted: 40 links of 4,095 bytes have 82,000."""
 
 
 def resolve(root: Path | str, path: str, *, last: bool = True) -> str:
@@ -27,34 +31,37 @@ def resolve(root: Path | str, path: str, *, last: bool = True) -> str:
         last: whether a link at the very end is followed as well.
 
     Raises:
-        ImageError: it has more links than the kernel would follow.
+        ImageError: it has more links than the kernel would follow, or they lead too far around.
     """
-    base = os.fspath(root)
     waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-    found: list[str] = []
-    links = 0
+    base = os.fspath(root).rstrip("/")
+    found = [base]  # each place on the way, whole: to put them together anew at each step would be quadratic
+    links = steps = 0
     while waiting:
         part = waiting.pop()
+        steps += 1
+        if steps > _MAX_STEPS:
+            raise ImageError(f"The image's links lead through more than {_MAX_STEPS} directories at {path[:200]!r}.")
         if part == "..":
-            if found:
+            if len(found) > 1:
                 found.pop()
             continue
-        target = None
+        place, target = f"{found[-1]}/{part}", None
         if waiting or last:
             try:
-                target = os.readlink(os.path.join(base, *found, part))
-            except OSError:  # no link, or nothing
+                target = os.readlink(place)
+            except OSError:  # not a link, or nothing
                 target = None
         if target is None:
-            found.append(part)
+            found.append(place)
             continue
         links += 1
         if links > _MAX_LINKS:
             raise ImageError(f"The image's links go round in circles at {path[:200]}.")
         if target.startswith("/"):
-            found = []
+            found = [base]
         waiting += [piece for piece in reversed(target.split("/")) if piece not in ("", ".")]
-    return "/" + "/".join(found)
+    return found[-1].removeprefix(base) or "/"
 
 
 def open_directory(root: Path | str, path: str) -> int | None:
@@ -80,6 +87,36 @@ def open_directory(root: Path | str, path: str) -> int | None:
     return found
 
 
+def open_file(root: Path | str, path: str) -> BinaryIO | None:
+    """A file of the image to read, its links followed as they would be inside, and none that is put there meanwhile;
+    None where there is no such file, or something else than a file.
+
+    Args:
+        root: the directory that holds it all.
+        path: as seen from there.
+    """
+    try:
+        parent, _, name = resolve(root, path).rpartition("/")
+    except ImageError:  # links in a circle
+        return None
+    directory = open_directory(root, parent)
+    if directory is None:
+        return None
+    try:
+        # A pipe would let the open wait for its writer.
+        found = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as exc:
+        if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    finally:
+        os.close(directory)
+    if not stat.S_ISREG(os.fstat(found).st_mode):
+        os.close(found)
+        return None
+    return os.fdopen(found, "rb")
+
+
 def is_directory(place: str) -> bool:
     """Whether it is a directory itself, not a link to one."""
     try:
@@ -91,3 +128,9 @@ def is_directory(place: str) -> bool:
 def below(root: Path | str, path: str) -> str:
     """The place outside of what `resolve` has found."""
     return os.fspath(root).rstrip("/") + path if path != "/" else os.fspath(root)
+
+
+def above(path: str) -> Iterator[str]:
+    """The directories that an absolute path lies in, the nearest first, without ``/``."""
+    while path := path.rpartition("/")[0]:
+        yield path

@@ -225,6 +225,9 @@ def test_images_are_nobody_elses(store: ImageStore) -> None:
         ({"config": {"User": "root\0--bind"}}, "User"),
         ({"config": {"User": "\ud800"}}, "User"),
         ({"config": {"Volumes": {"/a\0b": {}}}}, "Volumes"),
+        ({"config": {"Volumes": {"/" + "a" * 5000: {}}}}, "Volumes"),
+        ({"config": {"Volumes": {f"/{number}": {} for number in range(129)}}}, "129 volumes; 128 are the most"),
+        ({"rootfs": {"type": "layers", "diff_ids": ["sha256:" + "0" * 64] * 513}}, "513 layers; 512 are the most"),
     ],
 )
 def test_a_configuration_that_cannot_be_run_here_is_refused(
