@@ -15,7 +15,7 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.bubblewrap import system_mounts
 from praxis_mcp.engines.mount_layout import MountLayout, is_below
 from praxis_mcp.images.model import StoredImage
-from praxis_mcp.images.rooted import below, resolve
+from praxis_mcp.images.rooted import above, below, resolve
 from praxis_mcp.plans.model import CallFile, Mount, Plan
 
 SCRATCH_SIZE = 256 * 1024 * 1024
@@ -122,7 +122,8 @@ class SandboxView(MountLayout):
             place = Path(below(self._image.root, path))
             if path != "/" and (not place.exists() or (place.is_dir() and not any(place.iterdir()))):
                 found.append(path)
-        return [path for path in dict.fromkeys(found) if path not in targets and not is_below(path, found)]
+        places, taken = set(found), set(targets)
+        return [path for path in dict.fromkeys(found) if path not in taken and places.isdisjoint(above(path))]
 
     def _make_directory(self, path: str) -> None:
         origin = self.origin(path)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 import tarfile
 from collections.abc import Callable
@@ -23,8 +22,8 @@ from typing import BinaryIO
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.fixtures import add_fixtures
 from praxis_mcp.images.removal import remove_tree
-from praxis_mcp.images.rooted import below, is_directory, open_directory, resolve
-from praxis_mcp.images.streams import PIECE, Measured, decompressed
+from praxis_mcp.images.rooted import above, below, is_directory, open_directory, resolve
+from praxis_mcp.images.streams import PIECE, Measured, cancelled, decompressed
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -33,6 +32,11 @@ _MAX_LINK = 4095
 _MAX_DEPTH = 128
 _MAX_HEADER = 256 * 1024
 """Bytes of all that stands before one entry's content: long names, pax records, maps of sparse files."""
+_MAX_PATH = 4096
+_NAME_BYTES = 256
+"""Bytes of its path that an entry may take on the average: paths stay in memory while a layer is unpacked."""
+_LOOK_EVERY = 64
+"""Entries after which it is looked whether the work was stopped."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -51,15 +55,21 @@ class Bounds:
 
 @dataclass(slots=True)
 class _Created:
-    """What one layer has brought, and the directories above that."""
+    """What one layer has brought, the directories above that, and the directories that lower layers have no part in."""
 
     paths: set[str] = field(default_factory=set)
     above: set[str] = field(default_factory=set)
+    opaque: set[str] = field(default_factory=set)
 
     def add(self, path: str) -> None:
         self.paths.add(path)
         while (path := path.rpartition("/")[0]) and path not in self.above:
             self.above.add(path)
+
+    def is_ours(self, path: str) -> bool:
+        """Whether nothing of lower layers can be below: then no whiteout is looked at again, of which a layer may have
+        as many as it likes."""
+        return path in self.opaque or "/" in self.opaque or any(place in self.opaque for place in above(path))
 
 
 @dataclass(slots=True)
@@ -81,6 +91,7 @@ class RootBuilder:
     entries: int = 0
     skipped: int = 0
     _read: int = 0
+    _names: int = 0
     _times: dict[str, tuple[int, int]] = field(default_factory=dict)
     _parents: dict[str, str] = field(default_factory=dict)
 
@@ -96,9 +107,9 @@ class RootBuilder:
         Raises:
             ImageError: it is damaged, malicious, too large, or another than it should be.
         """
-        raw = Measured(source, self.bounds.size, what)
+        raw = Measured(source, self.bounds.size, what, self.is_stopped)
         room = self.bounds.size - self._read
-        plain = Measured(decompressed(raw, what), room, what)
+        plain = Measured(decompressed(raw, what), room, what, self.is_stopped)
         try:
             self._unpack(plain, what)
             plain.drain()
@@ -124,11 +135,13 @@ class RootBuilder:
         """Times of directories, which every entry in them has changed; and what a sandbox mounts upon.
 
         Raises:
-            ImageError: the disk is full, or links of the image lead nowhere.
+            ImageError: the disk is full, links of the image lead nowhere, or the work was stopped.
         """
         try:
             add_fixtures(self.root, lambda path: self._directory(path, _Created()), self._clear)
-            for path in sorted(self._times, key=len, reverse=True):
+            for number, path in enumerate(sorted(self._times, key=len, reverse=True)):
+                if number % _LOOK_EVERY == 0 and self.is_stopped():
+                    raise cancelled()
                 # A later entry may have put a link on the way to it, which leads to a directory of the host.
                 descriptor = open_directory(self.root, path)
                 if descriptor is not None:
@@ -146,12 +159,18 @@ class RootBuilder:
         plain.header = _MAX_HEADER  # the first one is read at once
         with tarfile.TarFile(fileobj=plain, mode="r") as tar:  # pyright: ignore[reportArgumentType] - it only reads
             while (member := self._next(tar, plain)) is not None:
-                self.entries += 1
-                if self.entries > self.bounds.entries:
-                    raise ImageError(f"The image has more than {self.bounds.entries} files.")
-                if self.entries % 64 == 0 and self.is_stopped():
-                    raise ImageError("The image was not unpacked: that was cancelled.")
+                self._count(member.name)
+                if self.entries % _LOOK_EVERY == 0 and self.is_stopped():
+                    raise cancelled()
                 self._take(tar, member, created, what)
+
+    def _count(self, name: str) -> None:
+        self.entries += 1
+        self._names += len(name)
+        if self.entries > self.bounds.entries:
+            raise ImageError(f"The image has more than {self.bounds.entries} files.")
+        if self._names > self.bounds.entries * _NAME_BYTES or len(name) > _MAX_PATH:
+            raise ImageError("The image has paths that are too long.")
 
     @staticmethod
     def _next(tar: tarfile.TarFile, plain: Measured) -> tarfile.TarInfo | None:
@@ -219,16 +238,20 @@ class RootBuilder:
             if not is_directory(place):
                 self._clear(place)
                 os.mkdir(place, 0o755)
-                self.entries += 1
+                self._count(made)
                 created.add(made)
         self._parents[path] = real
         return real
 
     def _clear(self, place: str) -> None:
         """Make room for an entry, whatever was there."""
-        if os.path.lexists(place):
-            if (failure := remove_tree(Path(place))) is not None:
-                raise failure
+        try:
+            kind = os.lstat(place).st_mode
+        except OSError:
+            return
+        if (failure := remove_tree(Path(place))) is not None:
+            raise failure
+        if stat.S_ISDIR(kind) or stat.S_ISLNK(kind):  # what paths may lead through
             self._parents.clear()
 
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, place: str, mode: int) -> None:
@@ -242,7 +265,10 @@ class RootBuilder:
         assert content is not None
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file, content:
-            shutil.copyfileobj(content, file, PIECE)
+            while data := content.read(PIECE):  # of a sparse file, much that is read from nowhere
+                if self.is_stopped():
+                    raise cancelled()
+                file.write(data)
             os.fchmod(descriptor, mode)
         time = _nanoseconds(member)
         os.utime(place, ns=(time, time))  # Python takes its cached bytecode by the source's time
@@ -265,12 +291,11 @@ class RootBuilder:
     def _whiteout(self, parent: str, name: str, created: _Created) -> None:
         """Remove what lower layers have; never what this one brings, before or after."""
         if name == _OPAQUE:
-            for entry in os.listdir(below(self.root, parent)):
-                self._hide(f"{parent.rstrip('/')}/{entry}", created)
+            self._empty(parent, created)
         elif not name.startswith(_AUFS):  # what AUFS kept for itself
             hidden = name.removeprefix(_WHITEOUT)
             if hidden in ("", ".", ".."):
-                raise ImageError(f"A layer of the image removes {name!r}, which is no file.")
+                raise ImageError(f"A layer of the image removes {name!r}, which is not a file.")
             self._hide(f"{parent.rstrip('/')}/{hidden}", created)
 
     def _hide(self, path: str, created: _Created) -> None:
@@ -278,8 +303,15 @@ class RootBuilder:
         if path not in created.paths and path not in created.above:
             self._clear(place)
         elif is_directory(place):
-            for entry in os.listdir(place):
-                self._hide(f"{path}/{entry}", created)
+            self._empty(path, created)
+
+    def _empty(self, path: str, created: _Created) -> None:
+        """Remove what lower layers have in a directory: done once, there is nothing of theirs in it any more."""
+        if created.is_ours(path):
+            return
+        for entry in os.listdir(below(self.root, path)):
+            self._hide(f"{path.rstrip('/')}/{entry}", created)
+        created.opaque.add(path)
 
 
 def _too_deep() -> ImageError:

@@ -26,14 +26,18 @@ class Measured:
         source: what is read.
         limit: bytes; more is an error.
         what: named in errors.
+        is_stopped: asked now and then; True ends the reading.
 
     Attributes:
         header: bytes that may still be read, other than by `seek`; None for any number. tarfile follows one header to
             the next, and keeps what they say, for as long as an archive goes on with them: whoever reads one sets it.
     """
 
-    def __init__(self, source: IO[bytes], limit: int, what: str) -> None:
+    def __init__(
+        self, source: IO[bytes], limit: int, what: str, is_stopped: Callable[[], bool] = lambda: False
+    ) -> None:
         self.header: int | None = None
+        self._is_stopped = is_stopped
         self._source = source
         self._limit = limit
         self._what = what
@@ -49,7 +53,8 @@ class Measured:
         """As of a file, short only at the end; a read of more than `PIECE` bytes is refused.
 
         Raises:
-            ImageError: the stream is longer than its limit, damaged, or has a header that is too large.
+            ImageError: the stream is longer than its limit, damaged, or has a header that is too large; or the
+                reading was stopped.
         """
         if not 0 <= size <= PIECE or (self.header is not None and size > self.header):
             raise ImageError(f"{self._what} has a header that is too large.")
@@ -59,12 +64,17 @@ class Measured:
         return data
 
     def _take(self, size: int) -> bytes:
-        data = b""
+        if self._is_stopped():
+            raise cancelled()
+        pieces: list[bytes] = []
+        left = size
         try:
-            while len(data) < size and (piece := self._source.read(size - len(data))):
-                data += piece
+            while left > 0 and (piece := self._source.read(left)):
+                pieces.append(piece)
+                left -= len(piece)
         except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
             raise ImageError(f"{self._what} is damaged or cut short: {exc}.") from exc
+        data = b"".join(pieces)
         self._position += len(data)
         if self._position > self._limit:
             raise ImageError(
@@ -98,6 +108,11 @@ class Measured:
         """Read to the end."""
         while self.read(PIECE):
             pass
+
+
+def cancelled() -> ImageError:
+    """The error about work that was stopped."""
+    return ImageError("The image was not unpacked: that was cancelled.")
 
 
 def decompressed(source: BinaryIO | Measured, what: str) -> IO[bytes]:

@@ -114,7 +114,7 @@ def test_a_directory_that_becomes_a_link_gives_its_mode_and_time_to_nothing_outs
 
 @pytest.mark.parametrize("name", [".wh...", ".wh..", ".wh."])
 def test_a_whiteout_of_no_file_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ImageError, match="which is no file"):
+    with pytest.raises(ImageError, match="which is not a file"):
         build(tmp_path / "root", layer(file(f"sub/{name}")))
 
 
@@ -350,3 +350,80 @@ def test_a_stopped_unpacking_ends_soon(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="cancelled"):
         RootBuilder(root, Bounds(), lambda: True).apply(io.BytesIO(data), diff_id="", digest=None, what="The layer")
     assert len(list(root.iterdir())) < 100
+
+
+# What unpacking costs
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        pytest.param([file("d/.wh..wh..opq")], id="one opaque directory"),
+        pytest.param([file(".wh.d")], id="one whiteout of a directory that the layer brings"),
+        pytest.param([file("d/.wh..wh..opq"), file(".wh..wh..opq"), file(".wh.d")], id="nested"),
+    ],
+)
+def test_whiteouts_that_repeat_look_at_a_directory_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: list[Entry]
+) -> None:
+    looks: list[str] = []
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda place: looks.append(os.fspath(place)) or listdir(place))
+    data = layer(*(file(f"d/{number}") for number in range(50)), *again * 50)
+    build(tmp_path / "root", layer(file("d/old"), file("old")), data)
+    assert len(looks) <= 2
+    assert {place.name for place in (tmp_path / "root/d").iterdir()} == {str(number) for number in range(50)}
+
+
+def test_an_opaque_directory_within_an_opaque_one_hides_nothing_of_its_own_layer(tmp_path: Path) -> None:
+    build(
+        tmp_path / "root",
+        layer(file("a/b/old"), file("a/old")),
+        layer(file("a/b/new"), file("a/b/.wh..wh..opq"), file("a/new"), file("a/.wh..wh..opq"), file("a/b/.wh.new")),
+    )
+    assert set(tree(tmp_path / "root")) == {"a/b/new", "a/new"}
+
+
+def test_links_that_lead_a_long_way_around_are_refused(tmp_path: Path) -> None:
+    around = "x/../" * 800
+    links = [symlink(f"l{number}", f"{around}l{number + 1}") for number in range(39)]
+    with pytest.raises(ImageError, match="lead through more than 4096 directories"):
+        build(tmp_path / "root", layer(directory("x"), *links, directory("l39"), file("l0/f")))
+
+
+def test_paths_that_would_fill_the_memory_are_refused(tmp_path: Path) -> None:
+    entries = [file("/".join([f"{number}", *(["d" * 200] * 15), "f"])) for number in range(50)]
+    with pytest.raises(ImageError, match="paths that are too long"):
+        build(tmp_path / "root", layer(*entries), bounds=Bounds(entries=2000))
+
+
+@pytest.mark.parametrize("what", ["one large file", "a sparse file", "what follows the last entry", "directories"])
+def test_unpacking_can_be_stopped_wherever_it_is(tmp_path: Path, what: str) -> None:
+    """Each spends its time where no next entry comes that could ask."""
+    size = 64 * 1024 * 1024
+    if what == "one large file":
+        data = layer(file("large", bytes(size)))
+    elif what == "a sparse file":
+        info = file("large")[0]
+        info.pax_headers = {"GNU.sparse.map": f"{size},0", "GNU.sparse.size": str(size), "GNU.sparse.name": "large"}
+        data = info.tobuf(tarfile.PAX_FORMAT) + bytes(1024)
+    elif what == "what follows the last entry":
+        data = layer(file("small")) + bytes(size)
+    else:
+        data = layer(*(directory(f"d{number}") for number in range(1000)))
+    asked = 0
+
+    def is_stopped() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 50
+
+    def work() -> None:
+        (tmp_path / "root").mkdir()
+        builder = RootBuilder(tmp_path / "root", Bounds(), is_stopped)
+        builder.apply(io.BytesIO(data), diff_id=digest_of(data), digest=None, what="The layer")
+        builder.finish()
+
+    with pytest.raises(ImageError, match="cancelled"):
+        work()
+    assert asked == 51
