@@ -61,6 +61,7 @@ class Upstream:
         self._breaker = CircuitBreaker(spec.name)
         self._current: Connection | None = None
         self._all: set[Connection] = set()
+        self._renewed = False
         self.masker = Masker(spec.secrets)
 
     @property
@@ -109,7 +110,7 @@ class Upstream:
             params = {"name": tool, "arguments": dict(arguments), "_meta": outgoing_meta()}
             return await channel.ask("tools/call", params, progressed if on_progress else None)
 
-        answer = await self._ask(f"{tool} was running", timeout, send)
+        answer = await self._ask(f"{tool} was running", timeout, send, repeatable=False)
         kind = answer.get("resultType", "complete")
         if kind != "complete":
             raise ExecutionError(
@@ -155,6 +156,22 @@ class Upstream:
                 logger.warning("{} lists more than {} tools; the rest is left out", self.spec.name, MOST_TOOLS)
             return found[:MOST_TOOLS]
 
+        before = self._current
+        try:
+            found = await self._list(send)
+        except ExecutionError:
+            # Its answers may be those of a session that it lost. Once, and not again until a list has come.
+            had_session = before is self._current and not self.spec.words
+            if before is None or not before.usable or not had_session or self._renewed:
+                raise
+            self._renewed = True
+            logger.info("{} did not list its tools; a new session is begun", self.spec.name)
+            before.retire()
+            found = await self._list(send)
+        self._renewed = False
+        return found
+
+    async def _list(self, send: Callable[[Channel], Awaitable[T]]) -> T:
         try:
             return await self._ask("its tools were listed", LIST_TIMEOUT, send)
         except TimeoutError as exc:
@@ -178,12 +195,15 @@ class Upstream:
         for connection in self._all:
             connection.abandon()
 
-    async def _ask(self, doing: str, timeout: float, send: Callable[[Channel], Awaitable[T]]) -> T:
-        """Send over the connection. A request that cannot have reached the server is sent once more, over a new one."""
+    async def _ask(
+        self, doing: str, timeout: float, send: Callable[[Channel], Awaitable[T]], *, repeatable: bool = True
+    ) -> T:
+        """Send over the connection. A request that cannot have reached the server is sent once more, over a new one; so
+        is a `repeatable` one that a lost session may be to blame for."""
         from mcp.shared.exceptions import MCPError
         from pydantic import ValidationError
 
-        from praxis_mcp.engines.upstream_failures import Failure, failure_in
+        from praxis_mcp.engines.upstream_failures import Failure, failure_in, was_in_session
 
         again = True
         while True:
@@ -206,6 +226,13 @@ class Upstream:
                         again = False
                         continue
                     raise self._unreachable(reason) from exc
+                if was_in_session(exc) and not await connection.has_session():
+                    logger.info("{} does not know the session any more; a new one is begun", self.spec.name)
+                    connection.retire()
+                    if again and repeatable:
+                        again = False
+                        continue
+                    raise self._without_session(reason, doing, repeatable) from exc
                 raise await self._translated(exc, connection, doing) from exc
 
     async def _connection(self) -> Connection:
@@ -253,10 +280,20 @@ class Upstream:
         said = "\n".join(getattr(cause, "__notes__", ())) or None
         return EngineUnavailable(f"{self.spec.name}{place} cannot be reached: {reason}.", output=said, remedy=remedy)
 
+    def _without_session(self, reason: str, doing: str, repeatable: bool) -> ExecutionError:
+        what = f"{self.spec.name} did not accept a request while {doing}, and does not know the session any more"
+        if repeatable:
+            return EngineUnavailable(f"{what}: {reason.rstrip('.')}.", remedy="Try again: that begins a new session.")
+        return ExecutionError(
+            f"{what}: {reason.rstrip('.')}. The next call begins a new session; this one was not run again, because it "
+            "may have run.",
+            remedy="Call again, where it does no harm that it may have run.",
+        )
+
     async def _translated(self, exc: MCPError, connection: Connection, doing: str) -> ExecutionError:
         from mcp_types import CONNECTION_CLOSED
 
-        from praxis_mcp.engines.upstream_failures import Failure, failure_in
+        from praxis_mcp.engines.upstream_failures import Failure, data_in, failure_in
 
         reason, failure = self.masker.text(exc.message), failure_in(exc)
         if failure is Failure.REFUSED:
@@ -277,4 +314,4 @@ class Upstream:
                 "work or part of it, so it was not run again.",
                 remedy="Find out whether it did before you call again.",
             )
-        return RemoteError(f"{self.spec.name} answered: {reason}", exc.code, self.masker.json(exc.data))
+        return RemoteError(f"{self.spec.name} answered: {reason}", exc.code, self.masker.json(data_in(exc)))

@@ -103,6 +103,22 @@ class Connection:
         if self._last_heard < since and self._tasks is not None:
             self._tasks.start_soon(self._check)
 
+    async def has_session(self) -> bool:
+        """Whether the server still knows the session, asked by a ping, after it refused a request of it. Bounded."""
+        from mcp.shared.exceptions import MCPError
+
+        from praxis_mcp.engines.upstream_failures import failure_in
+
+        if self.channel is None:
+            return False
+        with anyio.move_on_after(ALIVE_TIMEOUT):
+            try:
+                await self.channel.client.session.send_ping()
+            except MCPError as exc:
+                return failure_in(exc) is None  # an error of the server's own is an answer
+            return True
+        return False
+
     async def run(self) -> None:
         """Be the connection's task: open it, hold it, close it; `error` says then why it did not open, or broke."""
         try:

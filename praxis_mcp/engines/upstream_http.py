@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 from mcp.client.auth import OAuthFlowError
+from mcp_types import METHOD_NOT_FOUND
 
+from praxis_mcp.engines.upstream_answers import (
+    WithoutMark,
+    answers_request,
+    as_answer,
+    error_in,
+    is_event_stream,
+    request_id,
+    status_of,
+)
 from praxis_mcp.engines.upstream_failures import Failure, failed
 from praxis_mcp.engines.upstream_lanes import Lanes, needs_proxy
 from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
@@ -27,7 +37,9 @@ if TYPE_CHECKING:
 _POOL = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
 _WRITE_TIMEOUT = 60.0
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
-_REFUSALS = frozenset({401, 403, 407, 429})
+_BUSY = 429
+_REFUSALS = frozenset({401, 403, 407, _BUSY})
+_SESSION = "mcp-session-id"
 _STREAMED = "praxis.streamed"
 """Extension of a request whose answer may be an event stream."""
 
@@ -63,18 +75,30 @@ class _Client(httpx2.AsyncClient):
             return _error(request, 401, Failure.REFUSED, f"no token was to be had: {exc}")
         except httpx2.TransportError as exc:
             return _error(request, 502, Failure.LOST, _describe(exc))
-        if response.status_code == 404 and "mcp-session-id" in request.headers and request.method == "POST":
-            # A server that was started anew does not know the session (specification 2025-11-25, transports, "Session
-            # Management"); it has not looked at the request.
-            await response.aclose()
-            return _error(request, 404, Failure.UNSENT, "the server knows nothing of the session")
-        is_json = response.headers.get("content-type", "").lower().startswith("application/json")
-        if response.status_code in _REFUSALS or (response.status_code >= 500 and not is_json):
-            await response.aclose()
-            failure = Failure.LOST if response.status_code >= 500 else Failure.REFUSED
-            said = f"HTTP {response.status_code} {response.reason_phrase}"
-            return _error(request, response.status_code, failure, said)
-        return response
+        status = response.status_code
+        if status in _REFUSALS:
+            in_session = _SESSION in request.headers and status != _BUSY
+            said = status_of(response, error_in(response).message)
+            return _error(request, status, Failure.REFUSED, said, in_session=in_session)
+        if status >= 500 and not response.headers.get("content-type", "").lower().startswith("application/json"):
+            return _error(request, status, Failure.LOST, error_in(response).message)
+        identity = request_id(request)
+        if identity is None:
+            return response
+        if 400 <= status < 500 and _SESSION in request.headers:
+            return _rejection(request, response, identity)
+        return as_answer(response, identity) if stream else response  # else its answer comes another way (HTTP+SSE)
+
+
+def _rejection(request: httpx2.Request, response: httpx2.Response, identity: int | str) -> httpx2.Response:
+    """The answer to a request of a session that the server does not accept (4xx)."""
+    error, status = error_in(response), response.status_code
+    if status == 404 and not (answers_request(response, identity) and error.code == METHOD_NOT_FOUND):
+        # A server that was started anew does not know the session (specification 2025-11-25, transports, "Session
+        # Management"); it has not looked at the request.
+        return _error(request, 404, Failure.UNSENT, f"the server does not know the session ({error.message})")
+    # Many say so by 400, and others by 400 that an argument is wrong: whoever asked finds out.
+    return _error(request, status, Failure.REJECTED, error.message, code=error.code, data=error.data, in_session=True)
 
 
 async def _read(response: httpx2.Response) -> None:
@@ -86,16 +110,18 @@ async def _read(response: httpx2.Response) -> None:
 
 
 def _is_event_stream(response: httpx2.Response) -> bool:
-    kind = response.headers.get("content-type", "").lower()
-    return response.is_success and kind.startswith("text/event-stream") and _STREAMED in response.request.extensions
+    return is_event_stream(response) and _STREAMED in response.request.extensions
 
 
 async def _bound(response: httpx2.Response) -> None:
     """Bound the body of an answer, of OAuth's as well; called as soon as its head is there."""
     if response.headers.get("content-encoding", "identity").lower() != "identity":
         raise _Unreadable("its answer is compressed, which it was asked not to be")
-    if not _is_event_stream(response):
-        assert isinstance(response.stream, httpx2.AsyncByteStream)
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    if _is_event_stream(response):
+        response.stream = WithoutMark(response.stream)
+        response.encoding = "utf-8"  # whatever its type says (HTML, 9.2.5)
+    else:
         response.stream = _BoundedBody(response.stream)
 
 
@@ -121,8 +147,8 @@ def _describe(exc: Exception) -> str:
     return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
 
 
-def _error(request: httpx2.Request, status: int, failure: Failure, message: str) -> httpx2.Response:
-    body = {"jsonrpc": "2.0", "id": None, "error": failed(failure, message).model_dump()}
+def _error(request: httpx2.Request, status: int, failure: Failure, message: str, **about: Any) -> httpx2.Response:
+    body = {"jsonrpc": "2.0", "id": None, "error": failed(failure, message, **about).model_dump()}
     headers = {"content-type": "application/json"}
     return httpx2.Response(status, headers=headers, content=json.dumps(body).encode(), request=request)
 

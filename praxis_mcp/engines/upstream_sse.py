@@ -19,7 +19,8 @@ from mcp.shared.message import SessionMessage
 from mcp_types import ErrorData, JSONRPCError, JSONRPCRequest, jsonrpc_message_adapter
 from pydantic import ValidationError
 
-from praxis_mcp.engines.upstream_failures import Failure, failed
+from praxis_mcp.engines.upstream_answers import error_in
+from praxis_mcp.engines.upstream_failures import Failure, failed, failure_in
 from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
 
 _EVENT_STREAM = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
@@ -106,9 +107,12 @@ async def _post(client: httpx2.AsyncClient, endpoint: str, message: SessionMessa
 
 
 def _error_in(response: httpx2.Response) -> ErrorData:
-    if response.status_code == 404:
-        return failed(Failure.UNSENT, "the server knows nothing of the session")  # it was started anew
-    try:
-        return JSONRPCError.model_validate_json(response.content).error
-    except ValidationError:
-        return failed(Failure.LOST, f"HTTP {response.status_code} {response.reason_phrase}")
+    error = error_in(response)
+    if failure_in(MCPError.from_error_data(error)) is not None:
+        return error  # of our own (see `upstream_http`)
+    in_session = response.request.method == "POST"
+    if in_session and response.status_code == 404:  # it was started anew
+        return failed(Failure.UNSENT, f"the server does not know the session ({error.message})")
+    if in_session and 400 <= response.status_code < 500:
+        return failed(Failure.REJECTED, error.message, code=error.code, data=error.data, in_session=True)
+    return failed(Failure.LOST, error.message) if response.status_code >= 500 else error
