@@ -256,7 +256,9 @@ def _entries(index: Mapping[str, Any]) -> list[Any]:
 
 def _names(entry: Any) -> Iterator[str]:
     notes = entry.get("annotations") if isinstance(entry, dict) else None
-    for key in _NAMES if isinstance(notes, dict) else ():
+    if not isinstance(notes, dict):
+        return
+    for key in _NAMES:
         if isinstance(name := notes.get(key), str) and _is_whole(name):
             yield name
             return

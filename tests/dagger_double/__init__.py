@@ -1,9 +1,9 @@
 """A double of the Dagger CLI and engine, for machines that have neither. It is no Dagger.
 
 It speaks the protocol of `dagger session` (a port and a token on standard output, GraphQL over HTTP, logs as
-server-sent events, an end when standard input closes), refuses every query that the real schema refuses, and runs what
-it supports on the local Docker daemon. What it copies of Dagger's behaviour, as read in the source of v0.21.8 and seen
-on a real engine:
+server-sent events, an end when standard input closes), refuses every query that the API's schema (as the installed SDK
+has it) refuses, and runs what it supports on the local Docker daemon. What it copies of Dagger's behaviour, as read in
+the source of v0.21.8 and seen on a real engine:
 
 - an exec is known by all that goes into it, its result is kept, in later sessions too, and equal ones in flight run
   once; it is killed when the last request that waits for it is closed

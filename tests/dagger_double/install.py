@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 
 from tests.dagger_double.execs import LABEL
+from tests.dagger_double.schema import definitions
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 
 def install(state: Path) -> Path:
     """A program that does as `dagger` does, its engine's state being in an existing directory."""
+    (state / "schema.graphql").write_text(definitions())  # to derive it takes longer than a session to begin
     program = state / "dagger"
     program.write_text(
         f"#!/bin/sh\n# A double, not the dagger CLI.\nPYTHONPATH={_ROOT} exec {sys.executable} -m tests.dagger_double "

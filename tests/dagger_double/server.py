@@ -1,4 +1,4 @@
-"""The double's session over HTTP: queries, checked against the real schema, and logs."""
+"""The double's session over HTTP: queries, checked against the API's schema, and logs."""
 
 import asyncio
 import base64
@@ -25,7 +25,7 @@ HANG = "praxis-double-hang"
 
 class Server:
     def __init__(self, state: Path, token: str) -> None:
-        self._schema = schema.load()
+        self._schema = schema.load((state / "schema.graphql").read_text())
         self._authorization = "Basic " + base64.b64encode(f"{token}:".encode()).decode()
         self._listeners: set[asyncio.Queue[str]] = set()
         self._execs = Execs(Store(state), self._publish)

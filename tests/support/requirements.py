@@ -15,8 +15,7 @@ from collections.abc import Callable
 import pytest
 
 from praxis_mcp.engines.native import praxis_init_path
-from tests.dagger_double.schema import VARIABLE as VARIABLE_OF_SCHEMA
-from tests.dagger_double.schema import schema_file
+from tests.dagger_double.schema import generated_client
 
 VARIABLE = "PRAXIS_TEST_REQUIRE"
 PROBE_TIMEOUT = 20.0
@@ -64,10 +63,8 @@ def _dagger_real() -> str | None:
 def _dagger() -> str | None:
     if _dagger_real() is None:
         return None
-    if not schema_file().is_file():
-        return (
-            f"no Dagger engine is named, and its double lacks the API's schema, {schema_file()} ({VARIABLE_OF_SCHEMA})"
-        )
+    if generated_client() is None:
+        return "no Dagger engine is named, and its double lacks the SDK that tells it the API (pip install dagger-io)"
     return _docker()
 
 
