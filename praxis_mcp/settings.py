@@ -225,6 +225,7 @@ class Settings(BaseSettings):
             first called.
         warm: see `WarmSettings`.
         log_level: of what goes to stderr.
+        log_format: ``text`` for people, or ``json``, an object a line.
         http: see `HttpSettings`.
         secrets: where secrets come from, by name; a name that is missing here is looked up in the environment.
         upstreams: other MCP servers whose tools are republished, by name.
@@ -241,6 +242,7 @@ class Settings(BaseSettings):
     pull: Literal["missing", "never"] = "missing"
     prefetch: bool = True
     log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
     engines: EngineSettings = EngineSettings()
     policy: PolicySettings = PolicySettings()
     warm: WarmSettings = WarmSettings()

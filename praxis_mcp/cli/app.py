@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from praxis_mcp.cli import call, checks, doctor, explain, images, listing, serve, token, upstreams
+from praxis_mcp.cli.terminal import say
 
 app = typer.Typer(
     name="praxis-mcp",
@@ -33,7 +34,7 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"praxis-mcp {version('praxis-mcp')}")
+        say(f"praxis-mcp {version('praxis-mcp')}")
         raise typer.Exit
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 import sys
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,14 +19,13 @@ from praxis_mcp.cli.common import (
     LogLevelOption,
     ToolsOption,
     asked_upstreams,
-    console,
-    echo_json,
     friendly_errors,
     print_error,
     read_arguments,
     read_settings,
     run_with_toolbox,
 )
+from praxis_mcp.cli.terminal import console, echo_json, escape, say, shown_on_terminal
 from praxis_mcp.cli.tool_lookup import find_tool
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ EXIT_TIMEOUT = 124
 """As timeout(1) has it."""
 _EXIT_NOT_EXECUTED = 126
 """From here on an exit code is a shell's or a signal's, not the command's own (POSIX, Shell Command Language 2.8.2)."""
+_PIECE = 64 * 1024
 _PERCENT = re.compile(r"(\d{1,3})\s?%")
 
 
@@ -170,22 +172,26 @@ def _status() -> Iterator[StatusListener | None]:
         def show(text: str) -> None:
             percent = _PERCENT.search(text)
             progress.update(
-                task, description=text, total=100 if percent else None, completed=int(percent[1]) if percent else 0
+                task,
+                description=escape(text),
+                total=100 if percent else None,
+                completed=int(percent[1]) if percent else 0,
             )
 
         yield show
 
 
 def _copy(record: RunRecord, result: ExecutionResult, stream: StreamName, *, end_line: bool) -> None:
-    """Pass on what the tool wrote, whole; with `end_line`, so that what comes next begins a line of its own."""
+    """Pass on what the tool wrote, whole: as it is to a file or a pipe, and to a terminal without what would steer
+    it. With `end_line`, what comes next begins a line of its own."""
     captured = result.stdout if stream == "stdout" else result.stderr
-    target = sys.stdout.buffer if stream == "stdout" else sys.stderr.buffer
+    out = sys.stdout if stream == "stdout" else sys.stderr
+    target = out.buffer
     file = record.path(stream)
-    if file is not None:
-        with file.open("rb") as source:
-            shutil.copyfileobj(source, target)
-    else:
-        target.write(captured.data)
+    with file.open("rb") if file is not None else io.BytesIO(captured.data) as source:
+        pieces = iter(partial(source.read, _PIECE), b"")
+        for piece in shown_on_terminal(pieces) if out.isatty() else pieces:
+            target.write(piece)
     if end_line and captured.data and not captured.data.endswith(b"\n"):
         target.write(b"\n")
     target.flush()
@@ -202,10 +208,10 @@ def _footer(result: ExecutionResult) -> None:
     phases = ", ".join(
         f"{name} {seconds * 1000:.0f} ms" for name, seconds in result.phases.items() if seconds >= 0.0005
     )
-    typer.secho(f"{result.engine} ({result.isolation}) · {end} · {phases}", dim=True, err=True)
+    say(f"{result.engine} ({result.isolation}) · {end} · {phases}", dim=True, err=True)
     for item in result.artifacts:
-        typer.secho(f"artifact {item.name}, {item.size} bytes (--artifacts DIR keeps it)", dim=True, err=True)
+        say(f"artifact {item.name}, {item.size} bytes (--artifacts DIR keeps it)", dim=True, err=True)
     for name in result.artifacts_left_out:
-        typer.secho(f"artifact {name} left out: too many, or too large", dim=True, err=True)
+        say(f"artifact {name} left out: too many, or too large", dim=True, err=True)
     for path in result.changed_files:
-        typer.secho(f"changed {path}", dim=True, err=True)
+        say(f"changed {path}", dim=True, err=True)

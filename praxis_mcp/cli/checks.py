@@ -13,7 +13,6 @@ from praxis_mcp.cli.common import (
     LogLevelOption,
     ToolsOption,
     all_of,
-    echo_json,
     friendly_errors,
     print_error,
     print_findings,
@@ -21,6 +20,7 @@ from praxis_mcp.cli.common import (
     run_with_toolbox,
 )
 from praxis_mcp.cli.listing import describe
+from praxis_mcp.cli.terminal import echo_json, say
 from praxis_mcp.cli.tool_lookup import find_tool
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ def validate(
             echo_json({"valid": not failed, "tools": count, "diagnostics": [describe(item) for item in diagnostics]})
         else:
             for item in diagnostics:
-                typer.secho(str(item), fg="red" if item.is_error else "yellow")
+                say(str(item), fg="red" if item.is_error else "yellow")
             errors = sum(item.is_error for item in diagnostics)
-            typer.echo(f"{count} tools usable, {errors} errors, {len(diagnostics) - errors} warnings")
+            say(f"{count} tools usable, {errors} errors, {len(diagnostics) - errors} warnings")
         raise typer.Exit(1 if failed else 0)
 
 
@@ -78,7 +78,7 @@ def run_examples(
             outcomes = []
             for entry in entries:
                 if not entry.contract.examples:
-                    typer.secho(f"{entry.name} has no examples", fg="yellow", err=True)
+                    say(f"{entry.name} has no examples", fg="yellow", err=True)
                 for number in range(len(entry.contract.examples)):
                     outcome = await run_example(toolbox.runner, entry.contract, number)
                     outcomes.append(outcome)
@@ -103,18 +103,18 @@ def run_examples(
                 ]
             )
         else:
-            typer.echo(f"{len(outcomes) - failed} passed, {failed} failed")
+            say(f"{len(outcomes) - failed} passed, {failed} failed")
         if not outcomes:
             print_error("Nothing was tested.", "Write examples: into a contract; praxis-mcp list shows the tools.")
         raise typer.Exit(1 if failed or broken or not outcomes else 0)
 
 
 def _print(outcome: ExampleOutcome) -> None:
-    typer.secho("✓ " if outcome.passed else "✗ ", fg="green" if outcome.passed else "red", nl=False)
+    say("✓ " if outcome.passed else "✗ ", fg="green" if outcome.passed else "red", nl=False)
     where = f" ({outcome.engine}, {outcome.seconds * 1000:.0f} ms)" if outcome.engine else ""
-    typer.echo(f"{outcome.tool}: {outcome.example}{where}")
+    say(f"{outcome.tool}: {outcome.example}{where}")
     for problem in outcome.problems:
-        typer.echo(f"    {problem}")
+        say(f"    {problem}")
 
 
 def schema() -> None:

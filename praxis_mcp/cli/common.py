@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from praxis_mcp.cli.terminal import say
 from praxis_mcp.errors import ArgumentError, ExecutionError, PraxisError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from praxis_mcp.diagnostics import Diagnostic
     from praxis_mcp.execution.toolbox import Toolbox
     from praxis_mcp.settings import Settings
@@ -75,7 +74,7 @@ def read_settings(
         flags["http"] = http
     settings = load_settings(config, flags)
     asked = log_level or "log_level" in settings.model_fields_set
-    configure_logging(settings.log_level if asked or not quiet else "CRITICAL")
+    configure_logging(settings.log_level if asked or not quiet else "CRITICAL", settings.log_format)
     return settings
 
 
@@ -137,16 +136,16 @@ async def asked_upstreams(toolbox: Toolbox) -> AsyncIterator[None]:
 def print_findings(diagnostics: Sequence[Diagnostic]) -> bool:
     """Say on standard error what is wrong with contracts and their directories; whether any of it is an error."""
     for item in diagnostics:
-        typer.secho(str(item), fg="red" if item.is_error else "yellow", err=True)
+        say(str(item), fg="red" if item.is_error else "yellow", err=True)
     return any(item.is_error for item in diagnostics)
 
 
 def print_error(message: str, remedy: str | None) -> None:
     """Say on standard error what went wrong and how to mend it."""
-    typer.secho("error: ", fg="red", err=True, nl=False)
-    typer.echo(message, err=True)
+    say("error: ", fg="red", err=True, nl=False)
+    say(message, err=True)
     if remedy:
-        typer.echo(f"  → {remedy}", err=True)
+        say(f"  → {remedy}", err=True)
 
 
 @contextmanager
@@ -228,15 +227,3 @@ def _read_object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ArgumentError("--json takes a JSON object of all arguments.")
     return value
-
-
-def console(*, stderr: bool = False) -> Console:
-    """A rich console."""
-    from rich.console import Console
-
-    return Console(stderr=stderr)
-
-
-def echo_json(value: Any) -> None:
-    """Print JSON on standard output."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

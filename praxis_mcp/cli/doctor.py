@@ -16,8 +16,6 @@ from praxis_mcp.cli.common import (
     LogLevelOption,
     ToolsOption,
     all_of,
-    console,
-    echo_json,
     friendly_errors,
     read_settings,
     run_with_toolbox,
@@ -25,6 +23,7 @@ from praxis_mcp.cli.common import (
 from praxis_mcp.cli.doctor_upstreams import examine_upstreams, upstream_table
 from praxis_mcp.cli.doctor_warm import server_table, warm_sentence
 from praxis_mcp.cli.listing import describe
+from praxis_mcp.cli.terminal import console, echo_json, escape
 
 if TYPE_CHECKING:
     from praxis_mcp.execution.toolbox import Toolbox
@@ -150,7 +149,6 @@ async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
 
 
 def _print(report: dict[str, Any], settings: Settings) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     out = console()

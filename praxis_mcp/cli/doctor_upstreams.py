@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from praxis_mcp.cli.terminal import escape
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -33,7 +35,6 @@ async def examine_upstreams(toolbox: Toolbox) -> list[dict[str, Any]]:
 
 def upstream_table(found: list[dict[str, Any]]) -> Table:
     """The same for people."""
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", title="Upstreams", title_justify="left")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from praxis_mcp.cli.terminal import escape
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -23,7 +25,6 @@ def warm_sentence(warm: WarmSettings) -> str:
 
 def server_table(servers: Sequence[dict[str, Any]]) -> Table:
     """A row for each engine of each server, and one for each of its tools below."""
-    from rich.markup import escape
     from rich.table import Table
 
     title = "Servers that run here, and calls that met a container which waited for them"

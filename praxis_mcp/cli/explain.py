@@ -13,13 +13,12 @@ from praxis_mcp.cli.common import (
     LogLevelOption,
     ToolsOption,
     asked_upstreams,
-    console,
-    echo_json,
     friendly_errors,
     read_arguments,
     read_settings,
     run_with_toolbox,
 )
+from praxis_mcp.cli.terminal import console, echo_json, escape
 from praxis_mcp.cli.tool_lookup import find_tool
 
 if TYPE_CHECKING:
@@ -91,8 +90,6 @@ def _upstream_facts(tool: RemoteTool, toolbox: Toolbox) -> dict[str, Any]:
 
 
 def _print_upstream(facts: dict[str, Any]) -> None:
-    from rich.markup import escape
-
     out = console()
     out.print(
         f"[green]✓[/] [bold]{escape(facts['tool'])}[/] is the tool {escape(facts['tool_there'])} of the upstream "
@@ -151,7 +148,6 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_header=False)

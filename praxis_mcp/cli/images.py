@@ -13,11 +13,10 @@ from praxis_mcp.cli.common import (
     ConfigOption,
     JsonOption,
     LogLevelOption,
-    console,
-    echo_json,
     friendly_errors,
     read_settings,
 )
+from praxis_mcp.cli.terminal import console, echo_json, escape, say
 
 if TYPE_CHECKING:
     from praxis_mcp.engines.base import StatusListener
@@ -83,7 +82,7 @@ def list_images(config: ConfigOption = None, log_level: LogLevelOption = None, a
             table.add_column(title, no_wrap=title != "name", justify="right" if title == "size" else "left")
         for item in found:
             table.add_row(
-                item.reference,
+                escape(item.reference),
                 item.image.id[7:19],
                 f"{item.image.size / 1e6:.1f} MB",
                 f"{_time(item).astimezone():%Y-%m-%d %H:%M}",
@@ -102,7 +101,7 @@ def remove_images(
         store = _images(config, log_level).store
         missing = [reference for reference in references if not store.remove(reference)]
         for reference in missing:
-            typer.echo(f"{reference} is not in the store.", err=True)
+            say(f"{reference} is not in the store.", err=True)
         if missing:
             raise typer.Exit(1)
 
@@ -112,7 +111,7 @@ def collect_garbage(config: ConfigOption = None, log_level: LogLevelOption = Non
     """Remove what no name leads to, and what broken-off pulls left."""
     with friendly_errors():
         for item in _images(config, log_level).store.collect_garbage():
-            typer.echo(f"removed {item}")
+            say(f"removed {item}")
 
 
 def _images(config: Path | None, log_level: str | None) -> SandboxImages:
@@ -127,11 +126,11 @@ def _work(work: Callable[[StatusListener], Awaitable[T]]) -> T:
 
     shown = console(stderr=True)
     with shown.status("looking") as status:
-        return anyio.run(work, status.update)
+        return anyio.run(work, lambda text: status.update(escape(text)))
 
 
 def _print_line(item: NamedImage) -> None:
-    typer.echo(f"{item.reference} {item.pinned}")
+    say(f"{item.reference} {item.pinned}")
 
 
 def _time(item: NamedImage) -> datetime:

@@ -15,13 +15,12 @@ from praxis_mcp.cli.common import (
     ToolsOption,
     all_of,
     asked_upstreams,
-    console,
-    echo_json,
     friendly_errors,
     print_findings,
     read_settings,
     run_with_toolbox,
 )
+from praxis_mcp.cli.terminal import console, echo_json, escape, say
 
 if TYPE_CHECKING:
     from praxis_mcp.diagnostics import Diagnostic
@@ -70,7 +69,7 @@ def list_tools(
             print_findings(diagnostics)
             for item in upstreams:
                 if item.trouble:
-                    typer.echo(f"the upstream {item.name} has no list of tools: {item.trouble}", err=True)
+                    say(f"the upstream {item.name} has no list of tools: {item.trouble}", err=True)
         raise typer.Exit(1 if any(item.is_error for item in diagnostics) else 0)
 
 
@@ -88,7 +87,6 @@ def _origin(entry: Entry, upstreams: Sequence[UpstreamReport]) -> dict[str, Any]
 
 
 def _table(entries: Sequence[Entry], upstreams: Sequence[UpstreamReport]) -> object:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold", expand=True)

@@ -17,6 +17,7 @@ from praxis_mcp.cli.common import (
     friendly_errors,
     read_settings,
 )
+from praxis_mcp.cli.terminal import say
 from praxis_mcp.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
     def announce(urls: tuple[str, ...]) -> None:
         # Whatever is logged: with port 0 there is no other way to learn it.
         for url in urls:
-            typer.echo(f"Listening on {url}", err=True)
+            say(f"Listening on {url}", err=True)
 
     async def main() -> None:
         async with open_toolbox(settings) as toolbox:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from praxis_mcp.cli.common import JsonOption, echo_json, friendly_errors
+from praxis_mcp.cli.common import JsonOption, friendly_errors
+from praxis_mcp.cli.terminal import echo_json, say
 from praxis_mcp.errors import SettingsError
 
 commands = typer.Typer(no_args_is_help=True, help="Bearer tokens for callers over HTTP.")
@@ -54,8 +55,10 @@ def new(
 
     import yaml
 
-    typer.secho("The token, shown this once:", err=True)
-    typer.echo(token)
-    typer.secho("A client sends it with every request, as the header  Authorization: Bearer TOKEN", err=True)
-    typer.secho("\nIn the settings of the server (--config):", err=True)
-    typer.echo(yaml.safe_dump(settings, sort_keys=False).rstrip(), err=True)
+    say("The token, shown this once:", err=True)
+    say(token)
+    say("A client sends it with every request, as the header  Authorization: Bearer TOKEN", err=True)
+    say(err=True)
+    say("In the settings of the server (--config):", err=True)
+    for line in yaml.safe_dump(settings, sort_keys=False).splitlines():
+        say(line, err=True)

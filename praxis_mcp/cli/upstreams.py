@@ -11,17 +11,15 @@ from praxis_mcp.cli.common import (
     ConfigOption,
     JsonOption,
     LogLevelOption,
-    console,
-    echo_json,
     friendly_errors,
     read_settings,
 )
+from praxis_mcp.cli.terminal import console, echo_json, escape, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from praxis_mcp.execution.upstream_faces import RemoteTool
     from praxis_mcp.execution.upstreams import UpstreamReport, Upstreams
     from praxis_mcp.settings import Settings
 
@@ -67,11 +65,12 @@ def approve(
         settings = read_settings(config, None, log_level)
         approved = _with_upstreams(settings, lambda upstreams: upstreams.approve(upstream, tools or ()))
         for tool in approved:
-            typer.echo(f"{tool.remote_name}: {_first_line(tool)}")
+            # All of it: what is approved unread would be what an attacker writes below the first line.
+            say(f"{tool.remote_name}: {(tool.description or '').strip()}")
         if approved:
-            typer.echo(f"{len(approved)} approved, in {settings.root / settings.upstream_approvals}")
+            say(f"{len(approved)} approved, in {settings.root / settings.upstream_approvals}")
         else:
-            typer.echo(f"Nothing is held back of {upstream}.")
+            say(f"Nothing is held back of {upstream}.")
 
 
 def _with_upstreams(settings: Settings, work: Callable[[Upstreams], T]) -> T:
@@ -117,8 +116,6 @@ def _describe(report: UpstreamReport, upstreams: Upstreams) -> dict[str, Any]:
 
 
 def _print(found: list[dict[str, Any]], config: Path | None) -> None:
-    from rich.markup import escape
-
     out = console()
     with_config = f" --config {shlex.quote(str(config))}" if config is not None else ""
     if not found:
@@ -139,7 +136,3 @@ def _print(found: list[dict[str, Any]], config: Path | None) -> None:
             out.print(escape(hint), soft_wrap=True, highlight=False)
         for tool in item["left_out"]:
             out.print(f"  [yellow]left out[/] {escape(tool['there'])}: {escape(tool['why'])}")
-
-
-def _first_line(tool: RemoteTool) -> str:
-    return (tool.description or "").strip().partition("\n")[0][:120]

@@ -9,6 +9,8 @@ from typing import Any
 
 from loguru import logger
 
+from praxis_mcp.defects import places
+
 
 class BackgroundTasks:
     """Tasks that belong to an engine, which is used by whichever task needs it first, without being entered, and closed
@@ -39,4 +41,4 @@ class BackgroundTasks:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (exc := task.exception()) is not None:
-            logger.opt(exception=exc).error("a background task ({}) ended by an error", task.get_name())
+            logger.error("a background task ({}) ended by an error: {}", task.get_name(), places(exc))

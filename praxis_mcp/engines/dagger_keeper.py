@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import anyio
 from loguru import logger
 
+from praxis_mcp.defects import places
 from praxis_mcp.engines.dagger_errors import SessionLost
 from praxis_mcp.engines.dagger_owner import SessionOwner
 from praxis_mcp.engines.dagger_session import Session
@@ -198,6 +199,6 @@ class SessionKeeper:
     def _ended(self, task: asyncio.Task[None]) -> None:
         owner = self._tasks.pop(task)
         if not task.cancelled() and (crash := task.exception()) is not None:
-            logger.opt(exception=crash).error("the task of a Dagger session ended by an error")
+            logger.error("the task of a Dagger session ended by an error: {}", places(crash))
             if owner.session is not None:
                 owner.session.lose()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import traceback
-
 from loguru import logger
 
+from praxis_mcp.defects import places
 from praxis_mcp.plans.build import new_run_id
 
 
@@ -22,8 +21,3 @@ def report_defect(doing: str, exc: Exception) -> str:
         f"Internal error {incident} in praxis-mcp while {doing}. It is not the fault of your arguments; the server's "
         "log says more under that number."
     )
-
-
-def places(exc: Exception) -> str:
-    """An exception's type and where it came from. Its message may hold arguments or secrets."""
-    return f"{type(exc).__name__}\n{''.join(traceback.format_tb(exc.__traceback__))}"

@@ -11,12 +11,12 @@ import anyio
 import anyio.to_thread
 from loguru import logger
 
+from praxis_mcp.defects import places
 from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.upstream import Upstream
 from praxis_mcp.engines.upstream_connection import CLOSE_TIMEOUT
 from praxis_mcp.engines.upstream_spec import OAuthClient, UpstreamSpec
 from praxis_mcp.errors import PraxisError
-from praxis_mcp.execution.defects import places
 from praxis_mcp.execution.upstream_faces import RemoteTool, Unusable, adapt, fingerprint
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings import Settings

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from loguru import logger
+
+from praxis_mcp.defects import places
 
 _NAMES = ("uvicorn.error", "mcp", "sse_starlette")
 _SECRETS = re.compile(r"[0-9a-fA-F-]{32,36}")
@@ -19,9 +20,7 @@ class _ToOurLog(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = _SECRETS.sub("…", record.getMessage().strip())[:500]
         if record.exc_info and record.exc_info[1] is not None:
-            # Types and places only: the message of an exception may hold arguments.
-            trace = "".join(traceback.format_tb(record.exc_info[2]))
-            text = f"{text}: {type(record.exc_info[1]).__name__}\n{trace}"
+            text = f"{text}: {places(record.exc_info[1])}"
         logger.log("ERROR" if record.levelno >= logging.ERROR else "WARNING", "{}: {}", record.name, text)
 
 

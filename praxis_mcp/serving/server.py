@@ -33,9 +33,10 @@ from mcp_types import (
     ServerCapabilities,
 )
 
+from praxis_mcp.defects import places
 from praxis_mcp.engines.upstream_hops import arrived, read_hops
 from praxis_mcp.errors import PraxisError, UnknownToolError
-from praxis_mcp.execution.defects import places, report_defect
+from praxis_mcp.execution.defects import report_defect
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.groups import unwrapped
 from praxis_mcp.serving.access import Caller, caller_of

@@ -1,0 +1,60 @@
+"""Text of others (upstreams, contracts, images, daemons, clients, tools), made safe to show.
+
+The one place that decides which characters never reach a log, a terminal or a model's list of tools as they are: those
+that steer a terminal (ESC and the other controls of C0 and C1), end a line where a reader does not expect it, or cannot
+be seen (format and bidirectional controls, zero-width and tag characters, fillers). They are shown by their numbers, so
+that what a person reads, and approves, is what is there.
+"""
+
+from __future__ import annotations
+
+import re
+
+_CONTROLS = "\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
+_UNSEEN = (
+    # Unicode's category Cf but for the signs in it that are seen (U+0600 to U+0605, U+06DD, U+070F, U+0890, U+0891,
+    # U+08E2, U+110BD, U+110CD), and but for the joiners, for which see `_JOINERS`.
+    "\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f"
+    # What is blank, or chooses a form of a character, by its property Default_Ignorable_Code_Point.
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\uffa0\ufff0-\ufff8\U000e0080-\U000e0fff"
+)
+_JOINERS = "\u200c\u200d\ufe00-\ufe0f"
+"""Joiners and forms that emoji, Persian and Indic texts are written with: one, or a form and a joiner, behind a
+character that is no ASCII stays. Behind anything else, or in a row, they can only hide something."""
+_JOINED = rf"(?<=[^\x00-\x7f{_CONTROLS}{_UNSEEN}{_JOINERS}])(?:[\ufe00-\ufe0f]?[\u200c\u200d]|[\ufe00-\ufe0f])"
+_ODD = re.compile(rf"({_JOINED})(?![{_JOINERS}])|[{_CONTROLS}{_UNSEEN}{_JOINERS}]")
+_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def printable(text: str) -> str:
+    """`text` as one line that shows all that is in it: ``\\n``, ``\\x1b``, ``\\u202e``, ``\\U000e0041``."""
+    # Most text is plain, and asking costs little.
+    return text if text.isascii() and text.isprintable() else _ODD.sub(_numbered, text)
+
+
+def visible(text: str) -> str:
+    """The same for text of several lines: line feeds and tabs stay."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "\n".join("\t".join(printable(part) for part in line.split("\t")) for line in _lines(text))
+
+
+def unseen(text: str) -> tuple[str, ...]:
+    """What `visible` shows by number, each once, such as ``\\u202e``; empty for honest text."""
+    found = (_numbered(match) for line in _lines(text) for match in _ODD.finditer(line.replace("\t", " ")))
+    return tuple(dict.fromkeys(escape for escape in found if escape.startswith("\\")))
+
+
+def _lines(text: str) -> list[str]:
+    return text.replace("\r\n", "\n").split("\n")
+
+
+def _numbered(match: re.Match[str]) -> str:
+    if match[1] is not None:
+        return match[1]
+    character = match[0]
+    number = ord(character)
+    if number < 0x100:
+        return _NAMED.get(character) or f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
