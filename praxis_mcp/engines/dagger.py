@@ -186,13 +186,9 @@ class DaggerExecutionEngine(ExecutionEngine):
                 uploads = await self._uploads(session, plan.blueprint)
                 started = time.perf_counter()
                 end = await self._call(session, plan, context, prefix, uploads)
-                changed: list[Path] = []
-                if end.container and not end.timed_out:
-                    for item in (item for item in end.uploads if item.mount.writable):
-                        changes = end.changes.get(item.mount.target)
-                        changed += await export_changes(session, end.container, item, changes, plan.call.run_id)
                 if artifacts is not None and end.container:
                     await export_artifacts(session, end.container, plan.blueprint, artifacts)
+                changed = () if end.timed_out else await self._write_back(session, end)
             except QueryFailed as exc:
                 raise run_failed(plan.blueprint.tool, exc) from exc
         found = await collect_artifacts(plan, artifacts)
@@ -208,7 +204,7 @@ class DaggerExecutionEngine(ExecutionEngine):
             phases={"start": started - began, "run": end.ended - started, "collect": finished - end.ended},
             artifacts=found.taken,
             artifacts_left_out=found.left_out,
-            changed_files=tuple(sorted(changed)),
+            changed_files=changed,
             image=prefix.image.name,
         )
 
@@ -224,6 +220,12 @@ class DaggerExecutionEngine(ExecutionEngine):
             async with self._workplace() as scratch:
                 request = CallRequest(prefix, plan, uploads, scratch)
                 return await run_cold(session, request, context, self._options.grace)
+
+    async def _write_back(self, session: Session, end: CallEnd) -> tuple[Path, ...]:
+        if not end.container or not any(item.mount.writable for item in end.uploads):
+            return ()
+        async with self._workplace() as scratch:
+            return await export_changes(session, end.container, end.uploads, end.changes, scratch)
 
     def _warm_execs(self) -> WarmDagger:
         if self._warm is None:

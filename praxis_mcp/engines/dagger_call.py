@@ -11,7 +11,7 @@ import anyio
 
 from praxis_mcp.engines.dagger_errors import QueryFailed, run_failed
 from praxis_mcp.engines.dagger_exec import CallRequest, bring_in, exec_steps
-from praxis_mcp.engines.dagger_export import Changes, changes_fields, read_changes
+from praxis_mcp.engines.dagger_export import changes_fields, read_changes
 from praxis_mcp.engines.dagger_logs import LogTap, PieceListener
 from praxis_mcp.engines.dagger_prefix import REPORT, STDERR, STDOUT
 from praxis_mcp.engines.dagger_query import Field, chain, value_at
@@ -25,6 +25,7 @@ from praxis_mcp.engines.native import (
     RunEnd,
     parse_report,
 )
+from praxis_mcp.engines.write_back import Changes
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.plans.model import Plan
 

@@ -11,13 +11,13 @@ import anyio
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.dagger_call import Outcome, run_call, unread_stream
 from praxis_mcp.engines.dagger_exec import CallRequest
-from praxis_mcp.engines.dagger_export import Changes
 from praxis_mcp.engines.dagger_logs import PieceListener
 from praxis_mcp.engines.dagger_output import LiveOutput, collect_streams
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.dagger_workspace import Upload
 from praxis_mcp.engines.native import DEFAULT_KILL_AFTER
 from praxis_mcp.engines.output import Captured
+from praxis_mcp.engines.write_back import Changes
 from praxis_mcp.errors import ExecutionTimeout
 
 

@@ -1,39 +1,29 @@
-"""Changes in writable mounts, brought back to the host: all of them, or none.
+"""Changes in writable mounts, brought back to the host: all of a call's, or none.
 
-The engine writes what has changed into a directory beside its destination first; only when all of it is there is it
-moved into place, by renaming. Links are moved as links and never followed: a tool could point one at any file of this
-machine.
+The engine's CLI writes by path, so it writes into a private directory of this call's own, which no tool reaches. From
+there `write_back` brings everything to the mounts.
 """
 
 from __future__ import annotations
 
-import shutil
-import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 
 from praxis_mcp.engines.dagger_errors import QueryFailed
-from praxis_mcp.engines.dagger_query import Field, chain
+from praxis_mcp.engines.dagger_query import Field, chain, value_at
 from praxis_mcp.engines.dagger_session import Session
-from praxis_mcp.engines.dagger_workspace import STAGING, Upload, real_source
-from praxis_mcp.engines.scratch import remove_directory
+from praxis_mcp.engines.dagger_workspace import Upload, real_source
+from praxis_mcp.engines.held import HeldDirectory
+from praxis_mcp.engines.write_back import Changes, NotUndone, WriteBack, identity_of
 from praxis_mcp.errors import ExecutionError
 
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What a call did to one writable mount; paths are relative to it, those of directories end in a slash."""
-
-    added: tuple[str, ...] = ()
-    modified: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.modified or self.removed)
+_LOST = "\ufffd"
+"""What Dagger says in place of bytes that are not UTF-8: what the name was, nobody can tell."""
 
 
 def changes_fields(uploads: Sequence[Upload]) -> list[Field]:
@@ -50,8 +40,9 @@ def read_changes(uploads: Sequence[Upload], answer: Mapping[str, Any]) -> dict[s
     changes: dict[str, Changes] = {}
     for alias, item in _writable_directories(uploads).items():
         found = answer[alias]["changes"]
-        paths = (tuple(found[name]) for name in ("addedPaths", "modifiedPaths", "removedPaths"))
-        changes[item.mount.target] = Changes(*paths)
+        changes[item.mount.target] = Changes(
+            tuple(found["addedPaths"]), tuple(found["modifiedPaths"]), tuple(found["removedPaths"])
+        )
     return changes
 
 
@@ -61,138 +52,106 @@ def _writable_directories(uploads: Sequence[Upload]) -> dict[str, Upload]:
 
 
 async def export_changes(
-    session: Session, container: str, upload: Upload, changes: Changes | None, run_id: str
+    session: Session, container: str, uploads: Sequence[Upload], changes: Mapping[str, Changes], scratch: Path
 ) -> tuple[Path, ...]:
-    """Bring the changes of one writable mount back; the files that changed, as paths on the host.
+    """Bring the changes of a call's writable mounts back; the files that changed, as paths on the host.
 
     Args:
         session: where the command ran.
         container: id of the container after the command.
-        upload: the mount.
-        changes: of a directory; None for a file.
-        run_id: id of the run.
+        uploads: the call's mounts.
+        changes: of each writable directory, by target (`read_changes`).
+        scratch: an existing, private directory of this call's own.
 
     Raises:
-        ExecutionError: the host refuses; says whether something was written.
+        ExecutionError: the host refuses, or its files are not what the tool saw; nothing was written.
     """
-    target = real_source(upload.mount)
-    if changes is not None and not changes:
-        return ()
-    base = target if upload.is_directory else target.parent
-    staging = base / f"{STAGING}{run_id}"
+    parts: list[tuple[Path, Path, Changes]] = []
+    source = ""
     try:
-        await _stage(session, container, upload, staging)
-        if changes is None:
-            return await anyio.to_thread.run_sync(_replace_file, staging / "file", target)
-        return await anyio.to_thread.run_sync(_apply, target, staging, changes)
+        for index, item in enumerate(item for item in uploads if item.mount.writable):
+            source = str(item.mount.source)
+            staging = scratch / f"changes{index}"
+            found = changes.get(item.mount.target)
+            if found is None:
+                parts.append(await _stage_file(session, container, item, staging))
+            elif found:
+                parts.append(await _stage_directory(session, container, item, found, staging))
     except QueryFailed as exc:
         raise ExecutionError(
-            f"What the tool changed in {upload.mount.source} could not be written there, and nothing was: "
+            f"What the tool changed in {source} could not be fetched from the engine, and nothing was written: "
             f"{exc.message}.",
-            remedy="The server's user must be able to write there, and the disk must have room.",
+            remedy=f"The disk that holds {scratch.parent} must have room for it.",
+        ) from exc
+    if not parts:
+        return ()
+    try:
+        return await anyio.to_thread.run_sync(lambda: _apply(*parts[0], *parts[1:]))
+    except NotUndone as exc:
+        raise ExecutionError(
+            f"What the tool changed could not all be written: {exc.filename}: {exc.strerror}.",
+            remedy="Look at these files: what was there before may lie beside them.",
         ) from exc
     except OSError as exc:
         raise ExecutionError(
-            f"What the tool changed in {upload.mount.source} could not all be moved into place: "
-            f"{exc.filename or ''} {exc.strerror}.",
-            remedy="The server's user must be able to write to every file there.",
+            f"What the tool changed was not written, none of it: {exc.filename or source}: {exc.strerror}.",
+            remedy="The server's user must be able to write there, the disk must have room, and nobody else may "
+            "move the files about meanwhile.",
         ) from exc
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(remove_directory, staging)
 
 
-async def _stage(session: Session, container: str, upload: Upload, staging: Path) -> None:
-    start = Field("loadContainerFromID", {"id": container})
-    if upload.is_directory:
+async def _stage_file(session: Session, container: str, upload: Upload, staging: Path) -> tuple[Path, Path, Changes]:
+    target = real_source(upload.mount)
+    await anyio.to_thread.run_sync(staging.mkdir)
+    steps = [Field("loadContainerFromID", {"id": container}), Field("file", {"path": upload.mount.target})]
+    await session.query(chain(steps, Field("export", {"path": str(staging / target.name)})))
+    return target.parent, staging, Changes(modified=(target.name,), identity=upload.identity)
+
+
+async def _stage_directory(
+    session: Session, container: str, upload: Upload, changes: Changes, staging: Path
+) -> tuple[Path, Path, Changes]:
+    for path in (*changes.added, *changes.modified, *changes.removed):
+        if _LOST in path:
+            raise ExecutionError(
+                f"What the tool changed in {upload.mount.source} was not written: the name of {path!r} is not "
+                "UTF-8, and Dagger cannot carry such names.",
+                remedy="Have the tool write names in UTF-8, or use another engine.",
+            )
+    await anyio.to_thread.run_sync(staging.mkdir)
+    if changes.added or changes.modified:
         steps = [
-            start,
+            Field("loadContainerFromID", {"id": container}),
             Field("directory", {"path": upload.mount.target}),
             Field("changes", {"from": upload.id}),
             Field("layer"),
         ]
         await session.query(chain(steps, Field("export", {"path": str(staging)})))
-    else:
-        steps = [start, Field("file", {"path": upload.mount.target})]
-        await anyio.to_thread.run_sync(staging.mkdir)
-        await session.query(chain(steps, Field("export", {"path": str(staging / "file")})))
+    seen = await _seen_in(session, upload, [path for path in changes.removed if path.endswith("/")])
+    return real_source(upload.mount), staging, replace(changes, seen=seen, identity=upload.identity)
 
 
-def _replace_file(staged: Path, target: Path) -> tuple[Path, ...]:
-    if staged.read_bytes() == target.read_bytes():
-        return ()
-    try:
-        staged.replace(target)
-    except OSError:  # the file is writable, its directory is not
-        shutil.copyfile(staged, target)
-    return (target,)
+async def _seen_in(session: Session, upload: Upload, directories: Sequence[str]) -> frozenset[str]:
+    """What the call saw in directories: their own paths are not among them."""
+    if not directories:
+        return frozenset()
+    asked = [
+        Field("directory", {"path": path}, (Field("glob", {"pattern": "**"}),), f"d{index}")
+        for index, path in enumerate(directories)
+    ]
+    answer = await session.query(chain([Field("loadDirectoryFromID", {"id": upload.id})], *asked))
+    found = value_at(answer, "loadDirectoryFromID")
+    return frozenset(
+        f"{path}{name}".rstrip("/") for index, path in enumerate(directories) for name in found[f"d{index}"]["glob"]
+    )
 
 
-def _apply(root: Path, staging: Path, changes: Changes) -> tuple[Path, ...]:
-    for path in changes.removed:
-        _remove(_below(root, path))
-    for path in sorted(changes.added):
-        if path.endswith("/"):
-            _make_directory(root, path)
-    touched: list[Path] = [_below(root, path) for path in changes.removed]
-    for path in (*changes.added, *changes.modified):
-        if not path.endswith("/") and _move(staging, root, path):
-            touched.append(_below(root, path))
-    _copy_modes(root, staging, changes.added)
-    return tuple(sorted(set(touched)))
-
-
-def _below(root: Path, path: str) -> Path:
-    parts = path.strip("/").split("/")
-    if ".." in parts or not parts[0]:
-        raise OSError(None, "is outside the mount", path)
-    return root.joinpath(*parts)
-
-
-def _make_directory(root: Path, path: str) -> None:
-    """A real directory at `path`, as are all above it: a link on the way would lead out of the mount."""
-    place = root
-    for part in path.strip("/").split("/"):
-        place = _below(place, part)
-        try:
-            mode = place.lstat().st_mode
-        except FileNotFoundError:
-            place.mkdir()
-            continue
-        if not stat.S_ISDIR(mode):
-            place.unlink()
-            place.mkdir()
-
-
-def _move(staging: Path, root: Path, path: str) -> bool:
-    staged, target = _below(staging, path), _below(root, path)
-    try:
-        mode = staged.lstat().st_mode
-    except FileNotFoundError:  # a device or socket, which the engine does not hand out
-        return False
-    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-        return False
-    if "/" in path:
-        _make_directory(root, path.rpartition("/")[0])
-    if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
-    staged.replace(target)
-    return True
-
-
-def _remove(target: Path) -> None:
-    if any(parent.is_symlink() for parent in target.parents):
-        return  # not what the tool saw there
-    if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
-    else:
-        target.unlink(missing_ok=True)
-
-
-def _copy_modes(root: Path, staging: Path, added: Sequence[str]) -> None:
-    # Last: a directory may be closed to writing.
-    for path in sorted(added, reverse=True):
-        if path.endswith("/"):
-            staged = _below(staging, path)
-            if staged.is_dir():
-                _below(root, path).chmod(stat.S_IMODE(staged.stat().st_mode))
+def _apply(root: Path, staging: Path, changes: Changes, *others: tuple[Path, Path, Changes]) -> tuple[Path, ...]:
+    """Bring what is staged to one directory, and to the others': all of it, or none."""
+    with ExitStack() as held, WriteBack() as back:
+        for top_path, staged_path, wanted in ((root, staging, changes), *others):
+            top = held.enter_context(HeldDirectory.at(top_path))
+            if wanted.identity is not None and identity_of(top.status) != wanted.identity:
+                raise FileNotFoundError(None, "is not the directory that the tool saw", str(top_path))
+            back.add(top, held.enter_context(HeldDirectory.at(staged_path, links=True)), wanted)
+        return back.commit()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -17,11 +18,10 @@ import anyio.to_thread
 from praxis_mcp.engines.dagger_errors import QueryFailed
 from praxis_mcp.engines.dagger_query import Field, chain, value_at
 from praxis_mcp.engines.dagger_session import Session
+from praxis_mcp.engines.held import HeldDirectory, walk
+from praxis_mcp.engines.write_back import STAGING, identity_of
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Mount
-
-STAGING = ".praxis-staging-"
-"""How the names of directories begin in which changes wait until all of them are there."""
 
 _IDS = re.compile(r"\d+(:\d+)?")
 _MAX_ENTRIES = 2000
@@ -52,6 +52,7 @@ class Upload:
         digest: of the content.
         is_directory: which of the two.
         key: what the session remembers it by.
+        identity: device and inode of the directory, or of the one that the file is in.
         owner: user that it belongs to where it is mounted, unless it does already.
     """
 
@@ -60,6 +61,7 @@ class Upload:
     digest: str
     is_directory: bool
     key: _Key
+    identity: tuple[int, int]
     owner: str | None = None
 
     def is_latest(self, session: Session) -> bool:
@@ -148,9 +150,15 @@ async def upload(session: Session, mount: Mount, owner: str | None, tool: str) -
     """
     source = str(real_source(mount))
     try:
-        mode, signature = await anyio.to_thread.run_sync(_look, source)
+        found = await anyio.to_thread.run_sync(_look, source)
     except OSError as exc:
         raise ExecutionError(f"{tool} mounts {mount.source}, which cannot be read: {exc.strerror}.") from exc
+    if found.unreadable is not None:
+        raise ExecutionError(
+            f"{tool} mounts {mount.source}, in which the server's user may not read {found.unreadable}.",
+            remedy="Let that user read it, or mount a directory without it: Dagger takes copies of files.",
+        )
+    mode, signature = found.mode, found.signature
     if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
         raise ExecutionError(
             f"{tool} mounts {mount.source}, which is neither a file nor a directory.",
@@ -163,7 +171,7 @@ async def upload(session: Session, mount: Mount, owner: str | None, tool: str) -
     key = ("upload", source, numbers)
     known: _Known | None = session.recall(key)
     if known is not None and signature is not None and known.signature == signature:
-        return Upload(mount, known.id, known.digest, is_directory, key, name)
+        return Upload(mount, known.id, known.digest, is_directory, key, found.identity, name)
     try:
         upload_id, digest = await _bring(session, source, is_directory, numbers)
     except QueryFailed as exc:
@@ -172,7 +180,7 @@ async def upload(session: Session, mount: Mount, owner: str | None, tool: str) -
             remedy="Nothing else may write to it at that moment, and the server must be able to read it.",
         ) from exc
     session.remember(key, _Known(signature, upload_id, digest))
-    return Upload(mount, upload_id, digest, is_directory, key, name)
+    return Upload(mount, upload_id, digest, is_directory, key, found.identity, name)
 
 
 async def _bring(session: Session, source: str, is_directory: bool, owner: str | None) -> tuple[str, str]:
@@ -190,25 +198,55 @@ async def _bring(session: Session, source: str, is_directory: bool, owner: str |
     return str(found["id"]), str(found["digest"])
 
 
-def _look(source: str) -> tuple[int, _Signature | None]:
-    """The mode of a path, and what changes whenever its content does; no signature where that is dear or unsure."""
-    top = os.stat(source)  # noqa: PTH116 - one call for a path that is text already
-    found: list[tuple[object, ...]] = [_entry(source, top)]
-    newest = top.st_ctime
-    waiting = [source] if stat.S_ISDIR(top.st_mode) else []
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if len(found) >= _MAX_ENTRIES:
-                    return top.st_mode, None
-                status = entry.stat(follow_symlinks=False)
-                found.append(_entry(entry.path, status))
-                newest = max(newest, status.st_ctime)
-                if stat.S_ISDIR(status.st_mode):
-                    waiting.append(entry.path)
-    if newest > time.time() - _RACY:
-        return top.st_mode, None
-    return top.st_mode, tuple(sorted(found, key=lambda item: str(item[0])))
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a look at a path has found.
+
+    Attributes:
+        mode: of the path.
+        identity: device and inode of the directory, or of the one that the file is in.
+        signature: changes whenever the content does; None where that is dear, or unsure.
+        unreadable: what of it this user may not read.
+    """
+
+    mode: int
+    identity: tuple[int, int]
+    signature: _Signature | None = None
+    unreadable: str | None = None
+
+
+def _look(source: str) -> _Seen:
+    above, name = os.path.split(source)
+    with HeldDirectory.at(above) as around:
+        status = around.look(name) if name else around.status
+        if status is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
+        if not stat.S_ISDIR(status.st_mode):
+            unreadable = source if stat.S_ISREG(status.st_mode) and not around.readable(name, status) else None
+            signature = (_entry("", status),) if status.st_ctime < time.time() - _RACY else None
+            return _Seen(status.st_mode, identity_of(around.status), signature, unreadable)
+        with around.enter(name or ".") as top:
+            return _look_through(top)
+
+
+def _look_through(top: HeldDirectory) -> _Seen:
+    status = top.status
+    identity = identity_of(status)
+    found: list[tuple[object, ...]] = [_entry("", status)]
+    newest = status.st_ctime
+    for path, here, (name, inner) in walk(top):
+        if name.startswith(STAGING):
+            continue
+        if (stat.S_ISREG(inner.st_mode) or stat.S_ISDIR(inner.st_mode)) and not here.readable(name, inner):
+            if here.look(name) is None:  # removed just now
+                continue
+            return _Seen(status.st_mode, identity, None, here.path_of(name))
+        newest = max(newest, inner.st_ctime)
+        if len(found) < _MAX_ENTRIES:
+            found.append(_entry(path, inner))
+    if newest > time.time() - _RACY or len(found) >= _MAX_ENTRIES:
+        return _Seen(status.st_mode, identity)
+    return _Seen(status.st_mode, identity, tuple(sorted(found, key=lambda item: str(item[0]))))
 
 
 def _entry(path: str, status: os.stat_result) -> tuple[object, ...]:

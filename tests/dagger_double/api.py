@@ -74,6 +74,9 @@ class Query:
     def do_loadContainerFromID(self, id: str) -> "Container":
         return self.ids.find(id, Container)
 
+    def do_loadDirectoryFromID(self, id: str) -> "Directory":
+        return self.ids.find(id, Directory)
+
 
 @dataclass(frozen=True)
 class Node:
@@ -152,6 +155,14 @@ class Directory(Node):
 
     def do_digest(self) -> str:
         return self.content.digest
+
+    def do_directory(self, path: str) -> "Directory":
+        return Directory(self.query, Content(self.content.path / path, ""))
+
+    def do_glob(self, pattern: str) -> list[str]:
+        if pattern != "**":
+            raise GraphQLError(f"the double lists everything below a directory, not {pattern}")
+        return sorted(entries(self.content.path))
 
     def do_chown(self, path: str, owner: str) -> "Directory":
         return replace(self, content=replace(self.content, owner=owner))

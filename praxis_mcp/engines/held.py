@@ -1,0 +1,304 @@
+"""Directories of the host that are held open: what is done in one is done there, whatever its path leads to by then.
+
+A tool that may write to a directory can put a link in the place of anything in it, at any moment. So nothing below a
+directory that a tool can reach is named by a path: each step goes from one held directory into the next, follows no
+link, and what is judged is what is open. Names may hold any bytes (`surrogateescape`). All of it blocks.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import NamedTuple
+
+_BY_DESCRIPTOR = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
+"""Whether this system names files by a descriptor and a name; Windows does not, and takes paths instead."""
+_LINKS_LINKS = os.link in os.supports_follow_symlinks
+_EFFECTIVE = os.access in os.supports_effective_ids
+_ENTER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+_BINARY = getattr(os, "O_BINARY", 0)
+
+
+class Entry(NamedTuple):
+    """One entry of a directory, as it was a moment ago."""
+
+    name: str
+    status: os.stat_result
+
+
+class HeldDirectory:
+    """A directory that is open until `close`.
+
+    Attributes:
+        shown: its path when it was opened, for messages.
+    """
+
+    def __init__(self, descriptor: int, shown: str) -> None:
+        """Use `at` and `enter`. `descriptor`: this object closes it; -1 where the system has none for directories."""
+        self._descriptor = descriptor
+        self.shown = shown
+
+    @classmethod
+    def at(cls, path: str | os.PathLike[str], *, links: bool = False) -> HeldDirectory:
+        """The directory at an absolute path.
+
+        Args:
+            path: the path.
+            links: whether links on the way are followed; say so only where no tool can write to anything above it.
+
+        Raises:
+            OSError: there is none, or (ELOOP, ENOTDIR) a link is on the way.
+        """
+        text = os.path.abspath(path)  # noqa: PTH100 - a path of a file system, not of ours
+        if not _BY_DESCRIPTOR:
+            if not stat.S_ISDIR(os.lstat(text).st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), text)
+            return cls(-1, text)
+        if links:
+            return cls(os.open(text, _ENTER & ~os.O_NOFOLLOW), text)
+        found = cls(os.open("/", _ENTER), "/")
+        for part in filter(None, text.split("/")):
+            with found:
+                found = found.enter(part)
+        return found
+
+    def __enter__(self) -> HeldDirectory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    @property
+    def status(self) -> os.stat_result:
+        """Of the directory itself."""
+        return os.fstat(self._descriptor) if _BY_DESCRIPTOR else os.lstat(self.shown)
+
+    def path_of(self, name: str) -> str:
+        """The path of an entry, for messages and results."""
+        return os.path.join(self.shown, name)  # noqa: PTH118
+
+    def enter(self, name: str, *, closed: bool = False) -> HeldDirectory:
+        """The directory `name` in this one.
+
+        Args:
+            name: one component.
+            closed: open it up to this user first (0700) where it is closed.
+
+        Raises:
+            OSError: there is none, or (ELOOP, ENOTDIR) it is not a directory.
+        """
+        _check(name)
+        if not _BY_DESCRIPTOR:
+            return HeldDirectory.at(self.path_of(name))
+        try:
+            found = self._open(name, _ENTER)
+        except PermissionError:
+            if not closed:
+                raise
+            self.set_mode(name, 0o700)
+            found = self._open(name, _ENTER)
+        return HeldDirectory(found, self.path_of(name))
+
+    def entries(self) -> list[Entry]:
+        """What is in it, in no order; what vanishes meanwhile is left out.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        found: list[Entry] = []
+        with os.scandir(self._descriptor if _BY_DESCRIPTOR else self.shown) as listed:
+            for entry in listed:
+                try:
+                    found.append(Entry(entry.name, entry.stat(follow_symlinks=False)))
+                except FileNotFoundError:
+                    continue
+        return found
+
+    def look(self, name: str) -> os.stat_result | None:
+        """Status of an entry, no link followed; None where there is none."""
+        try:
+            if not _BY_DESCRIPTOR:
+                return os.lstat(self._place(name))
+            return os.stat(self._place(name), dir_fd=self._descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+
+    def readable(self, name: str, status: os.stat_result) -> bool:
+        """Whether this user may read a file, or list a directory, that has this status."""
+        needed = 0o5 if stat.S_ISDIR(status.st_mode) else 0o4
+        if status.st_mode >> 6 & status.st_mode >> 3 & status.st_mode & needed == needed:
+            return True  # anyone may; the common case needs no call
+        mode = os.R_OK | (os.X_OK if stat.S_ISDIR(status.st_mode) else 0)
+        if not _BY_DESCRIPTOR:
+            return os.access(self._place(name), mode)
+        return os.access(self._place(name), mode, dir_fd=self._descriptor, effective_ids=_EFFECTIVE)
+
+    def read(self, name: str, *, closed: bool = False) -> int:
+        """A descriptor to read a regular file from; the caller closes it.
+
+        Args:
+            name: one component.
+            closed: open it up to this user first (0600) where it is closed.
+
+        Raises:
+            OSError: it cannot be read, or is not a regular file.
+        """
+        try:
+            return self._regular(name, os.O_RDONLY)
+        except PermissionError:
+            if not closed:
+                raise
+            self.set_mode(name, 0o600)
+            return self._regular(name, os.O_RDONLY)
+
+    def write(self, name: str) -> int:
+        """A descriptor to overwrite a regular file that exists; the caller closes it.
+
+        Raises:
+            OSError: it cannot be written, or is not a regular file.
+        """
+        return self._regular(name, os.O_RDWR)
+
+    def create(self, name: str) -> int:
+        """A descriptor of a new, empty file that only this user may use; the caller closes it.
+
+        Raises:
+            OSError: it cannot be made; FileExistsError where there is one.
+        """
+        return self._open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN | _BINARY, 0o600)
+
+    def make(self, name: str) -> None:
+        """A new, empty directory that only this user may use."""
+        os.mkdir(self._place(name), 0o700, **self._here("dir_fd"))  # noqa: PTH102
+
+    def make_link(self, name: str, target: str) -> None:
+        """A new symbolic link."""
+        os.symlink(target, self._place(name), dir_fd=self._descriptor if _BY_DESCRIPTOR else None)
+
+    def link_target(self, name: str) -> str:
+        """Where a symbolic link leads."""
+        return os.readlink(self._place(name), **self._here("dir_fd"))
+
+    def add_name(self, name: str, other: str) -> None:
+        """A second name for a file (a hard link)."""
+        os.link(
+            self._place(name),
+            self._place(other),
+            follow_symlinks=not _LINKS_LINKS,
+            **self._here("src_dir_fd", "dst_dir_fd"),
+        )
+
+    def move(self, name: str, target: HeldDirectory, new_name: str) -> None:
+        """Give an entry another name, here or in another directory, in place of what has that name.
+
+        Raises:
+            OSError: EXDEV where the other directory is on another file system.
+        """
+        held = {"src_dir_fd": self._descriptor, "dst_dir_fd": target._descriptor} if _BY_DESCRIPTOR else {}
+        os.replace(self._place(name), target._place(new_name), **held)  # noqa: PTH105
+
+    def remove(self, name: str) -> None:
+        """Remove a file or a link."""
+        os.unlink(self._place(name), **self._here("dir_fd"))
+
+    def remove_empty(self, name: str) -> None:
+        """Remove a directory that is empty."""
+        os.rmdir(self._place(name), **self._here("dir_fd"))
+
+    def set_mode(self, name: str, mode: int) -> None:
+        """Change the permission bits of a file or directory; of a link's target never."""
+        if not _BY_DESCRIPTOR:
+            os.chmod(self._place(name), mode)  # noqa: PTH101
+        elif sys.platform != "linux":
+            os.chmod(self._place(name), mode, dir_fd=self._descriptor, follow_symlinks=False)
+        else:
+            # Linux changes modes by name only through links, and so might reach what was put there meanwhile.
+            found = self._open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if stat.S_ISLNK(os.fstat(found).st_mode):
+                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self.path_of(name))
+                os.chmod(f"/proc/self/fd/{found}", mode)  # noqa: PTH101 - the very file that is open
+            finally:
+                os.close(found)
+
+    def set_owner(self, like: os.stat_result) -> None:
+        """Give the directory the owner that `like` has, where this user may."""
+        if _BY_DESCRIPTOR:
+            with suppress(PermissionError):
+                os.fchown(self._descriptor, like.st_uid, like.st_gid)
+
+    def _regular(self, name: str, flags: int) -> int:
+        # Without blocking: somebody may have put a FIFO there.
+        found = self._open(name, flags | _PLAIN | _BINARY)
+        if not stat.S_ISREG(os.fstat(found).st_mode):
+            os.close(found)
+            raise OSError(errno.EINVAL, "is not a regular file", self.path_of(name))
+        return found
+
+    def _open(self, name: str, flags: int, mode: int = 0) -> int:
+        return os.open(self._place(name), flags, mode, **self._here("dir_fd"))
+
+    def _place(self, name: str) -> str:
+        _check(name)
+        return name if _BY_DESCRIPTOR else self.path_of(name)
+
+    def _here(self, *keywords: str) -> dict[str, int]:
+        return dict.fromkeys(keywords, self._descriptor) if _BY_DESCRIPTOR else {}
+
+
+def walk(top: HeldDirectory, prefix: str = "") -> Iterator[tuple[str, HeldDirectory, Entry]]:
+    """Everything below a directory: its path from there, the directory it is in (open until the next one), itself.
+
+    Directories come before what is in them. What vanishes meanwhile, or is no directory any more, is left out.
+
+    Raises:
+        OSError: a directory cannot be read; `filename` names it.
+    """
+    waiting: list[str] = [prefix]
+    while waiting:
+        place = waiting.pop()
+        try:
+            here = descend(top, place)
+        except OSError as exc:
+            if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                continue
+            raise
+        with here:
+            for entry in here.entries():
+                path = f"{place}{entry.name}"
+                yield path, here, entry
+                if stat.S_ISDIR(entry.status.st_mode):
+                    waiting.append(f"{path}/")
+
+
+def descend(top: HeldDirectory, path: str) -> HeldDirectory:
+    """The directory at a relative path below `top`, no link followed on the way; the caller closes it.
+
+    Raises:
+        OSError: there is none, or a link is on the way.
+    """
+    found = top.enter(".")
+    found.shown = top.shown
+    for part in filter(None, path.split("/")):
+        with found:
+            found = found.enter(part)
+    return found
+
+
+def _check(name: str) -> None:
+    if name in ("", "..") or "/" in name or "\0" in name or (os.sep != "/" and os.sep in name):
+        raise OSError(errno.EINVAL, "is not the name of an entry", name)

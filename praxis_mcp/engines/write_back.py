@@ -1,0 +1,537 @@
+"""Changes of a call brought to directories of the host: all of them, or none.
+
+First everything that will be needed is written beside its place under a name of ours, and every place is judged; then
+all of it is put into place by renaming. A step that fails has all before it undone. Only what the tool saw is ever
+removed: what others wrote meanwhile into a directory that the tool removed stays. Everything goes from one held
+directory to the next (see `held`): what a tool swaps meanwhile is not followed.
+
+Not promised: that a server which is killed between two steps leaves all or none.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Protocol
+
+from loguru import logger
+
+from praxis_mcp.engines.held import Entry, HeldDirectory, descend
+
+STAGING = ".praxis-staging-"
+"""How the names begin under which changes wait until all of them are there, and what they replace until all are in
+place."""
+MAX_DEPTH = 200
+"""Directories inside each other in which changes are brought back: each is held open."""
+
+_FILE_BITS = 0o777
+_DIRECTORY_BITS = 0o3777
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a call did to one writable directory; paths are relative to it, those of directories end in a slash.
+
+    Attributes:
+        added: new entries; of a new directory all that is in it as well.
+        modified: files whose content changed.
+        removed: entries that are gone; of a removed directory nothing that was in it.
+        seen: what the call saw in the directories that it removed, without slashes at the end.
+        identity: device and inode of the directory that the call saw; None takes the one that is there.
+    """
+
+    added: tuple[str, ...] = ()
+    modified: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    seen: frozenset[str] = frozenset()
+    identity: tuple[int, int] | None = None
+
+
+class Conflict(OSError):
+    """The host's files are not what the call saw, so that its changes do not fit them; nothing was written."""
+
+
+class NotUndone(OSError):
+    """A change failed, and what was done before it could not all be undone; says what stays where."""
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """A directory below a held one, known again by device and inode."""
+
+    top: HeldDirectory
+    path: str
+    identity: tuple[int, int]
+
+    def open(self) -> HeldDirectory:
+        found = descend(self.top, self.path)
+        if identity_of(found.status) != self.identity:
+            found.close()
+            raise Conflict(errno.ESTALE, "was replaced by another directory", os.path.join(self.top.shown, self.path))  # noqa: PTH118
+        return found
+
+
+class _Step(Protocol):
+    place: _Place
+    name: str
+
+    def do(self) -> None: ...
+    def undo(self) -> None: ...
+
+
+class WriteBack:
+    """The changes of one call, to any number of directories; a context manager that leaves nothing of ours behind."""
+
+    def __init__(self) -> None:
+        self._prefix = f"{STAGING}{secrets.token_hex(8)}-"
+        self._names = 0
+        self._waiting: list[tuple[_Place, str]] = []
+        self._steps: list[_Step] = []
+        self._touched: set[str] = set()
+
+    def __enter__(self) -> WriteBack:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for place, name in self._waiting:
+            try:
+                with place.open() as here:
+                    discard(here, name)
+            except OSError as exc:
+                if exc.errno not in _GONE:
+                    logger.warning("{} cannot be removed: {}", os.path.join(place.path, name), exc.strerror)  # noqa: PTH118
+        self._waiting.clear()
+
+    def add(self, top: HeldDirectory, staged: HeldDirectory, changes: Changes) -> None:
+        """Judge the changes of one directory, and write what they need beside its place.
+
+        Args:
+            top: the directory; open until the end.
+            staged: a private directory with the new content of what was added or modified, at the same paths.
+            changes: what changed.
+
+        Raises:
+            Conflict: they do not fit what is there.
+            OSError: the host refuses, or its disk is full.
+        """
+        for path in changes.removed:
+            self._plan_removal(top, path, changes.seen)
+        self._merge(top, "", staged, _Wanted.of(changes), 0)
+
+    def commit(self) -> tuple[Path, ...]:
+        """Put everything into place; the files that changed.
+
+        Raises:
+            OSError: a step failed, and all before it was undone.
+            NotUndone: not all of it was.
+        """
+        done: list[_Step] = []
+        for step in self._steps:
+            done.append(step)
+            try:
+                step.do()
+            except OSError as exc:
+                exc.filename = os.path.join(step.place.top.shown, step.place.path, step.name)  # noqa: PTH118
+                self._undo(done, exc)
+                raise
+        return tuple(sorted(map(Path, self._touched)))
+
+    def _undo(self, done: list[_Step], cause: OSError) -> None:
+        left: list[str] = []
+        for step in reversed(done):
+            try:
+                step.undo()
+            except OSError as exc:
+                left.append(os.path.join(step.place.top.shown, step.place.path, step.name))  # noqa: PTH118
+                logger.error("{} cannot be put back: {}", left[-1], exc.strerror)
+                self._waiting = [item for item in self._waiting if item[0] != step.place]
+        if left:
+            raise NotUndone(cause.errno, f"{cause.strerror}; not put back: {', '.join(left[:5])}", cause.filename)
+
+    # --- what is removed
+
+    def _plan_removal(self, top: HeldDirectory, path: str, seen: frozenset[str]) -> None:
+        above, _, name = path.rstrip("/").rpartition("/")
+        try:
+            here = descend(top, above)
+        except OSError as exc:
+            if exc.errno in _GONE:
+                return  # gone already, or not what the tool saw there
+            raise
+        with here:
+            status = here.look(name)
+            if status is None or stat.S_ISDIR(status.st_mode) != path.endswith("/"):
+                return
+            place = self._place(top, above, here)
+            if path.endswith("/"):
+                with here.enter(name) as inner:
+                    self._plan_emptying(place, path.rstrip("/"), place, inner, seen, 0)
+            else:
+                self._steps.append(_Remove(place, name, place, self._new_name(place)))
+        self._touched.add(os.path.join(top.shown, path.rstrip("/")))  # noqa: PTH118
+
+    def _plan_emptying(
+        self, aside: _Place, path: str, above: _Place, here: HeldDirectory, seen: frozenset[str], depth: int
+    ) -> None:
+        _bound(depth, here)
+        place = self._place(above.top, path, here)
+        for name, status in here.entries():
+            inner_path = f"{path}/{name}"
+            if inner_path not in seen:
+                continue
+            if stat.S_ISDIR(status.st_mode):
+                with here.enter(name) as inner:
+                    self._plan_emptying(aside, inner_path, place, inner, seen, depth + 1)
+            else:
+                # Out of the directory, which is to be empty.
+                self._steps.append(_Remove(place, name, aside, self._new_name(aside)))
+        self._steps.append(_RemoveDirectory(above, path.rpartition("/")[2], place))
+
+    # --- what is new
+
+    def _merge(self, top: HeldDirectory, path: str, staged: HeldDirectory, wanted: _Wanted, depth: int) -> None:
+        with descend(top, path) as here:
+            _bound(depth, here)
+            place = self._place(top, path, here)
+            for entry in sorted(staged.entries()):
+                inner = f"{path}{entry.name}"
+                try:
+                    status = here.look(entry.name)
+                    if stat.S_ISDIR(entry.status.st_mode):
+                        self._merge_directory(place, here, inner, staged, entry, status, wanted, depth)
+                    elif stat.S_ISREG(entry.status.st_mode) or stat.S_ISLNK(entry.status.st_mode):
+                        self._merge_file(place, here, inner, staged, entry, status, wanted)
+                    else:
+                        logger.debug("{} is neither a file nor a link, and stays where it is", inner)
+                except OSError as exc:
+                    if exc.filename in (None, entry.name) or exc.filename.startswith(STAGING):
+                        exc.filename = here.path_of(entry.name)
+                    raise
+
+    def _merge_directory(
+        self,
+        place: _Place,
+        here: HeldDirectory,
+        path: str,
+        staged: HeldDirectory,
+        entry: Entry,
+        status: os.stat_result | None,
+        wanted: _Wanted,
+        depth: int,
+    ) -> None:
+        name, mode = entry.name, stat.S_IMODE(entry.status.st_mode) & _DIRECTORY_BITS
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            with staged.enter(name, closed=True) as inner:
+                self._merge(place.top, f"{path}/", inner, wanted, depth + 1)
+            if stat.S_IMODE(status.st_mode) != mode:
+                self._steps.append(_SetMode(place, name, mode))
+            return
+        if not any(found.startswith(f"{path}/") for found in wanted.files):
+            return  # nothing but its own times changed, say, and it is gone
+        if f"{path}/" not in wanted.added or (status is not None and path not in wanted.removed):
+            raise Conflict(errno.ESTALE, "is not the directory that the tool saw", here.path_of(name))
+        waiting = self._new_name(place)
+        for found in self._copy_tree(staged, name, here, waiting, depth):
+            self._touched.add(here.path_of(f"{name}/{found}"))
+        self._steps.append(_Put(place, name, waiting, self._new_name(place)))
+
+    def _merge_file(
+        self,
+        place: _Place,
+        here: HeldDirectory,
+        path: str,
+        staged: HeldDirectory,
+        entry: Entry,
+        status: os.stat_result | None,
+        wanted: _Wanted,
+    ) -> None:
+        name, mode = entry.name, stat.S_IMODE(entry.status.st_mode) & _FILE_BITS
+        is_file = stat.S_ISREG(entry.status.st_mode)
+        there = status is not None and is_file and stat.S_ISREG(status.st_mode)
+        if path not in wanted.files:  # only what does not count as content has changed
+            if there and status is not None and stat.S_IMODE(status.st_mode) & _FILE_BITS != mode:
+                self._steps.append(_SetMode(place, name, mode))
+                self._touched.add(here.path_of(name))
+            return
+        if status is not None and stat.S_ISDIR(status.st_mode) and f"{path}/" not in wanted.removed:
+            raise Conflict(errno.EISDIR, "is a directory that the tool did not see", here.path_of(name))
+        if there and status is not None and _is_same(staged, here, entry, status):
+            return
+        waiting = self._new_name(place)
+        try:
+            if is_file:
+                copy_file(staged, name, here, waiting, entry.status, status)
+            else:
+                here.make_link(waiting, staged.link_target(name))
+            self._steps.append(_Put(place, name, waiting, self._new_name(place)))
+        except OSError as exc:
+            if exc.errno not in _REFUSED or not there:
+                raise
+            # The file may be written, its directory not.
+            self._steps.append(_Overwrite(place, name, staged, here))
+            if status is not None and stat.S_IMODE(status.st_mode) & _FILE_BITS != mode:
+                self._steps.append(_SetMode(place, name, mode))
+        self._touched.add(here.path_of(name))
+
+    def _copy_tree(
+        self, staged: HeldDirectory, name: str, here: HeldDirectory, waiting: str, depth: int
+    ) -> Iterator[str]:
+        _bound(depth, staged)
+        mode = staged.look(name)
+        here.make(waiting)
+        with staged.enter(name, closed=True) as source, here.enter(waiting) as target:
+            for entry in source.entries():
+                if stat.S_ISDIR(entry.status.st_mode):
+                    for found in self._copy_tree(source, entry.name, target, entry.name, depth + 1):
+                        yield f"{entry.name}/{found}"
+                elif stat.S_ISREG(entry.status.st_mode):
+                    copy_file(source, entry.name, target, entry.name, entry.status, None)
+                    yield entry.name
+                elif stat.S_ISLNK(entry.status.st_mode):
+                    target.make_link(entry.name, source.link_target(entry.name))
+                    yield entry.name
+        if mode is not None:
+            here.set_mode(waiting, stat.S_IMODE(mode.st_mode) & _DIRECTORY_BITS)
+
+    def _place(self, top: HeldDirectory, path: str, here: HeldDirectory) -> _Place:
+        return _Place(top, path, identity_of(here.status))
+
+    def _new_name(self, place: _Place) -> str:
+        self._names += 1
+        name = f"{self._prefix}{self._names}"
+        self._waiting.append((place, name))
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    added: frozenset[str]
+    files: frozenset[str]
+    removed: frozenset[str]
+
+    @classmethod
+    def of(cls, changes: Changes) -> _Wanted:
+        return cls(frozenset(changes.added), frozenset(changes.added + changes.modified), frozenset(changes.removed))
+
+
+class _Put:
+    """What waits goes to its place, and what is there aside."""
+
+    def __init__(self, place: _Place, name: str, waiting: str, aside: str) -> None:
+        self.place, self.name = place, name
+        self._waiting, self._aside = waiting, aside
+        self._replaced = self._placed = False
+
+    def do(self) -> None:
+        with self.place.open() as here:
+            status = here.look(self.name)
+            if status is not None:
+                if stat.S_ISDIR(status.st_mode):
+                    raise Conflict(errno.EISDIR, "is a directory that is not empty")
+                self._replaced = True
+                # Its own name lasts until the new file has it, so that nobody finds none.
+                try:
+                    here.add_name(self.name, self._aside)
+                except OSError:  # a file system without hard links, or another user's file
+                    here.move(self.name, here, self._aside)
+            here.move(self._waiting, here, self.name)
+            self._placed = True
+
+    def undo(self) -> None:
+        with self.place.open() as here:
+            if self._placed:
+                here.move(self.name, here, self._waiting)
+            if self._replaced and here.look(self._aside) is not None:
+                here.move(self._aside, here, self.name)
+                with suppress(FileNotFoundError):  # renaming one name of a file to another of the same does nothing
+                    here.remove(self._aside)
+
+
+class _Remove:
+    """A file goes aside."""
+
+    def __init__(self, place: _Place, name: str, aside: _Place, aside_name: str) -> None:
+        self.place, self.name = place, name
+        self._aside, self._aside_name = aside, aside_name
+        self._done = False
+
+    def do(self) -> None:
+        with self.place.open() as here, self._aside.open() as there:
+            status = here.look(self.name)
+            if status is None or stat.S_ISDIR(status.st_mode):
+                return
+            here.move(self.name, there, self._aside_name)
+            self._done = True
+
+    def undo(self) -> None:
+        if self._done:
+            with self.place.open() as here, self._aside.open() as there:
+                there.move(self._aside_name, here, self.name)
+
+
+class _RemoveDirectory:
+    """A directory goes, if nothing is in it."""
+
+    def __init__(self, place: _Place, name: str, itself: _Place) -> None:
+        self.place, self.name = place, name
+        self._itself = itself
+        self._was: os.stat_result | None = None
+
+    def do(self) -> None:
+        with self.place.open() as here:
+            status = here.look(self.name)
+            try:
+                here.remove_empty(self.name)
+            except OSError as exc:
+                if exc.errno in (*_GONE, errno.ENOTEMPTY, errno.EEXIST):  # somebody else has written into it
+                    return
+                raise
+            self._was = status
+
+    def undo(self) -> None:
+        if self._was is None:
+            return
+        with self.place.open() as here:
+            here.make(self.name)
+            with here.enter(self.name) as made:
+                made.set_owner(self._was)
+                self._itself.identity = identity_of(made.status)
+            here.set_mode(self.name, stat.S_IMODE(self._was.st_mode))
+
+
+class _SetMode:
+    def __init__(self, place: _Place, name: str, mode: int) -> None:
+        self.place, self.name = place, name
+        self._mode = mode
+        self._was: int | None = None
+
+    def do(self) -> None:
+        with self.place.open() as here:
+            status = here.look(self.name)
+            if status is not None:
+                here.set_mode(self.name, self._mode)
+                self._was = stat.S_IMODE(status.st_mode)
+
+    def undo(self) -> None:
+        if self._was is not None:
+            with self.place.open() as here:
+                here.set_mode(self.name, self._was)
+
+
+class _Overwrite:
+    """New content for a file in a directory that is closed to this user."""
+
+    def __init__(self, place: _Place, name: str, staged: HeldDirectory, here: HeldDirectory) -> None:
+        self.place, self.name = place, name
+        self._new = _kept(staged.read(name, closed=True))
+        os.close(here.write(name))  # now, not when other changes are in place
+        self._old: BinaryIO | None = None
+
+    def do(self) -> None:
+        with self.place.open() as here:
+            self._old = _kept(here.read(self.name))
+            self._write(here, self._new)
+
+    def undo(self) -> None:
+        if self._old is not None:
+            with self.place.open() as here:
+                self._write(here, self._old)
+
+    def _write(self, here: HeldDirectory, content: BinaryIO) -> None:
+        content.seek(0)
+        with os.fdopen(here.write(self.name), "wb") as file:
+            file.truncate(0)
+            shutil.copyfileobj(content, file)
+
+
+def _kept(descriptor: int) -> BinaryIO:
+    kept = tempfile.TemporaryFile()  # noqa: SIM115 - it lasts as long as the step
+    with os.fdopen(descriptor, "rb") as file:
+        shutil.copyfileobj(file, kept)
+    return kept
+
+
+def copy_file(
+    source: HeldDirectory,
+    name: str,
+    target: HeldDirectory,
+    new_name: str,
+    status: os.stat_result,
+    replaced: os.stat_result | None,
+) -> None:
+    """A copy of a regular file under a new name, with its time, and its permissions without set-user-id and the like.
+
+    `replaced`: of the file whose place it will take, whose owner it gets where this user may say so.
+    """
+    with (
+        os.fdopen(source.read(name, closed=True), "rb") as opened,
+        os.fdopen(target.create(new_name), "wb") as file,
+    ):
+        shutil.copyfileobj(opened, file, 1024 * 1024)
+        file.flush()
+        if hasattr(os, "fchown") and replaced is not None and (replaced.st_uid, replaced.st_gid) != _owner(file):
+            with suppress(PermissionError):
+                os.fchown(file.fileno(), replaced.st_uid, replaced.st_gid)
+        if hasattr(os, "fchmod"):
+            os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode) & _FILE_BITS)
+        if os.utime in os.supports_fd:
+            os.utime(file.fileno(), ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
+def discard(here: HeldDirectory, name: str) -> None:
+    """Remove an entry, with all that is in it; one that is not there is gone already."""
+    status = here.look(name)
+    if status is None:
+        return
+    if not stat.S_ISDIR(status.st_mode):
+        here.remove(name)
+        return
+    with here.enter(name, closed=True) as inner:
+        if stat.S_IMODE(inner.status.st_mode) & 0o700 != 0o700:
+            here.set_mode(name, 0o700)
+        for entry in inner.entries():
+            discard(inner, entry.name)
+    here.remove_empty(name)
+
+
+def identity_of(status: os.stat_result) -> tuple[int, int]:
+    """Device and inode: what tells a directory from another one at the same path."""
+    return status.st_dev, status.st_ino
+
+
+def _owner(file: BinaryIO) -> tuple[int, int]:
+    status = os.fstat(file.fileno())
+    return status.st_uid, status.st_gid
+
+
+def _is_same(staged: HeldDirectory, here: HeldDirectory, entry: Entry, status: os.stat_result) -> bool:
+    if entry.status.st_size != status.st_size or (entry.status.st_mode ^ status.st_mode) & _FILE_BITS:
+        return False
+    with (
+        suppress(PermissionError),
+        os.fdopen(staged.read(entry.name, closed=True), "rb") as one,
+        os.fdopen(here.read(entry.name), "rb") as other,
+    ):
+        while piece := one.read(1024 * 1024):
+            if piece != other.read(1024 * 1024):
+                return False
+        return True
+    return False
+
+
+def _bound(depth: int, here: HeldDirectory) -> None:
+    if depth > MAX_DEPTH:
+        raise OSError(errno.ENAMETOOLONG, f"lies deeper than {MAX_DEPTH} directories", here.shown)
