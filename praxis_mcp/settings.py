@@ -187,11 +187,17 @@ class RecordSettings(_Section):
 
 
 class ServerSettings(_Section):
-    """What the MCP server says of itself. `page_size`: tools in one page of ``tools/list``."""
+    """What the MCP server says of itself.
+
+    Attributes:
+        name: its name.
+        instructions: what a client tells its model about it.
+        page_size: tools in one page of ``tools/list``. Several clients never ask for a second page.
+    """
 
     name: str = "praxis-mcp"
     instructions: str | None = None
-    page_size: int = Field(default=100, gt=0)
+    page_size: int = Field(default=1000, gt=0)
 
 
 class SecretSource(_Section):

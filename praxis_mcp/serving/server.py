@@ -41,6 +41,7 @@ from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.groups import unwrapped
 from praxis_mcp.serving.access import Caller, caller_of
 from praxis_mcp.serving.dialect import Dialect
+from praxis_mcp.serving.paging import PageWatch
 from praxis_mcp.serving.progress import ProgressReporter, reporting
 from praxis_mcp.serving.resources import RunResources
 from praxis_mcp.serving.results import ResultWriter, error_result, refusal
@@ -81,6 +82,7 @@ class PraxisServer:
         self._toolbox = toolbox
         self._notifier = ChangeNotifier()
         self._tools = ToolLister(toolbox.settings)
+        self._pages = PageWatch()
         self._resources = RunResources(toolbox.records)
         self._relay = Relay(toolbox)
         self._listed = anyio.Event()
@@ -184,10 +186,12 @@ class PraxisServer:
         await self._toolbox.upstreams.ready()
         cursor = params.cursor if params else None
         entries = self._toolbox.upstreams.beside(self._toolbox.catalog.entries())
+        caller = caller_of(ctx)
         try:
-            page = self._tools.page(entries, cursor, Dialect(ctx.protocol_version), caller_of(ctx))
+            page = self._tools.page(entries, cursor, Dialect(ctx.protocol_version), caller)
         except BadCursor as exc:
             raise MCPError(INVALID_PARAMS, "The cursor is none that this server gave out.") from exc
+        self._pages.listed(ctx, caller.name, cursor, page)
         self._listed.set()
         if read_hops(ctx.meta):
             page.tools = with_origin(page.tools, self._toolbox)
@@ -196,6 +200,7 @@ class PraxisServer:
     async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
         await self._toolbox.loaded()
         caller = caller_of(ctx)
+        self._pages.called(ctx, caller.name)
         if not caller.may_call(params.name):
             # Whether there is such a tool is not theirs to know.
             raise MCPError(INVALID_PARAMS, f'Your credentials do not cover the tool "{params.name[:128]}".')
