@@ -11,6 +11,7 @@ from praxis_mcp.contracts.dialects import Reading
 from praxis_mcp.contracts.findings import Findings, Keys
 from praxis_mcp.contracts.model import EngineType, ToolContract
 from praxis_mcp.contracts.patterns import unusable_patterns
+from praxis_mcp.contracts.placeholder_checks import check_placeholders
 from praxis_mcp.contracts.problems import sentence, shape
 from praxis_mcp.contracts.schema import input_schema, is_of_type, types_of, validate_arguments
 from praxis_mcp.contracts.strict import why_not_sendable
@@ -27,6 +28,8 @@ def check_contract(contract: ToolContract, reading: Reading, findings: Findings)
     """Report everything that would go wrong later; errors and warnings go to `findings`."""
     _check_face(contract, reading, findings)
     _check_comments(reading, findings)
+    if reading.spec is not None:
+        check_placeholders(contract, reading, findings)
     if contract.engine is EngineType.REMOTE_MCP:
         _refuse_bindings(contract, reading, findings)
     else:

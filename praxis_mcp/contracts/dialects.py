@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from praxis_mcp.contracts.findings import Findings, Keys
 from praxis_mcp.contracts.model import SPEC_TYPES, Annotations, EngineType, Example, ToolContract
 from praxis_mcp.contracts.parameters import Parameters, read_parameters, written_text
-from praxis_mcp.contracts.problems import did_you_mean, shape
+from praxis_mcp.contracts.problems import did_you_mean, quoted, shape
 from praxis_mcp.contracts.specs import AnyEngineSpec
 from praxis_mcp.contracts.translation import report
 from praxis_mcp.contracts.vocabulary import map_schema
@@ -192,7 +192,7 @@ def _check_mounts(mounts: Any, keys: Keys, findings: Findings) -> None:
                 f'Write an absolute path other than /, such as "{source}": /data.',
             )
         elif option not in ("", "ro", "rw"):
-            findings.error((*keys, source), f'A mount has no option "{option}".', "Write :rw, :ro or nothing.")
+            findings.error((*keys, source), f"A mount has no option {quoted(option)}.", "Write :rw, :ro or nothing.")
 
 
 def _root_fields(data: Mapping[str, Any], findings: Findings, reading: Reading, ignore: set[str]) -> None:

@@ -32,12 +32,15 @@ class EngineSpec(BaseModel):
 class CommandSpec(EngineSpec):
     """What specifications of engines that run a command have.
 
+    In `command`, `env`, sources of `mounts` and working directories ``{contract_dir}`` is the contract's own folder, as
+    `contracts.placeholders` says.
+
     Attributes:
         command: the words of the command; arguments bound to flags and positions are appended.
         env: variables for the tool; a value is text, or ``{secret: NAME}``.
         env_passthrough: variables copied from the server's own environment, where set there.
         mounts: host path → path for the tool, read-only unless it ends in ``:rw``. A relative host path starts at
-            the project root, ``{contract_dir}`` is the contract's own folder.
+            the project root.
         network: what the tool can reach.
         memory_limit: bytes, or text such as ``512Mi``; the tool is killed above it.
         cpu_limit: cores, such as ``0.5``.
@@ -85,7 +88,7 @@ class DaggerEngineSpec(CommandSpec):
 
     Attributes:
         image: image reference, such as ``python:3.11-slim`` or ``repo/image@sha256:…``.
-        working_dir: absolute path inside the container; None is the image's own.
+        working_dir: absolute path inside the container, or one that ``{contract_dir}`` begins; None is the image's own.
         privileged: full capabilities; refused unless the settings allow it.
         user: ``name``, ``uid`` or ``uid:gid``; None is the image's own, or the server's own user where the contract
             has a writable mount (so that files on the host belong to who started the server).
@@ -100,7 +103,7 @@ class DaggerEngineSpec(CommandSpec):
     """
 
     image: str = Field(min_length=1, pattern=r"^\S+$")
-    working_dir: str | None = Field(default=None, pattern=r"^/")
+    working_dir: str | None = Field(default=None, pattern=r"^(/|\{contract_dir\})")
     privileged: bool = False
     user: str | None = Field(default=None, pattern=r"^[\w.-]+(:[\w.-]+)?$")
     read_only: bool | None = None
@@ -121,7 +124,7 @@ class LocalEngineSpec(CommandSpec):
     Attributes:
         shell: hand the joined command to ``/bin/sh -c``. Arguments never become part of that text: they are
             variables, standard input, files, or ``"$@"``.
-        cwd: working directory; relative to the project root; ``{contract_dir}`` is the contract's own folder.
+        cwd: working directory; relative to the project root.
         capture_output: False discards what the tool writes.
     """
 

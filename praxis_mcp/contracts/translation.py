@@ -1,12 +1,14 @@
-"""pydantic's errors → diagnostics. Values are never repeated: they may be secrets."""
+"""pydantic's errors → diagnostics. Values that may be secrets are never repeated."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from pydantic import ValidationError
 
 from praxis_mcp.contracts.findings import Findings, Keys
+from praxis_mcp.contracts.problems import did_you_mean, shape
 
 _MESSAGES = {
     "missing": "This is missing.",
@@ -50,6 +52,7 @@ _REMEDIES = {
     "bind": "Write env, stdin, {env: NAME}, {flag: --name}, {position: 1} or {file: /path}.",
     "output": "Write text or json.",
     "cache": "Write none or pure.",
+    "transport": "Write auto, http, sse or stdio.",
 }
 _UNIONS = ("env", "headers", "auth_token", "address")
 """Fields of several types: pydantic reports one error for each of them, of which none says it all."""
@@ -64,13 +67,17 @@ def report(exc: ValidationError, findings: Findings, locate: Callable[[Keys], Ke
         locate: from pydantic's place to the one in the document.
     """
     seen: set[Keys] = set()
-    for error in exc.errors(include_url=False, include_context=False, include_input=False):
+    for error in exc.errors(include_url=False):
         loc: Keys = error["loc"]
         union = next((index for index, part in enumerate(loc) if part in _UNIONS), None)
         if union is not None and not (loc[union] == "address" and error["type"] == "missing"):
             # The parts behind the name are pydantic's labels of the types it tried.
             loc = loc[: union + (2 if loc[union] in ("env", "headers") else 1)]
-            message = "This is missing." if error["type"] == "missing" else "The value has none of the allowed forms."
+            message = "This is missing."
+            if error["type"] != "missing":
+                message = f"The value has none of the allowed forms{_meant_secret(error['input'])}."
+        elif error["type"] == "literal_error":
+            message = _none_of(error["input"], error["msg"])
         else:
             message = _MESSAGES.get(error["type"]) or _sentence(error["msg"])
         loc = tuple(part for part in loc if part != "[key]")
@@ -80,6 +87,19 @@ def report(exc: ValidationError, findings: Findings, locate: Callable[[Keys], Ke
         field = next((part for part in reversed(loc) if isinstance(part, str) and part in _REMEDIES), "")
         # Our own validators say how to mend it in the message itself.
         findings.error(locate(loc), message, "" if error["type"] == "value_error" else _REMEDIES.get(field, ""))
+
+
+def _none_of(value: object, text: str) -> str:
+    """A word that is not in a small vocabulary, with a guess at the one that was meant. None of these is a secret."""
+    choices = re.findall(r"'([^']*)'", text)
+    hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+    return f"{shape(value)} is not one of {', '.join(choices)}{hint}."
+
+
+def _meant_secret(value: object) -> str:
+    """A hint for ``{secrets: NAME}``."""
+    key = next(iter(value), None) if isinstance(value, dict) and len(value) == 1 else None
+    return did_you_mean(key, ["secret"]) if isinstance(key, str) and key != "secret" else ""
 
 
 def _sentence(text: str) -> str:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from praxis_mcp.contracts.problems import did_you_mean, quoted
+
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b?)\s*", re.IGNORECASE | re.ASCII)
 _LARGEST_SIZE = 2**63 - 1
 _UNITS = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
@@ -67,7 +69,8 @@ def parse_network(value: object) -> Network:
     """A `Network` from its name, an alias people write (`outbound`, `full`), or a YAML boolean."""
     word = str(value).strip().lower()
     if word not in _NETWORK_WORDS:
-        raise ValueError(f'{value!r} is no network; write "none", "bridge" or "host"')
+        hint = did_you_mean(word, _NETWORK_WORDS)
+        raise ValueError(f'{value!r} is not a network{hint}; write "none", "bridge" or "host"')
     return _NETWORK_WORDS[word]
 
 
@@ -111,6 +114,10 @@ class BindKind(StrEnum):
     FILE = "file"
 
 
+_KINDS = tuple(kind.value for kind in BindKind)
+_OPTIONS = ("repeat", "allow_dash")
+
+
 class Binding(BaseModel):
     """How one parameter's value reaches the tool (compare CWL's ``inputBinding``).
 
@@ -139,12 +146,18 @@ class Binding(BaseModel):
         if isinstance(data, str):
             if data not in ("env", "stdin"):
                 raise ValueError(
-                    f'"{data}" is no binding; write env, stdin, {{env: NAME}}, {{flag: --name}}, {{position: 1}} '
-                    "or {file: /path}"
+                    f"{quoted(data)} is not a binding{did_you_mean(data, _KINDS)}; write env, stdin, {{env: NAME}}, "
+                    "{flag: --name}, {position: 1} or {file: /path}"
                 )
             return {"kind": data}
         if isinstance(data, dict) and data and "kind" not in data:
-            kinds = [kind.value for kind in BindKind if kind.value in data]
+            unknown = [str(key) for key in data if key not in (*_KINDS, *_OPTIONS)]
+            if unknown:
+                raise ValueError(
+                    f"{quoted(unknown[0])} is unknown in a binding{did_you_mean(unknown[0], (*_KINDS, *_OPTIONS))}; "
+                    "write one of env, flag, position, stdin, file, and repeat or allow_dash beside it"
+                )
+            kinds = [kind for kind in _KINDS if kind in data]
             if len(kinds) != 1:
                 raise ValueError("a binding names exactly one of env, flag, position, stdin, file")
             rest = {key: value for key, value in data.items() if key != kinds[0]}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from praxis_mcp.contracts.findings import Findings, Keys
-from praxis_mcp.contracts.problems import shape
+from praxis_mcp.contracts.problems import did_you_mean, quoted, shape
 
 TYPE_ALIASES: dict[str, str] = {
     **dict.fromkeys(("string", "str", "text", "char", "file", "path", "filepath", "directory"), "string"),
@@ -22,6 +23,17 @@ _FORMATS = {
     "date": "date", "datetime": "date-time", "date-time": "date-time", "time": "time", "uri": "uri", "url": "uri",
     "email": "email", "uuid": "uuid", "ipv4": "ipv4", "ipv6": "ipv6", "hostname": "hostname", "password": "password",
 }  # fmt: skip
+
+FORMATS = (
+    "date", "date-time", "time", "duration", "email", "idn-email", "hostname", "idn-hostname", "ipv4", "ipv6", "uri",
+    "uri-reference", "iri", "iri-reference", "uri-template", "uuid", "json-pointer", "relative-json-pointer", "regex",
+)  # fmt: skip
+"""The formats of JSON Schema 2020-12 (validation, section 7.3)."""
+# OpenAPI's registry, of which some are a letter away from one of the above.
+_KNOWN_FORMATS = frozenset({
+    *FORMATS, "password", "byte", "binary", "char", "int32", "int64", "uint32", "uint64", "float", "double", "decimal",
+    "time-local", "date-time-local", "base64url", "html", "commonmark", "media-range", "http-date",
+})  # fmt: skip
 
 SHORT_KEYWORDS = {
     "min": "minimum", "max": "maximum", "min_length": "minLength", "max_length": "maxLength", "min_items": "minItems",
@@ -66,12 +78,15 @@ def map_type(value: Any, keys: Keys, findings: Findings) -> str | list[str] | No
         return TYPE_ALIASES[word]
     if isinstance(word, str) and word in ANY_TYPE:
         return None
+    hint = ""
     remedy = "Write string, integer, number, boolean, array, object or null."
     if isinstance(word, str) and word in _FORMATS:
         remedy = f"Write type: string and format: {_FORMATS[word]}."
     elif isinstance(word, str) and ("[" in word or "<" in word):
         remedy = "Write type: array and items: {type: …}."
-    findings.error(keys, f"{shape(value)} is no type.", remedy)
+    elif isinstance(word, str):
+        hint = did_you_mean(word, (*TYPE_ALIASES, *ANY_TYPE))
+    findings.error(keys, f"{shape(value)} is not a type{hint}.", remedy)
     return None
 
 
@@ -108,6 +123,14 @@ def map_keyword(key: str, value: Any, keys: Keys, findings: Findings) -> Any:
             f"The reference {shape(value)} leaves the contract, and nothing is fetched.",
             "Write the definition into the contract, under $defs, and refer to it as #/$defs/NAME.",
         )
+    if key == "format" and isinstance(value, str) and value not in _KNOWN_FORMATS:
+        meant = _FORMATS.get(value) or next(iter(difflib.get_close_matches(value, FORMATS, n=1)), None)
+        if meant is not None:
+            findings.warning(
+                keys,
+                f'{quoted(value)} is not a format of JSON Schema (did you mean "{meant}"?), and nothing checks it.',
+                f"Write format: {meant}.",
+            )
     return value
 
 

@@ -13,6 +13,13 @@ from typing import Any
 
 from praxis_mcp.contracts.bindings import misplaced
 from praxis_mcp.contracts.model import EngineType, ToolContract, artifact_directory
+from praxis_mcp.contracts.placeholders import (
+    CONTRACT_DIR,
+    expand,
+    folder_for_command,
+    is_plain_in_shell,
+    is_shell_text,
+)
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.contracts.values import BindKind, Network, SecretRef
 from praxis_mcp.errors import ExecutionError, LimitUnsupported, PraxisError
@@ -57,19 +64,19 @@ def build_plan(contract: ToolContract, arguments: Mapping[str, Any], settings: S
         call = Call(
             run_id=run_id or new_run_id(),
             arguments=MappingProxyType(dict(arguments)),
-            env=MappingProxyType(dict(_resolved(spec.env, settings, contract.name, secrets))),
+            env=MappingProxyType(_env(contract, spec, settings, secrets)),
             headers=MappingProxyType(headers),
             secrets=tuple(secrets),
         )
         return Plan(blueprint, call)
     bound = bind_arguments(contract, arguments)
     env = {name: os.environ[name] for name in spec.env_passthrough if name in os.environ}
-    env |= dict(_resolved(spec.env, settings, contract.name, secrets))
+    env |= _env(contract, spec, settings, secrets)
     # Arguments come last: older contracts list their parameters among env_passthrough as well.
     env |= bound.env
     call = Call(
         run_id=run_id or new_run_id(),
-        argv=_argv(spec, bound),
+        argv=_argv(spec, _command(contract, spec), bound),
         env=MappingProxyType(env),
         stdin=bound.stdin,
         files=bound.files,
@@ -182,7 +189,7 @@ def draft_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
             where=Where.REMOTE,
             engines=(EngineType.REMOTE_MCP.value,),
             limits=limits,
-            remote=RemoteTool(spec.address, spec.tool or contract.name, spec.transport),
+            remote=RemoteTool(_address(contract, spec), spec.tool or contract.name, spec.transport),
         )
     limits = Limits(spec.timeout, spec.memory_limit, spec.cpu_limit, spec.pids_limit, limits.max_output)
     shared: dict[str, Any] = {
@@ -218,7 +225,7 @@ def draft_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
         use_entrypoint=spec.use_entrypoint,
         cache_dirs=spec.cache_dirs,
         warm=spec.warm,
-        working_dir=spec.working_dir,
+        working_dir=_expanded(contract, spec.working_dir) if spec.working_dir else None,
         **shared,
     )
 
@@ -267,13 +274,50 @@ def _owner_of_writable_mounts(mounts: tuple[Mount, ...], artifact_dir: str | Non
     return None
 
 
-def _argv(spec: CommandSpec, bound: Bound) -> tuple[str, ...]:
+def _argv(spec: CommandSpec, command: tuple[str, ...], bound: Bound) -> tuple[str, ...]:
     if isinstance(spec, LocalEngineSpec) and spec.shell:
         # The shell's text is the contract's alone; arguments are its "$1", "$2", …
-        return ("/bin/sh", "-c", " ".join(spec.command), "sh", *bound.words)
+        return ("/bin/sh", "-c", " ".join(command), "sh", *bound.words)
     if ends_options(spec):
-        return (*spec.command[:-1], *bound.flags, spec.command[-1], *bound.operands)
-    return (*spec.command, *bound.words)
+        return (*command[:-1], *bound.flags, command[-1], *bound.operands)
+    return (*command, *bound.words)
+
+
+def _command(contract: ToolContract, spec: CommandSpec) -> tuple[str, ...]:
+    return tuple(
+        _expanded(contract, word, in_shell=is_shell_text(spec, index)) for index, word in enumerate(spec.command)
+    )
+
+
+def _address(contract: ToolContract, spec: RemoteMCPEngineSpec) -> str | tuple[str, ...]:
+    if isinstance(spec.address, str):
+        return spec.address
+    return tuple(_expanded(contract, word) for word in spec.address)
+
+
+def _env(
+    contract: ToolContract, spec: CommandSpec | RemoteMCPEngineSpec, settings: Settings, secrets: list[str]
+) -> dict[str, str]:
+    # Before secrets are looked up: what they hold is nothing to look for placeholders in.
+    values = {name: _expanded(contract, value) if isinstance(value, str) else value for name, value in spec.env.items()}
+    return dict(_resolved(values, settings, contract.name, secrets))
+
+
+def _expanded(contract: ToolContract, text: str, *, in_shell: bool = False) -> str:
+    if CONTRACT_DIR not in text:
+        return text
+    folder = folder_for_command(contract)
+    if folder is None:
+        raise ExecutionError(
+            f"{contract.name} names {CONTRACT_DIR}, the contract's own folder, but its command cannot see that.",
+            remedy=f'Load the contract from a file, and for a command in an image mount it: "{CONTRACT_DIR}": /tool.',
+        )
+    if in_shell and not is_plain_in_shell(folder):
+        raise ExecutionError(
+            f"{contract.name} has {CONTRACT_DIR} in a shell's text, where {folder} would be read as more than a path.",
+            remedy="Move the tools to a path without spaces and special characters, or give the folder in env:.",
+        )
+    return expand(text, folder)
 
 
 def _resolved(

@@ -6,13 +6,12 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from praxis_mcp.contracts.placeholders import CONTRACT_DIR, expand
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
-from praxis_mcp.home import expand
+from praxis_mcp.home import expand as expand_home
 from praxis_mcp.plans.model import Mount
 from praxis_mcp.plans.sensitive import HOME, WHOLE, why_sensitive
 from praxis_mcp.settings import Settings
-
-CONTRACT_DIR = "{contract_dir}"
 
 
 def host_path(text: str, root: Path, contract_dir: Path | None) -> Path:
@@ -24,9 +23,9 @@ def host_path(text: str, root: Path, contract_dir: Path | None) -> Path:
     if CONTRACT_DIR in text:
         if contract_dir is None:
             raise ExecutionError(f'"{text}" names the contract\'s folder, but this contract came from no file.')
-        text = text.replace(CONTRACT_DIR, str(contract_dir))
+        text = expand(text, str(contract_dir))
     try:
-        return Path(os.path.normpath(root / expand(Path(text))))
+        return Path(os.path.normpath(root / expand_home(Path(text))))
     except ValueError as exc:
         raise ExecutionError(f"{exc}.") from exc
 
