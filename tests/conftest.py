@@ -9,11 +9,22 @@ from tests.support import images, node, requirements
 
 def pytest_configure(config: pytest.Config) -> None:
     requirements.demanded()  # a misspelt PRAXIS_TEST_REQUIRE is told at once, not by tests that quietly skip
+    requirements.check_absence()
 
 
 def pytest_report_header() -> list[str]:
     reasons = {name: requirements.missing(name) for name in requirements.CHECKS}
     return [f"{name}: {'yes' if reason is None else reason}" for name, reason in reasons.items()]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What was skipped for want of what: a run without engines is green, and must not look like one with all."""
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", [])]
+    lines = requirements.skipped_for(where[2] for where in skipped if isinstance(where, tuple))
+    if lines:
+        terminalreporter.section("skipped for want of")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 @pytest.hookimpl(tryfirst=True)

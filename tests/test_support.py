@@ -1,5 +1,6 @@
 """The helpers that decide whether a test runs are tests' own ground: here they are tested themselves."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,45 @@ def test_a_misspelt_demand_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(requirements.VARIABLE, "dokcer")
     with pytest.raises(pytest.UsageError, match="dokcer"):
         requirements.demanded()
+
+
+@pytest.mark.usefixtures("nothing_here")
+def test_a_machine_may_be_wanted_without_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(requirements.VARIABLE_OF_ABSENCE, "docker,bubblewrap")
+    requirements.check_absence()
+    monkeypatch.setattr(requirements, "missing", lambda name: None if name == "bubblewrap" else "not here")
+    with pytest.raises(pytest.UsageError, match="without bubblewrap, and there is one"):
+        requirements.check_absence()
+
+
+def test_the_summary_says_for_want_of_what_tests_were_skipped() -> None:
+    no_docker = "Skipped: docker: docker is not on the PATH"
+    assert requirements.skipped_for([no_docker, "Skipped: needs root", no_docker, "Skipped: node: too old"]) == [
+        "docker: 2 tests (docker is not on the PATH)",
+        "node: 1 tests (too old)",
+        "anything else: 1 tests",
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="namespaces are Linux's")
+def test_engines_can_be_hidden_from_a_command() -> None:
+    script = Path(__file__).resolve().parents[1] / "scripts" / "without-engines.sh"
+    source = (
+        "import os, shutil, stat; "
+        "print([name for name in ('docker', 'podman', 'bwrap', 'dagger') if shutil.which(name)], "
+        "[name for name in os.environ if name.startswith(('DOCKER_HOST', '_EXPERIMENTAL_DAGGER'))], "
+        "os.path.exists('/run/docker.sock') and stat.S_ISSOCK(os.stat('/run/docker.sock').st_mode))"
+    )
+    done = subprocess.run(
+        [script, sys.executable, "-c", source],
+        env={**os.environ, "DOCKER_HOST": "tcp://127.0.0.1:1", "_EXPERIMENTAL_DAGGER_CLI_BIN": "/bin/true"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if "Operation not permitted" in done.stderr:
+        pytest.skip("this user may make no mount namespace")
+    assert (done.stdout, done.returncode) == ("[] [] False\n", 0), done.stderr
 
 
 def test_every_requirement_has_its_marker(pytestconfig: pytest.Config) -> None:

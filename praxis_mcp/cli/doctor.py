@@ -198,7 +198,9 @@ def _verdict(report: dict[str, Any]) -> str:
         text += f"; {report['broken']} {'error' if report['broken'] == 1 else 'errors'} above"
     optional = [item["engine"] for item in report["engines"] if item["optional"]]
     if optional:
-        text += f"; {' and '.join(optional)} {'is' if len(optional) == 1 else 'are'} optional and missing"
+        *most, last = optional
+        names = f"{', '.join(most)} and {last}" if most else last
+        text += f"; {names} {'are' if most else 'is'} optional and missing"
     return f"[bold {color}]{text}[/]"
 
 

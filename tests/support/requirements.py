@@ -2,6 +2,8 @@
 
 A missing requirement skips the test with a reason. `PRAXIS_TEST_REQUIRE=docker,node` names the ones whose absence
 fails it instead: CI sets it, so that an engine which quietly stopped working cannot pass for a skipped test.
+`PRAXIS_TEST_ABSENT=docker` names the ones that must not be there: a run that is to show what a machine without engines
+shows must not find one.
 """
 
 import functools
@@ -10,7 +12,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 import pytest
 
@@ -18,6 +21,7 @@ from praxis_mcp.engines.native import praxis_init_path
 from tests.dagger_double.schema import generated_client
 
 VARIABLE = "PRAXIS_TEST_REQUIRE"
+VARIABLE_OF_ABSENCE = "PRAXIS_TEST_ABSENT"
 PROBE_TIMEOUT = 20.0
 
 
@@ -99,12 +103,40 @@ def missing(name: str) -> str | None:
 
 def demanded() -> frozenset[str]:
     """The requirements whose absence is a failure."""
-    names = frozenset(filter(None, (word.strip() for word in os.environ.get(VARIABLE, "").split(","))))
+    return _named(VARIABLE)
+
+
+def check_absence() -> None:
+    """End the session where something is there that must not be."""
+    if found := sorted(name for name in _named(VARIABLE_OF_ABSENCE) if missing(name) is None):
+        raise pytest.UsageError(f"{VARIABLE_OF_ABSENCE} wants a machine without {', '.join(found)}, and there is one")
+
+
+def _named(variable: str) -> frozenset[str]:
+    names = frozenset(filter(None, (word.strip() for word in os.environ.get(variable, "").split(","))))
     if unknown := names - CHECKS.keys():
         raise pytest.UsageError(
-            f"{VARIABLE} names {', '.join(sorted(unknown))}; it knows {', '.join(sorted(CHECKS))}",
+            f"{variable} names {', '.join(sorted(unknown))}; it knows {', '.join(sorted(CHECKS))}",
         )
     return names
+
+
+def skipped_for(reasons: Iterable[str]) -> list[str]:
+    """Lines that say how many tests were skipped for want of what.
+
+    Args:
+        reasons: what each skipped test gave.
+    """
+    counts = Counter(reason.removeprefix("Skipped: ") for reason in reasons)
+    lines: list[str] = []
+    for name in CHECKS:
+        found = {reason: count for reason, count in counts.items() if reason.startswith(f"{name}: ")}
+        lines += [f"{name}: {count} tests ({reason.removeprefix(f'{name}: ')})" for reason, count in found.items()]
+        for reason in found:
+            del counts[reason]
+    if others := counts.total():
+        lines.append(f"anything else: {others} tests")
+    return lines
 
 
 def give_up(name: str, reason: str) -> None:
