@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -16,6 +14,7 @@ from loguru import logger
 
 from praxis_mcp.engines import docker_errors
 from praxis_mcp.engines.artifacts import collect_artifacts
+from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.base import (
     EngineCapabilities,
     EngineStatus,
@@ -28,16 +27,20 @@ from praxis_mcp.engines.changes import ChangeWatch
 from praxis_mcp.engines.docker_api import DockerDaemon, ImageMissing
 from praxis_mcp.engines.docker_caches import DockerCaches
 from praxis_mcp.engines.docker_call import START_TIMEOUT, CallEnd, ContainerCall, remove_container, staged
-from praxis_mcp.engines.docker_capabilities import capabilities_of, init_for
+from praxis_mcp.engines.docker_capabilities import capabilities_of
+from praxis_mcp.engines.docker_cold import ColdCall, InitRefused
 from praxis_mcp.engines.docker_edge import translating
 from praxis_mcp.engines.docker_images import DockerImages
+from praxis_mcp.engines.docker_init import DockerInit, init_for, why_no_init
 from praxis_mcp.engines.docker_labels import SERVER, ServerIdentity, call_labels, is_orphan
-from praxis_mcp.engines.docker_spec import INIT_GRACE, Staging, container_config
+from praxis_mcp.engines.docker_own import OwnContainer, OwnContainers
+from praxis_mcp.engines.docker_spec import Staging, container_config, waiting_config
 from praxis_mcp.engines.docker_stream import Refusal
 from praxis_mcp.engines.docker_warm import WarmDocker
 from praxis_mcp.engines.scratch import sweep_scratch
+from praxis_mcp.engines.waiting import GRACE
 from praxis_mcp.engines.warm_counts import PoolMetrics
-from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings import Settings
 
@@ -45,6 +48,8 @@ PROBE_TIMEOUT = 3.0
 """Seconds that `probe` may take."""
 CONNECT_TIMEOUT = 15.0
 """Seconds to connect to the daemon."""
+LEFT_TIMEOUT = 10.0
+"""Seconds for removing what a cut connection has left; beyond, the reaper takes over."""
 
 
 class DockerSDKExecutionEngine(ExecutionEngine):
@@ -60,12 +65,14 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         super().__init__(settings)
         self._server = ServerIdentity.current()
         self._images = DockerImages()
-        self._caches = DockerCaches(self._server)
+        self._own = OwnContainers()
+        self._caches = DockerCaches(self._server, self._own)
         self._daemon: DockerDaemon | None = None
         self._capabilities: EngineCapabilities | None = None
-        self._init: Path | None = None
+        self._init: DockerInit | None = None
         self._warm: WarmDocker | None = None
         self._connecting = anyio.Lock()
+        self._background = BackgroundTasks()
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         """See `ExecutionEngine.run`. The plan's timeout counts from the tool's start; a pull and a slow daemon have
@@ -109,55 +116,124 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         )
 
     async def _run_cold(self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext) -> CallEnd:
+        while True:
+            init = self._init
+            async with staged(plan, context) as staging:
+                try:
+                    if init is None:
+                        end = await self._run_without_init(daemon, plan, staging, context)
+                    else:
+                        end = await self._run_with_init(daemon, plan, init, staging, context)
+                except InitRefused as exc:
+                    await self._do_otherwise(daemon, init, str(exc))
+                    continue
+            end.artifacts = staging.artifacts
+            return end
+
+    async def _do_otherwise(self, daemon: DockerDaemon, init: DockerInit | None, why: str) -> None:
+        """praxis-init cannot be in containers in this way: the daemon is on this machine and sees other files (this
+        server runs in a container itself, say), or its place is mounted noexec."""
+        if init is None or self._init != init:
+            return
+        self._init = init.other_way
+        if self._init is None:
+            _warn_of_no_init(why)
+        else:
+            logger.info("praxis-init cannot be mounted ({}); it is copied into each container", why.strip())
+        await self._close_warm()
+        self._open_warm(daemon)
+
+    async def _run_with_init(
+        self, daemon: DockerDaemon, plan: Plan, init: DockerInit, staging: Staging, context: ExecutionContext
+    ) -> CallEnd:
+        deadline = time.time() + START_TIMEOUT + plan.blueprint.limits.timeout + GRACE
+        config = waiting_config(
+            plan.blueprint,
+            init,
+            staging,
+            call_labels(self._server, plan.blueprint, plan.call.run_id, deadline),
+            START_TIMEOUT,
+            runtime=self.settings.engines.docker.runtime,
+        )
+        container = self._own.begin()
+        try:
+            try:
+                await self._create(daemon, plan, container, config, context)
+            except Refusal as exc:
+                if init.is_named_in(exc.explanation):
+                    raise InitRefused(exc.explanation) from exc
+                raise docker_errors.refused(exc.explanation, plan) from exc
+            return await ColdCall(daemon, container.id, init, self._images, plan, context).run()
+        finally:
+            await container.remove(daemon)
+
+    async def _run_without_init(
+        self, daemon: DockerDaemon, plan: Plan, staging: Staging, context: ExecutionContext
+    ) -> CallEnd:
+        if plan.call.secrets:
+            raise LimitUnsupported(
+                f"{plan.blueprint.tool} needs a secret, which would stand in its container's configuration, on the "
+                "daemon's disk and for `docker inspect`: praxis-init, which would take it over a channel, cannot be in "
+                "this daemon's containers.",
+                remedy="Run it on another engine, or a daemon for x86-64 or arm64.",
+            )
         digest: str | None = None
 
         async def find_digest() -> None:
             nonlocal digest
             try:
-                digest = await self._images.digest(daemon, plan.blueprint.image or "")
+                facts = await self._images.facts(daemon, plan.blueprint.image or "")
+                digest = facts.digest if facts is not None else None
             except (ExecutionError, Refusal) as exc:
                 logger.debug("the digest of {} is unknown: {}", plan.blueprint.image, exc)
 
-        async with staged(plan, context, self._init) as staging:
-            container = await self._create(daemon, plan, staging, context)
-            try:
-                end = await ContainerCall(daemon, container, plan, context).run(find_digest)
-                end.out_of_memory = await self._ran_out_of_memory(daemon, container, plan, end)
-            finally:
-                await remove_container(daemon, container)
-            failure = docker_errors.init_failure(plan, end.exit_code, end.stderr.data)
-            if failure is not None:
-                raise failure
-        end.image, end.artifacts = digest, staging.artifacts
-        return end
-
-    async def _create(self, daemon: DockerDaemon, plan: Plan, staging: Staging, context: ExecutionContext) -> str:
-        deadline = time.time() + START_TIMEOUT + plan.blueprint.limits.timeout + INIT_GRACE
         config = container_config(
             plan,
             staging,
-            call_labels(self._server, plan.blueprint, plan.call.run_id, deadline),
+            call_labels(
+                self._server,
+                plan.blueprint,
+                plan.call.run_id,
+                time.time() + START_TIMEOUT + plan.blueprint.limits.timeout,
+            ),
             runtime=self.settings.engines.docker.runtime,
             auto_remove=daemon.keeps_wait and plan.blueprint.limits.memory is None,
         )
+        container = self._own.begin()
         try:
             try:
-                return await self._create_with_caches(daemon, plan.blueprint, config)
-            except ImageMissing:
-                await self._pull(daemon, plan.blueprint, context.on_status)
-                return await self._create_with_caches(daemon, plan.blueprint, config)
-        except Refusal as exc:
-            if staging.init is None or str(staging.init) not in exc.explanation:
+                await self._create(daemon, plan, container, config, context)
+            except Refusal as exc:
                 raise docker_errors.refused(exc.explanation, plan) from exc
-        # The daemon is on this machine and sees other files: this server runs in a container itself, say.
-        logger.info("praxis-init cannot be mounted; the daemon's own init takes its place")
-        self._init = None
-        await self._close_warm()
-        return await self._create(daemon, plan, replace(staging, init=None), context)
+            end = await ContainerCall(daemon, container.id, plan, context).run(find_digest)
+            end.out_of_memory = await self._ran_out_of_memory(daemon, container.id, plan, end)
+        finally:
+            await container.remove(daemon)
+        failure = docker_errors.init_failure(plan, end.exit_code, end.stderr.data)
+        if failure is not None:
+            raise failure
+        end.image = digest
+        return end
 
-    async def _create_with_caches(self, daemon: DockerDaemon, blueprint: Blueprint, config: Mapping[str, Any]) -> str:
+    async def _create(
+        self,
+        daemon: DockerDaemon,
+        plan: Plan,
+        container: OwnContainer,
+        config: Mapping[str, Any],
+        context: ExecutionContext,
+    ) -> None:
+        try:
+            await self._create_with_caches(daemon, plan.blueprint, container, config)
+        except ImageMissing:
+            await self._pull(daemon, plan.blueprint, context.on_status)
+            await self._create_with_caches(daemon, plan.blueprint, container, config)
+
+    async def _create_with_caches(
+        self, daemon: DockerDaemon, blueprint: Blueprint, container: OwnContainer, config: Mapping[str, Any]
+    ) -> None:
         await self._caches.ensure(daemon, blueprint, str(config["Image"]))
-        return await daemon.create(config)
+        await container.create(daemon, config)
 
     async def _pull(self, daemon: DockerDaemon, blueprint: Blueprint, on_status: StatusListener | None) -> None:
         image = blueprint.image or ""
@@ -197,8 +273,9 @@ class DockerSDKExecutionEngine(ExecutionEngine):
                 daemon = await self._connected()
                 info = await daemon.info()
             self._init = init_for(daemon, info)
-            if self._warm is None and self._init is not None and daemon.has_socket and self.settings.warm.enabled:
-                self._warm = WarmDocker(daemon, self._init, self._server, self._caches, self.settings, self.warm_budget)
+            if self._init is None:
+                _warn_of_no_init(why_no_init(info))
+            self._open_warm(daemon)
             self._capabilities = capabilities_of(daemon, info)
         return self._capabilities
 
@@ -222,27 +299,57 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         return EngineStatus(self.name, available=True, version=str(version), detail=f"at {daemon.address}")
 
     async def reap(self) -> tuple[str, ...]:
-        """Remove containers that a server left behind when it was killed; their ids.
+        """Remove containers that a server left behind when it was killed, and those of this server that no call holds;
+        their ids.
 
-        Never those of a server that still runs, nor any that are not ours: see `docker_labels.is_orphan`.
+        Never those of another server that still runs, nor any that are not ours: see `docker_labels.is_orphan`.
 
         Raises:
             EngineUnavailable: the daemon cannot be reached.
         """
         with self._translating():
             daemon = await self._connected()
-            found = await daemon.containers(SERVER)
-            orphans = [str(item["Id"]) for item in found if is_orphan(item.get("Labels") or {}, self._server)]
-            async with anyio.create_task_group() as tasks:
-                for container in orphans:
-                    tasks.start_soon(remove_container, daemon, container)
-            if orphans:
-                logger.info("removed {} containers of servers that are gone", len(orphans))
+            orphans = await self._remove_orphans(daemon)
             await anyio.to_thread.run_sync(sweep_scratch)
+        return orphans
+
+    async def _remove_orphans(self, daemon: DockerDaemon, label: str = SERVER) -> tuple[str, ...]:
+        """Remove those of the containers with that label that are nobody's; their ids."""
+        self._own.may_have_left = False
+        found = await daemon.containers(label)
+        # Asked after the answer: what was created meanwhile is in use, or was not listed.
+        used = self._own.names
+        orphans = [str(item["Id"]) for item in found if is_orphan(item.get("Labels") or {}, self._server, used)]
+
+        async def remove(container: str) -> None:
+            if not await remove_container(daemon, container):
+                self._own.may_have_left = True
+
+        async with anyio.create_task_group() as tasks:
+            for container in orphans:
+                tasks.start_soon(remove, container)
+        if orphans:
+            logger.info("removed {} containers that nobody uses", len(orphans))
         return tuple(orphans)
 
+    async def _remove_left(self) -> None:
+        """Remove what calls could not when the connection to the daemon was cut, if anything; never raises."""
+        if not self._own.may_have_left:
+            return
+        with anyio.move_on_after(LEFT_TIMEOUT, shield=True):
+            try:
+                with self._translating():
+                    await self._remove_orphans(await self._connected(), f"{SERVER}={self._server.id}")
+            except ExecutionError as exc:
+                self._own.may_have_left = True
+                logger.warning("a container may be left of a call whose connection was cut: {}", exc)
+
     async def cleanup(self) -> None:
-        """Remove what waits for calls, and close the connection; other containers are gone with their calls."""
+        """Remove what waits for calls and what a cut connection has left, and close the connection; other containers
+        are gone with their calls."""
+        await self._close_warm()
+        await self._remove_left()
+        await self._background.close(LEFT_TIMEOUT)
         if self._daemon is not None:
             await self._forget(self._daemon)
 
@@ -263,6 +370,12 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             return self._daemon.address
         return self.settings.engines.docker.host or "the default socket"
 
+    def _open_warm(self, daemon: DockerDaemon) -> None:
+        if self._warm is None and self._init is not None and daemon.has_socket and self.settings.warm.enabled:
+            self._warm = WarmDocker(
+                daemon, self._init, self._server, self._own, self._caches, self.settings, self.warm_budget
+            )
+
     async def _close_warm(self) -> None:
         warm, self._warm = self._warm, None
         if warm is not None:
@@ -280,6 +393,8 @@ class DockerSDKExecutionEngine(ExecutionEngine):
                             f"The Docker daemon did not answer within {CONNECT_TIMEOUT:g} s.",
                             remedy="It may be hung: see its log, and restart it.",
                         ) from exc
+                    if self._own.may_have_left:
+                        self._background.start(self._remove_left, "removing what a cut connection left")
         return self._daemon
 
     async def _forget(self, daemon: DockerDaemon) -> None:
@@ -289,3 +404,12 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         with anyio.CancelScope(shield=True):
             await self._close_warm()
             await daemon.close()
+
+
+def _warn_of_no_init(why: str) -> None:
+    logger.warning(
+        "praxis-init cannot be in the containers of this Docker daemon ({}): tools with secrets are refused, words and "
+        "variables of others stand in their container's configuration, and a call of a server that is killed goes on "
+        "until another server finds it",
+        why.strip(),
+    )

@@ -16,8 +16,8 @@ from pathlib import PurePosixPath
 import anyio
 
 from praxis_mcp.engines.docker_api import DockerDaemon
-from praxis_mcp.engines.docker_call import remove_container
 from praxis_mcp.engines.docker_labels import ServerIdentity, waiting_labels
+from praxis_mcp.engines.docker_own import OwnContainers
 from praxis_mcp.engines.docker_spec import cache_mount, cache_volume
 from praxis_mcp.plans.model import Blueprint
 
@@ -28,8 +28,9 @@ MAKE_TIMEOUT = 60.0
 class DockerCaches:
     """The cache volumes of one server's tools."""
 
-    def __init__(self, server: ServerIdentity) -> None:
+    def __init__(self, server: ServerIdentity, own: OwnContainers) -> None:
         self._server = server
+        self._own = own
         self._making = anyio.Lock()
 
     async def ensure(self, daemon: DockerDaemon, blueprint: Blueprint, image: str) -> None:
@@ -51,18 +52,17 @@ class DockerCaches:
             "Labels": waiting_labels(self._server, blueprint, time.time() + MAKE_TIMEOUT),
             "HostConfig": {"NetworkMode": "none", "Mounts": [cache_mount(blueprint, directory, copy=True)]},
         }
-        container, done = "", False
+        container, done = self._own.begin(), False
         try:
-            container = await daemon.create(config)
+            await container.create(daemon, config)
             place = PurePosixPath(directory)
-            await daemon.put(container, str(place.parent), _open_directory(place.name))
+            await daemon.put(container.id, str(place.parent), _open_directory(place.name))
             done = True
         finally:
-            if container:
-                await remove_container(daemon, container)
-                if not done:  # or the next call would take it for finished
-                    with anyio.CancelScope(shield=True):
-                        await daemon.remove_volume(cache_volume(blueprint, directory))
+            await container.remove(daemon)
+            if container.id and not done:  # or the next call would take it for finished
+                with anyio.CancelScope(shield=True):
+                    await daemon.remove_volume(cache_volume(blueprint, directory))
 
 
 def _open_directory(name: str) -> bytes:

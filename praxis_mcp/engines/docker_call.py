@@ -1,4 +1,5 @@
-"""One call in one container: files staged, attached, started, fed, heard, ended and removed."""
+"""One call in a container of its own: its files staged, its end; and, where praxis-init cannot be in the container,
+attached, started, fed, heard and ended from outside."""
 
 from __future__ import annotations
 
@@ -20,7 +21,6 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker_api import DockerDaemon
 from praxis_mcp.engines.docker_spec import Staging
 from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost, PendingExit, Refusal
-from praxis_mcp.engines.native import EXIT_TIMED_OUT
 from praxis_mcp.engines.output import Captured, StreamCollector, StreamName
 from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
@@ -59,16 +59,16 @@ class CallEnd:
 
 
 @asynccontextmanager
-async def staged(plan: Plan, context: ExecutionContext, init: Path | None) -> AsyncIterator[Staging]:
+async def staged(plan: Plan, context: ExecutionContext) -> AsyncIterator[Staging]:
     """Put what the call needs on this machine, and take away what is not kept."""
     artifacts = await make_artifact_directory(plan, context)
     if not plan.call.files:
-        yield Staging((), artifacts, init)
+        yield Staging((), artifacts)
         return
     scratch = await _written(plan, anyio.to_thread.run_sync(Scratch.make))
     try:
         yield Staging(
-            await _written(plan, anyio.to_thread.run_sync(_write_files, scratch.path, plan.call.files)), artifacts, init
+            await _written(plan, anyio.to_thread.run_sync(_write_files, scratch.path, plan.call.files)), artifacts
         )
     finally:
         with anyio.CancelScope(shield=True):
@@ -93,13 +93,14 @@ def _write_files(directory: Path, files: tuple[CallFile, ...]) -> tuple[tuple[Ca
     return tuple(places)
 
 
-async def remove_container(daemon: DockerDaemon, container: str) -> None:
-    """Remove a container whatever happened, cancelled or not; a failure is logged, and left to the reaper."""
+async def remove_container(daemon: DockerDaemon, container: str) -> bool:
+    """Remove a container whatever happened, cancelled or not; whether it is gone. A failure is logged, and left to the
+    reaper."""
     with anyio.move_on_after(REMOVE_TIMEOUT, shield=True) as scope:
         for pause in (*REMOVE_AGAIN, None):
             try:
                 await daemon.remove(container)
-                break
+                return True
             except Refusal as exc:
                 # A daemon that finds the container ended while it kills it answers 500, "cannot remove - Container … is
                 # not running", and leaves it there (20.10).
@@ -112,10 +113,11 @@ async def remove_container(daemon: DockerDaemon, container: str) -> None:
             await anyio.sleep(pause)
     if scope.cancelled_caught:
         logger.warning("the container {} was not removed within {} s", container[:12], REMOVE_TIMEOUT)
+    return False
 
 
 class ContainerCall:
-    """Runs a created container to its end."""
+    """Runs a created container without praxis-init to its end."""
 
     def __init__(self, daemon: DockerDaemon, container: str, plan: Plan, context: ExecutionContext) -> None:
         self._daemon = daemon
@@ -205,8 +207,8 @@ class ContainerCall:
                     f"{KILL_TIMEOUT:g} s.",
                     remedy="A process may hang in the kernel (a dead network file system, say); see the daemon's log.",
                 )
-            # Not killed: it ended by itself at that very moment, or praxis-init was faster than a busy daemon.
-            end.timed_out = killed or end.exit_code == EXIT_TIMED_OUT
+            # Not killed: it ended by itself at that very moment.
+            end.timed_out = killed
         end.ended = time.perf_counter()
 
     async def _kill(self) -> bool:
@@ -214,7 +216,7 @@ class ContainerCall:
         try:
             return await self._daemon.kill(self._container)
         except Refusal as exc:
-            # "tried to kill container, but did not receive an exit event": it may end yet, and praxis-init ends it.
+            # "tried to kill container, but did not receive an exit event": it may end yet.
             logger.warning("{}: the daemon could not kill it at once: {}", self._plan.blueprint.tool, exc.explanation)
             return True
 

@@ -1,16 +1,13 @@
-"""What a Docker daemon can enforce and provide, and whether it can run praxis-init."""
+"""What a Docker daemon can enforce and provide."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from praxis_mcp.engines.base import EngineCapabilities
 from praxis_mcp.engines.docker_api import DockerDaemon
-from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.plans.model import Capability
 
 _ALWAYS = frozenset(
@@ -55,13 +52,3 @@ def capabilities_of(daemon: DockerDaemon, info: Mapping[str, Any]) -> EngineCapa
     else:
         notes[Capability.STDIN] = "over TLS or a Windows pipe, standard input cannot be ended"
     return EngineCapabilities("docker", "container", frozenset(enforces), MappingProxyType(notes))
-
-
-def init_for(daemon: DockerDaemon, info: Mapping[str, Any]) -> Path | None:
-    """praxis-init for the daemon's machine, where it can be mounted: on Linux, next to the daemon. Docker Desktop does
-    not share the folders that packages are installed in."""
-    if sys.platform != "linux" or not daemon.is_local:
-        return None
-    if any("selinux" in str(option) for option in info.get("SecurityOptions") or ()):
-        return None  # a container may not execute files that carry the labels of the host's packages
-    return praxis_init_path(str(info.get("Architecture", "")))

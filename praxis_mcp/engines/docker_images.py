@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -17,6 +18,19 @@ from praxis_mcp.errors import ImageError
 PULL_TIMEOUT = 600.0
 """Seconds for one pull; apart from the tool's own timeout, which counts from its start."""
 _TELL_EVERY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What a call must know of its image.
+
+    Attributes:
+        digest: the image by its digest: ``python@sha256:…``, or ``sha256:…`` (its id) where it came from no registry.
+        entrypoint: the words of its entrypoint.
+    """
+
+    digest: str
+    entrypoint: tuple[str, ...]
 
 
 class DockerImages:
@@ -65,15 +79,17 @@ class DockerImages:
         except ImageMissing:
             await self.pull(daemon, reference, on_status)
 
-    async def digest(self, daemon: DockerDaemon, reference: str) -> str | None:
-        """The image by its digest: ``python@sha256:…``, or ``sha256:…`` (its id) where it came from no registry; None
-        where it is gone."""
+    async def facts(self, daemon: DockerDaemon, reference: str) -> ImageFacts | None:
+        """What the daemon knows of an image; None where it is gone."""
         try:
             image = await daemon.image(reference)
         except ImageMissing:
             return None
         digests = image.get("RepoDigests") or []
-        return str(digests[0]) if digests else str(image["Id"])
+        return ImageFacts(
+            str(digests[0]) if digests else str(image["Id"]),
+            tuple(str(word) for word in (image.get("Config") or {}).get("Entrypoint") or ()),
+        )
 
 
 class _Progress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,8 @@ PID = "praxis-mcp.pid"
 STARTED = "praxis-mcp.started"
 HOST = "praxis-mcp.host"
 CACHE = "praxis-mcp.cache"
+CONTAINER = "praxis-mcp.container"
+"""The container's name among its server's, which knows by it whether it uses it: see `docker_own`."""
 WARM = "praxis-mcp.warm"
 """On a container that was started before its call; it has no run of its own."""
 
@@ -78,22 +80,27 @@ def waiting_labels(server: ServerIdentity, blueprint: Blueprint, deadline: float
     return {**server.labels, WARM: "1", TOOL: blueprint.tool, DEADLINE: str(int(deadline))}
 
 
-def is_orphan(labels: Mapping[str, str], server: ServerIdentity, now: float | None = None) -> bool:
+def is_orphan(
+    labels: Mapping[str, str], server: ServerIdentity, used: Collection[str] = (), now: float | None = None
+) -> bool:
     """Whether nobody owns the container with these labels any more.
 
-    Where the owner was another process that this one can look up, it is an orphan as soon as that process has surely
-    ended. Everywhere else it is one when its deadline is long past: so are the server's own, of which one can be left
-    when a daemon was too slow to answer. What carries none of our labels never is.
+    One of the server's own is an orphan as soon as nothing in it uses the container: one can be left when the
+    connection to the daemon was cut. Where the owner was another process that this one can look up, it is one as soon
+    as that process has surely ended; everywhere else, when its deadline is long past. What carries none of our labels
+    never is.
 
     Args:
         labels: the container's.
         server: who asks.
+        used: the names (`CONTAINER`) of those that the server uses.
         now: Unix time; None is the present.
     """
     if SERVER not in labels:
         return False
-    can_look_up = labels.get(HOST) and labels[HOST] == server.host and labels.get(PID, "").isdecimal()
-    if can_look_up and labels[SERVER] != server.id:
+    if labels[SERVER] == server.id:
+        return labels.get(CONTAINER) not in used
+    if labels.get(HOST) and labels[HOST] == server.host and labels.get(PID, "").isdecimal():
         alive = _is_alive(int(labels[PID]), labels.get(STARTED, ""))
         if alive is not None:
             return not alive

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
+from praxis_mcp.engines.docker_init import DockerInit
 from praxis_mcp.engines.docker_labels import CACHE, TOOL
-from praxis_mcp.engines.native import run_prefix, wait_words
+from praxis_mcp.engines.native import wait_words
 from praxis_mcp.engines.submounts import submounts
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, CallFile, Plan
@@ -20,10 +21,6 @@ DEFAULT_PIDS = 512
 """Processes and threads of a container whose contract sets no limit: a fork bomb must not take the host."""
 TMP_SIZE = 256 * 1024 * 1024
 """Bytes of ``/tmp`` in a container whose root is read-only; they count against its memory limit."""
-INIT_TARGET = "/.praxis-init"
-INIT_GRACE = 5.0
-"""Seconds past the deadline after which praxis-init ends the tool by itself: the server does it on time, and the
-container must not outlive a server that is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,43 +30,50 @@ class Staging:
     Attributes:
         files: the call's files, each where it lies here.
         artifacts: the directory for artifacts, or None.
-        init: praxis-init for the daemon's machine, or None where it cannot be mounted; then the daemon's own init
-            reaps, and nothing in the container keeps the deadline.
+        init: praxis-init for the daemon's machine, or None where there is none; then the daemon's own init reaps, and
+            nothing in the container keeps the deadline, or ends it with the server.
     """
 
     files: tuple[tuple[CallFile, Path], ...] = ()
     artifacts: Path | None = None
-    init: Path | None = None
+    init: DockerInit | None = None
 
 
 def container_config(
     plan: Plan, staging: Staging, labels: Mapping[str, str], *, runtime: str | None = None, auto_remove: bool = True
 ) -> dict[str, Any]:
-    """The body of the request that creates the call's container.
+    """The body of the request that creates a container which runs a call at once: without praxis-init, so that words
+    and variables stand in the container's configuration.
 
     Raises:
         ExecutionError: a file of the call lies in a mount, where it could not be without changing the host's; or a
             mount has too many file systems below it.
     """
     fixed, call = plan.blueprint, plan.call
-    with_init = staging.init is not None and not fixed.use_entrypoint
-    words = list(call.argv)
-    if with_init:
-        words = [*run_prefix(INIT_TARGET, timeout=fixed.limits.timeout + INIT_GRACE, no_network=False,
-                             no_new_privileges=not fixed.privileged), *words]  # fmt: skip
-    config = _config(fixed, words, call.env, labels, stdin=call.stdin is not None)
-    config["HostConfig"] = _host_config(fixed, staging, with_init, runtime, auto_remove)
+    config = _config(fixed, list(call.argv), call.env, labels, stdin=call.stdin is not None)
+    config["HostConfig"] = _host_config(fixed, staging, runtime, auto_remove)
+    if not fixed.use_entrypoint:
+        # The whole command as the entrypoint's and the command's words: an empty list would bring the image's own
+        # back on some daemons (Podman).
+        config["Entrypoint"], config["Cmd"] = config["Cmd"][:1], config["Cmd"][1:]
     return config
 
 
 def waiting_config(
-    blueprint: Blueprint, staging: Staging, labels: Mapping[str, str], patience: float, *, runtime: str | None = None
+    blueprint: Blueprint,
+    init: DockerInit,
+    staging: Staging,
+    labels: Mapping[str, str],
+    patience: float,
+    *,
+    runtime: str | None = None,
 ) -> dict[str, Any]:
-    """The body of the request that creates a container which waits for a call.
+    """The body of the request that creates a container which waits for a call. Nothing of the call stands in it.
 
     Args:
-        blueprint: all that is fixed; no `use_entrypoint`.
-        staging: with praxis-init, and an empty file for each that the call will have.
+        blueprint: all that is fixed.
+        init: praxis-init.
+        staging: with a file for each that the call will have.
         labels: the container's.
         patience: seconds after which the container ends if no call has come.
         runtime: OCI runtime.
@@ -77,11 +81,12 @@ def waiting_config(
     Raises:
         ExecutionError: as `container_config`.
     """
-    words = wait_words(INIT_TARGET, patience)
+    words = wait_words(init.program, patience)
     config = _config(blueprint, words, {}, labels, stdin=True)
+    config["Entrypoint"], config["Cmd"] = words[:1], words[1:]
     # What ended by the memory limit is asked of a container that has ended.
     auto_remove = blueprint.limits.memory is None
-    config["HostConfig"] = _host_config(blueprint, staging, True, runtime, auto_remove)
+    config["HostConfig"] = _host_config(blueprint, replace(staging, init=init), runtime, auto_remove)
     return config
 
 
@@ -103,10 +108,6 @@ def _config(
         "AttachStdout": True,
         "AttachStderr": True,
     }
-    if not fixed.use_entrypoint:
-        # The whole command as the entrypoint's and the command's words: an empty list would bring the image's own
-        # back on some daemons (Podman).
-        config["Entrypoint"], config["Cmd"] = words[:1], words[1:]
     if fixed.user is not None:
         config["User"] = fixed.user
     if fixed.working_dir is not None:
@@ -114,17 +115,15 @@ def _config(
     return config
 
 
-def _host_config(
-    fixed: Blueprint, staging: Staging, with_init: bool, runtime: str | None, auto_remove: bool
-) -> dict[str, Any]:
+def _host_config(fixed: Blueprint, staging: Staging, runtime: str | None, auto_remove: bool) -> dict[str, Any]:
     limits = fixed.limits
     host: dict[str, Any] = {
         "NetworkMode": {Network.NONE: "none", Network.BRIDGE: "bridge", Network.HOST: "host"}[fixed.network],
-        "Mounts": _mounts(fixed, staging, with_init),
+        "Mounts": _mounts(fixed, staging),
         # Output comes from the attached stream: a log would only grow on disk.
         "LogConfig": {"Type": "none"},
         "AutoRemove": auto_remove,
-        "Init": not with_init,
+        "Init": staging.init is None,
         # An init is one process more than the tool's.
         "PidsLimit": (limits.pids or DEFAULT_PIDS) + 1,
         "ReadonlyRootfs": fixed.read_only is not False,
@@ -148,7 +147,7 @@ def _host_config(
     return host
 
 
-def _mounts(fixed: Blueprint, staging: Staging, with_init: bool) -> list[dict[str, Any]]:
+def _mounts(fixed: Blueprint, staging: Staging) -> list[dict[str, Any]]:
     mounts = list(_contract_mounts(fixed))
     for file, place in staging.files:
         for mount in fixed.mounts:
@@ -161,8 +160,8 @@ def _mounts(fixed: Blueprint, staging: Staging, with_init: bool) -> list[dict[st
     if staging.artifacts is not None and fixed.artifact_dir is not None:
         mounts.append(_bind(staging.artifacts, fixed.artifact_dir, writable=True))
     mounts += [cache_mount(fixed, directory) for directory in fixed.cache_dirs]
-    if with_init and staging.init is not None:
-        mounts.append(_bind(staging.init, INIT_TARGET))
+    if staging.init is not None:
+        mounts.append(staging.init.mount)
     return mounts
 
 

@@ -13,7 +13,7 @@ from loguru import logger
 
 from praxis_mcp.engines.artifacts import make_open_directory
 from praxis_mcp.engines.docker_api import DockerDaemon
-from praxis_mcp.engines.docker_call import remove_container
+from praxis_mcp.engines.docker_own import OwnContainer
 from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost
 from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.engines.waiting import Waiter
@@ -41,13 +41,14 @@ class WarmContainer:
     def __init__(
         self,
         daemon: DockerDaemon,
-        container: str,
+        container: OwnContainer,
         stream: AttachedStream,
         waiter: Waiter,
         place: WarmPlace,
         image: WarmImage,
     ) -> None:
-        self.id = container
+        self.id = container.id
+        self._container = container
         self.waiter = waiter
         self.place = place
         self.image = image
@@ -66,7 +67,7 @@ class WarmContainer:
     async def discard(self) -> None:
         """See `WarmItem.discard`."""
         await self.waiter.aclose()
-        await remove_container(self._daemon, self.id)
+        await self._container.remove(self._daemon)
         await self.place.remove()
 
 
@@ -146,11 +147,16 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 class AttachedChannel:
-    """The attached streams of a container as the channel to its praxis-init (see `waiting.Channel`)."""
+    """The attached streams of a container as the channel to its praxis-init (see `waiting.Channel`).
+
+    Attributes:
+        complaint: the last that praxis-init, or the daemon in its place, has said outside the channel.
+    """
 
     def __init__(self, stream: AttachedStream) -> None:
         self._stream = stream
         self._pieces = stream.pieces()
+        self.complaint = ""
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
         """See `waiting.Channel`."""
@@ -158,7 +164,8 @@ class AttachedChannel:
             async for name, piece in self._pieces:
                 if name == "stdout":
                     return piece
-                logger.debug("praxis-init says: {}", piece.decode(errors="replace").strip())
+                self.complaint = piece.decode(errors="replace").strip()
+                logger.debug("praxis-init says: {}", self.complaint)
         except (ConnectionLost, ExecutionError) as exc:
             raise anyio.BrokenResourceError from exc
         raise anyio.EndOfStream

@@ -10,26 +10,26 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
 from loguru import logger
 
-from praxis_mcp.engines import docker_errors
 from praxis_mcp.engines.artifacts import adopt_artifact_directory
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker_api import DockerDaemon
 from praxis_mcp.engines.docker_caches import DockerCaches
-from praxis_mcp.engines.docker_call import START_TIMEOUT, CallEnd, remove_container
+from praxis_mcp.engines.docker_call import START_TIMEOUT, CallEnd
+from praxis_mcp.engines.docker_handover import Handover
+from praxis_mcp.engines.docker_init import DockerInit
 from praxis_mcp.engines.docker_inquiry import DockerInquiry
 from praxis_mcp.engines.docker_labels import ServerIdentity, waiting_labels
+from praxis_mcp.engines.docker_own import OwnContainers
 from praxis_mcp.engines.docker_spec import Staging, waiting_config
 from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost, Refusal
 from praxis_mcp.engines.docker_waiting import MAX_AGE, AttachedChannel, WarmContainer, WarmImage, WarmKey, WarmPlace
 from praxis_mcp.engines.framing import FramingError
-from praxis_mcp.engines.native import EndKind, RunEnd
 from praxis_mcp.engines.waiting import GRACE, Waiter, WaiterLost, wait_call
 from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.engines.warm_counts import PoolMetrics
@@ -40,9 +40,6 @@ from praxis_mcp.settings import Settings
 
 PATIENCE = MAX_AGE + 60
 """Seconds after which praxis-init leaves by itself, should nobody have told it to."""
-END_TIMEOUT = 5.0
-"""Seconds for a container to be reported as ended once its praxis-init has told the end."""
-_KILLED = 128 + 9
 
 
 class WarmDocker:
@@ -52,6 +49,7 @@ class WarmDocker:
         daemon: the daemon, on a Unix socket.
         init: praxis-init for its machine.
         server: whose the containers are.
+        own: knows those in use.
         caches: makes their cache volumes.
         settings: the settings.
         budget: what the engine shares with others.
@@ -60,8 +58,9 @@ class WarmDocker:
     def __init__(
         self,
         daemon: DockerDaemon,
-        init: Path,
+        init: DockerInit,
         server: ServerIdentity,
+        own: OwnContainers,
         caches: DockerCaches,
         settings: Settings,
         budget: WarmBudget,
@@ -70,6 +69,7 @@ class WarmDocker:
         self._caches = caches
         self._init = init
         self._server = server
+        self._own = own
         self._settings = settings
         self._inquiry: DockerInquiry | None = daemon.inquiry()
         expected = (ExecutionError, Refusal, WaiterLost, ConnectionLost, TimeoutError, OSError)
@@ -151,56 +151,18 @@ class WarmDocker:
         return WarmImage(str(found["Id"]), str(digests[0]) if digests else str(found["Id"]))
 
     async def _call(self, container: WarmContainer, plan: Plan, context: ExecutionContext) -> CallEnd | None:
-        end = CallEnd(started=time.perf_counter(), image=container.image.digest)
-        collectors = context.collectors(plan)
+        handover = Handover(self._daemon, container.id, plan, context, container.image.digest)
         try:
-            try:
-                call = wait_call(plan, files=())
-                told = await container.waiter.run(call, plan.call.stdin, *collectors)
-            except FramingError:
-                return self._given_up(collectors)  # the cold path says what the daemon thinks of it
-            except WaiterLost as exc:
-                if not exc.was_asked:
-                    return self._given_up(collectors)
-                told = await self._after_loss(container, plan, exc)
-            failure = docker_errors.end_failure(plan, told)
-            if failure is not None:
-                raise failure
-            end.ended = time.perf_counter()
-            end.timed_out = told.kind is EndKind.TIMEOUT
-            end.exit_code = _KILLED if end.timed_out else told.exit_code
-            if plan.blueprint.limits.memory is not None and end.exit_code != 0 and not end.timed_out:
-                end.out_of_memory = await self._ran_out_of_memory(container)
-            end.stdout, end.stderr = [await collector.finish() for collector in collectors]
-        except BaseException:
-            for collector in collectors:
-                collector.abandon()
-            raise
-        return end
-
-    @staticmethod
-    def _given_up(collectors: tuple[Any, ...]) -> None:
-        for collector in collectors:
-            collector.abandon()
-
-    async def _after_loss(self, container: WarmContainer, plan: Plan, loss: WaiterLost) -> RunEnd:
-        """praxis-init is gone without a word: it was the one that the kernel killed for memory, or another did."""
-        if plan.blueprint.limits.memory is not None and await self._ran_out_of_memory(container):
-            return RunEnd(EndKind.SIGNAL, 9)
-        raise ExecutionError(
-            f"{plan.blueprint.tool}: its container ended before the call did: {loss}.",
-            remedy="Something outside may have removed it. Call again; if it persists, see the daemon's log.",
-        ) from loss
-
-    async def _ran_out_of_memory(self, container: WarmContainer) -> bool:
-        """Asked when the container has ended: until then the daemon does not tell."""
-        with anyio.move_on_after(END_TIMEOUT):
-            while True:
-                state = (await self._daemon.inspect(container.id)).get("State") or {}
-                if not state.get("Running"):
-                    return bool(state.get("OOMKilled"))
-                await anyio.sleep(0.01)
-        return False
+            return await handover.run(container.waiter, wait_call(plan, files=()))
+        except FramingError:
+            return None  # the cold path says so
+        except WaiterLost as exc:
+            if not exc.was_asked:
+                return None
+            raise ExecutionError(
+                f"{plan.blueprint.tool}: its container ended before the call did: {exc}.",
+                remedy="Something outside may have removed it. Call again; if it persists, see the daemon's log.",
+            ) from exc
 
     async def _make(self, key: WarmKey) -> WarmContainer:
         blueprint = key.blueprint
@@ -208,7 +170,7 @@ class WarmDocker:
         if image is None:
             raise ImageError(f"The image {blueprint.image} is not there.")
         place = WarmPlace(key)
-        container: str | None = None
+        container = self._own.begin()
         stream: AttachedStream | None = None
         done = False
         try:
@@ -216,7 +178,8 @@ class WarmDocker:
             deadline = time.time() + PATIENCE + blueprint.limits.timeout + GRACE
             config = waiting_config(
                 blueprint,
-                Staging(place.files, place.artifacts, self._init),
+                self._init,
+                Staging(place.files, place.artifacts),
                 waiting_labels(self._server, blueprint, deadline),
                 PATIENCE,
                 runtime=self._settings.engines.docker.runtime,
@@ -224,9 +187,10 @@ class WarmDocker:
             # By its id: the name may come to mean another image between the question and this.
             with anyio.fail_after(START_TIMEOUT):
                 await self._caches.ensure(self._daemon, blueprint, image.id)
-                container = await self._daemon.create({**config, "Image": image.id})
-                stream = await self._daemon.attach(container, stdin=True)
-                await self._daemon.start(container)
+                await container.create(self._daemon, {**config, "Image": image.id})
+                await self._init.put(self._daemon, container.id)
+                stream = await self._daemon.attach(container.id, stdin=True)
+                await self._daemon.start(container.id)
                 waiter = Waiter(AttachedChannel(stream))
                 await waiter.greet()
             done = True
@@ -236,8 +200,7 @@ class WarmDocker:
                 with anyio.CancelScope(shield=True):
                     if stream is not None:
                         await stream.aclose()
-                    if container is not None:
-                        await remove_container(self._daemon, container)
+                    await container.remove(self._daemon)
                     await place.remove()
 
 

@@ -71,12 +71,14 @@ class WaiterLost(Exception):
         self.was_asked = was_asked
 
 
-def wait_call(plan: Plan, *, env: Mapping[str, str] | None = None, files: Sequence[CallFile] | None = None,
-              no_network: bool = False, kill_after: float = 0.0) -> WaitCall:  # fmt: skip
+def wait_call(plan: Plan, *, words: Sequence[str] = (), env: Mapping[str, str] | None = None,
+              files: Sequence[CallFile] | None = None, no_network: bool = False,
+              kill_after: float = 0.0) -> WaitCall:  # fmt: skip
     """The call of a plan, as a waiter takes it.
 
     Args:
         plan: the plan; its blueprint's timeout is the deadline.
+        words: in front of the plan's own: the image's entrypoint.
         env: variables beside the plan's own.
         files: the files that the waiter makes; None is all of the plan's.
         no_network: see `WaitCall`.
@@ -84,7 +86,7 @@ def wait_call(plan: Plan, *, env: Mapping[str, str] | None = None, files: Sequen
     """
     call = plan.call
     return WaitCall(
-        argv=[_bytes(word) for word in call.argv],
+        argv=[_bytes(word) for word in (*words, *call.argv)],
         env={_bytes(name): _bytes(value) for name, value in {**call.env, **(env or {})}.items()},
         files=[
             WaitFile(_bytes(file.path), file.content, CALL_FILE_MODE)

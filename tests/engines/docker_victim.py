@@ -1,6 +1,6 @@
 """A server process that tests kill: starts one call on Docker that never ends by itself, and prints its container's id.
 
-Usage: python -m tests.engines.docker_victim TIMEOUT [warm]
+Usage: python -m tests.engines.docker_victim TIMEOUT [MEMORY_LIMIT] [warm]
 
 With `warm`, it prints the id of a container that waits for another call, as soon as there is one.
 """
@@ -19,10 +19,15 @@ from tests.engines.docker_case import containers
 
 
 async def main() -> None:
+    timeout, *more = sys.argv[1:]
+    warm = "warm" in more
     contract = ToolContract.create_dagger_tool(
-        "victim", "busybox:1.36", ["sh", "-c", "echo ready; exec sleep 1000"], timeout=float(sys.argv[1])
+        "victim",
+        "busybox:1.36",
+        ["sh", "-c", "echo ready; exec sleep 1000"],
+        timeout=float(timeout),
+        memory_limit=next((word for word in more if word != "warm"), None),
     )
-    warm = "warm" in sys.argv
     settings = Settings(warm={"enabled": warm})  # pyright: ignore[reportArgumentType]
     async with DockerSDKExecutionEngine(settings) as engine, anyio.create_task_group() as tasks:
         plan = build_plan(contract, {}, engine.settings)

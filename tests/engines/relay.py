@@ -68,7 +68,7 @@ class Relay:
             pass  # at its end, or cut
         try:
             await sink.send_eof()
-        except NotImplementedError:  # TLS cannot close one half
+        except (NotImplementedError, TypeError):  # TLS cannot close one half, and has no version once it is closed
             await sink.aclose()
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             pass

@@ -2,20 +2,24 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
+from praxis_mcp.contracts.values import Binding, BindKind, SecretRef
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker import DockerSDKExecutionEngine
 from praxis_mcp.engines.docker_stream import Address, open_wait
+from praxis_mcp.engines.native import EXIT_SETUP_FAILED
 from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError, LimitUnsupported
 from praxis_mcp.settings import Settings
 from tests.engines.conftest import CALL_LIMIT, Bench
@@ -73,9 +77,9 @@ async def test_labels_say_whose_a_container_is_and_until_when_it_may_live(bench:
 
 
 @contextmanager
-def victim(timeout: float) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def victim(timeout: float, *more: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server process in the middle of a call, and the call's container."""
-    command = [sys.executable, "-m", "tests.engines.docker_victim", str(timeout)]
+    command = [sys.executable, "-m", "tests.engines.docker_victim", str(timeout), *more]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL) as process:
         assert process.stdout is not None
         container = process.stdout.readline().strip()
@@ -91,7 +95,8 @@ def exists(container: str) -> bool:
 
 
 async def test_the_reaper_removes_what_a_killed_server_left_and_nothing_else(bench: Bench) -> None:
-    with victim(600) as (killed, orphan), victim(600) as (_, in_use):
+    # With a memory limit, none removes itself when it has ended.
+    with victim(600, "64m") as (killed, orphan), victim(600) as (_, in_use):
         assert await bench.engine.reap() == ()  # pyright: ignore[reportAttributeAccessIssue]
         killed.kill()
         killed.wait()
@@ -102,22 +107,100 @@ async def test_the_reaper_removes_what_a_killed_server_left_and_nothing_else(ben
 
 
 @pytest.mark.native
-async def test_a_tool_of_a_killed_server_ends_at_its_deadline_without_any_help(bench: Bench) -> None:
-    with victim(0.5) as (process, container):
-        process.kill()
-        removal = await open_wait(Address(DOCKER_SOCKET), f"/v1.41/containers/{container}/wait?condition=removed")
+async def test_a_tool_of_a_server_that_hangs_ends_at_its_deadline_without_any_help(bench: Bench) -> None:
+    with victim(3) as (process, container):
+        process.send_signal(signal.SIGSTOP)
+        exit_code = await open_wait(Address(DOCKER_SOCKET), f"/v1.41/containers/{container}/wait?condition=next-exit")
+        # praxis-init has told the end, and stays to be heard; the tool is gone.
         with anyio.fail_after(20):
-            await removal.status()
-        await removal.aclose()
-        assert not exists(container)
+            while (
+                "sleep"
+                in subprocess.run(["docker", "top", container], check=True, capture_output=True, text=True).stdout
+            ):
+                await anyio.sleep(0.1)
+        process.kill()
+        with anyio.fail_after(20):
+            assert await exit_code.status() == 0
+        await exit_code.aclose()
 
 
-async def test_an_init_that_the_daemon_cannot_see_is_done_without(bench: Bench) -> None:
+@pytest.mark.native
+@pytest.mark.parametrize("way", ["mounted", "copied"])
+async def test_nothing_of_a_call_stands_in_its_containers_configuration(
+    bench: Bench, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_TOKEN", "s3cr3t-token")
     await bench.engine.get_capabilities()
-    bench.engine._init = Path("/nowhere/praxis-init")  # pyright: ignore[reportAttributeAccessIssue]
+    bench.engine._init = replace(bench.engine._init, is_mounted=way == "mounted")  # pyright: ignore
+    env = {"TOKEN": SecretRef(secret="THE_TOKEN"), "PLAIN": "plain-value"}
+    contract = tool('echo "${#TOKEN} $PLAIN $0 $DATA"; echo filler of a secret; exec sleep 1000', env=env)
+    contract = with_parameter(contract, Binding(kind=BindKind.ENV, target="DATA"))
+    argument = b64(b"an-argument")
+    plan = bench.plan(contract, data=argument)
+    found: list[str] = []
+    heard: list[bytes] = []
+    ready = anyio.Event()
+
+    def listen(_: str, data: bytes) -> None:
+        heard.append(data)
+        ready.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bench.run_plan, contract, plan, ExecutionContext(on_output=listen))
+        with anyio.fail_after(CALL_LIMIT):
+            await ready.wait()
+        (line,) = containers(f"praxis-mcp.run={plan.call.run_id}")
+        found.append(json.dumps(inspect(line.split()[0])))
+        tasks.cancel_scope.cancel()
+    # What could be the beginning of a secret is held back, hence the filler.
+    assert b"".join(heard).split()[:4] == [b"12", b"plain-value", b"sh", argument.encode()]
+    for value in ("s3cr3t-token", "plain-value", argument, "sleep 1000"):
+        assert value not in found[0]
+
+
+@pytest.mark.native
+@pytest.mark.parametrize("memory_limit", [None, "64m"])
+async def test_a_tool_made_for_its_call_ends_with_a_server_that_is_killed(memory_limit: str | None) -> None:
+    """Though its deadline is far away, and no other server looks for what is left."""
+    with victim(600, *([memory_limit] if memory_limit else [])) as (process, container):
+        exit_code = await open_wait(Address(DOCKER_SOCKET), f"/v1.41/containers/{container}/wait?condition=next-exit")
+        process.kill()
+        with anyio.fail_after(20):
+            assert await exit_code.status() == EXIT_SETUP_FAILED
+        await exit_code.aclose()
+
+
+@pytest.mark.native
+async def test_praxis_init_is_copied_where_the_daemon_does_not_see_it(bench: Bench) -> None:
+    await bench.engine.get_capabilities()
+    init = bench.engine._init  # pyright: ignore[reportAttributeAccessIssue]
+    with init.path.open("rb") as file:
+        os.dup2(file.fileno(), 987)
+    try:
+        # The daemon's own descriptors are others.
+        bench.engine._init = replace(init, path=Path("/proc/self/fd/987"))  # pyright: ignore[reportAttributeAccessIssue]
+        result = await bench.run(tool("cat /proc/1/comm; id -u", user="1000", memory_limit="64m"))
+        assert result.output.split() == ["init", "1000"]
+        with pytest.raises(CommandNotFound, match="no-such-command"):
+            await bench.run(CASE.contract(["no-such-command"]))
+    finally:
+        os.close(987)
+    assert CASE.leftovers() == []
+
+
+async def test_where_praxis_init_cannot_be_in_a_container_the_daemons_init_takes_its_place_and_secrets_are_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("THE_TOKEN", "s3cr3t-token")
+    await bench.engine.get_capabilities()
+    bench.engine._init = None  # pyright: ignore[reportAttributeAccessIssue]
     assert (await bench.run(tool("cat /proc/1/comm"))).output == "docker-init\n"
     with pytest.raises(CommandNotFound, match="no-such-command"):
         await bench.run(CASE.contract(["no-such-command"]))
+    with pytest.raises(LimitUnsupported, match="docker inspect"):
+        await bench.run(tool("true", env={"TOKEN": SecretRef(secret="THE_TOKEN")}))
+    timed_out = await bench.run(tool("echo begun; exec sleep 1000", timeout=0.5))
+    assert (timed_out.timed_out, timed_out.output) == (True, "begun\n")
 
 
 # --- hardening --------------------------------------------------------------------------------------------------------

@@ -286,3 +286,58 @@ async def test_a_container_that_the_daemon_first_refuses_to_remove_is_gone_after
             tasks.start_soon(relent)
             await bench.run_plan(tool("echo hi", memory_limit="64m"), plan)
         assert not containers(f"praxis-mcp.run={plan.call.run_id}")
+
+
+@pytest.mark.parametrize("taken_by", ["the reaper", "the end of the engine"])
+async def test_a_container_that_a_call_could_not_remove_does_not_stay_until_its_deadline(taken_by: str) -> None:
+    contract = tool("echo hi", memory_limit="64m", timeout=600)  # with a memory limit, none removes itself
+    async with relay() as line:
+        async with bench_on(host=line.address) as bench:
+            line.refused["^DELETE"] = 500
+            plan = bench.plan(contract)
+            assert (await bench.run_plan(contract, plan)).output == "hi\n"
+            assert containers(f"praxis-mcp.run={plan.call.run_id}")
+            line.refused.clear()
+            if taken_by == "the reaper":
+                assert len(await bench.engine.reap()) == 1
+                assert not containers(f"praxis-mcp.run={plan.call.run_id}")
+        assert not containers(f"praxis-mcp.run={plan.call.run_id}")
+
+
+async def test_a_container_that_a_cut_connection_left_goes_when_the_daemon_is_there_again() -> None:
+    contract = tool("echo ready; exec sleep 1000", memory_limit="64m", timeout=600)
+    heard = anyio.Event()
+
+    async def call() -> None:
+        with pytest.raises(EngineUnavailable, match="lost"):
+            await bench.run_plan(contract, plan, ExecutionContext(on_output=lambda *_: heard.set()))
+
+    async with relay() as front, bench_on(host=front.address) as bench:
+        plan = bench.plan(contract)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            with anyio.fail_after(CALL_LIMIT):
+                await heard.wait()
+            front.refused["^DELETE"] = 500
+            await front.drop()
+        assert containers(f"praxis-mcp.run={plan.call.run_id}")
+        front.refused.clear()
+        assert (await bench.engine.probe()).available
+        with anyio.fail_after(CALL_LIMIT):
+            while containers(f"praxis-mcp.run={plan.call.run_id}"):
+                await anyio.sleep(0.1)
+
+
+async def test_the_reaper_leaves_the_container_of_a_call_that_runs() -> None:
+    contract = tool("echo ready; exec sleep 1000")
+    heard = anyio.Event()
+    async with bench_on() as bench, anyio.create_task_group() as tasks:
+        tasks.start_soon(
+            bench.run_plan, contract, bench.plan(contract), ExecutionContext(on_output=lambda *_: heard.set())
+        )
+        with anyio.fail_after(CALL_LIMIT):
+            await heard.wait()
+            assert await bench.engine.reap() == ()
+        assert len(CASE.leftovers()) == 1
+        tasks.cancel_scope.cancel()
+    assert CASE.leftovers() == []

@@ -7,6 +7,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from praxis_mcp.engines.docker_errors import init_failure, pull_failure, refused, unreachable
 from praxis_mcp.engines.docker_labels import (
+    CONTAINER,
     DEADLINE,
     GRACE,
     HOST,
@@ -153,9 +155,10 @@ def test_a_container_of_a_server_that_ended_and_was_not_waited_for_is_an_orphan(
         assert is_orphan(labels_of(owner), ME, now=0)
 
 
-def test_a_servers_own_container_is_one_only_long_past_its_deadline() -> None:
-    assert not is_orphan(labels_of(ME), ME, now=1000 + GRACE - 1)
-    assert is_orphan(labels_of(ME), ME, now=1000 + GRACE + 1)
+def test_a_servers_own_container_is_an_orphan_as_soon_as_nothing_uses_it() -> None:
+    labels = {**labels_of(ME, deadline=time.time() + 1000), CONTAINER: "first"}
+    assert not is_orphan(labels, ME, {"first", "second"})
+    assert is_orphan(labels, ME, {"second"})
 
 
 @pytest.mark.skipif(not ME.host, reason="no /proc here: only deadlines count")
