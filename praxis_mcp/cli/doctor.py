@@ -20,7 +20,7 @@ from praxis_mcp.cli.common import (
     read_settings,
     run_with_toolbox,
 )
-from praxis_mcp.cli.doctor_upstreams import examine_upstreams, upstream_table
+from praxis_mcp.cli.doctor_upstreams import examine_upstreams, left_out_lines, upstream_table
 from praxis_mcp.cli.doctor_warm import server_table, warm_sentence
 from praxis_mcp.cli.listing import describe
 from praxis_mcp.cli.terminal import console, echo_json, escape
@@ -180,6 +180,8 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
     out.print(table)
     if report["upstreams"]:
         out.print(upstream_table(report["upstreams"]))
+        for line in left_out_lines(report["upstreams"]):
+            out.print(line)
     out.print(f"Warm starts: {warm_sentence(settings.warm)}")
     if report["servers"]:
         out.print(server_table(report["servers"]))

@@ -52,6 +52,17 @@ def upstream_table(found: list[dict[str, Any]]) -> Table:
     return table
 
 
+def left_out_lines(found: list[dict[str, Any]]) -> list[str]:
+    """Which tools are not served, and why not, a line each, as markup."""
+    from rich.markup import escape
+
+    return [
+        f"  [yellow]left out[/] of {escape(item['upstream'])}: {escape(tool['there'])}: {escape(tool['why'])}"
+        for item in found
+        for tool in item["left_out_tools"]
+    ]
+
+
 def _describe(report: UpstreamReport) -> dict[str, Any]:
     trouble = report.trouble
     if not report.asked:
@@ -65,4 +76,5 @@ def _describe(report: UpstreamReport) -> dict[str, Any]:
         "tools": len(report.tools),
         "held_back": len(report.held),
         "left_out": len(report.left_out),
+        "left_out_tools": [{"there": name, "why": why} for name, why in report.left_out],
     }

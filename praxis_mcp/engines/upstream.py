@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from praxis_mcp.engines.upstream_client import Channel
 
+LONGEST_NAME = 140
+"""Characters of a name that is shown because it cannot be used."""
 LIST_TIMEOUT = 30.0
 """Seconds that all pages of a list may take."""
 MOST_PAGES = 100
@@ -37,6 +40,21 @@ ProgressListener = Callable[[float, float | None, str | None], None]
 _CREDENTIALS = "Give it valid credentials (auth_token, headers or oauth), or wait where it says that it is busy."
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class ToolList:
+    """What a server lists.
+
+    Attributes:
+        tools: those that the protocol lets a client use, as their JSON says, in its order.
+        left_out: name and reason of those that no client can use.
+        remark: what is wrong with the list as a whole; empty where nothing is.
+    """
+
+    tools: list[dict[str, Any]] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    remark: str = ""
 
 
 class Upstream:
@@ -128,33 +146,45 @@ class Upstream:
         """
         await self._connection()
 
-    async def list_tools(self) -> list[dict[str, Any]]:
-        """Every tool that it lists and that the protocol lets a client use, as its JSON says, in its order.
+    async def list_tools(self) -> ToolList:
+        """Every tool that it lists, and which of them no client can use.
 
         Raises:
-            ExecutionError: as `call`; too slow and too many are errors too.
+            ExecutionError: as `call`; too slow is an error too.
         """
         from mcp_types import PaginatedRequestParams
 
-        from praxis_mcp.engines.upstream_wire import answer_in
+        from praxis_mcp.engines.upstream_wire import answer_in, why_left_out
 
-        async def send(channel: Channel) -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = []
+        async def send(channel: Channel) -> ToolList:
+            found = ToolList()
             cursor: str | None = None
+            seen: set[str] = set()
             for _ in range(MOST_PAGES):
                 params = PaginatedRequestParams(cursor=cursor, _meta=outgoing_meta())  # pyright: ignore
                 page = await channel.client.session.list_tools(params=params)
                 usable = {tool.name for tool in page.tools}
                 listed = answer_in(page.meta).get("tools")
-                found += [item for item in listed or () if isinstance(item, dict) and item.get("name") in usable]
-                if page.next_cursor is None or len(found) > MOST_TOOLS:
-                    break
+                for item in listed if isinstance(listed, list) else ():
+                    reason = why_left_out(item, usable)
+                    if reason is None:
+                        found.tools.append(item)
+                    else:
+                        name = item.get("name") if isinstance(item, dict) else item
+                        found.left_out.append(("(no name)" if name is None else str(name)[:LONGEST_NAME], reason))
                 cursor = page.next_cursor
+                if not cursor or cursor in seen:  # empty is none to some servers; one that repeats leads in a circle
+                    found.remark = "its list of tools leads in a circle (a cursor repeats)" if cursor else ""
+                    break
+                seen.add(cursor)
+                if len(found.tools) + len(found.left_out) > MOST_TOOLS:
+                    break
             else:
-                logger.warning("{} lists more than {} pages of tools; the rest is left out", self.spec.name, MOST_PAGES)
-            if len(found) > MOST_TOOLS:
-                logger.warning("{} lists more than {} tools; the rest is left out", self.spec.name, MOST_TOOLS)
-            return found[:MOST_TOOLS]
+                found.remark = f"its list of tools has more than {MOST_PAGES} pages; the rest is left out"
+            if len(found.tools) + len(found.left_out) > MOST_TOOLS:
+                found.remark = f"it lists more than {MOST_TOOLS} tools; the rest is left out"
+            del found.tools[MOST_TOOLS:], found.left_out[MOST_TOOLS:]
+            return found
 
         before = self._current
         try:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextvars
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -22,6 +22,7 @@ from loguru import logger
 from mcp.client._transport import Transport, TransportStreams
 from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.exceptions import MCPError
+from mcp.shared.inbound import find_invalid_x_mcp_header
 from mcp.shared.message import ClientMessageMetadata, SessionMessage
 from mcp_types import (
     ErrorData,
@@ -161,15 +162,16 @@ class RawAnswers(AbstractAsyncContextManager[TransportStreams]):
         if pending is not None:
             pending.resolve(message.error if isinstance(message, JSONRPCError) else message.result)
             return None
-        if message.id not in self._lists:
+        identity = _number(message.id)
+        if identity not in self._lists:
             return item
-        self._lists.discard(message.id)
+        self._lists.discard(identity)
         if isinstance(message, JSONRPCError) or not isinstance(item, SessionMessage):
             return item
         answer = _Answer()
         answer.result = message.result
         stand_in = {**_EMPTY_PAGE, "_meta": {_KEY: answer}, **_page(message.result)}
-        return SessionMessage(JSONRPCResponse(jsonrpc="2.0", id=message.id, result=stand_in), metadata=item.metadata)
+        return SessionMessage(JSONRPCResponse(jsonrpc="2.0", id=identity, result=stand_in), metadata=item.metadata)
 
     def ended(self, reason: str) -> None:
         """The stream has ended."""
@@ -229,16 +231,36 @@ def _page(result: dict[str, Any]) -> dict[str, Any]:
     too (specification 2026-07-28, transports, "Mcp-Param")."""
     tools = result.get("tools")
     kept = [
-        {"name": tool["name"], "inputSchema": {"type": "object", "properties": properties}}
-        for tool in (tools if isinstance(tools, list) else [])
-        if isinstance(tool, dict)
-        and isinstance(tool.get("name"), str)
-        and isinstance(tool.get("inputSchema"), dict)
-        and isinstance(properties := tool["inputSchema"].get("properties", {}), dict)
-        and all(isinstance(part, dict | bool) for part in properties.values())
+        stand_in for tool in (tools if isinstance(tools, list) else []) if (stand_in := _stand_in(tool)) is not None
     ]
     cursor = result.get("nextCursor")
     return {"tools": kept} | ({"nextCursor": cursor} if isinstance(cursor, str) else {})
+
+
+def _stand_in(tool: Any) -> dict[str, Any] | None:
+    if not isinstance(tool, dict) or not isinstance(tool.get("name"), str):
+        return None
+    schema = tool.get("inputSchema")
+    properties = schema.get("properties") if isinstance(schema, dict) else None
+    parts = properties.items() if isinstance(properties, dict) else ()
+    known = {name: part for name, part in parts if isinstance(part, dict | bool)}
+    return {"name": tool["name"], "inputSchema": {"type": "object", "properties": known}}
+
+
+def why_left_out(tool: Any, usable: Collection[str]) -> str | None:
+    """Why a tool of a list cannot be used by any client; None where it can.
+
+    Args:
+        tool: as it is listed.
+        usable: names of the tools that the SDK has accepted of that page.
+    """
+    stand_in = _stand_in(tool)
+    if stand_in is None:
+        return "its name is missing, or not text" if isinstance(tool, dict) else "it is not an object"
+    if stand_in["name"] in usable:
+        return None
+    reason = find_invalid_x_mcp_header(stand_in["inputSchema"])
+    return f"its input schema names a header that is not valid: {reason}" if reason else "the MCP SDK refuses it"
 
 
 class _Incoming:

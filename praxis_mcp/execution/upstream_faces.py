@@ -19,6 +19,8 @@ LARGEST_SCHEMA = 64 * 1024
 DEEPEST_SCHEMA = 40
 """Levels of one schema."""
 LONGEST_DESCRIPTION = 16 * 1024
+_DATA = frozenset({"const", "enum", "default", "examples"})
+_MAPS = frozenset({"properties", "patternProperties", "dependentSchemas", "dependencies", "$defs", "definitions"})
 _HINTS = ("readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint")
 
 
@@ -102,7 +104,7 @@ def adapt(raw: Mapping[str, Any], upstream: str, name: str, description: str | N
 
 def _input_schema(schema: Any, notes: list[str]) -> dict[str, Any]:
     if not isinstance(schema, dict) or _too_much(schema):
-        notes.append("its input schema is no object, too large or too deep, and is shown open")
+        notes.append("its input schema is missing, not an object, too large or too deep, and is shown open")
         return {"type": "object"}
     cleaned = without_booleans(_cleaned(schema, notes))
     if cleaned.get("type") != "object":
@@ -182,8 +184,9 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _cleaned(schema: Any, notes: list[str]) -> Any:
-    """A copy without references that leave the document, which nobody may fetch, and without ``x-mcp-header``: what
-    travels as a header to the upstream is between it and us."""
+    """A copy without references that leave the document, which nobody may fetch, without ``x-mcp-header``: what travels
+    as a header to the upstream is between it and us; and without keywords that are null, as some libraries write one
+    that is not there."""
     if isinstance(schema, list):
         return [_cleaned(item, notes) for item in schema]
     if not isinstance(schema, dict):
@@ -192,6 +195,10 @@ def _cleaned(schema: Any, notes: list[str]) -> Any:
     for key, value in schema.items():
         if key in ("$ref", "$dynamicRef") and isinstance(value, str) and not value.startswith("#"):
             notes.append(f"a reference in its schema leaves the document ({value[:80]}), and is shown open")
-        elif key != "x-mcp-header":
+        elif key in _DATA:
+            cleaned[key] = value
+        elif key in _MAPS and isinstance(value, dict):
+            cleaned[key] = {name: {} if part is None else _cleaned(part, notes) for name, part in value.items()}
+        elif key != "x-mcp-header" and value is not None:
             cleaned[key] = _cleaned(value, notes)
     return cleaned

@@ -53,6 +53,7 @@ class UpstreamSource:
         self._upstream: Upstream | None = None
         self._wake = anyio.Event()
         self._trouble = ""
+        self._remark = ""
 
     @property
     def place(self) -> str:
@@ -123,7 +124,11 @@ class UpstreamSource:
     async def _list(self) -> None:
         listed = await self.upstream().list_tools()
         known = {tool.remote_name: tool for tool in self.tools}
-        tools, unusable = await anyio.to_thread.run_sync(lambda: self._adapt(listed, known))
+        tools, unusable = await anyio.to_thread.run_sync(lambda: self._adapt(listed.tools, known))
+        unusable = [*listed.left_out, *unusable]
+        if listed.remark and listed.remark != self._remark:
+            logger.warning("the upstream {}: {}", self.name, listed.remark)
+        self._remark = listed.remark
         for name, reason in unusable:
             if (name, reason) not in self.unusable:
                 logger.warning("{} of the upstream {} is not served: {}", name[:140], self.name, reason)
@@ -150,8 +155,9 @@ class UpstreamSource:
             except Exception as exc:  # noqa: BLE001 - what one tool says must not cost the others
                 unusable.append((name, _defect("what it says of itself", exc)))
                 continue
-            if tool.name in tools:
-                unusable.append((name, f"it has another tool that is named {tool.name} here"))
+            if (other := tools.get(tool.name)) is not None:
+                if (other.remote_name, other.fingerprint) != (name, tool.fingerprint):  # else it is listed twice
+                    unusable.append((name, f"it has another tool that is named {tool.name} here"))
                 continue
             old = known.get(name)
             unchanged = old is not None and old.fingerprint == fingerprint(raw) and old.via == tool.via

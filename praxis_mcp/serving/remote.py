@@ -9,6 +9,7 @@ from typing import Any
 from mcp_types import (
     AudioContent,
     BlobResourceContents,
+    CallToolResult,
     ContentBlock,
     EmbeddedResource,
     ResourceLink,
@@ -18,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.serving.blocks import link_block, stream_text, text_block, whole_link
 from praxis_mcp.serving.dialect import Dialect
+from praxis_mcp.serving.structured import content_for
 
 _BLOCK: TypeAdapter[ContentBlock] = TypeAdapter(ContentBlock)
 
@@ -42,6 +44,35 @@ def remote_blocks(
     text = stream_text(result.stdout, result.run_id, "stdout", limit)
     whole = whole_link(result.stdout, result.run_id, "stdout", limit, dialect)
     return [text_block(text or ""), *whole, *(block for block in blocks if block.type != "text")]
+
+
+def failed_answer(
+    blocks: list[ContentBlock],
+    structured: Any,
+    schema: dict[str, Any] | None,
+    dialect: Dialect,
+    *,
+    fits: bool,
+    limit: int,
+) -> CallToolResult:
+    """A remote answer that says it is an error, with its structured content.
+
+    Args:
+        blocks: the content.
+        structured: the structured content; None where there is none.
+        schema: the tool's output schema, if it has one.
+        dialect: the client's.
+        fits: whether the structured content fits that schema. Some clients check it in errors too, and then refuse the
+            whole result, so one that does not fit goes along as text.
+        limit: bytes of that text.
+    """
+    if structured is None:
+        return CallToolResult(content=blocks, is_error=True)
+    if fits:
+        shaped = content_for(structured, schema, dialect)
+        return CallToolResult(content=blocks, structured_content=shaped, is_error=True)
+    text = json.dumps(structured, ensure_ascii=False).encode(errors="replace")[:limit].decode(errors="ignore")
+    return CallToolResult(content=[*blocks, text_block(text)], is_error=True)
 
 
 def _unlinked(block: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from mcp_types import CallToolResult, ContentBlock
 
 from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.schema import check_output
 from praxis_mcp.engines.artifacts import BOUNDS
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import StreamName
@@ -19,7 +20,7 @@ from praxis_mcp.serving.blocks import artifact_blocks, link_block, stdout_blocks
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.failures import describe_error, describe_failure, last_part
 from praxis_mcp.serving.media import clean
-from praxis_mcp.serving.remote import remote_blocks
+from praxis_mcp.serving.remote import failed_answer, remote_blocks
 from praxis_mcp.serving.structured import content_for
 from praxis_mcp.serving.uris import stream_uri
 from praxis_mcp.settings import Settings
@@ -89,9 +90,11 @@ class ResultWriter:
     def _remote(self, contract: ToolContract, result: ExecutionResult, limit: int) -> CallToolResult:
         assert result.remote is not None
         blocks = remote_blocks(result, limit, self.dialect)
-        if not result.success:
-            return CallToolResult(content=blocks or [text_block(describe_failure(contract, result))], is_error=True)
         value = result.remote.structured
+        if not result.success:
+            blocks = blocks or [text_block(describe_failure(contract, result))]
+            schema, fits = contract.output_schema, value is None or not check_output(contract, value)
+            return failed_answer(blocks, value, schema, self.dialect, fits=fits, limit=limit)
         if value is None:
             return self._structured(contract, result) if contract.output == "json" else CallToolResult(content=blocks)
         try:

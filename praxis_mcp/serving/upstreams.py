@@ -28,7 +28,7 @@ from praxis_mcp.serving.access import ANYONE, Caller
 from praxis_mcp.serving.blocks import text_block
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.output_checks import OutputChecks
-from praxis_mcp.serving.remote import remote_blocks
+from praxis_mcp.serving.remote import failed_answer, remote_blocks
 from praxis_mcp.serving.results import META_KEY, about_run
 from praxis_mcp.serving.structured import content_for, schema_for
 
@@ -88,7 +88,7 @@ class Relay:
         except RemoteError as exc:
             raise MCPError(exc.code, exc.message, exc.data) from exc
         problem = None
-        if result.success and result.remote is not None:
+        if result.remote is not None and (result.success or result.remote.structured is not None):
             problem = await self._checks.misfit(tool, result.remote)
         return _result(tool, result, problem, relays.max_text, dialect)
 
@@ -131,7 +131,10 @@ def _result(
     meta = {**content.meta, META_KEY: about_run(result)}
     if not result.success:
         blocks = blocks or [text_block(f"{tool.name} failed, and did not say why.")]
-        return CallToolResult(content=blocks, is_error=True, _meta=meta)  # pyright: ignore[reportCallIssue]
+        fits = problem is None
+        failed = failed_answer(blocks, content.structured, tool.output_schema, dialect, fits=fits, limit=limit)
+        failed.meta = meta
+        return failed
     if problem is not None:
         # A client would refuse the whole result, and tell its model nothing of it.
         note = text_block(f"{tool.name} ended well, but {problem}. What it answered follows.")

@@ -44,7 +44,18 @@ def test_approved_tools_are_served_and_the_rest_is_held_back(project: Path) -> N
     assert {"there": "slow", "why": "never approved"}.items() <= next(
         tool for tool in here["held"] if tool["there"] == "slow"
     ).items()
-    assert here["left_out"][0]["there"] == "not a name!"
+    assert [tool["there"] for tool in here["left_out"]] == ["7", "(no name)", "not a name!"]
+
+
+def test_what_is_left_out_is_named_with_its_reason_by_list_and_doctor(project: Path) -> None:
+    listed = praxis(project, "upstreams", "list").stdout
+    doctor = praxis(project, "doctor").stdout
+    for shown in (listed, doctor):
+        text = " ".join(shown.split())  # whatever the terminal's width has broken
+        assert "7: its name is missing, or not text" in text
+        assert "not a name!: 'here_not a name!'" in text
+    about = json.loads(praxis(project, "doctor", "--json").stdout)["upstreams"]
+    assert [tool["there"] for tool in about[1]["left_out_tools"]] == ["7", "(no name)", "not a name!"]
 
 
 def test_mistakes_get_a_sentence(project: Path) -> None:

@@ -135,7 +135,7 @@ async def test_lists_are_answered_under_any_id_as_calls_are(server: RawUpstream,
     ):
         server.answers["tools/list"] = respond
         with anyio.fail_after(LIMIT):
-            assert [tool["name"] for tool in await upstream.list_tools()] == ["a"]
+            assert [tool["name"] for tool in (await upstream.list_tools()).tools] == ["a"]
     assert server.begun == 1
 
 
@@ -192,7 +192,7 @@ async def test_a_list_that_meets_a_lost_session_is_asked_for_again_in_a_new_one(
     assert await call(upstream) == "fine"
     server.sessions.clear()
     with anyio.fail_after(LIMIT):
-        assert [tool["name"] for tool in await upstream.list_tools()] == ["t"]
+        assert [tool["name"] for tool in (await upstream.list_tools()).tools] == ["t"]
     assert server.begun == 2
 
 
@@ -270,7 +270,7 @@ async def test_a_list_that_fails_begins_a_new_session_once_and_not_again_before_
     server.answers["tools/list"] = listing
     with anyio.fail_after(LIMIT):
         await upstream.connect()
-        assert [tool["name"] for tool in await upstream.list_tools()] == ["t"]
+        assert [tool["name"] for tool in (await upstream.list_tools()).tools] == ["t"]
         assert server.begun == 2
         server.answers["tools/list"] = lambda m: JSONResponse(answer(m, error=broken))
         for _ in range(3):
@@ -303,6 +303,72 @@ async def test_a_session_of_the_older_transport_that_any_4xx_shows_to_be_lost_is
         assert await call(upstream, n=3) == "fine"
         server.forget()
         with anyio.fail_after(LIMIT):
-            assert [tool["name"] for tool in await upstream.list_tools()] == ["t"]
+            assert [tool["name"] for tool in (await upstream.list_tools()).tools] == ["t"]
         assert server.calls == [{"n": 1}, {"n": 3}]
         await pool.close()
+
+
+def pages(server: RawUpstream, *listed: tuple[list[str], str | None]) -> list[Any]:
+    """Have the server list these pages of names, each with the cursor of the next; the cursors that it is asked for."""
+    asked: list[Any] = []
+
+    def page(message: Message) -> Response:
+        asked.append((message.get("params") or {}).get("cursor"))
+        names, cursor = listed[min(len(asked), len(listed)) - 1]
+        tools = [{"name": name, "inputSchema": {"type": "object"}} for name in names]
+        return JSONResponse(answer(message, result={"tools": tools, "nextCursor": cursor}))
+
+    server.answers["tools/list"] = page
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected", "asked", "remark"),
+    [
+        ([(["a"], "")], "a", [None], ""),
+        ([(["a"], None)], "a", [None], ""),
+        ([(["a"], "1"), (["b"], "2"), (["c"], None)], "abc", [None, "1", "2"], ""),
+        ([(["a"], "same")], "aa", [None, "same"], "circle"),
+        ([(["a"], "1"), (["b"], "2"), (["c"], "1"), (["d"], "2")], "abc", [None, "1", "2"], "circle"),
+    ],
+    ids=["an empty cursor", "null", "three pages", "a cursor that stands", "cursors that turn"],
+)
+async def test_an_empty_cursor_ends_a_list_and_one_that_repeats_is_not_followed_again(
+    server: RawUpstream, upstream: Upstream, listed: Any, expected: str, asked: list[Any], remark: str
+) -> None:
+    seen = pages(server, *listed)
+    with anyio.fail_after(LIMIT):
+        found = await upstream.list_tools()
+    assert "".join(tool["name"] for tool in found.tools) == expected
+    assert seen == asked
+    assert remark in found.remark
+
+
+async def test_pages_without_end_are_bounded_and_said(server: RawUpstream, upstream: Upstream) -> None:
+    def page(message: Message) -> Response:
+        number = len(server.seen)
+        tools = [{"name": f"t{number}", "inputSchema": {"type": "object"}}]
+        return JSONResponse(answer(message, result={"tools": tools, "nextCursor": str(number)}))
+
+    server.answers["tools/list"] = page
+    with anyio.fail_after(LIMIT):
+        found = await upstream.list_tools()
+    assert len(found.tools) == 100
+    assert "more than 100 pages" in found.remark
+
+
+async def test_what_no_client_can_use_of_a_list_is_named_with_its_reason(
+    server: RawUpstream, upstream: Upstream
+) -> None:
+    odd = [{"name": "good"}, {"name": 7}, {"description": "nameless"}, "bare", None, {"name": ["a"]}]
+    server.answers["tools/list"] = lambda m: JSONResponse(answer(m, result={"tools": odd}))
+    with anyio.fail_after(LIMIT):
+        found = await upstream.list_tools()
+    assert [tool["name"] for tool in found.tools] == ["good"]
+    assert found.left_out == [
+        ("7", "its name is missing, or not text"),
+        ("(no name)", "its name is missing, or not text"),
+        ("bare", "it is not an object"),
+        ("(no name)", "it is not an object"),
+        ("['a']", "its name is missing, or not text"),
+    ]

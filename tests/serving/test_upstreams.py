@@ -286,7 +286,7 @@ async def test_tools_that_an_upstream_describes_wrongly_cost_nobody_the_list(tmp
         assert page["up_bad_pattern"].input_schema["properties"] == {"x": {}}
         assert page["up_bad_parens"].output_schema == {"type": "object", "properties": {"x": {"type": "string"}}}
         assert page["up_bad_output"].output_schema is None
-        assert [name for name, _ in toolbox.upstreams.reports()[0].left_out] == ["not a name!"]
+        assert [name for name, _ in toolbox.upstreams.reports()[0].left_out] == ["7", "(no name)", "not a name!"]
         for tool in ("up_lie", "up_silent"):
             result = await call(client, tool)
             assert result.is_error
