@@ -54,7 +54,7 @@ def upstream_table(found: list[dict[str, Any]]) -> Table:
 
 def left_out_lines(found: list[dict[str, Any]]) -> list[str]:
     """Which tools are not served, and why not, a line each, as markup."""
-    from rich.markup import escape
+    from praxis_mcp.cli.terminal import escape
 
     return [
         f"  [yellow]left out[/] of {escape(item['upstream'])}: {escape(tool['there'])}: {escape(tool['why'])}"
