@@ -34,7 +34,7 @@ LINES: tuple[tuple[Transport, Era], ...] = (
     ("sse", "legacy"),
 )
 """Every transport with every era that is spoken over it."""
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds that any step of a test may take; reached only when something hangs."""
 
 ENVIRONMENT = {

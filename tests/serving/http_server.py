@@ -92,9 +92,10 @@ def _text(value: Any) -> str:
 
 
 def http_client(token: str = "", **options: Any) -> httpx2.AsyncClient:
-    """A plain HTTP client."""
+    """A plain HTTP client, whose idle connections stay open for as long as the server keeps them."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    return httpx2.AsyncClient(headers=headers, timeout=LIMIT, **options)
+    limits = httpx2.Limits(keepalive_expiry=None)
+    return httpx2.AsyncClient(headers=headers, timeout=LIMIT, limits=limits, **options)
 
 
 def initialize_body() -> dict[str, Any]:

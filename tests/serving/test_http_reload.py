@@ -55,7 +55,7 @@ async def test_a_renewed_certificate_is_shown_to_new_connections_and_old_ones_go
     flags = ("--http", "--tls-cert", str(certificate), "--tls-key", str(key))
     auth = auth_settings(Issuer(), tmp_path)
     async with (
-        running_http(sample_directory, *flags, http={"auth": auth}) as server,
+        running_http(sample_directory, *flags, http={"auth": auth, "keep_alive": 600}) as server,
         # It trusts the old one only: whatever it gets later comes over the connection that it has.
         http_client(ALL, verify=ssl.create_default_context(cafile=str(certificate))) as client,
     ):
