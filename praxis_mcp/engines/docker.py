@@ -45,7 +45,9 @@ from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings import Settings
 
 PROBE_TIMEOUT = 3.0
-"""Seconds that `probe` may take."""
+"""Seconds within which a daemon that `probe` asks must have answered at all."""
+VERSION_TIMEOUT = 1.5
+"""Seconds more that it may take to say its version: a busy Podman takes 3 s, and does not hang."""
 CONNECT_TIMEOUT = 15.0
 """Seconds to connect to the daemon."""
 LEFT_TIMEOUT = 10.0
@@ -280,11 +282,15 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         return self._capabilities
 
     async def probe(self) -> EngineStatus:
-        """See `ExecutionEngine.probe`; takes at most `PROBE_TIMEOUT`."""
+        """See `ExecutionEngine.probe`; takes at most `PROBE_TIMEOUT` and `VERSION_TIMEOUT`. The version is empty where
+        the daemon did not say it in time."""
+        version = ""
         try:
             with anyio.fail_after(PROBE_TIMEOUT), self._translating():
                 daemon = await self._connected()
-                version = await daemon.version()
+                await daemon.ping()
+            with anyio.move_on_after(VERSION_TIMEOUT), self._translating():
+                version = str(await daemon.version())
         except TimeoutError:
             return EngineStatus(
                 self.name,
@@ -296,7 +302,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             if self._daemon is not None:
                 await self._forget(self._daemon)
             return EngineStatus(self.name, available=False, detail=exc.message, remedy=exc.remedy or "")
-        return EngineStatus(self.name, available=True, version=str(version), detail=f"at {daemon.address}")
+        return EngineStatus(self.name, available=True, version=version, detail=f"at {daemon.address}")
 
     async def reap(self) -> tuple[str, ...]:
         """Remove containers that a server left behind when it was killed, and those of this server that no call holds;

@@ -26,6 +26,7 @@ from praxis_mcp.engines.docker_stream import (
     ConnectionLost,
     PendingExit,
     Refusal,
+    answer_message,
     open_attached,
     open_wait,
 )
@@ -105,8 +106,12 @@ class DockerDaemon:
         """Whether standard input can be ended while output goes on: TLS and Windows pipes cannot close one half."""
         return not self._api.base_url.startswith(("https://", "http+docker://localnpipe"))
 
+    async def ping(self) -> None:
+        """Return when it answers at all."""
+        await self._call(_ping, self._api)
+
     async def version(self) -> Version:
-        """What it is."""
+        """What it is; a busy one may take seconds to say it."""
         found = await self._call(self._api.version)
         components = found.get("Components") or [{}]
         podman = "podman" in str(components[0].get("Name", "")).lower()
@@ -283,15 +288,36 @@ class DockerDaemon:
 def _connect(host: str | None) -> tuple[docker.DockerClient, str]:
     try:
         import docker
+        import docker.constants
     except ImportError as exc:
         raise docker_errors.sdk_missing() from exc
     environment = {**os.environ, "DOCKER_HOST": host} if host else dict(os.environ)
     address = environment.get("DOCKER_HOST") or "the default socket"
     with _translated(address):
+        # The SDK's "auto" asks /version for the version of the API, which a busy Podman answers in seconds; /_ping says
+        # it as well, and at once.
         client = docker.DockerClient.from_env(
-            environment=environment, timeout=API_TIMEOUT, version="auto", max_pool_size=_THREADS
+            environment=environment,
+            timeout=API_TIMEOUT,
+            version=docker.constants.DEFAULT_DOCKER_API_VERSION,
+            max_pool_size=_THREADS,
         )
+        agreed = _ping(client.api).get("Api-Version")
+        # As the SDK's own constructor does; `api_version` reads it.
+        vars(client.api)["_version"] = agreed or client.api.version(api_version=False)["ApiVersion"]
     return client, _shown_address(client.api, address)
+
+
+def _ping(api: docker.APIClient) -> Mapping[str, str]:
+    """The headers of the daemon's answer (Docker Engine API, SystemPing).
+
+    Raises:
+        Refusal: it answers that it will not.
+    """
+    answer = api.get(f"{api.base_url}/_ping", timeout=API_TIMEOUT)
+    if answer.status_code != _DONE:
+        raise Refusal(answer.status_code, answer_message(answer.content))
+    return answer.headers
 
 
 @contextmanager

@@ -287,8 +287,12 @@ class _Exchange:
 
     async def explanation(self) -> str:
         """The daemon's words in an error."""
-        body = await self.body()
-        try:
-            return str(json.loads(body)["message"])
-        except (ValueError, KeyError, TypeError):
-            return body.decode(errors="replace").strip()
+        return answer_message(await self.body())
+
+
+def answer_message(body: bytes) -> str:
+    """The daemon's words in the body of an error (Docker Engine API, ErrorResponse)."""
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip()

@@ -28,12 +28,14 @@ class Relay:
         requests: method and path of each request that came at the start of a piece.
         refused: status, by a regular expression; requests whose method and path it fits are answered so, and the daemon
             does not hear of them.
+        held: requests whose method and path one of these regular expressions fits are never answered.
     """
 
     def __init__(self) -> None:
         self.address = ""
         self.requests: list[str] = []
         self.refused: dict[str, int] = {}
+        self.held: set[str] = set()
         self._open: set[Duplex] = set()
 
     async def drop(self) -> None:
@@ -62,6 +64,8 @@ class Relay:
                     self.requests.append(data.partition(b" HTTP/")[0].decode())
                     if (status := self._refusal(self.requests[-1])) is not None:
                         await source.send(answer(status))
+                        continue
+                    if any(re.search(pattern, self.requests[-1]) for pattern in self.held):
                         continue
                 await sink.send(data)
         except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):

@@ -166,6 +166,27 @@ async def test_a_daemon_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
     assert time.monotonic() - begun < PROBE_TIMEOUT + 1
 
 
+async def test_a_daemon_that_answers_but_is_slow_to_say_its_version_is_there() -> None:
+    async with relay() as front, bench_on(host=front.address) as bench:
+        front.held.add("GET .*/version")
+        status = await bench.engine.probe()
+        assert (status.available, status.version) == (True, "")
+        assert (await bench.run(tool("echo hi"))).output == "hi\n"
+        front.held.clear()
+        assert (await bench.engine.probe()).version
+
+
+async def test_the_version_of_the_api_is_the_daemons_own() -> None:
+    """The SDK learns of it in another way than its own, by a private name."""
+    async with relay() as front, bench_on(host=front.address) as bench:
+        assert (await bench.engine.probe()).available
+        asked = subprocess.run(
+            ["docker", "version", "--format", "{{.Server.APIVersion}}"], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        await bench.engine.get_capabilities()
+        assert f"GET /v{asked}/info" in front.requests
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
 async def test_a_user_whom_the_socket_refuses_is_told_about_the_group() -> None:
     # The child gives up root after its imports: another user may not even read this checkout.
