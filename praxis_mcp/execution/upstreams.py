@@ -108,6 +108,11 @@ class Upstreams:
             with anyio.move_on_after(FIRST_LIST):
                 await self.asked()
 
+    @property
+    def were_asked(self) -> bool:
+        """Whether every upstream has been asked for its tools once, with or without success."""
+        return all(source.asked.is_set() for source in self._sources.values())
+
     async def asked(self) -> None:
         """Wait until every upstream has been asked for its tools once; needs `run` beside it."""
         for source in self._sources.values():

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.http_settings import HttpSettings
 from praxis_mcp.serving.auth import METRICS_PATH, Authentication, metadata_routes, open_authentication
+from praxis_mcp.serving.fresh_sessions import FreshSessions
 from praxis_mcp.serving.guard import LOOPBACK_ORIGIN, AllowedNames, BodyLimit, Guard
 from praxis_mcp.serving.metrics import CONTENT_TYPE, render
 from praxis_mcp.serving.requests import RequestTracker, standing_at
@@ -80,7 +81,12 @@ async def open_application(
         routes += _sse_routes(server, settings, names.for_sdk())
     inner = _application(server, settings, names.for_sdk(), routes) if streamable else Starlette(routes=routes)
     stands = standing_at(MCP_PATH, SSE_PATH)
-    shared = CallerShares(BodyLimit(WholeEvents(inner), settings), settings, stands=stands, opens_sessions=MCP_PATH)
+    shared = CallerShares(
+        BodyLimit(FreshSessions(WholeEvents(inner), MCP_PATH), settings),
+        settings,
+        stands=stands,
+        opens_sessions=MCP_PATH,
+    )
     authenticated = await open_authentication(shared, settings.auth)
     tracker = RequestTracker(
         Guard(_for_browsers(authenticated, settings), names),
@@ -150,9 +156,11 @@ def _health_routes(toolbox: Toolbox) -> list[Route | Mount]:
         return JSONResponse({"status": "ok"})
 
     async def ready(_request: Request) -> Response:
-        if toolbox.is_loaded:
-            return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "the catalog is being scanned"}, status_code=503)
+        if not toolbox.is_loaded:
+            return JSONResponse({"status": "the catalog is being scanned"}, status_code=503)
+        if not toolbox.upstreams.were_asked:
+            return JSONResponse({"status": "upstreams are being asked for their tools"}, status_code=503)
+        return JSONResponse({"status": "ready"})
 
     return [Route("/health", health), Route("/ready", ready)]
 

@@ -19,6 +19,8 @@ from praxis_mcp.serving.http import MCP_PATH, SSE_PATH, HttpApplication, open_ap
 from praxis_mcp.serving.library_logs import library_logs
 from praxis_mcp.serving.listening import open_listener
 from praxis_mcp.serving.server import PraxisServer, build_server
+from praxis_mcp.serving.service_manager import ServiceManager
+from praxis_mcp.serving.stopping import stop_signals
 from praxis_mcp.serving.web_server import WebServer
 
 CLOSE_TIMEOUT = 5.0
@@ -36,9 +38,10 @@ async def serve_http(
 ) -> None:
     """Serve any number of clients over HTTP, until the process is told to stop.
 
-    At the first SIGINT or SIGTERM no more connections are taken, subscriptions end, and running calls may go on for
-    `HttpSettings.drain` seconds; then they are cancelled, and what they started is killed. A second signal cancels them
-    at once, a third ends the process.
+    At the first SIGINT, SIGTERM or SIGHUP no more connections are taken, subscriptions end, and running calls may go on
+    for `HttpSettings.drain` seconds; then they are cancelled, and what they started is killed. A second signal cancels
+    them at once, a third ends the process. A service manager that asks for it (systemd's ``Type=notify``) hears when
+    the server is ready, that it lives, and that it ends.
 
     Args:
         toolbox: what to serve; its settings say where and for whom.
@@ -50,9 +53,11 @@ async def serve_http(
         SettingsError: the address, the certificate or the keys of the settings cannot be used, or everyone could call.
     """
     settings = toolbox.settings.http
+    manager = ServiceManager.take()
     certificates = Certificates.of(settings)
     with closing(await open_listener(settings)) as listener, library_logs():
         paths = ((MCP_PATH,) if streamable else ()) + ((SSE_PATH,) if sse else ())
+        listening = anyio.Event()
         urls = tuple(_url(settings, listener) + path for path in paths)
         async with (
             build_server(toolbox) as server,
@@ -63,9 +68,22 @@ async def serve_http(
                 settings,
                 certificates.context if certificates else None,
                 close_timeout=settings.drain + CLOSE_TIMEOUT,
-                on_listening=lambda: on_listening(urls),
+                on_listening=listening.set,
             )
-            await _run(web, listener, server, application, settings.drain, certificates)
+
+            async def tell_when_ready() -> None:
+                await listening.wait()
+                on_listening(urls)
+                await toolbox.loaded()
+                await toolbox.upstreams.asked()
+                manager.ready(f"Listening on {' '.join(urls)}")
+
+            with unwrapped():
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(tell_when_ready)
+                    tasks.start_soon(manager.keep_alive)
+                    await _run(web, listener, server, application, settings.drain, certificates, manager)
+                    tasks.cancel_scope.cancel()
 
 
 async def _run(
@@ -75,10 +93,11 @@ async def _run(
     application: HttpApplication,
     drain: float,
     certificates: Certificates | None,
+    manager: ServiceManager,
 ) -> None:
     with unwrapped():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_shut_down_when_told, web, server, application, drain)
+            tasks.start_soon(_shut_down_when_told, web, server, application, drain, manager)
             if certificates is not None:
                 tasks.start_soon(certificates.watch)
             try:
@@ -94,12 +113,13 @@ async def _run(
 
 
 async def _shut_down_when_told(
-    web: WebServer, server: PraxisServer, application: HttpApplication, drain: float
+    web: WebServer, server: PraxisServer, application: HttpApplication, drain: float, manager: ServiceManager
 ) -> None:
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with anyio.open_signal_receiver(*stop_signals()) as signals:
         async for number in signals:
             logger.info("{}: shutting down; running calls have {:g} s", signal.Signals(number).name, drain)
             break
+        manager.stopping(within=drain + 3 * CLOSE_TIMEOUT)
         web.should_exit = True
         server.end_subscriptions()
 

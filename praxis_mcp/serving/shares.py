@@ -19,6 +19,7 @@ SHARE = 4
 """A caller holds one part in so many of each bound of the whole server."""
 FLOOR = 8
 """A caller holds so many at least, or as many as there are: one client alone keeps several open at once."""
+SESSION_ID = b"mcp-session-id"
 
 
 @dataclass(slots=True)
@@ -67,10 +68,10 @@ class CallerShares:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        opens = self._opens(scope, headers)
         session = self._sessions.get(headers.get("mcp-session-id", ""))
         if session is not None and session.caller != caller.name:
             session = None  # the transport answers that there is none
+        opens = session is None and self._may_open(scope, headers)
         # A standing stream is none of the requests: it would keep its own client from asking anything.
         needed = ["streams" if self._stands(scope) else "requests", *(["sessions"] if opens else [])]
         ends = session is not None and scope["method"] == "DELETE"
@@ -101,10 +102,12 @@ class CallerShares:
                 session.requests -= 1
                 session.rests_since = self._clock()
 
-    def _opens(self, scope: Scope, headers: Headers) -> bool:
+    def _may_open(self, scope: Scope, headers: Headers) -> bool:
         revision = headers.get("mcp-protocol-version")
         is_older = revision is None or revision in HANDSHAKE_PROTOCOL_VERSIONS
-        return scope["path"] == self._path and is_older and "mcp-session-id" not in headers
+        # With the id of a session that has ended, an initialize opens one as well (`FreshSessions`).
+        may = scope["method"] == "POST" or "mcp-session-id" not in headers
+        return scope["path"] == self._path and is_older and may
 
     def _answered(
         self, scope: Scope, headers: Headers, start: Message, opener: str | None, session: _Session | None

@@ -13,14 +13,15 @@ from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.groups import unwrapped
 from praxis_mcp.serving.server import PraxisServer, build_server
 from praxis_mcp.serving.stdio import stdio_streams
+from praxis_mcp.serving.stopping import stop_signals
 from praxis_mcp.serving.wire import Wire, take_wire
 
 
 async def serve_stdio(toolbox: Toolbox, wire: Wire | None = None) -> None:
     """Serve one client on standard input and output, until it closes them or the process is told to stop.
 
-    Running calls are cancelled then, and what they started is killed. A second SIGINT or SIGTERM ends the process at
-    once.
+    Running calls are cancelled then, and what they started is killed. A second SIGINT, SIGTERM or SIGHUP ends the
+    process at once.
 
     Args:
         toolbox: what to serve.
@@ -39,10 +40,10 @@ async def _serve(server: PraxisServer, wire: Wire) -> None:
 
 @asynccontextmanager
 async def until_signalled() -> AsyncIterator[None]:
-    """Cancel the body at the first SIGINT or SIGTERM, and end normally then."""
+    """Cancel the body at the first SIGINT, SIGTERM or SIGHUP, and end normally then."""
 
     async def watch(scope: anyio.CancelScope) -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with anyio.open_signal_receiver(*stop_signals()) as signals:
             async for number in signals:
                 logger.info("{}: shutting down", signal.Signals(number).name)
                 scope.cancel()

@@ -11,6 +11,7 @@ from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
+from praxis_mcp.serving.stopping import stop_signals
 from tests.serving.clients import LIMIT, Era, Transport
 from tests.serving.http_server import ACCEPT, HttpServer, http_client, initialize_body, running_http
 from tests.serving.test_cancel import ended, pid_from
@@ -28,7 +29,7 @@ def client_on(server: HttpServer, line: tuple[Transport, Era]) -> Client:
     return Client(streams, mode="legacy" if era == "legacy" else "auto", read_timeout_seconds=LIMIT)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", stop_signals())
 async def test_open_subscriptions_sessions_and_streams_do_not_keep_it_from_ending(
     sample_directory: Path, number: signal.Signals
 ) -> None:

@@ -17,6 +17,7 @@ import anyio.to_thread
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from praxis_mcp.serving.stopping import stop_signals
 from tests.serving.clients import LIMIT, server_command, server_environment
 from tests.serving.test_cancel import ended, pid_from
 
@@ -184,7 +185,7 @@ async def test_a_cancelled_request_is_never_answered(sample_directory: Path, tmp
         assert (await wire.request(2, "ping"))["result"] == {}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", stop_signals())
 async def test_a_signal_ends_the_server_and_its_calls_though_the_client_stays(
     sample_directory: Path, tmp_path: Path, number: signal.Signals
 ) -> None:

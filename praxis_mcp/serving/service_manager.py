@@ -1,0 +1,71 @@
+"""What a service manager such as systemd hears of a server's life, where it asks to (sd_notify(3), "Type=notify")."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping, MutableMapping
+
+import anyio
+from loguru import logger
+
+_PINGS = 2
+"""A watchdog is told of life so many times in its interval, as sd_watchdog_enabled(3) advises."""
+
+
+class ServiceManager:
+    """Sends datagrams to the socket that ``NOTIFY_SOCKET`` names; without it, nothing.
+
+    The variable is taken out of the environment, so that no tool or upstream can speak for the server.
+    """
+
+    def __init__(self, address: str = "", watchdog: float | None = None) -> None:
+        """Args: watchdog: seconds within which the manager wants to hear of life; None asks for nothing."""
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        self._watchdog = watchdog
+        self._is_stopping = False
+
+    @classmethod
+    def take(cls, environment: MutableMapping[str, str] = os.environ) -> ServiceManager:
+        """The one that started this process."""
+        address = environment.pop("NOTIFY_SOCKET", "")
+        if not address.startswith(("/", "@")) or not hasattr(socket, "AF_UNIX"):
+            address = ""
+        watchdog = _interval(environment)
+        for name in ("WATCHDOG_USEC", "WATCHDOG_PID"):
+            environment.pop(name, None)
+        return cls(address, watchdog if address else None)
+
+    def ready(self, status: str) -> None:
+        """Requests are answered, by every tool that there is."""
+        if not self._is_stopping:
+            self._send(f"READY=1\nSTATUS={status}")
+
+    def stopping(self, within: float) -> None:
+        """The server has begun to end, and takes so many seconds at most."""
+        self._is_stopping = True
+        self._send(f"STOPPING=1\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC={int(within * 1e6)}")
+
+    async def keep_alive(self) -> None:
+        """Tell the watchdog of life, where there is one, for as long as the event loop runs; until cancelled."""
+        if self._watchdog is None:
+            return
+        while True:
+            self._send("WATCHDOG=1")
+            await anyio.sleep(self._watchdog / _PINGS)
+
+    def _send(self, text: str) -> None:
+        if not self._address:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
+                out.setblocking(False)
+                out.sendto(text.encode(), self._address)
+        except OSError as exc:
+            logger.warning("the service manager does not hear this server: {}", exc.strerror)
+
+
+def _interval(environment: Mapping[str, str]) -> float | None:
+    """Seconds of ``WATCHDOG_USEC``, where it is meant for this process (sd_watchdog_enabled(3))."""
+    usec, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", str(os.getpid()))
+    return int(usec) / 1e6 if usec.isdecimal() and int(usec) > 0 and pid == str(os.getpid()) else None
