@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -19,11 +19,11 @@ from pydantic_settings import SettingsError as PydanticSettingsError
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.home import expand
 from praxis_mcp.http_settings import HttpSettings
+from praxis_mcp.settings_files import Origin, Sources, find_sources, sources_of
 from praxis_mcp.settings_sources import Variables, at_root, check_variables
 from praxis_mcp.upstream_settings import UpstreamSettings
 
 CONTAINER_ENGINES = ("dagger", "docker", "sandbox")
-DEFAULT_FILES = ("praxis.yaml", "praxis.yml")
 
 
 class _Section(BaseModel):
@@ -217,14 +217,15 @@ class SecretSource(_Section):
 class Settings(BaseSettings):
     """The whole configuration.
 
-    Sources, later ones winning: defaults; the file (``praxis.yaml`` in the project root, or ``--config``); variables
-    such as ``PRAXIS_CALLS__MAX_CONCURRENCY``; flags. Every path in it is absolute but those in `tools`, for which see
-    `tool_directories`: relative ones start at the root, whichever source they come from.
+    Sources, later ones winning: defaults; the file (``--config``, ``PRAXIS_CONFIG``, or the project's ``praxis.yaml``
+    once it is approved); variables such as ``PRAXIS_CALLS__MAX_CONCURRENCY``; flags. Every path in it is absolute but
+    those in `tools`, for which see `tool_directories`: relative ones start at the root, whichever source they come
+    from.
 
     Attributes:
         tools: directories of contracts.
-        root: project root: relative host paths start here; the directory of the settings file, else where the server
-            was started.
+        root: project root: relative host paths start here. `load_settings` finds it (see `settings_files`); for
+            settings that are made in code it is the current directory.
         reload: whether changed contracts are picked up while serving.
         pull: ``missing`` pulls images that the engine lacks; ``never`` refuses.
         prefetch: whether missing images are pulled in the background once tools have been listed, rather than when
@@ -273,6 +274,13 @@ class Settings(BaseSettings):
         at_root(self.tools, self.root)  # so that what cannot be expanded is told now
         return self
 
+    _origin: Origin = PrivateAttr(default=Origin())
+
+    @property
+    def origin(self) -> Origin:
+        """Where they come from."""
+        return self._origin
+
     @property
     def tool_directories(self) -> tuple[Path, ...]:
         """The directories of contracts, absolute."""
@@ -283,15 +291,45 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     """The settings for this process.
 
     Args:
-        file: settings file; None looks for `DEFAULT_FILES` in the current directory.
+        file: settings file; None asks ``PRAXIS_CONFIG``, then looks for ``praxis.yaml`` in the project, which counts
+            only once the user has approved it (see `settings_files`).
         flags: values that win over everything, as a nested mapping.
 
     Raises:
         SettingsError: a file is missing or malformed, or a value is wrong; names the field and the source.
     """
-    check_variables(Settings.model_fields)
-    path = file or next((Path(name) for name in DEFAULT_FILES if Path(name).is_file()), None)
-    values = _read_file(path) if path else {}
+    check_variables((*Settings.model_fields, "config"))
+    flags = flags or {}
+    sources = Sources(Origin(file))
+    try:
+        sources = find_sources(file, {**Variables(Settings)(), **flags}, flags=flags)
+        settings = _settings_of(sources.values)(**{**flags, **sources.overrides})
+    except (ValidationError, PydanticSettingsError) as exc:
+        from praxis_mcp.settings_problems import explain
+
+        problem = explain(exc, Settings, sources.origin.file, sources.text)
+        raise SettingsError(problem, remedy="See configs/ for examples.") from exc
+    settings._origin = sources.origin
+    return settings
+
+
+def check_file(file: Path, content: bytes) -> Settings:
+    """The settings that a found file would make; it is not in force for that.
+
+    Raises:
+        SettingsError: it is malformed, or a value is wrong.
+    """
+    sources = sources_of(file, content)
+    try:
+        return _settings_of(sources.values)()
+    except (ValidationError, PydanticSettingsError) as exc:
+        from praxis_mcp.settings_problems import explain
+
+        raise SettingsError(explain(exc, Settings, file, sources.text), remedy="See configs/ for examples.") from exc
+
+
+def _settings_of(values: dict[str, Any]) -> type[Settings]:
+    """The settings over those of a file."""
 
     class FromAllSources(Settings):
         @classmethod
@@ -305,35 +343,4 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             return (init_settings, Variables(settings_cls), InitSettingsSource(settings_cls, init_kwargs=values))
 
-    try:
-        return FromAllSources(**(flags or {}))
-    except (ValidationError, PydanticSettingsError) as exc:
-        from praxis_mcp.settings_problems import explain
-
-        text = path.read_text(encoding="utf-8") if path else ""
-        raise SettingsError(explain(exc, Settings, path, text), remedy="See configs/ for examples.") from exc
-
-
-def _read_file(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as exc:
-        raise SettingsError(f"The settings file {path} cannot be read: {exc.strerror}.") from exc
-    except UnicodeDecodeError as exc:
-        raise SettingsError(f"The settings file {path} is not UTF-8 text.") from exc
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as exc:
-        raise SettingsError(f"The settings file {path} is no valid YAML: {exc}") from exc
-    if values is None:
-        values = {}
-    if not isinstance(values, dict):
-        raise SettingsError(f"The settings file {path} must hold a mapping, not a {type(values).__name__}.")
-    # A root in the file starts at the file, so that a configuration works from whatever directory it is named.
-    try:
-        values["root"] = path.resolve().parent / expand(Path(str(values.get("root", ""))))
-    except ValueError as exc:
-        raise SettingsError(f"In the settings file {path}, root is wrong: {exc}.") from exc
-    return values
+    return FromAllSources

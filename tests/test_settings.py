@@ -91,7 +91,7 @@ def test_a_list_may_be_written_with_commas(monkeypatch: pytest.MonkeyPatch, text
     monkeypatch.setenv("PRAXIS_TOOLS", "tools,more/tools")
     settings = load_settings()
     assert settings.engines.order == ("docker", "sandbox")
-    assert settings.tools == (Path("tools"), Path("more/tools"))
+    assert settings.tool_directories == (Path.cwd() / "tools", Path.cwd() / "more/tools")
 
 
 @pytest.mark.parametrize(("name", "text"), [("PRAXIS_TOOLS", '["a'), ("PRAXIS_SECRETS", "a=b")])

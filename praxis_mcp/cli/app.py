@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from praxis_mcp.cli import call, checks, doctor, explain, images, listing, serve, token, upstreams
+from praxis_mcp.cli import call, checks, doctor, explain, images, listing, serve, token, trust, upstreams
 from praxis_mcp.cli.terminal import say
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("explain")(explain.explain)
 app.command("validate")(checks.validate)
 app.command("test")(checks.run_examples)
 app.command("doctor")(doctor.doctor)
+app.command("trust")(trust.trust)
 app.command("schema")(checks.schema)
 app.add_typer(images.app)
 app.add_typer(upstreams.app, name="upstreams")

@@ -17,6 +17,7 @@ from praxis_mcp.cli.common import (
     EXIT_ENGINE,
     ConfigOption,
     LogLevelOption,
+    RootOption,
     ToolsOption,
     asked_upstreams,
     friendly_errors,
@@ -65,6 +66,7 @@ def call(
     ] = None,
     tools: ToolsOption = None,
     config: ConfigOption = None,
+    root: RootOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
     """Call a tool, of a contract or of an upstream, as an agent would.
@@ -74,7 +76,7 @@ def call(
     call was refused, or its output is not what the contract declares.
     """
     with friendly_errors():
-        settings = read_settings(config, tools, log_level)
+        settings = read_settings(config, tools, log_level, root=root)
         if artifacts is not None:
             _make(artifacts)
 

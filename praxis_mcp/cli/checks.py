@@ -11,6 +11,7 @@ from praxis_mcp.cli.common import (
     DirectoriesArgument,
     JsonOption,
     LogLevelOption,
+    RootOption,
     ToolsOption,
     all_of,
     friendly_errors,
@@ -33,13 +34,14 @@ def validate(
     directories: DirectoriesArgument = None,
     tools: ToolsOption = None,
     config: ConfigOption = None,
+    root: RootOption = None,
     log_level: LogLevelOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check contracts; say what is wrong, in which file and line, and how to mend it. Exit code 1 if any is wrong."""
     with friendly_errors():
-        settings = read_settings(config, all_of(directories, tools), log_level)
+        settings = read_settings(config, all_of(directories, tools), log_level, root=root)
 
         async def work(toolbox: Toolbox) -> tuple[int, tuple[Diagnostic, ...]]:
             return len(toolbox.catalog.entries()), toolbox.catalog.diagnostics
@@ -60,6 +62,7 @@ def run_examples(
     names: Annotated[list[str] | None, typer.Argument(help="Tools (default: all).")] = None,
     tools: ToolsOption = None,
     config: ConfigOption = None,
+    root: RootOption = None,
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,7 +71,7 @@ def run_examples(
     Exit code 1 if one fails, if nothing ran, or, where no tools are named, if a contract is broken.
     """
     with friendly_errors():
-        settings = read_settings(config, tools, log_level)
+        settings = read_settings(config, tools, log_level, root=root)
 
         async def work(toolbox: Toolbox) -> tuple[list[ExampleOutcome], bool]:
             from praxis_mcp.execution.examples import run_example

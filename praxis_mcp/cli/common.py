@@ -34,7 +34,18 @@ ToolsOption = Annotated[
 ]
 DirectoriesArgument = Annotated[list[Path] | None, typer.Argument(help="Directories of contracts (default: tools).")]
 ConfigOption = Annotated[
-    Path | None, typer.Option("--config", "-c", help="Settings file (default: praxis.yaml, where there is one).")
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="Settings file (default: PRAXIS_CONFIG, else the project's praxis.yaml, once approved)."
+    ),
+]
+RootOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--root",
+        file_okay=False,
+        help="Where relative paths in contracts start (default: the settings file's root, else the tools' project).",
+    ),
 ]
 LogLevelOption = Annotated[
     str | None, typer.Option("--log-level", help="What goes to stderr: DEBUG, INFO, WARNING or ERROR.")
@@ -52,13 +63,16 @@ def read_settings(
     tools: list[Path] | None,
     log_level: str | None,
     *,
+    root: Path | None = None,
     quiet: bool = True,
+    warn: bool = True,
     http: dict[str, Any] | None = None,
 ) -> Settings:
     """The settings for a command, logging configured by them.
 
     Args:
-        quiet: only warnings are logged unless the user asks for more, because the command prints its own findings.
+        quiet: nothing is logged unless the user asks for it, because the command prints its own findings.
+        warn: say which settings files were left aside.
         http: values of the section ``http`` that win over the file's.
     """
     _build_models_when_used()
@@ -68,13 +82,24 @@ def read_settings(
     flags: dict[str, Any] = {}
     if tools:
         flags["tools"] = [path.absolute() for path in tools]
+    if root is not None:
+        flags["root"] = root
     if log_level:
         flags["log_level"] = log_level.upper()
     if http:
         flags["http"] = http
     settings = load_settings(config, flags)
     asked = log_level or "log_level" in settings.model_fields_set
-    configure_logging(settings.log_level if asked or not quiet else "CRITICAL", settings.log_format)
+    is_quiet = quiet and not asked
+    configure_logging("CRITICAL" if is_quiet else settings.log_level, settings.log_format)
+    from loguru import logger
+
+    logger.info("settings: {}; root: {} ({})", settings.origin, settings.root, settings.origin.root_reason)
+    for item in settings.origin.left_aside if warn else ():
+        if is_quiet:
+            say(f"warning: {item}", fg="yellow", err=True)
+        else:
+            logger.warning("{}", item)
     return settings
 
 

@@ -14,6 +14,7 @@ from praxis_mcp.cli.common import (
     DirectoriesArgument,
     JsonOption,
     LogLevelOption,
+    RootOption,
     ToolsOption,
     all_of,
     friendly_errors,
@@ -34,6 +35,7 @@ def doctor(
     directories: DirectoriesArgument = None,
     tools: ToolsOption = None,
     config: ConfigOption = None,
+    root: RootOption = None,
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -43,7 +45,7 @@ def doctor(
     Exit code 1 where a contract is broken, a tool has no engine, or an upstream cannot be reached.
     """
     with friendly_errors():
-        settings = read_settings(config, all_of(directories, tools), log_level)
+        settings = read_settings(config, all_of(directories, tools), log_level, root=root, warn=False)
         report = {**run_with_toolbox(settings, _examine), "warm": settings.warm.model_dump()}
         if as_json:
             echo_json(report)
@@ -79,6 +81,7 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
         "mcp": version("mcp"),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "settings": _settings(toolbox.settings),
         "root": str(toolbox.settings.root),
         "engines": engines,
         "tools": tools,
@@ -86,6 +89,18 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
         "servers": await anyio.to_thread.run_sync(live_servers),
         "broken": sum(item.is_error for item in findings),
         "diagnostics": [describe(item) for item in findings],
+    }
+
+
+def _settings(settings: Settings) -> dict[str, Any]:
+    origin = settings.origin
+    return {
+        "file": str(origin.file) if origin.file else None,
+        "why": origin.file_reason,
+        "root_why": origin.root_reason,
+        "left_aside": [
+            {"file": str(item.file), "why": item.reason, "remedy": item.remedy} for item in origin.left_aside
+        ],
     }
 
 
@@ -155,6 +170,11 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
     out.print(
         f"praxis-mcp {report['praxis_mcp']} · mcp {report['mcp']} · Python {report['python']} · {report['platform']}"
     )
+    origin = settings.origin
+    out.print(escape(f"settings {origin}"), soft_wrap=True, highlight=False)
+    out.print(escape(f"root     {settings.root} ({origin.root_reason})"), soft_wrap=True, highlight=False)
+    for item in origin.left_aside:
+        out.print(f"[yellow]{escape(str(item))}[/]", soft_wrap=True, highlight=False)
     directories = {str(directory) for directory in settings.tool_directories}
     first = [item for item in report["diagnostics"] if item["path"] in directories]
     for item in first:

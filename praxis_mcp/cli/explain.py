@@ -11,6 +11,7 @@ from praxis_mcp.cli.common import (
     ConfigOption,
     JsonOption,
     LogLevelOption,
+    RootOption,
     ToolsOption,
     asked_upstreams,
     friendly_errors,
@@ -35,13 +36,14 @@ def explain(
     ] = None,
     tools: ToolsOption = None,
     config: ConfigOption = None,
+    root: RootOption = None,
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a call would run, where, under which limits, and why that engine; run nothing. <NAME> stands for what
     is required and not given."""
     with friendly_errors():
-        settings = read_settings(config, tools, log_level)
+        settings = read_settings(config, tools, log_level, root=root)
 
         async def work(toolbox: Toolbox) -> dict[str, Any]:
             from praxis_mcp.errors import UnknownToolError

@@ -12,6 +12,7 @@ from praxis_mcp.cli.common import (
     DirectoriesArgument,
     JsonOption,
     LogLevelOption,
+    RootOption,
     ToolsOption,
     all_of,
     asked_upstreams,
@@ -32,6 +33,7 @@ def list_tools(
     directories: DirectoriesArgument = None,
     tools: ToolsOption = None,
     config: ConfigOption = None,
+    root: RootOption = None,
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,7 +42,7 @@ def list_tools(
     Exit code 1 where a contract is broken or a directory of contracts is missing.
     """
     with friendly_errors():
-        settings = read_settings(config, all_of(directories, tools), log_level)
+        settings = read_settings(config, all_of(directories, tools), log_level, root=root)
 
         async def read(
             toolbox: Toolbox,

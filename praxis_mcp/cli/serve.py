@@ -11,6 +11,7 @@ from praxis_mcp.cli.common import (
     ConfigOption,
     DirectoriesArgument,
     LogLevelOption,
+    RootOption,
     ToolsOption,
     all_of,
     collect_garbage,
@@ -28,6 +29,7 @@ def serve(
     directories: DirectoriesArgument = None,
     tools: ToolsOption = None,
     config: ConfigOption = None,
+    root: RootOption = None,
     log_level: LogLevelOption = None,
     http: Annotated[bool, typer.Option("--http", help="Serve Streamable HTTP at /mcp instead of stdio.")] = False,
     sse: Annotated[
@@ -56,7 +58,7 @@ def serve(
     given = {name: value for name, value in flags.items() if value is not None}
     if http or sse:
         with friendly_errors():
-            settings = read_settings(config, all_of(directories, tools), log_level, quiet=False, http=given)
+            settings = read_settings(config, all_of(directories, tools), log_level, root=root, quiet=False, http=given)
             _serve_http(settings, streamable=http, sse=sse)
         return
 
@@ -66,7 +68,7 @@ def serve(
     with take_wire() as wire, friendly_errors():
         if given:
             raise SettingsError("Options of HTTP were given, but stdio is served.", remedy="Add --http or --sse.")
-        settings = read_settings(config, all_of(directories, tools), log_level, quiet=False)
+        settings = read_settings(config, all_of(directories, tools), log_level, root=root, quiet=False)
 
         import anyio
 

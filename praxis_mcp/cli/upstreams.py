@@ -11,6 +11,7 @@ from praxis_mcp.cli.common import (
     ConfigOption,
     JsonOption,
     LogLevelOption,
+    RootOption,
     friendly_errors,
     read_settings,
 )
@@ -30,20 +31,25 @@ T = TypeVar("T")
 
 
 @app.command("list")
-def list_upstreams(config: ConfigOption = None, log_level: LogLevelOption = None, as_json: JsonOption = False) -> None:
+def list_upstreams(
+    config: ConfigOption = None,
+    root: RootOption = None,
+    log_level: LogLevelOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the upstreams: whether they can be reached, what is served of them, what is held back or left out, and why.
 
     Exit code 1 where one cannot be reached or something is held back.
     """
     with friendly_errors():
-        settings = read_settings(config, None, log_level)
+        settings = read_settings(config, None, log_level, root=root)
         found = _with_upstreams(
             settings, lambda upstreams: [_describe(item, upstreams) for item in upstreams.reports()]
         )
         if as_json:
             echo_json({"upstreams": found})
         else:
-            _print(found, config)
+            _print(found, config, root)
         raise typer.Exit(1 if any(item["trouble"] or item["held"] for item in found) else 0)
 
 
@@ -54,6 +60,7 @@ def approve(
         list[str] | None, typer.Argument(help="NAME or NAME@FINGERPRINT of its tools there (default: all held back).")
     ] = None,
     config: ConfigOption = None,
+    root: RootOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
     """Approve tools that are held back (pin: true); a running server takes them up by itself.
@@ -62,7 +69,7 @@ def approve(
     have looked at.
     """
     with friendly_errors():
-        settings = read_settings(config, None, log_level)
+        settings = read_settings(config, None, log_level, root=root)
         approved = _with_upstreams(settings, lambda upstreams: upstreams.approve(upstream, tools or ()))
         for tool in approved:
             # All of it: what is approved unread would be what an attacker writes below the first line.
@@ -115,9 +122,10 @@ def _describe(report: UpstreamReport, upstreams: Upstreams) -> dict[str, Any]:
     }
 
 
-def _print(found: list[dict[str, Any]], config: Path | None) -> None:
+def _print(found: list[dict[str, Any]], config: Path | None, root: Path | None) -> None:
     out = console()
-    with_config = f" --config {shlex.quote(str(config))}" if config is not None else ""
+    named = (("--config", config), ("--root", root))
+    options = "".join(f" {option} {shlex.quote(str(path))}" for option, path in named if path is not None)
     if not found:
         out.print("The settings name no upstreams.")
     for item in found:
@@ -132,7 +140,7 @@ def _print(found: list[dict[str, Any]], config: Path | None) -> None:
         for tool in item["held"]:
             out.print(f"  [yellow]held back[/] {escape(tool['name'])}: {tool['why']}")
             mark = shlex.quote(f"{tool['there']}@{tool['fingerprint']}")
-            hint = f"    praxis-mcp upstreams approve {item['name']} {mark}{with_config}"
+            hint = f"    praxis-mcp upstreams approve {item['name']} {mark}{options}"
             out.print(escape(hint), soft_wrap=True, highlight=False)
         for tool in item["left_out"]:
             out.print(f"  [yellow]left out[/] {escape(tool['there'])}: {escape(tool['why'])}")

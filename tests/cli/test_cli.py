@@ -234,11 +234,13 @@ def test_schema_is_a_json_schema_that_knows_the_contract_format(praxis: Run) -> 
 def test_settings_come_from_file_environment_and_flags_in_that_order(
     praxis: Run, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (project / "praxis.yaml").write_text("calls: {max_timeout: 10}\n")
+    (project / "mine.yaml").write_text("calls: {max_timeout: 10}\n")
+    assert "max_timeout" in praxis("call", "greet", "who=x", "--config", "mine.yaml").stderr
+    monkeypatch.setenv("PRAXIS_CONFIG", str(project / "mine.yaml"))
     assert "max_timeout" in praxis("call", "greet", "who=x").stderr
     monkeypatch.setenv("PRAXIS_CALLS__MAX_TIMEOUT", "30")
     assert praxis("call", "greet", "who=x").returncode == 0
-    (project / "praxis.yaml").write_text("calls: {max_tiemout: 10}\n")
+    (project / "mine.yaml").write_text("calls: {max_tiemout: 10}\n")
     done = praxis("call", "greet", "who=x")
     assert "calls.max_tiemout" in done.stderr
     assert done.returncode == 2

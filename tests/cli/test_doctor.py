@@ -44,10 +44,13 @@ command: ["true"]
 
 
 def doctor(directory: Path, *options: str, temporary: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "200"} | ({"TMPDIR": str(temporary)} if temporary else {})
+    if (directory / "praxis.yaml").exists():
+        environment["PRAXIS_CONFIG"] = str(directory / "praxis.yaml")
     return subprocess.run(
         [sys.executable, "-m", "praxis_mcp.cli", "doctor", *options],
         cwd=directory,
-        env={**os.environ, "COLUMNS": "200"} | ({"TMPDIR": str(temporary)} if temporary else {}),
+        env=environment,
         capture_output=True,
         text=True,
         timeout=60,
@@ -214,6 +217,7 @@ def test_an_engine_that_a_tool_misses_is_told_with_how_to_get_it(tmp_path: Path)
 def test_a_missing_directory_of_tools_comes_before_the_engines(tmp_path: Path) -> None:
     done = doctor(tmp_path, "nowhere")
     lines = [line for line in done.stdout.splitlines() if "nowhere" in line or line.startswith("Engines")]
-    assert "does not exist" in lines[0]
+    assert lines[0].startswith("root ")
+    assert "does not exist" in lines[1]
     assert lines[-1].startswith("Engines")
     assert done.returncode == 1
