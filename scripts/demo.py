@@ -27,7 +27,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from praxis_mcp.cli.encodings import write_in_any_encoding
 from praxis_mcp.serving.results import META_KEY
+from praxis_mcp.wording import counted
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "tools"
@@ -135,7 +137,7 @@ def show_tools(tools: list[Tool], version: str | None) -> None:
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for tool in tools:
         table.add_row(tool.name, escape((tool.description or "").split(". ")[0].rstrip(".")))
-    console.print(f"\n[bold]tools/list[/] {len(tools)} tools (MCP {version})")
+    console.print(f"\n[bold]tools/list[/] {counted(len(tools), 'tool')} (MCP {version})")
     console.print(table, soft_wrap=False)
 
 
@@ -229,4 +231,5 @@ def leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
 
 
 if __name__ == "__main__":
+    write_in_any_encoding()
     raise SystemExit(main())

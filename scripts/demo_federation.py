@@ -28,6 +28,8 @@ from mcp_types import CallToolResult, TextContent
 from rich.console import Console
 from rich.markup import escape
 
+from praxis_mcp.cli.encodings import write_in_any_encoding
+
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = Path("configs")
 SCRIPTS = Path(sysconfig.get_path("scripts"))
@@ -147,4 +149,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    write_in_any_encoding()
     sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 
 
 def main() -> None:
@@ -11,5 +12,19 @@ def main() -> None:
     # Commands that go on to work collect again (`common.collect_garbage`).
     gc.disable()
     from praxis_mcp.cli.app import app
+    from praxis_mcp.cli.encodings import write_in_any_encoding
 
-    app()
+    write_in_any_encoding()
+    try:
+        app()
+    except OSError as exc:
+        # Typer writes to the shell's start-up files, which may be anything but writable.
+        if "--install-completion" not in sys.argv:
+            raise
+        from praxis_mcp.cli.common import print_error
+
+        print_error(
+            f"Completion could not be installed: {exc.filename or 'a file of the shell'}: {exc.strerror}.",
+            "Print it instead, praxis-mcp --show-completion, and put it where your shell reads it.",
+        )
+        raise SystemExit(1) from exc

@@ -28,6 +28,7 @@ from praxis_mcp.cli.common import (
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape, say, shown_on_terminal
 from praxis_mcp.cli.tool_lookup import find_tool
+from praxis_mcp.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -212,7 +213,8 @@ def _footer(result: ExecutionResult) -> None:
     )
     say(f"{result.engine} ({result.isolation}) · {end} · {phases}", dim=True, err=True)
     for item in result.artifacts:
-        say(f"artifact {item.name}, {item.size} bytes (--artifacts DIR keeps it)", dim=True, err=True)
+        size = counted(item.size, "byte")
+        say(f"artifact {item.name}, {size} (--artifacts DIR keeps it)", dim=True, err=True)
     for name in result.artifacts_left_out:
         say(f"artifact {name} left out: too many, or too large", dim=True, err=True)
     for path in result.changed_files:

@@ -23,6 +23,7 @@ from praxis_mcp.cli.common import (
 from praxis_mcp.cli.listing import describe
 from praxis_mcp.cli.terminal import echo_json, say
 from praxis_mcp.cli.tool_lookup import find_tool
+from praxis_mcp.wording import counted
 
 if TYPE_CHECKING:
     from praxis_mcp.diagnostics import Diagnostic
@@ -54,7 +55,8 @@ def validate(
             for item in diagnostics:
                 say(str(item), fg="red" if item.is_error else "yellow")
             errors = sum(item.is_error for item in diagnostics)
-            say(f"{count} tools usable, {errors} errors, {len(diagnostics) - errors} warnings")
+            warnings = len(diagnostics) - errors
+            say(f"{counted(count, 'tool')} usable, {counted(errors, 'error')}, {counted(warnings, 'warning')}")
         raise typer.Exit(1 if failed else 0)
 
 

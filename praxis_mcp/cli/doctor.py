@@ -25,6 +25,7 @@ from praxis_mcp.cli.doctor_upstreams import examine_upstreams, left_out_lines, u
 from praxis_mcp.cli.doctor_warm import server_table, warm_sentence
 from praxis_mcp.cli.listing import describe
 from praxis_mcp.cli.terminal import console, echo_json, escape
+from praxis_mcp.wording import counted
 
 if TYPE_CHECKING:
     from praxis_mcp.execution.toolbox import Toolbox
@@ -215,9 +216,9 @@ def _verdict(report: dict[str, Any]) -> str:
     tools = report["tools"]
     able = sum(tool["engine"] is not None for tool in tools)
     color = "green" if able == len(tools) and not report["broken"] else "red"
-    text = f"{able} of {len(tools)} tools can run"
+    text = f"{able} of {counted(len(tools), 'tool')} can run"
     if report["broken"]:
-        text += f"; {report['broken']} {'error' if report['broken'] == 1 else 'errors'} above"
+        text += f"; {counted(report['broken'], 'error')} above"
     optional = [item["engine"] for item in report["engines"] if item["optional"]]
     if optional:
         *most, last = optional

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from praxis_mcp.cli.terminal import escape
+from praxis_mcp.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,8 +18,9 @@ def warm_sentence(warm: WarmSettings) -> str:
     """The settings in words."""
     if not warm.enabled:
         return "off (warm.enabled)"
+    wait = counted(warm.max_containers, "container waits", "containers wait")
     return (
-        f"at most {warm.max_containers} containers wait ({warm.max_per_tool} a tool, "
+        f"at most {wait} ({warm.max_per_tool} a tool, "
         f"{warm.max_memory // 1024**2} MiB together), none after {warm.idle_seconds:g} s without a call"
     )
 

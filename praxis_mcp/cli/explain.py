@@ -21,6 +21,7 @@ from praxis_mcp.cli.common import (
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape
 from praxis_mcp.cli.tool_lookup import find_tool
+from praxis_mcp.wording import counted
 
 if TYPE_CHECKING:
     from praxis_mcp.execution.runner import Explanation
@@ -170,7 +171,7 @@ def _print(facts: dict[str, Any]) -> None:
     for name, value in facts["env"].items():
         table.add_row("env", escape(f"{name}={value}"))
     for place, size in facts["files"].items():
-        table.add_row("file", escape(f"{place} ({'not given' if size is None else f'{size} bytes'})"))
+        table.add_row("file", escape(f"{place} ({'not given' if size is None else counted(size, 'byte')})"))
     for mount in facts["mounts"]:
         table.add_row("mount", escape(mount))
     for pattern in facts["artifacts"]:
@@ -191,4 +192,4 @@ def _limit(name: str, value: float | None) -> tuple[str, str]:
     for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
         if value >= size:
             return words, f"{value / size:.4g} {unit}"
-    return words, f"{value:,} bytes"
+    return words, counted(value, "byte", form=",")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -91,11 +92,13 @@ def _origin(entry: Entry, upstreams: Sequence[UpstreamReport]) -> dict[str, Any]
 def _table(entries: Sequence[Entry], upstreams: Sequence[UpstreamReport]) -> object:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    # On a terminal a tool is a line or two; in a pipe nothing is cut.
+    fits = sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=fits)
     for title in ("tool", "engine"):
         table.add_column(title, no_wrap=True)
-    table.add_column("arguments", overflow="fold", max_width=32)
-    table.add_column("description", no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column("arguments", overflow="fold", max_width=32 if fits else None)
+    table.add_column("description", no_wrap=True, overflow="ellipsis", ratio=1 if fits else None)
     for entry in entries:
         required = set(entry.input_schema.get("required", ()))
         names = [name if name in required else f"[{name}]" for name in entry.input_schema.get("properties", {})]

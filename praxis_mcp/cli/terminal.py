@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import codecs
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from praxis_mcp.cli.encodings import can_write
 from praxis_mcp.printable import printable, unseen, visible
 
 if TYPE_CHECKING:
     from rich.console import Console  # noqa: TID251 - this is the place
+
+_WIDE = 100_000
+"""Columns where nothing has to fit: in a pipe or a file."""
 
 
 def say(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) -> None:
@@ -26,7 +31,9 @@ def say(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) -> 
     """
     first, *rest = visible(text).split("\n")
     shown = "\n".join([first, *(line if line[:1] in ("", " ") else f"  {line}" for line in rest)])
-    typer.secho(shown, err=err, nl=nl, **style)  # noqa: TID251 - this is the place
+    # Named, because Click writes UTF-8 past a stream that says it is ASCII.
+    stream = sys.stderr if err else sys.stdout
+    typer.secho(shown, file=stream, nl=nl, **style)  # noqa: TID251 - this is the place
 
 
 def escape(text: str) -> str:
@@ -37,23 +44,37 @@ def escape(text: str) -> str:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console, which passes on no control character but line feeds and tabs, whoever wrote it."""
+    """A rich console, which passes on no control character but line feeds and tabs, whoever wrote it. In a pipe or a
+    file it cuts and wraps nothing: a row of a table is a line."""
     from rich.console import Console  # noqa: TID251 - this is the place
     from rich.text import Text
+
+    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
 
     class SafeConsole(Console):
         def render_str(self, text: str, *args: Any, **options: Any) -> Text:
             return super().render_str(visible(text), *args, **options)
 
-    return SafeConsole(stderr=stderr)
+        def print(self, *objects: Any, **options: Any) -> None:
+            if is_terminal:
+                super().print(*objects, **options)
+                return
+            with self.capture() as captured:
+                super().print(*objects, **options)
+            # Tables fill their columns up to the longest row.
+            self.file.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
+
+    return SafeConsole(stderr=stderr, width=None if is_terminal else _WIDE)
 
 
 def echo_json(value: Any) -> None:
-    """Print JSON on standard output. What a terminal would obey or not show is escaped as JSON has it."""
+    """Print JSON on standard output. What a terminal would obey or not show, or the encoding lacks, is escaped as JSON
+    has it."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
     # In ASCII where there is any such: the same value to whoever reads it as JSON.
-    odd = unseen(text)
-    typer.echo(json.dumps(value, indent=2, default=str).replace("\x7f", "\\u007f") if odd else text)  # noqa: TID251
+    if unseen(text) or not can_write(text, sys.stdout):
+        text = json.dumps(value, indent=2, default=str).replace("\x7f", "\\u007f")
+    typer.echo(text)  # noqa: TID251 - this is the place
 
 
 def shown_on_terminal(pieces: Iterable[bytes]) -> Iterator[bytes]:

@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from praxis_mcp.wording import counted
+
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
@@ -25,19 +27,22 @@ _TYPES = {
     "object": "an object",
     "null": "null",
 }
+_COUNTED = {
+    "minLength": ("at least", "character", "characters"),
+    "maxLength": ("at most", "character", "characters"),
+    "minItems": ("at least", "item", "items"),
+    "maxItems": ("at most", "item", "items"),
+    "minContains": ("at least", "matching item", "matching items"),
+    "maxContains": ("at most", "matching item", "matching items"),
+    "minProperties": ("at least", "property", "properties"),
+    "maxProperties": ("at most", "property", "properties"),
+}
 _BOUNDS = {
     "minimum": "must be at least {0}",
     "maximum": "must be at most {0}",
     "exclusiveMinimum": "must be greater than {0}",
     "exclusiveMaximum": "must be less than {0}",
     "multipleOf": "must be a multiple of {0}",
-    "minLength": "must have at least {0} characters",
-    "maxLength": "must have at most {0} characters",
-    "minItems": "must have at least {0} items",
-    "maxItems": "must have at most {0} items",
-    "minContains": "must have at least {0} matching items",
-    "minProperties": "must have at least {0} properties",
-    "maxProperties": "must have at most {0} properties",
     "pattern": "must match the pattern {0}",
     "format": "must be a valid {0}",
     "const": "must be {0}",
@@ -69,9 +74,9 @@ def shape(value: Any) -> str:
     if isinstance(value, str):
         return quoted(value) if len(value) <= _LONGEST else f"text of {len(value)} characters"
     if isinstance(value, Mapping):
-        return f"an object with {_count(len(value), 'property', 'properties')}"
+        return f"an object with {counted(len(value), 'property', 'properties')}"
     if isinstance(value, Sequence):
-        return f"an array of {_count(len(value), 'item', 'items')}"
+        return f"an array of {counted(len(value), 'item', 'items')}"
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 4 * _LONGEST:
         return "a very large whole number"
     if isinstance(value, int | float | None):
@@ -106,6 +111,9 @@ def sentence(error: ValidationError, root: str = "") -> str:
         return f"{head} must be {allowed_types(wanted)}"
     if keyword == "enum":
         return f"{head} must be one of {listing(wanted)}"
+    if keyword in _COUNTED:
+        bound, one, many = _COUNTED[keyword]
+        return f"{head} must have {bound} {counted(wanted, one, many)}"
     if keyword in _BOUNDS:
         text = wanted if keyword == "format" else json.dumps(wanted, ensure_ascii=False, default=str)
         return f"{head} {_BOUNDS[keyword].format(text)}"
@@ -174,7 +182,3 @@ def _path(parts: Iterable[str | int]) -> str:
 def _short_json(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 2 * _LONGEST else text[: 2 * _LONGEST] + "…"
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"

@@ -52,6 +52,7 @@ from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
 from praxis_mcp.plans.model import Blueprint, Capability, Plan
 from praxis_mcp.settings import DaggerSettings, Settings
+from praxis_mcp.wording import counted
 
 _ALWAYS = frozenset(
     {
@@ -129,7 +130,7 @@ class DaggerExecutionEngine(ExecutionEngine):
             return EngineStatus(self.name, False, detail=SDK_MISSING.message, remedy=SDK_MISSING.remedy or "")
         health = self._sessions.health()
         if health.open:
-            detail = f"a session of {health.calls} calls, open for {health.age:.0f} s"
+            detail = f"a session of {counted(health.calls, 'call')}, open for {health.age:.0f} s"
             return EngineStatus(self.name, True, health.version, detail)
         try:
             if session_in_environment() is not None:

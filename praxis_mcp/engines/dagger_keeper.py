@@ -16,6 +16,7 @@ from praxis_mcp.engines.dagger_owner import SessionOwner
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.settings import DaggerSettings
+from praxis_mcp.wording import counted
 
 MAX_CALLS = 64
 """Calls in a session at once: the engine itself has no limit, and the client's pool ends at 100 connections."""
@@ -147,7 +148,7 @@ class SessionKeeper:
         wait = self._not_before - anyio.current_time()
         if wait > PATIENCE and self._error is not None:
             raise EngineUnavailable(
-                f"{self._error.message} (Tried {self._failures} times; the next try is in {wait:.0f} s.)",
+                f"{self._error.message} (Tried {counted(self._failures, 'time')}; the next try is in {wait:.0f} s.)",
                 remedy=self._error.remedy,
             ) from self._error
         if wait > 0:

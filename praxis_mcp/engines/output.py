@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.secrets import MaskedStream, Masker
+from praxis_mcp.wording import counted
 
 StreamName = Literal["stdout", "stderr"]
 OutputListener = Callable[[StreamName, bytes], None]
@@ -48,7 +49,7 @@ class Captured:
     @property
     def text(self) -> str:
         """What is kept inline, as text: invalid UTF-8 replaced, a gap named."""
-        gap = f"\n… {self.omitted} bytes omitted …\n" if self.omitted else ""
+        gap = f"\n… {counted(self.omitted, 'byte')} omitted …\n" if self.omitted else ""
         return self.head.decode(errors="replace") + gap + self.tail.decode(errors="replace")
 
 

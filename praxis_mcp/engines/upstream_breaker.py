@@ -8,6 +8,7 @@ from collections.abc import Callable
 import anyio
 
 from praxis_mcp.errors import EngineUnavailable
+from praxis_mcp.wording import counted
 
 FIRST_DELAY = 0.25
 LONGEST_DELAY = 30.0
@@ -57,8 +58,8 @@ class CircuitBreaker:
         if wait or self._probing:
             when = f"in {wait:.0f} s" if wait >= 1 else "now" if self._probing else "in less than a second"
             raise EngineUnavailable(
-                f"{self._name} failed {self._failures} times in a row, and is next tried {when}; this call was refused "
-                f"without trying. The last failure: {self._reason}",
+                f"{self._name} failed {counted(self._failures, 'time')} in a row, and is next tried {when}; this call "
+                f"was refused without trying. The last failure: {self._reason}",
                 remedy="Start it or mend its address, then call again.",
             )
         self._probing = True

@@ -11,6 +11,7 @@ import anyio
 
 from praxis_mcp.errors import QueueFull
 from praxis_mcp.settings import CallSettings
+from praxis_mcp.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +119,9 @@ class Admission:
     def _may_wait(self, call: _Call) -> None:
         most = self._settings.max_queue
         if len(self._queue) >= most:
+            running = counted(self.running, "call is", "calls are")
             raise QueueFull(
-                f"{call.tool} was not started: {self.running} calls are running and {self.waiting} waiting.",
+                f"{call.tool} was not started: {running} running and {self.waiting} waiting.",
                 remedy="Try again when some have ended, or raise calls.max_concurrency or calls.max_queue.",
             )
         for share in call.shares:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from praxis_mcp.errors import QueueFull
 from praxis_mcp.execution.admission import Share
 from praxis_mcp.settings import CallSettings
+from praxis_mcp.wording import counted
 
 BURST = 10.0
 """Seconds' worth of calls that may come at once after a pause."""
@@ -89,7 +90,7 @@ class CallerLimits:
         known.at = now
         if known.calls < 1:
             raise QueueFull(
-                f"{tool} was not started: you may make {rate:g} calls a minute.",
+                f"{tool} was not started: you may make {counted(rate, 'call', form='g')} a minute.",
                 remedy=f"Try again in {max(1, round((1 - known.calls) / each))} s (calls.max_rate_per_caller).",
             )
         known.calls -= 1

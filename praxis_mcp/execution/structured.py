@@ -10,6 +10,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.schema import check_output
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.errors import PraxisError
+from praxis_mcp.wording import counted
 
 _BOM = b"\xef\xbb\xbf"
 
@@ -28,8 +29,8 @@ def structured_output(contract: ToolContract, result: ExecutionResult) -> Any:
     stdout = result.stdout
     if stdout.omitted:
         raise OutputMisfit(
-            f"{contract.name} wrote {stdout.total} bytes of JSON, more than the {len(stdout.data)} that a result can "
-            "carry, and cut JSON is no JSON.",
+            f"{contract.name} wrote {counted(stdout.total, 'byte')} of JSON, more than the {len(stdout.data)} that a "
+            "result can carry, and cut JSON is no JSON.",
             remedy="Ask for less in one call, or have the contract's max_output raised.",
         )
     try:

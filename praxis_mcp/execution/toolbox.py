@@ -22,6 +22,7 @@ from praxis_mcp.groups import unwrapped
 from praxis_mcp.plans.build import build_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Plan
 from praxis_mcp.settings import Settings
+from praxis_mcp.wording import counted
 
 
 @dataclass(slots=True)
@@ -97,7 +98,7 @@ class Toolbox:
         finally:
             self._scanned.set()
         tools, findings = len(self.catalog.entries()), self.catalog.diagnostics
-        logger.info("{} tools in {}", tools, ", ".join(str(path) for path in self.settings.tool_directories))
+        logger.info("{} in {}", counted(tools, "tool"), ", ".join(str(path) for path in self.settings.tool_directories))
         for finding in findings:
             logger.log("ERROR" if finding.is_error else "WARNING", "{}", finding)
 

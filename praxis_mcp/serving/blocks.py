@@ -23,6 +23,7 @@ from praxis_mcp.engines.output import Captured, StreamName
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.media import IMAGES, clean, decode_text, media_type, mime_of_file
 from praxis_mcp.serving.uris import artifact_uri, stream_uri
+from praxis_mcp.wording import counted
 
 INLINE_MEDIA = 1024 * 1024
 """Bytes of one image or sound that a result carries itself; a larger one is linked."""
@@ -44,7 +45,7 @@ def link_block(uri: str, name: str, dialect: Dialect, mime_type: str | None, siz
     """A link to a resource; a line of text for clients that do not know links."""
     if dialect.knows_links:
         return ResourceLink(uri=uri, name=clean(name), mime_type=mime_type, size=size)
-    about = ", ".join(part for part in (mime_type, f"{size} bytes" if size is not None else None) if part)
+    about = ", ".join(part for part in (mime_type, counted(size, "byte") if size is not None else None) if part)
     return text_block(f"{name} ({about}): {uri}")
 
 
@@ -101,7 +102,7 @@ async def stdout_blocks(captured: Captured, run_id: str, limit: int, dialect: Di
     if data is not None:
         return [_inline(data, mime, uri, dialect)]
     return [
-        text_block(f"Standard output is {mime}, {captured.total} bytes: {uri}"),
+        text_block(f"Standard output is {mime}, {counted(captured.total, 'byte')}: {uri}"),
         link_block(uri, "stdout", dialect, mime, captured.total),
     ]
 

@@ -12,6 +12,7 @@ from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.errors import ArgumentError, ContractError, ExecutionError, PraxisError
 from praxis_mcp.serving.media import decode_text
+from praxis_mcp.wording import counted
 
 STDERR_LINES = 30
 STDERR_BYTES = 6 * 1024
@@ -33,7 +34,7 @@ def describe_failure(contract: ToolContract, result: ExecutionResult) -> str:
     if output:
         parts.append(f"Standard output{_ending(result.stdout, output)}:\n{output}")
     if not errors and not output and (result.stdout.total or result.stderr.total):
-        parts.append(f"It wrote {result.stdout.total} bytes of binary output.")
+        parts.append(f"It wrote {counted(result.stdout.total, 'byte')} of binary output.")
     elif not result.stdout.total and not result.stderr.total:
         parts.append("It wrote nothing.")
     hint = _hint(contract, result, f"{errors}\n{output}")

@@ -39,7 +39,8 @@ for line in sys.stdin:
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PRAXIS_CONFIG", str(tmp_path / "praxis.yaml"))
     server = tmp_path / "server.py"
     server.write_text(SERVER.replace("EVIL", repr(EVIL)))
     tools = tmp_path / "tools"
@@ -54,7 +55,11 @@ def project(tmp_path: Path) -> Path:
 
 def praxis(project: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", "praxis_mcp.cli", *words], cwd=project, capture_output=True, timeout=60, check=False
+        [sys.executable, "-m", "praxis_mcp.cli", *words],
+        cwd=project,
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
 
 
