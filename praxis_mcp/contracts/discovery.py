@@ -8,7 +8,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from praxis_mcp.diagnostics import Diagnostic
+from praxis_mcp.diagnostics import Diagnostic, Severity
 
 MAX_BYTES = 1024 * 1024
 """Bytes of a file; a larger one is no contract."""
@@ -30,19 +30,21 @@ def is_contract_name(name: str) -> bool:
 def find_contracts(directories: Sequence[Path]) -> tuple[list[str], list[Diagnostic]]:
     """Every contract in or below the directories, in a stable order, each once however many ways lead there.
 
-    Links are followed, and loops of them end. Hidden directories and those of package managers are left out. A file
-    among the directories is a contract whatever its name. Paths are text, because a thousand `Path` objects take as
-    long as finding the files.
+    Links are followed as far as they lead to what is in one of the directories, and loops of them end: whoever may
+    write there must not have other people's files served as tools. Hidden directories and those of package managers are
+    left out. A file among the directories is a contract whatever its name. Paths are text, because a thousand `Path`
+    objects take as long as finding the files.
     """
     files: dict[str, None] = {}
     links: dict[str, None] = {}
     problems: list[Diagnostic] = []
     seen: set[tuple[int, int]] = set()
+    tops = tuple(os.path.realpath(directory).rstrip("/") + "/" for directory in directories)
     for directory in directories:
         if directory.is_file():
             files[str(directory)] = None
         elif directory.is_dir():
-            _walk(str(directory), files, links, problems, seen)
+            _walk(str(directory), tops, files, links, problems, seen)
         else:
             problems.append(
                 Diagnostic(
@@ -61,7 +63,12 @@ def find_contracts(directories: Sequence[Path]) -> tuple[list[str], list[Diagnos
 
 
 def _walk(
-    top: str, files: dict[str, None], links: dict[str, None], problems: list[Diagnostic], seen: set[tuple[int, int]]
+    top: str,
+    tops: tuple[str, ...],
+    files: dict[str, None],
+    links: dict[str, None],
+    problems: list[Diagnostic],
+    seen: set[tuple[int, int]],
 ) -> None:
     waiting = [top]
     while waiting:
@@ -77,11 +84,16 @@ def _walk(
             below: list[str] = []
             for entry in found:
                 name = entry.name
-                if is_contract_name(name) and not entry.is_dir():
+                is_contract = is_contract_name(name) and not entry.is_dir()
+                if not is_contract and (name.startswith(".") or name in _SKIPPED or not entry.is_dir()):
+                    continue
+                if entry.is_symlink() and (problem := _why_not_followed(entry.path, tops, is_contract)) is not None:
+                    problems.append(problem)
+                elif is_contract:
                     files[entry.path] = None
                     if entry.is_symlink():
                         links[entry.path] = None
-                elif not name.startswith(".") and name not in _SKIPPED and entry.is_dir():
+                else:
                     below.append(entry.path)
         except FileNotFoundError:
             continue  # gone since its parent was read
@@ -95,6 +107,18 @@ def _walk(
             )
             continue
         waiting += reversed(below)
+
+
+def _why_not_followed(link: str, tops: tuple[str, ...], is_contract: bool) -> Diagnostic | None:
+    target = os.path.realpath(link)
+    if f"{target}/".startswith(tops):
+        return None
+    return Diagnostic(
+        message=f"{link} is a link that leads out of the tools directory, to {target}: it is not followed.",
+        remedy=f"Name {target} as a tools directory of its own (--tools, or tools: in the settings), or copy it here.",
+        severity=Severity.ERROR if is_contract else Severity.WARNING,
+        path=Path(link),
+    )
 
 
 def read_bytes(path: str | Path) -> bytes:

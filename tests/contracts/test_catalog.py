@@ -80,6 +80,27 @@ class TestDiscovery:
         assert catalog.get("a").source == file
         assert catalog.diagnostics == ()
 
+    async def test_a_link_that_leads_out_of_the_tools_directories_is_not_followed_and_told(
+        self, tools: Path, cache: Path, tmp_path: Path
+    ) -> None:
+        foreign = write(tmp_path / "elsewhere" / "contract.yaml", contract("foreign"))
+        (tools / "to_directory").symlink_to(foreign.parent)
+        (tools / "contract.yaml").symlink_to(foreign)
+        write(tools / "..2026" / "contract.yaml", contract("inside"))  # as Kubernetes lays a ConfigMap
+        (tools / "..data").symlink_to("..2026")
+        (tools / "inside.contract.yaml").symlink_to("..data/contract.yaml")
+        catalog = Catalog([tools], cache_dir=cache)
+        await catalog.load()
+        assert names(catalog) == ["inside"]
+        told = [item.message for item in catalog.diagnostics if "leads out of the tools directory" in item.message]
+        assert [text.partition(" is a link")[0] for text in told] == [
+            str(tools / "contract.yaml"),
+            str(tools / "to_directory"),
+        ]
+        both = Catalog([tools, foreign.parent], cache_dir=cache)
+        await both.load()
+        assert names(both) == ["foreign", "inside"]
+
     async def test_a_missing_directory_is_told_and_hides_no_other(self, tools: Path, cache: Path) -> None:
         write(tools / "contract.yaml", contract("a"))
         catalog = Catalog([tools / "nowhere", tools], cache_dir=cache)
