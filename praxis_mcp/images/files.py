@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -20,7 +21,9 @@ def locked(
 ) -> Iterator[bool]:
     """Hold a lock file (flock(2): the kernel lets go for a process that is killed); whether it could be had.
 
-    Lock files are never removed: another process may be about to lock the one that it has opened.
+    Lock files are never removed: another process may be about to lock the one that it has opened. In a directory that
+    cannot be written, such as an image store that is mounted read-only, a shared lock is as good without its file:
+    nobody removes anything there.
 
     Args:
         path: the file; made where it is missing.
@@ -28,7 +31,16 @@ def locked(
         timeout: seconds to wait for it.
         is_stopped: asked while waiting; True gives up.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        if not shared or exc.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            yield True
+            return
     try:
         deadline = time.monotonic() + timeout
         while not (held := _flock(descriptor, shared=shared)):
