@@ -99,8 +99,7 @@ def misplaced(contract: ToolContract) -> Iterator[tuple[str | None, str]]:
     if not isinstance(spec, CommandSpec):
         return
     mounts = [_normal(target.partition(":")[0]) for target in spec.mounts.values()]
-    directory = artifact_directory(contract.artifacts)
-    artifacts = _normal(directory) if directory is not None else None
+    artifacts = _normal(artifact_directory(contract.artifacts[0])) if contract.artifacts else None
     if artifacts is not None and artifacts in mounts:
         yield None, f"Artifacts and a mount are both at {artifacts}."
     others = [*mounts, *([artifacts] if artifacts is not None else [])]

@@ -3,7 +3,6 @@ files of our own that every command finds below `/.praxis`."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 
 from praxis_mcp.contracts.values import Network
@@ -68,7 +67,7 @@ async def _make(session: Session, blueprint: Blueprint, image: Image) -> Prefix:
         asked.append(Field("host", {}, (Field("file", {"path": str(init), "noCache": True}, (Field("id"),)),)))
     caches = {f"cache{index}": path for index, path in enumerate(_caches(blueprint, image))}
     for alias, path in caches.items():
-        asked.append(Field("cacheVolume", {"key": _cache_key(blueprint, path)}, (Field("id"),), alias))
+        asked.append(Field("cacheVolume", {"key": f"praxis-{blueprint.cache_key(path)}"}, (Field("id"),), alias))
     if blueprint.artifact_dir is not None:
         asked.append(Field("directory", {}, (Field("id"),)))
     ids = await session.query(*asked) if asked else {}
@@ -98,11 +97,6 @@ async def _make(session: Session, blueprint: Blueprint, image: Image) -> Prefix:
 
 def _caches(blueprint: Blueprint, image: Image) -> tuple[str, ...]:
     # Without a network pip fetches nothing.
-    pip = (PIP_CACHE,) if image.has_python and blueprint.network is not Network.NONE else ()
+    has_pip = image.has_python and blueprint.network is not Network.NONE and blueprint.cache_owner
+    pip = (PIP_CACHE,) if has_pip else ()
     return (*blueprint.cache_dirs, *pip)
-
-
-def _cache_key(blueprint: Blueprint, path: str) -> str:
-    # One tool's cache is no way into another tool, nor one user's into another's.
-    whose = "\0".join((blueprint.tool, blueprint.image or "", path, blueprint.user or ""))
-    return f"praxis-{hashlib.sha256(whose.encode()).hexdigest()[:32]}"

@@ -216,6 +216,11 @@ class DockerDaemon:
         """Whether there is a volume of that name."""
         return await self._status(self._api.inspect_volume, name) == _DONE
 
+    async def volumes(self, label: str) -> list[tuple[str, str]]:
+        """The name of each volume with that label, and when it was made (RFC 3339), the oldest first."""
+        found = (await self._call(self._api.volumes, {"label": label})).get("Volumes") or []
+        return sorted(((item["Name"], item.get("CreatedAt") or "") for item in found), key=lambda item: item[1])
+
     async def remove_volume(self, name: str) -> None:
         """Remove a volume; nothing where it is in use, or gone."""
         await self._status(self._api.remove_volume, name)

@@ -11,18 +11,24 @@ from __future__ import annotations
 import io
 import tarfile
 import time
+from datetime import datetime
 from pathlib import PurePosixPath
 
 import anyio
 
 from praxis_mcp.engines.docker_api import DockerDaemon
-from praxis_mcp.engines.docker_labels import ServerIdentity, waiting_labels
+from praxis_mcp.engines.docker_labels import CACHE, ServerIdentity, waiting_labels
 from praxis_mcp.engines.docker_own import OwnContainers
 from praxis_mcp.engines.docker_spec import cache_mount, cache_volume
 from praxis_mcp.plans.model import Blueprint
 
 MAKE_TIMEOUT = 60.0
 """Seconds for making one."""
+MAX_CACHES = 256
+"""Volumes kept; of more, those go that were made first and that no container uses. The daemon does not tell when a
+volume was used last."""
+YOUNG = 24 * 3600.0
+"""Seconds for which a new one is not removed: a call may be about to use it."""
 
 
 class DockerCaches:
@@ -43,6 +49,7 @@ class DockerCaches:
         for directory in blueprint.cache_dirs:
             async with self._making:
                 if not await daemon.has_volume(cache_volume(blueprint, directory)):
+                    await _make_room(daemon)
                     await self._make(daemon, blueprint, directory, image)
 
     async def _make(self, daemon: DockerDaemon, blueprint: Blueprint, directory: str, image: str) -> None:
@@ -63,6 +70,20 @@ class DockerCaches:
             if container.id and not done:  # or the next call would take it for finished
                 with anyio.CancelScope(shield=True):
                     await daemon.remove_volume(cache_volume(blueprint, directory))
+
+
+async def _make_room(daemon: DockerDaemon) -> None:
+    known = await daemon.volumes(CACHE)
+    for name, made in known[: max(0, len(known) - MAX_CACHES + 1)]:
+        if _age(made) > YOUNG:
+            await daemon.remove_volume(name)
+
+
+def _age(made: str) -> float:
+    try:
+        return time.time() - datetime.fromisoformat(made).timestamp()
+    except ValueError:  # no date, or a form that this Python does not know
+        return 0.0
 
 
 def _open_directory(name: str) -> bytes:

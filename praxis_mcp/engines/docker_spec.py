@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -206,6 +205,5 @@ def cache_mount(blueprint: Blueprint, directory: str, *, copy: bool = False) -> 
 
 
 def cache_volume(blueprint: Blueprint, directory: str) -> str:
-    """Name of the volume behind a cache directory; the user's own, because files in it belong to one user."""
-    key = "\0".join((blueprint.tool, directory, blueprint.user or ""))
-    return f"praxis-mcp-cache-{hashlib.sha256(key.encode()).hexdigest()[:24]}"
+    """Name of the volume behind a cache directory."""
+    return f"praxis-mcp-cache-{blueprint.cache_key(directory)[:32]}"

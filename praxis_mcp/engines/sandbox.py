@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import ClassVar
 
@@ -75,9 +76,11 @@ class SandboxExecutionEngine(ExecutionEngine):
         began = time.perf_counter()
         tools = await self._found()
         named = await self.images.ensure(str(plan.blueprint.image), context.on_status)
-        async with self.images.use(named.image):
+        async with self.images.use(named.image), AsyncExitStack() as holds:
             artifacts = await make_artifact_directory(plan, context)
-            caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint) if plan.blueprint.cache_dirs else ()
+            caches = ()
+            if plan.blueprint.cache_dirs:
+                caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint, holds)
             watch = await ChangeWatch.start(plan.blueprint.mounts)
             places = Places(artifacts, caches)
             run = SandboxRun(plan, context, named.image, tools, places, self._layouts, self._background)
@@ -156,10 +159,11 @@ class SandboxExecutionEngine(ExecutionEngine):
         """Wait for the last of what calls have left to be removed."""
         await self._background.close(2 * REMOVE_TIMEOUT)
 
-    def _caches(self, blueprint: Blueprint) -> tuple[tuple[str, Path], ...]:
+    def _caches(self, blueprint: Blueprint, holds: AsyncExitStack) -> tuple[tuple[str, Path], ...]:
+        store = self.images.store
         try:
             return tuple(
-                (directory, self.images.store.cache_directory(blueprint.tool, directory))
+                (directory, holds.enter_context(store.use_cache(blueprint.cache_key(directory))))
                 for directory in blueprint.cache_dirs
             )
         except OSError as exc:

@@ -162,7 +162,11 @@ def _seekable(source: BinaryIO, store: ImageStore, what: str, is_stopped: Callab
         yield source
         return
     limit = 2 * store.bounds.size
-    with tempfile.TemporaryFile(dir=store.temporary()) as copy:
+    try:
+        place = store.temporary()
+    except OSError as exc:
+        raise store.unwritable(exc) from exc
+    with tempfile.TemporaryFile(dir=place) as copy:
         plain = Measured(decompressed(Measured(source, limit, what, is_stopped), what), limit, what, is_stopped)
         while data := plain.read(PIECE):
             copy.write(data)

@@ -8,7 +8,7 @@
     images/<id>/layer/       empty: where a sandbox that may write mounts its own layer, in a namespace of its own
     downloads/<digest>       blobs of a pull under way, kept when it is cut short
     tmp/<id>.<random>/       an image being unpacked, renamed when it is whole
-    caches/<hash>/           `cache_dirs` of contracts
+    caches/<hash>/           `cache_dirs` of contracts, see `caches`
     locks/<hex>              held while an image is unpacked or removed (alone) or used (shared), a blob fetched or
                              removed (alone) or unpacked (shared); flock(2), so that the kernel lets go for a process
                              that is killed
@@ -33,6 +33,7 @@ from loguru import logger
 
 from praxis_mcp.errors import ImageError
 from praxis_mcp.home import home
+from praxis_mcp.images.caches import held_cache, prune_caches
 from praxis_mcp.images.files import JsonFiles, entries, locked, write_json
 from praxis_mcp.images.layers import Bounds, RootBuilder
 from praxis_mcp.images.manifests import digest_of, read_config
@@ -152,26 +153,34 @@ class ImageStore:
             raise self.unwritable(exc) from exc
         return image
 
-    def cache_directory(self, *key: str) -> Path:
-        """A directory that is kept for this key, made where it is missing.
+    @contextmanager
+    def use_cache(self, key: str) -> Iterator[Path]:
+        """The directory that is kept for a key (`Blueprint.cache_key`), made where it is missing, and not removed
+        before the end of the block.
 
         Raises:
             OSError: it cannot be made.
         """
         self._make_directories()
-        place = self.directory / "caches" / hashlib.sha256("\0".join(key).encode()).hexdigest()
-        place.mkdir(exist_ok=True)
-        return place
+        with held_cache(self.directory / "caches", key, self.directory / "tmp") as place:
+            yield place
 
     def remove(self, reference: str) -> bool:
         """Remove a name; and the image, where that was its last one. False where there is no such name.
 
         Raises:
-            ImageError: the image is in use.
+            ImageError: the image is in use, or the store cannot be written.
         """
         found = self.find(reference)
         if found is None:
             return False
+        try:
+            self._remove(found, reference)
+        except OSError as exc:
+            raise self.unwritable(exc) from exc
+        return True
+
+    def _remove(self, found: NamedImage, reference: str) -> None:
         others = [item for item in self.names() if item.image.id == found.image.id]
         by_id = reference == found.image.id
         if by_id or len(others) <= 1:
@@ -179,11 +188,22 @@ class ImageStore:
         for item in others:
             if by_id or item.reference == found.reference:
                 self._reference_file(item.reference).unlink(missing_ok=True)
-        return True
 
     def collect_garbage(self) -> tuple[str, ...]:
-        """Remove what no name leads to, and what broken-off pulls and killed processes left; says what."""
-        removed: list[str] = []
+        """Remove what no name leads to, what broken-off pulls and killed processes left, and caches that were not used
+        for long; says what.
+
+        Raises:
+            ImageError: the store cannot be written.
+        """
+        try:
+            return self._collect_garbage()
+        except OSError as exc:
+            raise self.unwritable(exc) from exc
+
+    def _collect_garbage(self) -> tuple[str, ...]:
+        caches = prune_caches(self.directory / "caches", self.directory / "tmp")
+        removed = [f"caches/{name}" for name in caches]
         kept = {item.image.id.removeprefix("sha256:") for item in self.names()}
         for place in [*entries(self.directory / "images"), *entries(self.directory / "tmp")]:
             ident = place.name.partition(".")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +39,9 @@ def new_run_id() -> str:
     return uuid.uuid4().hex
 
 
-def build_plan(contract: ToolContract, arguments: Mapping[str, Any], settings: Settings, run_id: str = "") -> Plan:
+def build_plan(
+    contract: ToolContract, arguments: Mapping[str, Any], settings: Settings, run_id: str = "", caller: str = ""
+) -> Plan:
     """The plan for one call.
 
     Args:
@@ -46,6 +49,7 @@ def build_plan(contract: ToolContract, arguments: Mapping[str, Any], settings: S
         arguments: validated, defaults applied.
         settings: root, policy, defaults.
         run_id: id of the run; a fresh one when empty.
+        caller: who calls, on a server that tells callers apart: what is kept between calls is kept for each of them.
 
     Raises:
         ArgumentError: an argument cannot be carried to the tool.
@@ -54,6 +58,9 @@ def build_plan(contract: ToolContract, arguments: Mapping[str, Any], settings: S
         SettingsError: a secret cannot be found.
     """
     blueprint = check_mounts(build_blueprint(contract, settings), settings)
+    if caller and blueprint.cache_owner:
+        owner = _digest(blueprint.cache_owner, caller) if blueprint.cache_dirs else ""
+        blueprint = replace(blueprint, cache_owner=owner)
     secrets: list[str] = []
     spec = contract.engine_spec
     if isinstance(spec, RemoteMCPEngineSpec):
@@ -197,7 +204,7 @@ def draft_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
         "limits": limits,
         "network": spec.network,
         "mounts": _mounts(contract, spec, settings),
-        "artifact_dir": artifact_directory(contract.artifacts),
+        "artifact_dir": artifact_directory(contract.artifacts[0]) if contract.artifacts else None,
         "artifacts": contract.artifacts,
         "stdin": any(parameter.bind.kind is BindKind.STDIN for parameter in contract.parameters),
         "files": any(parameter.bind.kind is BindKind.FILE for parameter in contract.parameters),
@@ -224,10 +231,15 @@ def draft_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
         drop_capabilities=spec.drop_capabilities,
         use_entrypoint=spec.use_entrypoint,
         cache_dirs=spec.cache_dirs,
+        cache_owner=_digest(str(settings.root), str(contract.source or "")),
         warm=spec.warm,
         working_dir=_expanded(contract, spec.working_dir) if spec.working_dir else None,
         **shared,
     )
+
+
+def _digest(*words: str) -> str:
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
 def _refusals(contract: ToolContract, settings: Settings) -> Iterator[PraxisError]:

@@ -6,6 +6,7 @@ containers or of a cached Dagger prefix. The *call* is what varies: words, varia
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -114,6 +115,8 @@ class Blueprint:
         engines: the engines that the contract accepts, by name, in the order of the settings.
         image: image reference, for containers.
         network, user, privileged, read_only, drop_capabilities, use_entrypoint, cache_dirs: as in the contract.
+        cache_owner: who alone uses what is kept between calls: a digest of the project, the contract's file and, for a
+            server with several callers, the caller. Empty: nothing may be kept.
         working_dir: absolute directory for the tool, or None for the image's own (containers) or a fresh one (host).
         mounts: see `Mount`.
         artifact_dir: where the tool leaves artifacts, absolute for the tool; None when the contract declares none.
@@ -138,6 +141,7 @@ class Blueprint:
     drop_capabilities: bool | None = None
     use_entrypoint: bool = False
     cache_dirs: tuple[str, ...] = ()
+    cache_owner: str = ""
     working_dir: str | None = None
     mounts: tuple[Mount, ...] = ()
     artifact_dir: str | None = None
@@ -148,6 +152,12 @@ class Blueprint:
     warm: bool = True
     capture_output: bool = True
     remote: RemoteTool | None = None
+
+    def cache_key(self, directory: str) -> str:
+        """What names the directory that is kept for one of `cache_dirs`, in letters and digits. Another project's tool
+        of the same name, another image, user or caller has another: what one leaves there, no other trusts."""
+        whose = (self.cache_owner, self.tool, self.image or "", self.user or "", directory)
+        return hashlib.sha256("\0".join(whose).encode()).hexdigest()
 
     @property
     def demands(self) -> frozenset[Capability]:

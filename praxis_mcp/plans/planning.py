@@ -22,13 +22,15 @@ PLANNING_TIMEOUT = 15.0
 T = TypeVar("T")
 
 
-async def plan_call(contract: ToolContract, arguments: Mapping[str, Any], settings: Settings, run_id: str = "") -> Plan:
+async def plan_call(
+    contract: ToolContract, arguments: Mapping[str, Any], settings: Settings, run_id: str = "", caller: str = ""
+) -> Plan:
     """As `build_plan`, but never blocks the event loop.
 
     Raises:
         ExecutionTimeout: a file or the keyring did not answer; and whatever `build_plan` raises.
     """
-    make = partial(build_plan, contract, arguments, settings, run_id)
+    make = partial(build_plan, contract, arguments, settings, run_id, caller)
     return await _in_thread(make, contract.name) if needs_io(contract) else make()
 
 

@@ -101,17 +101,11 @@ def describe(path: Path) -> bytes:
     kind = stat.S_IFMT(status.st_mode)
     head = f"{kind:o} {stat.S_IMODE(status.st_mode):o} ".encode()
     if stat.S_ISLNK(status.st_mode):
-        return head + os.fsencode(os.readlink(path))
+        return head + os.readlink(path).encode()
     if stat.S_ISREG(status.st_mode):
         with path.open("rb") as file:
             return head + hashlib.file_digest(file, "sha256").digest()
     return head
-
-
-def as_git_sees(description: bytes) -> bytes:
-    """What counts as a modification: of a file's permissions only whether it can be executed."""
-    kind, mode, content = description.split(b" ", 2)
-    return b"%s %o %s" % (kind, int(mode, 8) & 0o100, content)
 
 
 def entries(root: Path) -> dict[str, bytes]:
@@ -127,5 +121,5 @@ def digest_of(path: Path) -> str:
     whole = hashlib.sha256(describe(path))
     if path.is_dir():
         for name, description in sorted(entries(path).items()):
-            whole.update(os.fsencode(name) + b"\0" + description + b"\0")
+            whole.update(name.encode() + b"\0" + description + b"\0")
     return f"sha256:{whole.hexdigest()}"

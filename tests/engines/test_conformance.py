@@ -19,6 +19,7 @@ from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
+from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Capability
 from tests.engines.conftest import CALL_LIMIT, Bench, measured_growth
 from tests.engines.contracts import FOREVER, b64, stdin_of, with_parameter
@@ -323,6 +324,30 @@ async def test_a_cache_directory_outlives_a_call(bench: Bench) -> None:
 async def test_a_cache_directory_belongs_to_the_tools_user(bench: Bench) -> None:
     place = f"/cache/{uuid4().hex}"
     await check_cache(bench, bench.case.sh('cat "$1"/x; echo said > "$1"/x', place, cache_dirs=[place], user="12345"))
+
+
+@pytest.mark.demands(Capability.IMAGES, Capability.CACHE_DIRS)
+@pytest.mark.parametrize("other", ["project", "contract", "caller"])
+async def test_a_cache_directory_is_no_other_projects_contracts_or_callers(bench: Bench, other: str) -> None:
+    place = f"/cache-{uuid4().hex}"
+    mine = bench.case.sh('ls "$1"; echo said > "$1"/x', place, cache_dirs=[place])
+    plans = [build_plan(mine, {}, bench.settings, caller="one")]
+    if other == "project":
+        elsewhere = bench.settings.model_copy(update={"root": bench.settings.root / "elsewhere"})
+        plans.append(build_plan(mine, {}, elsewhere, caller="one"))
+    elif other == "contract":
+        named = mine.model_copy(update={"source": bench.settings.root / "contract.yaml"})
+        plans.append(build_plan(named, {}, bench.settings, caller="one"))
+    else:
+        plans.append(build_plan(mine, {}, bench.settings, caller="two"))
+    if plans[0].demands & bench.case.lacks:
+        return
+    try:
+        outputs = [(await bench.run_plan(mine, plan)).output for plan in (*plans, plans[0])]
+        assert outputs == ["", "", "x\n"]
+    finally:
+        for plan in plans:
+            bench.case.remove_caches(plan.blueprint)
 
 
 async def check_cache(bench: Bench, contract: ToolContract) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from praxis_mcp.errors import ImageError
+from praxis_mcp.images import caches
 from praxis_mcp.images.archives import import_file
 from praxis_mcp.images.layers import Bounds
 from praxis_mcp.images.manifests import digest_of
@@ -348,3 +349,72 @@ def test_an_image_too_large_for_the_settings_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="larger than 1000 bytes"):
         small.install(hello("x" * 5000).content(), ["tool:1"])
     assert everything(small.directory) == []
+
+
+# Caches
+
+
+def test_a_cache_is_kept_for_its_key_and_nobody_elses(store: ImageStore) -> None:
+    with store.use_cache("a" * 64) as place:
+        (place / "x").write_text("said")
+    with store.use_cache("a" * 64) as again, store.use_cache("b" * 64) as other:
+        assert (again / "x").read_text() == "said"
+        assert list(other.iterdir()) == []
+
+
+def test_caches_are_bounded_by_their_last_use_and_none_goes_that_is_in_use(
+    store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caches, "MAX_CACHES", 4)
+    with store.use_cache("in-use") as held:
+        for number in range(5):
+            with store.use_cache(f"c{number}") as place:
+                (place / "x").write_text("x")
+            os.utime(place, (1_700_000_000, 1_700_000_000 + number))
+        os.utime(held, (1, 1))
+        monkeypatch.setattr(caches, "MAX_AGE", 1e12)
+        with store.use_cache("c1"):
+            pass
+        with store.use_cache("new"):
+            pass
+        kept = {place.name for place in (store.directory / "caches").iterdir()}
+        assert kept == {"in-use", "c1", "c4", "new"}
+        monkeypatch.setattr(caches, "MAX_AGE", 0.0)
+        assert set(store.collect_garbage()) == {"caches/c1", "caches/c4", "caches/new"}
+    assert everything(store.directory) == []
+
+
+# A store that cannot be written
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a directory read-only")
+def test_images_of_a_store_that_is_mounted_read_only_can_be_used_and_the_rest_says_what_is_wrong(
+    store: ImageStore,
+) -> None:
+    stored = store.install(hello().content(), ["tool:1"])
+    (store.directory / "locks" / stored.id.removeprefix("sha256:")).unlink()
+    source = f"""
+from pathlib import Path
+from praxis_mcp.errors import ImageError
+from praxis_mcp.images.archives import import_file
+from praxis_mcp.images.store import ImageStore
+store = ImageStore(Path({str(store.directory)!r}))
+found = store.find("tool:1")
+with store.use(found.image) as held:
+    print(held, (found.image.root / "hello.txt").read_text())
+try:
+    store.remove("tool:1")
+except ImageError as exc:
+    print("cannot be written" in exc.message, exc.remedy is not None)
+"""
+    script = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && exec "$2" -c "$3"'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", str(store.directory), sys.executable, source],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if "Operation not permitted" in done.stderr or "ermission denied" in done.stderr:
+        pytest.skip("this root may mount nothing")
+    assert done.stdout.splitlines() == ["True hello", "True True"], done.stderr
+    assert store.find("tool:1") is not None
