@@ -43,7 +43,7 @@ from praxis_mcp.engines.dagger_keeper import SessionKeeper
 from praxis_mcp.engines.dagger_output import export_artifacts
 from praxis_mcp.engines.dagger_prefix import Prefix, make_prefix
 from praxis_mcp.engines.dagger_reach import check_engine
-from praxis_mcp.engines.dagger_session import SDK_MISSING, Session, sdk_installed
+from praxis_mcp.engines.dagger_session import Session, sdk_installed, sdk_missing
 from praxis_mcp.engines.dagger_warm import WarmDagger
 from praxis_mcp.engines.dagger_workspace import Upload, WorkspaceLocks, upload
 from praxis_mcp.engines.native import praxis_init_path
@@ -127,7 +127,8 @@ class DaggerExecutionEngine(ExecutionEngine):
 
     async def probe(self) -> EngineStatus:
         if not sdk_installed():
-            return EngineStatus(self.name, False, detail=SDK_MISSING.message, remedy=SDK_MISSING.remedy or "")
+            missing = sdk_missing()
+            return EngineStatus(self.name, False, detail=missing.message, remedy=missing.remedy or "")
         health = self._sessions.health()
         if health.open:
             detail = f"a session of {counted(health.calls, 'call')}, open for {health.age:.0f} s"

@@ -12,7 +12,7 @@ from praxis_mcp.engines.dagger_cli import CliSession, find_cli, runner_host, ses
 from praxis_mcp.engines.dagger_errors import QueryFailed, opening_failed
 from praxis_mcp.engines.dagger_logs import LogReader
 from praxis_mcp.engines.dagger_reach import check_engine
-from praxis_mcp.engines.dagger_session import SDK_MISSING, Connection, Session, sdk_installed
+from praxis_mcp.engines.dagger_session import Connection, Session, sdk_installed, sdk_missing
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.settings import DaggerSettings
 
@@ -114,7 +114,7 @@ class SessionOwner:
 
     async def _open(self, tasks: TaskGroup) -> None:
         if not sdk_installed():
-            raise EngineUnavailable(SDK_MISSING.message, remedy=SDK_MISSING.remedy)
+            raise sdk_missing()
         address = session_in_environment()
         if address is None:
             find_cli(self.settings)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,15 +21,13 @@ from praxis_mcp.engines.dagger_errors import QueryFailed, SessionLost, check_ver
 from praxis_mcp.engines.dagger_logs import LogReader, LogTap
 from praxis_mcp.engines.dagger_query import INTROSPECTION, Field, Operation, Schema
 from praxis_mcp.errors import EngineUnavailable
+from praxis_mcp.installation import adding_extra
 
 if TYPE_CHECKING:
     from gql.client import AsyncClientSession
 
 _T = TypeVar("_T")
 
-SDK_MISSING = EngineUnavailable(
-    "The Dagger SDK is not installed.", remedy="Install it: pip install 'praxis-mcp[dagger]'."
-)
 CONNECT_TIMEOUT = 10.0
 """Seconds to reach a session on this machine's loopback; queries themselves have no limit here, calls have."""
 CLOSE_TIMEOUT = 10.0
@@ -38,6 +37,14 @@ CLOSE_TIMEOUT = 10.0
 def sdk_installed() -> bool:
     """Whether SDK and GraphQL client can be imported; imports nothing."""
     return all(importlib.util.find_spec(name) is not None for name in ("dagger", "gql"))
+
+
+def sdk_missing() -> EngineUnavailable:
+    """The Dagger SDK is not installed."""
+    return EngineUnavailable(
+        f"The Dagger engine needs the Dagger SDK for Python, which {sys.executable} lacks.",
+        remedy=f"Install it: {adding_extra('dagger')}",
+    )
 
 
 class Session:
@@ -174,7 +181,7 @@ def _new_client(address: SessionAddress) -> Any:
         from dagger.client._config import ConnectConfig
         from dagger.client._session import ConnectParams, SingleConnection
     except ImportError as exc:
-        raise EngineUnavailable(SDK_MISSING.message, remedy=SDK_MISSING.remedy) from exc
+        raise sdk_missing() from exc
     return SingleConnection(
         ConnectParams(port=address.port, session_token=address.token),
         ConnectConfig(retry=None, timeout=Timeout(None, connect=CONNECT_TIMEOUT)),

@@ -32,6 +32,7 @@ from praxis_mcp.engines.docker_stream import (
 )
 from praxis_mcp.engines.docker_threads import ThreadedDuplex, ThreadedPendingExit
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, ImageError
+from praxis_mcp.installation import adding
 
 if TYPE_CHECKING:
     import docker
@@ -349,7 +350,7 @@ def _translated(address: str) -> Iterator[None]:
         if any(isinstance(cause, ImportError) for cause in docker_errors.causes(exc)) or "paramiko" in str(exc):
             raise EngineUnavailable(
                 f"The Docker daemon at {address} is reached by ssh, which needs paramiko.",
-                remedy="Install it: pip install 'docker[ssh]'.",
+                remedy=f"Install it: {adding('docker[ssh]')}",
             ) from exc
         raise docker_errors.unreachable(address, exc) from exc
 

@@ -17,6 +17,7 @@ from praxis_mcp.errors import (
     ImageError,
     LimitUnsupported,
 )
+from praxis_mcp.installation import adding_extra
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.plans.secrets import Masker
 
@@ -205,5 +206,5 @@ def sdk_missing() -> EngineUnavailable:
     """The Docker SDK for Python is not installed."""
     return EngineUnavailable(
         f"The Docker engine needs the Docker SDK for Python, which {sys.executable} lacks.",
-        remedy="Install it: pip install 'praxis-mcp[docker]'.",
+        remedy=f"Install it: {adding_extra('docker')}",
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import IO, Any, BinaryIO, cast
 
 from praxis_mcp.errors import ImageError
+from praxis_mcp.installation import adding
 
 PIECE = 64 * 1024
 """Bytes to read at once. Only tarfile asks for more, for a header's own data (long names, pax records), which it would
@@ -146,7 +147,7 @@ def _zstd(what: str) -> Callable[[Any], IO[bytes]]:
         return lambda source: found().stream_reader(source, read_across_frames=True)
     raise ImageError(
         f"{what} is compressed by zstd, which this Python cannot read.",
-        remedy="Install it (pip install zstandard), or use Python 3.14.",
+        remedy=f"Use Python 3.14, or install it: {adding('zstandard')}",
     )
 
 

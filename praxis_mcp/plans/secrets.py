@@ -10,6 +10,7 @@ from typing import Any
 
 from praxis_mcp.contracts.discovery import read_bytes
 from praxis_mcp.errors import SettingsError
+from praxis_mcp.installation import adding
 from praxis_mcp.settings import Settings
 
 MASK = "***"
@@ -73,7 +74,8 @@ def _from_keyring(name: str, place: str) -> str:
         import keyring  # pyright: ignore[reportMissingImports]
     except ImportError as exc:
         raise SettingsError(
-            f'The secret "{name}" comes from the system keyring.', remedy="Install it: pip install keyring."
+            f'The secret "{name}" comes from the system\'s keyring, which needs the package keyring.',
+            remedy=f"Install it: {adding('keyring')}",
         ) from exc
     try:
         value = keyring.get_password(service, user)

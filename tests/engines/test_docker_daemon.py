@@ -15,6 +15,7 @@ import pytest
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker import PROBE_TIMEOUT, DockerSDKExecutionEngine
 from praxis_mcp.errors import EngineUnavailable, ImageError, LimitUnsupported
+from praxis_mcp.installation import adding_extra
 from praxis_mcp.settings import Settings
 from tests.engines.conftest import CALL_LIMIT, Bench
 from tests.engines.contracts import b64, stdin_of
@@ -210,7 +211,7 @@ async def test_without_the_sdk_the_way_to_install_it_is_told(monkeypatch: pytest
     async with bench_on() as bench:
         status = await bench.engine.probe()
     assert not status.available
-    assert "pip install 'praxis-mcp[docker]'" in status.remedy
+    assert status.remedy == f"Install it: {adding_extra('docker')}"
 
 
 async def test_a_connection_lost_in_a_call_fails_that_call_and_no_other() -> None:

@@ -1,0 +1,70 @@
+"""What is missing can be added by the command that is shown, however this copy was installed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from praxis_mcp.installation import adding, adding_extra, packages_of
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_an_extra_is_named_by_its_own_packages_which_an_index_has() -> None:
+    assert [re.split(r"[<\[]", package)[0] for package in packages_of("docker")] == ["docker"]
+    assert [re.split(r"[<\[]", package)[0] for package in packages_of("dagger")] == ["dagger-io", "gql"]
+    assert packages_of("no such extra") == ("no such extra",)
+    for extra in ("docker", "dagger"):
+        assert "praxis-mcp[" not in adding_extra(extra)
+
+
+def test_in_this_environment_pip_is_called_by_the_python_that_runs(tmp_path: Path) -> None:
+    words = shlex.split(adding("zstandard<1"))
+    assert words[-1] == "zstandard<1"
+    python = words[words.index("--python") + 1] if words[0] == "uv" else words[0]
+    assert python == sys.executable
+    if words[0] != "uv":
+        # pip itself takes the words; it looks at nothing but a folder that holds no such package.
+        command = [*words, "--dry-run", "--no-index", "--find-links", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert "satisfied: zstandard" in done.stdout or "for zstandard<1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("mark", "command"),
+    [
+        ("pipx_metadata.json", "pipx inject praxis-env 'docker<8'"),
+        ("uv-receipt.toml", "uv tool install --with 'docker<8' "),
+    ],
+)
+def test_an_environment_of_pipx_or_uv_is_changed_by_that(tmp_path: Path, mark: str, command: str) -> None:
+    where = tmp_path / "praxis-env"
+    venv.create(where)
+    (where / mark).touch()
+    shown = adding("docker<8", prefix=where)
+    assert shown.startswith(command)
+    if mark == "uv-receipt.toml":
+        assert shlex.split(shown)[-1] in (str(ROOT), "praxis-mcp"), "from where this copy came"
+
+
+def test_an_environment_without_pip_is_changed_by_uv(tmp_path: Path) -> None:
+    venv.create(tmp_path / "it")
+    assert adding("docker", prefix=tmp_path / "it") == f"uv pip install --python {tmp_path / 'it/bin/python'} docker"
+
+
+def test_in_the_cache_of_uvx_its_command_is_given_anew(tmp_path: Path) -> None:
+    where = tmp_path / "uv" / "archive-v0" / "x1"
+    where.mkdir(parents=True)
+    shown = adding("docker<8", prefix=where)
+    assert re.fullmatch(r"uvx --with 'docker<8' --from \S+ praxis-mcp", shown)
+
+
+def test_no_remedy_names_an_extra_of_this_package() -> None:
+    for path in [*(ROOT / "praxis_mcp").rglob("*.py"), ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        assert "install 'praxis-mcp[" not in path.read_text(encoding="utf-8"), path
