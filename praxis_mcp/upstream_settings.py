@@ -43,6 +43,7 @@ class UpstreamSettings(_Section):
         auth_token: bearer token. The token of a client of this server is never passed on.
         oauth: see `OAuthSettings`.
         prefix: before each tool's name; None is the upstream's own name and ``_``; empty leaves names as they are.
+            Where it begins another upstream's, as an empty one does, the tools are to be listed in `include`.
         include, exclude: globs of the tools' names there; a tool is taken if one of the first matches, and none of the
             second.
         rename: name there → name here, before the prefix.

@@ -55,14 +55,14 @@ class RelayRunner:
         return self._settings.calls.max_output + SLACK
 
     async def find(self, name: str) -> RemoteTool | None:
-        """The tool of that name, where an upstream has it; waits a little for upstreams that were not heard of yet.
+        """The tool of that name, where an upstream has it; waits for those that may have it and were not heard of yet.
 
         Raises:
             ExecutionError: it is held back.
         """
         found = self._upstreams.find(name)
         if found is None:
-            await self._upstreams.ready()
+            await self._upstreams.heard_of(name)
             found = self._upstreams.find(name)
         return found
 

@@ -18,6 +18,7 @@ from praxis_mcp.engines.upstream_connection import CLOSE_TIMEOUT
 from praxis_mcp.engines.upstream_spec import OAuthClient, UpstreamSpec
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.upstream_faces import RemoteTool, Unusable, adapt, fingerprint
+from praxis_mcp.execution.upstream_names import prefix_of
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings import Settings
 from praxis_mcp.upstream_settings import SecretName, TextOrSecret
@@ -40,9 +41,10 @@ class UpstreamSource:
         tools: what can be republished, in the order of names; kept for `DOWN_KEPT` seconds while it is down.
         unusable: name there, and why it cannot be.
         asked: set when its tools were asked for once, with or without success.
+        refusal: why it is never connected to; empty where it may be.
     """
 
-    def __init__(self, name: str, settings: Settings) -> None:
+    def __init__(self, name: str, settings: Settings, refusal: str = "") -> None:
         self.name = name
         self.settings = settings.upstreams[name]
         self.tools: tuple[RemoteTool, ...] = ()
@@ -52,7 +54,8 @@ class UpstreamSource:
         self._background = BackgroundTasks()
         self._upstream: Upstream | None = None
         self._wake = anyio.Event()
-        self._trouble = ""
+        self.refusal = refusal
+        self._trouble = refusal
         self._remark = ""
 
     @property
@@ -82,6 +85,11 @@ class UpstreamSource:
 
     async def run(self, on_listed: Callable[[], None]) -> None:
         """Keep `tools` up to date until cancelled; `on_listed` is called whenever they may have changed."""
+        if self.refusal:
+            logger.error("the upstream {}: {}", self.name, self.refusal)
+            self.asked.set()
+            on_listed()
+            return
         failures, down_since = 0, None
         while True:
             self._wake = anyio.Event()
@@ -170,8 +178,7 @@ class UpstreamSource:
         )
 
     def _name_here(self, name: str) -> str:
-        prefix = self.settings.prefix if self.settings.prefix is not None else f"{self.name}_"
-        return prefix + self.settings.rename.get(name, name)
+        return prefix_of(self.name, self.settings) + self.settings.rename.get(name, name)
 
     def _changed(self) -> None:
         self._wake.set()

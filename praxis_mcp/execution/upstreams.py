@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,11 +18,16 @@ from praxis_mcp.engines.upstream import ProgressListener
 from praxis_mcp.errors import ExecutionError, SettingsError
 from praxis_mcp.execution.upstream_approvals import Approvals
 from praxis_mcp.execution.upstream_faces import RemoteTool
+from praxis_mcp.execution.upstream_names import Owners, prefix_of, refusals
 from praxis_mcp.execution.upstream_source import UpstreamSource
 from praxis_mcp.settings import Settings
 
 FIRST_LIST = 5.0
-"""Seconds that the first ``tools/list`` waits for upstreams that have not listed theirs yet; they are told later."""
+"""Seconds after the start during which a ``tools/list`` waits for upstreams that have not listed theirs yet. Clients
+hear of those as soon as they have."""
+FIRST_CALL = 35.0
+"""Seconds that the call of a tool waits for an upstream that may have it and has not been heard of since the start: it
+may take 30 to be reached."""
 APPROVALS_INTERVAL = 2.0
 """Seconds between two looks at the file of approvals."""
 
@@ -65,12 +71,20 @@ class Upstreams:
     """The upstreams of the settings. Nothing is connected before `run`.
 
     Names that clash are given out in order: a contract of ours wins, then the upstream whose name comes first, even
-    while its tool is held back: another server's must not step in for it unseen. While an upstream is down its tools
-    stay listed for a while, and their calls say why they fail.
+    while its tool is held back: another server's must not step in for it unseen. A name stays with the upstream that
+    has it (see `upstream_names`). While an upstream is down its tools stay listed for a while, and their calls say why
+    they fail.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._sources = {name: UpstreamSource(name, settings) for name in sorted(settings.upstreams)}
+        refused = refusals(settings.upstreams)
+        self._sources = {
+            name: UpstreamSource(name, settings, refused.get(name, "")) for name in sorted(settings.upstreams)
+        }
+        self._owners = Owners(
+            {name: prefix_of(name, settings.upstreams[name]) for name in self._sources if name not in refused}
+        )
+        self._first_list_ends = math.inf
         self._approvals = Approvals(settings.root / settings.upstream_approvals)
         self._tools: dict[str, RemoteTool] = {}
         self._held: dict[str, RemoteTool] = {}
@@ -89,6 +103,7 @@ class Upstreams:
             return
         self._on_change = on_change
         self._running = True
+        self._first_list_ends = anyio.current_time() + FIRST_LIST
         try:
             await self._look_at_approvals()
             async with anyio.create_task_group() as tasks:
@@ -103,15 +118,24 @@ class Upstreams:
                         tasks.start_soon(source.close)
 
     async def ready(self) -> None:
-        """Wait, for `FIRST_LIST` seconds at most, until every upstream has been asked for its tools once."""
+        """Wait until every upstream has been asked for its tools once, or `FIRST_LIST` seconds have passed since the
+        start."""
         if self._running:
-            with anyio.move_on_after(FIRST_LIST):
+            with anyio.CancelScope(deadline=self._first_list_ends):
                 await self.asked()
 
     @property
     def were_asked(self) -> bool:
         """Whether every upstream has been asked for its tools once, with or without success."""
         return all(source.asked.is_set() for source in self._sources.values())
+
+    async def heard_of(self, name: str) -> None:
+        """Wait, for `FIRST_CALL` seconds at most, until the upstreams that may have a tool of that name have been asked
+        for their tools once."""
+        if self._running:
+            with anyio.move_on_after(FIRST_CALL):
+                for upstream in self._owners.candidates(name):
+                    await self._sources[upstream].asked.wait()
 
     async def asked(self) -> None:
         """Wait until every upstream has been asked for its tools once; needs `run` beside it."""
@@ -243,16 +267,19 @@ class Upstreams:
         held: dict[str, RemoteTool] = {}
         clashes: dict[str, list[tuple[str, str]]] = {}
         for name, source in self._sources.items():
+            if any(rival < name and not self._sources[rival].asked.is_set() for rival in self._rivals(source)):
+                continue  # whose names are whose must not depend on who starts faster
             for tool in source.tools:
-                first = tools.get(tool.name) or held.get(tool.name)
-                if first is not None:
+                owner = self._owners.claim(tool.name, name)
+                if owner != name:
                     state = ", which is held back" if tool.name in held else ""
-                    reason = f"the upstream {first.upstream}, which comes first, has a tool {tool.name} as well{state}"
+                    reason = f"the name {tool.name} belongs to the upstream {owner}{state}, which had it first"
                     clashes.setdefault(name, []).append((tool.remote_name, reason))
                 elif source.settings.pin and not self._approvals.approves(tool):
                     held[tool.name] = tool
                 else:
                     tools[tool.name] = tool
+        self._owners.forget({(tool.name, name) for name, source in self._sources.items() for tool in source.tools})
         for name, found in clashes.items():
             for remote_name, reason in found:
                 if (remote_name, reason) not in self._clashes.get(name, ()):
@@ -265,6 +292,9 @@ class Upstreams:
         if before.keys() != tools.keys() or any(before[name] is not tool for name, tool in tools.items()):
             self._merged = None
             self._on_change()
+
+    def _rivals(self, source: UpstreamSource) -> Iterable[str]:
+        return () if source.refusal else self._owners.rivals(source.name)
 
     async def _watch_approvals(self) -> None:
         while True:

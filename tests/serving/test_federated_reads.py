@@ -19,6 +19,8 @@ from tests.serving.sample_tools import python, write_tool
 
 pytestmark = pytest.mark.anyio
 
+STARTING = 60.0
+"""Seconds that a chain of servers may take to start and to list what the last one has."""
 LINES = 30_000
 TEXT = "".join(f"line {number}\n" for number in range(LINES))
 BINARY = bytes(range(256)) * 2400
@@ -47,11 +49,12 @@ async def through(directory: Path, hops: int, era: Era) -> AsyncIterator[Client]
     here.mkdir()
     upstreams = {"w": {"address": address, "prefix": ""}}
     async with (
-        open_server(settings_for(here, upstreams=upstreams)) as (_, server),
+        open_server(settings_for(here, upstreams=upstreams)) as (toolbox, server),
         memory_client(server, era) as client,
     ):
-        with anyio.fail_after(LIMIT):
-            await client.list_tools()
+        with anyio.fail_after(STARTING):
+            while toolbox.upstreams.served("long") is None:
+                await anyio.sleep(0.02)
         yield client
 
 

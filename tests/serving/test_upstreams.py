@@ -30,18 +30,28 @@ from tests.support.upstreams import ROOT, TRANSPORTS, Place, http_server, upstre
 
 pytestmark = pytest.mark.anyio
 
+STARTING = 60.0
+"""Seconds that upstreams may take to start; an upstream that cannot be reached is given up after 30."""
+
 
 @asynccontextmanager
 async def proxy(
     directory: Path, era: Era = "modern", message_handler: Any = None, **upstreams: Any
 ) -> AsyncIterator[tuple[Client, Toolbox]]:
-    """A client on a server that republishes these upstreams."""
+    """A client on a server that republishes these upstreams, each of which has been asked for its tools."""
     settings = settings_for(directory, upstreams=upstreams)
     async with (
         open_server(settings) as (toolbox, server),
         memory_client(server, era, message_handler=message_handler) as client,
     ):
+        await asked(toolbox)
         yield client, toolbox
+
+
+async def asked(toolbox: Toolbox) -> None:
+    """Wait until every upstream has listed its tools, or has failed to: on a busy machine that takes a while."""
+    with anyio.fail_after(STARTING):
+        await toolbox.upstreams.asked()
 
 
 async def names(client: Client) -> list[str]:
@@ -142,7 +152,7 @@ async def test_reading_a_linked_resource_takes_a_place_of_its_reader_and_of_the_
     limits = {"max_concurrency": 1, "max_queue": 0, "max_per_caller": 1}
     settings = settings_for(tmp_path, upstreams={"up": {"address": words("stdio")}}, calls=limits)
     async with open_server(settings) as (toolbox, server), memory_client(server, "modern") as client:
-        await names(client)
+        await asked(toolbox)
         uri = (await call(client, "up_kinds")).content[-1].uri
         async with toolbox.runner.admission.slot("another"):
             with pytest.raises(MCPError, match=r"busy.*1 calls are running.*Try again") as caught:
@@ -183,7 +193,7 @@ async def test_an_upstream_that_hangs_leaves_places_to_tools_of_ours_and_of_othe
     upstreams = {name: {"address": words("stdio")} for name in ("up", "also")}
     settings = settings_for(tmp_path, root=ROOT, upstreams=upstreams, calls={"max_concurrency": 2})
     async with open_server(settings) as (toolbox, server), memory_client(server, "modern") as client:
-        await names(client)
+        await asked(toolbox)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(client.call_tool, "up_hang", {})
             tasks.start_soon(client.call_tool, "up_slow", {"seconds": 600})
@@ -203,7 +213,7 @@ async def test_an_upstream_beside_which_nothing_is_served_may_take_every_place(
     upstreams = {name: {"address": words("stdio")} for name in ("up", "also")[: 1 + (beside == "another upstream")]}
     settings = settings_for(tmp_path, root=ROOT, upstreams=upstreams, calls={"max_concurrency": 4})
     async with open_server(settings) as (toolbox, server), memory_client(server, "modern") as client:
-        await names(client)
+        await asked(toolbox)
         async with anyio.create_task_group() as tasks:
             for _ in range(5):
                 tasks.start_soon(client.call_tool, "up_hang", {})

@@ -35,6 +35,7 @@ class RawUpstream:
         begun: sessions that were ever begun.
         calls: arguments of the tools that ran.
         seen: methods of the requests that came.
+        gates: method → what its answers wait for.
     """
 
     url: str
@@ -44,6 +45,7 @@ class RawUpstream:
     begun: int = 0
     calls: list[Any] = field(default_factory=list)
     seen: list[str] = field(default_factory=list)
+    gates: dict[str, anyio.Event] = field(default_factory=dict)
 
     async def mcp(self, request: Request) -> Response:
         if request.method != "POST":
@@ -53,6 +55,8 @@ class RawUpstream:
             return Response(status_code=202)
         method = message["method"]
         self.seen.append(method)
+        if method in self.gates:
+            await self.gates[method].wait()
         in_session = method not in ("initialize", "server/discover")
         if self.lost is not None and in_session and request.headers.get("mcp-session-id") not in self.sessions:
             return self.lost(message)
