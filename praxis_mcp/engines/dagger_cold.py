@@ -10,6 +10,7 @@ import anyio
 
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.dagger_call import Outcome, run_call, unread_stream
+from praxis_mcp.engines.dagger_errors import no_answer
 from praxis_mcp.engines.dagger_exec import CallRequest
 from praxis_mcp.engines.dagger_logs import PieceListener
 from praxis_mcp.engines.dagger_output import LiveOutput, collect_streams
@@ -18,7 +19,6 @@ from praxis_mcp.engines.dagger_workspace import Upload
 from praxis_mcp.engines.native import DEFAULT_KILL_AFTER
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.engines.write_back import Changes
-from praxis_mcp.errors import ExecutionTimeout
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,4 @@ async def _run(session: Session, request: CallRequest, listener: PieceListener |
                 return await run_call(session, request, fresh=True, listener=listener)
             return outcome
     except TimeoutError as exc:
-        raise ExecutionTimeout(
-            f"The Dagger engine gave no answer for {fixed.tool} within {bound:g} s, {grace:g} s beyond "
-            "the tool's own timeout; the call was cancelled, and the tool, if it ran, killed.",
-            remedy="Look at the Dagger engine's log and load, or raise engines.dagger.grace in the settings.",
-        ) from exc
+        raise no_answer(fixed.tool, bound, grace) from exc

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from praxis_mcp.engines.dagger_cli import INSTALL_CLI
-from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
 
 MINIMUM_VERSION = (0, 19)
 
@@ -169,3 +169,18 @@ def run_failed(tool: str, failure: QueryFailed) -> ExecutionError:
             remedy="Use an image for the engine's platform.",
         )
     return ExecutionError(f"Dagger could not run {tool}: {said}.", remedy="See the Dagger engine's log.")
+
+
+def no_answer(tool: str, bound: float, grace: float) -> ExecutionTimeout:
+    """The error for an engine that is silent past a call's deadline: whatever runs in it, the tool is not at fault.
+
+    Args:
+        tool: the tool's name.
+        bound: seconds that the engine was waited for.
+        grace: the part of them that is beyond the tool's own timeout.
+    """
+    return ExecutionTimeout(
+        f"The Dagger engine gave no answer for {tool} within {bound:g} s, {grace:g} s beyond "
+        "the tool's own timeout; the call was cancelled, and the tool, if it ran, killed.",
+        remedy="Look at the Dagger engine's log and load, or raise engines.dagger.grace in the settings.",
+    )

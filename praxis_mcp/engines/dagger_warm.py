@@ -23,7 +23,7 @@ from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.dagger_call import meaning_of
 from praxis_mcp.engines.dagger_cold import CallEnd
-from praxis_mcp.engines.dagger_errors import QueryFailed, SessionLost
+from praxis_mcp.engines.dagger_errors import QueryFailed, SessionLost, no_answer
 from praxis_mcp.engines.dagger_exec import RUN_VARIABLE, is_mounted_over, mounted_steps, run_step
 from praxis_mcp.engines.dagger_export import changes_fields, read_changes
 from praxis_mcp.engines.dagger_keeper import SessionKeeper
@@ -34,7 +34,7 @@ from praxis_mcp.engines.dagger_waiting import END_TIMEOUT, MAX_AGE, CallSocket, 
 from praxis_mcp.engines.dagger_workspace import Upload
 from praxis_mcp.engines.framing import FramingError, WaitCall
 from praxis_mcp.engines.native import DEFAULT_KILL_AFTER, EXIT_SIGNAL_BASE, EndKind, RunEnd, wait_words
-from praxis_mcp.engines.waiting import WaiterLost, wait_call
+from praxis_mcp.engines.waiting import WaiterLost, WaiterSilent, wait_call
 from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.engines.warm_pool import WarmPool
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout
@@ -151,7 +151,9 @@ class WarmDagger:
 
         try:
             try:
-                told = await waiting.waiter.run(_frames(waiting, plan), plan.call.stdin, *collectors)
+                told = await waiting.waiter.run(_frames(waiting, plan), plan.call.stdin, *collectors, grace=grace)
+            except WaiterSilent as exc:
+                raise no_answer(plan.blueprint.tool, exc.seconds, grace) from exc
             except FramingError:
                 return given_up()  # the cold path says what the engine thinks of it
             except WaiterLost as exc:

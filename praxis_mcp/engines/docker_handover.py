@@ -15,7 +15,8 @@ from praxis_mcp.engines.docker_stream import Refusal
 from praxis_mcp.engines.framing import WaitCall
 from praxis_mcp.engines.native import EndKind, RunEnd
 from praxis_mcp.engines.output import StreamCollector
-from praxis_mcp.engines.waiting import Waiter, WaiterLost
+from praxis_mcp.engines.waiting import Waiter, WaiterLost, WaiterSilent
+from praxis_mcp.errors import ExecutionTimeout
 from praxis_mcp.plans.model import Plan
 
 END_TIMEOUT = 5.0
@@ -80,6 +81,12 @@ class Handover:
     ) -> RunEnd:
         try:
             return await waiter.run(call, self._plan.call.stdin, *collectors)
+        except WaiterSilent as exc:
+            raise ExecutionTimeout(
+                f"The Docker daemon gave no answer for {self._tool} within {exc.seconds:g} s, long past the tool's own "
+                "timeout; the call was cancelled, and its container is removed.",
+                remedy="Look at the daemon's log and load.",
+            ) from exc
         except WaiterLost as exc:
             # Gone without a word: it was the one that the kernel killed for memory, or another did.
             limited = self._plan.blueprint.limits.memory is not None

@@ -32,7 +32,7 @@ from praxis_mcp.engines.framing import (
     encode_stdin,
     encode_stdin_end,
 )
-from praxis_mcp.engines.native import EndKind, RunEnd
+from praxis_mcp.engines.native import RunEnd
 from praxis_mcp.engines.output import StreamCollector, StreamName
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import CallFile, Plan
@@ -69,6 +69,18 @@ class WaiterLost(Exception):
     def __init__(self, message: str, *, was_asked: bool) -> None:
         super().__init__(message)
         self.was_asked = was_asked
+
+
+class WaiterSilent(Exception):
+    """Nothing was heard of a call for so long that its waiter must have ended it: what is between is frozen.
+
+    Attributes:
+        seconds: that the call was waited for.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"nothing was heard for {seconds:g} s")
+        self.seconds = seconds
 
 
 def wait_call(plan: Plan, *, words: Sequence[str] = (), env: Mapping[str, str] | None = None,
@@ -131,7 +143,13 @@ class Waiter:
         return self._hello
 
     async def run(
-        self, call: WaitCall, stdin: bytes | None, stdout: StreamCollector, stderr: StreamCollector
+        self,
+        call: WaitCall,
+        stdin: bytes | None,
+        stdout: StreamCollector,
+        stderr: StreamCollector,
+        *,
+        grace: float | None = None,
     ) -> RunEnd:
         """Have it run a call, and close the channel, whatever happens.
 
@@ -139,20 +157,24 @@ class Waiter:
             call: the call; its timeout counts from the command's start.
             stdin: standard input; None is empty.
             stdout, stderr: take the output in. Where they are slow, so is the command.
+            grace: seconds past the deadline and what ending takes, within which the end must have been heard; None
+                is `GRACE`.
 
         Returns:
-            How it ended; `EndKind.TIMEOUT` too where nothing was heard until `GRACE` after the deadline.
+            How it ended.
 
         Raises:
             FramingError: the call breaks the framing's bounds; nothing was sent.
             WaiterLost: nobody can tell how it ended.
+            WaiterSilent: nothing was heard within `grace`. The tool is not at fault: its end would have been told.
             ExecutionError: its output cannot be kept.
         """
         begin = encode_call(call)
         collectors: dict[StreamName, StreamCollector] = {"stdout": stdout, "stderr": stderr}
         end: RunEnd | None = None
-        failure: WaiterLost | ExecutionError | None = None
-        limit = None if call.timeout is None else call.timeout + call.kill_after + GRACE
+        failure: WaiterLost | WaiterSilent | ExecutionError | None = None
+        grace = GRACE if grace is None else grace
+        limit = None if call.timeout is None else call.timeout + call.kill_after + grace
         try:
             await self.greet()
             async with anyio.create_task_group() as tasks:
@@ -162,8 +184,8 @@ class Waiter:
                         end = await self._hear(collectors)
                     except (WaiterLost, ExecutionError) as exc:  # out of the task group it would come wrapped
                         failure = exc
-                if deadline.cancelled_caught:
-                    end = RunEnd(EndKind.TIMEOUT)
+                if deadline.cancelled_caught and limit is not None:
+                    failure = WaiterSilent(limit)
                 tasks.cancel_scope.cancel()
         finally:
             await self.aclose()

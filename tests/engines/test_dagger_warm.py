@@ -22,6 +22,7 @@ from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.engines.warm_pool import WarmPool
+from praxis_mcp.errors import ExecutionTimeout
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings import Settings
 from tests.dagger_double.install import remove_containers, running_containers
@@ -312,3 +313,28 @@ async def test_a_server_that_is_killed_leaves_no_exec_that_waits(state: Path, wo
         with anyio.fail_after(5):
             while processes_in(workdir):
                 await anyio.sleep(0.05)
+
+
+async def test_a_frozen_engine_is_not_blamed_on_the_tool(state: Path) -> None:
+    timeout, grace = 1.0, 1.5
+    async with new_ground(state, leaves_none=False, max_per_tool=0) as ground:
+        ground.engine.configure_connection(grace=grace)
+        contract = sh("echo begun; sleep 1000", timeout=timeout)
+        await warmed(ground, contract)
+        frozen: list[float] = []
+
+        def freeze(*_: Any) -> None:
+            if not frozen:
+                frozen.append(anyio.current_time())
+                for pid in cli_processes():
+                    os.kill(pid, signal.SIGSTOP)
+
+        try:
+            with pytest.raises(ExecutionTimeout, match="engine gave no answer"):
+                await ground.run(contract, ExecutionContext(on_output=freeze))
+            took = anyio.current_time() - frozen[0]
+        finally:
+            for pid in cli_processes():
+                os.kill(pid, signal.SIGCONT)
+        assert metrics(ground).hits == 1
+    assert took > grace
