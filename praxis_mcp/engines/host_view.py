@@ -17,10 +17,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from praxis_mcp.engines.bubblewrap import system_mounts
-from praxis_mcp.engines.mount_layout import MountLayout, is_below
+from praxis_mcp.engines.mount_layout import MountLayout
 from praxis_mcp.home import home
-from praxis_mcp.plans.model import CallFile, Mount, Plan
+from praxis_mcp.plans.model import Mount, Plan
 from praxis_mcp.plans.sensitive import hidden_places
+from praxis_mcp.plans.view import by_depth, is_below
 from praxis_mcp.settings import Settings
 
 HOME = "/tmp/home"  # noqa: S108 - inside the sandbox
@@ -51,47 +52,32 @@ class HostView(MountLayout):
             ExecutionError: a mount or file has no place.
         """
         fixed = plan.blueprint
-        mounts = [Mount(mount.source, _real(mount.target), mount.writable) for mount in fixed.mounts]
-        mounts.sort(key=lambda mount: mount.target.count("/"))
+        mounts = list(fixed.mounts)
         if artifacts is not None and fixed.artifact_dir is not None:
-            mounts.append(Mount(artifacts, _real(fixed.artifact_dir), writable=True))
-        files = [CallFile(_real(file.path), file.content) for file in plan.call.files]
-        targets = [mount.target for mount in mounts]
-        first = [path for path in (*targets, *(file.path for file in files)) if not is_below(path, targets)]
+            mounts.append(Mount(artifacts, fixed.artifact_dir, writable=True))
         seen = [path for path in (str(settings.root), fixed.working_dir) if path is not None]
         private, singly = _temporary(seen)
-        self._base(first, private)
+        self._base(private)
         for path in _exposed(seen, private):
             self.bind(path, path)
-        for path in first:
-            self.make_room(path)
         for path in (*private, *singly, *_hidden(settings)):
             self.hide(path)
-        for mount in mounts:
-            self.make_room(mount.target)
-            self.bind(str(mount.source), mount.target, writable=mount.writable)
-        for file in files:
-            self.make_room(file.path)
+        for mount in by_depth(mounts):
+            self.lay(mount, grows=mount.source == artifacts)
+        for file in plan.call.files:
             self.put(file)
-        self.seal()
 
-    def _base(self, targets: Iterable[str], private: Iterable[str]) -> None:
-        self.root("/", targets)
-        self.words += system_mounts()
-        self.only_here("/proc", "/dev")
+    def _base(self, private: Iterable[str]) -> None:
+        self.root("/")
+        self.add(system_mounts(), "/proc", "/dev")
         for path in dict.fromkeys((*(os.path.realpath(path) for path in (*_PRIVATE, "/var/run")), *private)):
             if os.path.isdir(path):
                 self.empty(path)
         for path in (HOME, WORK):
-            self.words += ["--dir", path]
+            self.add(["--dir", path], path)
         for path in _KEPT_OF_RUN:
             if os.path.exists(path):
                 self.bind(path, path)
-
-
-def _real(path: str) -> str:
-    """Where the host's links lead: bubblewrap would follow an absolute one (/var/run → /run) outside its new root."""
-    return path if is_below(path, _PRIVATE) else os.path.realpath(path)
 
 
 def _temporary(seen: Iterable[str]) -> tuple[list[str], list[str]]:

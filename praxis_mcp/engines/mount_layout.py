@@ -1,156 +1,186 @@
 """The file system of a sandbox, as options for bubblewrap: what lies where, later ones on top.
 
-It knows where on the host each path of the sandbox comes from, and makes room for mounts whose targets do not exist in
-a tree that cannot be written: by a fresh directory that holds the same entries, each mounted singly.
+Room for a mount whose place does not exist in a tree that cannot be written is made by a fresh directory that holds the
+same entries, each mounted singly. It goes right above what it opens, below all that has been laid into that: making
+room for one mount covers no other.
 """
 
 # Paths of two file systems, as text: one of them is not this process's.
-# ruff: noqa: PTH112, PTH115, PTH118, PTH120
+# ruff: noqa: PTH112, PTH115, PTH118
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.plans.model import CallFile
+from praxis_mcp.plans.model import CallFile, Mount
+from praxis_mcp.plans.view import Gap, Layer, View
 
-_MAX_SIBLINGS = 256
+MAX_SIBLINGS = 256
+"""Entries of a directory in which room can be made."""
+
+
+@dataclass(slots=True)
+class _Options(Layer):
+    """A layer, and bubblewrap's options for it."""
+
+    words: list[str] = field(default_factory=list)
 
 
 class MountLayout:
     """Builds the file system options of one sandbox. Opens descriptors: close them once bubblewrap has started.
 
     Attributes:
-        words: the options so far.
         descriptors: what bubblewrap must inherit.
     """
 
     def __init__(self) -> None:
-        self.words: list[str] = []
         self.descriptors: list[int] = []
-        # Path for the tool → path on the host, None for what only the sandbox has.
-        self._layers: list[tuple[str, str | None]] = []
-        self._writable: list[str] = []
+        # What lies at or above a path never comes after what lies below it, unless it is to cover it.
+        self._view: View[_Options] = View()
         self._opened: list[str] = []
+        self._directories: list[str] = []
+
+    @property
+    def words(self) -> list[str]:
+        """The options; what was laid to make room cannot be written."""
+        found = [word for layer in self._view.layers for word in layer.words]
+        for path in self._directories:
+            found += ["--dir", path]
+        for path in self._opened:
+            found += ["--remount-ro", path]
+        return found
 
     def close(self) -> None:
         """Close the descriptors."""
         while self.descriptors:
             os.close(self.descriptors.pop())
 
-    def root(self, source: str, targets: Iterable[str]) -> None:
-        """`source` as the root, read-only, with room for `targets`."""
-        if all(os.path.lexists(os.path.join(source, path.split("/")[1])) for path in targets):
-            self.bind(source, "/")
-        else:
-            # A read-only root has no room for a new directory, so a root of our own holds what that one does: it costs
-            # some 3 ms, one bind mount for each entry.
-            self._layers.append(("/", source))
-            self.open("/")
+    def root(self, source: str) -> None:
+        """`source` as the root, read-only."""
+        self._add(_Options("/", source, words=["--ro-bind", source, "/"]))
 
-    def bind(self, source: str, target: str, *, writable: bool = False) -> None:
-        """A path of the host, mounted."""
-        self.words += ["--bind" if writable else "--ro-bind", source, target]
-        self._layers.append((target, source))
-        if writable:
-            self._writable.append(target)
+    def overlay(self, place: str, source: str) -> None:
+        """`place` as the root, which shows `source` under a layer of the call's own."""
+        self._add(_Options("/", source, grows=True, words=["--bind", place, "/"]))
+
+    def lay(self, mount: Mount, *, grows: bool = False) -> None:
+        """A mount, where the links of what lies there already lead; room is made for it.
+
+        Args:
+            mount: the mount.
+            grows: whether its source is the server's own, so that what is missing in it may be made there.
+
+        Raises:
+            ExecutionError: it has no place.
+        """
+        target = self.resolve(mount.target)
+        self.make_room(target, is_directory=os.path.isdir(mount.source))
+        self.bind(str(mount.source), target, writable=mount.writable, grows=grows)
+
+    def bind(self, source: str, target: str, *, writable: bool = False, grows: bool = False) -> None:
+        """A path of the host, mounted at a path without links."""
+        words = ["--bind" if writable else "--ro-bind", source, target]
+        self._add(_Options(target, source, writable, grows, words))
 
     def empty(self, path: str, *options: str) -> None:
         """A fresh directory in memory; `options` go before it (``--size``, ``--perms``)."""
-        self.words += [*options, "--tmpfs", path]
-        self._layers.append((path, None))
+        self._add(_Options(path, None, words=[*options, "--tmpfs", path]))
 
-    def only_here(self, *paths: str) -> None:
-        """Paths that other options have made, and that the host lacks."""
-        self._layers += [(path, None) for path in paths]
+    def add(self, words: Iterable[str], *paths: str) -> None:
+        """Options of another kind, and the paths that they make, which the host lacks."""
+        self._add(*(_Options(path, None) for path in paths))
+        self._view.layers[-1].words += words
 
     def hide(self, path: str) -> None:
         """Nothing where the host has something."""
-        origin = self.origin(path)
+        origin = self._view.origin(path)
         if origin is None:
             return
         if os.path.isdir(origin):
             self.empty(path)
         elif os.path.exists(origin):  # noqa: PTH110
-            self.words += ["--ro-bind", "/dev/null", path]
-            self._layers.append((path, None))
+            self._add(_Options(path, None, words=["--ro-bind", "/dev/null", path]))
 
     def put(self, file: CallFile) -> None:
-        """A file of the call, read-only."""
+        """A file of the call, read-only; room is made for it.
+
+        Raises:
+            ExecutionError: it has no place.
+        """
+        path = self.resolve(file.path)
+        self.make_room(path, is_directory=False)
         descriptor = os.memfd_create("praxis-file")
         self.descriptors.append(descriptor)
         with os.fdopen(os.dup(descriptor), "wb") as copy:
             copy.write(file.content)
         os.lseek(descriptor, 0, os.SEEK_SET)
-        self.words += ["--ro-bind-data", str(descriptor), file.path]
-        self._layers.append((file.path, None))
+        self._add(_Options(path, None, words=["--ro-bind-data", str(descriptor), path]))
 
-    def origin(self, path: str) -> str | None:
-        """Where on the host that lies which the tool sees at `path`; None where only the sandbox has it."""
-        for target, source in reversed(self._layers):
-            if path == target or is_below(path, [target]):
-                return None if source is None else os.path.join(source, path[len(target) :].lstrip("/"))
-        return None
+    def directory(self, path: str) -> None:
+        """See to it that there is a directory at a path without links.
 
-    def make_room(self, path: str) -> None:
-        """See to it that something can be mounted at `path`, which may not exist yet.
+        Raises:
+            ExecutionError: it has no place.
+        """
+        self.make_room(path, is_directory=True)
+        origin = self._view.origin(path)
+        if origin is None or not os.path.lexists(origin):
+            self._directories.append(path)
+
+    def resolve(self, path: str) -> str:
+        """See `View.resolve`. Bubblewrap itself would follow an absolute link outside its new root."""
+        return self._view.resolve(path)
+
+    def make_room(self, path: str, *, is_directory: bool) -> None:
+        """See to it that a directory, or a file, can be mounted at a path without links, which may not exist yet.
 
         Raises:
             ExecutionError: there can be no such place.
         """
-        origin = self.origin(path)
-        if origin is None or os.path.lexists(origin):
-            return
-        place = path
-        while not os.path.lexists(origin):
-            place = os.path.dirname(place)
-            origin = self.origin(place)
-            if origin is None:
-                return
-        if not os.path.isdir(origin):
-            raise ExecutionError(f"{path} cannot exist for the tool: {place} is a file.")
-        if is_below(path, self._writable):
-            # Bubblewrap would create it there, and leave it behind on the host.
-            raise ExecutionError(
-                f"{path} would lie inside a writable mount, where it does not exist.",
-                remedy=f"Create it on the host, at {origin}, or choose another place.",
-            )
-        self.open(place)
+        gap = self._view.find_gap(path, is_directory=is_directory)
+        if gap is not None:
+            self._open(gap)
 
-    def open(self, path: str) -> None:
-        """Lay a fresh directory over `path` that holds the same entries and has room for more.
+    def _open(self, gap: Gap) -> None:
+        """Lay a fresh directory over one, with the same entries and room for more.
 
         Raises:
             ExecutionError: it has too many.
         """
-        origin = self.origin(path) or path
-        entries = sorted(os.scandir(origin), key=lambda entry: entry.name)
-        if len(entries) > _MAX_SIBLINGS:
-            raise ExecutionError(
-                f"{path} has more than {_MAX_SIBLINGS} entries, too many to make room for another one.",
-                remedy="Use a path that exists, or one directly below /, such as /work.",
-            )
-        if path != "/":  # bubblewrap's own root is such a directory already
-            self.words += ["--tmpfs", path]
-        self._layers.append((path, None))
-        self._opened.append(path)
-        for entry in entries:
-            name = os.path.join(path, entry.name)
+        opened = [_Options(gap.path, None, words=["--tmpfs", gap.path])]
+        if gap.path == "/":  # bubblewrap's own root is such a directory already
+            self._view.layers[gap.number].words.clear()
+            opened[0].words.clear()
+        self._opened.append(gap.path)
+        for entry in entries_of(gap):
+            name = os.path.join(gap.path, entry.name)
             if name in ("/proc", "/dev"):
                 continue
             if entry.is_symlink():
-                self.words += ["--symlink", os.readlink(entry.path), name]
+                words = ["--symlink", os.readlink(entry.path), name]
             else:
-                self.words += ["--ro-bind-try", entry.path, name]
-            self._layers.append((name, entry.path))
+                words = ["--ro-bind-try", entry.path, name]
+            opened.append(_Options(name, entry.path, words=words))
+        self._view.layers[gap.number + 1 : gap.number + 1] = opened
 
-    def seal(self) -> None:
-        """Nothing more comes: what `open` has laid over cannot be written."""
-        for path in self._opened:
-            self.words += ["--remount-ro", path]
+    def _add(self, *layers: _Options) -> None:
+        self._view.layers += layers
 
 
-def is_below(path: str, places: Iterable[str]) -> bool:
-    """Whether it lies inside one of them."""
-    return any(path.startswith(place.rstrip("/") + "/") and path != place for place in places)
+def entries_of(gap: Gap) -> list[os.DirEntry[str]]:
+    """What is in the directory, sorted by name.
+
+    Raises:
+        ExecutionError: it is too much to be mounted singly.
+    """
+    with os.scandir(gap.origin) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    if len(entries) > MAX_SIBLINGS:
+        raise ExecutionError(
+            f"{gap.path} has more than {MAX_SIBLINGS} entries, too many to make room for another one.",
+            remedy=f"Create the place in {gap.origin} on the host, or use one directly below /, such as /work.",
+        )
+    return entries

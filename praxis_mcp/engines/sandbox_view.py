@@ -6,17 +6,17 @@ else of the host.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.bubblewrap import system_mounts
-from praxis_mcp.engines.mount_layout import MountLayout, is_below
+from praxis_mcp.engines.mount_layout import MountLayout
 from praxis_mcp.images.model import StoredImage
-from praxis_mcp.images.rooted import above, below, resolve
-from praxis_mcp.plans.model import CallFile, Mount, Plan
+from praxis_mcp.images.rooted import above, below
+from praxis_mcp.plans.model import Blueprint, Mount, Plan
+from praxis_mcp.plans.view import by_depth
 
 SCRATCH_SIZE = 256 * 1024 * 1024
 """Bytes of ``/tmp``, and of each volume, where the root is read-only; they count against the memory limit."""
@@ -64,72 +64,51 @@ class SandboxView(MountLayout):
             ExecutionError: a mount or file has no place.
         """
         fixed = plan.blueprint
-        mounts = sorted(self._mounts(plan, places), key=lambda mount: mount.target.count("/"))
-        files = [CallFile(self._real(file.path), file.content) for file in plan.call.files]
-        start = self._real(working_dir)
-        targets = [mount.target for mount in mounts]
-        first = [path for path in (*targets, *(file.path for file in files)) if not is_below(path, targets)]
-        scratch = self._scratch_places(targets) if fixed.read_only is not False else []
-        self._base([*first, *scratch, *([] if is_below(start, [*targets, *scratch]) else [start])])
-        for path in scratch:
-            self.make_room(path)
+        self._base()
+        laid = [*self._mounts(plan, places), *self._of_the_host(fixed)]
+        taken = {self.resolve(mount.target) for mount, _ in laid}
+        for path in self._scratch_places(taken) if fixed.read_only is not False else []:
+            self.make_room(path, is_directory=True)
             self.empty(path, *(("--perms", "1777", "--size", str(SCRATCH_SIZE)) if self._sizes else ()))
-        if fixed.network is not Network.NONE:
-            for path in _OF_THE_HOST:
-                if Path(path).exists():
-                    self.make_room(real := self._real(path))
-                    self.bind(path, real)
-        for path in first:
-            self.make_room(path)
-        for mount in mounts:
-            self.make_room(mount.target)
-            self.bind(str(mount.source), mount.target, writable=mount.writable)
-        for file in files:
-            self.make_room(file.path)
+        ours = {mount.target for mount, grows in laid if grows}
+        for mount in by_depth(mount for mount, _ in laid):
+            self.lay(mount, grows=mount.target in ours)
+        for file in plan.call.files:
             self.put(file)
-        self._make_directory(start)
-        self.seal()
+        start = self.resolve(working_dir)
+        self.directory(start)
         return start
 
-    def make_room(self, path: str) -> None:
-        """See the base. In a root of the call's own bubblewrap makes what is missing, and nobody else sees it."""
-        mounted = [target for target, source in self._layers if source is not None and target != "/"]
-        if self._writable_root is None or is_below(path, mounted):
-            super().make_room(path)
-
-    def _base(self, targets: Iterable[str]) -> None:
+    def _base(self) -> None:
         if self._writable_root is None:
-            self.root(str(self._image.root), targets)
+            self.root(str(self._image.root))
         else:
-            self.words += ["--bind", self._writable_root, "/"]
-            self._layers.append(("/", str(self._image.root)))
-        self.words += system_mounts()
-        self.only_here("/proc", "/dev")
+            # Bubblewrap makes what is missing, and nobody else sees it.
+            self.overlay(self._writable_root, str(self._image.root))
+        self.add(system_mounts(), "/proc", "/dev")
 
-    def _mounts(self, plan: Plan, places: Places) -> Iterator[Mount]:
+    def _mounts(self, plan: Plan, places: Places) -> Iterator[tuple[Mount, bool]]:
+        """What is mounted, and whether its source is the server's own."""
         fixed = plan.blueprint
         for mount in fixed.mounts:
-            yield Mount(mount.source, self._real(mount.target), mount.writable)
+            yield mount, False
         for target, source in places.caches:
-            yield Mount(source, self._real(target), writable=True)
+            yield Mount(source, target, writable=True), True
         if places.artifacts is not None and fixed.artifact_dir is not None:
-            yield Mount(places.artifacts, self._real(fixed.artifact_dir), writable=True)
+            yield Mount(places.artifacts, fixed.artifact_dir, writable=True), True
 
-    def _scratch_places(self, targets: Sequence[str]) -> list[str]:
+    def _of_the_host(self, fixed: Blueprint) -> Iterator[tuple[Mount, bool]]:
+        taken = {mount.target for mount in fixed.mounts}
+        for path in _OF_THE_HOST if fixed.network is not Network.NONE else ():
+            if Path(path).exists() and path not in taken:
+                yield Mount(Path(path), path), False
+
+    def _scratch_places(self, taken: Collection[str]) -> list[str]:
         """What stays writable in a read-only root: /tmp, and volumes of the image that have no content of their own."""
-        found = [self._real(_TMP)]
-        for path in map(self._real, self._image.volumes):
+        found = [self.resolve(_TMP)]
+        for path in map(self.resolve, self._image.volumes):
             place = Path(below(self._image.root, path))
             if path != "/" and (not place.exists() or (place.is_dir() and not any(place.iterdir()))):
                 found.append(path)
-        places, taken = set(found), set(targets)
+        places = set(found)
         return [path for path in dict.fromkeys(found) if path not in taken and places.isdisjoint(above(path))]
-
-    def _make_directory(self, path: str) -> None:
-        origin = self.origin(path)
-        if origin is None or not os.path.lexists(origin):
-            self.make_room(path)
-            self.words += ["--dir", path]
-
-    def _real(self, path: str) -> str:
-        return resolve(self._image.root, path)

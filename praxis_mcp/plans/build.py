@@ -28,6 +28,7 @@ from praxis_mcp.plans.binding import Bound, bind_arguments, ends_options
 from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, RemoteTool, Where
 from praxis_mcp.plans.paths import check_mount, check_working_directory, host_path, parse_mount
 from praxis_mcp.plans.secrets import resolve_secret
+from praxis_mcp.plans.view import check_places
 from praxis_mcp.settings import Settings
 
 STRUCTURED_OUTPUT = 4 * 1024 * 1024
@@ -61,6 +62,7 @@ def build_plan(
     if caller and blueprint.cache_owner:
         owner = _digest(blueprint.cache_owner, caller) if blueprint.cache_dirs else ""
         blueprint = replace(blueprint, cache_owner=owner)
+    check_places(blueprint)
     secrets: list[str] = []
     spec = contract.engine_spec
     if isinstance(spec, RemoteMCPEngineSpec):
@@ -141,6 +143,10 @@ def find_problems(contract: ToolContract, settings: Settings) -> list[PraxisErro
             check_mounts(part, settings)
         except PraxisError as exc:
             problems.append(exc)
+    try:
+        check_places(blueprint)
+    except PraxisError as exc:
+        problems.append(exc)
     for value in _values_of(contract):
         try:
             if isinstance(value, SecretRef):

@@ -1,0 +1,207 @@
+"""What a tool sees where: things of the host that lie at paths of the tool's, later ones on top of earlier ones.
+
+One model for all engines. Things are laid in the order of their depth, each where the links of what lies there already
+lead. Where the place of one is missing in another, room for it is made in what the tool sees, and never on the host: so
+not in a writable mount.
+"""
+
+# Paths of two file systems, as text: one of them is not this process's.
+# ruff: noqa: PTH112, PTH114, PTH115, PTH118, PTH120
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.model import Blueprint, Mount, Where
+
+_MAX_LINKS = 40
+"""As the kernel's own bound (path_resolution(7))."""
+
+
+@dataclass(slots=True)
+class Layer:
+    """One thing that lies somewhere.
+
+    Attributes:
+        path: where, for the tool; without links.
+        source: on the host; None for what the host does not have.
+        writable: whether what is made in it stays on the host.
+        grows: whether what is missing in it may be made there: it is the server's own.
+    """
+
+    path: str
+    source: str | None
+    writable: bool = False
+    grows: bool = False
+
+    def origin(self, path: str) -> str | None:
+        """Where on the host that lies which the tool sees at `path`, which is this layer's own or below."""
+        if self.source is None:
+            return None
+        below = path[len(self.path) :].lstrip("/")
+        return os.path.join(self.source, below) if below else self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A directory that lacks the place of something else, and cannot be written.
+
+    Attributes:
+        path: of the directory, for the tool.
+        origin: where it lies on the host.
+        number: of the layer that it is part of.
+    """
+
+    path: str
+    origin: str
+    number: int
+
+
+L = TypeVar("L", bound=Layer)
+
+
+class View(Generic[L]):
+    """What lies where.
+
+    Attributes:
+        layers: later ones on top.
+    """
+
+    def __init__(self, layers: Iterable[L] = ()) -> None:
+        self.layers: list[L] = list(layers)
+
+    def provider(self, path: str) -> int | None:
+        """The number of the layer that has what the tool sees at `path`; None where none has."""
+        for number in range(len(self.layers) - 1, -1, -1):
+            layer = self.layers[number]
+            if path == layer.path or is_below(path, [layer.path]):
+                return number
+        return None
+
+    def origin(self, path: str) -> str | None:
+        """Where on the host that lies, or would lie, which the tool sees at `path`; None where no layer is of the
+        host."""
+        number = self.provider(path)
+        return None if number is None else self.layers[number].origin(path)
+
+    def resolve(self, path: str) -> str:
+        """Where `path` leads for the tool: absolute, without ``..`` and without links that a layer holds.
+
+        What does not exist is taken as it is written.
+
+        Raises:
+            ExecutionError: it has more links than the kernel would follow.
+        """
+        waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        found = "/"
+        links = 0
+        while waiting:
+            part = waiting.pop()
+            if part == "..":
+                found = os.path.dirname(found)
+                continue
+            place = os.path.join(found, part)
+            origin = self.origin(place)
+            if origin is None or not os.path.islink(origin):
+                found = place
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise ExecutionError(f"Nothing can be mounted at {path[:200]}: its links go round in circles.")
+            target = os.readlink(origin)
+            if target.startswith("/"):
+                found = "/"
+            waiting += [piece for piece in reversed(target.split("/")) if piece not in ("", ".")]
+        return found
+
+    def find_gap(self, path: str, *, is_directory: bool) -> Gap | None:
+        """Where room must be made before something can lie at `path`; None where nothing has to be.
+
+        Args:
+            path: without links.
+            is_directory: whether a directory is to lie there.
+
+        Raises:
+            ExecutionError: it has no place there.
+        """
+        number = self.provider(path)
+        if number is None:
+            return None
+        layer = self.layers[number]
+        origin = layer.origin(path)
+        if origin is None:
+            return None
+        if os.path.lexists(origin):
+            if os.path.isdir(origin) is not is_directory:
+                there, given = ("a file", "a directory") if is_directory else ("a directory", "a file")
+                raise ExecutionError(
+                    f"{path} is {there} ({origin} on the host), where {given} cannot lie.",
+                    remedy="Choose another place in the contract.",
+                )
+            return None
+        if layer.grows:
+            return None
+        place, wanted = path, origin
+        while not os.path.lexists(origin) and place != layer.path:
+            place = os.path.dirname(place)
+            origin = layer.origin(place) or wanted
+        if not os.path.isdir(origin):
+            raise ExecutionError(
+                f"{path} cannot exist for the tool: {place} ({origin} on the host) is not a directory.",
+                remedy="Choose another place in the contract.",
+            )
+        if layer.writable:
+            # Whoever made it, as an engine would, would leave it behind on the host.
+            kind = "directory" if is_directory else "file"
+            raise ExecutionError(
+                f"{path} lies in the writable mount {layer.path}, where it does not exist, and nothing is created in "
+                "a writable mount.",
+                remedy=f"Create {wanted} on the host (an empty {kind}), or choose another place in the contract.",
+            )
+        return Gap(place, origin, number)
+
+
+def check_places(blueprint: Blueprint) -> None:
+    """See to it that all that a blueprint lays has a place, as far as its mounts tell. Looks at files.
+
+    Raises:
+        ExecutionError: something has none; says what to create.
+    """
+    own = [*blueprint.cache_dirs, *([blueprint.artifact_dir] if blueprint.artifact_dir else [])]
+    start = [blueprint.working_dir] if blueprint.working_dir and blueprint.where is Where.CONTAINER else []
+    targets = [mount.target for mount in blueprint.mounts]
+    if not any(is_below(path, targets) for path in (*targets, *own, *start)):
+        return
+    view: View[Layer] = View()
+    laid: Sequence[tuple[str, Mount | None]] = [
+        *((mount.target, mount) for mount in blueprint.mounts),
+        *((path, None) for path in own),
+    ]
+    for path, mount in sorted(laid, key=lambda item: depth(item[0])):
+        place = view.resolve(path)
+        view.find_gap(place, is_directory=mount is None or os.path.isdir(mount.source))
+        if mount is None:
+            view.layers.append(Layer(place, None))
+        else:
+            view.layers.append(Layer(place, str(mount.source), mount.writable))
+    for path in start:
+        view.find_gap(view.resolve(path), is_directory=True)
+
+
+def is_below(path: str, places: Iterable[str]) -> bool:
+    """Whether it lies inside one of them."""
+    return any(path.startswith(place.rstrip("/") + "/") and path != place for place in places)
+
+
+def depth(path: str) -> tuple[int, str]:
+    """What paths are sorted by so that each comes after those that it lies in."""
+    return path.count("/"), path
+
+
+def by_depth(mounts: Iterable[Mount]) -> list[Mount]:
+    """In the order in which they are laid."""
+    return sorted(mounts, key=lambda mount: depth(mount.target))
