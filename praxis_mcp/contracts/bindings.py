@@ -11,9 +11,12 @@ from praxis_mcp.contracts.findings import Findings, Keys
 from praxis_mcp.contracts.model import ToolContract, ToolParameter, artifact_directory
 from praxis_mcp.contracts.problems import shape
 from praxis_mcp.contracts.reserved import is_reserved
-from praxis_mcp.contracts.specs import CommandSpec
+from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec
 from praxis_mcp.contracts.values import BindKind, SecretRef, is_variable_name
 from praxis_mcp.contracts.variables import all_variable_names, variable_names
+
+_TAKEN: tuple[str, ...] = ("/proc", "/.praxis", "/.praxis-init")
+"""Places in a container or sandbox where no engine lets a contract have anything."""
 
 _ELSEWHERE = "Bind it to another variable, such as bind: {{env: TOOL_{0}}}, or to a flag, a position, stdin or a file."
 
@@ -90,27 +93,38 @@ def _report_fixed(parameter: ToolParameter, name: str, secret: bool, where: Keys
     )
 
 
-def misplaced(contract: ToolContract) -> Iterator[tuple[str | None, str]]:
-    """What lies where something else does: the parameter whose file it is, None for a mount; and a sentence.
+def misplaced(contract: ToolContract) -> Iterator[tuple[str | None, str, str]]:
+    """What lies where something else does: the parameter whose file it is, or None; the contract's field; a sentence.
 
     Engines differ in what they would make of it: one hides the file, another writes it into the mount, on the host.
     """
     spec = contract.engine_spec
     if not isinstance(spec, CommandSpec):
         return
-    mounts = [_normal(target.partition(":")[0]) for target in spec.mounts.values()]
-    artifacts = _normal(artifact_directory(contract.artifacts[0])) if contract.artifacts else None
-    if artifacts is not None and artifacts in mounts:
-        yield None, f"Artifacts and a mount are both at {artifacts}."
-    others = [*mounts, *([artifacts] if artifacts is not None else [])]
+    # That two mounts are not at one place, the model sees to.
+    laid = [("mounts", "a mount", target.partition(":")[0]) for target in spec.mounts.values()]
+    if isinstance(spec, DaggerEngineSpec):
+        laid += [("cache_dirs", "a cache directory", place) for place in spec.cache_dirs]
+    if contract.artifacts:
+        laid.append(("artifacts", "artifacts", artifact_directory(contract.artifacts[0])))
+    taken: dict[str, str] = dict.fromkeys(_TAKEN, "the engine's own")
+    for field, what, path in laid:
+        place = _normal(path)
+        if (other := taken.get(place)) is not None:
+            both = "Two cache directories" if other == what else f"{what.capitalize()} and {other}"
+            yield None, field, f"{both} are both at {place}."
+        elif (above := next((path for path in _TAKEN if place.startswith(f"{path}/")), None)) is not None:
+            yield None, field, f"Nothing of a contract can be at {place}: {above} is the engine's own."
+        taken[place] = what
     for parameter in contract.parameters:
         if parameter.bind.kind is not BindKind.FILE:
             continue
         file = _normal(str(parameter.bind.target))
-        for other in others:
+        for other in taken:
             if file == other or file.startswith(other + "/") or other.startswith(file + "/"):
                 yield (
                     parameter.name,
+                    "bind",
                     f'The file of "{parameter.name}", {file}, and what lies at {other} are in each other\'s way.',
                 )
                 break

@@ -34,8 +34,8 @@ def check_contract(contract: ToolContract, reading: Reading, findings: Findings)
         _refuse_bindings(contract, reading, findings)
     else:
         check_bindings(contract, reading.parameters.places, findings)
-        for name, problem in misplaced(contract):
-            where = ("artifacts",) if name is None else (*reading.parameters.places[name], "bind")
+        for name, field, problem in misplaced(contract):
+            where = (field,) if name is None else (*reading.parameters.places[name], field)
             findings.error(where, problem, "Choose another place, such as a folder of its own directly below /.")
     try:
         usable = _check_input_schema(contract, reading, findings)

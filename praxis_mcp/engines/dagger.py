@@ -40,6 +40,7 @@ from praxis_mcp.engines.dagger_exec import CallRequest
 from praxis_mcp.engines.dagger_export import export_changes
 from praxis_mcp.engines.dagger_images import Image, ImageSource
 from praxis_mcp.engines.dagger_keeper import SessionKeeper
+from praxis_mcp.engines.dagger_nesting import missing_places, with_places
 from praxis_mcp.engines.dagger_output import export_artifacts
 from praxis_mcp.engines.dagger_prefix import Prefix, make_prefix
 from praxis_mcp.engines.dagger_reach import check_engine
@@ -280,6 +281,10 @@ class DaggerExecutionEngine(ExecutionEngine):
                     else:
                         async with self._locks.quiet(mount, blueprint.mounts):
                             found.append(await upload(session, mount, blueprint.user, blueprint.tool))
+                places = await anyio.to_thread.run_sync(missing_places, blueprint)
+                for number, item in enumerate(found):
+                    if item.mount.target in places:
+                        found[number] = await with_places(session, item, places[item.mount.target])
         except TimeoutError as exc:
             raise ExecutionTimeout(
                 f"The mounts of {blueprint.tool} were not in the Dagger engine within "

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 
 from praxis_mcp.contracts.values import Network
+from praxis_mcp.engines.dagger_nesting import in_order
 from praxis_mcp.engines.dagger_prefix import INIT, REPORT, STDERR, STDIN, STDOUT, Prefix
 from praxis_mcp.engines.dagger_query import Field
 from praxis_mcp.engines.dagger_session import Session
@@ -132,7 +133,7 @@ def exec_steps(session: Session, request: CallRequest, ids: Mapping[str, str], *
 def mounted_steps(session: Session, prefix: Prefix, uploads: Sequence[Upload]) -> list[Field]:
     """The chain of fields from the prefix to a container that has its mounts."""
     start = Field("loadContainerFromID", {"id": prefix.id})
-    return [start, *(item.steps(session) for item in sorted(uploads, key=lambda item: item.mount.target))]
+    return [start, *in_order(session, uploads, prefix.own)]
 
 
 def run_step(name: str) -> Field:

@@ -12,6 +12,7 @@ from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.plans.model import Blueprint, Limits
+from praxis_mcp.plans.view import depth
 
 DIRECTORY = "/.praxis"
 INIT = f"{DIRECTORY}/init"
@@ -31,11 +32,13 @@ class Prefix:
         id: in its session.
         image: what it was made from.
         has_init: whether praxis-init is in it.
+        own: the fields that have mounted its caches and its directory for artifacts.
     """
 
     id: str
     image: Image
     has_init: bool
+    own: tuple[Field, ...] = ()
 
 
 async def make_prefix(session: Session, blueprint: Blueprint, image: Image) -> Prefix:
@@ -78,13 +81,16 @@ async def _make(session: Session, blueprint: Blueprint, image: Image) -> Prefix:
         steps.append(Field("withFile", {"path": INIT, "source": source, "permissions": 0o755}))
     # Anyone's, because praxis-init writes it as the tool's own user.
     steps.append(Field("withNewFile", {"path": REPORT, "contents": "", "permissions": 0o666}))
-    for alias, path in caches.items():
-        steps.append(Field("withMountedCache", {"path": path, "cache": ids[alias]["id"], **owner}))
+    own = [
+        Field("withMountedCache", {"path": path, "cache": ids[alias]["id"], **owner}) for alias, path in caches.items()
+    ]
     if PIP_CACHE in caches.values():
         steps.append(Field("withEnvVariable", {"name": "PIP_CACHE_DIR", "value": PIP_CACHE}))
     if blueprint.artifact_dir is not None:
         empty = value_at(ids, "directory", "id")
-        steps.append(Field("withMountedDirectory", {"path": blueprint.artifact_dir, "source": empty, **owner}))
+        own.append(Field("withMountedDirectory", {"path": blueprint.artifact_dir, "source": empty, **owner}))
+    own.sort(key=lambda field: depth(str(field.arguments["path"])))
+    steps += own
     if blueprint.user is not None:
         steps.append(Field("withUser", {"name": blueprint.user}))
     if blueprint.working_dir is not None:
@@ -92,7 +98,7 @@ async def _make(session: Session, blueprint: Blueprint, image: Image) -> Prefix:
 
     start = Field("loadContainerFromID", {"id": image.id})
     made = await session.query(chain([start, *steps], Field("id")))
-    return Prefix(value_at(made, start.name, *(step.name for step in steps), "id"), image, init is not None)
+    return Prefix(value_at(made, start.name, *(step.name for step in steps), "id"), image, init is not None, tuple(own))
 
 
 def _caches(blueprint: Blueprint, image: Image) -> tuple[str, ...]:

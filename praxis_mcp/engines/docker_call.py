@@ -21,6 +21,7 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker_api import DockerDaemon
 from praxis_mcp.engines.docker_spec import Staging
 from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost, PendingExit, Refusal
+from praxis_mcp.engines.openings import may_need_room, with_room
 from praxis_mcp.engines.output import Captured, StreamCollector, StreamName
 from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
@@ -62,14 +63,17 @@ class CallEnd:
 async def staged(plan: Plan, context: ExecutionContext) -> AsyncIterator[Staging]:
     """Put what the call needs on this machine, and take away what is not kept."""
     artifacts = await make_artifact_directory(plan, context)
-    if not plan.call.files:
+    crowded = may_need_room(plan.blueprint)
+    if not plan.call.files and not crowded:
         yield Staging((), artifacts)
         return
     scratch = await _written(plan, anyio.to_thread.run_sync(Scratch.make))
     try:
-        yield Staging(
-            await _written(plan, anyio.to_thread.run_sync(_write_files, scratch.path, plan.call.files)), artifacts
-        )
+        files = await _written(plan, anyio.to_thread.run_sync(_write_files, scratch.path, plan.call.files))
+        room = None
+        if crowded:
+            room = await _written(plan, anyio.to_thread.run_sync(with_room, plan.blueprint, scratch.path))
+        yield Staging(files, artifacts, room=room)
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(scratch.remove)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.docker_init import DockerInit
 from praxis_mcp.engines.docker_labels import CACHE, TOOL
 from praxis_mcp.engines.native import wait_words
+from praxis_mcp.engines.openings import Room
 from praxis_mcp.engines.submounts import submounts
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.plans.model import Blueprint, CallFile, Plan
+from praxis_mcp.plans.model import Blueprint, CallFile, Mount, Plan
 
 DEFAULT_PIDS = 512
 """Processes and threads of a container whose contract sets no limit: a fork bomb must not take the host."""
@@ -31,11 +32,13 @@ class Staging:
         artifacts: the directory for artifacts, or None.
         init: praxis-init for the daemon's machine, or None where there is none; then the daemon's own init reaps, and
             nothing in the container keeps the deadline, or ends it with the server.
+        room: the contract's mounts, where more may be needed to make room among them.
     """
 
     files: tuple[tuple[CallFile, Path], ...] = ()
     artifacts: Path | None = None
     init: DockerInit | None = None
+    room: Room | None = None
 
 
 def container_config(
@@ -147,7 +150,7 @@ def _host_config(fixed: Blueprint, staging: Staging, runtime: str | None, auto_r
 
 
 def _mounts(fixed: Blueprint, staging: Staging) -> list[dict[str, Any]]:
-    mounts = list(_contract_mounts(fixed))
+    mounts = list(_contract_mounts(fixed.mounts if staging.room is None else staging.room.mounts))
     for file, place in staging.files:
         for mount in fixed.mounts:
             if f"{file.path}/".startswith(f"{mount.target}/"):
@@ -164,17 +167,15 @@ def _mounts(fixed: Blueprint, staging: Staging) -> list[dict[str, Any]]:
     return mounts
 
 
-def _contract_mounts(fixed: Blueprint) -> Iterator[dict[str, Any]]:
-    for mount in fixed.mounts:
+def _contract_mounts(mounts: Sequence[Mount]) -> Iterator[dict[str, Any]]:
+    for mount in mounts:
         yield _bind(mount.source, mount.target, writable=mount.writable)
         if mount.writable:
             continue
         # What is mounted below a read-only mount stays writable before Docker 25, on kernels before 5.12, and on
         # Podman. So nothing of it comes along by itself, and each is mounted read-only singly.
         base = mount.target.rstrip("/") + "/"
-        over = tuple(
-            f"{other.target}/" for other in fixed.mounts if f"{other.target}/".startswith(base) and other != mount
-        )
+        over = tuple(f"{other.target}/" for other in mounts if f"{other.target}/".startswith(base) and other != mount)
         for place in submounts(mount.source):
             target = base + place[len(str(mount.source).rstrip("/")) + 1 :]
             if not f"{target}/".startswith(over):  # where the contract has something of its own

@@ -15,6 +15,7 @@ from praxis_mcp.engines.artifacts import make_open_directory
 from praxis_mcp.engines.docker_api import DockerDaemon
 from praxis_mcp.engines.docker_own import OwnContainer
 from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost
+from praxis_mcp.engines.openings import Room, may_need_room, with_room
 from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.engines.waiting import Waiter
 from praxis_mcp.errors import ExecutionError
@@ -57,11 +58,13 @@ class WarmContainer:
         self._until = time.monotonic() + MAX_AGE
 
     def is_fresh(self) -> bool:
-        """See `WarmItem.is_fresh`. Not if a mount's source was replaced since: the container has the old one."""
+        """See `WarmItem.is_fresh`. Not if a mount's source was replaced since, or a directory in which
+        room was made has other entries: the container has the old ones."""
         return (
             time.monotonic() < self._until
             and self._stream.is_silent()
             and self.place.stamps == mounted(self.place.key.blueprint)
+            and (self.place.room is None or self.place.room.is_current())
         )
 
     async def discard(self) -> None:
@@ -87,11 +90,18 @@ class WarmPlace:
         self.stamps = mounted(key.blueprint)
         self.files: tuple[tuple[CallFile, Path], ...] = ()
         self.artifacts: Path | None = None
+        self.room: Room | None = None
         self._scratch: Scratch | None = None
 
     async def make(self) -> None:
-        """Make it. Raises OSError."""
-        if self.key.files or self.key.blueprint.artifact_dir is not None:
+        """Make it.
+
+        Raises:
+            OSError: this machine refuses.
+            ExecutionError: something has no place among the mounts.
+        """
+        blueprint = self.key.blueprint
+        if self.key.files or blueprint.artifact_dir is not None or may_need_room(blueprint):
             await anyio.to_thread.run_sync(self._make)
 
     def _make(self) -> None:
@@ -100,6 +110,8 @@ class WarmPlace:
         if self.key.blueprint.artifact_dir is not None:
             self.artifacts = root / "artifacts"
             make_open_directory(self.artifacts)
+        if may_need_room(self.key.blueprint):
+            self.room = with_room(self.key.blueprint, root)
         files: list[tuple[CallFile, Path]] = []
         for number, path in enumerate(self.key.files):
             place = root / str(number)

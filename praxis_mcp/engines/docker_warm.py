@@ -179,7 +179,7 @@ class WarmDocker:
             config = waiting_config(
                 blueprint,
                 self._init,
-                Staging(place.files, place.artifacts),
+                Staging(place.files, place.artifacts, room=place.room),
                 waiting_labels(self._server, blueprint, deadline),
                 PATIENCE,
                 runtime=self._settings.engines.docker.runtime,

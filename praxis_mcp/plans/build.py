@@ -256,7 +256,7 @@ def _refusals(contract: ToolContract, settings: Settings) -> Iterator[PraxisErro
             f"{settings.calls.max_timeout:g} s.",
             remedy="Lower it in the contract, or raise calls.max_timeout in the settings.",
         )
-    for _, problem in misplaced(contract):
+    for _, _, problem in misplaced(contract):
         yield ExecutionError(f"{contract.name}: {problem}", remedy="Choose another place.")
     if not isinstance(spec, DaggerEngineSpec):
         return

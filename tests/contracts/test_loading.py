@@ -344,6 +344,13 @@ class TestWhatOnlyACallWouldTell:
             ("max_output: " + "9" * 30 + "g", 5, "max_output: A size is at most 8 EiB."),
             ("artifacts: ['/out/[z-a].png']", 5, 'artifacts: "/out/[z-a].png" is no pattern: bad character range z-a.'),
             ("mounts: {./a: /w, ./b: '/w/:rw'}", 5, 'mounts: "./a" and "./b" are mounted at the same place'),
+            ("mounts: {./a: /c}\ncache_dirs: [/c/]", 6, "cache_dirs: A cache directory and a mount are both at /c."),
+            ("cache_dirs: [/c, /c/]", 5, "cache_dirs: Two cache directories are both at /c."),
+            (
+                "mounts: {./a: /proc/x}",
+                5,
+                "mounts: Nothing of a contract can be at /proc/x: /proc is the engine's own.",
+            ),
             ("mounts: {./a: /out}\nartifacts: [/out/*.png]", 6, "artifacts: Artifacts and a mount are both at /out."),
             ("parameters: {'a=b': string}", 5, 'parameters.a=b: There can be no variable named "a=b".'),
             ("parameters: {a: {bind: {env: A=B}}}", 5, "bind: An env binding names a variable: text without"),

@@ -71,6 +71,9 @@ class Query:
     def do_setSecret(self, name: str, plaintext: str) -> "Secret":
         return Secret(self, name, plaintext)
 
+    def do_loadDirectoryFromID(self, id: str) -> "Directory":
+        return self.ids.find(id, Directory)
+
     def do_loadContainerFromID(self, id: str) -> "Container":
         return self.ids.find(id, Container)
 
@@ -166,6 +169,12 @@ class Directory(Node):
 
     def do_chown(self, path: str, owner: str) -> "Directory":
         return replace(self, content=replace(self.content, owner=owner))
+
+    def do_withNewDirectory(self, path: str, permissions: int) -> "Directory":
+        return replace(self, content=self.query.execs.store.add_entry(self.content, path, permissions, None))
+
+    def do_withNewFile(self, path: str, contents: str, permissions: int) -> "Directory":
+        return replace(self, content=self.query.execs.store.add_entry(self.content, path, permissions, contents))
 
     def do_changes(self, **arguments: str) -> "Changeset":
         return Changeset(self.query, self.query.ids.find(arguments["from"], Directory).content.path, self.content.path)
@@ -355,7 +364,9 @@ class Container(Node):
         return self._with(sockets=(*self.recipe.sockets, socket))
 
     def _mount(self, mount: MountPoint) -> "Container":
-        return self._with(mounts=(*self.recipe.mounts, mount))
+        # As Dagger has it (core/container.go, ContainerMounts.With): what lies at or below goes.
+        kept = (item for item in self.recipe.mounts if not f"{item.target}/".startswith(f"{mount.target}/"))
+        return self._with(mounts=(*kept, mount))
 
     # --- the command
 

@@ -52,6 +52,17 @@ class Store:
         place.chmod(mode)
         return Content(place, digest_of(place))
 
+    def add_entry(self, content: Content, path: str, mode: int, text: str | None) -> Content:
+        """A directory's content with one more: a file of this text, or with None a directory."""
+        place = self.state / "contents" / uuid4().hex
+        copy(content.path, place, [])
+        entry = place / path
+        (entry if text is None else entry.parent).mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            entry.write_text(text)
+        entry.chmod(mode)
+        return Content(place, digest_of(place), content.owner)
+
     def empty(self) -> Content:
         place = self.state / "contents" / uuid4().hex
         place.mkdir()
