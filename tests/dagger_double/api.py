@@ -77,9 +77,6 @@ class Query:
     def do_loadContainerFromID(self, id: str) -> "Container":
         return self.ids.find(id, Container)
 
-    def do_loadDirectoryFromID(self, id: str) -> "Directory":
-        return self.ids.find(id, Directory)
-
 
 @dataclass(frozen=True)
 class Node:
