@@ -9,13 +9,16 @@ from typing import Any
 from praxis_mcp.contracts.bindings import check_bindings, misplaced
 from praxis_mcp.contracts.dialects import Reading
 from praxis_mcp.contracts.findings import Findings, Keys
+from praxis_mcp.contracts.host_variables import is_of_the_host
 from praxis_mcp.contracts.model import EngineType, ToolContract
 from praxis_mcp.contracts.patterns import unusable_patterns
 from praxis_mcp.contracts.placeholder_checks import check_placeholders
 from praxis_mcp.contracts.problems import sentence, shape
 from praxis_mcp.contracts.schema import input_schema, is_of_type, types_of, validate_arguments
+from praxis_mcp.contracts.specs import CommandSpec
 from praxis_mcp.contracts.strict import why_not_sendable
 from praxis_mcp.contracts.validators import PATTERN_REMEDY, CheckFailed, compile_schema, find_errors, schema_errors
+from praxis_mcp.contracts.variables import all_variable_names
 from praxis_mcp.contracts.vocabulary import references, resolves
 from praxis_mcp.errors import ArgumentError, ContractError
 
@@ -30,6 +33,7 @@ def check_contract(contract: ToolContract, reading: Reading, findings: Findings)
     _check_comments(reading, findings)
     if reading.spec is not None:
         check_placeholders(contract, reading, findings)
+        _check_passthrough(contract, reading, findings)
     if contract.engine is EngineType.REMOTE_MCP:
         _refuse_bindings(contract, reading, findings)
     else:
@@ -89,6 +93,21 @@ def _check_comments(reading: Reading, findings: Findings) -> None:
                 keys,
                 f"The {keys[-1]} ends before the #, where a YAML comment begins.",
                 "Put it in quotation marks; before a comment that is meant as one, write two spaces.",
+            )
+
+
+def _check_passthrough(contract: ToolContract, reading: Reading, findings: Findings) -> None:
+    """What describes this machine does not reach an image, where it would only be wrong."""
+    spec = contract.engine_spec
+    if not isinstance(spec, CommandSpec) or contract.engine is EngineType.LOCAL:
+        return
+    of_arguments = {name for parameter in contract.parameters for name in all_variable_names(parameter)}
+    for index, name in enumerate(spec.env_passthrough):
+        if is_of_the_host(name) and name not in of_arguments:
+            findings.warning(
+                (*reading.spec_place, "env_passthrough", index),
+                f"{name} describes this machine, and is not passed into an image: the image has its own.",
+                f"Remove it, or write the value that the image needs: env: {{{name}: …}}.",
             )
 
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from praxis_mcp.contracts.bindings import misplaced
+from praxis_mcp.contracts.host_variables import is_of_the_host
 from praxis_mcp.contracts.model import EngineType, ToolContract, artifact_directory
 from praxis_mcp.contracts.placeholders import (
     CONTRACT_DIR,
@@ -79,7 +80,7 @@ def build_plan(
         )
         return Plan(blueprint, call)
     bound = bind_arguments(contract, arguments)
-    env = {name: os.environ[name] for name in spec.env_passthrough if name in os.environ}
+    env = _passed_through(spec, blueprint.where)
     env |= _env(contract, spec, settings, secrets)
     # Arguments come last: older contracts list their parameters among env_passthrough as well.
     env |= bound.env
@@ -93,6 +94,11 @@ def build_plan(
         secrets=tuple(secrets),
     )
     return Plan(blueprint, call)
+
+
+def _passed_through(spec: CommandSpec, where: Where) -> dict[str, str]:
+    wanted = (name for name in spec.env_passthrough if where is Where.HOST or not is_of_the_host(name))
+    return {name: os.environ[name] for name in wanted if name in os.environ}
 
 
 def needs_io(contract: ToolContract) -> bool:

@@ -234,6 +234,22 @@ class TestParameters:
         assert loaded.contract is not None
         assert finding in " | ".join(told(diagnostic) for diagnostic in loaded.diagnostics)
 
+    @pytest.mark.parametrize("older", [False, True])
+    def test_a_variable_that_describes_this_machine_is_not_passed_into_an_image_with_a_warning(
+        self, *, older: bool
+    ) -> None:
+        spec = "image: busybox\ncommand: [x]\nenv_passthrough: [TZ, PATH]\n"
+        if older:
+            spec = "engine_spec:\n" + "".join(f"  {line}\n" for line in spec.splitlines())
+        text = f"name: t\ndescription: Does it.\nengine: dagger\n{spec}"
+        assert [told(item) for item in load_text(text).diagnostics if "describes" in item.message] == [
+            f"{7 if older else 6} {'engine_spec.' if older else ''}env_passthrough[1]: PATH describes this machine, "
+            "and is not passed into an image: the image has its own. Remove it, or write the value that the image "
+            "needs: env: {PATH: …}."
+        ]
+        here = text.replace("engine: dagger", "engine: local").replace("image: busybox", "network: none")
+        assert found(here) == []
+
     def test_a_whole_json_schema_is_kept(self) -> None:
         schema = {
             "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -92,6 +92,17 @@ def test_arguments_win_over_passed_through_and_fixed_variables(monkeypatch: pyte
     assert env == {"text": "given", "TEXT": "given", "OTHER": "passed through"}
 
 
+@pytest.mark.parametrize("name", ["PATH", "Path", "HOME", "TMPDIR", "LD_PRELOAD", "PYTHONPATH", "VIRTUAL_ENV"])
+def test_what_describes_this_machine_does_not_reach_an_image(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "/of/the/host")
+    monkeypatch.setenv("TZ", "UTC")
+    assert build_plan(image_tool(env_passthrough=[name, "TZ"]), {}, Settings()).call.env == {"TZ": "UTC"}
+    written = image_tool(env_passthrough=[name], env={name: "/of/the/image"})
+    assert build_plan(written, {}, Settings()).call.env == {name: "/of/the/image"}
+    local = ToolContract.create_local_tool("t", ["true"], env_passthrough=[name])
+    assert build_plan(local, {}, Settings()).call.env == {name: "/of/the/host"}
+
+
 def test_flags_stand_before_the_word_that_ends_them() -> None:
     parameters = [{"name": "p", "bind": {"position": 1}}, {"name": "m", "bind": {"flag": "-m"}}]
     contract = ToolContract.create_local_tool("t", ["grep", "-n", "--"], parameters=parameters)
