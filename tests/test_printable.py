@@ -46,7 +46,14 @@ def test_what_steers_or_hides_is_shown(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["plain", "naïve 日本語 עברית", "👩\u200d💻 ❤\ufe0f ❤\ufe0f\u200d🔥", "می\u200cخواهم", "क्\u200dष", "\ue0a0"],  # noqa: RUF001
+    [
+        "plain",
+        "naïve 日本語 עברית",
+        "1\ufe0f\u20e3 👩\u200d💻 ❤\ufe0f ❤\ufe0f\u200d🔥",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "क्\u200dष",
+        "\ue0a0",
+    ],
 )
 def test_honest_text_of_any_script_stays_as_it_is(text: str) -> None:
     assert printable(text) == visible(text) == text

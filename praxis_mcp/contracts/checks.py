@@ -20,7 +20,9 @@ from praxis_mcp.contracts.strict import why_not_sendable
 from praxis_mcp.contracts.validators import PATTERN_REMEDY, CheckFailed, compile_schema, find_errors, schema_errors
 from praxis_mcp.contracts.variables import all_variable_names
 from praxis_mcp.contracts.vocabulary import references, resolves
+from praxis_mcp.contracts.wording import odd_texts
 from praxis_mcp.errors import ArgumentError, ContractError
+from praxis_mcp.printable import unseen
 
 LONGEST_NAME = 64
 """Characters of a tool's name, with the prefix that some clients add, above which they refuse it."""
@@ -31,6 +33,7 @@ def check_contract(contract: ToolContract, reading: Reading, findings: Findings)
     """Report everything that would go wrong later; errors and warnings go to `findings`."""
     _check_face(contract, reading, findings)
     _check_comments(reading, findings)
+    _check_wording(contract, reading, findings)
     if reading.spec is not None:
         check_placeholders(contract, reading, findings)
         _check_passthrough(contract, reading, findings)
@@ -109,6 +112,31 @@ def _check_passthrough(contract: ToolContract, reading: Reading, findings: Findi
                 f"{name} describes this machine, and is not passed into an image: the image has its own.",
                 f"Remove it, or write the value that the image needs: env: {{{name}: …}}.",
             )
+
+
+def _check_wording(contract: ToolContract, reading: Reading, findings: Findings) -> None:
+    """What a model reads of the tool, and a reviewer of its contract does not see."""
+    for key, text in (("title", contract.title), ("description", contract.description)):
+        if odd := unseen(text or ""):
+            findings.warning((key,), _odd(key, odd), _ODD_REMEDY)
+    for found in odd_texts(input_schema(contract)):
+        place = reading.parameters.root
+        match found.keys:
+            case ("required", *_):
+                continue  # a parameter's name again
+            case ("properties", str(name), *inside):
+                place = (*reading.parameters.places.get(name, ()), *inside)
+        findings.warning(place, _odd(found.what, found.characters), _ODD_REMEDY)
+    for found in odd_texts(contract.output_schema or {}):
+        findings.warning(("output_schema", *found.keys), _odd(found.what, found.characters), _ODD_REMEDY)
+
+
+_ODD_REMEDY = "Remove them; what is meant to be read can be written in letters."
+
+
+def _odd(what: str, characters: tuple[str, ...]) -> str:
+    shown = ", ".join(characters[:5]) + (" and others" if len(characters) > 5 else "")
+    return f"The {what} holds characters that cannot be seen, or that steer a terminal: {shown}."
 
 
 def _refuse_bindings(contract: ToolContract, reading: Reading, findings: Findings) -> None:

@@ -12,7 +12,9 @@ from praxis_mcp.contracts.model import NAME_PATTERN
 from praxis_mcp.contracts.patterns import MalformedPattern, UnusablePattern, compile_pattern
 from praxis_mcp.contracts.validators import schema_errors
 from praxis_mcp.contracts.vocabulary import is_plainly_valid, schemas_inside, without_booleans
+from praxis_mcp.contracts.wording import odd_texts, worded
 from praxis_mcp.engines.upstream_hops import MOST_HOPS, read_via, server_id
+from praxis_mcp.printable import printable, visible
 
 LARGEST_SCHEMA = 64 * 1024
 """Characters of JSON of one schema."""
@@ -32,7 +34,8 @@ class RemoteTool:
         name: its name here.
         upstream: name of the upstream.
         remote_name: its name there.
-        title, description, annotations: what it says of itself, as far as it is well-formed.
+        title, description, annotations: what it says of itself, as far as it is well-formed, with what cannot be seen
+            in it by number.
         input_schema, output_schema: its schemas, adapted; no output schema where there is no usable one.
         via: servers that it came through before, its own one first.
         fingerprint: SHA-256 of all that a model reads of it, as it came.
@@ -72,7 +75,7 @@ def adapt(raw: Mapping[str, Any], upstream: str, name: str, description: str | N
         description: the description here; None keeps its own.
 
     Raises:
-        Unusable: its name cannot be used, or it came in a circle.
+        Unusable: its name cannot be used, its schemas name what cannot be seen, or it came in a circle.
     """
     if not NAME_PATTERN.fullmatch(name):
         raise Unusable(f"{name[:140]!r} is no name that MCP allows; rename it")
@@ -84,6 +87,7 @@ def adapt(raw: Mapping[str, Any], upstream: str, name: str, description: str | N
         raise Unusable(f"it came through {len(via)} servers already")
     notes: list[str] = []
     title, own = raw.get("title"), raw.get("description")
+    _refuse_hidden(raw)
     found = raw.get("annotations")
     hints = found if isinstance(found, dict) else {}
     text = description if description is not None else own if isinstance(own, str) else None
@@ -93,8 +97,8 @@ def adapt(raw: Mapping[str, Any], upstream: str, name: str, description: str | N
         remote_name=raw["name"],
         input_schema=_input_schema(raw.get("inputSchema"), notes),
         output_schema=_output_schema(raw.get("outputSchema"), notes),
-        title=title if isinstance(title, str) else None,
-        description=text[:LONGEST_DESCRIPTION] if text else None,
+        title=printable(title) if isinstance(title, str) else None,
+        description=visible(text[:LONGEST_DESCRIPTION]) if text else None,
         annotations={key: hints[key] for key in _HINTS if isinstance(hints.get(key), bool)},
         via=via,
         fingerprint=fingerprint(raw),
@@ -102,11 +106,23 @@ def adapt(raw: Mapping[str, Any], upstream: str, name: str, description: str | N
     )
 
 
+def _refuse_hidden(raw: Mapping[str, Any]) -> None:
+    """Descriptions show by number what cannot be seen in them. A name or a value cannot be changed: a model would read
+    in it what nobody can approve."""
+    for part in ("inputSchema", "outputSchema"):
+        schema = raw.get(part)
+        if isinstance(schema, dict) and not _too_much(schema):
+            odd = next((item for item in odd_texts(schema) if not item.describes), None)
+            if odd is not None:
+                shown = ", ".join(odd.characters[:5])
+                raise Unusable(f"a name or value in its {part} holds characters that cannot be seen: {shown}")
+
+
 def _input_schema(schema: Any, notes: list[str]) -> dict[str, Any]:
     if not isinstance(schema, dict) or _too_much(schema):
         notes.append("its input schema is missing, not an object, too large or too deep, and is shown open")
         return {"type": "object"}
-    cleaned = without_booleans(_cleaned(schema, notes))
+    cleaned = worded(without_booleans(_cleaned(schema, notes)))
     if cleaned.get("type") != "object":
         notes.append("the root of its input schema is not type: object, and was made so")
         cleaned["type"] = "object"
@@ -125,7 +141,7 @@ def _output_schema(schema: Any, notes: list[str]) -> dict[str, Any] | None:
     if not isinstance(schema, dict) or _too_much(schema):
         notes.append("its output schema is no object, too large or too deep, and is left out")
         return None
-    cleaned = without_booleans(_cleaned(schema, notes))
+    cleaned = worded(without_booleans(_cleaned(schema, notes)))
     if not _is_valid(cleaned):
         notes.append("its output schema is no valid JSON Schema, and is left out")
         return None

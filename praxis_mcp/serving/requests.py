@@ -123,5 +123,5 @@ async def _break_off(served: _Served, scope: Scope, receive: Receive, send: Send
 def _log(scope: Scope, served: _Served, seconds: float) -> None:
     # The query may hold a session's id, and headers hold tokens: neither is logged.
     caller = getattr(scope.get(SCOPE_KEY), "name", "")
-    path = scope["path"][:100].encode("unicode_escape").decode("ascii")
+    path = scope["path"][:100]
     logger.debug("{} {} {} in {:.1f} ms {}", scope["method"], path, served.status, seconds * 1000, caller)

@@ -15,8 +15,10 @@ from pydantic import ValidationError
 
 from praxis_mcp.contracts.catalog import CatalogEntry, Traits
 from praxis_mcp.contracts.values import Network
+from praxis_mcp.contracts.wording import worded
 from praxis_mcp.execution.upstream_faces import RemoteTool
 from praxis_mcp.execution.upstreams import Entry
+from praxis_mcp.printable import printable, visible
 from praxis_mcp.serving.access import ANYONE, Caller
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.structured import schema_for
@@ -84,10 +86,10 @@ class ToolLister:
     def _face(self, entry: CatalogEntry, dialect: Dialect) -> Tool:
         return Tool(
             name=entry.name,
-            title=entry.title,
-            description=entry.description or entry.title or f"Runs {entry.name}.",
-            input_schema=entry.input_schema,
-            output_schema=schema_for(entry.output_schema, dialect),
+            title=printable(entry.title) if entry.title else entry.title,
+            description=visible(entry.description or entry.title or f"Runs {entry.name}."),
+            input_schema=worded(entry.input_schema),
+            output_schema=schema_for(worded(entry.output_schema) if entry.output_schema else None, dialect),
             annotations=tool_annotations(entry, self._settings),
         )
 

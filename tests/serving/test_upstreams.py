@@ -155,7 +155,7 @@ async def test_reading_a_linked_resource_takes_a_place_of_its_reader_and_of_the_
         await asked(toolbox)
         uri = (await call(client, "up_kinds")).content[-1].uri
         async with toolbox.runner.admission.slot("another"):
-            with pytest.raises(MCPError, match=r"busy.*1 calls are running.*Try again") as caught:
+            with pytest.raises(MCPError, match=r"busy.*1 call is running.*Try again") as caught:
                 await client.read_resource(uri)
             assert caught.value.code == INTERNAL_ERROR, "the resource is there"
         assert (await client.read_resource(uri)).contents
