@@ -18,6 +18,7 @@ MACHINES = ("x86_64", "aarch64")
 FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-Os", "-static", "-s", "-Wall", "-Wextra", "-Werror")
 COMPILE_SECONDS = 900  # the first build also compiles musl; slow machines take minutes for it
 STAMP = "sources.sha256"
+FAILED = "failed.txt"  # for `praxis_mcp.engines.native`, which tells it
 
 
 class NativeBuildError(Exception):
@@ -27,8 +28,21 @@ class NativeBuildError(Exception):
 def build(root: Path) -> bool:
     """Brings `praxis_mcp/_native/` below `root` up to date with `native/`; False if it was already.
 
-    Raises NativeBuildError; binaries of older sources are then gone, rather than passing for these.
+    Raises NativeBuildError; binaries of older sources are then gone, rather than passing for these, and why there are
+    none stands in their place.
     """
+    failed = root / "praxis_mcp" / "_native" / FAILED
+    try:
+        rebuilt = _build(root)
+    except NativeBuildError as error:
+        failed.parent.mkdir(exist_ok=True)
+        failed.write_text(str(error).splitlines()[0])
+        raise
+    failed.unlink(missing_ok=True)
+    return rebuilt
+
+
+def _build(root: Path) -> bool:
     sources = sorted((root / "native").glob("*.c"))
     digest = _digest([*sources, *sorted((root / "native").glob("*.h"))])
     folder = root / "praxis_mcp" / "_native"

@@ -84,6 +84,7 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
         "platform": platform.platform(),
         "settings": _settings(toolbox.settings),
         "root": str(toolbox.settings.root),
+        "praxis_init": _praxis_init(),
         "engines": engines,
         "tools": tools,
         "upstreams": upstreams,
@@ -91,6 +92,13 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
         "broken": sum(item.is_error for item in findings),
         "diagnostics": [describe(item) for item in findings],
     }
+
+
+def _praxis_init() -> dict[str, Any]:
+    from praxis_mcp.engines.native import find_missing
+
+    missing = find_missing()
+    return {"there": True} if missing is None else {"there": False, "why": missing.reason, "remedy": missing.remedy}
 
 
 def _settings(settings: Settings) -> dict[str, Any]:
@@ -176,6 +184,9 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
     out.print(escape(f"root     {settings.root} ({origin.root_reason})"), soft_wrap=True, highlight=False)
     for item in origin.left_aside:
         out.print(f"[yellow]{escape(str(item))}[/]", soft_wrap=True, highlight=False)
+    if not report["praxis_init"]["there"]:
+        init = report["praxis_init"]
+        out.print(f"[red]✗ {escape(init['why'])} → {escape(init['remedy'])}[/]", soft_wrap=True, highlight=False)
     directories = {str(directory) for directory in settings.tool_directories}
     first = [item for item in report["diagnostics"] if item["path"] in directories]
     for item in first:

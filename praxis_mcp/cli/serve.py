@@ -59,6 +59,7 @@ def serve(
     if http or sse:
         with friendly_errors():
             settings = read_settings(config, all_of(directories, tools), log_level, root=root, quiet=False, http=given)
+            _warn_of_missing_parts()
             _serve_http(settings, streamable=http, sse=sse)
         return
 
@@ -69,6 +70,7 @@ def serve(
         if given:
             raise SettingsError("Options of HTTP were given, but stdio is served.", remedy="Add --http or --sse.")
         settings = read_settings(config, all_of(directories, tools), log_level, root=root, quiet=False)
+        _warn_of_missing_parts()
 
         import anyio
 
@@ -81,6 +83,16 @@ def serve(
 
         collect_garbage()
         anyio.run(main)
+
+
+def _warn_of_missing_parts() -> None:
+    from loguru import logger
+
+    from praxis_mcp.engines.native import find_missing
+
+    missing = find_missing()
+    if missing is not None:
+        logger.warning("{} {}", missing.reason, missing.remedy)
 
 
 def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:

@@ -36,12 +36,14 @@ class EngineCapabilities:
         isolation: what stands between tool and host, in a word: ``container``, ``bubblewrap``, ``process``, ``remote``.
         enforces: every `Capability` that a plan may demand of it.
         notes: why a capability is absent, by capability.
+        without_init: what is absent only because this installation has no praxis-init.
     """
 
     engine: str
     isolation: str
     enforces: frozenset[Capability]
     notes: Mapping[Capability, str] = field(default_factory=dict)
+    without_init: frozenset[Capability] = frozenset()
 
     def lacks(self, plan: Plan) -> tuple[str, ...]:
         """What the plan demands and this engine cannot do, one phrase each, sorted."""

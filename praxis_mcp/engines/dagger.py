@@ -124,7 +124,7 @@ class DaggerExecutionEngine(ExecutionEngine):
         if praxis_init_path() is not None:
             return EngineCapabilities(self.name, "container", _ALWAYS | {Capability.NETWORK_NONE}, _NOTES)
         notes = {**_NOTES, Capability.NETWORK_NONE: _NO_INIT}
-        return EngineCapabilities(self.name, "container", _ALWAYS, notes)
+        return EngineCapabilities(self.name, "container", _ALWAYS, notes, frozenset({Capability.NETWORK_NONE}))
 
     async def probe(self) -> EngineStatus:
         if not sdk_installed():

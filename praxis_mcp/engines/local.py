@@ -74,8 +74,8 @@ class LocalExecutionEngine(ExecutionEngine):
             enforces |= {Capability.NETWORK_NONE}
             del notes[Capability.NETWORK_NONE]
         else:
-            notes[Capability.NETWORK_NONE] = f"{why}; or write network: host in the contract"
-        return EngineCapabilities(self.name, "process", enforces, notes)
+            notes[Capability.NETWORK_NONE] = f"{why}, or praxis-init; or write network: host in the contract"
+        return EngineCapabilities(self.name, "process", enforces, notes, frozenset({Capability.NETWORK_NONE}))
 
     async def probe(self) -> EngineStatus:
         """See the base."""

@@ -14,11 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 _FOLDER = Path(__file__).resolve().parent.parent / "_native"
 
 # What uname, Docker, OCI images and Windows call the two machines that praxis-init is built for.
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "x64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+
+_FAILED = "failed.txt"
+"""Beside the binaries: why there are none (`native/build.py`)."""
 
 _FOUND: set[Path] = set()
 
@@ -50,6 +54,33 @@ def praxis_init_path(machine: str | None = None) -> Path | None:
     """
     known = normalize_machine(machine or platform.machine())
     return None if known is None else _found(_FOLDER / f"praxis-init-{known}")
+
+
+class MissingInit(NamedTuple):
+    """That this installation has no praxis-init for this machine: why, and how to get it."""
+
+    reason: str
+    remedy: str
+
+
+def find_missing() -> MissingInit | None:
+    """Why this installation has no praxis-init for this machine; None where it has one."""
+    if praxis_init_path() is not None:
+        return None
+    if normalize_machine(platform.machine()) is None:
+        return MissingInit(
+            f"praxis-init is not built for {platform.machine()} machines, and what it enforces is missing.",
+            "Use an engine on an x86-64 or arm64 machine.",
+        )
+    try:
+        said = f" ({(_FOLDER / _FAILED).read_text(encoding='utf-8', errors='replace').strip()})"
+    except OSError:
+        said = ""
+    return MissingInit(
+        "praxis-init was not built when praxis-mcp was installed, and what it enforces is missing: deadlines inside "
+        f"containers, network: none on Dagger, warm starts{said}.",
+        "Install the wheel of praxis-mcp, or in a clone: pip install ziglang && python native/build.py.",
+    )
 
 
 def _found(path: Path) -> Path | None:

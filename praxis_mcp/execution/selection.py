@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import anyio
 
 from praxis_mcp.engines.base import EngineCapabilities, EngineStatus
+from praxis_mcp.engines.native import find_missing
 from praxis_mcp.engines.registry import ENGINES, EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, LimitUnsupported
 from praxis_mcp.plans.model import Capability, Plan
@@ -84,7 +85,7 @@ class EngineSelector:
                 continue
             lacking = capabilities.lacks(plan)
             if lacking:
-                remedy = _NO_NETWORK_NEEDED if _lacks_bridge(plan, capabilities) else ""
+                remedy = _NO_NETWORK_NEEDED if _lacks_bridge(plan, capabilities) else _remedy_of(plan, capabilities)
                 verdicts.append(Verdict(name, f"cannot enforce {', '.join(lacking)}", remedy))
                 continue
             verdicts.append(Verdict(name))
@@ -121,3 +122,10 @@ class EngineSelector:
 
 def _lacks_bridge(plan: Plan, capabilities: EngineCapabilities) -> bool:
     return Capability.NETWORK_BRIDGE in plan.demands - capabilities.enforces
+
+
+def _remedy_of(plan: Plan, capabilities: EngineCapabilities) -> str:
+    """How to get what only praxis-init enforces, where this installation lacks it."""
+    missing = find_missing()
+    lacks_for_it = plan.demands & capabilities.without_init - capabilities.enforces
+    return missing.remedy if missing is not None and lacks_for_it else ""

@@ -73,7 +73,9 @@ def test_binaries_of_older_sources_do_not_pass_for_new_ones(tree: Path, native: 
         source.write("/* changed */\n")
     with pytest.raises(native["NativeBuildError"], match="ziglang"):
         native["build"](tree)
-    assert not list((tree / "praxis_mcp" / "_native").iterdir())
+    left = {path.name: path.read_text() for path in (tree / "praxis_mcp" / "_native").iterdir()}
+    assert left.keys() == {"failed.txt"}
+    assert "ziglang" in left["failed.txt"]
 
 
 def test_what_the_compiler_said_is_told(tree: Path, native: dict[str, Any]) -> None:
