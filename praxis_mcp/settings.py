@@ -226,7 +226,9 @@ class Settings(BaseSettings):
         tools: directories of contracts.
         root: project root: relative host paths start here. `load_settings` finds it (see `settings_files`); for
             settings that are made in code it is the current directory.
-        reload: whether changed contracts are picked up while serving.
+        reload: whether changed contracts are picked up while serving. ``approved`` serves a contract, from the start
+            on, only once ``praxis-mcp contracts approve`` has approved it, and holds back a change of it that can do
+            more.
         pull: ``missing`` pulls images that the engine lacks; ``never`` refuses.
         prefetch: whether missing images are pulled in the background once tools have been listed, rather than when
             first called.
@@ -245,7 +247,7 @@ class Settings(BaseSettings):
 
     tools: tuple[Path, ...] = (Path("tools"),)
     root: Path = Path()
-    reload: bool = True
+    reload: bool | Literal["approved"] = True
     pull: Literal["missing", "never"] = "missing"
     prefetch: bool = True
     log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from praxis_mcp.cli import call, checks, doctor, explain, images, listing, serve, token, trust, upstreams
+from praxis_mcp.cli import call, checks, contracts, doctor, explain, images, listing, serve, token, trust, upstreams
 from praxis_mcp.cli.terminal import say
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command("doctor")(doctor.doctor)
 app.command("trust")(trust.trust)
 app.command("schema")(checks.schema)
 app.add_typer(images.app)
+app.add_typer(contracts.app, name="contracts")
 app.add_typer(upstreams.app, name="upstreams")
 app.add_typer(token.commands, name="token")
 

@@ -25,6 +25,7 @@ from praxis_mcp.cli.doctor_upstreams import examine_upstreams, left_out_lines, u
 from praxis_mcp.cli.doctor_warm import server_table, warm_sentence
 from praxis_mcp.cli.listing import describe
 from praxis_mcp.cli.terminal import console, echo_json, escape
+from praxis_mcp.contracts.approvals import HELD_BACK
 from praxis_mcp.wording import counted
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ def _settings(settings: Settings) -> dict[str, Any]:
         "file": str(origin.file) if origin.file else None,
         "why": origin.file_reason,
         "root_why": origin.root_reason,
+        "reload": settings.reload,
         "left_aside": [
             {"file": str(item.file), "why": item.reason, "remedy": item.remedy} for item in origin.left_aside
         ],
@@ -182,6 +184,9 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
     origin = settings.origin
     out.print(escape(f"settings {origin}"), soft_wrap=True, highlight=False)
     out.print(escape(f"root     {settings.root} ({origin.root_reason})"), soft_wrap=True, highlight=False)
+    if settings.reload == "approved":
+        held = counted(sum(HELD_BACK in item["message"] for item in report["diagnostics"]), "contract")
+        out.print(f"reload   approved: {held} held back (praxis-mcp contracts list)", highlight=False)
     for item in origin.left_aside:
         out.print(f"[yellow]{escape(str(item))}[/]", soft_wrap=True, highlight=False)
     if not report["praxis_init"]["there"]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from praxis_mcp.contracts.approvals import HELD_BACK
 from praxis_mcp.errors import UnknownToolError
 
 if TYPE_CHECKING:
@@ -22,12 +23,16 @@ async def find_tool(toolbox: Toolbox, name: str) -> CatalogEntry:
     """The tool of that name, from a contract.
 
     Raises:
-        UnknownToolError: there is none. Says what is wrong with its contract where that is left out for an error, and
-            which directory of contracts is missing. An agent is not told so: paths of the server are not its business.
+        UnknownToolError: there is none. Says what is wrong with its contract where that is left out for an error, why
+            it is held back, and which directory of contracts is missing. An agent is not told so: paths of the server
+            are not its business.
     """
     try:
         return toolbox.catalog.get(name)
     except UnknownToolError as exc:
+        held = [item for item in toolbox.catalog.diagnostics if item.message.startswith(f"{name} {HELD_BACK}")]
+        if held:
+            raise UnknownToolError(held[0].message, remedy=held[0].remedy) from exc
         errors = [item for item in toolbox.catalog.diagnostics if item.is_error]
         reason = await anyio.to_thread.run_sync(_explained, exc, name, errors)
         raise reason from exc

@@ -9,6 +9,8 @@ from pathlib import Path
 import anyio
 from loguru import logger
 
+from praxis_mcp.contracts.announcing import announce
+from praxis_mcp.contracts.approvals import ContractApprovals
 from praxis_mcp.contracts.entries import CatalogEntry, Traits
 from praxis_mcp.contracts.face_cache import FaceCache, default_cache_dir
 from praxis_mcp.contracts.model import ToolContract
@@ -42,9 +44,17 @@ class Catalog:
     Args:
         directories: searched recursively; relative ones start at the current directory.
         cache_dir: where faces of contracts are cached; None is `default_cache_dir`.
+        approvals: contracts that they do not cover are held back; None holds nothing back.
     """
 
-    def __init__(self, directories: Sequence[Path], *, cache_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        directories: Sequence[Path],
+        *,
+        cache_dir: Path | None = None,
+        approvals: ContractApprovals | None = None,
+    ) -> None:
+        self._approvals = approvals
         self._directories = tuple(directory.absolute() for directory in directories)
         self._cache = FaceCache(cache_dir or default_cache_dir(), self._directories)
         self._scan = Scan()
@@ -55,7 +65,7 @@ class Catalog:
         """Look at all files, in a worker thread; tells how the tools differ from the last look."""
         async with self._lock:
             before = self._scan
-            self._scan = await anyio.to_thread.run_sync(scan, self._directories, self._cache, before)
+            self._scan = await anyio.to_thread.run_sync(scan, self._directories, self._cache, before, self._approvals)
             change = _difference(before, self._scan)
             if change:
                 self._entries = tuple(self._scan.tools.values())
@@ -95,7 +105,8 @@ class Catalog:
     async def watch(self, on_change: Callable[[CatalogChange], Awaitable[None]]) -> None:
         """Keep the catalog up to date until cancelled.
 
-        Call `load` first: whatever the watch finds is told as a change. New diagnostics are logged.
+        Call `load` first: whatever the watch finds is told as a change. New diagnostics are logged, and so is each
+        contract that appears or changes, with what it may do that it could not do before.
 
         Args:
             on_change: awaited for each change of the served tools; not while nothing of them changes.
@@ -103,14 +114,17 @@ class Catalog:
 
         async def look() -> None:
             known = set(self.diagnostics)
+            before = self._scan
             change = await self.load()
+            await anyio.to_thread.run_sync(announce, before.tools, self._scan.tools, change.added, change.changed)
             for diagnostic in self.diagnostics:
                 if diagnostic not in known:
                     logger.log("ERROR" if diagnostic.is_error else "WARNING", "{}", diagnostic)
             if change:
                 await on_change(change)
 
-        await watch_contracts(self._directories, look)
+        approvals = self._approvals.directory if self._approvals is not None else None
+        await watch_contracts(self._directories, look, () if approvals is None else (approvals,))
 
 
 def _difference(before: Scan, now: Scan) -> CatalogChange:

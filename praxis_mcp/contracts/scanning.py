@@ -11,10 +11,12 @@ from typing import Any
 
 from loguru import logger
 
+from praxis_mcp.contracts.approvals import ContractApprovals, held_finding
 from praxis_mcp.contracts.discovery import find_contracts, read_bytes
 from praxis_mcp.contracts.entries import CatalogEntry, entry_from_face, entry_of, face_of
 from praxis_mcp.contracts.face_cache import FaceCache
 from praxis_mcp.diagnostics import Diagnostic, Severity
+from praxis_mcp.errors import ContractError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,19 @@ class Scan:
     diagnostics: tuple[Diagnostic, ...] = ()
 
 
-def scan(directories: Sequence[Path], cache: FaceCache, before: Scan) -> Scan:
+def scan(
+    directories: Sequence[Path], cache: FaceCache, before: Scan, approvals: ContractApprovals | None = None
+) -> Scan:
     """Look once.
 
-    A contract whose file has not changed keeps its entry. One whose file is broken now, as in the middle of an edit,
-    keeps its last good version; one whose file is gone goes.
+    A contract whose file has not changed keeps its entry. One whose file is broken now, as in the middle of an edit, or
+    that is not approved as it is now, keeps its last good version; one whose file is gone goes.
+
+    Args:
+        directories: where to look.
+        cache: what contracts looked like.
+        before: the last look.
+        approvals: hold back what they do not cover; None serves everything.
     """
     files, found = find_contracts(directories)
     faces = cache.read()
@@ -55,6 +65,8 @@ def scan(directories: Sequence[Path], cache: FaceCache, before: Scan) -> Scan:
             found += diagnostics
         if entry is None:
             entry = _last_good(source, before, found)
+        elif approvals is not None:
+            entry = _approved(entry, before.known.get(source), approvals, found)
         if entry is not None:
             known[source] = entry
     cache.write(used)
@@ -112,6 +124,22 @@ def _entry(
         "diagnostics": [_diagnostic_values(diagnostic) for diagnostic in loaded.diagnostics],
     }
     return entry, loaded.diagnostics
+
+
+def _approved(
+    entry: CatalogEntry, served: CatalogEntry | None, approvals: ContractApprovals, found: list[Diagnostic]
+) -> CatalogEntry | None:
+    """The entry, if it may be served; else the version that is, if there is one."""
+    try:
+        reasons = approvals.why_held(entry)
+    except ContractError as exc:
+        reasons = (exc.message,)
+    if not reasons:
+        return entry
+    # An approval that was taken back holds back what it covered.
+    stays = served if served is not None and served is not entry and not approvals.why_held(served) else None
+    found.append(held_finding(entry, reasons, stays))
+    return stays
 
 
 def _last_good(source: str, before: Scan, found: list[Diagnostic]) -> CatalogEntry | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
@@ -23,19 +24,27 @@ POLL = 2.0
 _Identity = tuple[tuple[int, int] | None, ...]
 
 
-async def watch_contracts(directories: Sequence[Path], look: Callable[[], Awaitable[None]]) -> None:
+async def watch_contracts(
+    directories: Sequence[Path], look: Callable[[], Awaitable[None]], others: Sequence[Path] = ()
+) -> None:
     """Await `look` whenever a contract may have been added, changed or removed, and once when the watch begins.
 
     Scripts and data beside a contract are of no interest. A directory that does not exist yet, or is deleted and made
     anew, is watched as soon as it is there. Runs until cancelled.
+
+    Args:
+        directories: of contracts.
+        look: what to await.
+        others: directories of which every file matters.
     """
     can_watch = True
+    directories = (*directories, *others)
     while True:
         identity = await anyio.to_thread.run_sync(_identity, directories)
         present = [path for path, known in zip(directories, identity, strict=True) if known is not None]
         if present and can_watch:
             try:
-                await _watch(present, directories, identity, look)
+                await _watch(present, directories, identity, look, others)
                 await anyio.lowlevel.checkpoint()
             except _CannotWatch as exc:
                 if isinstance(exc.__cause__, FileNotFoundError):
@@ -54,7 +63,11 @@ class _CannotWatch(Exception):
 
 
 async def _watch(
-    present: Sequence[Path], directories: Sequence[Path], identity: _Identity, look: Callable[[], Awaitable[None]]
+    present: Sequence[Path],
+    directories: Sequence[Path],
+    identity: _Identity,
+    look: Callable[[], Awaitable[None]],
+    others: Sequence[Path],
 ) -> None:
     """Watch until one of the directories is another than before.
 
@@ -85,7 +98,9 @@ async def _watch(
                 if batch is None:
                     return  # stopped: this task is being cancelled
                 # What changed before the watch began is seen by no watch: the first batch always counts, be it empty.
-                if is_first or (batch and await anyio.to_thread.run_sync(_any_matters, [path for _, path in batch])):
+                if is_first or (
+                    batch and await anyio.to_thread.run_sync(_any_matters, [path for _, path in batch], others)
+                ):
                     is_first = False
                     await look()
                 if await anyio.to_thread.run_sync(_identity, directories) != identity:
@@ -111,8 +126,9 @@ async def _set_when_cancelled() -> AsyncIterator[anyio.Event]:
             tasks.cancel_scope.cancel()
 
 
-def _any_matters(paths: Sequence[str]) -> bool:
-    return any(_matters(Path(path)) for path in paths)
+def _any_matters(paths: Sequence[str], others: Sequence[Path]) -> bool:
+    places = [path for other in others for path in (other, Path(os.path.realpath(other)))]
+    return any(_matters(Path(path)) or any(Path(path).is_relative_to(place) for place in places) for path in paths)
 
 
 def _matters(path: Path) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import anyio
 from loguru import logger
 
+from praxis_mcp.contracts.approvals import ContractApprovals
 from praxis_mcp.contracts.catalog import Catalog, CatalogChange
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import PraxisError
@@ -110,7 +111,8 @@ async def open_toolbox(settings: Settings) -> AsyncIterator[Toolbox]:
     Raises:
         SettingsError: the directory for run records cannot be made.
     """
-    catalog = Catalog(settings.tool_directories)
+    approvals = ContractApprovals() if settings.reload == "approved" else None
+    catalog = Catalog(settings.tool_directories, approvals=approvals)
     async with EngineRegistry(settings) as engines, RunRecords(settings.records) as records:
         toolbox = Toolbox(settings, catalog, engines, records, ToolRunner(catalog, engines, records, settings))
         # Who opened the toolbox must see their own exception.

@@ -1,0 +1,151 @@
+"""``praxis-mcp contracts``: what is served under ``reload: approved``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from praxis_mcp.cli.common import (
+    ConfigOption,
+    JsonOption,
+    LogLevelOption,
+    RootOption,
+    ToolsOption,
+    friendly_errors,
+    print_findings,
+    read_settings,
+)
+from praxis_mcp.cli.terminal import echo_json, say
+
+if TYPE_CHECKING:
+    from praxis_mcp.contracts.catalog import CatalogEntry
+    from praxis_mcp.settings import Settings
+
+app = typer.Typer(
+    help="Contracts that are served only once they are approved (reload: approved).", no_args_is_help=True
+)
+
+
+@app.command("list")
+def list_contracts(
+    tools: ToolsOption = None,
+    config: ConfigOption = None,
+    root: RootOption = None,
+    log_level: LogLevelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the contracts: what each may do, and whether it is approved, or why not.
+
+    Exit code 1 where reload: approved holds one back.
+    """
+    with friendly_errors():
+        settings = read_settings(config, tools, log_level, root=root)
+        found = [_describe(entry) for entry in _entries(settings)]
+        if as_json:
+            echo_json({"reload": settings.reload, "contracts": found})
+        else:
+            if settings.reload != "approved":
+                say(f"reload: {str(settings.reload).lower()} in the settings: all of them are served, approved or not.")
+            for item in found:
+                _print(item)
+        raise typer.Exit(1 if settings.reload == "approved" and any(item["held"] for item in found) else 0)
+
+
+@app.command("approve")
+def approve(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="NAME or NAME@FINGERPRINT (default: all that are not approved).")
+    ] = None,
+    tools: ToolsOption = None,
+    config: ConfigOption = None,
+    root: RootOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Approve contracts as they are; a running server takes them up by itself.
+
+    NAME approves what the contract says now; NAME@FINGERPRINT, as the log and `praxis-mcp contracts list` show it, only
+    what you have looked at.
+    """
+    with friendly_errors():
+        from praxis_mcp.contracts.approvals import ContractApprovals
+
+        entries = _entries(read_settings(config, tools, log_level, root=root))
+        approvals = ContractApprovals()
+        chosen = _chosen(entries, names) if names else [item for item in entries if approvals.why_held(item)]
+        for entry in chosen:
+            item = _describe(entry)
+            approvals.approve(entry)
+            _print({**item, "held": []})
+        say(f"{len(chosen)} approved, in {approvals.directory}" if chosen else "Nothing waits for approval.")
+
+
+@app.command("revoke")
+def revoke(
+    names: Annotated[list[str], typer.Argument(help="Tools.")],
+    tools: ToolsOption = None,
+    config: ConfigOption = None,
+    root: RootOption = None,
+    log_level: LogLevelOption = None,
+) -> None:
+    """Take approvals back; a running server stops to serve those contracts."""
+    with friendly_errors():
+        from praxis_mcp.contracts.approvals import ContractApprovals
+
+        approvals = ContractApprovals()
+        for entry in _chosen(_entries(read_settings(config, tools, log_level, root=root)), names):
+            say(f"{entry.name} {'is no longer approved' if approvals.revoke(entry) else 'was not approved'}.")
+
+
+def _entries(settings: Settings) -> list[CatalogEntry]:
+    """Every contract that could be served, whatever is approved; what is wrong with others is said."""
+    import anyio
+
+    from praxis_mcp.contracts.catalog import Catalog
+
+    catalog = Catalog(settings.tool_directories)
+    anyio.run(catalog.load)
+    print_findings(catalog.diagnostics)
+    return list(catalog.entries())
+
+
+def _chosen(entries: list[CatalogEntry], names: list[str]) -> list[CatalogEntry]:
+    from praxis_mcp.contracts.problems import did_you_mean, quoted
+    from praxis_mcp.errors import SettingsError, UnknownToolError
+
+    known = {entry.name: entry for entry in entries}
+    chosen: list[CatalogEntry] = []
+    for word in names:
+        name, _, fingerprint = word.partition("@")
+        if name not in known:
+            raise UnknownToolError(f"There is no contract {quoted(name)}{did_you_mean(name, known)}.")
+        if fingerprint and known[name].fingerprint != fingerprint:
+            raise SettingsError(
+                f"The contract of {name} is not what you looked at; nothing was approved.",
+                remedy="Look again: praxis-mcp contracts list",
+            )
+        chosen.append(known[name])
+    return chosen
+
+
+def _describe(entry: CatalogEntry) -> dict[str, Any]:
+    from praxis_mcp.contracts.approvals import ContractApprovals
+    from praxis_mcp.contracts.powers import notable, powers_of
+
+    return {
+        "name": entry.name,
+        "file": str(entry.source),
+        "fingerprint": entry.fingerprint,
+        "may": list(notable(powers_of(entry.contract))),
+        "held": list(ContractApprovals().why_held(entry)),
+    }
+
+
+def _print(item: dict[str, Any]) -> None:
+    state = f"not approved: {', '.join(item['held'])}" if item["held"] else "approved"
+    say(f"{item['name']}: {state}")
+    say(f"  {item['file']}")
+    for power in item["may"]:
+        say(f"  {power}")
+    if item["held"]:
+        say(f"  praxis-mcp contracts approve {item['name']}@{item['fingerprint']}")

@@ -1,0 +1,81 @@
+"""``reload: approved``: a contract is served only as the user approved it, whether it was there at the start or came
+later. The approvals are kept below the user's configuration (see `praxis_mcp.trust`), where no tool can write."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from praxis_mcp.contracts.entries import CatalogEntry
+from praxis_mcp.contracts.powers import gained, powers_of
+from praxis_mcp.diagnostics import Diagnostic, Severity
+from praxis_mcp.trust import Approval, TrustStore
+
+HELD_BACK = "is held back"
+
+
+class ContractApprovals:
+    """Which contracts were approved, and what they could do then. Every method blocks for a moment."""
+
+    def __init__(self, store: TrustStore | None = None) -> None:
+        self._store = store or TrustStore("contracts")
+
+    @property
+    def directory(self) -> Path | None:
+        """Where the approvals are kept."""
+        return self._store.directory
+
+    def why_held(self, entry: CatalogEntry) -> tuple[str, ...]:
+        """Why a contract may not be served as it is; empty where it may. One that changed since it was approved may, if
+        it can do no more than before.
+
+        Raises:
+            ContractError: its face came from a damaged cache.
+        """
+        approval = self._store.find(entry.source)
+        if approval is None:
+            return ("nobody has approved it",)
+        if approval.sha256 == entry.fingerprint:
+            return ()
+        if approval.details.get("name") != entry.name:
+            return (f"it was approved under the name {approval.details.get('name')}",)
+        known = approval.details.get("powers")
+        before = {str(what): str(how) for what, how in known.items()} if isinstance(known, Mapping) else {}
+        return gained(before, powers_of(entry.contract))
+
+    def approve(self, entry: CatalogEntry) -> Approval:
+        """Approve a contract as it is.
+
+        Raises:
+            SettingsError: the approval cannot be kept.
+            ContractError: its face came from a damaged cache.
+        """
+        details = {"name": entry.name, "powers": dict(powers_of(entry.contract))}
+        return self._store.approve(entry.source, entry.fingerprint, details)
+
+    def revoke(self, entry: CatalogEntry) -> bool:
+        """Take the approval back; whether there was one.
+
+        Raises:
+            SettingsError: it cannot be removed.
+        """
+        return self._store.revoke(entry.source)
+
+
+def held_finding(entry: CatalogEntry, reasons: tuple[str, ...], stays: CatalogEntry | None) -> Diagnostic:
+    """What the log and the commands say of a contract that is held back.
+
+    Args:
+        entry: the contract as it is now.
+        reasons: see `ContractApprovals.why_held`.
+        stays: the version of it that is served meanwhile.
+    """
+    fate = "; it stays as it was before" if stays is not None else ""
+    return Diagnostic(
+        message=f"{entry.name} {HELD_BACK} (reload: approved): {', '.join(reasons)}{fate}.",
+        remedy=f"Look at it, then approve it: praxis-mcp contracts approve "
+        f"{shlex.quote(f'{entry.name}@{entry.fingerprint}')}",
+        severity=Severity.WARNING,
+        path=entry.source,
+    )

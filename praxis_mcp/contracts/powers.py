@@ -1,0 +1,125 @@
+"""What a contract may do, as plain facts that can be compared: what a change of it adds.
+
+Whatever is not known to be harmless counts: a field that is new to this module is compared like a command. The files
+beside a contract, which its command may run, are not part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from praxis_mcp.contracts.model import EngineType, ToolContract
+from praxis_mcp.contracts.values import Network, SecretRef
+
+Powers = Mapping[str, str]
+"""What → how, such as ``network`` → ``host``; a value that may be long or private is a digest."""
+
+_BOUNDS = frozenset({"timeout", "memory_limit", "cpu_limit", "pids_limit", "warm", "capture_output"})
+"""Fields of a specification that bound a run, or shape how it is served."""
+_REDUCED = ("secret ", "server variable ", "variable ", "header ", "parameter ", "privileged", "cache directory ")
+"""Powers that are less where they are gone; where others are gone (``user``), the default may be more."""
+_NETWORKS = [network.value for network in (Network.NONE, Network.BRIDGE, Network.HOST)]
+_WRITABLE = ", writable"
+
+
+def powers_of(contract: ToolContract) -> Powers:
+    """Everything in a contract that decides what runs and what that can reach."""
+    return dict(_powers(contract))
+
+
+def notable(powers: Powers) -> tuple[str, ...]:
+    """The powers beyond a container of its own without network and without anything of the host."""
+    return tuple(_words(what, how) for what, how in powers.items() if _is_notable(what, how))
+
+
+def gained(before: Powers, now: Powers) -> tuple[str, ...]:
+    """What the second has and the first has not, in words; empty where it only has less."""
+    found = [_words(what, how, before.get(what)) for what, how in now.items() if _is_more(what, before.get(what), how)]
+    found += [f"{what} is no longer {how}" for what, how in before.items() if what not in now and _was_bound(what, now)]
+    return tuple(found)
+
+
+def _powers(contract: ToolContract) -> Iterator[tuple[str, str]]:
+    yield "engine", contract.engine.value
+    spec = contract.engine_spec
+    for name in type(spec).model_fields:
+        value = getattr(spec, name)
+        if name in _BOUNDS or value is None or value is False or value == () or value == {}:
+            continue
+        if name == "mounts":
+            yield from _mounts(value)
+        elif name in ("env", "headers"):
+            yield from _values("variable" if name == "env" else "header", value)
+        elif isinstance(value, SecretRef):
+            yield f"secret {value.secret}", f"for {name}"
+        elif name == "env_passthrough":
+            yield from ((f"server variable {variable}", "passed on") for variable in value)
+        elif name == "cache_dirs":
+            yield from ((f"cache directory {path}", "kept") for path in value)
+        elif name in ("image", "user", "network", "cwd", "working_dir"):
+            yield name, str(getattr(value, "value", value))
+        elif value is True:
+            yield name.replace("_", " "), "true"
+        else:
+            yield name, _digest(value if isinstance(value, str | tuple) else str(value))
+    for parameter in contract.parameters:
+        yield f"parameter {parameter.name}", _digest(parameter.model_dump(mode="json", exclude={"description"}))
+    if contract.input_keywords:
+        yield "schema", _digest(contract.input_keywords)
+
+
+def _mounts(mounts: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    for source, target in mounts.items():
+        path, writable = target.removesuffix(":rw").removesuffix(":ro"), target.endswith(":rw")
+        yield f"mount {posixpath.normpath(path)}", f"of {source}{_WRITABLE if writable else ''}"
+
+
+def _values(kind: str, values: Mapping[str, str | SecretRef]) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, SecretRef):
+            yield f"secret {value.secret}", f"as {kind} {name}"
+        else:
+            yield f"{kind} {name}", _digest(value)
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, default=str)
+    return f"sha256:{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:16]}"
+
+
+def _is_notable(what: str, how: str) -> bool:
+    if what == "engine":
+        return how in (EngineType.LOCAL.value, EngineType.REMOTE_MCP.value)
+    if what == "network":
+        return how != Network.NONE.value
+    return what == "privileged" or what.startswith(("mount ", "secret ", "server variable "))
+
+
+def _is_more(what: str, before: str | None, now: str) -> bool:
+    if before == now:
+        return False
+    if before is None:
+        return what != "network" or now != Network.NONE.value
+    if what == "network" and {before, now} <= set(_NETWORKS):
+        return _NETWORKS.index(now) > _NETWORKS.index(before)
+    return not (what.startswith("mount ") and before == now + _WRITABLE)
+
+
+def _was_bound(what: str, now: Powers) -> bool:
+    """Whether that which is gone held something back, as a mount that hid a part of another does."""
+    if what.startswith("mount "):
+        place = what.removeprefix("mount ")
+        others = [other.removeprefix("mount ").rstrip("/") for other in now if other.startswith("mount ")]
+        return any(place.startswith(f"{other}/") for other in others)
+    return what != "network" and not what.startswith(_REDUCED)
+
+
+def _words(what: str, how: str, before: str | None = None) -> str:
+    if how.startswith("sha256:"):
+        return f"{what}: another one" if before is not None else f"{what}: new"
+    text = what if how == "true" else f"{what} {how}" if " " in what else f"{what}: {how}"
+    return f"{text} (before: {before})" if before is not None and not before.startswith("sha256:") else text
