@@ -3,6 +3,7 @@ later. The approvals are kept below the user's configuration (see `praxis_mcp.tr
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from praxis_mcp.contracts.entries import CatalogEntry
 from praxis_mcp.contracts.powers import gained, powers_of
 from praxis_mcp.diagnostics import Diagnostic, Severity
-from praxis_mcp.trust import Approval, TrustStore
+from praxis_mcp.trust import Approval, TrustStore, digest
 
 HELD_BACK = "is held back"
 
@@ -28,7 +29,7 @@ class ContractApprovals:
 
     def why_held(self, entry: CatalogEntry) -> tuple[str, ...]:
         """Why a contract may not be served as it is; empty where it may. One that changed since it was approved may, if
-        it can do no more than before.
+        it can do no more than before and a model reads the same of it.
 
         Raises:
             ContractError: its face came from a damaged cache.
@@ -42,7 +43,10 @@ class ContractApprovals:
             return (f"it was approved under the name {approval.details.get('name')}",)
         known = approval.details.get("powers")
         before = {str(what): str(how) for what, how in known.items()} if isinstance(known, Mapping) else {}
-        return gained(before, powers_of(entry.contract))
+        more = gained(before, powers_of(entry.contract))
+        # A model does what it reads: a description is as good a way to steer it as a command.
+        reads = () if approval.details.get("face") == _face(entry) else ("a model would read something else of it",)
+        return (*more, *reads)
 
     def approve(self, entry: CatalogEntry) -> Approval:
         """Approve a contract as it is.
@@ -51,7 +55,7 @@ class ContractApprovals:
             SettingsError: the approval cannot be kept.
             ContractError: its face came from a damaged cache.
         """
-        details = {"name": entry.name, "powers": dict(powers_of(entry.contract))}
+        details = {"name": entry.name, "powers": dict(powers_of(entry.contract)), "face": _face(entry)}
         return self._store.approve(entry.source, entry.fingerprint, details)
 
     def revoke(self, entry: CatalogEntry) -> bool:
@@ -61,6 +65,13 @@ class ContractApprovals:
             SettingsError: it cannot be removed.
         """
         return self._store.revoke(entry.source)
+
+
+def _face(entry: CatalogEntry) -> str:
+    """What a model reads of a contract, as a digest."""
+    annotations = entry.annotations.model_dump(mode="json")
+    seen = [entry.title, entry.description, entry.input_schema, entry.output_schema, annotations]
+    return digest(json.dumps(seen, sort_keys=True, default=str).encode(errors="surrogatepass"))
 
 
 def held_finding(entry: CatalogEntry, reasons: tuple[str, ...], stays: CatalogEntry | None) -> Diagnostic:

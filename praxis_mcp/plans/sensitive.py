@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from praxis_mcp.home import home
 from praxis_mcp.settings import Settings
+from praxis_mcp.trust import approvals_directory
 
 _IN_HOME = (
     ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config/gcloud", ".config/gh", ".config/containers",
@@ -81,6 +82,9 @@ def _credentials() -> Iterator[str]:
     where = home()
     if where is not None:
         yield from (str(where / part) for part in _IN_HOME)
+    approvals = approvals_directory()
+    if approvals is not None:  # whoever writes there approves settings files and contracts
+        yield str(approvals)
 
 
 def _is_socket(path: Path) -> bool:
