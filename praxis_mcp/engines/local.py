@@ -12,12 +12,13 @@ import time
 import anyio
 import anyio.to_thread
 
+from praxis_mcp.engines import native
 from praxis_mcp.engines.artifacts import collect_artifacts, make_artifact_directory
 from praxis_mcp.engines.base import EngineCapabilities, EngineStatus, ExecutionContext, ExecutionEngine, ExecutionResult
 from praxis_mcp.engines.bubblewrap import Bubblewrap, NoBubblewrap, find_bubblewrap
 from praxis_mcp.engines.cgroups import Cgroups, RunGroup, find_cgroups
 from praxis_mcp.engines.changes import ChangeWatch
-from praxis_mcp.engines.local_run import OWN_PROCESSES, LocalRun, praxis_init
+from praxis_mcp.engines.local_run import OWN_PROCESSES, LocalRun
 from praxis_mcp.engines.orphans import kill_orphans
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.engines.scratch import sweep_scratch
@@ -70,7 +71,7 @@ class LocalExecutionEngine(ExecutionEngine):
         enforces = _ALWAYS
         why = f"needs bubblewrap: {sandbox.reason}"
         notes = dict.fromkeys(_WITH_BUBBLEWRAP, why) | dict.fromkeys(_LIMITS, why + _NO_LIMIT)
-        if praxis_init() is not None:
+        if native.host_init_path() is not None:
             enforces |= {Capability.NETWORK_NONE}
             del notes[Capability.NETWORK_NONE]
         else:

@@ -137,7 +137,7 @@ class LocalRun:
                 stdin=call.stdin,
                 capture=self.captures,
             )
-            init = praxis_init()
+            init = native.host_init_path()
             if init is None:
                 return await self._process(launch, lambda process: MarkedTree(process, mark))
             return await self._supervised(launch, str(init), mark)
@@ -238,9 +238,3 @@ def _make_scratch() -> Scratch:
     for name in ("home", "work", "tmp"):
         (scratch.path / name).mkdir()
     return scratch
-
-
-def praxis_init() -> Path | None:
-    """praxis-init for this machine; None where it cannot run here."""
-    path = native.praxis_init_path() if sys.platform == "linux" else None
-    return path if path is not None and os.access(path, os.X_OK) else None

@@ -9,7 +9,9 @@ an engine must declare that it cannot enforce these things.
 from __future__ import annotations
 
 import math
+import os
 import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -81,6 +83,12 @@ def find_missing() -> MissingInit | None:
         f"containers, network: none on Dagger, warm starts{said}.",
         "Install the wheel of praxis-mcp, or in a clone: pip install ziglang && python native/build.py.",
     )
+
+
+def host_init_path() -> Path | None:
+    """praxis-init for commands on this machine; None where it cannot run here."""
+    path = praxis_init_path() if sys.platform == "linux" else None
+    return path if path is not None and os.access(path, os.X_OK) else None
 
 
 def _found(path: Path) -> Path | None:

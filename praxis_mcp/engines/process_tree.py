@@ -15,6 +15,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 import anyio
 import anyio.to_thread
@@ -48,6 +49,16 @@ class ProcessTree(ABC):
         """Release descriptors. Nothing by default."""
 
 
+class Command(Protocol):
+    """A process that was started, as `subprocess.Popen` is."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+
+
 class MarkedTree(ProcessTree):
     """What descends from the command, or carries `mark` (``NAME=value``) in its environment.
 
@@ -55,7 +66,7 @@ class MarkedTree(ProcessTree):
     that leaves the process group.
     """
 
-    def __init__(self, command: subprocess.Popen[bytes], mark: str) -> None:
+    def __init__(self, command: Command, mark: str) -> None:
         self._command = command
         self._mark = mark.encode()
         self._limiter = anyio.CapacityLimiter(1)  # one of our own: a kill must not queue behind busy threads
@@ -86,7 +97,7 @@ class MarkedTree(ProcessTree):
 class SupervisedTree(MarkedTree):
     """A command under praxis-init, which ends the whole tree itself, whatever in it had detached."""
 
-    def __init__(self, command: subprocess.Popen[bytes], mark: str) -> None:
+    def __init__(self, command: Command, mark: str) -> None:
         super().__init__(command, mark)
         self.grace = GRACE + _INIT_GIVES_UP_AFTER
 
@@ -172,9 +183,9 @@ def _sigkill() -> int:
     return getattr(signal, "SIGKILL", signal.SIGTERM)
 
 
-def _signal_group(command: subprocess.Popen[bytes], number: int) -> None:
+def _signal_group(command: Command, number: int) -> None:
     if sys.platform == "win32":
-        command.terminate()
+        os.kill(command.pid, signal.SIGTERM)
         return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(command.pid, number)

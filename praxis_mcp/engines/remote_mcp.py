@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from praxis_mcp.engines.base import (
     EngineCapabilities,
@@ -17,6 +18,7 @@ from praxis_mcp.engines.base import (
     ExecutionResult,
     RemoteContent,
 )
+from praxis_mcp.engines.orphans import kill_orphans
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.upstream import ProgressListener
 from praxis_mcp.engines.upstream_pool import UpstreamPool
@@ -99,6 +101,10 @@ class RemoteMCPEngine(ExecutionEngine):
         from importlib.metadata import version
 
         return EngineStatus(self.name, available=True, version=f"mcp {version('mcp')}")
+
+    async def reap(self) -> tuple[str, ...]:
+        """See `ExecutionEngine.reap`: servers that were started by command, for a contract or as an upstream."""
+        return await anyio.to_thread.run_sync(kill_orphans)
 
     async def cleanup(self) -> None:
         """Close every connection, and end the servers that were started by command."""

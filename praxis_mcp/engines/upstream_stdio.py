@@ -7,7 +7,6 @@ UTF-8 cannot carry ends its connection. Here a line is bounded, and messages tak
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -16,28 +15,15 @@ from typing import Self, TextIO
 
 import anyio
 import anyio.abc
-import anyio.to_thread
 from mcp.client._transport import TransportStreams
 from mcp.client.stdio import get_default_environment
-from mcp.os.posix.utilities import terminate_posix_process_tree
-from mcp.os.win32.utilities import (
-    ServerProcess,
-    close_process_job,
-    create_windows_process,
-    get_windows_executable_command,
-    terminate_windows_process_tree,
-)
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 from pydantic import ValidationError
 
+from praxis_mcp.engines.upstream_process import UpstreamProcess, start_process
 from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
 
-GRACE = 2.0
-"""Seconds that a server may take to end after its standard input was closed (specification 2025-11-25, lifecycle,
-"Shutdown"), and again after SIGTERM."""
-REAP_TIMEOUT = 2.0
-_POLL = 0.01
 _GONE = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream, OSError)
 
 
@@ -56,7 +42,7 @@ async def stdio_streams(
     Raises:
         OSError, ValueError: it cannot be started.
     """
-    process = await _start(words, {**get_default_environment(), **env}, cwd, errors)
+    process = await start_process(words, {**get_default_environment(), **env}, cwd, errors)
     try:
         yield _Incoming(process), _Outgoing(process)
     finally:
@@ -67,9 +53,10 @@ async def stdio_streams(
 class _Incoming:
     """What the server says."""
 
-    def __init__(self, process: ServerProcess) -> None:
-        assert process.stdout is not None
-        self._stdout = process.stdout
+    def __init__(self, process: UpstreamProcess) -> None:
+        assert process.process.stdout is not None
+        self._process = process
+        self._stdout = process.process.stdout
         self._pieces: list[bytes] = []
         self._size = 0
         self._rest = b""
@@ -105,8 +92,8 @@ class _Incoming:
             self._rest = b""
             try:
                 self._rest = await self._stdout.receive()
-            except ConnectionError as exc:
-                raise anyio.EndOfStream from exc
+            except (anyio.EndOfStream, ConnectionError) as exc:
+                raise anyio.EndOfStream(await self._process.why_not_run()) from exc
 
     def __aiter__(self) -> Self:
         return self
@@ -129,9 +116,9 @@ class _Incoming:
 class _Outgoing:
     """What is said to the server."""
 
-    def __init__(self, process: ServerProcess) -> None:
-        assert process.stdin is not None
-        self._stdin = process.stdin
+    def __init__(self, process: UpstreamProcess) -> None:
+        assert process.process.stdin is not None
+        self._stdin = process.process.stdin
         self._lock = anyio.Lock()
 
     async def send(self, item: SessionMessage, /) -> None:
@@ -173,44 +160,23 @@ def _parse(line: bytes) -> SessionMessage | Exception:
         return exc
 
 
-async def _start(words: tuple[str, ...], env: dict[str, str], cwd: Path | None, errors: TextIO) -> ServerProcess:
-    if sys.platform == "win32":
-        command = await anyio.to_thread.run_sync(get_windows_executable_command, words[0], abandon_on_cancel=True)
-        return await create_windows_process(command, list(words[1:]), env, errors, cwd)
-    return await anyio.open_process(words, env=env, stderr=errors, cwd=cwd, start_new_session=True)
-
-
-async def _end(process: ServerProcess) -> None:
+async def _end(server: UpstreamProcess) -> None:
     """Close its input, wait, then end the whole tree. Bounded."""
+    process = server.process
     assert process.stdin is not None
     assert process.stdout is not None
     async with anyio.create_task_group() as tasks:
         # One that is still writing does not read that its input is closed.
         tasks.start_soon(_drain, process.stdout)
         await _close(process.stdin)
-        if not await _has_ended(process, GRACE):
-            if sys.platform == "win32":
-                await terminate_windows_process_tree(process)
-            else:
-                assert isinstance(process, anyio.abc.Process)
-                await terminate_posix_process_tree(process, GRACE)
-            await _has_ended(process, REAP_TIMEOUT)
+        await server.end()
         tasks.cancel_scope.cancel()
-    close_process_job(process)
     await _close(process.stdout)
     # Where a process that it started holds its pipes, asyncio keeps them open, and has no public way to let go of them.
     transport = getattr(getattr(process, "_process", None), "_transport", None)
     if transport is not None:
         with suppress(PermissionError):  # from killing once more a process of another user
             transport.close()
-
-
-async def _has_ended(process: ServerProcess, timeout: float) -> bool:
-    # Not process.wait(): it waits until the pipes are closed as well, which a process that it started may hold.
-    with anyio.move_on_after(timeout):
-        while process.returncode is None:  # noqa: ASYNC110
-            await anyio.sleep(_POLL)
-    return process.returncode is not None
 
 
 async def _drain(stream: anyio.abc.ByteReceiveStream) -> None:
