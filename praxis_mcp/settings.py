@@ -70,9 +70,12 @@ class LocalSettings(_Section):
     Attributes:
         sandbox: ``auto`` wraps them in bubblewrap where it works; ``require`` refuses to run them without; ``off``
             never does.
+        visible: what every command may read of the home directories, which are hidden from it, and of the other hidden
+            places (``/tmp``, ``/run``); ``~`` is the home directory. Credentials in it stay hidden.
     """
 
     sandbox: Literal["auto", "require", "off"] = "auto"
+    visible: tuple[Path, ...] = ()
 
 
 class SandboxSettings(_Section):

@@ -22,6 +22,9 @@ from praxis_mcp.errors import CommandNotFound, ExecutionError
 PROBE_TIMEOUT = 4.0
 """Seconds for trying it out."""
 
+SHARED_MEMORY = 64 * 1024 * 1024
+"""Bytes of a sandbox's /dev/shm, as on Docker."""
+
 ATTEMPTS = 5
 """Bubblewrap lists the host's mounts and then treats each: one that goes in between, as Docker's do with every
 container that ends, makes it fail. The command has not started then, so it may try again."""
@@ -54,6 +57,12 @@ class Bubblewrap:
     keeps_out_late_mounts: bool = True
 
     @property
+    def sizes(self) -> bool:
+        """Whether it bounds file systems in memory: since 0.7."""
+        numbers = [int(part) for part in self.version.split(".")[:2] if part.isdecimal()]
+        return numbers >= [0, 7]
+
+    @property
     def note(self) -> str:
         """What it cannot do here; empty where there is nothing to say."""
         if self.keeps_out_late_mounts:
@@ -74,15 +83,24 @@ def isolation(*, network: bool) -> list[str]:
     return [*_ISOLATION, *(() if network else ("--unshare-net",))]
 
 
-def system_mounts() -> list[str]:
-    """Options for a /proc and /dev of the sandbox's own; they go after those that make the root."""
+def system_mounts(*, sizes: bool) -> list[str]:
+    """Options for a /proc and /dev of the sandbox's own; they go after those that make the root.
+
+    Args:
+        sizes: see `Bubblewrap.sizes`.
+    """
     words = ["--proc", "/proc"]
     if os.geteuid() == 0:
         # Root without capabilities still owns the kernel's switches: bubblewrap 0.8 leaves /proc/sys writable to it,
         # and with kernel.core_pattern the host. All of /proc, since each part mounted singly costs 0.1 ms; what a
         # command reaches through /proc/self/fd is not of that mount.
         words += ["--remount-ro", "/proc"]
-    return [*words, "--dev", "/dev"]
+    words += ["--dev", "/dev"]
+    if sizes:
+        # Else each of the two is a file system in memory that may grow to half of the machine's.
+        words += ["--perms", "1777", "--size", str(SHARED_MEMORY), "--tmpfs", "/dev/shm"]  # noqa: S108 - inside
+        words += ["--remount-ro", "/dev"]
+    return words
 
 
 async def find_bubblewrap() -> Bubblewrap | NoBubblewrap:
@@ -112,7 +130,7 @@ async def _tried(program: str, *, private_mounts: bool) -> Bubblewrap | NoBubble
 async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | NoBubblewrap, bool]:
     """What a trial shows, and whether another one may show something else."""
     out, err = StreamCollector("stdout", keep=4096), StreamCollector("stderr", keep=4096)
-    words = ["--ro-bind", "/", "/", *system_mounts(), *isolation(network=False), "--", program, "--version"]
+    words = ["--ro-bind", "/", "/", *system_mounts(sizes=False), *isolation(network=False), "--", program, "--version"]
     prefix = RunGroup((), unified=False).prefix(praxis_init_path(), private_mounts=private_mounts)
     try:
         with StatusPipe() as status:
@@ -198,14 +216,27 @@ def may_try_again(stderr: str, exit_code: int) -> bool:
     return exit_code == 1 and "execvp" not in last_line(stderr)
 
 
-def failure(command: str, stderr: str, exit_code: int) -> ExecutionError:
-    """Why bubblewrap did not start the command, from the last line that it wrote."""
+def failure(command: str, stderr: str, exit_code: int, hidden: str | None = None) -> ExecutionError:
+    """Why bubblewrap did not start the command, from the last line that it wrote.
+
+    Args:
+        command: its first word.
+        stderr: what bubblewrap wrote.
+        exit_code: bubblewrap's.
+        hidden: what of the command the host has and the sandbox hides.
+    """
     line = last_line(stderr)
+    if "execvp" in line and hidden is not None:
+        return CommandNotFound(
+            f'The command "{command}" cannot be run in the sandbox, which hides {hidden}.',
+            remedy=f"Mount it in the contract (mounts: {{{hidden}: {hidden}}}), or list it in the settings "
+            "(engines.local.visible).",
+        )
     if "execvp" in line:
         return CommandNotFound(
             f'The command "{command}" cannot be run in the sandbox: {line.rpartition(": ")[2]}.',
             remedy="Install it, or mend the contract's command (or the interpreter its first line names). The sandbox "
-            "hides the host's /tmp, /run and TMPDIR: mount what lies there.",
+            "hides the host's /tmp, /run, TMPDIR and home directories: mount what lies there.",
         )
     if not line:
         return ExecutionError(

@@ -64,6 +64,7 @@ class LocalRun:
         self.artifacts = artifacts
         self.out, self.err = context.collectors(plan)
         self.started = 0.0
+        self._hidden: str | None = None
 
     @property
     def captures(self) -> bool:
@@ -86,16 +87,17 @@ class LocalRun:
                 return Ended(KILLED, timed_out=False)
             said = (await self.err.finish()).text
             if attempts == ATTEMPTS or not may_try_again(said, ended.exit_code):
-                raise failure(self.plan.call.argv[0], said, ended.exit_code)
+                raise failure(self.plan.call.argv[0], said, ended.exit_code, self._hidden)
             self.out, self.err = self.context.collectors(self.plan)
 
     async def _try_in_bubblewrap(
         self, sandbox: Bubblewrap, settings: Settings, group: RunGroup
     ) -> tuple[Ended, int | None]:
         fixed, call = self.plan.blueprint, self.plan.call
-        view = HostView()
+        view = HostView(sizes=sandbox.sizes)
         try:
             await anyio.to_thread.run_sync(view.build, self.plan, settings, self.artifacts)
+            self._hidden = view.hidden_program
             with StatusPipe() as status:
                 options = [*view.words, *isolation(network=fixed.network is not Network.NONE)]
                 options += ["--chdir", fixed.working_dir or WORK, "--unsetenv", OWNER_VARIABLE, "--"]

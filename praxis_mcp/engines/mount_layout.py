@@ -50,7 +50,10 @@ class MountLayout:
         for path in self._directories:
             found += ["--dir", path]
         for path in self._opened:
-            found += ["--remount-ro", path]
+            number = self._view.provider(path)
+            top = None if number is None else self._view.layers[number]
+            if top is not None and (top.path, top.source) == (path, None):  # a mount of the contract may cover it
+                found += ["--remount-ro", path]
         return found
 
     def close(self) -> None:
@@ -95,12 +98,13 @@ class MountLayout:
         self._view.layers[-1].words += words
 
     def hide(self, path: str) -> None:
-        """Nothing where the host has something."""
+        """Nothing where the host has something, and nothing to be written there."""
         origin = self._view.origin(path)
         if origin is None:
             return
         if os.path.isdir(origin):
             self.empty(path)
+            self._opened.append(path)
         elif os.path.exists(origin):  # noqa: PTH110
             self._add(_Options(path, None, words=["--ro-bind", "/dev/null", path]))
 

@@ -44,12 +44,6 @@ class Tools:
     no_overlay: str | None
     cgroups: Cgroups
 
-    @property
-    def sizes(self) -> bool:
-        """Whether bubblewrap bounds file systems in memory: since 0.7."""
-        numbers = [int(part) for part in self.bubblewrap.version.split(".")[:2] if part.isdecimal()]
-        return numbers >= [0, 7]
-
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -129,7 +123,7 @@ class SandboxRun:
 
     async def _try(self, group: RunGroup) -> tuple[Ended, int | None]:
         fixed, call = self.plan.blueprint, self.plan.call
-        view = SandboxView(self._image, self._writable_root, sizes=self._tools.sizes)
+        view = SandboxView(self._image, self._writable_root, sizes=self._tools.bubblewrap.sizes)
         try:
             with StatusPipe() as status, ExitStack() as stack:
                 options = _joined(self._options(await self._layout(view), view), self._image)

@@ -40,7 +40,7 @@ class SandboxView(MountLayout):
     Args:
         image: whose root it is.
         writable_root: where the image's root lies under a layer of the call's own; None for a read-only root.
-        sizes: whether bubblewrap can bound a file system in memory (0.7 or newer).
+        sizes: whether bubblewrap can bound a file system in memory (`Bubblewrap.sizes`).
     """
 
     def __init__(self, image: StoredImage, writable_root: str | None, *, sizes: bool) -> None:
@@ -85,7 +85,7 @@ class SandboxView(MountLayout):
         else:
             # Bubblewrap makes what is missing, and nobody else sees it.
             self.overlay(self._writable_root, str(self._image.root))
-        self.add(system_mounts(), "/proc", "/dev")
+        self.add(system_mounts(sizes=self._sizes), "/proc", "/dev")
 
     def _mounts(self, plan: Plan, places: Places) -> Iterator[tuple[Mount, bool]]:
         """What is mounted, and whether its source is the server's own."""

@@ -11,14 +11,13 @@ import anyio
 import anyio.to_thread
 from loguru import logger
 
-from praxis_mcp.contracts.patterns import PatternBudget
 from praxis_mcp.defects import places
 from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.upstream import Upstream
 from praxis_mcp.engines.upstream_connection import CLOSE_TIMEOUT
 from praxis_mcp.engines.upstream_spec import OAuthClient, UpstreamSpec
 from praxis_mcp.errors import PraxisError
-from praxis_mcp.execution.upstream_faces import UPSTREAM_BYTES, RemoteTool, Unusable, adapt, fingerprint
+from praxis_mcp.execution.upstream_faces import RemoteTool, Unusable, adapt, fingerprint
 from praxis_mcp.execution.upstream_names import prefix_of
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings import Settings
@@ -152,13 +151,12 @@ class UpstreamSource:
     ) -> tuple[list[RemoteTool], list[tuple[str, str]]]:
         tools: dict[str, RemoteTool] = {}
         unusable: list[tuple[str, str]] = []
-        patterns = PatternBudget(UPSTREAM_BYTES)
         for raw in listed:
             name = raw["name"]
             if not self._wanted(name):
                 continue
             try:
-                tool = adapt(raw, self.name, self._name_here(name), self.settings.describe.get(name), patterns)
+                tool = adapt(raw, self.name, self._name_here(name), self.settings.describe.get(name))
             except Unusable as exc:
                 unusable.append((name, str(exc)))
                 continue

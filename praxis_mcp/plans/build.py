@@ -228,6 +228,7 @@ def draft_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
             where=Where.HOST,
             engines=(EngineType.LOCAL.value,),
             working_dir=cwd,
+            contract_dir=str(contract.directory) if contract.directory else None,
             capture_output=spec.capture_output,
             **shared,
         )

@@ -117,6 +117,7 @@ class Blueprint:
         network, user, privileged, read_only, drop_capabilities, use_entrypoint, cache_dirs: as in the contract.
         cache_owner: who alone uses what is kept between calls: a digest of the project, the contract's file and, for a
             server with several callers, the caller. Empty: nothing may be kept.
+        contract_dir: the contract's own folder on the host, for commands there.
         working_dir: absolute directory for the tool, or None for the image's own (containers) or a fresh one (host).
         mounts: see `Mount`.
         artifact_dir: where the tool leaves artifacts, absolute for the tool; None when the contract declares none.
@@ -143,6 +144,7 @@ class Blueprint:
     cache_dirs: tuple[str, ...] = ()
     cache_owner: str = ""
     working_dir: str | None = None
+    contract_dir: str | None = None
     mounts: tuple[Mount, ...] = ()
     artifact_dir: str | None = None
     artifacts: tuple[str, ...] = ()

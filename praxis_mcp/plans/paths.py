@@ -10,7 +10,7 @@ from praxis_mcp.contracts.placeholders import CONTRACT_DIR, expand
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.home import expand as expand_home
 from praxis_mcp.plans.model import Mount
-from praxis_mcp.plans.sensitive import HOME, WHOLE, why_sensitive
+from praxis_mcp.plans.sensitive import WHOLE, why_sensitive
 from praxis_mcp.settings import Settings
 
 
@@ -69,8 +69,8 @@ def check_mount(mount: Mount, settings: Settings, tool: str) -> Mount:
 def check_working_directory(path: Path, settings: Settings, tool: str) -> Path:
     """The working directory of a command on the host, its links resolved.
 
-    It is shown to the command wherever it lies, so it may lie nowhere that may not be mounted. The home directory and
-    the root are readable there anyway, credentials aside.
+    It is shown to the command wherever it lies, so it may lie nowhere that may not be mounted; the root is readable
+    there anyway, credentials and home directories aside.
 
     Raises:
         ExecutionError: it does not exist, is no directory, or cannot be looked at.
@@ -81,7 +81,7 @@ def check_working_directory(path: Path, settings: Settings, tool: str) -> Path:
     if not real.is_dir():
         raise ExecutionError(f"{tool} runs in {path}, which is no directory.", remedy=mend)
     reason = why_sensitive(real, settings)
-    if reason not in (None, WHOLE, HOME):
+    if reason not in (None, WHOLE):
         _refuse(f"{tool} runs in {path}, which {reason}", real, settings)
     return real
 

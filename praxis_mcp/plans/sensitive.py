@@ -19,6 +19,9 @@ _IN_HOME = (
 )  # fmt: skip
 _SECRET = (
     "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/krb5.keytab", "/root/.ssh",
+    "/etc/ssl/private", "/etc/pki/tls/private", "/etc/letsencrypt", "/etc/wireguard", "/etc/openvpn",
+    "/etc/NetworkManager/system-connections", "/etc/kubernetes", "/etc/rancher", "/var/lib/rancher",
+    "/var/backups", "/var/spool/cron", "/var/mail", "/var/lib/sss", "/var/lib/cloud/instance/user-data.txt",
 )  # fmt: skip
 # What these hold, or mount later on, is every container's file system, and their sockets are a way out.
 _OF_ENGINES = (
