@@ -43,6 +43,8 @@ def validate(
     """Check contracts; say what is wrong, in which file and line, and how to mend it. Exit code 1 if any is wrong."""
     with friendly_errors():
         settings = read_settings(config, all_of(directories, tools), log_level, root=root)
+        # What is approved is another question than what is right.
+        settings = settings.model_copy(update={"reload": True})
 
         async def work(toolbox: Toolbox) -> tuple[int, tuple[Diagnostic, ...]]:
             return len(toolbox.catalog.entries()), toolbox.catalog.diagnostics

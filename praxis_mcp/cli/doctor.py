@@ -232,7 +232,7 @@ def _verdict(report: dict[str, Any]) -> str:
     tools = report["tools"]
     able = sum(tool["engine"] is not None for tool in tools)
     color = "green" if able == len(tools) and not report["broken"] else "red"
-    text = f"{able} of {counted(len(tools), 'tool')} can run"
+    text = f"{able} of {len(tools)} tools can run"
     if report["broken"]:
         text += f"; {counted(report['broken'], 'error')} above"
     optional = [item["engine"] for item in report["engines"] if item["optional"]]

@@ -63,8 +63,8 @@ class CallerLimits:
         most = self._settings.max_per_caller
         if most is not None and self._held[caller] >= most:
             raise QueueFull(
-                f"{tool} was not started: {most} of your calls are running or waiting, which is as many as you may "
-                "have.",
+                f"{tool} was not started: {most} of your calls {'is' if most == 1 else 'are'} running or waiting, which "
+                "is as many as you may have.",
                 remedy="Try again when one has ended (calls.max_per_caller).",
             )
         self._spend(caller, tool)

@@ -58,6 +58,7 @@ def test_doctor_and_list_show_what_is_held_back(project: Path) -> None:
     assert (report["settings"]["reload"], report["tools"]) == ("approved", [])
     assert "reload   approved: 1 contract held back" in praxis(project, "doctor").stdout
     assert "hello is held back" in praxis(project, "list").stderr
+    assert praxis(project, "validate", "--strict").returncode == 0, "it is right, approved or not"
     assert "Nothing waits" not in praxis(project, "contracts", "approve").stdout
     assert praxis(project, "contracts", "approve").stdout == "Nothing waits for approval.\n"
     assert "held back" not in praxis(project, "list").stderr

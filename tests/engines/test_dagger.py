@@ -19,6 +19,7 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.dagger import DaggerExecutionEngine
 from praxis_mcp.engines.dagger_session import SessionLost
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
+from praxis_mcp.installation import adding_extra
 from tests.dagger_double.install import remove_containers, running_containers
 from tests.dagger_double.server import HANG
 from tests.engines.conftest import CALL_LIMIT, processes
@@ -203,8 +204,8 @@ async def test_without_the_sdk_its_installation_is_the_remedy(monkeypatch: pytes
     monkeypatch.setitem(__import__("sys").modules, "dagger", None)
     async with DaggerExecutionEngine() as engine:
         status = await engine.probe()
-        assert (status.available, "praxis-mcp[dagger]" in status.remedy) == (False, True)
-        with pytest.raises(EngineUnavailable, match="SDK is not installed"):
+        assert (status.available, status.remedy) == (False, f"Install it: {adding_extra('dagger')}")
+        with pytest.raises(EngineUnavailable, match="needs the Dagger SDK for Python"):
             await Ground(engine, None).run(sh("true"))
 
 
