@@ -62,9 +62,10 @@ class CallerLimits:
             return
         most = self._settings.max_per_caller
         if most is not None and self._held[caller] >= most:
+            verb = "is" if most == 1 else "are"
             raise QueueFull(
-                f"{tool} was not started: {most} of your calls {'is' if most == 1 else 'are'} running or waiting, which "
-                "is as many as you may have.",
+                f"{tool} was not started: {most} of your calls {verb} running or waiting, which is as many as you may "
+                "have.",
                 remedy="Try again when one has ended (calls.max_per_caller).",
             )
         self._spend(caller, tool)
