@@ -23,11 +23,13 @@ from praxis_mcp.execution.cache import ResultCache
 from praxis_mcp.execution.callers import CallerLimits
 from praxis_mcp.execution.placeholders import fill_arguments
 from praxis_mcp.execution.records import RunRecords
+from praxis_mcp.execution.secret_names import mask_error, mask_names
 from praxis_mcp.execution.selection import Decision, EngineSelector
 from praxis_mcp.execution.tally import CallTally
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.plans.planning import check_again, plan_call
+from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings import Settings
 
 START_ALLOWANCE = 660.0
@@ -162,6 +164,7 @@ class ToolRunner:
         )
         log = logger.bind(run=plan.call.run_id)
         bound = plan.blueprint.limits.timeout + START_ALLOWANCE
+        masker = Masker(plan.call.secrets)
         async with self._records.watched(record):
             try:
                 with anyio.fail_after(bound):
@@ -171,10 +174,12 @@ class ToolRunner:
                     f"The {engine} engine did not finish {contract.name} within {bound:g} s."
                 ) from exc
             except ExecutionError as exc:
+                mask_error(exc, masker)
                 if isinstance(exc, EngineUnavailable):
                     self.selector.forget(engine)
                 log.debug("{}: {}: {}", contract.name, type(exc).__name__, exc.message)
                 raise
             log.debug("{}: exit {} in {:.1f} ms", contract.name, result.exit_code, result.duration * 1000)
+            result = mask_names(result, masker)
             result = replace(result, phases=MappingProxyType({"queue": waited, **result.phases}))
             return await self._records.finish(record, result)

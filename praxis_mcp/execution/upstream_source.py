@@ -151,11 +151,13 @@ class UpstreamSource:
     ) -> tuple[list[RemoteTool], list[tuple[str, str]]]:
         tools: dict[str, RemoteTool] = {}
         unusable: list[tuple[str, str]] = []
-        for raw in listed:
-            name = raw["name"]
+        masker = self.upstream().masker
+        for told in listed:
+            raw, name = told, masker.text(told["name"])
             if not self._wanted(name):
                 continue
             try:
+                raw = masker.json(told) if masker else told
                 tool = adapt(raw, self.name, self._name_here(name), self.settings.describe.get(name))
             except Unusable as exc:
                 unusable.append((name, str(exc)))

@@ -11,6 +11,7 @@ from typing import Any
 from praxis_mcp.contracts.discovery import read_bytes
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.installation import adding
+from praxis_mcp.plans.spellings import CUT, spellings
 from praxis_mcp.settings import Settings
 
 MASK = "***"
@@ -90,7 +91,8 @@ def _from_keyring(name: str, place: str) -> str:
 
 
 class Masker:
-    """Replaces secret values by `MASK`, in text, bytes and JSON. Of secrets that overlap, all is masked."""
+    """Replaces secret values by `MASK`, in text, bytes and JSON, in each of their `spellings`. Of secrets that overlap,
+    all is masked."""
 
     def __init__(self, secrets: tuple[str, ...]) -> None:
         self._given = secrets
@@ -105,16 +107,14 @@ class Masker:
 
     def _use(self) -> None:
         usable = {secret for secret in (*self._given, *self._learnt) if len(secret) >= SHORTEST}
-        # As bytes that are no UTF-8 come out of a process, and as `text` writes what stands for them in a string.
-        ways = ("surrogateescape", "surrogatepass")
-        self.secrets = tuple({secret.encode(errors=way): None for secret in sorted(usable) for way in ways})
+        self.spellings = tuple(spelling for secret in sorted(usable) for spelling in spellings(secret))
 
     def __bool__(self) -> bool:
-        return bool(self.secrets)
+        return bool(self.spellings)
 
     def text(self, value: str) -> str:
         """`value` with every secret masked."""
-        if not self.secrets:
+        if not self.spellings:
             return value
         return self.data(value.encode(errors="surrogatepass")).decode(errors="surrogatepass")
 
@@ -137,12 +137,11 @@ class MaskedStream:
     """Masks a stream piece by piece, with the same result wherever the pieces end.
 
     What may yet turn out to be a secret, or the beginning of a longer one, is held back as it came: masked too early,
-    ``abcd`` of ``abcd1234`` would let ``1234`` through.
+    ``abcd`` of ``abcd1234`` would let ``1234`` through. Nothing else is, so that a line of progress is heard at once.
     """
 
     def __init__(self, masker: Masker) -> None:
-        self._secrets = masker.secrets
-        self._holds = max((len(secret) for secret in self._secrets), default=1) - 1
+        self._spellings = masker.spellings
         self._held = b""
         self._covered = 0
         """Bytes at the beginning of what is held that a mask stands for already."""
@@ -157,13 +156,15 @@ class MaskedStream:
         Returns:
             What can be passed on of all that came, masked.
         """
-        if not self._secrets:
+        if not self._spellings:
             return data
         whole = self._held + data
-        ready = len(whole) if last else max(0, len(whole) - self._holds)
+        found, ready = self._found(whole, last=last)
         passed: list[bytes] = []
         end = self._covered
-        for start, stop in self._found(whole, ready):
+        for start, stop in found:
+            if start >= ready:
+                break
             if start >= end:
                 passed += (whole[end:start], MASK.encode())
             end = max(end, stop)
@@ -171,13 +172,20 @@ class MaskedStream:
         self._held, self._covered = whole[ready:], max(0, end - ready)
         return b"".join(passed)
 
-    def _found(self, whole: bytes, ready: int) -> list[tuple[int, int]]:
-        """Where secrets begin before `ready`, and where they end."""
+    def _found(self, whole: bytes, *, last: bool) -> tuple[list[tuple[int, int]], int]:
+        """Where secrets begin and end, and up to where that is clear."""
         places: list[tuple[int, int]] = []
-        for secret in self._secrets:
-            limit = min(len(whole), ready + len(secret) - 1)
-            start = whole.find(secret, 0, limit)
-            while start >= 0:
-                places.append((start, start + len(secret)))
-                start = whole.find(secret, start + 1, limit)
-        return sorted(places)
+        ready = len(whole)
+        for spelling in self._spellings:
+            if spelling.mark and spelling.mark not in whole:
+                continue
+            for start in spelling.starts(whole):
+                end = spelling.end(whole, start)
+                if end >= 0:
+                    places.append((start, end))
+                elif end == CUT and not last:
+                    ready = min(ready, start)
+                    break
+        if not last:
+            ready = min([ready, *(spelling.cut_at(whole) for spelling in self._spellings)])
+        return sorted(places), ready

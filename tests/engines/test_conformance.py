@@ -265,14 +265,15 @@ async def test_output_is_heard_while_the_tool_runs(bench: Bench) -> None:
 
 
 async def test_secrets_are_masked_in_all_that_is_kept_and_heard(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CONFORMANCE_TOKEN", "s3cr3t-value")
+    monkeypatch.setenv("CONFORMANCE_TOKEN", 's3cr3t-"lue"')
     heard = bytearray()
+    escaped = """printf '{"k":"%s"}' "$(printf %s "$TOKEN" | sed 's/"/\\\\"/g')\""""
     contract = bench.case.sh(
-        'printf %s "$TOKEN" | wc -c; echo "token=$TOKEN"; echo "$TOKEN" >&2',
+        f'printf %s "$TOKEN" | wc -c; echo "token=$TOKEN"; {escaped}; echo "$TOKEN" >&2',
         env={"TOKEN": {"secret": "CONFORMANCE_TOKEN"}},
     )
     result = await bench.run(contract, ExecutionContext(on_output=lambda _, data: heard.extend(data)))
-    assert result.output.split() == ["12", "token=***"]
+    assert result.output.split() == ["12", "token=***", '{"k":"***"}']
     assert result.stderr.text == "***\n"
     assert b"s3cr3t" not in heard
 

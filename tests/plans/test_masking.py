@@ -1,5 +1,12 @@
 """Secrets in a stream are masked wherever its pieces end, and whatever the secrets have in common."""
 
+import base64
+import html
+import json
+import time
+from urllib.parse import quote, quote_plus
+from xml.sax.saxutils import escape
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +44,7 @@ def test_no_part_of_a_secret_passes(secrets: tuple[str, ...], pieces: list[bytes
 def test_where_the_pieces_end_makes_no_difference(secrets: list[str], pieces: list[bytes]) -> None:
     masker, whole = Masker(tuple(secrets)), b"".join(pieces)
     hidden = [False] * len(whole)
-    for secret in masker.secrets:
+    for secret in map(str.encode, secrets):
         for start in range(len(whole)):
             if whole.startswith(secret, start):
                 hidden[start : start + len(secret)] = [True] * len(secret)
@@ -47,11 +54,99 @@ def test_where_the_pieces_end_makes_no_difference(secrets: list[str], pieces: li
 
 
 def test_a_stream_holds_back_no_more_than_could_be_a_secret() -> None:
-    stream = MaskedStream(Masker(("abcd",)))
-    assert stream.feed(b"0123456789") == b"0123456"
+    stream = MaskedStream(Masker(("abcd", "ab\nxyz")))
+    assert stream.feed(b"step 1 of 4\n") == b"step 1 of 4\n"
+    assert stream.feed(b"0123456789abc") == b"0123456789"
+    assert stream.feed(b"ab") == b"abc"
+    assert stream.feed(b"\\") == b""
+    assert stream.feed(b"nxyz.ab\\t") == b"***.ab\\t"
 
 
 def test_text_keeps_what_is_no_utf_8() -> None:
     assert Masker(("schlüssel",)).text("ein schlüssel \udcff") == "ein *** \udcff"
     assert Masker(("key\udcff",)).text("a key\udcff") == "a ***"
     assert Masker(("key\udcff",)).data(b"a key\xff") == b"a ***"
+
+
+ODD = 'pa"ss\\w\u00f6rd/\n\U0001f511&<1'
+"""What JSON, URLs and XML all have to escape something of."""
+
+
+SECRETS = (ODD, "plain-token-0123456789", "with a blank + plus", "'q' \"Q\" `$x`", '\\\\"\\', "%41%", "ключ 鍵")
+
+
+def numbered(text: str) -> str:
+    """Every character as JSON's escapes by number."""
+    units = text.encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def ways_to_write(secret: str) -> dict[str, str]:
+    inner = json.dumps(secret)[1:-1]
+    return {
+        "as it is": secret,
+        "JSON in ASCII": inner,
+        "JSON in UTF-8": json.dumps(secret, ensure_ascii=False)[1:-1],
+        "JSON with slashes escaped": json.dumps(secret)[1:-1].replace("/", "\\/"),
+        "JSON by numbers": numbered(secret),
+        "JSON by numbers in capitals": numbered(secret).upper().replace("\\U", "\\u"),
+        "JSON, each second by number": "".join(
+            numbered(each) if at % 2 else json.dumps(each)[1:-1] for at, each in enumerate(secret)
+        ),
+        "JSON in JSON": json.dumps(inner)[1:-1],
+        "JSON in JSON in UTF-8": json.dumps(json.dumps(secret, ensure_ascii=False), ensure_ascii=False)[3:-3],
+        "JSON by numbers in JSON": json.dumps(numbered(secret))[1:-1],
+        "JSON in JSON in JSON": json.dumps(json.dumps(inner)[1:-1])[1:-1],
+        "URL, path": quote(secret),
+        "URL, component": quote(secret, safe=""),
+        "URL, form": quote_plus(secret),
+        "URL in lower case": quote(secret, safe="").replace("%C3%B6", "%c3%b6"),
+        "XML": escape(secret),
+        "XML attribute": escape(secret, {'"': "&quot;", "'": "&apos;"}),
+        "HTML": html.escape(secret),
+        "XML in ASCII": escape(secret).encode("ascii", "xmlcharrefreplace").decode(),
+        **{f"Base64 after {n}": base64.b64encode(b"u" * n + secret.encode() + b":x").decode() for n in range(4)},
+        **{
+            f"Base64 of URLs after {n}": base64.urlsafe_b64encode(b"\xff" * n + secret.encode()).decode()
+            for n in range(3)
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "secret", [ODD, "plain-token-0123456789", "with a blank + plus", "'q' \"Q\" `$x`", '\\\\"\\', "%41%", "ключ 鍵"]
+)
+def test_a_secret_is_masked_however_a_program_escapes_it(secret: str) -> None:
+    masker = Masker((secret,))
+    for way, written in ways_to_write(secret).items():
+        if way.startswith("Base64") and len(secret.encode()) < 7:
+            continue
+        masked = masker.text(f"<{written}>")
+        assert "***" in masked, way
+        if not way.startswith("Base64"):
+            assert masked == "<***>", way
+        whole = f"before {written} after".encode()
+        assert in_pieces(masker, [whole[at : at + 1] for at in range(len(whole))]) == masker.data(whole), way
+
+
+@given(st.text(min_size=4, max_size=12), st.data())
+def test_any_secret_in_json_is_masked_wherever_the_pieces_end(secret: str, data: st.DataObject) -> None:
+    masker = Masker((secret,))
+    document = json.dumps({"k": [f"x{secret}y", {secret: 1}]}, ensure_ascii=data.draw(st.booleans())).encode(
+        errors="surrogatepass"
+    )
+    cut = data.draw(st.integers(0, len(document)))
+    masked = in_pieces(masker, [document[:cut], document[cut:]])
+    assert masked == masker.data(document)
+    assert (
+        secret not in str(json.loads(masked.decode(errors="surrogatepass"))) or secret in "{'k': ['x***y', {'***': 1}]}"
+    )
+
+
+def test_a_long_secret_costs_no_more_than_its_length() -> None:
+    secret = "".join(chr(33 + at * 7 % 90) for at in range(20_000))
+    masker = Masker((secret,))
+    began = time.process_time()
+    assert masker.data(b"x" * 1_000_000 + secret.encode() + b"y") == b"x" * 1_000_000 + b"***y"
+    assert masker.data((secret[:-1] * 5).encode()) == (secret[:-1] * 5).encode()
+    assert time.process_time() - began < 10

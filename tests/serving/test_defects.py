@@ -1,7 +1,9 @@
 """What a defect of ours, or of an engine, looks like from outside; and what secrets never do."""
 
+import json
 import shutil
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from loguru import logger
@@ -92,17 +94,58 @@ async def test_what_was_written_and_is_no_more_on_disk_is_told_without_where_it_
 async def test_a_secret_in_json_output_is_masked_and_the_json_stays_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = "tok-" + "a1b2" * 20
-    monkeypatch.setenv("MY_TOKEN", secret)
-    write_tool(
-        tmp_path,
-        "leak",
-        python("import json, os; print(json.dumps({'token': os.environ['TOKEN'], 'after': 1}))"),
-        output="json",
-        env={"TOKEN": {"secret": "MY_TOKEN"}},
+    code = (
+        "import json, os\n"
+        "token = os.environ['TOKEN']\n"
+        "numbered = ''.join(f'\\\\u{ord(each):04X}' for each in token)\n"
+        "print('{%s: 1, %s' % (json.dumps(token), json.dumps({'token': token, 'in': json.dumps([token])})[1:-1]))\n"
+        'print(\', "numbered": ["%s"], "after": 1}\' % numbered)\n'
     )
-    async with open_server(settings_for(tmp_path)) as (_, server), memory_client(server, "legacy") as client:
+    write_tool(tmp_path, "leak", python(code), output="json", env={"TOKEN": {"secret": "MY_TOKEN"}})
+    for secret in ("tok-" + "a1b2" * 20, 'pa"ss\\w\u00f6rd1', "\u2028line/'\t'"):
+        monkeypatch.setenv("MY_TOKEN", secret)
+        async with open_server(settings_for(tmp_path)) as (_, server), memory_client(server, "legacy") as client:
+            result = await client.call_tool("leak", {})
+        assert result.structured_content == {
+            "***": 1,
+            "token": "***",
+            "in": '["***"]',
+            "numbered": ["***"],
+            "after": 1,
+        }, text_of(result)
+        for spelled in (secret, json.dumps(secret)[1:-1]):
+            assert spelled not in text_of(result)
+
+
+@pytest.mark.bubblewrap
+async def test_a_secret_in_the_names_of_files_is_masked_wherever_they_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_TOKEN", "tok-one-two")
+    code = (
+        "import os, pathlib\n"
+        "token = os.environ['TOKEN']\n"
+        "out = pathlib.Path(os.environ['PRAXIS_OUTPUT_DIR'])\n"
+        "for name in (token, token.replace('-', '%2d'), 'plain'):\n"
+        "    (out / name).write_text(name[:3])\n"
+        "pathlib.Path('/data', token).touch()\n"
+    )
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tmp_path / "data").mkdir()
+    secret = {"TOKEN": {"secret": "MY_TOKEN"}}
+    mounts = {"./data": "/data:rw"}
+    write_tool(tools, "leak", python(code), artifacts=["/out/*"], env=secret, mounts=mounts)
+    settings = settings_for(tools, root=tmp_path, engines={"local": {"sandbox": "require"}})
+    async with open_server(settings) as (toolbox, server), memory_client(server, "modern") as client:
         result = await client.call_tool("leak", {})
-        assert result.structured_content is not None, text_of(result)
-        assert result.structured_content["after"] == 1
-        assert secret not in result.model_dump_json()
+        assert not result.is_error, text_of(result)
+        record = toolbox.records.entries()[0]
+        assert sorted(item.name for item in record.artifacts) == ["***", "***~2", "plain"]
+        for told in (result.model_dump_json(), json.dumps(record.summary())):
+            assert "tok-one-two" not in told
+            assert "tok%2done" not in told
+        assert "Changed files: data/***" in text_of(result)
+        for name in ("***", "***~2"):
+            read = await client.read_resource(f"praxis://runs/{record.run_id}/artifacts/{quote(name)}")
+            assert read.contents[0].model_dump()["text"] == "tok"

@@ -134,12 +134,13 @@ async def test_a_linked_resource_can_be_read_and_another_cannot(relayed: Relayed
         await relayed[0].read_resource("praxis://upstreams/up/note%3A%2F%2Fsecret")
 
 
-async def test_a_resource_of_an_upstream_shows_no_secret_anywhere(
+async def test_a_tool_and_a_resource_of_an_upstream_show_no_secret_anywhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ODD", "s3cr3t-value")
     command = [sys.executable, "-m", "tests.support.odd_server"]
     async with proxy(tmp_path, up={"address": command, "env": {"SECRET": {"secret": "ODD"}}}) as (client, _):
+        assert (await client.list_tools()).tools[0].description == "Says what it is told to.***"
         link = {"type": "resource_link", "uri": "note://x", "name": "x"}
         result = await call(client, "up_say", result={"content": [link]})
         read = (await client.read_resource(result.content[0].uri)).contents[0].model_dump(by_alias=True)

@@ -2,7 +2,7 @@
 
 It has one tool, ``say``, whose arguments are what it does: ``before``, messages that it writes first, in which the text
 TOKEN stands for the token for progress; then ``result`` or ``error``, its answer; without either it never answers. What
-it says of any resource holds the variable SECRET.
+it says of any resource, and of its tool, holds the variable SECRET.
 """
 
 import json
@@ -28,7 +28,7 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
     if method == "initialize":
         return {"result": INFO}
     if method == "tools/list":
-        return {"result": {"tools": [TOOL]}}
+        return {"result": {"tools": [{**TOOL, "description": TOOL["description"] + os.environ.get("SECRET", "")}]}}
     if method == "resources/read":
         secret = os.environ.get("SECRET", "")
         return {"result": {"contents": [{"uri": f"note://{secret}", "text": secret, "_meta": {"a": [secret]}}]}}
