@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +19,12 @@ from praxis_mcp.engines.sandbox_owner import Owner
 
 OWNER_VARIABLE = "PRAXIS_RUN_OF"
 """In the environment of what a server starts for a call: whose it is (`Owner`)."""
+
+
+SUPERVISOR_TIMEOUT = 15.0
+"""Seconds that praxis-init may take to end its tree, from the first look that found it; it gives up after 7 itself."""
+
+_asked_to_end: dict[int, float] = {}
 
 
 def kill_orphans() -> tuple[str, ...]:
@@ -31,7 +38,27 @@ def kill_orphans() -> tuple[str, ...]:
                 if name == OWNER_VARIABLE.encode() and Owner.parse(value.decode()).is_gone:
                     found.append(int(directory.name))
     # A server that a tool has started is no tool.
-    send_signal((pid for pid in found if pid != os.getpid()), signal.SIGKILL)
+    found = [pid for pid in found if pid != os.getpid()]
+    # praxis-init also ends those of its tree that no longer say whose they are, and nobody else would find these.
+    supervisors = [pid for pid in found if _is_supervisor(pid)]
+    late = _late(supervisors)
+    send_signal((pid for pid in found if pid in late or pid not in supervisors), signal.SIGKILL)
+    send_signal((pid for pid in supervisors if pid not in late), signal.SIGTERM)
     if found:
         logger.info("killed {} processes of servers that are gone", len(found))
     return tuple(f"process {pid}" for pid in found)
+
+
+def _late(supervisors: list[int]) -> set[int]:
+    """Which of them have been asked to end, and had time enough."""
+    now = time.monotonic()
+    for pid in [pid for pid in list(_asked_to_end) if pid not in supervisors]:
+        _asked_to_end.pop(pid, None)  # engines look at the same time, in threads
+    return {pid for pid in supervisors if now - _asked_to_end.setdefault(pid, now) > SUPERVISOR_TIMEOUT}
+
+
+def _is_supervisor(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/exe").readlink().name.startswith("praxis-init-")
+    except OSError:
+        return False

@@ -1,5 +1,6 @@
 """Servers that were started by command and do not want to end: nothing of them outlives their connection, nor us."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -10,7 +11,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from praxis_mcp.engines import native, upstream_process
+from praxis_mcp.engines import native, orphans, upstream_process
 from praxis_mcp.engines.orphans import OWNER_VARIABLE, kill_orphans
 from praxis_mcp.engines.process_tree import send_signal
 from praxis_mcp.engines.remote_mcp import RemoteMCPEngine
@@ -59,11 +60,15 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 @pytest.fixture
 def brood(tmp_path: Path) -> Iterator[Brood]:
     found = Brood(tmp_path / "processes")
     yield found
-    send_signal((found.pids[kind] for kind in found.alive), 9)
+    send_signal((found.pids[kind] for kind in found.alive), signal.SIGKILL)
 
 
 @pytest.fixture
@@ -120,6 +125,31 @@ async def test_nothing_outlives_a_server_that_is_killed_during_a_call(brood: Bro
             await anyio.sleep(0.02)
 
 
+@pytest.mark.native
+async def test_a_server_that_cleans_up_meanwhile_leaves_praxis_init_to_end_what_says_no_more_whose_it_is(
+    brood: Brood,
+) -> None:
+    with killed_server(brood):
+        await brood.all_there()
+    with anyio.fail_after(LIMIT):
+        while brood.alive:
+            await anyio.to_thread.run_sync(kill_orphans)
+
+
+@pytest.mark.native
+async def test_a_praxis_init_that_does_not_end_when_asked_is_killed_later(
+    brood: Brood, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orphans, "SUPERVISOR_TIMEOUT", 0.0)
+    with killed_server(brood):
+        await brood.all_there()
+        supervisor = parent_of(brood.pids["server"])
+        send_signal([supervisor], signal.SIGSTOP)
+    with anyio.fail_after(LIMIT):
+        while is_alive(supervisor):
+            await anyio.to_thread.run_sync(kill_orphans)
+
+
 async def test_what_outlives_a_killed_server_without_praxis_init_is_found_by_the_next_one(brood: Brood) -> None:
     with killed_server(brood, "alone"):
         await brood.all_there()
@@ -137,9 +167,9 @@ async def test_a_server_that_kills_praxis_init_does_not_get_away(brood: Brood, u
     await brood.all_there()
     connection = upstream._current
     assert connection is not None
-    supervisor = int(Path(f"/proc/{brood.pids['server']}/stat").read_text().rpartition(")")[2].split()[1])
+    supervisor = parent_of(brood.pids["server"])
     assert supervisor not in (1, brood.pids["server"])
-    send_signal([supervisor], 9)
+    send_signal([supervisor], signal.SIGKILL)
     with anyio.fail_after(LIMIT):
         await upstream.close()
     assert brood.alive <= {"bare"}
