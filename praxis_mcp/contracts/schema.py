@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "check_output",
+    "compile_schemas",
     "contract_format_schema",
     "input_schema",
+    "is_compiled",
     "is_of_type",
     "output_validator",
     "parameter_schema",
@@ -87,6 +89,22 @@ def validate_arguments(contract: ToolContract, arguments: Mapping[str, Any]) -> 
         if parameter.has_default and parameter.name not in given:
             given[parameter.name] = copy.deepcopy(parameter.default)
     return given
+
+
+def is_compiled(contract: ToolContract) -> bool:
+    """Whether the contract's schemas were compiled; else the first check does it, which takes up to half a second."""
+    return _compiled(contract).is_compiled
+
+
+def compile_schemas(contract: ToolContract) -> None:
+    """Compile the contract's schemas, for the checks to come; meant for a thread.
+
+    Raises:
+        ContractError: one of them is invalid.
+    """
+    compiled = _compiled(contract)
+    _ = compiled.input_validator, compiled.output_validator
+    compiled.is_compiled = True
 
 
 def output_validator(contract: ToolContract) -> Validator | None:
@@ -177,6 +195,7 @@ class _Compiled:
     def __init__(self, contract: ToolContract) -> None:
         # The contract itself is not kept, for it would never be freed: the cache below lives as long as it does.
         self._name = contract.name
+        self.is_compiled = False
         self._output_schema = contract.output_schema
         self.input_schema: dict[str, Any] = {
             **without_booleans(contract.input_keywords),

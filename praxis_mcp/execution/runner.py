@@ -9,11 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from loguru import logger
 
 from praxis_mcp.contracts.catalog import Catalog
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.contracts.schema import validate_arguments
+from praxis_mcp.contracts.schema import compile_schemas, is_compiled, validate_arguments
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult, StatusListener
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.registry import EngineRegistry
@@ -118,6 +119,8 @@ class ToolRunner:
         name = contract.name
         run_id = new_run_id()
         log = logger.bind(run=run_id)
+        if not is_compiled(contract):
+            await anyio.to_thread.run_sync(compile_schemas, contract)
         plan = await plan_call(contract, validate_arguments(contract, arguments), self._settings, run_id, caller)
         log.debug("{}: arguments fit; planned as run {}", name, run_id)
         key = await self._cache.key(plan, contract.directory)

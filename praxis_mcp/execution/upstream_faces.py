@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from praxis_mcp.contracts.model import NAME_PATTERN
-from praxis_mcp.contracts.patterns import MalformedPattern, UnusablePattern, compile_pattern
+from praxis_mcp.contracts.patterns import MalformedPattern, PatternBudget, UnusablePattern, compile_pattern
 from praxis_mcp.contracts.validators import schema_errors
 from praxis_mcp.contracts.vocabulary import is_plainly_valid, schemas_inside, without_booleans
 from praxis_mcp.contracts.wording import odd_texts, worded
@@ -20,6 +20,10 @@ LARGEST_SCHEMA = 64 * 1024
 """Characters of JSON of one schema."""
 DEEPEST_SCHEMA = 40
 """Levels of one schema."""
+UPSTREAM_BYTES = 64 * 1024 * 1024
+"""Bytes that the compiled patterns of all tools of one upstream may take, see `contracts.patterns.estimate`."""
+MOST_NOTES = 20
+"""Notes of one tool."""
 LONGEST_DESCRIPTION = 16 * 1024
 _DATA = frozenset({"const", "enum", "default", "examples"})
 _MAPS = frozenset({"properties", "patternProperties", "dependentSchemas", "dependencies", "$defs", "definitions"})
@@ -65,7 +69,9 @@ def fingerprint(raw: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()
 
 
-def adapt(raw: Mapping[str, Any], upstream: str, name: str, description: str | None) -> RemoteTool:
+def adapt(
+    raw: Mapping[str, Any], upstream: str, name: str, description: str | None, patterns: PatternBudget | None = None
+) -> RemoteTool:
     """The tool under a name of ours, all that clients would refuse taken out of it.
 
     Args:
@@ -73,6 +79,7 @@ def adapt(raw: Mapping[str, Any], upstream: str, name: str, description: str | N
         upstream: name of that server.
         name: the name here.
         description: the description here; None keeps its own.
+        patterns: what the patterns of all the upstream's tools may take; those of this one take `SCHEMA_BYTES` at most.
 
     Raises:
         Unusable: its name cannot be used, its schemas name what cannot be seen, or it came in a circle.
@@ -86,6 +93,7 @@ def adapt(raw: Mapping[str, Any], upstream: str, name: str, description: str | N
     if len(via) >= MOST_HOPS:
         raise Unusable(f"it came through {len(via)} servers already")
     notes: list[str] = []
+    of_tool = _Patterns(patterns or PatternBudget(UPSTREAM_BYTES))
     title, own = raw.get("title"), raw.get("description")
     _refuse_hidden(raw)
     found = raw.get("annotations")
@@ -95,8 +103,8 @@ def adapt(raw: Mapping[str, Any], upstream: str, name: str, description: str | N
         name=name,
         upstream=upstream,
         remote_name=raw["name"],
-        input_schema=_input_schema(raw.get("inputSchema"), notes),
-        output_schema=_output_schema(raw.get("outputSchema"), notes),
+        input_schema=_input_schema(raw.get("inputSchema"), notes, of_tool),
+        output_schema=_output_schema(raw.get("outputSchema"), notes, of_tool),
         title=printable(title) if isinstance(title, str) else None,
         description=visible(text[:LONGEST_DESCRIPTION]) if text else None,
         annotations={key: hints[key] for key in _HINTS if isinstance(hints.get(key), bool)},
@@ -118,7 +126,7 @@ def _refuse_hidden(raw: Mapping[str, Any]) -> None:
                 raise Unusable(f"a name or value in its {part} holds characters that cannot be seen: {shown}")
 
 
-def _input_schema(schema: Any, notes: list[str]) -> dict[str, Any]:
+def _input_schema(schema: Any, notes: list[str], patterns: _Patterns) -> dict[str, Any]:
     if not isinstance(schema, dict) or _too_much(schema):
         notes.append("its input schema is missing, not an object, too large or too deep, and is shown open")
         return {"type": "object"}
@@ -127,56 +135,70 @@ def _input_schema(schema: Any, notes: list[str]) -> dict[str, Any]:
         notes.append("the root of its input schema is not type: object, and was made so")
         cleaned["type"] = "object"
     names = cleaned.get("properties")
-    if not _is_valid(cleaned):
+    if not _is_valid(cleaned, patterns):
         notes.append("its input schema is no valid JSON Schema; only the names of its parameters are shown")
         open_properties = {str(name): {} for name in names} if isinstance(names, dict) else {}
         cleaned = {"type": "object", "properties": open_properties}
-    _drop_malformed_patterns(cleaned, notes)
+    _drop_malformed_patterns(cleaned, notes, patterns)
     return cleaned
 
 
-def _output_schema(schema: Any, notes: list[str]) -> dict[str, Any] | None:
+def _output_schema(schema: Any, notes: list[str], patterns: _Patterns) -> dict[str, Any] | None:
     if schema is None:
         return None
     if not isinstance(schema, dict) or _too_much(schema):
         notes.append("its output schema is no object, too large or too deep, and is left out")
         return None
     cleaned = worded(without_booleans(_cleaned(schema, notes)))
-    if not _is_valid(cleaned):
+    if not _is_valid(cleaned, patterns):
         notes.append("its output schema is no valid JSON Schema, and is left out")
         return None
-    _drop_malformed_patterns(cleaned, notes)
+    _drop_malformed_patterns(cleaned, notes, patterns)
     return cleaned
 
 
-def _is_valid(schema: dict[str, Any]) -> bool:
+def _is_valid(schema: dict[str, Any], patterns: _Patterns) -> bool:
     # Python's re never sees these patterns: some need minutes, or more stack than there is, only to be compiled.
     try:
         wrong = not is_plainly_valid(schema) and next(schema_errors(schema, patterns=False), None) is not None
         return not wrong and not any(
-            _is_malformed(name) for _, part in schemas_inside(schema) for name in part.get("patternProperties", ())
+            patterns.refuse(name) for _, part in schemas_inside(schema) for name in part.get("patternProperties", ())
         )
     except (OverflowError, RecursionError):
         return False  # a number or a level too many for whoever checks
 
 
-def _drop_malformed_patterns(schema: dict[str, Any], notes: list[str]) -> None:
-    """Take out what no client could compile. One that only we cannot match, as a look-ahead, stays."""
+def _drop_malformed_patterns(schema: dict[str, Any], notes: list[str], patterns: _Patterns) -> None:
+    """Take out what no client could compile, or only at our and its own expense. One that only we cannot match, as a
+    look-ahead, stays."""
     for _, part in list(schemas_inside(schema)):
         pattern = part.get("pattern")
-        if isinstance(part, dict) and isinstance(pattern, str) and _is_malformed(pattern):
-            notes.append(f"the pattern {pattern[:80]!r} is no regular expression, and was taken out")
+        if not isinstance(part, dict) or not isinstance(pattern, str):
+            continue
+        reason = patterns.refuse(pattern)
+        if reason is not None:
+            if len(notes) < MOST_NOTES:
+                notes.append(f"the pattern {pattern[:80]!r} {reason}, and was taken out")
             del part["pattern"]
 
 
-def _is_malformed(pattern: str) -> bool:
-    try:
-        compile_pattern(pattern)
-    except MalformedPattern:
-        return True
-    except UnusablePattern:
-        pass
-    return False
+class _Patterns:
+    """The patterns of one tool: which of them are regular expressions, told within its bounds and its upstream's."""
+
+    def __init__(self, upstream: PatternBudget) -> None:
+        self._budgets = (PatternBudget(), upstream)
+
+    def refuse(self, pattern: str) -> str | None:
+        """Why it is taken out; None where it stays."""
+        if not all(budget.allows(pattern) for budget in self._budgets):
+            return "takes too much memory, by itself or with the others"
+        try:
+            compile_pattern(pattern)
+        except MalformedPattern:
+            return "is no regular expression"
+        except UnusablePattern:
+            pass
+        return None
 
 
 def _too_much(schema: Any) -> bool:

@@ -11,13 +11,14 @@ import anyio
 import anyio.to_thread
 from loguru import logger
 
+from praxis_mcp.contracts.patterns import PatternBudget
 from praxis_mcp.defects import places
 from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.upstream import Upstream
 from praxis_mcp.engines.upstream_connection import CLOSE_TIMEOUT
 from praxis_mcp.engines.upstream_spec import OAuthClient, UpstreamSpec
 from praxis_mcp.errors import PraxisError
-from praxis_mcp.execution.upstream_faces import RemoteTool, Unusable, adapt, fingerprint
+from praxis_mcp.execution.upstream_faces import UPSTREAM_BYTES, RemoteTool, Unusable, adapt, fingerprint
 from praxis_mcp.execution.upstream_names import prefix_of
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings import Settings
@@ -151,6 +152,7 @@ class UpstreamSource:
     ) -> tuple[list[RemoteTool], list[tuple[str, str]]]:
         tools: dict[str, RemoteTool] = {}
         unusable: list[tuple[str, str]] = []
+        patterns = PatternBudget(UPSTREAM_BYTES)
         masker = self.upstream().masker
         for told in listed:
             raw, name = told, masker.text(told["name"])
@@ -158,7 +160,7 @@ class UpstreamSource:
                 continue
             try:
                 raw = masker.json(told) if masker else told
-                tool = adapt(raw, self.name, self._name_here(name), self.settings.describe.get(name))
+                tool = adapt(raw, self.name, self._name_here(name), self.settings.describe.get(name), patterns)
             except Unusable as exc:
                 unusable.append((name, str(exc)))
                 continue

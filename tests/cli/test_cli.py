@@ -228,7 +228,7 @@ def test_doctor_says_of_every_engine_whether_it_works_or_how_to_mend_it(praxis: 
 
 def test_schema_is_a_json_schema_that_knows_the_contract_format(praxis: Run) -> None:
     schema = json.loads(praxis("schema").stdout)
-    assert {"name", "command", "parameters", "timeout"} <= schema["properties"].keys()
+    assert {"name", "command", "parameters", "timeout"} <= schema["else"]["properties"].keys()
 
 
 def test_settings_come_from_file_environment_and_flags_in_that_order(
