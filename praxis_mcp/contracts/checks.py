@@ -161,12 +161,12 @@ def _check_input_schema(contract: ToolContract, reading: Reading, findings: Find
 
     # Root keywords and each parameter by itself: what is plain in most parameters need not be checked with the rest.
     for name, part in schema["properties"].items():
-        for error in schema_errors(part, patterns=False):
+        for error in schema_errors(part):
             path: Keys = ("properties", name, *error.absolute_path)
             findings.error(place(path), *_schema_problem(error))
     keywords = contract.input_keywords
     if keywords:
-        for error in schema_errors(keywords, patterns=False):
+        for error in schema_errors(keywords):
             findings.error(place(tuple(error.absolute_path)), *_schema_problem(error))
     _check_patterns(schema, place, findings)
     for reference in {*references(schema), *references(keywords)}:
@@ -176,7 +176,7 @@ def _check_input_schema(contract: ToolContract, reading: Reading, findings: Find
 
 
 def _check_schema(schema: dict[str, Any], keys: Keys, findings: Findings) -> None:
-    for error in schema_errors(schema, patterns=False):
+    for error in schema_errors(schema):
         findings.error((*keys, *error.absolute_path), *_schema_problem(error))
     _check_patterns(schema, lambda path: (*keys, *path), findings)
     for reference in set(references(schema)):

@@ -20,22 +20,23 @@ from praxis_mcp.contracts.vocabulary import schemas_inside
 MOST_STEPS = 50_000_000
 """Size of a pattern, repetitions written out, times the characters of a text that it may be matched against: some
 seconds for the worst of patterns, and next to nothing for ordinary ones."""
+LONGEST_PATTERN = 64 * 1024
+"""Characters of a pattern."""
 PATTERN_BYTES = 10 * 1024 * 1024
 """Estimated bytes of one compiled pattern: some 150 times ``\\w``, whose Unicode tables are the largest."""
+TEXT_BYTES = 256 * 1024
+"""Estimated bytes of a text that a caller sends for a regular expression; it takes some 2 ms to compile."""
 SCHEMA_BYTES = 32 * 1024 * 1024
 """Estimated bytes of all patterns of one schema; they take some 200 ms to compile."""
 CACHE_BYTES = 128 * 1024 * 1024
 """Estimated bytes of the compiled patterns that are kept, whoever they are from."""
 
-_ESCAPE = r"\\[pP](?:\{[^}]*\}|.)|\\."
+_ESCAPE = r"\\[pP](?:\{[^}]{0,64}\}|.)|\\."
 _TOKEN = re.compile(rf"{_ESCAPE}|\(\?[a-zA-Z-]*[:)]|\(|\)|\{{\d*(?:,\d*)?\}}|[\s\S]", re.DOTALL)
 _CLASS_ITEM = re.compile(rf"{_ESCAPE}|[\s\S]", re.DOTALL)
 _COUNTED = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 _NO_CASE = re.compile(r"\(\?[a-zA-Z]*i")
 _VERBOSE = re.compile(r"\(\?[a-zA-Z]*x")
-# Set operations in Rust's classes, plain characters in everybody else's.
-_SET_OPERATION = re.compile(r"\[(?:\\.|[^\]\\])*?(&&|--|~~)")
-
 # Bytes of parts of a compiled pattern, measured with pydantic-core 2.41 and rounded up: a MiB takes some 6 ms to
 # compile. Where case is ignored, a class of wide ranges is folded character by character, which takes as long as so
 # many bytes.
@@ -80,12 +81,28 @@ def compile_pattern(pattern: str) -> Callable[[str], bool]:
     return found
 
 
+def is_regular_expression(text: str) -> bool:
+    """Whether a text is a regular expression, for the format ``regex``: what cannot be told cheaply is taken for one,
+    and so is what only this engine cannot match."""
+    if estimate(text) > TEXT_BYTES:
+        return True
+    try:
+        _compiled(text)
+    except MalformedPattern:
+        return False
+    except UnusablePattern:
+        pass
+    return True
+
+
 def _compiled(pattern: str) -> Callable[[str], bool]:
     from pydantic_core import SchemaError, SchemaValidator, ValidationError, core_schema
 
-    operation = _SET_OPERATION.search(pattern)
+    # Set operations in Rust's classes, plain characters in everybody else's.
+    classes = (re.sub(r"\\.", "", token) for token in _tokens(pattern) if token[0] == "[")
+    operation = next(filter(None, (re.search("&&|--|~~", text) for text in classes)), None)
     if operation is not None:
-        raise UnusablePattern(f"has {operation[1]} between brackets, which stands for an operation on sets there")
+        raise UnusablePattern(f"has {operation[0]} between brackets, which stands for an operation on sets there")
     try:
         validator = SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex", strict=True))
     except (SchemaError, UnicodeEncodeError) as exc:
@@ -189,11 +206,13 @@ def _unusable(text: str) -> UnusablePattern:
     return MalformedPattern(f"is no regular expression: {detail.strip()}" if found else "is no regular expression")
 
 
-_TOO_LARGE = "becomes too large, because of its repetitions"
+_TOO_LARGE = "becomes too large, because of its length or its repetitions"
 
 
 def estimate(pattern: str) -> int:
     """Roughly how many bytes the compiled pattern takes, rather more than less; told without compiling it."""
+    if len(pattern) > LONGEST_PATTERN:
+        return _ENDLESS
     folded = 0
     if _NO_CASE.search(pattern):
         folded = sum(_is_wide(token) and "-" in token for token in _tokens(pattern) if token[0] == "[")
@@ -239,9 +258,9 @@ def _is_wide(token: str) -> bool:
 def _bytes(token: str) -> int:
     if token[0] == "[":
         items = _CLASS_ITEM.findall(token[1:-1])
-        wide = _ITEM * len(items) if _is_wide(token) else 0
+        wide = (_ITEM if _is_wide(token) else 0) * len(items)
         open_ended = _RANGE * (token.count("[^") + token.count("[:^") + bool(wide))
-        return _PLAIN + open_ended + wide + sum(_bytes_of_table(item) for item in items)
+        return _PLAIN + 8 * len(items) + open_ended + wide + sum(_bytes_of_table(item) for item in items)
     if token == "." or not token.isascii():  # noqa: S105 - of a pattern
         return _RANGE
     return _PLAIN + _bytes_of_table(token)

@@ -6,13 +6,11 @@ The jsonschema package costs 30 ms to import, so it is imported on first use: a 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
+from praxis_mcp.contracts.formats import CHECKS
 from praxis_mcp.contracts.patterns import unusable_patterns
 from praxis_mcp.contracts.vocabulary import is_plainly_valid, without_booleans
 from praxis_mcp.errors import ContractError
@@ -27,29 +25,19 @@ MOST_PROBLEMS = 20
 
 PATTERN_REMEDY = "Write it without, put a backslash before what is meant literally, or leave the check to the tool."
 
-# RFC 3339, section 5.6; jsonschema itself checks these two formats only where further packages are installed.
-_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
 
 class CheckFailed(Exception):
     """A value is too deep or too large, or a number in it is, for it to be checked at all."""
 
 
-def schema_errors(schema: Any, *, patterns: bool = True) -> Iterator[ValidationError]:
-    """What is wrong with a schema itself, by the metaschema of the 2020-12 dialect.
-
-    Args:
-        schema: the schema.
-        patterns: patterns must compile in Python, too; False leaves them to `unusable_patterns`.
-    """
+def schema_errors(schema: Any) -> Iterator[ValidationError]:
+    """What is wrong with a schema itself, by the metaschema of the 2020-12 dialect; patterns are left to
+    `unusable_patterns`: Python's engine never sees them."""
     if is_plainly_valid(schema):
         return
     from jsonschema import Draft202012Validator
 
-    yield from Draft202012Validator(
-        Draft202012Validator.META_SCHEMA,
-        format_checker=Draft202012Validator.FORMAT_CHECKER if patterns else None,
-    ).iter_errors(schema)
+    yield from Draft202012Validator(Draft202012Validator.META_SCHEMA).iter_errors(schema)
 
 
 def compile_schema(schema: Mapping[str, Any], owner: str) -> Validator:
@@ -66,7 +54,7 @@ def compile_schema(schema: Mapping[str, Any], owner: str) -> Validator:
 
     from praxis_mcp.contracts.bounded_checks import BoundedValidator
 
-    error = next(schema_errors(schema, patterns=False), None)
+    error = next(schema_errors(schema), None)
     if error is not None:
         place = ".".join(str(part) for part in error.absolute_path) or "its root"
         raise ContractError(
@@ -108,31 +96,14 @@ def find_errors(validator: Validator, value: Any, owner: str) -> list[Validation
 
 @functools.cache
 def _format_checker() -> FormatChecker:
-    from jsonschema import Draft202012Validator, FormatChecker
+    from jsonschema import FormatChecker
 
-    checker = FormatChecker(formats=Draft202012Validator.FORMAT_CHECKER.checkers)
-    checker.checks("date-time", raises=ValueError)(_text_only(_is_date_time))
-    checker.checks("uri", raises=ValueError)(_text_only(_is_uri))
+    checker = FormatChecker(formats=())
+    for name, check in CHECKS.items():
+        checker.checks(name, raises=ValueError)(_text_only(check))
     return checker
 
 
 def _text_only(check: Callable[[str], bool]) -> Callable[[object], bool]:
     # A format says nothing about values of other types (JSON Schema 2020-12, validation, section 7.2.1).
     return lambda value: not isinstance(value, str) or check(value)
-
-
-def _is_date_time(text: str) -> bool:
-    if not _DATE_TIME.fullmatch(text):
-        return False
-    datetime.fromisoformat(text.upper().replace(" ", "T"))
-    return True
-
-
-def _is_uri(text: str) -> bool:
-    parts = urlsplit(text)
-    return (
-        bool(parts.scheme)
-        and text.isascii()
-        and not re.search(r'[\s<>"{}|\\^`]', text)
-        and len(text) > len(parts.scheme) + 1
-    )

