@@ -114,7 +114,8 @@ class HttpSettings(_Section):
             `max_streams` and of `max_connections` one authenticated caller has a quarter, or 8 where that is more.
         session_idle_timeout: seconds after which a session without any request ends.
         max_streams: streams that stay open for messages from the server: subscriptions, SSE connections.
-        max_connections: connections at once.
+        max_connections: connections at once. When one more comes, one gives way on which no request is under way: first
+            the one that has waited longest without a request from a caller who may call.
         read_timeout: seconds in which the head, and then the body, of a request must have come.
         keep_alive: seconds that a connection without requests is kept.
         drain: seconds that running calls may go on at shutdown before they are cancelled.

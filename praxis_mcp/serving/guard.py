@@ -81,7 +81,13 @@ class Guard:
             response = PlainTextResponse("Pages of this origin may not call (http.allowed_origins).", status_code=403)
             await response(scope, receive, send)
         else:
+            # The names of hosts have no case (RFC 9110, 4.2.3), but the SDK's transports compare them letter by letter.
+            scope["headers"] = [(name, _folded(name, value)) for name, value in scope["headers"]]
             await self._app(scope, receive, send)
+
+
+def _folded(name: bytes, value: bytes) -> bytes:
+    return value.lower() if name in (b"host", b"origin") else value
 
 
 class BodyLimit:

@@ -89,7 +89,7 @@ async def open_application(
     )
     authenticated = await open_authentication(shared, settings.auth)
     tracker = RequestTracker(
-        Guard(_for_browsers(authenticated, settings), names),
+        Guard(_for_browsers(authenticated, names), names),
         max_streams=settings.max_streams,
         stands=stands,
     )
@@ -113,10 +113,10 @@ def _application(
     )
 
 
-def _for_browsers(app: Authentication, settings: HttpSettings) -> CORSMiddleware:
+def _for_browsers(app: Authentication, names: AllowedNames) -> CORSMiddleware:
     return CORSMiddleware(
         app,
-        allow_origins=settings.allowed_origins,
+        allow_origins=sorted(names.origins),
         allow_origin_regex=LOOPBACK_ORIGIN,
         allow_methods=("GET", "POST", "DELETE"),
         # Clients mirror arguments in headers of any name (Mcp-Param-…).

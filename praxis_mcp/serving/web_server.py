@@ -9,14 +9,18 @@ from contextlib import contextmanager
 from socket import socket
 
 import uvicorn
+from loguru import logger
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from praxis_mcp.http_settings import HttpSettings
+from praxis_mcp.serving.access import SCOPE_KEY
+from praxis_mcp.serving.connections import Connections, affordable
 
 
 class _Config(uvicorn.Config):
     read_timeout = 30.0
+    pool: Connections
 
 
 class _ImpatientProtocol(H11Protocol):
@@ -24,20 +28,41 @@ class _ImpatientProtocol(H11Protocol):
     hundred silent clients would take up every connection that it allows."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _known = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._pool.arrived(self)
         self._expect_a_request()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete and not self.transport.is_closing():
+            self._pool.serves(self)
         self._expect_a_request()
+
+    def on_response_complete(self) -> None:
+        caller = self.cycle.scope.get(SCOPE_KEY) if self.cycle is not None else None
+        self._known = self._known or bool(caller is not None and caller.scopes)
+        super().on_response_complete()  # which may begin the next request
+        if not self.transport.is_closing() and (self.cycle is None or self.cycle.response_complete):
+            self._pool.rests(self, known=self._known)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._pool.left(self)
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def give_way(self) -> None:
+        """Close the connection, whatever is left to be written on it."""
+        self.transport.abort()
+
+    @property
+    def _pool(self) -> Connections:
+        assert isinstance(self.config, _Config)
+        return self.config.pool
 
     def _expect_a_request(self) -> None:
         is_serving = self.cycle is not None and not self.cycle.response_complete
@@ -73,6 +98,9 @@ class WebServer(uvicorn.Server):
         close_timeout: float,
         on_listening: Callable[[], None],
     ) -> None:
+        most = affordable(settings.max_connections)
+        if most < settings.max_connections:
+            logger.warning("{} connections are taken: the process may have no more files open (ulimit -n)", most)
         config = _Config(
             app,  # pyright: ignore[reportArgumentType] - Starlette's and uvicorn's types of the same protocol
             http=_ImpatientProtocol,
@@ -82,11 +110,12 @@ class WebServer(uvicorn.Server):
             access_log=False,
             server_header=False,
             proxy_headers=False,  # who is calling is told by credentials, never by an address that a header claims
-            limit_concurrency=settings.max_connections,
+            limit_concurrency=most + 1,  # it counts the connection that asks
             timeout_keep_alive=settings.keep_alive,
             timeout_graceful_shutdown=close_timeout,  # pyright: ignore[reportArgumentType] - passed on to wait_for
         )
         config.read_timeout = settings.read_timeout
+        config.pool = Connections(most)
         config.load()
         config.ssl = tls
         super().__init__(config)

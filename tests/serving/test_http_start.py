@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import subprocess
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
@@ -212,15 +213,52 @@ async def test_streams_and_sessions_are_bounded(sample_directory: Path) -> None:
 
 
 async def test_connections_are_bounded(sample_directory: Path) -> None:
-    async with running_http(sample_directory, http={"max_connections": "3"}) as server:
-        port = int(server.base.rpartition(":")[2])
-        async with (
-            await anyio.connect_tcp("127.0.0.1", port),
-            await anyio.connect_tcp("127.0.0.1", port),
-            await anyio.connect_tcp("127.0.0.1", port),
-            http_client() as client,
-        ):
-            assert (await client.get(server.base + "/health")).status_code == 503
+    async with (
+        running_http(sample_directory, http={"max_connections": "3"}) as server,
+        http_client() as client,
+        client.stream("GET", server.sse),
+        client.stream("GET", server.sse),
+        client.stream("GET", server.sse) as third,
+        http_client() as fourth,
+    ):
+        assert third.status_code == 200
+        assert (await fourth.get(server.base + "/health")).status_code == 503, "nobody's request is broken off"
+
+
+async def test_silent_connections_and_those_without_a_token_keep_no_caller_out(
+    sample_directory: Path, tmp_path: Path
+) -> None:
+    bounds = {"max_connections": 8, "auth": auth_settings(Issuer(), tmp_path)}
+    refused = b"POST /mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+    async with running_http(sample_directory, http=bounds) as server, http_client(ALL) as caller:
+        opened = await caller.post(server.mcp, json=initialize_body(), headers=ACCEPT)
+        assert opened.status_code == 200
+        async with AsyncExitStack() as open_ones:
+            strangers = []
+            for number in range(40):
+                stream = await open_ones.enter_async_context(
+                    await anyio.connect_tcp("127.0.0.1", int(server.base.rpartition(":")[2]))
+                )
+                strangers.append(stream)
+                if number % 2:
+                    with anyio.fail_after(LIMIT):
+                        await stream.send(refused)
+                        assert b" 401 " in await stream.receive()
+            session = {**ACCEPT, "Mcp-Session-Id": opened.headers["mcp-session-id"]}
+            ping = {"jsonrpc": "2.0", "id": 2, "method": "ping"}
+            assert (await caller.post(server.mcp, json=ping, headers=session)).status_code == 200
+            async with http_client(ALL) as another:
+                answer = await another.post(server.mcp, json=initialize_body(), headers=ACCEPT)
+                assert answer.status_code == 200
+            with anyio.fail_after(LIMIT), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                await strangers[0].receive()
+
+
+@pytest.mark.parametrize("host", ["LOCALHOST", "LocalHost:80", "localhost"])
+async def test_names_of_hosts_and_origins_have_no_case(sample_directory: Path, host: str) -> None:
+    headers = {**ACCEPT, "Host": host, "Origin": "HTTP://LOCALHOST"}
+    async with running_http(sample_directory, "--http") as server, http_client() as client:
+        assert (await client.post(server.mcp, json=initialize_body(), headers=headers)).status_code == 200
 
 
 async def test_requests_leave_nothing_behind_in_memory(sample_directory: Path) -> None:
