@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -222,8 +222,7 @@ class Settings(BaseSettings):
 
     Sources, later ones winning: defaults; the file (``--config``, ``PRAXIS_CONFIG``, or the project's ``praxis.yaml``
     once it is approved); variables such as ``PRAXIS_CALLS__MAX_CONCURRENCY``; flags. Every path in it is absolute but
-    those in `tools`, for which see `tool_directories`: relative ones start at the root, whichever source they come
-    from.
+    those in `tools`, for which see `tool_directories`: relative ones start at `base`, whichever source they come from.
 
     Attributes:
         tools: directories of contracts.
@@ -275,11 +274,18 @@ class Settings(BaseSettings):
     def _paths_start_at_the_root(self) -> Self:
         for name in type(self).model_fields:
             if name not in ("root", "tools"):
-                object.__setattr__(self, name, at_root(getattr(self, name), self.root))  # it is frozen
-        at_root(self.tools, self.root)  # so that what cannot be expanded is told now
+                object.__setattr__(self, name, at_root(getattr(self, name), self.base))  # it is frozen
+        at_root(self.tools, self.base)  # so that what cannot be expanded is told now
         return self
 
+    own_root: ClassVar[Path | None] = None
     _origin: Origin = PrivateAttr(default=Origin())
+
+    @property
+    def base(self) -> Path:
+        """Where relative paths in the settings, and commands of upstreams, start: the root, but not one that a flag or
+        the environment moved to where a client works, whose files are not this server's own."""
+        return self.own_root or self.root
 
     @property
     def origin(self) -> Origin:
@@ -289,7 +295,7 @@ class Settings(BaseSettings):
     @property
     def tool_directories(self) -> tuple[Path, ...]:
         """The directories of contracts, absolute."""
-        return tuple(self.root / expand(directory) for directory in self.tools)
+        return tuple(self.base / expand(directory) for directory in self.tools)
 
 
 def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = None) -> Settings:
@@ -308,7 +314,7 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     sources = Sources(Origin(file))
     try:
         sources = find_sources(file, {**Variables(Settings)(), **flags}, flags=flags)
-        settings = _settings_of(sources.values)(**{**flags, **sources.overrides})
+        settings = _settings_of(sources.values, sources.base)(**{**flags, **sources.overrides})
     except (ValidationError, PydanticSettingsError) as exc:
         from praxis_mcp.settings_problems import explain
 
@@ -326,17 +332,19 @@ def check_file(file: Path, content: bytes) -> Settings:
     """
     sources = sources_of(file, content)
     try:
-        return _settings_of(sources.values)()
+        return _settings_of(sources.values, sources.base)()
     except (ValidationError, PydanticSettingsError) as exc:
         from praxis_mcp.settings_problems import explain
 
         raise SettingsError(explain(exc, Settings, file, sources.text), remedy="See configs/ for examples.") from exc
 
 
-def _settings_of(values: dict[str, Any]) -> type[Settings]:
-    """The settings over those of a file."""
+def _settings_of(values: dict[str, Any], base: Path | None) -> type[Settings]:
+    """The settings over those of a file, whose relative paths start at `base`."""
 
     class FromAllSources(Settings):
+        own_root: ClassVar[Path | None] = base
+
         @classmethod
         def settings_customise_sources(
             cls,

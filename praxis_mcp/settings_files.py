@@ -69,6 +69,7 @@ class Sources:
     Attributes:
         origin: see `Origin`.
         values: of the file in force, and the root and tools where those follow from where things lie.
+        base: where relative paths in the settings start.
         overrides: settings that win over every source: what the caller gave, with its paths made absolute.
         text: what the file in force holds.
     """
@@ -76,6 +77,7 @@ class Sources:
     origin: Origin
     values: dict[str, Any] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
+    base: Path | None = None
     text: str = ""
 
 
@@ -121,16 +123,17 @@ def _named(file: Path, start: Path, reason: str, tools: Sequence[Path]) -> Sourc
         # Relative paths start at the file, wherever the root is.
         values["tools"] = [folder / expand(Path(str(item))) for item in _paths(values.get("tools", ["tools"]))]
         values["root"] = project_of((*tools, *values["tools"], folder / "tools")[0])
-        return Sources(Origin(path, reason, "the project of the tools"), values, text=text)
+        return Sources(Origin(path, reason, "the project of the tools"), values, base=folder, text=text)
     return _sources(values, text, folder, path, reason)
 
 
 def _found(start: Path, root: Path | None, tools: Sequence[Path], *, has_tools: bool) -> Sources:
-    project = root or (project_of(tools[0]) if tools else project_at(start))
+    # Whose server this is does not depend on the root, which may be where a client happens to work.
+    project = project_of(tools[0]) if tools else root or project_at(start)
     root_reason = "the project of the tools" if tools else "the project of the directory that this was started in"
     values: dict[str, Any] = {"root": project}
     # The root follows from the tools, so that those cannot start at it.
-    overrides = {"tools": tools} if tools and root is None else {}
+    overrides = {"tools": tools} if tools else {}
     if not has_tools:
         values["tools"] = [tools_at(start, project) if root is None else project / "tools"]
     left_aside: list[LeftAside] = []
@@ -145,12 +148,13 @@ def _found(start: Path, root: Path | None, tools: Sequence[Path], *, has_tools: 
         left_aside.append(
             LeftAside(
                 other,
-                f"the tools belong to another project, {project}",
+                f"this server is of another project, {project}",
                 f"To use it, name it: --config {shlex.quote(str(other))} (praxis-mcp trust approves a file for its own "
                 "directory only).",
             )
         )
-    return Sources(Origin(None, root_reason=root_reason, left_aside=tuple(left_aside)), values, overrides)
+    origin = Origin(None, root_reason=root_reason, left_aside=tuple(left_aside))
+    return Sources(origin, values, overrides, project)
 
 
 def sources_of(file: Path, content: bytes) -> Sources:
@@ -169,7 +173,8 @@ def sources_of(file: Path, content: bytes) -> Sources:
 
 def _sources(values: dict[str, Any], text: str, folder: Path, file: Path, reason: str) -> Sources:
     root_reason = "root: in the settings file" if "root" in values else "the directory of the settings file"
-    return Sources(Origin(file, reason, root_reason), {**values, "root": _root_in(values, folder, file)}, text=text)
+    root = _root_in(values, folder, file)
+    return Sources(Origin(file, reason, root_reason), {**values, "root": root}, base=root, text=text)
 
 
 def _approved(file: Path) -> tuple[bytes | None, LeftAside | None]:
@@ -242,7 +247,7 @@ def parse(text: str, path: Path) -> dict[str, Any]:
 def _root_in(values: Mapping[str, Any], folder: Path, file: Path) -> Path:
     """The root of a file: as it says, from its own directory, so that it works from whatever directory it is named."""
     try:
-        return folder / expand(Path(str(values.get("root", ""))))
+        return Path(os.path.normpath(folder / expand(Path(str(values.get("root", ""))))))
     except ValueError as exc:
         raise SettingsError(f"In the settings file {file}, root is wrong: {exc}.") from exc
 

@@ -35,7 +35,7 @@ class UpstreamSettings(_Section):
     """One other MCP server whose tools are republished.
 
     Attributes:
-        address: its URL, or the words of the command that starts it, in the project root.
+        address: its URL, or the words of the command that starts it, in the project (`Settings.base`).
         transport: ``auto`` goes by the address: a command is ``stdio``, a URL whose path ends in ``/sse`` is ``sse``
             (HTTP+SSE of 2024-11-05), any other ``http`` (Streamable HTTP).
         env: variables for the command, beside PATH, HOME and the few others that every program needs.

@@ -118,6 +118,27 @@ def test_a_root_that_is_given_wins_and_tools_that_are_not_given_lie_there(
     assert load_settings().root == Path("/"), "by accident never, by its name yes"
 
 
+def test_a_root_where_a_client_works_moves_nothing_of_the_settings(
+    ground: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a cloned repository could bring the programs, approvals and contracts that the settings name."""
+    layout(ground, "mine/.git/", "mine/tools/", "clone/.git/", "clone/praxis.yaml", "clone/tools/")
+    named = ground / "mine" / "settings.yaml"
+    named.write_text("tools: [tools]\nrecords: {directory: kept}\nengines: {dagger: {cli: bin/dagger}}\n")
+    monkeypatch.chdir(ground / "clone")
+    for settings in (
+        load_settings(named, {"root": Path()}),
+        load_settings(flags={"root": Path(), "tools": [ground / "mine" / "tools"]}),
+    ):
+        assert settings.root == ground / "clone"
+        assert settings.base == ground / "mine"
+        assert settings.tool_directories == (ground / "mine" / "tools",)
+        assert settings.upstream_approvals == ground / "mine" / "praxis-upstreams.json"
+    settings = load_settings(named, {"root": Path()})
+    assert settings.records.directory == ground / "mine" / "kept"
+    assert settings.engines.dagger.cli == ground / "mine" / "bin" / "dagger"
+
+
 @pytest.mark.parametrize("start", ["/", "home"])
 def test_a_relative_root_is_refused_where_it_would_be_the_home_directory_or_everything(
     ground: Path, start: str, monkeypatch: pytest.MonkeyPatch

@@ -75,7 +75,7 @@ def approve(
             # All of it: what is approved unread would be what an attacker writes below the first line.
             say(f"{tool.remote_name}: {(tool.description or '').strip()}")
         if approved:
-            say(f"{len(approved)} approved, in {settings.root / settings.upstream_approvals}")
+            say(f"{len(approved)} approved, in {settings.upstream_approvals}")
         else:
             say(f"Nothing is held back of {upstream}.")
 

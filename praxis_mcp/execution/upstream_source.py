@@ -204,7 +204,7 @@ class UpstreamSource:
             transport=settings.transport,
             headers=tuple(sorted(headers.items())),
             env=tuple(sorted(self._resolved(settings.env, hidden))),
-            directory=self._all.root,
+            directory=self._all.base,
             oauth=oauth,
             hidden=tuple(hidden),
         )

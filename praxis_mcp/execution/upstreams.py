@@ -85,7 +85,7 @@ class Upstreams:
             {name: prefix_of(name, settings.upstreams[name]) for name in self._sources if name not in refused}
         )
         self._first_list_ends = math.inf
-        self._approvals = Approvals(settings.root / settings.upstream_approvals)
+        self._approvals = Approvals(settings.upstream_approvals)
         self._tools: dict[str, RemoteTool] = {}
         self._held: dict[str, RemoteTool] = {}
         self._clashes: dict[str, list[tuple[str, str]]] = {}
