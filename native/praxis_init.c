@@ -21,6 +21,9 @@ static const char usage[] =
     "  --parent PID           end the tree when the parent process, which must be PID, dies\n"
     "  --report FD|PATH       write how it ended, as one line, to a descriptor (3 or more) or a file:\n"
     "                         exit N | signal N | timeout | exec-failed ERRNO | setup-failed ERRNO STEP\n"
+    "  --stdout FILE, --stderr FILE\n"
+    "                         keep what the command writes in these files, both or none; the first 256 KiB of each\n"
+    "                         stream also go to our own, as far as somebody takes them at once\n"
     "  --plain-status         exit with 125 instead of 128 to 191, which some callers take for a failure of their\n"
     "                         own; needs --report, which tells what it was\n"
     "\n"
@@ -148,6 +151,12 @@ static int run_form(char **arguments)
         } else if (strcmp(option, "--report") == 0) {
             options.report = value;
             good = value != NULL && value[0] != '\0';
+        } else if (strcmp(option, "--stdout") == 0) {
+            options.stdout_file = value;
+            good = value != NULL && value[0] != '\0';
+        } else if (strcmp(option, "--stderr") == 0) {
+            options.stderr_file = value;
+            good = value != NULL && value[0] != '\0';
         } else {
             return refuse("unknown option", option);
         }
@@ -157,6 +166,8 @@ static int run_form(char **arguments)
     }
     if (*next == NULL)
         return refuse("no command given", NULL);
+    if ((options.stdout_file == NULL) != (options.stderr_file == NULL))
+        return refuse("--stdout and --stderr go together", NULL);
     if (options.plain_status && options.report == NULL)
         return refuse("--plain-status needs --report", NULL);
     options.command = next;

@@ -15,6 +15,7 @@
 #ifndef PRAXIS_INIT_H
 #define PRAXIS_INIT_H
 
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,6 +43,7 @@ struct run_options {
     pid_t parent;       /* end with this process, our parent; 0: do not */
     bool plain_status;  /* 128 to 191 become EXIT_SETUP: Dagger takes them for a failure of the exec itself */
     const char *report; /* a path, or a descriptor number from 3 up; NULL: no report */
+    const char *stdout_file, *stderr_file; /* keep the output there; NULL: the command has our streams */
     char **command;     /* argv, NULL at its end */
 };
 
@@ -122,11 +124,16 @@ struct outcome outcome_of(const struct started *started, const struct ending *en
 /* Monotonic nanoseconds. */
 int64_t now(void);
 
+/* As poll(), until a moment of now(), or NO_DEADLINE. */
+int poll_until(struct pollfd *polled, nfds_t count, int64_t due);
+
 struct relay;
+struct capture;
 
 /* Returns when the command and all its descendants are gone. All signals must be blocked. `deadline` is a moment of
- * now(), or NO_DEADLINE. A relay is kept moving meanwhile; when its channel ends, so does the tree. */
-struct ending supervise(pid_t command, int64_t deadline, int64_t kill_after, struct relay *relay);
+ * now(), or NO_DEADLINE. A relay or a capture is kept moving meanwhile; when a relay's channel ends, so does the tree. */
+struct ending supervise(pid_t command, int64_t deadline, int64_t kill_after, struct relay *relay,
+                        struct capture *capture);
 
 /* Sends sig to every descendant of this process, except itself. `command` is the session that the command leads:
  * all that can be reached where /proc is absent and we are not PID 1. */

@@ -241,7 +241,7 @@ static void send_queue(struct relay *relay)
     }
 }
 
-static int poll_until(struct pollfd *polled, nfds_t count, int64_t due)
+int poll_until(struct pollfd *polled, nfds_t count, int64_t due)
 {
     struct timespec timeout, *limit = NULL;
     if (due != NO_DEADLINE) {

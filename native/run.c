@@ -1,5 +1,5 @@
 /* The run form: starts the command, has it supervised, and reports how it ended. */
-#include "praxis_init.h"
+#include "capture.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -100,9 +100,17 @@ static struct outcome run_to_its_end(const struct run_options *options, int64_t 
         .tells_failure = true,
     };
     struct started started;
+    struct capture capture;
+    int streams[3];
+    bool captures = options->stdout_file != NULL;
     const char *step = end_with(options->parent);
     if (step == NULL)
         step = keep_the_tree();
+    if (step == NULL && captures) {
+        const char *const paths[2] = {options->stdout_file, options->stderr_file};
+        step = capture_open(&capture, paths, streams);
+        command.streams = streams;
+    }
     if (step == NULL)
         step = start_command(&command, mask, &started);
     if (step != NULL)
@@ -110,9 +118,17 @@ static struct outcome run_to_its_end(const struct run_options *options, int64_t 
 
     /* Not ours to hold: the other ends would not see the command close its own. */
     close(STDIN_FILENO);
-    close(STDOUT_FILENO);
+    if (captures)
+        capture_started(&capture, streams);
+    else
+        close(STDOUT_FILENO);
     int64_t deadline = options->timeout == NO_DEADLINE ? NO_DEADLINE : start + options->timeout;
-    struct ending ending = supervise(started.pid, deadline, options->kill_after, NULL);
+    struct ending ending = supervise(started.pid, deadline, options->kill_after, NULL, captures ? &capture : NULL);
+    if (captures) {
+        capture_rest(&capture);
+        if (capture.error != 0)
+            return failed_setup("output", capture.error);
+    }
     return outcome_of(&started, &ending);
 }
 

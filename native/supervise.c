@@ -5,6 +5,7 @@
  * The tree is gone when wait says that there are no children (ECHILD), since every descendant that loses its parent
  * becomes our child.
  */
+#include "capture.h"
 #include "relay.h"
 
 #include <errno.h>
@@ -32,7 +33,8 @@ struct supervision {
     int64_t kill_after;
     int64_t due; /* on the clock of now(); NO_DEADLINE: nothing is */
     int64_t give_up;
-    struct relay *relay; /* NULL: the command has our own streams */
+    struct relay *relay;     /* these two NULL: the command has our own streams */
+    struct capture *capture;
     struct ending ending;
 };
 
@@ -114,7 +116,9 @@ static void wait_for_signal(struct supervision *run, const sigset_t *all)
         timeout = (struct timespec){left / NANOSECONDS_PER_SECOND, left % NANOSECONDS_PER_SECOND};
         limit = &timeout;
     }
-    int sig = run->relay != NULL ? relay_wait(run->relay, run->due) : sigtimedwait(all, &info, limit);
+    int sig = run->relay != NULL     ? relay_wait(run->relay, run->due)
+              : run->capture != NULL ? capture_wait(run->capture, run->due)
+                                     : sigtimedwait(all, &info, limit);
     if (sig > 0)
         pass_on(run, sig, now());
 }
@@ -150,10 +154,15 @@ static void supervise_until_none_is_left(struct supervision *run, const sigset_t
     }
 }
 
-struct ending supervise(pid_t command, int64_t deadline, int64_t kill_after, struct relay *relay)
+struct ending supervise(pid_t command, int64_t deadline, int64_t kill_after, struct relay *relay,
+                        struct capture *capture)
 {
-    struct supervision run = {
-        .command = command, .phase = RUNNING, .kill_after = kill_after, .due = deadline, .relay = relay};
+    struct supervision run = {.command = command,
+                              .phase = RUNNING,
+                              .kill_after = kill_after,
+                              .due = deadline,
+                              .relay = relay,
+                              .capture = capture};
     sigset_t all;
     sigfillset(&all);
     supervise_until_none_is_left(&run, &all);

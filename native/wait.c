@@ -81,7 +81,7 @@ static struct outcome run_call(const sigset_t *mask)
         return failed_setup(step, errno);
     relay_started(&relay, streams);
     int64_t deadline = call->timeout == NO_DEADLINE ? NO_DEADLINE : start + call->timeout;
-    struct ending ending = supervise(started.pid, deadline, call->kill_after, &relay);
+    struct ending ending = supervise(started.pid, deadline, call->kill_after, &relay, NULL);
     return outcome_of(&started, &ending);
 }
 

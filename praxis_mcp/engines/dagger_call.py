@@ -29,9 +29,11 @@ from praxis_mcp.engines.write_back import Changes
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.plans.model import Plan
 
-_LINES = 2000
-"""Lines of a stream that the query itself asks for; a longer one is fetched as a file."""
+_INLINE = 256 * 1024
+"""Bytes of a stream up to which it is asked for as text; a longer one is fetched as a file. As text it would be in
+memory several times, here and in the CLI."""
 _AMBIGUOUS = (EXIT_TIMED_OUT, EXIT_SETUP_FAILED, EXIT_CANNOT_RUN, EXIT_NOT_FOUND)
+_STREAMS = {"out": STDOUT, "err": STDERR}
 KILL_TIME = 0.5
 """Seconds after which a cancelled command is gone: Dagger takes 0.05 to kill it, and does not say when it has."""
 _EXEC_FAILED = {2: "does not exist", 8: "is no program", 13: "may not be executed", 20: "does not exist"}
@@ -84,7 +86,8 @@ async def run_call(
     """
     try:
         steps = exec_steps(session, request, await bring_in(session, request), fresh=fresh)
-        wanted = (Field("id"), Field("exitCode"), *_stream_fields(), *changes_fields(request.uploads))
+        sizes = (Field("file", {"path": path}, (Field("size"),), name) for name, path in _STREAMS.items())
+        wanted = (Field("id"), Field("exitCode"), *sizes, *changes_fields(request.uploads))
         answer = await _ask(session, chain(steps, *wanted), listener)
     except QueryFailed as exc:
         return _failed(request.plan, exc)
@@ -93,7 +96,9 @@ async def run_call(
     if request.prefix.has_init and code in _AMBIGUOUS:
         code, timed_out = await _ask_report(session, request.plan, str(done["id"]), code)
     changes = read_changes(request.uploads, done)
-    return Outcome(code, timed_out, _stream(done["out"]), _stream(done["err"]), str(done["id"]), changes)
+    container = str(done["id"])
+    stdout, stderr = await _read_streams(session, container, {name: int(done[name]["size"]) for name in _STREAMS})
+    return Outcome(code, timed_out, stdout, stderr, container, changes)
 
 
 async def _ask(session: Session, field: Field, listener: PieceListener | None) -> dict[str, Any]:
@@ -111,12 +116,18 @@ async def _ask(session: Session, field: Field, listener: PieceListener | None) -
         raise
 
 
-def _stream_fields() -> tuple[Field, Field]:
-    selected = (Field("size"), Field("contents", {"limitLines": _LINES}))
-    return (
-        Field("file", {"path": STDOUT}, selected, "out"),
-        Field("file", {"path": STDERR}, selected, "err"),
-    )
+async def _read_streams(session: Session, container: str, sizes: Mapping[str, int]) -> list[Stream]:
+    """What the streams hold, as far as it fits an answer."""
+    asked = [
+        Field("file", {"path": path}, (Field("contents"),), name)
+        for name, path in _STREAMS.items()
+        if 0 < sizes[name] <= _INLINE
+    ]
+    texts: Mapping[str, Any] = {}
+    if asked:
+        start = Field("loadContainerFromID", {"id": container})
+        texts = value_at(await session.query(chain([start], *asked)), start.name)
+    return [_stream(size, texts.get(name)) for name, size in sizes.items()]
 
 
 def unread_stream() -> Stream:
@@ -124,11 +135,10 @@ def unread_stream() -> Stream:
     return Stream(0, "", True)
 
 
-def _stream(answer: Mapping[str, Any]) -> Stream:
-    size, text = int(answer["size"]), str(answer["contents"])
-    # Bytes that are no UTF-8 arrive as U+FFFD, and a stream of more lines is cut: either way it must be fetched whole.
-    whole = len(text.encode()) == size and "\ufffd" not in text
-    return Stream(size, text, whole)
+def _stream(size: int, answer: Mapping[str, Any] | None) -> Stream:
+    text = str(answer["contents"]) if answer is not None else ""
+    # Bytes that are not UTF-8 arrive as U+FFFD: then it must be fetched as a file.
+    return Stream(size, text, len(text.encode()) == size and "\ufffd" not in text)
 
 
 async def _ask_report(session: Session, plan: Plan, container: str, code: int) -> tuple[int, bool]:
@@ -158,6 +168,11 @@ def meaning_of(plan: Plan, end: RunEnd) -> tuple[int, bool]:
                 remedy="Mend `command` in the contract, or use an image that has it.",
             )
         case EndKind.SETUP_FAILED:
+            if end.step == "output":
+                raise ExecutionError(
+                    f"{tool} ran, and its output could not all be kept in the Dagger engine (errno {end.number}).",
+                    remedy="The engine's disk must have room; or have the tool write less.",
+                )
             raise ExecutionError(
                 f"{tool} was not started: praxis-init could not set up {end.step} (errno {end.number}).",
                 remedy="The Dagger engine's kernel is too old, or forbids it; choose another engine.",

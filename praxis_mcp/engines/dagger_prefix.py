@@ -79,8 +79,9 @@ async def _make(session: Session, blueprint: Blueprint, image: Image) -> Prefix:
     if init is not None:
         source = value_at(ids, "host", "file", "id")
         steps.append(Field("withFile", {"path": INIT, "source": source, "permissions": 0o755}))
-    # Anyone's, because praxis-init writes it as the tool's own user.
-    steps.append(Field("withNewFile", {"path": REPORT, "contents": "", "permissions": 0o666}))
+        # Anyone's, because praxis-init writes them as the tool's own user.
+        for path in (REPORT, STDOUT, STDERR):
+            steps.append(Field("withNewFile", {"path": path, "contents": "", "permissions": 0o666}))
     own = [
         Field("withMountedCache", {"path": path, "cache": ids[alias]["id"], **owner}) for alias, path in caches.items()
     ]

@@ -108,6 +108,7 @@ def run_prefix(
     parent: int | None = None,
     report: str | int | None = None,
     plain_status: bool = False,
+    output: tuple[str, str] | None = None,
 ) -> list[str]:
     """The words to put in front of a command's own argv.
 
@@ -120,6 +121,8 @@ def run_prefix(
         parent: the process id of the caller, when it starts praxis-init itself, in its own pid namespace: the tree
             ends when the *thread* that started it does. Start it from a thread that lives as long as the process.
         report: where praxis-init writes how the command ended: a path, or a descriptor (3 or more) that it inherits.
+        output: files for standard output and standard error, in which praxis-init keeps all of them; the first 256
+            KiB of each reach its own streams as well.
         plain_status: leave with `EXIT_SETUP_FAILED` where the exit code would be 128 to 191; the report tells.
 
     Raises:
@@ -137,6 +140,8 @@ def run_prefix(
         words += ["--parent", str(parent)]
     if report is not None:
         words += ["--report", _report_target(report)]
+    if output is not None:
+        words += ["--stdout", output[0], "--stderr", output[1]]
     if plain_status:
         if report is None:
             raise ValueError("plain_status needs a report, which alone tells the exit code then")

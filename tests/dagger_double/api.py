@@ -388,7 +388,7 @@ class Container(Node):
     async def do_file(self, path: str, **_: Any) -> File:
         done = await self.query.execs.result(self.recipe)
         for name in ("stdout", "stderr"):
-            if path == self.recipe.exec[f"redirect{name.capitalize()}"]:
+            if path == self.recipe.exec.get(f"redirect{name.capitalize()}"):
                 return File(self.query, Content(done.place / name, ""))
         if path in done.mounts:
             return File(self.query, Content(Path(done.mounts[path]), ""))

@@ -328,6 +328,21 @@ async def test_python_images_keep_pips_cache_between_calls_that_have_a_network(g
     assert (await ground.run(sh('echo "<$PIP_CACHE_DIR>"', image=PYTHON))).output == "<>\n"
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="asks Linux for the peak of memory")
+async def test_a_long_line_costs_the_server_no_memory(ground: Ground) -> None:
+    def memory(field: str) -> int:
+        text = Path("/proc/self/status").read_text()
+        return int(text.partition(f"{field}:")[2].split()[0]) * 1024
+
+    size = 100_000_000
+    contract = sh("head -c $1 /dev/zero | tr '\\0' x", str(size), timeout=CALL_LIMIT)
+    Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak begins anew
+    before = memory("VmRSS")
+    result = await ground.run(contract)
+    assert (result.exit_code, result.stdout.total, result.stdout.head[:3]) == (0, size, b"xxx")
+    assert memory("VmHWM") - before < 64 << 20
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
