@@ -175,6 +175,22 @@ async def test_a_server_that_kills_praxis_init_does_not_get_away(brood: Brood, u
     assert brood.alive <= {"bare"}
 
 
+@pytest.mark.native
+async def test_a_server_is_as_free_under_praxis_init_as_we_are(tmp_path: Path) -> None:
+    file = tmp_path / "status"
+    source = f"import pathlib; pathlib.Path({str(file)!r}).write_text(pathlib.Path('/proc/self/status').read_text())"
+    pool = UpstreamPool()
+    with anyio.fail_after(LIMIT), pytest.raises(EngineUnavailable):
+        await pool.get(UpstreamSpec("the server", (sys.executable, "-c", source))).connect()
+    await pool.close()
+    limits = ("Uid", "CapEff", "CapBnd", "NoNewPrivs", "Seccomp", "Seccomp_filters", "SigBlk")
+    theirs, ours = (
+        {name: value for line in text.splitlines() for name, _, value in [line.partition(":")] if name in limits}
+        for text in (file.read_text(), Path("/proc/self/status").read_text())
+    )
+    assert theirs == ours, "it may be a server like this one, whose own sandboxes need all of that"
+
+
 async def test_a_server_gets_no_more_of_our_environment_for_that(tmp_path: Path) -> None:
     file = tmp_path / "environment"
     source = f"import os; open({str(file)!r}, 'w').write(' '.join(sorted(os.environ)))"
