@@ -240,7 +240,7 @@ class Settings(BaseSettings):
         http: see `HttpSettings`.
         secrets: where secrets come from, by name; a name that is missing here is looked up in the environment.
         upstreams: other MCP servers whose tools are republished, by name.
-        upstream_approvals: the file of approved tools of upstreams with ``pin: true``; relative to the root.
+        upstream_approvals: the file of approved tools of upstreams with ``pin: true``; relative to `base`.
     """
 
     model_config = SettingsConfigDict(

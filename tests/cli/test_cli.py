@@ -297,4 +297,7 @@ def test_the_command_line_starts_without_any_engine_sdk() -> None:
 
 def test_help_names_every_command(praxis: Run) -> None:
     text = praxis("--help").stdout
-    assert all(name in text for name in ("serve", "list", "call", "explain", "validate", "test", "doctor", "schema"))
+    assert all(
+        name in text
+        for name in ("serve", "list", "call", "explain", "validate", "test", "doctor", "trust", "contracts")
+    )
