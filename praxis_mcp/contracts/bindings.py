@@ -105,8 +105,9 @@ def misplaced(contract: ToolContract) -> Iterator[tuple[str | None, str, str]]:
     laid = [("mounts", "a mount", target.partition(":")[0]) for target in spec.mounts.values()]
     if isinstance(spec, DaggerEngineSpec):
         laid += [("cache_dirs", "a cache directory", place) for place in spec.cache_dirs]
-    if contract.artifacts:
-        laid.append(("artifacts", "artifacts", artifact_directory(contract.artifacts[0])))
+    directory = artifact_directory(contract.artifacts)
+    if directory is not None:
+        laid.append(("artifacts", "artifacts", directory))
     taken: dict[str, str] = dict.fromkeys(_TAKEN, "the engine's own")
     for field, what, path in laid:
         place = _normal(path)

@@ -198,7 +198,14 @@ def _check_patterns(schema: Mapping[str, Any], place: Callable[[Keys], Keys], fi
 
 def _schema_problem(error: Any) -> tuple[str, str]:
     key = error.absolute_path[-1] if error.absolute_path else ""
-    return f'In JSON Schema, "{key}" cannot be {shape(error.instance)}.', "See https://json-schema.org/draft/2020-12."
+    remedy = "See https://json-schema.org/draft/2020-12."
+    if key == "items" and isinstance(error.instance, list):
+        remedy = "Write prefixItems: for the schema of each place, as JSON Schema has done since 2020-12."
+    elif key in ("exclusiveMinimum", "exclusiveMaximum") and isinstance(error.instance, bool):
+        remedy = f"Write the number itself: {key}: 0, in place of the older {str(key)[9:].lower()} and true."
+    elif key == "required":
+        remedy = "Write required: [NAME] in the object that has the property."
+    return f'In JSON Schema, "{key}" cannot be {shape(error.instance)}.', remedy
 
 
 def _dangling(reference: str) -> tuple[str, str]:

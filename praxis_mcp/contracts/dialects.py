@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from praxis_mcp.contracts.findings import Findings, Keys
 from praxis_mcp.contracts.model import SPEC_TYPES, Annotations, EngineType, Example, ToolContract
 from praxis_mcp.contracts.parameters import Parameters, read_parameters, written_text
-from praxis_mcp.contracts.problems import did_you_mean, quoted, shape
+from praxis_mcp.contracts.problems import quoted, shape
 from praxis_mcp.contracts.specs import AnyEngineSpec
 from praxis_mcp.contracts.translation import report
 from praxis_mcp.contracts.vocabulary import map_schema
@@ -123,7 +123,7 @@ def _engine(value: Any, spec: Mapping[str, Any], findings: Findings) -> EngineTy
         return None
     if value in names:
         return EngineType(value)
-    hint = did_you_mean(value, names) if isinstance(value, str) else ""
+    hint = findings.hint(value, names) if isinstance(value, str) else ""
     findings.error(("engine",), f"{shape(value)} is no engine{hint}.", f"Write one of {', '.join(names)}.")
     return None
 
@@ -144,7 +144,7 @@ def _spec(engine: EngineType, spec: dict[str, Any], place: Keys, findings: Findi
         elif key in SPEC_KEYS:
             _unknown(key, where, f'The engine {engine.value} has no "{key}".', _instead(key, known), findings)
         elif not key.startswith("x-"):
-            _unknown(key, where, f'"{key}" is unknown{did_you_mean(key, known)}.', _instead(key, known), findings)
+            _unknown(key, where, f'"{key}" is unknown{findings.hint(key, known)}.', _instead(key, known), findings)
     if findings.lenient:
         fields = {**{key: value for key, value in _OLDER_DEFAULTS.items() if key in known}, **fields}
     _check_mounts(fields.get("mounts"), (*place, "mounts"), findings)
@@ -231,7 +231,7 @@ def _unknown_key(key: str, findings: Findings, reading: Reading) -> None:
             findings.warning((key,), f'"{key}" stands beside {place}, and is ignored there.', f"Move it into {place}.")
         return
     known = CONTRACT_KEYS if findings.lenient else (*CONTRACT_KEYS, *SPEC_KEYS)
-    _unknown(key, (key,), f'"{key}" is unknown{did_you_mean(key, known)}.', "Mend or remove it.", findings)
+    _unknown(key, (key,), f'"{key}" is unknown{findings.hint(key, known)}.', "Mend or remove it.", findings)
 
 
 def _examples(value: Any, findings: Findings, reading: Reading) -> list[Example]:
@@ -259,7 +259,7 @@ def _model(model: type[_M], value: Any, keys: Keys, findings: Findings, names: M
     for key, item in value.items():
         where = (*keys, key)
         if key not in names:
-            findings.unknown(where, f'"{key}" is unknown here{did_you_mean(key, names)}.', "Mend or remove it.")
+            findings.unknown(where, f'"{key}" is unknown here{findings.hint(key, names)}.', "Mend or remove it.")
             continue
         name = names[key]
         if name in written_as:

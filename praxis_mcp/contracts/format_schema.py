@@ -1,4 +1,8 @@
-"""JSON Schema of our own spelling of a contract, for editors and for those who write contracts."""
+"""JSON Schema of contracts, for editors and for those who write them.
+
+Whatever loads is valid by it, in all three spellings; not all that is valid loads. It shows the form that is meant, and
+takes what the reader takes besides: a null for what is left out, numbers and booleans as text, types in any case.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,32 @@ from typing import Any
 
 from praxis_mcp.contracts.model import NAME_PATTERN, EngineType
 from praxis_mcp.contracts.specs import DEFAULT_TIMEOUT
-from praxis_mcp.contracts.vocabulary import KEYWORDS, SHORT_KEYWORDS, TYPE_ALIASES
+from praxis_mcp.contracts.values import NETWORK_WORDS
+from praxis_mcp.contracts.vocabulary import ANY_TYPE, KEYWORDS, SHORT_KEYWORDS, TYPE_ALIASES
 
 Schema = dict[str, Any]
 
 _TEXT: Schema = {"type": "string"}
 _WORDS: Schema = {"type": "array", "items": {"type": "string"}}
 _SCALAR: Schema = {"type": ["string", "number", "boolean"]}
-_COUNT: Schema = {"type": "integer", "minimum": 1}
-_SIZE: Schema = {"type": ["integer", "string"], "pattern": r"^\s*\d+(\.\d+)?\s*[kKmMgGtT]?[iI]?[bB]?\s*$"}
+_DIGITS: Schema = {"type": "string", "pattern": r"^\s*\+?[0-9_]*\.?[0-9_]*([eE][+-]?[0-9]+)?\s*$"}
+_COUNT: Schema = {"anyOf": [{"type": "integer", "minimum": 1}, _DIGITS]}
+_SIZE: Schema = {"type": ["number", "string"], "pattern": r"^\s*\d+(\.\d+)?\s*[kKmMgGtT]?[iI]?[bB]?\s*$"}
+
+
+def _any_case(*words: str) -> str:
+    """A pattern of words in any case: JSON Schema's have no flags."""
+    spelt = ("".join(f"[{c}{c.upper()}]" if c.isalpha() else c for c in word) for word in words)
+    return rf"^\s*({'|'.join(spelt)})\s*$"
+
+
+_FLAG: Schema = {
+    "anyOf": [
+        {"type": "boolean"},
+        {"enum": [0, 1]},
+        {"type": "string", "pattern": _any_case("true", "false", "yes", "no", "on", "off", *"tfyn10")},
+    ]
+}
 _SECRET: Schema = {
     "type": "object",
     "properties": {"secret": {"type": "string", "description": "Name in the environment or the settings."}},
@@ -28,79 +49,174 @@ _VALUES: Schema = {"type": "object", "additionalProperties": {"anyOf": [_SCALAR,
 def contract_format_schema() -> Schema:
     """The schema; a fresh copy each time.
 
-    It describes contracts as they should be written. What only reading a whole contract can tell (a field that its
-    engine lacks, two parameters bound to one place) is left to `praxis-mcp validate`.
+    What only reading a whole contract can tell (a field that its engine lacks, two parameters bound to one place) is
+    left to `praxis-mcp validate`.
     """
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "praxis-mcp tool contract",
-        "description": "One tool: its face to the model, and how its command runs.",
+    ours = {**_FACE, "parameters": _parameters("parameter"), **_SPEC}
+    return copy.deepcopy(
+        {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "praxis-mcp tool contract",
+            "description": "One tool: its face to the model, and how its command runs.",
+            "type": "object",
+            "if": {"anyOf": [{"required": [key]} for key in ("engineSpec", "engine_spec", "params")]},
+            "then": _older(),
+            "else": {
+                "properties": {key: schema if key == "name" else _or_null(schema) for key, schema in ours.items()},
+                "patternProperties": {"^x-": {"description": "Ignored; a place for YAML anchors."}},
+                "additionalProperties": False,
+                "required": ["name"],
+                "anyOf": [
+                    {"required": ["image", "command"]},
+                    {"required": ["engine", "command"], "properties": {"engine": {"const": EngineType.LOCAL.value}}},
+                    {
+                        "required": ["engine", "address"],
+                        "properties": {"engine": {"const": EngineType.REMOTE_MCP.value}},
+                    },
+                ],
+            },
+            "$defs": {
+                "parameter": _parameter(),
+                "older_parameter": _parameter(older=True),
+                "type": _type(),
+                "binding": _binding(),
+            },
+        }
+    )
+
+
+def _older() -> Schema:
+    """The two older spellings, in which unknown keys are warnings."""
+    spec: Schema = {
         "type": "object",
-        "properties": copy.deepcopy({**_FACE, **_SPEC}),
-        "patternProperties": {"^x-": {"description": "Ignored; a place for YAML anchors."}},
-        "additionalProperties": False,
+        "properties": {key: _or_null(schema) for key, schema in _SPEC.items()},
+        "description": "How the command runs. In the spelling of today these keys stand beside name.",
+    }
+    parameters = _or_null(_parameters("older_parameter"))
+    example = {
+        **_EXAMPLE["properties"],
+        "params": _EXAMPLE["properties"]["arguments"],
+        "parameters": _EXAMPLE["properties"]["arguments"],
+        "expected_output": _EXAMPLE["properties"]["expect"],
+        "expected_output_contains": _EXAMPLE["properties"]["expect_contains"],
+    }
+    face = {
+        **{key: _or_null(schema) for key, schema in _FACE.items() if key not in ("name", "annotations")},
+        "annotations": {"type": ["object", "null"], "properties": _FACE["annotations"]["properties"]},
+        "examples": {"type": ["array", "null"], "items": {"type": "object", "properties": example}},
+    }
+    return {
+        "description": "An older spelling, which loads as it is.",
+        "properties": {
+            "name": _FACE["name"], **face,
+            "params": parameters, "parameters": parameters, "engineSpec": spec, "engine_spec": spec,
+        },
         "required": ["name"],
+        "anyOf": [{"required": ["engineSpec"]}, {"required": ["engine_spec"]}],
+    }  # fmt: skip
+
+
+def _or_null(schema: Schema) -> Schema:
+    """What is null is left out."""
+    if "enum" in schema:
+        return {**schema, "enum": [*schema["enum"], None]}
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return {**schema, "type": [*types, "null"]}
+
+
+def _parameters(definition: str) -> Schema:
+    one = {"$ref": f"#/$defs/{definition}"}
+    return {
+        "description": "By name; or a list of definitions with a name; or a JSON Schema object. A parameter is "
+        "required unless it has a default or says required: false (in a JSON Schema object: if listed as required).",
         "anyOf": [
-            {"required": ["image", "command"]},
-            {"required": ["engine", "command"], "properties": {"engine": {"const": EngineType.LOCAL.value}}},
-            {"required": ["engine", "address"], "properties": {"engine": {"const": EngineType.REMOTE_MCP.value}}},
+            {"type": "object", "additionalProperties": one},
+            {
+                "type": "array",
+                "items": {"type": "object", "properties": {"name": _SCALAR}, "required": ["name"], "allOf": [one]},
+            },
+            {
+                "type": "object",
+                "properties": {
+                    "type": {"const": "object"},
+                    "properties": {"type": "object", "additionalProperties": {"anyOf": [one, {"const": True}]}},
+                    "required": {"type": ["array", "null"], "items": {"type": "string"}},
+                },
+                "required": ["type"],
+            },
         ],
-        "$defs": {"parameter": _parameter(), "binding": _binding()},
     }
 
 
-def _parameter() -> Schema:
+def _type() -> Schema:
+    words = [*dict.fromkeys(TYPE_ALIASES.values()), *TYPE_ALIASES, *sorted(ANY_TYPE)]
+    return {
+        "description": "A JSON Schema type; string when there is none and nothing else says. str, int, float, "
+        "bool, list, dict, any and the like are understood.",
+        "anyOf": [
+            {"enum": list(dict.fromkeys(words))},
+            {"type": "string", "pattern": _any_case(*dict.fromkeys(words))},
+        ],
+    }
+
+
+def _parameter(*, older: bool = False) -> Schema:
+    kind = {"$ref": "#/$defs/type"}
+    null = {"type": "null"}
     named = {
-        "type": {
-            "description": "A JSON Schema type; string when there is none and nothing else says. str, int, float, "
-            "bool, list, dict, any and the like are understood.",
-            "anyOf": [
-                {"enum": [*dict.fromkeys(TYPE_ALIASES.values()), *TYPE_ALIASES, "any"]},
-                {"type": "array", "items": {"type": ["string", "null"]}, "minItems": 1},
-            ],
-        },
-        "description": {"type": "string", "description": "What the model reads."},
+        "name": {**_SCALAR, "description": "In a list of parameters: its name."},
+        "type": {"anyOf": [kind, null, {"type": "array", "items": {"anyOf": [kind, null]}, "minItems": 1}]},
+        "description": {"type": ["string", "number", "boolean", "null"], "description": "What the model reads."},
         "required": {
             "description": "Whether a call must give it; true unless it has a default. A list is JSON Schema's own "
             "keyword, for the properties of an object.",
-            "type": ["boolean", "array"],
+            "anyOf": [
+                {"type": ["boolean", "array"]},
+                {"type": "string", "pattern": _any_case("true", "false", "yes", "no", "on", "off")},
+            ],
         },
         "default": {"description": "The value when a call does not give it; makes the parameter optional."},
         "bind": {"$ref": "#/$defs/binding"},
     }
     words = sorted({*KEYWORDS, *SHORT_KEYWORDS})
     keywords = {word: {"description": f"JSON Schema's {SHORT_KEYWORDS.get(word, word)}."} for word in words}
+    closed = {} if older else {"patternProperties": {"^x-": True}, "additionalProperties": False}
     return {
         "anyOf": [
-            {"type": "string", "description": "A type."},
+            kind,
             {"type": "null", "description": "Required text."},
-            {
-                "type": "object",
-                "properties": {**keywords, **named},
-                "patternProperties": {"^x-": True},
-                "additionalProperties": False,
-            },
+            {"type": "object", "properties": {**keywords, **named}, **closed},
         ]
     }
 
 
 def _binding() -> Schema:
     kinds: dict[str, Schema] = {
-        "env": {"type": ["string", "boolean"], "description": "Variable; the parameter's own name and its upper case "
-                "when there is no binding at all."},
+        "env": {"type": ["string", "boolean", "null"], "description": "Variable; the parameter's own name and its "
+                "upper case when there is no binding at all."},
         "flag": {"type": "string", "pattern": "^-", "description": "Flag before the value; --text= joins both."},
         "position": {"type": "integer", "minimum": 1, "description": "Place among the words after the command."},
-        "stdin": {"const": True, "description": "The value is standard input."},
+        "stdin": {"enum": [True, None], "description": "The value is standard input."},
         "file": {"type": "string", "pattern": "^/", "description": "The value is this file, inside the tool's own."},
     }  # fmt: skip
     options: Schema = {
-        "repeat": {"type": "boolean", "description": "An array gives a word for each item (flag and position)."},
-        "allow_dash": {"type": "boolean", "description": "A positional value may begin with a dash."},
+        "repeat": {**_FLAG, "description": "An array gives a word for each item (flag and position)."},
+        "allow_dash": {**_FLAG, "description": "A positional value may begin with a dash."},
     }
     return {
         "description": "How the value reaches the tool: never as part of a shell's text.",
         "anyOf": [
-            {"enum": ["env", "stdin"]},
+            {"enum": ["env", "stdin", None]},
+            {"type": "object", "properties": options, "additionalProperties": False},
+            {
+                "type": "object",
+                "properties": {"kind": {"enum": list(kinds)}, "target": {}, **options},
+                "required": ["kind"],
+                "additionalProperties": False,
+                "description": "As the models of the Python package are written.",
+            },
             *(
                 {
                     "type": "object",
@@ -121,41 +237,37 @@ def _described(schema: Schema, text: str) -> Schema:
 _EXAMPLE: Schema = {
     "type": "object",
     "properties": {
-        "name": _described(_TEXT, "A short title."),
-        "arguments": {"type": "object", "description": "What the call gives."},
-        "expect": _described(_SCALAR, "Exact standard output, white space around it aside."),
+        "name": _described({"type": [*_SCALAR["type"], "null"]}, "A short title."),
+        "arguments": {"type": ["object", "null"], "description": "What the call gives."},
+        "expect": _described(
+            {"type": [*_SCALAR["type"], "null"]}, "Exact standard output, white space around it aside."
+        ),
         "expect_contains": {
             "anyOf": [_SCALAR, {"type": "array", "items": _SCALAR}],
             "description": "Pieces that standard output must hold.",
         },
         "expect_json": {"description": "Value that standard output must parse to."},
-        "expect_exit": {"type": "integer", "description": "Exit code that the run must end with; 0 unless given."},
+        "expect_exit": {
+            "anyOf": [{"type": ["integer", "null"]}, _DIGITS],
+            "description": "Exit code that the run must end with; 0 unless given.",
+        },
     },
     "additionalProperties": False,
 }
 
 _FACE: dict[str, Schema] = {
-    "name": {"type": "string", "pattern": NAME_PATTERN.pattern, "description": "Unique in the catalog."},
-    "title": _described(_TEXT, "A name for people."),
-    "description": _described(_TEXT, "What the model reads to decide on a call."),
+    "name": {
+        "type": ["string", "number", "boolean"],
+        "pattern": NAME_PATTERN.pattern,
+        "description": "Unique in the catalog.",
+    },
+    "title": _described(_SCALAR, "A name for people."),
+    "description": _described(_SCALAR, "What the model reads to decide on a call."),
     "version": _described(_SCALAR, "The author's version."),
     "engine": {
         "enum": [engine.value for engine in EngineType],
         "description": "dagger, the default where there is an image, runs on any container engine that is able to; "
         "docker and sandbox insist on that one; local is a command on the host; remote-mcp is another server's tool.",
-    },
-    "parameters": {
-        "description": "By name; or a list of definitions with a name; or a JSON Schema object. A parameter is "
-        "required unless it has a default or says required: false (in a JSON Schema object: if listed as required).",
-        "anyOf": [
-            {"type": "object", "additionalProperties": {"$ref": "#/$defs/parameter"}},
-            {"type": "array", "items": {"type": "object", "required": ["name"]}},
-            {
-                "type": "object",
-                "properties": {"type": {"const": "object"}, "properties": {"type": "object"}},
-                "required": ["type", "properties"],
-            },
-        ],
     },
     "output": {"enum": ["text", "json"], "description": "json: standard output is one JSON value."},
     "output_schema": {"type": "object", "description": "JSON Schema of that value; goes with output: json."},
@@ -167,22 +279,20 @@ _FACE: dict[str, Schema] = {
     "cache": {"enum": ["none", "pure"], "description": "pure: equal calls may be answered from a cache."},
     "annotations": {
         "type": "object",
-        "properties": {name: {"type": "boolean"} for name in ("read_only", "destructive", "idempotent", "open_world")},
+        "properties": {name: _or_null(_FLAG) for name in ("read_only", "destructive", "idempotent", "open_world")},
         "additionalProperties": False,
         "description": "MCP's hints; what the sandbox proves need not be written.",
     },
     "examples": {"type": "array", "items": _EXAMPLE, "description": "Calls that show the tool, and run as its tests."},
     "tags": {"type": "array", "items": _SCALAR, "description": "For catalogs and people."},
-    "language": _described(_TEXT, "For catalogs and people."),
+    "language": _described(_SCALAR, "For catalogs and people."),
     "integration": {"type": "object", "description": "For catalogs and people."},
     "sample_data_files": {"type": "array", "description": "For catalogs and people."},
 }
 
 _SPEC: dict[str, Schema] = {
     "timeout": {
-        "type": "number",
-        "exclusiveMinimum": 0,
-        "maximum": 86400,
+        "anyOf": [{"type": "number", "exclusiveMinimum": 0, "maximum": 86400}, _DIGITS],
         "default": DEFAULT_TIMEOUT,
         "description": "Seconds until the tool's whole process tree is killed.",
     },
@@ -195,29 +305,36 @@ _SPEC: dict[str, Schema] = {
         "description": "Host path to path for the tool, read-only unless it ends in :rw. Relative host paths start at "
         "the project root; {contract_dir} is the contract's own folder.",
     },
-    "network": {"enum": ["none", "bridge", "host", "outbound", "full", True, False], "default": "none",
-                "description": "What the tool can reach."},
+    "network": {
+        "anyOf": [
+            {"enum": ["none", "bridge", "host", "outbound", "full"]},
+            {"type": "boolean"},
+            {"type": "string", "pattern": _any_case(*NETWORK_WORDS)},
+        ],
+        "default": "none",
+        "description": "What the tool can reach.",
+    },
     "memory_limit": _described(_SIZE, "Bytes, or text such as 512Mi."),
-    "cpu_limit": {"type": "number", "exclusiveMinimum": 0, "description": "Cores, such as 0.5."},
+    "cpu_limit": {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, _DIGITS], "description": "Cores, such as 0.5."},
     "pids_limit": _described(_COUNT, "Processes and threads at once."),
     "image": _described(_TEXT, "Image reference, such as python:3.11-slim."),
-    "working_dir": {"type": "string", "pattern": "^/", "description": "Absolute path inside the container."},
-    "privileged": {"type": "boolean", "description": "Full capabilities; refused unless the settings allow it."},
+    "working_dir": _described(_TEXT, "Absolute path inside the container; it may begin with {contract_dir}."),
+    "privileged": {**_FLAG, "description": "Full capabilities; refused unless the settings allow it."},
     "user": {"type": ["string", "integer"], "description": "Name, uid or uid:gid."},
-    "read_only": {"type": "boolean", "description": "Whether the root file system must not, or must, be writable."},
-    "use_entrypoint": {"type": "boolean", "description": "command becomes arguments of the image's entrypoint."},
+    "read_only": {**_FLAG, "description": "Whether the root file system must not, or must, be writable."},
+    "use_entrypoint": {**_FLAG, "description": "command becomes arguments of the image's entrypoint."},
     "cache_dirs": _described(_WORDS, "Directories inside the container that are kept between calls."),
-    "drop_capabilities": {"type": "boolean", "description": "Whether every Linux capability must be dropped, or kept."},
-    "warm": {"type": "boolean", "description": "False: no container is started for this tool before it is called."},
-    "shell": {"type": "boolean", "description": "local: hand the joined command to /bin/sh -c; never arguments."},
+    "drop_capabilities": {**_FLAG, "description": "Whether every Linux capability must be dropped, or kept."},
+    "warm": {**_FLAG, "description": "False: no container is started for this tool before it is called."},
+    "shell": {**_FLAG, "description": "local: hand the joined command to /bin/sh -c; never arguments."},
     "cwd": _described(_TEXT, "local: working directory, from the project root."),
-    "capture_output": {"type": "boolean", "description": "local: false discards what the tool writes."},
+    "capture_output": {**_FLAG, "description": "local: false discards what the tool writes."},
     "address": {
         "anyOf": [_TEXT, {**_WORDS, "minItems": 1}],
         "description": "remote-mcp: URL of the server, or the words of the command that starts it.",
     },
     "tool": _described(_TEXT, "remote-mcp: the tool's name there, when it differs."),
     "headers": _described(_VALUES, "remote-mcp: HTTP headers: text, or {secret: NAME}."),
-    "auth_token": {"anyOf": [_TEXT, _SECRET], "description": "remote-mcp: bearer token, best as {secret: NAME}."},
+    "auth_token": {"anyOf": [_SCALAR, _SECRET], "description": "remote-mcp: bearer token, best as {secret: NAME}."},
     "transport": {"enum": ["auto", "http", "sse", "stdio"], "description": "remote-mcp: how to speak to it."},
 }  # fmt: skip

@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from praxis_mcp.contracts.globs import compile_glob
+from praxis_mcp.contracts.problems import quoted
 from praxis_mcp.contracts.specs import AnyEngineSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
-from praxis_mcp.contracts.values import Binding, ByteSize, CachePolicy, OutputKind
+from praxis_mcp.contracts.values import Binding, ByteSize, CachePolicy, OutputKind, Whole
 
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9_.-]{1,128}$")
 """Tool names that MCP allows (specification 2025-11-25, server/tools)."""
@@ -89,7 +90,7 @@ class Example(BaseModel):
     expect: str | None = None
     expect_contains: tuple[str, ...] = ()
     expect_json: Any = None
-    expect_exit: int = 0
+    expect_exit: Whole = 0
 
 
 class Annotations(BaseModel):
@@ -143,7 +144,7 @@ class ToolContract(BaseModel):
     output_schema: dict[str, Any] | None = None
     artifacts: tuple[str, ...] = ()
     max_output: ByteSize | None = None
-    max_concurrency: int | None = Field(default=None, gt=0)
+    max_concurrency: Whole | None = Field(default=None, gt=0)
     cache: CachePolicy = "none"
     annotations: Annotations = Annotations()
     examples: tuple[Example, ...] = ()
@@ -167,10 +168,15 @@ class ToolContract(BaseModel):
             if not pattern.startswith("/") or ".." in pattern.split("/"):
                 raise ValueError(f'"{pattern}" is no artifact pattern; write an absolute one, such as /out/*.png')
             compile_glob(pattern)
-        if len({artifact_directory(pattern) for pattern in value}) > 1:
-            raise ValueError("all artifact patterns begin with the same directory, such as /out")
-        if value and artifact_directory(value[0]) == "/":
+        root = artifact_directory(value)
+        if root == "/":
             raise ValueError("artifacts need a directory of their own, such as /out/*.png")
+        for pattern in value:
+            if root is not None and not _fixed_part(pattern).startswith(root + "/"):
+                raise ValueError(
+                    f"artifacts lie in one directory, but {quoted(pattern)} is not below {root}; put all of them "
+                    f"below one, as {root}/*.png, {root}/sub/*.txt and {root}/** are"
+                )
         return value
 
     @field_validator("artifacts", "cache")
@@ -280,12 +286,18 @@ class ToolContract(BaseModel):
         )
 
 
-def artifact_directory(pattern: str) -> str:
-    """The directory before the first wildcard of an artifact pattern: ``/out/*.png`` gives ``/out``."""
+def artifact_directory(patterns: tuple[str, ...]) -> str | None:
+    """The directory that is fresh and writable in every call: the one before the first wildcard of the patterns, which
+    holds those of the others: ``/out/*.png`` and ``/out/sub/**/*.txt`` give ``/out``. None without patterns."""
+    return min((_fixed_part(pattern).rpartition("/")[0] or "/" for pattern in patterns), key=len, default=None)
+
+
+def _fixed_part(pattern: str) -> str:
+    """The directories before the first wildcard of a pattern, and a slash."""
     parts = pattern.split("/")[1:]
     fixed: list[str] = []
     for part in parts[:-1]:
         if any(character in part for character in "*?["):
             break
         fixed.append(part)
-    return "/" + "/".join(fixed)
+    return "".join(f"/{part}" for part in fixed) + "/"

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from praxis_mcp.contracts.findings import Findings, Keys
 from praxis_mcp.contracts.model import ToolParameter
-from praxis_mcp.contracts.problems import did_you_mean, shape
+from praxis_mcp.contracts.problems import shape
 from praxis_mcp.contracts.scalars import FALSE_WORDS, TRUE_WORDS
 from praxis_mcp.contracts.schema import read_value
 from praxis_mcp.contracts.translation import report
@@ -96,8 +96,8 @@ def _read_json_schema(value: Mapping[str, Any], keys: Keys, findings: Findings, 
         findings.error((*keys, "required"), "required is a list of parameter names here.", "Write required: [text].")
         required = []
     for index, name in enumerate(required):
-        if name not in properties:
-            hint = did_you_mean(name, properties) if isinstance(name, str) else ""
+        if not isinstance(name, str) or name not in properties:
+            hint = findings.hint(name, properties) if isinstance(name, str) else ""
             findings.error(
                 (*keys, "required", index),
                 f"{shape(name)} is required, but not among the properties{hint}.",
@@ -174,7 +174,7 @@ def _read_one(
 def _add_keyword(key: str, value: Any, keys: Keys, findings: Findings, keywords: dict[str, Any]) -> None:
     keyword = SHORT_KEYWORDS.get(key, key)
     if keyword not in KEYWORDS and not keyword.startswith("x-"):
-        hint = did_you_mean(key, (*_OWN_KEYS, *SHORT_KEYWORDS, *KEYWORDS))
+        hint = findings.hint(key, (*_OWN_KEYS, *SHORT_KEYWORDS, *KEYWORDS))
         findings.unknown(keys, f'"{key}" is no key of a parameter{hint}.', "Use a keyword of JSON Schema 2020-12.")
     elif keyword in keywords:
         findings.error(keys, f"{keyword} is written twice, as {key} too.", "Remove one of them.")

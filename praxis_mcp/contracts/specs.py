@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from praxis_mcp.contracts.values import ByteSize, EnvValue, Network, parse_network
+from praxis_mcp.contracts.values import ByteSize, EnvValue, Network, Real, Whole, parse_network
 from praxis_mcp.upstream_settings import check_address
 
 NetworkChoice = Annotated[Network, BeforeValidator(parse_network)]
-Timeout = Annotated[float, Field(gt=0, le=86_400)]
+Timeout = Annotated[Real, Field(gt=0, le=86_400)]
 EnvName = Annotated[str, Field(pattern=r"^[^=\x00]+$")]
 
 DEFAULT_TIMEOUT = 300.0
@@ -54,8 +54,8 @@ class CommandSpec(EngineSpec):
     mounts: dict[str, str] = Field(default_factory=dict)
     network: NetworkChoice = Network.NONE
     memory_limit: ByteSize | None = None
-    cpu_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    pids_limit: int | None = Field(default=None, gt=0)
+    cpu_limit: Real | None = Field(default=None, gt=0, allow_inf_nan=False)
+    pids_limit: Whole | None = Field(default=None, gt=0)
 
     @field_validator("mounts")
     @classmethod

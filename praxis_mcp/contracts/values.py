@@ -36,6 +36,19 @@ def parse_size(value: object) -> int:
     return int(size)
 
 
+def refuse_boolean(value: object) -> object:
+    """Refuse ``timeout: yes``: Python, and pydantic with it, counts true as 1.
+
+    Raises:
+        ValueError: the value is a boolean.
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"write a number, not {str(value).lower()}")
+    return value
+
+
+Real = Annotated[float, BeforeValidator(refuse_boolean)]
+Whole = Annotated[int, BeforeValidator(refuse_boolean)]
 ByteSize = Annotated[int, BeforeValidator(parse_size)]
 """A positive number of bytes; reads ``"512Mi"`` and the like."""
 
@@ -51,7 +64,7 @@ class Network(StrEnum):
     """Everything the host reaches; for containers the settings must allow it (`policy.host_network`)."""
 
 
-_NETWORK_WORDS = {
+NETWORK_WORDS = {
     "none": Network.NONE,
     "off": Network.NONE,
     "false": Network.NONE,
@@ -68,10 +81,10 @@ _NETWORK_WORDS = {
 def parse_network(value: object) -> Network:
     """A `Network` from its name, an alias people write (`outbound`, `full`), or a YAML boolean."""
     word = str(value).strip().lower()
-    if word not in _NETWORK_WORDS:
-        hint = did_you_mean(word, _NETWORK_WORDS)
+    if word not in NETWORK_WORDS:
+        hint = did_you_mean(word, NETWORK_WORDS)
         raise ValueError(f'{value!r} is not a network{hint}; write "none", "bridge" or "host"')
-    return _NETWORK_WORDS[word]
+    return NETWORK_WORDS[word]
 
 
 class SecretRef(BaseModel):
@@ -167,6 +180,8 @@ class Binding(BaseModel):
 
     @model_validator(mode="after")
     def _check_target(self) -> Binding:
+        if self.kind is BindKind.STDIN and self.target is not None:
+            raise ValueError("stdin takes true; leave the binding out where the value is not standard input")
         if self.kind is BindKind.FLAG and not (isinstance(self.target, str) and self.target.startswith("-")):
             raise ValueError("a flag begins with a dash, such as --text (or --text= to join flag and value)")
         if self.kind is BindKind.POSITION and not (

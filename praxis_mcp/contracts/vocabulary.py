@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from praxis_mcp.contracts.findings import Findings, Keys
-from praxis_mcp.contracts.problems import did_you_mean, quoted, shape
+from praxis_mcp.contracts.problems import quoted, shape
 
 TYPE_ALIASES: dict[str, str] = {
     **dict.fromkeys(("string", "str", "text", "char", "file", "path", "filepath", "directory"), "string"),
@@ -85,7 +85,7 @@ def map_type(value: Any, keys: Keys, findings: Findings) -> str | list[str] | No
     elif isinstance(word, str) and ("[" in word or "<" in word):
         remedy = "Write type: array and items: {type: …}."
     elif isinstance(word, str):
-        hint = did_you_mean(word, (*TYPE_ALIASES, *ANY_TYPE))
+        hint = findings.hint(word, (*TYPE_ALIASES, *ANY_TYPE))
     findings.error(keys, f"{shape(value)} is not a type{hint}.", remedy)
     return None
 

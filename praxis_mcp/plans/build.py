@@ -216,7 +216,7 @@ def draft_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
         "limits": limits,
         "network": spec.network,
         "mounts": _mounts(contract, spec, settings),
-        "artifact_dir": artifact_directory(contract.artifacts[0]) if contract.artifacts else None,
+        "artifact_dir": artifact_directory(contract.artifacts),
         "artifacts": contract.artifacts,
         "stdin": any(parameter.bind.kind is BindKind.STDIN for parameter in contract.parameters),
         "files": any(parameter.bind.kind is BindKind.FILE for parameter in contract.parameters),
