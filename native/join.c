@@ -55,8 +55,10 @@ static bool make_mount_namespace(void)
  * usual marks ("trusted."): without others (userxattr) a directory that was removed would come back with its content. */
 static bool make_overlay(const char *directory, const char *size)
 {
-    char options[64];
-    snprintf(options, sizeof options, "mode=0755,size=%s", size);
+    /* Empty files count towards no size, and each takes a kilobyte of the kernel's memory. */
+    enum { MAX_FILES = 256 * 1024 };
+    char options[96];
+    snprintf(options, sizeof options, "mode=0755,size=%s,nr_inodes=%d", size, MAX_FILES);
     if (!make_user_namespace() || unshare(CLONE_NEWNS) != 0 || !keep_mounts_private() || chdir(directory) != 0)
         return false;
     if (mount("tmpfs", "layer", "tmpfs", MS_NOSUID | MS_NODEV, options) != 0)

@@ -310,6 +310,14 @@ async def test_a_mount_may_have_a_target_that_the_image_lacks(tmp_path: Path, re
     assert sorted(path.name for path in tmp_path.iterdir()) == ["note"]
 
 
+async def test_file_systems_in_memory_are_bounded(tmp_path: Path) -> None:
+    source = """
+for place in / /dev /dev/shm /tmp /run /proc; do
+    if touch "$place/x" 2>/dev/null; then echo "$place $(($(stat -f -c '%b * %S' "$place") / 1048576))"; fi
+done"""
+    assert await sh(settings(tmp_path), source) == "/dev/shm 64\n/tmp 256\n"
+
+
 async def test_a_writable_root_is_the_calls_own_and_behaves_like_one(tmp_path: Path) -> None:
     if (reason := await why_no_overlay()) is not None:
         pytest.skip(reason)

@@ -100,12 +100,13 @@ def test_what_is_written_to_an_overlay_goes_with_the_command_and_has_a_bound(tmp
     for name in ("rootfs", "layer"):
         (tmp_path / name).mkdir()
     (tmp_path / "rootfs/old").write_text("old")
-    source = "rm layer/root/old && echo new > layer/root/new && ls layer/root && head -c 1M /dev/zero > layer/root/big"
+    source = "rm layer/root/old && echo new > layer/root/new && ls layer/root && stat -f -c %c layer && "
+    source += "head -c 1M /dev/zero > layer/root/big"
     words = join_words(str(praxis_init_path()), overlay=(tmp_path, 256 * 1024))
     done = subprocess.run([*words, "sh", "-c", source], capture_output=True, timeout=PATIENCE, check=False)
     if b"no layer can be mounted" in done.stderr:
         pytest.skip("the kernel lets no user namespace mount an overlay")
-    assert done.stdout == b"new\n"
+    assert done.stdout == b"new\n262144\n", "files are bounded in number as well"
     assert b"No space left on device" in done.stderr
     assert [sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("rootfs", "layer")] == [["old"], []]
 
