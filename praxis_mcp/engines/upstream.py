@@ -164,7 +164,8 @@ class Upstream:
                 params = PaginatedRequestParams(cursor=cursor, _meta=outgoing_meta())  # pyright: ignore
                 page = await channel.client.session.list_tools(params=params)
                 usable = {tool.name for tool in page.tools}
-                listed = answer_in(page.meta).get("tools")
+                said = answer_in(page.meta)
+                listed = said.get("tools")
                 for item in listed if isinstance(listed, list) else ():
                     reason = why_left_out(item, usable)
                     if reason is None:
@@ -174,7 +175,10 @@ class Upstream:
                         found.left_out.append(("(no name)" if name is None else str(name)[:LONGEST_NAME], reason))
                 cursor = page.next_cursor
                 if not cursor or cursor in seen:  # empty is none to some servers; one that repeats leads in a circle
-                    found.remark = "its list of tools leads in a circle (a cursor repeats)" if cursor else ""
+                    if cursor:
+                        found.remark = "its list of tools leads in a circle (a cursor repeats)"
+                    elif not isinstance(said.get("nextCursor"), str | None):
+                        found.remark = "its list of tools has a cursor that is not text; what follows is left out"
                     break
                 seen.add(cursor)
                 if len(found.tools) + len(found.left_out) > MOST_TOOLS:

@@ -308,7 +308,7 @@ async def test_a_session_of_the_older_transport_that_any_4xx_shows_to_be_lost_is
         await pool.close()
 
 
-def pages(server: RawUpstream, *listed: tuple[list[str], str | None]) -> list[Any]:
+def pages(server: RawUpstream, *listed: tuple[list[str], Any]) -> list[Any]:
     """Have the server list these pages of names, each with the cursor of the next; the cursors that it is asked for."""
     asked: list[Any] = []
 
@@ -328,10 +328,11 @@ def pages(server: RawUpstream, *listed: tuple[list[str], str | None]) -> list[An
         ([(["a"], "")], "a", [None], ""),
         ([(["a"], None)], "a", [None], ""),
         ([(["a"], "1"), (["b"], "2"), (["c"], None)], "abc", [None, "1", "2"], ""),
+        ([(["a"], 7), (["b"], None)], "a", [None], "not text"),
         ([(["a"], "same")], "aa", [None, "same"], "circle"),
         ([(["a"], "1"), (["b"], "2"), (["c"], "1"), (["d"], "2")], "abc", [None, "1", "2"], "circle"),
     ],
-    ids=["an empty cursor", "null", "three pages", "a cursor that stands", "cursors that turn"],
+    ids=["an empty cursor", "null", "three pages", "a number", "a cursor that stands", "cursors that turn"],
 )
 async def test_an_empty_cursor_ends_a_list_and_one_that_repeats_is_not_followed_again(
     server: RawUpstream, upstream: Upstream, listed: Any, expected: str, asked: list[Any], remark: str
