@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx2
 from mcp_types import INTERNAL_ERROR, METHOD_NOT_FOUND, PARSE_ERROR, ErrorData
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 BOM = b"\xef\xbb\xbf"
 _LONGEST_TEXT = 300
@@ -200,7 +200,7 @@ def _with_body(response: httpx2.Response, body: dict[str, Any], *, status: int) 
     return httpx2.Response(
         status,
         headers=[*headers, ("content-type", "application/json")],
-        content=json.dumps(body, separators=(",", ":")).encode("ascii"),
+        content=to_json(body),
         request=response.request,
         extensions=response.extensions,
     )
