@@ -87,12 +87,13 @@ class RelayRunner:
             ExecutionError: see `Upstreams.call`.
         """
         runner = self._runner
-        with runner.tally.call(tool.name) as counted, runner.callers.hold(caller, tool.name):
+        with runner.tally.call(tool.name, caller) as counted, runner.callers.hold(caller, tool.name):
             began = anyio.current_time()
             async with runner.admission.slot(tool.name, shares=self._shares(caller, tool.upstream)):
                 waited = anyio.current_time() - began
                 counted.engine = engine_name(tool)
-                result = await self._run(tool, arguments, waited, caller, on_output)
+                counted.run_id = new_run_id()
+                result = await self._run(tool, counted.run_id, arguments, waited, caller, on_output)
             counted.ended(result)
             return result
 
@@ -148,12 +149,13 @@ class RelayRunner:
     async def _run(
         self,
         tool: RemoteTool,
+        run_id: str,
         arguments: Mapping[str, Any],
         waited: float,
         caller: str,
         on_output: OutputListener | None,
     ) -> ExecutionResult:
-        record = await self._records.start_relayed(new_run_id(), tool.name, engine_name(tool), caller)
+        record = await self._records.start_relayed(run_id, tool.name, engine_name(tool), caller)
         listener = progress_lines(on_output) if on_output is not None else None
         async with self._records.watched(record):
             began = anyio.current_time()

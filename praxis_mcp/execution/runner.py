@@ -26,7 +26,7 @@ from praxis_mcp.execution.placeholders import fill_arguments
 from praxis_mcp.execution.records import RunRecords
 from praxis_mcp.execution.secret_names import mask_error, mask_names
 from praxis_mcp.execution.selection import Decision, EngineSelector
-from praxis_mcp.execution.tally import CallTally
+from praxis_mcp.execution.tally import CallTally, Counted
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.plans.planning import check_again, plan_call
@@ -95,8 +95,8 @@ class ToolRunner:
             ExecutionError: it could not be run; see the subclasses.
         """
         contract = self._catalog.get(name).contract
-        with self.tally.call(name) as counted, self.callers.hold(caller, name):
-            result = await self._call(contract, arguments, caller, on_output, on_status)
+        with self.tally.call(name, caller) as counted, self.callers.hold(caller, name):
+            result = await self._call(contract, arguments, caller, on_output, on_status, counted)
             counted.ended(result)
             return result
 
@@ -115,9 +115,10 @@ class ToolRunner:
         caller: str,
         on_output: OutputListener | None,
         on_status: StatusListener | None,
+        counted: Counted,
     ) -> ExecutionResult:
         name = contract.name
-        run_id = new_run_id()
+        run_id = counted.run_id = new_run_id()
         log = logger.bind(run=run_id)
         if not is_compiled(contract):
             await anyio.to_thread.run_sync(compile_schemas, contract)
@@ -138,6 +139,7 @@ class ToolRunner:
             plan = await check_again(plan, self._settings)
             decision = await self.selector.choose(plan)
             assert decision.engine is not None
+            counted.engine = decision.engine
             log.debug("{}: admitted after {:.1f} ms; engine {}", name, waited * 1000, decision.engine)
             for verdict in decision.passed_over:
                 log.debug("{}: not {}: {}", name, verdict.engine, verdict.reason)

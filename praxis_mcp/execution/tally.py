@@ -13,6 +13,7 @@ import anyio
 
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.errors import ArgumentError, PraxisError, QueueFull
+from praxis_mcp.execution.call_log import log_call
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 """Seconds that durations are sorted by."""
@@ -33,18 +34,19 @@ class Histogram:
 
 @dataclass(slots=True)
 class Counted:
-    """One call: the engine that carried it out, and how it ended."""
+    """One call: the engine that carried it out, how it ended, and its run."""
 
     engine: str = ""
     outcome: str = "error"
+    run_id: str = ""
 
     def ended(self, result: ExecutionResult) -> None:
         """It has a result."""
-        self.engine, self.outcome = result.engine, _outcome(result)
+        self.engine, self.outcome, self.run_id = result.engine, _outcome(result), result.run_id
 
 
 class CallTally:
-    """Counts calls of tools that exist.
+    """Counts calls of tools that exist, and logs each (`log_call`).
 
     Attributes:
         ended: calls by tool, engine (empty where none was reached, ``upstream:NAME`` for a republished tool), outcome:
@@ -60,7 +62,7 @@ class CallTally:
         self.under_way = 0
 
     @contextmanager
-    def call(self, tool: str) -> Iterator[Counted]:
+    def call(self, tool: str, caller: str = "") -> Iterator[Counted]:
         """Around one call."""
         counted = Counted()
         began = time.perf_counter()
@@ -76,8 +78,10 @@ class CallTally:
         finally:
             self.under_way -= 1
             self.ended[tool, counted.engine, counted.outcome] += 1
+            seconds = time.perf_counter() - began
             if counted.engine and counted.outcome != "cached":
-                self.durations.setdefault(counted.engine, Histogram()).add(time.perf_counter() - began)
+                self.durations.setdefault(counted.engine, Histogram()).add(seconds)
+            log_call(tool, caller, counted.engine, counted.outcome, seconds, counted.run_id)
 
 
 def _outcome(result: ExecutionResult) -> str:

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from praxis_mcp.execution.call_log import log_call
 from praxis_mcp.http_settings import AuthSettings, OAuthResource
 from praxis_mcp.serving.access import ALL_TOOLS, ANYONE, READ_METRICS, SCOPE_KEY, TOOLS, Caller
 from praxis_mcp.serving.jwks import KeySet, KeysUnavailable
@@ -119,6 +120,7 @@ def _demand(caller: Caller, path: str, headers: Headers) -> None:
     if headers.get("mcp-method") == "tools/call":
         tool = headers.get("mcp-name", "")
         if _is_plain(tool) and not caller.may_call(tool):
+            log_call(tool, caller.name, "", "forbidden", 0)
             raise _Refusal(403, "insufficient_scope", "The token does not cover this tool", TOOLS + tool)
 
 

@@ -35,7 +35,8 @@ from mcp_types import (
 
 from praxis_mcp.defects import places
 from praxis_mcp.engines.upstream_hops import arrived, read_hops
-from praxis_mcp.errors import PraxisError, UnknownToolError
+from praxis_mcp.errors import ExecutionError, PraxisError, UnknownToolError
+from praxis_mcp.execution.call_log import log_call
 from praxis_mcp.execution.defects import report_defect
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.groups import unwrapped
@@ -202,12 +203,14 @@ class PraxisServer:
         caller = caller_of(ctx)
         self._pages.called(ctx, caller.name)
         if not caller.may_call(params.name):
+            log_call(params.name, caller.name, "", "forbidden", 0)
             # Whether there is such a tool is not theirs to know.
             raise MCPError(INVALID_PARAMS, f'Your credentials do not cover the tool "{params.name[:128]}".')
         try:
             with arrived(read_hops(ctx.meta)):
                 return await self._run(ctx, params, caller)
         except UnknownToolError as exc:
+            log_call(params.name, caller.name, "", "unknown_tool", 0)
             # The error names similar tools, among which there may be some that are not theirs to know.
             text = str(exc) if caller.calls_all_tools else f'There is no tool "{params.name[:128]}".'
             raise MCPError(INVALID_PARAMS, text) from exc
@@ -223,7 +226,11 @@ class PraxisServer:
         try:
             contract = self._toolbox.catalog.get(params.name).contract
         except UnknownToolError:
-            remote = await self._toolbox.relays.find(params.name)
+            try:
+                remote = await self._toolbox.relays.find(params.name)
+            except ExecutionError:
+                log_call(params.name, caller.name, "", "held_back", 0)
+                raise
             if remote is None:
                 raise
             reporter = self._reporter(ctx)
