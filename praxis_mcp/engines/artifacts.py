@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -15,8 +14,9 @@ from loguru import logger
 
 from praxis_mcp.contracts.globs import compile_glob
 from praxis_mcp.engines.base import Artifact, ExecutionContext
+from praxis_mcp.engines.held import HeldDirectory, descend, walk
+from praxis_mcp.engines.write_back import copy_file
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.images.removal import remove_tree
 from praxis_mcp.plans.model import Plan
 
 OUTPUT_DIR_VARIABLE = "PRAXIS_OUTPUT_DIR"
@@ -90,12 +90,15 @@ def _move(plan: Plan, made: Path, directory: Path) -> tuple[str, ...]:
         if exc.errno != errno.EXDEV:
             raise
     # Records on another file system: no more than a call may hand back is copied. A file of holes would fill the disk.
-    taken, left_out = _chosen(plan, made)
     directory.mkdir()
-    for artifact in taken:
-        place = directory / artifact.name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(artifact.file, place, follow_symlinks=False)
+    with HeldDirectory.at(made, links=True) as source:
+        taken, left_out = _chosen(plan, source)
+        for name, status in taken.items():
+            above, _, last = name.rpartition("/")
+            place = directory / above
+            place.mkdir(parents=True, exist_ok=True)
+            with descend(source, above) as here, HeldDirectory.at(place, links=True) as there:
+                copy_file(here, last, there, last, status, 0o600)
     return left_out
 
 
@@ -118,68 +121,55 @@ async def collect_artifacts(plan: Plan, directory: Path | None) -> Collected:
 
 
 def _collect(plan: Plan, directory: Path) -> Collected:
-    found = _chosen(plan, directory)
-    _remove_all_but({artifact.name for artifact in found.taken}, directory)
-    return found
+    with HeldDirectory.at(directory, links=True) as top:
+        found, left_out = _chosen(plan, top)
+        _remove_all_but(found.keys(), top)
+    taken = (Artifact(name, directory / name, status.st_size) for name, status in found.items())
+    return Collected(tuple(taken), left_out)
 
 
-def _chosen(plan: Plan, directory: Path) -> Collected:
+def _chosen(plan: Plan, top: HeldDirectory) -> tuple[dict[str, os.stat_result], tuple[str, ...]]:
     base = (plan.blueprint.artifact_dir or "").rstrip("/") + "/"
     wanted = [compile_glob(pattern.removeprefix(base)) for pattern in plan.blueprint.artifacts]
-    taken: list[Artifact] = []
+    taken: dict[str, os.stat_result] = {}
     left_out: list[str] = []
     total = 0
-    for name, entry in sorted(_regular_files(directory)):
+    for name, status in sorted(_regular_files(top)):
         if not any(pattern.fullmatch(name) for pattern in wanted):
             continue
-        size = entry.stat(follow_symlinks=False).st_size
-        if len(taken) >= MAX_ARTIFACTS or total + size > MAX_TOTAL_SIZE:
+        if len(taken) >= MAX_ARTIFACTS or total + status.st_size > MAX_TOTAL_SIZE:
             left_out.append(name)
             continue
-        total += size
-        taken.append(Artifact(name, Path(entry.path), size))
+        total += status.st_size
+        taken[name] = status
     if left_out:
         logger.warning("{} left {} artifacts more than a call may hand back", plan.blueprint.tool, len(left_out))
-    return Collected(tuple(taken), tuple(left_out))
+    return taken, tuple(left_out)
 
 
-def _remove_all_but(names: set[str], directory: Path) -> None:
+def _remove_all_but(names: Collection[str], top: HeldDirectory) -> None:
     """Remove what is below, but for the files of these names and the directories that they are in."""
     around = {str(parent) for name in names for parent in PurePosixPath(name).parents}
-    waiting = ["."]
+    waiting = [""]
     while waiting:
         place = waiting.pop()
         try:
-            entries = list(os.scandir(directory / place))
+            with descend(top, place) as here:
+                for entry in here.entries():
+                    name = f"{place}{entry.name}"
+                    if name in around and stat.S_ISDIR(entry.status.st_mode):
+                        waiting.append(f"{name}/")
+                    elif name not in names and (failure := here.remove_all(entry.name)) is not None:
+                        logger.debug("{}, which is no artifact, cannot be removed: {}", name, failure)
         except OSError as exc:  # a directory that the tool closed to others; told when it was looked through
-            logger.debug("{} cannot be looked through: {}", directory / place, exc.strerror)
-            continue
-        for entry in entries:
-            name = str(PurePosixPath(place) / entry.name)
-            if name in around and entry.is_dir(follow_symlinks=False):
-                waiting.append(name)
-            elif name not in names and (failure := remove_tree(Path(entry.path))) is not None:
-                logger.debug("{}, which is no artifact, cannot be removed: {}", entry.path, failure)
+            logger.debug("{} cannot be looked through: {}", top.path_of(place), exc.strerror)
 
 
-def _regular_files(directory: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _regular_files(top: HeldDirectory) -> Iterator[tuple[str, os.stat_result]]:
     """Every regular file below, with its path from there; bounded in number and depth."""
-    seen = 0
-    waiting: list[tuple[Path, str, int]] = [(directory, "", 0)]
-    while waiting:
-        place, prefix, depth = waiting.pop()
-        try:
-            entries = list(os.scandir(place))
-        except OSError as exc:  # a directory that the tool closed to others
-            logger.warning("artifacts in {} cannot be read: {}", place, exc.strerror)
-            continue
-        for entry in entries:
-            seen += 1
-            if seen > _MAX_ENTRIES:
-                logger.warning("more than {} entries among the artifacts; the rest is left out", _MAX_ENTRIES)
-                return
-            mode = entry.stat(follow_symlinks=False).st_mode
-            if stat.S_ISDIR(mode) and depth < _MAX_DEPTH:
-                waiting.append((Path(entry.path), f"{prefix}{entry.name}/", depth + 1))
-            elif stat.S_ISREG(mode):
-                yield prefix + entry.name, entry
+    for seen, (name, _, (_, status)) in enumerate(walk(top, _MAX_DEPTH, skip_closed=True)):
+        if seen >= _MAX_ENTRIES:
+            logger.warning("more than {} entries among the artifacts; the rest is left out", _MAX_ENTRIES)
+            return
+        if stat.S_ISREG(status.st_mode):
+            yield name, status

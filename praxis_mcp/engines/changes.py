@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
 import anyio.to_thread
 from loguru import logger
 
+from praxis_mcp.engines.held import HeldDirectory, walk
 from praxis_mcp.plans.model import Mount
 
 MAX_ENTRIES = 20_000
@@ -50,29 +52,25 @@ class ChangeWatch:
 def _look(roots: tuple[Path, ...]) -> _State | None:
     """Size, modification time and inode of every file; None where there are too many."""
     state: _State = {}
-    waiting = [str(root) for root in roots]
     seen = 0
-    while waiting:
-        place = waiting.pop()
+    for root in roots:
+        place = os.path.realpath(root)
         try:
-            entries = list(os.scandir(place))
-        except NotADirectoryError:
-            state[place] = _stamp(os.stat(place))  # noqa: PTH116 - one call for a path that is text already
-            continue
+            status = os.lstat(place)
+            if not stat.S_ISDIR(status.st_mode):
+                state[str(root)] = _stamp(status)
+                continue
+            top = HeldDirectory.at(place)
         except OSError:  # removed just now, or closed to the server
             continue
-        seen += len(entries)
-        if seen > MAX_ENTRIES:
-            logger.debug("more than {} entries in writable mounts: changes are not reported", MAX_ENTRIES)
-            return None
-        for entry in entries:
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
-                else:
-                    state[entry.path] = _stamp(entry.stat(follow_symlinks=False))
-            except OSError:  # removed just now
-                continue
+        with top:
+            for path, _, (_, inner) in walk(top, skip_closed=True):
+                seen += 1
+                if seen > MAX_ENTRIES:
+                    logger.debug("more than {} entries in writable mounts: changes are not reported", MAX_ENTRIES)
+                    return None
+                if not stat.S_ISDIR(inner.st_mode):
+                    state[f"{root}/{path}"] = _stamp(inner)
     return state
 
 

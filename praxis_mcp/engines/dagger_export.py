@@ -28,7 +28,13 @@ _LOST = "\ufffd"
 
 def changes_fields(uploads: Sequence[Upload]) -> list[Field]:
     """What to ask of the container after the command, to learn what became of the writable directories."""
-    paths = (Field("addedPaths"), Field("modifiedPaths"), Field("removedPaths"))
+    # The layer knows of changed permissions, the lists do not.
+    paths = (
+        Field("addedPaths"),
+        Field("modifiedPaths"),
+        Field("removedPaths"),
+        Field("layer", {}, (Field("entries"),)),
+    )
     return [
         Field("directory", {"path": item.mount.target}, (Field("changes", {"from": item.id}, paths),), alias)
         for alias, item in _writable_directories(uploads).items()
@@ -41,7 +47,10 @@ def read_changes(uploads: Sequence[Upload], answer: Mapping[str, Any]) -> dict[s
     for alias, item in _writable_directories(uploads).items():
         found = answer[alias]["changes"]
         changes[item.mount.target] = Changes(
-            tuple(found["addedPaths"]), tuple(found["modifiedPaths"]), tuple(found["removedPaths"])
+            tuple(found["addedPaths"]),
+            tuple(found["modifiedPaths"]),
+            tuple(found["removedPaths"]),
+            others=bool(found["layer"]["entries"]),
         )
     return changes
 
@@ -75,7 +84,7 @@ async def export_changes(
             found = changes.get(item.mount.target)
             if found is None:
                 parts.append(await _stage_file(session, container, item, staging))
-            elif found:
+            elif found.added or found.modified or found.removed or found.others:
                 parts.append(await _stage_directory(session, container, item, found, staging))
     except QueryFailed as exc:
         raise ExecutionError(
@@ -119,7 +128,7 @@ async def _stage_directory(
                 remedy="Have the tool write names in UTF-8, or use another engine.",
             )
     await anyio.to_thread.run_sync(staging.mkdir)
-    if changes.added or changes.modified:
+    if changes.others:
         steps = [
             Field("loadContainerFromID", {"id": container}),
             Field("directory", {"path": upload.mount.target}),

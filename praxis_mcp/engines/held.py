@@ -13,8 +13,13 @@ import stat
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
+
+from loguru import logger
+
+from praxis_mcp.images.removal import remove_entry, remove_tree
 
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
 """Whether this system names files by a descriptor and a name; Windows does not, and takes paths instead."""
@@ -219,6 +224,11 @@ class HeldDirectory:
         """Remove a directory that is empty."""
         os.rmdir(self._place(name), **self._here("dir_fd"))
 
+    def remove_all(self, name: str) -> OSError | None:
+        """Remove an entry with all that is in it, however deep or closed; why something of it stays, or None."""
+        _check(name)
+        return remove_entry(self._descriptor, name) if _BY_DESCRIPTOR else remove_tree(Path(self.path_of(name)))
+
     def set_mode(self, name: str, mode: int) -> None:
         """Change the permission bits of a file or directory; of a link's target never."""
         if not _BY_DESCRIPTOR:
@@ -260,29 +270,38 @@ class HeldDirectory:
         return dict.fromkeys(keywords, self._descriptor) if _BY_DESCRIPTOR else {}
 
 
-def walk(top: HeldDirectory, prefix: str = "") -> Iterator[tuple[str, HeldDirectory, Entry]]:
+def walk(
+    top: HeldDirectory, depth: int = sys.maxsize, *, skip_closed: bool = False
+) -> Iterator[tuple[str, HeldDirectory, Entry]]:
     """Everything below a directory: its path from there, the directory it is in (open until the next one), itself.
 
     Directories come before what is in them. What vanishes meanwhile, or is no directory any more, is left out.
 
+    Args:
+        top: the directory.
+        depth: directories inside each other that are gone into.
+        skip_closed: leave out what is in directories that cannot be read, and log it.
+
     Raises:
-        OSError: a directory cannot be read; `filename` names it.
+        OSError: a directory cannot be read; `filename` is its path.
     """
-    waiting: list[str] = [prefix]
+    waiting: list[tuple[str, int]] = [("", 0)]
     while waiting:
-        place = waiting.pop()
+        place, level = waiting.pop()
         try:
-            here = descend(top, place)
+            with descend(top, place) as here:
+                for entry in here.entries():
+                    path = f"{place}{entry.name}"
+                    yield path, here, entry
+                    if stat.S_ISDIR(entry.status.st_mode) and level < depth:
+                        waiting.append((f"{path}/", level + 1))
         except OSError as exc:
             if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
                 continue
-            raise
-        with here:
-            for entry in here.entries():
-                path = f"{place}{entry.name}"
-                yield path, here, entry
-                if stat.S_ISDIR(entry.status.st_mode):
-                    waiting.append(f"{path}/")
+            exc.filename = top.path_of(place)
+            if not skip_closed:
+                raise
+            logger.warning("{} cannot be read: {}", exc.filename, exc.strerror)
 
 
 def descend(top: HeldDirectory, path: str) -> HeldDirectory:

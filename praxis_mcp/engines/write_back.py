@@ -48,6 +48,7 @@ class Changes:
         modified: files whose content changed.
         removed: entries that are gone; of a removed directory nothing that was in it.
         seen: what the call saw in the directories that it removed, without slashes at the end.
+        others: whether something changed that is in none of these: permissions, say.
         identity: device and inode of the directory that the call saw; None takes the one that is there.
     """
 
@@ -55,6 +56,7 @@ class Changes:
     modified: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     seen: frozenset[str] = frozenset()
+    others: bool = False
     identity: tuple[int, int] | None = None
 
 
@@ -109,10 +111,11 @@ class WriteBack:
         for place, name in self._waiting:
             try:
                 with place.open() as here:
-                    discard(here, name)
+                    failure = here.remove_all(name)
             except OSError as exc:
-                if exc.errno not in _GONE:
-                    logger.warning("{} cannot be removed: {}", os.path.join(place.path, name), exc.strerror)  # noqa: PTH118
+                failure = None if exc.errno in _GONE else exc
+            if failure is not None:
+                logger.warning("{} cannot be removed: {}", os.path.join(place.path, name), failure.strerror)  # noqa: PTH118
         self._waiting.clear()
 
     def add(self, top: HeldDirectory, staged: HeldDirectory, changes: Changes) -> None:
@@ -273,7 +276,7 @@ class WriteBack:
         waiting = self._new_name(place)
         try:
             if is_file:
-                copy_file(staged, name, here, waiting, entry.status, status)
+                copy_file(staged, name, here, waiting, entry.status, mode, status)
             else:
                 here.make_link(waiting, staged.link_target(name))
             self._steps.append(_Put(place, name, waiting, self._new_name(place)))
@@ -298,7 +301,7 @@ class WriteBack:
                     for found in self._copy_tree(source, entry.name, target, entry.name, depth + 1):
                         yield f"{entry.name}/{found}"
                 elif stat.S_ISREG(entry.status.st_mode):
-                    copy_file(source, entry.name, target, entry.name, entry.status, None)
+                    copy_file(source, entry.name, target, entry.name, entry.status, entry.status.st_mode & _FILE_BITS)
                     yield entry.name
                 elif stat.S_ISLNK(entry.status.st_mode):
                     target.make_link(entry.name, source.link_target(entry.name))
@@ -470,11 +473,17 @@ def copy_file(
     target: HeldDirectory,
     new_name: str,
     status: os.stat_result,
-    replaced: os.stat_result | None,
+    mode: int,
+    replaced: os.stat_result | None = None,
 ) -> None:
-    """A copy of a regular file under a new name, with its time, and its permissions without set-user-id and the like.
+    """A copy of a regular file under a new name, with its time.
 
-    `replaced`: of the file whose place it will take, whose owner it gets where this user may say so.
+    Args:
+        source, name: the file.
+        target, new_name: the copy.
+        status: of the file.
+        mode: the copy's permissions.
+        replaced: of the file whose place it will take, whose owner it gets where this user may say so.
     """
     with (
         os.fdopen(source.read(name, closed=True), "rb") as opened,
@@ -486,25 +495,9 @@ def copy_file(
             with suppress(PermissionError):
                 os.fchown(file.fileno(), replaced.st_uid, replaced.st_gid)
         if hasattr(os, "fchmod"):
-            os.fchmod(file.fileno(), stat.S_IMODE(status.st_mode) & _FILE_BITS)
+            os.fchmod(file.fileno(), mode)
         if os.utime in os.supports_fd:
             os.utime(file.fileno(), ns=(status.st_mtime_ns, status.st_mtime_ns))
-
-
-def discard(here: HeldDirectory, name: str) -> None:
-    """Remove an entry, with all that is in it; one that is not there is gone already."""
-    status = here.look(name)
-    if status is None:
-        return
-    if not stat.S_ISDIR(status.st_mode):
-        here.remove(name)
-        return
-    with here.enter(name, closed=True) as inner:
-        if stat.S_IMODE(inner.status.st_mode) & 0o700 != 0o700:
-            here.set_mode(name, 0o700)
-        for entry in inner.entries():
-            discard(inner, entry.name)
-    here.remove_empty(name)
 
 
 def identity_of(status: os.stat_result) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,6 +34,28 @@ def remove_tree(place: Path) -> OSError | None:
         if removal.failure is None:
             place.rmdir()
         return removal.failure
+    except OSError as exc:
+        return exc
+
+
+def remove_entry(above: int, name: str) -> OSError | None:
+    """As `remove_tree`, for the entry `name` of an open directory: no path is looked up again.
+
+    Args:
+        above: descriptor of the directory; stays open.
+        name: one component.
+    """
+    try:
+        if not stat.S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=above)
+            return None
+        removal = _Removal(_enter(name, above))
+        removal.run()
+        if removal.failure is None:
+            os.rmdir(name, dir_fd=above)
+        return removal.failure
+    except FileNotFoundError:
+        return None
     except OSError as exc:
         return exc
 

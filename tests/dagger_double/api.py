@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +15,7 @@ from typing import Any, TypeVar
 from graphql import GraphQLError
 
 from tests.dagger_double.execs import Execs, MountPoint, NewFile, Recipe, SocketPoint
-from tests.dagger_double.store import Content, copy, entries
+from tests.dagger_double.store import Content, as_git_sees, copy, entries
 
 _T = TypeVar("_T")
 
@@ -162,7 +163,7 @@ class Directory(Node):
     def do_glob(self, pattern: str) -> list[str]:
         if pattern != "**":
             raise GraphQLError(f"the double lists everything below a directory, not {pattern}")
-        return sorted(entries(self.content.path))
+        return _spelled(entries(self.content.path))
 
     def do_chown(self, path: str, owner: str) -> "Directory":
         return replace(self, content=replace(self.content, owner=owner))
@@ -195,16 +196,19 @@ class Changeset(Node):
 
     def do_addedPaths(self) -> list[str]:
         before, after = self._compare()
-        return sorted(after.keys() - before.keys())
+        return _spelled(after.keys() - before.keys())
 
     def do_modifiedPaths(self) -> list[str]:
         before, after = self._compare()
-        return sorted(name for name in after.keys() & before.keys() if after[name] != before[name] and name[-1] != "/")
+        both = after.keys() & before.keys()
+        return _spelled(
+            name for name in both if as_git_sees(after[name]) != as_git_sees(before[name]) and name[-1] != "/"
+        )
 
     def do_removedPaths(self) -> list[str]:
         before, after = self._compare()
         gone = before.keys() - after.keys()
-        return sorted(
+        return _spelled(
             name
             for name in gone
             if not any(name != other and name.startswith(other) for other in gone if other[-1] == "/")
@@ -220,9 +224,17 @@ class Layer(Node):
     root: Path
     names: frozenset[str]
 
+    def do_entries(self, **_: Any) -> list[str]:
+        return _spelled({name.partition("/")[0] + "/" * ("/" in name) for name in self.names})
+
     async def do_export(self, path: str, wipe: bool) -> str:
         await asyncio.to_thread(_export, self.root, Path(path), self.names)
         return path
+
+
+def _spelled(names: Iterable[str]) -> list[str]:
+    """Names as Dagger's API gives them: each byte that is not UTF-8 is a U+FFFD."""
+    return sorted(re.sub("[\udc80-\udcff]", "\ufffd", name) for name in names)
 
 
 def _export(root: Path, target: Path, names: frozenset[str] | None) -> None:

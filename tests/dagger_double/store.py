@@ -112,11 +112,17 @@ def describe(path: Path) -> bytes:
     kind = stat.S_IFMT(status.st_mode)
     head = f"{kind:o} {stat.S_IMODE(status.st_mode):o} ".encode()
     if stat.S_ISLNK(status.st_mode):
-        return head + os.readlink(path).encode()
+        return head + os.fsencode(os.readlink(path))
     if stat.S_ISREG(status.st_mode):
         with path.open("rb") as file:
             return head + hashlib.file_digest(file, "sha256").digest()
     return head
+
+
+def as_git_sees(description: bytes) -> bytes:
+    """What counts as a modification: of a file's permissions only whether it can be executed."""
+    kind, mode, content = description.split(b" ", 2)
+    return b"%s %o %s" % (kind, int(mode, 8) & 0o100, content)
 
 
 def entries(root: Path) -> dict[str, bytes]:
@@ -132,5 +138,5 @@ def digest_of(path: Path) -> str:
     whole = hashlib.sha256(describe(path))
     if path.is_dir():
         for name, description in sorted(entries(path).items()):
-            whole.update(name.encode() + b"\0" + description + b"\0")
+            whole.update(os.fsencode(name) + b"\0" + description + b"\0")
     return f"sha256:{whole.hexdigest()}"

@@ -3,7 +3,7 @@ test_conformance.py."""
 
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +18,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.dagger import DaggerExecutionEngine
 from praxis_mcp.engines.dagger_session import SessionLost
-from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, SettingsError
 from praxis_mcp.installation import adding_extra
 from tests.dagger_double.install import remove_containers, running_containers
 from tests.dagger_double.server import HANG
@@ -426,6 +426,85 @@ async def test_everything_that_can_happen_to_a_tree_comes_back(ground: Ground, t
     assert (work / "mode").stat().st_mode & 0o777 == 0o700
     assert (work / "empty").stat().st_mode & 0o777 == 0o711
     assert not (work / "gone").exists()
+
+
+def before_writing_back(action: Callable[[], None]) -> ExecutionContext:
+    """A context in which `action` happens when the mounts have been read, and nothing has been written back."""
+    done: list[str] = []
+
+    def hear(stream: str, piece: bytes) -> None:
+        if not done:
+            done.append(stream)
+            action()
+
+    return ExecutionContext(on_output=hear)
+
+
+async def test_directory_modes_come_back_and_a_private_file_becomes_private(ground: Ground, tmp_path: Path) -> None:
+    (tmp_path / "work" / "d").mkdir(parents=True)
+    (tmp_path / "work" / "d" / "key").write_text("x")
+    result = await ground.run(
+        sh("chmod 600 /work/d/key; chmod 700 /work/d", mounts={str(tmp_path / "work"): "/work:rw"})
+    )
+    assert result.changed_files == (tmp_path / "work" / "d" / "key",)
+    modes = [oct((tmp_path / "work" / name).stat().st_mode & 0o777) for name in ("d", "d/key")]
+    assert modes == ["0o700", "0o600"]
+
+
+async def test_names_that_are_not_utf8_are_refused_before_anything_is_written(ground: Ground, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / os.fsdecode(b"host-\xe9")).write_text("x")
+    mounts = {str(tmp_path / "work"): "/work:rw"}
+    assert (await ground.run(sh("cat /work/host-*; echo y > /work/other", mounts=mounts))).output == "x"
+    with pytest.raises(ExecutionError, match="is not UTF-8") as caught:
+        await ground.run(sh("echo y > /work/a; mkdir /work/$(printf 'dir-\\351')", mounts=mounts))
+    assert (caught.value.remedy or "").startswith("Have the tool write names in UTF-8")
+    assert sorted(os.listdir(os.fsencode(tmp_path / "work"))) == [b"host-\xe9", b"other"]
+
+
+async def test_what_the_host_adds_meanwhile_to_a_directory_that_the_tool_removes_stays(
+    ground: Ground, tmp_path: Path
+) -> None:
+    (tmp_path / "work" / "d" / "[e]").mkdir(parents=True)
+    for name in ("x", "[e]/y", "[e]/.z"):
+        (tmp_path / "work" / "d" / name).write_text(name)
+
+    def add() -> None:
+        (tmp_path / "work" / "d" / "mine").touch()
+
+    contract = sh("rm -r /work/d; echo done", mounts={str(tmp_path / "work"): "/work:rw"})
+    await ground.run(contract, before_writing_back(add))
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["work", "work/d", "work/d/mine"]
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_workspace_that_is_removed_meanwhile_is_not_made_again(
+    ground: Ground, tmp_path: Path, *, replaced: bool
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+
+    def remove() -> None:
+        work.rename(tmp_path / "moved")
+        if replaced:
+            work.mkdir()
+
+    contract = sh("echo x > /work/new; echo done", mounts={str(work): "/work:rw"})
+    with pytest.raises(ExecutionError, match="was not written, none of it"):
+        await ground.run(contract, before_writing_back(remove))
+    assert list(tmp_path.rglob("new")) == []
+    assert work.exists() == replaced
+
+
+async def test_changes_of_two_mounts_come_back_together_or_not_at_all(ground: Ground, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    mounts = {str(tmp_path / name): f"/{name}:rw" for name in ("one", "two")}
+    contract = sh("echo x > /one/new; echo x > /two/new; echo done", mounts=mounts)
+    in_the_way = tmp_path / "two" / "new"
+    with pytest.raises(ExecutionError, match=r"was not written, none of it: .*two/new: is a directory"):
+        await ground.run(contract, before_writing_back(in_the_way.mkdir))
+    assert [path.name for path in tmp_path.rglob("*")].count("new") == 1
 
 
 # --- the older spellings ----------------------------------------------------------------------------------------------
