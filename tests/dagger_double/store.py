@@ -43,7 +43,7 @@ class Store:
                 known.write_text(digest_of(self.state / "contents" / name))
             return Content(self.state / "contents" / name, known.read_text())
         place = self.state / "contents" / uuid4().hex
-        copy(source, place, exclude or [])
+        _copy_as_it_is(source, place, exclude or [])
         return Content(place, digest_of(place))
 
     def add_bytes(self, data: bytes, mode: int = 0o644) -> Content:
@@ -97,6 +97,15 @@ def copy(source: Path, target: Path, exclude: list[str]) -> None:
         shutil.copytree(source, target, symlinks=True, ignore=ignored, copy_function=_copy_one)
     else:
         shutil.copy2(source, target)
+
+
+def _copy_as_it_is(source: Path, target: Path, exclude: list[str]) -> None:
+    """As `copy`, of files that come and go: Dagger leaves out what vanishes while it reads."""
+    try:
+        copy(source, target, exclude)
+    except shutil.Error as exc:
+        if any("No such file" not in reason for _, _, reason in exc.args[0]):
+            raise
 
 
 def _copy_one(source: str, target: str) -> None:

@@ -8,6 +8,8 @@ that cannot enforce a demand must refuse it.
 import hashlib
 import json
 import re
+import shutil
+import threading
 from pathlib import Path
 from uuid import uuid4
 
@@ -177,6 +179,38 @@ async def test_a_writable_mount_is_written_and_its_changes_are_told(bench: Bench
     assert (tmp_path / "changed").read_text() == "longer after\n"
     assert not (tmp_path / "removed").exists()
     assert {str(path.relative_to(tmp_path)) for path in result.changed_files} == {"changed", "removed", "sub/new"}
+
+
+async def test_files_that_come_and_go_in_a_mount_fail_no_call(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "stays").write_text("here")
+    contract = bench.case.sh(
+        "cat /praxis-busy/stays; echo x > /praxis-busy/out", mounts={str(tmp_path): "/praxis-busy:rw"}
+    )
+    if await bench.refuses(contract):
+        return
+    if bench.case.name == "dagger-warm":
+        pytest.skip("a mount that changes all the time finds no exec that was started before")
+    ended = threading.Event()
+
+    def churn() -> None:
+        while not ended.wait(0.001):
+            for number in range(20):
+                place = tmp_path / f"d{number}"
+                place.mkdir()
+                (place / "file").write_text("x" * number)
+                (place / "file").rename(place / "file~")
+                shutil.rmtree(place)
+
+    writer = threading.Thread(target=churn)
+    writer.start()
+    try:
+        for _ in range(5):
+            result = await bench.run(contract)
+            assert (result.exit_code, result.output) == (0, "here")
+    finally:
+        ended.set()
+        writer.join()
+    assert (tmp_path / "out").read_text() == "x\n"
 
 
 async def test_a_single_file_can_be_mounted(bench: Bench, tmp_path: Path) -> None:
