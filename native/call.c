@@ -94,6 +94,13 @@ static const char *begin(struct call *call, const struct frame *frame)
     return NULL;
 }
 
+static const char *set_filter(struct call *call, const struct frame *frame)
+{
+    if (call->filter.instructions != NULL)
+        return "a second FILTER";
+    return filter_take(&call->filter, frame->payload, frame->length);
+}
+
 static void fail_at(struct call *call, const char *step)
 {
     if (!call->failed)
@@ -186,6 +193,8 @@ const char *call_take(struct call *call, const struct frame *frame)
     case FRAME_DIRECTORY:
         call->directory = text_of(call, frame->payload, frame->length, &refusal);
         return refusal;
+    case FRAME_FILTER:
+        return set_filter(call, frame);
     case FRAME_FILE:
         end_file(call);
         return begin_file(call, frame);

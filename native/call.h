@@ -16,6 +16,7 @@ struct call {
     int64_t timeout, kill_after; /* nanoseconds, or NO_DEADLINE */
     struct list words, variables;
     char *directory; /* NULL: ours */
+    struct filter filter;
     size_t size;     /* bytes that it takes up here */
     int file;        /* the one that is being written; -1: none */
     struct outcome failure;

@@ -101,6 +101,9 @@ static _Noreturn void become(const struct command *command, pid_t init, const si
         if (step != NULL)
             fail(channel, step, errno);
     }
+    const char *step = command->shields_us ? shield(init) : NULL;
+    if (step != NULL)
+        fail(channel, step, errno);
     if (command->environment != NULL)
         environ = command->environment;
     sigprocmask(SIG_SETMASK, mask, NULL);
@@ -124,6 +127,8 @@ const char *start_command(const struct command *command, const sigset_t *mask, s
     const char *step = command->no_network          ? refuse_network()
                        : command->no_new_privileges ? forbid_new_privileges()
                                                     : NULL;
+    if (step == NULL)
+        step = refuse_calls(&command->filter);
     if (step != NULL)
         return step;
     pid_t self = getpid(), pid = fork();

@@ -1,16 +1,22 @@
-/* No new privileges, and no network: by a seccomp filter, which needs no privilege and cannot be taken off again.
+/* No new privileges, no network, and no system calls that our caller's filter denies: by seccomp, which needs no
+ * privilege and cannot be taken off again; and no rights over processes outside, by Landlock.
  *
- * The filter is an allow-list of one socket family, AF_UNIX. It looks at the system call's number and at an argument
- * that travels in a register, never at memory, so nothing can be changed between the check and the use.
+ * The network filter is an allow-list of one socket family, AF_UNIX. It looks at the system call's number and at an
+ * argument that travels in a register, never at memory, so nothing can be changed between the check and the use.
  */
 #include "praxis_init.h"
 
+#include <asm/ioctls.h>
+#include <asm/sockios.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -28,6 +34,7 @@
 #define CALL_IO_URING_SETUP 425
 #define CALL_IO_URING_ENTER 426
 #define CALL_IO_URING_REGISTER 427
+#define CALL_PIDFD_OPEN 434
 #define CALL_PIDFD_GETFD 438
 #define CALL_LANDLOCK_CREATE_RULESET 444
 #define CALL_LANDLOCK_RESTRICT_SELF 446
@@ -103,6 +110,50 @@ const char *refuse_network(void)
     return NULL;
 }
 
+const char *filter_take(struct filter *filter, const uint8_t *bytes, size_t length)
+{
+    size_t count = length / sizeof *filter->instructions;
+    if (length == 0 || length % sizeof *filter->instructions != 0 || count > BPF_MAXINSNS)
+        return "a filter that is not of 1 to 4096 instructions";
+    struct sock_filter *instructions = malloc(length);
+    if (instructions == NULL)
+        return "no memory is left for the filter";
+    memcpy(instructions, bytes, length); /* little-endian, as every machine that we are built for */
+    *filter = (struct filter){instructions, (unsigned short)count};
+    return NULL;
+}
+
+static int digit(char character)
+{
+    if (character >= '0' && character <= '9')
+        return character - '0';
+    return character >= 'a' && character <= 'f' ? character - 'a' + 10 : -1;
+}
+
+const char *filter_parse(struct filter *filter, const char *digits)
+{
+    static uint8_t bytes[BPF_MAXINSNS * sizeof *filter->instructions];
+    size_t length = 0;
+    for (; *digits != '\0'; digits += 2, length++) {
+        int high = digit(digits[0]), low = high < 0 ? -1 : digit(digits[1]);
+        if (low < 0 || length == sizeof bytes)
+            return "a filter that is not hexadecimal, or too long";
+        bytes[length] = (uint8_t)(high << 4 | low);
+    }
+    return filter_take(filter, bytes, length);
+}
+
+const char *refuse_calls(const struct filter *filter)
+{
+    if (filter->instructions == NULL)
+        return NULL;
+    const char *failed = forbid_new_privileges();
+    if (failed != NULL)
+        return failed;
+    struct sock_fprog program = {filter->count, filter->instructions};
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0 ? NULL : "filter";
+}
+
 /* Root gets its capabilities back at each exec, but never more than the bounding set. */
 static void drop_network_capabilities(void)
 {
@@ -124,17 +175,18 @@ struct landlock_rules {
     uint64_t file_access, network_access, scopes;
 };
 
+enum { LANDLOCK_BIND_TCP = 1, LANDLOCK_CONNECT_TCP = 2 };
+enum { LANDLOCK_ABSTRACT_SOCKETS = 1, LANDLOCK_SIGNALS = 2 };
+
 /* No rights over a process outside: neither ptrace nor /proc/PID/mem of one without the filter (the container's own
- * PID 1 runs without it under Dagger, often as the same user), no abstract unix socket of somebody else's, and no
- * signal to us. By Landlock, Linux 6.7 and 6.12. */
-static const char *enter_landlock(void)
+ * PID 1 runs without it under Dagger, often as the same user), and what the scopes say. By Landlock, Linux 6.7 and 6.12.
+ * `entered` tells whether the kernel has the scopes. */
+static const char *enter_landlock(uint64_t network_access, uint64_t scopes, bool *entered)
 {
-    const struct landlock_rules rules = {
-        .network_access = 1 << 0 | 1 << 1, /* bind and connect of TCP */
-        .scopes = 1 << 0 | 1 << 1,         /* abstract unix sockets, signals */
-    };
+    const struct landlock_rules rules = {.network_access = network_access, .scopes = scopes};
     long abi = syscall(CALL_LANDLOCK_CREATE_RULESET, NULL, 0, 1 /* asks for the version */);
-    if (abi < 4)
+    *entered = abi >= 6;
+    if (abi < 4 || (abi < 6 && network_access == 0))
         return NULL;
     size_t size = abi < 6 ? offsetof(struct landlock_rules, scopes) : sizeof rules;
     long ruleset = syscall(CALL_LANDLOCK_CREATE_RULESET, &rules, size, 0);
@@ -150,5 +202,51 @@ const char *seal_off_from_others(void)
     /* On an older kernel without Landlock this is what keeps root from tracing an unfiltered process: tracing asks
      * for no fewer capabilities than the traced process has. */
     drop_network_capabilities();
-    return enter_landlock();
+    bool entered;
+    return enter_landlock(LANDLOCK_BIND_TCP | LANDLOCK_CONNECT_TCP, LANDLOCK_ABSTRACT_SOCKETS | LANDLOCK_SIGNALS,
+                          &entered);
+}
+
+/* What ends a process by its number, or, of a group, by that: none of it may name us. */
+static const char *refuse_signals_to(pid_t init)
+{
+    const uint32_t us = (uint32_t)init, our_group = (uint32_t)-init, everybody = UINT32_MAX;
+    const uint32_t refusal = SECCOMP_RET_ERRNO | EPERM;
+#define IF_CALL(number, length) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (number), 0, (length))
+#define REFUSE_IF(value) IF_EQUAL(value), RETURN(refusal)
+#define FIRST LOAD(FIELD(args[0]))
+#define SECOND LOAD(FIELD(args[1]))
+#define THIRD LOAD(FIELD(args[2]))
+#define ALLOW RETURN(SECCOMP_RET_ALLOW)
+    struct sock_filter instructions[] = {
+        LOAD(FIELD(arch)),
+        IF_NOT_EQUAL(OWN_ARCHITECTURE), /* 32-bit calls have other numbers */
+        RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+        LOAD(FIELD(nr)),
+        IF_CALL(SYS_kill, 8), FIRST, REFUSE_IF(us), REFUSE_IF(our_group), REFUSE_IF(everybody), ALLOW,
+        IF_CALL(SYS_tkill, 4), FIRST, REFUSE_IF(us), ALLOW,
+        IF_CALL(SYS_rt_sigqueueinfo, 4), FIRST, REFUSE_IF(us), ALLOW,
+        IF_CALL(CALL_PIDFD_OPEN, 4), FIRST, REFUSE_IF(us), ALLOW,
+        IF_CALL(SYS_ptrace, 4), SECOND, REFUSE_IF(us), ALLOW, /* root may trace whatever it likes */
+        IF_CALL(SYS_tgkill, 7), FIRST, REFUSE_IF(us), SECOND, REFUSE_IF(us), ALLOW,
+        IF_CALL(SYS_rt_tgsigqueueinfo, 7), FIRST, REFUSE_IF(us), SECOND, REFUSE_IF(us), ALLOW,
+        /* Takes an open /proc/PID as well, of which nothing is seen here. Programs then use kill. */
+        IF_CALL(SYS_pidfd_send_signal, 1), RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+        /* Whom a descriptor's owner's signal goes to, and with F_SETSIG that is any signal. */
+        IF_CALL(SYS_ioctl, 6), SECOND, REFUSE_IF(FIOSETOWN), REFUSE_IF(SIOCSPGRP), ALLOW,
+        IF_CALL(SYS_fcntl, 11), SECOND, REFUSE_IF(F_SETOWN_EX), IF_EQUAL(F_SETOWN), BPF_JUMP(BPF_JMP | BPF_JA, 1, 0, 0),
+        ALLOW, THIRD, REFUSE_IF(us), REFUSE_IF(our_group), ALLOW,
+    };
+    struct sock_fprog program = {sizeof instructions / sizeof instructions[0], instructions};
+    return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0 ? NULL : "seccomp";
+}
+
+const char *shield(pid_t init)
+{
+    bool entered;
+    const char *failed = enter_landlock(0, LANDLOCK_SIGNALS, &entered);
+    if (failed != NULL || entered)
+        return failed;
+    failed = forbid_new_privileges();
+    return failed != NULL ? failed : refuse_signals_to(init);
 }

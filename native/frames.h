@@ -29,7 +29,8 @@ enum frame_type {
     FRAME_START = 7,
     FRAME_STDIN = 8,
     FRAME_STDIN_END = 9,
-    FRAME_LAST_INCOMING = FRAME_STDIN_END,
+    FRAME_FILTER = 10,
+    FRAME_LAST_INCOMING = FRAME_FILTER,
     /* From the waiter. */
     FRAME_HELLO = 129,
     FRAME_STDOUT = 130,

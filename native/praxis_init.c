@@ -18,7 +18,10 @@ static const char usage[] =
     "  --kill-after SECONDS   time between SIGTERM and SIGKILL (default 2; 0: SIGKILL at once)\n"
     "  --no-network           no sockets but AF_UNIX, no io_uring, no new privileges\n"
     "  --no-new-privileges    set-user-id programs and file capabilities give nothing\n"
-    "  --parent PID           end the tree when the parent process, which must be PID, dies\n"
+    "  --filter HEX           a seccomp filter for the command and all it starts, as an array of struct sock_filter in\n"
+    "                         hexadecimal; no new privileges\n"
+    "  --parent PID           end the tree when the parent process, which must be PID, dies; a command without new\n"
+    "                         privileges cannot end praxis-init by a signal, by tracing or by its limits then\n"
     "  --report FD|PATH       write how it ended, as one line, to a descriptor (3 or more) or a file:\n"
     "                         exit N | signal N | timeout | exec-failed ERRNO | setup-failed ERRNO STEP\n"
     "  --stdout FILE, --stderr FILE\n"
@@ -148,6 +151,8 @@ static int run_form(char **arguments)
             good = value != NULL && parse_seconds(value, &options.kill_after);
         } else if (strcmp(option, "--parent") == 0) {
             good = value != NULL && parse_pid(value, &options.parent);
+        } else if (strcmp(option, "--filter") == 0) {
+            good = value != NULL && options.filter.instructions == NULL && filter_parse(&options.filter, value) == NULL;
         } else if (strcmp(option, "--report") == 0) {
             options.report = value;
             good = value != NULL && value[0] != '\0';

@@ -10,7 +10,7 @@
  * relay.c        the channel and the command's streams
  * supervise.c    a started command: its signals, its deadline, the end of all it started
  * tree.c         a signal to every descendant, however it hid
- * confine.c      no-new-privileges and the network filter
+ * confine.c      no-new-privileges, the network filter, the caller's filter, Landlock
  */
 #ifndef PRAXIS_INIT_H
 #define PRAXIS_INIT_H
@@ -35,11 +35,24 @@ enum {
 #define NANOSECONDS_PER_SECOND INT64_C(1000000000)
 #define NO_DEADLINE INT64_C(-1)
 
+struct sock_filter;
+
+/* A seccomp filter of system calls, made by our caller (linux/filter.h). */
+struct filter {
+    struct sock_filter *instructions; /* NULL: none */
+    unsigned short count;
+};
+
+/* Take a filter in, from bytes or from hexadecimal digits; NULL, or why it is refused. The kernel judges what it says. */
+const char *filter_take(struct filter *filter, const uint8_t *bytes, size_t length);
+const char *filter_parse(struct filter *filter, const char *digits);
+
 struct run_options {
     int64_t timeout;    /* nanoseconds, or NO_DEADLINE */
     int64_t kill_after; /* nanoseconds between the polite signal and SIGKILL; 0: SIGKILL at once */
     bool no_network;
     bool no_new_privileges;
+    struct filter filter;
     pid_t parent;       /* end with this process, our parent; 0: do not */
     bool plain_status;  /* 128 to 191 become EXIT_SETUP: Dagger takes them for a failure of the exec itself */
     const char *report; /* a path, or a descriptor number from 3 up; NULL: no report */
@@ -80,6 +93,8 @@ struct command {
     const int *streams;  /* three descriptors, for its own three; NULL: ours */
     bool no_network;
     bool no_new_privileges;
+    struct filter filter;
+    bool shields_us;     /* from the command */
     bool tells_failure;  /* on its stderr, when it cannot be executed */
 };
 
@@ -142,7 +157,10 @@ void signal_tree(int sig, pid_t command);
 /* All return NULL, or the name of the step that failed, with errno set. */
 const char *forbid_new_privileges(void);
 const char *refuse_network(void);       /* for this process and all it starts; implies no new privileges */
-const char *seal_off_from_others(void); /* for the command only, before its exec; see confine.c */
+const char *refuse_calls(const struct filter *filter); /* likewise; nothing where there is none */
+/* These two for the command only, before its exec; see confine.c. */
+const char *seal_off_from_others(void);
+const char *shield(pid_t init); /* the command, in our pid namespace, cannot end us */
 
 /* One line on stderr: "praxis-init: WHAT[ 'NAME'][: strerror(error)]". */
 void complain(const char *what, const char *name, int error);

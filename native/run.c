@@ -97,6 +97,10 @@ static struct outcome run_to_its_end(const struct run_options *options, int64_t 
         .words = options->command,
         .no_network = options->no_network,
         .no_new_privileges = options->no_new_privileges,
+        .filter = options->filter,
+        /* Where we are not PID 1; and only with new privileges given up, as Landlock demands of who is not root. */
+        .shields_us = options->parent != 0 &&
+                      (options->no_new_privileges || options->no_network || options->filter.instructions != NULL),
         .tells_failure = true,
     };
     struct started started;

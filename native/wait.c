@@ -71,6 +71,7 @@ static struct outcome run_call(const sigset_t *mask)
         .streams = streams,
         .no_network = (call->flags & CALL_NO_NETWORK) != 0,
         .no_new_privileges = (call->flags & CALL_NO_NEW_PRIVILEGES) != 0,
+        .filter = call->filter,
     };
     struct started started;
     const char *step = relay_make_pipes(&relay, streams);

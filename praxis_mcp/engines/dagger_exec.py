@@ -18,6 +18,7 @@ from praxis_mcp.engines.dagger_query import Field
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.dagger_workspace import Upload
 from praxis_mcp.engines.native import run_prefix
+from praxis_mcp.engines.seccomp import filter_for
 from praxis_mcp.plans.model import Blueprint, Plan
 
 RUN_VARIABLE = "PRAXIS_RUN_ID"
@@ -155,6 +156,7 @@ def _words(prefix: Prefix, plan: Plan) -> list[str]:
         timeout=fixed.limits.timeout,
         no_network=fixed.network is Network.NONE,
         no_new_privileges=not fixed.privileged,
+        seccomp=filter_for(fixed, prefix.image.machine, has_capabilities=True),
         report=REPORT,
         output=(STDOUT, STDERR),
         plain_status=True,  # 128 to 191 would be a failure for Dagger, which keeps 100 KiB of its output

@@ -34,6 +34,7 @@ from praxis_mcp.engines.dagger_waiting import END_TIMEOUT, MAX_AGE, CallSocket, 
 from praxis_mcp.engines.dagger_workspace import Upload
 from praxis_mcp.engines.framing import FramingError, WaitCall
 from praxis_mcp.engines.native import DEFAULT_KILL_AFTER, EXIT_SIGNAL_BASE, EndKind, RunEnd, wait_words
+from praxis_mcp.engines.seccomp import filter_for
 from praxis_mcp.engines.waiting import WaiterLost, WaiterSilent, wait_call
 from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.engines.warm_pool import WarmPool
@@ -270,6 +271,7 @@ def _frames(waiting: WarmExec, plan: Plan) -> WaitCall:
         env={RUN_VARIABLE: f"{plan.call.run_id}-{secrets.token_hex(8)}"},
         no_network=fixed.network is Network.NONE,
         kill_after=DEFAULT_KILL_AFTER,
+        seccomp=filter_for(fixed, waiting.prefix.image.machine, has_capabilities=True),
     )
     entrypoint = [word.encode() for word in waiting.prefix.image.entrypoint] if fixed.use_entrypoint else []
     files = [replace(file, mode=FILE_MODE) for file in call.files]

@@ -20,9 +20,9 @@ from praxis_mcp.engines.docker_images import DockerImages, ImageFacts
 from praxis_mcp.engines.docker_init import DockerInit
 from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost, PendingExit, Refusal
 from praxis_mcp.engines.docker_waiting import AttachedChannel
-from praxis_mcp.engines.framing import FramingError, WaitCall
+from praxis_mcp.engines.framing import FramingError
 from praxis_mcp.engines.native import EXIT_SETUP_FAILED
-from praxis_mcp.engines.waiting import Waiter, WaiterLost, wait_call
+from praxis_mcp.engines.waiting import Waiter, WaiterLost
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout, ImageError
 from praxis_mcp.plans.model import Plan
 
@@ -139,7 +139,7 @@ class ColdCall:
             handover = Handover(
                 self._daemon, self._container, self._plan, self._context, image.digest if image is not None else None
             )
-            return await handover.run(waiter, self._call(found))
+            return await handover.run(waiter, self._entrypoint(found))
         except FramingError as exc:
             raise ExecutionError(
                 f"{self._tool}: its words and variables are more than Linux takes for one command: {exc}.",
@@ -148,15 +148,15 @@ class ColdCall:
         except WaiterLost as exc:
             await self._explain(exc, channel, pending)
 
-    def _call(self, found: _Beside) -> WaitCall:
+    def _entrypoint(self, found: _Beside) -> tuple[str, ...]:
         if not self._plan.blueprint.use_entrypoint:
-            return wait_call(self._plan, files=())
+            return ()
         if found.image is None:
             raise found.failure or ImageError(
                 f"{self._tool}: the image {self._plan.blueprint.image} has just been removed, and its entrypoint is "
                 "not known."
             )
-        return wait_call(self._plan, files=(), words=found.image.entrypoint)
+        return found.image.entrypoint
 
     async def _explain(self, loss: WaiterLost, channel: AttachedChannel, pending: PendingExit) -> NoReturn:
         """Why a waiter was lost: by the code that its container ended with.

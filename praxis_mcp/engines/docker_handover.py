@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import anyio
 from loguru import logger
@@ -15,7 +16,8 @@ from praxis_mcp.engines.docker_stream import Refusal
 from praxis_mcp.engines.framing import WaitCall
 from praxis_mcp.engines.native import EndKind, RunEnd
 from praxis_mcp.engines.output import StreamCollector
-from praxis_mcp.engines.waiting import Waiter, WaiterLost, WaiterSilent
+from praxis_mcp.engines.seccomp import filter_for
+from praxis_mcp.engines.waiting import Waiter, WaiterLost, WaiterSilent, wait_call
 from praxis_mcp.errors import ExecutionTimeout
 from praxis_mcp.plans.model import Plan
 
@@ -47,8 +49,12 @@ class Handover:
         self._context = context
         self._image = image
 
-    async def run(self, waiter: Waiter, call: WaitCall) -> CallEnd:
+    async def run(self, waiter: Waiter, words: Sequence[str] = ()) -> CallEnd:
         """Have the waiter run it, to its end.
+
+        Args:
+            waiter: has said hello.
+            words: go in front of the plan's own: the image's entrypoint.
 
         Raises:
             FramingError: the call is larger than Linux takes; it has not run.
@@ -60,6 +66,9 @@ class Handover:
         end = CallEnd(started=time.perf_counter(), image=self._image)
         collectors = self._context.collectors(self._plan)
         try:
+            # For the machine that praxis-init itself was built for: an emulated image has another.
+            seccomp = filter_for(self._plan.blueprint, (await waiter.greet()).machine)
+            call = wait_call(self._plan, words=words, files=(), seccomp=seccomp)
             told = await self._told(waiter, call, collectors)
             failure = docker_errors.end_failure(self._plan, told)
             if failure is not None:

@@ -30,7 +30,7 @@ from praxis_mcp.engines.docker_spec import Staging, waiting_config
 from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost, Refusal
 from praxis_mcp.engines.docker_waiting import MAX_AGE, AttachedChannel, WarmContainer, WarmImage, WarmKey, WarmPlace
 from praxis_mcp.engines.framing import FramingError
-from praxis_mcp.engines.waiting import GRACE, Waiter, WaiterLost, wait_call
+from praxis_mcp.engines.waiting import GRACE, Waiter, WaiterLost
 from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.engines.warm_pool import WarmPool
@@ -153,7 +153,7 @@ class WarmDocker:
     async def _call(self, container: WarmContainer, plan: Plan, context: ExecutionContext) -> CallEnd | None:
         handover = Handover(self._daemon, container.id, plan, context, container.image.digest)
         try:
-            return await handover.run(container.waiter, wait_call(plan, files=()))
+            return await handover.run(container.waiter)
         except FramingError:
             return None  # the cold path says so
         except WaiterLost as exc:

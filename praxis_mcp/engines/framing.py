@@ -48,6 +48,7 @@ class FrameType(IntEnum):
     START = 7
     STDIN = 8
     STDIN_END = 9
+    FILTER = 10
     HELLO = 129
     STDOUT = 130
     STDERR = 131
@@ -84,6 +85,7 @@ class WaitCall:
         kill_after: seconds between SIGTERM and SIGKILL at the deadline; 0: SIGKILL at once.
         no_network: leave no sockets but AF_UNIX.
         no_new_privileges: set-user-id programs and file capabilities give nothing.
+        seccomp: a filter of system calls for it (see `seccomp`), which implies `no_new_privileges`; None: none.
     """
 
     argv: Sequence[bytes] = field(repr=False)
@@ -95,6 +97,7 @@ class WaitCall:
     kill_after: float = 0.0
     no_network: bool = False
     no_new_privileges: bool = True
+    seccomp: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +180,8 @@ def encode_call(call: WaitCall) -> bytes:
         parts.append(_frame(FrameType.VARIABLE, _text("a variable", b"%b=%b" % (name, value))))
     if call.directory is not None:
         parts.append(_frame(FrameType.DIRECTORY, _text("the directory", call.directory)))
+    if call.seccomp is not None:
+        parts.append(_frame(FrameType.FILTER, call.seccomp))
     if sum(len(part) + 1 + _POINTER for part in parts) > MAX_CALL:
         raise FramingError(f"a call's words and variables are more than {MAX_CALL} bytes together")
     return b"".join(parts)

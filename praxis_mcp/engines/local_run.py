@@ -32,6 +32,7 @@ from praxis_mcp.engines.process import Ended, Launch, run_process
 from praxis_mcp.engines.process_tree import GRACE, MarkedTree, ProcessTree, SupervisedTree
 from praxis_mcp.engines.sandbox_owner import Owner
 from praxis_mcp.engines.scratch import Scratch
+from praxis_mcp.engines.seccomp import filter_descriptor, filter_for
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings import Settings
@@ -100,7 +101,11 @@ class LocalRun:
             self._hidden = view.hidden_program
             with StatusPipe() as status:
                 options = [*view.words, *isolation(network=fixed.network is not Network.NONE)]
-                options += ["--chdir", fixed.working_dir or WORK, "--unsetenv", OWNER_VARIABLE, "--"]
+                options += ["--chdir", fixed.working_dir or WORK, "--unsetenv", OWNER_VARIABLE]
+                if (descriptor := filter_descriptor(fixed)) is not None:
+                    view.descriptors.append(descriptor)
+                    options += ["--seccomp", str(descriptor)]
+                options.append("--")
                 init = native.praxis_init_path()
                 launch = Launch(
                     (
@@ -153,6 +158,7 @@ class LocalRun:
                 no_network=self.plan.blueprint.network is Network.NONE,
                 kill_after=GRACE,
                 parent=os.getpid(),
+                seccomp=filter_for(self.plan.blueprint),
                 report=write_end,
             )
             ended = await self._process(

@@ -109,6 +109,7 @@ def run_prefix(
     report: str | int | None = None,
     plain_status: bool = False,
     output: tuple[str, str] | None = None,
+    seccomp: bytes | None = None,
 ) -> list[str]:
     """The words to put in front of a command's own argv.
 
@@ -120,9 +121,12 @@ def run_prefix(
         no_new_privileges: set-user-id programs and file capabilities give the command nothing.
         parent: the process id of the caller, when it starts praxis-init itself, in its own pid namespace: the tree
             ends when the *thread* that started it does. Start it from a thread that lives as long as the process.
+            Unless `no_new_privileges` is False, the command cannot end praxis-init by a signal, by tracing, or by
+            taking its limits away.
         report: where praxis-init writes how the command ended: a path, or a descriptor (3 or more) that it inherits.
         output: files for standard output and standard error, in which praxis-init keeps all of them; the first 256
             KiB of each reach its own streams as well.
+        seccomp: a filter of system calls for the command (see `seccomp`), which implies `no_new_privileges`.
         plain_status: leave with `EXIT_SETUP_FAILED` where the exit code would be 128 to 191; the report tells.
 
     Raises:
@@ -136,6 +140,8 @@ def run_prefix(
         words.append("--no-network")
     elif no_new_privileges:
         words.append("--no-new-privileges")
+    if seccomp is not None:
+        words += ["--filter", seccomp.hex()]
     if parent is not None:
         words += ["--parent", str(parent)]
     if report is not None:

@@ -190,7 +190,7 @@ class SandboxRun:
         options += ["--unshare-user", "--uid", str(layout.user.uid), "--gid", str(layout.user.gid)]
         options += ["--hostname", call.run_id[:12] or "sandbox", "--chdir", layout.working_dir]
         options += ["--unsetenv", OWNER_VARIABLE]
-        if (descriptor := filter_descriptor()) is not None:
+        if (descriptor := filter_descriptor(fixed)) is not None:
             view.descriptors.append(descriptor)
             options += ["--seccomp", str(descriptor)]
         for name, value in self._environment(layout.user.home).items():

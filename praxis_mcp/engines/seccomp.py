@@ -1,7 +1,7 @@
-"""The system calls that a sandboxed command may not make, as a filter for the kernel (seccomp(2), classic BPF).
+"""The filter of system calls around a tool (seccomp(2), classic BPF), made from the table in `syscalls`.
 
-A list of denials in the spirit of Docker's default profile for a container without capabilities: what reaches beyond
-namespaces (the keyrings, vsock), what only administrators need, and the parts of the kernel that are attacked most.
+It looks at numbers and at arguments that travel in registers, never at memory, so nothing can be changed between the
+check and the use.
 """
 
 from __future__ import annotations
@@ -10,87 +10,99 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
+
+from praxis_mcp.contracts.values import Network
+from praxis_mcp.engines.native import normalize_machine
+from praxis_mcp.engines.syscalls import (
+    AF_PACKET,
+    CLONE,
+    CLONE3,
+    DENIED,
+    FAMILIES,
+    IOCTL,
+    MACHINES,
+    NEW_NAMESPACES,
+    NOT_EVEN_ON_THE_HOSTS_NETWORK,
+    PRLIMIT,
+    SOCKET,
+    SOCKETPAIR,
+    TERMINAL_INPUT,
+    WITH_CAPABILITIES,
+)
+from praxis_mcp.plans.model import Blueprint
 
 # <linux/seccomp.h>, <linux/audit.h>, <linux/bpf_common.h>
 _ALLOW = 0x7FFF0000
 _ERRNO = 0x00050000
 _LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _EQUAL, _AT_LEAST, _ANY_BIT = 0x15, 0x35, 0x45  # BPF_JMP | BPF_JEQ, BPF_JGE, BPF_JSET, all with BPF_K
+_JUMP = 0x05  # BPF_JMP | BPF_JA
 _RETURN = 0x06
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; the argument's lower half
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, (16, 24)  # offsets in struct seccomp_data; lower halves of the arguments
 _X32 = 0x40000000
 
-_AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_REFUSE, _UNKNOWN, _NO_FAMILY = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS, _ERRNO | 97  # Linux's EAFNOSUPPORT
 
-_NEW_NAMESPACES = 0x7E020000
-"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET (sched.h); clone has no room for NEWTIME."""
-_AF_VSOCK = 40
-"""Reaches the hypervisor from any network namespace."""
+# How the kernel names a call's architecture (linux/audit.h), for a machine and for the 32-bit programs that it runs.
+_AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "i386": 0x40000003, "arm": 0x40000028}
+_HALVES = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64", "arm")}
 
-# name: (x86-64, arm64); None where the architecture lacks it. asm/unistd_64.h, asm-generic/unistd.h
-_DENIED: dict[str, tuple[int | None, int | None]] = {
-    "acct": (163, 89), "add_key": (248, 217), "bpf": (321, 280), "chroot": (161, 51), "clock_settime": (227, 112),
-    "create_module": (174, None), "delete_module": (176, 106), "fanotify_init": (300, 262),
-    "finit_module": (313, 273), "fsconfig": (431, 431), "fsmount": (432, 432), "fsopen": (430, 430),
-    "fspick": (433, 433), "get_kernel_syms": (177, None), "init_module": (175, 105), "io_uring_enter": (426, 426),
-    "io_uring_register": (427, 427), "io_uring_setup": (425, 425), "ioperm": (173, None), "iopl": (172, None),
-    "kcmp": (312, 272), "kexec_file_load": (320, 294), "kexec_load": (246, 104), "keyctl": (250, 219),
-    "lookup_dcookie": (212, 18), "mount": (165, 40), "mount_setattr": (442, 442), "move_mount": (429, 429),
-    "name_to_handle_at": (303, 264), "nfsservctl": (180, 42), "open_by_handle_at": (304, 265),
-    "open_tree": (428, 428), "perf_event_open": (298, 241), "pidfd_getfd": (438, 438), "pivot_root": (155, 41),
-    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "query_module": (178, None),
-    "quotactl": (179, 60), "quotactl_fd": (443, 443), "reboot": (169, 142), "request_key": (249, 218),
-    "setdomainname": (171, 162), "sethostname": (170, 161), "setns": (308, 268), "settimeofday": (164, 170),
-    "swapoff": (168, 225), "swapon": (167, 224), "syslog": (103, 116), "umount2": (166, 39), "unshare": (272, 97),
-    "uselib": (134, None), "userfaultfd": (323, 282), "ustat": (136, None), "vhangup": (153, 58),
-}  # fmt: skip
-_CLONE, _CLONE3, _SOCKET = (56, 220), (435, 435), (41, 198)
+_Instruction = tuple[int, int, int, int]
+"""Code, jump if true, jump if false, operand: `struct sock_filter`."""
+
+
+def filter_for(
+    blueprint: Blueprint, machine: str | None = None, *, has_capabilities: bool | None = None
+) -> bytes | None:
+    """The filter for a tool, as an array of `struct sock_filter`; None for a privileged one, and for a machine that
+    there is none for.
+
+    Args:
+        blueprint: the tool.
+        machine: where it runs, in any spelling; None is this machine.
+        has_capabilities: whether it keeps an engine's capabilities; None: where its contract says so.
+    """
+    name = normalize_machine(machine or platform.machine())
+    if name is None or blueprint.privileged:
+        return None
+    return filter_program(
+        name,
+        any_family=blueprint.network is Network.HOST,
+        has_capabilities=blueprint.drop_capabilities is False if has_capabilities is None else has_capabilities,
+    )
 
 
 @cache
-def filter_program(machine: str | None = None) -> bytes | None:
-    """The filter for a machine (as `uname -m` names it; None: this one); None where there is none for it.
+def filter_program(machine: str, *, any_family: bool = False, has_capabilities: bool = False) -> bytes:
+    """The filter for a machine.
 
-    Denied calls fail with EPERM. Calls of another architecture or ABI fail with ENOSYS, and so does clone3, whose
-    flags no filter can see: C libraries then use clone.
+    Denied calls fail with EPERM. A socket of a denied family fails with EAFNOSUPPORT, as on a kernel without it. Calls
+    of another architecture or ABI fail with ENOSYS, and so does clone3, whose flags no filter can see.
+
+    Args:
+        machine: ``x86_64`` or ``aarch64``.
+        any_family: the tool has the host's network, and nearly every family of sockets.
+        has_capabilities: the tool keeps an engine's capabilities, and what is denied for want of them alone.
     """
-    name = machine or platform.machine()
-    if name not in _AUDIT:
-        return None
-    column = 0 if name == "x86_64" else 1
-    refuse, unknown = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS
-    program = [
-        *_unless(_LOAD, _ARCHITECTURE, _EQUAL, _AUDIT[name], unknown),
-        (_LOAD, 0, 0, _NUMBER),
-    ]
-    if name == "x86_64":
-        program += [(_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, unknown)]
-    program += [(_EQUAL, 0, 1, _CLONE3[column]), (_RETURN, 0, 0, unknown)]
-    # For these two the first argument decides.
-    for number, test, value in ((_CLONE[column], _ANY_BIT, _NEW_NAMESPACES), (_SOCKET[column], _EQUAL, _AF_VSOCK)):
-        program += [
-            (_EQUAL, 0, 4, number),
-            (_LOAD, 0, 0, _FIRST_ARGUMENT),
-            (test, 0, 1, value),
-            (_RETURN, 0, 0, refuse),
-            (_RETURN, 0, 0, _ALLOW),
-        ]
-    numbers = sorted(number for pair in _DENIED.values() if (number := pair[column]) is not None)
-    for left, number in zip(range(len(numbers), 0, -1), numbers, strict=True):
-        program.append((_EQUAL, left, 0, number))  # to the last instruction
-    program += [(_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, refuse)]
-    return _assembled(program)
+    program: list[_Instruction] = [(_LOAD, 0, 0, _ARCHITECTURE)]
+    for half in _HALVES[machine]:
+        section = list(_section(half, any_family=any_family, has_capabilities=has_capabilities))
+        # To the next section; a conditional jump reaches no further than 255 instructions.
+        program += [(_EQUAL, 1, 0, _AUDIT[half]), (_JUMP, 0, 0, len(section)), *section]
+    program.append((_RETURN, 0, 0, _UNKNOWN))
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
-def filter_descriptor() -> int | None:
-    """A fresh descriptor of the filter for this machine, to be closed by the caller; None where there is none.
+def filter_descriptor(blueprint: Blueprint) -> int | None:
+    """A fresh descriptor of the filter for a tool on this machine, to be closed by the caller; None where there is
+    none.
 
     Raises:
         OSError: no more descriptors.
     """
-    program = filter_program()
+    program = filter_for(blueprint)
     if program is None:
         return None
     descriptor = os.memfd_create("praxis-seccomp")
@@ -99,10 +111,46 @@ def filter_descriptor() -> int | None:
     return descriptor
 
 
-def _unless(load: int, offset: int, test: int, value: int, result: int) -> Sequence[tuple[int, int, int, int]]:
-    return ((load, 0, 0, offset), (test, 1, 0, value), (_RETURN, 0, 0, result))
+def _section(half: str, *, any_family: bool, has_capabilities: bool) -> Iterator[_Instruction]:
+    column = MACHINES.index(half)
+    yield (_LOAD, 0, 0, _NUMBER)
+    if half == "x86_64":
+        # x32 reports the same architecture with bit 30 set. -1 is not x32: it is how a tracer skips a call.
+        yield from ((_EQUAL, 0, 1, 0xFFFFFFFF), (_RETURN, 0, 0, _ALLOW))
+        yield from ((_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _UNKNOWN))
+    yield from ((_EQUAL, 0, 1, CLONE3[column] or 0), (_RETURN, 0, 0, _UNKNOWN))
+    yield from _by_argument(CLONE[column], 0, [(_ANY_BIT, NEW_NAMESPACES)], met=_REFUSE, otherwise=_ALLOW)
+    yield from _by_argument(
+        IOCTL[column], 1, [(_EQUAL, value) for value in TERMINAL_INPUT], met=_REFUSE, otherwise=_ALLOW
+    )
+    yield from _by_argument(PRLIMIT[column], 0, [(_EQUAL, 0)], met=_ALLOW, otherwise=_REFUSE)
+    for call in (SOCKET, SOCKETPAIR):
+        if any_family:
+            tests = [(_EQUAL, family) for family in NOT_EVEN_ON_THE_HOSTS_NETWORK]
+            yield from _by_argument(call[column], 0, tests, met=_NO_FAMILY, otherwise=_ALLOW)
+        else:
+            allowed = (*FAMILIES, *((AF_PACKET,) if has_capabilities else ()))
+            tests = [(_EQUAL, family) for family in allowed]
+            yield from _by_argument(call[column], 0, tests, met=_ALLOW, otherwise=_NO_FAMILY)
+    numbers = sorted(
+        number
+        for group in DENIED
+        for name, columns in group.calls.items()
+        if (number := columns[column]) is not None and not (has_capabilities and name in WITH_CAPABILITIES)
+    )
+    for left, number in zip(range(len(numbers), 0, -1), numbers, strict=True):
+        yield (_EQUAL, left, 0, number)  # to the last instruction
+    yield from ((_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE))
 
 
-def _assembled(program: Sequence[tuple[int, int, int, int]]) -> bytes:
-    """As `struct sock_filter` each: code, jump if true, jump if false, operand."""
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+def _by_argument(
+    number: int | None, argument: int, tests: Sequence[tuple[int, int]], *, met: int, otherwise: int
+) -> Iterator[_Instruction]:
+    """For one call an argument decides: whether any of the tests is met."""
+    if number is None:
+        return
+    yield (_EQUAL, 0, len(tests) + 3, number)
+    yield (_LOAD, 0, 0, _ARGUMENTS[argument])
+    for left, (test, value) in zip(range(len(tests), 0, -1), tests, strict=True):
+        yield (test, left, 0, value)
+    yield from ((_RETURN, 0, 0, otherwise), (_RETURN, 0, 0, met))

@@ -84,8 +84,8 @@ class WaiterSilent(Exception):
 
 
 def wait_call(plan: Plan, *, words: Sequence[str] = (), env: Mapping[str, str] | None = None,
-              files: Sequence[CallFile] | None = None, no_network: bool = False,
-              kill_after: float = 0.0) -> WaitCall:  # fmt: skip
+              files: Sequence[CallFile] | None = None, no_network: bool = False, kill_after: float = 0.0,
+              seccomp: bytes | None = None) -> WaitCall:  # fmt: skip
     """The call of a plan, as a waiter takes it.
 
     Args:
@@ -95,6 +95,7 @@ def wait_call(plan: Plan, *, words: Sequence[str] = (), env: Mapping[str, str] |
         files: the files that the waiter makes; None is all of the plan's.
         no_network: see `WaitCall`.
         kill_after: see `WaitCall`.
+        seccomp: see `WaitCall`.
     """
     call = plan.call
     return WaitCall(
@@ -108,6 +109,7 @@ def wait_call(plan: Plan, *, words: Sequence[str] = (), env: Mapping[str, str] |
         kill_after=kill_after,
         no_network=no_network,
         no_new_privileges=not plan.blueprint.privileged,
+        seccomp=seccomp,
     )
 
 

@@ -15,6 +15,7 @@ from praxis_mcp.engines.dagger import DaggerExecutionEngine
 from praxis_mcp.engines.docker import DockerSDKExecutionEngine
 from praxis_mcp.engines.local import LocalExecutionEngine
 from praxis_mcp.engines.sandbox import SandboxExecutionEngine
+from praxis_mcp.engines.syscalls import DENIED
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings import Settings
 
@@ -106,3 +107,9 @@ def limits_table() -> dict[str, dict[str, str]]:
     }
     assert set(table) <= {item.value for item in Capability}
     return table
+
+
+def test_the_denied_system_calls_are_those_of_the_filter() -> None:
+    for group in DENIED:
+        calls = ", ".join(f"`{name}`" for name in group.calls)
+        assert f"| {group.what}: {calls} | {group.why} |\n" in DOCUMENT

@@ -41,6 +41,13 @@ def test_a_file_named_by_digits_is_no_descriptor() -> None:
     assert "./42" in run_prefix("/p", timeout=None, no_network=False, report="42")
 
 
+@pytest.mark.parametrize("digits", ["", "0", "zz", "06", "06" * 9, "00" * 8 * 4097])
+def test_a_filter_that_is_none_is_refused(init: PraxisInit, digits: str) -> None:
+    done = init.run("echo", "ran", options=["--filter", digits])
+    assert (done.code, done.stdout) == (125, b"")
+    assert b"--filter" in done.stderr
+
+
 def test_praxis_init_understands_the_prefix(init: PraxisInit, tmp_path: Path) -> None:
     report = tmp_path / "report"
     words = run_prefix("x", timeout=1e9, no_network=True, kill_after=0.000001, report=str(report))

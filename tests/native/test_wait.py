@@ -5,6 +5,7 @@ import hashlib
 import os
 import signal
 import stat
+import struct
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from praxis_mcp.engines.framing import Hello, Output, WaitCall, WaitFile
 from praxis_mcp.engines.native import EndKind, RunEnd, normalize_machine
+from praxis_mcp.engines.seccomp import filter_program
 from tests.native.harness import IS_ROOT, NOBODY, marked
 from tests.native.waiting import PraxisWait, python_bytes, sh, whole, words
 
@@ -192,6 +194,18 @@ def test_new_privileges_are_refused_on_request(wait: PraxisWait, asked: bool) ->
     with wait.start() as waiting:
         told = waiting.call(words("grep", "NoNewPrivs", "/proc/self/status", no_new_privileges=asked))
         assert told.stdout.split()[-1] == (b"1" if asked else b"0")
+
+
+def test_a_filter_of_the_caller_is_around_the_command_and_a_bad_one_lets_nothing_run(wait: PraxisWait) -> None:
+    source = "import socket; socket.sethostname('x')"
+    machine = normalize_machine(os.uname().machine) or ""
+    with wait.start() as waiting:
+        told = waiting.call(words("python3", "-c", source, seccomp=filter_program(machine), no_new_privileges=False))
+        assert b"PermissionError" in told.stderr
+    with wait.start() as waiting:  # without a return at its end
+        told = waiting.call(words("echo", "ran", seccomp=struct.pack("=HBBI", 0x20, 0, 0, 0)))
+        assert told.end == RunEnd(EndKind.SETUP_FAILED, errno.EINVAL, "filter")
+        assert not told.stdout
 
 
 # --- streams ----------------------------------------------------------------------------------------------------------
