@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import shutil
 import sys
 from contextlib import contextmanager
 from functools import partial
@@ -148,10 +147,9 @@ def _show(
         _copy(record, result, "stderr", end_line=sys.stderr.isatty() or more_follows)
         _footer(result)
     if artifacts is not None:
-        for item in result.artifacts:
-            target = artifacts / item.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(item.file, target)
+        from praxis_mcp.engines.artifacts import copy_artifacts
+
+        copy_artifacts(result.artifacts, artifacts)
 
 
 def _exit_code(result: ExecutionResult) -> int:

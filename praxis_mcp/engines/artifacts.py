@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from loguru import logger
 from praxis_mcp.contracts.globs import compile_glob
 from praxis_mcp.engines.base import Artifact, ExecutionContext
 from praxis_mcp.engines.held import HeldDirectory, descend, walk
-from praxis_mcp.engines.write_back import copy_file
+from praxis_mcp.engines.write_back import STAGING, copy_file
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
 
@@ -173,3 +174,52 @@ def _regular_files(top: HeldDirectory) -> Iterator[tuple[str, os.stat_result]]:
             return
         if stat.S_ISREG(status.st_mode):
             yield name, status
+
+
+def copy_artifacts(artifacts: Iterable[Artifact], directory: Path) -> None:
+    """Copy artifacts to a directory of the user's, below which no link is followed: a tool may have made it.
+
+    A file that is there is replaced, and so is a link. Blocks.
+
+    Raises:
+        ExecutionError: one cannot be written; those before it have been.
+    """
+    name = ""
+    try:
+        with HeldDirectory.at(directory, links=True) as top:
+            for artifact in artifacts:
+                name = artifact.name
+                above, _, last = name.rpartition("/")
+                with _made(top, above) as target, HeldDirectory.at(artifact.file.parent, links=True) as source:
+                    _copy_into(target, last, source, artifact.file.name)
+    except OSError as exc:
+        raise ExecutionError(
+            f"The artifact {name} cannot be copied to {directory}: {exc.strerror}.",
+            remedy="No link may be in the place of a directory there, and the disk must have room.",
+        ) from exc
+
+
+def _made(top: HeldDirectory, path: str) -> HeldDirectory:
+    here = top.enter(".")
+    for part in filter(None, path.split("/")):
+        with here:
+            try:
+                here.make(part)
+                here.set_mode(part, 0o755)
+            except FileExistsError:
+                pass
+            here = here.enter(part)
+    return here
+
+
+def _copy_into(target: HeldDirectory, name: str, source: HeldDirectory, source_name: str) -> None:
+    status = source.look(source_name)
+    if status is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source_name)
+    waiting = f"{STAGING}{secrets.token_hex(8)}"
+    try:
+        copy_file(source, source_name, target, waiting, status, 0o644)
+        target.move(waiting, target, name)
+    except OSError:
+        target.remove_all(waiting)
+        raise

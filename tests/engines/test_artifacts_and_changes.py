@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.engines import artifacts, changes
-from praxis_mcp.engines.artifacts import adopt_artifact_directory, collect_artifacts
-from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.artifacts import adopt_artifact_directory, collect_artifacts, copy_artifacts
+from praxis_mcp.engines.base import Artifact, ExecutionContext
 from praxis_mcp.engines.changes import ChangeWatch
+from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, Where
 
 pytestmark = pytest.mark.anyio
@@ -144,3 +145,23 @@ async def test_too_many_files_are_not_compared(tmp_path: Path, monkeypatch: pyte
     watch = await ChangeWatch.start([Mount(tmp_path, "/data", writable=True)])
     fill(tmp_path, "4")
     assert await watch.changes() == ()
+
+
+def test_artifacts_are_copied_through_no_link(tmp_path: Path) -> None:
+    fill(tmp_path, "run/a", "run/sub/b", "outside/precious")
+    artifacts = [Artifact(name, tmp_path / "run" / name, len(name)) for name in ("a", "sub/b")]
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a").symlink_to(tmp_path / "outside" / "precious")
+    copy_artifacts(artifacts, out)
+    assert {str(path.relative_to(out)): path.read_text() for path in out.rglob("*") if path.is_file()} == {
+        "a": "run/a",
+        "sub/b": "run/sub/b",
+    }
+    assert not (out / "a").is_symlink()
+    (out / "sub").rename(out / "moved")
+    (out / "sub").symlink_to(tmp_path / "outside")
+    with pytest.raises(ExecutionError, match="sub/b cannot be copied"):
+        copy_artifacts(artifacts, out)
+    assert [path.name for path in (tmp_path / "outside").iterdir()] == ["precious"]
+    assert (tmp_path / "outside" / "precious").read_text() == "outside/precious"
