@@ -25,7 +25,8 @@ for line in sys.stdin:
         continue
     tools = [
         {"name": "bad\\nFORGED 12:00 INFO all is well\\x1b[2K", "inputSchema": {"type": "object"}},
-        {"name": "ok", "title": EVIL, "description": EVIL, "inputSchema": {"type": "object", "properties": {EVIL: {}}}},
+        {"name": "ok", "title": EVIL, "description": EVIL, "inputSchema": {"type": "object", "title": EVIL}},
+        {"name": "odd", "inputSchema": {"type": "object", "properties": {EVIL: {}}}},
     ]
     info = {"name": EVIL, "version": EVIL}
     answers = {
