@@ -18,7 +18,7 @@ from praxis_mcp.cli.common import (
 from praxis_mcp.cli.terminal import console, echo_json, escape, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from praxis_mcp.execution.upstreams import UpstreamReport, Upstreams
@@ -72,8 +72,9 @@ def approve(
         settings = read_settings(config, None, log_level, root=root)
         approved = _with_upstreams(settings, lambda upstreams: upstreams.approve(upstream, tools or ()))
         for tool in approved:
-            # All of it: what is approved unread would be what an attacker writes below the first line.
             say(f"{tool.remote_name}: {(tool.description or '').strip()}")
+            for line in _words(tool.title, None, tool.input_schema, tool.output_schema):
+                say(f"  {line}")
         if approved:
             say(f"{len(approved)} approved, in {settings.upstream_approvals}")
         else:
@@ -139,8 +140,29 @@ def _print(found: list[dict[str, Any]], config: Path | None, root: Path | None) 
             out.print(f"  {escape(tool['name'] + notes)}")
         for tool in item["held"]:
             out.print(f"  [yellow]held back[/] {escape(tool['name'])}: {tool['why']}")
+            for line in _words(tool["title"], tool["description"], tool["input_schema"], tool["output_schema"]):
+                out.print(escape(f"      {line}"), soft_wrap=True, highlight=False)
             mark = shlex.quote(f"{tool['there']}@{tool['fingerprint']}")
             hint = f"    praxis-mcp upstreams approve {item['name']} {mark}{options}"
             out.print(escape(hint), soft_wrap=True, highlight=False)
         for tool in item["left_out"]:
             out.print(f"  [yellow]left out[/] {escape(tool['there'])}: {escape(tool['why'])}")
+
+
+def _words(title: str | None, description: str | None, *schemas: dict[str, Any] | None) -> Iterator[str]:
+    """All that a tool says of itself in words, line by line: what is approved unread is where an attacker writes, below
+    a first line or in the description of a parameter."""
+    from praxis_mcp.contracts.findings import dotted
+    from praxis_mcp.contracts.vocabulary import schemas_inside
+    from praxis_mcp.contracts.wording import WORDS
+
+    if title:
+        yield f"title: {title}"
+    yield from (description or "").strip().splitlines()
+    for schema in schemas:
+        for keys, part in schemas_inside(schema):
+            for word in WORDS:
+                if isinstance(text := part.get(word), str):
+                    first, *rest = text.strip().splitlines() or [""]
+                    yield f"{dotted((*keys, word))}: {first}"
+                    yield from (f"  {line}" for line in rest)

@@ -19,13 +19,14 @@ from tests.serving.sample_tools import python, write_tool
 EVIL = "Adds.\x1b[8m HIDDEN\x1b[0m \x9b2J\u202egnp\u200b\U000e0041\nFORGED line"
 SERVER = """
 import json, sys
+SCHEMA = {"type": "object", "title": EVIL, "properties": {"text": {"description": "Which\\u202e text."}}}
 for line in sys.stdin:
     message = json.loads(line)
     if "id" not in message:
         continue
     tools = [
         {"name": "bad\\nFORGED 12:00 INFO all is well\\x1b[2K", "inputSchema": {"type": "object"}},
-        {"name": "ok", "title": EVIL, "description": EVIL, "inputSchema": {"type": "object", "title": EVIL}},
+        {"name": "ok", "title": EVIL, "description": EVIL, "inputSchema": SCHEMA},
         {"name": "odd", "inputSchema": {"type": "object", "properties": {EVIL: {}}}},
     ]
     info = {"name": EVIL, "version": EVIL}
@@ -93,9 +94,15 @@ def test_no_command_prints_a_character_that_steers_or_hides(project: Path, comma
 
 
 def test_whoever_approves_a_tool_reads_the_whole_of_its_description(project: Path) -> None:
+    held = praxis(project, "upstreams", "list").stdout.decode()
+    assert "      Adds.\\x1b[8m HIDDEN\\x1b[0m" in held
+    assert "      FORGED line" in held
+    assert "      properties.text.description: Which\\u202e text." in held
     shown = praxis(project, "upstreams", "approve", "up").stdout.decode()
+    assert "  properties.text.description: Which\\u202e text." in shown
     assert "ok: Adds.\\x1b[8m HIDDEN\\x1b[0m" in shown
     assert "  FORGED line" in shown
+    assert "\n  title: Adds.\\x1b[8m HIDDEN" in shown
     listed = json.loads(praxis(project, "list", "--json").stdout)
     assert next(tool for tool in listed["tools"] if tool["name"] == "up_ok")
 
