@@ -14,7 +14,6 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
-from pathlib import Path
 
 from praxis_mcp.home import home
 
@@ -151,40 +150,3 @@ def _lines(file: str) -> Iterator[str]:
     finally:
         os.close(descriptor)
     yield from text.decode(errors="surrogateescape").splitlines()
-
-
-def home_directories() -> tuple[str, ...]:
-    """Where people's files are on this machine, links resolved, outer ones first: this user's and everybody else's home
-    directories, and the XDG base directories where they are elsewhere."""
-    named = [os.environ.get(name, "") for name in _XDG]
-    found = [str(home() or ""), *_of_users(), "/root", "/home", *named]
-    return tuple(sorted({real for place in found if (real := _usable(place))}, key=lambda real: real.count("/")))
-
-
-_XDG = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
-_FIRST_USER = 1000
-_SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/nonexistent", "/proc", "/run", "/sbin", "/sys", "/usr")
-_SYSTEM_TOPS = ("/", "/var", "/opt", "/srv", "/mnt", "/media", "/tmp", "/nix", "/snap", "/var/lib", "/var/tmp")  # noqa: S108
-
-
-def _usable(place: str) -> str:
-    """Its real path; empty where it is no home but a part of the system, as of users that only own a service."""
-    if not place.startswith("/"):
-        return ""
-    real = os.path.realpath(place)
-    if real in _SYSTEM_TOPS or any(f"{real}/".startswith(f"{top}/") for top in _SYSTEM):
-        return ""
-    return real if os.path.isdir(real) else ""  # noqa: PTH112
-
-
-def _of_users() -> Iterator[str]:
-    try:
-        text = Path("/etc/passwd").read_text(errors="replace")  # passwd(5); getpwall(3) may ask a directory service
-    except OSError:
-        return
-    for line in text.splitlines():
-        fields = line.split(":")
-        if len(fields) >= 7 and fields[2].isdecimal():
-            number = int(fields[2])
-            if number in (0, os.geteuid()) or number >= _FIRST_USER:
-                yield fields[5]

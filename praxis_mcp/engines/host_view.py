@@ -21,9 +21,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from praxis_mcp.engines.bubblewrap import system_mounts
-from praxis_mcp.engines.host_programs import ProgramFiles, home_directories
+from praxis_mcp.engines.host_programs import ProgramFiles
 from praxis_mcp.engines.mount_layout import MountLayout
-from praxis_mcp.home import home
+from praxis_mcp.home import home, home_directories
 from praxis_mcp.plans.model import Mount, Plan
 from praxis_mcp.plans.sensitive import hidden_places
 from praxis_mcp.plans.view import by_depth, is_below
@@ -114,7 +114,8 @@ class HostView(MountLayout):
 
     def _show(self, seen: Iterable[str], homes: Sequence[str], own: Sequence[str], settings: Settings) -> None:
         """What of the hidden places is readable all the same."""
-        allowed = {os.path.realpath(path) for path in settings.policy.sensitive_paths}
+        consent = (*settings.policy.sensitive_paths, *settings.engines.local.visible)
+        allowed = {os.path.realpath(path.expanduser()) for path in consent}
         files = ProgramFiles()
         for path in seen:
             real = os.path.realpath(path)

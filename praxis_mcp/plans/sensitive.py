@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from praxis_mcp.home import home
+from praxis_mcp.home import home, homes_of_users
 from praxis_mcp.settings import Settings
 from praxis_mcp.trust import approvals_directory
 
@@ -37,6 +37,7 @@ _ENGINE_VARIABLES = ("DOCKER_HOST", "CONTAINER_HOST", "BUILDKIT_HOST", "_EXPERIM
 
 WHOLE = "is the whole file system"
 HOME = "holds the whole home directory"
+CREDENTIALS = "holds credentials or the system's own state"
 
 
 def hidden_places(settings: Settings) -> Iterator[str]:
@@ -70,6 +71,11 @@ def why_sensitive(path: Path, settings: Settings) -> str | None:
     where = home()
     if where is not None and _is_at_or_above(path, str(where)):
         return HOME
+    for other in homes_of_users():
+        if _is_at_or_above(path, other):
+            return "holds whole home directories"
+        if _is_below(path, other) and any(_overlaps(path, f"{other}/{part}") for part in _IN_HOME):
+            return CREDENTIALS
     sockets = [place for socket in engine_sockets(settings) for place in (socket, os.path.dirname(socket))]  # noqa: PTH120
     if path.name in _SOCKET_NAMES or _is_socket(path) or any(_is_at_or_above(path, place) for place in sockets):
         return "gives access to a container engine's or another service's socket, and with it to the host"
@@ -77,7 +83,7 @@ def why_sensitive(path: Path, settings: Settings) -> str | None:
         return "holds the sockets of the system's services, and with them a way to the host"
     secrets = (str(source.file) for source in settings.secrets.values() if source.file is not None)
     if any(_overlaps(path, place) for place in (*_SECRET, *_OF_ENGINES, *_SYSTEM, *_credentials(), *secrets)):
-        return "holds credentials or the system's own state"
+        return CREDENTIALS
     return None
 
 

@@ -13,9 +13,10 @@ import pytest
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
-from praxis_mcp.engines.host_programs import ProgramFiles, home_directories
+from praxis_mcp.engines.host_programs import ProgramFiles
 from praxis_mcp.engines.local import LocalExecutionEngine
 from praxis_mcp.errors import CommandNotFound, LimitUnsupported
+from praxis_mcp.home import home_directories
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings import Settings
 from tests.engines.conftest import CALL_LIMIT
@@ -88,6 +89,16 @@ async def test_what_the_contract_mounts_its_folder_and_what_the_settings_list_ar
         source=home / "tools/one/contract.yaml",
     )
     assert result.output.split() == ["data/file", "tools/one/contract.yaml", ".cache/models/file", "cwd/file"]
+
+
+async def test_what_the_settings_list_is_seen_where_an_xdg_variable_names_it_as_well(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / ".cache").mkdir()
+    (home / ".cache/file").write_text("seen")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
+    result = await run(settings_of(home / "work/project", "~/.cache"), reader(home, ".cache/file"))
+    assert result.output == "seen"
 
 
 async def test_a_contract_in_the_home_directory_itself_shows_nothing_of_it(home: Path) -> None:

@@ -16,6 +16,7 @@ from praxis_mcp.errors import ExecutionError, LimitUnsupported, SettingsError
 from praxis_mcp.plans.build import build_blueprint, build_plan, check_mounts, find_problems, needs_io
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.plans.secrets import Masker
+from praxis_mcp.plans.sensitive import why_sensitive
 from praxis_mcp.settings import Settings
 
 
@@ -57,6 +58,14 @@ def test_a_missing_mount_is_refused_and_not_created(tmp_path: Path) -> None:
     with pytest.raises(ExecutionError, match="does not exist"):
         build_plan(image_tool(mounts={"./gone": "/data"}), {}, Settings(root=tmp_path))
     assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize("source", ["/home", "/root", "/root/.aws"])
+def test_homes_and_credentials_of_others_are_as_sensitive_as_ones_own(
+    monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.setenv("HOME", "/nonexistent")
+    assert why_sensitive(Path(source), Settings()) is not None
 
 
 @pytest.mark.parametrize("source", ["/", "~", "/var/run", "/proc", "/etc/ssh"])
