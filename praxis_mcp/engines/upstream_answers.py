@@ -25,6 +25,10 @@ _ENDS = 96
 """Bytes at either end of a body in which the id is looked for before all of it is read."""
 _REQUEST = re.compile(rb'\{"jsonrpc":"2\.0","id":(\d+|"[\w-]*"),"method":')
 _VERSION = rb'"jsonrpc"\s*:\s*"2\.0"'
+_ID = rb'"id"\s*:\s*(\d+|"[^"\\]*")'
+_AT_START = re.compile(rb"\s*\{\s*" + _VERSION + rb"\s*,\s*" + _ID + rb'\s*,\s*"result"\s*:\s*\{')
+_RESULT_FIRST = re.compile(rb'\s*\{\s*"result"\s*:\s*\{')
+_AT_END = re.compile(rb"\}\s*,\s*" + _VERSION + rb"\s*,\s*" + _ID + rb"\s*\}\s*\Z")
 
 
 def request_id(request: httpx2.Request) -> int | str | None:
@@ -121,11 +125,11 @@ def _kind(response: httpx2.Response) -> str:
 
 def _is_for(body: bytes, identity: int | str) -> bool:
     """Whether it is plainly a result for that id, written as the SDKs write it: a large one is not read twice."""
-    mark = rb'"id"\s*:\s*' + re.escape(json.dumps(identity).encode())
-    if re.match(rb"\s*\{\s*" + _VERSION + rb"\s*,\s*" + mark + rb'\s*,\s*"result"\s*:\s*\{', body[:_ENDS]):
-        return True
-    at_end = rb"\}\s*,\s*" + _VERSION + rb"\s*,\s*" + mark + rb"\s*\}\s*\Z"
-    return bool(re.match(rb'\s*\{\s*"result"\s*:\s*\{', body[:_ENDS]) and re.search(at_end, body[-_ENDS:]))
+    mark = json.dumps(identity).encode()
+    if found := _AT_START.match(body[:_ENDS]):
+        return found[1] == mark
+    found = _AT_END.search(body[-_ENDS:]) if _RESULT_FIRST.match(body[:_ENDS]) else None
+    return found is not None and found[1] == mark
 
 
 def _answer_in(response: httpx2.Response, identity: int | str) -> dict[str, Any]:
