@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from praxis_mcp.contracts.findings import Findings, Keys
 from praxis_mcp.contracts.model import ToolContract, ToolParameter, artifact_directory
@@ -117,18 +118,37 @@ def misplaced(contract: ToolContract) -> Iterator[tuple[str | None, str, str]]:
         elif (above := next((path for path in _TAKEN if place.startswith(f"{path}/")), None)) is not None:
             yield None, field, f"Nothing of a contract can be at {place}: {above} is the engine's own."
         taken[place] = what
+    outermost = _outermost(taken)
     for parameter in contract.parameters:
         if parameter.bind.kind is not BindKind.FILE:
             continue
         file = _normal(str(parameter.bind.target))
-        for other in taken:
-            if file == other or file.startswith(other + "/") or other.startswith(file + "/"):
-                yield (
-                    parameter.name,
-                    "bind",
-                    f'The file of "{parameter.name}", {file}, and what lies at {other} are in each other\'s way.',
-                )
-                break
+        other = _in_the_way(f"{file}/", outermost)
+        if other is not None:
+            yield (
+                parameter.name,
+                "bind",
+                f'The file of "{parameter.name}", {file}, and what lies at {other} are in each other\'s way.',
+            )
+
+
+def _outermost(places: Iterable[str]) -> list[str]:
+    """The places that lie in no other, each with a slash at its end, sorted."""
+    found: list[str] = []
+    for place in sorted(f"{place}/" for place in places):
+        if not (found and place.startswith(found[-1])):
+            found.append(place)
+    return found
+
+
+def _in_the_way(file: str, outermost: list[str]) -> str | None:
+    """The place that holds a file or lies below it; looked up, not searched: a contract may have thousands of both."""
+    index = bisect_right(outermost, file)
+    if index and file.startswith(outermost[index - 1]):
+        return outermost[index - 1].rstrip("/")
+    if index < len(outermost) and outermost[index].startswith(file):
+        return outermost[index].rstrip("/")
+    return None
 
 
 def _normal(path: str) -> str:

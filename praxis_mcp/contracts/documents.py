@@ -91,7 +91,7 @@ def _read_json(text: str) -> Document:
             raise
         where = Document(None)
     try:
-        data = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        data = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as exc:
         raise DocumentError(f"The file is no valid JSON: {exc.msg}.", "", exc.lineno, exc.colno) from exc
     except RecursionError as exc:
@@ -106,6 +106,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) < len(pairs):
         raise ValueError("a key appears twice in one object")
     return result
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value != 0:
+        raise ValueError(f"{text[:40]} is too large a number")
+    return value
 
 
 def _refuse_constant(text: str) -> Any:

@@ -114,9 +114,10 @@ def _read_json_schema(value: Mapping[str, Any], keys: Keys, findings: Findings, 
                 )
         elif key not in ("type", "properties", "required"):
             result.keywords[key] = map_keyword(key, item, where, findings)
+    names = {name for name in required if isinstance(name, str)}
     for name, item in properties.items():
         where = (*keys, "properties", name)
-        _read_one(name, item, where, findings, result, required=name in required, in_schema=True)
+        _read_one(name, item, where, findings, result, required=name in names, in_schema=True)
 
 
 def _read_one(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from praxis_mcp.wording import counted
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 60
 _MOST_CHOICES = 20
+_MOST_GUESSES = 200
 _TYPES = {
     "string": "text",
     "integer": "a whole number",
@@ -51,7 +53,9 @@ _BOUNDS = {
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """`` (did you mean "text"?)``, with its leading space, or nothing."""
-    close = difflib.get_close_matches(name, list(choices), n=1)
+    if len(name) > 2 * _LONGEST:
+        return ""  # nobody mistypes that, and each comparison takes time that grows with the product of both lengths
+    close = difflib.get_close_matches(name, list(islice(choices, _MOST_GUESSES)), n=1)
     return f' (did you mean "{close[0]}"?)' if close else ""
 
 
@@ -130,8 +134,9 @@ def sentence(error: ValidationError, root: str = "") -> str:
 
 def _unknown(error: ValidationError, root: str, value: Mapping[str, Any]) -> str:
     schema = error.schema if isinstance(error.schema, Mapping) else {}
-    known = list(schema.get("properties", ()))
-    unknown = [key for key in value if key not in known]
+    properties = schema.get("properties", {})
+    known = list(properties)
+    unknown = [key for key in value if key not in properties]
     if len(unknown) == 1:
         return f"{_member(error, root, unknown[0])} is unknown{did_you_mean(unknown[0], known) or _known(known)}"
     hints = [f"{quoted(key)}{did_you_mean(key, known)}" for key in unknown[:_MOST_CHOICES]]

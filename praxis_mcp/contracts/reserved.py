@@ -1,29 +1,48 @@
 """Environment names that no argument may set.
 
-An argument that sets one of these would steer the loader, a shell or an interpreter before the tool's first line runs.
-Compare Docker's and sudo's lists (sudo(8), env_delete), and CVE-2014-6271 for exported shell functions.
+An argument that sets one of these would steer the loader, a shell, an interpreter or a well-known program before the
+tool's first line runs: ``TAR_OPTIONS`` can hold a command. The names and where they are documented stand in
+``reserved.txt``.
 """
 
 from __future__ import annotations
 
-_NAMES = """
-PATH HOME SHELL IFS ENV CDPATH GLOBIGNORE SHELLOPTS BASHOPTS BASH_ENV PS4 PROMPT_COMMAND TMPDIR EDITOR VISUAL PAGER
-BROWSER LESSOPEN LESSCLOSE GCONV_PATH GETCONF_DIR HOSTALIASES LOCALDOMAIN LOCPATH NLSPATH RES_OPTIONS
-RESOLV_HOST_CONF TERMINFO TERMINFO_DIRS TERMCAP TERMPATH TZDIR MALLOC_TRACE NODE_OPTIONS NODE_PATH
-NODE_EXTRA_CA_CERTS PERL5LIB PERL5OPT PERL5DB PERLLIB PERLIO_DEBUG RUBYLIB RUBYOPT GEM_HOME GEM_PATH
-JAVA_TOOL_OPTIONS JDK_JAVA_OPTIONS _JAVA_OPTIONS CLASSPATH LUA_PATH LUA_CPATH LUA_INIT PHPRC PHP_INI_SCAN_DIR
-GODEBUG GOFLAGS SSL_CERT_FILE SSL_CERT_DIR SSLKEYLOGFILE OPENSSL_CONF OPENSSL_MODULES REQUESTS_CA_BUNDLE CURL_HOME
-CURL_CA_BUNDLE WGETRC DOCKER_HOST KUBECONFIG XDG_CONFIG_HOME SSH_ASKPASS SSH_AUTH_SOCK GIT_SSH GIT_SSH_COMMAND
-GIT_ASKPASS GIT_EXEC_PATH GIT_DIR GIT_EDITOR GIT_PAGER GIT_EXTERNAL_DIFF GIT_PROXY_COMMAND GIT_TEMPLATE_DIR
-PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PYTHONINSPECT PYTHONBREAKPOINT PYTHONWARNINGS PYTHONPLATLIBDIR
-PYTHONPYCACHEPREFIX PYTHONEXECUTABLE PYTHONCASEOK PYTHONMALLOC PYTHONDUMPREFS
-"""
-_EXACT = frozenset(_NAMES.split())
-_PREFIXES = ("LD_", "DYLD_", "GLIBC_", "BASH_FUNC_", "GIT_CONFIG", "PIP_", "NPM_CONFIG_", "npm_config_", "PRAXIS_")
-_ANY_CASE = frozenset({"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY"})
+import functools
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+_VERSION = re.compile(r"(_\d+)+$", re.ASCII)
+
+
+class _Names(NamedTuple):
+    exact: frozenset[str]
+    families: tuple[str, ...]
+    exact_in_any_case: frozenset[str]
+    families_in_any_case: tuple[str, ...]
 
 
 def is_reserved(name: str) -> bool:
     """Whether an argument is kept from setting this variable."""
-    name = name.partition("=")[0]
-    return name in _EXACT or name.startswith(_PREFIXES) or name.upper() in _ANY_CASE
+    names = _names()
+    plain = _VERSION.sub("", name.partition("=")[0])
+    return (
+        plain in names.exact
+        or plain.startswith(names.families)
+        or plain.upper() in names.exact_in_any_case
+        or plain.upper().startswith(names.families_in_any_case)
+    )
+
+
+@functools.cache
+def _names() -> _Names:
+    text = Path(__file__).with_name("reserved.txt").read_text(encoding="utf-8")
+    words = [word for line in text.splitlines() if not line.startswith("#") for word in line.split()]
+    any_case = [word.removesuffix("~") for word in words if word.endswith("~")]
+    written = [word for word in words if not word.endswith("~")]
+    return _Names(
+        frozenset(word for word in written if not word.endswith("*")),
+        tuple(word[:-1] for word in written if word.endswith("*")),
+        frozenset(word for word in any_case if not word.endswith("*")),
+        tuple(word[:-1] for word in any_case if word.endswith("*")),
+    )

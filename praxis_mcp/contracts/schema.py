@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from praxis_mcp.contracts.format_schema import contract_format_schema
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.problems import did_you_mean, listing, quoted, sentence
-from praxis_mcp.contracts.validators import CheckFailed, compile_schema, find_errors
+from praxis_mcp.contracts.validators import MOST_PROBLEMS, CheckFailed, compile_schema, find_errors
 from praxis_mcp.contracts.vocabulary import without_booleans
 from praxis_mcp.errors import ArgumentError
 
@@ -68,6 +68,8 @@ def validate_arguments(contract: ToolContract, arguments: Mapping[str, Any]) -> 
     for name, value in arguments.items():
         parameter = known.get(name)
         if parameter is None:
+            if len(problems) >= MOST_PROBLEMS:
+                continue  # a guess takes time, and a caller can send a hundred thousand names
             hint = did_you_mean(name, known) or (f"; known are {listing(known)}" if known else "; this tool takes none")
             problems.append(f"{quoted(name)} is unknown{hint}")
         elif value is not None or parameter.required or _allows(parameter, "null"):

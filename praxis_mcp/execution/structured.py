@@ -10,6 +10,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.schema import check_output
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.errors import PraxisError
+from praxis_mcp.numbers import all_finite
 from praxis_mcp.wording import counted
 
 _BOM = b"\xef\xbb\xbf"
@@ -35,6 +36,8 @@ def structured_output(contract: ToolContract, result: ExecutionResult) -> Any:
         )
     try:
         value = pydantic_core.from_json(stdout.data.removeprefix(_BOM), allow_inf_nan=False)
+        if not all_finite(value):
+            raise ValueError("it holds a number too large for JSON's readers, such as 1e999")
     except ValueError as exc:
         reason = "it wrote nothing" if not stdout.data.strip() else str(exc)
         raise OutputMisfit(

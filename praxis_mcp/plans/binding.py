@@ -99,15 +99,13 @@ def _bind(
         case BindKind.POSITION:
             words = [_checked(_word(item)) for item in _items(bind, value)]
             if not bind.allow_dash and not ends_options(contract.engine_spec):
-                _refuse_options(words, value)
+                _refuse_options(words)
             positions.append((int(bind.target or 0), words))
 
 
 def _flag_words(flag: str, bind: Binding, value: Any) -> Iterable[str]:
-    if value is True:
-        return [flag]
-    if value is False:
-        return []
+    if isinstance(value, bool) and not flag.endswith("="):
+        return [flag] if value else []
     words: list[str] = []
     for item in _items(bind, value):
         text = _word(item)
@@ -120,9 +118,10 @@ def _items(bind: Binding, value: Any) -> list[Any]:
     return list(value) if bind.repeat and isinstance(value, list) else [value]
 
 
-def _refuse_options(words: list[str], value: Any) -> None:
-    # A tool may read `-o file` out of a positional value: not a shell's injection, but one all the same.
-    if not isinstance(value, int | float) and any(word.startswith("-") and word != "-" for word in words):
+def _refuse_options(words: list[str]) -> None:
+    # A tool may read `-o file` out of a positional value, and `-1` as an option as well: not a shell's injection, but
+    # one all the same.
+    if any(word.startswith("-") and word != "-" for word in words):
         raise ValueError(
             "begins with a dash and could be read as an option; the contract's author can allow it by "
             '"--" at the end of the command or by allow_dash: true in the binding'

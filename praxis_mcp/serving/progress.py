@@ -149,6 +149,11 @@ async def reporting(reporter: ProgressReporter | None) -> AsyncIterator[None]:
     await reporter.flush()
 
 
+LARGEST = 2.0**53
+"""Progress and totals above are none: up to here floats count in whole steps, and the next one is no infinity, which
+JSON cannot carry."""
+
+
 def parse_progress(line: str) -> tuple[float, float | None, str] | None:
     """Progress, total and message that a line of standard error reports; None where it reports none."""
     if line.startswith("{"):
@@ -172,14 +177,14 @@ def _parse_json(line: str) -> tuple[float, float | None, str] | None:
 
 
 def _number(value: object) -> float | None:
-    """A finite number that is not negative; None for anything else."""
+    """A number from zero to `LARGEST`; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) and number >= 0 else None
+    return number if 0 <= number <= LARGEST else None
 
 
 def _tidy(text: str) -> str:

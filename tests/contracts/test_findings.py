@@ -9,6 +9,7 @@ import pytest
 from praxis_mcp.contracts.findings import MOST_FINDINGS
 from praxis_mcp.contracts.loading import load_text
 from praxis_mcp.contracts.model import artifact_directory
+from tests.contracts.test_schema import refused, tool
 
 HEAD = "name: t\ndescription: d\nimage: x\ncommand: [x]\n"
 
@@ -67,3 +68,54 @@ def test_artifacts_of_several_directories_are_refused_with_what_works(patterns: 
     (finding,) = load_text(HEAD + f"artifacts: {json.dumps(patterns)}\n").diagnostics
     assert finding.field == "artifacts"
     assert "/**" in finding.message
+
+
+def seconds_to_load(document: dict[str, object]) -> float:
+    begin = time.process_time()
+    load_text(json.dumps(document), Path("contract.json"))
+    return time.process_time() - begin
+
+
+def many(count: int) -> dict[str, dict[str, object]]:
+    """Contracts that a careless check would take quadratic time for."""
+    base = {"name": "t", "description": "d", "image": "x", "command": ["x"]}
+    names = [f"p{index}" for index in range(count)]
+    schema = {"type": "object", "properties": {name: {} for name in names}, "required": names}
+    return {
+        "files among mounts": {
+            **base,
+            "mounts": {f"/a{index}": f"/m{index}" for index in range(count)},
+            "parameters": {name: {"bind": {"file": f"/f/{name}"}} for name in names},
+        },
+        "required names": {**base, "parameters": schema},
+        "required names that are not there": {**base, "parameters": {**schema, "required": [n + "x" for n in names]}},
+        "references": {
+            **base,
+            "parameters": {
+                **schema,
+                "properties": {name: {"$ref": f"#/$defs/{name}"} for name in names},
+                "$defs": schema["properties"],
+            },
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", many(1))
+def test_four_times_as_much_takes_four_times_as_long(name: str) -> None:
+    few, more = (min(seconds_to_load(many(count)[name]) for _ in range(2)) for count in (500, 2000))
+    assert more < 10 * few + 0.5
+
+
+def test_a_file_is_in_the_way_of_what_holds_it_or_lies_below() -> None:
+    mounts = "mounts: {./a: /m, ./b: /m/deep/er, ./c: /n-x, ./d: /o/p}\n"
+    for path, clashes in [("/m", 1), ("/m/x", 1), ("/m/deep/er/x", 1), ("/o", 1), ("/n", 0), ("/n-xy", 0), ("/mm", 0)]:
+        loaded = load_text(f"{HEAD}{mounts}parameters: {{a: {{bind: {{file: {path}}}}}}}\n")
+        assert len(loaded.diagnostics) == clashes, path
+
+
+def test_a_hundred_thousand_unknown_arguments_are_refused_at_once() -> None:
+    contract = tool(*({"name": f"parameter_{index}"} for index in range(50)))
+    begin = time.process_time()
+    problems = refused(contract, {f"argument_{index}": 1 for index in range(100_000)})
+    assert time.process_time() - begin < 3
+    assert len(problems) <= 40

@@ -145,8 +145,20 @@ def test_two_dashes_protect_at_the_end_of_the_command_only() -> None:
         bind_arguments(shell, {"p": "-x"})
 
 
-def test_a_negative_number_is_no_option() -> None:
-    assert bind([{"name": "p", "type": "number", "bind": {"position": 1}}], {"p": -5}).words == ("-5",)
+@pytest.mark.parametrize("number", [-5, -0.5])
+def test_a_negative_number_could_be_an_option_like_any_word(number: float) -> None:
+    parameter: dict[str, Any] = {"name": "p", "type": "number", "bind": {"position": 1}}
+    with pytest.raises(ArgumentError, match="could be read as an option"):
+        bind([parameter], {"p": number})
+    assert bind([parameter], {"p": number}, ("tool", "--")).words == (str(number),)
+    assert bind([{**parameter, "bind": {"position": 1, "allow_dash": True}}], {"p": number}).words == (str(number),)
+    assert bind([parameter], {"p": 5}).words == ("5",)
+
+
+def test_a_boolean_is_the_flag_or_nothing_and_joined_it_is_the_value() -> None:
+    plain, joined = ({"name": "p", "type": "boolean", "bind": {"flag": flag}} for flag in ("--x", "--x="))
+    assert [bind([plain], {"p": value}).words for value in (True, False)] == [("--x",), ()]
+    assert [bind([joined], {"p": value}).words for value in (True, False)] == [("--x=true",), ("--x=false",)]
 
 
 @pytest.mark.parametrize(
