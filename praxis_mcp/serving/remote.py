@@ -47,32 +47,22 @@ def remote_blocks(
 
 
 def failed_answer(
-    blocks: list[ContentBlock],
-    structured: Any,
-    schema: dict[str, Any] | None,
-    dialect: Dialect,
-    *,
-    fits: bool,
-    limit: int,
+    blocks: list[ContentBlock], structured: Any, schema: dict[str, Any] | None, dialect: Dialect, *, fits: bool
 ) -> CallToolResult:
     """A remote answer that says it is an error, with its structured content.
+
+    An output schema binds successes only, so what does not fit it goes along all the same, as the tool's own server
+    sent it. Version 1 of the TypeScript SDK checks errors as well, and refuses the same answer from that server.
 
     Args:
         blocks: the content.
         structured: the structured content; None where there is none.
         schema: the tool's output schema, if it has one.
         dialect: the client's.
-        fits: whether the structured content fits that schema. Some clients check it in errors too, and then refuse the
-            whole result, so one that does not fit goes along as text.
-        limit: bytes of that text.
+        fits: whether the structured content fits that schema.
     """
-    if structured is None:
-        return CallToolResult(content=blocks, is_error=True)
-    if fits:
-        shaped = content_for(structured, schema, dialect)
-        return CallToolResult(content=blocks, structured_content=shaped, is_error=True)
-    text = json.dumps(structured, ensure_ascii=False).encode(errors="replace")[:limit].decode(errors="ignore")
-    return CallToolResult(content=[*blocks, text_block(text)], is_error=True)
+    shaped = None if structured is None else content_for(structured, schema if fits else None, dialect)
+    return CallToolResult(content=blocks, structured_content=shaped, is_error=True)
 
 
 def _unlinked(block: Mapping[str, Any]) -> Mapping[str, Any]:

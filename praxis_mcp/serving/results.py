@@ -94,7 +94,7 @@ class ResultWriter:
         if not result.success:
             blocks = blocks or [text_block(describe_failure(contract, result))]
             schema, fits = contract.output_schema, value is None or not check_output(contract, value)
-            return failed_answer(blocks, value, schema, self.dialect, fits=fits, limit=limit)
+            return failed_answer(blocks, value, schema, self.dialect, fits=fits)
         if value is None:
             return self._structured(contract, result) if contract.output == "json" else CallToolResult(content=blocks)
         try:

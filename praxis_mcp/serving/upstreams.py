@@ -132,7 +132,7 @@ def _result(
     if not result.success:
         blocks = blocks or [text_block(f"{tool.name} failed, and did not say why.")]
         fits = problem is None
-        failed = failed_answer(blocks, content.structured, tool.output_schema, dialect, fits=fits, limit=limit)
+        failed = failed_answer(blocks, content.structured, tool.output_schema, dialect, fits=fits)
         failed.meta = meta
         return failed
     if problem is not None:
