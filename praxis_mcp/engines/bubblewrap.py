@@ -12,6 +12,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
+import anyio
+
 from praxis_mcp.engines.cgroups import RunGroup
 from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.output import StreamCollector
@@ -50,11 +52,14 @@ class Bubblewrap:
         version: as it says.
         keeps_out_late_mounts: whether it can be started in a mount namespace of its own (`RunGroup.prefix`). AppArmor
             may let bubblewrap make one, and nobody else.
+        binds_descriptors: whether it mounts what a descriptor holds, and sees to it that it was that: 0.10, and what
+            Debian 12 and Ubuntu 22.04 have as 0.8, 0.6 and 0.9 with their fixes of CVE-2024-42472.
     """
 
     program: str
     version: str
     keeps_out_late_mounts: bool = True
+    binds_descriptors: bool = True
 
     @property
     def sizes(self) -> bool:
@@ -65,9 +70,17 @@ class Bubblewrap:
     @property
     def note(self) -> str:
         """What it cannot do here; empty where there is nothing to say."""
-        if self.keeps_out_late_mounts:
-            return ""
-        return "what the host mounts during a call appears in it: this user may make no mount namespace beforehand"
+        notes: list[str] = []
+        if not self.keeps_out_late_mounts:
+            notes.append(
+                "what the host mounts during a call appears in it: this user may make no mount namespace beforehand"
+            )
+        if not self.binds_descriptors:
+            notes.append(
+                "it mounts by path, which a tool with a writable mount around it could replace after the check: update "
+                "bubblewrap (0.10, or your distribution's fix of CVE-2024-42472)"
+            )
+        return "; ".join(notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +154,7 @@ async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | 
         return NoBubblewrap(exc.message, "Reinstall bubblewrap."), False
     if exit_code == 0:
         version = (await out.finish()).text.strip().removeprefix("bubblewrap ")
-        return Bubblewrap(program, version, private_mounts), False
+        return Bubblewrap(program, version, private_mounts, await _binds_descriptors(program)), False
     said = (await err.finish()).text
     reason = last_line(said) or f"exit code {ended.exit_code}"
     if ended.timed_out:
@@ -152,6 +165,16 @@ async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | 
         "container its runtime must allow them).",
     )
     return nothing, not ended.timed_out and may_try_again(said, ended.exit_code)
+
+
+async def _binds_descriptors(program: str) -> bool:
+    """Whether its help names the option: version numbers do not tell, since distributions have brought it back."""
+    try:
+        with anyio.fail_after(PROBE_TIMEOUT):
+            told = await anyio.run_process([program, "--help"], check=False)
+    except (TimeoutError, OSError):
+        return False
+    return b"--ro-bind-fd" in told.stdout + told.stderr
 
 
 class StatusPipe:

@@ -27,21 +27,21 @@ class ChangeWatch:
     meantime is told as well: nothing can tell it apart.
     """
 
-    def __init__(self, roots: tuple[Path, ...], before: _State | None) -> None:
-        self._roots = roots
+    def __init__(self, mounts: tuple[Mount, ...], before: _State | None) -> None:
+        self._mounts = mounts
         self._before = before
 
     @classmethod
     async def start(cls, mounts: Iterable[Mount]) -> ChangeWatch:
         """Look at the writable ones among `mounts`; costs nothing where there are none."""
-        roots = tuple(mount.source for mount in mounts if mount.writable)
-        return cls(roots, await anyio.to_thread.run_sync(_look, roots) if roots else {})
+        writable = tuple(mount for mount in mounts if mount.writable)
+        return cls(writable, await anyio.to_thread.run_sync(_look, writable) if writable else {})
 
     async def changes(self) -> tuple[Path, ...]:
         """Files created, changed or removed since, sorted."""
-        if not self._roots or self._before is None:
+        if not self._mounts or self._before is None:
             return ()
-        after = await anyio.to_thread.run_sync(_look, self._roots)
+        after = await anyio.to_thread.run_sync(_look, self._mounts)
         if after is None:
             return ()
         before = self._before
@@ -49,21 +49,28 @@ class ChangeWatch:
         return tuple(Path(name) for name in sorted(names))
 
 
-def _look(roots: tuple[Path, ...]) -> _State | None:
-    """Size, modification time and inode of every file; None where there are too many."""
+def _look(mounts: tuple[Mount, ...]) -> _State | None:
+    """Size, modification time and inode of every file; None where there are too many.
+
+    No link is followed, not even above a mount: a tool may put one where a directory was, and what lies where it leads
+    is nobody's business.
+    """
     state: _State = {}
     seen = 0
-    for root in roots:
-        place = os.path.realpath(root)
+    for mount in mounts:
+        root = mount.source
+        place = os.path.realpath(root) if mount.identity is None else str(root)
         try:
             status = os.lstat(place)
-            if not stat.S_ISDIR(status.st_mode):
+            if stat.S_ISREG(status.st_mode):
                 state[str(root)] = _stamp(status)
                 continue
             top = HeldDirectory.at(place)
-        except OSError:  # removed just now, or closed to the server
+        except OSError:  # removed just now, closed to the server, or a link by now
             continue
         with top:
+            if mount.identity not in (None, (top.status.st_dev, top.status.st_ino)):
+                continue  # it is not what is mounted
             for path, _, (_, inner) in walk(top, skip_closed=True):
                 seen += 1
                 if seen > MAX_ENTRIES:

@@ -49,9 +49,9 @@ _KEPT = (
 class HostView(MountLayout):
     """Builds the file system options of one command on the host."""
 
-    def __init__(self, *, sizes: bool) -> None:
-        """`sizes`: see `Bubblewrap.sizes`."""
-        super().__init__()
+    def __init__(self, *, sizes: bool, by_descriptor: bool) -> None:
+        """`sizes`: see `Bubblewrap.sizes`; `by_descriptor`: see `MountLayout`."""
+        super().__init__(by_descriptor=by_descriptor)
         self._sizes = sizes
         self._program = ""
 
@@ -141,7 +141,7 @@ class HostView(MountLayout):
         shown = [place for place in files.places if place in homes or is_below(place, hidden)]
         for place in sorted(shown, key=lambda path: path.count("/")):
             if self._view.origin(place) is None:  # not in one that is shown already
-                self.bind(place, place)
+                self.lay(Mount(Path(place), place))
         for link, target in files.links.items():
             if is_below(link, hidden) and self._view.origin(link) is None:
                 self.add(["--symlink", target, link], link)

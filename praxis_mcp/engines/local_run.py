@@ -95,7 +95,7 @@ class LocalRun:
         self, sandbox: Bubblewrap, settings: Settings, group: RunGroup
     ) -> tuple[Ended, int | None]:
         fixed, call = self.plan.blueprint, self.plan.call
-        view = HostView(sizes=sandbox.sizes)
+        view = HostView(sizes=sandbox.sizes, by_descriptor=sandbox.binds_descriptors)
         try:
             await anyio.to_thread.run_sync(view.build, self.plan, settings, self.artifacts)
             self._hidden = view.hidden_program

@@ -11,10 +11,12 @@ room for one mount covers no other.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.held import open_mount, open_path
 from praxis_mcp.plans.model import CallFile, Mount
 from praxis_mcp.plans.view import Gap, Layer, View
 
@@ -32,12 +34,16 @@ class _Options(Layer):
 class MountLayout:
     """Builds the file system options of one sandbox. Opens descriptors: close them once bubblewrap has started.
 
+    Args:
+        by_descriptor: whether bubblewrap mounts what a descriptor holds (`Bubblewrap.binds_descriptors`).
+
     Attributes:
         descriptors: what bubblewrap must inherit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, by_descriptor: bool) -> None:
         self.descriptors: list[int] = []
+        self._by_descriptor = by_descriptor
         # What lies at or above a path never comes after what lies below it, unless it is to cover it.
         self._view: View[_Options] = View()
         self._opened: list[str] = []
@@ -79,14 +85,27 @@ class MountLayout:
         Raises:
             ExecutionError: it has no place.
         """
+        held = self._hold(open_mount(mount))
         target = self.resolve(mount.target)
-        self.make_room(target, is_directory=os.path.isdir(mount.source))
-        self.bind(str(mount.source), target, writable=mount.writable, grows=grows)
+        self.make_room(target, is_directory=stat.S_ISDIR(os.fstat(held).st_mode))
+        self._bind_held(held, str(mount.source), target, writable=mount.writable, grows=grows)
 
     def bind(self, source: str, target: str, *, writable: bool = False, grows: bool = False) -> None:
         """A path of the host, mounted at a path without links."""
         words = ["--bind" if writable else "--ro-bind", source, target]
         self._add(_Options(target, source, writable, grows, words))
+
+    def _bind_held(self, held: int, source: str, target: str, *, writable: bool = False, grows: bool = False) -> None:
+        """What a descriptor holds, mounted: a path could come to lead elsewhere at any time."""
+        if self._by_descriptor:
+            words = ["--bind-fd" if writable else "--ro-bind-fd", str(held), target]
+        else:
+            words = ["--bind" if writable else "--ro-bind", source, target]
+        self._add(_Options(target, source, writable, grows, words))
+
+    def _hold(self, descriptor: int) -> int:
+        self.descriptors.append(descriptor)
+        return descriptor
 
     def empty(self, path: str, *options: str) -> None:
         """A fresh directory in memory; `options` go before it (``--size``, ``--perms``)."""
@@ -165,8 +184,14 @@ class MountLayout:
                 continue
             if entry.is_symlink():
                 words = ["--symlink", os.readlink(entry.path), name]
-            else:
+            elif gap.path == "/" or not self._by_descriptor:
                 words = ["--ro-bind-try", entry.path, name]
+            else:
+                try:
+                    held = self._hold(open_path(entry.path))
+                except OSError:  # gone, or another by now
+                    continue
+                words = ["--ro-bind-fd", str(held), name]
             opened.append(_Options(name, entry.path, words=words))
         self._view.layers[gap.number + 1 : gap.number + 1] = opened
 

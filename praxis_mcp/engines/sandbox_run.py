@@ -123,7 +123,12 @@ class SandboxRun:
 
     async def _try(self, group: RunGroup) -> tuple[Ended, int | None]:
         fixed, call = self.plan.blueprint, self.plan.call
-        view = SandboxView(self._image, self._writable_root, sizes=self._tools.bubblewrap.sizes)
+        view = SandboxView(
+            self._image,
+            self._writable_root,
+            sizes=self._tools.bubblewrap.sizes,
+            by_descriptor=self._tools.bubblewrap.binds_descriptors,
+        )
         try:
             with StatusPipe() as status, ExitStack() as stack:
                 options = _joined(self._options(await self._layout(view), view), self._image)

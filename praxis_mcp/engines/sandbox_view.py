@@ -41,10 +41,11 @@ class SandboxView(MountLayout):
         image: whose root it is.
         writable_root: where the image's root lies under a layer of the call's own; None for a read-only root.
         sizes: whether bubblewrap can bound a file system in memory (`Bubblewrap.sizes`).
+        by_descriptor: see `MountLayout`.
     """
 
-    def __init__(self, image: StoredImage, writable_root: str | None, *, sizes: bool) -> None:
-        super().__init__()
+    def __init__(self, image: StoredImage, writable_root: str | None, *, sizes: bool, by_descriptor: bool) -> None:
+        super().__init__(by_descriptor=by_descriptor)
         self._image = image
         self._writable_root = writable_root
         self._sizes = sizes
@@ -101,7 +102,7 @@ class SandboxView(MountLayout):
         taken = {mount.target for mount in fixed.mounts}
         for path in _OF_THE_HOST if fixed.network is not Network.NONE else ():
             if Path(path).exists() and path not in taken:
-                yield Mount(Path(path), path), False
+                yield Mount(Path(path).resolve(), path), False
 
     def _scratch_places(self, taken: Collection[str]) -> list[str]:
         """What stays writable in a read-only root: /tmp, and volumes of the image that have no content of their own."""

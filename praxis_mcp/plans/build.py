@@ -131,7 +131,7 @@ def check_mounts(blueprint: Blueprint, settings: Settings) -> Blueprint:
     working_dir = blueprint.working_dir
     if blueprint.where is Where.HOST and working_dir is not None:
         working_dir = str(check_working_directory(Path(working_dir), settings, blueprint.tool))
-    if mounts == blueprint.mounts and working_dir == blueprint.working_dir:
+    if not mounts and working_dir == blueprint.working_dir:
         return blueprint
     return replace(blueprint, mounts=mounts, working_dir=working_dir)
 

@@ -50,11 +50,14 @@ class Mount:
         source: absolute path on the host.
         target: absolute path for the tool.
         writable: whether what the tool writes reaches the host.
+        identity: device and inode of what was judged at the source; None before it was, and where the platform does
+            not tell.
     """
 
     source: Path
     target: str
     writable: bool = False
+    identity: tuple[int, int] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+import stat
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 from praxis_mcp.contracts.placeholders import CONTRACT_DIR, expand
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.home import expand as expand_home
+from praxis_mcp.plans.held import CHANGED, identity_of, open_path
 from praxis_mcp.plans.model import Mount
-from praxis_mcp.plans.sensitive import WHOLE, why_sensitive
+from praxis_mcp.plans.sensitive import SOCKET, WHOLE, why_sensitive
 from praxis_mcp.settings import Settings
+
+_ATTEMPTS = 5
+"""Looks at a path that changes meanwhile."""
 
 
 def host_path(text: str, root: Path, contract_dir: Path | None) -> Path:
@@ -23,7 +29,7 @@ def host_path(text: str, root: Path, contract_dir: Path | None) -> Path:
     if CONTRACT_DIR in text:
         if contract_dir is None:
             raise ExecutionError(f'"{text}" names the contract\'s folder, but this contract came from no file.')
-        text = expand(text, str(contract_dir))
+        text = expand(text, os.path.realpath(contract_dir))
     try:
         return Path(os.path.normpath(root / expand_home(Path(text))))
     except ValueError as exc:
@@ -49,21 +55,62 @@ def parse_mount(source: str, target: str, root: Path, contract_dir: Path | None)
 
 
 def check_mount(mount: Mount, settings: Settings, tool: str) -> Mount:
-    """The mount with its links resolved, so that what was approved is what is mounted.
+    """The mount with its links resolved, and what lies there identified, so that what was approved is what is mounted.
+
+    A tool that can write to the project could put a link where a contract mounts a directory: so a path below the
+    project root, which the settings or the contract trust, is not left by links.
 
     Raises:
-        ExecutionError: the source does not exist, and is never created; or it cannot be looked at.
+        ExecutionError: the source does not exist, and is never created; or it cannot be looked at, or changes all the
+            time; or a link leads out of the project.
         LimitUnsupported: it is sensitive, and the settings do not allow it.
     """
-    real = real_path(
-        mount.source,
-        f"{tool} mounts {mount.source}",
-        f"Create it, or mend the contract's mounts (relative paths start at the project root, {settings.root}).",
+    what = f"{tool} mounts {mount.source}"
+    for _ in range(_ATTEMPTS):
+        real = real_path(
+            mount.source,
+            what,
+            f"Create it, or fix the contract's mounts (relative paths start at the project root, {settings.root}).",
+        )
+        _refuse_sensitive(real, what, settings)
+        _refuse_to_leave(mount.source, real, what, settings)
+        if sys.platform != "linux":
+            return replace(mount, source=real)
+        try:
+            held = open_path(str(real))
+        except OSError as exc:
+            if exc.errno in CHANGED:
+                continue
+            raise ExecutionError(f"{what}, which cannot be opened: {exc.strerror}.") from exc
+        try:
+            if stat.S_ISSOCK(os.fstat(held).st_mode):
+                _refuse(f"{what}, which {SOCKET}", real, settings)
+            return replace(mount, source=real, identity=identity_of(held))
+        finally:
+            os.close(held)
+    raise ExecutionError(
+        f"{what}, which is replaced again and again while it is looked at.",
+        remedy="Another program, or a tool with a writable mount around it, changes it: stop that first.",
     )
+
+
+def _refuse_to_leave(source: Path, real: Path, what: str, settings: Settings) -> None:
+    """Refuse a path below the project root from which a link leads out of the project."""
+    root = Path(os.path.realpath(settings.root))
+    if not (source.is_relative_to(settings.root) or source.is_relative_to(root)) or real.is_relative_to(root):
+        return
+    if not _is_allowed(real, settings):
+        raise LimitUnsupported(
+            f"{what}, from where a link leads out of the project, to {real}.",
+            remedy=f"Write that path in the contract instead, or allow it in the settings: "
+            f"policy.sensitive_paths: [{real}].",
+        )
+
+
+def _refuse_sensitive(real: Path, what: str, settings: Settings) -> None:
     reason = why_sensitive(real, settings)
     if reason is not None:
-        _refuse(f"{tool} mounts {mount.source}, which {reason}", real, settings)
-    return mount if real == mount.source else replace(mount, source=real)
+        _refuse(f"{what}, which {reason}", real, settings)
 
 
 def check_working_directory(path: Path, settings: Settings, tool: str) -> Path:
@@ -111,8 +158,12 @@ def real_path(path: Path, what: str, remedy: str) -> Path:
 
 
 def _refuse(what: str, real: Path, settings: Settings) -> None:
-    if any(str(real) == os.path.realpath(allowed) for allowed in settings.policy.sensitive_paths):
+    if _is_allowed(real, settings):
         return
     raise LimitUnsupported(
         f"{what}.", remedy=f"Choose something narrower, or allow it in the settings: policy.sensitive_paths: [{real}]."
     )
+
+
+def _is_allowed(real: Path, settings: Settings) -> bool:
+    return any(str(real) == os.path.realpath(allowed) for allowed in settings.policy.sensitive_paths)

@@ -38,6 +38,7 @@ _ENGINE_VARIABLES = ("DOCKER_HOST", "CONTAINER_HOST", "BUILDKIT_HOST", "_EXPERIM
 WHOLE = "is the whole file system"
 HOME = "holds the whole home directory"
 CREDENTIALS = "holds credentials or the system's own state"
+SOCKET = "gives access to a container engine's or another service's socket, and with it to the host"
 
 
 def hidden_places(settings: Settings) -> Iterator[str]:
@@ -78,7 +79,7 @@ def why_sensitive(path: Path, settings: Settings) -> str | None:
             return CREDENTIALS
     sockets = [place for socket in engine_sockets(settings) for place in (socket, os.path.dirname(socket))]  # noqa: PTH120
     if path.name in _SOCKET_NAMES or _is_socket(path) or any(_is_at_or_above(path, place) for place in sockets):
-        return "gives access to a container engine's or another service's socket, and with it to the host"
+        return SOCKET
     if any(_overlaps(path, place) for place in _RUN) and not any(_is_below(path, place) for place in _HARMLESS_IN_RUN):
         return "holds the sockets of the system's services, and with them a way to the host"
     secrets = (str(source.file) for source in settings.secrets.values() if source.file is not None)
