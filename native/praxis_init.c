@@ -8,7 +8,7 @@
 
 static const char usage[] =
     "usage: praxis-init run [options] [--] command [argument...]\n"
-    "       praxis-init wait [--socket PATH] [--patience SECONDS]\n"
+    "       praxis-init wait [--socket PATH] [--patience SECONDS] [--boot ID --source DEVICE:INODE PATH...]\n"
     "       praxis-init join [options] FILE... -- command [argument...]\n"
     "       praxis-init --version | --help\n"
     "\n"
@@ -39,6 +39,9 @@ static const char usage[] =
     "\n"
     "  --socket PATH          the channel is a unix socket to connect to, instead of stdin and stdout\n"
     "  --patience SECONDS     leave quietly if no call has come when they have passed\n"
+    "  --boot ID              what /proc/sys/kernel/random/boot_id says where the numbers of the sources are from;\n"
+    "                         under another kernel they mean nothing, and are not looked at\n"
+    "  --source DEV:INO PATH  last of all: start nothing unless that file or directory lies at PATH\n"
     "\n"
     "Exit status: 0 the end was told, or no call came; 125 otherwise.\n"
     "\n"
@@ -179,13 +182,30 @@ static int run_form(char **arguments)
     return run_command(&options);
 }
 
+/* "DEVICE:INODE", in digits. */
+static bool is_identity(const char *text)
+{
+    return text != NULL && text[0] != ':' && text[strspn(text, "0123456789")] == ':' &&
+           text[strspn(text, "0123456789:")] == '\0' && text[strlen(text) - 1] != ':';
+}
+
 static int wait_form(char **arguments)
 {
     struct wait_options options = {.patience = NO_DEADLINE};
     for (char **next = arguments; *next != NULL; next += 2) {
         const char *option = next[0], *value = next[1];
         bool good;
-        if (strcmp(option, "--socket") == 0) {
+        if (strcmp(option, "--source") == 0) {
+            options.sources = next;
+            for (; *next != NULL; next += 3)
+                if (strcmp(*next, "--source") != 0 || !is_identity(next[1]) || next[2] == NULL)
+                    return refuse("a bad or missing value for", option);
+            break;
+        }
+        if (strcmp(option, "--boot") == 0) {
+            options.boot = value;
+            good = value != NULL;
+        } else if (strcmp(option, "--socket") == 0) {
             options.socket = value;
             good = value != NULL && value[0] != '\0';
         } else if (strcmp(option, "--patience") == 0) {
@@ -196,6 +216,8 @@ static int wait_form(char **arguments)
         if (!good)
             return refuse("a bad or missing value for", option);
     }
+    if ((options.boot == NULL) != (options.sources == NULL))
+        return refuse("--boot and --source need each other", NULL);
     return wait_for_call(&options);
 }
 

@@ -66,6 +66,8 @@ int run_command(const struct run_options *options);
 struct wait_options {
     const char *socket; /* path of a unix socket; NULL: the channel is stdin and stdout */
     int64_t patience;   /* nanoseconds that the call may take to come, or NO_DEADLINE */
+    const char *boot;   /* the id of the kernel's boot that `sources` are of; NULL: there are none */
+    char **sources;     /* arguments, three for each: "--source", "DEVICE:INODE", the path that it must be at */
 };
 
 /* Waits for a call on the channel and sees it to its end; returns the status to exit with. */

@@ -2,9 +2,12 @@
 #include "relay.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -58,11 +61,40 @@ static bool receive_call(int64_t patience)
     return true;
 }
 
-static struct outcome run_call(const sigset_t *mask)
+/* Whether this kernel is the one whose device and inode numbers we were given: another one's, as a virtual machine's or
+ * of a kernel in user space, are others for the same files. */
+static bool is_same_boot(const char *boot)
+{
+    char here[64];
+    int file = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t length = file < 0 ? -1 : read(file, here, sizeof here - 1);
+    close(file);
+    return length > 0 && (size_t)length >= strlen(boot) && memcmp(here, boot, strlen(boot)) == 0;
+}
+
+/* Who mounted them went by a path, at which another file or directory may have lain by then than the one that was
+ * judged. False if so; what our user may not look at, the command may not either. */
+static bool sources_are_right(const struct wait_options *options)
+{
+    if (options->sources == NULL || !is_same_boot(options->boot))
+        return true;
+    for (char **source = options->sources; *source != NULL; source += 3) {
+        struct stat status;
+        char *rest;
+        uintmax_t device = strtoumax(source[1], &rest, 10), inode = strtoumax(rest + 1, NULL, 10);
+        if (stat(source[2], &status) != 0 ? errno != EACCES : status.st_dev != device || status.st_ino != inode)
+            return false;
+    }
+    return true;
+}
+
+static struct outcome run_call(const struct wait_options *options, const sigset_t *mask)
 {
     struct call *call = &relay.call;
     if (call->failed)
         return call->failure;
+    if (!sources_are_right(options))
+        return failed_setup("mounts", ESTALE);
     int streams[3];
     struct command command = {
         .words = call->words.items,
@@ -116,7 +148,7 @@ int wait_for_call(const struct wait_options *options)
     if (!receive_call(options->patience))
         return relay.call.began ? EXIT_SETUP : 0;
     if (relay.refusal == NULL) {
-        struct outcome outcome = run_call(&inherited);
+        struct outcome outcome = run_call(options, &inherited);
         relay_flush(&relay); /* all output first */
         if (!relay_is_over(&relay))
             tell_end(&outcome);

@@ -21,6 +21,7 @@ from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.held import HeldDirectory, walk
 from praxis_mcp.engines.write_back import STAGING, identity_of
 from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.held import open_mount
 from praxis_mcp.plans.model import Mount
 
 _IDS = re.compile(r"\d+(:\d+)?")
@@ -148,9 +149,10 @@ async def upload(session: Session, mount: Mount, owner: str | None, tool: str) -
     Raises:
         ExecutionError: it is neither file nor directory, cannot be read, or changes all the time.
     """
-    source = str(real_source(mount))
+    source = str(mount.source) if mount.identity is not None else str(real_source(mount))
     try:
         found = await anyio.to_thread.run_sync(_look, source)
+        await _check_identity(mount)
     except OSError as exc:
         raise ExecutionError(f"{tool} mounts {mount.source}, which cannot be read: {exc.strerror}.") from exc
     if found.unreadable is not None:
@@ -179,8 +181,18 @@ async def upload(session: Session, mount: Mount, owner: str | None, tool: str) -
             f"{tool} mounts {mount.source}, which the Dagger engine cannot take in: {exc.message}.",
             remedy="Nothing else may write to it at that moment, and the server must be able to read it.",
         ) from exc
+    await _check_identity(mount)
     session.remember(key, _Known(signature, upload_id, digest))
     return Upload(mount, upload_id, digest, is_directory, key, found.identity, name)
+
+
+async def _check_identity(mount: Mount) -> None:
+    """See to it that no other file or directory has taken the place of what was judged.
+
+    Dagger goes by the path, so this is done before it reads, and after.
+    """
+    if mount.identity is not None:
+        os.close(await anyio.to_thread.run_sync(open_mount, mount))
 
 
 async def _bring(session: Session, source: str, is_directory: bool, owner: str | None) -> tuple[str, str]:

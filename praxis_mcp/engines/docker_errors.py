@@ -9,7 +9,14 @@ import ssl
 import sys
 from collections.abc import Iterator
 
-from praxis_mcp.engines.native import EXIT_CANNOT_RUN, EXIT_NOT_FOUND, EXIT_SETUP_FAILED, EndKind, RunEnd
+from praxis_mcp.engines.native import (
+    EXIT_CANNOT_RUN,
+    EXIT_NOT_FOUND,
+    EXIT_SETUP_FAILED,
+    MOUNTS_STEP,
+    EndKind,
+    RunEnd,
+)
 from praxis_mcp.errors import (
     CommandNotFound,
     EngineUnavailable,
@@ -153,6 +160,12 @@ def init_failure(plan: Plan, exit_code: int | None, stderr: bytes) -> ExecutionE
 
 def end_failure(plan: Plan, end: RunEnd) -> ExecutionError | None:
     """The error behind the end of a call that was handed to praxis-init; None when the command itself ended so."""
+    if end.kind is EndKind.SETUP_FAILED and end.step == MOUNTS_STEP:
+        places = ", ".join(str(mount.source) for mount in plan.blueprint.mounts)
+        return ExecutionError(
+            f"{plan.blueprint.tool} was not started: what it mounts ({places}) was replaced after it had been checked.",
+            remedy="Call again. If it persists, another program, or a tool with a writable mount around it, is at work.",
+        )
     if end.kind is EndKind.SETUP_FAILED:
         return ExecutionError(
             f"{plan.blueprint.tool} could not be set up in its container: {end.step}: {os.strerror(end.number or 0)}.",

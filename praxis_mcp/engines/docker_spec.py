@@ -83,7 +83,10 @@ def waiting_config(
     Raises:
         ExecutionError: as `container_config`.
     """
-    words = wait_words(init.program, patience)
+    mounts = blueprint.mounts if staging.room is None else staging.room.mounts
+    # The daemon goes by the path, at which a tool may have put something else since it was judged.
+    sources = [(mount.identity, mount.target) for mount in mounts if mount.identity is not None]
+    words = wait_words(init.program, patience, sources=sources)
     config = _config(blueprint, words, {}, labels, stdin=True)
     config["Entrypoint"], config["Cmd"] = words[:1], words[1:]
     # What ended by the memory limit is asked of a container that has ended.

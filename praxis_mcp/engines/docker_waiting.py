@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
@@ -19,6 +20,7 @@ from praxis_mcp.engines.openings import Room, may_need_room, with_room
 from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.engines.waiting import Waiter
 from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.held import identity_of, open_path
 from praxis_mcp.plans.model import Blueprint, CallFile, Plan
 
 MAX_AGE = 900.0
@@ -88,10 +90,17 @@ class WarmPlace:
     def __init__(self, key: WarmKey) -> None:
         self.key = key
         self.stamps = mounted(key.blueprint)
+        mounts = zip(key.blueprint.mounts, self.stamps, strict=True)
+        self.blueprint = replace(key.blueprint, mounts=tuple(replace(mount, identity=stamp) for mount, stamp in mounts))
         self.files: tuple[tuple[CallFile, Path], ...] = ()
         self.artifacts: Path | None = None
         self.room: Room | None = None
         self._scratch: Scratch | None = None
+
+    def has(self, blueprint: Blueprint) -> bool:
+        """Whether what is mounted is what was judged for a call."""
+        judged = (mount.identity for mount in blueprint.mounts)
+        return all(identity in (None, stamp) for identity, stamp in zip(judged, self.stamps, strict=True))
 
     async def make(self) -> None:
         """Make it.
@@ -111,7 +120,7 @@ class WarmPlace:
             self.artifacts = root / "artifacts"
             make_open_directory(self.artifacts)
         if may_need_room(self.key.blueprint):
-            self.room = with_room(self.key.blueprint, root)
+            self.room = with_room(self.blueprint, root)
         files: list[tuple[CallFile, Path]] = []
         for number, path in enumerate(self.key.files):
             place = root / str(number)
@@ -151,11 +160,19 @@ def mounted(blueprint: Blueprint) -> Stamps:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
+    # Microseconds, on the path of every warm call. The path has no links since it was judged; one that is there now
+    # has taken the place of what was judged.
     try:
-        found = os.stat(path)  # noqa: PTH116 - microseconds, on the path of every warm call
+        if sys.platform != "linux":
+            found = os.stat(path)  # noqa: PTH116
+            return found.st_dev, found.st_ino
+        held = open_path(str(path))
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    try:
+        return identity_of(held)
+    finally:
+        os.close(held)
 
 
 class AttachedChannel:

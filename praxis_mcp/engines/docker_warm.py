@@ -108,7 +108,7 @@ class WarmDocker:
         """
         done = False
         try:
-            if not await self._is_current(container):
+            if not container.place.has(plan.blueprint) or not await self._is_current(container):
                 return None
             await container.place.write(plan)
             end = await self._call(container, plan, context)
@@ -177,7 +177,7 @@ class WarmDocker:
             await place.make()
             deadline = time.time() + PATIENCE + blueprint.limits.timeout + GRACE
             config = waiting_config(
-                blueprint,
+                place.blueprint,
                 self._init,
                 Staging(place.files, place.artifacts, room=place.room),
                 waiting_labels(self._server, blueprint, deadline),

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -156,19 +157,40 @@ def run_prefix(
     return words
 
 
-def wait_words(target: str, patience: float, socket: str | None = None) -> list[str]:
+def wait_words(
+    target: str, patience: float, socket: str | None = None, sources: Sequence[tuple[tuple[int, int], str]] = ()
+) -> list[str]:
     """The words that start praxis-init waiting for a call (see `framing` and `waiting`).
 
     Args:
         target: praxis-init's path where it runs.
         patience: seconds after which it leaves if no call has come.
         socket: path of the unix socket that it connects to; None is its standard input and output.
+        sources: device and inode of what was judged, and where it must lie: else the call ends with
+            `EndKind.SETUP_FAILED`, step `MOUNTS_STEP`. Under another kernel than this one, whose numbers differ, it
+            does not look.
 
     Raises:
         ValueError: praxis-init would refuse the value.
     """
     words = [target, "wait", "--patience", _seconds("patience", patience, zero=False)]
-    return words if socket is None else [*words, "--socket", socket]
+    if socket is not None:
+        words += ["--socket", socket]
+    boot = _boot_id() if sources else None
+    if boot is not None:
+        words += ["--boot", boot]
+        for (device, inode), path in sources:
+            words += ["--source", f"{device}:{inode}", path]
+    return words
+
+
+@cache
+def _boot_id() -> str | None:
+    """What tells this kernel, since it was booted, from any other; None where there is no such thing."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
 
 
 def join_words(
@@ -218,6 +240,10 @@ def _report_target(report: str | int) -> str:
         raise ValueError(f"not a path for a report: {report!r}")
     # praxis-init reads digits as a descriptor.
     return f"./{report}" if report.isdecimal() else report
+
+
+MOUNTS_STEP = "mounts"
+"""The step of `EndKind.SETUP_FAILED` where something else was mounted than was judged."""
 
 
 class EndKind(StrEnum):

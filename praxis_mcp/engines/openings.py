@@ -10,10 +10,12 @@ each of the directory's; what these hold is mounted onto them singly. Nothing is
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from praxis_mcp.engines.mount_layout import entries_of
+from praxis_mcp.plans.held import Identity, identity_of, open_path
 from praxis_mcp.plans.model import Blueprint, Mount
 from praxis_mcp.plans.view import Gap, Layer, View, depth, is_below
 
@@ -126,14 +128,21 @@ class _Openings:
             if entry.is_symlink():
                 place.symlink_to(os.readlink(entry.path))
                 continue
+            try:
+                held = open_path(entry.path) if sys.platform == "linux" else None
+            except OSError:  # gone, or another by now
+                continue
+            identity = None if held is None else identity_of(held)
+            if held is not None:
+                os.close(held)
             if entry.is_dir():
                 place.mkdir()
             else:
                 place.touch()
-            layers.append(_laid(os.path.join(gap.path, entry.name), Path(entry.path)))
+            layers.append(_laid(os.path.join(gap.path, entry.name), Path(entry.path), identity=identity))
         self._opened.add(gap.path)
         self._view.layers[gap.number + 1 : gap.number + 1] = layers
 
 
-def _laid(path: str, source: Path, *, grows: bool = False) -> _Laid:
-    return _Laid(path, str(source), grows=grows, mount=Mount(source, path))
+def _laid(path: str, source: Path, *, grows: bool = False, identity: Identity | None = None) -> _Laid:
+    return _Laid(path, str(source), grows=grows, mount=Mount(source, path, identity=identity))

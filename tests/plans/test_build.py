@@ -264,7 +264,7 @@ class TestWhatIsApprovedIsMounted:
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
         settings = Settings(root=tmp_path)
         plan = build_plan(image_tool(mounts={"./work/sub": "/d:rw"}), {}, settings)
-        assert check_mounts(plan.blueprint, settings) is plan.blueprint
+        assert check_mounts(plan.blueprint, settings) == plan.blueprint
         (tmp_path / "work/sub").rmdir()
         (tmp_path / "work/sub").symlink_to(tmp_path / "home/.ssh")
         with pytest.raises(LimitUnsupported, match="credentials"):
