@@ -72,3 +72,15 @@ def _of_users() -> Iterator[str]:
             number = int(fields[2])
             if number in (0, os.geteuid()) or number >= _FIRST_USER:
                 yield fields[5]
+
+
+def data_home() -> Path | None:
+    """``$XDG_DATA_HOME/praxis-mcp`` (XDG Base Directory Specification: a relative value is ignored); None for a user
+    without a home."""
+    base = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if not base.is_absolute():
+        where = home()
+        if where is None:
+            return None
+        base = where / ".local" / "share"
+    return base / "praxis-mcp"

@@ -107,6 +107,7 @@ def _print_upstream(facts: dict[str, Any]) -> None:
 def _facts(explanation: Explanation) -> dict[str, Any]:
     """The plan as plain values, secrets masked."""
     from praxis_mcp.contracts.values import BindKind, SecretRef
+    from praxis_mcp.plans.model import Guard
     from praxis_mcp.plans.secrets import MASK, Masker
 
     plan, decision = explanation.plan, explanation.decision
@@ -135,7 +136,12 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
         "stdin_bytes": None if call.stdin is None or no_stdin_yet else len(call.stdin),
         "files": {item.path: None if item.path in no_file_yet else len(item.content) for item in call.files},
         "working_dir": fixed.working_dir,
-        "mounts": [f"{item.source} → {item.target} ({'rw' if item.writable else 'ro'})" for item in fixed.mounts],
+        "mounts": [
+            f"{item.source} → {item.target} ({'rw' if item.writable else 'ro'})"
+            + (", kept from the tool: it steers the server" if item.guard is Guard.SHIELD else "")
+            for item in fixed.mounts
+            if item.guard is not Guard.PIN
+        ],
         "network": fixed.network.value,
         "user": fixed.user,
         "limits": {

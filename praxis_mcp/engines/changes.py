@@ -11,7 +11,7 @@ import anyio.to_thread
 from loguru import logger
 
 from praxis_mcp.engines.held import HeldDirectory, walk
-from praxis_mcp.plans.model import Mount
+from praxis_mcp.plans.model import Guard, Mount
 
 MAX_ENTRIES = 20_000
 """Entries of all writable mounts together; where there are more, no change is reported."""
@@ -34,7 +34,7 @@ class ChangeWatch:
     @classmethod
     async def start(cls, mounts: Iterable[Mount]) -> ChangeWatch:
         """Look at the writable ones among `mounts`; costs nothing where there are none."""
-        writable = tuple(mount for mount in mounts if mount.writable)
+        writable = tuple(mount for mount in mounts if mount.writable and mount.guard is Guard.NONE)
         return cls(writable, await anyio.to_thread.run_sync(_look, writable) if writable else {})
 
     async def changes(self) -> tuple[Path, ...]:

@@ -40,7 +40,7 @@ from praxis_mcp.engines.dagger_exec import CallRequest
 from praxis_mcp.engines.dagger_export import export_changes
 from praxis_mcp.engines.dagger_images import Image, ImageSource
 from praxis_mcp.engines.dagger_keeper import SessionKeeper
-from praxis_mcp.engines.dagger_nesting import missing_places, with_places
+from praxis_mcp.engines.dagger_nesting import missing_places, shield, with_places
 from praxis_mcp.engines.dagger_output import export_artifacts
 from praxis_mcp.engines.dagger_prefix import Prefix, make_prefix
 from praxis_mcp.engines.dagger_reach import check_engine
@@ -51,7 +51,7 @@ from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.scratch import Scratch, remove_directory, sweep_scratch
 from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
-from praxis_mcp.plans.model import Blueprint, Capability, Plan
+from praxis_mcp.plans.model import Blueprint, Capability, Guard, Plan
 from praxis_mcp.settings import DaggerSettings, Settings
 from praxis_mcp.wording import counted
 
@@ -276,11 +276,16 @@ class DaggerExecutionEngine(ExecutionEngine):
         try:
             with anyio.fail_after(blueprint.limits.timeout + self._options.grace):
                 for mount in blueprint.mounts:
+                    if mount.guard is not Guard.NONE:
+                        continue
                     if mount.writable:
                         found.append(await upload(session, mount, blueprint.user, blueprint.tool))
                     else:
                         async with self._locks.quiet(mount, blueprint.mounts):
                             found.append(await upload(session, mount, blueprint.user, blueprint.tool))
+                found += [
+                    await shield(session, mount, found) for mount in blueprint.mounts if mount.guard is Guard.SHIELD
+                ]
                 places = await anyio.to_thread.run_sync(missing_places, blueprint)
                 for number, item in enumerate(found):
                     if item.mount.target in places:

@@ -21,6 +21,7 @@ from praxis_mcp.engines.dagger_workspace import Upload, real_source
 from praxis_mcp.engines.held import HeldDirectory
 from praxis_mcp.engines.write_back import Changes, NotUndone, WriteBack, identity_of
 from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.protected import forbidden
 
 _LOST = "\ufffd"
 """What Dagger says in place of bytes that are not UTF-8: what the name was, nobody can tell."""
@@ -77,6 +78,7 @@ async def export_changes(
     """
     parts: list[tuple[Path, Path, Changes]] = []
     source = ""
+    _refuse_protected(uploads, changes)
     try:
         for index, item in enumerate(item for item in uploads if item.mount.writable):
             source = str(item.mount.source)
@@ -107,6 +109,20 @@ async def export_changes(
             remedy="The server's user must be able to write there, the disk must have room, and nobody else may "
             "move the files about meanwhile.",
         ) from exc
+
+
+def _refuse_protected(uploads: Sequence[Upload], changes: Mapping[str, Changes]) -> None:
+    """The places that steer the server are read-only for the tool; but it may have moved what is around them."""
+    mounts = [item.mount for item in uploads]
+    for target, found in changes.items():
+        mount = next(mount for mount in mounts if mount.target == target)
+        place = forbidden(mount, mounts, (*found.added, *found.modified), found.removed)
+        if place is not None:
+            raise ExecutionError(
+                f"What the tool changed in {mount.source} was not written, none of it: it would move or replace "
+                f"{place}, which no tool may.",
+                remedy="Have the tool leave the directories around it in their place, or mount something narrower.",
+            )
 
 
 async def _stage_file(session: Session, container: str, upload: Upload, staging: Path) -> tuple[Path, Path, Changes]:

@@ -7,10 +7,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 
+import anyio.to_thread
+
 from praxis_mcp.engines.dagger_query import Field, chain, value_at
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.dagger_workspace import Upload
-from praxis_mcp.plans.model import Blueprint
+from praxis_mcp.plans.model import Blueprint, Mount
 from praxis_mcp.plans.view import Layer, View, depth, is_below
 
 _Place = tuple[str, bool]
@@ -48,6 +50,29 @@ def missing_places(blueprint: Blueprint) -> dict[str, tuple[_Place, ...]]:
     for path in start:
         make_place(path, is_directory=True)
     return {target: tuple(places) for target, places in found.items()}
+
+
+async def shield(session: Session, mount: Mount, uploads: Sequence[Upload]) -> Upload:
+    """A part of an upload that is to lie read-only on top of it; nothing is brought in once more.
+
+    Args:
+        session: where the uploads are.
+        mount: the part; a directory on the way to it needs none, since what a call moved is looked at in the end.
+        uploads: of which one holds it.
+
+    Raises:
+        QueryFailed: the engine does not give it.
+    """
+    outer = max(
+        (item for item in uploads if mount.source.is_relative_to(item.mount.source) and item.mount.writable),
+        key=lambda item: len(item.mount.source.parts),
+    )
+    is_directory = await anyio.to_thread.run_sync(mount.source.is_dir)
+    kind, below = "directory" if is_directory else "file", str(mount.source.relative_to(outer.mount.source))
+    steps = [Field("loadDirectoryFromID", {"id": outer.id}), Field(kind, {"path": below})]
+    answer = await session.query(chain(steps, Field("id")))
+    found = str(value_at(answer, *(step.name for step in steps), "id"))
+    return replace(outer, mount=mount, id=found, is_directory=is_directory)
 
 
 async def with_places(session: Session, upload: Upload, places: Sequence[_Place]) -> Upload:

@@ -164,7 +164,7 @@ def end_failure(plan: Plan, end: RunEnd) -> ExecutionError | None:
         places = ", ".join(str(mount.source) for mount in plan.blueprint.mounts)
         return ExecutionError(
             f"{plan.blueprint.tool} was not started: what it mounts ({places}) was replaced after it had been checked.",
-            remedy="Call again. If it persists, another program, or a tool with a writable mount around it, is at work.",
+            remedy="Call again. If it persists, another program, or a tool with a writable mount there, changes it.",
         )
     if end.kind is EndKind.SETUP_FAILED:
         return ExecutionError(

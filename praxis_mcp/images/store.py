@@ -20,7 +20,6 @@ files and takes a lock without waiting.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import tempfile
 import time
@@ -32,7 +31,7 @@ from pathlib import Path
 from loguru import logger
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.home import home
+from praxis_mcp.home import data_home
 from praxis_mcp.images.caches import held_cache, prune_caches
 from praxis_mcp.images.files import JsonFiles, entries, locked, write_json
 from praxis_mcp.images.layers import Bounds, RootBuilder
@@ -351,12 +350,7 @@ def _size(file: Path) -> int | None:
 
 
 def default_directory() -> Path | None:
-    """Where images are kept unless the settings say otherwise: ``$XDG_DATA_HOME/praxis-mcp/images`` (XDG Base Directory
-    Specification: a relative value is ignored); None for a user without a home."""
-    base = Path(os.environ.get("XDG_DATA_HOME", ""))
-    if not base.is_absolute():
-        where = home()
-        if where is None:
-            return None
-        base = where / ".local" / "share"
-    return base / "praxis-mcp" / "images"
+    """Where images are kept unless the settings say otherwise: ``$XDG_DATA_HOME/praxis-mcp/images``; None for a user
+    without a home."""
+    base = data_home()
+    return base / "images" if base is not None else None

@@ -26,8 +26,9 @@ from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngin
 from praxis_mcp.contracts.values import BindKind, Network, SecretRef
 from praxis_mcp.errors import ExecutionError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.binding import Bound, bind_arguments, ends_options
-from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, RemoteTool, Where
-from praxis_mcp.plans.paths import check_mount, check_working_directory, host_path, parse_mount
+from praxis_mcp.plans.model import Blueprint, Call, Guard, Limits, Mount, Plan, RemoteTool, Where
+from praxis_mcp.plans.paths import check_mount, check_working_directory, host_path, identified, parse_mount
+from praxis_mcp.plans.protected import guarded
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.plans.view import check_places
 from praxis_mcp.settings import Settings
@@ -127,7 +128,12 @@ def check_mounts(blueprint: Blueprint, settings: Settings) -> Blueprint:
         ExecutionError: a source or the directory does not exist (it is never created), or cannot be looked at.
         LimitUnsupported: one is sensitive, and the settings do not allow it.
     """
-    mounts = tuple(check_mount(mount, settings, blueprint.tool) for mount in blueprint.mounts)
+    own = (mount for mount in blueprint.mounts if mount.guard is Guard.NONE)
+    checked = tuple(check_mount(mount, settings, blueprint.tool) for mount in own)
+    contract_dir = Path(blueprint.contract_dir) if blueprint.contract_dir else None
+    mounts = tuple(
+        identified(mount, blueprint.tool) for mount in guarded(checked, settings, contract_dir, blueprint.tool)
+    )
     working_dir = blueprint.working_dir
     if blueprint.where is Where.HOST and working_dir is not None:
         working_dir = str(check_working_directory(Path(working_dir), settings, blueprint.tool))

@@ -42,6 +42,17 @@ class Capability(StrEnum):
     ARTIFACTS = "artifacts"
 
 
+class Guard(StrEnum):
+    """What keeps a tool from changing what steers the server, though a writable mount holds it (see `protected`)."""
+
+    NONE = ""
+    """Nothing: it is the contract's own mount."""
+    SHIELD = "shield"
+    """A protected place, read-only on top of a writable mount."""
+    PIN = "pin"
+    """A directory on the way to one, mounted onto itself: so it cannot be renamed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """A host path that the tool sees.
@@ -52,12 +63,14 @@ class Mount:
         writable: whether what the tool writes reaches the host.
         identity: device and inode of what was judged at the source; None before it was, and where the platform does
             not tell.
+        guard: see `Guard`.
     """
 
     source: Path
     target: str
     writable: bool = False
     identity: tuple[int, int] | None = field(default=None, compare=False)
+    guard: Guard = Guard.NONE
 
 
 @dataclass(frozen=True, slots=True)

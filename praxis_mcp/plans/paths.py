@@ -94,6 +94,24 @@ def check_mount(mount: Mount, settings: Settings, tool: str) -> Mount:
     )
 
 
+def identified(mount: Mount, tool: str) -> Mount:
+    """A mount of the server's own making, with what lies at its source.
+
+    Raises:
+        ExecutionError: it cannot be opened without following a link.
+    """
+    if mount.identity is not None or sys.platform != "linux":
+        return mount
+    try:
+        held = open_path(str(mount.source))
+    except OSError as exc:
+        raise ExecutionError(f"{tool} mounts {mount.source}, which cannot be opened: {exc.strerror}.") from exc
+    try:
+        return replace(mount, identity=identity_of(held))
+    finally:
+        os.close(held)
+
+
 def _refuse_to_leave(source: Path, real: Path, what: str, settings: Settings) -> None:
     """Refuse a path below the project root from which a link leads out of the project."""
     root = Path(os.path.realpath(settings.root))

@@ -168,6 +168,9 @@ class Directory(Node):
     def do_chown(self, path: str, owner: str) -> "Directory":
         return replace(self, content=replace(self.content, owner=owner))
 
+    def do_file(self, path: str) -> "File":
+        return File(self.query, Content(self.content.path / path, ""))
+
     def do_withNewDirectory(self, path: str, permissions: int) -> "Directory":
         return replace(self, content=self.query.execs.store.add_entry(self.content, path, permissions, None))
 

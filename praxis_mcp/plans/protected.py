@@ -1,0 +1,171 @@
+"""What steers the server, kept out of the reach of tools: contracts, settings, approvals, records, and its own program.
+
+A tool that could write there would be served, and run, with whatever powers it gives itself. So a writable mount that
+holds such a place gets it read-only on top, and one that lies in such a place is refused. A place that does not exist
+yet must be created first: a tool could create it otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from praxis_mcp.contracts.face_cache import default_cache_dir
+from praxis_mcp.errors import ExecutionError, LimitUnsupported
+from praxis_mcp.home import data_home
+from praxis_mcp.plans.model import Guard, Mount
+from praxis_mcp.plans.view import is_below
+from praxis_mcp.settings import Settings
+from praxis_mcp.trust import config_home
+
+_SYSTEM = (Path("/"), Path("/usr"), Path("/usr/local"))
+"""Prefixes of Pythons of the system: what is in them is not the server's alone, and root's to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protected:
+    """A place, and what it holds, as the end of a sentence.
+
+    Attributes:
+        path: absolute, as it is spelled.
+        holds: what it holds.
+        is_required: whether it counts though it does not exist yet: what appears there is used.
+    """
+
+    path: Path
+    holds: str
+    is_required: bool = False
+
+
+def protected_places(settings: Settings, contract_dir: Path | None) -> Iterator[Protected]:
+    """What no tool may write to.
+
+    Args:
+        settings: they name most of it.
+        contract_dir: the directory that the contract came from.
+    """
+    named = "tools" in settings.model_fields_set
+    for directory in settings.tool_directories:
+        yield Protected(directory, "holds contracts, which are served as they are", is_required=named)
+    if contract_dir is not None and not settings.root.is_relative_to(contract_dir):
+        yield Protected(contract_dir, "holds the tool's own contract")
+    if settings.origin.file is not None:
+        yield Protected(settings.origin.file, "is the settings file")
+    for name in ("praxis.yaml", "praxis.yml"):
+        yield Protected(settings.root / name, "is a settings file")
+    pins = any(upstream.pin for upstream in settings.upstreams.values())
+    yield Protected(settings.upstream_approvals, "holds approvals of other servers' tools", is_required=pins)
+    for place, holds in (
+        (config_home(), "holds what the user has approved"),
+        (default_cache_dir(), "is the cache of contracts"),
+        (data_home(), "holds images that tools run in"),
+        (settings.engines.sandbox.store, "holds images that tools run in"),
+        (settings.records.directory, "holds the records of runs"),
+    ):
+        if place is not None:
+            yield Protected(place, holds, is_required=True)
+    yield Protected(Path(__file__).parents[1], "is the server's own program")
+    prefix = Path(sys.prefix)
+    if prefix not in _SYSTEM:
+        yield Protected(prefix, "is the environment that the server runs in")
+
+
+def guarded(mounts: Sequence[Mount], settings: Settings, contract_dir: Path | None, tool: str) -> tuple[Mount, ...]:
+    """The mounts, links in their sources resolved, with those that keep protected places from being written.
+
+    Raises:
+        LimitUnsupported: a writable mount lies in a protected place, or a link to one lies in a writable mount.
+        ExecutionError: a writable mount would hold a protected place that does not exist.
+    """
+    own = [mount for mount in mounts if mount.guard is Guard.NONE]
+    if not any(mount.writable for mount in own):
+        return tuple(own)
+    allowed = {os.path.realpath(path) for path in settings.policy.sensitive_paths}
+    places = {Path(os.path.realpath(place.path)): place for place in protected_places(settings, contract_dir)}
+    found = {mount.target: mount for mount in own}
+    for mount in own:
+        if not mount.writable or str(mount.source) in allowed:
+            continue
+        for real, place in places.items():
+            _refuse_what_lies_in(mount, real, place, tool)
+            _refuse_links(mount, place, tool)
+        inside = [real for real in places if real.is_relative_to(mount.source)]
+        for real in inside:
+            if any(real != other and real.is_relative_to(other) for other in inside):
+                continue  # it is covered with that
+            for guard in _guards(mount, real, places[real], tool):
+                known = found.get(guard.target)
+                if _shows(own, mount, guard.target) and (known is None or known.guard is Guard.PIN):
+                    found[guard.target] = guard
+    return tuple(found.values())
+
+
+def forbidden(mount: Mount, mounts: Sequence[Mount], paths: Sequence[str], gone: Sequence[str]) -> Path | None:
+    """The protected place that changes of a writable mount would reach; None where they reach none.
+
+    Args:
+        mount: the mount.
+        mounts: all of the blueprint's.
+        paths: what was added or modified, relative to the mount; those of directories end in a slash.
+        gone: what was removed.
+    """
+    for guard in mounts:
+        if guard.guard is not Guard.SHIELD or not guard.source.is_relative_to(mount.source):
+            continue
+        place = str(guard.source.relative_to(mount.source))
+        for path in (*paths, *gone):
+            name = path.rstrip("/")
+            # A directory on the way may get new entries; it may not go, nor become something else.
+            above = is_below(f"/{place}", [f"/{name}"]) and (path in gone or not path.endswith("/"))
+            if above or name == place or is_below(f"/{name}", [f"/{place}"]):
+                return guard.source
+    return None
+
+
+def _refuse_what_lies_in(mount: Mount, real: Path, place: Protected, tool: str) -> None:
+    if not mount.source.is_relative_to(real):
+        return
+    where = "which" if mount.source == real else f"in {place.path}, which"
+    raise LimitUnsupported(
+        f"{tool} mounts {mount.source} writable, {where} {place.holds}.",
+        remedy="Mount it without :rw, and let the tool write elsewhere; or allow it in the settings: "
+        f"policy.sensitive_paths: [{mount.source}].",
+    )
+
+
+def _refuse_links(mount: Mount, place: Protected, tool: str) -> None:
+    for path in (place.path, *place.path.parents):
+        if path.is_symlink() and Path(os.path.realpath(path.parent), path.name).is_relative_to(mount.source):
+            raise LimitUnsupported(
+                f"{tool} mounts {mount.source} writable, which holds the link {path}: what lies at {place.path} "
+                f"{place.holds}.",
+                remedy=f"Name the directory that the link leads to ({os.path.realpath(path)}) instead of the link, or "
+                "mount something narrower.",
+            )
+
+
+def _guards(mount: Mount, real: Path, place: Protected, tool: str) -> Iterator[Mount]:
+    if not real.exists():
+        if place.is_required:
+            raise ExecutionError(
+                f"{tool} mounts {mount.source} writable, and could create {real} there, which {place.holds}.",
+                remedy=f"Create {real} on the host, or mount something narrower.",
+            )
+        return
+    base = mount.target.rstrip("/")
+    below = real.relative_to(mount.source).parts
+    for count in range(1, len(below)):
+        # A directory on the way cannot be renamed once it is a mount itself: with it the place would go elsewhere,
+        # and a new one could take its name.
+        name = "/".join(below[:count])
+        yield Mount(mount.source / name, f"{base}/{name}", writable=True, guard=Guard.PIN)
+    yield Mount(real, "/".join((base, *below)), guard=Guard.SHIELD)
+
+
+def _shows(own: Sequence[Mount], mount: Mount, target: str) -> bool:
+    """Whether the tool sees that mount at the target, and no other of the contract's."""
+    over = [other for other in own if target == other.target or is_below(target, [other.target])]
+    return max(over, key=lambda other: len(other.target)) is mount

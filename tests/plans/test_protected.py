@@ -1,0 +1,112 @@
+"""What no writable mount may hold: refused where it lies in it, read-only on top where it holds it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from praxis_mcp.errors import ExecutionError, LimitUnsupported
+from praxis_mcp.plans.model import Guard, Mount
+from praxis_mcp.plans.protected import forbidden, guarded
+from praxis_mcp.settings import Settings
+
+
+def settings(root: Path, **values: Any) -> Settings:
+    return Settings.model_validate({"root": root, **values})
+
+
+def laid(mounts: list[Mount], given: Settings) -> list[tuple[str, str, bool]]:
+    found = guarded(mounts, given, None, "tool")
+    return sorted((mount.target, str(mount.source.relative_to(given.root)), mount.writable) for mount in found)
+
+
+def test_contracts_lie_read_only_on_top_and_the_directories_on_the_way_are_pinned(tmp_path: Path) -> None:
+    (tmp_path / "a/b/tools").mkdir(parents=True)
+    given = settings(tmp_path, tools=["a/b/tools"])
+    assert laid([Mount(tmp_path, "/p", writable=True)], given) == [
+        ("/p", ".", True),
+        ("/p/a", "a", True),
+        ("/p/a/b", "a/b", True),
+        ("/p/a/b/tools", "a/b/tools", False),
+    ]
+    assert laid([Mount(tmp_path, "/p")], given) == [("/p", ".", False)]
+
+
+def test_what_the_contract_itself_lays_over_contracts_stays(tmp_path: Path) -> None:
+    for name in ("tools", "empty"):
+        (tmp_path / name).mkdir()
+    mounts = [Mount(tmp_path, "/p", writable=True), Mount(tmp_path / "empty", "/p/tools")]
+    assert laid(mounts, settings(tmp_path)) == [("/p", ".", True), ("/p/tools", "empty", False)]
+
+
+def test_a_place_within_a_protected_one_is_pinned_no_more(tmp_path: Path) -> None:
+    (tmp_path / "a/b").mkdir(parents=True)
+    given = settings(tmp_path, tools=["a", "a/b"])
+    assert laid([Mount(tmp_path, "/p", writable=True)], given) == [("/p", ".", True), ("/p/a", "a", False)]
+
+
+@pytest.mark.parametrize("source", ["tools", "tools/own", "tools/own/data"])
+def test_nothing_among_contracts_is_mounted_writable_without_consent(tmp_path: Path, source: str) -> None:
+    (tmp_path / source).mkdir(parents=True)
+    mount = Mount(tmp_path / source, "/t", writable=True)
+    with pytest.raises(LimitUnsupported, match="holds contracts") as refusal:
+        guarded([mount], settings(tmp_path), None, "tool")
+    assert "without :rw" in (refusal.value.remedy or "")
+    allowed = settings(tmp_path, policy={"sensitive_paths": [tmp_path / source]})
+    assert guarded([mount], allowed, None, "tool") == (mount,)
+
+
+def test_the_tools_own_directory_and_the_servers_program_are_protected_wherever_they_lie(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere/own").mkdir(parents=True)
+    own = Mount(tmp_path / "elsewhere/own", "/t", writable=True)
+    with pytest.raises(LimitUnsupported, match="the tool's own contract"):
+        guarded([own], settings(tmp_path / "root"), tmp_path / "elsewhere/own", "tool")
+    program = Path(sys.modules["praxis_mcp"].__file__ or "").parent
+    with pytest.raises(LimitUnsupported, match="the server's own program"):
+        guarded([Mount(program / "engines", "/t", writable=True)], settings(tmp_path), None, "tool")
+
+
+def test_what_does_not_exist_yet_could_be_created_and_must_be_there_first(tmp_path: Path) -> None:
+    mount = Mount(tmp_path, "/p", writable=True)
+    for given, missing in (
+        (settings(tmp_path, tools=["later"]), "later"),
+        (settings(tmp_path, records={"directory": "runs"}), "runs"),
+        (
+            settings(tmp_path, upstreams={"x": {"address": "http://localhost:1/mcp", "pin": True}}),
+            "praxis-upstreams.json",
+        ),
+    ):
+        with pytest.raises(ExecutionError) as refusal:
+            guarded([mount], given, None, "tool")
+        assert f"Create {tmp_path / missing} on the host" in (refusal.value.remedy or "")
+    assert guarded([mount], settings(tmp_path), None, "tool") == (mount,)
+
+
+def test_a_link_to_contracts_in_a_writable_mount_is_refused_for_the_tool_could_turn_it(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/tools").symlink_to(tmp_path / "real")
+    given = settings(tmp_path, tools=["work/tools"])
+    with pytest.raises(LimitUnsupported, match="holds the link"):
+        guarded([Mount(tmp_path / "work", "/w", writable=True)], given, None, "tool")
+
+
+@pytest.mark.parametrize(
+    ("changed", "gone", "is_forbidden"),
+    [
+        (["a/new", "x/"], [], False),
+        (["a/"], [], False),
+        (["a"], [], True),
+        (["a/tools/evil/"], [], True),
+        ([], ["a/"], True),
+        ([], ["a/tools/"], True),
+        ([], ["a/toolsets"], False),
+    ],
+)
+def test_changes_that_would_move_a_protected_place_are_told_apart(
+    tmp_path: Path, changed: list[str], gone: list[str], is_forbidden: bool
+) -> None:
+    mount = Mount(tmp_path, "/p", writable=True)
+    shield = Mount(tmp_path / "a/tools", "/p/a/tools", guard=Guard.SHIELD)
+    assert (forbidden(mount, [mount, shield], changed, gone) is not None) is is_forbidden
