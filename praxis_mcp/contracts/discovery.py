@@ -21,6 +21,11 @@ _ENDINGS = tuple(".contract" + suffix for suffix in _SUFFIXES)
 _SKIPPED = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
 
 
+def is_searched(name: str) -> bool:
+    """Whether contracts are looked for in directories of this name: not in hidden ones, nor in package managers'."""
+    return not name.startswith(".") and name not in _SKIPPED
+
+
 def is_contract_name(name: str) -> bool:
     """Whether a file of this name is a contract: ``contract.yaml``, ``NAME.contract.json`` and the like."""
     # Names with a dot before them are editors' and archivers' own (`.#contract.yaml`, `._contract.yaml`).
@@ -85,7 +90,7 @@ def _walk(
             for entry in found:
                 name = entry.name
                 is_contract = is_contract_name(name) and not entry.is_dir()
-                if not is_contract and (name.startswith(".") or name in _SKIPPED or not entry.is_dir()):
+                if not is_contract and not (is_searched(name) and entry.is_dir()):
                     continue
                 if entry.is_symlink() and (problem := _why_not_followed(entry.path, tops, is_contract)) is not None:
                     problems.append(problem)

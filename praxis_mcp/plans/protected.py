@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from praxis_mcp.contracts.discovery import is_searched
 from praxis_mcp.contracts.face_cache import default_cache_dir
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.home import data_home
@@ -33,11 +34,13 @@ class Protected:
         path: absolute, as it is spelled.
         holds: what it holds.
         is_required: whether it counts though it does not exist yet: what appears there is used.
+        is_searched: whether it counts only as far as contracts are looked for in it.
     """
 
     path: Path
     holds: str
     is_required: bool = False
+    is_searched: bool = False
 
 
 def protected_places(settings: Settings, contract_dir: Path | None) -> Iterator[Protected]:
@@ -49,9 +52,9 @@ def protected_places(settings: Settings, contract_dir: Path | None) -> Iterator[
     """
     named = "tools" in settings.model_fields_set
     for directory in settings.tool_directories:
-        yield Protected(directory, "holds contracts, which are served as they are", is_required=named)
+        yield Protected(directory, "holds contracts, which are served as they are", named, is_searched=True)
     if contract_dir is not None and not settings.root.is_relative_to(contract_dir):
-        yield Protected(contract_dir, "holds the tool's own contract")
+        yield Protected(contract_dir, "holds the tool's own contract", is_searched=True)
     if settings.origin.file is not None:
         yield Protected(settings.origin.file, "is the settings file")
     for name in ("praxis.yaml", "praxis.yml"):
@@ -128,11 +131,15 @@ def forbidden(mount: Mount, mounts: Sequence[Mount], paths: Sequence[str], gone:
 def _refuse_what_lies_in(mount: Mount, real: Path, place: Protected, tool: str) -> None:
     if not mount.source.is_relative_to(real):
         return
+    inner = mount.source.relative_to(real).parts
+    if place.is_searched and not all(is_searched(name) for name in inner):
+        return
     where = "which" if mount.source == real else f"in {place.path}, which"
     raise LimitUnsupported(
         f"{tool} mounts {mount.source} writable, {where} {place.holds}.",
-        remedy="Mount it without :rw, and let the tool write elsewhere; or allow it in the settings: "
-        f"policy.sensitive_paths: [{mount.source}].",
+        remedy="Mount it without :rw, and let the tool write elsewhere"
+        + (", or to a directory whose name begins with a dot, where no contract is looked for" * place.is_searched)
+        + f"; or allow it in the settings: policy.sensitive_paths: [{mount.source}].",
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from praxis_mcp.contracts.discovery import find_contracts
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Guard, Mount
 from praxis_mcp.plans.protected import forbidden, guarded
@@ -55,6 +56,15 @@ def test_nothing_among_contracts_is_mounted_writable_without_consent(tmp_path: P
     assert "without :rw" in (refusal.value.remedy or "")
     allowed = settings(tmp_path, policy={"sensitive_paths": [tmp_path / source]})
     assert guarded([mount], allowed, None, "tool") == (mount,)
+
+
+@pytest.mark.parametrize("source", ["tools/own/.data", "tools/.data/deep"])
+def test_a_tool_may_write_where_no_contract_is_looked_for(tmp_path: Path, source: str) -> None:
+    (tmp_path / source).mkdir(parents=True)
+    (tmp_path / source / "contract.yaml").write_text("name: evil")
+    mount = Mount(tmp_path / source, "/t", writable=True)
+    assert guarded([mount], settings(tmp_path), tmp_path / "tools/own", "tool") == (mount,)
+    assert find_contracts([tmp_path / "tools"]) == ([], [])
 
 
 def test_the_tools_own_directory_and_the_servers_program_are_protected_wherever_they_lie(tmp_path: Path) -> None:
