@@ -44,7 +44,9 @@ class SandboxView(MountLayout):
         by_descriptor: see `MountLayout`.
     """
 
-    def __init__(self, image: StoredImage, writable_root: str | None, *, sizes: bool, by_descriptor: bool) -> None:
+    def __init__(
+        self, image: StoredImage, writable_root: str | None, *, sizes: bool, by_descriptor: bool = True
+    ) -> None:
         super().__init__(by_descriptor=by_descriptor)
         self._image = image
         self._writable_root = writable_root

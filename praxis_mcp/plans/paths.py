@@ -13,7 +13,7 @@ from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.home import expand as expand_home
 from praxis_mcp.plans.held import CHANGED, identity_of, open_path
 from praxis_mcp.plans.model import Mount
-from praxis_mcp.plans.sensitive import SOCKET, WHOLE, why_sensitive
+from praxis_mcp.plans.sensitive import SOCKET, TEMPORARY, WHOLE, why_sensitive
 from praxis_mcp.settings import Settings
 
 _ATTEMPTS = 5
@@ -146,7 +146,7 @@ def check_working_directory(path: Path, settings: Settings, tool: str) -> Path:
     if not real.is_dir():
         raise ExecutionError(f"{tool} runs in {path}, which is no directory.", remedy=mend)
     reason = why_sensitive(real, settings)
-    if reason not in (None, WHOLE):
+    if reason not in (None, WHOLE, TEMPORARY):  # a call's /tmp is its own
         _refuse(f"{tool} runs in {path}, which {reason}", real, settings)
     return real
 

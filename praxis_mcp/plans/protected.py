@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from praxis_mcp.contracts.discovery import is_searched
+from praxis_mcp.contracts.discovery import find_contracts, is_searched
 from praxis_mcp.contracts.face_cache import default_cache_dir
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.home import data_home
@@ -22,6 +22,8 @@ from praxis_mcp.plans.view import is_below
 from praxis_mcp.settings import Settings
 from praxis_mcp.trust import config_home
 
+_MOST_NAMES = 4096
+"""On the way along links, of which Linux follows forty."""
 _SYSTEM = (Path("/"), Path("/usr"), Path("/usr/local"))
 """Prefixes of Pythons of the system: what is in them is not the server's alone, and root's to write."""
 
@@ -70,10 +72,41 @@ def protected_places(settings: Settings, contract_dir: Path | None) -> Iterator[
     ):
         if place is not None:
             yield Protected(place, holds, is_required=True)
+    yield from _used_files(settings)
     yield Protected(Path(__file__).parents[1], "is the server's own program")
-    prefix = Path(sys.prefix)
-    if prefix not in _SYSTEM:
-        yield Protected(prefix, "is the environment that the server runs in")
+    # An environment borrows the interpreter and its library from the base.
+    for text in dict.fromkeys((sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)):
+        if Path(text) not in _SYSTEM:
+            yield Protected(Path(text), "is the environment that the server runs in")
+
+
+def _used_files(settings: Settings) -> Iterator[Protected]:
+    """Files that the settings name: the server believes them, or runs them on this machine."""
+    http, dagger = settings.http, settings.engines.dagger
+    oauth = http.auth.oauth
+    for place, holds in (
+        (oauth.jwks_file if oauth is not None else None, "holds the keys by which callers are known"),
+        (http.tls_certificate, "is the server's certificate"),
+        (http.tls_key, "is the key of the server's certificate"),
+        (dagger.cli, "is a program that the server runs"),
+        *((image, "is an image that tools run in") for image in dagger.images.values()),
+    ):
+        if place is not None:
+            yield Protected(place, holds, is_required=True)
+    for upstream in settings.upstreams.values():
+        for file in _programs(upstream.address, settings.base):
+            yield Protected(file, "is what another server is started with")
+
+
+def _programs(address: str | tuple[str, ...], base: Path) -> Iterator[Path]:
+    """The program of a command, and the script that it runs, as far as they are named by a path."""
+    if isinstance(address, str):
+        return
+    program, *rest = address
+    script = next((word for word in rest if not word.startswith("-")), None)
+    for word in (program if "/" in program else None, script):
+        if word is not None and (base / word).is_file():
+            yield Path(os.path.normpath(base / word))
 
 
 def guarded(mounts: Sequence[Mount], settings: Settings, contract_dir: Path | None, tool: str) -> tuple[Mount, ...]:
@@ -132,7 +165,7 @@ def _refuse_what_lies_in(mount: Mount, real: Path, place: Protected, tool: str) 
     if not mount.source.is_relative_to(real):
         return
     inner = mount.source.relative_to(real).parts
-    if place.is_searched and not all(is_searched(name) for name in inner):
+    if place.is_searched and not all(is_searched(name) for name in inner) and not _is_linked_to(mount, place):
         return
     where = "which" if mount.source == real else f"in {place.path}, which"
     raise LimitUnsupported(
@@ -143,15 +176,43 @@ def _refuse_what_lies_in(mount: Mount, real: Path, place: Protected, tool: str) 
     )
 
 
+def _is_linked_to(mount: Mount, place: Protected) -> bool:
+    """Whether links among the tools make contracts of what lies in a directory in which none is looked for."""
+    files, _ = find_contracts([place.path])
+    return any(Path(os.path.realpath(file)).is_relative_to(mount.source) for file in files)
+
+
 def _refuse_links(mount: Mount, place: Protected, tool: str) -> None:
-    for path in (place.path, *place.path.parents):
-        if path.is_symlink() and Path(os.path.realpath(path.parent), path.name).is_relative_to(mount.source):
+    for path in _links(place.path):
+        if path.is_relative_to(mount.source):
             raise LimitUnsupported(
                 f"{tool} mounts {mount.source} writable, which holds the link {path}: what lies at {place.path} "
                 f"{place.holds}.",
                 remedy=f"Name the directory that the link leads to ({os.path.realpath(path)}) instead of the link, or "
                 "mount something narrower.",
             )
+
+
+def _links(path: Path) -> Iterator[Path]:
+    """Every link that leads the way to a path, those in the targets of others too, where it really lies."""
+    here, waiting = Path(path.anchor), list(reversed(path.parts[1:]))
+    for _ in range(_MOST_NAMES):
+        if not waiting:
+            return
+        name = waiting.pop()
+        if name == "..":
+            here = here.parent
+            continue
+        entry = here / name
+        try:
+            target = entry.readlink()
+        except OSError:  # it is not a link
+            here = entry
+            continue
+        yield entry
+        if target.is_absolute():
+            here = Path(target.anchor)
+        waiting += reversed(target.parts[1:] if target.is_absolute() else target.parts)
 
 
 def _guards(mount: Mount, real: Path, place: Protected, tool: str) -> Iterator[Mount]:

@@ -4,6 +4,7 @@ the settings' consent, and what commands on the host do not see."""
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,11 +34,14 @@ _SOCKET_NAMES = ("docker.sock", "podman.sock", "containerd.sock", "crio.sock", "
 _RUN = ("/run", "/var/run")
 # What lies in /run and is no service's: removable media, and secrets that an orchestrator hands to this very container.
 _HARMLESS_IN_RUN = ("/run/media", "/run/secrets", "/run/current-system", "/run/booted-system", "/run/opengl-driver")
+_TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - what is looked for
+_SOCKETS_IN_TMP = ("/tmp/.X11-unix", "/tmp/.ICE-unix", "/tmp/tmux-")  # noqa: S108
 _ENGINE_VARIABLES = ("DOCKER_HOST", "CONTAINER_HOST", "BUILDKIT_HOST", "_EXPERIMENTAL_DAGGER_RUNNER_HOST")
 
 WHOLE = "is the whole file system"
 HOME = "holds the whole home directory"
 CREDENTIALS = "holds credentials or the system's own state"
+TEMPORARY = "holds every program's temporary files, with the sockets and the records of calls among them"
 SOCKET = "gives access to a container engine's or another service's socket, and with it to the host"
 
 
@@ -82,8 +86,13 @@ def why_sensitive(path: Path, settings: Settings) -> str | None:
         return SOCKET
     if any(_overlaps(path, place) for place in _RUN) and not any(_is_below(path, place) for place in _HARMLESS_IN_RUN):
         return "holds the sockets of the system's services, and with them a way to the host"
-    secrets = (str(source.file) for source in settings.secrets.values() if source.file is not None)
-    if any(_overlaps(path, place) for place in (*_SECRET, *_OF_ENGINES, *_SYSTEM, *_credentials(), *secrets)):
+    if any(_is_at_or_above(path, place) for place in (*_TEMPORARY, tempfile.gettempdir())):
+        return TEMPORARY
+    if any(f"{path}/".startswith(place if place.endswith("-") else f"{place}/") for place in _SOCKETS_IN_TMP):
+        return SOCKET
+    secrets = (source.file for source in settings.secrets.values())
+    named = [str(file) for file in (*secrets, settings.http.tls_key) if file is not None]
+    if any(_overlaps(path, place) for place in (*_SECRET, *_OF_ENGINES, *_SYSTEM, *_credentials(), *named)):
         return CREDENTIALS
     return None
 

@@ -102,6 +102,61 @@ def test_a_link_to_contracts_in_a_writable_mount_is_refused_for_the_tool_could_t
         guarded([Mount(tmp_path / "work", "/w", writable=True)], given, None, "tool")
 
 
+def test_every_link_on_the_way_counts_also_those_that_other_links_lead_through(tmp_path: Path) -> None:
+    for name in ("releases/5/tools", "deploy", "home"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "home/tools").symlink_to("../deploy/current/tools")
+    (tmp_path / "deploy/current").symlink_to(tmp_path / "releases/5")
+    given = settings(tmp_path, tools=["home/tools"])
+    with pytest.raises(LimitUnsupported, match=r"holds the link .*/deploy/current"):
+        guarded([Mount(tmp_path / "deploy", "/w", writable=True)], given, None, "tool")
+
+
+def test_a_loop_of_links_ends(tmp_path: Path) -> None:
+    (tmp_path / "tools").symlink_to("tools")
+    with pytest.raises(LimitUnsupported, match="holds the link"):
+        guarded([Mount(tmp_path, "/p", writable=True)], settings(tmp_path), None, "tool")
+
+
+def test_a_hidden_directory_among_the_tools_is_protected_where_a_link_makes_contracts_of_what_is_in_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "tools/.store/one").mkdir(parents=True)
+    (tmp_path / "tools/.store/one/contract.yaml").write_text("name: one")
+    (tmp_path / "tools/one").symlink_to(".store/one")
+    mount = Mount(tmp_path / "tools/.store", "/t", writable=True)
+    with pytest.raises(LimitUnsupported, match="holds contracts"):
+        guarded([mount], settings(tmp_path), None, "tool")
+
+
+def test_files_that_the_settings_trust_and_programs_that_they_start_are_read_only(tmp_path: Path) -> None:
+    files = ("keys/jwks.json", "keys/cert.pem", "bin/dagger", "images/a.tar", "servers/own", "servers/other.py")
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "key.pem").touch()
+    oauth = {"issuer": "https://a.example", "resource": "https://b.example/mcp", "jwks_file": files[0]}
+    given = settings(
+        tmp_path,
+        http={"auth": {"oauth": oauth}, "tls_certificate": files[1], "tls_key": "key.pem"},
+        engines={"dagger": {"cli": files[2], "images": {"a": files[3]}}},
+        upstreams={
+            "own": {"address": [f"./{files[4]}", "data.db"]},
+            "other": {"address": ["python3", "-u", files[5], "servers"], "prefix": "z_"},
+        },
+    )
+    read_only = [source for _, source, writable in laid([Mount(tmp_path, "/p", writable=True)], given) if not writable]
+    assert read_only == sorted([*files, "key.pem"])
+
+
+def test_the_python_that_an_environment_borrows_is_protected_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "uv/python/lib").mkdir(parents=True)
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "uv/python"))
+    assert ("/p/python", "uv/python", False) in laid([Mount(tmp_path / "uv", "/p", writable=True)], settings(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("changed", "gone", "is_forbidden"),
     [
