@@ -118,19 +118,19 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         )
 
     async def _run_cold(self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext) -> CallEnd:
-        while True:
-            init = self._init
-            async with staged(plan, context) as staging:
+        async with staged(plan, context) as staging:
+            while True:
+                init = self._init
                 try:
                     if init is None:
                         end = await self._run_without_init(daemon, plan, staging, context)
                     else:
                         end = await self._run_with_init(daemon, plan, init, staging, context)
-                except InitRefused as exc:
+                    break
+                except InitRefused as exc:  # nothing has run
                     await self._do_otherwise(daemon, init, str(exc))
-                    continue
-            end.artifacts = staging.artifacts
-            return end
+        end.artifacts = staging.artifacts
+        return end
 
     async def _do_otherwise(self, daemon: DockerDaemon, init: DockerInit | None, why: str) -> None:
         """praxis-init cannot be in containers in this way: the daemon is on this machine and sees other files (this

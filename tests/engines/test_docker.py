@@ -171,7 +171,7 @@ async def test_a_tool_made_for_its_call_ends_with_a_server_that_is_killed(memory
 
 
 @pytest.mark.native
-async def test_praxis_init_is_copied_where_the_daemon_does_not_see_it(bench: Bench) -> None:
+async def test_praxis_init_is_copied_where_the_daemon_does_not_see_it(bench: Bench, tmp_path: Path) -> None:
     await bench.engine.get_capabilities()
     init = bench.engine._init  # pyright: ignore[reportAttributeAccessIssue]
     with init.path.open("rb") as file:
@@ -179,8 +179,12 @@ async def test_praxis_init_is_copied_where_the_daemon_does_not_see_it(bench: Ben
     try:
         # The daemon's own descriptors are others.
         bench.engine._init = replace(init, path=Path("/proc/self/fd/987"))  # pyright: ignore[reportAttributeAccessIssue]
-        result = await bench.run(tool("cat /proc/1/comm; id -u", user="1000", memory_limit="64m"))
+        contract = tool(
+            "cat /proc/1/comm; id -u; echo x > /out/a", user="1000", memory_limit="64m", artifacts=["/out/*"]
+        )
+        result = await bench.run(contract, ExecutionContext(directory=tmp_path))
         assert result.output.split() == ["init", "1000"]
+        assert [artifact.name for artifact in result.artifacts] == ["a"]
         with pytest.raises(CommandNotFound, match="no-such-command"):
             await bench.run(CASE.contract(["no-such-command"]))
     finally:
