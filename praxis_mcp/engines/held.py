@@ -20,6 +20,7 @@ from typing import NamedTuple
 from loguru import logger
 
 from praxis_mcp.images.removal import remove_entry, remove_tree
+from praxis_mcp.plans.held import open_path
 
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
 """Whether this system names files by a descriptor and a name; Windows does not, and takes paths instead."""
@@ -67,6 +68,12 @@ class HeldDirectory:
             return cls(-1, text)
         if links:
             return cls(os.open(text, _ENTER & ~os.O_NOFOLLOW), text)
+        if sys.platform == "linux":  # through directories that may be entered, and not listed, as a path leads
+            held = open_path(text)
+            try:
+                return cls(os.open(".", _ENTER, dir_fd=held), text)
+            finally:
+                os.close(held)
         found = cls(os.open("/", _ENTER), "/")
         for part in filter(None, text.split("/")):
             with found:
@@ -118,20 +125,20 @@ class HeldDirectory:
             found = self._open(name, _ENTER)
         return HeldDirectory(found, self.path_of(name))
 
-    def entries(self) -> list[Entry]:
-        """What is in it, in no order; what vanishes meanwhile is left out.
+    def entries(self) -> Iterator[Entry]:
+        """What is in it, in no order, one after the other: a tool may have made millions. What vanishes meanwhile is
+        left out. Only one such look at a time, since they share a position.
 
         Raises:
             OSError: it cannot be read.
         """
-        found: list[Entry] = []
         with os.scandir(self._descriptor if _BY_DESCRIPTOR else self.shown) as listed:
             for entry in listed:
                 try:
-                    found.append(Entry(entry.name, entry.stat(follow_symlinks=False)))
+                    status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-        return found
+                yield Entry(entry.name, status)
 
     def look(self, name: str) -> os.stat_result | None:
         """Status of an entry, no link followed; None where there is none."""

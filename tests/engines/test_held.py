@@ -1,7 +1,9 @@
 """Directories that are held open: what is swapped or vanishes meanwhile is not followed, and harms nothing."""
 
 import os
+import tempfile
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +22,7 @@ def test_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="link"):
         HeldDirectory.at(tmp_path / "link" / "in")
     with HeldDirectory.at(tmp_path / "link" / "in", links=True) as held:
-        assert held.entries() == []
+        assert list(held.entries()) == []
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", "/etc", "a\0"])
@@ -55,6 +57,37 @@ def test_permissions_are_not_changed_through_a_link(tmp_path: Path) -> None:
     with HeldDirectory.at(tmp_path) as held, pytest.raises(OSError, match="link"):
         held.set_mode("link", 0o666)
     assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_directory_is_reached_through_those_that_may_be_entered_and_not_listed() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(os.path.realpath(name))
+        (place / "closed" / "mine").mkdir(parents=True)
+        (place / "closed" / "mine" / "file").touch()
+        place.chmod(0o755)
+        (place / "closed").chmod(0o311)
+        as_root = os.geteuid() == 0
+        if as_root:
+            os.seteuid(65534)
+        try:
+            with HeldDirectory.at(place / "closed" / "mine") as held:
+                assert [entry.name for entry in held.entries()] == ["file"]
+        finally:
+            if as_root:
+                os.seteuid(0)
+            (place / "closed").chmod(0o755)
+
+
+def test_of_a_directory_with_very_many_entries_few_are_in_memory_at_once(tmp_path: Path) -> None:
+    for number in range(4000):
+        (tmp_path / f"{number}").touch()
+    with HeldDirectory.at(tmp_path) as top:
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in walk(top)) == 4000
+            assert tracemalloc.get_traced_memory()[1] < 256 * 1024
+        finally:
+            tracemalloc.stop()
 
 
 @pytest.fixture
