@@ -72,9 +72,6 @@ class LocalRun:
         """Whether what the tool writes is kept."""
         return self.plan.blueprint.capture_output
 
-    def _note_start(self) -> None:
-        self.started = time.perf_counter()
-
     async def in_bubblewrap(self, sandbox: Bubblewrap, settings: Settings, group: RunGroup) -> Ended:
         """Run it in a sandbox, in the control group that limits it; see `HostView` and `run_process` for what is
         raised."""
@@ -121,7 +118,7 @@ class LocalRun:
                     descriptors=(*status.descriptors, *view.descriptors),
                     own_session=False,
                 )
-                return await self._process(launch, status.tree), status.exit_code()
+                return await self._process(launch, status.tree, view.close), status.exit_code()
         except OSError as exc:
             raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
         finally:
@@ -194,14 +191,23 @@ class LocalRun:
             )
         return Ended(report.exit_code, ended.timed_out)
 
-    async def _process(self, launch: Launch, tree: Callable[[subprocess.Popen[bytes]], ProcessTree]) -> Ended:
+    async def _process(
+        self,
+        launch: Launch,
+        tree: Callable[[subprocess.Popen[bytes]], ProcessTree],
+        on_start: Callable[[], None] = lambda: None,
+    ) -> Ended:
+        def started() -> None:
+            self.started = time.perf_counter()
+            on_start()
+
         return await run_process(
             launch,
             tree,
             timeout=self.plan.blueprint.limits.timeout,
             stdout=self.out,
             stderr=self.err,
-            on_start=self._note_start,
+            on_start=started,
         )
 
 

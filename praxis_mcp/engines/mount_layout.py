@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.plans.held import open_mount, open_path
+from praxis_mcp.plans.held import CHANGED, open_mount, open_path
 from praxis_mcp.plans.model import CallFile, Mount
 from praxis_mcp.plans.view import Gap, Layer, View
 
@@ -187,16 +187,29 @@ class MountLayout:
             elif gap.path == "/" or not self._by_descriptor:
                 words = ["--ro-bind-try", entry.path, name]
             else:
-                try:
-                    held = self._hold(open_path(entry.path))
-                except OSError:  # gone, or another by now
+                held = open_entry(entry)
+                if held is None:
                     continue
-                words = ["--ro-bind-fd", str(held), name]
+                words = ["--ro-bind-fd", str(self._hold(held)), name]
             opened.append(_Options(name, entry.path, words=words))
         self._view.layers[gap.number + 1 : gap.number + 1] = opened
 
     def _add(self, *layers: _Options) -> None:
         self._view.layers += layers
+
+
+def open_entry(entry: os.DirEntry[str]) -> int | None:
+    """A descriptor (O_PATH) of a directory's entry; None where it is gone, or a link by now.
+
+    Raises:
+        ExecutionError: it cannot be opened. The tool would miss it without a word.
+    """
+    try:
+        return open_path(entry.path)
+    except OSError as exc:
+        if exc.errno in CHANGED:
+            return None
+        raise ExecutionError(f"{entry.path}, which is mounted, cannot be opened: {exc.strerror}.") from exc
 
 
 def entries_of(gap: Gap) -> list[os.DirEntry[str]]:

@@ -14,8 +14,8 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from praxis_mcp.engines.mount_layout import entries_of
-from praxis_mcp.plans.held import Identity, identity_of, open_path
+from praxis_mcp.engines.mount_layout import entries_of, open_entry
+from praxis_mcp.plans.held import Identity, identity_of
 from praxis_mcp.plans.model import Blueprint, Mount
 from praxis_mcp.plans.view import Gap, Layer, View, depth, is_below
 
@@ -128,12 +128,12 @@ class _Openings:
             if entry.is_symlink():
                 place.symlink_to(os.readlink(entry.path))
                 continue
-            try:
-                held = open_path(entry.path) if sys.platform == "linux" else None
-            except OSError:  # gone, or another by now
-                continue
-            identity = None if held is None else identity_of(held)
-            if held is not None:
+            identity = None
+            if sys.platform == "linux":
+                held = open_entry(entry)
+                if held is None:
+                    continue
+                identity = identity_of(held)
                 os.close(held)
             if entry.is_dir():
                 place.mkdir()

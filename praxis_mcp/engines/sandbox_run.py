@@ -144,13 +144,18 @@ class SandboxRun:
                     descriptors=(*status.descriptors, *view.descriptors, options_fd),
                     own_session=False,
                 )
+
+                def started() -> None:
+                    self.started = time.perf_counter()
+                    view.close()  # bubblewrap has its own by now, and a call may last
+
                 ended = await run_process(
                     launch,
                     status.tree,
                     timeout=fixed.limits.timeout,
                     stdout=self.out,
                     stderr=self.err,
-                    on_start=self._note_start,
+                    on_start=started,
                 )
                 return ended, status.exit_code()
         except OSError as exc:
@@ -209,9 +214,6 @@ class SandboxRun:
         if self.plan.blueprint.artifact_dir is not None:
             env[OUTPUT_DIR_VARIABLE] = self.plan.blueprint.artifact_dir
         return env
-
-    def _note_start(self) -> None:
-        self.started = time.perf_counter()
 
 
 def _joined(options: list[str], image: StoredImage) -> bytes:

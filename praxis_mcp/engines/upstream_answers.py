@@ -35,9 +35,9 @@ def request_id(request: httpx2.Request) -> int | str | None:
     """The id of the JSON-RPC request that is posted; None for a notification, and whatever else is sent."""
     if request.method != "POST":
         return None
-    if found := _REQUEST.match(request.content[:_ENDS]):
-        return json.loads(found[1])
     try:
+        if found := _REQUEST.match(request.content[:_ENDS]):
+            return json.loads(found[1])
         message = from_json(request.content)
     except (ValueError, httpx2.RequestNotRead):
         return None
