@@ -22,6 +22,7 @@ from praxis_mcp.trust import TrustStore, digest, read_regular
 CONFIG_VARIABLE = "PRAXIS_CONFIG"
 _MOST_BYTES = 1024 * 1024
 """Bytes of a settings file that was found by itself."""
+_NAME_PROJECT = "Start this in the project, or name its directory: praxis-mcp trust DIRECTORY."
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +204,10 @@ def settings_file_in(place: Path) -> Path:
     if place.is_dir():
         file = _settings_file(place)
         if file is None:
-            raise SettingsError(f"There is no {SETTINGS_FILES[0]} in {place}.")
+            raise SettingsError(f"There is no {SETTINGS_FILES[0]} in {place}.", remedy=_NAME_PROJECT)
         return file
+    if not place.suffix and not place.exists():
+        raise SettingsError(f"There is no {place}.", remedy=_NAME_PROJECT)
     if place.name not in SETTINGS_FILES:
         raise SettingsError(
             f"{place} needs no approval: only {' and '.join(SETTINGS_FILES)} are found by themselves.",

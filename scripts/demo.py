@@ -88,7 +88,8 @@ async def demonstrate(log: TextIO) -> bool:
                     result, first = await call(client, tool, arguments)
                     _, second = await call(client, tool, arguments)
                 except CallFailed as exc:
-                    console.print(f"  [yellow]not on this machine:[/] {escape(str(exc))}")
+                    reason = str(exc).replace("\n", "\n  ")
+                    console.print(f"  [yellow]not on this machine:[/] {escape(reason)}")
                     continue
                 show_result(tool, arguments, result)
                 show_timing(Timing(started - began, listed - started, first, second))

@@ -170,7 +170,10 @@ def print_error(message: str, remedy: str | None) -> None:
     say("error: ", fg="red", err=True, nl=False)
     say(message, err=True)
     if remedy:
-        say(f"  → {remedy}", err=True)
+        first, *more = remedy.split("\n")
+        say(f"  → {first}", err=True)
+        for line in more:
+            say(f"    {line}", err=True)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from praxis_mcp.installation import adding_extra
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.plans.secrets import Masker
 
-START_DOCKER = "Start it (Linux: `sudo systemctl start docker`; macOS and Windows: open Docker Desktop)"
+START_DOCKER = "Start Docker (Linux: `sudo systemctl start docker`; macOS and Windows: open Docker Desktop)"
 _JOIN_GROUP = (
     "Join the group that may use it (`sudo usermod -aG docker $USER`, then log in again), or point DOCKER_HOST at a "
     "rootless daemon."

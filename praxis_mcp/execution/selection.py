@@ -18,9 +18,7 @@ ABSENCE_KEPT = 5.0
 """Seconds for which an engine that was missing is not looked for again."""
 PROBE_TIMEOUT = 5.0
 """Seconds that looking for one engine may take."""
-_NO_NETWORK_NEEDED = (
-    "Or write network: none in the contract, if the tool needs no network (older spellings mean bridge)."
-)
+_NO_NETWORK_NEEDED = "Write network: none in the contract, if the tool needs no network (older spellings mean bridge)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +101,8 @@ class EngineSelector:
         if decision.engine is not None:
             return decision
         tool = plan.blueprint.tool
-        reasons = "; ".join(f"{verdict.engine}: {verdict.reason}" for verdict in decision.verdicts)
-        remedies = " ".join(dict.fromkeys(verdict.remedy for verdict in decision.verdicts if verdict.remedy))
+        reasons = "; ".join(f"{verdict.engine}: {verdict.reason.rstrip('.')}" for verdict in decision.verdicts)
+        remedies = _remedies(decision.verdicts)
         if any(verdict.available for verdict in decision.verdicts):
             raise LimitUnsupported(
                 f"No engine can run {tool} as its contract demands ({reasons}).",
@@ -118,6 +116,14 @@ class EngineSelector:
         with anyio.move_on_after(PROBE_TIMEOUT):
             return await self._engines.get(name).probe()
         return EngineStatus(name, available=False, detail=f"did not answer within {PROBE_TIMEOUT:g} s")
+
+
+def _remedies(verdicts: tuple[Verdict, ...]) -> str:
+    """What makes an engine able to run it: a line for each engine, where they differ, because one of them is enough."""
+    each = {verdict.engine: verdict.remedy for verdict in verdicts if verdict.remedy}
+    if len(set(each.values())) <= 1:
+        return next(iter(each.values()), "")
+    return "\n".join(["One of these is enough:", *(f"- {engine}: {remedy}" for engine, remedy in each.items())])
 
 
 def _lacks_bridge(plan: Plan, capabilities: EngineCapabilities) -> bool:

@@ -211,6 +211,8 @@ def test_an_engine_that_a_tool_misses_is_told_with_how_to_get_it(tmp_path: Path)
     (row,) = (line for line in done.stdout.splitlines() if "docker" in line.split()[:2])
     assert row.startswith("✗")
     assert "→" in row
+    (tool,) = (line for line in done.stdout.splitlines() if "nothing" in line.split()[:3])
+    assert tool.endswith("needs docker, see above")  # not the engine's story once more for each tool
     assert done.stdout.splitlines()[-1].startswith("0 of 1 tools can run")
 
 

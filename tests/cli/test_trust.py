@@ -118,6 +118,7 @@ def test_an_approval_can_be_listed_and_taken_back(clone: Path) -> None:
     [
         (("trust", "other.yaml"), "Name it with --config"),
         (("trust", "tools"), "There is no praxis.yaml in"),
+        (("trust", "nowhere"), "praxis-mcp trust DIRECTORY"),
         (("trust", "nowhere/praxis.yaml"), "cannot be read"),
     ],
 )

@@ -22,11 +22,13 @@ class AnsweringEngine(ExecutionEngine):
         *,
         lacks: frozenset[Capability] = frozenset(),
         available: bool = True,
+        remedy: str = "Wait.",
     ) -> None:
         super().__init__()
         self.answer = answer or (lambda plan: ExecutionResult(plan.call.run_id, "answering", "none", 0))
         self.lacks = lacks
         self.available = available
+        self.remedy = remedy
         self.plans: list[Plan] = []
         self.probes = 0
 
@@ -40,7 +42,7 @@ class AnsweringEngine(ExecutionEngine):
     async def probe(self) -> EngineStatus:
         self.probes += 1
         return EngineStatus(
-            self.name, self.available, detail="" if self.available else "is switched off", remedy="Wait."
+            self.name, self.available, detail="" if self.available else "is switched off", remedy=self.remedy
         )
 
 

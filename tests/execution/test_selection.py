@@ -57,7 +57,7 @@ async def test_a_network_that_the_only_engine_there_lacks_may_not_be_needed_says
     with pytest.raises(LimitUnsupported) as caught:
         await selector.choose(plan(network="bridge"))
     assert caught.value.remedy is not None
-    assert caught.value.remedy.startswith("Wait. Or write network: none in the contract")
+    assert "- dagger: Wait.\n- docker: Write network: none in the contract" in caught.value.remedy
 
 
 async def test_with_no_engine_at_hand_the_error_names_each_and_its_remedy() -> None:
@@ -66,6 +66,16 @@ async def test_with_no_engine_at_hand_the_error_names_each_and_its_remedy() -> N
         await EngineSelector(engines).choose(plan())
     assert "dagger: is switched off; docker: is switched off" in caught.value.message
     assert caught.value.remedy == "Wait."
+
+
+async def test_engines_that_are_missing_for_several_reasons_have_a_remedy_each_and_one_is_enough() -> None:
+    engines = Engines(
+        dagger=AnsweringEngine(available=False, remedy="Install dagger."),
+        docker=AnsweringEngine(available=False, remedy="Start Docker."),
+    )
+    with pytest.raises(EngineUnavailable) as caught:
+        await EngineSelector(engines).choose(plan())
+    assert caught.value.remedy == "One of these is enough:\n- dagger: Install dagger.\n- docker: Start Docker."
 
 
 async def test_an_engine_is_probed_once_until_it_fails() -> None:
