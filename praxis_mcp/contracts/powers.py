@@ -24,6 +24,8 @@ _REDUCED = ("secret ", "server variable ", "variable ", "header ", "parameter ",
 """Powers that are less where they are gone; where others are gone (``user``), the default may be more."""
 _NETWORKS = [network.value for network in (Network.NONE, Network.BRIDGE, Network.HOST)]
 _WRITABLE = ", writable"
+_OFF = "off"
+"""How a protection is that a contract renounces, such as ``drop_capabilities: false``."""
 
 
 def powers_of(contract: ToolContract) -> Powers:
@@ -39,7 +41,11 @@ def notable(powers: Powers) -> tuple[str, ...]:
 def gained(before: Powers, now: Powers) -> tuple[str, ...]:
     """What the second has and the first has not, in words; empty where it only has less."""
     found = [_words(what, how, before.get(what)) for what, how in now.items() if _is_more(what, before.get(what), how)]
-    found += [f"{what} is no longer {how}" for what, how in before.items() if what not in now and _was_bound(what, now)]
+    found += [
+        f"{what} is no longer {how}"
+        for what, how in before.items()
+        if what not in now and how != _OFF and _was_bound(what, now)
+    ]
     return tuple(found)
 
 
@@ -48,7 +54,11 @@ def _powers(contract: ToolContract) -> Iterator[tuple[str, str]]:
     spec = contract.engine_spec
     for name in type(spec).model_fields:
         value = getattr(spec, name)
-        if name in _BOUNDS or value is None or value is False or value == () or value == {}:
+        if name in _BOUNDS or value is None or value == () or value == {}:
+            continue
+        if value is False:
+            if type(spec).model_fields[name].default is None:  # by default it is on where the engine can do that
+                yield name.replace("_", " "), _OFF
             continue
         if name == "mounts":
             yield from _mounts(value)
@@ -96,6 +106,8 @@ def _is_notable(what: str, how: str) -> bool:
         return how in (EngineType.LOCAL.value, EngineType.REMOTE_MCP.value)
     if what == "network":
         return how != Network.NONE.value
+    if what == "drop capabilities":
+        return how == _OFF
     return what == "privileged" or what.startswith(("mount ", "secret ", "server variable "))
 
 

@@ -60,6 +60,8 @@ def more(**changes: Any) -> tuple[str, ...]:
         ({"parameters": {"text": "string", "more": "string"}}, "parameter text: another one"),
         ({"parameters": {**IMAGE["parameters"], "extra": {"type": "string", "bind": {"flag": "--x"}}}}, "extra: new"),
         ({"use_entrypoint": True}, "use entrypoint"),
+        ({"drop_capabilities": False}, "drop capabilities off"),
+        ({"read_only": False}, "read only off"),
     ],
 )
 def test_whatever_lets_a_tool_do_more_is_named(changes: dict[str, Any], word: str) -> None:
@@ -81,6 +83,16 @@ def test_whatever_lets_a_tool_do_more_is_named(changes: dict[str, Any], word: st
 )
 def test_what_takes_away_or_changes_only_how_it_looks_adds_nothing(changes: dict[str, Any]) -> None:
     assert more(**changes) == ()
+
+
+def test_to_keep_capabilities_is_more_than_to_drop_them_or_to_leave_it_to_the_engine() -> None:
+    kept, dropped, left = (powers_of(contract(drop_capabilities=value)) for value in (False, True, None))
+    assert gained(dropped, kept) == ("drop capabilities off (before: true)",)
+    assert gained(left, kept) == ("drop capabilities off",)
+    assert gained(kept, left) == ()
+    assert gained(dropped, left) == ("drop capabilities is no longer true",)
+    assert "drop capabilities off" in notable(kept)
+    assert not any("capabilities" in line for line in (*notable(dropped), *notable(left)))
 
 
 def test_what_is_notable_of_a_new_contract_is_what_a_bare_container_has_not() -> None:
