@@ -25,7 +25,6 @@ from praxis_mcp.cli.doctor_upstreams import examine_upstreams, left_out_lines, u
 from praxis_mcp.cli.doctor_warm import server_table, warm_sentence
 from praxis_mcp.cli.listing import describe
 from praxis_mcp.cli.terminal import console, echo_json, escape
-from praxis_mcp.contracts.approvals import HELD_BACK
 from praxis_mcp.wording import counted
 
 if TYPE_CHECKING:
@@ -189,6 +188,8 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
     out.print(escape(f"settings {origin}"), soft_wrap=True, highlight=False)
     out.print(escape(f"root     {settings.root} ({origin.root_reason})"), soft_wrap=True, highlight=False)
     if settings.reload == "approved":
+        from praxis_mcp.contracts.approvals import HELD_BACK
+
         held = counted(sum(HELD_BACK in item["message"] for item in report["diagnostics"]), "contract")
         out.print(f"reload   approved: {held} held back (praxis-mcp contracts list)", highlight=False)
     for item in origin.left_aside:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
-from praxis_mcp.contracts.approvals import HELD_BACK
 from praxis_mcp.errors import UnknownToolError
 
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ async def find_tool(toolbox: Toolbox, name: str) -> CatalogEntry:
     try:
         return toolbox.catalog.get(name)
     except UnknownToolError as exc:
+        from praxis_mcp.contracts.approvals import HELD_BACK
+
         held = [item for item in toolbox.catalog.diagnostics if item.message.startswith(f"{name} {HELD_BACK}")]
         if held:
             raise UnknownToolError(held[0].message, remedy=held[0].remedy) from exc

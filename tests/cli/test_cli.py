@@ -285,10 +285,10 @@ def test_the_last_line_is_ended_on_a_terminal_only(praxis: Run, project: Path) -
         os.close(theirs)
 
 
-def test_the_command_line_starts_without_any_engine_sdk() -> None:
+def test_the_command_line_starts_without_any_engine_sdk_or_model() -> None:
     script = (
         "import sys, praxis_mcp.cli.app\n"
-        "late = ('dagger', 'docker', 'jsonschema', 'watchfiles', 'rich.table')\n"
+        "late = ('dagger', 'docker', 'jsonschema', 'watchfiles', 'rich.table', 'pydantic')\n"
         "print([name for name in late if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
