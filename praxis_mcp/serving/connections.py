@@ -6,7 +6,7 @@ import sys
 from typing import Protocol
 
 SPARE = 256
-"""Files that a process needs beside its clients' connections."""
+"""Files that a process needs besides its clients' connections; half of its files where it may have few."""
 
 
 class Connection(Protocol):
@@ -69,4 +69,4 @@ def affordable(most: int) -> int:
     import resource
 
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return most if limit == resource.RLIM_INFINITY else max(1, min(most, limit - SPARE))
+    return most if limit == resource.RLIM_INFINITY else max(1, min(most, limit - min(SPARE, limit // 2)))
