@@ -325,22 +325,22 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
 
 
 def check_file(file: Path, content: bytes) -> Settings:
-    """The settings that a found file would make; it is not in force for that.
+    """The settings that a found file makes by itself, whatever the environment says; it is not in force for that.
 
     Raises:
         SettingsError: it is malformed, or a value is wrong.
     """
     sources = sources_of(file, content)
     try:
-        return _settings_of(sources.values, sources.base)()
+        return _settings_of(sources.values, sources.base, alone=True)()
     except (ValidationError, PydanticSettingsError) as exc:
         from praxis_mcp.settings_problems import explain
 
         raise SettingsError(explain(exc, Settings, file, sources.text), remedy="See configs/ for examples.") from exc
 
 
-def _settings_of(values: dict[str, Any], base: Path | None) -> type[Settings]:
-    """The settings over those of a file, whose relative paths start at `base`."""
+def _settings_of(values: dict[str, Any], base: Path | None, *, alone: bool = False) -> type[Settings]:
+    """The settings over those of a file, whose relative paths start at `base`; `alone`: without the environment's."""
 
     class FromAllSources(Settings):
         own_root: ClassVar[Path | None] = base
@@ -354,6 +354,7 @@ def _settings_of(values: dict[str, Any], base: Path | None) -> type[Settings]:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return (init_settings, Variables(settings_cls), InitSettingsSource(settings_cls, init_kwargs=values))
+            of_file = InitSettingsSource(settings_cls, init_kwargs=values)
+            return (init_settings, of_file) if alone else (init_settings, Variables(settings_cls), of_file)
 
     return FromAllSources

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -37,7 +37,7 @@ def trust(
             return
         from praxis_mcp.project import project_at
         from praxis_mcp.settings import check_file
-        from praxis_mcp.settings_files import read_settings_file, settings_file_in
+        from praxis_mcp.settings_files import parse, read_settings_file, settings_file_in
         from praxis_mcp.trust import TrustStore, digest
 
         store = TrustStore("settings")
@@ -52,12 +52,13 @@ def trust(
             return
         content = read_settings_file(file)
         settings = check_file(file, content)
+        lines = [*_powers(settings), *_names(parse(content.decode(), file))]
         approval = store.approve(file, digest(content))
         if as_json:
-            echo_json({"file": approval.path, "sha256": approval.sha256, "allows": list(_powers(settings))})
+            echo_json({"file": approval.path, "sha256": approval.sha256, "allows": lines})
             return
         say(f"{approval.path} is approved as it is now (sha256 {approval.sha256[:16]}…).")
-        for line in _powers(settings):
+        for line in lines:
             say(f"  {line}")
 
 
@@ -100,6 +101,8 @@ def _powers(settings: Settings) -> Iterator[str]:
     engines = settings.engines
     if engines.local.sandbox == "off":
         yield "runs commands on the host without a sandbox"
+    if engines.local.visible:
+        yield f"lets commands on the host read {', '.join(map(str, engines.local.visible))}"
     for name, value in (
         ("docker.host", engines.docker.host),
         ("docker.runtime", engines.docker.runtime),
@@ -114,3 +117,20 @@ def _powers(settings: Settings) -> Iterator[str]:
         yield f"reads the secrets {', '.join(settings.secrets)}"
     if not settings.http.auth.required and settings.http.proxy_authenticates:
         yield "serves HTTP without asking callers who they are"
+
+
+def _names(values: Mapping[str, Any]) -> Iterator[str]:
+    """Every setting of the file by name, so that nothing in it is approved unseen."""
+    found = list(_flat(values))
+    if found:
+        yield f"sets {', '.join(found)}"
+
+
+def _flat(values: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[str]:
+    for name, value in values.items():
+        keys = (*above, str(name))
+        # Sections lie at most two deep (engines.local); deeper are maps, such as the variables of an upstream.
+        if isinstance(value, Mapping) and value and len(keys) < 3 and keys[0] != "secrets":
+            yield from _flat(value, keys)
+        else:
+            yield ".".join(keys)

@@ -127,6 +127,22 @@ def test_what_cannot_be_approved_is_said(clone: Path, words: tuple[str, ...], sa
     assert (saying in done.stderr, done.stdout, done.returncode) == (True, "", 2)
 
 
+def test_all_that_a_file_sets_is_named_when_it_is_approved_whatever_the_environment_sets(
+    clone: Path,
+) -> None:
+    local = {"sandbox": "off", "visible": ["~/.cache/models"]}
+    settings = {"engines": {"local": local}, "records": {"directory": "runs"}, "policy": {"privileged": True}}
+    (clone / "praxis.yaml").write_text(json.dumps(settings))
+    words = [sys.executable, "-m", "praxis_mcp.cli", "trust", "--json"]
+    hiding = {**environment(clone), "PRAXIS_ENGINES__LOCAL__SANDBOX": "require", "PRAXIS_POLICY__HOST_NETWORK": "true"}
+    done = subprocess.run(words, cwd=clone, env=hiding, capture_output=True, text=True, timeout=60, check=True)
+    lines = json.loads(done.stdout)["allows"]
+    assert "runs commands on the host without a sandbox" in lines
+    assert any(line.startswith("lets commands on the host read /") for line in lines)
+    assert "lets contracts have the host's network" not in lines
+    assert lines[-1] == "sets engines.local.sandbox, engines.local.visible, records.directory, policy.privileged"
+
+
 def test_a_broken_file_is_not_approved(clone: Path) -> None:
     (clone / "praxis.yaml").write_text("polcy: {}\n")
     done = praxis(clone, "trust")
