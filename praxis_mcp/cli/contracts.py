@@ -88,13 +88,25 @@ def revoke(
     root: RootOption = None,
     log_level: LogLevelOption = None,
 ) -> None:
-    """Take approvals back; a running server stops to serve those contracts."""
+    """Take approvals back, of contracts that are broken or gone as well; a running server stops serving them."""
     with friendly_errors():
         from praxis_mcp.contracts.approvals import ContractApprovals
 
         approvals = ContractApprovals()
-        for entry in _chosen(_entries(read_settings(config, tools, log_level, root=root)), names):
-            say(f"{entry.name} {'is no longer approved' if approvals.revoke(entry) else 'was not approved'}.")
+        settings = read_settings(config, tools, log_level, root=root)
+        entries = _entries(settings)
+        names = [word.partition("@")[0] for word in names]
+        files = {
+            name: [*(entry.source for entry in entries if entry.name == name), *approved]
+            for name in names
+            for approved in [approvals.files_of(name, settings.tool_directories)]
+        }
+        for name in names:
+            if not files[name]:
+                _entry(name, entries)
+        for name in names:
+            was = [approvals.revoke(file) for file in files[name]]
+            say(f"{name} {'is no longer approved' if any(was) else 'was not approved'}.")
 
 
 def _entries(settings: Settings) -> list[CatalogEntry]:
@@ -110,22 +122,29 @@ def _entries(settings: Settings) -> list[CatalogEntry]:
 
 
 def _chosen(entries: list[CatalogEntry], names: list[str]) -> list[CatalogEntry]:
-    from praxis_mcp.contracts.problems import did_you_mean, quoted
-    from praxis_mcp.errors import SettingsError, UnknownToolError
+    from praxis_mcp.errors import SettingsError
 
-    known = {entry.name: entry for entry in entries}
     chosen: list[CatalogEntry] = []
     for word in names:
         name, _, fingerprint = word.partition("@")
-        if name not in known:
-            raise UnknownToolError(f"There is no contract {quoted(name)}{did_you_mean(name, known)}.")
-        if fingerprint and known[name].fingerprint != fingerprint:
+        entry = _entry(name, entries)
+        if fingerprint and entry.fingerprint != fingerprint:
             raise SettingsError(
                 f"The contract of {name} is not what you looked at; nothing was approved.",
                 remedy="Look again: praxis-mcp contracts list",
             )
-        chosen.append(known[name])
+        chosen.append(entry)
     return chosen
+
+
+def _entry(name: str, entries: list[CatalogEntry]) -> CatalogEntry:
+    from praxis_mcp.contracts.problems import did_you_mean, quoted
+    from praxis_mcp.errors import UnknownToolError
+
+    known = {entry.name: entry for entry in entries}
+    if name not in known:
+        raise UnknownToolError(f"There is no contract {quoted(name)}{did_you_mean(name, known)}.")
+    return known[name]
 
 
 def _describe(entry: CatalogEntry) -> dict[str, Any]:

@@ -4,8 +4,9 @@ later. The approvals are kept below the user's configuration (see `praxis_mcp.tr
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from praxis_mcp.contracts.entries import CatalogEntry
@@ -58,13 +59,19 @@ class ContractApprovals:
         details = {"name": entry.name, "powers": dict(powers_of(entry.contract)), "face": _face(entry)}
         return self._store.approve(entry.source, entry.fingerprint, details)
 
-    def revoke(self, entry: CatalogEntry) -> bool:
-        """Take the approval back; whether there was one.
+    def files_of(self, name: str, directories: Sequence[Path]) -> list[Path]:
+        """The files below the directories that were approved under a name, whether they are still there or not."""
+        tops = tuple(f"{os.path.realpath(directory)}{os.sep}" for directory in directories)
+        known = (item for item in self._store.entries() if item.details.get("name") == name)
+        return [Path(item.path) for item in known if item.path.startswith(tops)]
+
+    def revoke(self, file: Path) -> bool:
+        """Take the approval of a file back; whether there was one.
 
         Raises:
             SettingsError: it cannot be removed.
         """
-        return self._store.revoke(entry.source)
+        return self._store.revoke(file)
 
 
 def _face(entry: CatalogEntry) -> str:

@@ -130,16 +130,20 @@ def _approved(
     entry: CatalogEntry, served: CatalogEntry | None, approvals: ContractApprovals, found: list[Diagnostic]
 ) -> CatalogEntry | None:
     """The entry, if it may be served; else the version that is, if there is one."""
-    try:
-        reasons = approvals.why_held(entry)
-    except ContractError as exc:
-        reasons = (exc.message,)
+    reasons = _why_held(entry, approvals)
     if not reasons:
         return entry
     # An approval that was taken back holds back what it covered.
-    stays = served if served is not None and served is not entry and not approvals.why_held(served) else None
+    stays = served if served is not None and served is not entry and not _why_held(served, approvals) else None
     found.append(held_finding(entry, reasons, stays))
     return stays
+
+
+def _why_held(entry: CatalogEntry, approvals: ContractApprovals) -> tuple[str, ...]:
+    try:
+        return approvals.why_held(entry)
+    except ContractError as exc:
+        return (exc.message,)  # its face came from a damaged cache
 
 
 def _last_good(source: str, before: Scan, found: list[Diagnostic]) -> CatalogEntry | None:

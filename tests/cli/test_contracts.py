@@ -53,6 +53,20 @@ def test_a_contract_is_called_only_once_it_is_approved_as_it_was_looked_at(proje
     assert praxis(project, "call", "hello").returncode == 2
 
 
+def test_an_approval_can_be_taken_back_of_a_contract_that_is_broken_or_gone(project: Path) -> None:
+    file = project / "tools" / "hello.contract.yaml"
+    for change in (lambda: file.write_text("name: hello\ncommand: 1\n"), file.unlink):
+        file.write_text(HELLO)
+        assert praxis(project, "contracts", "approve", "hello").returncode == 0
+        change()
+        done = praxis(project, "contracts", "revoke", "hello")
+        assert (done.stdout, done.returncode) == ("hello is no longer approved.\n", 0), done.stderr
+        file.write_text(HELLO)
+        assert praxis(project, "call", "hello").returncode == 2, "it is approved still"
+    unknown = praxis(project, "contracts", "revoke", "helo")
+    assert ('no contract "helo" (did you mean "hello"?)' in unknown.stderr, unknown.returncode) == (True, 2)
+
+
 def test_doctor_and_list_show_what_is_held_back(project: Path) -> None:
     report = json.loads(praxis(project, "doctor", "--json").stdout)
     assert (report["settings"]["reload"], report["tools"]) == ("approved", [])

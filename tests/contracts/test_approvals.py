@@ -133,7 +133,7 @@ async def test_an_approval_that_is_taken_back_ends_the_service(tools: Path) -> N
     catalog = catalog_of(tools, approved=True)
     await catalog.load()
     async with watched(catalog) as changes:
-        ContractApprovals().revoke(catalog.get("a"))
+        ContractApprovals().revoke(catalog.get("a").source)
         assert await changes.next() == CatalogChange(removed=("a",))
 
 
