@@ -49,8 +49,8 @@ def test_the_summary_says_for_want_of_what_tests_were_skipped() -> None:
     no_docker = "Skipped: docker: docker is not on the PATH"
     assert requirements.skipped_for([no_docker, "Skipped: needs root", no_docker, "Skipped: node: too old"]) == [
         "docker: 2 tests (docker is not on the PATH)",
-        "node: 1 tests (too old)",
-        "anything else: 1 tests",
+        "node: 1 test (too old)",
+        "anything else: 1 test",
     ]
 
 

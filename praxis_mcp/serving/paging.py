@@ -13,6 +13,7 @@ from mcp.server.context import ServerRequestContext
 from mcp_types import Implementation, ListToolsResult
 
 from praxis_mcp.serving.dialect import Dialect
+from praxis_mcp.wording import counted
 
 _MOST = 256
 """Clients that have a page to ask for and are remembered; of more, the one that was heard longest ago is forgotten."""
@@ -62,10 +63,10 @@ class PageWatch:
             self._warned.popitem(last=False)
         info = _info(ctx)
         logger.warning(
-            "{} took {} tools and did not ask for the next page, so its model misses the others: raise "
+            "{} took {} and did not ask for the next page, so its model misses the others: raise "
             "server.page_size, or serve fewer tools",
             f"the client {info.name[:64]} {info.version[:32]}" if info else "a client",
-            found.shown,
+            counted(found.shown, "tool"),
         )
 
 

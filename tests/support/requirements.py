@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from praxis_mcp.engines.native import praxis_init_path
+from praxis_mcp.wording import counted
 from tests.dagger_double.schema import generated_client
 
 VARIABLE = "PRAXIS_TEST_REQUIRE"
@@ -131,11 +132,13 @@ def skipped_for(reasons: Iterable[str]) -> list[str]:
     lines: list[str] = []
     for name in CHECKS:
         found = {reason: count for reason, count in counts.items() if reason.startswith(f"{name}: ")}
-        lines += [f"{name}: {count} tests ({reason.removeprefix(f'{name}: ')})" for reason, count in found.items()]
+        lines += [
+            f"{name}: {counted(count, 'test')} ({reason.removeprefix(f'{name}: ')})" for reason, count in found.items()
+        ]
         for reason in found:
             del counts[reason]
     if others := counts.total():
-        lines.append(f"anything else: {others} tests")
+        lines.append(f"anything else: {counted(others, 'test')}")
     return lines
 
 
