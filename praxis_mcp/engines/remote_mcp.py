@@ -23,6 +23,7 @@ from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.upstream import ProgressListener
 from praxis_mcp.engines.upstream_pool import UpstreamPool
 from praxis_mcp.engines.upstream_spec import UpstreamSpec
+from praxis_mcp.numbers import finite
 from praxis_mcp.plans.model import Capability, Plan
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings import Settings
@@ -126,12 +127,14 @@ class RemoteMCPEngine(ExecutionEngine):
 
 
 def read_answer(answer: Mapping[str, Any], masker: Masker) -> RemoteContent:
-    """The parts of a ``tools/call`` result, secrets masked; what has no place in one is left out."""
+    """The parts of a ``tools/call`` result, secrets masked; what has no place in one is left out. Structured content
+    may hold numbers that are not finite: whoever sends it on refuses them (see `numbers`)."""
     content = answer.get("content")
     blocks = [block for block in (content if isinstance(content, list) else []) if isinstance(block, dict)]
     meta = answer.get("_meta")
     items = meta.items() if isinstance(meta, dict) else ()
-    kept = {key: value for key, value in items if not key.startswith(_PROTOCOL_KEYS)}
+    kept = finite({key: value for key, value in items if not key.startswith(_PROTOCOL_KEYS)})
+    blocks = finite(blocks)
     structured = answer.get("structuredContent")
     if masker:
         blocks = [_masked_block(block, masker) for block in blocks]
@@ -162,7 +165,7 @@ def progress_lines(listener: OutputListener) -> ProgressListener:
 def masked_resource(resource: Mapping[str, Any], masker: Masker) -> dict[str, Any]:
     """The contents of a resource, secrets masked."""
     # Base64 is no text: masking would break it, and hides nothing.
-    return {key: value if key == "blob" else masker.json(value) for key, value in resource.items()}
+    return {key: value if key == "blob" else masker.json(value) for key, value in finite(resource).items()}
 
 
 def _masked_block(block: Mapping[str, Any], masker: Masker) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from praxis_mcp.engines.upstream_connection import CLOSE_TIMEOUT, Connection, de
 from praxis_mcp.engines.upstream_hops import outgoing_meta
 from praxis_mcp.engines.upstream_spec import UpstreamSpec
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, RemoteError
+from praxis_mcp.numbers import finite
 from praxis_mcp.plans.secrets import Masker
 
 if TYPE_CHECKING:
@@ -348,4 +349,4 @@ class Upstream:
                 "work or part of it, so it was not run again.",
                 remedy="Find out whether it did before you call again.",
             )
-        return RemoteError(f"{self.spec.name} answered: {reason}", exc.code, self.masker.json(data_in(exc)))
+        return RemoteError(f"{self.spec.name} answered: {reason}", exc.code, self.masker.json(finite(data_in(exc))))

@@ -17,10 +17,14 @@ import httpx2
 from mcp_types import INTERNAL_ERROR, METHOD_NOT_FOUND, PARSE_ERROR, ErrorData
 from pydantic_core import from_json, to_json
 
+from praxis_mcp.engines.upstream_messages import is_hard, lenient_json
+
 BOM = b"\xef\xbb\xbf"
 _LONGEST_TEXT = 300
 """Characters of a body that an error shows."""
 _KEPT_HEADERS = ("mcp-session-id", "mcp-protocol-version", "www-authenticate", "retry-after")
+_LONGEST_HELD = 4 * 1024 * 1024
+"""Bytes of a line of an event stream that are held back to look at the whole of it."""
 _ENDS = 96
 """Bytes at either end of a body in which the id is looked for before all of it is read."""
 _REQUEST = re.compile(rb'\{"jsonrpc":"2\.0","id":(\d+|"[\w-]*"),"method":')
@@ -119,12 +123,53 @@ class WithoutMark(httpx2.AsyncByteStream):
         await self._inner.aclose()
 
 
+class ReadableEvents(httpx2.AsyncByteStream):
+    """The body of an event stream in which what the SDK's reader refuses is written so that it reads it.
+
+    Args:
+        inner: the body as it comes.
+    """
+
+    def __init__(self, inner: httpx2.AsyncByteStream) -> None:
+        self._inner = inner
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        held: list[bytes] = []
+        size = 0
+        async for piece in self._inner:
+            *lines, rest = piece.split(b"\n")
+            for line in lines:
+                yield _readable(b"".join([*held, line])) + b"\n"
+                held, size = [], 0
+            held.append(rest)
+            size += len(rest)
+            if size > _LONGEST_HELD:  # goes on as it is: who reads it bounds it
+                yield b"".join(held)
+                held, size = [], 0
+        if rest := b"".join(held):
+            yield _readable(rest)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _readable(line: bytes) -> bytes:
+    if not line.startswith(b"data:") or not is_hard(line):
+        return line
+    try:
+        return b"data: " + json.dumps(lenient_json(line.removeprefix(b"data:"))).encode()
+    except ValueError:
+        return line
+
+
 def _kind(response: httpx2.Response) -> str:
     return response.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _is_for(body: bytes, identity: int | str) -> bool:
     """Whether it is plainly a result for that id, written as the SDKs write it: a large one is not read twice."""
+    if is_hard(body):
+        return False
     mark = json.dumps(identity).encode()
     if found := _AT_START.match(body[:_ENDS]):
         return found[1] == mark
@@ -189,7 +234,7 @@ def _words(response: httpx2.Response, body: Any) -> str:
 
 def _parsed(content: bytes) -> Any:
     try:
-        return from_json(content.removeprefix(BOM))
+        return lenient_json(content.removeprefix(BOM))
     except ValueError:
         return None
 
@@ -204,7 +249,7 @@ def _with_body(response: httpx2.Response, body: dict[str, Any], *, status: int) 
     return httpx2.Response(
         status,
         headers=[*headers, ("content-type", "application/json")],
-        content=to_json(body),
+        content=to_json(body, inf_nan_mode="constants"),
         request=response.request,
         extensions=response.extensions,
     )

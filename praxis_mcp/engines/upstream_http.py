@@ -18,6 +18,7 @@ from mcp.client.auth import OAuthFlowError
 from mcp_types import METHOD_NOT_FOUND
 
 from praxis_mcp.engines.upstream_answers import (
+    ReadableEvents,
     WithoutMark,
     answers_request,
     as_answer,
@@ -119,7 +120,7 @@ async def _bound(response: httpx2.Response) -> None:
         raise _Unreadable("its answer is compressed, which it was asked not to be")
     assert isinstance(response.stream, httpx2.AsyncByteStream)
     if _is_event_stream(response):
-        response.stream = WithoutMark(response.stream)
+        response.stream = ReadableEvents(WithoutMark(response.stream))
         response.encoding = "utf-8"  # whatever its type says (HTML, 9.2.5)
     else:
         response.stream = _BoundedBody(response.stream)

@@ -13,9 +13,9 @@ import httpx2
 from mcp.shared._httpx_utils import stream_within_origin
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
-from pydantic_core import from_json
 
 from praxis_mcp.engines.upstream_failures import Failure, failed
+from praxis_mcp.engines.upstream_messages import lenient_json
 from praxis_mcp.engines.upstream_wire import FIRST_ID, MAX_MESSAGE, tell_progress
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _lost(message: str) -> MCPError:
 
 def _parsed(text: bytes | str) -> dict[str, Any]:
     try:
-        message = from_json(text)
+        message = lenient_json(text)
     except ValueError as exc:
         raise MCPError(PARSE_ERROR, "its answer is no JSON") from exc
     if not isinstance(message, dict):

@@ -16,11 +16,11 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from mcp.client._transport import TransportStreams
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
-from mcp_types import ErrorData, JSONRPCError, JSONRPCRequest, jsonrpc_message_adapter
-from pydantic import ValidationError
+from mcp_types import ErrorData, JSONRPCError, JSONRPCRequest
 
 from praxis_mcp.engines.upstream_answers import error_in
 from praxis_mcp.engines.upstream_failures import Failure, failed, failure_in
+from praxis_mcp.engines.upstream_messages import message_in
 from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
 
 _EVENT_STREAM = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
@@ -73,12 +73,7 @@ async def _receive(events: AsyncIterator[httpx2.ServerSentEvent], received: Inco
             async for event in events:
                 if event.event != "message" or not event.data:
                     continue
-                try:
-                    message = jsonrpc_message_adapter.validate_json(event.data, by_name=False)
-                except ValidationError as exc:
-                    await received.send(exc)
-                    continue
-                await received.send(SessionMessage(message))
+                await received.send(message_in(event.data))
         except (httpx2.TransportError, httpx2.StreamError, httpx2.SSEError):
             pass  # the same as an end: whoever waits hears that the connection is closed
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):

@@ -18,9 +18,8 @@ import anyio.abc
 from mcp.client._transport import TransportStreams
 from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
-from pydantic import ValidationError
 
+from praxis_mcp.engines.upstream_messages import message_in
 from praxis_mcp.engines.upstream_process import UpstreamProcess, start_process
 from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
 
@@ -70,7 +69,7 @@ class _Incoming:
         """
         while not (line := await self._line()).strip():
             pass
-        return _parse(line)
+        return message_in(line)
 
     async def aclose(self) -> None:
         """Nothing: the process is ended by who started it."""
@@ -146,18 +145,6 @@ class _Outgoing:
         self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def _parse(line: bytes) -> SessionMessage | Exception:
-    try:
-        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-    except ValidationError:
-        pass
-    try:
-        text = line.decode(errors="replace")
-        return SessionMessage(jsonrpc_message_adapter.validate_json(text, by_name=False))
-    except ValidationError as exc:
-        return exc
 
 
 async def _end(server: UpstreamProcess) -> None:

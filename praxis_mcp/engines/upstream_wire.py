@@ -32,8 +32,10 @@ from mcp_types import (
     JSONRPCResponse,
     RequestId,
 )
+from pydantic import ValidationError
 
 from praxis_mcp.engines.upstream_failures import Failure, failed
+from praxis_mcp.engines.upstream_messages import received_anyway
 
 if TYPE_CHECKING:
     from praxis_mcp.engines.upstream import ProgressListener
@@ -153,6 +155,8 @@ class RawAnswers(AbstractAsyncContextManager[TransportStreams]):
             return None
 
     def _sorted(self, item: SessionMessage | Exception) -> SessionMessage | Exception | None:
+        if isinstance(item, ValidationError):
+            item = received_anyway(item)
         message = item.message if isinstance(item, SessionMessage) else None
         if isinstance(message, JSONRPCNotification):
             return None if self._is_progress(message) else item

@@ -12,7 +12,7 @@ from loguru import logger
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
 from praxis_mcp.engines.remote_mcp import ISOLATION, progress_lines, text_of
-from praxis_mcp.errors import RunNotFoundError
+from praxis_mcp.errors import ArgumentError, RunNotFoundError
 from praxis_mcp.execution.admission import Share
 from praxis_mcp.execution.records import RunRecord, RunRecords
 from praxis_mcp.execution.runner import ToolRunner
@@ -26,6 +26,7 @@ from praxis_mcp.execution.upstream_addresses import (
 from praxis_mcp.execution.upstream_faces import RemoteTool
 from praxis_mcp.execution.upstream_links import CallerLinks
 from praxis_mcp.execution.upstreams import Upstreams
+from praxis_mcp.numbers import NOT_FINITE, all_finite
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.settings import Settings
 
@@ -78,16 +79,20 @@ class RelayRunner:
 
         Args:
             tool: the tool; its server checks the arguments.
-            arguments: passed on as they are.
+            arguments: passed on as they are, where JSON can carry them.
             caller: who calls; the run's record, and what the answer links, is theirs. Empty is anonymous.
             on_output: hears progress, a line of JSON on standard error each.
 
         Raises:
+            ArgumentError: a number among the arguments is not finite.
             RemoteError: the upstream answered with a protocol error.
             ExecutionError: see `Upstreams.call`.
         """
         runner = self._runner
         with runner.tally.call(tool.name, caller) as counted, runner.callers.hold(caller, tool.name):
+            if not all_finite(arguments):
+                # Their server would get null, or what is not JSON, and might never answer.
+                raise ArgumentError(f"The arguments of {tool.name} cannot be passed on: one {NOT_FINITE}.")
             began = anyio.current_time()
             async with runner.admission.slot(tool.name, shares=self._shares(caller, tool.upstream)):
                 waited = anyio.current_time() - began

@@ -10,7 +10,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.schema import check_output
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.errors import PraxisError
-from praxis_mcp.numbers import all_finite
+from praxis_mcp.numbers import NOT_FINITE, all_finite
 from praxis_mcp.wording import counted
 
 _BOM = b"\xef\xbb\xbf"
@@ -37,7 +37,7 @@ def structured_output(contract: ToolContract, result: ExecutionResult) -> Any:
     try:
         value = pydantic_core.from_json(stdout.data.removeprefix(_BOM), allow_inf_nan=False)
         if not all_finite(value):
-            raise ValueError("it holds a number too large for JSON's readers, such as 1e999")
+            raise ValueError(f"it {NOT_FINITE}")
     except ValueError as exc:
         reason = "it wrote nothing" if not stdout.data.strip() else str(exc)
         raise OutputMisfit(
@@ -54,6 +54,8 @@ def check_value(contract: ToolContract, value: Any) -> None:
         OutputMisfit: it does not fit.
         ContractError: the schema is invalid.
     """
+    if not all_finite(value):
+        raise OutputMisfit(f"{contract.name} ended well, but its output {NOT_FINITE}.")
     if problems := check_output(contract, value):
         listed = "\n".join(f"- {problem}" for problem in problems)
         raise OutputMisfit(f"{contract.name} ended well, but its output does not fit its output_schema:\n{listed}")

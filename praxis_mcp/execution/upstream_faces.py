@@ -14,6 +14,7 @@ from praxis_mcp.contracts.validators import schema_errors
 from praxis_mcp.contracts.vocabulary import is_plainly_valid, schemas_inside, without_booleans
 from praxis_mcp.contracts.wording import odd_texts, worded
 from praxis_mcp.engines.upstream_hops import MOST_HOPS, read_via, server_id
+from praxis_mcp.numbers import all_finite
 from praxis_mcp.printable import printable, visible
 
 LARGEST_SCHEMA = 64 * 1024
@@ -160,6 +161,8 @@ def _output_schema(schema: Any, notes: list[str], patterns: _Patterns) -> dict[s
 def _is_valid(schema: dict[str, Any], patterns: _Patterns) -> bool:
     # Python's re never sees these patterns: some need minutes, or more stack than there is, only to be compiled.
     try:
+        if not all_finite(schema):
+            return False
         wrong = not is_plainly_valid(schema) and next(schema_errors(schema), None) is not None
         return not wrong and not any(
             patterns.refuse(name) for _, part in schemas_inside(schema) for name in part.get("patternProperties", ())

@@ -13,6 +13,7 @@ from praxis_mcp.contracts.validators import CheckFailed, compile_schema, find_er
 from praxis_mcp.engines.base import RemoteContent
 from praxis_mcp.errors import ContractError
 from praxis_mcp.execution.upstream_faces import RemoteTool
+from praxis_mcp.numbers import NOT_FINITE, all_finite
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -27,6 +28,8 @@ class OutputChecks:
 
     async def misfit(self, tool: RemoteTool, content: RemoteContent) -> str | None:
         """What is wrong with an answer of a call that ended well, as the end of a sentence; None where nothing is."""
+        if not all_finite(content.structured):
+            return f"its structured content {NOT_FINITE}"
         if tool.output_schema is None:
             return None
         if content.structured is None:

@@ -17,6 +17,7 @@ from mcp_types import (
 from pydantic import TypeAdapter, ValidationError
 
 from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.numbers import NOT_FINITE, all_finite
 from praxis_mcp.serving.blocks import link_block, stream_text, text_block, whole_link
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.structured import content_for
@@ -61,6 +62,8 @@ def failed_answer(
         dialect: the client's.
         fits: whether the structured content fits that schema.
     """
+    if not all_finite(structured):
+        blocks, structured = [*blocks, text_block(f"Its structured content is left out: it {NOT_FINITE}.")], None
     shaped = None if structured is None else content_for(structured, schema if fits else None, dialect)
     return CallToolResult(content=blocks, structured_content=shaped, is_error=True)
 

@@ -68,6 +68,42 @@ async def test_an_odd_message_costs_neither_its_call_nor_the_others(
         tasks.cancel_scope.cancel()
 
 
+TEXT = '{"jsonrpc":"2.0","id":ID,"result":{"content":[{"type":"text","text":"a%s"}]}}'
+DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (TEXT % r"\ud800", "a\ufffd"),
+        (TEXT % r"\ud83d\ude00 \udfff", "a\U0001f600 \ufffd"),
+        (TEXT.replace('"result":{', f'"result":{{"_meta":{{"n":{DIGITS}}},') % "", "a"),
+        ('{"result":{"content":[{"text":"a\\ud800","type":"text"}]},"jsonrpc":"2.0","id":ID}', "a\ufffd"),
+    ],
+    ids=["half a pair", "half a pair behind a whole one", "thousands of digits", "the id at the end"],
+)
+async def test_what_only_a_strict_reader_refuses_is_read(odd: Upstream, raw: str, said: str) -> None:
+    assert (await say(odd, raw=raw))[0]["content"][0]["text"] == said
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        '{"jsonrpc":"2.0","id":ID,"result":"text"}',
+        '{"jsonrpc":"2.0","id":ID,"result":null}',
+        '{"jsonrpc":"2.0","id":ID,"result":[]}',
+        '{"jsonrpc":"2.0","id":ID,"error":"text"}',
+        '{"jsonrpc":"2.0","id":ID,"result":{"content":' + "[" * 5000 + "]" * 5000 + "}}",
+        '{"jsonrpc":"2.0","id":ID,"result":{"content":' + "[" * 300 + "]" * 300 + "}}",
+        '{"result":{"content":[}},"jsonrpc":"2.0","id":ID}',
+    ],
+)
+async def test_an_answer_that_cannot_be_read_is_an_error_of_its_call_at_once(odd: Upstream, raw: str) -> None:
+    with pytest.raises(RemoteError, match="its answer cannot be read"):
+        await say(odd, raw=raw)
+    assert (await say(odd, result=SAID))[0]["content"] == SAID["content"]
+
+
 @pytest.mark.parametrize("code", [True, 10**30, 1.0])
 async def test_an_odd_code_of_an_error_is_an_error_of_that_call(odd: Upstream, code: Any) -> None:
     with pytest.raises(ExecutionError, match="odd answered: x"):

@@ -1,15 +1,17 @@
 """Answers and refusals over HTTP as servers really send them: odd ids, odd bodies, sessions that are lost."""
 
 import json
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 from starlette.responses import JSONResponse, Response
 
 from praxis_mcp.engines.upstream import Upstream
-from praxis_mcp.engines.upstream_answers import WithoutMark
+from praxis_mcp.engines.upstream_answers import ReadableEvents, WithoutMark
 from praxis_mcp.engines.upstream_pool import UpstreamPool
 from praxis_mcp.engines.upstream_spec import UpstreamSpec
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, RemoteError
@@ -72,6 +74,8 @@ FINE = text("fine")
         lambda m: raw(json.dumps({"result": FINE, "jsonrpc": "2.0", "id": m["id"]}, indent=1)),
         lambda m: raw(json.dumps([{"jsonrpc": "2.0", "method": "notifications/x"}, answer(m, result=FINE)])),
         lambda m: raw(BOM + json.dumps(answer(m, result=FINE))),
+        lambda m: raw(json.dumps(answer(m, result={**FINE, "_meta": {"half": "\ud800"}}), separators=(",", ":"))),
+        lambda m: events(data(answer(m, result={**FINE, "_meta": {"half": "\ud800"}}))),
         lambda m: raw(json.dumps(answer(m, result=FINE)), "Application/JSON; charset=utf-8"),
         lambda m: raw(json.dumps(answer(m, result=FINE)), "text/plain"),
         lambda m: raw(json.dumps(answer(m, result=FINE)), None),
@@ -83,6 +87,7 @@ FINE = text("fine")
     ],
     ids=[
         "another id", "null", "text", "fraction", "another number", "no id", "no version", "id last", "batch", "BOM",
+        "half a pair", "events: half a pair",
         "type with charset", "text/plain", "no type", "events: another id", "events: BOM", "events: BOM and charset",
         "events: wrong charset", "events: twice",
     ],
@@ -94,6 +99,15 @@ async def test_the_response_to_a_post_is_its_answer_whatever_its_id_and_its_type
     assert await call(upstream) == "fine"
     assert await call(upstream) == "fine"
     assert server.begun == 1, "it costs no session"
+
+
+async def test_a_number_that_is_not_finite_does_not_become_null_where_an_answer_is_written_anew(
+    server: RawUpstream, upstream: Upstream
+) -> None:
+    odd = {"id": "xxx", "result": {**FINE, "structuredContent": {"a": math.inf}}}
+    server.answers["tools/call"] = lambda m: raw(json.dumps({**answer(m), **odd}))
+    with anyio.fail_after(LIMIT):
+        assert (await upstream.call("t", {}, timeout=CALL))["structuredContent"] == {"a": math.inf}
 
 
 @pytest.mark.parametrize(
@@ -373,3 +387,26 @@ async def test_what_no_client_can_use_of_a_list_is_named_with_its_reason(
         ("(no name)", "it is not an object"),
         ("['a']", "its name is missing, or not text"),
     ]
+
+
+class Pieces(httpx2.AsyncByteStream):
+    def __init__(self, *pieces: bytes) -> None:
+        self.pieces = pieces
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            yield piece
+
+
+async def test_events_are_rewritten_where_the_sdk_could_not_read_them_wherever_their_pieces_end() -> None:
+    body = (
+        b'event: message\r\ndata: {"a": "\\ud83d\\ude00"}\n\n'
+        b'data: {"a": "x\\ud800"}\r\n\ndata: not \\ud800 JSON\n\ndata: 1'
+    )
+    expected = body.replace(b'"x\\ud800"}\r', b'"x\\ufffd"}')
+    for size in (1, 3, 7, len(body)):
+        pieces = [body[start : start + size] for start in range(0, len(body), size)]
+        assert b"".join([piece async for piece in ReadableEvents(Pieces(*pieces))]) == expected
+    whole = b"data: " + b"x" * (9 * 1024 * 1024)
+    pieces = [whole[start : start + 65536] for start in range(0, len(whole), 65536)]
+    assert b"".join([piece async for piece in ReadableEvents(Pieces(*pieces))]) == whole

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from loguru import logger
-from starlette.responses import JSONResponse
+from mcp.shared.exceptions import MCPError
+from starlette.responses import JSONResponse, Response
 
+from praxis_mcp.errors import ArgumentError
 from tests.serving.clients import ERAS, Era, text_of
 from tests.serving.test_upstreams import call, names, proxy
 from tests.support.raw_upstream import RawUpstream, answer, raw_upstream
 
 pytestmark = pytest.mark.anyio
+JSON = "application/json"
 
 
 @pytest.fixture
@@ -160,3 +164,58 @@ async def test_a_schema_keeps_parameters_and_values_that_look_like_keywords(
     async with proxy(tmp_path, up={"address": server.url}) as (client, _):
         await names(client)
         assert (await client.list_tools()).tools[0].input_schema["properties"] == parts
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_tool_with_what_json_cannot_carry_costs_no_other_tool_and_no_client_its_list(
+    tmp_path: Path, server: RawUpstream, log: list[str], era: Era
+) -> None:
+    odd = tool("odd", {"type": "object", "properties": {"a": {"maximum": math.inf, "default": math.nan}}})
+    half = tool("half", {"type": "object", "properties": {"a": {"description": "half of a pair: \ud800"}}})
+    listed = json.dumps({"tools": [odd, {**half, "outputSchema": odd["inputSchema"]}, tool("plain")]})
+    server.answers["tools/list"] = lambda m: Response(
+        f'{{"jsonrpc":"2.0","id":{m["id"]},"result":{listed}}}', media_type="application/json"
+    )
+    async with proxy(tmp_path, era, u={"address": server.url}) as (client, _):
+        tools = {found.name: found for found in (await client.list_tools()).tools}
+    assert list(tools) == ["u_half", "u_odd", "u_plain"]
+    assert tools["u_odd"].input_schema == {"type": "object", "properties": {"a": {}}}
+    assert tools["u_half"].input_schema["properties"]["a"]["description"] == "half of a pair: \ufffd"
+    assert tools["u_half"].output_schema is None
+
+
+@pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("is_error", [True, False])
+async def test_a_number_that_json_cannot_carry_is_never_sent_on_as_null(
+    tmp_path: Path, server: RawUpstream, era: Era, is_error: bool
+) -> None:
+    content = [{"type": "text", "text": "said", "_meta": {"b": -math.inf}}]
+    result = {"content": content, "structuredContent": {"a": math.inf}, "_meta": {"c": math.nan}, "isError": is_error}
+    server.answers["tools/call"] = lambda m: Response(json.dumps(answer(m, result=result)), media_type=JSON)
+    async with proxy(tmp_path, era, u={"address": server.url}) as (client, _):
+        found = await call(client, "u_t")
+        assert found.is_error
+        assert found.structured_content is None
+        assert "said" in [getattr(block, "text", "") for block in found.content]
+        assert any("1e999" in getattr(block, "text", "") for block in found.content)
+        shown = found.model_dump(mode="json", by_alias=True)
+        assert shown["_meta"]["c"] == "NaN"
+        assert next(block for block in shown["content"] if block["text"] == "said")["_meta"]["b"] == "-Infinity"
+        error = {"code": -32000, "message": "x", "data": {"d": math.inf}}
+        server.answers["tools/call"] = lambda m: Response(json.dumps(answer(m, error=error)), media_type=JSON)
+        with pytest.raises(MCPError) as raised:
+            await call(client, "u_t")
+        assert raised.value.data == {"d": "Infinity"}
+
+
+async def test_an_argument_that_json_cannot_carry_is_refused_before_it_is_passed_on(
+    tmp_path: Path, server: RawUpstream
+) -> None:
+    async with proxy(tmp_path, u={"address": server.url}) as (client, toolbox):
+        await names(client)
+        found = await toolbox.relays.find("u_t")
+        assert found is not None
+        with pytest.raises(ArgumentError, match="1e999"):
+            await toolbox.relays.call(found, {"a": [math.inf]})
+        assert server.calls == []
+        assert text_of(await call(client, "u_t", a=[1.5])) == "fine"

@@ -1,8 +1,9 @@
 """A server without an SDK that says what no SDK would let it say, for tests: ``python -m tests.support.odd_server``.
 
 It has one tool, ``say``, whose arguments are what it does: ``before``, messages that it writes first, in which the text
-TOKEN stands for the token for progress; then ``result`` or ``error``, its answer; without either it never answers. What
-it says of any resource, and of its tool, holds the variable SECRET.
+TOKEN stands for the token for progress; then ``result`` or ``error``, its answer; or ``raw``, the line that it writes
+instead, in which ID stands for the request's id. Without any of these it never answers. What it says of any resource,
+and of its tool, holds the variable SECRET.
 """
 
 import json
@@ -44,7 +45,12 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
 def main() -> None:
     for line in sys.stdin:
         message = json.loads(line)
-        found = answer(message["method"], message.get("params") or {}) if "id" in message else None
+        params = message.get("params") or {}
+        if raw := (params.get("arguments") or {}).get("raw"):
+            sys.stdout.write(raw.replace("ID", json.dumps(message["id"])) + "\n")
+            sys.stdout.flush()
+            continue
+        found = answer(message["method"], params) if "id" in message else None
         if found is not None:
             write({"id": message["id"], **found})
 

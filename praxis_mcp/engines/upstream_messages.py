@@ -1,0 +1,118 @@
+"""Messages of other servers, read as far as they can be: what is wrong in one costs at most the call that it answers.
+
+The SDK's reader refuses a whole message for half of a surrogate pair, a number of thousands of digits, or a level too
+many, which Python's and JavaScript's own readers take; and for a result that is no object. Whoever asked would then
+wait for the whole timeout, and one such tool would cost a whole list.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from mcp.shared.message import SessionMessage
+from mcp_types import PARSE_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
+from pydantic import ValidationError
+from pydantic_core import from_json
+
+MOST_LEVELS = 200
+"""Levels of one message; as many as the SDK's reader takes."""
+_MOST_DIGITS = 4300
+"""Digits of a number that Python reads as an integer (`sys.int_info`)."""
+_ENDS = 160
+"""Bytes at either end of a message in which the id is looked for where the whole cannot be read."""
+_ID = rb'"id"\s*:\s*(\d{1,18}|"[\w-]{1,80}")'
+_VERSION = rb'"jsonrpc"\s*:\s*"2\.0"'
+_AT_START = re.compile(rb"\s*\{\s*" + _VERSION + rb"\s*,\s*" + _ID + rb'\s*,\s*"(?:result|error)"')
+_RESULT_FIRST = re.compile(rb'\s*\{\s*"(?:result|error)"')
+_AT_END = re.compile(_VERSION + rb"\s*,\s*" + _ID + rb"\s*\}\s*\Z")
+_HARD = re.compile(rb"\\u[dD][89a-fA-F]|[0-9]{4300}")
+
+
+class Unreadable(ValueError):
+    """A message that is none, and that answers nobody."""
+
+
+def is_hard(body: bytes) -> bool:
+    """Whether the SDK's reader might refuse JSON that others read."""
+    return _HARD.search(body) is not None
+
+
+def lenient_json(text: bytes | str) -> Any:
+    """What JSON says, halves of surrogate pairs replaced.
+
+    Raises:
+        ValueError: it is no JSON, or has more than `MOST_LEVELS` levels.
+    """
+    try:
+        return from_json(text)
+    except ValueError:
+        pass
+    try:
+        return _clean(json.loads(_decoded(text), parse_int=_integer), MOST_LEVELS)
+    except RecursionError as exc:
+        raise ValueError("it has too many levels") from exc
+
+
+def message_in(text: bytes | str) -> SessionMessage | Exception:
+    """A message; the error that an answer is where it cannot be one; else why there is none."""
+    try:
+        return SessionMessage(jsonrpc_message_adapter.validate_json(text, by_name=False))
+    except ValidationError:
+        return _read_again(text)
+
+
+def received_anyway(error: ValidationError) -> SessionMessage | Exception:
+    """The message behind an error of the SDK's reader, which holds the text where that was no JSON to it."""
+    about = error.errors(include_url=False, include_context=False)[0]
+    text = about["input"]
+    return _read_again(text) if about["type"] == "json_invalid" and isinstance(text, bytes | str) else error
+
+
+def _read_again(text: bytes | str) -> SessionMessage | Exception:
+    try:
+        message = lenient_json(text)
+    except ValueError as exc:
+        identity = _id_of(text.encode(errors="replace") if isinstance(text, str) else text)
+        return _error(identity, str(exc)) if identity is not None else Unreadable("it is not JSON")
+    try:
+        return SessionMessage(jsonrpc_message_adapter.validate_python(message, by_name=False))
+    except ValidationError:
+        pass
+    identity = message.get("id") if isinstance(message, dict) else None
+    if isinstance(identity, int | str) and not isinstance(identity, bool) and "method" not in message:
+        return _error(identity, "it is not a JSON-RPC message")
+    return Unreadable("it is not a JSON-RPC message")
+
+
+def _error(identity: int | str, reason: str) -> SessionMessage:
+    error = ErrorData(code=PARSE_ERROR, message=f"its answer cannot be read: {reason}")
+    return SessionMessage(JSONRPCError(jsonrpc="2.0", id=identity, error=error))
+
+
+def _id_of(data: bytes) -> int | str | None:
+    found = _AT_START.match(data[: 2 * _ENDS])
+    if found is None and _RESULT_FIRST.match(data[:_ENDS]):
+        found = _AT_END.search(data[-_ENDS:])
+    return json.loads(found[1]) if found is not None else None
+
+
+def _decoded(text: bytes | str) -> str:
+    return text.decode(errors="replace") if isinstance(text, bytes) else text
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
+
+
+def _clean(value: Any, levels: int) -> Any:
+    if levels < 0:
+        raise ValueError(f"it has more than {MOST_LEVELS} levels")
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_clean(item, levels - 1) for item in value]
+    if isinstance(value, dict):
+        return {_clean(key, levels - 1): _clean(item, levels - 1) for key, item in value.items()}
+    return value
