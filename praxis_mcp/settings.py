@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -269,6 +278,15 @@ class Settings(BaseSettings):
     @classmethod
     def _root_is_absolute(cls, value: Path) -> Path:
         return Path(os.path.abspath(expand(value)))  # noqa: PTH100 - a link in the root stays as the user wrote it
+
+    @field_validator("reload", mode="wrap")
+    @classmethod
+    def _reload_is_a_word(cls, value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return read(value)
+        except ValidationError as exc:
+            # pydantic has a sentence for each member of the union, of which none says it all.
+            raise ValueError("write true, false or approved") from exc
 
     @model_validator(mode="after")
     def _paths_start_at_the_root(self) -> Self:

@@ -101,3 +101,12 @@ def test_a_value_that_cannot_be_read_says_how_to_write_it(
     monkeypatch.setenv(name, text)
     with pytest.raises(SettingsError, match="write a list as"):
         load_settings()
+
+
+def test_reload_says_in_one_sentence_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for text, value in (("approved", "approved"), ("false", False), ("yes", True)):
+        monkeypatch.setenv("PRAXIS_RELOAD", text)
+        assert load_settings().reload == value
+    monkeypatch.setenv("PRAXIS_RELOAD", "aproved")
+    with pytest.raises(SettingsError, match=r"PRAXIS_RELOAD: reload: write true, false or approved\. See"):
+        load_settings()
