@@ -1,4 +1,4 @@
-"""What is wrong with a contract, where, and how to mend it."""
+"""What is wrong with a contract, where, and how to fix it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Diagnostic:
 
     Attributes:
         message: what is wrong, one sentence.
-        remedy: how to mend it, one sentence.
+        remedy: how to fix it, one sentence.
         field: dotted path inside the contract, such as ``parameters.text.type``; empty for the whole file.
         path: the contract's file, where it came from one.
         line: 1-based line in that file; 0 when unknown.

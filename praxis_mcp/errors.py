@@ -6,7 +6,7 @@
     ├── SettingsError            a setting is wrong; the server does not start
     ├── ContractError            a contract is wrong; carries diagnostics with file, line, field and remedy
     ├── UnknownToolError         no contract has that name
-    ├── ArgumentError            the caller's arguments do not fit the contract; the caller can mend the call
+    ├── ArgumentError            the caller's arguments do not fit the contract; the caller can fix the call
     ├── RunNotFoundError         no run record has that id (any more)
     └── ExecutionError           the tool could not be run, or its run could not be finished
         ├── EngineUnavailable    an engine is missing, down or out of reach
@@ -35,7 +35,7 @@ class PraxisError(Exception):
 
     Args:
         message: what is wrong and where, in one sentence.
-        remedy: how to mend it, in one sentence or command; shown after the message.
+        remedy: how to fix it, in one sentence or command; shown after the message.
     """
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:
@@ -82,7 +82,7 @@ class ExecutionError(PraxisError):
         message: what is wrong, naming the tool or engine.
         exit_code: the exit code, where the tool got that far.
         output: the end of what the tool wrote, where it got that far.
-        remedy: how to mend it.
+        remedy: how to fix it.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ExecutionError(PraxisError):
 
 
 class EngineUnavailable(ExecutionError):
-    """An engine cannot be used: what is missing, what was found, how to mend it."""
+    """An engine cannot be used: what is missing, what was found, how to fix it."""
 
 
 class ImageError(ExecutionError):

@@ -58,7 +58,7 @@ def check_variables(known: Iterable[str], environment: Mapping[str, str] = os.en
         if close:
             raise SettingsError(
                 f"The environment variable {variable} is no setting (did you mean {close[0]}?).",
-                remedy="Mend its name, or unset it.",
+                remedy="Fix its name, or unset it.",
             )
         logger.warning("the environment variable {} is no setting, and is ignored", variable)
 

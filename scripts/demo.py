@@ -220,7 +220,7 @@ def main() -> int:
         log.seek(0)
         console.print(f"\n[red]{escape(problem)}[/] The end of the server's log:")
         console.print(escape("".join(log.readlines()[-20:])))
-        console.print("`praxis-mcp doctor` says what is missing on this machine and how to mend it.")
+        console.print("`praxis-mcp doctor` says what is missing on this machine and how to fix it.")
         return 1
 
 

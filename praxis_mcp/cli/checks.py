@@ -40,7 +40,7 @@ def validate(
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check contracts; say what is wrong, in which file and line, and how to mend it. Exit code 1 if any is wrong."""
+    """Check contracts; say what is wrong, in which file and line, and how to fix it. Exit code 1 if any is wrong."""
     with friendly_errors():
         settings = read_settings(config, all_of(directories, tools), log_level, root=root)
         # What is approved is another question than what is right.

@@ -166,7 +166,7 @@ def print_findings(diagnostics: Sequence[Diagnostic]) -> bool:
 
 
 def print_error(message: str, remedy: str | None) -> None:
-    """Say on standard error what went wrong and how to mend it."""
+    """Say on standard error what went wrong and how to fix it."""
     say("error: ", fg="red", err=True, nl=False)
     say(message, err=True)
     if remedy:

@@ -1,4 +1,4 @@
-"""``praxis-mcp doctor``: engines found, what is missing, how to mend it, and which engine would run which tool; the
+"""``praxis-mcp doctor``: engines found, what is missing, how to fix it, and which engine would run which tool; the
 upstreams, and the servers that run here."""
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def doctor(
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which engines work here, what is missing and how to mend it, and which engine would run each tool; whether
+    """Say which engines work here, what is missing and how to fix it, and which engine would run each tool; whether
     upstreams can be reached, and how warm starts go in the servers that run here.
 
     Exit code 1 where a contract is broken, a tool has no engine, or an upstream cannot be reached.

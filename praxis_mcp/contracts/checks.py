@@ -224,7 +224,7 @@ def _check_enums(contract: ToolContract, reading: Reading, findings: Findings) -
                 findings.error(
                     (*reading.parameters.places[parameter.name], "enum", index),
                     f"{shape(choice)} is allowed by enum, but not by type: {' or '.join(types)}.",
-                    "Mend the type or the value.",
+                    "Fix the type or the value.",
                 )
 
 
@@ -250,7 +250,7 @@ def _check_defaults(contract: ToolContract, reading: Reading, findings: Findings
         findings.error(
             (*reading.parameters.places[name], "default"),
             f"The default does not fit: {sentence(error)}.",
-            "Mend the default, or what the parameter allows.",
+            "Fix the default, or what the parameter allows.",
         )
 
 
@@ -262,7 +262,7 @@ def _check_examples(contract: ToolContract, reading: Reading, findings: Findings
             if example.expect_exit != 0:
                 continue
             for problem in exc.problems:
-                findings.warning(where, f"The example cannot be called: {problem}.", "Mend its arguments.")
+                findings.warning(where, f"The example cannot be called: {problem}.", "Fix its arguments.")
         except ContractError as exc:
             findings.error(reading.parameters.root, exc.message, exc.remedy or "")
             return

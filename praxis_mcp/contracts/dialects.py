@@ -231,7 +231,7 @@ def _unknown_key(key: str, findings: Findings, reading: Reading) -> None:
             findings.warning((key,), f'"{key}" stands beside {place}, and is ignored there.', f"Move it into {place}.")
         return
     known = CONTRACT_KEYS if findings.lenient else (*CONTRACT_KEYS, *SPEC_KEYS)
-    _unknown(key, (key,), f'"{key}" is unknown{findings.hint(key, known)}.', "Mend or remove it.", findings)
+    _unknown(key, (key,), f'"{key}" is unknown{findings.hint(key, known)}.', "Fix or remove it.", findings)
 
 
 def _examples(value: Any, findings: Findings, reading: Reading) -> list[Example]:
@@ -259,7 +259,7 @@ def _model(model: type[_M], value: Any, keys: Keys, findings: Findings, names: M
     for key, item in value.items():
         where = (*keys, key)
         if key not in names:
-            findings.unknown(where, f'"{key}" is unknown here{findings.hint(key, names)}.', "Mend or remove it.")
+            findings.unknown(where, f'"{key}" is unknown here{findings.hint(key, names)}.', "Fix or remove it.")
             continue
         name = names[key]
         if name in written_as:

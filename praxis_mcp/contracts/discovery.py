@@ -106,7 +106,7 @@ def _walk(
             problems.append(
                 Diagnostic(
                     message=f"The directory {directory} cannot be read: {exc.strerror}.",
-                    remedy="Mend its permissions, or move it out of the tools directory.",
+                    remedy="Fix its permissions, or move it out of the tools directory.",
                     path=Path(directory),
                 )
             )

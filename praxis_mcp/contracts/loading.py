@@ -1,4 +1,4 @@
-"""A file → a `ToolContract`, or diagnostics that say in which line it is wrong and how to mend it."""
+"""A file → a `ToolContract`, or diagnostics that say in which line it is wrong and how to fix it."""
 
 from __future__ import annotations
 

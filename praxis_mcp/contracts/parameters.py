@@ -189,8 +189,8 @@ def _as_written(parameter: ToolParameter, keys: Keys, findings: Findings) -> Too
     changes: dict[str, Any] = {}
     choices = parameter.keywords.get("enum")
     if isinstance(choices, list) and parameter.type == "string":
-        mended = [_meant(choice, (*keys, "enum", index), findings) for index, choice in enumerate(choices)]
-        changes["keywords"] = {**parameter.keywords, "enum": mended}
+        fixed = [_meant(choice, (*keys, "enum", index), findings) for index, choice in enumerate(choices)]
+        changes["keywords"] = {**parameter.keywords, "enum": fixed}
     elif isinstance(choices, list):
         for index, choice in enumerate(choices):
             word = findings.document.written.get((*keys, "enum", index), "")

@@ -1,6 +1,6 @@
 """Validation errors → sentences that name the value, what it is, and what is allowed.
 
-They are read by a model that will mend its call, and by the author of a contract. A sentence begins with the value's
+They are read by a model that will fix its call, and by the author of a contract. A sentence begins with the value's
 name in quotation marks, in lower case after it, and has no full stop, so that sentences can be joined.
 """
 

@@ -153,7 +153,7 @@ def _last_good(source: str, before: Scan, found: list[Diagnostic]) -> CatalogEnt
     found.append(
         Diagnostic(
             message=f"{entry.name} stays as it was before this change.",
-            remedy="Mend the file, or delete it to remove the tool.",
+            remedy="Fix the file, or delete it to remove the tool.",
             severity=Severity.WARNING,
             path=entry.source,
         )

@@ -85,7 +85,7 @@ def report(exc: ValidationError, findings: Findings, locate: Callable[[Keys], Ke
             continue
         seen.add(loc)
         field = next((part for part in reversed(loc) if isinstance(part, str) and part in _REMEDIES), "")
-        # Our own validators say how to mend it in the message itself.
+        # Our own validators say how to fix it in the message itself.
         findings.error(locate(loc), message, "" if error["type"] == "value_error" else _REMEDIES.get(field, ""))
 
 

@@ -60,7 +60,7 @@ class EngineStatus:
         available: whether a call would find it.
         version: of the daemon, program or service.
         detail: what was found, or what is missing.
-        remedy: how to mend it, when it is not available.
+        remedy: how to fix it, when it is not available.
     """
 
     engine: str

@@ -85,7 +85,7 @@ class Bubblewrap:
 
 @dataclass(frozen=True, slots=True)
 class NoBubblewrap:
-    """Why there is none that works here, and how to mend it."""
+    """Why there is none that works here, and how to fix it."""
 
     reason: str
     remedy: str
@@ -258,7 +258,7 @@ def failure(command: str, stderr: str, exit_code: int, hidden: str | None = None
     if "execvp" in line:
         return CommandNotFound(
             f'The command "{command}" cannot be run in the sandbox: {line.rpartition(": ")[2]}.',
-            remedy="Install it, or mend the contract's command (or the interpreter its first line names). The sandbox "
+            remedy="Install it, or fix the contract's command (or the interpreter its first line names). The sandbox "
             "hides the host's /tmp, /run, TMPDIR and home directories: mount what lies there.",
         )
     if not line:

@@ -165,7 +165,7 @@ def meaning_of(plan: Plan, end: RunEnd) -> tuple[int, bool]:
             raise CommandNotFound(
                 f'{tool} runs "{plan.call.argv[0]}", which {why} in the image {plan.blueprint.image}.',
                 exit_code=end.exit_code,
-                remedy="Mend `command` in the contract, or use an image that has it.",
+                remedy="Fix `command` in the contract, or use an image that has it.",
             )
         case EndKind.SETUP_FAILED:
             if end.step == "output":
@@ -195,6 +195,6 @@ def _failed(plan: Plan, failure: QueryFailed) -> Outcome:
         raise CommandNotFound(
             f'{plan.blueprint.tool} runs "{plan.call.argv[0]}", which does not exist in the image '
             f"{plan.blueprint.image}.",
-            remedy="Mend `command` in the contract, or use an image that has it.",
+            remedy="Fix `command` in the contract, or use an image that has it.",
         ) from failure
     raise run_failed(plan.blueprint.tool, failure) from failure

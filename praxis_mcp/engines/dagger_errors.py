@@ -112,7 +112,7 @@ def opening_failed(last_words: str, host: str | None) -> EngineUnavailable:
             f"The Dagger engine at {host} {'may not be used by this user' if denied else 'cannot be reached'}.{said}",
             remedy="Give this user the right to use its socket."
             if denied
-            else "Start it, or mend engines.dagger.runner_host (_EXPERIMENTAL_DAGGER_RUNNER_HOST).",
+            else "Start it, or fix engines.dagger.runner_host (_EXPERIMENTAL_DAGGER_RUNNER_HOST).",
         )
     for pattern, what, remedy in _NO_OPENING:
         if re.search(pattern, detail, re.IGNORECASE):
@@ -133,7 +133,7 @@ def image_failed(reference: str, failure: QueryFailed, local: str = "") -> Image
     said = failure.message
     also = f" {local}" if local else ""
     if re.search(r"invalid reference format|failed to parse image address", said):
-        return ImageError(f'"{reference}" is no image reference ({said}).', remedy="Mend `image` in the contract.")
+        return ImageError(f'"{reference}" is no image reference ({said}).', remedy="Fix `image` in the contract.")
     if re.search(r"unauthorized|authentication|denied|forbidden|\b401\b|\b403\b", said, re.IGNORECASE):
         return ImageError(
             f"The registry does not give out {reference}, or there is no such image ({said}).{also}",

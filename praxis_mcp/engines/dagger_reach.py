@@ -54,7 +54,7 @@ async def check_engine(host: str | None, docker_host: str | None) -> str:
         reason = "no answer in time" if isinstance(exc, TimeoutError) else exc.strerror or str(exc)
         raise EngineUnavailable(
             f"{where} cannot be reached ({reason}).",
-            remedy="Start it, or mend engines.dagger.runner_host (_EXPERIMENTAL_DAGGER_RUNNER_HOST).",
+            remedy="Start it, or fix engines.dagger.runner_host (_EXPERIMENTAL_DAGGER_RUNNER_HOST).",
         ) from exc
     return f"the engine at {host} answers"
 

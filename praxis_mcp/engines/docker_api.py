@@ -82,7 +82,7 @@ class DockerDaemon:
             host: address of the daemon; None asks the environment (DOCKER_HOST, the CLI's context).
 
         Raises:
-            EngineUnavailable: the SDK is missing, or the daemon is down or out of reach; says how to mend it.
+            EngineUnavailable: the SDK is missing, or the daemon is down or out of reach; says how to fix it.
             Refusal: the daemon will not even say which version it is.
         """
         return cls(*await anyio.to_thread.run_sync(_connect, host, abandon_on_cancel=True))

@@ -58,7 +58,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def unreachable(address: str, error: BaseException) -> EngineUnavailable:
-    """The daemon does not answer: why, and what mends it."""
+    """The daemon does not answer: why, and what fixes it."""
     # An SSLError is an OSError whose number is OpenSSL's, not the system's: 1 is not EPERM there.
     secure = [item for item in causes(error) if isinstance(item, ssl.SSLError)]
     if secure:
@@ -125,7 +125,7 @@ def refused(explanation: str, plan: Plan) -> ExecutionError:
     if "unknown or invalid runtime" in low or "unknown runtime" in low:
         return EngineUnavailable(
             f"The Docker daemon lacks the OCI runtime of the settings: {text}.",
-            remedy="Install it and name it in /etc/docker/daemon.json, or mend engines.docker.runtime.",
+            remedy="Install it and name it in /etc/docker/daemon.json, or fix engines.docker.runtime.",
         )
     return ExecutionError(f"{blueprint.tool}: the Docker daemon could not run it: {text}.")
 
@@ -139,7 +139,7 @@ def _command_not_found(plan: Plan, reason: str) -> CommandNotFound:
         )
     return CommandNotFound(
         f'{blueprint.tool}: the image {blueprint.image} has no command "{word}".',
-        remedy="Mend the first word of the contract's command, mount the program, or choose an image that has it.",
+        remedy="Fix the first word of the contract's command, mount the program, or choose an image that has it.",
     )
 
 
@@ -196,7 +196,7 @@ def pull_failure(image: str, text: str) -> ImageError:
     low = text.lower()
     login = f"`docker login {image.split('/')[0] if '.' in image.split('/')[0] else ''}".rstrip() + "`"
     if any(part in low for part in ("manifest unknown", "not found: manifest", "manifest for")):
-        return ImageError(f"There is no image {image}: its repository has no such tag.", remedy="Mend the tag.")
+        return ImageError(f"There is no image {image}: its repository has no such tag.", remedy="Fix the tag.")
     if any(part in low for part in ("denied", "does not exist", "unauthorized", "authentication required", "no basic")):
         return ImageError(
             f"The image {image} does not exist, or needs a login.",

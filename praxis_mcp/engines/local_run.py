@@ -182,7 +182,7 @@ class LocalRun:
         if report.kind is native.EndKind.EXEC_FAILED:
             raise CommandNotFound(
                 f'The command "{launch.argv[0]}" cannot be run on this host: {os.strerror(report.number or 0)}.',
-                remedy="Install it, or mend the contract's command (or the interpreter its first line names).",
+                remedy="Install it, or fix the contract's command (or the interpreter its first line names).",
             )
         if report.kind is native.EndKind.SETUP_FAILED:
             raise ExecutionError(

@@ -140,7 +140,7 @@ def _start(launch: Launch) -> subprocess.Popen[bytes]:
     except (FileNotFoundError, PermissionError, NotADirectoryError) as exc:
         raise CommandNotFound(
             f'The command "{launch.argv[0]}" cannot be run on this host: {exc.strerror}.',
-            remedy="Install it, or mend the contract's command (or the interpreter its first line names).",
+            remedy="Install it, or fix the contract's command (or the interpreter its first line names).",
         ) from exc
     except OSError as exc:
         raise ExecutionError(f'The command "{launch.argv[0]}" could not be started: {exc.strerror}.') from exc

@@ -58,7 +58,7 @@ class SandboxImages:
             on_status: hears what is being done about it.
 
         Raises:
-            ImageError: it cannot be had; says how to mend it.
+            ImageError: it cannot be had; says how to fix it.
         """
         found = self.store.find(reference)  # a look at two small files
         if found is None:
@@ -101,7 +101,7 @@ class SandboxImages:
         """The image as its registry has it now, whether an older one is there or not.
 
         Raises:
-            ImageError: it cannot be had; says how to mend it.
+            ImageError: it cannot be had; says how to fix it.
         """
         await self._from_registry(Reference.parse(reference), on_status)
         return await self.ensure(reference)

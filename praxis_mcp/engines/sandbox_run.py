@@ -252,7 +252,7 @@ def _failure(command: str, stderr: str, exit_code: int) -> ExecutionError:
     if "execvp" in line:
         return CommandNotFound(
             f'The command "{command}" cannot be run in the image: {reason}.',
-            remedy="Mend the contract's command (or the interpreter its first line names), or choose another image.",
+            remedy="Fix the contract's command (or the interpreter its first line names), or choose another image.",
         )
     return ExecutionError(
         f"The sandbox could not be made: {line.removeprefix('bwrap: ') or f'exit code {exit_code}'}.",

@@ -62,7 +62,7 @@ def _number(text: str) -> int | None:
         return None
     value = int(text[:11])
     if value > _MAX_ID:
-        raise ExecutionError(f"The user or group {text[:40]} is above {_MAX_ID}.", remedy="Mend the contract's user.")
+        raise ExecutionError(f"The user or group {text[:40]} is above {_MAX_ID}.", remedy="Fix the contract's user.")
     return value
 
 

@@ -60,7 +60,7 @@ class CircuitBreaker:
             raise EngineUnavailable(
                 f"{self._name} failed {counted(self._failures, 'time')} in a row, and is next tried {when}; this call "
                 f"was refused without trying. The last failure: {self._reason}",
-                remedy="Start it or mend its address, then call again.",
+                remedy="Start it or fix its address, then call again.",
             )
         self._probing = True
         return 0.0

@@ -253,7 +253,7 @@ class RunRecords:
         except OSError as exc:
             raise SettingsError(
                 f"The directory for run records cannot be made: {exc.strerror}: {exc.filename}.",
-                remedy="Mend records.directory in the settings, or TMPDIR.",
+                remedy="Fix records.directory in the settings, or TMPDIR.",
             ) from exc
         return self
 

@@ -78,5 +78,5 @@ def _read(file: Path) -> Mapping[str, Mapping[str, str]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
         raise SettingsError(
             f"The approvals of upstream tools cannot be read from {file}: {exc}.",
-            remedy="Mend the file, or delete it and run praxis-mcp upstreams approve.",
+            remedy="Fix the file, or delete it and run praxis-mcp upstreams approve.",
         ) from exc

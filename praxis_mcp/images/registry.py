@@ -102,7 +102,7 @@ class RegistryClient:
         """What the registry has under that name, for this machine.
 
         Raises:
-            ImageError: there is nothing, it is not for us, or it cannot be reached; says how to mend it.
+            ImageError: there is nothing, it is not for us, or it cannot be reached; says how to fix it.
         """
         wanted, what = reference.wanted, str(reference)
         for _ in range(_MAX_NESTED):

@@ -1,4 +1,4 @@
-"""What goes wrong with registries, as errors that say how to mend it."""
+"""What goes wrong with registries, as errors that say how to fix it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_status(response: httpx2.Response, reference: Reference) -> None:
 
 
 def amiss(registry: str, what: str) -> ImageError:
-    return ImageError(f"The registry {registry} {what}.", remedy="Whoever runs it must mend that; or use another one.")
+    return ImageError(f"The registry {registry} {what}.", remedy="Whoever runs it must fix that; or use another one.")
 
 
 def unreachable(reference: Reference, exc: Exception) -> ImageError:

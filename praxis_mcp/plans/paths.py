@@ -141,10 +141,10 @@ def check_working_directory(path: Path, settings: Settings, tool: str) -> Path:
         ExecutionError: it does not exist, is no directory, or cannot be looked at.
         LimitUnsupported: it is sensitive, and the settings do not allow it.
     """
-    mend = "Create it, or mend the contract's cwd."
-    real = real_path(path, f"{tool} runs in {path}", mend)
+    fix = "Create it, or fix the contract's cwd."
+    real = real_path(path, f"{tool} runs in {path}", fix)
     if not real.is_dir():
-        raise ExecutionError(f"{tool} runs in {path}, which is no directory.", remedy=mend)
+        raise ExecutionError(f"{tool} runs in {path}, which is no directory.", remedy=fix)
     reason = why_sensitive(real, settings)
     if reason not in (None, WHOLE, TEMPORARY):  # a call's /tmp is its own
         _refuse(f"{tool} runs in {path}, which {reason}", real, settings)
@@ -168,7 +168,7 @@ def real_path(path: Path, what: str, remedy: str) -> Path:
         raise ExecutionError(f"{what}, which does not exist.", remedy=remedy) from exc
     except PermissionError as exc:
         raise ExecutionError(
-            f"{what}, which the server's user may not look at.", remedy="Mend its permissions, or those above it."
+            f"{what}, which the server's user may not look at.", remedy="Fix its permissions, or those above it."
         ) from exc
     except (OSError, RuntimeError) as exc:  # RuntimeError: a loop, in Python before 3.13
         reason = exc.strerror if isinstance(exc, OSError) else "its links form a loop"

@@ -50,7 +50,7 @@ def failure_sentences(contract: ToolContract, result: ExecutionResult) -> tuple[
 
 
 def describe_error(error: PraxisError) -> str:
-    """Why a call was refused, or could not be carried out, and how to mend it."""
+    """Why a call was refused, or could not be carried out, and how to fix it."""
     lines = [error.message]
     if isinstance(error, ArgumentError) and len(error.problems) > 1:
         lines = ["These arguments do not fit:", *(f"- {problem}" for problem in error.problems)]

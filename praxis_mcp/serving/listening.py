@@ -24,7 +24,7 @@ async def open_listener(settings: HttpSettings) -> socket.socket:
         found = await anyio.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as exc:
         raise SettingsError(
-            f"The host {settings.host} cannot be listened on: {exc.strerror}.", remedy="Mend http.host or --host."
+            f"The host {settings.host} cannot be listened on: {exc.strerror}.", remedy="Fix http.host or --host."
         ) from exc
     family, kind, protocol, _, address = found[0]
     check_exposure(settings, str(address[0]))

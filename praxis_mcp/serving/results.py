@@ -32,7 +32,7 @@ _NOTE_BYTES = 2 * 1024
 
 
 def refusal(text: str) -> CallToolResult:
-    """The result of a call that was not carried out: an error that the model may mend, so no protocol error."""
+    """The result of a call that was not carried out: an error that the model may fix, so no protocol error."""
     return CallToolResult(content=[text_block(text)], is_error=True)
 
 

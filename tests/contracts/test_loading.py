@@ -63,7 +63,7 @@ class TestFiles:
         assert loaded.contract.description == "Emoji: 😀"
         assert found('{\n"name": "t",\n"description": "d",\n"image": "x",\n"comand": ["x"]\n}', "contract.json") == [
             "1 command: This is missing. " + 'Write a list of words, such as ["python", "/tool/main.py"].',
-            '5 comand: "comand" is unknown (did you mean "command"?). Mend or remove it.',
+            '5 comand: "comand" is unknown (did you mean "command"?). Fix or remove it.',
         ]
 
     @pytest.mark.parametrize(
@@ -330,7 +330,7 @@ class TestContract:
     def test_an_example_that_cannot_be_called_is_warned_of_unless_it_is_to_fail(self) -> None:
         text = f"{HEAD}parameters: {{n: int}}\nexamples:\n- arguments: {{n: x}}\n- arguments: {{}}\n  expect_exit: 2\n"
         assert found(text) == [
-            '7 examples[0]: The example cannot be called: "n" is "x", and must be a whole number. Mend its arguments.'
+            '7 examples[0]: The example cannot be called: "n" is "x", and must be a whole number. Fix its arguments.'
         ]
 
     def test_no_finding_repeats_an_environment_a_header_or_a_token(self) -> None:

@@ -175,7 +175,7 @@ async def test_what_is_not_what_its_digest_says_is_refused(tmp_path: Path, regis
         registry.blobs[digest_of(data)] = bytes(len(data))
     with pytest.raises(ImageError, match="not what its digest says"):
         await ensure(tmp_path, reference)
-    # The mended one is fetched anew, not gone on with.
+    # The fixed one is fetched anew, not gone on with.
     registry.blobs |= one.blobs
     if part != "manifest":
         assert content(await ensure(tmp_path, reference)) == "hello"

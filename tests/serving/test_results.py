@@ -254,7 +254,7 @@ async def test_long_remote_text_is_cut_and_kept_whole_as_a_resource() -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (ArgumentError("t: bad.", problems=["a", "b"], remedy="Mend."), ["- a\n- b", "Mend."]),
+        (ArgumentError("t: bad.", problems=["a", "b"], remedy="Fix."), ["- a\n- b", "Fix."]),
         (EngineUnavailable("No daemon.", remedy="Start it."), ["No daemon.\nStart it."]),
         (ExecutionError("Broke.", output="last words"), ["Broke.", "last words"]),
         (ContractError("Bad.", diagnostics=[Diagnostic("x is odd", "Even it.")]), ["- x is odd Even it."]),

@@ -39,7 +39,7 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class ImageUnavailable(Exception):
-    """An image is missing and cannot be had or made here; the message says why and what would mend it."""
+    """An image is missing and cannot be had or made here; the message says why and what would fix it."""
 
 
 @dataclass(frozen=True)
