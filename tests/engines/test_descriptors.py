@@ -56,12 +56,13 @@ async def test_a_call_that_runs_holds_no_descriptors_of_its_mounts(bench: Bench,
     if await bench.refuses(contract):
         return
     ready = anyio.Event()
+    held: list[str] = []
     context = ExecutionContext(on_output=lambda *_: ready.set())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.run, contract, context)
         with anyio.fail_after(CALL_LIMIT):
             await ready.wait()
-        held = [os.readlink(f"/proc/self/fd/{number}") for number in open_descriptors()]
+        held += [os.readlink(f"/proc/self/fd/{number}") for number in open_descriptors()]
         tasks.cancel_scope.cancel()
     assert [path for path in held if path.startswith(str(tmp_path))] == []
 
