@@ -77,8 +77,8 @@ class View(Generic[L]):
     def provider(self, path: str) -> int | None:
         """The number of the layer that has what the tool sees at `path`; None where none has."""
         for number in range(len(self.layers) - 1, -1, -1):
-            layer = self.layers[number]
-            if path == layer.path or is_below(path, [layer.path]):
+            top = self.layers[number].path
+            if path == top or path.startswith(f"{top.rstrip('/')}/"):
                 return number
         return None
 
