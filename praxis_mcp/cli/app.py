@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from typing import Annotated
 
 import typer
@@ -30,6 +32,12 @@ app.add_typer(images.app)
 app.add_typer(contracts.app, name="contracts")
 app.add_typer(upstreams.app, name="upstreams")
 app.add_typer(token.commands, name="token")
+
+for group in (app, images.app, contracts.app, upstreams.app, token.commands):
+    for command in group.registered_commands:
+        # Rich keeps a docstring's line breaks, wherever they fall in a terminal's width: only paragraphs are meant.
+        text = inspect.getdoc(command.callback) or ""
+        command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", text)
 
 
 def _print_version(wanted: bool) -> None:

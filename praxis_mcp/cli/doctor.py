@@ -40,9 +40,9 @@ def doctor(
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say which engines work here, what is missing and how to fix it, and which engine would run each tool; whether
-    upstreams can be reached, and how warm starts go in the servers that run here.
+    """Say which engines work here, what is missing and how to fix it, and which engine would run each tool.
 
+    Also: whether upstreams can be reached, and how warm starts go in the servers that run here.
     Exit code 1 where a contract is broken, a tool has no engine, or an upstream cannot be reached.
     """
     with friendly_errors():
@@ -237,7 +237,9 @@ def _verdict(report: dict[str, Any]) -> str:
     tools = report["tools"]
     able = sum(tool["engine"] is not None for tool in tools)
     color = "green" if able == len(tools) and not report["broken"] else "red"
-    text = f"{able} of {len(tools)} tools can run"
+    text = f"{able} of {len(tools)} tools can run" if tools else "There are no contracts here"
+    if report["upstreams"]:
+        text += f"; {counted(sum(item['tools'] for item in report['upstreams']), 'tool')} of upstreams"
     if report["broken"]:
         text += f"; {counted(report['broken'], 'error')} above"
     optional = [item["engine"] for item in report["engines"] if item["optional"]]

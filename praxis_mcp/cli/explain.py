@@ -41,8 +41,10 @@ def explain(
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a call would run, where, under which limits, and why that engine; run nothing. <NAME> stands for what
-    is required and not given."""
+    """Show what a call would run, where, under which limits, and why on that engine, without running it.
+
+    <NAME> stands for an argument that is required and was not given.
+    """
     with friendly_errors():
         settings = read_settings(config, tools, log_level, root=root)
 
@@ -169,7 +171,7 @@ def _print(facts: dict[str, Any]) -> None:
         mark, text = ("[green]✓[/]", "runs it") if chosen else ("[red]✗[/]", escape(item["reason"]))
         table.add_row(f"{mark} {item['engine']}", text)
     if facts["engine"] is None:
-        table.add_row("[red]engine[/]", "none: the call would be refused")
+        table.add_row("[red]engine[/]", "none: the call would be refused (what is missing: praxis-mcp doctor)")
     plain = {**facts, "command": shlex.join(facts["command"]) if facts["command"] else None}
     for name in ("image", "command", "working_dir", "network", "user", "stdin_bytes"):
         if plain[name] is not None:

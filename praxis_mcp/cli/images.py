@@ -108,7 +108,7 @@ def remove_images(
 
 @app.command("gc")
 def collect_garbage(config: ConfigOption = None, log_level: LogLevelOption = None) -> None:
-    """Remove what no name leads to, and what broken-off pulls left."""
+    """Remove unpacked images without a name, and what interrupted pulls left."""
     with friendly_errors():
         for item in _images(config, log_level).store.collect_garbage():
             say(f"removed {item}")

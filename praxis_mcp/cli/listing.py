@@ -23,6 +23,7 @@ from praxis_mcp.cli.common import (
     run_with_toolbox,
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape, say
+from praxis_mcp.wording import counted
 
 if TYPE_CHECKING:
     from praxis_mcp.diagnostics import Diagnostic
@@ -38,7 +39,7 @@ def list_tools(
     log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the tools, those of upstreams among them, and what is wrong with contracts and upstreams that are not.
+    """List the tools of contracts and upstreams, and what keeps others from being served.
 
     Exit code 1 where a contract is broken or a directory of contracts is missing.
     """
@@ -73,6 +74,9 @@ def list_tools(
             for item in upstreams:
                 if item.trouble:
                     say(f"the upstream {item.name} has no list of tools: {item.trouble}", err=True)
+                if item.held:
+                    held = counted(len(item.held), "tool")
+                    say(f"{held} of the upstream {item.name} held back: praxis-mcp upstreams list", err=True)
         raise typer.Exit(1 if any(item.is_error for item in diagnostics) else 0)
 
 

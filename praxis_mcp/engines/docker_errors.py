@@ -69,7 +69,7 @@ def unreachable(address: str, error: BaseException) -> EngineUnavailable:
         )
     numbers = {item.errno for item in causes(error) if isinstance(item, OSError)}
     if numbers & {errno.EACCES, errno.EPERM}:
-        return EngineUnavailable(f"The Docker socket {address} refuses this user.", remedy=_JOIN_GROUP)
+        return EngineUnavailable(f"This user may not connect to the Docker daemon at {address}.", remedy=_JOIN_GROUP)
     if errno.ENOENT in numbers:
         return EngineUnavailable(
             f"There is no Docker socket at {address}.",

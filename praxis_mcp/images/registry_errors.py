@@ -43,5 +43,6 @@ def amiss(registry: str, what: str) -> ImageError:
 def unreachable(reference: Reference, exc: Exception) -> ImageError:
     return ImageError(
         f"{reference} cannot be pulled, because {reference.registry} cannot be reached: {exc or type(exc).__name__}.",
-        remedy="Check the network, or import the image from a file: praxis-mcp image import FILE.",
+        remedy="Check the network; or save the image where there is one, and import the file here: "
+        f"docker save {reference} -o FILE; praxis-mcp image import FILE.",
     )

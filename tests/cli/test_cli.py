@@ -295,6 +295,12 @@ def test_the_command_line_starts_without_any_engine_sdk_or_model() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_a_paragraph_of_help_breaks_at_the_terminals_width_only(praxis: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    text = praxis("contracts", "approve", "--help").stdout
+    assert "as the log and `praxis-mcp contracts list` show it, only what you have looked at." in text
+
+
 def test_help_names_every_command(praxis: Run) -> None:
     text = praxis("--help").stdout
     assert all(

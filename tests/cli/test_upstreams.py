@@ -49,6 +49,16 @@ def test_approved_tools_are_served_and_the_rest_is_held_back(project: Path) -> N
     assert [tool["there"] for tool in here["left_out"]] == ["7", "(no name)", "not a name!"]
 
 
+def test_the_list_of_tools_says_that_some_are_held_back_and_where_to_see_them(project: Path) -> None:
+    assert "of the upstream here held back: praxis-mcp upstreams list" in praxis(project, "list").stderr
+
+
+def test_the_doctor_counts_tools_of_upstreams_where_there_are_no_contracts(project: Path) -> None:
+    assert praxis(project, "upstreams", "approve", "here", "echo", "sum").returncode == 0
+    last = praxis(project, "doctor").stdout.splitlines()[-1]
+    assert last.startswith("There are no contracts here; 2 tools of upstreams")
+
+
 def test_what_is_left_out_is_named_with_its_reason_by_list_and_doctor(project: Path) -> None:
     listed = praxis(project, "upstreams", "list").stdout
     doctor = praxis(project, "doctor").stdout
