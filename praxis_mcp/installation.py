@@ -15,7 +15,6 @@ import shlex
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 _EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
 
@@ -76,6 +75,8 @@ def _source() -> str:
     if not url:
         return "praxis-mcp"
     if url.startswith("file:"):
+        from urllib.request import url2pathname  # with http.client, for which no server should wait at its start
+
         path = shlex.quote(url2pathname(urlsplit(url).path))
         return f"--editable {path}" if about.get("dir_info", {}).get("editable") else path
     version = about.get("vcs_info")

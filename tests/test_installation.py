@@ -68,3 +68,12 @@ def test_in_the_cache_of_uvx_its_command_is_given_anew(tmp_path: Path) -> None:
 def test_no_remedy_names_an_extra_of_this_package() -> None:
     for path in [*(ROOT / "praxis_mcp").rglob("*.py"), ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         assert "install 'praxis-mcp[" not in path.read_text(encoding="utf-8"), path
+
+
+def test_no_server_waits_for_an_http_client_at_its_start() -> None:
+    script = (
+        "import sys, praxis_mcp.execution.toolbox, praxis_mcp.engines.native\n"
+        "print([name for name in ('http.client', 'urllib.request') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
