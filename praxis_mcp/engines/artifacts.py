@@ -168,7 +168,14 @@ def _remove_all_but(names: Collection[str], top: HeldDirectory) -> None:
 
 def _regular_files(top: HeldDirectory) -> Iterator[tuple[str, os.stat_result]]:
     """Every regular file below, with its path from there; bounded in number and depth."""
-    for seen, (name, _, (_, status)) in enumerate(walk(top, _MAX_DEPTH, skip_closed=True)):
+    closed: list[str] = []
+
+    def note(exc: OSError) -> None:
+        if not closed:  # a tool may make very many
+            logger.warning("artifacts in {} cannot be read: {}", exc.filename, exc.strerror)
+            closed.append(exc.filename)
+
+    for seen, (name, _, (_, status)) in enumerate(walk(top, _MAX_DEPTH, on_closed=note)):
         if seen >= _MAX_ENTRIES:
             logger.warning("more than {} entries among the artifacts; the rest is left out", _MAX_ENTRIES)
             return

@@ -49,6 +49,10 @@ class ChangeWatch:
         return tuple(Path(name) for name in sorted(names))
 
 
+def _skip(closed: OSError) -> None:
+    """Nobody who cannot read a directory is told of changes in it."""
+
+
 def _look(mounts: tuple[Mount, ...]) -> _State | None:
     """Size, modification time and inode of every file; None where there are too many.
 
@@ -71,7 +75,7 @@ def _look(mounts: tuple[Mount, ...]) -> _State | None:
         with top:
             if mount.identity not in (None, (top.status.st_dev, top.status.st_ino)):
                 continue  # it is not what is mounted
-            for path, _, (_, inner) in walk(top, skip_closed=True):
+            for path, _, (_, inner) in walk(top, on_closed=_skip):
                 seen += 1
                 if seen > MAX_ENTRIES:
                     logger.debug("more than {} entries in writable mounts: changes are not reported", MAX_ENTRIES)

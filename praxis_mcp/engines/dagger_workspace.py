@@ -18,7 +18,7 @@ import anyio.to_thread
 from praxis_mcp.engines.dagger_errors import QueryFailed
 from praxis_mcp.engines.dagger_query import Field, chain, value_at
 from praxis_mcp.engines.dagger_session import Session
-from praxis_mcp.engines.held import HeldDirectory, walk
+from praxis_mcp.engines.held import MAX_DEPTH, HeldDirectory, walk
 from praxis_mcp.engines.write_back import STAGING, identity_of
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.held import open_mount
@@ -246,6 +246,7 @@ def _look_through(top: HeldDirectory) -> _Seen:
     identity = identity_of(status)
     found: list[tuple[object, ...]] = [_entry("", status)]
     newest = status.st_ctime
+    is_whole = True
     for path, here, (name, inner) in walk(top):
         if name.startswith(STAGING):
             continue
@@ -256,7 +257,9 @@ def _look_through(top: HeldDirectory) -> _Seen:
         newest = max(newest, inner.st_ctime)
         if len(found) < _MAX_ENTRIES:
             found.append(_entry(path, inner))
-    if newest > time.time() - _RACY or len(found) >= _MAX_ENTRIES:
+        if stat.S_ISDIR(inner.st_mode) and path.count("/") >= MAX_DEPTH:
+            is_whole = False
+    if not is_whole or newest > time.time() - _RACY or len(found) >= _MAX_ENTRIES:
         return _Seen(status.st_mode, identity)
     return _Seen(status.st_mode, identity, tuple(sorted(found, key=lambda item: str(item[0]))))
 

@@ -11,13 +11,11 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
-
-from loguru import logger
 
 from praxis_mcp.images.removal import remove_entry, remove_tree
 from praxis_mcp.plans.held import open_path
@@ -29,6 +27,10 @@ _EFFECTIVE = os.access in os.supports_effective_ids
 _ENTER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 _PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _BINARY = getattr(os, "O_BINARY", 0)
+
+
+MAX_DEPTH = 200
+"""Directories inside each other that are gone into, each of which is held open."""
 
 
 class Entry(NamedTuple):
@@ -278,7 +280,7 @@ class HeldDirectory:
 
 
 def walk(
-    top: HeldDirectory, depth: int = sys.maxsize, *, skip_closed: bool = False
+    top: HeldDirectory, depth: int = MAX_DEPTH, *, on_closed: Callable[[OSError], None] | None = None
 ) -> Iterator[tuple[str, HeldDirectory, Entry]]:
     """Everything below a directory: its path from there, the directory it is in (open until the next one), itself.
 
@@ -286,29 +288,37 @@ def walk(
 
     Args:
         top: the directory.
-        depth: directories inside each other that are gone into.
-        skip_closed: leave out what is in directories that cannot be read, and log it.
+        depth: directories inside each other that are gone into; each is held open.
+        on_closed: called for each directory that cannot be read, and left out; `filename` is its path.
 
     Raises:
-        OSError: a directory cannot be read; `filename` is its path.
+        OSError: a directory cannot be read, and nobody is called for it.
     """
+    # From each directory into the next: to begin at the top each time would be quadratic for a tool's deep ones.
+    around: list[HeldDirectory] = []
     waiting: list[tuple[str, int]] = [("", 0)]
-    while waiting:
-        place, level = waiting.pop()
-        try:
-            with descend(top, place) as here:
-                for entry in here.entries():
+    try:
+        while waiting:
+            place, level = waiting.pop()
+            while len(around) > level:
+                around.pop().close()
+            try:
+                around.append(around[-1].enter(place.rstrip("/").rpartition("/")[2]) if level else descend(top, ""))
+                for entry in around[-1].entries():
                     path = f"{place}{entry.name}"
-                    yield path, here, entry
+                    yield path, around[-1], entry
                     if stat.S_ISDIR(entry.status.st_mode) and level < depth:
                         waiting.append((f"{path}/", level + 1))
-        except OSError as exc:
-            if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                continue
-            exc.filename = top.path_of(place)
-            if not skip_closed:
-                raise
-            logger.warning("{} cannot be read: {}", exc.filename, exc.strerror)
+            except OSError as exc:
+                if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    continue
+                exc.filename = top.path_of(place)
+                if on_closed is None:
+                    raise
+                on_closed(exc)
+    finally:
+        for here in around:
+            here.close()
 
 
 def descend(top: HeldDirectory, path: str) -> HeldDirectory:

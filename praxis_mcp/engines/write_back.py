@@ -25,13 +25,11 @@ from typing import BinaryIO, Protocol
 
 from loguru import logger
 
-from praxis_mcp.engines.held import Entry, HeldDirectory, descend
+from praxis_mcp.engines.held import MAX_DEPTH, Entry, HeldDirectory, descend
 
 STAGING = ".praxis-staging-"
 """How the names begin under which changes wait until all of them are there, and what they replace until all are in
 place."""
-MAX_DEPTH = 200
-"""Directories inside each other in which changes are brought back: each is held open."""
 
 _FILE_BITS = 0o777
 _DIRECTORY_BITS = 0o3777

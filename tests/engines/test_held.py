@@ -11,7 +11,7 @@ import pytest
 
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.dagger_workspace import upload
-from praxis_mcp.engines.held import HeldDirectory, walk
+from praxis_mcp.engines.held import MAX_DEPTH, HeldDirectory, walk
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Mount
 
@@ -76,6 +76,53 @@ def test_a_directory_is_reached_through_those_that_may_be_entered_and_not_listed
             if as_root:
                 os.seteuid(0)
             (place / "closed").chmod(0o755)
+
+
+def test_directories_in_directories_are_gone_into_as_far_as_the_bound_with_few_descriptors(tmp_path: Path) -> None:
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(MAX_DEPTH + 20):
+        for name in ("a", "b"):
+            os.mkdir(name, dir_fd=here)
+        inner = os.open("b", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    before = len(os.listdir("/proc/self/fd"))
+    with HeldDirectory.at(tmp_path) as top:
+        paths = [path for path, _, _ in walk(top)]
+        assert len(paths) == len(set(paths)) == 2 * (MAX_DEPTH + 1)
+        assert all((tmp_path / path).is_dir() for path in paths)
+        assert sorted(path for path, _, _ in walk(top, 1)) == ["a", "b", "b/a", "b/b"]
+        for path, _, _ in walk(top):
+            if path.count("/") == 9:
+                break
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_directories_that_are_closed_are_left_out_and_each_is_named() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        place = Path(os.path.realpath(name))
+        for inner in ("a/x", "b/x", "c/x"):
+            (place / inner).mkdir(parents=True)
+        place.chmod(0o755)
+        for closed in ("a", "c"):
+            (place / closed).chmod(0)
+        as_root = os.geteuid() == 0
+        if as_root:
+            os.seteuid(65534)
+        try:
+            named: list[str] = []
+            with HeldDirectory.at(place) as top:
+                found = sorted(path for path, _, _ in walk(top, on_closed=lambda exc: named.append(exc.filename)))
+                assert found == ["a", "b", "b/x", "c"]
+                assert sorted(named) == [str(place / closed) + "/" for closed in ("a", "c")]
+                with pytest.raises(PermissionError):
+                    list(walk(top))
+        finally:
+            if as_root:
+                os.seteuid(0)
+            for closed in ("a", "c"):
+                (place / closed).chmod(0o755)
 
 
 def test_of_a_directory_with_very_many_entries_few_are_in_memory_at_once(tmp_path: Path) -> None:
