@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 import sys
 from typing import TextIO
 
@@ -13,6 +14,19 @@ _LOOK_ALIKES = {
 }  # fmt: skip
 _DRAWN = (("\u2500", "\u2501", "-"), ("\u2502", "\u2503", "|"), ("\u2504", "\u259f", "+"), ("\u2800", "\u28ff", "*"))
 """Ranges of lines, corners and spinners, and what stands for each of their characters."""
+
+
+def have_standard_streams() -> None:
+    """Have the null device where whoever started this process closed standard input, output or error: else the next
+    file or socket that is opened takes that number, and gets what is written to it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - as long as we live
 
 
 def write_in_any_encoding() -> None:
