@@ -24,6 +24,7 @@ class ServiceManager:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self._watchdog = watchdog
         self._is_stopping = False
+        self._is_heard = True
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str] = os.environ) -> ServiceManager:
@@ -61,8 +62,11 @@ class ServiceManager:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
                 out.setblocking(False)
                 out.sendto(text.encode(), self._address)
+            self._is_heard = True
         except OSError as exc:
-            logger.warning("the service manager does not hear this server: {}", exc.strerror)
+            if self._is_heard:  # else the watchdog would say it again every few seconds
+                logger.warning("the service manager cannot be reached: {}", exc.strerror)
+            self._is_heard = False
 
 
 def _interval(environment: Mapping[str, str]) -> float | None:

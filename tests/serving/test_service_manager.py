@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from loguru import logger
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
@@ -134,3 +135,21 @@ def test_without_a_service_manager_nothing_is_sent_and_a_missing_one_costs_nothi
         manager = ServiceManager.take(environment)
         manager.ready("")
         manager.stopping(1)
+
+
+def test_a_service_manager_that_is_gone_is_reported_once_until_it_is_back(tmp_path: Path) -> None:
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message}")
+    address = str(tmp_path / "notify")
+    manager = ServiceManager.take({"NOTIFY_SOCKET": address})
+    try:
+        for _ in range(3):
+            manager.ready("")
+        assert [line.split(":")[0] for line in lines] == ["the service manager cannot be reached"]
+        back = Manager(address)
+        manager.ready("")
+        back.socket.close()
+        manager.ready("")
+        assert len(lines) == 2
+    finally:
+        logger.remove(sink)
