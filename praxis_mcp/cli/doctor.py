@@ -167,13 +167,18 @@ async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
         return {"tool": name, "engine": None, "reason": str(exc), "missed": []}
     decision = await toolbox.runner.selector.decide(Plan(blueprint, Call(run_id="")))
     # An engine that is missing, where another one serves, is no news of this tool; the engines' table says why.
-    reasons = [f"not {item.engine}: {item.reason}" for item in decision.passed_over if item.available]
-    absent = [item.engine for item in decision.passed_over if not item.available and decision.engine is None]
+    wanted = {item.engine for item in decision.passed_over if item.remedy and not item.available}
+    reasons = [
+        f"not {item.engine}: {item.reason}"
+        for item in decision.passed_over
+        if item.available or (decision.engine is None and item.engine not in wanted)
+    ]
+    absent = [item.engine for item in decision.passed_over if item.engine in wanted and decision.engine is None]
     if absent:
         *most, last = absent
         reasons.append(f"needs {', '.join(most)} or {last}, see above" if most else f"needs {last}, see above")
     reason = "; ".join(reasons)
-    missed = [item.engine for item in decision.passed_over if decision.engine is None]
+    missed = [item.engine for item in decision.passed_over if decision.engine is None and item.remedy]
     return {"tool": name, "engine": decision.engine, "reason": reason, "missed": missed}
 
 

@@ -199,9 +199,11 @@ class ExecutionEngine(ABC):
     Attributes:
         settings: the settings.
         warm_budget: what it may have waiting for calls, and whom it shares that with.
+        never: what it can enforce on no machine, so that installing it helps no plan that demands that.
     """
 
     name: ClassVar[str]
+    never: ClassVar[frozenset[Capability]] = frozenset()
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()

@@ -89,6 +89,7 @@ class DaggerExecutionEngine(ExecutionEngine):
     """Runs commands in containers of a Dagger engine; see the module."""
 
     name: ClassVar[str] = "dagger"
+    never: ClassVar[frozenset[Capability]] = frozenset(Capability) - _ALWAYS - {Capability.NETWORK_NONE}
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)

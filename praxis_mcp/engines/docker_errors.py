@@ -30,8 +30,8 @@ from praxis_mcp.plans.secrets import Masker
 
 START_DOCKER = "Start Docker (Linux: `sudo systemctl start docker`; macOS and Windows: open Docker Desktop)"
 _JOIN_GROUP = (
-    "Join the group that may use it (`sudo usermod -aG docker $USER`, then log in again), or point DOCKER_HOST at a "
-    "rootless daemon."
+    "Join the group that may use Docker (`sudo usermod -aG docker $USER`, then log in again), or point DOCKER_HOST at "
+    "a rootless daemon."
 )
 
 _NO_COMMAND = re.compile(r"not found|no such file or directory|permission denied|is a directory", re.I)

@@ -61,6 +61,7 @@ class SandboxExecutionEngine(ExecutionEngine):
     """
 
     name: ClassVar[str] = "sandbox"
+    never: ClassVar[frozenset[Capability]] = frozenset({Capability.PRIVILEGED})
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)

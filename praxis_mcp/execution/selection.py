@@ -72,6 +72,10 @@ class EngineSelector:
         verdicts: list[Verdict] = []
         for name in plan.blueprint.engines:
             status = await self.status(name)
+            never = self._never(name, plan)
+            if not status.available and never:
+                verdicts.append(Verdict(name, f"cannot enforce {', '.join(never)}", available=False))
+                continue
             if not status.available:
                 verdicts.append(Verdict(name, status.detail or "is not available", status.remedy, available=False))
                 continue
@@ -109,6 +113,12 @@ class EngineSelector:
                 remedy=remedies or "Remove the demand from the contract, or make another engine available.",
             )
         raise EngineUnavailable(f"No engine is available to run {tool} ({reasons}).", remedy=remedies or None)
+
+    def _never(self, name: str, plan: Plan) -> list[str]:
+        """What the plan demands and that engine cannot enforce, wherever it runs."""
+        if name not in ENGINES:
+            return []
+        return sorted(item.value for item in plan.demands & self._engines.get(name).never)
 
     async def _probe(self, name: str) -> EngineStatus:
         if name not in ENGINES:

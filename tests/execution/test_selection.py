@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, LimitUnsupported
 from praxis_mcp.execution.selection import EngineSelector
 from praxis_mcp.plans.build import build_plan
@@ -76,6 +77,28 @@ async def test_engines_that_are_missing_for_several_reasons_have_a_remedy_each_a
     with pytest.raises(EngineUnavailable) as caught:
         await EngineSelector(engines).choose(plan())
     assert caught.value.remedy == "One of these is enough:\n- dagger: Install dagger.\n- docker: Start Docker."
+
+
+async def test_nobody_is_sent_to_install_an_engine_that_could_not_enforce_what_the_contract_demands() -> None:
+    class Unlimited(AnsweringEngine):
+        never: ClassVar[frozenset[Capability]] = NO_MEMORY_LIMIT
+
+    dagger = Unlimited(available=False, remedy="Install dagger.")
+    selector = EngineSelector(Engines(dagger=dagger, docker=AnsweringEngine(available=False, remedy="Start Docker.")))
+    with pytest.raises(EngineUnavailable) as caught:
+        await selector.choose(plan(memory_limit="64Mi"))
+    assert "dagger: cannot enforce memory_limit; docker: is switched off" in caught.value.message
+    assert caught.value.remedy == "Start Docker."
+
+
+async def test_what_an_engine_never_enforces_is_nothing_that_it_does_enforce_here() -> None:
+    registry = EngineRegistry(Settings())
+    assert registry.get("dagger").never >= NO_MEMORY_LIMIT
+    for name in registry.names():
+        engine = registry.get(name)
+        if engine.never and ((await engine.probe()).available or name == "dagger"):
+            assert not engine.never & (await engine.get_capabilities()).enforces, name
+    await registry.cleanup()
 
 
 async def test_an_engine_is_probed_once_until_it_fails() -> None:
