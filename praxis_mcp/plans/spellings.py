@@ -70,7 +70,11 @@ class Spelling:
 
     def end(self, data: bytes, start: int) -> int:
         """Where it ends that begins at `start`; `NOT_HERE`; or `CUT`, where that is not clear yet."""
-        for exact, either in self.units:
+        return self.read(data, start)[0]
+
+    def read(self, data: bytes, start: int) -> tuple[int, int]:
+        """The same, and how many of its characters were compared."""
+        for number, (exact, either) in enumerate(self.units):
             for written in exact:
                 if data.startswith(written, start):
                     start += len(written)
@@ -82,8 +86,9 @@ class Spelling:
                         break
                 else:
                     rest = data[start : start + _LONGEST]
-                    return CUT if len(rest) < _LONGEST and _is_cut(rest, exact, either) else NOT_HERE
-        return start
+                    is_cut = len(rest) < _LONGEST and _is_cut(rest, exact, either)
+                    return CUT if is_cut else NOT_HERE, number
+        return start, len(self.units)
 
     def cut_at(self, data: bytes) -> int:
         """Where the end of `data` may be the beginning of it, within its first characters; the length of `data` where

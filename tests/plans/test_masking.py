@@ -150,3 +150,19 @@ def test_a_long_secret_costs_no_more_than_its_length() -> None:
     assert masker.data(b"x" * 1_000_000 + secret.encode() + b"y") == b"x" * 1_000_000 + b"***y"
     assert masker.data((secret[:-1] * 5).encode()) == (secret[:-1] * 5).encode()
     assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("pieces", [1, 5])
+def test_a_long_secret_that_repeats_itself_costs_a_moment_and_none_of_it_passes(pieces: int) -> None:
+    size = 65536
+    data = [b"a" * 29_000 + b"b" + b"a" * (size - 29_001)] * pieces
+    before = time.process_time()
+    masked = in_pieces(Masker(("a" * 30_000,)), data)
+    assert time.process_time() - before < 20  # it took a minute for each piece
+    assert b"aaaa" not in masked
+
+
+def test_a_long_secret_is_found_by_itself_in_much_that_begins_as_it_does() -> None:
+    secret = "-----BEGIN PRIVATE KEY-----\n" + "".join(f"{number:05d}" for number in range(400))
+    begun = secret[:1500].encode() + b"!\n"
+    assert Masker((secret,)).data(begun * 50 + secret.encode() + begun) == begun * 50 + b"***" + begun
