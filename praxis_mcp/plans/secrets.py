@@ -186,8 +186,8 @@ class MaskedStream:
                 end, number = spelling.read(whole, start)
                 compared -= number
                 if compared < 0 and len(spelling.units) > _COMPARED:
-                    # A long secret that repeats itself, as "aaaa…" does, in what was made of its pieces: to look at each
-                    # of them takes minutes. All of it is masked.
+                    # A long secret that repeats itself ("aaaa…") in an output made of its parts: to look at each
+                    # place would take minutes. All of it is masked.
                     return [(0, len(whole))], len(whole)
                 if end >= 0:
                     places.append((start, end))
