@@ -11,6 +11,7 @@ import anyio.to_thread
 from loguru import logger
 
 from praxis_mcp.engines.held import HeldDirectory, walk
+from praxis_mcp.plans.held import identity_of
 from praxis_mcp.plans.model import Guard, Mount
 
 MAX_ENTRIES = 20_000
@@ -73,7 +74,7 @@ def _look(mounts: tuple[Mount, ...]) -> _State | None:
         except OSError:  # removed just now, closed to the server, or a link by now
             continue
         with top:
-            if mount.identity not in (None, (top.status.st_dev, top.status.st_ino)):
+            if mount.identity not in (None, identity_of(top.status)):
                 continue  # it is not what is mounted
             for path, _, (_, inner) in walk(top, on_closed=_skip):
                 seen += 1

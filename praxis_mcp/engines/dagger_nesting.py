@@ -13,7 +13,7 @@ from praxis_mcp.engines.dagger_query import Field, chain, value_at
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.dagger_workspace import Upload
 from praxis_mcp.plans.model import Blueprint, Mount
-from praxis_mcp.plans.view import Layer, View, depth, is_below
+from praxis_mcp.plans.view import Layer, View, depth, is_below, is_nested, laid, starts
 
 _Place = tuple[str, bool]
 """A path below a mount, and whether a directory lies there."""
@@ -25,10 +25,7 @@ def missing_places(blueprint: Blueprint) -> dict[str, tuple[_Place, ...]]:
     Raises:
         ExecutionError: something has no place.
     """
-    targets = [mount.target for mount in blueprint.mounts]
-    own = [*blueprint.cache_dirs, *([blueprint.artifact_dir] if blueprint.artifact_dir else [])]
-    start = [blueprint.working_dir] if blueprint.working_dir else []
-    if not any(is_below(path, targets) for path in (*targets, *own, *start)):
+    if not is_nested(blueprint):
         return {}
     view: View[Layer] = View()
     owners: dict[int, str] = {}
@@ -42,12 +39,11 @@ def missing_places(blueprint: Blueprint) -> dict[str, tuple[_Place, ...]]:
             found.setdefault(owners[gap.number], []).append((below, is_directory))
         return place
 
-    laid = [*((mount.target, mount) for mount in blueprint.mounts), *((path, None) for path in own)]
-    for path, mount in sorted(laid, key=lambda item: depth(item[0])):
+    for path, mount in laid(blueprint):
         place = make_place(path, is_directory=mount is None or os.path.isdir(mount.source))  # noqa: PTH112
         owners[len(view.layers)] = path
         view.layers.append(Layer(place, None) if mount is None else Layer(place, str(mount.source), mount.writable))
-    for path in start:
+    for path in starts(blueprint):
         make_place(path, is_directory=True)
     return {target: tuple(places) for target, places in found.items()}
 

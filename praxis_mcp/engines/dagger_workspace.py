@@ -19,9 +19,9 @@ from praxis_mcp.engines.dagger_errors import QueryFailed
 from praxis_mcp.engines.dagger_query import Field, chain, value_at
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.held import MAX_DEPTH, HeldDirectory, walk
-from praxis_mcp.engines.write_back import STAGING, identity_of
+from praxis_mcp.engines.write_back import STAGING
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.plans.held import open_mount
+from praxis_mcp.plans.held import identity_of, open_mount
 from praxis_mcp.plans.model import Mount
 
 _IDS = re.compile(r"\d+(:\d+)?")

@@ -21,12 +21,13 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker_api import DockerDaemon
 from praxis_mcp.engines.docker_spec import Staging
 from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost, PendingExit, Refusal
-from praxis_mcp.engines.openings import may_need_room, with_room
+from praxis_mcp.engines.openings import with_room
 from praxis_mcp.engines.output import Captured, StreamCollector, StreamName
 from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
 from praxis_mcp.groups import unwrapped
 from praxis_mcp.plans.model import CallFile, Plan
+from praxis_mcp.plans.view import is_nested
 
 START_TIMEOUT = 120.0
 """Seconds from the call (the image being there) until its tool has started."""
@@ -63,7 +64,7 @@ class CallEnd:
 async def staged(plan: Plan, context: ExecutionContext) -> AsyncIterator[Staging]:
     """Put what the call needs on this machine, and take away what is not kept."""
     artifacts = await make_artifact_directory(plan, context)
-    crowded = may_need_room(plan.blueprint)
+    crowded = is_nested(plan.blueprint)
     if not plan.call.files and not crowded:
         yield Staging((), artifacts)
         return

@@ -16,12 +16,13 @@ from praxis_mcp.engines.artifacts import make_open_directory
 from praxis_mcp.engines.docker_api import DockerDaemon
 from praxis_mcp.engines.docker_own import OwnContainer
 from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost
-from praxis_mcp.engines.openings import Room, may_need_room, with_room
+from praxis_mcp.engines.openings import Room, with_room
 from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.engines.waiting import Waiter
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.held import identity_of, open_path
 from praxis_mcp.plans.model import Blueprint, CallFile, Plan
+from praxis_mcp.plans.view import is_nested
 
 MAX_AGE = 900.0
 """Seconds that a container waits at most; then another takes its place."""
@@ -110,7 +111,7 @@ class WarmPlace:
             ExecutionError: something has no place among the mounts.
         """
         blueprint = self.key.blueprint
-        if self.key.files or blueprint.artifact_dir is not None or may_need_room(blueprint):
+        if self.key.files or blueprint.artifact_dir is not None or is_nested(blueprint):
             await anyio.to_thread.run_sync(self._make)
 
     def _make(self) -> None:
@@ -119,7 +120,7 @@ class WarmPlace:
         if self.key.blueprint.artifact_dir is not None:
             self.artifacts = root / "artifacts"
             make_open_directory(self.artifacts)
-        if may_need_room(self.key.blueprint):
+        if is_nested(self.key.blueprint):
             self.room = with_room(self.blueprint, root)
         files: list[tuple[CallFile, Path]] = []
         for number, path in enumerate(self.key.files):

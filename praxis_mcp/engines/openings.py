@@ -17,7 +17,7 @@ from pathlib import Path
 from praxis_mcp.engines.mount_layout import entries_of, open_entry
 from praxis_mcp.plans.held import Identity, identity_of
 from praxis_mcp.plans.model import Blueprint, Mount
-from praxis_mcp.plans.view import Gap, Layer, View, depth, is_below
+from praxis_mcp.plans.view import Gap, Layer, View, laid, starts
 
 
 @dataclass(slots=True)
@@ -47,12 +47,6 @@ class Room:
             return False
 
 
-def may_need_room(blueprint: Blueprint) -> bool:
-    """Whether anything lies in a mount, so that `with_room` is worth a look."""
-    targets = [mount.target for mount in blueprint.mounts]
-    return any(is_below(path, targets) for path in (*targets, *_own(blueprint), *_start(blueprint)))
-
-
 def with_room(blueprint: Blueprint, scratch: Path) -> Room:
     """Room for all that a blueprint lays into its mounts. Looks at files.
 
@@ -65,20 +59,11 @@ def with_room(blueprint: Blueprint, scratch: Path) -> Room:
         OSError: the scratch directory cannot be written.
     """
     openings = _Openings(scratch)
-    laid = [*((mount.target, mount) for mount in blueprint.mounts), *((path, None) for path in _own(blueprint))]
-    for path, mount in sorted(laid, key=lambda item: depth(item[0])):
+    for path, mount in laid(blueprint):
         openings.lay(path, mount)
-    for path in _start(blueprint):
+    for path in starts(blueprint):
         openings.make_place(path, is_directory=True)
     return Room(openings.mounts, tuple(openings.origins.items()))
-
-
-def _own(blueprint: Blueprint) -> list[str]:
-    return [*blueprint.cache_dirs, *([blueprint.artifact_dir] if blueprint.artifact_dir else [])]
-
-
-def _start(blueprint: Blueprint) -> list[str]:
-    return [blueprint.working_dir] if blueprint.working_dir else []
 
 
 class _Openings:

@@ -26,6 +26,7 @@ from typing import BinaryIO, Protocol
 from loguru import logger
 
 from praxis_mcp.engines.held import MAX_DEPTH, Entry, HeldDirectory, descend
+from praxis_mcp.plans.held import identity_of
 
 STAGING = ".praxis-staging-"
 """How the names begin under which changes wait until all of them are there, and what they replace until all are in
@@ -496,11 +497,6 @@ def copy_file(
             os.fchmod(file.fileno(), mode)
         if os.utime in os.supports_fd:
             os.utime(file.fileno(), ns=(status.st_mtime_ns, status.st_mtime_ns))
-
-
-def identity_of(status: os.stat_result) -> tuple[int, int]:
-    """Device and inode: what tells a directory from another one at the same path."""
-    return status.st_dev, status.st_ino
 
 
 def _owner(file: BinaryIO) -> tuple[int, int]:

@@ -68,9 +68,9 @@ def _open_singly(path: str) -> int:
     return held
 
 
-def identity_of(descriptor: int) -> Identity:
-    """Which file or directory it is."""
-    status = os.fstat(descriptor)
+def identity_of(found: int | os.stat_result) -> Identity:
+    """Which file or directory it is, by a descriptor or its status: what tells it from another at the same path."""
+    status = os.fstat(found) if isinstance(found, int) else found
     return status.st_dev, status.st_ino
 
 

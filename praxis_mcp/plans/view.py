@@ -11,7 +11,7 @@ not in a writable mount.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -171,25 +171,40 @@ def check_places(blueprint: Blueprint) -> None:
     Raises:
         ExecutionError: something has none; says what to create.
     """
-    own = [*blueprint.cache_dirs, *([blueprint.artifact_dir] if blueprint.artifact_dir else [])]
-    start = [blueprint.working_dir] if blueprint.working_dir and blueprint.where is Where.CONTAINER else []
-    targets = [mount.target for mount in blueprint.mounts]
-    if not any(is_below(path, targets) for path in (*targets, *own, *start)):
+    if not is_nested(blueprint):
         return
     view: View[Layer] = View()
-    laid: Sequence[tuple[str, Mount | None]] = [
-        *((mount.target, mount) for mount in blueprint.mounts),
-        *((path, None) for path in own),
-    ]
-    for path, mount in sorted(laid, key=lambda item: depth(item[0])):
+    for path, mount in laid(blueprint):
         place = view.resolve(path)
         view.find_gap(place, is_directory=mount is None or os.path.isdir(mount.source))
         if mount is None:
             view.layers.append(Layer(place, None))
         else:
             view.layers.append(Layer(place, str(mount.source), mount.writable))
-    for path in start:
+    for path in starts(blueprint):
         view.find_gap(view.resolve(path), is_directory=True)
+
+
+def is_nested(blueprint: Blueprint) -> bool:
+    """Whether anything lies in a mount, so that it may lack its place there."""
+    targets = [mount.target for mount in blueprint.mounts]
+    return bool(targets) and any(is_below(path, targets) for path in (*targets, *_own(blueprint), *starts(blueprint)))
+
+
+def laid(blueprint: Blueprint) -> list[tuple[str, Mount | None]]:
+    """All that a blueprint lays, in that order: its mounts; and None for caches and the directory for artifacts, which
+    the engine makes."""
+    found = [*((mount.target, mount) for mount in blueprint.mounts), *((path, None) for path in _own(blueprint))]
+    return sorted(found, key=lambda item: depth(item[0]))
+
+
+def starts(blueprint: Blueprint) -> list[str]:
+    """The working directory in a container; nothing where the contract names none."""
+    return [blueprint.working_dir] if blueprint.working_dir and blueprint.where is Where.CONTAINER else []
+
+
+def _own(blueprint: Blueprint) -> list[str]:
+    return [*blueprint.cache_dirs, *([blueprint.artifact_dir] if blueprint.artifact_dir else [])]
 
 
 def is_below(path: str, places: Iterable[str]) -> bool:
