@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx2
 
 from praxis_mcp.errors import ImageError
@@ -41,8 +43,9 @@ def amiss(registry: str, what: str) -> ImageError:
 
 
 def unreachable(reference: Reference, exc: Exception) -> ImageError:
+    why = re.sub(r"^\[Errno -?\d+\] ", "", str(exc)) or type(exc).__name__
     return ImageError(
-        f"{reference} cannot be pulled, because {reference.registry} cannot be reached: {exc or type(exc).__name__}.",
+        f"{reference} cannot be pulled, because {reference.registry} cannot be reached: {why}.",
         remedy="Check the network; or save the image where there is one, and import the file here: "
         f"docker save {reference} -o FILE; praxis-mcp image import FILE.",
     )

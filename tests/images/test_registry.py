@@ -18,6 +18,8 @@ from praxis_mcp.images import registry as registry_module
 from praxis_mcp.images.credentials import Login, stored_login
 from praxis_mcp.images.manifests import architecture, digest_of
 from praxis_mcp.images.model import NamedImage
+from praxis_mcp.images.references import Reference
+from praxis_mcp.images.registry_errors import unreachable
 from praxis_mcp.settings import Settings
 from tests.images.registry_double import RegistryDouble, registry_double
 from tests.images.tars import MadeImage, file, image, layer
@@ -376,3 +378,12 @@ def test_a_credential_helper_is_asked(tmp_path: Path, monkeypatch: pytest.Monkey
     assert stored_login("ghcr.io") == Login("me", "from-the-keyring")
     assert stored_login("quay.io") is None
     assert "from-the-keyring" not in repr(stored_login("ghcr.io"))
+
+
+def test_a_registry_out_of_reach_is_said_without_the_system_s_numbers_and_with_a_way_around_it() -> None:
+    error = unreachable(Reference.parse("busybox:1.36"), OSError(-2, "Name or service not known"))
+    assert (
+        error.message
+        == "busybox:1.36 cannot be pulled, because docker.io cannot be reached: Name or service not known."
+    )
+    assert "docker save busybox:1.36 -o FILE; praxis-mcp image import FILE" in (error.remedy or "")
