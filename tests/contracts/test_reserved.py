@@ -21,6 +21,7 @@ TEXT = Path(reserved.__file__).with_name("reserved.txt").read_text(encoding="utf
         "LD_AUDIT", "PYTHONPATH", "PYTHONSTARTUP", "GIT_SSH_COMMAND", "BASH_FUNC_x%%", "BASH_ENV",
         "http_proxy", "No_Proxy", "PERL5OPT", "PRAXIS_ROOT", "TAR_OPTIONS=x", "NODE_OPTIONS",
         "OPENSSL_CONF", "JAVA_TOOL_OPTIONS", "GZIP", "DOCKER_HOST",
+        "RIPGREP_CONFIG_PATH", "FZF_DEFAULT_COMMAND", "EXIFTOOL_HOME", "CUDA_INJECTION64_PATH", "SDL_DYNAMIC_API",
     ],
 )  # fmt: skip
 def test_a_variable_that_steers_is_reserved(name: str) -> None:
