@@ -76,7 +76,9 @@ def read_settings(
         http: values of the section ``http`` that win over the file's.
     """
     _build_models_when_used()
-    from praxis_mcp.cli.logs import configure_logging
+    from loguru import logger
+
+    from praxis_mcp.cli.logs import configure_logging, hold_logs
     from praxis_mcp.settings import load_settings
 
     flags: dict[str, Any] = {}
@@ -88,12 +90,17 @@ def read_settings(
         flags["log_level"] = log_level.upper()
     if http:
         flags["http"] = http
-    settings = load_settings(config, flags)
+    held = hold_logs()
+    try:
+        settings = load_settings(config, flags)
+    except BaseException:
+        configure_logging("INFO")
+        _log_again(held)
+        raise
     asked = log_level or "log_level" in settings.model_fields_set
     is_quiet = quiet and not asked
     configure_logging("CRITICAL" if is_quiet else settings.log_level, settings.log_format)
-    from loguru import logger
-
+    _log_again(held, is_quiet=is_quiet)
     logger.info("settings: {}; root: {} ({})", settings.origin, settings.root, settings.origin.root_reason)
     for item in settings.origin.left_aside if warn else ():
         if is_quiet:
@@ -101,6 +108,16 @@ def read_settings(
         else:
             logger.warning("{}", item)
     return settings
+
+
+def _log_again(held: list[tuple[str, str]], *, is_quiet: bool = False) -> None:
+    from loguru import logger
+
+    for level, message in held:
+        if is_quiet and level == "WARNING":
+            say(f"warning: {message}", fg="yellow", err=True)
+        else:
+            logger.log(level, "{}", message)
 
 
 def _build_models_when_used() -> None:

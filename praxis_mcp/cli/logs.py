@@ -35,6 +35,15 @@ def configure_logging(level: str, form: Literal["text", "json"] = "text") -> Non
         logger.add(sys.stderr, level=level, format=_FORMAT, backtrace=False, diagnose=False)
 
 
+def hold_logs() -> list[tuple[str, str]]:
+    """Show no logs until `configure_logging`; what is logged meanwhile, level and text, comes into the list. loguru's
+    own form would be neither safe to show nor an object a line."""
+    held: list[tuple[str, str]] = []
+    logger.remove()
+    logger.add(lambda message: held.append((message.record["level"].name, message.record["message"])), format="")
+    return held
+
+
 def _make_safe(record: Record) -> None:
     record["message"] = printable(record["message"])
     run = record["extra"].get("run", "")

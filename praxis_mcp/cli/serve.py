@@ -97,6 +97,7 @@ def _warn_of_missing_parts() -> None:
 
 def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
     import anyio
+    from loguru import logger
 
     from praxis_mcp.execution.toolbox import open_toolbox
     from praxis_mcp.serving.network import serve_http
@@ -104,7 +105,10 @@ def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
     def announce(urls: tuple[str, ...]) -> None:
         # Whatever is logged: with port 0 there is no other way to learn it.
         for url in urls:
-            say(f"Listening on {url}", err=True)
+            if settings.log_format == "json":
+                logger.log(settings.log_level, "Listening on {}", url)
+            else:
+                say(f"Listening on {url}", err=True)
 
     async def main() -> None:
         async with open_toolbox(settings) as toolbox:

@@ -52,8 +52,9 @@ class HttpServer:
             for line in lines:
                 text = line.decode(errors="replace")
                 self.log.append(text)
-                if text.startswith("Listening on "):
-                    self.base = text.removeprefix("Listening on ").rpartition("/")[0]
+                message = str(json.loads(text)["message"]) if text.startswith("{") else text
+                if message.startswith("Listening on "):
+                    self.base = message.removeprefix("Listening on ").rpartition("/")[0]
                     self.listening.set()
         self.listening.set()
 

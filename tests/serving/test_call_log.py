@@ -54,10 +54,13 @@ async def test_each_call_leaves_one_line_that_says_what_became_of_it(tmp_path: P
         PRAXIS_UPSTREAMS=json.dumps(upstreams),
         PRAXIS_LOG_LEVEL=Settings().log_level,
         PRAXIS_LOG_FORMAT="json",
+        PRAXIS_THAT_IS_NO_SETTING="1",
     ) as server:
         for token, tool, arguments, _ in CALLS:
             await call(server, token, era, tool, arguments)
-    entries = [json.loads(line) for line in server.log if line.startswith("{")]
+    entries = [json.loads(line) for line in server.log]
+    for said in ("Listening on ", "the environment variable PRAXIS_THAT_IS_NO_SETTING "):
+        assert any(entry["message"].startswith(said) for entry in entries), "every line is an object"
     found = [entry for entry in entries if entry.get("event") == "call"]
     assert [(entry["tool"], entry["caller"], entry["engine"], entry["outcome"]) for entry in found] == [
         (tool.replace("\n", "\\n"), *expected) for _, tool, _, expected in CALLS

@@ -134,6 +134,10 @@ async def test_a_foreign_host_is_refused(secured: HttpServer, route: tuple[str, 
 async def test_a_foreign_origin_is_refused(secured: HttpServer, route: tuple[str, str]) -> None:
     for origin in ("https://evil.example.com", "http://localhost.evil.com", "null", "http://127.0.0.1:8000.evil.com"):
         assert (await ask(secured, route, ALL, Origin=origin)).status_code == 403
+    both = [("Origin", "http://localhost"), ("Origin", "https://evil.example.com")]
+    async with httpx2.AsyncClient(base_url=secured.base) as client:
+        for headers in (both, both[::-1]):
+            assert (await client.request(*route, headers=headers)).status_code == 403
 
 
 async def test_the_hosts_and_origins_of_this_machine_are_served(secured: HttpServer) -> None:
