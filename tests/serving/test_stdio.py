@@ -112,6 +112,10 @@ async def test_a_message_that_cannot_be_read_is_answered_and_the_server_lives_on
         await wire.send(b'{"jsonrpc": "2.0", "id": 7, "method": "tools/list", "params": {"cursor": "\\ud800"}}')
         answer = await wire.receive()
         assert (answer["id"], answer["error"]["code"]) == (7, -32600)
+        digits = b"9" * 5000
+        await wire.send(b'{"jsonrpc": "2.0", "id": 8, "method": "tools/call", "params": {"a": %s}}' % digits)
+        answer = await wire.receive()
+        assert (answer["id"], answer["error"]["code"]) == (8, -32600)
         assert (await wire.request(8, "no/such/method"))["error"]["code"] == -32601
         assert (await wire.request(9, "tools/call", {"name": 5}))["error"]["code"] == -32602
         assert (await wire.request(10, "ping"))["result"] == {}
