@@ -250,7 +250,7 @@ async def test_pools_with_one_budget_share_it_and_the_key_called_longest_ago_giv
         with other.calls("b", 2):
             pass
         await other.until(lambda: other.waiting("b") == 2)
-        assert one.waiting() == 0
+        await one.until(lambda: one.waiting() == 0)
 
 
 async def test_a_key_that_is_forgotten_has_nothing_waiting_and_gets_nothing() -> None:

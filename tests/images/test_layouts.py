@@ -171,13 +171,11 @@ def test_a_name_that_is_only_for_other_machines_is_left_aside_with_a_warning(lay
         layout.add_image("z", "s390x", annotations={key: "example.org/there:1"}),
     )
     lines: list[str] = []
-    logger.enable("praxis_mcp")
     sink = logger.add(lines.append, format="{message}")
     try:
         import_file(store, place)
     finally:
         logger.remove(sink)
-        logger.disable("praxis_mcp")
     assert [item.reference for item in store.names()] == ["example.org/here:1"]
     assert "example.org/there:1" in "".join(lines)
 
