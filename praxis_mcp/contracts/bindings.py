@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from praxis_mcp.contracts.findings import Findings, Keys
 from praxis_mcp.contracts.model import ToolContract, ToolParameter, artifact_directory
 from praxis_mcp.contracts.problems import shape
+from praxis_mcp.contracts.read_variables import programs_in, reader_of
 from praxis_mcp.contracts.reserved import is_reserved
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec
 from praxis_mcp.contracts.values import BindKind, SecretRef, is_variable_name
@@ -33,8 +34,11 @@ def check_bindings(contract: ToolContract, places: Mapping[str, Keys], findings:
     spec = contract.engine_spec
     assert isinstance(spec, CommandSpec)
     taken: dict[tuple[BindKind, object], str] = {}
+    programs = programs_in((*spec.command, getattr(spec, "image", "")))
     for parameter in contract.parameters:
         where = places.get(parameter.name, ())
+        if parameter.bind.kind is BindKind.ENV and parameter.bind.target is None:
+            _warn_of_reader(parameter, programs, where, findings)
         for target in _targets(parameter, where, findings):
             if parameter.bind.kind is BindKind.ENV and target in spec.env:
                 _report_fixed(parameter, str(target), isinstance(spec.env[str(target)], SecretRef), where, findings)
@@ -60,7 +64,7 @@ def _targets(parameter: ToolParameter, where: Keys, findings: Findings) -> Seque
             where, f"There can be no variable named {shape(names[0])}.", 'Rename it, or bind it: bind: {env: "NAME"}.'
         )
         return ()
-    elsewhere = _ELSEWHERE.format(re.sub(r"\W", "_", parameter.name.upper(), flags=re.ASCII))
+    elsewhere = _elsewhere(parameter)
     if is_reserved(names[0]):
         findings.error(
             where if bind.target is None else (*where, "bind"),
@@ -77,6 +81,21 @@ def _targets(parameter: ToolParameter, where: Keys, findings: Findings) -> Seque
                 elsewhere,
             )
     return variable_names(parameter)
+
+
+def _warn_of_reader(parameter: ToolParameter, programs: frozenset[str], where: Keys, findings: Findings) -> None:
+    for name in variable_names(parameter):
+        program = reader_of(name, programs)
+        if program is not None:
+            findings.warning(
+                where,
+                f'"{parameter.name}" is set as {name}, which {program} reads for itself.',
+                _elsewhere(parameter),
+            )
+
+
+def _elsewhere(parameter: ToolParameter) -> str:
+    return _ELSEWHERE.format(re.sub(r"\W", "_", parameter.name.upper(), flags=re.ASCII))
 
 
 def _report_fixed(parameter: ToolParameter, name: str, secret: bool, where: Keys, findings: Findings) -> None:
