@@ -74,13 +74,26 @@ def _of_users() -> Iterator[str]:
                 yield fields[5]
 
 
+def config_home() -> Path | None:
+    """``$XDG_CONFIG_HOME/praxis-mcp``; None for a user without a home."""
+    return _xdg("XDG_CONFIG_HOME", ".config")
+
+
 def data_home() -> Path | None:
-    """``$XDG_DATA_HOME/praxis-mcp`` (XDG Base Directory Specification: a relative value is ignored); None for a user
-    without a home."""
-    base = Path(os.environ.get("XDG_DATA_HOME", ""))
-    if not base.is_absolute():
+    """``$XDG_DATA_HOME/praxis-mcp``; None for a user without a home."""
+    return _xdg("XDG_DATA_HOME", ".local/share")
+
+
+def cache_home() -> Path | None:
+    """``$XDG_CACHE_HOME/praxis-mcp``; None for a user without a home."""
+    return _xdg("XDG_CACHE_HOME", ".cache")
+
+
+def _xdg(variable: str, default: str) -> Path | None:
+    base = Path(os.environ.get(variable, ""))
+    if not base.is_absolute():  # XDG Base Directory Specification: a relative value is ignored
         where = home()
         if where is None:
             return None
-        base = where / ".local" / "share"
+        base = where / default
     return base / "praxis-mcp"

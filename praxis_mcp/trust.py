@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.home import home
+from praxis_mcp.home import config_home
 
 Kind = Literal["settings", "contracts"]
 
@@ -27,18 +27,6 @@ _MOST_BYTES = 256 * 1024
 """Bytes of one approval."""
 _FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
-
-
-def config_home() -> Path | None:
-    """``$XDG_CONFIG_HOME/praxis-mcp`` (XDG Base Directory Specification: a relative value is ignored); None for a user
-    without a home."""
-    base = Path(os.environ.get("XDG_CONFIG_HOME", ""))
-    if not base.is_absolute():
-        where = home()
-        if where is None:
-            return None
-        base = where / ".config"
-    return base / "praxis-mcp"
 
 
 def approvals_directory() -> Path | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from loguru import logger
 
-from praxis_mcp.home import home
+from praxis_mcp.home import cache_home
 
 _MOST_BYTES = 64 * 1024 * 1024
 _MOST_FILES = 32
@@ -26,15 +26,9 @@ _MOST_FILES = 32
 
 
 def default_cache_dir() -> Path | None:
-    """``$XDG_CACHE_HOME/praxis-mcp/contracts`` (XDG Base Directory Specification: a relative value is ignored); None
-    for a user without a home."""
-    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():
-        where = home()
-        if where is None:
-            return None
-        base = where / ".cache"
-    return base / "praxis-mcp" / "contracts"
+    """`contracts` in `cache_home`; None for a user without a home."""
+    base = cache_home()
+    return base / "contracts" if base is not None else None
 
 
 class FaceCache:
