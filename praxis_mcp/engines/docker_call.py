@@ -4,8 +4,8 @@ attached, started, fed, heard and ended from outside."""
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -121,6 +121,32 @@ async def remove_container(daemon: DockerDaemon, container: str) -> bool:
     return False
 
 
+@contextmanager
+def failures_of(daemon: DockerDaemon, plan: Plan) -> Iterator[None]:
+    """Says of a daemon that it does not start a container in time, or that it went away.
+
+    Raises:
+        ExecutionError: one of the two; see the subclasses.
+    """
+    try:
+        yield
+    except TimeoutError as exc:
+        raise ExecutionTimeout(
+            f"{plan.blueprint.tool}: the Docker daemon did not start it within {START_TIMEOUT:g} s.",
+            remedy="The daemon may be overloaded or hung: see its log, and restart it.",
+        ) from exc
+    except ConnectionLost as exc:
+        raise docker_errors.lost(daemon.address) from exc
+
+
+async def let_go_of(*items: AttachedStream | PendingExit | None) -> None:
+    """Close what a call holds of its container, also where the call is cancelled."""
+    with anyio.CancelScope(shield=True):
+        for item in items:
+            if item is not None:
+                await item.aclose()
+
+
 class ContainerCall:
     """Runs a created container without praxis-init to its end."""
 
@@ -144,27 +170,18 @@ class ContainerCall:
         pending: PendingExit | None = None
         refusal: ExecutionError | None = None
         try:
-            with anyio.fail_after(START_TIMEOUT):
-                stream = await self._daemon.attach(self._container, stdin=stdin is not None)
-                pending = await self._daemon.watch_exit(self._container)
-                async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(meanwhile)
-                    refusal = await self._start()
-                if refusal is not None:
-                    raise refusal
-            return await self._supervise(stream, pending)
-        except TimeoutError as exc:
-            raise ExecutionTimeout(
-                f"{self._plan.blueprint.tool}: the Docker daemon did not start it within {START_TIMEOUT:g} s.",
-                remedy="The daemon may be overloaded or hung: see its log, and restart it.",
-            ) from exc
-        except ConnectionLost as exc:
-            raise docker_errors.lost(self._daemon.address) from exc
+            with failures_of(self._daemon, self._plan):
+                with anyio.fail_after(START_TIMEOUT):
+                    stream = await self._daemon.attach(self._container, stdin=stdin is not None)
+                    pending = await self._daemon.watch_exit(self._container)
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(meanwhile)
+                        refusal = await self._start()
+                    if refusal is not None:
+                        raise refusal
+                return await self._supervise(stream, pending)
         finally:
-            with anyio.CancelScope(shield=True):
-                for item in (stream, pending):
-                    if item is not None:
-                        await item.aclose()
+            await let_go_of(stream, pending)
 
     async def _start(self) -> ExecutionError | None:
         # Returned, not raised: out of a task group it would come wrapped in a group.

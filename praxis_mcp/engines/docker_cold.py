@@ -14,7 +14,7 @@ import anyio
 from praxis_mcp.engines import docker_errors
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker_api import DockerDaemon
-from praxis_mcp.engines.docker_call import KILL_TIMEOUT, START_TIMEOUT, CallEnd
+from praxis_mcp.engines.docker_call import KILL_TIMEOUT, START_TIMEOUT, CallEnd, failures_of, let_go_of
 from praxis_mcp.engines.docker_handover import Handover
 from praxis_mcp.engines.docker_images import DockerImages, ImageFacts
 from praxis_mcp.engines.docker_init import DockerInit
@@ -23,7 +23,7 @@ from praxis_mcp.engines.docker_waiting import AttachedChannel
 from praxis_mcp.engines.framing import FramingError
 from praxis_mcp.engines.native import EXIT_SETUP_FAILED
 from praxis_mcp.engines.waiting import Waiter, WaiterLost
-from praxis_mcp.errors import ExecutionError, ExecutionTimeout, ImageError
+from praxis_mcp.errors import ExecutionError, ImageError
 from praxis_mcp.plans.model import Plan
 
 
@@ -78,26 +78,17 @@ class ColdCall:
         stream: AttachedStream | None = None
         pending: PendingExit | None = None
         try:
-            with anyio.fail_after(START_TIMEOUT):
-                await self._put_init()
-                stream = await self._daemon.attach(self._container, stdin=True)
-                pending = await self._daemon.watch_exit(self._container)
-                found = await self._start()
-            if found.refusal is not None:
-                self._refuse_to_start(found.refusal)
-            return await self._hand_over(AttachedChannel(stream), pending, found)
-        except TimeoutError as exc:
-            raise ExecutionTimeout(
-                f"{self._tool}: the Docker daemon did not start it within {START_TIMEOUT:g} s.",
-                remedy="The daemon may be overloaded or hung: see its log, and restart it.",
-            ) from exc
-        except ConnectionLost as exc:
-            raise docker_errors.lost(self._daemon.address) from exc
+            with failures_of(self._daemon, self._plan):
+                with anyio.fail_after(START_TIMEOUT):
+                    await self._put_init()
+                    stream = await self._daemon.attach(self._container, stdin=True)
+                    pending = await self._daemon.watch_exit(self._container)
+                    found = await self._start()
+                if found.refusal is not None:
+                    self._refuse_to_start(found.refusal)
+                return await self._hand_over(AttachedChannel(stream), pending, found)
         finally:
-            with anyio.CancelScope(shield=True):
-                for item in (stream, pending):
-                    if item is not None:
-                        await item.aclose()
+            await let_go_of(stream, pending)
 
     async def _put_init(self) -> None:
         try:
