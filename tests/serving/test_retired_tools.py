@@ -65,12 +65,14 @@ async def test_no_container_waits_for_a_contract_that_is_no_more(tmp_path: Path,
 @pytest.mark.parametrize("fate", ["changed", "removed"])
 async def test_none_is_made_for_a_call_that_waited_while_its_contract_was_changed(tmp_path: Path, fate: str) -> None:
     """It runs by the contract that it was checked against, and leaves nothing for a next one."""
+    shared = tmp_path / ".shared"
+    shared.mkdir()
     script = "touch /data/begun; until [ -e /data/go ]; do sleep 0.02; done"
     old = {
         "max_concurrency": 1,
         "timeout": LIMIT,
         "command": ["sh", "-c", script],
-        "mounts": {str(tmp_path): "/data:rw"},
+        "mounts": {str(shared): "/data:rw"},
     }
     contract = write(tmp_path, "tool", **old)
     done: list[bool] = []
@@ -83,7 +85,7 @@ async def test_none_is_made_for_a_call_that_waited_while_its_contract_was_change
         with anyio.fail_after(2 * LIMIT):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(call)
-                await until(lambda: (tmp_path / "begun").exists())
+                await until(lambda: (shared / "begun").exists())
                 tasks.start_soon(call)
                 await until(lambda: toolbox.runner.admission.waiting == 1)
                 before = toolbox.catalog.get("tool")
@@ -93,7 +95,7 @@ async def test_none_is_made_for_a_call_that_waited_while_its_contract_was_change
                 else:
                     contract.unlink()
                     await until(lambda: not toolbox.catalog.entries())
-                (tmp_path / "go").touch()
+                (shared / "go").touch()
         assert done == [True, True]
         assert not pool_of(toolbox)._shelves
         if fate == "changed":
