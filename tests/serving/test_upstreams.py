@@ -316,10 +316,10 @@ async def test_a_pattern_that_only_we_cannot_match_stays_in_a_schema() -> None:
 async def test_a_defect_that_one_upstream_brings_to_light_costs_no_other_upstream_its_tools(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(raw: Any, upstream: str, name: str, description: str | None) -> RemoteTool:
+    def broken(raw: Any, upstream: str, name: str, *more: Any) -> RemoteTool:
         if name == "some_echo":
             raise ZeroDivisionError
-        return adapt(raw, upstream, name, description)
+        return adapt(raw, upstream, name, *more)
 
     monkeypatch.setattr(upstream_source, "adapt", broken)
     monkeypatch.setattr(upstream_source, "fnmatchcase", lambda name, glob: {"*": True}[glob])
