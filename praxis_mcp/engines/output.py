@@ -139,9 +139,7 @@ class StreamCollector:
             self._keep_tail(whole[self._head_room :])
         else:
             self._keep_tail(data)
-        self._spool(data)
-        if len(self._batch) >= _SPOOL_BATCH:
-            await self._flush()
+        await self._spool(data)
 
     def _keep_tail(self, data: bytes) -> None:
         room = self._keep - self._head_room
@@ -153,19 +151,29 @@ class StreamCollector:
             return
         with self._keeping():
             self._file = await anyio.to_thread.run_sync(lambda path: path.open("wb"), self._path)
-        self._spool(bytes(self._kept))
+        await self._spool(bytes(self._kept))
 
-    def _spool(self, data: bytes) -> None:
-        if self._file is not None and self._room > 0:
-            data = data[: self._room]
-            self._room -= len(data)
-            self._batch += data
+    async def _spool(self, data: bytes) -> None:
+        if self._file is None or self._room <= 0:
+            return
+        data = data[: self._room]
+        self._room -= len(data)
+        if not self._batch and len(data) >= _SPOOL_BATCH:
+            await self._write(data)  # as it is: to copy it takes longer than to write it
+            return
+        self._batch += data
+        if len(self._batch) >= _SPOOL_BATCH:
+            await self._flush()
 
     async def _flush(self) -> None:
-        if self._file is not None and self._batch:
-            batch, self._batch = bytes(self._batch), bytearray()
+        batch, self._batch = self._batch, bytearray()
+        if batch:
+            await self._write(batch)
+
+    async def _write(self, data: bytes | bytearray) -> None:
+        if self._file is not None:
             with self._keeping():
-                await anyio.to_thread.run_sync(self._file.write, batch)
+                await anyio.to_thread.run_sync(self._file.write, data)
 
     @contextmanager
     def _keeping(self) -> Iterator[None]:
