@@ -7,6 +7,7 @@
     ├── ContractError            a contract is wrong; carries diagnostics with file, line, field and remedy
     ├── UnknownToolError         no contract has that name
     ├── ArgumentError            the caller's arguments do not fit the contract; the caller can fix the call
+    ├── OutputMisfit             a tool ended well, but its output is not what its contract declares
     ├── RunNotFoundError         no run record has that id (any more)
     └── ExecutionError           the tool could not be run, or its run could not be finished
         ├── EngineUnavailable    an engine is missing, down or out of reach
@@ -16,6 +17,8 @@
         ├── ExecutionTimeout     the engine did not get the tool started before the deadline
         ├── RemoteError          another MCP server answered a request with a protocol error
         └── QueueFull            too many calls are running and waiting already
+
+All of them are names of `praxis_mcp` itself. An engine may raise a subclass of its own, which is caught by these.
 
 A command that fails, runs into its deadline or out of memory is *not* an error: it is an `ExecutionResult` that
 says so, with all the output there was.
@@ -69,6 +72,10 @@ class ArgumentError(PraxisError):
     def __init__(self, message: str, *, problems: Sequence[str] = (), remedy: str | None = None) -> None:
         super().__init__(message, remedy=remedy)
         self.problems = tuple(problems)
+
+
+class OutputMisfit(PraxisError):
+    """A tool ended well, but what it wrote is not what its contract declares."""
 
 
 class RunNotFoundError(PraxisError):

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from loguru import logger
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.home import expand
+from praxis_mcp.logs import logger
 
 PREFIX = "PRAXIS_"
 _NO_SETTINGS = (

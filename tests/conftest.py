@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
+from praxis_mcp.logs import NAME, logger
 from tests.support import images, node, requirements
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    logger.enable(NAME)  # tests hear what is logged, as the command line does
     requirements.demanded()  # a misspelt PRAXIS_TEST_REQUIRE is told at once, not by tests that quietly skip
     requirements.check_absence()
 

@@ -9,7 +9,8 @@ from praxis_mcp.contracts.loading import load_text
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured
-from praxis_mcp.execution.structured import OutputMisfit, structured_output
+from praxis_mcp.errors import OutputMisfit
+from praxis_mcp.execution.structured import structured_output
 from praxis_mcp.numbers import all_finite
 from praxis_mcp.serving.progress import LARGEST, parse_progress
 

@@ -76,9 +76,8 @@ def read_settings(
         http: values of the section ``http`` that win over the file's.
     """
     _build_models_when_used()
-    from loguru import logger
-
     from praxis_mcp.cli.logs import configure_logging, hold_logs
+    from praxis_mcp.logs import logger
     from praxis_mcp.settings import load_settings
 
     flags: dict[str, Any] = {}
@@ -111,7 +110,7 @@ def read_settings(
 
 
 def _log_again(held: list[tuple[str, str]], *, is_quiet: bool = False) -> None:
-    from loguru import logger
+    from praxis_mcp.logs import logger
 
     for level, message in held:
         if is_quiet and level == "WARNING":

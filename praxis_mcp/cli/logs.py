@@ -7,8 +7,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Literal
 
-from loguru import logger
-
+from praxis_mcp.logs import NAME, logger
 from praxis_mcp.printable import printable
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ def configure_logging(level: str, form: Literal["text", "json"] = "text") -> Non
         form: ``text`` for people, or ``json``: an object a line, with ``time`` (RFC 3339), ``level``, ``message``, and
             what else is known, such as ``run`` and ``tool``.
     """
+    logger.enable(NAME)
     logger.remove()
     # Whatever text of others a message holds: it begins no line of its own, and steers no terminal.
     logger.configure(extra={"in_run": ""}, patcher=_make_safe)
@@ -39,6 +39,7 @@ def hold_logs() -> list[tuple[str, str]]:
     """Show no logs until `configure_logging`; what is logged meanwhile, level and text, comes into the list. loguru's
     own form would be neither safe to show nor an object a line."""
     held: list[tuple[str, str]] = []
+    logger.enable(NAME)
     logger.remove()
     logger.add(lambda message: held.append((message.record["level"].name, message.record["message"])), format="")
     return held

@@ -86,9 +86,8 @@ def serve(
 
 
 def _warn_of_missing_parts() -> None:
-    from loguru import logger
-
     from praxis_mcp.engines.native import find_missing
+    from praxis_mcp.logs import logger
 
     missing = find_missing()
     if missing is not None:
@@ -97,9 +96,9 @@ def _warn_of_missing_parts() -> None:
 
 def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
     import anyio
-    from loguru import logger
 
     from praxis_mcp.execution.toolbox import open_toolbox
+    from praxis_mcp.logs import logger
     from praxis_mcp.serving.network import serve_http
 
     def announce(urls: tuple[str, ...]) -> None:

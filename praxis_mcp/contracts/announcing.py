@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from loguru import logger
-
 from praxis_mcp.contracts.entries import CatalogEntry
 from praxis_mcp.contracts.powers import Powers, gained, notable, powers_of
 from praxis_mcp.errors import ContractError
+from praxis_mcp.logs import logger
 from praxis_mcp.wording import counted
 
 _MOST = 50

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
-from loguru import logger
 
 from praxis_mcp.contracts.announcing import announce
 from praxis_mcp.contracts.approvals import ContractApprovals
@@ -18,6 +17,7 @@ from praxis_mcp.contracts.scanning import Scan, scan
 from praxis_mcp.contracts.watching import watch_contracts
 from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.errors import UnknownToolError
+from praxis_mcp.logs import logger
 
 __all__ = ["Catalog", "CatalogChange", "CatalogEntry", "Traits"]
 

@@ -16,9 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from loguru import logger
-
 from praxis_mcp.home import cache_home
+from praxis_mcp.logs import logger
 
 _MOST_BYTES = 64 * 1024 * 1024
 _MOST_FILES = 32

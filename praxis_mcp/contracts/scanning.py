@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loguru import logger
-
 from praxis_mcp.contracts.approvals import ContractApprovals, held_finding
 from praxis_mcp.contracts.discovery import find_contracts, read_bytes
 from praxis_mcp.contracts.entries import CatalogEntry, entry_from_face, entry_of, face_of
 from praxis_mcp.contracts.face_cache import FaceCache
 from praxis_mcp.diagnostics import Diagnostic, Severity
 from praxis_mcp.errors import ContractError
+from praxis_mcp.logs import logger
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
-from loguru import logger
 
 from praxis_mcp.contracts.discovery import is_contract_name
 from praxis_mcp.groups import unwrapped
+from praxis_mcp.logs import logger
 
 DEBOUNCE = 0.1
 """Seconds that a burst of changes may go on before it is told; one that pauses for half of that is told at once."""

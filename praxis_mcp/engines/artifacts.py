@@ -11,13 +11,13 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.contracts.globs import compile_glob
 from praxis_mcp.engines.base import Artifact, ExecutionContext
 from praxis_mcp.engines.held import HeldDirectory, descend, walk
 from praxis_mcp.engines.write_back import STAGING, copy_file
 from praxis_mcp.errors import ExecutionError
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Plan
 
 OUTPUT_DIR_VARIABLE = "PRAXIS_OUTPUT_DIR"

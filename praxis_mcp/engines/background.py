@@ -7,9 +7,8 @@ import contextvars
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from loguru import logger
-
 from praxis_mcp.defects import places
+from praxis_mcp.logs import logger
 
 
 class BackgroundTasks:

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.engines.held import HeldDirectory, walk
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.held import identity_of
 from praxis_mcp.plans.model import Guard, Mount
 

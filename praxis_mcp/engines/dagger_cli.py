@@ -17,9 +17,9 @@ from pathlib import Path
 import anyio
 import anyio.abc
 from anyio.streams.buffered import BufferedByteReceiveStream
-from loguru import logger
 
 from praxis_mcp.errors import EngineUnavailable
+from praxis_mcp.logs import logger
 from praxis_mcp.settings import DaggerSettings
 
 CLI_VARIABLE = "_EXPERIMENTAL_DAGGER_CLI_BIN"

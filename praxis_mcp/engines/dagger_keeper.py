@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import anyio
-from loguru import logger
 
 from praxis_mcp.defects import places
 from praxis_mcp.engines.dagger_errors import SessionLost
 from praxis_mcp.engines.dagger_owner import SessionOwner
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.errors import EngineUnavailable
+from praxis_mcp.logs import logger
 from praxis_mcp.settings import DaggerSettings
 from praxis_mcp.wording import counted
 

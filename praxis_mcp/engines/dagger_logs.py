@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
-from loguru import logger
 
 from praxis_mcp.engines.dagger_cli import SessionAddress
 from praxis_mcp.engines.output import StreamName
+from praxis_mcp.logs import logger
 
 PieceListener = Callable[[StreamName, bytes], None]
 """Hears each piece of output. Must not block."""

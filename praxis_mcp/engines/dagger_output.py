@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
-from loguru import logger
 
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.dagger_call import Outcome, Stream
@@ -14,6 +13,7 @@ from praxis_mcp.engines.dagger_prefix import STDERR, STDOUT
 from praxis_mcp.engines.dagger_query import Field, chain
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector, StreamName
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.plans.secrets import MaskedStream, Masker
 

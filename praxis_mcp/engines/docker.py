@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import anyio
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.engines import docker_errors
 from praxis_mcp.engines.artifacts import collect_artifacts
@@ -41,6 +40,7 @@ from praxis_mcp.engines.scratch import sweep_scratch
 from praxis_mcp.engines.waiting import GRACE
 from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings import Settings
 

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 import anyio
 import anyio.abc
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.engines import docker_errors
 from praxis_mcp.engines.artifacts import make_artifact_directory
@@ -26,6 +25,7 @@ from praxis_mcp.engines.output import Captured, StreamCollector, StreamName
 from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
 from praxis_mcp.groups import unwrapped
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import CallFile, Plan
 from praxis_mcp.plans.view import is_nested
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 
 import anyio
-from loguru import logger
 
 from praxis_mcp.engines import docker_errors
 from praxis_mcp.engines.base import ExecutionContext
@@ -19,6 +18,7 @@ from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.engines.seccomp import filter_for
 from praxis_mcp.engines.waiting import Waiter, WaiterLost, WaiterSilent, wait_call
 from praxis_mcp.errors import ExecutionTimeout
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Plan
 
 END_TIMEOUT = 5.0

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.engines.artifacts import make_open_directory
 from praxis_mcp.engines.docker_api import DockerDaemon
@@ -20,6 +19,7 @@ from praxis_mcp.engines.openings import Room, with_room
 from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.engines.waiting import Waiter
 from praxis_mcp.errors import ExecutionError
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.held import identity_of, open_path
 from praxis_mcp.plans.model import Blueprint, CallFile, Plan
 from praxis_mcp.plans.view import is_nested

@@ -14,7 +14,6 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.engines.artifacts import adopt_artifact_directory
 from praxis_mcp.engines.base import ExecutionContext
@@ -35,6 +34,7 @@ from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.engines.warm_pool import WarmPool
 from praxis_mcp.errors import ExecutionError, ImageError
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings import Settings
 

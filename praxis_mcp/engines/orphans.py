@@ -12,10 +12,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from loguru import logger
-
 from praxis_mcp.engines.process_tree import send_signal
 from praxis_mcp.engines.sandbox_owner import Owner
+from praxis_mcp.logs import logger
 
 OWNER_VARIABLE = "PRAXIS_RUN_OF"
 """In the environment of what a server starts for a call: whose it is (`Owner`)."""

@@ -16,12 +16,12 @@ from typing import IO
 
 import anyio
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.engines.process_tree import ProcessTree
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.groups import unwrapped
+from praxis_mcp.logs import logger
 
 KILL_TIMEOUT = 10.0
 """Seconds after which a process that survives SIGKILL (a dead disk, another user's) is given up."""

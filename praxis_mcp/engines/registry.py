@@ -8,12 +8,12 @@ from types import TracebackType
 from typing import Self
 
 import anyio
-from loguru import logger
 
 from praxis_mcp.engines.base import ExecutionEngine
 from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable
+from praxis_mcp.logs import logger
 from praxis_mcp.settings import Settings
 
 ENGINES: dict[str, str] = {

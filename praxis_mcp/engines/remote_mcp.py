@@ -42,7 +42,7 @@ class RemoteMCPEngine(ExecutionEngine):
 
     name = "remote-mcp"
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
         self._pool = UpstreamPool()
 

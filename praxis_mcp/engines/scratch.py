@@ -12,9 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from loguru import logger
-
 from praxis_mcp.images.removal import remove_tree
+from praxis_mcp.logs import logger
 
 try:
     import fcntl

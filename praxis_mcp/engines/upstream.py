@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-from loguru import logger
 
 from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.upstream_breaker import CircuitBreaker
@@ -20,6 +19,7 @@ from praxis_mcp.engines.upstream_connection import CLOSE_TIMEOUT, Connection, de
 from praxis_mcp.engines.upstream_hops import outgoing_meta
 from praxis_mcp.engines.upstream_spec import UpstreamSpec
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, RemoteError
+from praxis_mcp.logs import logger
 from praxis_mcp.numbers import finite
 from praxis_mcp.plans.secrets import Masker
 

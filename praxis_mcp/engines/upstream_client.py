@@ -14,7 +14,6 @@ from io import TextIOWrapper
 from typing import TYPE_CHECKING, Any
 
 import httpx2
-from loguru import logger
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import Implementation, ToolListChangedNotification
@@ -28,6 +27,7 @@ from praxis_mcp.engines.upstream_spec import UpstreamSpec
 from praxis_mcp.engines.upstream_sse import sse_streams
 from praxis_mcp.engines.upstream_stdio import stdio_streams
 from praxis_mcp.engines.upstream_wire import MAX_MESSAGE, RawAnswers
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.secrets import Masker
 
 if TYPE_CHECKING:

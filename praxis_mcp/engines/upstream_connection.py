@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.abc
-from loguru import logger
 
 from praxis_mcp.engines.upstream_spec import UpstreamSpec
 from praxis_mcp.errors import PraxisError
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.secrets import Masker
 
 if TYPE_CHECKING:

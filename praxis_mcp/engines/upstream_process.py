@@ -20,7 +20,6 @@ from typing import TextIO
 import anyio
 import anyio.abc
 import anyio.to_thread
-from loguru import logger
 from mcp.os.posix.utilities import terminate_posix_process_tree
 from mcp.os.win32.utilities import (
     ServerProcess,
@@ -34,6 +33,7 @@ from praxis_mcp.engines import native
 from praxis_mcp.engines.orphans import OWNER_VARIABLE
 from praxis_mcp.engines.process_tree import MarkedTree, SupervisedTree
 from praxis_mcp.engines.sandbox_owner import Owner
+from praxis_mcp.logs import logger
 
 GRACE = 2.0
 """Seconds that a server may take to end after its standard input was closed (specification 2025-11-25, lifecycle,

@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
-from loguru import logger
 from mcp.client._transport import Transport, TransportStreams
 from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.exceptions import MCPError
@@ -36,6 +35,7 @@ from pydantic import ValidationError
 
 from praxis_mcp.engines.upstream_failures import Failure, failed
 from praxis_mcp.engines.upstream_messages import received_anyway
+from praxis_mcp.logs import logger
 
 if TYPE_CHECKING:
     from praxis_mcp.engines.upstream import ProgressListener

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from typing import Generic
 
 import anyio
-from loguru import logger
 
 from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.engines.warm_counts import PoolCounts, PoolMetrics
 from praxis_mcp.engines.warm_shelf import K, Shelf, T
+from praxis_mcp.logs import logger
 from praxis_mcp.settings import WarmSettings
 
 QUIET = 0.05

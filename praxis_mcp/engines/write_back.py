@@ -23,9 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol
 
-from loguru import logger
-
 from praxis_mcp.engines.held import MAX_DEPTH, Entry, HeldDirectory, descend
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.held import identity_of
 
 STAGING = ".praxis-staging-"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from loguru import logger
+from praxis_mcp.logs import logger
 
 _WORD = re.compile(r"[!#-<>-~]+")
 """What stands without quotation marks: printable ASCII but for blanks, ``"`` and ``=``."""

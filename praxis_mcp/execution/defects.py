@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from loguru import logger
-
 from praxis_mcp.defects import places
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.build import new_run_id
 
 

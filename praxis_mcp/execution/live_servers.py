@@ -17,11 +17,11 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.engines.scratch import CAN_HOLD, PREFIX, Scratch, is_held
 from praxis_mcp.execution.tally import CallTally
+from praxis_mcp.logs import logger
 from praxis_mcp.settings import Settings
 
 WRITE_EVERY = 2.0

@@ -5,9 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from loguru import logger
-
 from praxis_mcp.engines.scratch import Scratch, remove_directory, sweep_scratch
+from praxis_mcp.logs import logger
 from praxis_mcp.settings import RecordSettings
 
 SUMMARY = "record.json"

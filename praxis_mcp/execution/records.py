@@ -13,12 +13,12 @@ from typing import Any, Self
 
 import anyio
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.engines.base import Artifact, ExecutionResult
 from praxis_mcp.engines.output import Captured, StreamName
 from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
 from praxis_mcp.execution.record_store import SUMMARY, RecordStore
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings import RecordSettings
 

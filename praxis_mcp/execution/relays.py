@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-from loguru import logger
 
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
@@ -26,6 +25,7 @@ from praxis_mcp.execution.upstream_addresses import (
 from praxis_mcp.execution.upstream_faces import RemoteTool
 from praxis_mcp.execution.upstream_links import CallerLinks
 from praxis_mcp.execution.upstreams import Upstreams
+from praxis_mcp.logs import logger
 from praxis_mcp.numbers import NOT_FINITE, all_finite
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.settings import Settings

@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.contracts.catalog import Catalog
 from praxis_mcp.contracts.model import ToolContract
@@ -27,6 +26,7 @@ from praxis_mcp.execution.records import RunRecords
 from praxis_mcp.execution.secret_names import mask_error, mask_names
 from praxis_mcp.execution.selection import Decision, EngineSelector
 from praxis_mcp.execution.tally import CallTally, Counted
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.plans.planning import check_again, plan_call

@@ -9,15 +9,11 @@ import pydantic_core
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.schema import check_output
 from praxis_mcp.engines.base import ExecutionResult
-from praxis_mcp.errors import PraxisError
+from praxis_mcp.errors import OutputMisfit
 from praxis_mcp.numbers import NOT_FINITE, all_finite
 from praxis_mcp.wording import counted
 
 _BOM = b"\xef\xbb\xbf"
-
-
-class OutputMisfit(PraxisError):
-    """A tool ended well, but what it wrote is not what its contract declares."""
 
 
 def structured_output(contract: ToolContract, result: ExecutionResult) -> Any:

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
-from loguru import logger
 
 from praxis_mcp.contracts.approvals import ContractApprovals
 from praxis_mcp.contracts.catalog import Catalog, CatalogChange
@@ -20,6 +19,7 @@ from praxis_mcp.execution.relays import RelayRunner
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.upstreams import Upstreams
 from praxis_mcp.groups import unwrapped
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.build import build_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Plan
 from praxis_mcp.settings import Settings

@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.contracts.patterns import PatternBudget
 from praxis_mcp.defects import places
@@ -20,6 +19,7 @@ from praxis_mcp.engines.upstream_spec import OAuthClient, UpstreamSpec
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.upstream_faces import UPSTREAM_BYTES, RemoteTool, Unusable, adapt, fingerprint
 from praxis_mcp.execution.upstream_names import prefix_of
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings import Settings
 from praxis_mcp.upstream_settings import SecretName, TextOrSecret

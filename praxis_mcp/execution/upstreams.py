@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.contracts.catalog import CatalogEntry
 from praxis_mcp.engines.base import RemoteContent
@@ -20,6 +19,7 @@ from praxis_mcp.execution.upstream_approvals import Approvals
 from praxis_mcp.execution.upstream_faces import RemoteTool
 from praxis_mcp.execution.upstream_names import Owners, prefix_of, refusals
 from praxis_mcp.execution.upstream_source import UpstreamSource
+from praxis_mcp.logs import logger
 from praxis_mcp.settings import Settings
 
 FIRST_LIST = 5.0

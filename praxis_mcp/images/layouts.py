@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
-from loguru import logger
-
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.manifests import (
     MAX_DOCUMENT,
@@ -31,6 +29,7 @@ from praxis_mcp.images.manifests import (
 )
 from praxis_mcp.images.model import ImageContent, Layer
 from praxis_mcp.images.references import Reference
+from praxis_mcp.logs import logger
 
 _MAX_NESTED = 4
 _MAX_ENTRIES = 10_000

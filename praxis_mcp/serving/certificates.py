@@ -7,10 +7,10 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.http_settings import HttpSettings
+from praxis_mcp.logs import logger
 from praxis_mcp.serving.file_stamps import LOOK_EVERY, Stamp, stamp_of
 
 

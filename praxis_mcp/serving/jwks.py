@@ -9,10 +9,10 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import httpx2
-from loguru import logger
 
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.http_settings import OAuthResource
+from praxis_mcp.logs import logger
 from praxis_mcp.serving.file_stamps import LOOK_EVERY, Stamp, stamp_of
 
 FRESH = 600.0

@@ -7,10 +7,10 @@ import os
 import socket
 
 import anyio
-from loguru import logger
 
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.http_settings import HttpSettings
+from praxis_mcp.logs import logger
 
 
 async def open_listener(settings: HttpSettings) -> socket.socket:

@@ -8,11 +8,11 @@ from contextlib import closing
 from socket import socket
 
 import anyio
-from loguru import logger
 
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.groups import unwrapped
 from praxis_mcp.http_settings import HttpSettings
+from praxis_mcp.logs import logger
 from praxis_mcp.serving.certificates import Certificates
 from praxis_mcp.serving.guard import bracketed
 from praxis_mcp.serving.http import MCP_PATH, SSE_PATH, HttpApplication, open_application

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import anyio.to_thread
-from loguru import logger
 
 from praxis_mcp.contracts.problems import sentence
 from praxis_mcp.contracts.validators import CheckFailed, compile_schema, find_errors
 from praxis_mcp.engines.base import RemoteContent
 from praxis_mcp.errors import ContractError
 from praxis_mcp.execution.upstream_faces import RemoteTool
+from praxis_mcp.logs import logger
 from praxis_mcp.numbers import NOT_FINITE, all_finite
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
-from loguru import logger
 from mcp.server.context import ServerRequestContext
 from mcp_types import Implementation, ListToolsResult
 
+from praxis_mcp.logs import logger
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.wording import counted
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 
 import anyio
-from loguru import logger
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from praxis_mcp.logs import logger
 from praxis_mcp.serving.access import SCOPE_KEY
 
 LAST_WORDS = 1.0

@@ -13,8 +13,8 @@ from praxis_mcp.contracts.schema import check_output
 from praxis_mcp.engines.artifacts import BOUNDS
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import StreamName
-from praxis_mcp.errors import PraxisError
-from praxis_mcp.execution.structured import OutputMisfit, check_value, structured_output
+from praxis_mcp.errors import OutputMisfit, PraxisError
+from praxis_mcp.execution.structured import check_value, structured_output
 from praxis_mcp.execution.upstream_addresses import RUN_KEY
 from praxis_mcp.serving.blocks import artifact_blocks, link_block, stdout_blocks, stream_text, text_block, whole_link
 from praxis_mcp.serving.dialect import Dialect

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
-from loguru import logger
 from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import NotificationOptions, Server
@@ -40,6 +39,7 @@ from praxis_mcp.execution.call_log import log_call
 from praxis_mcp.execution.defects import report_defect
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.groups import unwrapped
+from praxis_mcp.logs import logger
 from praxis_mcp.serving.access import Caller, caller_of
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.paging import PageWatch

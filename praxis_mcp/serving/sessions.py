@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
-from loguru import logger
 from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from mcp.server.session import ServerSession
@@ -13,6 +12,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, Too
 from mcp_types import NotificationParams
 
 from praxis_mcp.contracts.catalog import CatalogChange
+from praxis_mcp.logs import logger
 
 NOTIFY_TIMEOUT = 5.0
 """Seconds that one client may take to take a notification."""

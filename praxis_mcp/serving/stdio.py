@@ -19,7 +19,6 @@ import anyio
 import anyio.from_thread
 import anyio.lowlevel
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from loguru import logger
 from mcp.shared.message import SessionMessage
 from mcp_types import (
     INTERNAL_ERROR,
@@ -33,6 +32,7 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
+from praxis_mcp.logs import logger
 from praxis_mcp.serving.whole_lines import one_line
 from praxis_mcp.serving.wire import Wire
 

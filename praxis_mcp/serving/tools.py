@@ -8,7 +8,6 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loguru import logger
 from mcp_types import ListToolsResult, Tool, ToolAnnotations
 from mcp_types.methods import validate_server_result
 from pydantic import ValidationError
@@ -18,6 +17,7 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.contracts.wording import worded
 from praxis_mcp.execution.upstream_faces import RemoteTool
 from praxis_mcp.execution.upstreams import Entry
+from praxis_mcp.logs import logger
 from praxis_mcp.printable import printable, visible
 from praxis_mcp.serving.access import ANYONE, Caller
 from praxis_mcp.serving.dialect import Dialect

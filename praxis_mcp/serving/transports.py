@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 
 import anyio
-from loguru import logger
 
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.groups import unwrapped
+from praxis_mcp.logs import logger
 from praxis_mcp.serving.server import PraxisServer, build_server
 from praxis_mcp.serving.stdio import stdio_streams
 from praxis_mcp.serving.stopping import stop_signals

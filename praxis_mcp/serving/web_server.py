@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from socket import socket
 
 import uvicorn
-from loguru import logger
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from praxis_mcp.http_settings import HttpSettings
+from praxis_mcp.logs import logger
 from praxis_mcp.serving.access import SCOPE_KEY
 from praxis_mcp.serving.connections import Connections, affordable
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loguru import logger
 
 from praxis_mcp.contracts.approvals import ContractApprovals
 from praxis_mcp.contracts.catalog import Catalog, CatalogChange
+from praxis_mcp.logs import logger
 from tests.contracts.test_catalog import contract, names, watched, write
 
 pytestmark = pytest.mark.anyio

@@ -6,13 +6,13 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from loguru import logger
 from mcp.shared.exceptions import MCPError
 
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.execution.records import RunRecord, RunRecords
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.serving.server import build_server
 from tests.execution.engines import AnsweringEngine, Engines

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loguru import logger
 from mcp.shared.exceptions import MCPError
 from starlette.responses import JSONResponse, Response
 
 from praxis_mcp.errors import ArgumentError
+from praxis_mcp.logs import logger
 from tests.serving.clients import ERAS, Era, text_of
 from tests.serving.test_upstreams import call, names, proxy
 from tests.support.raw_upstream import RawUpstream, answer, raw_upstream

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from loguru import logger
 
+from praxis_mcp.logs import logger
 from tests.serving.clients import ERAS, LIMIT, Era, memory_client, open_server, settings_for
 from tests.serving.sample_tools import write_tool
 

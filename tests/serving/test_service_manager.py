@@ -14,10 +14,10 @@ from pathlib import Path
 
 import anyio
 import pytest
-from loguru import logger
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from praxis_mcp.logs import logger
 from praxis_mcp.serving.service_manager import ServiceManager
 from tests.serving.clients import LIMIT, text_of
 from tests.serving.http_server import HttpServer, http_client, running_http

@@ -1,0 +1,54 @@
+"""The package says nothing until whoever runs the process wants to hear it; the command line does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BROKEN = "name: broken\nimage: x\ncommand: 7\n"
+USE = """
+import anyio
+from pathlib import Path
+{before}
+import praxis_mcp
+{after}
+async def main():
+    settings = praxis_mcp.Settings(tools=(Path({tools!r}),))
+    async with praxis_mcp.open_toolbox(settings) as toolbox:
+        await toolbox.loaded()
+        assert toolbox.catalog.diagnostics
+anyio.run(main)
+"""
+ENABLE = "from loguru import logger; logger.enable('praxis_mcp')"
+
+
+def said(tools: Path, before: str = "", after: str = "") -> str:
+    (tools / "broken.contract.yaml").write_text(BROKEN)
+    program = USE.format(tools=str(tools), before=before, after=after)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    return done.stderr
+
+
+def test_the_library_writes_nothing(tmp_path: Path) -> None:
+    assert said(tmp_path) == ""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_application_hears_the_log_by_enabling_it_whenever_it_does(tmp_path: Path, when: str) -> None:
+    assert "broken.contract.yaml" in said(tmp_path, **{when: ENABLE})
+
+
+def test_the_command_line_logs_as_it_is_asked_to(tmp_path: Path) -> None:
+    (tmp_path / "broken.contract.yaml").write_text(BROKEN)
+    done = subprocess.run(
+        [sys.executable, "-m", "praxis_mcp", "list", "--tools", str(tmp_path), "--log-level", "info"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "settings: " in done.stderr
