@@ -13,7 +13,9 @@ from praxis_mcp.cli.terminal import say
 
 app = typer.Typer(
     name="praxis-mcp",
-    help="Turn a directory of tool contracts into containerized tools for LLM agents, over MCP.",
+    help="Turn a directory of tool contracts into containerized tools for LLM agents, over MCP.\n\n"
+    "A command ends with 0, or 1 where it found something wrong, 2 where it was refused, 125 where an engine failed, "
+    "130 where it was interrupted; a call ends with the tool's own exit code.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a defect is reported by its plain traceback; locals hold arguments and secrets
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -54,4 +56,4 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Turn a directory of tool contracts into containerized tools for LLM agents, over MCP."""
+    """What is asked of no command."""

@@ -8,16 +8,20 @@ import sys
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from praxis_mcp.cli.common import (
     EXIT_ENGINE,
+    ArgumentsOption,
     ConfigOption,
+    JsonOption,
     LogLevelOption,
     RootOption,
+    ToolArgument,
     ToolsOption,
+    WordsArgument,
     asked_upstreams,
     friendly_errors,
     print_error,
@@ -47,15 +51,9 @@ _PERCENT = re.compile(r"(\d{1,3})\s?%")
 
 
 def call(
-    name: Annotated[str, typer.Argument(help="The tool.")],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Arguments.")] = None,
-    json_arguments: Annotated[
-        str | None, typer.Option("--json", help="All arguments as one JSON object; - reads it from stdin.")
-    ] = None,
-    output: Annotated[
-        Literal["text", "json"],
-        typer.Option("--output", "-o", help="text: what the tool wrote; json: the whole result."),
-    ] = "text",
+    name: ToolArgument,
+    words: WordsArgument = None,
+    given: ArgumentsOption = None,
     artifacts: Annotated[
         Path | None,
         typer.Option(
@@ -68,12 +66,13 @@ def call(
     config: ConfigOption = None,
     root: RootOption = None,
     log_level: LogLevelOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Call a tool, of a contract or of an upstream, as an agent would.
 
-    KEY=VALUE is read by the type that the tool declares; KEY:=JSON gives any JSON value, KEY@FILE a file's text.
-    Ends with the tool's own exit code, 124 where it ran into its timeout, 125 where an engine failed, and 2 where the
-    call was refused, or its output is not what the contract declares.
+    Prints what the tool wrote, or, with --json, the whole result. Ends with the tool's own exit code, 124 where it ran
+    into its timeout, 125 where an engine failed, and 2 where the call was refused, or its output is not what the
+    contract declares.
     """
     with friendly_errors():
         settings = read_settings(config, tools, log_level, root=root)
@@ -92,16 +91,16 @@ def call(
                     remote = await toolbox.relays.find(name)
                     if remote is None:
                         raise
-                    arguments = read_arguments(remote.input_schema, words or [], json_arguments)
+                    arguments = read_arguments(remote.input_schema, words, given)
                     result = await toolbox.relays.call(remote, arguments)
-                _show(toolbox.records.get(result.run_id), result, output, artifacts)
+                _show(toolbox.records.get(result.run_id), result, as_json, artifacts)
                 return _exit_code(result)
             contract = entry.contract
-            arguments = read_arguments(dict(entry.input_schema), words or [], json_arguments)
+            arguments = read_arguments(dict(entry.input_schema), words, given)
             with _status() as on_status:
                 result = await toolbox.runner.call(name, arguments, on_status=on_status)
             trouble = _trouble(contract, result)
-            _show(toolbox.records.get(result.run_id), result, output, artifacts, more_follows=trouble is not None)
+            _show(toolbox.records.get(result.run_id), result, as_json, artifacts, more_follows=trouble is not None)
             if trouble:
                 print_error(*trouble)
             if result.success and contract.output == "json":
@@ -138,9 +137,9 @@ def _make(directory: Path) -> None:
 
 
 def _show(
-    record: RunRecord, result: ExecutionResult, output: str, artifacts: Path | None, *, more_follows: bool = False
+    record: RunRecord, result: ExecutionResult, as_json: bool, artifacts: Path | None, *, more_follows: bool = False
 ) -> None:
-    if output == "json":
+    if as_json:
         echo_json({**record.summary(), "stdout": result.stdout.text, "stderr": result.stderr.text})
     else:
         _copy(record, result, "stdout", end_line=sys.stdout.isatty())

@@ -25,6 +25,8 @@ T = TypeVar("T")
 _SAMPLES = {"object": """'{"a": 1}'""", "array": """'[1, "b"]'""", "integer": "1", "number": "1.5", "boolean": "true"}
 """How a value of each type is written for a shell."""
 
+_ARGUMENTS_REMEDY = """Write --arguments '{"key": "value"}', or --arguments @FILE (@- is standard input)."""
+
 EXIT_USAGE = 2
 EXIT_ENGINE = 125
 """As `docker run` has it: the engine failed, not the command."""
@@ -51,6 +53,15 @@ LogLevelOption = Annotated[
     str | None, typer.Option("--log-level", help="What goes to stderr: DEBUG, INFO, WARNING or ERROR.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+ToolArgument = Annotated[str, typer.Argument(help="The tool.")]
+WordsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[KEY=VALUE]...", help="Arguments, read by the types that the tool declares."),
+]
+ArgumentsOption = Annotated[
+    str | None,
+    typer.Option("--arguments", help="Arguments as a JSON object, or @FILE that holds one; @- is standard input."),
+]
 
 
 def all_of(directories: list[Path] | None, tools: list[Path] | None) -> list[Path]:
@@ -204,33 +215,24 @@ def friendly_errors() -> Iterator[None]:
         raise typer.Exit(130) from exc
 
 
-def read_arguments(schema: dict[str, Any], words: list[str], whole: str | None) -> dict[str, Any]:
-    """Arguments from ``key=value`` (typed by the tool's schema), ``key:=JSON``, ``key@file``, and a JSON object.
+def read_arguments(schema: dict[str, Any], words: list[str] | None, given: str | None) -> dict[str, Any]:
+    """The arguments of a call.
+
+    Args:
+        schema: the tool's input schema, by whose types the words are read.
+        words: ``key=value``; these win over what `given` says.
+        given: a JSON object, or ``@`` and the file that holds one (``@-``: standard input).
 
     Raises:
-        ArgumentError: a word or the JSON cannot be read.
+        ArgumentError: one of them cannot be read.
     """
-    arguments = _read_object(whole) if whole is not None else {}
-    for word in words:
-        name, separator, text = _split(word)
-        if separator == ":=":
-            arguments[name] = _read_json(name, text)
-        elif separator == "@":
-            arguments[name] = _read_file(name, Path(text))
-        else:
-            arguments[name] = _typed(name, text, schema.get("properties", {}).get(name, {}))
+    arguments = _read_object(given) if given is not None else {}
+    for word in words or ():
+        name, equals, text = word.partition("=")
+        if not equals:
+            raise ArgumentError(f'"{word}" is not an argument.', remedy="Write key=value, or --arguments JSON.")
+        arguments[name] = _typed(name, text, schema.get("properties", {}).get(name, {}))
     return arguments
-
-
-def _split(word: str) -> tuple[str, str, str]:
-    for at, character in enumerate(word):
-        if character == "=":
-            return (
-                (word[: at - 1], ":=", word[at + 1 :]) if word[:at].endswith(":") else (word[:at], "=", word[at + 1 :])
-            )
-        if character == "@":
-            return word[:at], "@", word[at + 1 :]
-    raise ArgumentError(f'"{word}" is no argument.', remedy="Write key=value, key:=JSON or key@file.")
 
 
 def _typed(name: str, text: str, schema: dict[str, Any]) -> Any:
@@ -240,7 +242,7 @@ def _typed(name: str, text: str, schema: dict[str, Any]) -> Any:
         return text
     try:
         return json.loads(text)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         from praxis_mcp.contracts.problems import allowed_types, shape
 
         secret = schema.get("writeOnly") is True or schema.get("format") == "password"
@@ -252,22 +254,17 @@ def _typed(name: str, text: str, schema: dict[str, Any]) -> Any:
         ) from exc
 
 
-def _read_json(name: str, text: str) -> Any:
+def _read_object(given: str) -> dict[str, Any]:
+    text = given
     try:
-        return json.loads(text)
-    except ValueError as exc:
-        raise ArgumentError(f'The value of "{name}" is no JSON: {exc}.') from exc
-
-
-def _read_file(name: str, path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise ArgumentError(f'The value of "{name}" cannot be read from {path}: {exc}.') from exc
-
-
-def _read_object(text: str) -> dict[str, Any]:
-    value = _read_json("--json", sys.stdin.read() if text == "-" else text)
+        if given.startswith("@"):
+            data = sys.stdin.buffer.read() if given == "@-" else Path(given[1:]).read_bytes()
+            text = data.decode("utf-8-sig")
+        value = json.loads(text)
+    except OSError as exc:
+        raise ArgumentError(f"--arguments: {given[1:]} cannot be read: {exc.strerror}.") from exc
+    except (ValueError, RecursionError) as exc:
+        raise ArgumentError(f"--arguments is not valid JSON: {exc}.", remedy=_ARGUMENTS_REMEDY) from exc
     if not isinstance(value, dict):
-        raise ArgumentError("--json takes a JSON object of all arguments.")
+        raise ArgumentError("--arguments must be a JSON object.", remedy=_ARGUMENTS_REMEDY)
     return value

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from praxis_mcp.cli.common import (
+    ArgumentsOption,
     ConfigOption,
     JsonOption,
     LogLevelOption,
     RootOption,
+    ToolArgument,
     ToolsOption,
+    WordsArgument,
     asked_upstreams,
     friendly_errors,
     read_arguments,
@@ -30,11 +31,9 @@ if TYPE_CHECKING:
 
 
 def explain(
-    name: Annotated[str, typer.Argument(help="The tool.")],
-    words: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Arguments, as for call.")] = None,
-    json_arguments: Annotated[
-        str | None, typer.Option("--arguments", help="All arguments as one JSON object; - reads it from stdin.")
-    ] = None,
+    name: ToolArgument,
+    words: WordsArgument = None,
+    given: ArgumentsOption = None,
     tools: ToolsOption = None,
     config: ConfigOption = None,
     root: RootOption = None,
@@ -60,9 +59,9 @@ def explain(
                     remote = await toolbox.relays.find(name)
                     if remote is None:
                         raise
-                    read_arguments(remote.input_schema, words or [], json_arguments)
+                    read_arguments(remote.input_schema, words, given)
                     return _upstream_facts(remote, toolbox)
-            return _facts(await toolbox.runner.explain(name, read_arguments(schema, words or [], json_arguments)))
+            return _facts(await toolbox.runner.explain(name, read_arguments(schema, words, given)))
 
         facts = run_with_toolbox(settings, work)
         if as_json:

@@ -19,7 +19,7 @@ def new(
     name: Annotated[str, typer.Option("--name", "-n", help="What logs and records call its bearer.")],
     tools: Annotated[
         list[str] | None,
-        typer.Option("--tools", help="Names of tools that it covers, with * and ?; may be given more than once."),
+        typer.Option("--tool", help="Name of a tool that it covers, with * and ?; may be given more than once."),
     ] = None,
     scope: Annotated[
         list[str] | None, typer.Option("--scope", help="tools:GLOB or metrics:read; may be given more than once.")
@@ -27,7 +27,7 @@ def new(
     days: Annotated[int | None, typer.Option("--days", min=1, help="Days until it expires (default: never).")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a token. It is shown once; the settings hold its hash only. Without --tools and --scope it covers all
+    """Make a token. It is shown once; the settings hold its hash only. Without --tool and --scope it covers all
     tools."""
     from pydantic import ValidationError
 

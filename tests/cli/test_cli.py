@@ -62,15 +62,26 @@ def test_call_prints_what_the_tool_wrote_and_ends_with_its_exit_code(praxis: Run
     assert praxis("call", "greet", "who=x", "code=7").returncode == 7
 
 
-def test_call_reads_arguments_from_json_files_and_standard_input(praxis: Run, project: Path) -> None:
-    (project / "name.txt").write_text("from a file")
-    assert praxis("call", "greet", "who@name.txt").stdout == "Hello, from a file1\n"
-    assert praxis("call", "greet", "--json", '{"who": "json", "times": 2}').stdout == "Hello, json2\n"
-    assert praxis("call", "greet", "--json", "-", "times:=5", stdin='{"who": "stdin"}').stdout == "Hello, stdin5\n"
+@pytest.mark.parametrize("command", ["call", "explain"])
+def test_arguments_are_words_json_a_file_or_standard_input(praxis: Run, project: Path, command: str) -> None:
+    (project / "all.json").write_bytes(b'\xef\xbb\xbf{"who": "file", "times": 2}')
+    for words, stdin, greeting in (
+        (("who=@all.json", "times=3"), "", "Hello, @all.json3\n"),
+        (("--arguments", '{"who": "json", "times": 2}'), "", "Hello, json2\n"),
+        (("--arguments", "@all.json", "times=4"), "", "Hello, file4\n"),
+        (("--arguments", "@-", "times=5"), '{"who": "stdin"}', "Hello, stdin5\n"),
+    ):
+        done = praxis(command, "greet", *words, "--json", stdin=stdin)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        if command == "call":
+            assert told["stdout"] == greeting
+        else:
+            assert f"Hello, {told['env']['WHO']}{told['env']['TIMES']}\n" == greeting
 
 
 def test_call_can_give_the_whole_result_as_json(praxis: Run) -> None:
-    result = json.loads(praxis("call", "greet", "who=Ada", "--output", "json").stdout)
+    result = json.loads(praxis("call", "greet", "who=Ada", "--json").stdout)
     assert (result["tool"], result["engine"], result["exit_code"]) == ("greet", "local", 0)
     assert (result["stdout"], result["stderr"]) == ("Hello, Ada1\n", "to stderr\n")
     assert set(result["seconds"]) >= {"queue"}
@@ -83,8 +94,12 @@ def test_call_can_give_the_whole_result_as_json(praxis: Run) -> None:
         (("call", "greet"), '"who"'),
         (("call", "greet", "who=x", "times=many"), "times"),
         (("call", "greet", "who=x", "nonsense"), "key=value"),
-        (("call", "greet", "--json", "{"), "JSON"),
-        (("call", "greet", "who@missing.txt"), "missing.txt"),
+        (("call", "greet", "who=x", "times:=2"), 'did you mean "times"'),
+        (("call", "greet", "--arguments", "{"), "not valid JSON"),
+        (("call", "greet", "--arguments", "-"), "@- is standard input"),
+        (("call", "greet", "--arguments", "[" * 100_000), "not valid JSON"),
+        (("call", "greet", "--arguments", "[]"), "JSON object"),
+        (("explain", "greet", "--arguments", "@missing.json"), "missing.json"),
         (("list", "--config", "missing.yaml"), "missing.yaml"),
     ],
 )

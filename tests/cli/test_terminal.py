@@ -80,7 +80,7 @@ def praxis(project: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
         "validate",
         "validate --json",
         "call up_ok --log-level DEBUG",
-        "call own --output json",
+        "call own --json",
     ],
 )
 def test_no_command_prints_a_character_that_steers_or_hides(project: Path, command: str) -> None:

@@ -120,7 +120,7 @@ def test_tools_of_upstreams_are_listed_called_and_explained_like_others(project:
     assert "cannot be reached" in listed["upstreams"]["gone"]
     called = praxis(project, "call", "here_echo", "text=hello")
     assert (called.returncode, called.stdout) == (0, "hello")
-    failed = praxis(project, "call", "here_fail", "--output", "json")
+    failed = praxis(project, "call", "here_fail", "--json")
     assert failed.returncode == 1
     assert json.loads(failed.stdout)["engine"] == "upstream:here"
     explained = json.loads(praxis(project, "explain", "here_echo", "text=hello", "--json").stdout)

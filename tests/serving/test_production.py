@@ -29,7 +29,7 @@ def token_new(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_new_token_is_printed_alone_and_its_hash_is_ready_for_the_settings() -> None:
-    done = token_new("--name", "ci", "--tools", "git_*", "--tools", "json_?", "--scope", "metrics:read", "--days", "9")
+    done = token_new("--name", "ci", "--tool", "git_*", "--tool", "json_?", "--scope", "metrics:read", "--days", "9")
     assert done.returncode == 0, done.stderr
     token = done.stdout.strip()
     assert token.startswith("praxis_")
@@ -45,7 +45,7 @@ def test_a_new_token_is_printed_alone_and_its_hash_is_ready_for_the_settings() -
 
 
 @pytest.mark.parametrize(
-    "words", [("--name", "c i"), ("--name", "ci", "--scope", "all"), ("--name", "ci", "--tools", "a b")]
+    "words", [("--name", "c i"), ("--name", "ci", "--scope", "all"), ("--name", "ci", "--tool", "a b")]
 )
 def test_a_token_that_no_settings_would_take_is_not_made(words: tuple[str, ...]) -> None:
     done = token_new(*words)
@@ -55,7 +55,7 @@ def test_a_token_that_no_settings_would_take_is_not_made(words: tuple[str, ...])
 
 @pytest.mark.anyio
 async def test_the_production_configuration_serves_each_token_its_tools_over_tls(tmp_path: Path) -> None:
-    made = json.loads(token_new("--name", "ci", "--tools", "git_*", "--tools", "json_*", "--json").stdout)
+    made = json.loads(token_new("--name", "ci", "--tool", "git_*", "--tool", "json_*", "--json").stdout)
     tokens = made["settings"]["http"]["auth"]["tokens"]
     certificate, key = make_certificate(tmp_path)
     flags = ("--http", "--config", str(CONFIG), "--host", "127.0.0.1")

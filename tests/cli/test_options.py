@@ -1,0 +1,36 @@
+"""An option means the same in every command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import typer
+
+from praxis_mcp.cli.app import app
+
+
+def commands(group: Any, *above: str) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, *above, name)
+        else:
+            yield " ".join((*above, name)), command
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+def test_an_option_has_one_text_and_one_form_in_every_command() -> None:
+    seen: dict[str, tuple[str, Any]] = {}
+    for name, command in COMMANDS.items():
+        for option in command.params:
+            if option.param_type_name != "option":
+                continue
+            # What --name names is another thing in each command that makes one.
+            about = "" if "--name" in option.opts else option.help
+            meaning = (about, option.multiple, option.is_flag, sorted(option.opts))
+            for word in option.opts:
+                first, same = seen.setdefault(word, (name, meaning))
+                assert meaning == same, f"{word} of {name} is not that of {first}"
+    assert seen["--json"][1][0] == "Print JSON, for scripts."
