@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import json
 import math
-import weakref
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from praxis_mcp.contracts.derived import Derived
 from praxis_mcp.contracts.format_schema import contract_format_schema
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.problems import did_you_mean, listing, quoted, sentence
@@ -195,7 +195,7 @@ class _Compiled:
     """What is derived from one contract, each part when it is first asked for."""
 
     def __init__(self, contract: ToolContract) -> None:
-        # The contract itself is not kept, for it would never be freed: the cache below lives as long as it does.
+        # The contract itself is not kept, for it would never be freed, see `Derived`.
         self._name = contract.name
         self.is_compiled = False
         self._output_schema = contract.output_schema
@@ -224,18 +224,11 @@ class _Compiled:
         return compile_schema(self._output_schema, f"The output_schema of {self._name}")
 
 
-_cache: dict[int, tuple[weakref.ref[ToolContract], _Compiled]] = {}
+_derived: Derived[ToolContract, _Compiled] = Derived()
 
 
 def _compiled(contract: ToolContract) -> _Compiled:
-    # By identity: a contract is frozen, but it holds mappings, so it does not hash.
-    key = id(contract)
-    found = _cache.get(key)
-    if found is not None and found[0]() is contract:
-        return found[1]
-    compiled = _Compiled(contract)
-    _cache[key] = (weakref.ref(contract, lambda _: _cache.pop(key, None)), compiled)
-    return compiled
+    return _derived.get(contract, lambda: _Compiled(contract))
 
 
 def _allows(parameter: ToolParameter, kind: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import uuid
@@ -13,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from praxis_mcp.contracts.bindings import misplaced
+from praxis_mcp.contracts.derived import Derived
 from praxis_mcp.contracts.host_variables import is_of_the_host
 from praxis_mcp.contracts.model import EngineType, ToolContract, artifact_directory
 from praxis_mcp.contracts.placeholders import (
@@ -168,26 +168,7 @@ def find_problems(contract: ToolContract, settings: Settings) -> list[PraxisErro
     return problems
 
 
-@functools.lru_cache(maxsize=4096)
-def _cached_blueprint(contract: _ById, settings: _ById) -> Blueprint:
-    for refusal in _refusals(contract.value, settings.value):
-        raise refusal
-    return draft_blueprint(contract.value, settings.value)
-
-
-class _ById:
-    """A cache key by identity: contracts and settings are frozen, but hold mappings, so they do not hash."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __hash__(self) -> int:
-        return id(self.value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ById) and self.value is other.value
+_blueprints: Derived[ToolContract, Derived[Settings, Blueprint]] = Derived()
 
 
 def build_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
@@ -197,7 +178,13 @@ def build_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
         ExecutionError: a mount or directory is malformed.
         LimitUnsupported: the contract asks for something that the settings do not allow.
     """
-    return _cached_blueprint(_ById(contract), _ById(settings))
+
+    def make() -> Blueprint:
+        for refusal in _refusals(contract, settings):
+            raise refusal
+        return draft_blueprint(contract, settings)
+
+    return _blueprints.get(contract, Derived).get(settings, make)
 
 
 def draft_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import weakref
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,18 @@ def test_privileges_need_the_settings_consent() -> None:
 def test_a_timeout_above_the_settings_is_refused() -> None:
     with pytest.raises(LimitUnsupported, match="max_timeout"):
         build_blueprint(image_tool(timeout=7200), Settings())
+
+
+def test_what_plans_share_keeps_neither_contract_nor_settings_alive() -> None:
+    contract, settings, others = image_tool(), Settings(), Settings()
+    assert build_blueprint(contract, settings) is not build_blueprint(contract, others)
+    gone = weakref.ref(contract), weakref.ref(others)
+    del others
+    gc.collect()
+    assert [item() is None for item in gone] == [False, True]
+    del contract
+    gc.collect()
+    assert [item() is None for item in gone] == [True, True]
 
 
 def test_demands_name_what_an_engine_must_enforce(tmp_path: Path) -> None:
