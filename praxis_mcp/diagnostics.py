@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+Keys = tuple[str | int, ...]
+"""Where a value is in a document: keys of mappings and indices of lists, from the root."""
+
 
 class Severity(StrEnum):
     """An error keeps the contract out of the catalog; a warning does not."""

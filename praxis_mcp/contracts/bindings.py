@@ -8,7 +8,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from praxis_mcp.contracts.findings import Findings, Keys
+from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.model import ToolContract, ToolParameter, artifact_directory
 from praxis_mcp.contracts.problems import shape
 from praxis_mcp.contracts.read_variables import programs_in, reader_of
@@ -16,6 +16,7 @@ from praxis_mcp.contracts.reserved import is_reserved
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec
 from praxis_mcp.contracts.values import BindKind, SecretRef, is_variable_name
 from praxis_mcp.contracts.variables import all_variable_names, variable_names
+from praxis_mcp.diagnostics import Keys
 
 _TAKEN: tuple[str, ...] = ("/proc", "/.praxis", "/.praxis-init")
 """Places in a container or sandbox where no engine lets a contract have anything."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from praxis_mcp.contracts.bindings import check_bindings, misplaced
 from praxis_mcp.contracts.dialects import Reading
-from praxis_mcp.contracts.findings import Findings, Keys
+from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.host_variables import is_of_the_host
 from praxis_mcp.contracts.model import EngineType, ToolContract
 from praxis_mcp.contracts.patterns import unusable_patterns
@@ -21,6 +21,7 @@ from praxis_mcp.contracts.validators import PATTERN_REMEDY, CheckFailed, compile
 from praxis_mcp.contracts.variables import all_variable_names
 from praxis_mcp.contracts.vocabulary import references, resolves
 from praxis_mcp.contracts.wording import odd_texts
+from praxis_mcp.diagnostics import Keys
 from praxis_mcp.errors import ArgumentError, ContractError
 from praxis_mcp.printable import unseen
 

@@ -17,13 +17,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from praxis_mcp.contracts.findings import Findings, Keys
+from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.model import SPEC_TYPES, Annotations, EngineType, Example, ToolContract
 from praxis_mcp.contracts.parameters import Parameters, read_parameters, written_text
 from praxis_mcp.contracts.problems import quoted, shape
 from praxis_mcp.contracts.specs import AnyEngineSpec
 from praxis_mcp.contracts.translation import report
 from praxis_mcp.contracts.vocabulary import map_schema
+from praxis_mcp.diagnostics import Keys
 
 OLDER_SPEC_KEYS = ("engineSpec", "engine_spec")
 SPEC_KEYS = {name: None for spec in SPEC_TYPES.values() for name in spec.model_fields}

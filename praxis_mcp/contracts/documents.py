@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from praxis_mcp.contracts.findings import Keys
 from praxis_mcp.contracts.scalars import plain_value
+from praxis_mcp.diagnostics import Keys
 
 MAX_DEPTH = 100
 MAX_ALIASED = 10_000

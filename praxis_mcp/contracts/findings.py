@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from praxis_mcp.contracts.documents import Document
 from praxis_mcp.contracts.problems import did_you_mean
-from praxis_mcp.diagnostics import Diagnostic, Severity
+from praxis_mcp.diagnostics import Diagnostic, Keys, Severity
 
-if TYPE_CHECKING:
-    from praxis_mcp.contracts.documents import Document
-
-Keys = tuple[str | int, ...]
-"""Where a value is: keys of mappings and indices of lists, from the root."""
 MOST_FINDINGS = 200
 """Findings of one document: a megabyte of unknown keys is no reason for a hundred thousand sentences."""
 

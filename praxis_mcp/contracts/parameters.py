@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from praxis_mcp.contracts.findings import Findings, Keys
+from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.model import ToolParameter
 from praxis_mcp.contracts.problems import shape
 from praxis_mcp.contracts.scalars import FALSE_WORDS, TRUE_WORDS
@@ -25,6 +25,7 @@ from praxis_mcp.contracts.schema import read_value
 from praxis_mcp.contracts.translation import report
 from praxis_mcp.contracts.values import Binding
 from praxis_mcp.contracts.vocabulary import KEYWORDS, SHORT_KEYWORDS, map_keyword, map_type
+from praxis_mcp.diagnostics import Keys
 
 _OWN_KEYS = ("name", "type", "description", "required", "default", "bind")
 _OPEN_BY = frozenset({"anyOf", "oneOf", "allOf", "$ref", "$dynamicRef", "const", "not"})

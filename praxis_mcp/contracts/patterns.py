@@ -13,9 +13,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from praxis_mcp.contracts.findings import Keys
 from praxis_mcp.contracts.problems import quoted
 from praxis_mcp.contracts.vocabulary import schemas_inside
+from praxis_mcp.diagnostics import Keys
 
 MOST_STEPS = 50_000_000
 """Size of a pattern, repetitions written out, times the characters of a text that it may be matched against: some

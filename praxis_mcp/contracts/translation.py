@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from praxis_mcp.contracts.findings import Findings, Keys
+from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.problems import did_you_mean, shape
+from praxis_mcp.diagnostics import Keys
 
 _MESSAGES = {
     "missing": "This is missing.",

@@ -6,8 +6,9 @@ import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from praxis_mcp.contracts.findings import Findings, Keys
+from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.problems import quoted, shape
+from praxis_mcp.diagnostics import Keys
 
 TYPE_ALIASES: dict[str, str] = {
     **dict.fromkeys(("string", "str", "text", "char", "file", "path", "filepath", "directory"), "string"),

@@ -22,7 +22,7 @@ import anyio
 
 from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.native import join_words, praxis_init_path
-from praxis_mcp.engines.sandbox_owner import Owner
+from praxis_mcp.engines.owners import Owner
 from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Capability, Limits, Plan

@@ -8,8 +8,8 @@ import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
+from praxis_mcp.engines.owners import is_alive, start_of, this_machine
 from praxis_mcp.plans.model import Blueprint
 
 SERVER = "praxis-mcp.server"
@@ -28,10 +28,6 @@ WARM = "praxis-mcp.warm"
 GRACE = 300.0
 """Seconds past its deadline after which a container of a server that cannot be looked up (another machine's, another
 pid namespace's) is nobody's: long enough for clocks that differ."""
-
-
-_ENDED = "ended"
-"""Instead of the start of a process that has ended and waits for its parent to be told."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class ServerIdentity:
     def current(cls) -> ServerIdentity:
         """This process."""
         pid = os.getpid()
-        return cls(uuid.uuid4().hex, pid, _started(pid), _host())
+        return cls(uuid.uuid4().hex, pid, start_of(pid), this_machine())
 
     @cached_property
     def labels(self) -> dict[str, str]:
@@ -101,45 +97,8 @@ def is_orphan(
     if labels[SERVER] == server.id:
         return labels.get(CONTAINER) not in used
     if labels.get(HOST) and labels[HOST] == server.host and labels.get(PID, "").isdecimal():
-        alive = _is_alive(int(labels[PID]), labels.get(STARTED, ""))
+        alive = is_alive(int(labels[PID]), labels.get(STARTED, ""))
         if alive is not None:
             return not alive
     deadline = labels.get(DEADLINE, "")
     return deadline.isdecimal() and int(deadline) + GRACE < (time.time() if now is None else now)
-
-
-def _host() -> str:
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> str:
-    """When a process started, or `_ENDED`; empty where that cannot be read."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    # The name, in parentheses, may hold spaces and parentheses itself; fields are counted after the last one.
-    fields = status.rpartition(")")[2].split()
-    return _ENDED if fields[0] == "Z" else fields[19]
-
-
-def _is_alive(pid: int, started: str) -> bool | None:
-    """Whether the process that started then still runs; None where that cannot be told.
-
-    What cannot be read is not gone: where /proc is mounted with hidepid=2 (proc(5)), the processes of other users look
-    as if they did not exist, and only the signal that is not sent tells that they do (kill(2): EPERM).
-    """
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    found = _started(pid)
-    if not found or not started:
-        return None
-    return found == started

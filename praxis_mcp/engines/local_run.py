@@ -28,9 +28,9 @@ from praxis_mcp.engines.bubblewrap import (
 from praxis_mcp.engines.cgroups import KILLED, RunGroup
 from praxis_mcp.engines.host_view import HOME, WORK, HostView
 from praxis_mcp.engines.orphans import OWNER_VARIABLE
+from praxis_mcp.engines.owners import Owner
 from praxis_mcp.engines.process import Ended, Launch, run_process
 from praxis_mcp.engines.process_tree import GRACE, MarkedTree, ProcessTree, SupervisedTree
-from praxis_mcp.engines.sandbox_owner import Owner
 from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.engines.seccomp import filter_descriptor, filter_for
 from praxis_mcp.errors import CommandNotFound, ExecutionError

@@ -12,8 +12,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from praxis_mcp.engines.owners import Owner
 from praxis_mcp.engines.process_tree import send_signal
-from praxis_mcp.engines.sandbox_owner import Owner
 from praxis_mcp.logs import logger
 
 OWNER_VARIABLE = "PRAXIS_RUN_OF"

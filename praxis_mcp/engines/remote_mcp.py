@@ -20,9 +20,8 @@ from praxis_mcp.engines.base import (
 )
 from praxis_mcp.engines.orphans import kill_orphans
 from praxis_mcp.engines.output import OutputListener
-from praxis_mcp.engines.upstream import ProgressListener
 from praxis_mcp.engines.upstream_pool import UpstreamPool
-from praxis_mcp.engines.upstream_spec import UpstreamSpec
+from praxis_mcp.engines.upstream_spec import ProgressListener, UpstreamSpec
 from praxis_mcp.numbers import finite
 from praxis_mcp.plans.model import Capability, Plan
 from praxis_mcp.plans.secrets import Masker

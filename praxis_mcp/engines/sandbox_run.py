@@ -19,9 +19,9 @@ from praxis_mcp.engines.bubblewrap import ATTEMPTS, Bubblewrap, StatusPipe, isol
 from praxis_mcp.engines.cgroups import KILLED, Cgroups, RunGroup
 from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.orphans import OWNER_VARIABLE
+from praxis_mcp.engines.owners import Owner
 from praxis_mcp.engines.process import Ended, Launch, run_process
 from praxis_mcp.engines.sandbox_overlay import LAYER_SIZE, overlay_root
-from praxis_mcp.engines.sandbox_owner import Owner
 from praxis_mcp.engines.sandbox_user import SandboxUser, find_user
 from praxis_mcp.engines.sandbox_view import Places, SandboxView
 from praxis_mcp.engines.seccomp import filter_descriptor

@@ -17,7 +17,7 @@ from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.upstream_breaker import CircuitBreaker
 from praxis_mcp.engines.upstream_connection import CLOSE_TIMEOUT, Connection, describe
 from praxis_mcp.engines.upstream_hops import outgoing_meta
-from praxis_mcp.engines.upstream_spec import UpstreamSpec
+from praxis_mcp.engines.upstream_spec import ProgressListener, UpstreamSpec
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, RemoteError
 from praxis_mcp.logs import logger
 from praxis_mcp.numbers import finite
@@ -34,9 +34,6 @@ LIST_TIMEOUT = 30.0
 """Seconds that all pages of a list may take."""
 MOST_PAGES = 100
 MOST_TOOLS = 2000
-
-ProgressListener = Callable[[float, float | None, str | None], None]
-"""Hears progress, total and message. Must not block."""
 
 _CREDENTIALS = "Give it valid credentials (auth_token, headers or oauth), or wait where it says that it is busy."
 

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from io import TextIOWrapper
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx2
 from mcp import Client
@@ -23,15 +23,12 @@ from opentelemetry.propagate import inject
 from praxis_mcp.engines.upstream_hops import DEPTH_VARIABLE, child_depth
 from praxis_mcp.engines.upstream_http import http_client
 from praxis_mcp.engines.upstream_posts import Posts
-from praxis_mcp.engines.upstream_spec import UpstreamSpec
+from praxis_mcp.engines.upstream_spec import ProgressListener, UpstreamSpec
 from praxis_mcp.engines.upstream_sse import sse_streams
 from praxis_mcp.engines.upstream_stdio import stdio_streams
 from praxis_mcp.engines.upstream_wire import MAX_MESSAGE, RawAnswers
 from praxis_mcp.logs import logger
 from praxis_mcp.plans.secrets import Masker
-
-if TYPE_CHECKING:
-    from praxis_mcp.engines.upstream import ProgressListener
 
 _KEPT_LINES = 10
 _LONGEST_LINE = 500

@@ -6,7 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import httpx2
@@ -16,10 +16,8 @@ from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 
 from praxis_mcp.engines.upstream_failures import Failure, failed
 from praxis_mcp.engines.upstream_messages import lenient_json
+from praxis_mcp.engines.upstream_spec import ProgressListener
 from praxis_mcp.engines.upstream_wire import FIRST_ID, MAX_MESSAGE, tell_progress
-
-if TYPE_CHECKING:
-    from praxis_mcp.engines.upstream import ProgressListener
 
 _FIXED_HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 

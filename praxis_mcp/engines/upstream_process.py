@@ -31,8 +31,8 @@ from mcp.os.win32.utilities import (
 
 from praxis_mcp.engines import native
 from praxis_mcp.engines.orphans import OWNER_VARIABLE
+from praxis_mcp.engines.owners import Owner
 from praxis_mcp.engines.process_tree import MarkedTree, SupervisedTree
-from praxis_mcp.engines.sandbox_owner import Owner
 from praxis_mcp.logs import logger
 
 GRACE = 2.0

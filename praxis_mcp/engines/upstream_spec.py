@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,9 @@ from urllib.parse import urlsplit
 
 Transport = Literal["auto", "http", "sse", "stdio"]
 """``http`` is Streamable HTTP of any revision; ``sse`` is the older HTTP+SSE of 2024-11-05."""
+
+ProgressListener = Callable[[float, float | None, str | None], None]
+"""Hears the progress, total and message of a call. Must not block."""
 
 CONNECT_TIMEOUT = 30.0
 """Seconds to start a server, or reach it, and agree on a protocol revision."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import anyio
 from mcp.client._transport import Transport, TransportStreams
@@ -35,10 +35,8 @@ from pydantic import ValidationError
 
 from praxis_mcp.engines.upstream_failures import Failure, failed
 from praxis_mcp.engines.upstream_messages import received_anyway
+from praxis_mcp.engines.upstream_spec import ProgressListener
 from praxis_mcp.logs import logger
-
-if TYPE_CHECKING:
-    from praxis_mcp.engines.upstream import ProgressListener
 
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes of one message of another server; one that sends more is cut off."""

@@ -13,7 +13,7 @@ import anyio.to_thread
 from praxis_mcp.contracts.catalog import CatalogEntry
 from praxis_mcp.engines.base import RemoteContent
 from praxis_mcp.engines.remote_mcp import masked_resource, read_answer
-from praxis_mcp.engines.upstream import ProgressListener
+from praxis_mcp.engines.upstream_spec import ProgressListener
 from praxis_mcp.errors import ExecutionError, SettingsError
 from praxis_mcp.execution.upstream_approvals import Approvals
 from praxis_mcp.execution.upstream_faces import RemoteTool

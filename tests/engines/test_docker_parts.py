@@ -27,11 +27,11 @@ from praxis_mcp.engines.docker_labels import (
     PID,
     STARTED,
     ServerIdentity,
-    _started,
     call_labels,
     is_orphan,
 )
 from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost
+from praxis_mcp.engines.owners import start_of
 from praxis_mcp.errors import CommandNotFound, EngineUnavailable, ExecutionError, ImageError, LimitUnsupported
 from praxis_mcp.plans.model import Blueprint, Call, Limits, Plan, Where
 
@@ -148,7 +148,7 @@ def test_a_container_of_a_living_server_whose_start_cannot_be_read_is_left_until
 @pytest.mark.skipif(not ME.host, reason="no /proc here: only deadlines count")
 def test_a_container_of_a_server_that_ended_and_was_not_waited_for_is_an_orphan() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        owner = replace(ME, id="neighbour", pid=process.pid, started=_started(process.pid))
+        owner = replace(ME, id="neighbour", pid=process.pid, started=start_of(process.pid))
         assert not is_orphan(labels_of(owner), ME, now=0)
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
