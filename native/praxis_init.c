@@ -20,6 +20,8 @@ static const char usage[] =
     "  --no-new-privileges    set-user-id programs and file capabilities give nothing\n"
     "  --filter HEX           a seccomp filter for the command and all it starts, as an array of struct sock_filter in\n"
     "                         hexadecimal; no new privileges\n"
+    "  --hide NAME,NAME...    no variables whose names begin so; of what is called PRAXIS_KEPT_NAME the command gets\n"
+    "                         NAME: for variables that whoever starts us adds of its own\n"
     "  --parent PID           end the tree when the parent process, which must be PID, dies; a command without new\n"
     "                         privileges cannot end praxis-init by a signal, by tracing or by its limits then\n"
     "  --report FD|PATH       write how it ended, as one line, to a descriptor (3 or more) or a file:\n"
@@ -39,6 +41,7 @@ static const char usage[] =
     "\n"
     "  --socket PATH          the channel is a unix socket to connect to, instead of stdin and stdout\n"
     "  --patience SECONDS     leave quietly if no call has come when they have passed\n"
+    "  --hide NAME,NAME...    as for run; the call's own variables stay\n"
     "  --boot ID              what /proc/sys/kernel/random/boot_id says where the numbers of the sources are from;\n"
     "                         under another kernel they mean nothing, and are not looked at\n"
     "  --source DEV:INO PATH  last of all: start nothing unless that file or directory lies at PATH\n"
@@ -116,6 +119,30 @@ static bool parse_size(const char *text)
     return text != NULL && text[0] != '\0' && strlen(text) < 19 && strspn(text, "0123456789") == strlen(text);
 }
 
+/* `names` are beginnings of names, with commas between; false where one is empty, which would be all variables. */
+static bool hide_variables(const char *names)
+{
+    static const char kept[] = "PRAXIS_KEPT_";
+    if (names == NULL)
+        return false;
+    for (const char *name = names, *end = names; *end != '\0'; name = end + 1)
+        if ((end = name + strcspn(name, ",")) == name)
+            return false;
+    char **stays = environ;
+    for (char **variable = environ; stays != NULL && *variable != NULL; variable++) {
+        bool hidden = false;
+        for (const char *name = names, *end = names; *end != '\0' && !hidden; name = end + 1) {
+            end = name + strcspn(name, ",");
+            hidden = strncmp(*variable, name, (size_t)(end - name)) == 0;
+        }
+        if (!hidden)
+            *stays++ = *variable + (strncmp(*variable, kept, sizeof kept - 1) == 0 ? sizeof kept - 1 : 0);
+    }
+    if (stays != NULL)
+        *stays = NULL;
+    return names[0] != '\0';
+}
+
 static int refuse(const char *what, const char *name)
 {
     complain(what, name, 0);
@@ -156,6 +183,8 @@ static int run_form(char **arguments)
             good = value != NULL && parse_pid(value, &options.parent);
         } else if (strcmp(option, "--filter") == 0) {
             good = value != NULL && options.filter.instructions == NULL && filter_parse(&options.filter, value) == NULL;
+        } else if (strcmp(option, "--hide") == 0) {
+            good = hide_variables(value);
         } else if (strcmp(option, "--report") == 0) {
             options.report = value;
             good = value != NULL && value[0] != '\0';
@@ -208,6 +237,8 @@ static int wait_form(char **arguments)
         } else if (strcmp(option, "--socket") == 0) {
             options.socket = value;
             good = value != NULL && value[0] != '\0';
+        } else if (strcmp(option, "--hide") == 0) {
+            good = hide_variables(value);
         } else if (strcmp(option, "--patience") == 0) {
             good = value != NULL && parse_seconds(value, &options.patience) && options.patience > 0;
         } else {

@@ -13,7 +13,16 @@ import anyio
 
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.dagger_nesting import in_order
-from praxis_mcp.engines.dagger_prefix import INIT, REPORT, STDERR, STDIN, STDOUT, Prefix
+from praxis_mcp.engines.dagger_prefix import (
+    ENGINE_VARIABLES,
+    INIT,
+    REPORT,
+    STDERR,
+    STDIN,
+    STDOUT,
+    Prefix,
+    carried_name,
+)
 from praxis_mcp.engines.dagger_query import Field
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.dagger_workspace import Upload
@@ -106,10 +115,11 @@ def exec_steps(session: Session, request: CallRequest, ids: Mapping[str, str], *
             steps.append(Field("withMountedFile", {"path": item.path, "source": source, **owner}))
     for name, value in call.env.items():
         secret = ids.get(f"secret:{name}")
+        carried = carried_name(name) if prefix.has_init else name
         if secret is None:
-            steps.append(Field("withEnvVariable", {"name": name, "value": value}))
+            steps.append(Field("withEnvVariable", {"name": carried, "value": value}))
         else:
-            steps.append(Field("withSecretVariable", {"name": name, "secret": secret}))
+            steps.append(Field("withSecretVariable", {"name": carried, "secret": secret}))
     if fresh:
         steps.append(run_step(call.run_id))
     arguments: dict[str, Any] = {"args": _words(prefix, plan), "expect": "ANY"}
@@ -159,6 +169,7 @@ def _words(prefix: Prefix, plan: Plan) -> list[str]:
         seccomp=filter_for(fixed, prefix.image.machine, has_capabilities=True),
         report=REPORT,
         output=(STDOUT, STDERR),
+        hide=ENGINE_VARIABLES,
         plain_status=True,  # 128 to 191 would be a failure for Dagger, which keeps 100 KiB of its output
     )
     return [*ours, *words]

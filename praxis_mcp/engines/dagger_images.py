@@ -39,7 +39,7 @@ _FACTS = (
     Field("user"),
     Field("entrypoint"),
     Field("platform"),
-    Field("envVariable", {"name": "PYTHON_VERSION"}),
+    Field("envVariables", {}, (Field("name"), Field("value"))),
 )
 
 
@@ -54,6 +54,7 @@ class Image:
         user: its own, empty for root.
         machine: the processor that the engine runs it on (``amd64``, ``arm64``).
         has_python: whether it is a Python image, as far as one can tell.
+        variables: its own environment.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Image:
     user: str
     machine: str
     has_python: bool
+    variables: tuple[tuple[str, str], ...] = ()
 
 
 class ImageSource:
@@ -198,8 +200,10 @@ class ImageSource:
 
 
 def _image(container: Mapping[str, object], name: str, reference: str) -> Image:
-    entrypoint = container["entrypoint"]
+    entrypoint, listed = container["entrypoint"], container["envVariables"]
     assert isinstance(entrypoint, list)
+    assert isinstance(listed, list)
+    variables = tuple((str(item["name"]), str(item["value"])) for item in listed)
     base = reference.rpartition("/")[2].partition(":")[0].partition("@")[0]
     return Image(
         id=str(container["id"]),
@@ -207,5 +211,6 @@ def _image(container: Mapping[str, object], name: str, reference: str) -> Image:
         entrypoint=tuple(map(str, entrypoint)),
         user=str(container["user"] or ""),
         machine=str(container["platform"]).partition("/")[2],
-        has_python=container["envVariable"] is not None or base == "python",
+        has_python="PYTHON_VERSION" in dict(variables) or base == "python",
+        variables=variables,
     )

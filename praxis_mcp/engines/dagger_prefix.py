@@ -9,7 +9,7 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.dagger_images import Image
 from praxis_mcp.engines.dagger_query import Field, chain, value_at
 from praxis_mcp.engines.dagger_session import Session
-from praxis_mcp.engines.native import praxis_init_path
+from praxis_mcp.engines.native import KEPT, praxis_init_path
 from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.plans.model import Blueprint, Limits
 from praxis_mcp.plans.view import depth
@@ -22,6 +22,15 @@ STDERR = f"{DIRECTORY}/stderr"
 STDIN = f"{DIRECTORY}/stdin"
 SOCKET = f"{DIRECTORY}/call"
 PIP_CACHE = f"{DIRECTORY}/pip-cache"
+
+ENGINE_VARIABLES = ("OTEL_", "TRACEPARENT", "TRACESTATE", "BAGGAGE", "DAGGER_", "_DAGGER_", "_EXPERIMENTAL_DAGGER_")
+"""How the names of variables begin that Dagger gives every exec, over those of the same names: they lead to its own
+telemetry, and are no business of a tool's. praxis-init takes them away."""
+
+
+def carried_name(name: str) -> str:
+    """The name under which a variable of the image, or of the contract, passes by Dagger's own to praxis-init."""
+    return f"{KEPT}{name}" if name.startswith(ENGINE_VARIABLES) else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,9 @@ async def _make(session: Session, blueprint: Blueprint, image: Image) -> Prefix:
         # Anyone's, because praxis-init writes them as the tool's own user.
         for path in (REPORT, STDOUT, STDERR):
             steps.append(Field("withNewFile", {"path": path, "contents": "", "permissions": 0o666}))
+        for name, value in image.variables:
+            if (carried := carried_name(name)) != name:
+                steps.append(Field("withEnvVariable", {"name": carried, "value": value}))
     own = [
         Field("withMountedCache", {"path": path, "cache": ids[alias]["id"], **owner}) for alias, path in caches.items()
     ]

@@ -7,7 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-TYPES = ("Query", "Container", "Host", "Directory", "File", "Changeset", "CacheVolume", "Secret", "Socket")
+TYPES = (
+    "Query",
+    "Container",
+    "Host",
+    "Directory",
+    "File",
+    "Changeset",
+    "CacheVolume",
+    "Secret",
+    "Socket",
+    "EnvVariable",
+)
 """The types of Dagger's API that this engine speaks of."""
 
 

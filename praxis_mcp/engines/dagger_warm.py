@@ -27,7 +27,7 @@ from praxis_mcp.engines.dagger_errors import QueryFailed, SessionLost, no_answer
 from praxis_mcp.engines.dagger_exec import RUN_VARIABLE, is_mounted_over, mounted_steps, run_step
 from praxis_mcp.engines.dagger_export import changes_fields, read_changes
 from praxis_mcp.engines.dagger_keeper import SessionKeeper
-from praxis_mcp.engines.dagger_prefix import INIT, SOCKET, Prefix
+from praxis_mcp.engines.dagger_prefix import ENGINE_VARIABLES, INIT, SOCKET, Prefix
 from praxis_mcp.engines.dagger_query import Field, value_at
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.dagger_waiting import END_TIMEOUT, MAX_AGE, CallSocket, WaitingQuery, WarmExec, WarmKey
@@ -247,7 +247,8 @@ class WarmDagger:
         socket_id = value_at(found, "host", "unixSocket", "id")
         steps.append(Field("withUnixSocket", {"path": SOCKET, "source": socket_id, **owner}))
         steps.append(run_step("waiting"))
-        arguments: dict[str, Any] = {"args": wait_words(INIT, PATIENCE, SOCKET), "expect": "ANY", "noInit": True}
+        arguments: dict[str, Any] = {"expect": "ANY", "noInit": True}
+        arguments["args"] = wait_words(INIT, PATIENCE, SOCKET, hide=ENGINE_VARIABLES)
         if fixed.privileged:
             arguments["insecureRootCapabilities"] = True
         steps.append(Field("withExec", arguments))

@@ -29,6 +29,9 @@ _FAILED = "failed.txt"
 
 _FOUND: set[Path] = set()
 
+KEPT = "PRAXIS_KEPT_"
+"""How a variable's name begins that praxis-init gives its own name back (`run_prefix`, ``hide``)."""
+
 DEFAULT_KILL_AFTER = 2.0
 """Seconds between the polite signal and SIGKILL."""
 
@@ -111,6 +114,7 @@ def run_prefix(
     plain_status: bool = False,
     output: tuple[str, str] | None = None,
     seccomp: bytes | None = None,
+    hide: Sequence[str] = (),
 ) -> list[str]:
     """The words to put in front of a command's own argv.
 
@@ -128,6 +132,8 @@ def run_prefix(
         output: files for standard output and standard error, in which praxis-init keeps all of them; the first 256
             KiB of each reach its own streams as well.
         seccomp: a filter of system calls for the command (see `seccomp`), which implies `no_new_privileges`.
+        hide: beginnings of names of variables that the command does not get; of a variable that is called `KEPT` and a
+            name it gets that name.
         plain_status: leave with `EXIT_SETUP_FAILED` where the exit code would be 128 to 191; the report tells.
 
     Raises:
@@ -143,6 +149,8 @@ def run_prefix(
         words.append("--no-new-privileges")
     if seccomp is not None:
         words += ["--filter", seccomp.hex()]
+    if hide:
+        words += ["--hide", ",".join(hide)]
     if parent is not None:
         words += ["--parent", str(parent)]
     if report is not None:
@@ -158,7 +166,11 @@ def run_prefix(
 
 
 def wait_words(
-    target: str, patience: float, socket: str | None = None, sources: Sequence[tuple[tuple[int, int], str]] = ()
+    target: str,
+    patience: float,
+    socket: str | None = None,
+    sources: Sequence[tuple[tuple[int, int], str]] = (),
+    hide: Sequence[str] = (),
 ) -> list[str]:
     """The words that start praxis-init waiting for a call (see `framing` and `waiting`).
 
@@ -169,6 +181,7 @@ def wait_words(
         sources: device and inode of what was judged, and where it must lie: else the call ends with
             `EndKind.SETUP_FAILED`, step `MOUNTS_STEP`. Under another kernel than this one, whose numbers differ, it
             does not look.
+        hide: as for `run_prefix`; variables of the call itself are not hidden.
 
     Raises:
         ValueError: praxis-init would refuse the value.
@@ -176,6 +189,8 @@ def wait_words(
     words = [target, "wait", "--patience", _seconds("patience", patience, zero=False)]
     if socket is not None:
         words += ["--socket", socket]
+    if hide:
+        words += ["--hide", ",".join(hide)]
     boot = _boot_id() if sources else None
     if boot is not None:
         words += ["--boot", boot]

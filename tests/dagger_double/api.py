@@ -93,6 +93,18 @@ class CacheVolume(Node):
 
 
 @dataclass(frozen=True)
+class EnvVariable:
+    name: str
+    value: str
+
+    def do_name(self) -> str:
+        return self.name
+
+    def do_value(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
 class Secret(Node):
     name: str
     plaintext: str
@@ -331,9 +343,9 @@ class Container(Node):
     def do_platform(self) -> str:
         return self.query.do_defaultPlatform()
 
-    async def do_envVariable(self, name: str) -> str | None:
+    async def do_envVariables(self) -> list["EnvVariable"]:
         image = dict(item.partition("=")[::2] for item in (await self._config())["Env"] or [])
-        return {**image, **dict(self.recipe.env)}.get(name)
+        return [EnvVariable(name, value) for name, value in {**image, **dict(self.recipe.env)}.items()]
 
     # --- what a command finds
 

@@ -24,6 +24,14 @@ from tests.dagger_double.store import Content, Store, ids
 LABEL = "praxis-mcp.dagger-double"
 KEPT_OF_FAILURE = 100 * 1024
 PIECE = 512 * 1024
+OWN_VARIABLES = {
+    "OTEL_TRACES_EXPORTER": "otlp",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1",
+    "OTEL_EXPORTER_OTLP_TRACES_LIVE": "1",
+    "BAGGAGE": "global-logs-span=0",
+    "TRACEPARENT": "00-0-0-01",
+}
+"""Some of what a real engine gives every exec, over variables of these names."""
 Publish = Callable[[str, int, bytes], None]
 
 
@@ -238,7 +246,7 @@ class Execs:
 
     async def _create(self, recipe: Recipe, binds: list[str]) -> str:
         wanted = recipe.exec
-        env = {**dict(recipe.env), **{name: value for name, _, value in recipe.secrets}}
+        env = {**dict(recipe.env), **{name: value for name, _, value in recipe.secrets}, **OWN_VARIABLES}
         has_stdin = bool(wanted["stdin"] or wanted["redirectStdin"])
         body = {
             "Image": recipe.image,

@@ -95,6 +95,16 @@ async def test_the_servers_environment_stays_with_the_server(bench: Bench, monke
     assert "private-value" not in result.output
 
 
+async def test_an_engines_own_variables_stay_away_and_the_contracts_of_these_names_arrive(bench: Bench) -> None:
+    """Dagger gives every exec the way to its own telemetry, over variables of the same names."""
+    own = ("OTEL_", "TRACEPARENT", "TRACESTATE", "BAGGAGE", "DAGGER_", "_DAGGER_", "_EXPERIMENTAL_", "PRAXIS_KEPT_")
+    env = {"OTEL_SERVICE_NAME": "mine", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://mine", "TRACEPARENT": "mine"}
+    source = f"import json, os; print(json.dumps({{k: v for k, v in os.environ.items() if k.startswith({own})}}))"
+    for wanted in ({}, env):
+        result = await bench.run(bench.case.python(source, env=wanted))
+        assert json.loads(result.output) == wanted
+
+
 async def test_standard_input_arrives_byte_for_byte(bench: Bench) -> None:
     data = bytes(range(256)) * 4096
     source = "import hashlib, sys; d = sys.stdin.buffer.read(); print(len(d), hashlib.sha256(d).hexdigest())"

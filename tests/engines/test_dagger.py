@@ -3,7 +3,8 @@ test_conformance.py."""
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from importlib import metadata
 from pathlib import Path
@@ -64,6 +65,30 @@ async def ground(state: Path, anyio_backend: str) -> AsyncIterator[Ground]:
     """An engine that tests share which leave its session alone."""
     async with new_ground(state) as ground:
         yield ground
+
+
+@pytest.fixture
+def image_with_telemetry() -> Iterator[str]:
+    """An image of the local Docker's that says itself where its telemetry goes."""
+    name = f"praxis-test-{uuid4().hex[:12]}"
+    container = docker("create", "busybox:1.36")
+    docker("commit", "--change", "ENV OTEL_EXPORTER_OTLP_ENDPOINT=http://image BAGGAGE=image", container, name)
+    docker("rm", container)
+    yield f"docker-daemon:{name}"
+    docker("rmi", "--force", name)  # containers of the double may still be made from it
+
+
+def docker(*words: str) -> str:
+    return subprocess.run(["docker", *words], check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+
+
+async def test_an_images_own_variables_of_the_names_that_dagger_uses_arrive(
+    ground: Ground, image_with_telemetry: str
+) -> None:
+    show = 'echo "$OTEL_EXPORTER_OTLP_ENDPOINT $BAGGAGE $OTEL_TRACES_EXPORTER"'
+    assert (await ground.run(sh(show, image=image_with_telemetry))).output == "http://image image \n"
+    changed = sh(show, image=image_with_telemetry, env={"BAGGAGE": "contract"})
+    assert (await ground.run(changed)).output == "http://image contract \n"
 
 
 # --- the session ------------------------------------------------------------------------------------------------------

@@ -70,6 +70,26 @@ def test_the_command_is_looked_up_on_the_path_of_its_environment(init: PraxisIni
     assert init.run("my-tool", env={"PATH": str(tmp_path)}).stdout == b"found\n"
 
 
+HIDDEN = "OTEL_,TRACEPARENT"
+
+
+def test_variables_are_hidden_by_the_beginning_of_their_name_and_kept_ones_get_theirs_back(init: PraxisInit) -> None:
+    env = {"OTEL_A": "theirs", "OTEL_B": "theirs", "TRACEPARENT": "theirs", "NOTEL_": "stays", "OTE": "stays"}
+    env |= {"PRAXIS_KEPT_OTEL_A": "ours", "PRAXIS_KEPT_NEW": "a=b"}
+    done = init.run("/usr/bin/env", options=["--hide", HIDDEN], env=env)
+    assert sorted(done.stdout.split()) == [b"NEW=a=b", b"NOTEL_=stays", b"OTE=stays", b"OTEL_A=ours"]
+    assert sorted(init.run("/usr/bin/env", env=env).stdout.split()) == sorted(
+        f"{k}={v}".encode() for k, v in env.items()
+    )
+
+
+@pytest.mark.parametrize("names", ["", ",", "A,", ",A", "A,,B"])
+def test_an_empty_name_would_hide_every_variable_and_is_refused(init: PraxisInit, names: str) -> None:
+    done = init.run("echo", "ran", options=["--hide", names])
+    assert (done.code, done.stdout) == (125, b"")
+    assert b"--hide" in done.stderr
+
+
 def test_the_report_tells_a_commands_own_124_from_the_deadline(init: PraxisInit, tmp_path: Path) -> None:
     report = tmp_path / "report"
     assert init.run("sh", "-c", "exit 124", options=["--report", str(report)]).code == 124

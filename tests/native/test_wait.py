@@ -90,6 +90,13 @@ def test_variables_are_added_to_the_waiters_own_or_replace_them(wait: PraxisWait
         assert told.stdout == b".new\n"
 
 
+def test_hidden_variables_are_the_waiters_own_never_the_calls(wait: PraxisWait) -> None:
+    hide = ("--hide", "OTEL_")
+    with wait.start(*hide, OTEL_A="theirs", OTEL_B="theirs", OTEL_C="theirs", PRAXIS_KEPT_OTEL_C="ours") as waiting:
+        told = waiting.call(sh('echo "$OTEL_A.$OTEL_B.$OTEL_C"', env={b"OTEL_A": b"the call's"}))
+        assert told.stdout == b"the call's..ours\n"
+
+
 def test_the_command_is_looked_up_on_the_path_of_the_call(wait: PraxisWait, tmp_path: Path) -> None:
     (tmp_path / "my-tool").write_text("#!/bin/sh\necho found\n")
     (tmp_path / "my-tool").chmod(0o755)
