@@ -15,7 +15,8 @@ import anyio.to_thread
 from praxis_mcp.contracts.globs import compile_glob
 from praxis_mcp.engines.base import Artifact, ExecutionContext
 from praxis_mcp.engines.held import HeldDirectory, descend, walk
-from praxis_mcp.engines.write_back import STAGING, copy_file
+from praxis_mcp.engines.write_back import STAGING
+from praxis_mcp.engines.write_back_steps import copy_file
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Plan

@@ -13,17 +13,27 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol
 
 from praxis_mcp.engines.held import MAX_DEPTH, Entry, HeldDirectory, descend
+from praxis_mcp.engines.write_back_steps import (
+    GONE,
+    Conflict,
+    Kept,
+    Overwrite,
+    Place,
+    Put,
+    Remove,
+    RemoveDirectory,
+    SetMode,
+    Step,
+    copy_file,
+)
 from praxis_mcp.logs import logger
 from praxis_mcp.plans.held import identity_of
 
@@ -33,7 +43,6 @@ place."""
 
 _FILE_BITS = 0o777
 _DIRECTORY_BITS = 0o3777
-_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -58,36 +67,8 @@ class Changes:
     identity: tuple[int, int] | None = None
 
 
-class Conflict(OSError):
-    """The host's files are not what the call saw, so that its changes do not fit them; nothing was written."""
-
-
 class NotUndone(OSError):
     """A change failed, and what was done before it could not all be undone; says what stays where."""
-
-
-@dataclass(slots=True, eq=False)
-class _Place:
-    """A directory below a held one, known again by device and inode."""
-
-    top: HeldDirectory
-    path: str
-    identity: tuple[int, int]
-
-    def open(self) -> HeldDirectory:
-        found = descend(self.top, self.path)
-        if identity_of(found.status) != self.identity:
-            found.close()
-            raise Conflict(errno.ESTALE, "was replaced by another directory", os.path.join(self.top.shown, self.path))  # noqa: PTH118
-        return found
-
-
-class _Step(Protocol):
-    place: _Place
-    name: str
-
-    def do(self) -> None: ...
-    def undo(self) -> None: ...
 
 
 class WriteBack:
@@ -96,9 +77,10 @@ class WriteBack:
     def __init__(self) -> None:
         self._prefix = f"{STAGING}{secrets.token_hex(8)}-"
         self._names = 0
-        self._waiting: list[tuple[_Place, str]] = []
-        self._steps: list[_Step] = []
+        self._waiting: list[tuple[Place, str]] = []
+        self._steps: list[Step] = []
         self._touched: set[str] = set()
+        self._kept = Kept()
 
     def __enter__(self) -> WriteBack:
         return self
@@ -111,10 +93,11 @@ class WriteBack:
                 with place.open() as here:
                     failure = here.remove_all(name)
             except OSError as exc:
-                failure = None if exc.errno in _GONE else exc
+                failure = None if exc.errno in GONE else exc
             if failure is not None:
                 logger.warning("{} cannot be removed: {}", os.path.join(place.path, name), failure.strerror)  # noqa: PTH118
         self._waiting.clear()
+        self._kept.close()
 
     def add(self, top: HeldDirectory, staged: HeldDirectory, changes: Changes) -> None:
         """Judge the changes of one directory, and write what they need beside its place.
@@ -139,7 +122,7 @@ class WriteBack:
             OSError: a step failed, and all before it was undone.
             NotUndone: not all of it was.
         """
-        done: list[_Step] = []
+        done: list[Step] = []
         for step in self._steps:
             done.append(step)
             try:
@@ -150,7 +133,7 @@ class WriteBack:
                 raise
         return tuple(sorted(map(Path, self._touched)))
 
-    def _undo(self, done: list[_Step], cause: OSError) -> None:
+    def _undo(self, done: list[Step], cause: OSError) -> None:
         left: list[str] = []
         for step in reversed(done):
             try:
@@ -158,7 +141,8 @@ class WriteBack:
             except OSError as exc:
                 left.append(os.path.join(step.place.top.shown, step.place.path, step.name))  # noqa: PTH118
                 logger.error("{} cannot be put back: {}", left[-1], exc.strerror)
-                self._waiting = [item for item in self._waiting if item[0] != step.place]
+                if step.aside is not None:  # the only copy of what was there
+                    self._waiting.remove(step.aside)
         if left:
             raise NotUndone(cause.errno, f"{cause.strerror}; not put back: {', '.join(left[:5])}", cause.filename)
 
@@ -169,7 +153,7 @@ class WriteBack:
         try:
             here = descend(top, above)
         except OSError as exc:
-            if exc.errno in _GONE:
+            if exc.errno in GONE:
                 return  # gone already, or not what the tool saw there
             raise
         with here:
@@ -181,11 +165,11 @@ class WriteBack:
                 with here.enter(name) as inner:
                     self._plan_emptying(place, path.rstrip("/"), place, inner, seen, 0)
             else:
-                self._steps.append(_Remove(place, name, place, self._new_name(place)))
+                self._steps.append(Remove(place, name, place, self._new_name(place)))
         self._touched.add(os.path.join(top.shown, path.rstrip("/")))  # noqa: PTH118
 
     def _plan_emptying(
-        self, aside: _Place, path: str, above: _Place, here: HeldDirectory, seen: frozenset[str], depth: int
+        self, aside: Place, path: str, above: Place, here: HeldDirectory, seen: frozenset[str], depth: int
     ) -> None:
         _bound(depth, here)
         place = self._place(above.top, path, here)
@@ -198,8 +182,8 @@ class WriteBack:
                     self._plan_emptying(aside, inner_path, place, inner, seen, depth + 1)
             else:
                 # Out of the directory, which is to be empty.
-                self._steps.append(_Remove(place, name, aside, self._new_name(aside)))
-        self._steps.append(_RemoveDirectory(above, path.rpartition("/")[2], place))
+                self._steps.append(Remove(place, name, aside, self._new_name(aside)))
+        self._steps.append(RemoveDirectory(above, path.rpartition("/")[2], place))
 
     # --- what is new
 
@@ -224,7 +208,7 @@ class WriteBack:
 
     def _merge_directory(
         self,
-        place: _Place,
+        place: Place,
         here: HeldDirectory,
         path: str,
         staged: HeldDirectory,
@@ -238,7 +222,7 @@ class WriteBack:
             with staged.enter(name, closed=True) as inner:
                 self._merge(place.top, f"{path}/", inner, wanted, depth + 1)
             if stat.S_IMODE(status.st_mode) != mode:
-                self._steps.append(_SetMode(place, name, mode))
+                self._steps.append(SetMode(place, name, mode))
             return
         if not any(found.startswith(f"{path}/") for found in wanted.files):
             return  # nothing but its own times changed, say, and it is gone
@@ -247,11 +231,11 @@ class WriteBack:
         waiting = self._new_name(place)
         for found in self._copy_tree(staged, name, here, waiting, depth):
             self._touched.add(here.path_of(f"{name}/{found}"))
-        self._steps.append(_Put(place, name, waiting, self._new_name(place)))
+        self._steps.append(Put(place, name, waiting, self._new_name(place)))
 
     def _merge_file(
         self,
-        place: _Place,
+        place: Place,
         here: HeldDirectory,
         path: str,
         staged: HeldDirectory,
@@ -264,7 +248,7 @@ class WriteBack:
         there = status is not None and is_file and stat.S_ISREG(status.st_mode)
         if path not in wanted.files:  # only what does not count as content has changed
             if there and status is not None and stat.S_IMODE(status.st_mode) & _FILE_BITS != mode:
-                self._steps.append(_SetMode(place, name, mode))
+                self._steps.append(SetMode(place, name, mode))
                 self._touched.add(here.path_of(name))
             return
         if status is not None and stat.S_ISDIR(status.st_mode) and f"{path}/" not in wanted.removed:
@@ -277,14 +261,14 @@ class WriteBack:
                 copy_file(staged, name, here, waiting, entry.status, mode, status)
             else:
                 here.make_link(waiting, staged.link_target(name))
-            self._steps.append(_Put(place, name, waiting, self._new_name(place)))
+            self._steps.append(Put(place, name, waiting, self._new_name(place)))
         except OSError as exc:
             if exc.errno not in _REFUSED or not there:
                 raise
             # The file may be written, its directory not.
-            self._steps.append(_Overwrite(place, name, staged, here))
+            self._steps.append(Overwrite(place, name, staged, here, self._kept))
             if status is not None and stat.S_IMODE(status.st_mode) & _FILE_BITS != mode:
-                self._steps.append(_SetMode(place, name, mode))
+                self._steps.append(SetMode(place, name, mode))
         self._touched.add(here.path_of(name))
 
     def _copy_tree(
@@ -307,10 +291,10 @@ class WriteBack:
         if mode is not None:
             here.set_mode(waiting, stat.S_IMODE(mode.st_mode) & _DIRECTORY_BITS)
 
-    def _place(self, top: HeldDirectory, path: str, here: HeldDirectory) -> _Place:
-        return _Place(top, path, identity_of(here.status))
+    def _place(self, top: HeldDirectory, path: str, here: HeldDirectory) -> Place:
+        return Place(top, path, identity_of(here.status))
 
-    def _new_name(self, place: _Place) -> str:
+    def _new_name(self, place: Place) -> str:
         self._names += 1
         name = f"{self._prefix}{self._names}"
         self._waiting.append((place, name))
@@ -326,181 +310,6 @@ class _Wanted:
     @classmethod
     def of(cls, changes: Changes) -> _Wanted:
         return cls(frozenset(changes.added), frozenset(changes.added + changes.modified), frozenset(changes.removed))
-
-
-class _Put:
-    """What waits goes to its place, and what is there aside."""
-
-    def __init__(self, place: _Place, name: str, waiting: str, aside: str) -> None:
-        self.place, self.name = place, name
-        self._waiting, self._aside = waiting, aside
-        self._replaced = self._placed = False
-
-    def do(self) -> None:
-        with self.place.open() as here:
-            status = here.look(self.name)
-            if status is not None:
-                if stat.S_ISDIR(status.st_mode):
-                    raise Conflict(errno.EISDIR, "is a directory that is not empty")
-                self._replaced = True
-                # Its own name lasts until the new file has it, so that nobody finds none.
-                try:
-                    here.add_name(self.name, self._aside)
-                except OSError:  # a file system without hard links, or another user's file
-                    here.move(self.name, here, self._aside)
-            here.move(self._waiting, here, self.name)
-            self._placed = True
-
-    def undo(self) -> None:
-        with self.place.open() as here:
-            if self._placed:
-                here.move(self.name, here, self._waiting)
-            if self._replaced and here.look(self._aside) is not None:
-                here.move(self._aside, here, self.name)
-                with suppress(FileNotFoundError):  # renaming one name of a file to another of the same does nothing
-                    here.remove(self._aside)
-
-
-class _Remove:
-    """A file goes aside."""
-
-    def __init__(self, place: _Place, name: str, aside: _Place, aside_name: str) -> None:
-        self.place, self.name = place, name
-        self._aside, self._aside_name = aside, aside_name
-        self._done = False
-
-    def do(self) -> None:
-        with self.place.open() as here, self._aside.open() as there:
-            status = here.look(self.name)
-            if status is None or stat.S_ISDIR(status.st_mode):
-                return
-            here.move(self.name, there, self._aside_name)
-            self._done = True
-
-    def undo(self) -> None:
-        if self._done:
-            with self.place.open() as here, self._aside.open() as there:
-                there.move(self._aside_name, here, self.name)
-
-
-class _RemoveDirectory:
-    """A directory goes, if nothing is in it."""
-
-    def __init__(self, place: _Place, name: str, itself: _Place) -> None:
-        self.place, self.name = place, name
-        self._itself = itself
-        self._was: os.stat_result | None = None
-
-    def do(self) -> None:
-        with self.place.open() as here:
-            status = here.look(self.name)
-            try:
-                here.remove_empty(self.name)
-            except OSError as exc:
-                if exc.errno in (*_GONE, errno.ENOTEMPTY, errno.EEXIST):  # somebody else has written into it
-                    return
-                raise
-            self._was = status
-
-    def undo(self) -> None:
-        if self._was is None:
-            return
-        with self.place.open() as here:
-            here.make(self.name)
-            with here.enter(self.name) as made:
-                made.set_owner(self._was)
-                self._itself.identity = identity_of(made.status)
-            here.set_mode(self.name, stat.S_IMODE(self._was.st_mode))
-
-
-class _SetMode:
-    def __init__(self, place: _Place, name: str, mode: int) -> None:
-        self.place, self.name = place, name
-        self._mode = mode
-        self._was: int | None = None
-
-    def do(self) -> None:
-        with self.place.open() as here:
-            status = here.look(self.name)
-            if status is not None:
-                here.set_mode(self.name, self._mode)
-                self._was = stat.S_IMODE(status.st_mode)
-
-    def undo(self) -> None:
-        if self._was is not None:
-            with self.place.open() as here:
-                here.set_mode(self.name, self._was)
-
-
-class _Overwrite:
-    """New content for a file in a directory that is closed to this user."""
-
-    def __init__(self, place: _Place, name: str, staged: HeldDirectory, here: HeldDirectory) -> None:
-        self.place, self.name = place, name
-        self._new = _kept(staged.read(name, closed=True))
-        os.close(here.write(name))  # now, not when other changes are in place
-        self._old: BinaryIO | None = None
-
-    def do(self) -> None:
-        with self.place.open() as here:
-            self._old = _kept(here.read(self.name))
-            self._write(here, self._new)
-
-    def undo(self) -> None:
-        if self._old is not None:
-            with self.place.open() as here:
-                self._write(here, self._old)
-
-    def _write(self, here: HeldDirectory, content: BinaryIO) -> None:
-        content.seek(0)
-        with os.fdopen(here.write(self.name), "wb") as file:
-            file.truncate(0)
-            shutil.copyfileobj(content, file)
-
-
-def _kept(descriptor: int) -> BinaryIO:
-    kept = tempfile.TemporaryFile()  # noqa: SIM115 - it lasts as long as the step
-    with os.fdopen(descriptor, "rb") as file:
-        shutil.copyfileobj(file, kept)
-    return kept
-
-
-def copy_file(
-    source: HeldDirectory,
-    name: str,
-    target: HeldDirectory,
-    new_name: str,
-    status: os.stat_result,
-    mode: int,
-    replaced: os.stat_result | None = None,
-) -> None:
-    """A copy of a regular file under a new name, with its time.
-
-    Args:
-        source, name: the file.
-        target, new_name: the copy.
-        status: of the file.
-        mode: the copy's permissions.
-        replaced: of the file whose place it will take, whose owner it gets where this user may say so.
-    """
-    with (
-        os.fdopen(source.read(name, closed=True), "rb") as opened,
-        os.fdopen(target.create(new_name), "wb") as file,
-    ):
-        shutil.copyfileobj(opened, file, 1024 * 1024)
-        file.flush()
-        if hasattr(os, "fchown") and replaced is not None and (replaced.st_uid, replaced.st_gid) != _owner(file):
-            with suppress(PermissionError):
-                os.fchown(file.fileno(), replaced.st_uid, replaced.st_gid)
-        if hasattr(os, "fchmod"):
-            os.fchmod(file.fileno(), mode)
-        if os.utime in os.supports_fd:
-            os.utime(file.fileno(), ns=(status.st_mtime_ns, status.st_mtime_ns))
-
-
-def _owner(file: BinaryIO) -> tuple[int, int]:
-    status = os.fstat(file.fileno())
-    return status.st_uid, status.st_gid
 
 
 def _is_same(staged: HeldDirectory, here: HeldDirectory, entry: Entry, status: os.stat_result) -> bool:

@@ -1,9 +1,15 @@
 """Changes brought to the host: all or none whichever step fails, only what the tool saw removed, no link followed."""
 
 import errno
+import io
+import itertools
 import os
+import resource
+import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +19,11 @@ from praxis_mcp.engines import write_back
 from praxis_mcp.engines.held import HeldDirectory
 from praxis_mcp.engines.write_back import Changes, Conflict, NotUndone, WriteBack, identity_of
 
-CALLS = ("open", "mkdir", "symlink", "link", "replace", "unlink", "rmdir", "chmod", "fchmod", "utime", "scandir")
-"""What write-back asks of the system, and may be refused."""
+CALLS = (
+    *("open", "mkdir", "symlink", "link", "replace", "unlink", "rmdir", "chmod", "fchmod", "fchown", "utime"),
+    *("scandir", "stat", "fstat", "readlink", "fdopen"),
+)
+"""What write-back asks of the system, and may be refused; and so may each piece that it writes to a file."""
 
 
 def bring(root: Path, staged: Path, changes: Changes) -> tuple[Path, ...]:
@@ -30,6 +39,14 @@ def state(root: Path) -> dict[str, tuple[str, int]]:
         held = f"-> {path.readlink()}" if path.is_symlink() else path.read_text() if path.is_file() else "/"
         found[str(path.relative_to(root))] = (held, stat.S_IMODE(path.lstat().st_mode))
     return found
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Not pytest's own: any other run of pytest closes that to other users, and a test becomes one."""
+    place = Path(tempfile.mkdtemp(prefix="praxis-write-back-"))
+    yield place
+    gone(place)
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +92,23 @@ def little(tmp_path: Path) -> Path:
     return place
 
 
+@pytest.fixture
+def plain_user(tmp_path: Path) -> Iterator[None]:
+    """The test's own files are a plain user's, and so is the process as far as files go."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+    os.setegid(65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
 CHANGES = Changes(
     added=(
         *("new/", "new/d", "new/deep/", "new/deep/c", "new/deep/link", "fresh", "file-to-directory/"),
@@ -111,52 +145,156 @@ def test_what_a_tool_did_is_done_to_the_host(root: Path, staged: Path) -> None:
     }
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, number: int, error: int) -> Callable[[], int]:
-    """Let the system refuse one call, the `number`-th of all; how many there were."""
-    count = 0
+class Faults:
+    """Lets the system refuse one of the calls of write-back, or one kind of call from then on.
 
-    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+    Attributes:
+        count: how many calls there were.
+    """
+
+    def __init__(self, number: int, error: int, lasting: str = "") -> None:
+        """`number`: of the call that is refused, from 1; `lasting`: of the calls of this name, and all after it."""
+        self.count = 0
+        self._number, self._error, self._lasting = number, error, lasting
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            for name in (self._lasting,) if self._lasting else CALLS:
+                monkeypatch.setattr(os, name, self._wrap(getattr(os, name)))
+            yield
+
+    def meet(self) -> None:
+        """A call is made."""
+        self.count += 1
+        if self.count == self._number or (self._lasting and self.count > self._number):
+            raise OSError(self._error, os.strerror(self._error))
+
+    def _wrap(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **keywords: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count == number:
-                raise OSError(error, os.strerror(error))
-            return function(*arguments, **keywords)
+            self.meet()
+            made = function(*arguments, **keywords)
+            return Disk(made.detach(), self) if isinstance(made, io.BufferedWriter) else made
 
         return call
 
-    for name in CALLS:
-        monkeypatch.setattr(os, name, wrap(getattr(os, name)))
-    return lambda: count
+
+class Disk(io.BufferedWriter):
+    """A file for whose content the disk may have no room, or only for half of it."""
+
+    def __init__(self, raw: Any, faults: Faults) -> None:
+        super().__init__(raw)
+        self._faults = faults
+
+    def write(self, data: Any, /) -> int:
+        try:
+            self._faults.meet()
+        except OSError:
+            super().write(data[: len(data) // 2])
+            raise
+        return super().write(data)
 
 
-@pytest.mark.parametrize("error", [errno.EIO, errno.EPERM])
-def test_whichever_step_fails_it_is_all_or_none(tmp_path: Path, error: int, request: pytest.FixtureRequest) -> None:
-    number, calls, failures = 0, 1, 0
-    while number <= calls:
-        number += 1
-        place = tmp_path / str(number)
-        place.mkdir()
-        root, staged = (request.getfixturevalue(name) for name in ("root", "staged"))
-        ours, theirs = copied(root, place / "work"), copied(staged, place / "staged")
-        before = state(ours)
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            counted = failing(monkeypatch, number, error)
+def bring_all(base: Path) -> None:
+    """All of the one workspace's changes, and few of another's."""
+    with ExitStack() as held, WriteBack() as back:
+        for name, changes in (("work", CHANGES), ("other", Changes(added=("fresh",), modified=("keep",)))):
+            top = held.enter_context(HeldDirectory.at(base / name))
+            back.add(top, held.enter_context(HeldDirectory.at(base / f"{name}-staged")), changes)
+        back.commit()
+
+
+def bring_closed(base: Path) -> None:
+    """Changes in a directory that is closed to the server, and in one that is not."""
+    bring(base / "closed", base / "closed-staged", Changes(added=("zz",), modified=("edit", "sub/edit", "sub/other")))
+
+
+@pytest.fixture
+def ground(tmp_path: Path, root: Path, staged: Path) -> Path:
+    """Workspaces, and what tools did in them."""
+    base = tmp_path / "ground"
+    base.mkdir()
+    root.rename(base / "work")
+    staged.rename(base / "work-staged")
+    for place, text in (("other", "old"), ("other-staged", "new")):
+        (base / place).mkdir()
+        (base / place / "keep").write_text(f"{text} keep")
+    (base / "other-staged" / "fresh").write_text("new fresh")
+    for place, text in (("closed", "old"), ("closed-staged", "new")):
+        (base / place / "sub").mkdir(parents=True)
+        for name in ("edit", "sub/edit", "sub/other"):
+            (base / place / name).write_text(f"{text} {name}")
+        (base / place / "sub").chmod(0o555)
+    (base / "closed-staged" / "zz").write_text("new zz")
+    (base / "closed-staged" / "sub" / "edit").chmod(0o755)
+    return base
+
+
+def without_ours(found: dict[str, tuple[str, int]]) -> dict[str, tuple[str, int]]:
+    return {name: held for name, held in found.items() if write_back.STAGING not in name}
+
+
+@pytest.mark.parametrize(
+    ("act", "error"),
+    [(bring_all, errno.EIO), (bring_all, errno.EPERM), (bring_closed, errno.EIO), (bring_closed, errno.ENOSPC)],
+)
+def test_whichever_step_fails_it_is_all_or_none(
+    tmp_path: Path, ground: Path, plain_user: None, act: Callable[[Path], None], error: int
+) -> None:
+    places = ["work", "other"] if act is bring_all else ["closed"]
+    for path in ground.iterdir():
+        if path.name.removesuffix("-staged") not in places:
+            gone(path)
+    act(complete := copied(ground, tmp_path / "complete"))
+    before, wanted = ([state(base / name) for name in places] for base in (ground, complete))
+    failures = 0
+    for number in itertools.count(1):
+        base = copied(ground, tmp_path / "try")
+        faults = Faults(number, error)
+        failed = False
+        with faults.active():
             try:
-                bring(ours, theirs, CHANGES)
-                failed = False
+                act(base)
             except OSError:
                 failed = True
-            calls = counted()
         failures += failed
-        after = {name: held for name, held in state(ours).items() if write_back.STAGING not in name}
-        if failed:
-            assert after == before, f"call {number} failed"
-        else:
-            assert after["edit"] == ("new edit", 0o755), f"call {number} failed unheard"
-            assert "old" not in after
-            assert after["sub"] == ("/", 0o700)
+        after = [without_ours(state(base / name)) for name in places]
+        assert after == (before if failed else wanted), f"call {number} failed"
+        gone(base)
+        if faults.count < number:
+            break
     assert failures > 50
+
+
+@pytest.mark.parametrize("name", ["open", "link", "replace", "unlink", "rmdir", "mkdir", "chmod"])
+def test_however_much_fails_nothing_of_the_hosts_is_lost(
+    tmp_path: Path, ground: Path, plain_user: None, name: str
+) -> None:
+    gone(ground / "closed")
+    gone(ground / "closed-staged")
+    for number in itertools.count(1):
+        base = copied(ground, tmp_path / "try")
+        faults = Faults(number, errno.EMFILE, lasting=name)
+        failed = False
+        with faults.active():
+            try:
+                bring_all(base)
+            except OSError:
+                failed = True
+        if failed:
+            kept = {held for held, _ in state(base / "work").values()}
+            lost = {held for held, _ in state(ground / "work").values()} - kept
+            assert not lost, f"call {number} of {name} and all after it failed"
+        gone(base)
+        if faults.count < number:
+            break
+
+
+def gone(base: Path) -> None:
+    for path in (base, *base.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o700)
+    shutil.rmtree(base)
 
 
 def copied(source: Path, target: Path) -> Path:
@@ -301,27 +439,6 @@ def test_a_tree_that_is_too_deep_is_refused(root: Path, tmp_path: Path) -> None:
     assert state(root) == before
 
 
-@pytest.fixture
-def plain_user(tmp_path: Path) -> Iterator[None]:
-    """The test's own files are a plain user's, and so is the process as far as files go."""
-    if os.geteuid() != 0:
-        yield
-        return
-    for path in (tmp_path, *tmp_path.rglob("*")):
-        os.chown(path, 65534, 65534, follow_symlinks=False)
-    mode = stat.S_IMODE(tmp_path.parent.stat().st_mode)
-    tmp_path.parent.chmod(0o755)
-    tmp_path.parent.parent.chmod(0o755)
-    os.setegid(65534)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(0)
-        tmp_path.parent.chmod(mode)
-
-
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_file_in_a_directory_that_is_closed_to_the_server_is_overwritten(
     root: Path, little: Path, plain_user: None, *, fails: bool
@@ -341,6 +458,35 @@ def test_a_file_in_a_directory_that_is_closed_to_the_server_is_overwritten(
     assert (root / "sub" / "edit").read_text() == ("old sub/edit" if fails else "new sub/edit")
     assert (root / "sub" / "edit").stat().st_ino == number
     assert (root / "edit").read_text() == "old edit"
+
+
+def test_many_files_in_a_closed_directory_take_few_descriptors(tmp_path: Path, plain_user: None) -> None:
+    names = [f"f{number:03d}" for number in range(200)]
+    for place, text in (("work", "old"), ("staged", "new")):
+        (tmp_path / place / "sub").mkdir(parents=True)
+        for name in names:
+            (tmp_path / place / "sub" / name).write_text(f"{text} {name}")
+        (tmp_path / place / "sub").chmod(0o555)
+    (tmp_path / "staged" / "zz").write_text("x")
+    before = state(tmp_path / "work")
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(128, usual[0]), usual[1]))
+    try:
+        changes = Changes(added=("zz",), modified=tuple(f"sub/{name}" for name in names))
+        with HeldDirectory.at(tmp_path / "work") as top, HeldDirectory.at(tmp_path / "staged") as held:
+            with WriteBack() as back:
+                back.add(top, held, changes)
+                (tmp_path / "work" / "zz").mkdir()  # the last step
+                with pytest.raises(Conflict):
+                    back.commit()
+            (tmp_path / "work" / "zz").rmdir()
+            assert state(tmp_path / "work") == before
+            with WriteBack() as back:
+                back.add(top, held, changes)
+                back.commit()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    assert {(tmp_path / "work" / "sub" / name).read_text() for name in names} == {f"new {name}" for name in names}
 
 
 def test_a_directory_is_known_by_device_and_inode(root: Path) -> None:
