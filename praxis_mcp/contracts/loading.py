@@ -14,7 +14,7 @@ from praxis_mcp.contracts.dialects import is_older, read_contract
 from praxis_mcp.contracts.discovery import MAX_BYTES, read_bytes
 from praxis_mcp.contracts.documents import Document, DocumentError, read_document
 from praxis_mcp.contracts.findings import Findings
-from praxis_mcp.contracts.model import SPEC_TYPES, EngineType, ToolContract
+from praxis_mcp.contracts.model import OF_A_DOCUMENT, SPEC_TYPES, EngineType, ToolContract
 from praxis_mcp.contracts.problems import shape
 from praxis_mcp.contracts.translation import report
 from praxis_mcp.diagnostics import Diagnostic
@@ -107,7 +107,7 @@ def _build(document: Document, findings: Findings, path: Path | None, *, check: 
         "source": path.absolute() if path else None,
     }
     try:
-        contract = ToolContract.model_validate(fields)
+        contract = ToolContract.model_validate(fields, context=OF_A_DOCUMENT)
     except ValidationError as exc:
         report(exc, findings, lambda loc: loc)
         return None

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from praxis_mcp.contracts.globs import compile_glob
 from praxis_mcp.contracts.problems import quoted
 from praxis_mcp.contracts.specs import AnyEngineSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
-from praxis_mcp.contracts.values import Binding, ByteSize, CachePolicy, OutputKind, Whole
+from praxis_mcp.contracts.values import Binding, ByteSize, CachePolicy, OutputKind, SecretRef, Whole
 
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9_.-]{1,128}$")
 """Tool names that MCP allows (specification 2025-11-25, server/tools)."""
@@ -31,6 +41,12 @@ class EngineType(StrEnum):
     LOCAL = "local"
     REMOTE_MCP = "remote-mcp"
 
+
+EnvText = str | SecretRef | Mapping[str, str]
+"""What a variable of a tool holds: text, or a secret by name (``SecretRef(secret="NAME")``, ``{"secret": "NAME"}``)."""
+
+OF_A_DOCUMENT: Final = {"of": "a document"}
+"""Context of validation for who makes the checks that need a document's lines; without it, they are made at once."""
 
 SPEC_TYPES: dict[EngineType, type[AnyEngineSpec]] = {
     EngineType.DAGGER: DaggerEngineSpec,
@@ -107,6 +123,14 @@ class Annotations(BaseModel):
 class ToolContract(BaseModel):
     """One tool: its face to the model, and how its command runs.
 
+    A contract that is built in code goes through the checks of one that is loaded, and is complete or not there.
+
+    Raises:
+        ContractError: a field is wrong or unknown, a schema is invalid, a default does not fit its parameter, two
+            parameters are bound to one place, and so on; `diagnostics` names each field. Parts that are built by
+            themselves (`ToolParameter`, `Example`, a specification) raise pydantic's `ValidationError`; mappings may
+            stand in their place.
+
     Attributes:
         name: unique in the catalog; ``[A-Za-z0-9_.-]``, at most 128 characters.
         title: a name for people.
@@ -114,7 +138,8 @@ class ToolContract(BaseModel):
         version: the author's version.
         engine: see `EngineType`.
         engine_spec: how the command runs; a mapping is read as the engine's own specification.
-        parameters: see `ToolParameter`.
+        parameters: see `ToolParameter`; a mapping is read as in a contract's file: names and definitions, or one JSON
+            Schema of an object.
         input_keywords: JSON Schema keywords at the root of the input schema (``$defs``, ``allOf``,
             ``dependentRequired``, …), beside those that the parameters make.
         output: ``json`` says that standard output is one JSON value.
@@ -186,16 +211,15 @@ class ToolContract(BaseModel):
             raise ValueError(f"a tool of another server has no {info.field_name} here; remove this")
         return value
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _read_spec_of_the_engine(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("engine_spec"), dict):
-            try:
-                engine = EngineType(data.get("engine"))
-            except ValueError:
-                return data
-            return {**data, "engine_spec": SPEC_TYPES[engine].model_validate(data["engine_spec"])}
-        return data
+    def _check_what_is_built_in_code(
+        cls, data: Any, handler: ModelWrapValidatorHandler[ToolContract], info: ValidationInfo
+    ) -> ToolContract:
+        if info.context is OF_A_DOCUMENT or isinstance(data, ToolContract):
+            return handler(data)
+        # By name: the checks need this class.
+        return importlib.import_module("praxis_mcp.contracts.building").build(data, handler)
 
     @model_validator(mode="after")
     def _check_whole(self) -> ToolContract:
@@ -223,10 +247,10 @@ class ToolContract(BaseModel):
     def create_dagger_tool(
         name: str,
         image: str,
-        command: list[str],
-        mounts: dict[str, str] | None = None,
-        env: dict[str, str] | None = None,
-        env_passthrough: list[str] | None = None,
+        command: Sequence[str],
+        mounts: Mapping[str, str] | None = None,
+        env: Mapping[str, EnvText] | None = None,
+        env_passthrough: Sequence[str] | None = None,
         working_dir: str | None = None,
         timeout: float = 300,
         description: str | None = None,
@@ -237,7 +261,7 @@ class ToolContract(BaseModel):
         Fields of `DaggerEngineSpec` that have no parameter here (``memory_limit``, ``network``, …) may be given too.
 
         Raises:
-            pydantic.ValidationError: a field is wrong or unknown.
+            ContractError: a field is wrong or unknown, or the contract could not be called as it is.
         """
         spec = {
             "image": image,
@@ -256,10 +280,10 @@ class ToolContract(BaseModel):
     @staticmethod
     def create_local_tool(
         name: str,
-        command: list[str],
+        command: Sequence[str],
         working_dir: str | None = None,
-        env: dict[str, str] | None = None,
-        env_passthrough: list[str] | None = None,
+        env: Mapping[str, EnvText] | None = None,
+        env_passthrough: Sequence[str] | None = None,
         timeout: float = 300,
         description: str | None = None,
         shell: bool = False,
@@ -269,7 +293,7 @@ class ToolContract(BaseModel):
         """A contract for a command on the host, built in code; `contract` takes further fields, as above.
 
         Raises:
-            pydantic.ValidationError: a field is wrong or unknown.
+            ContractError: a field is wrong or unknown, or the contract could not be called as it is.
         """
         spec = {
             "command": command,

@@ -75,7 +75,7 @@ class LogReader:
                         async for piece in response.aiter_bytes():
                             self.feed(piece)
                 except httpx.HTTPError as exc:
-                    logger.debug("Dagger's log stream broke off: {!r}", exc)
+                    logger.debug("Dagger's log stream broke off: {}", type(exc).__name__)
                 self._line.clear()
                 await anyio.sleep(_PAUSE)
 

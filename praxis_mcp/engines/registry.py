@@ -9,10 +9,11 @@ from typing import Self
 
 import anyio
 
+from praxis_mcp.defects import places
 from praxis_mcp.engines.base import ExecutionEngine
 from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.engines.warm_counts import PoolMetrics
-from praxis_mcp.errors import EngineUnavailable
+from praxis_mcp.errors import EngineUnavailable, PraxisError
 from praxis_mcp.logs import logger
 from praxis_mcp.settings import Settings
 
@@ -75,8 +76,10 @@ class EngineRegistry:
             with anyio.move_on_after(CLEANUP_TIMEOUT, shield=True) as scope:
                 try:
                     await engine.cleanup()
-                except Exception as exc:  # noqa: BLE001 - the other engines still need their turn
+                except PraxisError as exc:
                     logger.warning("the {} engine could not clean up: {}", name, exc)
+                except Exception as exc:  # noqa: BLE001 - the other engines still need their turn
+                    logger.error("the {} engine could not clean up: {}", name, places(exc))
             if scope.cancelled_caught:
                 logger.warning("the {} engine did not clean up within {} s", name, CLEANUP_TIMEOUT)
 

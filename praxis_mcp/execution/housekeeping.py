@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import anyio
 
+from praxis_mcp.defects import places
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.selection import EngineSelector
@@ -32,7 +33,7 @@ async def _reap(name: str, engines: EngineRegistry, selector: EngineSelector) ->
         except PraxisError as exc:
             logger.debug("{} could not look for leftovers: {}", name, exc)
         except Exception as exc:  # noqa: BLE001 - an engine's defect must not end the only net under all others
-            logger.warning("{} could not look for leftovers: {}", name, type(exc).__name__)
+            logger.error("{} could not look for leftovers: {}", name, places(exc))
     if scope.cancelled_caught:
         logger.debug("{} did not look for leftovers within {:g} s", name, REAP_TIMEOUT)
 

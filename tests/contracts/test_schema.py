@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from praxis_mcp.contracts import bounded_checks
-from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.schema import check_output, input_schema, validate_arguments
 from praxis_mcp.errors import ArgumentError, ContractError
 
@@ -207,8 +207,8 @@ def test_a_value_nested_too_deeply_is_refused() -> None:
     for _ in range(100_000):
         deep = [deep]
     assert refused(one(type="array"), {"x": deep}) == ('"x" is nested too deeply',)
-    contract = one(type=None, keywords={"$ref": "#/$defs/n"})
-    contract = contract.model_copy(update={"input_keywords": {"$defs": {"n": {"items": {"$ref": "#/$defs/n"}}}}})
+    defined = {"$defs": {"n": {"items": {"$ref": "#/$defs/n"}}}}
+    contract = tool({"name": "x", "type": None, "keywords": {"$ref": "#/$defs/n"}}, input_keywords=defined)
     some: Any = []
     for _ in range(500):
         some = [some]
@@ -218,9 +218,11 @@ def test_a_value_nested_too_deeply_is_refused() -> None:
 
 
 @pytest.mark.parametrize("schema", [{"minimum": "three"}, {"pattern": "("}, {"type": "strng"}])
-def test_a_contract_built_in_code_with_an_invalid_schema_is_refused_as_such(schema: Any) -> None:
+def test_a_contract_that_nothing_checked_with_an_invalid_schema_is_refused_as_such(schema: Any) -> None:
+    parameter = ToolParameter(name="x", type=None, keywords=schema)
+    contract = one().model_copy(update={"parameters": (parameter,)})  # pydantic validates no copies
     with pytest.raises(ContractError, match=r"input schema of t (is no valid JSON Schema|cannot be used)"):
-        validate_arguments(one(type=None, keywords=schema), {"x": 1})
+        validate_arguments(contract, {"x": 1})
 
 
 def test_a_reference_is_never_fetched() -> None:

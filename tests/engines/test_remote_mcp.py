@@ -12,14 +12,13 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from pydantic import ValidationError
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines import upstream_connection, upstream_http, upstream_stdio
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.engines.remote_mcp import RemoteMCPEngine
-from praxis_mcp.errors import ArgumentError, EngineUnavailable, ExecutionError, RemoteError
+from praxis_mcp.errors import ArgumentError, ContractError, EngineUnavailable, ExecutionError, RemoteError
 from praxis_mcp.settings import Settings
 from tests.support.upstreams import ERAS, ROOT, TRANSPORTS, Place, http_server, upstream_at, words
 
@@ -305,9 +304,9 @@ async def test_an_engine_can_be_used_without_being_entered_and_again_after_clean
         ({"address": "upstream.example/mcp"}, "http://"),
         ({"address": ["server"], "headers": {"X": "y"}}, "credentials by env"),
         ({"address": ["server"], "transport": "http"}, "needs a URL"),
-        ({"address": "https://x.example", "env": {"A": "b"}}, "env goes with a command"),
+        ({"address": "https://x.example", "env": {"A": "b"}}, "Env goes with a command"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(spec: dict[str, Any], problem: str) -> None:
-    with pytest.raises(ValidationError, match=problem):
+    with pytest.raises(ContractError, match=problem):
         ToolContract.model_validate({"name": "x", "engine": "remote-mcp", "engine_spec": spec})

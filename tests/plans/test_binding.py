@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.reserved import is_reserved
 from praxis_mcp.errors import ArgumentError
 from praxis_mcp.plans.binding import MAX_WORD, Bound, bind_arguments, variable_names
@@ -177,11 +177,14 @@ def test_a_parameter_arrives_under_its_own_name_and_in_upper_case_unless_reserve
     assert variable_names(contract.parameters[0]) == expected
 
 
-def test_a_contract_made_in_code_cannot_set_what_no_argument_may_set() -> None:
+def test_a_contract_that_nothing_checked_cannot_set_what_no_argument_may_set() -> None:
+    unchecked = ToolContract.create_local_tool("t", ["x"])
+    path = unchecked.model_copy(update={"parameters": (ToolParameter(name="PATH"),)})  # pydantic validates no copies
     with pytest.raises(ArgumentError, match="no argument may set"):
-        bind([{"name": "PATH"}], {"PATH": "x"})
+        bind_arguments(path, {"PATH": "x"})
     assert bind([{"name": "BASH_ENV=/tmp/x"}], {"BASH_ENV=/tmp/x": "x"}).env == {"BASH_ENV__TMP_X": "x"}
-    contract = ToolContract.create_local_tool("t", ["x"], env={"T": {"secret": "X"}}, parameters=[{"name": "t"}])  # pyright: ignore[reportArgumentType]
+    contract = ToolContract.create_local_tool("t", ["x"], env={"T": {"secret": "X"}})
+    contract = contract.model_copy(update={"parameters": (ToolParameter(name="t"),)})
     with pytest.raises(ArgumentError, match="holds a secret"):
         bind_arguments(contract, {"t": "x"})
 

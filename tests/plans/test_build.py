@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.values import Network, parse_size
 from praxis_mcp.errors import ExecutionError, LimitUnsupported, SettingsError
 from praxis_mcp.plans.build import build_blueprint, build_plan, check_mounts, find_problems, needs_io
@@ -96,9 +96,9 @@ def test_a_malformed_mount_target_is_refused(tmp_path: Path, target: str) -> Non
 def test_arguments_win_over_passed_through_and_fixed_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEXT", "from the server")
     monkeypatch.setenv("OTHER", "passed through")
-    contract = image_tool(
-        env={"text": "fixed"}, env_passthrough=["TEXT", "OTHER", "NOT_SET"], parameters=[{"name": "text"}]
-    )
+    # In a contract of an older spelling; our own, and code, are refused one that does both.
+    contract = image_tool(env={"text": "fixed"}, env_passthrough=["TEXT", "OTHER", "NOT_SET"])
+    contract = contract.model_copy(update={"parameters": (ToolParameter(name="text"),)})
     env = build_plan(contract, {"text": "given"}, Settings()).call.env
     assert env == {"text": "given", "TEXT": "given", "OTHER": "passed through"}
 
