@@ -179,10 +179,13 @@ def test_a_parameter_arrives_under_its_own_name_and_in_upper_case_unless_reserve
 
 def test_a_contract_that_nothing_checked_cannot_set_what_no_argument_may_set() -> None:
     unchecked = ToolContract.create_local_tool("t", ["x"])
-    path = unchecked.model_copy(update={"parameters": (ToolParameter(name="PATH"),)})  # pydantic validates no copies
+    path, odd = (
+        unchecked.model_copy(update={"parameters": (ToolParameter(name=name),)})  # pydantic validates no copies
+        for name in ("PATH", "BASH_ENV=/tmp/x")
+    )
     with pytest.raises(ArgumentError, match="no argument may set"):
         bind_arguments(path, {"PATH": "x"})
-    assert bind([{"name": "BASH_ENV=/tmp/x"}], {"BASH_ENV=/tmp/x": "x"}).env == {"BASH_ENV__TMP_X": "x"}
+    assert bind_arguments(odd, {"BASH_ENV=/tmp/x": "x"}).env == {"BASH_ENV__TMP_X": "x"}
     contract = ToolContract.create_local_tool("t", ["x"], env={"T": {"secret": "X"}})
     contract = contract.model_copy(update={"parameters": (ToolParameter(name="t"),)})
     with pytest.raises(ArgumentError, match="holds a secret"):
