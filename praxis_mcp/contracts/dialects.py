@@ -15,14 +15,14 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.model import SPEC_TYPES, Annotations, EngineType, Example, ToolContract
-from praxis_mcp.contracts.parameters import Parameters, read_parameters, written_text
+from praxis_mcp.contracts.parameters import Parameters, read_parameters
 from praxis_mcp.contracts.problems import quoted, shape
 from praxis_mcp.contracts.specs import AnyEngineSpec
-from praxis_mcp.contracts.translation import report
+from praxis_mcp.contracts.translation import validated
 from praxis_mcp.contracts.vocabulary import map_schema
 from praxis_mcp.diagnostics import Keys
 
@@ -149,11 +149,7 @@ def _spec(engine: EngineType, spec: dict[str, Any], place: Keys, findings: Findi
     if findings.lenient:
         fields = {**{key: value for key, value in _OLDER_DEFAULTS.items() if key in known}, **fields}
     _check_mounts(fields.get("mounts"), (*place, "mounts"), findings)
-    try:
-        return spec_type.model_validate(fields)
-    except ValidationError as exc:
-        report(exc, findings, lambda loc: (*place, *loc))
-        return None
+    return validated(spec_type, fields, findings, place)
 
 
 def _unknown(key: str, where: Keys, message: str, remedy: str, findings: Findings) -> None:
@@ -205,16 +201,14 @@ def _root_fields(data: Mapping[str, Any], findings: Findings, reading: Reading, 
         elif value is None:
             continue
         elif key in _TEXT_KEYS:
-            reading.fields[key] = written_text(value, (key,), findings)
+            reading.fields[key] = findings.text(value, (key,))
         elif key == "tags" and isinstance(value, list):
-            reading.fields[key] = [written_text(item, (key, index), findings) for index, item in enumerate(value)]
+            reading.fields[key] = [findings.text(item, (key, index)) for index, item in enumerate(value)]
         elif key == "examples":
             reading.fields[key] = _examples(value, findings, reading)
         elif key == "annotations":
             known = {name: name for name in Annotations.model_fields}
-            annotations = _model(Annotations, value, (key,), findings, known)
-            if annotations is not None:
-                reading.fields[key] = annotations
+            reading.fields[key] = _model(Annotations, value, (key,), findings, known) or Annotations()
         elif key == "output_schema":
             reading.fields[key] = map_schema(value, (key,), findings)
         else:
@@ -268,14 +262,10 @@ def _model(model: type[_M], value: Any, keys: Keys, findings: Findings, names: M
             continue
         written_as[name] = key
         if name in ("name", "expect") and item is not None:
-            fields[name] = written_text(item, where, findings)
+            fields[name] = findings.text(item, where)
         elif name == "expect_contains":
             pieces = item if isinstance(item, list) else [item]
-            fields[name] = [written_text(piece, where, findings) for piece in pieces]
+            fields[name] = [findings.text(piece, where) for piece in pieces]
         elif item is not None or name == "expect_json":
             fields[name] = item
-    try:
-        return model.model_validate(fields)
-    except ValidationError as exc:
-        report(exc, findings, lambda loc: (*keys, written_as.get(str(loc[0]), str(loc[0])), *loc[1:]) if loc else keys)
-        return None
+    return validated(model, fields, findings, keys, written_as)

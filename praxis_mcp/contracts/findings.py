@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from praxis_mcp.contracts.documents import Document
-from praxis_mcp.contracts.problems import did_you_mean
+from praxis_mcp.contracts.problems import did_you_mean, shape
 from praxis_mcp.diagnostics import Diagnostic, Keys, Severity
 
 MOST_FINDINGS = 200
@@ -51,6 +52,16 @@ class Findings:
             self._add(keys, f"{message.removesuffix('.')}, and is ignored.", remedy, Severity.WARNING)
         else:
             self._add(keys, message, remedy, Severity.ERROR)
+
+    def text(self, value: Any, keys: Keys) -> str:
+        """Text; of a number or boolean, as it was written in the file. Anything else is reported, and empty."""
+        if isinstance(value, str):
+            return value
+        word = self.document.written.get(keys)
+        if value is not None and word is not None:
+            return word
+        self.error(keys, f"Text is due here, not {shape(value)}.", "Write text, in quotation marks where in doubt.")
+        return ""
 
     def _add(self, keys: Keys, message: str, remedy: str, severity: Severity) -> None:
         self.has_errors = self.has_errors or severity is Severity.ERROR

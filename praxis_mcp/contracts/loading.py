@@ -1,4 +1,8 @@
-"""A file → a `ToolContract`, or diagnostics that say in which line it is wrong and how to fix it."""
+"""A file → a `ToolContract`, or diagnostics that say in which line it is wrong and how to fix it.
+
+In one direction: what is written (`documents`) → its normal form, by the model's own names (`dialects`, which asks
+`parameters`, which asks `vocabulary`) → models (`translation`) → checks of the whole (`checks`).
+"""
 
 from __future__ import annotations
 

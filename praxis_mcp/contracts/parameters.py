@@ -11,18 +11,16 @@ the older spellings it is optional unless it says ``required: true``. In a JSON 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from pydantic import ValidationError
 
 from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.model import ToolParameter
 from praxis_mcp.contracts.problems import shape
 from praxis_mcp.contracts.scalars import FALSE_WORDS, TRUE_WORDS
 from praxis_mcp.contracts.schema import read_value
-from praxis_mcp.contracts.translation import report
+from praxis_mcp.contracts.translation import validated
 from praxis_mcp.contracts.values import Binding
 from praxis_mcp.contracts.vocabulary import KEYWORDS, SHORT_KEYWORDS, map_keyword, map_type
 from praxis_mcp.diagnostics import Keys
@@ -48,26 +46,28 @@ class Parameters:
     root: Keys = ()
 
 
+_Written = tuple[str, Any, Keys, bool | None]
+"""A parameter's name, its definition, where that stands, and whether it is required if the definition does not say;
+None: unless it has a default."""
+
+
 def read_parameters(value: Any, keys: Keys, findings: Findings) -> Parameters:
     """Parameters from what stands at `keys`; everything wrong goes to `findings`."""
     result = Parameters(root=keys)
-    optional = findings.lenient
-    if value is None:
-        return result
-    if isinstance(value, list):
-        for index, item in enumerate(value):
-            _read_listed(item, (*keys, index), findings, result)
-    elif isinstance(value, Mapping) and _is_json_schema(value):
-        _read_json_schema(value, keys, findings, result)
-    elif isinstance(value, Mapping):
-        for name, item in value.items():
-            _read_one(name, item, (*keys, name), findings, result, required=None if not optional else False)
-    else:
-        findings.error(
-            keys,
-            f"Parameters are a mapping or a list, not {shape(value)}.",
-            "Write parameters: {text: {type: string}}.",
-        )
+    in_schema = isinstance(value, Mapping) and _is_json_schema(value)
+    if in_schema:
+        result.keywords = _root_keywords(value, keys, findings)
+    for name, definition, where, required in _properties(value, keys) if in_schema else _named(value, keys, findings):
+        if name in result.places:
+            findings.error(where, f'The parameter "{name}" is declared twice.', "Remove one of them.")
+            continue
+        fields = _fields(name, definition, where, findings, required=required, in_schema=in_schema)
+        if fields is None:
+            continue
+        result.places[name] = where
+        parameter = validated(ToolParameter, fields, findings, where)
+        if parameter is not None:
+            result.parameters.append(_as_written(parameter, where, findings))
     return result
 
 
@@ -76,27 +76,44 @@ def _is_json_schema(value: Mapping[str, Any]) -> bool:
     return value.get("type") == "object" and known and isinstance(value.get("properties", {}), Mapping)
 
 
-def _read_listed(item: Any, keys: Keys, findings: Findings, result: Parameters) -> None:
-    if not isinstance(item, Mapping) or item.get("name") is None:
-        findings.error(keys, "A parameter in a list has a name.", "Write - name: text.")
-        return
-    name = item["name"] if isinstance(item["name"], str) else findings.document.written.get((*keys, "name"))
-    if name is None:
-        findings.error((*keys, "name"), f"A parameter's name is text, not {shape(item['name'])}.")
-        return
-    rest = {key: value for key, value in item.items() if key != "name"}
-    _read_one(name, rest, keys, findings, result, required=False if findings.lenient else None)
+def _named(value: Any, keys: Keys, findings: Findings) -> Iterator[_Written]:
+    """A mapping of names, or a list of definitions that have one."""
+    required = False if findings.lenient else None
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield name, item, (*keys, name), required
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            where = (*keys, index)
+            if not isinstance(item, Mapping) or item.get("name") is None:
+                findings.error(where, "A parameter in a list has a name.", "Write - name: text.")
+                continue
+            name = item["name"] if isinstance(item["name"], str) else findings.document.written.get((*where, "name"))
+            if name is None:
+                findings.error((*where, "name"), f"A parameter's name is text, not {shape(item['name'])}.")
+                continue
+            yield name, {key: part for key, part in item.items() if key != "name"}, where, required
+    elif value is not None:
+        findings.error(
+            keys,
+            f"Parameters are a mapping or a list, not {shape(value)}.",
+            "Write parameters: {text: {type: string}}.",
+        )
 
 
-def _read_json_schema(value: Mapping[str, Any], keys: Keys, findings: Findings, result: Parameters) -> None:
-    required = value.get("required", [])
-    if required is None:
-        required = []
-    properties = value.get("properties", {})
-    if not isinstance(required, list):
+def _properties(schema: Mapping[str, Any], keys: Keys) -> Iterator[_Written]:
+    required = schema.get("required")
+    names = {name for name in required if isinstance(name, str)} if isinstance(required, list) else set()
+    for name, item in schema.get("properties", {}).items():
+        yield name, item, (*keys, "properties", name), name in names
+
+
+def _root_keywords(schema: Mapping[str, Any], keys: Keys, findings: Findings) -> dict[str, Any]:
+    required = schema.get("required")
+    properties = schema.get("properties", {})
+    if required is not None and not isinstance(required, list):
         findings.error((*keys, "required"), "required is a list of parameter names here.", "Write required: [text].")
-        required = []
-    for index, name in enumerate(required):
+    for index, name in enumerate(required if isinstance(required, list) else ()):
         if not isinstance(name, str) or name not in properties:
             hint = findings.hint(name, properties) if isinstance(name, str) else ""
             findings.error(
@@ -104,7 +121,8 @@ def _read_json_schema(value: Mapping[str, Any], keys: Keys, findings: Findings, 
                 f"{shape(name)} is required, but not among the properties{hint}.",
                 "Add it to properties, or remove it from required.",
             )
-    for key, item in value.items():
+    keywords: dict[str, Any] = {}
+    for key, item in schema.items():
         where = (*keys, key)
         if key == "additionalProperties":
             if item is not False:
@@ -114,24 +132,14 @@ def _read_json_schema(value: Mapping[str, Any], keys: Keys, findings: Findings, 
                     "Declare every argument under properties, and write additionalProperties: false.",
                 )
         elif key not in ("type", "properties", "required"):
-            result.keywords[key] = map_keyword(key, item, where, findings)
-    names = {name for name in required if isinstance(name, str)}
-    for name, item in properties.items():
-        where = (*keys, "properties", name)
-        _read_one(name, item, where, findings, result, required=name in names, in_schema=True)
+            keywords[key] = map_keyword(key, item, where, findings)
+    return keywords
 
 
-def _read_one(
-    name: str,
-    definition: Any,
-    keys: Keys,
-    findings: Findings,
-    result: Parameters,
-    *,
-    required: bool | None,
-    in_schema: bool = False,
-) -> None:
-    """One parameter. `required`: what holds if the definition does not say; None: unless it has a default."""
+def _fields(
+    name: str, definition: Any, keys: Keys, findings: Findings, *, required: bool | None, in_schema: bool
+) -> dict[str, Any] | None:
+    """A definition in normal form: the fields of a `ToolParameter`; None where it cannot be meant as a definition."""
     if definition is None or (definition is True and in_schema):
         definition = {}
     elif isinstance(definition, str):
@@ -140,11 +148,7 @@ def _read_one(
         findings.error(
             keys, f'"{name}" is defined by a mapping or a type, not {shape(definition)}.', f"Write {name}: string."
         )
-        return
-    if name in result.places:
-        findings.error(keys, f'The parameter "{name}" is declared twice.', "Remove one of them.")
-        return
-    result.places[name] = keys
+        return None
     fields: dict[str, Any] = {"name": name}
     keywords: dict[str, Any] = {}
     for key, value in definition.items():
@@ -152,11 +156,11 @@ def _read_one(
         if key == "type":
             fields["type"] = map_type(value, where, findings)
         elif key == "description":
-            fields["description"] = "" if value is None else written_text(value, where, findings)
+            fields["description"] = "" if value is None else findings.text(value, where)
         elif key == "default":
             fields["default"] = value
         elif key == "bind":
-            fields["bind"] = _binding(value, where, findings)
+            fields["bind"] = validated(Binding, {} if value is None else value, findings, where) or Binding()
         elif key == "required" and not isinstance(value, list):
             required = _flag(value, where, findings)
         else:
@@ -165,12 +169,7 @@ def _read_one(
         fields["type"] = None
     fields["required"] = ("default" not in fields) if required is None else required
     fields["keywords"] = keywords
-    try:
-        parameter = ToolParameter.model_validate(fields)
-    except ValidationError as exc:
-        report(exc, findings, lambda loc: (*keys, *loc))
-        return
-    result.parameters.append(_as_written(parameter, keys, findings))
+    return fields
 
 
 def _add_keyword(key: str, value: Any, keys: Keys, findings: Findings, keywords: dict[str, Any]) -> None:
@@ -225,17 +224,6 @@ def _meant(value: Any, keys: Keys, findings: Findings) -> Any:
     return value
 
 
-def written_text(value: Any, keys: Keys, findings: Findings) -> str:
-    """Text; of a number or boolean, as it was written in the file."""
-    if isinstance(value, str):
-        return value
-    word = findings.document.written.get(keys)
-    if value is not None and word is not None:
-        return word
-    findings.error(keys, f"Text is due here, not {shape(value)}.", "Write text, in quotation marks where in doubt.")
-    return ""
-
-
 def _flag(value: Any, keys: Keys, findings: Findings) -> bool:
     if isinstance(value, bool):
         return value
@@ -243,11 +231,3 @@ def _flag(value: Any, keys: Keys, findings: Findings) -> bool:
         return value in TRUE_WORDS
     findings.error(keys, f"required is true or false, not {shape(value)}.", "Write required: true or required: false.")
     return False
-
-
-def _binding(value: Any, keys: Keys, findings: Findings) -> Binding:
-    try:
-        return Binding.model_validate(value if value is not None else {})
-    except ValidationError as exc:
-        report(exc, findings, lambda loc: (*keys, *loc))
-        return Binding()

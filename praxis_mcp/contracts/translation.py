@@ -1,16 +1,18 @@
-"""pydantic's errors → diagnostics. Values that may be secrets are never repeated."""
+"""Fields → a model, or pydantic's errors as diagnostics. Values that may be secrets are never repeated."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.problems import did_you_mean, shape
 from praxis_mcp.diagnostics import Keys
 
+_M = TypeVar("_M", bound=BaseModel)
 _MESSAGES = {
     "missing": "This is missing.",
     "extra_forbidden": "This key is unknown here.",
@@ -57,6 +59,26 @@ _REMEDIES = {
 }
 _UNIONS = ("env", "headers", "auth_token", "address")
 """Fields of several types: pydantic reports one error for each of them, of which none says it all."""
+
+
+def validated(
+    model: type[_M], fields: object, findings: Findings, keys: Keys, names: Mapping[str, str] | None = None
+) -> _M | None:
+    """The model of what was read; None where pydantic refuses it, which is reported.
+
+    Args:
+        model: its type.
+        fields: in normal form: the model's own names.
+        findings: gets the diagnostics.
+        keys: where the fields stand in the document.
+        names: each field → the key by which it is written, where that is another one.
+    """
+    try:
+        return model.model_validate(fields)
+    except ValidationError as exc:
+        written = names or {}
+        report(exc, findings, lambda loc: (*keys, *(written.get(str(part), part) for part in loc[:1]), *loc[1:]))
+        return None
 
 
 def report(exc: ValidationError, findings: Findings, locate: Callable[[Keys], Keys]) -> None:
