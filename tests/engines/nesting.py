@@ -22,7 +22,7 @@ found = {}
 for place, folders, files in os.walk(top):
     texts = {name: open(os.path.join(place, name)).read() for name in files if name != new}
     try:
-        open(os.path.join(place, new), "x").close()
+        open(os.path.join(place, new), "a").close()
         writable = True
     except OSError:
         writable = False
@@ -155,7 +155,14 @@ def _nest(chance: random.Random, root: Path, top: str, *, of_images: bool) -> Ne
 
     for number in range(chance.randint(2, 5)):
         source = root / f"source{number}"
-        _fill(chance, source, f"source{number}", 3)
+        inner = sorted(
+            path for thing in nest.mounts if thing.source for path in thing.source.rglob("*") if path.is_dir()
+        )
+        inner = [path for path in inner if path not in {thing.source for thing in nest.mounts}]
+        if inner and chance.random() < 0.25:
+            source = chance.choice(inner)  # mounted with what is around it, and by itself
+        else:
+            _fill(chance, source, f"source{number}", 3)
         nest.mounts.append(Thing(place(), source, writable=chance.random() < 0.3))
     if chance.random() < 0.5:
         source = root / "file"
@@ -163,8 +170,8 @@ def _nest(chance: random.Random, root: Path, top: str, *, of_images: bool) -> Ne
         folder = chance.choice([thing.target for thing in nest.mounts])
         taken.add(path := f"{folder}/{chance.choice(('who', 'other'))}")
         nest.mounts.append(Thing(path, source, writable=False))
-    if of_images and chance.random() < 0.4:
-        nest.caches.append(place())
+    if of_images:
+        nest.caches += [place() for _ in range(chance.choice((0, 0, 0, 1, 1, 2)))]
     if chance.random() < 0.4:
         nest.artifacts = place()
     if of_images and chance.random() < 0.4:
