@@ -60,6 +60,7 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
     import anyio
     import anyio.to_thread
 
+    from praxis_mcp.contracts.approvals import HeldBack
     from praxis_mcp.execution.live_servers import live_servers
     from praxis_mcp.groups import unwrapped
 
@@ -90,6 +91,7 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
         "upstreams": upstreams,
         "servers": await anyio.to_thread.run_sync(live_servers),
         "broken": sum(item.is_error for item in findings),
+        "held_back": [item.tool for item in findings if isinstance(item, HeldBack)],
         "diagnostics": [describe(item) for item in findings],
     }
 
@@ -193,9 +195,7 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
     out.print(escape(f"settings {origin}"), soft_wrap=True, highlight=False)
     out.print(escape(f"root     {settings.root} ({origin.root_reason})"), soft_wrap=True, highlight=False)
     if settings.reload == "approved":
-        from praxis_mcp.contracts.approvals import HELD_BACK
-
-        held = counted(sum(HELD_BACK in item["message"] for item in report["diagnostics"]), "contract")
+        held = counted(len(report["held_back"]), "contract")
         out.print(f"reload   approved: {held} held back (praxis-mcp contracts list)", highlight=False)
     for item in origin.left_aside:
         out.print(f"[yellow]{escape(str(item))}[/]", soft_wrap=True, highlight=False)

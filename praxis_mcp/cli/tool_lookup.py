@@ -29,9 +29,9 @@ async def find_tool(toolbox: Toolbox, name: str) -> CatalogEntry:
     try:
         return toolbox.catalog.get(name)
     except UnknownToolError as exc:
-        from praxis_mcp.contracts.approvals import HELD_BACK
+        from praxis_mcp.contracts.approvals import HeldBack
 
-        held = [item for item in toolbox.catalog.diagnostics if item.message.startswith(f"{name} {HELD_BACK}")]
+        held = [item for item in toolbox.catalog.diagnostics if isinstance(item, HeldBack) and item.tool == name]
         if held:
             raise UnknownToolError(held[0].message, remedy=held[0].remedy) from exc
         errors = [item for item in toolbox.catalog.diagnostics if item.is_error]

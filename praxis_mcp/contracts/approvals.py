@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from praxis_mcp.contracts.entries import CatalogEntry
@@ -14,7 +15,16 @@ from praxis_mcp.contracts.powers import gained, powers_of
 from praxis_mcp.diagnostics import Diagnostic, Severity
 from praxis_mcp.trust import Approval, TrustStore, digest
 
-HELD_BACK = "is held back"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBack(Diagnostic):
+    """A contract waits for the user's approval.
+
+    Attributes:
+        tool: its name.
+    """
+
+    tool: str
 
 
 class ContractApprovals:
@@ -81,7 +91,7 @@ def _face(entry: CatalogEntry) -> str:
     return digest(json.dumps(seen, sort_keys=True, default=str).encode(errors="surrogatepass"))
 
 
-def held_finding(entry: CatalogEntry, reasons: tuple[str, ...], stays: CatalogEntry | None) -> Diagnostic:
+def held_finding(entry: CatalogEntry, reasons: tuple[str, ...], stays: CatalogEntry | None) -> HeldBack:
     """What the log and the commands say of a contract that is held back.
 
     Args:
@@ -90,8 +100,9 @@ def held_finding(entry: CatalogEntry, reasons: tuple[str, ...], stays: CatalogEn
         stays: the version of it that is served meanwhile.
     """
     fate = "; it stays as it was before" if stays is not None else ""
-    return Diagnostic(
-        message=f"{entry.name} {HELD_BACK} (reload: approved): {', '.join(reasons)}{fate}.",
+    return HeldBack(
+        tool=entry.name,
+        message=f"{entry.name} is held back (reload: approved): {', '.join(reasons)}{fate}.",
         remedy=f"Look at it, then approve it: praxis-mcp contracts approve "
         f"{shlex.quote(f'{entry.name}@{entry.fingerprint}')}",
         severity=Severity.WARNING,

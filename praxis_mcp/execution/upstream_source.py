@@ -99,7 +99,7 @@ class UpstreamSource:
             except Exception as exc:  # noqa: BLE001 - whatever one upstream sends must not end the lists of the others
                 failures += 1
                 down_since = down_since if down_since is not None else anyio.current_time()
-                trouble = str(exc) if isinstance(exc, PraxisError) else _defect("its list of tools", exc)
+                trouble = str(exc) if isinstance(exc, PraxisError) else self._defect("its list of tools", exc)
                 if trouble != self._trouble:
                     logger.warning("the upstream {} has no list of tools: {}", self.name, trouble)
                 self._trouble = trouble
@@ -165,7 +165,7 @@ class UpstreamSource:
                 unusable.append((name, str(exc)))
                 continue
             except Exception as exc:  # noqa: BLE001 - what one tool says must not cost the others
-                unusable.append((name, _defect("what it says of itself", exc)))
+                unusable.append((name, self._defect("what it says of itself", exc, name)))
                 continue
             if (other := tools.get(tool.name)) is not None:
                 if (other.remote_name, other.fingerprint) != (name, tool.fingerprint):  # else it is listed twice
@@ -221,8 +221,8 @@ class UpstreamSource:
             else:
                 yield name, value
 
-
-def _defect(subject: str, exc: Exception) -> str:
-    """A sentence for an error that nobody foresaw; its place goes to the log, its text may hold what was sent."""
-    logger.error("{} met a defect: {}", subject, places(exc))
-    return f"{subject} cannot be handled here ({type(exc).__name__}); the log says where."
+    def _defect(self, subject: str, exc: Exception, tool: str = "") -> str:
+        """A sentence for an error that nobody foresaw; its place goes to the log, its text may hold what was sent."""
+        where = f"{tool[:140]} of the upstream {self.name}" if tool else f"the upstream {self.name}"
+        logger.error("{}: {} met a defect: {}", where, subject, places(exc))
+        return f"{subject} cannot be handled here ({type(exc).__name__}); the log says where."

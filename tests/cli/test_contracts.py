@@ -68,8 +68,11 @@ def test_an_approval_can_be_taken_back_of_a_contract_that_is_broken_or_gone(proj
 
 
 def test_doctor_and_list_show_what_is_held_back(project: Path) -> None:
+    # A contract whose finding only sounds like that of one that waits.
+    (project / "tools" / "odd.contract.yaml").write_text("name: odd\ncommand: [x]\nhello is held back: 1\n")
     report = json.loads(praxis(project, "doctor", "--json").stdout)
-    assert (report["settings"]["reload"], report["tools"]) == ("approved", [])
+    assert (report["settings"]["reload"], report["tools"], report["held_back"]) == ("approved", [], ["hello"])
+    (project / "tools" / "odd.contract.yaml").unlink()
     assert "reload   approved: 1 contract held back" in praxis(project, "doctor").stdout
     assert "hello is held back" in praxis(project, "list").stderr
     assert praxis(project, "validate", "--strict").returncode == 0, "it is right, approved or not"

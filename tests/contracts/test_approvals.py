@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.contracts.approvals import ContractApprovals
+from praxis_mcp.contracts.approvals import ContractApprovals, HeldBack
 from praxis_mcp.contracts.catalog import Catalog, CatalogChange
 from praxis_mcp.logs import logger
 from tests.contracts.test_catalog import contract, names, watched, write
@@ -55,6 +55,8 @@ async def test_nothing_is_served_that_nobody_approved_neither_at_the_start_nor_l
     await catalog.load()
     assert names(catalog) == ["a"]
     (finding,) = catalog.diagnostics
+    assert isinstance(finding, HeldBack)
+    assert finding.tool == "b"
     assert "b is held back (reload: approved): nobody has approved it" in finding.message
     assert "praxis-mcp contracts approve b@" in finding.remedy
     async with watched(catalog) as changes:

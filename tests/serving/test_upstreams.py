@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
+from loguru import logger
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR
@@ -314,13 +315,16 @@ async def test_a_pattern_that_only_we_cannot_match_stays_in_a_schema() -> None:
 
 
 async def test_a_defect_that_one_upstream_brings_to_light_costs_no_other_upstream_its_tools(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     def broken(raw: Any, upstream: str, name: str, *more: Any) -> RemoteTool:
         if name == "some_echo":
             raise ZeroDivisionError
         return adapt(raw, upstream, name, *more)
 
+    logged: list[str] = []
+    sink = logger.add(lambda line: logged.append(str(line)), level="ERROR", format="{message}")
+    request.addfinalizer(lambda: logger.remove(sink))
     monkeypatch.setattr(upstream_source, "adapt", broken)
     monkeypatch.setattr(upstream_source, "fnmatchcase", lambda name, glob: {"*": True}[glob])
     address = words("stdio")
@@ -333,6 +337,9 @@ async def test_a_defect_that_one_upstream_brings_to_light_costs_no_other_upstrea
         first, second = toolbox.upstreams.reports()
         assert "cannot be handled here (KeyError)" in first.trouble
         assert [name for name, why in second.left_out if "ZeroDivisionError" in why] == ["echo"]
+    (whole,) = [line for line in logged if line.startswith("the upstream none: its list of tools met a defect")]
+    assert "KeyError" in whole
+    assert any(line.startswith("echo of the upstream some: what it says of itself met a defect") for line in logged)
 
 
 async def test_names_are_filtered_renamed_and_described(tmp_path: Path) -> None:
