@@ -14,12 +14,13 @@ import anyio.to_thread
 
 from praxis_mcp.contracts.globs import compile_glob
 from praxis_mcp.engines.base import Artifact, ExecutionContext
-from praxis_mcp.engines.held import HeldDirectory, descend, walk
 from praxis_mcp.engines.write_back import STAGING
 from praxis_mcp.engines.write_back_steps import copy_file
 from praxis_mcp.errors import ExecutionError
+from praxis_mcp.images.removal import remove_entry
 from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Plan
+from praxis_mcp.rooted import HeldDirectory, descend, walk
 
 OUTPUT_DIR_VARIABLE = "PRAXIS_OUTPUT_DIR"
 """Tells the tool where it leaves artifacts."""
@@ -161,7 +162,7 @@ def _remove_all_but(names: Collection[str], top: HeldDirectory) -> None:
                     name = f"{place}{entry.name}"
                     if name in around and stat.S_ISDIR(entry.status.st_mode):
                         waiting.append(f"{name}/")
-                    elif name not in names and (failure := here.remove_all(entry.name)) is not None:
+                    elif name not in names and (failure := remove_entry(here, entry.name)) is not None:
                         logger.debug("{}, which is no artifact, cannot be removed: {}", name, failure)
         except OSError as exc:  # a directory that the tool closed to others; told when it was looked through
             logger.debug("{} cannot be looked through: {}", top.path_of(place), exc.strerror)
@@ -229,5 +230,5 @@ def _copy_into(target: HeldDirectory, name: str, source: HeldDirectory, source_n
         copy_file(source, source_name, target, waiting, status, 0o644)
         target.move(waiting, target, name)
     except OSError:
-        target.remove_all(waiting)
+        remove_entry(target, waiting)
         raise

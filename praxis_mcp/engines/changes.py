@@ -9,10 +9,9 @@ from pathlib import Path
 
 import anyio.to_thread
 
-from praxis_mcp.engines.held import HeldDirectory, walk
 from praxis_mcp.logs import logger
-from praxis_mcp.plans.held import identity_of
 from praxis_mcp.plans.model import Guard, Mount
+from praxis_mcp.rooted import HeldDirectory, identity_of, walk
 
 MAX_ENTRIES = 20_000
 """Entries of all writable mounts together; where there are more, no change is reported."""

@@ -18,11 +18,10 @@ from praxis_mcp.engines.dagger_errors import QueryFailed
 from praxis_mcp.engines.dagger_query import Field, chain, value_at
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.dagger_workspace import Upload, real_source
-from praxis_mcp.engines.held import HeldDirectory
 from praxis_mcp.engines.write_back import Changes, NotUndone, WriteBack
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.plans.held import identity_of
 from praxis_mcp.plans.protected import forbidden
+from praxis_mcp.rooted import HeldDirectory, identity_of
 
 _LOST = "\ufffd"
 """What Dagger says in place of bytes that are not UTF-8: what the name was, nobody can tell."""

@@ -18,11 +18,11 @@ import anyio.to_thread
 from praxis_mcp.engines.dagger_errors import QueryFailed
 from praxis_mcp.engines.dagger_query import Field, chain, value_at
 from praxis_mcp.engines.dagger_session import Session
-from praxis_mcp.engines.held import MAX_DEPTH, HeldDirectory, walk
 from praxis_mcp.engines.write_back import STAGING
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.plans.held import identity_of, open_mount
 from praxis_mcp.plans.model import Mount
+from praxis_mcp.plans.paths import open_mount
+from praxis_mcp.rooted import MAX_DEPTH, HeldDirectory, identity_of, walk
 
 _IDS = re.compile(r"\d+(:\d+)?")
 _MAX_ENTRIES = 2000

@@ -20,9 +20,9 @@ from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.engines.waiting import Waiter
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.logs import logger
-from praxis_mcp.plans.held import identity_of, open_path
 from praxis_mcp.plans.model import Blueprint, CallFile, Plan
 from praxis_mcp.plans.view import is_nested
+from praxis_mcp.rooted import identity_of, open_path
 
 MAX_AGE = 900.0
 """Seconds that a container waits at most; then another takes its place."""

@@ -16,9 +16,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.plans.held import CHANGED, open_mount, open_path
 from praxis_mcp.plans.model import CallFile, Mount
+from praxis_mcp.plans.paths import open_mount
 from praxis_mcp.plans.view import Gap, Layer, View
+from praxis_mcp.rooted import CHANGED, open_path
 
 MAX_SIBLINGS = 256
 """Entries of a directory in which room can be made."""

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from praxis_mcp.engines.mount_layout import entries_of, open_entry
-from praxis_mcp.plans.held import Identity, identity_of
 from praxis_mcp.plans.model import Blueprint, Mount
 from praxis_mcp.plans.view import Gap, Layer, View, laid, starts
+from praxis_mcp.rooted import Identity, identity_of
 
 
 @dataclass(slots=True)

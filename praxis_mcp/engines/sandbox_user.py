@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from praxis_mcp.errors import ExecutionError, ImageError
-from praxis_mcp.images.rooted import below, resolve
+from praxis_mcp.errors import ExecutionError
+from praxis_mcp.images.inside import open_file
 
 _MAX_SIZE = 1024 * 1024
 _MAX_ID = 2**31 - 1
@@ -69,10 +68,12 @@ def _number(text: str) -> int | None:
 def _lines(root: Path, name: str, count: int) -> Iterator[list[str]]:
     """Entries of passwd(5) or group(5); none where the image has no such file."""
     try:
-        descriptor = os.open(below(root, resolve(root, name)), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
+        file = open_file(root, name)
+        if file is None:
+            return
+        with file:
             text = file.read(_MAX_SIZE).decode(errors="replace")
-    except (OSError, ImageError):  # none, or links that lead nowhere
+    except OSError:
         return
     for line in text.splitlines():
         fields = line.split(":")

@@ -13,8 +13,8 @@ from pathlib import Path
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.bubblewrap import system_mounts
 from praxis_mcp.engines.mount_layout import MountLayout
+from praxis_mcp.images.inside import above, below
 from praxis_mcp.images.model import StoredImage
-from praxis_mcp.images.rooted import above, below
 from praxis_mcp.plans.model import Blueprint, Mount, Plan
 from praxis_mcp.plans.view import by_depth
 

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from praxis_mcp.engines.held import MAX_DEPTH, Entry, HeldDirectory, descend
 from praxis_mcp.engines.write_back_steps import (
     GONE,
     Conflict,
@@ -34,8 +33,9 @@ from praxis_mcp.engines.write_back_steps import (
     Step,
     copy_file,
 )
+from praxis_mcp.images.removal import remove_entry
 from praxis_mcp.logs import logger
-from praxis_mcp.plans.held import identity_of
+from praxis_mcp.rooted import MAX_DEPTH, Entry, HeldDirectory, descend, identity_of
 
 STAGING = ".praxis-staging-"
 """How the names begin under which changes wait until all of them are there, and what they replace until all are in
@@ -91,7 +91,7 @@ class WriteBack:
         for place, name in self._waiting:
             try:
                 with place.open() as here:
-                    failure = here.remove_all(name)
+                    failure = remove_entry(here, name)
             except OSError as exc:
                 failure = None if exc.errno in GONE else exc
             if failure is not None:

@@ -14,8 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from praxis_mcp.engines.held import HeldDirectory, descend
-from praxis_mcp.plans.held import identity_of
+from praxis_mcp.rooted import HeldDirectory, descend, identity_of
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """What looking for an entry fails with that is not there, or not what it was."""

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from praxis_mcp.errors import ImageError
+from praxis_mcp.images.inside import open_file
 from praxis_mcp.images.layouts import Blobs, images_of
 from praxis_mcp.images.manifests import MAX_DOCUMENT
 from praxis_mcp.images.model import StoredImage
 from praxis_mcp.images.references import Reference
-from praxis_mcp.images.rooted import open_file
 from praxis_mcp.images.store import ImageStore
 from praxis_mcp.images.streams import PIECE, Measured, decompressed
 

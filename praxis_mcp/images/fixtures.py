@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from praxis_mcp.images.rooted import below, is_directory, resolve
+from praxis_mcp.images.inside import below, is_directory, resolve
 
 _HOSTS = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 

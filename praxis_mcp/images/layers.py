@@ -21,9 +21,10 @@ from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.fixtures import add_fixtures
+from praxis_mcp.images.inside import above, below, is_directory, open_top, resolve
 from praxis_mcp.images.removal import remove_tree
-from praxis_mcp.images.rooted import above, below, is_directory, open_directory, resolve
 from praxis_mcp.images.streams import PIECE, Measured, cancelled, decompressed
+from praxis_mcp.rooted import CHANGED, descend
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -139,18 +140,19 @@ class RootBuilder:
         """
         try:
             add_fixtures(self.root, lambda path: self._directory(path, _Created()), self._clear)
-            for number, path in enumerate(sorted(self._times, key=len, reverse=True)):
-                if number % _LOOK_EVERY == 0 and self.is_stopped():
-                    raise cancelled()
-                # A later entry may have put a link on the way to it, which leads to a directory of the host.
-                descriptor = open_directory(self.root, path)
-                if descriptor is not None:
-                    mode, time = self._times[path]
+            with open_top(self.root) as top:
+                for number, path in enumerate(sorted(self._times, key=len, reverse=True)):
+                    if number % _LOOK_EVERY == 0 and self.is_stopped():
+                        raise cancelled()
                     try:
-                        os.fchmod(descriptor, mode)
-                        os.utime(descriptor, ns=(time, time))
-                    finally:
-                        os.close(descriptor)
+                        # A later entry may have put a link on the way to it, which leads to a directory of the host.
+                        with descend(top, path) as here:
+                            mode, time = self._times[path]
+                            os.fchmod(here.descriptor, mode)
+                            os.utime(here.descriptor, ns=(time, time))
+                    except OSError as exc:
+                        if exc.errno not in CHANGED:
+                            raise
         except OSError as exc:
             raise ImageError(f"The image cannot be unpacked: {exc.strerror}.") from exc
 

@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from praxis_mcp.rooted import HeldDirectory, check_name
+
 _CLOSED = 0o700
 
 
@@ -38,21 +40,19 @@ def remove_tree(place: Path) -> OSError | None:
         return exc
 
 
-def remove_entry(above: int, name: str) -> OSError | None:
-    """As `remove_tree`, for the entry `name` of an open directory: no path is looked up again.
-
-    Args:
-        above: descriptor of the directory; stays open.
-        name: one component.
-    """
+def remove_entry(above: HeldDirectory, name: str) -> OSError | None:
+    """As `remove_tree`, for the entry `name` of an open directory: no path is looked up again."""
+    check_name(name)
+    if above.descriptor < 0:
+        return remove_tree(Path(above.path_of(name)))
     try:
-        if not stat.S_ISDIR(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode):
-            os.unlink(name, dir_fd=above)
+        if not stat.S_ISDIR(os.stat(name, dir_fd=above.descriptor, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=above.descriptor)
             return None
-        removal = _Removal(_enter(name, above))
+        removal = _Removal(_enter(name, above.descriptor))
         removal.run()
         if removal.failure is None:
-            os.rmdir(name, dir_fd=above)
+            os.rmdir(name, dir_fd=above.descriptor)
         return removal.failure
     except FileNotFoundError:
         return None

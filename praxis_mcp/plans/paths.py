@@ -11,9 +11,9 @@ from pathlib import Path
 from praxis_mcp.contracts.placeholders import CONTRACT_DIR, expand
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.home import expand as expand_home
-from praxis_mcp.plans.held import CHANGED, identity_of, open_path
 from praxis_mcp.plans.model import Mount
 from praxis_mcp.plans.sensitive import SOCKET, TEMPORARY, WHOLE, why_sensitive
+from praxis_mcp.rooted import CHANGED, identity_of, open_path
 from praxis_mcp.settings import Settings
 
 _ATTEMPTS = 5
@@ -110,6 +110,32 @@ def identified(mount: Mount, tool: str) -> Mount:
         return replace(mount, identity=identity_of(held))
     finally:
         os.close(held)
+
+
+def open_mount(mount: Mount) -> int:
+    """A descriptor of a mount's source, which is what was judged.
+
+    Raises:
+        ExecutionError: it is something else by now.
+    """
+    try:
+        held = open_path(str(mount.source))
+    except OSError as exc:
+        if exc.errno in CHANGED:
+            raise replaced(mount) from exc
+        raise ExecutionError(f"{mount.source}, which is mounted, cannot be opened: {exc.strerror}.") from exc
+    if mount.identity not in (None, identity_of(held)):
+        os.close(held)
+        raise replaced(mount)
+    return held
+
+
+def replaced(mount: Mount) -> ExecutionError:
+    """What lies at a mount's source is not what was judged."""
+    return ExecutionError(
+        f"{mount.source}, which is mounted at {mount.target}, was replaced after it had been checked.",
+        remedy="Call again. If it persists, another program, or a tool with a writable mount around it, changes it.",
+    )
 
 
 def _refuse_to_leave(source: Path, real: Path, what: str, settings: Settings) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.dagger_workspace import upload
-from praxis_mcp.engines.held import MAX_DEPTH, HeldDirectory, walk
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Mount
+from praxis_mcp.rooted import MAX_DEPTH, HeldDirectory, walk
 
 
 def test_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:

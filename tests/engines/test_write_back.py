@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from praxis_mcp.engines import write_back
-from praxis_mcp.engines.held import HeldDirectory
 from praxis_mcp.engines.write_back import Changes, Conflict, NotUndone, WriteBack, identity_of
+from praxis_mcp.rooted import HeldDirectory
 
 CALLS = (
     *("open", "mkdir", "symlink", "link", "replace", "unlink", "rmdir", "chmod", "fchmod", "fchown", "utime"),

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from praxis_mcp import rooted
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
-from praxis_mcp.plans import held
-from praxis_mcp.plans.held import identity_of, open_mount, open_path
 from praxis_mcp.plans.model import Mount
-from praxis_mcp.plans.paths import check_mount
+from praxis_mcp.plans.paths import check_mount, open_mount
+from praxis_mcp.rooted import identity_of, open_path
 from praxis_mcp.settings import Settings
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="Linux alone has such descriptors")
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="Linux alone h
 @pytest.fixture(params=["openat2", "one name after the other"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param != "openat2":
-        monkeypatch.setattr(held, "_openat2", lambda: None)
+        monkeypatch.setattr(rooted, "_openat2", lambda: None)
 
 
 @pytest.mark.usefixtures("way")

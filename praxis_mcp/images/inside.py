@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
+from praxis_mcp.rooted import CHANGED, HeldDirectory, descend
 
 _MAX_LINKS = 40
 """As the kernel's own bound (path_resolution(7))."""
@@ -64,27 +65,15 @@ def resolve(root: Path | str, path: str, *, last: bool = True) -> str:
     return found[-1].removeprefix(base) or "/"
 
 
-def open_directory(root: Path | str, path: str) -> int | None:
-    """A descriptor of a directory of the image, no link followed on the way; None where there is no such directory.
+def open_top(root: Path | str) -> HeldDirectory:
+    """The directory that an image is unpacked to, which is no link itself.
 
-    Args:
-        root: the directory that the image is unpacked to.
-        path: absolute, as seen from there, without ``..``.
+    Raises:
+        OSError: there is none, or it is a link.
     """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    found = os.open(root, flags)
-    for part in path.split("/"):
-        if part:
-            above = found
-            try:
-                found = os.open(part, flags, dir_fd=above)
-            except OSError as exc:
-                if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                    return None
-                raise
-            finally:
-                os.close(above)
-    return found
+    parent, name = os.path.split(os.path.abspath(root))  # noqa: PTH100
+    with HeldDirectory.at(parent, links=True) as outside:
+        return outside.enter(name or ".")
 
 
 def open_file(root: Path | str, path: str) -> BinaryIO | None:
@@ -99,22 +88,13 @@ def open_file(root: Path | str, path: str) -> BinaryIO | None:
         parent, _, name = resolve(root, path).rpartition("/")
     except ImageError:  # links in a circle
         return None
-    directory = open_directory(root, parent)
-    if directory is None:
-        return None
     try:
-        # A pipe would let the open wait for its writer.
-        found = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+        with open_top(root) as top, descend(top, parent) as directory:
+            return os.fdopen(directory.read(name), "rb")
     except OSError as exc:
-        if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+        if exc.errno in (*CHANGED, errno.ENXIO, errno.EINVAL):  # the last two: something else than a file
             return None
         raise
-    finally:
-        os.close(directory)
-    if not stat.S_ISREG(os.fstat(found).st_mode):
-        os.close(found)
-        return None
-    return os.fdopen(found, "rb")
 
 
 def is_directory(place: str) -> bool:

@@ -1,36 +1,102 @@
-"""Directories of the host that are held open: what is done in one is done there, whatever its path leads to by then.
+"""Paths and directories of the host, opened so that no link is followed: what a descriptor holds stays what was judged,
+whatever its path leads to afterwards.
 
 A tool that may write to a directory can put a link in the place of anything in it, at any moment. So nothing below a
-directory that a tool can reach is named by a path: each step goes from one held directory into the next, follows no
+directory that a tool can reach is named by a path: each step goes from one open directory into the next, follows no
 link, and what is judged is what is open. Names may hold any bytes (`surrogateescape`). All of it blocks.
 """
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
+from functools import cache
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from praxis_mcp.images.removal import remove_entry, remove_tree
-from praxis_mcp.plans.held import open_path
+MAX_DEPTH = 200
+"""Directories inside each other that are gone into, each of which is held open."""
+CHANGED = (errno.ELOOP, errno.ENOENT, errno.ENOTDIR)
+"""What opening fails with where a path without links has been changed since."""
 
+Identity = tuple[int, int]
+"""Device and inode."""
+
+_OPENAT2 = 437
+"""The number of openat2(2), Linux 5.6, on every architecture."""
+_NO_LINKS = 0x02 | 0x04
+"""RESOLVE_NO_MAGICLINKS and RESOLVE_NO_SYMLINKS (linux/openat2.h)."""
+_PATH: int = getattr(os, "O_PATH", 0)
+_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
+_DIRECTORY: int = getattr(os, "O_DIRECTORY", 0)
+_CLOEXEC: int = getattr(os, "O_CLOEXEC", 0)
+_ENTER = os.O_RDONLY | _DIRECTORY | _NOFOLLOW | _CLOEXEC
+_PLAIN = _NOFOLLOW | _CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _BY_DESCRIPTOR = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
 """Whether this system names files by a descriptor and a name; Windows does not, and takes paths instead."""
 _LINKS_LINKS = os.link in os.supports_follow_symlinks
 _EFFECTIVE = os.access in os.supports_effective_ids
-_ENTER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-_BINARY = getattr(os, "O_BINARY", 0)
 
 
-MAX_DEPTH = 200
-"""Directories inside each other that are gone into, each of which is held open."""
+class _How(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def open_path(path: str) -> int:
+    """A descriptor (O_PATH) of what lies at an absolute path without ``..``, no link followed anywhere in it.
+
+    Where there is no O_PATH (not Linux), for directories only.
+
+    Raises:
+        OSError: ELOOP or ENOTDIR where a link is on the way; or it is not there, or may not be looked at.
+    """
+    if (call := _openat2()) is not None:
+        how = _How(_PATH | _CLOEXEC, 0, _NO_LINKS)
+        found = call(_OPENAT2, -100, os.fsencode(path), ctypes.byref(how), ctypes.sizeof(how))
+        number = ctypes.get_errno()
+        if found >= 0:
+            return int(found)
+        if number not in (errno.ENOSYS, errno.EPERM, errno.E2BIG):  # an older kernel, or a container's filter
+            raise OSError(number, os.strerror(number), path)
+    return _open_singly(path)
+
+
+def _open_singly(path: str) -> int:
+    """The same, one name after the other."""
+    held = os.open("/", _PATH | _DIRECTORY | _CLOEXEC)
+    names = [name for name in path.split("/") if name] or ["."]
+    for number, name in enumerate(names):
+        step = _PATH if number + 1 == len(names) else _PATH | _DIRECTORY
+        above = held
+        try:
+            held = os.open(name, step | _NOFOLLOW | _CLOEXEC, dir_fd=above)
+        finally:
+            os.close(above)
+    if stat.S_ISLNK(os.fstat(held).st_mode):
+        os.close(held)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    return held
+
+
+def identity_of(found: int | os.stat_result) -> Identity:
+    """Which file or directory it is, by a descriptor or its status: what tells it from another at the same path."""
+    status = os.fstat(found) if isinstance(found, int) else found
+    return status.st_dev, status.st_ino
+
+
+@cache
+def _openat2() -> Any:
+    if sys.platform != "linux":
+        return None
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    call.restype = ctypes.c_long
+    call.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(_How), ctypes.c_size_t)
+    return call
 
 
 class Entry(NamedTuple):
@@ -69,18 +135,12 @@ class HeldDirectory:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), text)
             return cls(-1, text)
         if links:
-            return cls(os.open(text, _ENTER & ~os.O_NOFOLLOW), text)
-        if sys.platform == "linux":  # through directories that may be entered, and not listed, as a path leads
-            held = open_path(text)
-            try:
-                return cls(os.open(".", _ENTER, dir_fd=held), text)
-            finally:
-                os.close(held)
-        found = cls(os.open("/", _ENTER), "/")
-        for part in filter(None, text.split("/")):
-            with found:
-                found = found.enter(part)
-        return found
+            return cls(os.open(text, _ENTER & ~_NOFOLLOW), text)
+        held = open_path(f"{text}/.")
+        try:  # through directories that may be entered, and not listed, as a path leads
+            return cls(os.open(".", _ENTER, dir_fd=held), text)
+        finally:
+            os.close(held)
 
     def __enter__(self) -> HeldDirectory:
         return self
@@ -95,6 +155,11 @@ class HeldDirectory:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    @property
+    def descriptor(self) -> int:
+        """Of the directory, which stays open until `close`; -1 where the system has none for directories."""
+        return self._descriptor
 
     @property
     def status(self) -> os.stat_result:
@@ -115,7 +180,7 @@ class HeldDirectory:
         Raises:
             OSError: there is none, or (ELOOP, ENOTDIR) it is not a directory.
         """
-        _check(name)
+        check_name(name)
         if not _BY_DESCRIPTOR:
             return HeldDirectory.at(self.path_of(name))
         try:
@@ -193,7 +258,7 @@ class HeldDirectory:
         Raises:
             OSError: it cannot be made; FileExistsError where there is one.
         """
-        return self._open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN | _BINARY, 0o600)
+        return self._open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN, 0o600)
 
     def make(self, name: str) -> None:
         """A new, empty directory that only this user may use."""
@@ -233,11 +298,6 @@ class HeldDirectory:
         """Remove a directory that is empty."""
         os.rmdir(self._place(name), **self._here("dir_fd"))
 
-    def remove_all(self, name: str) -> OSError | None:
-        """Remove an entry with all that is in it, however deep or closed; why something of it stays, or None."""
-        _check(name)
-        return remove_entry(self._descriptor, name) if _BY_DESCRIPTOR else remove_tree(Path(self.path_of(name)))
-
     def set_mode(self, name: str, mode: int) -> None:
         """Change the permission bits of a file or directory; of a link's target never."""
         if not _BY_DESCRIPTOR:
@@ -246,7 +306,7 @@ class HeldDirectory:
             os.chmod(self._place(name), mode, dir_fd=self._descriptor, follow_symlinks=False)
         else:
             # Linux changes modes by name only through links, and so might reach what was put there meanwhile.
-            found = self._open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            found = self._open(name, _PATH | _NOFOLLOW | _CLOEXEC)
             try:
                 if stat.S_ISLNK(os.fstat(found).st_mode):
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), self.path_of(name))
@@ -262,7 +322,7 @@ class HeldDirectory:
 
     def _regular(self, name: str, flags: int) -> int:
         # Without blocking: somebody may have put a FIFO there.
-        found = self._open(name, flags | _PLAIN | _BINARY)
+        found = self._open(name, flags | _PLAIN)
         if not stat.S_ISREG(os.fstat(found).st_mode):
             os.close(found)
             raise OSError(errno.EINVAL, "is not a regular file", self.path_of(name))
@@ -272,7 +332,7 @@ class HeldDirectory:
         return os.open(self._place(name), flags, mode, **self._here("dir_fd"))
 
     def _place(self, name: str) -> str:
-        _check(name)
+        check_name(name)
         return name if _BY_DESCRIPTOR else self.path_of(name)
 
     def _here(self, *keywords: str) -> dict[str, int]:
@@ -310,7 +370,7 @@ def walk(
                     if stat.S_ISDIR(entry.status.st_mode) and level < depth:
                         waiting.append((f"{path}/", level + 1))
             except OSError as exc:
-                if exc.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                if exc.errno in CHANGED:
                     continue
                 exc.filename = top.path_of(place)
                 if on_closed is None:
@@ -335,6 +395,7 @@ def descend(top: HeldDirectory, path: str) -> HeldDirectory:
     return found
 
 
-def _check(name: str) -> None:
+def check_name(name: str) -> None:
+    """Raises `OSError` where it is not one component."""
     if name in ("", "..") or "/" in name or "\0" in name or (os.sep != "/" and os.sep in name):
         raise OSError(errno.EINVAL, "is not the name of an entry", name)
