@@ -14,7 +14,6 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from loguru import logger
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR
@@ -25,6 +24,7 @@ from praxis_mcp.execution import upstream_source
 from praxis_mcp.execution import upstreams as upstreams_module
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.execution.upstream_faces import RemoteTool, Unusable, adapt
+from praxis_mcp.logs import logger
 from tests.serving.clients import ERAS, LIMIT, Era, memory_client, open_server, settings_for, text_of
 from tests.serving.sample_tools import write_sample_tools, write_tool
 from tests.support.upstreams import ROOT, TRANSPORTS, Place, http_server, upstream_at, words
