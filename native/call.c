@@ -1,6 +1,8 @@
 /* The parts of a call taken in: words and variables into bounded memory, files straight to where they belong. */
 #include "call.h"
 
+#include "events.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -13,7 +15,6 @@
 static const size_t MOST_BYTES = 8 * 1024 * 1024;
 /* Each new one is compared with all that are there. */
 static const size_t MOST_VARIABLES = 8192;
-static const uint64_t MOST_NANOSECONDS = UINT64_C(1000000000) * 1000000000; /* far from overflow on the clock */
 
 static const char no_memory[] = "no memory is left for the call";
 
@@ -81,12 +82,12 @@ static const char *begin(struct call *call, const struct frame *frame)
     call->flags = get_u32(frame->payload);
     if ((call->flags & ~(uint32_t)CALL_FLAGS) != 0)
         return "a CALL with flags that are unknown here";
-    if (timeout > MOST_NANOSECONDS || kill_after > MOST_NANOSECONDS)
+    if (timeout > LONGEST_DURATION || kill_after > LONGEST_DURATION)
         return "a CALL with a time of more than 31 years";
     call->began = true;
     call->timeout = timeout == 0 ? NO_DEADLINE : (int64_t)timeout;
     call->kill_after = (int64_t)kill_after;
-    for (char **own = environ; (call->flags & CALL_REPLACES_ENVIRONMENT) == 0 && own != NULL && *own != NULL; own++) {
+    for (char **own = environ; own != NULL && *own != NULL; own++) {
         const char *refusal = append(&call->variables, *own);
         if (refusal != NULL)
             return refusal;
@@ -104,7 +105,7 @@ static const char *set_filter(struct call *call, const struct frame *frame)
 static void fail_at(struct call *call, const char *step)
 {
     if (!call->failed)
-        call->failure = failed_setup(step, errno);
+        call->failure = outcome_of_failed_setup(step, errno);
     call->failed = true;
 }
 
@@ -190,9 +191,6 @@ const char *call_take(struct call *call, const struct frame *frame)
     case FRAME_VARIABLE:
         text = text_of(call, frame->payload, frame->length, &refusal);
         return text == NULL ? refusal : set_variable(call, text);
-    case FRAME_DIRECTORY:
-        call->directory = text_of(call, frame->payload, frame->length, &refusal);
-        return refusal;
     case FRAME_FILTER:
         return set_filter(call, frame);
     case FRAME_FILE:
@@ -202,7 +200,10 @@ const char *call_take(struct call *call, const struct frame *frame)
         return call->file >= 0 || call->failed ? add_to_file(call, frame) : "FILE_DATA without a FILE";
     case FRAME_START:
         return frame->length == 0 ? complete(call) : "a START with a payload";
-    default:
+    case FRAME_STDIN:
+    case FRAME_STDIN_END:
         return "standard input before START";
+    default:
+        return unknown_frame;
     }
 }

@@ -3,7 +3,12 @@
 #define CALL_H
 
 #include "frames.h"
-#include "praxis_init.h"
+#include "outcome.h"
+#include "seccomp.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 struct list {
     char **items; /* NULL at its end, once there is any */
@@ -15,7 +20,6 @@ struct call {
     uint32_t flags;
     int64_t timeout, kill_after; /* nanoseconds, or NO_DEADLINE */
     struct list words, variables;
-    char *directory; /* NULL: ours */
     struct filter filter;
     size_t size;     /* bytes that it takes up here */
     int file;        /* the one that is being written; -1: none */
@@ -23,7 +27,11 @@ struct call {
     bool failed; /* a file could not be made; told when the call is complete, for only then does the other end listen */
 };
 
-enum { CALL_REPLACES_ENVIRONMENT = 1, CALL_NO_NETWORK = 2, CALL_NO_NEW_PRIVILEGES = 4, CALL_FLAGS = 7 };
+enum call_flag {
+    CALL_NO_NETWORK = 2,
+    CALL_NO_NEW_PRIVILEGES = 4,
+    CALL_FLAGS = CALL_NO_NETWORK | CALL_NO_NEW_PRIVILEGES,
+};
 
 void call_init(struct call *call);
 

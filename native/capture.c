@@ -4,11 +4,11 @@
  */
 #include "capture.h"
 
+#include "events.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
-#include <sys/signalfd.h>
+#include <stdbool.h>
 #include <unistd.h>
 
 enum {
@@ -19,9 +19,7 @@ enum {
 const char *capture_open(struct capture *capture, const char *const paths[2], int streams[3])
 {
     *capture = (struct capture){.pipes = {-1, -1}, .files = {-1, -1}, .shown_on = {STDOUT_FILENO, STDERR_FILENO}};
-    sigset_t all;
-    sigfillset(&all);
-    capture->signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+    capture->signals = open_signals();
     if (capture->signals < 0)
         return "signalfd";
     streams[0] = STDIN_FILENO;
@@ -30,7 +28,7 @@ const char *capture_open(struct capture *capture, const char *const paths[2], in
         capture->files[index] = open(paths[index], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0644);
         if (capture->files[index] < 0)
             return "output";
-        if (pipe2(pipe, O_CLOEXEC) != 0 || fcntl(pipe[0], F_SETFL, O_NONBLOCK) != 0)
+        if (pipe2(pipe, O_CLOEXEC) != 0 || !set_nonblocking(pipe[0]))
             return "pipe";
         fcntl(pipe[0], F_SETPIPE_SZ, PIECE); /* fewer and larger pieces, where the kernel allows it */
         capture->pipes[index] = pipe[0];
@@ -44,8 +42,7 @@ void capture_started(struct capture *capture, const int streams[3])
     for (int index = 0; index < 2; index++) {
         close(streams[index + 1]);
         /* A description that others share, but who shares it with us is the one that listens. */
-        int flags = fcntl(capture->shown_on[index], F_GETFL);
-        if (flags < 0 || fcntl(capture->shown_on[index], F_SETFL, flags | O_NONBLOCK) != 0)
+        if (!set_nonblocking(capture->shown_on[index]))
             capture->shown_on[index] = -1;
     }
 }
@@ -107,10 +104,7 @@ int capture_wait(struct capture *capture, int64_t due)
     for (int index = 0; index < 2; index++)
         if (polled[index + 1].revents != 0)
             move(capture, index);
-    struct signalfd_siginfo info;
-    if (polled[0].revents != 0 && read(capture->signals, &info, sizeof info) == sizeof info)
-        return (int)info.ssi_signo;
-    return 0;
+    return polled[0].revents != 0 ? read_signal(capture->signals) : 0;
 }
 
 void capture_rest(struct capture *capture)

@@ -2,9 +2,8 @@
 #ifndef CAPTURE_H
 #define CAPTURE_H
 
-#include "praxis_init.h"
-
 #include <stddef.h>
+#include <stdint.h>
 
 /* Both streams: standard output, standard error. */
 struct capture {

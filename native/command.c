@@ -1,5 +1,10 @@
-/* A command: what must hold before it may start, its start, and what became of it. Shared by both forms. */
-#include "praxis_init.h"
+/* What is between fork and exec, and how the parent learns that there was an exec: through a pipe that the exec closes.
+ * An exit status could not tell, for the command may exit with any.
+ */
+#include "command.h"
+
+#include "confine.h"
+#include "diagnostics.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,7 +14,6 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 /* A stream that was closed stays closed for the command, but its number must not go to a descriptor of ours. */
@@ -93,8 +97,6 @@ static _Noreturn void become(const struct command *command, pid_t init, const si
     for (int stream = STDIN_FILENO; command->streams != NULL && stream <= STDERR_FILENO; stream++)
         if (dup2(command->streams[stream], stream) < 0)
             fail(channel, "streams", errno);
-    if (command->directory != NULL && chdir(command->directory) != 0)
-        fail(channel, "directory", errno);
     if (command->no_network) {
         keep_only_streams();
         const char *step = seal_off_from_others();
@@ -128,7 +130,7 @@ const char *start_command(const struct command *command, const sigset_t *mask, s
                        : command->no_new_privileges ? forbid_new_privileges()
                                                     : NULL;
     if (step == NULL)
-        step = refuse_calls(&command->filter);
+        step = install_filter(&command->filter);
     if (step != NULL)
         return step;
     pid_t self = getpid(), pid = fork();
@@ -141,25 +143,11 @@ const char *start_command(const struct command *command, const sigset_t *mask, s
     return NULL;
 }
 
-struct outcome failed_setup(const char *step, int error)
-{
-    struct outcome outcome = {.kind = OUTCOME_SETUP_FAILED, .number = error};
-    strncpy(outcome.step, step, sizeof outcome.step - 1);
-    return outcome;
-}
-
-struct outcome outcome_of(const struct started *started, const struct ending *ending)
+struct outcome outcome_of_command(const struct started *started, const struct ending *ending)
 {
     struct failure failure;
-    if (read(started->failure, &failure, sizeof failure) == (ssize_t)sizeof failure) {
-        if (failure.step[0] != '\0')
-            return failed_setup(failure.step, failure.error);
-        return (struct outcome){.kind = OUTCOME_EXEC_FAILED, .number = failure.error};
-    }
-    if (ending->timed_out)
-        return (struct outcome){.kind = OUTCOME_TIMEOUT};
-    if (ending->command_ended && WIFEXITED(ending->status))
-        return (struct outcome){.kind = OUTCOME_EXIT, .number = WEXITSTATUS(ending->status)};
-    return (struct outcome){.kind = OUTCOME_SIGNAL,
-                            .number = ending->command_ended ? WTERMSIG(ending->status) : SIGKILL};
+    if (read(started->failure, &failure, sizeof failure) != (ssize_t)sizeof failure)
+        return outcome_of_ending(ending);
+    return failure.step[0] == '\0' ? outcome_of_failed_exec(failure.error)
+                                   : outcome_of_failed_setup(failure.step, failure.error);
 }

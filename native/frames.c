@@ -1,7 +1,11 @@
-/* The bytes of a frame: one of type, three zeros, four of length, and the payload. Little-endian. */
+/* A frame is one byte of type, three zeros, four of length, and the payload. Little-endian. The numbers are put
+ * together byte by byte: a header may begin at any address.
+ */
 #include "frames.h"
 
 #include <string.h>
+
+const char unknown_frame[] = "a frame of a type that is unknown here";
 
 void put_u32(uint8_t *where, uint32_t value)
 {
@@ -50,7 +54,7 @@ bool frame_reader_next(struct frame_reader *reader, struct frame *frame, const c
     /* Before the payload is there: what is wrong is told at once, not after bytes that may never come. */
     uint32_t type = get_u32(header), length = get_u32(header + 4);
     if (type == 0 || type > FRAME_LAST_INCOMING) {
-        *refusal = "a frame of a type that is unknown here";
+        *refusal = unknown_frame;
         return false;
     }
     if (length > FRAME_PAYLOAD) {

@@ -1,6 +1,5 @@
-/* The frames between a waiting praxis-init and whoever hands it a call. FRAMING.md says what each means.
- *
- * This file and frames.c know the bytes of a frame, and nothing of descriptors or processes.
+/* The bytes of a frame between a waiting praxis-init and whoever hands it a call. FRAMING.md says what each means;
+ * nothing here knows of descriptors or processes.
  */
 #ifndef FRAMES_H
 #define FRAMES_H
@@ -18,12 +17,12 @@ enum {
     OUTPUT_PAYLOAD = 64 * 1024, /* of one frame of ours */
 };
 
+/* A number that is missing stood for something that is gone, and is not used again. */
 enum frame_type {
     /* To the waiter. */
     FRAME_CALL = 1,
     FRAME_ARGUMENT = 2,
     FRAME_VARIABLE = 3,
-    FRAME_DIRECTORY = 4,
     FRAME_FILE = 5,
     FRAME_FILE_DATA = 6,
     FRAME_START = 7,
@@ -56,6 +55,9 @@ struct frame_reader {
 /* Where the next bytes go, and how many at most; never 0 once frame_reader_next() has said that there is no frame. */
 size_t frame_reader_room(struct frame_reader *reader, uint8_t **where);
 void frame_reader_took(struct frame_reader *reader, size_t count);
+
+/* Why a frame is refused whose type means nothing to the waiter. */
+extern const char unknown_frame[];
 
 /* True and a frame; false when more bytes are needed, or, with *refusal set, when what came is no frame. */
 bool frame_reader_next(struct frame_reader *reader, struct frame *frame, const char **refusal);

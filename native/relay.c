@@ -6,23 +6,16 @@
  */
 #include "relay.h"
 
+#include "events.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/signalfd.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Of output that nobody takes, or of a caller that does not hang up, once the command has ended. */
 static const int64_t GIVE_UP_AFTER = 60 * NANOSECONDS_PER_SECOND;
-
-static bool set_nonblocking(int descriptor)
-{
-    int flags = fcntl(descriptor, F_GETFL);
-    return flags >= 0 && fcntl(descriptor, F_SETFL, flags | O_NONBLOCK) == 0;
-}
 
 const char *relay_open(struct relay *relay, int in, int out)
 {
@@ -31,9 +24,7 @@ const char *relay_open(struct relay *relay, int in, int out)
     relay->tool_stdin = relay->tool_output[0] = relay->tool_output[1] = -1;
     relay->window = STDIN_WINDOW;
     call_init(&relay->call);
-    sigset_t all;
-    sigfillset(&all);
-    relay->signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+    relay->signals = open_signals();
     if (relay->signals < 0)
         return "signalfd";
     if (fcntl(in, F_SETFD, FD_CLOEXEC) != 0 || fcntl(out, F_SETFD, FD_CLOEXEC) != 0)
@@ -241,19 +232,6 @@ static void send_queue(struct relay *relay)
     }
 }
 
-int poll_until(struct pollfd *polled, nfds_t count, int64_t due)
-{
-    struct timespec timeout, *limit = NULL;
-    if (due != NO_DEADLINE) {
-        int64_t left = due - now();
-        if (left < 0)
-            left = 0;
-        timeout = (struct timespec){left / NANOSECONDS_PER_SECOND, left % NANOSECONDS_PER_SECOND};
-        limit = &timeout;
-    }
-    return ppoll(polled, count, limit, NULL);
-}
-
 int relay_wait(struct relay *relay, int64_t due)
 {
     enum { SIGNALS, IN, OUT, TOOL_STDIN, TOOL_STDOUT, TOOL_STDERR, COUNT };
@@ -282,10 +260,7 @@ int relay_wait(struct relay *relay, int64_t due)
         take_any_output(relay);
     if (!relay->lost)
         send_queue(relay);
-    struct signalfd_siginfo info;
-    if (polled[SIGNALS].revents != 0 && read(relay->signals, &info, sizeof info) == sizeof info)
-        return (int)info.ssi_signo;
-    return 0;
+    return polled[SIGNALS].revents != 0 ? read_signal(relay->signals) : 0;
 }
 
 void relay_flush(struct relay *relay)

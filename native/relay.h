@@ -3,6 +3,11 @@
 #define RELAY_H
 
 #include "call.h"
+#include "frames.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 enum {
     STDIN_WINDOW = 256 * 1024,       /* bytes of standard input that may be on their way or held here */

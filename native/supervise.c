@@ -1,17 +1,20 @@
-/* The supervision of a started command: one thread, one loop, no signal handlers.
+/* One thread, one loop, no signal handlers.
  *
- * Every signal is blocked and taken by sigtimedwait(), whose timeout is the next moment at which something is due; or,
- * where the command's streams are relayed, by the poll() that moves them.
+ * Every signal is blocked and taken by one wait, which ends at the next moment at which something is due; where the
+ * command's streams are moved, it is the pump's wait.
  * The tree is gone when wait says that there are no children (ECHILD), since every descendant that loses its parent
  * becomes our child.
  */
-#include "capture.h"
-#include "relay.h"
+#include "supervise.h"
+
+#include "diagnostics.h"
+#include "events.h"
+#include "tree.h"
 
 #include <errno.h>
 #include <signal.h>
+#include <stddef.h>
 #include <sys/wait.h>
-#include <time.h>
 
 #define MILLISECOND INT64_C(1000000)
 
@@ -33,17 +36,9 @@ struct supervision {
     int64_t kill_after;
     int64_t due; /* on the clock of now(); NO_DEADLINE: nothing is */
     int64_t give_up;
-    struct relay *relay;     /* these two NULL: the command has our own streams */
-    struct capture *capture;
+    const struct pump *pump; /* NULL: there is none */
     struct ending ending;
 };
-
-int64_t now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * NANOSECONDS_PER_SECOND + time.tv_nsec;
-}
 
 /* Takes what has ended; true when no process is left below us. */
 static bool reap(struct supervision *run)
@@ -105,34 +100,27 @@ static void pass_on(struct supervision *run, int sig, int64_t time)
     }
 }
 
-static void wait_for_signal(struct supervision *run, const sigset_t *all)
+static void wait_for_signal(struct supervision *run)
 {
-    siginfo_t info;
-    struct timespec timeout, *limit = NULL;
-    if (run->due != NO_DEADLINE) {
-        int64_t left = run->due - now();
-        if (left < 0)
-            left = 0;
-        timeout = (struct timespec){left / NANOSECONDS_PER_SECOND, left % NANOSECONDS_PER_SECOND};
-        limit = &timeout;
-    }
-    int sig = run->relay != NULL     ? relay_wait(run->relay, run->due)
-              : run->capture != NULL ? capture_wait(run->capture, run->due)
-                                     : sigtimedwait(all, &info, limit);
+    int sig = run->pump != NULL ? run->pump->wait(run->pump->state, run->due) : signal_until(run->due);
     if (sig > 0)
         pass_on(run, sig, now());
 }
 
-static void supervise_until_none_is_left(struct supervision *run, const sigset_t *all)
+static bool is_over(const struct pump *pump)
+{
+    return pump != NULL && pump->is_over != NULL && pump->is_over(pump->state);
+}
+
+static void supervise_until_none_is_left(struct supervision *run)
 {
     while (!reap(run)) {
         int64_t time = now();
         bool is_due = run->due != NO_DEADLINE && time >= run->due;
-        bool is_over = run->relay != NULL && relay_is_over(run->relay);
         if (run->phase == RUNNING && run->ending.command_ended) {
             start_killing(run, time); /* what it left behind */
             is_due = true;
-        } else if (run->phase != KILLING && is_over) {
+        } else if (run->phase != KILLING && is_over(run->pump)) {
             start_killing(run, time); /* nobody is left to see how it ends */
             is_due = true;
         } else if (run->phase == RUNNING && is_due) {
@@ -150,21 +138,17 @@ static void supervise_until_none_is_left(struct supervision *run, const sigset_t
             signal_tree(SIGKILL, run->command);
             run->due = now() + KILL_AGAIN_AFTER;
         }
-        wait_for_signal(run, all);
+        wait_for_signal(run);
     }
 }
 
-struct ending supervise(pid_t command, int64_t deadline, int64_t kill_after, struct relay *relay,
-                        struct capture *capture)
+struct ending supervise(pid_t command, const struct limits *limits, const struct pump *pump)
 {
     struct supervision run = {.command = command,
                               .phase = RUNNING,
-                              .kill_after = kill_after,
-                              .due = deadline,
-                              .relay = relay,
-                              .capture = capture};
-    sigset_t all;
-    sigfillset(&all);
-    supervise_until_none_is_left(&run, &all);
+                              .kill_after = limits->kill_after,
+                              .due = limits->deadline,
+                              .pump = pump};
+    supervise_until_none_is_left(&run);
     return run.ending;
 }

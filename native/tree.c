@@ -1,15 +1,16 @@
-/* A signal to the whole tree below this process.
- *
- * Process groups and sessions do not bound a tool: setsid() leaves both. Descent does, because this process is PID 1
+/* Process groups and sessions do not bound a tool: setsid() leaves both. Descent does, because this process is PID 1
  * or a child subreaper, so that whatever loses its parent becomes our child. Descendants are found by the parent
  * field of /proc/PID/stat; as PID 1 of a pid namespace kill(-1) reaches them all at once and needs no /proc.
  */
-#include "praxis_init.h"
+#include "tree.h"
+
+#include "files.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -63,14 +64,8 @@ static bool remember(pid_t pid)
 static pid_t parent_of(int process)
 {
     char text[512];
-    int file = openat(process, "stat", O_RDONLY | O_CLOEXEC);
-    if (file < 0)
+    if (read_text(process, "stat", text, sizeof text) <= 0)
         return -1;
-    ssize_t length = read(file, text, sizeof text - 1);
-    close(file);
-    if (length <= 0)
-        return -1;
-    text[length] = '\0';
     /* "PID (NAME) STATE PARENT ...": a process chooses its name, which may hold spaces and parentheses. */
     const char *after_name = strrchr(text, ')');
     if (after_name == NULL || strlen(after_name) < 5)

@@ -1,10 +1,22 @@
-/* The wait form: says hello on a channel, takes one call, runs it, tells how it ended. */
+/* Says hello on a channel, takes one call, runs it, tells how it ended. Whatever goes wrong before the command begins
+ * is an end like any other: our stderr is nobody's to read.
+ */
+#include "wait.h"
+
+#include "command.h"
+#include "diagnostics.h"
+#include "environment.h"
+#include "events.h"
+#include "files.h"
+#include "frames.h"
+#include "outcome.h"
 #include "relay.h"
+#include "supervise.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <signal.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -17,6 +29,52 @@
 #elif defined(__aarch64__)
 #define MACHINE "aarch64"
 #endif
+
+struct sources {
+    char **words; /* three for each: "--source", "DEVICE:INODE", the path that it must be at; NULL: there are none */
+    int count;
+};
+
+struct wait_options {
+    const char *socket; /* path of a unix socket; NULL: the channel is stdin and stdout */
+    int64_t patience;   /* nanoseconds that the call may take to come, or NO_DEADLINE */
+    const char *boot;   /* the id of the kernel's boot that `sources` are of; NULL: there are none */
+    struct sources sources;
+};
+
+/* "DEVICE:INODE", in digits. */
+static bool parse_identity(const char *text, unsigned long long *device, unsigned long long *inode)
+{
+    const char *rest = parse_number(text, UINT64_MAX, device);
+    return rest != NULL && *rest == ':' && is_number(rest + 1, UINT64_MAX, inode);
+}
+
+static bool take_source(void *where, char **values)
+{
+    struct sources *sources = where;
+    unsigned long long device, inode;
+    if (sources->count == 0)
+        sources->words = values - 1;
+    else if (sources->words + 3 * sources->count != values - 1) /* they are looked at where they stand */
+        return false;
+    sources->count++;
+    return parse_identity(values[0], &device, &inode);
+}
+
+static const struct option options[] = {
+    {"--socket", "PATH", 1, take_text, offsetof(struct wait_options, socket),
+     "the channel is a unix socket to connect to, instead of stdin and stdout"},
+    {"--patience", "SECONDS", 1, take_positive_seconds, offsetof(struct wait_options, patience),
+     "leave quietly if no call has come when they have passed"},
+    {"--hide", "NAME,NAME...", 1, hide_variables, 0, "as for run; the call's own variables stay"},
+    {"--boot", "ID", 1, take_text, offsetof(struct wait_options, boot),
+     "what /proc/sys/kernel/random/boot_id says where the numbers of the sources are from;\n"
+     "                         under another kernel they mean nothing, and are not looked at"},
+    {"--source", "DEV:INO PATH", 2, take_source, offsetof(struct wait_options, sources),
+     "start nothing unless that file or directory lies at PATH; may be given again, all of\n"
+     "                         them together; needs --boot"},
+    {0},
+};
 
 static struct relay relay; /* half a megabyte: no stack has to be that large */
 
@@ -47,7 +105,7 @@ static void say_hello(void)
 /* Until a call is complete or the channel is over; false when there will be none, and nobody to tell. */
 static bool receive_call(int64_t patience)
 {
-    int64_t due = patience == NO_DEADLINE ? NO_DEADLINE : now() + patience;
+    int64_t due = moment_after(now(), patience);
     while (!relay.call.complete && relay.refusal == NULL) {
         int sig = relay_wait(&relay, due);
         if (sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGQUIT)
@@ -66,40 +124,48 @@ static bool receive_call(int64_t patience)
 static bool is_same_boot(const char *boot)
 {
     char here[64];
-    int file = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    ssize_t length = file < 0 ? -1 : read(file, here, sizeof here - 1);
-    close(file);
-    return length > 0 && (size_t)length >= strlen(boot) && memcmp(here, boot, strlen(boot)) == 0;
+    ssize_t length = read_text(AT_FDCWD, "/proc/sys/kernel/random/boot_id", here, sizeof here);
+    return length > 0 && strncmp(here, boot, strlen(boot)) == 0;
 }
 
 /* Who mounted them went by a path, at which another file or directory may have lain by then than the one that was
  * judged. False if so; what our user may not look at, the command may not either. */
-static bool sources_are_right(const struct wait_options *options)
+static bool sources_are_right(const struct wait_options *given)
 {
-    if (options->sources == NULL || !is_same_boot(options->boot))
+    if (given->boot == NULL || !is_same_boot(given->boot))
         return true;
-    for (char **source = options->sources; *source != NULL; source += 3) {
+    for (int index = 0; index < given->sources.count; index++) {
         struct stat status;
-        char *rest;
-        uintmax_t device = strtoumax(source[1], &rest, 10), inode = strtoumax(rest + 1, NULL, 10);
+        unsigned long long device, inode;
+        char **source = given->sources.words + 3 * index;
+        parse_identity(source[1], &device, &inode); /* it was one when it was taken */
         if (stat(source[2], &status) != 0 ? errno != EACCES : status.st_dev != device || status.st_ino != inode)
             return false;
     }
     return true;
 }
 
-static struct outcome run_call(const struct wait_options *options, const sigset_t *mask)
+static int move_streams(void *state, int64_t due)
+{
+    return relay_wait(state, due);
+}
+
+static bool has_lost_its_caller(const void *state)
+{
+    return relay_is_over(state);
+}
+
+static struct outcome run_call(const struct wait_options *given, const sigset_t *mask)
 {
     struct call *call = &relay.call;
     if (call->failed)
         return call->failure;
-    if (!sources_are_right(options))
-        return failed_setup("mounts", ESTALE);
+    if (!sources_are_right(given))
+        return outcome_of_failed_setup("mounts", ESTALE);
     int streams[3];
     struct command command = {
         .words = call->words.items,
         .environment = call->variables.items,
-        .directory = call->directory,
         .streams = streams,
         .no_network = (call->flags & CALL_NO_NETWORK) != 0,
         .no_new_privileges = (call->flags & CALL_NO_NEW_PRIVILEGES) != 0,
@@ -111,11 +177,12 @@ static struct outcome run_call(const struct wait_options *options, const sigset_
     if (step == NULL)
         step = start_command(&command, mask, &started);
     if (step != NULL)
-        return failed_setup(step, errno);
+        return outcome_of_failed_setup(step, errno);
     relay_started(&relay, streams);
-    int64_t deadline = call->timeout == NO_DEADLINE ? NO_DEADLINE : start + call->timeout;
-    struct ending ending = supervise(started.pid, deadline, call->kill_after, &relay, NULL);
-    return outcome_of(&started, &ending);
+    const struct limits limits = {moment_after(start, call->timeout), call->kill_after};
+    const struct pump pump = {&relay, move_streams, has_lost_its_caller};
+    struct ending ending = supervise(started.pid, &limits, &pump);
+    return outcome_of_command(&started, &ending);
 }
 
 static void tell_end(const struct outcome *outcome)
@@ -128,27 +195,23 @@ static void tell_end(const struct outcome *outcome)
     relay_queue(&relay, FRAME_END, end, (uint32_t)(8 + step));
 }
 
-int wait_for_call(const struct wait_options *options)
+static int wait_for_call(const struct wait_options *given)
 {
     sigset_t inherited;
     take_charge(&inherited);
     int in = STDIN_FILENO, out = STDOUT_FILENO;
-    if (options->socket != NULL && (in = out = connect_to(options->socket)) < 0) {
-        complain("cannot connect to", options->socket, errno);
-        return EXIT_SETUP;
-    }
+    if (given->socket != NULL && (in = out = connect_to(given->socket)) < 0)
+        return fail_setup("cannot connect to", given->socket, errno);
     const char *step = relay_open(&relay, in, out);
     if (step == NULL)
         step = keep_the_tree();
-    if (step != NULL) {
-        complain("cannot set up", step, errno);
-        return EXIT_SETUP;
-    }
+    if (step != NULL)
+        return fail_setup("cannot set up", step, errno);
     say_hello();
-    if (!receive_call(options->patience))
+    if (!receive_call(given->patience))
         return relay.call.began ? EXIT_SETUP : 0;
     if (relay.refusal == NULL) {
-        struct outcome outcome = run_call(options, &inherited);
+        struct outcome outcome = run_call(given, &inherited);
         relay_flush(&relay); /* all output first */
         if (!relay_is_over(&relay))
             tell_end(&outcome);
@@ -161,3 +224,26 @@ int wait_for_call(const struct wait_options *options)
     relay_linger(&relay);
     return 0;
 }
+
+static int take_call(char **arguments)
+{
+    struct wait_options given = {.patience = NO_DEADLINE};
+    char **rest = take_options(options, &given, arguments);
+    if (rest == NULL)
+        return EXIT_SETUP;
+    if (*rest != NULL)
+        return refuse_usage("unknown option", *rest);
+    if ((given.boot == NULL) != (given.sources.count == 0))
+        return refuse_usage("--boot and --source need each other", NULL);
+    return wait_for_call(&given);
+}
+
+const struct form wait_form = {
+    .name = "wait",
+    .usage = "[options]",
+    .summary = "says hello and waits for one call, in frames; runs it as `run` does; sends its output and its end\n"
+               "back, in frames. Ends with its channel, and all that it started with it.",
+    .options = options,
+    .statuses = "0 the end was told, or no call came; 125 otherwise.",
+    .run = take_call,
+};

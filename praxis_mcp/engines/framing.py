@@ -33,6 +33,7 @@ _U32 = struct.Struct("<I")
 _HELLO = struct.Struct("<III")
 _END = struct.Struct("<II")
 _POINTER = 8
+_NO_NETWORK, _NO_NEW_PRIVILEGES = 2, 4
 _NANOSECONDS = 1_000_000_000
 
 
@@ -42,7 +43,6 @@ class FrameType(IntEnum):
     CALL = 1
     ARGUMENT = 2
     VARIABLE = 3
-    DIRECTORY = 4
     FILE = 5
     FILE_DATA = 6
     START = 7
@@ -77,10 +77,8 @@ class WaitCall:
 
     Attributes:
         argv: the words of the command.
-        env: variables.
-        replace_env: whether `env` is all that the command gets, or is added to the waiter's own.
+        env: variables, added to the waiter's own.
         files: see `WaitFile`.
-        directory: where the command starts; None is where the waiter is.
         timeout: seconds from the start until the whole tree is ended; None: no deadline.
         kill_after: seconds between SIGTERM and SIGKILL at the deadline; 0: SIGKILL at once.
         no_network: leave no sockets but AF_UNIX.
@@ -90,9 +88,7 @@ class WaitCall:
 
     argv: Sequence[bytes] = field(repr=False)
     env: Mapping[bytes, bytes] = field(default_factory=dict, repr=False)
-    replace_env: bool = False
     files: Sequence[WaitFile] = ()
-    directory: bytes | None = None
     timeout: float | None = None
     kill_after: float = 0.0
     no_network: bool = False
@@ -168,7 +164,7 @@ def encode_call(call: WaitCall) -> bytes:
         raise FramingError("a call needs a command")
     if len(call.env) > MAX_VARIABLES:
         raise FramingError(f"a call has at most {MAX_VARIABLES} variables")
-    flags = call.replace_env | call.no_network << 1 | call.no_new_privileges << 2
+    flags = call.no_network * _NO_NETWORK | call.no_new_privileges * _NO_NEW_PRIVILEGES
     timeout = _nanoseconds("timeout", call.timeout)
     if call.timeout is not None and timeout == 0:
         raise FramingError("a timeout must be more than 0 seconds; None is no limit")
@@ -178,8 +174,6 @@ def encode_call(call: WaitCall) -> bytes:
         if not name or b"=" in name:
             raise FramingError("a variable's name is empty or holds =")
         parts.append(_frame(FrameType.VARIABLE, _text("a variable", b"%b=%b" % (name, value))))
-    if call.directory is not None:
-        parts.append(_frame(FrameType.DIRECTORY, _text("the directory", call.directory)))
     if call.seccomp is not None:
         parts.append(_frame(FrameType.FILTER, call.seccomp))
     if sum(len(part) + 1 + _POINTER for part in parts) > MAX_CALL:

@@ -83,7 +83,7 @@ def test_what_the_compiler_said_is_told(tree: Path, native: dict[str, Any]) -> N
     (tree / "native" / "tree.c").write_text("int broken(void) { return nonsense; }\n")
     with pytest.raises(native["NativeBuildError"], match="nonsense"):
         native["build"](tree)
-    assert not list((tree / "praxis_mcp" / "_native").iterdir())
+    assert [path.name for path in (tree / "praxis_mcp" / "_native").iterdir()] == ["failed.txt"]
 
 
 class TestHook:

@@ -17,8 +17,6 @@ QUEUE = """
 #include <stdio.h>
 #include <string.h>
 
-void complain(const char *what, const char *which, int error) { (void)what, (void)which, (void)error; }
-
 static struct { struct relay relay; unsigned char behind[4096]; } held;
 static const unsigned char text[1024];
 

@@ -186,7 +186,8 @@ NONSENSE = {
     "flags": frame(FrameType.CALL, struct.pack("<IQQ", 8, 0, 0)),
     "31 years": frame(FrameType.CALL, struct.pack("<IQQ", 0, 2**64 - 1, 0)),
     "NUL byte": BEGIN + frame(FrameType.ARGUMENT, b"a\0b"),
-    "a text with": BEGIN + frame(FrameType.DIRECTORY, b"/\0"),
+    "a text with": BEGIN + frame(FrameType.VARIABLE, b"N=\0"),
+    "that is unknown": BEGIN + frame(4),
     "without a name": BEGIN + frame(FrameType.VARIABLE, b"=x"),
     "a variable": BEGIN + frame(FrameType.VARIABLE, b"x"),
     "without a path": BEGIN + frame(FrameType.FILE, b"\0\0\0\0"),
@@ -260,7 +261,7 @@ def damaged(original: bytes, dice: random.Random) -> bytes:
 def test_damaged_frames_neither_crash_nor_hang_a_waiter(checked_binary: Path, tmp_path: Path, seed: int) -> None:
     dice = random.Random(seed)
     # Relative, and as nobody where this is root: damage may change any path.
-    call = words("echo", "a", "b", env={b"A": b"1", b"B": b"2"}, timeout=5, directory=b"/tmp",
+    call = words("echo", "a", "b", env={b"A": b"1", b"B": b"2"}, timeout=5,
                  files=[WaitFile(b"/proc/self/nowhere/file", b"content" * 50)] if seed % 2 else [])  # fmt: skip
     data = damaged(whole(call) + encode_stdin(b"input" * 20) + encode_stdin_end(), dice)
     if seed % 10 == 0:

@@ -1,0 +1,117 @@
+"""praxis-init and the Python that drives it: what both state is the same, and no option is there for nobody."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from praxis_mcp.engines import framing, native
+from praxis_mcp.engines.framing import FrameType
+from praxis_mcp.engines.native import EndKind, join_words, run_prefix, wait_words
+from tests.native.harness import PATIENCE
+
+NATIVE = Path(__file__).resolve().parents[2] / "native"
+
+
+def options_in(words: list[str]) -> set[str]:
+    return {word for word in words if word.startswith("--") and word != "--"}
+
+
+ASKED = {
+    "run": options_in(
+        run_prefix(
+            "x",
+            timeout=1,
+            no_network=False,
+            parent=1,
+            report="r",
+            plain_status=True,
+            output=("o", "e"),
+            seccomp=b"12345678",
+            hide=["A"],
+        )
+    )
+    | options_in(run_prefix("x", timeout=1, no_network=True)),
+    "wait": options_in(wait_words("x", 1, "/socket", [((1, 2), "/path")], ["A"])),
+    "join": options_in(join_words("x", group=Path("/g"), private_mounts=True, overlay=(Path("/o"), 4096))),
+}
+
+
+@pytest.fixture
+def explained(binary: Path) -> dict[str, str]:
+    """What --help says of each form."""
+    done = subprocess.run([binary, "--help"], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    parts = re.split(r"^(\w+): ", done.stdout.partition("--help\n")[2], flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def test_engines_can_give_every_option_and_give_no_other(explained: dict[str, str]) -> None:
+    options = {form: set(re.findall(r"^  (--[\w-]+)", text, re.MULTILINE)) for form, text in explained.items()}
+    assert options == ASKED
+
+
+def test_the_time_between_the_signals_is_the_same_unless_it_is_given(explained: dict[str, str]) -> None:
+    assert f"(default {native.DEFAULT_KILL_AFTER:g};" in explained["run"]
+
+
+def values(file: str) -> dict[str, int]:
+    """The constants of a C file whose value is a number or a product of numbers."""
+    text = re.sub(r"/\*.*?\*/", "", (NATIVE / file).read_text(), flags=re.DOTALL)
+    found = re.findall(r"\b([A-Z][A-Z_]+)(?: = | )(\d+(?: \* \d+)*)\s*[,;}\n]", text)
+    result = {}
+    for name, product in found:
+        result[name] = 1
+        for factor in product.split(" * "):
+            result[name] *= int(factor)
+    return result
+
+
+def test_frames_have_the_same_numbers_in_c_in_python_and_in_the_specification() -> None:
+    ours = {kind.name: kind.value for kind in FrameType}
+    frames = values("frames.h")
+    sizes = {"HEADER": 8, "PAYLOAD": framing.MAX_PAYLOAD}
+    theirs = {name.removeprefix("FRAME_"): value for name, value in frames.items() if name.startswith("FRAME_")}
+    assert theirs == {**ours, **sizes}
+    assert frames["FRAMING_VERSION"] == framing.FRAMING_VERSION
+    specified = re.findall(r"^\| ([\d, ]+) \| (.*?) \| ", (NATIVE / "FRAMING.md").read_text(), re.MULTILINE)
+    rows = [zip(names.split(", "), numbers.split(", "), strict=True) for numbers, names in specified if "`" in names]
+    assert {name.strip("`"): int(number) for row in rows for name, number in row} == ours
+
+
+def test_a_call_has_the_same_flags_and_bounds_on_both_sides() -> None:
+    flags = values("call.h")
+    call = framing.WaitCall([b"x"], no_network=True, no_new_privileges=False)
+    assert framing.encode_call(call)[8] == flags["CALL_NO_NETWORK"]
+    call = framing.WaitCall([b"x"], no_network=False, no_new_privileges=True)
+    assert framing.encode_call(call)[8] == flags["CALL_NO_NEW_PRIVILEGES"]
+    bounds = values("call.c")
+    assert bounds["MOST_BYTES"] == framing.MAX_CALL
+    assert bounds["MOST_VARIABLES"] >= framing.MAX_VARIABLES
+
+
+def test_exit_statuses_are_the_same_on_both_sides() -> None:
+    theirs = values("diagnostics.h")
+    assert (theirs["EXIT_TIMED_OUT"], theirs["EXIT_SETUP"]) == (native.EXIT_TIMED_OUT, native.EXIT_SETUP_FAILED)
+    assert (theirs["EXIT_CANNOT_RUN"], theirs["EXIT_NOT_FOUND"]) == (native.EXIT_CANNOT_RUN, native.EXIT_NOT_FOUND)
+    assert theirs["EXIT_SIGNAL_BASE"] == native.EXIT_SIGNAL_BASE
+
+
+def test_ends_have_the_same_numbers_and_words_on_both_sides() -> None:
+    numbers = values("outcome.h")
+    words = re.findall(r"\[OUTCOME_(\w+)\] = \"([\w-]+)\"", (NATIVE / "outcome.c").read_text())
+    assert dict(words) == {kind.name: kind.value for kind in EndKind}
+    for kind in EndKind:
+        payload = numbers[f"OUTCOME_{kind.name}"].to_bytes(4, "little") + bytes(4)
+        frame = FrameType.END.to_bytes(4, "little") + len(payload).to_bytes(4, "little") + payload
+        (end,) = framing.FrameDecoder().feed(frame)
+        assert isinstance(end, framing.End)
+        assert end.end.kind is kind
+
+
+def test_a_variable_that_is_kept_has_one_name() -> None:
+    assert f'"{native.KEPT}"' in (NATIVE / "environment.c").read_text()
+
+
+def test_the_step_of_a_wrong_mount_has_one_name() -> None:
+    assert f'"{native.MOUNTS_STEP}"' in (NATIVE / "wait.c").read_text()
