@@ -16,15 +16,15 @@ from praxis_mcp.rooted import HeldDirectory, identity_of, walk
 MAX_ENTRIES = 20_000
 """Entries of all writable mounts together; where there are more, no change is reported."""
 
-_Stamp = tuple[int, int, int]
+_Stamp = tuple[int, int, int, int]
 _State = dict[str, _Stamp]
 
 
 class ChangeWatch:
     """The state of writable mounts before a call, to be compared with the state after it.
 
-    A file counts as changed when its size, modification time or inode did. What other programs write there in the
-    meantime is told as well: nothing can tell it apart.
+    A file counts as changed when its size, modification time, permissions or inode did. What other programs write there
+    in the meantime is told as well: nothing can tell it apart.
     """
 
     def __init__(self, mounts: tuple[Mount, ...], before: _State | None) -> None:
@@ -86,4 +86,4 @@ def _look(mounts: tuple[Mount, ...]) -> _State | None:
 
 
 def _stamp(status: os.stat_result) -> _Stamp:
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_mode, status.st_ino

@@ -76,7 +76,7 @@ class WriteBack:
 
     def __init__(self) -> None:
         self._prefix = f"{STAGING}{secrets.token_hex(8)}-"
-        self._names = 0
+        self._names = self._left_out = 0
         self._waiting: list[tuple[Place, str]] = []
         self._steps: list[Step] = []
         self._touched: set[str] = set()
@@ -113,7 +113,10 @@ class WriteBack:
         """
         for path in changes.removed:
             self._plan_removal(top, path, changes.seen)
+        self._left_out = 0
         self._merge(top, "", staged, _Wanted.of(changes), 0)
+        if self._left_out:
+            logger.warning("{} FIFOs, sockets or devices do not come back to {}", self._left_out, top.shown)
 
     def commit(self) -> tuple[Path, ...]:
         """Put everything into place; the files that changed.
@@ -200,7 +203,7 @@ class WriteBack:
                     elif stat.S_ISREG(entry.status.st_mode) or stat.S_ISLNK(entry.status.st_mode):
                         self._merge_file(place, here, inner, staged, entry, status, wanted)
                     else:
-                        logger.debug("{} is neither a file nor a link, and stays where it is", inner)
+                        self._left_out += 1
                 except OSError as exc:
                     if exc.filename in (None, entry.name) or exc.filename.startswith(STAGING):
                         exc.filename = here.path_of(entry.name)
@@ -246,14 +249,14 @@ class WriteBack:
         name, mode = entry.name, stat.S_IMODE(entry.status.st_mode) & _FILE_BITS
         is_file = stat.S_ISREG(entry.status.st_mode)
         there = status is not None and is_file and stat.S_ISREG(status.st_mode)
-        if path not in wanted.files:  # only what does not count as content has changed
+        is_wanted = path in wanted.files
+        if status is not None and stat.S_ISDIR(status.st_mode) and is_wanted and f"{path}/" not in wanted.removed:
+            raise Conflict(errno.EISDIR, "is a directory that the tool did not see", here.path_of(name))
+        if not is_wanted or (there and status is not None and _has_same_content(staged, here, entry, status)):
+            # Permissions alone. Not its time: in Dagger, a file has that of whichever file of this content came first.
             if there and status is not None and stat.S_IMODE(status.st_mode) & _FILE_BITS != mode:
                 self._steps.append(SetMode(place, name, mode))
                 self._touched.add(here.path_of(name))
-            return
-        if status is not None and stat.S_ISDIR(status.st_mode) and f"{path}/" not in wanted.removed:
-            raise Conflict(errno.EISDIR, "is a directory that the tool did not see", here.path_of(name))
-        if there and status is not None and _is_same(staged, here, entry, status):
             return
         waiting = self._new_name(place)
         try:
@@ -288,6 +291,8 @@ class WriteBack:
                 elif stat.S_ISLNK(entry.status.st_mode):
                     target.make_link(entry.name, source.link_target(entry.name))
                     yield entry.name
+                else:
+                    self._left_out += 1
         if mode is not None:
             here.set_mode(waiting, stat.S_IMODE(mode.st_mode) & _DIRECTORY_BITS)
 
@@ -312,8 +317,8 @@ class _Wanted:
         return cls(frozenset(changes.added), frozenset(changes.added + changes.modified), frozenset(changes.removed))
 
 
-def _is_same(staged: HeldDirectory, here: HeldDirectory, entry: Entry, status: os.stat_result) -> bool:
-    if entry.status.st_size != status.st_size or (entry.status.st_mode ^ status.st_mode) & _FILE_BITS:
+def _has_same_content(staged: HeldDirectory, here: HeldDirectory, entry: Entry, status: os.stat_result) -> bool:
+    if entry.status.st_size != status.st_size:
         return False
     with (
         suppress(PermissionError),

@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import stat
+import sys
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from praxis_mcp.rooted import HeldDirectory, descend, identity_of
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """What looking for an entry fails with that is not there, or not what it was."""
 _PIECE = 1024 * 1024
+_ZEROS = bytes(256 * 1024)
 
 
 class Conflict(OSError):
@@ -245,28 +247,58 @@ def copy_file(
     mode: int,
     replaced: os.stat_result | None = None,
 ) -> None:
-    """A copy of a regular file under a new name, with its time.
+    """A copy of a regular file under a new name, with its time; zeros may become holes.
 
     Args:
         source, name: the file.
         target, new_name: the copy.
         status: of the file.
         mode: the copy's permissions.
-        replaced: of the file whose place it will take, whose owner it gets where this user may say so.
+        replaced: of the file whose place it will take, whose owner, access list and attributes (``user.*``) it gets,
+            where this user may say so: they do not travel with its content.
     """
     with (
         os.fdopen(source.read(name, closed=True), "rb") as opened,
         os.fdopen(target.create(new_name), "wb") as file,
     ):
-        shutil.copyfileobj(opened, file, _PIECE)
-        file.flush()
+        _copy_content(opened, file)
         if hasattr(os, "fchown") and replaced is not None and (replaced.st_uid, replaced.st_gid) != _owner(file):
             with suppress(PermissionError):
                 os.fchown(file.fileno(), replaced.st_uid, replaced.st_gid)
+        if replaced is not None:
+            _copy_attributes(target, name, replaced, file)
         if hasattr(os, "fchmod"):
             os.fchmod(file.fileno(), mode)
         if os.utime in os.supports_fd:
             os.utime(file.fileno(), ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
+def _copy_content(source: BinaryIO, target: BinaryIO) -> None:
+    """Zeros are left out: what hands a sparse file out may have written all of them, which would fill a disk."""
+    while piece := source.read(len(_ZEROS)):
+        if piece == _ZEROS[: len(piece)]:
+            target.seek(len(piece), os.SEEK_CUR)
+        else:
+            target.write(piece)
+    target.truncate()
+    target.flush()
+
+
+def _copy_attributes(target: HeldDirectory, name: str, replaced: os.stat_result, file: BinaryIO) -> None:
+    """Not the capabilities that a file gives, nor any other of security: new content does not inherit these."""
+    if sys.platform != "linux":
+        return
+    with suppress(OSError):
+        found = target.read(name)
+        try:
+            if identity_of(os.fstat(found)) != identity_of(replaced):
+                return
+            for attribute in os.listxattr(found):
+                if attribute.startswith("user.") or attribute == "system.posix_acl_access":
+                    with suppress(OSError):
+                        os.setxattr(file.fileno(), attribute, os.getxattr(found, attribute))
+        finally:
+            os.close(found)
 
 
 def _owner(file: BinaryIO) -> tuple[int, int]:

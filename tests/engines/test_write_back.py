@@ -416,6 +416,25 @@ def test_only_permissions_and_only_times(root: Path, little: Path) -> None:
     assert state(root)["keep"] == ("changed meanwhile", 0o600)
 
 
+def test_a_files_attributes_stay_when_its_content_is_replaced(root: Path, little: Path) -> None:
+    try:
+        os.setxattr(root / "edit", "user.origin", b"here")
+    except OSError:
+        pytest.skip("this file system keeps no attributes")
+    bring(root, little, Changes(modified=("edit",)))
+    assert (root / "edit").read_text() == "new edit"
+    assert os.getxattr(root / "edit", "user.origin") == b"here"
+
+
+def test_zeros_of_a_file_take_no_room(root: Path, little: Path) -> None:
+    size = 8 * 1024 * 1024
+    content = bytes(size) + b"x" + bytes(size)
+    (little / "edit").write_bytes(content)
+    bring(root, little, Changes(modified=("edit",)))
+    assert (root / "edit").read_bytes() == content
+    assert (root / "edit").stat().st_blocks * 512 < size
+
+
 def test_set_user_id_and_devices_do_not_come_back(root: Path, staged: Path) -> None:
     (staged / "new" / "d").chmod(0o4755)
     os.mkfifo(staged / "new" / "pipe")
