@@ -6,6 +6,9 @@ import pytest
 
 from praxis_mcp.logs import NAME, logger
 from tests.support import images, node, requirements
+from tests.support.timeouts import pytest_pyfunc_call, pytest_timeout_set_timer
+
+__all__ = ["pytest_pyfunc_call", "pytest_timeout_set_timer"]  # hooks, found here by pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:

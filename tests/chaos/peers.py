@@ -21,6 +21,7 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.chaos.ground import Ground
+from tests.support.until import until
 
 Way = Literal["SIGKILL", "SIGTERM", "closed stdin", "disconnect"]
 WAYS: tuple[Way, ...] = ("SIGKILL", "SIGTERM", "closed stdin", "disconnect")
@@ -157,9 +158,10 @@ async def http_server(ground: Ground, log: Path, **environment: Any) -> AsyncIte
             stdout=subprocess.DEVNULL, stderr=file, start_new_session=True,
         )  # fmt: skip
         try:
-            with anyio.fail_after(START_LIMIT):
-                while not (said := [line for line in log.read_text().splitlines() if line.startswith("Listening on ")]):
-                    await anyio.sleep(0.02)
+            said = await until(
+                lambda: [line for line in log.read_text().splitlines() if line.startswith("Listening on ")],
+                within=START_LIMIT,
+            )
             yield process, said[0].removeprefix("Listening on ")
         finally:
             await _killed(process)

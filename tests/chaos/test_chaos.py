@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from praxis_mcp.engines.scratch import is_held
 from tests.chaos.ground import ENGINES, Ground, Remains, marked_processes
 from tests.chaos.peers import WAYS, StdioPeer, Way, ended, http_load, http_server, load, stdio_peer
 from tests.engines.docker_case import containers
+from tests.support.until import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.bubblewrap]
 
@@ -116,10 +118,9 @@ class Chaos:
 
     async def _see_calls_gone(self, server: Remains) -> None:
         """The server lives on, and only what ran for the client that is gone must be."""
-        limit = anyio.current_time() + GONE_WITHIN
-        while found := await anyio.to_thread.run_sync(marked_processes, server):
-            assert anyio.current_time() < limit, f"round {self._number}, client gone, server not: {found}"
-            await anyio.sleep(0.1)
+        await until_none(
+            lambda: marked_processes(server), GONE_WITHIN, f"round {self._number}, client gone, server not"
+        )
 
     async def _see_earlier_gone(self) -> None:
         earlier, self._gone = self._gone, []
@@ -128,10 +129,9 @@ class Chaos:
     async def _see_gone(self, servers: list[tuple[Way, Remains]]) -> None:
         since = anyio.current_time()
         for way, gone in servers:
-            while found := await anyio.to_thread.run_sync(self.ground.leftovers, gone):
-                spent = anyio.current_time() - since
-                assert spent < GONE_WITHIN, f"round {self._number} (seed {SEED}), after {way}, {spent:.1f} s: {found}"
-                await anyio.sleep(0.05)
+            left = max(0.0, GONE_WITHIN - (anyio.current_time() - since))
+            what = f"round {self._number} (seed {SEED}), after {way}"
+            await until_none(lambda gone=gone: self.ground.leftovers(gone), left, what)
             spent = anyio.current_time() - since
             self.worst[way] = max(self.worst[way], spent)
             print(f"round {self._number}: all of the one that ended by {way} gone after {spent:.2f} s", flush=True)
@@ -189,8 +189,7 @@ async def test_two_servers_on_one_machine_never_remove_each_others(ground: Groun
 
             async with stdio_peer(ground, tmp_path / "b.log", bubblewrap=True) as b, anyio.create_task_group() as inner:
                 inner.start_soon(load, b, ground, random.Random(SEED))
-                while b.answers < 20:
-                    await anyio.sleep(0.05)
+                await until(lambda: b.answers >= 20)
                 b.process.send_signal(signal.SIGKILL)
                 await ended(b.process)
                 inner.cancel_scope.cancel()
@@ -202,10 +201,7 @@ async def test_two_servers_on_one_machine_never_remove_each_others(ground: Groun
             async with stdio_peer(ground, tmp_path / "c.log", bubblewrap=True) as c, anyio.create_task_group() as inner:
                 inner.start_soon(c.read)
                 await c.open()
-                began = anyio.current_time()
-                while found := await anyio.to_thread.run_sync(ground.leftovers, theirs):
-                    assert anyio.current_time() - began < GONE_WITHIN, found
-                    await anyio.sleep(0.05)
+                await until_none(lambda: ground.leftovers(theirs), GONE_WITHIN, "B is gone, and this is left of it")
                 await end(c, "closed stdin")
                 inner.cancel_scope.cancel()
 
@@ -217,18 +213,33 @@ async def test_two_servers_on_one_machine_never_remove_each_others(ground: Groun
             tasks.cancel_scope.cancel()
 
 
+async def until_none(left: Callable[[], Collection[object]], within: float, what: str) -> None:
+    """Wait until nothing is left; the failure names what is. `left` may take a while: it is asked in a thread."""
+    found: Collection[object] = ()
+
+    async def nothing() -> bool:
+        nonlocal found
+        found = await anyio.to_thread.run_sync(left)
+        return not found
+
+    try:
+        await until(nothing, within=within, every=0.05)
+    except AssertionError:
+        raise AssertionError(f"{what}, after {within:.1f} s: {found}") from None
+
+
 async def waiting(peer: StdioPeer) -> list[str]:
     """Ids of the containers that wait for a call of this server, once there are some."""
     labels = (f"praxis-mcp.pid={peer.process.pid}", "praxis-mcp.warm=1", "status=running")
-    while not (found := containers(*labels)):
-        await anyio.sleep(0.05)
-    return [line.split()[0] for line in found]
+    return [line.split()[0] for line in await until(lambda: containers(*labels))]
 
 
 async def settled(server: Remains) -> set[str]:
     """The processes of the calls that do not end, once all are there: both sleeps of each."""
-    while True:
+
+    def all_there() -> set[str]:
         found = set(marked_processes(server))
-        if sum("sleep 1000" in each and "sh -c" not in each for each in found) >= 2 * len(ENGINES):
-            return found
-        await anyio.sleep(0.05)
+        sleeping = sum("sleep 1000" in each and "sh -c" not in each for each in found)
+        return found if sleeping >= 2 * len(ENGINES) else set()
+
+    return await until(all_there)

@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from praxis_mcp.contracts import loading, watching
 from praxis_mcp.contracts.catalog import Catalog, CatalogChange
 from praxis_mcp.contracts.schema import input_schema
 from praxis_mcp.errors import ContractError, UnknownToolError
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -363,12 +364,6 @@ async def watched(catalog: Catalog) -> AsyncIterator[Changes]:
         yield changes
         with anyio.fail_after(WITHIN):
             group.cancel_scope.cancel()
-
-
-async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    with anyio.fail_after(WITHIN):
-        while not await condition():
-            await anyio.sleep(0.02)
 
 
 class TestWatch:

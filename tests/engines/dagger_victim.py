@@ -11,14 +11,14 @@ import anyio
 from praxis_mcp.engines.dagger import DaggerExecutionEngine
 from tests.engines.dagger_case import connection
 from tests.engines.dagger_ground import Ground, settings_for, sh
+from tests.support.until import until
 
 
 async def main(state: str, workdir: str) -> None:
     settings = settings_for({} if state == "real" else connection(Path(state)), warm={"enabled": True})
     async with DaggerExecutionEngine(settings) as engine:
         await Ground(engine, None).run(sh("true", working_dir=workdir))
-        while (metrics := engine.warm()) is None or not metrics.waiting:
-            await anyio.sleep(0.02)
+        await until(lambda: (metrics := engine.warm()) and metrics.waiting)
         print("waiting", flush=True)
         await anyio.sleep_forever()
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from praxis_mcp.engines.docker_spec import cache_volume
 from praxis_mcp.plans.model import Blueprint
 from praxis_mcp.settings import Settings
 from tests.engines.cases import EngineCase
+from tests.support.until import until_blocking
 
 REMOVED_WITHIN = 20.0
 IMAGE = "python:3.11-slim"
@@ -40,11 +40,13 @@ class DockerCase(EngineCase):
 
     def remove_caches(self, blueprint: Blueprint) -> None:
         for directory in blueprint.cache_dirs:
-            name = cache_volume(blueprint, directory)
-            limit = time.monotonic() + REMOVED_WITHIN
-            while subprocess.run(["docker", "volume", "rm", name], capture_output=True, check=False).returncode:
-                assert time.monotonic() < limit, f"{name} is still in use"
-                time.sleep(0.05)  # by the warm container of the call, whose removal nobody waits for
+            remove = ["docker", "volume", "rm", cache_volume(blueprint, directory)]
+            # By the warm container of the call, whose removal nobody waits for, it may be in use still.
+            until_blocking(
+                lambda remove=remove: subprocess.run(remove, capture_output=True, check=False).returncode == 0,
+                within=REMOVED_WITHIN,
+                what=f"{remove[-1]} is removed",
+            )
 
     def file_binding(self, path: str) -> Binding:
         return Binding(kind=BindKind.FILE, target=path)

@@ -16,6 +16,7 @@ from praxis_mcp.engines.docker import DockerSDKExecutionEngine
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings import Settings
 from tests.engines.docker_case import containers
+from tests.support.until import until
 
 
 async def main() -> None:
@@ -33,9 +34,8 @@ async def main() -> None:
         plan = build_plan(contract, {}, engine.settings)
 
         async def tell_of_waiting() -> None:
-            while not (waiting := containers(f"praxis-mcp.pid={os.getpid()}", "praxis-mcp.warm=1", "status=running")):
-                await anyio.sleep(0.05)
-            print(waiting[0].split()[0], flush=True)
+            labels = (f"praxis-mcp.pid={os.getpid()}", "praxis-mcp.warm=1", "status=running")
+            print((await until(lambda: containers(*labels)))[0].split()[0], flush=True)
 
         def tell(*_: object) -> None:
             if warm:

@@ -1,6 +1,6 @@
 """The Docker engine as a case of the conformance suite, every call of which meets a container that waits for it."""
 
-import time
+from contextlib import suppress
 from typing import Any
 
 from praxis_mcp.engines.base import ExecutionContext, ExecutionEngine, ExecutionResult
@@ -10,6 +10,7 @@ from praxis_mcp.errors import ExecutionError, ImageError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings import Settings
 from tests.engines.docker_case import DockerCase
+from tests.support.until import until_blocking
 
 GONE_WITHIN = 10.0
 """Seconds within which a container is gone once its call has returned: that is not waited for."""
@@ -44,10 +45,9 @@ class DockerWarmCase(DockerCase):
         return WarmFirstEngine(settings)
 
     def leftovers(self) -> list[str]:
-        limit = time.monotonic() + GONE_WITHIN
-        while (left := super().leftovers()) and time.monotonic() < limit:
-            time.sleep(0.05)
-        return left
+        with suppress(AssertionError):
+            until_blocking(lambda: not super(DockerWarmCase, self).leftovers(), within=GONE_WITHIN)
+        return super().leftovers()
 
 
 CASE = DockerWarmCase()

@@ -27,6 +27,7 @@ from tests.engines.conftest import CALL_LIMIT, processes
 from tests.engines.dagger_case import IMAGE as PYTHON
 from tests.engines.dagger_case import IS_REAL, connection
 from tests.engines.dagger_ground import UNIQUE, Ground, cli_processes, settings_for, sh
+from tests.support.until import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.dagger]
 
@@ -117,9 +118,7 @@ async def test_a_session_killed_under_a_call_ends_it_with_an_error_and_the_next_
     if own.state is not None:
         remove_containers(own.state)  # the double dies with its session, and cannot clean up as an engine does
     else:
-        with anyio.fail_after(10):
-            while processes(marker):
-                await anyio.sleep(0.05)
+        await until(lambda: not processes(marker), within=10)
 
 
 @double_only
@@ -187,9 +186,7 @@ async def test_sessions_are_replaced_under_hundreds_of_calls_without_one_that_fa
     assert len(outputs) == 1
     if own.state is not None:
         assert own.sessions() >= 4
-    with anyio.fail_after(20):
-        while len(cli_processes()) - others > 1:  # a replaced one closes when its last call has ended
-            await anyio.sleep(0.05)
+    await until(lambda: len(cli_processes()) - others <= 1)  # a replaced one closes when its last call has ended
     assert _memory() - before < 64 * 1024 * 1024
 
 

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from tests.dagger_double.install import remove_containers, running_containers
 from tests.engines.conftest import CALL_LIMIT
 from tests.engines.dagger_case import IS_REAL, connection
 from tests.engines.dagger_ground import Ground, cli_processes, settings_for, sh
+from tests.support.until import until
 
 pytestmark = [
     pytest.mark.anyio,
@@ -82,12 +83,6 @@ def metrics(ground: Ground) -> PoolMetrics:
     found = ground.engine.warm()
     assert found is not None
     return found
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(CALL_LIMIT):
-        while not condition():
-            await anyio.sleep(0.02)
 
 
 async def warmed(ground: Ground, contract: ToolContract) -> WarmExec:
@@ -310,9 +305,7 @@ async def test_a_server_that_is_killed_leaves_no_exec_that_waits(state: Path, wo
             assert await anyio.to_thread.run_sync(process.stdout.readline) == "waiting\n"
         assert processes_in(workdir)
         process.kill()
-        with anyio.fail_after(5):
-            while processes_in(workdir):
-                await anyio.sleep(0.05)
+        await until(lambda: not processes_in(workdir), within=5)
 
 
 async def test_a_frozen_engine_is_not_blamed_on_the_tool(state: Path) -> None:

@@ -27,6 +27,7 @@ from tests.engines.contracts import b64, with_parameter
 from tests.engines.docker_bench import BUSYBOX, bench_on, tool
 from tests.engines.docker_case import CASE, containers
 from tests.engines.relay import DOCKER_SOCKET
+from tests.support.until import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -112,12 +113,10 @@ async def test_a_tool_of_a_server_that_hangs_ends_at_its_deadline_without_any_he
         process.send_signal(signal.SIGSTOP)
         exit_code = await open_wait(Address(DOCKER_SOCKET), f"/v1.41/containers/{container}/wait?condition=next-exit")
         # praxis-init has told the end, and stays to be heard; the tool is gone.
-        with anyio.fail_after(20):
-            while (
-                "sleep"
-                in subprocess.run(["docker", "top", container], check=True, capture_output=True, text=True).stdout
-            ):
-                await anyio.sleep(0.1)
+        top = ["docker", "top", container]
+        await until(
+            lambda: "sleep" not in subprocess.run(top, check=True, capture_output=True, text=True).stdout, within=20
+        )
         process.kill()
         with anyio.fail_after(20):
             assert await exit_code.status() == 0

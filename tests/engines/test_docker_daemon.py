@@ -23,6 +23,7 @@ from tests.engines.docker_bench import bench_on, tool
 from tests.engines.docker_case import CASE, containers
 from tests.engines.image_registry import image_registry
 from tests.engines.relay import relay
+from tests.support.until import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 
@@ -298,8 +299,7 @@ async def test_a_container_that_the_daemon_first_refuses_to_remove_is_gone_after
     async with relay() as line, bench_on(host=line.address) as bench:
 
         async def relent() -> None:
-            while not any(request.startswith("DELETE") for request in line.requests):
-                await anyio.sleep(0.01)
+            await until(lambda: any(request.startswith("DELETE") for request in line.requests), every=0.01)
             line.refused.clear()
 
         line.refused["^DELETE"] = 500
@@ -345,9 +345,7 @@ async def test_a_container_that_a_cut_connection_left_goes_when_the_daemon_is_th
         assert containers(f"praxis-mcp.run={plan.call.run_id}")
         front.refused.clear()
         assert (await bench.engine.probe()).available
-        with anyio.fail_after(CALL_LIMIT):
-            while containers(f"praxis-mcp.run={plan.call.run_id}"):
-                await anyio.sleep(0.1)
+        await until(lambda: not containers(f"praxis-mcp.run={plan.call.run_id}"), every=0.1)
 
 
 async def test_the_reaper_leaves_the_container_of_a_call_that_runs() -> None:

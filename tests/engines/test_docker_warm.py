@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -22,6 +22,7 @@ from tests.engines.conftest import CALL_LIMIT, Bench
 from tests.engines.docker_bench import BUSYBOX, bench_on, tool
 from tests.engines.docker_case import CASE, containers
 from tests.engines.test_conformance import b64, with_parameter
+from tests.support.until import until
 
 pytestmark = [
     pytest.mark.anyio,
@@ -35,12 +36,6 @@ def warm_docker(bench: Bench) -> WarmDocker:
     assert isinstance(engine, DockerSDKExecutionEngine)
     assert engine._warm is not None
     return engine._warm
-
-
-async def until(condition: Callable[[], object]) -> None:
-    with anyio.fail_after(CALL_LIMIT):
-        while not condition():
-            await anyio.sleep(0.02)
 
 
 async def warmed(

@@ -25,6 +25,7 @@ from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings import Settings
 from tests.engines.conftest import CALL_LIMIT, processes
 from tests.engines.local_case import CASE
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -80,9 +81,7 @@ async def python(settings: Settings, source: str, *words: str, **fields: Any) ->
 
 async def gone(marker: str) -> None:
     """Return when no process has `marker` among its words: what the kernel has killed takes a moment to go."""
-    with anyio.fail_after(CALL_LIMIT):
-        while processes(marker):
-            await anyio.sleep(0.01)
+    await until(lambda: not processes(marker), within=CALL_LIMIT)
 
 
 def new_marker() -> str:

@@ -20,6 +20,7 @@ from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.engines.remote_mcp import RemoteMCPEngine
 from praxis_mcp.errors import ArgumentError, ContractError, EngineUnavailable, ExecutionError, RemoteError
 from praxis_mcp.settings import Settings
+from tests.support.until import until
 from tests.support.upstreams import ERAS, ROOT, TRANSPORTS, Place, http_server, upstream_at, words
 
 pytestmark = pytest.mark.anyio
@@ -56,12 +57,6 @@ async def run(
 ) -> ExecutionResult:
     with anyio.fail_after(LIMIT):
         return await engine.execute(found, arguments, context)
-
-
-async def until(condition: Any) -> None:
-    with anyio.fail_after(LIMIT):
-        while not condition():
-            await anyio.sleep(0.01)
 
 
 async def test_a_call_comes_back_with_its_text(engine: RemoteMCPEngine, place: Place) -> None:

@@ -30,6 +30,7 @@ from praxis_mcp.settings import Settings
 from tests.engines.conftest import CALL_LIMIT, processes
 from tests.engines.sandbox_case import IMAGE, control_groups, shared_store
 from tests.images.tars import directory, file, image, layer, symlink
+from tests.support.until import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.bubblewrap]
 
@@ -434,10 +435,12 @@ async def test_nothing_survives_a_server_that_is_killed(tmp_path: Path, read_onl
             assert bool(control_groups(prefix)) is bool(find_cgroups().enforces)
             server.kill()
             server.wait()
-            with anyio.fail_after(5):
-                while processes(marker) or control_groups(prefix):
-                    await engine.reap()
-                    await anyio.sleep(0.01)
+
+            async def is_reaped() -> bool:
+                await engine.reap()
+                return not processes(marker) and not control_groups(prefix)
+
+            await until(is_reaped, within=5)
     assert str(shared_store()) not in Path("/proc/mounts").read_text()
 
 

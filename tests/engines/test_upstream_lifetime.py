@@ -16,6 +16,7 @@ from praxis_mcp.engines.upstream_breaker import LONGEST_DELAY, THRESHOLD, Circui
 from praxis_mcp.engines.upstream_pool import UpstreamPool
 from praxis_mcp.engines.upstream_spec import OAuthClient, UpstreamSpec
 from praxis_mcp.errors import EngineUnavailable
+from tests.support.until import until
 from tests.support.upstreams import ROOT, TRANSPORTS, upstream_at, words
 
 pytestmark = pytest.mark.anyio
@@ -93,9 +94,7 @@ async def test_an_idle_server_is_ended_and_started_again_by_the_next_call(pool: 
         return json.loads(answer["content"][0]["text"])["pid"]
 
     first = await pid()
-    with anyio.fail_after(LIMIT):
-        while Path(f"/proc/{first}").exists():
-            await anyio.sleep(0.02)
+    await until(lambda: not Path(f"/proc/{first}").exists())
     assert await pid() != first
 
 

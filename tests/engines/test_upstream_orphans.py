@@ -21,6 +21,7 @@ from praxis_mcp.engines.upstream_spec import UpstreamSpec
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.settings import Settings
 from tests.support.clinging_server import KINDS
+from tests.support.until import until
 from tests.support.upstreams import ROOT
 
 pytestmark = [
@@ -48,9 +49,7 @@ class Brood:
         return {kind for kind, pid in self.pids.items() if is_alive(pid)}
 
     async def all_there(self) -> None:
-        with anyio.fail_after(LIMIT):
-            while self.alive != set(KINDS):
-                await anyio.sleep(0.02)
+        await until(lambda: self.alive == set(KINDS))
 
 
 def is_alive(pid: int) -> bool:
@@ -120,9 +119,7 @@ async def test_without_praxis_init_what_clears_its_environment_and_gives_up_its_
 async def test_nothing_outlives_a_server_that_is_killed_during_a_call(brood: Brood) -> None:
     with killed_server(brood):
         await brood.all_there()
-    with anyio.fail_after(LIMIT):
-        while brood.alive:
-            await anyio.sleep(0.02)
+    await until(lambda: not brood.alive)
 
 
 @pytest.mark.native
@@ -156,9 +153,7 @@ async def test_what_outlives_a_killed_server_without_praxis_init_is_found_by_the
         assert await anyio.to_thread.run_sync(kill_orphans) == (), "its server lives"
         assert brood.alive == set(KINDS)
     await RemoteMCPEngine(Settings(root=ROOT)).reap()
-    with anyio.fail_after(LIMIT):
-        while brood.alive - {"bare"}:
-            await anyio.sleep(0.02)
+    await until(lambda: brood.alive <= {"bare"})
 
 
 @pytest.mark.native

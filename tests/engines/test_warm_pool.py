@@ -1,6 +1,6 @@
 """The pool by itself: how many wait, for what, until when; what waits here are plain objects."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from praxis_mcp.engines import warm_pool
 from praxis_mcp.engines.warm_budget import WAITING_MEMORY, WarmBudget
 from praxis_mcp.engines.warm_pool import WarmPool
 from praxis_mcp.settings import WarmSettings
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -55,11 +56,6 @@ class Shop:
     def waiting(self, key: str | None = None) -> int:
         return len([item for item in self.pool.waiting if key in (None, item.key)])
 
-    async def until(self, condition: Callable[[], bool]) -> None:
-        with anyio.fail_after(10):
-            while not condition():
-                await anyio.sleep(0.001)
-
     async def settled(self) -> None:
         """Long enough for the pool to do more, if it were to."""
         for _ in range(5):
@@ -90,7 +86,7 @@ async def test_nothing_waits_before_the_first_call_and_one_after_it() -> None:
         assert one.made == []
         with one.calls("a") as got:
             assert got == [None]
-        await one.until(lambda: one.waiting("a") == 1)
+        await until(lambda: one.waiting("a") == 1)
         await one.settled()
         assert one.waiting() == 1
 
@@ -99,10 +95,10 @@ async def test_what_waited_is_given_once_and_another_takes_its_place() -> None:
     async with shop() as one:
         with one.calls("a"):
             pass
-        await one.until(lambda: one.waiting("a") == 1)
+        await until(lambda: one.waiting("a") == 1)
         with one.calls("a") as (first,):
             assert first is one.made[0]
-        await one.until(lambda: one.waiting("a") == 1)
+        await until(lambda: one.waiting("a") == 1)
         with one.calls("a") as (second,):
             assert second is one.made[1]
         assert (one.pool.metrics.hits, one.pool.metrics.misses) == (2, 1)
@@ -113,12 +109,12 @@ async def test_as_many_wait_as_ran_at_once_up_to_the_bound_for_a_tool() -> None:
     async with shop(max_per_tool=3) as one:
         with one.calls("a", 2):
             pass
-        await one.until(lambda: one.waiting("a") == 2)
+        await until(lambda: one.waiting("a") == 2)
         await one.settled()
         assert one.waiting() == 2
         with one.calls("a", 9):
             pass
-        await one.until(lambda: one.waiting("a") == 3)
+        await until(lambda: one.waiting("a") == 3)
         await one.settled()
         assert one.waiting() == 3
 
@@ -127,7 +123,7 @@ async def test_a_burst_above_the_pool_gets_what_there_is() -> None:
     async with shop() as one:
         with one.calls("a", 2):
             pass
-        await one.until(lambda: one.waiting("a") == 2)
+        await until(lambda: one.waiting("a") == 2)
         with one.calls("a", 5) as got:
             assert [item is not None for item in got] == [True, True, False, False, False]
 
@@ -137,7 +133,7 @@ async def test_the_key_called_longest_ago_gives_way_when_the_budget_is_used_up()
         for key in ("a", "b", "c"):
             with one.calls(key):
                 pass
-            await one.until(lambda key=key: one.waiting(key) == 1)
+            await until(lambda key=key: one.waiting(key) == 1)
         await one.settled()
         assert {item.key for item in one.pool.waiting} == {"b", "c"}
         assert one.made[0].discarded
@@ -147,7 +143,7 @@ async def test_memory_is_a_budget_too() -> None:
     async with shop(max_memory=2 * WAITING_MEMORY) as one:
         with one.calls("a", 4):
             pass
-        await one.until(lambda: one.waiting() == 2)
+        await until(lambda: one.waiting() == 2)
         await one.settled()
         assert one.waiting() == 2
 
@@ -166,8 +162,8 @@ async def test_without_calls_for_a_while_nothing_waits_any_more() -> None:
     async with shop(idle_seconds=0.3) as one:
         with one.calls("a"):
             pass
-        await one.until(lambda: one.waiting() == 1)
-        await one.until(lambda: one.waiting() == 0 and one.made[0].discarded)
+        await until(lambda: one.waiting() == 1)
+        await until(lambda: one.waiting() == 0 and one.made[0].discarded)
         await one.settled()
         assert len(one.made) == 1
 
@@ -176,13 +172,13 @@ async def test_one_that_is_not_fresh_any_more_is_replaced_and_never_given() -> N
     async with shop() as one:
         with one.calls("a"):
             pass
-        await one.until(lambda: one.waiting() == 1)
+        await until(lambda: one.waiting() == 1)
         one.made[0].fresh = False
         with one.calls("a") as got:
             assert got == [None]
-        await one.until(lambda: one.made[0].discarded and one.waiting() == 1)
+        await until(lambda: one.made[0].discarded and one.waiting() == 1)
         one.made[1].fresh = False  # found without a call, too
-        await one.until(lambda: one.made[1].discarded and one.waiting() == 1)
+        await until(lambda: one.made[1].discarded and one.waiting() == 1)
 
 
 async def test_what_cannot_be_made_is_tried_again_less_and_less_often() -> None:
@@ -190,9 +186,9 @@ async def test_what_cannot_be_made_is_tried_again_less_and_less_often() -> None:
         one.broken = True
         with one.calls("a"):
             pass
-        await one.until(lambda: one.pool.metrics.failed >= 3)
+        await until(lambda: one.pool.metrics.failed >= 3)
         one.broken = False
-        await one.until(lambda: one.waiting() == 1)
+        await until(lambda: one.waiting() == 1)
 
 
 async def test_those_that_match_are_dropped() -> None:
@@ -201,20 +197,20 @@ async def test_those_that_match_are_dropped() -> None:
             await one.pool.fill(key)
         one.pool.drop(lambda item: item.key == "a")
         assert [item.key for item in one.pool.waiting] == ["b"]
-        await one.until(lambda: one.made[0].discarded)
+        await until(lambda: one.made[0].discarded)
 
 
 async def test_closing_removes_all_and_the_pool_can_be_used_again() -> None:
     async with shop() as one:
         with one.calls("a", 3):
             pass
-        await one.until(lambda: one.waiting() == 3)
+        await until(lambda: one.waiting() == 3)
         await one.pool.close()
         assert all(item.discarded for item in one.made)
         assert one.waiting() == 0
         with one.calls("a"):
             pass
-        await one.until(lambda: one.waiting() == 1)
+        await until(lambda: one.waiting() == 1)
 
 
 async def test_closing_while_one_is_made_leaves_none() -> None:
@@ -244,22 +240,22 @@ async def test_pools_with_one_budget_share_it_and_the_key_called_longest_ago_giv
         for each, key in ((one, "a"), (other, "b"), (one, "c")):
             with each.calls(key):
                 pass
-            await each.until(lambda each=each, key=key: each.waiting(key) == 1)
+            await until(lambda each=each, key=key: each.waiting(key) == 1)
         await one.settled()
         assert (one.waiting("a"), other.waiting("b"), one.waiting("c")) == (0, 1, 1)
         with other.calls("b", 2):
             pass
-        await other.until(lambda: other.waiting("b") == 2)
-        await one.until(lambda: one.waiting() == 0)
+        await until(lambda: other.waiting("b") == 2)
+        await until(lambda: one.waiting() == 0)
 
 
 async def test_a_key_that_is_forgotten_has_nothing_waiting_and_gets_nothing() -> None:
     async with shop() as one:
         with one.calls("a"):
             pass
-        await one.until(lambda: one.waiting() == 1)
+        await until(lambda: one.waiting() == 1)
         one.pool.forget(lambda key: key == "a")
-        await one.until(lambda: one.made[0].discarded)
+        await until(lambda: one.made[0].discarded)
         await one.settled()
         assert (one.waiting(), len(one.made)) == (0, 1)
 
@@ -269,7 +265,7 @@ async def test_a_tool_that_is_retired_has_nothing_waiting_any_more_and_others_ha
         for key in ("a", "b"):
             with one.calls(key):
                 pass
-        await one.until(lambda: (one.waiting("a"), one.waiting("b")) == (1, 1))
+        await until(lambda: (one.waiting("a"), one.waiting("b")) == (1, 1))
         one.pool.retire({"a"})
         await one.settled()
         assert (one.waiting("a"), one.waiting("b")) == (0, 1)
@@ -281,9 +277,9 @@ async def test_what_waits_for_a_key_that_is_replaced_is_made_anew_for_its_succes
         for key in ("old", "other"):
             with one.calls(key):
                 pass
-        await one.until(lambda: (one.waiting("old"), one.waiting("other")) == (1, 1))
+        await until(lambda: (one.waiting("old"), one.waiting("other")) == (1, 1))
         one.pool.move(lambda key: "new" if key == "old" else None)
-        await one.until(lambda: (one.waiting("old"), one.waiting("new"), one.waiting("other")) == (0, 1, 1))
+        await until(lambda: (one.waiting("old"), one.waiting("new"), one.waiting("other")) == (0, 1, 1))
         assert [item.key for item in one.made if item.discarded] == ["old"]
 
 
@@ -292,8 +288,8 @@ async def test_what_was_being_made_for_a_key_that_is_replaced_meanwhile_waits_fo
         one.gate = anyio.Event()
         with one.calls("old"):
             pass
-        await one.until(lambda: one.is_making)
+        await until(lambda: one.is_making)
         one.pool.move(lambda key: "new" if key == "old" else None)
         one.gate.set()
-        await one.until(lambda: one.waiting("new") == 1)
+        await until(lambda: one.waiting("new") == 1)
         assert [(item.key, item.discarded) for item in one.made] == [("old", True), ("new", False)]

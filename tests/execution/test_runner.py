@@ -18,6 +18,7 @@ from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings import Settings
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -144,8 +145,7 @@ async def test_a_mount_that_became_a_link_to_something_sensitive_while_the_call_
                         refused.set()
 
                     tasks.start_soon(run)
-                    while not toolbox.runner.admission.waiting:
-                        await anyio.sleep(0.005)
+                    await until(lambda: toolbox.runner.admission.waiting)
                     (tmp_path / "work" / "sub").rmdir()
                     (tmp_path / "work" / "sub").symlink_to("/")
                 await refused.wait()

@@ -23,6 +23,7 @@ from praxis_mcp.images.registry_errors import unreachable
 from praxis_mcp.settings import Settings
 from tests.images.registry_double import RegistryDouble, registry_double
 from tests.images.tars import MadeImage, file, image, layer
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -110,9 +111,7 @@ async def test_images_that_share_a_layer_are_pulled_at_once_and_it_is_fetched_on
     with anyio.fail_after(LIMIT):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(slowly)
-            with anyio.move_on_after(5):
-                while not is_kept():
-                    await anyio.sleep(0.01)
+            await until(is_kept, every=0.01)
             found.append(await another.ensure(references[0]))
             assert mine.store.collect_garbage() == ()
             gate.set()

@@ -7,7 +7,6 @@ import platform
 import struct
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from praxis_mcp.engines.native import praxis_init_path, run_prefix
 from praxis_mcp.engines.seccomp import filter_program
 from tests.native.harness import PATIENCE
+from tests.support.until import until_blocking
 
 pytestmark = pytest.mark.native
 
@@ -140,10 +140,7 @@ def test_a_command_cannot_end_its_supervisor_whatever_it_tries(way: str, before:
     )
     try:
         assert done.returncode == 0, (done.returncode, done.stderr.decode())
-        limit = time.monotonic() + PATIENCE
-        while (left := running(marker)) and time.monotonic() < limit:
-            time.sleep(0.05)
-        assert not left
+        until_blocking(lambda: not running(marker), within=PATIENCE, what="all of it is gone")
     finally:
         for pid in running(marker):
             os.kill(pid, 9)

@@ -7,16 +7,14 @@ import anyio
 import pytest
 
 from tests.serving.clients import LIMIT, Peer, text_of
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
 
 async def pid_from(path: Path) -> int:
     """The process id that a tool writes, once it has."""
-    with anyio.fail_after(LIMIT):
-        while not (path.exists() and path.read_text().strip()):
-            await anyio.sleep(0.02)
-    return int(path.read_text())
+    return int(await until(lambda: path.exists() and path.read_text().strip()))
 
 
 async def ended(pid: int) -> None:

@@ -16,6 +16,7 @@ from mcp.shared.exceptions import MCPError
 
 from tests.serving.clients import ERAS, LIMIT, Era, memory_client, open_server, server_command, settings_for, text_of
 from tests.serving.sample_tools import python, write_tool
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -52,9 +53,7 @@ async def through(directory: Path, hops: int, era: Era) -> AsyncIterator[Client]
         open_server(settings_for(here, upstreams=upstreams)) as (toolbox, server),
         memory_client(server, era) as client,
     ):
-        with anyio.fail_after(STARTING):
-            while toolbox.upstreams.served("long") is None:
-                await anyio.sleep(0.02)
+        await until(lambda: toolbox.upstreams.served("long"), within=STARTING)
         yield client
 
 

@@ -12,6 +12,7 @@ import pytest
 from tests.serving.clients import LIMIT
 from tests.serving.credentials import ALL, ECHO_ONLY, EXPIRED, METRICS, Issuer, auth_settings
 from tests.serving.http_server import ACCEPT, HttpServer, http_client, initialize_body, running_http
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -177,9 +178,11 @@ async def test_who_shows_no_token_is_told_so_before_a_body_is_read(secured: Http
 
 async def test_health_says_nothing_and_readiness_follows_the_catalog(secured: HttpServer) -> None:
     assert (await ask(secured, ("GET", "/health"))).json() == {"status": "ok"}
-    with anyio.fail_after(LIMIT):
-        while (await ask(secured, ("GET", "/ready"))).status_code != 200:
-            await anyio.sleep(0.05)
+
+    async def is_ready() -> bool:
+        return (await ask(secured, ("GET", "/ready"))).status_code == 200
+
+    await until(is_ready)
 
 
 async def test_a_session_is_its_callers_own(secured: HttpServer, issuer: Issuer) -> None:
@@ -213,9 +216,8 @@ async def test_no_token_and_no_session_reaches_the_log(secured: HttpServer) -> N
     await ask(secured, ("POST", f"/messages/?session_id={session}"), ALL)
     await ask(secured, ("POST", "/mcp"), ALL, more={"Mcp-Session-Id": session})
     await ask(secured, ("GET", "/a%0Ab%1b[31m"), ALL)
-    with anyio.fail_after(LIMIT):
-        while "/a\\nb\\x1b[31m" not in (written := "\n".join(secured.log)):
-            await anyio.sleep(0.02)
+    await until(lambda: any("/a\\nb\\x1b[31m" in line for line in secured.log))
+    written = "\n".join(secured.log)
     assert "/messages/ 404" in written
     assert "token:all" in written
     for secret in (ALL, ECHO_ONLY, METRICS, session, "session_id"):

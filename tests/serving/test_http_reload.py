@@ -15,6 +15,7 @@ from tests.serving.clients import LIMIT
 from tests.serving.credentials import ALL, Issuer, auth_settings
 from tests.serving.http_server import ACCEPT, HttpServer, http_client, initialize_body, running_http
 from tests.serving.test_http_start import make_certificate
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -39,9 +40,7 @@ def replaced(file: Path, content: bytes) -> None:
 
 
 async def logged(server: HttpServer, text: str) -> None:
-    with anyio.fail_after(LIMIT):
-        while not any(text in line for line in server.log):
-            await anyio.sleep(0.05)
+    await until(lambda: any(text in line for line in server.log), within=LIMIT)
 
 
 @pytest.mark.parametrize("name", [None, "localhost"], ids=["no name", "by name"])
@@ -84,10 +83,11 @@ async def test_a_changed_file_of_keys_is_read_again_and_one_that_holds_none_is_n
             return (await client.post(server.mcp, json=initialize_body(), headers=ACCEPT)).status_code
 
     async def until_read(text: str) -> None:
-        with anyio.fail_after(LIMIT):
-            while not any(text in line for line in server.log):
-                await status(old)  # it looks when a token comes
-                await anyio.sleep(0.05)
+        async def is_read() -> bool:
+            await status(old)  # it looks when a token comes
+            return any(text in line for line in server.log)
+
+        await until(is_read, within=LIMIT)
 
     async with running_http(sample_directory, "--http", http={"auth": auth}) as server:
         assert (await status(old), await status(new)) == (200, 401)

@@ -15,6 +15,7 @@ from praxis_mcp.serving.stopping import stop_signals
 from tests.serving.clients import LIMIT, Era, Transport
 from tests.serving.http_server import ACCEPT, HttpServer, http_client, initialize_body, running_http
 from tests.serving.test_cancel import ended, pid_from
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -106,8 +107,7 @@ async def cut_off(
                 pid = await pid_from(pidfile)
                 for number in signals:
                     server.signal(number)
-                    while not any(number.name in entry for entry in server.log):
-                        await anyio.sleep(0.02)
+                    await until(lambda number=number: any(number.name in entry for entry in server.log))
                 assert await server.exit_code() == 0
                 await ended(pid)
                 tasks.cancel_scope.cancel()

@@ -27,6 +27,7 @@ from praxis_mcp.settings import load_settings
 from tests.serving.clients import LIMIT, server_command, server_environment, text_of
 from tests.serving.credentials import ALL, Issuer, auth_settings
 from tests.serving.http_server import ACCEPT, http_client, initialize_body, running_http
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -201,9 +202,11 @@ async def test_streams_and_sessions_are_bounded(sample_directory: Path) -> None:
             assert full.status_code == 503
             assert "max_streams" in full.text
             assert (await client.get(server.base + "/health")).status_code == 200
-        with anyio.fail_after(LIMIT):  # their places are free again
-            while (await client.head(server.sse)).status_code != 200:
-                await anyio.sleep(0.02)
+
+        async def has_room() -> bool:
+            return (await client.head(server.sse)).status_code == 200
+
+        await until(has_room)  # their places are free again
         opened = await client.post(server.mcp, json=initialize_body(), headers=ACCEPT)
         assert opened.status_code == 200
         assert (await client.post(server.mcp, json=initialize_body(), headers=ACCEPT)).status_code == 503
@@ -276,9 +279,11 @@ async def test_requests_leave_nothing_behind_in_memory(sample_directory: Path) -
             pages = int(Path(f"/proc/{server.process.pid}/statm").read_text().split()[1])
             return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+        async def is_ready() -> bool:
+            return (await client.get(server.base + "/ready")).status_code == 200
+
+        await until(is_ready)
         with anyio.fail_after(3 * LIMIT):
-            while (await client.get(server.base + "/ready")).status_code != 200:
-                await anyio.sleep(0.05)
             memory = [await ask(times) for times in (300, 500, 500)]
         # Something may have been loaded late; but a server that collects no garbage grows by 1.4 MiB each time.
         assert min(memory[1] - memory[0], memory[2] - memory[1]) < 0.7, memory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -15,14 +14,9 @@ from praxis_mcp.engines.warm_pool import WarmPool
 from praxis_mcp.execution.toolbox import Toolbox
 from tests.engines.docker_bench import BUSYBOX
 from tests.serving.clients import LIMIT, open_server, settings_for
+from tests.support.until import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.native]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(LIMIT):
-        while not condition():
-            await anyio.sleep(0.02)
 
 
 def write(directory: Path, name: str, **fields: object) -> Path:

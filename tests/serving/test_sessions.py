@@ -22,6 +22,7 @@ from tests.serving.clients import (
     text_of,
 )
 from tests.serving.sample_tools import write_tool
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -62,9 +63,7 @@ async def test_a_client_that_left_is_forgotten(tmp_path: Path) -> None:
         for _ in range(3):
             async with memory_client(server, "legacy") as client, memory_client(server, "legacy"):
                 await client.list_tools()
-                with anyio.fail_after(LIMIT):
-                    while server.legacy_sessions < 2:
-                        await anyio.sleep(0.01)
+                await until(lambda: server.legacy_sessions == 2)
             assert server.legacy_sessions == 0
 
 

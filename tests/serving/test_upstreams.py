@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from praxis_mcp.execution.upstream_faces import RemoteTool, Unusable, adapt
 from praxis_mcp.logs import logger
 from tests.serving.clients import ERAS, LIMIT, Era, memory_client, open_server, settings_for, text_of
 from tests.serving.sample_tools import write_sample_tools, write_tool
+from tests.support.until import until
 from tests.support.upstreams import ROOT, TRANSPORTS, Place, http_server, upstream_at, words
 
 pytestmark = pytest.mark.anyio
@@ -70,12 +71,6 @@ async def names(client: Client) -> list[str]:
 async def call(client: Client, name: str, **arguments: Any) -> Any:
     with anyio.fail_after(LIMIT):
         return await client.call_tool(name, arguments)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    with anyio.fail_after(LIMIT):
-        while not condition():
-            await anyio.sleep(0.02)
 
 
 @pytest.fixture(scope="module", params=[(kind, era) for kind in TRANSPORTS for era in ERAS], ids="-".join)
@@ -282,9 +277,11 @@ async def test_an_upstream_killed_during_a_call_costs_that_call_only(relayed: Re
         assert "cannot be reached" in text_of(down) or "broke" in text_of(down)
         assert "up_echo" in await names(client), "a tool whose server is down for a moment stays listed"
         await anyio.to_thread.run_sync(place.server.start)
-    with anyio.fail_after(LIMIT):
-        while (await client.call_tool("up_echo", {"text": "back"})).is_error:
-            await anyio.sleep(0.1)
+
+    async def is_back() -> bool:
+        return not (await client.call_tool("up_echo", {"text": "back"})).is_error
+
+    await until(is_back, every=0.1)
 
 
 @pytest.mark.parametrize("era", ERAS)
@@ -505,13 +502,15 @@ async def test_two_servers_that_republish_each_other_settle_and_list_nothing_in_
             command = [sys.executable, "-m", "praxis_mcp.cli", "serve", "--http", "--port", str(ports[name])]
             processes.append(subprocess.Popen([*command, "--config", str(config)], cwd=tmp_path))
         found: dict[str, list[str]] = {}
-        with anyio.fail_after(2 * LIMIT):
-            while found != {"left": ["of_left", "right_of_right"], "right": ["left_of_left", "of_right"]}:
-                await anyio.sleep(0.2)
-                with suppress(Exception):  # not listening yet
-                    for name in others:
-                        async with Client(f"http://127.0.0.1:{ports[name]}/mcp", cache=None) as client:
-                            found[name] = await names(client)
+
+        async def each_has_both() -> bool:
+            with suppress(Exception):  # not listening yet
+                for name in others:
+                    async with Client(f"http://127.0.0.1:{ports[name]}/mcp", cache=None) as client:
+                        found[name] = await names(client)
+            return found == {"left": ["of_left", "right_of_right"], "right": ["left_of_left", "of_right"]}
+
+        await until(each_has_both, within=2 * LIMIT, every=0.2)
         async with Client(f"http://127.0.0.1:{ports['left']}/mcp", cache=None) as client:
             assert not (await call(client, "right_of_right")).is_error
     finally:

@@ -8,6 +8,7 @@ import pytest
 from praxis_mcp.execution.toolbox import open_toolbox
 from praxis_mcp.serving.metrics import render
 from praxis_mcp.settings import Settings
+from tests.support.until import until
 
 CONTRACT = """
 name: noop
@@ -29,8 +30,7 @@ async def test_metrics_count_calls_that_met_a_container_and_those_that_did_not(t
         assert "praxis_warm_waiting{" not in render(toolbox, {}, "1")
         with anyio.fail_after(60):
             await toolbox.runner.call("noop", {})
-            while 'praxis_warm_waiting{engine="docker"} 1' not in render(toolbox, {}, "1"):
-                await anyio.sleep(0.02)
+            await until(lambda: 'praxis_warm_waiting{engine="docker"} 1' in render(toolbox, {}, "1"))
             await toolbox.runner.call("noop", {})
         lines = render(toolbox, {}, "1").splitlines()
     assert 'praxis_warm_calls_total{engine="docker",met="yes"} 1' in lines
