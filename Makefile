@@ -6,7 +6,7 @@ NATIVE := $(wildcard native/*.c native/*.h native/*.py hatch_build.py)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-federation test test-images lint bench clean distclean
+.PHONY: help demo demo-federation test test-images coverage lint bench clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,10 @@ test: $(VENV)/.installed-dev ## set up what the tests need, as far as it can be,
 test-images: $(VENV)/.installed-dev ## have the Docker images that the tests use: found, pulled or made
 	@$(PY) -m tests.support.images
 
+coverage: $(VENV)/.installed-dev ## run the tests and say which lines of praxis_mcp/ none of them reaches
+	@$(PY) -m tests.support.images --if-possible
+	@$(PY) -m pytest --cov --cov-report=term:skip-covered --cov-report=html $(ARGS)
+
 lint: $(VENV)/.installed-dev ## ruff, pyright and the rule that imports point downwards
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -34,7 +38,7 @@ bench: $(VENV)/.installed ## the benchmarks
 	@$(PY) -m benchmarks $(ARGS)
 
 clean: ## remove what building and testing left (not .venv)
-	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis htmlcov .coverage .coverage.*
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: clean ## clean, and remove .venv
