@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.serving.clients import LIMIT, Peer, text_of
+from tests.serving.clients import Peer, text_of
 from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
@@ -19,15 +19,15 @@ async def pid_from(path: Path) -> int:
 
 async def ended(pid: int) -> None:
     """Return when the process is no more."""
-    with anyio.fail_after(LIMIT):
-        while True:
-            try:
-                os.kill(pid, 0)
-                if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
-                    return
-            except (ProcessLookupError, FileNotFoundError):
-                return
-            await anyio.sleep(0.02)
+    await until(lambda: has_ended(pid))
+
+
+def has_ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except (ProcessLookupError, FileNotFoundError):
+        return True
 
 
 async def test_cancelling_a_call_kills_its_process(peer: Peer, tmp_path: Path) -> None:
