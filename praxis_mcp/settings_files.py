@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from praxis_mcp.agent_files import is_agent_configuration, tool_names
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.home import expand
+from praxis_mcp.printable import printable
 from praxis_mcp.project import SETTINGS_FILES, is_top, project_at, project_of, tools_at
 from praxis_mcp.trust import TrustStore, digest, read_regular
 
@@ -244,7 +246,24 @@ def parse(text: str, path: Path) -> dict[str, Any]:
         values = {}
     if not isinstance(values, dict):
         raise SettingsError(f"The settings file {path} must hold a mapping, not a {type(values).__name__}.")
+    if is_agent_configuration(values):
+        raise SettingsError(
+            f"{path} is the configuration of an agent of the older Praxis SDK, not a settings file.",
+            remedy=f"{_contracts_in(values)} Settings are written anew (configs/server.yaml shows them all), or left "
+            "out: praxis-mcp serve --tools tools",
+        )
     return values
+
+
+def _contracts_in(values: Mapping[str, Any]) -> str:
+    names = tool_names(values)
+    if not names:
+        return "No entry of it is a contract."
+    listed = ", ".join(map(printable, names[:5])) + (" and others" if len(names) > 5 else "")
+    return (
+        f"Each of its tools with an engineSpec is a contract ({listed}): write it to a file of its own, "
+        "tools/NAME/contract.yaml, in the directory that its mounts start at. Check them: praxis-mcp validate tools."
+    )
 
 
 def _root_in(values: Mapping[str, Any], folder: Path, file: Path) -> Path:

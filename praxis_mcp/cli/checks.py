@@ -47,7 +47,11 @@ def validate(
         settings = settings.model_copy(update={"reload": True})
 
         async def work(toolbox: Toolbox) -> tuple[int, tuple[Diagnostic, ...]]:
-            return len(toolbox.catalog.entries()), toolbox.catalog.diagnostics
+            from praxis_mcp.plans.planning import find_findings
+
+            entries = toolbox.catalog.entries()
+            here = [item for entry in entries for item in await find_findings(entry.contract, settings)]
+            return len(entries), (*toolbox.catalog.diagnostics, *here)
 
         count, diagnostics = run_with_toolbox(settings, work)
         failed = any(item.is_error or strict for item in diagnostics)

@@ -139,7 +139,9 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
         "working_dir": fixed.working_dir,
         "mounts": [
             f"{item.source} → {item.target} ({'rw' if item.writable else 'ro'})"
-            + (", kept from the tool: it steers the server" if item.guard is Guard.SHIELD else "")
+            + (", kept from the tool: it steers the server, or is its own code" if item.guard is Guard.SHIELD else "")
+            + (f", because it {item.kept}" if item.kept else "")
+            + (", which a call makes" if item.is_missing else "")
             for item in fixed.mounts
             if item.guard is not Guard.PIN
         ],

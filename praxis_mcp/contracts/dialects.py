@@ -5,7 +5,8 @@
 - **The older two** keep the specification under ``engineSpec`` or ``engine_spec``, and the parameters under ``params``
   or ``parameters``. Unknown keys are warnings, those aside that
   look like a limit. What a contract leaves open there means what it meant when it was
-  written, for plain Docker: the network is there, the root file system can be written, capabilities are kept.
+  written, for plain Docker: the network is there, the root file system and mounts can be written, capabilities are
+  kept.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from praxis_mcp.diagnostics import Keys
 OLDER_SPEC_KEYS = ("engineSpec", "engine_spec")
 SPEC_KEYS = {name: None for spec in SPEC_TYPES.values() for name in spec.model_fields}
 CONTRACT_KEYS = tuple(
-    name for name in ToolContract.model_fields if name not in ("engine_spec", "input_keywords", "source")
+    name for name in ToolContract.model_fields if name not in ("engine_spec", "input_keywords", "source", "is_older")
 )
 _M = TypeVar("_M", bound=BaseModel)
 _TEXT_KEYS = ("name", "title", "description", "version", "language")
@@ -95,6 +96,8 @@ def read_contract(data: Mapping[str, Any], findings: Findings) -> Reading:
         written = data.get(reading.spec_place[0])
         if isinstance(written, Mapping):
             spec = dict(written)
+        elif reading.spec_place[0] not in data:
+            findings.error(reading.spec_place, *_without_specification(data.get("engine")))
         else:
             findings.error(
                 reading.spec_place, "The engine's specification is a mapping.", "Write image, command and the like."
@@ -108,6 +111,15 @@ def read_contract(data: Mapping[str, Any], findings: Findings) -> Reading:
         data, findings, reading, ignore={*spec_keys, *parameter_keys, *(() if older else spec or ()), "engine"}
     )
     return reading
+
+
+def _without_specification(engine: Any) -> tuple[str, str]:
+    if engine == EngineType.LOCAL.value:
+        return (
+            "The command is missing: in the older SDK such a tool was part of the agent itself.",
+            "Write engineSpec: {command: [PROGRAM, ...]}, or use a server that has such tools as an upstream.",
+        )
+    return "The engine's specification is missing.", "Write engineSpec: with image, command and the like."
 
 
 def _engine(value: Any, spec: Mapping[str, Any], findings: Findings) -> EngineType | None:
@@ -138,7 +150,9 @@ def _spec(engine: EngineType, spec: dict[str, Any], place: Keys, findings: Findi
         # The older SDK had one word for it, whatever the engine.
         if findings.lenient and key == "working_dir" and "cwd" in known and "cwd" not in spec:
             key = "cwd"
-        if key in known:
+        if findings.lenient and key == "resource_limits" and "memory_limit" in known and isinstance(value, Mapping):
+            _resource_limits(value, where, spec, fields, findings)
+        elif key in known:
             # What stands there as null is left open; nulls that mean something do not occur in specifications.
             if value is not None:
                 fields[key] = _plain_texts(value, where, findings) if key in ("env", "headers") else value
@@ -148,8 +162,31 @@ def _spec(engine: EngineType, spec: dict[str, Any], place: Keys, findings: Findi
             _unknown(key, where, f'"{key}" is unknown{findings.hint(key, known)}.', _instead(key, known), findings)
     if findings.lenient:
         fields = {**{key: value for key, value in _OLDER_DEFAULTS.items() if key in known}, **fields}
-    _check_mounts(fields.get("mounts"), (*place, "mounts"), findings)
+    mounts = fields.get("mounts")
+    _check_mounts(mounts, (*place, "mounts"), findings)
+    if findings.lenient and isinstance(mounts, Mapping):
+        fields["mounts"] = {source: _writable(source, target) for source, target in mounts.items()}
     return validated(spec_type, fields, findings, place)
+
+
+def _resource_limits(
+    value: Mapping[str, Any], where: Keys, spec: Mapping[str, Any], fields: dict[str, Any], findings: Findings
+) -> None:
+    """``cpu: 2000m`` and ``memory: 1Gi``, as agents' configuration files have them."""
+    for name, item in value.items():
+        key = {"cpu": "cpu_limit", "memory": "memory_limit"}.get(name)
+        if key is None:
+            findings.error((*where, name), f'There is no limit for "{name}".', "Remove it, or write cpu or memory.")
+        elif key in spec:
+            findings.error((*where, name), f"{name} and {key} mean the same.", "Remove one of them.")
+        elif name == "cpu" and isinstance(item, str):
+            match = re.fullmatch(r"(\d+(?:\.\d+)?)(m?)", item)
+            if match is None:
+                findings.error((*where, name), f"{shape(item)} is not a number of cores.", "Write 0.5 or 500m.")
+            else:
+                fields[key] = float(match[1]) / (1000 if match[2] else 1)
+        else:
+            fields[key] = item
 
 
 def _unknown(key: str, where: Keys, message: str, remedy: str, findings: Findings) -> None:
@@ -190,6 +227,13 @@ def _check_mounts(mounts: Any, keys: Keys, findings: Findings) -> None:
             )
         elif option not in ("", "ro", "rw"):
             findings.error((*keys, source), f"A mount has no option {quoted(option)}.", "Write :rw, :ro or nothing.")
+
+
+def _writable(source: Any, target: Any) -> Any:
+    """A mount as the older SDK had it, which exported every mounted directory after a call. It had no placeholder:
+    whoever writes one writes for today, where a mount is read-only unless it says otherwise."""
+    is_plain = isinstance(target, str) and ":" not in target and "{contract_dir}" not in str(source)
+    return f"{target}:rw" if is_plain else target
 
 
 def _root_fields(data: Mapping[str, Any], findings: Findings, reading: Reading, ignore: set[str]) -> None:

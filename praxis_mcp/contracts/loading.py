@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from praxis_mcp.agent_files import is_agent_configuration
 from praxis_mcp.contracts.checks import check_contract
 from praxis_mcp.contracts.dialects import is_older, read_contract
 from praxis_mcp.contracts.discovery import MAX_BYTES, read_bytes
@@ -94,6 +95,13 @@ def _build(document: Document, findings: Findings, path: Path | None, *, check: 
     if not isinstance(data, Mapping):
         findings.error((), f"A contract is a mapping, not {shape(data)}.", "Write name: my_tool, and so on.")
         return None
+    if is_agent_configuration(data) and "name" not in data:
+        findings.error(
+            (),
+            "This is the configuration of an agent of the older Praxis SDK, not a contract.",
+            "Write each of its tools that has an engineSpec to a file of its own, tools/NAME/contract.yaml.",
+        )
+        return None
     findings.lenient = is_older(data)
     reading = read_contract(data, findings)
     if "name" not in reading.fields:
@@ -109,6 +117,7 @@ def _build(document: Document, findings: Findings, path: Path | None, *, check: 
         "parameters": tuple(reading.parameters.parameters),
         "input_keywords": reading.parameters.keywords,
         "source": path.absolute() if path else None,
+        "is_older": findings.lenient,
     }
     try:
         contract = ToolContract.model_validate(fields, context=OF_A_DOCUMENT)

@@ -153,6 +153,8 @@ class ToolContract(BaseModel):
         examples: calls that run as tests.
         tags, language, integration, sample_data_files: kept for catalogs and people; they change nothing.
         source: the file it was read from, absolute.
+        is_older: whether it is written in one of the older spellings, where a missing directory of a mount is made, and
+            a mount that no tool may write to is read-only instead of refused.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -178,6 +180,7 @@ class ToolContract(BaseModel):
     integration: dict[str, Any] = Field(default_factory=dict)
     sample_data_files: tuple[Any, ...] = ()
     source: Path | None = None
+    is_older: bool = False
 
     @field_validator("name")
     @classmethod

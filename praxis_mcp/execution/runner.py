@@ -122,7 +122,8 @@ class ToolRunner:
         log = logger.bind(run=run_id)
         if not is_compiled(contract):
             await anyio.to_thread.run_sync(compile_schemas, contract)
-        plan = await plan_call(contract, validate_arguments(contract, arguments), self._settings, run_id, caller)
+        fitting = validate_arguments(contract, arguments)
+        plan = await plan_call(contract, fitting, self._settings, run_id, caller, create=True)
         log.debug("{}: arguments fit; planned as run {}", name, run_id)
         key = await self._cache.key(plan, contract.directory)
         if key is not None and (known := self._cache.get(key)) is not None:

@@ -7,14 +7,16 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from praxis_mcp.contracts.bindings import misplaced
+from praxis_mcp.contracts.bindings import misplaced as misplaced_fields
 from praxis_mcp.contracts.derived import Derived
 from praxis_mcp.contracts.host_variables import is_of_the_host
 from praxis_mcp.contracts.model import EngineType, ToolContract, artifact_directory
+from praxis_mcp.contracts.own_code import named_code
 from praxis_mcp.contracts.placeholders import (
     CONTRACT_DIR,
     expand,
@@ -26,6 +28,7 @@ from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngin
 from praxis_mcp.contracts.values import BindKind, Network, SecretRef
 from praxis_mcp.errors import ExecutionError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.binding import Bound, bind_arguments, ends_options
+from praxis_mcp.plans.creation import Maker, make_directory
 from praxis_mcp.plans.model import Blueprint, Call, Guard, Limits, Mount, Plan, RemoteTool, Where
 from praxis_mcp.plans.paths import check_mount, check_working_directory, host_path, identified, parse_mount
 from praxis_mcp.plans.protected import guarded
@@ -43,7 +46,13 @@ def new_run_id() -> str:
 
 
 def build_plan(
-    contract: ToolContract, arguments: Mapping[str, Any], settings: Settings, run_id: str = "", caller: str = ""
+    contract: ToolContract,
+    arguments: Mapping[str, Any],
+    settings: Settings,
+    run_id: str = "",
+    caller: str = "",
+    *,
+    create: bool = False,
 ) -> Plan:
     """The plan for one call.
 
@@ -53,6 +62,7 @@ def build_plan(
         settings: root, policy, defaults.
         run_id: id of the run; a fresh one when empty.
         caller: who calls, on a server that tells callers apart: what is kept between calls is kept for each of them.
+        create: see `check_mounts`.
 
     Raises:
         ArgumentError: an argument cannot be carried to the tool.
@@ -60,11 +70,11 @@ def build_plan(
         LimitUnsupported: the contract asks for something that the settings do not allow.
         SettingsError: a secret cannot be found.
     """
-    blueprint = check_mounts(build_blueprint(contract, settings), settings)
+    blueprint = check_mounts(build_blueprint(contract, settings), settings, create=create)
     if caller and blueprint.cache_owner:
         owner = _digest(blueprint.cache_owner, caller) if blueprint.cache_dirs else ""
         blueprint = replace(blueprint, cache_owner=owner)
-    check_places(blueprint)
+    check_places(blueprint, _maker(blueprint, settings, create=create))
     secrets: list[str] = []
     spec = contract.engine_spec
     if isinstance(spec, RemoteMCPEngineSpec):
@@ -81,7 +91,7 @@ def build_plan(
         )
         return Plan(blueprint, call)
     bound = bind_arguments(contract, arguments)
-    env = _passed_through(spec, blueprint.where)
+    env = _home(contract, spec, blueprint) | _passed_through(spec, blueprint.where)
     env |= _env(contract, spec, settings, secrets)
     # Arguments come last: older contracts list their parameters among env_passthrough as well.
     env |= bound.env
@@ -95,6 +105,14 @@ def build_plan(
         secrets=tuple(secrets),
     )
     return Plan(blueprint, call)
+
+
+def _home(contract: ToolContract, spec: CommandSpec, blueprint: Blueprint) -> dict[str, str]:
+    """A home for an older contract whose command does not run as the image's own user, which it was written for: what
+    `pip install` cannot put into the system goes there."""
+    if not contract.is_older or blueprint.where is not Where.CONTAINER or blueprint.user in (None, "0:0"):
+        return {}
+    return {} if blueprint.user == getattr(spec, "user", None) else {"HOME": "/tmp"}  # noqa: S108 - the container's own
 
 
 def _passed_through(spec: CommandSpec, where: Where) -> dict[str, str]:
@@ -117,29 +135,51 @@ def _values_of(contract: ToolContract) -> Sequence[str | SecretRef | None]:
     return (*spec.env.values(),)
 
 
-def check_mounts(blueprint: Blueprint, settings: Settings) -> Blueprint:
+def check_mounts(blueprint: Blueprint, settings: Settings, *, create: bool = False) -> Blueprint:
     """The blueprint with links in the sources of its mounts, and in a working directory on the host, resolved, so that
     what was approved is what the tool gets. Looks at files, so it may block.
 
     What it returns can be checked again: a call may have waited, and meanwhile a tool that may write there can have
     put a link where a directory was.
 
+    Args:
+        blueprint: what is to be checked.
+        settings: root and policy.
+        create: make the directories that a contract in an older spelling takes for granted; else they are marked.
+
     Raises:
-        ExecutionError: a source or the directory does not exist (it is never created), or cannot be looked at.
+        ExecutionError: a source or the directory does not exist (in our spelling it is never created), or cannot be
+            looked at.
         LimitUnsupported: one is sensitive, and the settings do not allow it.
     """
-    own = (mount for mount in blueprint.mounts if mount.guard is Guard.NONE)
-    checked = tuple(check_mount(mount, settings, blueprint.tool) for mount in own)
+    make = _maker(blueprint, settings, create=create)
+    own = (_provided(mount, make) for mount in blueprint.mounts if mount.guard is Guard.NONE)
+    checked = tuple(mount if mount.is_missing else check_mount(mount, settings, blueprint.tool) for mount in own)
     contract_dir = Path(blueprint.contract_dir) if blueprint.contract_dir else None
-    mounts = tuple(
-        identified(mount, blueprint.tool) for mount in guarded(checked, settings, contract_dir, blueprint.tool)
-    )
+    laid = guarded(checked, settings, contract_dir, blueprint.tool, blueprint.code)
+    mounts = tuple(mount if mount.is_missing else identified(mount, blueprint.tool) for mount in laid)
+    user = blueprint.user
+    if user is None and blueprint.where is Where.CONTAINER:
+        user = _owner_of_writable_mounts(tuple(replace(mount, is_older=False) for mount in mounts), None)
     working_dir = blueprint.working_dir
     if blueprint.where is Where.HOST and working_dir is not None:
         working_dir = str(check_working_directory(Path(working_dir), settings, blueprint.tool))
     if not mounts and working_dir == blueprint.working_dir:
         return blueprint
-    return replace(blueprint, mounts=mounts, working_dir=working_dir)
+    return replace(blueprint, mounts=mounts, working_dir=working_dir, user=user)
+
+
+def _maker(blueprint: Blueprint, settings: Settings, *, create: bool) -> Maker:
+    contract_dir = Path(blueprint.contract_dir) if blueprint.contract_dir else None
+    return partial(make_directory, settings=settings, contract_dir=contract_dir, tool=blueprint.tool, create=create)
+
+
+def _provided(mount: Mount, make: Maker) -> Mount:
+    """The mount; where it is missing, and its contract takes it for granted, it is made, or marked."""
+    if not mount.is_older or os.path.lexists(mount.source):
+        return mount
+    place = make(mount.source)
+    return mount if place is None else replace(mount, source=place, is_missing=not place.is_dir())
 
 
 def find_problems(contract: ToolContract, settings: Settings) -> list[PraxisError]:
@@ -155,10 +195,9 @@ def find_problems(contract: ToolContract, settings: Settings) -> list[PraxisErro
             check_mounts(part, settings)
         except PraxisError as exc:
             problems.append(exc)
-    try:
-        check_places(blueprint)
-    except PraxisError as exc:
-        problems.append(exc)
+    misplaced = find_misplaced(blueprint, settings)
+    if misplaced is not None:
+        problems.append(misplaced)
     for value in _values_of(contract):
         try:
             if isinstance(value, SecretRef):
@@ -166,6 +205,17 @@ def find_problems(contract: ToolContract, settings: Settings) -> list[PraxisErro
         except PraxisError as exc:
             problems.append(exc)
     return problems
+
+
+def find_misplaced(blueprint: Blueprint, settings: Settings) -> PraxisError | None:
+    """Why something that the blueprint lays has no place, see `check_places`. Makes nothing."""
+    make = _maker(blueprint, settings, create=False)
+    try:
+        provided = tuple(_provided(mount, make) for mount in blueprint.mounts)
+        check_places(replace(blueprint, mounts=provided), make)
+    except PraxisError as exc:
+        return exc
+    return None
 
 
 _blueprints: Derived[ToolContract, Derived[Settings, Blueprint]] = Derived()
@@ -232,6 +282,7 @@ def draft_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
         engines=engines,
         image=spec.image,
         user=spec.user or _owner_of_writable_mounts(shared["mounts"], shared["artifact_dir"]),
+        code=named_code(spec) if contract.is_older else (),
         privileged=spec.privileged,
         read_only=spec.read_only,
         drop_capabilities=spec.drop_capabilities,
@@ -256,7 +307,7 @@ def _refusals(contract: ToolContract, settings: Settings) -> Iterator[PraxisErro
             f"{settings.calls.max_timeout:g} s.",
             remedy="Lower it in the contract, or raise calls.max_timeout in the settings.",
         )
-    for _, _, problem in misplaced(contract):
+    for _, _, problem in misplaced_fields(contract):
         yield ExecutionError(f"{contract.name}: {problem}", remedy="Choose another place.")
     if not isinstance(spec, DaggerEngineSpec):
         return
@@ -280,14 +331,16 @@ def _max_output(contract: ToolContract, settings: Settings) -> int:
 
 def _mounts(contract: ToolContract, spec: CommandSpec, settings: Settings) -> tuple[Mount, ...]:
     return tuple(
-        parse_mount(source, target, settings.root, contract.directory) for source, target in spec.mounts.items()
+        replace(parse_mount(source, target, settings.root, contract.directory), is_older=contract.is_older)
+        for source, target in spec.mounts.items()
     )
 
 
 def _owner_of_writable_mounts(mounts: tuple[Mount, ...], artifact_dir: str | None) -> str | None:
     # Files on the host must belong to whoever started the server; and root in a container without capabilities
     # cannot even write to another user's directory.
-    if hasattr(os, "getuid") and (artifact_dir or any(mount.writable for mount in mounts)):
+    # What an older contract has writable may yet be read-only: that is known once it is looked at.
+    if hasattr(os, "getuid") and (artifact_dir or any(mount.writable and not mount.is_older for mount in mounts)):
         return f"{os.getuid()}:{os.getgid()}"
     return None
 

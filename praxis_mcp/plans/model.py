@@ -64,6 +64,10 @@ class Mount:
         identity: device and inode of what was judged at the source; None before it was, and where the platform does
             not tell.
         guard: see `Guard`.
+        is_older: of a contract in an older spelling: what is missing is made, and what no tool may write to is
+            read-only instead of refused.
+        is_missing: there is nothing at the source yet; a call makes a directory there.
+        kept: why it is read-only though the contract has it writable, as the end of a sentence about its source.
     """
 
     source: Path
@@ -71,6 +75,9 @@ class Mount:
     writable: bool = False
     identity: tuple[int, int] | None = field(default=None, compare=False)
     guard: Guard = Guard.NONE
+    is_older: bool = False
+    is_missing: bool = field(default=False, compare=False)
+    kept: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +143,8 @@ class Blueprint:
         contract_dir: the contract's own folder on the host, for commands there.
         working_dir: absolute directory for the tool, or None for the image's own (containers) or a fresh one (host).
         mounts: see `Mount`.
+        code: for a contract in an older spelling, what its command names as programs and scripts: of each group of
+            absolute paths for the tool the first that is a file.
         artifact_dir: where the tool leaves artifacts, absolute for the tool; None when the contract declares none.
         artifacts: the contract's artifact patterns.
         limits: see `Limits`.
@@ -162,6 +171,7 @@ class Blueprint:
     working_dir: str | None = None
     contract_dir: str | None = None
     mounts: tuple[Mount, ...] = ()
+    code: tuple[tuple[str, ...], ...] = ()
     artifact_dir: str | None = None
     artifacts: tuple[str, ...] = ()
     stdin: bool = False

@@ -70,7 +70,8 @@ def check_mount(mount: Mount, settings: Settings, tool: str) -> Mount:
         real = real_path(
             mount.source,
             what,
-            f"Create it, or fix the contract's mounts (relative paths start at the project root, {settings.root}).",
+            f"Create it, or fix the contract's mounts (relative paths start at the project root, {settings.root}"
+            + (", and below that what is missing is made)." if mount.is_older else ")."),
         )
         _refuse_sensitive(real, what, settings)
         _refuse_to_leave(mount.source, real, what, settings)

@@ -11,9 +11,11 @@ import anyio
 import anyio.to_thread
 
 from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.errors import ExecutionTimeout, PraxisError
 from praxis_mcp.plans.build import build_plan, check_mounts, find_problems, needs_io
 from praxis_mcp.plans.model import Plan
+from praxis_mcp.plans.mount_findings import find_mount_findings
 from praxis_mcp.settings import Settings
 
 PLANNING_TIMEOUT = 15.0
@@ -23,14 +25,20 @@ T = TypeVar("T")
 
 
 async def plan_call(
-    contract: ToolContract, arguments: Mapping[str, Any], settings: Settings, run_id: str = "", caller: str = ""
+    contract: ToolContract,
+    arguments: Mapping[str, Any],
+    settings: Settings,
+    run_id: str = "",
+    caller: str = "",
+    *,
+    create: bool = False,
 ) -> Plan:
     """As `build_plan`, but never blocks the event loop.
 
     Raises:
         ExecutionTimeout: a file or the keyring did not answer; and whatever `build_plan` raises.
     """
-    make = partial(build_plan, contract, arguments, settings, run_id, caller)
+    make = partial(build_plan, contract, arguments, settings, run_id, caller, create=create)
     return await _in_thread(make, contract.name) if needs_io(contract) else make()
 
 
@@ -43,7 +51,7 @@ async def check_again(plan: Plan, settings: Settings) -> Plan:
     fixed = plan.blueprint
     if not fixed.mounts and fixed.working_dir is None:
         return plan
-    checked = await _in_thread(partial(check_mounts, fixed, settings), fixed.tool)
+    checked = await _in_thread(partial(check_mounts, fixed, settings, create=True), fixed.tool)
     return plan if checked is fixed else replace(plan, blueprint=checked)
 
 
@@ -54,6 +62,15 @@ async def find_all_problems(contract: ToolContract, settings: Settings) -> list[
         ExecutionTimeout: a file system did not answer.
     """
     return await _in_thread(partial(find_problems, contract, settings), contract.name)
+
+
+async def find_findings(contract: ToolContract, settings: Settings) -> list[Diagnostic]:
+    """As `find_mount_findings`, but never blocks the event loop.
+
+    Raises:
+        ExecutionTimeout: a file system did not answer.
+    """
+    return await _in_thread(partial(find_mount_findings, contract, settings), contract.name)
 
 
 async def _in_thread(work: Callable[[], T], tool: str) -> T:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from praxis_mcp.contracts.discovery import find_contracts, is_searched
@@ -108,8 +108,23 @@ def _programs(address: str | tuple[str, ...], base: Path) -> Iterator[Path]:
             yield Path(os.path.normpath(base / word))
 
 
-def guarded(mounts: Sequence[Mount], settings: Settings, contract_dir: Path | None, tool: str) -> tuple[Mount, ...]:
+def guarded(
+    mounts: Sequence[Mount],
+    settings: Settings,
+    contract_dir: Path | None,
+    tool: str,
+    code: Sequence[Sequence[str]] = (),
+) -> tuple[Mount, ...]:
     """The mounts, links in their sources resolved, with those that keep protected places from being written.
+
+    A mount of a contract in an older spelling, where all are writable, is read-only instead of refused.
+
+    Args:
+        mounts: the contract's.
+        settings: they name most of what is protected.
+        contract_dir: the directory that the contract came from.
+        tool: its name.
+        code: see `Blueprint.code`.
 
     Raises:
         LimitUnsupported: a writable mount lies in a protected place, or a link to one lies in a writable mount.
@@ -119,13 +134,18 @@ def guarded(mounts: Sequence[Mount], settings: Settings, contract_dir: Path | No
     if not any(mount.writable for mount in own):
         return tuple(own)
     allowed = {os.path.realpath(path) for path in settings.policy.sensitive_paths}
-    places = {Path(os.path.realpath(place.path)): place for place in protected_places(settings, contract_dir)}
+    places = {
+        Path(os.path.realpath(place.path)): place
+        for place in (*_own_code(own, code), *protected_places(settings, contract_dir))
+    }
+    own = [mount if str(mount.source) in allowed else _kept(mount, places) for mount in own]
     found = {mount.target: mount for mount in own}
     for mount in own:
         if not mount.writable or str(mount.source) in allowed:
             continue
         for real, place in places.items():
-            _refuse_what_lies_in(mount, real, place, tool)
+            if _lies_in(mount, real, place):
+                raise _refusal(mount, real, place, tool)
             _refuse_links(mount, place, tool)
         inside = [real for real in places if real.is_relative_to(mount.source)]
         for real in inside:
@@ -160,14 +180,48 @@ def forbidden(mount: Mount, mounts: Sequence[Mount], paths: Sequence[str], gone:
     return None
 
 
-def _refuse_what_lies_in(mount: Mount, real: Path, place: Protected, tool: str) -> None:
+def _own_code(own: Sequence[Mount], code: Sequence[Sequence[str]]) -> Iterator[Protected]:
+    """What the command names as its programs and scripts, as far as writable mounts hold it."""
+    for group in code:
+        for path in group:
+            over = [mount for mount in own if path == mount.target or is_below(path, [mount.target])]
+            mount = max(over, key=lambda other: len(other.target), default=None)
+            if mount is None:
+                continue
+            below = path[len(mount.target) :].lstrip("/")
+            file = mount.source / below if below else mount.source
+            if file.is_file():
+                if mount.is_older and mount.writable:
+                    yield Protected(file, "is the tool's own code")
+                break
+
+
+def _kept(mount: Mount, places: Mapping[Path, Protected]) -> Mount:
+    """A mount of an older contract, read-only where a writable one would be refused."""
+    if not mount.is_older or not mount.writable:
+        return mount
+    for real, place in places.items():
+        if _lies_in(mount, real, place):
+            where = "" if mount.source == real else f"lies in {place.path}, which "
+            return replace(mount, writable=False, kept=where + place.holds)
+        link = _link_in(mount, place)
+        if link is not None:
+            return replace(
+                mount, writable=False, kept=f"holds the link {link}: what lies at {place.path} {place.holds}"
+            )
+    return mount
+
+
+def _lies_in(mount: Mount, real: Path, place: Protected) -> bool:
     if not mount.source.is_relative_to(real):
-        return
+        return False
     inner = mount.source.relative_to(real).parts
-    if place.is_searched and not all(is_searched(name) for name in inner) and not _is_linked_to(mount, place):
-        return
+    return not place.is_searched or all(is_searched(name) for name in inner) or _is_linked_to(mount, place)
+
+
+def _refusal(mount: Mount, real: Path, place: Protected, tool: str) -> LimitUnsupported:
     where = "which" if mount.source == real else f"in {place.path}, which"
-    raise LimitUnsupported(
+    return LimitUnsupported(
         f"{tool} mounts {mount.source} writable, {where} {place.holds}.",
         remedy="Mount it without :rw, and let the tool write elsewhere"
         + (", or to a directory whose name begins with a dot, where no contract is looked for" * place.is_searched)
@@ -182,14 +236,19 @@ def _is_linked_to(mount: Mount, place: Protected) -> bool:
 
 
 def _refuse_links(mount: Mount, place: Protected, tool: str) -> None:
-    for path in _links(place.path):
-        if path.is_relative_to(mount.source):
-            raise LimitUnsupported(
-                f"{tool} mounts {mount.source} writable, which holds the link {path}: what lies at {place.path} "
-                f"{place.holds}.",
-                remedy=f"Name the directory that the link leads to ({os.path.realpath(path)}) instead of the link, or "
-                "mount something narrower.",
-            )
+    path = _link_in(mount, place)
+    if path is not None:
+        raise LimitUnsupported(
+            f"{tool} mounts {mount.source} writable, which holds the link {path}: what lies at {place.path} "
+            f"{place.holds}.",
+            remedy=f"Name the directory that the link leads to ({os.path.realpath(path)}) instead of the link, or "
+            "mount something narrower.",
+        )
+
+
+def _link_in(mount: Mount, place: Protected) -> Path | None:
+    """The first link in a mount, of those that lead the way to a place."""
+    return next((path for path in _links(place.path) if path.is_relative_to(mount.source)), None)
 
 
 def _links(path: Path) -> Iterator[Path]:

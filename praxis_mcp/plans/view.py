@@ -11,8 +11,9 @@ not in a writable mount.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from praxis_mcp.errors import ExecutionError
@@ -165,24 +166,46 @@ class View(Generic[L]):
         return Gap(place, origin, number)
 
 
-def check_places(blueprint: Blueprint) -> None:
+def check_places(blueprint: Blueprint, make: Callable[[Path], Path | None] | None = None) -> None:
     """See to it that all that a blueprint lays has a place, as far as its mounts tell. Looks at files.
+
+    Args:
+        blueprint: what it lays.
+        make: makes a directory where it may, or says that it would: for places in the writable mounts of a contract in
+            an older spelling.
 
     Raises:
         ExecutionError: something has none; says what to create.
     """
     if not is_nested(blueprint):
         return
-    view: View[Layer] = View()
-    for path, mount in laid(blueprint):
+    view: View[_Given] = View()
+
+    def look(path: str, *, is_directory: bool) -> str:
         place = view.resolve(path)
-        view.find_gap(place, is_directory=mount is None or os.path.isdir(mount.source))
+        number = view.provider(place)
+        layer = view.layers[number] if number is not None else None
+        origin = layer.origin(place) if layer is not None and layer.is_older and layer.writable else None
+        # A place that is missing in a mount that is not there yet is not looked for: both will be made.
+        if make is None or origin is None or not is_directory or os.path.lexists(origin) or make(Path(origin)) is None:
+            view.find_gap(place, is_directory=is_directory)
+        return place
+
+    for path, mount in laid(blueprint):
+        place = look(path, is_directory=mount is None or mount.is_missing or os.path.isdir(mount.source))
         if mount is None:
-            view.layers.append(Layer(place, None))
+            view.layers.append(_Given(place, None))
         else:
-            view.layers.append(Layer(place, str(mount.source), mount.writable))
+            view.layers.append(_Given(place, str(mount.source), mount.writable, is_older=mount.is_older))
     for path in starts(blueprint):
-        view.find_gap(view.resolve(path), is_directory=True)
+        look(path, is_directory=True)
+
+
+@dataclass(slots=True)
+class _Given(Layer):
+    """A layer of a blueprint. `is_older`: see `Mount`."""
+
+    is_older: bool = False
 
 
 def is_nested(blueprint: Blueprint) -> bool:
