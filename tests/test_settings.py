@@ -110,3 +110,23 @@ def test_reload_says_in_one_sentence_what_it_takes(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PRAXIS_RELOAD", "aproved")
     with pytest.raises(SettingsError, match=r"PRAXIS_RELOAD: reload: write true, false or approved\. See"):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [
+        (
+            "agent:\n  name: one\n  tools:\n"
+            "  - {name: count, engine: dagger, engineSpec: {image: x}}\n  - {name: read_file, engine: local}\n"
+            "p2p: {enabled: true}\nhttp: {port: 8000}\n",
+            "Each of its tools with an engineSpec is a contract (count): write it to a file of its own",
+        ),
+        ("p2p: {port: 4001}\nhttp: {enabled: true}\ntools: [{name: a, engine: mcp}]\n", "No entry of it is a contract"),
+    ],
+)
+def test_the_configuration_of_an_agent_is_called_that(tmp_path: Path, text: str, remedy: str) -> None:
+    file = tmp_path / "agent1.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match="is the configuration of an agent of the older Praxis SDK") as caught:
+        load_settings(file)
+    assert remedy in (caught.value.remedy or "")

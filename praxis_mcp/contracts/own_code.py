@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 
 from praxis_mcp.contracts.placeholders import is_shell_text
-from praxis_mcp.contracts.specs import DaggerEngineSpec
+from praxis_mcp.contracts.specs import CommandSpec
 
 _INTERPRETERS = re.compile(
     r"(python|pypy|ruby|perl|php|lua|node)[\d.]*|nodejs|deno|bun|tsx|ts-node|Rscript|go|uv|(ba|da|a|z|k|mk|fi)?sh"
@@ -23,14 +23,14 @@ _MOST = 32
 Groups = tuple[tuple[str, ...], ...]
 
 
-def named_code(spec: DaggerEngineSpec) -> Groups:
+def named_code(spec: CommandSpec) -> Groups:
     """Absolute paths for the tool, in groups of which the first that is a file is meant: ``python -W error /a/b.py``
     does not say by itself what the option takes.
 
     Data that a command names is not among them: a tool may write its output to the same file each time.
     """
     found: list[tuple[str, ...]] = []
-    base = spec.working_dir or "/"
+    base = getattr(spec, "working_dir", None) or "/"
     found += _of_command(spec.command, base)
     for index, word in enumerate(spec.command):
         if is_shell_text(spec, index):

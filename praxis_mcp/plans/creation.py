@@ -10,9 +10,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from loguru import logger
-
 from praxis_mcp.errors import ExecutionError
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.protected import protected_places
 from praxis_mcp.plans.sensitive import why_sensitive
 from praxis_mcp.project import is_top

@@ -316,3 +316,34 @@ def test_any_leaves_the_type_open() -> None:
         "a": {},
         "b": {"oneOf": [{"type": "integer"}, {"type": "boolean"}]},
     }
+
+
+def test_mounts_are_writable_in_the_older_spellings_unless_they_say_otherwise() -> None:
+    text = (
+        "name: t\nengine: dagger\nengineSpec:\n  image: x\n  command: [x]\n"
+        "  mounts: {./shared: /shared, ./in: '/in:ro', ./out: '/out:rw', '{contract_dir}': /tool}\n"
+    )
+    spec: Any = contract(text).engine_spec
+    # Whoever writes a placeholder, which the older SDK did not have, writes for today.
+    assert spec.mounts == {"./shared": "/shared:rw", "./in": "/in:ro", "./out": "/out:rw", "{contract_dir}": "/tool"}
+
+
+def test_the_limits_of_agents_files_are_obeyed() -> None:
+    text = "name: t\nengine: dagger\nengineSpec: {image: x, command: [x], resource_limits: {cpu: %s, memory: 1Gi}}\n"
+    for written, cores in (("2000m", 2.0), ("'0.5'", 0.5), ("1", 1.0)):
+        spec: Any = contract(text % written).engine_spec
+        assert (spec.cpu_limit, spec.memory_limit) == (cores, 2**30)
+    for wrong in ("half", "{a: 1}", "1m, disk: 2Gi", "1}, cpu_limit: 2, x-a: {a"):
+        assert load_text(text % wrong).contract is None
+
+
+def test_a_tool_that_was_part_of_the_agent_says_so() -> None:
+    loaded = load_text("name: read_file\nengine: local\nparams: [{name: filename}]\n")
+    assert loaded.contract is None
+    assert "in the older SDK such a tool was part of the agent itself" in str(loaded.diagnostics[0])
+
+
+def test_an_agents_configuration_among_the_contracts_is_called_that() -> None:
+    loaded = load_text("agent:\n  name: a\n  tools: [{name: t, engine: dagger, engineSpec: {}}]\np2p: {port: 1}\n")
+    (finding,) = loaded.diagnostics
+    assert "the configuration of an agent of the older Praxis SDK" in finding.message
