@@ -114,6 +114,13 @@ def _hint(contract: ToolContract, result: ExecutionResult, written: str) -> str:
         return f"ask for less in one call, or have the contract's timeout ({spec.timeout:g} s) raised."
     if result.out_of_memory:
         return "ask for less in one call, or have the contract's memory_limit raised."
+    if "Read-only file system" in written and (hint := _read_only_hint(contract, result)):
+        return hint
+    if "Invalid cross-device link" in written and result.engine == "dagger":
+        return (
+            "on Dagger a directory that came with a mount cannot be renamed; mv and shutil.move, which copy it, work, "
+            "and so does another engine."
+        )
     for sign, hint in _SIGNS.items():
         if sign in written:
             return hint
@@ -129,11 +136,32 @@ def _hint(contract: ToolContract, result: ExecutionResult, written: str) -> str:
     return ""
 
 
+def _read_only_hint(contract: ToolContract, result: ExecutionResult) -> str:
+    """What a tool may write to, which depends on where it ran; empty where that is not known."""
+    spec = contract.engine_spec
+    if result.remote is not None or not isinstance(spec, CommandSpec):
+        return ""
+    if not isinstance(spec, DaggerEngineSpec):
+        if result.isolation == "process":
+            return "the host has the file system of that path mounted read-only."
+        return (
+            "the host's file system is read-only for the tool except for mounts with :rw; it may write to its working "
+            "directory, its HOME and /tmp, which are gone with the call, and to its artifact directory."
+        )
+    # Dagger has no switch for it.
+    if spec.read_only is False or result.engine == "dagger":
+        return (
+            "the tool may write to its own file system, which is gone with the call, and to mounts with :rw; the path "
+            "that it tried to write is in a mount without :rw, or holds the project's contracts or settings."
+        )
+    return (
+        "the tool's file system is read-only except for /tmp, its cache_dirs, its artifact directory and mounts with "
+        ":rw; the path that it tried to write is none of them. With read_only: false in its contract it may write "
+        "anywhere but to mounts."
+    )
+
+
 _SIGNS = {
-    "Read-only file system": (
-        "the tool's file system is read-only except for /tmp, its artifact directory and mounts with :rw; "
-        "the path that it tried to write is none of them."
-    ),
     "No space left on device": "a disk or the tool's /tmp is full; ask for less, or have space freed on the host.",
     "Disk quota exceeded": "a disk quota is used up; have space freed on the host.",
     "Too many open files": "it opened more files than it may; ask for fewer in one call.",

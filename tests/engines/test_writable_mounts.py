@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.serving.failures import failure_sentences
 from tests.engines.conftest import Bench
 
 pytestmark = pytest.mark.anyio
@@ -158,3 +159,35 @@ except OSError as error:
     assert stat.S_IMODE((work / "second").stat().st_mode) == (0o755 if is_copy(bench) else 0o4755)
     if not result.output:
         assert os.listxattr(work / "third") == ([] if is_copy(bench) else ["user.origin"])
+
+
+async def test_the_hint_on_what_is_read_only_says_what_the_engine_really_does(bench: Bench, work: Path) -> None:
+    source = """
+for place in / "$PWD" /tmp /praxis-w; do
+    if touch "$place/praxis-hint"; then rm "$place/praxis-hint"; echo "$place"; fi
+done
+exit 1
+"""
+    contract = bench.case.sh(source, mounts={str(work): "/praxis-w"})
+    if await bench.refuses(contract):
+        return
+    result = await bench.run(contract)
+    _, hint = failure_sentences(contract, result)
+    may = set(result.output.split())
+    assert "/tmp" in may
+    assert "/praxis-w" not in may
+    assert ":rw" in hint
+    assert ("file system is read-only" in hint) is ("/" not in may)
+    if "working directory" in hint:  # of the host, which is read-only for the tool
+        assert len(may) == 2
+
+
+async def test_the_hint_on_a_rename_that_dagger_refuses_names_what_works(bench: Bench, work: Path) -> None:
+    contract = bench.case.python(
+        "import os; os.rename('/praxis-w/old', '/praxis-w/new')", mounts={str(work): "/praxis-w:rw"}
+    )
+    if await bench.refuses(contract):
+        return
+    result = await bench.run(contract)
+    if result.exit_code != 0:
+        assert "shutil.move" in failure_sentences(contract, result)[1]
