@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -28,6 +29,7 @@ from pydantic_settings import SettingsError as PydanticSettingsError
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.home import expand
 from praxis_mcp.http_settings import HttpSettings
+from praxis_mcp.plugins import usable_plugins
 from praxis_mcp.settings_files import Origin, Sources, find_sources, sources_of
 from praxis_mcp.settings_sources import Variables, at_root, check_variables
 from praxis_mcp.upstream_settings import UpstreamSettings
@@ -99,6 +101,12 @@ class SandboxSettings(_Section):
     max_image_size: int = Field(default=16 * 1024**3, gt=0)
 
 
+def _names_an_engine(value: str) -> str:
+    if value not in CONTAINER_ENGINES and value not in usable_plugins():
+        raise ValueError(f"write one of {', '.join((*CONTAINER_ENGINES, *usable_plugins()))}")
+    return value
+
+
 class RegistryLogin(_Section):
     """How to log in to an image registry. `secret` names the password or token (see `Settings.secrets`)."""
 
@@ -110,12 +118,13 @@ class EngineSettings(_Section):
     """What engines share, and a section for each.
 
     Attributes:
-        order: the container engines to consider for an image contract, first choice first.
+        order: the container engines to consider for an image contract, first choice first; an engine that another
+            package brings may be among them.
         registries: registry host (``ghcr.io``, ``docker.io``) → login, for Dagger and the sandbox; logins that
             ``docker login`` has stored are used without it.
     """
 
-    order: tuple[Literal["dagger", "docker", "sandbox"], ...] = CONTAINER_ENGINES
+    order: tuple[Annotated[str, AfterValidator(_names_an_engine)], ...] = CONTAINER_ENGINES
     registries: Mapping[str, RegistryLogin] = {}
     docker: DockerSettings = DockerSettings()
     dagger: DaggerSettings = DaggerSettings()

@@ -63,6 +63,7 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
     from praxis_mcp.contracts.approvals import HeldBack
     from praxis_mcp.execution.live_servers import live_servers
     from praxis_mcp.groups import unwrapped
+    from praxis_mcp.plugins import all_plugins
 
     engines: list[dict[str, Any]] = []
     tools: list[dict[str, Any]] = []
@@ -74,7 +75,7 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
     with unwrapped():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask_upstreams)
-            engines += [await _examine_engine(toolbox, name) for name in toolbox.engines.names()]
+            engines += [await _examine_engine(toolbox, name) for name in _engine_names(toolbox)]
             tools += [await _examine_tool(toolbox, entry.name) for entry in toolbox.catalog.entries()]
     _mark_optional(engines, tools)
     findings = toolbox.catalog.diagnostics
@@ -87,6 +88,11 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
         "root": str(toolbox.settings.root),
         "praxis_init": _praxis_init(),
         "engines": engines,
+        "refused_engines": [
+            {"engine": item.name, "package": item.package, "why": item.problem}
+            for item in all_plugins()
+            if item.problem
+        ],
         "tools": tools,
         "upstreams": upstreams,
         "servers": await anyio.to_thread.run_sync(live_servers),
@@ -94,6 +100,13 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
         "held_back": [item.tool for item in findings if isinstance(item, HeldBack)],
         "diagnostics": [describe(item) for item in findings],
     }
+
+
+def _engine_names(toolbox: Toolbox) -> list[str]:
+    """Our engines, and all that other packages bring: a broken one shows here, be it needed yet or not."""
+    from praxis_mcp.plugins import usable_plugins
+
+    return list(dict.fromkeys((*toolbox.engines.names(), *usable_plugins())))
 
 
 def _praxis_init() -> dict[str, Any]:
@@ -140,12 +153,14 @@ async def _examine_engine(toolbox: Toolbox, name: str) -> dict[str, Any]:
 
 def _mark_optional(engines: list[dict[str, Any]], tools: list[dict[str, Any]]) -> None:
     """Note of each engine whether it is missing and nothing misses it: others serve every tool."""
+    from praxis_mcp.plugins import OWN_ENGINES
     from praxis_mcp.settings import CONTAINER_ENGINES
 
     missed = {engine for tool in tools for engine in tool["missed"]}
     serves = bool(tools) or any(item["available"] for item in engines if item["engine"] in CONTAINER_ENGINES)
     for item in engines:
-        item["optional"] = serves and not item["available"] and item["engine"] not in missed
+        is_ours = item["engine"] in OWN_ENGINES  # whoever installed another one wants it
+        item["optional"] = is_ours and serves and not item["available"] and item["engine"] not in missed
 
 
 async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
@@ -215,9 +230,12 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
         elif item["optional"]:
             mark, meaning = "-", "optional: no tool here needs it"
         else:
-            mark, meaning = "[red]✗[/]", f"{item['detail']} → {item['remedy']}"
+            mark, meaning = "[red]✗[/]", " → ".join(part for part in (item["detail"], item["remedy"]) if part)
         table.add_row(mark, item["engine"], escape(item["version"] or "-"), escape(meaning))
     out.print(table)
+    for item in report["refused_engines"]:
+        refused = f"{item['engine']} of {item['package']} is not used. {item['why']}"
+        out.print(f"[yellow]{escape(refused)}[/]", soft_wrap=True, highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold", title="Tools", title_justify="left")
     for column in ("", "tool", "runs on", "why"):
         table.add_column(column)

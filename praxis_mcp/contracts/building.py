@@ -14,7 +14,7 @@ from praxis_mcp.contracts.checks import check_contract
 from praxis_mcp.contracts.dialects import Reading
 from praxis_mcp.contracts.documents import Document
 from praxis_mcp.contracts.findings import Findings
-from praxis_mcp.contracts.model import SPEC_TYPES, EngineType
+from praxis_mcp.contracts.model import EngineType, engine_names, spec_type
 from praxis_mcp.contracts.parameters import Parameters, read_parameters
 from praxis_mcp.contracts.problems import quoted, shape
 from praxis_mcp.contracts.translation import report
@@ -62,13 +62,14 @@ def _read_spec(fields: dict[str, Any], findings: Findings) -> None:
     """Replace the specification, where it is a mapping, by the engine's own type. Of an engine that does not exist
     nothing more can be checked: pydantic would try every type."""
     engine = fields.get("engine")
-    names = [item.value for item in EngineType]
+    names = engine_names()
     if engine is not None and engine not in names:
         hint = findings.hint(engine, names) if isinstance(engine, str) else ""
         findings.error(("engine",), f"{shape(engine)} is not an engine{hint}.", f"Write one of {', '.join(names)}.")
     elif engine is not None and isinstance(fields.get("engine_spec"), dict):
         try:
-            fields["engine_spec"] = SPEC_TYPES[EngineType(engine)].model_validate(fields["engine_spec"])
+            expected = spec_type(EngineType(engine), has_image="image" in fields["engine_spec"])
+            fields["engine_spec"] = expected.model_validate(fields["engine_spec"])
         except ValidationError as exc:
             report(exc, findings, lambda loc: loc)
 

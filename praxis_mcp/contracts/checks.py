@@ -15,7 +15,7 @@ from praxis_mcp.contracts.patterns import unusable_patterns
 from praxis_mcp.contracts.placeholder_checks import check_placeholders
 from praxis_mcp.contracts.problems import sentence, shape
 from praxis_mcp.contracts.schema import input_schema, is_of_type, types_of, validate_arguments
-from praxis_mcp.contracts.specs import CommandSpec
+from praxis_mcp.contracts.specs import CommandSpec, LocalEngineSpec
 from praxis_mcp.contracts.strict import why_not_sendable
 from praxis_mcp.contracts.validators import PATTERN_REMEDY, CheckFailed, compile_schema, find_errors, schema_errors
 from praxis_mcp.contracts.variables import all_variable_names
@@ -103,7 +103,7 @@ def _check_comments(reading: Reading, findings: Findings) -> None:
 def _check_passthrough(contract: ToolContract, reading: Reading, findings: Findings) -> None:
     """What describes this machine does not reach an image, where it would only be wrong."""
     spec = contract.engine_spec
-    if not isinstance(spec, CommandSpec) or contract.engine is EngineType.LOCAL:
+    if not isinstance(spec, CommandSpec) or isinstance(spec, LocalEngineSpec):
         return
     of_arguments = {name for parameter in contract.parameters for name in all_variable_names(parameter)}
     for index, name in enumerate(spec.env_passthrough):

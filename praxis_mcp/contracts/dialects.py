@@ -19,7 +19,15 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from praxis_mcp.contracts.findings import Findings
-from praxis_mcp.contracts.model import SPEC_TYPES, Annotations, EngineType, Example, ToolContract
+from praxis_mcp.contracts.model import (
+    SPEC_TYPES,
+    Annotations,
+    EngineType,
+    Example,
+    ToolContract,
+    engine_names,
+    spec_type,
+)
 from praxis_mcp.contracts.parameters import Parameters, read_parameters
 from praxis_mcp.contracts.problems import quoted, shape
 from praxis_mcp.contracts.specs import AnyEngineSpec
@@ -29,6 +37,7 @@ from praxis_mcp.diagnostics import Keys
 
 OLDER_SPEC_KEYS = ("engineSpec", "engine_spec")
 SPEC_KEYS = {name: None for spec in SPEC_TYPES.values() for name in spec.model_fields}
+_OWN = tuple(engine.value for engine in EngineType)
 CONTRACT_KEYS = tuple(
     name for name in ToolContract.model_fields if name not in ("engine_spec", "input_keywords", "source", "is_older")
 )
@@ -123,7 +132,6 @@ def _without_specification(engine: Any) -> tuple[str, str]:
 
 
 def _engine(value: Any, spec: Mapping[str, Any], findings: Findings) -> EngineType | None:
-    names = [engine.value for engine in EngineType]
     if value is None:
         if "image" in spec:
             return EngineType.DAGGER
@@ -132,8 +140,9 @@ def _engine(value: Any, spec: Mapping[str, Any], findings: Findings) -> EngineTy
             hint = "Write engine: remote-mcp."
         elif "command" in spec:
             hint = "Write image: NAME for a command in a container, or engine: local for one on the host itself."
-        findings.error(("engine",), "No engine is named.", hint or f"Write engine: with one of {', '.join(names)}.")
+        findings.error(("engine",), "No engine is named.", hint or f"Write engine: with one of {', '.join(_OWN)}.")
         return None
+    names = engine_names() if value is not None and value not in _OWN else _OWN
     if value in names:
         return EngineType(value)
     hint = findings.hint(value, names) if isinstance(value, str) else ""
@@ -142,8 +151,8 @@ def _engine(value: Any, spec: Mapping[str, Any], findings: Findings) -> EngineTy
 
 
 def _spec(engine: EngineType, spec: dict[str, Any], place: Keys, findings: Findings) -> AnyEngineSpec | None:
-    spec_type = SPEC_TYPES[engine]
-    known = spec_type.model_fields
+    expected = spec_type(engine, has_image="image" in spec)
+    known = expected.model_fields
     fields: dict[str, Any] = {}
     for key, value in spec.items():
         where = (*place, key)
@@ -166,7 +175,7 @@ def _spec(engine: EngineType, spec: dict[str, Any], place: Keys, findings: Findi
     _check_mounts(mounts, (*place, "mounts"), findings)
     if findings.lenient and isinstance(mounts, Mapping):
         fields["mounts"] = {source: _writable(source, target) for source, target in mounts.items()}
-    return validated(spec_type, fields, findings, place)
+    return validated(expected, fields, findings, place)
 
 
 def _resource_limits(

@@ -19,8 +19,9 @@ from praxis_mcp.contracts.dialects import is_older, read_contract
 from praxis_mcp.contracts.discovery import MAX_BYTES, read_bytes
 from praxis_mcp.contracts.documents import Document, DocumentError, read_document
 from praxis_mcp.contracts.findings import Findings
-from praxis_mcp.contracts.model import OF_A_DOCUMENT, SPEC_TYPES, EngineType, ToolContract
+from praxis_mcp.contracts.model import OF_A_DOCUMENT, EngineType, ToolContract, spec_type
 from praxis_mcp.contracts.problems import shape
+from praxis_mcp.contracts.specs import AnyEngineSpec
 from praxis_mcp.contracts.translation import report
 from praxis_mcp.diagnostics import Diagnostic
 
@@ -113,7 +114,7 @@ def _build(document: Document, findings: Findings, path: Path | None, *, check: 
         "name": "unnamed",
         **reading.fields,
         "engine": reading.engine,
-        "engine_spec": reading.spec or SPEC_TYPES[reading.engine].model_validate(_STAND_INS[reading.engine]),
+        "engine_spec": reading.spec or _stand_in(reading.engine),
         "parameters": tuple(reading.parameters.parameters),
         "input_keywords": reading.parameters.keywords,
         "source": path.absolute() if path else None,
@@ -127,6 +128,10 @@ def _build(document: Document, findings: Findings, path: Path | None, *, check: 
     if check:
         check_contract(contract, reading, findings)
     return contract
+
+
+def _stand_in(engine: EngineType) -> AnyEngineSpec:
+    return spec_type(engine, has_image=True).model_validate(_STAND_INS.get(engine, _IN_IMAGE))
 
 
 def _unreadable(path: Path, message: str, remedy: str = "", line: int = 0) -> LoadedContract:

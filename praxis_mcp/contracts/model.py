@@ -23,6 +23,7 @@ from praxis_mcp.contracts.globs import compile_glob
 from praxis_mcp.contracts.problems import quoted
 from praxis_mcp.contracts.specs import AnyEngineSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.contracts.values import Binding, ByteSize, CachePolicy, OutputKind, SecretRef, Whole
+from praxis_mcp.plugins import usable_plugins
 
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9_.-]{1,128}$")
 """Tool names that MCP allows (specification 2025-11-25, server/tools)."""
@@ -32,7 +33,9 @@ class EngineType(StrEnum):
     """The engines a contract can ask for.
 
     `DAGGER` carries an image specification, which any container engine can run: which one does is decided by the
-    order in the settings and by what each can enforce. `DOCKER` and `SANDBOX` insist on that one.
+    order in the settings and by what each can enforce. `DOCKER` and `SANDBOX` insist on that one. An engine that
+    another package brings (see `praxis_mcp.plugins`) is a value as well, ``EngineType("its-name")``; iteration leaves
+    it out.
     """
 
     DAGGER = "dagger"
@@ -41,6 +44,20 @@ class EngineType(StrEnum):
     LOCAL = "local"
     REMOTE_MCP = "remote-mcp"
 
+    @classmethod
+    def _missing_(cls, value: object) -> EngineType | None:
+        if not isinstance(value, str) or value not in usable_plugins():
+            return None
+        known = _OF_PLUGINS.get(value)
+        if known is None:
+            known = str.__new__(cls, value)
+            known._name_, known._value_ = value, value
+            _OF_PLUGINS[value] = known
+        return known
+
+
+_OF_PLUGINS: dict[str, EngineType] = {}
+"""Engines of other packages: one object for each, as enumerations promise."""
 
 EnvText = str | SecretRef | Mapping[str, str]
 """What a variable of a tool holds: text, or a secret by name (``SecretRef(secret="NAME")``, ``{"secret": "NAME"}``)."""
@@ -55,6 +72,16 @@ SPEC_TYPES: dict[EngineType, type[AnyEngineSpec]] = {
     EngineType.LOCAL: LocalEngineSpec,
     EngineType.REMOTE_MCP: RemoteMCPEngineSpec,
 }
+
+
+def engine_names() -> tuple[str, ...]:
+    """What a contract may write after ``engine:``, other packages' engines last."""
+    return (*(engine.value for engine in EngineType), *usable_plugins())
+
+
+def spec_type(engine: EngineType, *, has_image: bool) -> type[AnyEngineSpec]:
+    """The specification that an engine takes. One of another package takes an image, or a command of its own place."""
+    return SPEC_TYPES.get(engine) or (DaggerEngineSpec if has_image else LocalEngineSpec)
 
 
 class ToolParameter(BaseModel):
@@ -226,8 +253,9 @@ class ToolContract(BaseModel):
 
     @model_validator(mode="after")
     def _check_whole(self) -> ToolContract:
-        if not isinstance(self.engine_spec, SPEC_TYPES[self.engine]):
-            raise ValueError(f"engine {self.engine.value} needs a {SPEC_TYPES[self.engine].__name__}")
+        expected = spec_type(self.engine, has_image=isinstance(self.engine_spec, DaggerEngineSpec))
+        if not isinstance(self.engine_spec, expected):
+            raise ValueError(f"engine {self.engine.value} needs a {expected.__name__}")
         seen: set[str] = set()
         for parameter in self.parameters:
             if parameter.name in seen:

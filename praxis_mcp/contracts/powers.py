@@ -103,7 +103,7 @@ def _digest(value: Any) -> str:
 
 def _is_notable(what: str, how: str) -> bool:
     if what == "engine":
-        return how in (EngineType.LOCAL.value, EngineType.REMOTE_MCP.value)
+        return how not in (EngineType.DAGGER.value, EngineType.DOCKER.value, EngineType.SANDBOX.value)
     if what == "network":
         return how != Network.NONE.value
     if what == "drop capabilities":

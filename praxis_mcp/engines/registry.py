@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Collection, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 
@@ -15,6 +16,7 @@ from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, PraxisError
 from praxis_mcp.logs import logger
+from praxis_mcp.plugins import usable_plugins
 from praxis_mcp.settings import Settings
 
 ENGINES: dict[str, str] = {
@@ -39,22 +41,21 @@ class EngineRegistry:
         self._warm_budget = WarmBudget(settings.warm)
 
     def names(self) -> tuple[str, ...]:
-        """Names of all engines there are, made or not."""
-        return tuple(ENGINES)
+        """Names of our own engines, made or not, and of those of other packages that the settings ask for or that have
+        been made."""
+        return tuple(dict.fromkeys((*ENGINES, *self._settings.engines.order, *self._engines)))
 
     def get(self, name: str) -> ExecutionEngine:
         """The engine of that name; the same object every time.
 
         Raises:
-            EngineUnavailable: there is no such engine in this version.
+            EngineUnavailable: there is no such engine, or that of another package cannot be loaded.
         """
         if name not in self._engines:
-            if name not in ENGINES:
-                raise EngineUnavailable(
-                    f'There is no engine "{name}" in this version.', remedy=f"Choose one of {', '.join(ENGINES)}."
-                )
-            module, _, attribute = ENGINES[name].partition(":")
-            engine: ExecutionEngine = getattr(importlib.import_module(module), attribute)(self._settings)
+            if name in ENGINES:
+                engine: ExecutionEngine = _imported(ENGINES[name])(self._settings)
+            else:
+                engine = _of_plugin(name, self._settings)
             engine.warm_budget = self._warm_budget
             self._engines[name] = engine
         return self._engines[name]
@@ -90,3 +91,36 @@ class EngineRegistry:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.cleanup()
+
+
+def _imported(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
+
+
+def _of_plugin(name: str, settings: Settings) -> ExecutionEngine:
+    """An engine of another package. Whatever its code does wrong while it is imported and made is its own fault, and
+    costs no other engine anything."""
+    plugin = usable_plugins().get(name)
+    if plugin is None:
+        names = (*ENGINES, *usable_plugins())
+        raise EngineUnavailable(f'There is no engine "{name}" here.', remedy=f"Choose one of {', '.join(names)}.")
+    subject = f"The engine {name} of {plugin.package} ({plugin.target})"
+    try:
+        engine = _imported(plugin.target)(settings)
+    except PraxisError as exc:
+        raise EngineUnavailable(f"{subject} cannot be used: {exc.message}", remedy=exc.remedy) from exc
+    except (Exception, SystemExit) as exc:
+        logger.error("{} cannot be loaded: {}", subject, places(exc))
+        # What is missing is named; other messages may hold anything.
+        reason = f"{type(exc).__name__}: {exc}" if isinstance(exc, ImportError) else type(exc).__name__
+        raise EngineUnavailable(
+            f"{subject} cannot be loaded: {reason}.",
+            remedy="Install what it needs, or another version of it; the log says where it failed.",
+        ) from exc
+    if not isinstance(engine, ExecutionEngine) or engine.name != name:
+        raise EngineUnavailable(
+            f'{subject} is not a praxis_mcp.ExecutionEngine with name = "{name}".',
+            remedy="Ask its author to run praxis_mcp.testing, or remove the package.",
+        )
+    return engine

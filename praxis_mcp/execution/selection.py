@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import anyio
 
+from praxis_mcp.defects import places
 from praxis_mcp.engines.base import EngineCapabilities, EngineStatus
 from praxis_mcp.engines.native import find_missing
 from praxis_mcp.engines.registry import ENGINES, EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, LimitUnsupported
+from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Capability, Plan
 
 STATUS_KEPT = 30.0
@@ -116,15 +118,22 @@ class EngineSelector:
 
     def _never(self, name: str, plan: Plan) -> list[str]:
         """What the plan demands and that engine cannot enforce, wherever it runs."""
-        if name not in ENGINES:
+        try:
+            return sorted(item.value for item in plan.demands & self._engines.get(name).never)
+        except EngineUnavailable:
             return []
-        return sorted(item.value for item in plan.demands & self._engines.get(name).never)
 
     async def _probe(self, name: str) -> EngineStatus:
-        if name not in ENGINES:
-            return EngineStatus(name, available=False, detail="is not part of this version")
         with anyio.move_on_after(PROBE_TIMEOUT):
-            return await self._engines.get(name).probe()
+            try:
+                return await self._engines.get(name).probe()
+            except EngineUnavailable as exc:
+                return EngineStatus(name, available=False, detail=exc.message, remedy=exc.remedy or "")
+            except Exception as exc:
+                if name in ENGINES:
+                    raise
+                logger.error("the engine {} of another package has a defect: {}", name, places(exc))
+                return EngineStatus(name, available=False, detail=f"has a defect ({type(exc).__name__}), see the log")
         return EngineStatus(name, available=False, detail=f"did not answer within {PROBE_TIMEOUT:g} s")
 
 

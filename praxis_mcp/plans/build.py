@@ -270,7 +270,7 @@ def draft_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
         cwd = str(host_path(spec.cwd, settings.root, contract.directory)) if spec.cwd else None
         return Blueprint(
             where=Where.HOST,
-            engines=(EngineType.LOCAL.value,),
+            engines=(contract.engine.value,),
             working_dir=cwd,
             contract_dir=str(contract.directory) if contract.directory else None,
             capture_output=spec.capture_output,

@@ -1,0 +1,110 @@
+"""Engines that other packages bring: found by their entry points, loaded when asked for, harmless where they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from praxis_mcp.contracts.model import EngineType
+from praxis_mcp.engines.registry import ENGINES
+from praxis_mcp.plugins import OWN_ENGINES
+from praxis_mcp.settings import CONTAINER_ENGINES
+
+THIRD_PARTY = Path(__file__).parent / "third_party"
+"""What pip leaves of an installed package: its modules, and the metadata with its entry points."""
+HOST_NETWORK = json.dumps({"host_network": True})
+IMPORTED = "praxis_tiny is imported"
+
+
+def run(tools: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "praxis_mcp", *words]
+    environment = {**os.environ, "PYTHONPATH": str(THIRD_PARTY), "PRAXIS_POLICY": HOST_NETWORK, **variables}
+    return subprocess.run(command, cwd=tools, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def write(tools: Path, name: str, **fields: object) -> None:
+    contract = {"name": name, "description": "Says it.", "command": ["echo", "said"], **fields}
+    (tools / f"{name}.contract.json").write_text(json.dumps(contract))
+
+
+def test_the_names_that_no_package_may_take_are_those_of_our_engines() -> None:
+    assert set(OWN_ENGINES) == set(ENGINES) == {engine.value for engine in EngineType}
+    assert set(CONTAINER_ENGINES) < set(OWN_ENGINES)
+
+
+@pytest.mark.parametrize("fields", [{}, {"image": "any"}], ids=["command", "image"])
+def test_a_contract_asks_for_an_engine_of_another_package_by_its_name(tmp_path: Path, fields: dict[str, str]) -> None:
+    write(tmp_path, "say", engine="tiny", network="host", **fields)
+    called = run(tmp_path, "call", "--tools", ".", "say")
+    assert (called.returncode, called.stdout) == (0, "said\n"), called.stderr
+
+
+def test_the_settings_may_name_one_for_every_image(tmp_path: Path) -> None:
+    write(tmp_path, "say", image="any", network="host")
+    engines = json.dumps({"order": ["tiny", "docker"]})
+    called = run(tmp_path, "call", "--tools", ".", "say", PRAXIS_ENGINES=engines)
+    assert (called.returncode, called.stdout) == (0, "said\n"), called.stderr
+    wrong = run(tmp_path, "list", "--tools", ".", PRAXIS_ENGINES=json.dumps({"order": ["tinny"]}))
+    assert wrong.returncode != 0
+    assert "write one of dagger, docker, sandbox" in wrong.stderr
+    assert "tiny" in wrong.stderr
+
+
+def test_what_it_cannot_enforce_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "say", engine="tiny", image="any", network="none")
+    called = run(tmp_path, "call", "--tools", ".", "say")
+    assert called.returncode != 0
+    assert "tiny: cannot enforce" in called.stderr
+
+
+def test_nothing_of_a_package_is_imported_until_it_is_asked_for(tmp_path: Path) -> None:
+    write(tmp_path, "ours", engine="local")
+    write(tmp_path, "theirs", engine="tiny")
+    called = run(tmp_path, "call", "--tools", ".", "ours")
+    assert called.stdout == "said\n", called.stderr
+    listed = run(tmp_path, "list", "--tools", ".")
+    assert "theirs" in listed.stdout
+    assert IMPORTED not in called.stderr + listed.stderr
+
+
+def test_a_broken_one_is_an_error_of_its_own_tools_only(tmp_path: Path) -> None:
+    write(tmp_path, "ours", engine="local")
+    write(tmp_path, "theirs", engine="broken")
+    write(tmp_path, "misnamed", engine="misnamed")
+    assert run(tmp_path, "call", "--tools", ".", "ours").stdout == "said\n"
+    called = run(tmp_path, "call", "--tools", ".", "theirs")
+    assert called.returncode != 0
+    assert "praxis-tiny 1.2.3" in called.stderr
+    assert "a_module_that_is_not_installed" in called.stderr
+    misnamed = run(tmp_path, "call", "--tools", ".", "misnamed")
+    assert 'is not a praxis_mcp.ExecutionEngine with name = "misnamed"' in misnamed.stderr
+
+
+def test_doctor_reports_what_is_broken_and_what_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "ours", engine="local")
+    done = run(tmp_path, "doctor", "--tools", ".", "--json")
+    report = json.loads(done.stdout)
+    engines = {item["engine"]: item for item in report["engines"]}
+    assert engines["tiny"]["available"]
+    assert not engines["broken"]["available"]
+    assert "a_module_that_is_not_installed" in engines["broken"]["detail"]
+    refused = {item["engine"]: item["why"] for item in report["refused_engines"]}
+    assert refused.keys() == {"docker", "Loud"}
+    assert "name of an engine of praxis-mcp" in refused["docker"]
+    shown = run(tmp_path, "doctor", "--tools", ".", COLUMNS="300").stdout
+    assert "docker of praxis-tiny 1.2.3 is not used" in shown
+    assert "a_module_that_is_not_installed" in shown
+
+
+def test_a_contract_that_names_an_engine_that_nobody_brings_is_told_of_those_there_are(tmp_path: Path) -> None:
+    write(tmp_path, "say", engine="tinny")
+    done = run(tmp_path, "validate", ".")
+    assert done.returncode != 0
+    assert 'did you mean "tiny"?' in done.stdout + done.stderr
+    write(tmp_path, "say", engine="Loud")
+    assert "Loud" in run(tmp_path, "validate", ".").stdout
