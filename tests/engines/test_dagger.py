@@ -16,7 +16,7 @@ import pytest
 
 from praxis_mcp.contracts.loading import load_text
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.dagger import DaggerExecutionEngine
 from praxis_mcp.engines.dagger_session import SessionLost
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, SettingsError
@@ -352,17 +352,27 @@ async def test_python_images_keep_pips_cache_between_calls_that_have_a_network(g
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="asks Linux for the peak of memory")
-async def test_a_long_line_costs_the_server_no_memory(ground: Ground) -> None:
+async def test_four_long_lines_at_once_cost_the_server_no_memory(ground: Ground, tmp_path: Path) -> None:
     def memory(field: str) -> int:
         text = Path("/proc/self/status").read_text()
         return int(text.partition(f"{field}:")[2].split()[0]) * 1024
 
-    size = 100_000_000
+    size = 50_000_000
     contract = sh("head -c $1 /dev/zero | tr '\\0' x", str(size), timeout=CALL_LIMIT)
+    results: list[ExecutionResult] = []
+
+    async def call(number: int) -> None:
+        (record := tmp_path / str(number)).mkdir()
+        results.append(await ground.run(contract, ExecutionContext(directory=record)))
+        assert (record / "stdout").stat().st_size == size
+
+    await ground.run(sh("exit 0"))  # what a first call imports is no part of it
     Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak begins anew
     before = memory("VmRSS")
-    result = await ground.run(contract)
-    assert (result.exit_code, result.stdout.total, result.stdout.head[:3]) == (0, size, b"xxx")
+    async with anyio.create_task_group() as tasks:
+        for number in range(4):
+            tasks.start_soon(call, number)
+    assert [(item.exit_code, item.stdout.total, item.stdout.head[:3]) for item in results] == [(0, size, b"xxx")] * 4
     assert memory("VmHWM") - before < 64 << 20
 
 
