@@ -44,7 +44,8 @@ from praxis_mcp.engines.dagger_nesting import missing_places, shield, with_place
 from praxis_mcp.engines.dagger_output import export_artifacts
 from praxis_mcp.engines.dagger_prefix import Prefix, make_prefix
 from praxis_mcp.engines.dagger_reach import check_engine
-from praxis_mcp.engines.dagger_session import Session, sdk_installed, sdk_missing
+from praxis_mcp.engines.dagger_sdk import sdk_installed, sdk_missing
+from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.dagger_warm import WarmDagger
 from praxis_mcp.engines.dagger_workspace import Upload, WorkspaceLocks, upload
 from praxis_mcp.engines.native import praxis_init_path

@@ -12,7 +12,8 @@ from praxis_mcp.engines.dagger_cli import CliSession, find_cli, runner_host, ses
 from praxis_mcp.engines.dagger_errors import QueryFailed, opening_failed
 from praxis_mcp.engines.dagger_logs import LogReader
 from praxis_mcp.engines.dagger_reach import check_engine
-from praxis_mcp.engines.dagger_session import Connection, Session, sdk_installed, sdk_missing
+from praxis_mcp.engines.dagger_sdk import Connection, sdk_installed, sdk_missing
+from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.settings import DaggerSettings
 
@@ -46,7 +47,7 @@ class SessionOwner:
         self._on_lost = on_lost
         self._life = anyio.CancelScope()
         self._cli: CliSession | None = None
-        self._graphql: Connection | None = None
+        self._connection: Connection | None = None
 
     @property
     def usable(self) -> bool:
@@ -90,8 +91,8 @@ class SessionOwner:
         finally:
             if self.session is None and self.error is None:
                 self._fail(EngineUnavailable("The Dagger engine was closed before its session was open."))
-            if self._graphql is not None:
-                await self._graphql.close()
+            if self._connection is not None:
+                await self._connection.close()
             if self._cli is not None:
                 await self._cli.end(at_once=self.session is None)
 
@@ -124,9 +125,9 @@ class SessionOwner:
             address = await self._cli.address()
         if address is None:
             raise await self._silent(self._cli)
-        self._graphql = await Connection.open(address)
+        self._connection = await Connection.open(address)
         logs = LogReader(address)
-        session = Session(self._graphql.session, logs, self._on_lost)
+        session = Session(self._connection, logs, self._on_lost)
         await session.introduce()
         tasks.start_soon(logs.run)
         if self._cli is not None:

@@ -20,6 +20,7 @@ import anyio.to_thread
 
 from praxis_mcp.engines import docker_errors
 from praxis_mcp.engines.docker_inquiry import DockerInquiry
+from praxis_mcp.engines.docker_sdk import set_api_version, unix_socket_of
 from praxis_mcp.engines.docker_stream import (
     Address,
     AttachedStream,
@@ -309,8 +310,7 @@ def _connect(host: str | None) -> tuple[docker.DockerClient, str]:
             max_pool_size=_THREADS,
         )
         agreed = _ping(client.api).get("Api-Version")
-        # As the SDK's own constructor does; `api_version` reads it.
-        vars(client.api)["_version"] = agreed or client.api.version(api_version=False)["ApiVersion"]
+        set_api_version(client.api, agreed or client.api.version(api_version=False)["ApiVersion"])
     return client, _shown_address(client.api, address)
 
 
@@ -356,7 +356,7 @@ def _translated(address: str) -> Iterator[None]:
 
 
 def _native_address(api: docker.APIClient) -> Address | None:
-    path = getattr(getattr(api, "_custom_adapter", None), "socket_path", None)
+    path = unix_socket_of(api)
     if path:
         return Address(path=path)
     parts = urlsplit(api.base_url)

@@ -14,13 +14,14 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from praxis_mcp.engines.docker_sdk import half_closable
+
 
 class ThreadedDuplex:
     """A `docker_stream.Duplex` over a blocking socket, ssh channel or pipe of the SDK."""
 
     def __init__(self, connection: Any) -> None:
-        # A SocketIO reads and writes, and only the socket beneath it closes one half.
-        self._connection = getattr(connection, "_sock", connection)
+        self._connection = half_closable(connection)
         self._owner = connection
         self._limiter = anyio.CapacityLimiter(2)
 

@@ -28,6 +28,7 @@ from praxis_mcp.engines.upstream_sse import sse_streams
 from praxis_mcp.engines.upstream_stdio import stdio_streams
 from praxis_mcp.engines.upstream_wire import MAX_MESSAGE, RawAnswers
 from praxis_mcp.logs import logger
+from praxis_mcp.mcp_sdk import stamp
 from praxis_mcp.plans.secrets import Masker
 
 _KEPT_LINES = 10
@@ -84,9 +85,7 @@ class Channel:
         Raises:
             MCPError: the answer is an error, or there will be none.
         """
-        headers: dict[str, str] = {}
-        # What the SDK adds to its own requests: version and capabilities, and arguments that travel as headers.
-        self.client.session._stamp({"method": method, "params": params}, {"headers": headers})
+        headers = stamp(self.client.session, method, params)
         inject(params["_meta"])
         return await self._asker.ask(method, params, headers, on_progress)
 

@@ -13,6 +13,8 @@ from typing import Any
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, ErrorData
 
+from praxis_mcp.mcp_sdk import LOST_STREAM
+
 
 class Failure(StrEnum):
     """What went wrong on the way."""
@@ -29,7 +31,6 @@ class Failure(StrEnum):
 
 _MARK = token_hex(16)
 _KEY = "io.github.praxis-mcp/failure"
-_SDK_LOST = "SSE stream "
 
 
 def failed(
@@ -55,7 +56,7 @@ def failure_in(exc: BaseException | None) -> Failure | None:
         return Failure(about["failure"])
     # The SDK's transport for Streamable HTTP of older revisions says by these words that an answer broke off. A server
     # that says the same has its connection opened anew, and no more.
-    if exc.code == CONNECTION_CLOSED and exc.message.startswith(_SDK_LOST):
+    if exc.code == CONNECTION_CLOSED and exc.message.startswith(LOST_STREAM):
         return Failure.LOST
     return None
 

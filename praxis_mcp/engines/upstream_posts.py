@@ -10,7 +10,6 @@ from typing import Any
 
 import anyio
 import httpx2
-from mcp.shared._httpx_utils import stream_within_origin
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 
@@ -18,6 +17,7 @@ from praxis_mcp.engines.upstream_failures import Failure, failed
 from praxis_mcp.engines.upstream_messages import lenient_json
 from praxis_mcp.engines.upstream_spec import ProgressListener
 from praxis_mcp.engines.upstream_wire import FIRST_ID, MAX_MESSAGE, tell_progress
+from praxis_mcp.mcp_sdk import stream_within_origin
 
 _FIXED_HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 

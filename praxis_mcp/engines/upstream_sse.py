@@ -13,7 +13,6 @@ import anyio
 import anyio.abc
 import httpx2
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
-from mcp.client._transport import TransportStreams
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 from mcp_types import ErrorData, JSONRPCError, JSONRPCRequest
@@ -22,6 +21,7 @@ from praxis_mcp.engines.upstream_answers import error_in
 from praxis_mcp.engines.upstream_failures import Failure, failed, failure_in
 from praxis_mcp.engines.upstream_messages import message_in
 from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
+from praxis_mcp.mcp_sdk import TransportStreams
 
 _EVENT_STREAM = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
 

@@ -15,13 +15,13 @@ from typing import Self, TextIO
 
 import anyio
 import anyio.abc
-from mcp.client._transport import TransportStreams
 from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 
 from praxis_mcp.engines.upstream_messages import message_in
 from praxis_mcp.engines.upstream_process import UpstreamProcess, start_process
 from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
+from praxis_mcp.mcp_sdk import TransportStreams
 
 _GONE = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream, OSError)
 

@@ -18,8 +18,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
-from mcp.client._transport import Transport, TransportStreams
-from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.exceptions import MCPError
 from mcp.shared.inbound import find_invalid_x_mcp_header
 from mcp.shared.message import ClientMessageMetadata, SessionMessage
@@ -37,6 +35,7 @@ from praxis_mcp.engines.upstream_failures import Failure, failed
 from praxis_mcp.engines.upstream_messages import received_anyway
 from praxis_mcp.engines.upstream_spec import ProgressListener
 from praxis_mcp.logs import logger
+from praxis_mcp.mcp_sdk import ReadStream, Transport, TransportStreams, WriteStream
 
 MAX_MESSAGE = 64 * 1024 * 1024
 """Bytes of one message of another server; one that sends more is cut off."""

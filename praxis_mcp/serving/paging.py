@@ -12,6 +12,7 @@ from mcp.server.context import ServerRequestContext
 from mcp_types import Implementation, ListToolsResult
 
 from praxis_mcp.logs import logger
+from praxis_mcp.mcp_sdk import connection_of
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.wording import counted
 
@@ -77,6 +78,6 @@ def _info(ctx: ServerRequestContext[Any, Any]) -> Implementation | None:
 
 def _client(ctx: ServerRequestContext[Any, Any], caller: str) -> Hashable:
     if not Dialect(ctx.protocol_version).modern:
-        return weakref.ref(ctx.session._connection)
+        return weakref.ref(connection_of(ctx.session))
     info = _info(ctx)
     return (caller, info.name, info.version) if info is not None else (caller,)

@@ -13,7 +13,6 @@ from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
-from mcp.shared._stream_protocols import ReadStream, WriteStream
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 from mcp_types import (
@@ -40,6 +39,7 @@ from praxis_mcp.execution.defects import report_defect
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.groups import unwrapped
 from praxis_mcp.logs import logger
+from praxis_mcp.mcp_sdk import ReadStream, WriteStream
 from praxis_mcp.serving.access import Caller, caller_of
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.paging import PageWatch

@@ -13,6 +13,7 @@ from mcp_types import NotificationParams
 
 from praxis_mcp.contracts.catalog import CatalogChange
 from praxis_mcp.logs import logger
+from praxis_mcp.mcp_sdk import connection_of
 
 NOTIFY_TIMEOUT = 5.0
 """Seconds that one client may take to take a notification."""
@@ -54,8 +55,8 @@ class ChangeNotifier:
 
     async def on_initialized(self, ctx: ServerRequestContext[Any, Any], params: NotificationParams) -> None:
         """Remember the session of a client of the older era."""
-        # The session has no public way to hear of its end, and would outlive its connection in a list of ours.
-        connection = ctx.session._connection
+        # A session would outlive its connection in a list of ours.
+        connection = connection_of(ctx.session)
         if connection not in self._sessions:
             self._sessions[connection] = ctx.session
             connection.exit_stack.callback(self._sessions.pop, connection, None)
