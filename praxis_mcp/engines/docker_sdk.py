@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def set_api_version(api: docker.APIClient, version: str) -> None:
     """Have `api` speak that version, as its constructor would (`docker.APIClient.api_version` reads it)."""
-    api._version = version
+    vars(api)["_version"] = version
 
 
 def unix_socket_of(api: docker.APIClient) -> str | None:
