@@ -95,7 +95,19 @@ class ToolRunner:
             ExecutionError: it could not be run; see the subclasses.
         """
         contract = self._catalog.get(name).contract
-        with self.tally.call(name, caller) as counted, self.callers.hold(caller, name):
+        return await self.run(contract, arguments, caller=caller, on_output=on_output, on_status=on_status)
+
+    async def run(
+        self,
+        contract: ToolContract,
+        arguments: Mapping[str, Any],
+        *,
+        caller: str = "",
+        on_output: OutputListener | None = None,
+        on_status: StatusListener | None = None,
+    ) -> ExecutionResult:
+        """As `call`, for a contract that need not be in the catalog: one that was built in code."""
+        with self.tally.call(contract.name, caller) as counted, self.callers.hold(caller, contract.name):
             result = await self._call(contract, arguments, caller, on_output, on_status, counted)
             counted.ended(result)
             return result

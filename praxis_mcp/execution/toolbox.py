@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 
 from praxis_mcp.contracts.approvals import ContractApprovals
 from praxis_mcp.contracts.catalog import Catalog, CatalogChange
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.base import ExecutionResult, StatusListener
+from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.housekeeping import keep_house
@@ -51,6 +55,34 @@ class Toolbox:
     async def loaded(self) -> None:
         """Wait until the catalog's first scan, which runs in the background, has ended."""
         await self._scanned.wait()
+
+    async def call(
+        self,
+        tool: str | ToolContract,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        on_output: OutputListener | None = None,
+        on_status: StatusListener | None = None,
+    ) -> ExecutionResult:
+        """Run a tool to its end, on the engine that fits. Cancelling the call kills what it started.
+
+        Args:
+            tool: the name of a contract in the catalog, whose first scan is waited for; or a contract itself, built in
+                code.
+            arguments: what the caller gives.
+            on_output: hears output as it arrives, secrets masked. Must not block.
+            on_status: hears what the engine is busy with. Must not block.
+
+        Raises:
+            UnknownToolError: the catalog has no tool of that name.
+            ArgumentError: the arguments do not fit.
+            ContractError, SettingsError: contract or settings keep it from running.
+            ExecutionError: it could not be run; see the subclasses. A command that fails is a result.
+        """
+        if isinstance(tool, ToolContract):
+            return await self.runner.run(tool, arguments or {}, on_output=on_output, on_status=on_status)
+        await self.loaded()
+        return await self.runner.call(tool, arguments or {}, on_output=on_output, on_status=on_status)
 
     async def watch(self, on_change: Callable[[CatalogChange], Awaitable[None]]) -> None:
         """Keep the catalog up to date until cancelled; nothing waits for calls of a changed or removed contract.
@@ -105,12 +137,17 @@ class Toolbox:
 
 
 @asynccontextmanager
-async def open_toolbox(settings: Settings) -> AsyncIterator[Toolbox]:
+async def open_toolbox(settings: Settings | None = None) -> AsyncIterator[Toolbox]:
     """A toolbox, its catalog being scanned in the background; engines are made when first needed.
+
+    Args:
+        settings: such as ``Settings(tools=(Path("my-tools"),))`` or `load_settings()`; None is the defaults and the
+            environment's ``PRAXIS_…``.
 
     Raises:
         SettingsError: the directory for run records cannot be made.
     """
+    settings = settings or Settings()
     approvals = ContractApprovals() if settings.reload == "approved" else None
     catalog = Catalog(settings.tool_directories, approvals=approvals)
     async with EngineRegistry(settings) as engines, RunRecords(settings.records) as records:
