@@ -3,12 +3,18 @@
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from praxis_mcp.logs import NAME, logger
 from tests.support import images, node, requirements
 from tests.support.timeouts import pytest_pyfunc_call, pytest_timeout_set_timer
 
 __all__ = ["pytest_pyfunc_call", "pytest_timeout_set_timer"]  # hooks, found here by pytest
+
+
+# Its bounds on time, 200 ms for an example, fail on a busy machine; each test as a whole has one (pyproject.toml).
+settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("here")
 
 
 def pytest_configure(config: pytest.Config) -> None:

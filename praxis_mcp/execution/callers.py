@@ -40,6 +40,12 @@ class CallerLimits:
         self._held: Counter[str] = Counter()
         self._allowances: dict[str, _Allowance] = {}
 
+    @property
+    def remembered(self) -> int:
+        """How many callers' recent calls are counted: bounded, for a caller whose allowance is full again is as one
+        that never came."""
+        return len(self._allowances)
+
     def shares(self, caller: str) -> tuple[Share, ...]:
         """What a call of theirs counts towards when it is admitted. Empty is anonymous."""
         if not caller or self._settings.max_per_caller is not None:

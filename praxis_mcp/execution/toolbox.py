@@ -125,7 +125,8 @@ class Toolbox:
         if decision.engine is not None:
             await self.engines.get(decision.engine).prepare(blueprint)
 
-    async def _scan(self) -> None:
+    async def scan(self) -> None:
+        """Read the contracts for the first time; `open_toolbox` has it done in the background."""
         try:
             await self.catalog.load()
         finally:
@@ -155,6 +156,6 @@ async def open_toolbox(settings: Settings | None = None) -> AsyncIterator[Toolbo
         # Who opened the toolbox must see their own exception.
         with unwrapped():
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(toolbox._scan)
+                tasks.start_soon(toolbox.scan)
                 yield toolbox
                 tasks.cancel_scope.cancel()

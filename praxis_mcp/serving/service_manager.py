@@ -23,7 +23,7 @@ class ServiceManager:
     def __init__(self, address: str = "", watchdog: float | None = None) -> None:
         """Args: watchdog: seconds within which the manager wants to hear of life; None asks for nothing."""
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
-        self._watchdog = watchdog
+        self.watchdog = watchdog
         self._is_stopping = False
         self._is_heard = True
 
@@ -50,11 +50,11 @@ class ServiceManager:
 
     async def keep_alive(self) -> None:
         """Tell the watchdog of life, where there is one, for as long as the event loop runs; until cancelled."""
-        if self._watchdog is None:
+        if self.watchdog is None:
             return
         while True:
             self._send("WATCHDOG=1")
-            await anyio.sleep(self._watchdog / _PINGS)
+            await anyio.sleep(self.watchdog / _PINGS)
 
     def _send(self, text: str) -> None:
         if not self._address:

@@ -359,7 +359,7 @@ class Changes:
 @asynccontextmanager
 async def watched(catalog: Catalog) -> AsyncIterator[Changes]:
     changes = Changes()
-    async with anyio.create_task_group() as group:
+    async with changes.send, changes.receive, anyio.create_task_group() as group:
         group.start_soon(catalog.watch, changes.send.send)
         yield changes
         with anyio.fail_after(WITHIN):

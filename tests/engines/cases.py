@@ -35,12 +35,15 @@ class EngineCase:
         inexpressible: demands that a contract of this engine has no word for (`user` of a local command): tests of
             them are not made.
         python_program: what runs Python where the tool runs; 3.11 or newer.
+        bulk: bytes that the tests of large input and output move, a multiple of 100,000: many once for each way of
+            moving them, and few on an engine that moves them as another does, which is tested with many.
     """
 
     name: str
     marks: tuple[pytest.MarkDecorator, ...] = ()
     inexpressible: frozenset[Capability] = frozenset()
     python_program: str = "python3"
+    bulk: int = 100_000_000
 
     @property
     def lacks(self) -> frozenset[Capability]:

@@ -29,6 +29,7 @@ OF_BUBBLEWRAP = frozenset({Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capabi
 
 class LocalCase(EngineCase):
     name = "local"
+    bulk = 2_000_000  # through pipes, as local-plain
     inexpressible = _OF_CONTAINERS
     python_program = shutil.which("python3", path="/usr/bin:/usr/local/bin") or "python3"
 

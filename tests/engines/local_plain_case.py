@@ -11,6 +11,7 @@ class PlainCase(LocalCase):
     """The same without bubblewrap: artifacts go to `PRAXIS_OUTPUT_DIR`, for there is no other place for them."""
 
     name = "local-plain"
+    bulk = 100_000_000
 
     @property
     def lacks(self) -> frozenset[Capability]:

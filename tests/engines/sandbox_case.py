@@ -32,6 +32,7 @@ def shared_store() -> Path:
 
 class SandboxCase(EngineCase):
     name = "sandbox"
+    bulk = 2_000_000  # through pipes, as local-plain
     marks = (pytest.mark.docker, pytest.mark.bubblewrap)
 
     @property

@@ -123,7 +123,7 @@ async def test_standard_input_that_nobody_reads_is_no_error(bench: Bench) -> Non
 
 
 async def test_large_input_and_output_flow_at_once(bench: Bench) -> None:
-    size = 100_000_000
+    size = bench.case.bulk
     contract = stdin_of(bench.case.sh("exec cat"))
     if await bench.refuses(contract, data=b64(b"x")):
         return
@@ -264,7 +264,7 @@ async def test_binary_output_arrives_byte_for_byte(bench: Bench) -> None:
 
 
 async def test_large_output_is_counted_and_kept_in_bounded_memory(bench: Bench) -> None:
-    lines = 100_000_000 // 10
+    lines = bench.case.bulk // 10
     source = f"""
 for start in range(0, {lines}, 10_000):
     print("\\n".join(map("{{:09d}}".format, range(start, start + 10_000))))

@@ -129,4 +129,4 @@ def test_callers_that_came_once_are_forgotten(monkeypatch: pytest.MonkeyPatch) -
         clock.now += 2
         with limits.hold(f"caller {number}", "t"):
             pass
-    assert len(limits._allowances) <= 10
+    assert limits.remembered <= 10

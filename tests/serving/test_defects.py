@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,7 +12,7 @@ from mcp.shared.exceptions import MCPError
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.execution.records import RunRecord, RunRecords
 from praxis_mcp.execution.runner import ToolRunner
-from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
+from praxis_mcp.execution.toolbox import open_toolbox
 from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.serving.server import build_server
@@ -36,7 +37,7 @@ async def test_an_unexpected_exception_costs_one_call_and_tells_no_values(era: E
             await opened.loaded()
             engines = Engines(local=AnsweringEngine(break_down))
             runner = ToolRunner(opened.catalog, engines, opened.records, opened.settings)
-            toolbox = Toolbox(opened.settings, opened.catalog, engines, opened.records, runner, opened._scanned)
+            toolbox = replace(opened, engines=engines, runner=runner)
             async with build_server(toolbox) as server, memory_client(server, era) as client:
                 result = await client.call_tool("echo", {"text": "my-password"})
                 assert result.is_error
@@ -64,8 +65,7 @@ async def test_an_unexpected_exception_of_a_read_tells_no_values_either(era: Era
     sink = logger.add(said.append, level="TRACE", format="{message}")
     try:
         async with open_toolbox(settings_for(tmp_path)) as opened:
-            records = BrokenRecords(opened.settings.records)
-            toolbox = Toolbox(opened.settings, opened.catalog, opened.engines, records, opened.runner, opened._scanned)
+            toolbox = replace(opened, records=BrokenRecords(opened.settings.records))
             async with build_server(toolbox) as server, memory_client(server, era) as client:
                 with pytest.raises(MCPError, match=r"Internal error [0-9a-f]{12}") as caught:
                     await client.read_resource("praxis://runs/my-password/stdout")

@@ -106,7 +106,7 @@ async def test_a_client_is_greeted_before_the_catalog_is_scanned(era: Era, tmp_p
             with anyio.move_on_after(0.2) as scope:
                 await client.list_tools()
             assert scope.cancelled_caught
-            await toolbox._scan()
+            await toolbox.scan()
             with anyio.fail_after(LIMIT):
                 assert [tool.name for tool in (await client.list_tools()).tools] == ["late"]
 

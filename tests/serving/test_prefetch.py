@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -10,7 +11,7 @@ import pytest
 
 from praxis_mcp.engines.base import StatusListener
 from praxis_mcp.execution.runner import ToolRunner
-from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
+from praxis_mcp.execution.toolbox import open_toolbox
 from praxis_mcp.plans.model import Blueprint
 from praxis_mcp.serving.server import build_server
 from tests.execution.engines import AnsweringEngine, Engines
@@ -40,7 +41,7 @@ async def test_pulling_begins_once_the_tools_were_listed(tmp_path: Path) -> None
         await opened.loaded()
         engines = Engines(docker=engine)
         runner = ToolRunner(opened.catalog, engines, opened.records, opened.settings)
-        toolbox = Toolbox(opened.settings, opened.catalog, engines, opened.records, runner, opened._scanned)
+        toolbox = replace(opened, engines=engines, runner=runner)
         async with build_server(toolbox) as server, memory_client(server, "legacy") as client:
             await anyio.wait_all_tasks_blocked()
             assert engine.prepared == []

@@ -1,6 +1,7 @@
 """Progress notifications: from output, from silence, and never at the price of the run."""
 
 from itertools import pairwise
+from unittest.mock import patch
 
 import anyio
 import anyio.lowlevel
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from praxis_mcp.serving import progress
 from praxis_mcp.serving.progress import MAX_MESSAGE, ProgressReporter, parse_progress, reporting
 from tests.serving.clients import LIMIT, Peer, text_of
 
@@ -109,9 +111,12 @@ async def test_json_on_standard_output_is_no_message() -> None:
 async def test_progress_increases_strictly_whatever_a_tool_reports(values: list[float | None]) -> None:
     notes = Notes()
     reporter = ProgressReporter(notes, heartbeat=10)
-    for value in values:
-        reporter.on_output("stderr", b"line\n" if value is None else f"progress: {value:.6f}/10\n".encode())
-        await reporter._send_latest()
+    with patch.object(progress, "MIN_INTERVAL", 0):
+        async with reporting(reporter):
+            for value in values:
+                reporter.on_output("stderr", b"line\n" if value is None else f"progress: {value:.6f}/10\n".encode())
+                await anyio.wait_all_tasks_blocked()
+    assert notes.notes
     notes.assert_increasing()
     assert all(total is None or progress <= total for progress, total, _ in notes.notes)
 

@@ -126,7 +126,7 @@ def test_a_watchdog_is_told_only_where_it_asks_this_process(
     environment: dict[str, str], interval: float | None
 ) -> None:
     taken = {"NOTIFY_SOCKET": "/run/notify", **environment}
-    assert ServiceManager.take(taken)._watchdog == interval
+    assert ServiceManager.take(taken).watchdog == interval
     assert taken == {}, "none of it is left for what the server starts"
 
 

@@ -18,8 +18,9 @@ from praxis_mcp.execution import upstreams as upstreams_module
 from praxis_mcp.execution.upstream_names import Owners, refusals
 from praxis_mcp.upstream_settings import UpstreamSettings
 from tests.serving.clients import ERAS, Era, memory_client, open_server, settings_for, text_of
-from tests.serving.test_upstreams import STARTING, asked, call, names, proxy, until
+from tests.serving.test_upstreams import STARTING, asked, call, names, proxy
 from tests.support.raw_upstream import RawUpstream, answer, raw_upstream, text
+from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -99,29 +100,22 @@ async def test_a_name_stays_with_the_upstream_that_has_it(
     lists(pair[0], "other")
     lists(pair[1], "push")
     shared: dict[str, Any] = {
-        "a": {"address": pair[0].url, "prefix": "x_"},
-        "b": {"address": pair[1].url, "prefix": "x_"},
+        "a": {"address": pair[0].url, "prefix": "x_", "refresh": 1},
+        "b": {"address": pair[1].url, "prefix": "x_", "refresh": 1},
     }
     async with proxy(tmp_path, era, **shared) as (client, toolbox):
         assert await names(client) == ["x_other", "x_push"]
-        sources = toolbox.upstreams._sources
-
-        async def listed_again(name: str) -> None:
-            await sources[name]._list()
-            toolbox.upstreams._rebuild()
-
         lists(pair[0], "other", "push")
-        await listed_again("a")
-        assert text_of(await call(client, "x_push")) == "answered by 1", "though a comes first"
-        left_out = dict(toolbox.upstreams.reports()[0].left_out)
+        left_out = await until(lambda: dict(toolbox.upstreams.reports()[0].left_out))
         assert left_out == {"push": "the name x_push belongs to the upstream b, which had it first"}
+        assert text_of(await call(client, "x_push")) == "answered by 1", "though a comes first"
         lists(pair[1])
-        await listed_again("b")
+        await until(lambda: toolbox.upstreams.served("x_push") is None)
         assert await names(client) == ["x_other"], "it is gone, and not another's"
         with pytest.raises(MCPError, match="no tool"):
             await call(client, "x_push")
         lists(pair[1], "push")
-        await listed_again("b")
+        await until(lambda: toolbox.upstreams.served("x_push"))
         assert text_of(await call(client, "x_push")) == "answered by 1"
 
 
@@ -137,7 +131,7 @@ async def test_whose_a_name_is_does_not_depend_on_who_starts_faster(
         open_server(settings_for(tmp_path, upstreams=shared)) as (toolbox, server),
         memory_client(server, "modern") as client,
     ):
-        await until(lambda: toolbox.upstreams._sources["b"].asked.is_set())
+        await until(lambda: toolbox.upstreams.reports()[1].asked)
         assert await names(client) == []
         gate.set()
         await asked(toolbox)
