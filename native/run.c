@@ -140,7 +140,7 @@ static struct outcome run_to_its_end(const struct run_options *given, int64_t st
         capture_started(&capture, streams);
     else
         close(STDOUT_FILENO);
-    const struct limits limits = {moment_after(start, given->timeout), given->kill_after};
+    const struct time_limits limits = {moment_after(start, given->timeout), given->kill_after};
     struct ending ending = supervise(started.pid, &limits, captures ? &pump : NULL);
     if (captures) {
         capture_rest(&capture);

@@ -142,7 +142,7 @@ static void supervise_until_none_is_left(struct supervision *run)
     }
 }
 
-struct ending supervise(pid_t command, const struct limits *limits, const struct pump *pump)
+struct ending supervise(pid_t command, const struct time_limits *limits, const struct pump *pump)
 {
     struct supervision run = {.command = command,
                               .phase = RUNNING,

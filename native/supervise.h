@@ -18,13 +18,13 @@ struct pump {
     bool (*is_over)(const void *state);
 };
 
-struct limits {
+struct time_limits {
     int64_t deadline;   /* a moment of now(), or NO_DEADLINE */
     int64_t kill_after; /* nanoseconds between the polite signal and SIGKILL; 0: SIGKILL at once */
 };
 
 /* Returns when the command and all its descendants are gone. All signals must be blocked. Without a pump (NULL) the
  * command has streams that nobody here looks after. */
-struct ending supervise(pid_t command, const struct limits *limits, const struct pump *pump);
+struct ending supervise(pid_t command, const struct time_limits *limits, const struct pump *pump);
 
 #endif

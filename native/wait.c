@@ -179,7 +179,7 @@ static struct outcome run_call(const struct wait_options *given, const sigset_t 
     if (step != NULL)
         return outcome_of_failed_setup(step, errno);
     relay_started(&relay, streams);
-    const struct limits limits = {moment_after(start, call->timeout), call->kill_after};
+    const struct time_limits limits = {moment_after(start, call->timeout), call->kill_after};
     const struct pump pump = {&relay, move_streams, has_lost_its_caller};
     struct ending ending = supervise(started.pid, &limits, &pump);
     return outcome_of_command(&started, &ending);

@@ -203,7 +203,7 @@ def wait_words(
 def _boot_id() -> str | None:
     """What tells this kernel, since it was booted, from any other; None where there is no such thing."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip() or None
     except OSError:
         return None
 

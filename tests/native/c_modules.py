@@ -30,9 +30,9 @@ class Module:
     header_includes: list[str]
     declares: set[str]
     """What its header declares for others."""
-    defines: set[str] = field(default_factory=set)
+    defines: set[str] = field(default_factory=set, repr=False)
     """What its object file shows to others."""
-    needs: set[str] = field(default_factory=set)
+    needs: set[str] = field(default_factory=set, repr=False)
     """What its object file takes from others, the C library among them."""
 
 
