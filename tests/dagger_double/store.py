@@ -111,6 +111,8 @@ def _copy_as_it_is(source: Path, target: Path, exclude: list[str]) -> None:
 def _copy_one(source: str, target: str) -> None:
     if stat.S_ISFIFO(os.lstat(source).st_mode):
         os.mkfifo(target)
+    elif stat.S_ISSOCK(os.lstat(source).st_mode):
+        Path(target).touch()
     else:
         shutil.copy2(source, target, follow_symlinks=False)
 
