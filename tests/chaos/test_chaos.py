@@ -157,6 +157,7 @@ def ground(tmp_path: Path) -> Ground:
     return Ground.make(tmp_path)
 
 
+@pytest.mark.timeout(4 * LIMIT * ROUNDS)
 async def test_nothing_is_left_of_servers_that_ended_at_random_moments_under_load(
     ground: Ground, tmp_path: Path
 ) -> None:
