@@ -40,11 +40,13 @@ def _problems(contract: ToolContract, spec: CommandSpec, settings: Settings) -> 
     except PraxisError as exc:
         yield (), _refused(exc), exc.remedy or ""
         return
+    is_refused = False
     for source, mount in zip(spec.mounts, blueprint.mounts, strict=True):
         try:
             checked = check_mounts(replace(blueprint, mounts=(mount,), working_dir=None), settings)
         except PraxisError as exc:
             yield (source,), _refused(exc), exc.remedy or ""
+            is_refused = True
             continue
         kept = next((item.kept for item in checked.mounts if item.kept), "")
         if kept:
@@ -53,7 +55,8 @@ def _problems(contract: ToolContract, spec: CommandSpec, settings: Settings) -> 
                 f"{mount.source} is read-only for the tool, because it {kept}.",
                 f'Let the tool write elsewhere, and write "{source}": {mount.target}:ro.',
             )
-    misplaced = find_misplaced(blueprint, settings)
+    # What would lie in a mount that is not there has no place for that reason alone.
+    misplaced = None if is_refused else find_misplaced(blueprint, settings)
     if misplaced is not None:
         yield (), _refused(misplaced), misplaced.remedy or ""
 
