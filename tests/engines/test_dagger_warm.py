@@ -80,6 +80,7 @@ def pool(ground: Ground) -> WarmPool[Any, WarmExec]:
 
 
 def metrics(ground: Ground) -> PoolMetrics:
+    assert pool(ground)  # made with the first call that may meet one, which another test may not have made yet
     found = ground.engine.warm()
     assert found is not None
     return found
