@@ -16,8 +16,8 @@ from praxis_mcp.engines.base import ExecutionEngine
 from praxis_mcp.engines.dagger import DaggerExecutionEngine
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings import Settings
+from praxis_mcp.testing import EngineCase
 from tests.dagger_double.install import install, remove_containers, running_containers
-from tests.engines.cases import EngineCase
 from tests.support import requirements
 
 IMAGE = "python:3.11-slim"

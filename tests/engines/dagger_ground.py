@@ -15,7 +15,7 @@ from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.dagger import DaggerExecutionEngine
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings import Settings
-from tests.engines.conftest import CALL_LIMIT
+from praxis_mcp.testing.bench import CALL_LIMIT
 
 IMAGE = "busybox:1.36"
 UNIQUE = "cat /proc/sys/kernel/random/uuid"

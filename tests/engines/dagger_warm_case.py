@@ -33,6 +33,7 @@ class WarmFirstEngine(DaggerExecutionEngine):
 
 class DaggerWarmCase(DaggerCase):
     name = "dagger-warm"
+    mounts_may_change = False
 
     def settings(self, **values: Any) -> Settings:
         # None but those that the engine above asks for.

@@ -7,7 +7,7 @@ from typing import Any
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.docker import DockerSDKExecutionEngine
 from praxis_mcp.settings import Settings
-from tests.engines.conftest import Bench
+from praxis_mcp.testing.bench import Bench
 from tests.engines.docker_case import CASE
 
 BUSYBOX = "busybox:1.36"

@@ -14,7 +14,7 @@ from praxis_mcp.engines.docker import DockerSDKExecutionEngine
 from praxis_mcp.engines.docker_spec import cache_volume
 from praxis_mcp.plans.model import Blueprint
 from praxis_mcp.settings import Settings
-from tests.engines.cases import EngineCase
+from praxis_mcp.testing import EngineCase
 from tests.support.until import until_blocking
 
 REMOVED_WITHIN = 20.0

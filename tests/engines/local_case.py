@@ -10,7 +10,7 @@ from praxis_mcp.engines.cgroups import find_cgroups
 from praxis_mcp.engines.local import LocalExecutionEngine
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings import Settings
-from tests.engines.cases import EngineCase
+from praxis_mcp.testing import EngineCase
 from tests.support import requirements
 
 _OF_CONTAINERS = frozenset(

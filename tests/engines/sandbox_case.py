@@ -17,7 +17,7 @@ from praxis_mcp.engines.cgroups import find_cgroups
 from praxis_mcp.engines.sandbox import SandboxExecutionEngine
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings import Settings
-from tests.engines.cases import EngineCase
+from praxis_mcp.testing import EngineCase
 
 IMAGE = "python:3.11-slim"
 

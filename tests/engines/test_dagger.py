@@ -21,9 +21,9 @@ from praxis_mcp.engines.dagger import DaggerExecutionEngine
 from praxis_mcp.engines.dagger_session import SessionLost
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, SettingsError
 from praxis_mcp.installation import adding_extra
+from praxis_mcp.testing.bench import CALL_LIMIT, processes
 from tests.dagger_double.install import remove_containers, running_containers
 from tests.dagger_double.server import HANG
-from tests.engines.conftest import CALL_LIMIT, processes
 from tests.engines.dagger_case import IMAGE as PYTHON
 from tests.engines.dagger_case import IS_REAL, connection
 from tests.engines.dagger_ground import UNIQUE, Ground, cli_processes, settings_for, sh

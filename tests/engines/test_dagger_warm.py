@@ -25,8 +25,8 @@ from praxis_mcp.engines.warm_pool import WarmPool
 from praxis_mcp.errors import ExecutionTimeout
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings import Settings
+from praxis_mcp.testing.bench import CALL_LIMIT
 from tests.dagger_double.install import remove_containers, running_containers
-from tests.engines.conftest import CALL_LIMIT
 from tests.engines.dagger_case import IS_REAL, connection
 from tests.engines.dagger_ground import Ground, cli_processes, settings_for, sh
 from tests.support.until import until

@@ -12,7 +12,7 @@ from praxis_mcp.engines.mount_layout import MountLayout
 from praxis_mcp.engines.openings import with_room
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Limits, Mount, Where
-from tests.engines.conftest import CALL_LIMIT, Bench
+from praxis_mcp.testing.bench import CALL_LIMIT, Bench
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="Linux alone has such descriptors")
 

@@ -22,8 +22,7 @@ from praxis_mcp.engines.docker_stream import Address, open_wait
 from praxis_mcp.engines.native import EXIT_SETUP_FAILED
 from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError, LimitUnsupported
 from praxis_mcp.settings import Settings
-from tests.engines.conftest import CALL_LIMIT, Bench
-from tests.engines.contracts import b64, with_parameter
+from praxis_mcp.testing.bench import CALL_LIMIT, Bench, b64, with_parameter
 from tests.engines.docker_bench import BUSYBOX, bench_on, tool
 from tests.engines.docker_case import CASE, containers
 from tests.engines.relay import DOCKER_SOCKET

@@ -13,7 +13,7 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker import DockerSDKExecutionEngine
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings import Settings
-from tests.engines.conftest import CALL_LIMIT
+from praxis_mcp.testing.bench import CALL_LIMIT
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
 

@@ -17,8 +17,7 @@ from praxis_mcp.engines.docker import PROBE_TIMEOUT, DockerSDKExecutionEngine
 from praxis_mcp.errors import EngineUnavailable, ImageError, LimitUnsupported
 from praxis_mcp.installation import adding_extra
 from praxis_mcp.settings import Settings
-from tests.engines.conftest import CALL_LIMIT, Bench
-from tests.engines.contracts import b64, stdin_of
+from praxis_mcp.testing.bench import CALL_LIMIT, Bench, b64, stdin_of
 from tests.engines.docker_bench import bench_on, tool
 from tests.engines.docker_case import CASE, containers
 from tests.engines.image_registry import image_registry

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from praxis_mcp.errors import EngineUnavailable, ExecutionError
-from tests.engines.conftest import Bench
+from praxis_mcp.testing.bench import Bench
 from tests.engines.docker_bench import BUSYBOX, bench_on, tool
 from tests.engines.docker_case import CASE, containers
 from tests.engines.relay import Relay, relay

@@ -18,10 +18,9 @@ from praxis_mcp.engines.docker_waiting import WarmContainer
 from praxis_mcp.engines.docker_warm import WarmDocker
 from praxis_mcp.engines.scratch import PREFIX, Scratch, sweep_scratch
 from praxis_mcp.errors import CommandNotFound, ExecutionError
-from tests.engines.conftest import CALL_LIMIT, Bench
+from praxis_mcp.testing.bench import CALL_LIMIT, Bench, b64, with_parameter
 from tests.engines.docker_bench import BUSYBOX, bench_on, tool
 from tests.engines.docker_case import CASE, containers
-from tests.engines.test_conformance import b64, with_parameter
 from tests.support.until import until
 
 pytestmark = [

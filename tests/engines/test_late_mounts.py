@@ -16,7 +16,7 @@ from praxis_mcp.engines.local import LocalExecutionEngine
 from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.sandbox import SandboxExecutionEngine
 from praxis_mcp.settings import Settings
-from tests.engines.conftest import CALL_LIMIT
+from praxis_mcp.testing.bench import CALL_LIMIT
 from tests.engines.sandbox_case import IMAGE, shared_store
 
 pytestmark = [pytest.mark.anyio, pytest.mark.bubblewrap]

@@ -23,7 +23,7 @@ from praxis_mcp.errors import CommandNotFound, EngineUnavailable, ExecutionError
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings import Settings
-from tests.engines.conftest import CALL_LIMIT, processes
+from praxis_mcp.testing.bench import CALL_LIMIT, processes
 from tests.engines.local_case import CASE
 from tests.support.until import until
 

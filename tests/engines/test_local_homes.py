@@ -19,7 +19,7 @@ from praxis_mcp.errors import CommandNotFound, LimitUnsupported
 from praxis_mcp.home import home_directories
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings import Settings
-from tests.engines.conftest import CALL_LIMIT
+from praxis_mcp.testing.bench import CALL_LIMIT
 
 pytestmark = [pytest.mark.anyio, pytest.mark.bubblewrap]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.errors import ExecutionError
-from tests.engines.conftest import Bench
+from praxis_mcp.testing.bench import Bench
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ import pytest
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Capability
-from tests.engines.conftest import Bench
+from praxis_mcp.testing.bench import Bench
 from tests.engines.nesting import LOOK, Nest, nests
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.specs import DaggerEngineSpec
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings import Settings
-from tests.engines.conftest import Bench
+from praxis_mcp.testing.bench import Bench
 
 pytestmark = pytest.mark.anyio
 

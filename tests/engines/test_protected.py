@@ -8,7 +8,7 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings import Settings
-from tests.engines.conftest import Bench
+from praxis_mcp.testing.bench import Bench
 
 pytestmark = pytest.mark.anyio
 

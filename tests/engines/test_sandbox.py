@@ -27,7 +27,7 @@ from praxis_mcp.images.store import ImageStore
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings import Settings
-from tests.engines.conftest import CALL_LIMIT, processes
+from praxis_mcp.testing.bench import CALL_LIMIT, processes
 from tests.engines.sandbox_case import IMAGE, control_groups, shared_store
 from tests.images.tars import directory, file, image, layer, symlink
 from tests.support.until import until

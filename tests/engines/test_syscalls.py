@@ -21,7 +21,7 @@ from praxis_mcp.engines.syscalls import (
     WITH_CAPABILITIES,
 )
 from praxis_mcp.plans.model import Blueprint, Limits, Where
-from tests.engines.conftest import Bench
+from praxis_mcp.testing.bench import Bench
 
 pytestmark = pytest.mark.anyio
 

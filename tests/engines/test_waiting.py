@@ -18,7 +18,7 @@ from praxis_mcp.engines.native import EndKind, RunEnd, praxis_init_path
 from praxis_mcp.engines.output import Captured, StreamCollector
 from praxis_mcp.engines.unix_stream import UnixStream
 from praxis_mcp.engines.waiting import Channel, Waiter, WaiterLost, WaiterSilent
-from tests.engines.conftest import CALL_LIMIT, measured_growth, processes
+from praxis_mcp.testing.bench import CALL_LIMIT, measured_growth, processes
 
 pytestmark = [pytest.mark.anyio, pytest.mark.native]
 HELLO = struct.pack("<IIIII", FrameType.HELLO, 12, 1, 1, 262_144)

@@ -12,7 +12,7 @@ import pytest
 
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.serving.failures import failure_sentences
-from tests.engines.conftest import Bench
+from praxis_mcp.testing.bench import Bench
 
 pytestmark = pytest.mark.anyio
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import praxis_mcp
 from praxis_mcp.contracts.model import EngineType
 from praxis_mcp.engines.registry import ENGINES
 from praxis_mcp.plugins import OWN_ENGINES
@@ -99,6 +102,37 @@ def test_doctor_reports_what_is_broken_and_what_is_refused(tmp_path: Path) -> No
     shown = run(tmp_path, "doctor", "--tools", ".", COLUMNS="300").stdout
     assert "docker of praxis-tiny 1.2.3 is not used" in shown
     assert "a_module_that_is_not_installed" in shown
+
+
+@pytest.mark.timeout(400)
+def test_the_conformance_suite_runs_over_an_engine_of_another_package(tmp_path: Path) -> None:
+    tests = tmp_path / "tests"
+    shutil.copytree(THIRD_PARTY / "tests", tests)
+    command = [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(tests), "--strict-markers"]
+    choice = "exit_code or kept or refused or mount_can or masked or not_there or cleanup"
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider", "-rfE", "-k", choice, str(tests)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(THIRD_PARTY)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.search(r"(\d+) passed", done.stdout)
+    assert passed is not None
+    assert int(passed[1]) >= 10
+
+
+def test_pytest_is_imported_by_the_suite_alone() -> None:
+    package = Path(praxis_mcp.__path__[0])
+    importing = {
+        path.relative_to(package).parts[0]
+        for path in package.rglob("*.py")
+        if re.search(r"^\s*(import|from) pytest\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert importing == {"testing"}
 
 
 def test_a_contract_that_names_an_engine_that_nobody_brings_is_told_of_those_there_are(tmp_path: Path) -> None:

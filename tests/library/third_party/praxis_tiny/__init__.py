@@ -62,6 +62,8 @@ class TinyEngine(ExecutionEngine):
                         await process.wait()
                 timed_out = scope.cancelled_caught
                 captured = await stdout.finish(), await stderr.finish()
+            except ExceptionGroup as group:
+                raise group.exceptions[0] from group
             finally:
                 stdout.abandon()
                 stderr.abandon()
