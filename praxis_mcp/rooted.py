@@ -19,7 +19,7 @@ from functools import cache
 from types import TracebackType
 from typing import Any, NamedTuple
 
-MAX_DEPTH = 200
+MAX_WALK_DEPTH = 200
 """Directories inside each other that are gone into, each of which is held open."""
 CHANGED = (errno.ELOOP, errno.ENOENT, errno.ENOTDIR)
 """What opening fails with where a path without links has been changed since."""
@@ -340,7 +340,7 @@ class HeldDirectory:
 
 
 def walk(
-    top: HeldDirectory, depth: int = MAX_DEPTH, *, on_closed: Callable[[OSError], None] | None = None
+    top: HeldDirectory, depth: int = MAX_WALK_DEPTH, *, on_closed: Callable[[OSError], None] | None = None
 ) -> Iterator[tuple[str, HeldDirectory, Entry]]:
     """Everything below a directory: its path from there, the directory it is in (open until the next one), itself.
 

@@ -22,7 +22,7 @@ from praxis_mcp.project import SETTINGS_FILES, is_top, project_at, project_of, t
 from praxis_mcp.trust import TrustStore, digest, read_regular
 
 CONFIG_VARIABLE = "PRAXIS_CONFIG"
-_MOST_BYTES = 1024 * 1024
+_MAX_SETTINGS_FILE = 1024 * 1024
 """Bytes of a settings file that was found by itself."""
 _NAME_PROJECT = "Start this in the project, or name its directory: praxis-mcp trust DIRECTORY."
 
@@ -184,7 +184,7 @@ def _approved(file: Path) -> tuple[bytes | None, LeftAside | None]:
     """What an approved file holds, or why it does not count."""
     approve = f"Look at it, then approve it: praxis-mcp trust {shlex.quote(str(file))}"
     try:
-        content = read_regular(file, _MOST_BYTES)
+        content = read_regular(file, _MAX_SETTINGS_FILE)
     except FileNotFoundError:
         return None, None  # gone meanwhile, or a link that leads nowhere
     except OSError as exc:
@@ -225,7 +225,7 @@ def read_settings_file(file: Path) -> bytes:
         SettingsError: it cannot be read.
     """
     try:
-        return read_regular(file, _MOST_BYTES)
+        return read_regular(file, _MAX_SETTINGS_FILE)
     except OSError as exc:
         raise SettingsError(f"The settings file {file} cannot be read: {exc.strerror}.") from exc
 

@@ -23,7 +23,7 @@ from praxis_mcp.home import config_home
 
 Kind = Literal["settings", "contracts"]
 
-_MOST_BYTES = 256 * 1024
+_MAX_APPROVAL_FILE = 256 * 1024
 """Bytes of one approval."""
 _FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 _NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
@@ -164,7 +164,7 @@ def _name(path: str) -> str:
 
 def _read(path: Path) -> Approval | None:
     try:
-        value = json.loads(read_regular(path, _MOST_BYTES, follow=False))
+        value = json.loads(read_regular(path, _MAX_APPROVAL_FILE, follow=False))
         return Approval(str(value["path"]), str(value["sha256"]), dict(value["details"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

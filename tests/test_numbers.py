@@ -12,7 +12,7 @@ from praxis_mcp.engines.output import Captured
 from praxis_mcp.errors import OutputMisfit
 from praxis_mcp.execution.structured import structured_output
 from praxis_mcp.numbers import all_finite
-from praxis_mcp.serving.progress import LARGEST, parse_progress
+from praxis_mcp.serving.progress import MAX_PROGRESS, parse_progress
 
 
 @pytest.mark.parametrize("text", ['{"a": 1e999}', "[[-1e999]]", "1e400"])
@@ -46,4 +46,4 @@ def test_a_contract_in_json_cannot_hold_such_a_number() -> None:
 @pytest.mark.parametrize("number", ["1.7976931348623157e308", "1e999", str(2**53 + 2)])
 def test_progress_beyond_what_floats_count_is_not_progress(number: str) -> None:
     assert parse_progress(f'{{"progress": {number}}}') is None
-    assert parse_progress(f'{{"progress": {int(LARGEST)}}}') == (LARGEST, None, "")
+    assert parse_progress(f'{{"progress": {int(MAX_PROGRESS)}}}') == (MAX_PROGRESS, None, "")

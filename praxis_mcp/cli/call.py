@@ -46,7 +46,7 @@ EXIT_TIMEOUT = 124
 """As timeout(1) has it."""
 _EXIT_NOT_EXECUTED = 126
 """From here on an exit code is a shell's or a signal's, not the command's own (POSIX, Shell Command Language 2.8.2)."""
-_PIECE = 64 * 1024
+_ARGUMENT_PIECE = 64 * 1024
 _PERCENT = re.compile(r"(\d{1,3})\s?%")
 
 
@@ -189,7 +189,7 @@ def _copy(record: RunRecord, result: ExecutionResult, stream: StreamName, *, end
     target = out.buffer
     file = record.path(stream)
     with file.open("rb") if file is not None else io.BytesIO(captured.data) as source:
-        pieces = iter(partial(source.read, _PIECE), b"")
+        pieces = iter(partial(source.read, _ARGUMENT_PIECE), b"")
         for piece in shown_on_terminal(pieces) if out.isatty() else pieces:
             target.write(piece)
     if end_line and captured.data and not captured.data.endswith(b"\n"):

@@ -10,7 +10,7 @@ from praxis_mcp.errors import ContractError
 from praxis_mcp.logs import logger
 from praxis_mcp.wording import counted
 
-_MOST = 50
+_MAX_ANNOUNCED = 50
 """Lines of one look at the directories."""
 
 _Entries = Mapping[str, CatalogEntry]
@@ -25,7 +25,7 @@ def announce(before: _Entries, now: _Entries, added: Sequence[str], changed: Seq
         changed: names whose contracts are others than before.
     """
     names = [*added, *changed]
-    for name in names[:_MOST]:
+    for name in names[:_MAX_ANNOUNCED]:
         entry, old = now[name], before.get(name)
         powers = _powers(entry)
         if powers is None:
@@ -38,8 +38,8 @@ def announce(before: _Entries, now: _Entries, added: Sequence[str], changed: Seq
         more = gained(_powers(old) or {}, powers)
         text = f"and can do more than before: {', '.join(more)}" if more else "and can do no more than before"
         logger.log("WARNING" if more else "INFO", "the tool {} changed ({}) {}", name, entry.source, text)
-    if len(names) > _MOST:
-        logger.warning("{} more appeared or changed", counted(len(names) - _MOST, "tool"))
+    if len(names) > _MAX_ANNOUNCED:
+        logger.warning("{} more appeared or changed", counted(len(names) - _MAX_ANNOUNCED, "tool"))
 
 
 def _powers(entry: CatalogEntry) -> Powers | None:

@@ -25,7 +25,7 @@ from praxis_mcp.diagnostics import Keys
 from praxis_mcp.errors import ArgumentError, ContractError
 from praxis_mcp.printable import unseen
 
-LONGEST_NAME = 64
+MAX_TOOL_NAME = 64
 """Characters of a tool's name, with the prefix that some clients add, above which they refuse it."""
 _USABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -65,7 +65,7 @@ def _check_face(contract: ToolContract, reading: Reading, findings: Findings) ->
             "The tool has no description, and a model cannot tell when to use it.",
             "Write description: with what the tool does, and when.",
         )
-    if len(contract.name) > LONGEST_NAME:
+    if len(contract.name) > MAX_TOOL_NAME:
         findings.warning(
             ("name",),
             f"The name has {len(contract.name)} characters; clients put a prefix before it and refuse more than 64.",

@@ -18,11 +18,11 @@ import yaml
 from praxis_mcp.contracts.scalars import plain_value
 from praxis_mcp.diagnostics import Keys
 
-MAX_DEPTH = 100
+MAX_NESTING = 100
 MAX_ALIASED = 10_000
 """Values that aliases may add to those that are written out."""
 
-_TOO_DEEP = f"The file is nested more than {MAX_DEPTH} levels deep"
+_TOO_DEEP = f"The file is nested more than {MAX_NESTING} levels deep"
 _EVEN_IN_JSON = (_TOO_DEEP, "The key", "The file is empty")
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -216,7 +216,7 @@ class _Builder:
 
     def _start(self, event: Any) -> None:
         line, column = _position(event)
-        if len(self._stack) >= MAX_DEPTH:
+        if len(self._stack) >= MAX_NESTING:
             raise DocumentError(f"{_TOO_DEEP}.", "", line, column)
         is_mapping = isinstance(event, yaml.MappingStartEvent)
         if event.tag not in (None, "!", _TAG + ("map" if is_mapping else "seq")):

@@ -19,7 +19,7 @@ from typing import Any
 from praxis_mcp.home import cache_home
 from praxis_mcp.logs import logger
 
-_MOST_BYTES = 64 * 1024 * 1024
+_MAX_CACHE_FILE = 64 * 1024 * 1024
 _MOST_FILES = 32
 """Sets of directories that are remembered; each has a file."""
 
@@ -84,7 +84,7 @@ class FaceCache:
             descriptor = os.open(self._file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
             with os.fdopen(descriptor, "rb") as file:
                 status = os.fstat(file.fileno())
-                if not _is_own(status) or status.st_size > _MOST_BYTES:
+                if not _is_own(status) or status.st_size > _MAX_CACHE_FILE:
                     return {}
                 content = json.loads(file.read())
             if content["version"] == _version() != "" and isinstance(content["items"], dict):

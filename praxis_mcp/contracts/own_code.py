@@ -17,7 +17,7 @@ _BEFORE = frozenset({"exec", "env", "time", "nohup", "nice", "command"})
 """Commands that run what follows them."""
 _TEXT_FOLLOWS = frozenset({"-c", "-m", "-e", "-p", "-r", "--eval", "--print"})
 """Options after which an interpreter reads no file: what follows is code itself, or a module."""
-_MOST = 32
+_MAX_OWN_FILES = 32
 """Programs and scripts of one command."""
 
 Groups = tuple[tuple[str, ...], ...]
@@ -35,7 +35,7 @@ def named_code(spec: CommandSpec) -> Groups:
     for index, word in enumerate(spec.command):
         if is_shell_text(spec, index):
             found += _of_shell(word, base)
-    return tuple(dict.fromkeys(found))[:_MOST]
+    return tuple(dict.fromkeys(found))[:_MAX_OWN_FILES]
 
 
 def _of_shell(text: str, base: str) -> Iterator[tuple[str, ...]]:
@@ -73,7 +73,7 @@ def _of_command(words: Sequence[str], base: str) -> Iterator[tuple[str, ...]]:
                 break
         before = word
     if group:
-        yield tuple(group[-_MOST:])
+        yield tuple(group[-_MAX_OWN_FILES:])
 
 
 def _absolute(word: str, base: str) -> str:

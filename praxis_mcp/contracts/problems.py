@@ -17,7 +17,7 @@ from praxis_mcp.wording import counted
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
 
-_LONGEST = 60
+_MAX_SHOWN_VALUE = 60
 _MOST_CHOICES = 20
 _MOST_GUESSES = 200
 _TYPES = {
@@ -53,7 +53,7 @@ _BOUNDS = {
 
 def did_you_mean(name: str, choices: Iterable[str]) -> str:
     """`` (did you mean "text"?)``, with its leading space, or nothing."""
-    if len(name) > 2 * _LONGEST:
+    if len(name) > 2 * _MAX_SHOWN_VALUE:
         return ""  # nobody mistypes that, and each comparison takes time that grows with the product of both lengths
     close = difflib.get_close_matches(name, list(islice(choices, _MOST_GUESSES)), n=1)
     return f' (did you mean "{close[0]}"?)' if close else ""
@@ -61,7 +61,7 @@ def did_you_mean(name: str, choices: Iterable[str]) -> str:
 
 def quoted(name: str) -> str:
     """A name in quotation marks, on one line, the end of a very long one left out."""
-    text = json.dumps(name[: 2 * _LONGEST], ensure_ascii=False)
+    text = json.dumps(name[: 2 * _MAX_SHOWN_VALUE], ensure_ascii=False)
     # A lone surrogate, which JSON can carry as an escape, would make the answer itself impossible to encode.
     return text.encode("utf-8", "backslashreplace").decode()
 
@@ -76,12 +76,12 @@ def listing(choices: Iterable[Any]) -> str:
 def shape(value: Any) -> str:
     """A short scalar as JSON; of anything longer, its type and size."""
     if isinstance(value, str):
-        return quoted(value) if len(value) <= _LONGEST else f"text of {len(value)} characters"
+        return quoted(value) if len(value) <= _MAX_SHOWN_VALUE else f"text of {len(value)} characters"
     if isinstance(value, Mapping):
         return f"an object with {counted(len(value), 'property', 'properties')}"
     if isinstance(value, Sequence):
         return f"an array of {counted(len(value), 'item', 'items')}"
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 4 * _LONGEST:
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 4 * _MAX_SHOWN_VALUE:
         return "a very large whole number"
     if isinstance(value, int | float | None):
         return json.dumps(value)
@@ -186,4 +186,4 @@ def _path(parts: Iterable[str | int]) -> str:
 
 def _short_json(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 2 * _LONGEST else text[: 2 * _LONGEST] + "…"
+    return text if len(text) <= 2 * _MAX_SHOWN_VALUE else text[: 2 * _MAX_SHOWN_VALUE] + "…"

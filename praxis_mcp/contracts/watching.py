@@ -16,9 +16,9 @@ from praxis_mcp.logs import logger
 
 DEBOUNCE = 0.1
 """Seconds that a burst of changes may go on before it is told; one that pauses for half of that is told at once."""
-LOOK_AGAIN = 0.5
+DIRECTORIES_CHECK_INTERVAL = 0.5
 """Seconds between looks at the directories themselves, which may be made, deleted or replaced."""
-POLL = 2.0
+WATCH_POLL_INTERVAL = 2.0
 """Seconds between looks at everything, where the system cannot watch it for us."""
 
 _Identity = tuple[tuple[int, int] | None, ...]
@@ -48,14 +48,18 @@ async def watch_contracts(
                 await anyio.lowlevel.checkpoint()
             except _CannotWatch as exc:
                 if isinstance(exc.__cause__, FileNotFoundError):
-                    await anyio.sleep(LOOK_AGAIN)  # deleted meanwhile
+                    await anyio.sleep(DIRECTORIES_CHECK_INTERVAL)  # deleted meanwhile
                     continue
                 # Most often the limit of inotify watches (fs.inotify.max_user_watches).
-                logger.warning("contracts are polled every {:g} s, as they cannot be watched: {}", POLL, exc.__cause__)
+                logger.warning(
+                    "contracts are polled every {:g} s, as they cannot be watched: {}",
+                    WATCH_POLL_INTERVAL,
+                    exc.__cause__,
+                )
                 can_watch = False
             continue
         await look()
-        await anyio.sleep(POLL if present else LOOK_AGAIN)
+        await anyio.sleep(WATCH_POLL_INTERVAL if present else DIRECTORIES_CHECK_INTERVAL)
 
 
 class _CannotWatch(Exception):
@@ -83,7 +87,7 @@ async def _watch(
             watch_filter=None,
             debounce=int(DEBOUNCE * 1000),
             step=int(DEBOUNCE * 500),
-            rust_timeout=int(LOOK_AGAIN * 1000),
+            rust_timeout=int(DIRECTORIES_CHECK_INTERVAL * 1000),
             yield_on_timeout=True,
             ignore_permission_denied=True,
             stop_event=stop,

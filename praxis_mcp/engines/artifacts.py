@@ -31,8 +31,8 @@ MAX_TOTAL_SIZE = 2 * 1024**3
 BOUNDS = f"as a call may hand back {MAX_ARTIFACTS} files and {MAX_TOTAL_SIZE // 1024**3} GiB"
 """The same, for people."""
 
-_MAX_ENTRIES = 50_000
-_MAX_DEPTH = 32
+_MAX_ARTIFACT_ENTRIES = 50_000
+_MAX_ARTIFACT_DEPTH = 32
 
 
 async def make_artifact_directory(plan: Plan, context: ExecutionContext) -> Path | None:
@@ -177,9 +177,9 @@ def _regular_files(top: HeldDirectory) -> Iterator[tuple[str, os.stat_result]]:
             logger.warning("artifacts in {} cannot be read: {}", exc.filename, exc.strerror)
             closed.append(exc.filename)
 
-    for seen, (name, _, (_, status)) in enumerate(walk(top, _MAX_DEPTH, on_closed=note)):
-        if seen >= _MAX_ENTRIES:
-            logger.warning("more than {} entries among the artifacts; the rest is left out", _MAX_ENTRIES)
+    for seen, (name, _, (_, status)) in enumerate(walk(top, _MAX_ARTIFACT_DEPTH, on_closed=note)):
+        if seen >= _MAX_ARTIFACT_ENTRIES:
+            logger.warning("more than {} entries among the artifacts; the rest is left out", _MAX_ARTIFACT_ENTRIES)
             return
         if stat.S_ISREG(status.st_mode):
             yield name, status

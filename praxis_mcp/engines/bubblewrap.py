@@ -21,13 +21,13 @@ from praxis_mcp.engines.process import Launch, run_process
 from praxis_mcp.engines.process_tree import NamespaceTree
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 
-PROBE_TIMEOUT = 4.0
+BUBBLEWRAP_PROBE_TIMEOUT = 4.0
 """Seconds for trying it out."""
 
 SHARED_MEMORY = 64 * 1024 * 1024
 """Bytes of a sandbox's /dev/shm, as on Docker."""
 
-ATTEMPTS = 5
+START_ATTEMPTS = 5
 """Bubblewrap lists the host's mounts and then treats each: one that goes in between, as Docker's do with every
 container that ends, makes it fail. The command has not started then, so it may try again."""
 
@@ -134,7 +134,7 @@ async def find_bubblewrap() -> Bubblewrap | NoBubblewrap:
 async def _tried(program: str, *, private_mounts: bool) -> Bubblewrap | NoBubblewrap:
     attempts = 1
     found, again = await _try_out(program, private_mounts=private_mounts)
-    while again and attempts < ATTEMPTS:
+    while again and attempts < START_ATTEMPTS:
         attempts += 1
         found, again = await _try_out(program, private_mounts=private_mounts)
     return found
@@ -148,7 +148,7 @@ async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | 
     try:
         with StatusPipe() as status:
             launch = Launch((*prefix, program, *status.options, *words), {}, descriptors=status.descriptors)
-            ended = await run_process(launch, status.tree, timeout=PROBE_TIMEOUT, stdout=out, stderr=err)
+            ended = await run_process(launch, status.tree, timeout=BUBBLEWRAP_PROBE_TIMEOUT, stdout=out, stderr=err)
             exit_code = status.exit_code()
     except ExecutionError as exc:
         return NoBubblewrap(exc.message, "Reinstall bubblewrap."), False
@@ -158,7 +158,7 @@ async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | 
     said = (await err.finish()).text
     reason = last_line(said) or f"exit code {ended.exit_code}"
     if ended.timed_out:
-        reason = f"no answer within {PROBE_TIMEOUT:g} s"
+        reason = f"no answer within {BUBBLEWRAP_PROBE_TIMEOUT:g} s"
     nothing = NoBubblewrap(
         f"{program} does not work here: {reason}",
         "Allow unprivileged user namespaces (kernel.unprivileged_userns_clone=1, an AppArmor profile for bwrap; in a "
@@ -170,7 +170,7 @@ async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | 
 async def _binds_descriptors(program: str) -> bool:
     """Whether its help names the option: version numbers do not tell, since distributions have brought it back."""
     try:
-        with anyio.fail_after(PROBE_TIMEOUT):
+        with anyio.fail_after(BUBBLEWRAP_PROBE_TIMEOUT):
             told = await anyio.run_process([program, "--help"], check=False)
     except (TimeoutError, OSError):
         return False
@@ -235,7 +235,8 @@ class StatusPipe:
 
 
 def may_try_again(stderr: str, exit_code: int) -> bool:
-    """Whether bubblewrap, which has not started the command, may have met a mount that was just going (`ATTEMPTS`)."""
+    """Whether bubblewrap, which has not started the command, may have met a mount that was just going: see
+    `START_ATTEMPTS`."""
     return exit_code == 1 and "execvp" not in last_line(stderr)
 
 

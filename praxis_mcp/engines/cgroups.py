@@ -29,7 +29,7 @@ from praxis_mcp.plans.model import Capability, Limits, Plan
 
 KILLED = 128 + 9
 """Exit code of a command whose sandbox the kernel has killed along with it, for the memory limit."""
-REMOVE_TIMEOUT = 2.0
+CGROUP_REMOVE_TIMEOUT = 2.0
 """Seconds for a group to lose the last of its processes, which are dead already."""
 
 CONTROLLERS: Mapping[Capability, str] = {
@@ -240,7 +240,7 @@ class RunGroup:
             await self._remove_when_empty()
 
     async def _remove_when_empty(self) -> None:
-        with anyio.move_on_after(REMOVE_TIMEOUT, shield=True) as limit:
+        with anyio.move_on_after(CGROUP_REMOVE_TIMEOUT, shield=True) as limit:
             while not self.try_remove():
                 self.kill()
                 await anyio.sleep(_TRY_AGAIN)

@@ -13,7 +13,7 @@ from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Guard, Mount
 from praxis_mcp.rooted import HeldDirectory, identity_of, walk
 
-MAX_ENTRIES = 20_000
+MAX_COMPARED_ENTRIES = 20_000
 """Entries of all writable mounts together; where there are more, no change is reported."""
 
 _Stamp = tuple[int, int, int, int]
@@ -77,8 +77,10 @@ def _look(mounts: tuple[Mount, ...]) -> _State | None:
                 continue  # it is not what is mounted
             for path, _, (_, inner) in walk(top, on_closed=_skip):
                 seen += 1
-                if seen > MAX_ENTRIES:
-                    logger.debug("more than {} entries in writable mounts: changes are not reported", MAX_ENTRIES)
+                if seen > MAX_COMPARED_ENTRIES:
+                    logger.debug(
+                        "more than {} entries in writable mounts: changes are not reported", MAX_COMPARED_ENTRIES
+                    )
                     return None
                 if not stat.S_ISDIR(inner.st_mode):
                     state[f"{root}/{path}"] = _stamp(inner)

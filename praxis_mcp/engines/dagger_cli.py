@@ -33,8 +33,8 @@ INSTALL_CLI = (
     "engines.dagger.cli."
 )
 
-_FIRST_LINE = 64 * 1024
-_KEPT_LINES = 50
+_MAX_ANNOUNCEMENT = 64 * 1024
+_KEPT_CLI_LINES = 50
 _END_GRACE = 5.0
 """Seconds that the CLI has to end by itself once its standard input is closed."""
 
@@ -101,7 +101,7 @@ class CliSession:
     def __init__(self, process: anyio.abc.Process, cli: Path) -> None:
         self._process = process
         self._cli = cli
-        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._lines: deque[str] = deque(maxlen=_KEPT_CLI_LINES)
 
     @classmethod
     async def start(cls, settings: DaggerSettings) -> CliSession:
@@ -131,7 +131,7 @@ class CliSession:
         """Where it listens, once it has reached the engine; None if it ended without."""
         assert self._process.stdout is not None
         try:
-            line = await BufferedByteReceiveStream(self._process.stdout).receive_until(b"\n", _FIRST_LINE)
+            line = await BufferedByteReceiveStream(self._process.stdout).receive_until(b"\n", _MAX_ANNOUNCEMENT)
             answer = json.loads(line)
             return SessionAddress(int(answer["port"]), str(answer["session_token"]))
         except (anyio.IncompleteRead, anyio.DelimiterNotFound, ValueError, KeyError, TypeError):
@@ -143,7 +143,7 @@ class CliSession:
         rest = b""
         async for piece in self._process.stderr:
             *lines, rest = (rest + piece).split(b"\n")
-            rest = rest[-_FIRST_LINE:]
+            rest = rest[-_MAX_ANNOUNCEMENT:]
             self._lines.extend(line.decode(errors="replace") for line in lines)
         self._lines.append(rest.decode(errors="replace"))
 

@@ -23,9 +23,9 @@ MAX_CALLS = 64
 FIRST_BACKOFF = 0.25
 """Seconds until a failed opening is tried again; doubled by each further failure."""
 LONGEST_BACKOFF = 30.0
-PATIENCE = 1.0
+RETRY_PATIENCE = 1.0
 """Seconds that a call waits for the next try; a call that would wait longer fails with the last reason."""
-CLOSE_TIMEOUT = 15.0
+KEEPER_CLOSE_TIMEOUT = 15.0
 """Seconds that closing takes at most; what is still running then is cancelled, its processes killed."""
 
 
@@ -110,7 +110,7 @@ class SessionKeeper:
         self._retire(self._current)
 
     async def close(self) -> None:
-        """Close every session; returns within about `CLOSE_TIMEOUT` seconds. May be opened again afterwards."""
+        """Close every session; returns within about `KEEPER_CLOSE_TIMEOUT` seconds. May be opened again afterwards."""
         self._current = self._opening = None
         self._failures, self._not_before, self._error = 0, 0.0, None
         tasks = list(self._tasks)
@@ -120,12 +120,12 @@ class SessionKeeper:
                 owner.break_off()
         if not tasks:
             return
-        _, late = await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT)
+        _, late = await asyncio.wait(tasks, timeout=KEEPER_CLOSE_TIMEOUT)
         for task in late:
-            logger.warning("a Dagger session has not closed within {} s and is broken off", CLOSE_TIMEOUT)
+            logger.warning("a Dagger session has not closed within {} s and is broken off", KEEPER_CLOSE_TIMEOUT)
             self._tasks[task].break_off()
         if late:
-            await asyncio.wait(late, timeout=CLOSE_TIMEOUT)
+            await asyncio.wait(late, timeout=KEEPER_CLOSE_TIMEOUT)
 
     async def _usable(self) -> SessionOwner:
         while True:
@@ -146,7 +146,7 @@ class SessionKeeper:
 
     async def _hold_back(self) -> None:
         wait = self._not_before - anyio.current_time()
-        if wait > PATIENCE and self._error is not None:
+        if wait > RETRY_PATIENCE and self._error is not None:
             raise EngineUnavailable(
                 f"{self._error.message} (Tried {counted(self._failures, 'time')}; the next try is in {wait:.0f} s.)",
                 remedy=self._error.remedy,

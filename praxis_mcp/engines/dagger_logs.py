@@ -24,9 +24,9 @@ PieceListener = Callable[[StreamName, bytes], None]
 _STREAMS: dict[int, StreamName] = {1: "stdout", 2: "stderr"}
 _SCOPE = "dagger.io/engine.buildkit"
 """The instrumentation scope of what commands write; records of other scopes are Dagger's own."""
-_LONGEST_LINE = 4 * 1024 * 1024
+_MAX_LOG_EVENT = 4 * 1024 * 1024
 _TRIES = 3
-_PAUSE = 0.5
+_LOG_RECONNECT_PAUSE = 0.5
 
 
 class LogTap:
@@ -77,7 +77,7 @@ class LogReader:
                 except httpx.HTTPError as exc:
                     logger.debug("Dagger's log stream broke off: {}", type(exc).__name__)
                 self._line.clear()
-                await anyio.sleep(_PAUSE)
+                await anyio.sleep(_LOG_RECONNECT_PAUSE)
 
     def feed(self, piece: bytes) -> None:
         """Take in the next piece of the stream, wherever it was cut."""
@@ -88,7 +88,7 @@ class LogReader:
             self._line.clear()
             self._skipping = False
         # What nobody listens to is not even kept until the end of its line, nor is what would take long to parse.
-        if (len(self._line) > 16 and not self._taps) or len(self._line) > _LONGEST_LINE:
+        if (len(self._line) > 16 and not self._taps) or len(self._line) > _MAX_LOG_EVENT:
             self._line.clear()
             self._skipping = True
         if not self._skipping:

@@ -20,7 +20,7 @@ from praxis_mcp.plans.secrets import MaskedStream, Masker
 MAX_FETCHED = 1024**3
 """Bytes of a stream up to which it is fetched; of a longer one only the beginning is kept."""
 
-_PIECE = 1024 * 1024
+_EXPORT_PIECE = 1024 * 1024
 
 
 class LiveOutput:
@@ -82,7 +82,7 @@ async def _collect(collector: StreamCollector, stream: Stream, file: Path | None
         logger.warning("a stream of {} bytes is more than is fetched; its beginning is kept", stream.size)
         return replace(captured, total=stream.size)
     async with await anyio.open_file(file, "rb") as opened:
-        while piece := await opened.read(_PIECE):
+        while piece := await opened.read(_EXPORT_PIECE):
             await collector.write(piece)
     return await collector.finish()
 

@@ -17,7 +17,7 @@ from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.settings import DaggerSettings
 
-DRAIN_TIMEOUT = 3600.0
+SESSION_DRAIN_TIMEOUT = 3600.0
 """Seconds that a replaced session waits for the calls that still use it: none lasts longer."""
 
 
@@ -110,7 +110,7 @@ class SessionOwner:
             self._fail(EngineUnavailable(f"The Dagger engine does not introduce itself: {exc.message}."))
         else:
             await self._retired.wait()
-            with anyio.move_on_after(DRAIN_TIMEOUT):
+            with anyio.move_on_after(SESSION_DRAIN_TIMEOUT):
                 await self._unused.wait()
 
     async def _open(self, tasks: TaskGroup) -> None:

@@ -28,9 +28,9 @@ from praxis_mcp.installation import adding_extra
 if TYPE_CHECKING:
     from gql.client import AsyncClientSession
 
-CONNECT_TIMEOUT = 10.0
+SESSION_CONNECT_TIMEOUT = 10.0
 """Seconds to reach a session on this machine's loopback; queries themselves have no limit here, calls have."""
-CLOSE_TIMEOUT = 10.0
+DISCONNECT_TIMEOUT = 10.0
 """Seconds to close a connection."""
 
 
@@ -69,8 +69,8 @@ class Connection:
         return cls(sdk, await sdk.session.get_session())
 
     async def close(self) -> None:
-        """Close it, within `CLOSE_TIMEOUT`."""
-        with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+        """Close it, within `DISCONNECT_TIMEOUT`."""
+        with anyio.move_on_after(DISCONNECT_TIMEOUT, shield=True):
             await self._sdk.close()
 
     async def execute(self, operation: Operation, traceparent: str = "") -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _new_client(address: SessionAddress) -> Any:
         raise sdk_missing() from exc
     return SingleConnection(
         ConnectParams(port=address.port, session_token=address.token),
-        ConnectConfig(retry=None, timeout=Timeout(None, connect=CONNECT_TIMEOUT)),
+        ConnectConfig(retry=None, timeout=Timeout(None, connect=SESSION_CONNECT_TIMEOUT)),
     )
 
 

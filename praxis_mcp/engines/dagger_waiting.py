@@ -20,13 +20,11 @@ from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.dagger_workspace import Upload
 from praxis_mcp.engines.framing import WaitCall, encode_call
 from praxis_mcp.engines.unix_stream import UnixStream
-from praxis_mcp.engines.waiting import Waiter, WaiterLost
+from praxis_mcp.engines.waiting import WAITER_MAX_AGE, Waiter, WaiterLost
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.plans.model import Blueprint
 
-MAX_AGE = 900.0
-"""Seconds that an exec waits at most; then another takes its place."""
-END_TIMEOUT = 2.0
+EXEC_END_TIMEOUT = 2.0
 """Seconds for an exec to end by itself once it has been told to, or has told its end; then Dagger kills it."""
 
 _HANG_UP = encode_call(WaitCall([b"none"])) * 2
@@ -140,7 +138,7 @@ class WaitingQuery:
     async def end(self, *, at_once: bool = False) -> None:
         """Wait for the exec to end, unless `at_once`, and have Dagger kill it where it does not; bounded."""
         with anyio.CancelScope(shield=True):
-            with anyio.move_on_after(0 if at_once else END_TIMEOUT):
+            with anyio.move_on_after(0 if at_once else EXEC_END_TIMEOUT):
                 await self.ended.wait()
                 return
             self._life.cancel()
@@ -168,7 +166,7 @@ class WarmExec:
         self.waiter = Waiter(channel)
         self._channel = channel
         self._is_current = is_current
-        self._until = time.monotonic() + MAX_AGE
+        self._until = time.monotonic() + WAITER_MAX_AGE
 
     def is_fresh(self) -> bool:
         """See `WarmItem.is_fresh`. Not if a mount held something else when a call last looked."""

@@ -30,27 +30,31 @@ from praxis_mcp.engines.dagger_keeper import SessionKeeper
 from praxis_mcp.engines.dagger_prefix import ENGINE_VARIABLES, INIT, SOCKET, Prefix
 from praxis_mcp.engines.dagger_query import Field, value_at
 from praxis_mcp.engines.dagger_session import Session
-from praxis_mcp.engines.dagger_waiting import END_TIMEOUT, MAX_AGE, CallSocket, WaitingQuery, WarmExec, WarmKey
+from praxis_mcp.engines.dagger_waiting import (
+    EXEC_END_TIMEOUT,
+    CallSocket,
+    WaitingQuery,
+    WarmExec,
+    WarmKey,
+)
 from praxis_mcp.engines.dagger_workspace import Upload
 from praxis_mcp.engines.framing import FramingError, WaitCall
 from praxis_mcp.engines.native import DEFAULT_KILL_AFTER, EXIT_SIGNAL_BASE, EndKind, RunEnd, wait_words
 from praxis_mcp.engines.seccomp import filter_for
-from praxis_mcp.engines.waiting import WaiterLost, WaiterSilent, wait_call
+from praxis_mcp.engines.waiting import WAITER_PATIENCE, WaiterLost, WaiterSilent, wait_call
 from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.engines.warm_pool import WarmPool
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings import WarmSettings
 
-PATIENCE = MAX_AGE + 60
-"""Seconds after which praxis-init leaves by itself, should nobody have told it to."""
-START_TIMEOUT = 30.0
+HELLO_TIMEOUT = 30.0
 """Seconds for an exec to say hello."""
 MOST_WAITING = 24
 """Execs that wait at once, whatever the settings say: each holds one of the client's 100 connections, and so do calls
 (64) and what they ask beside."""
 FILE_MODE = 0o644
-CLOSE_TIMEOUT = 5.0
+QUERIES_CLOSE_TIMEOUT = 5.0
 
 Preparation = Callable[[Session, Blueprint], Awaitable[tuple[Prefix, list[Upload]]]]
 """Gives what an exec starts from: the contract's container, and its mounts as they are now."""
@@ -141,7 +145,7 @@ class WarmDagger:
     async def settle(self) -> None:
         """End what is left when the session is closed; bounded in time."""
         with anyio.CancelScope(shield=True):
-            await self._queries.close(CLOSE_TIMEOUT)
+            await self._queries.close(QUERIES_CLOSE_TIMEOUT)
 
     async def _call(self, waiting: WarmExec, plan: Plan, context: ExecutionContext, grace: float) -> CallEnd | None:
         collectors = context.collectors(plan)
@@ -195,7 +199,7 @@ class WarmDagger:
             prefix, uploads = await self._prepare(session, key.blueprint)
             place = CallSocket(await self._directory() / secrets.token_hex(8))
             try:
-                with anyio.fail_after(START_TIMEOUT):
+                with anyio.fail_after(HELLO_TIMEOUT):
                     steps = await self._steps(key, prefix, uploads, place.path)
                     query = WaitingQuery(session, steps, *_selected(key.blueprint, uploads))
                     self._launch(query, session)
@@ -248,7 +252,7 @@ class WarmDagger:
         steps.append(Field("withUnixSocket", {"path": SOCKET, "source": socket_id, **owner}))
         steps.append(run_step("waiting"))
         arguments: dict[str, Any] = {"expect": "ANY", "noInit": True}
-        arguments["args"] = wait_words(INIT, PATIENCE, SOCKET, hide=ENGINE_VARIABLES)
+        arguments["args"] = wait_words(INIT, WAITER_PATIENCE, SOCKET, hide=ENGINE_VARIABLES)
         if fixed.privileged:
             arguments["insecureRootCapabilities"] = True
         steps.append(Field("withExec", arguments))
@@ -283,7 +287,7 @@ async def _after_loss(waiting: WarmExec, plan: Plan, loss: WaiterLost) -> RunEnd
     """praxis-init is gone without a word: killed, by the kernel for memory, say; or the session is, with all in it."""
     failure: Exception = loss
     try:
-        with anyio.fail_after(END_TIMEOUT):
+        with anyio.fail_after(EXEC_END_TIMEOUT):
             await waiting.query.answer()
     except QueryFailed as exc:
         failure = exc

@@ -22,10 +22,10 @@ from praxis_mcp.engines.write_back import STAGING
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Mount
 from praxis_mcp.plans.paths import open_mount
-from praxis_mcp.rooted import MAX_DEPTH, HeldDirectory, identity_of, walk
+from praxis_mcp.rooted import MAX_WALK_DEPTH, HeldDirectory, identity_of, walk
 
 _IDS = re.compile(r"\d+(:\d+)?")
-_MAX_ENTRIES = 2000
+_MAX_STAMPED_ENTRIES = 2000
 """Entries up to which it is worth a look whether a directory has changed since it was last brought in."""
 _RACY = 2.0
 """Seconds for which a change is too recent to be told from the next one by its time."""
@@ -255,11 +255,11 @@ def _look_through(top: HeldDirectory) -> _Seen:
                 continue
             return _Seen(status.st_mode, identity, None, here.path_of(name))
         newest = max(newest, inner.st_ctime)
-        if len(found) < _MAX_ENTRIES:
+        if len(found) < _MAX_STAMPED_ENTRIES:
             found.append(_entry(path, inner))
-        if stat.S_ISDIR(inner.st_mode) and path.count("/") >= MAX_DEPTH:
+        if stat.S_ISDIR(inner.st_mode) and path.count("/") >= MAX_WALK_DEPTH:
             is_whole = False
-    if not is_whole or newest > time.time() - _RACY or len(found) >= _MAX_ENTRIES:
+    if not is_whole or newest > time.time() - _RACY or len(found) >= _MAX_STAMPED_ENTRIES:
         return _Seen(status.st_mode, identity)
     return _Seen(status.st_mode, identity, tuple(sorted(found, key=lambda item: str(item[0]))))
 

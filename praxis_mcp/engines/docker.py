@@ -25,7 +25,7 @@ from praxis_mcp.engines.base import (
 from praxis_mcp.engines.changes import ChangeWatch
 from praxis_mcp.engines.docker_api import DockerDaemon, ImageMissing
 from praxis_mcp.engines.docker_caches import DockerCaches
-from praxis_mcp.engines.docker_call import START_TIMEOUT, CallEnd, ContainerCall, remove_container, staged
+from praxis_mcp.engines.docker_call import CONTAINER_START_TIMEOUT, CallEnd, ContainerCall, remove_container, staged
 from praxis_mcp.engines.docker_capabilities import capabilities_of
 from praxis_mcp.engines.docker_cold import ColdCall, InitRefused
 from praxis_mcp.engines.docker_edge import translating
@@ -37,18 +37,18 @@ from praxis_mcp.engines.docker_spec import Staging, container_config, waiting_co
 from praxis_mcp.engines.docker_stream import Refusal
 from praxis_mcp.engines.docker_warm import WarmDocker
 from praxis_mcp.engines.scratch import sweep_scratch
-from praxis_mcp.engines.waiting import GRACE
+from praxis_mcp.engines.waiting import REPORT_GRACE
 from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
 from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings import Settings
 
-PROBE_TIMEOUT = 3.0
+DAEMON_PROBE_TIMEOUT = 3.0
 """Seconds within which a daemon that `probe` asks must have answered at all."""
 VERSION_TIMEOUT = 1.5
 """Seconds more that it may take to say its version: a busy Podman takes 3 s, and does not hang."""
-CONNECT_TIMEOUT = 15.0
+DAEMON_CONNECT_TIMEOUT = 15.0
 """Seconds to connect to the daemon."""
 LEFT_TIMEOUT = 10.0
 """Seconds for removing what a cut connection has left; beyond, the reaper takes over."""
@@ -148,13 +148,13 @@ class DockerSDKExecutionEngine(ExecutionEngine):
     async def _run_with_init(
         self, daemon: DockerDaemon, plan: Plan, init: DockerInit, staging: Staging, context: ExecutionContext
     ) -> CallEnd:
-        deadline = time.time() + START_TIMEOUT + plan.blueprint.limits.timeout + GRACE
+        deadline = time.time() + CONTAINER_START_TIMEOUT + plan.blueprint.limits.timeout + REPORT_GRACE
         config = waiting_config(
             plan.blueprint,
             init,
             staging,
             call_labels(self._server, plan.blueprint, plan.call.run_id, deadline),
-            START_TIMEOUT,
+            CONTAINER_START_TIMEOUT,
             runtime=self.settings.engines.docker.runtime,
         )
         container = self._own.begin()
@@ -196,7 +196,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
                 self._server,
                 plan.blueprint,
                 plan.call.run_id,
-                time.time() + START_TIMEOUT + plan.blueprint.limits.timeout,
+                time.time() + CONTAINER_START_TIMEOUT + plan.blueprint.limits.timeout,
             ),
             runtime=self.settings.engines.docker.runtime,
             auto_remove=daemon.keeps_wait and plan.blueprint.limits.memory is None,
@@ -282,11 +282,11 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         return self._capabilities
 
     async def probe(self) -> EngineStatus:
-        """See `ExecutionEngine.probe`; takes at most `PROBE_TIMEOUT` and `VERSION_TIMEOUT`. The version is empty where
-        the daemon did not say it in time."""
+        """See `ExecutionEngine.probe`; takes at most `DAEMON_PROBE_TIMEOUT` and `VERSION_TIMEOUT`. The version is
+        empty where the daemon did not say it in time."""
         version = ""
         try:
-            with anyio.fail_after(PROBE_TIMEOUT), self._translating():
+            with anyio.fail_after(DAEMON_PROBE_TIMEOUT), self._translating():
                 daemon = await self._connected()
                 await daemon.ping()
             with anyio.move_on_after(VERSION_TIMEOUT), self._translating():
@@ -295,7 +295,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             return EngineStatus(
                 self.name,
                 available=False,
-                detail=f"The Docker daemon did not answer within {PROBE_TIMEOUT:g} s.",
+                detail=f"The Docker daemon did not answer within {DAEMON_PROBE_TIMEOUT:g} s.",
                 remedy="It may be hung: see its log, and restart it.",
             )
         except ExecutionError as exc:
@@ -392,11 +392,11 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             async with self._connecting:
                 if self._daemon is None:
                     try:
-                        with anyio.fail_after(CONNECT_TIMEOUT):
+                        with anyio.fail_after(DAEMON_CONNECT_TIMEOUT):
                             self._daemon = await DockerDaemon.connect(self.settings.engines.docker.host)
                     except TimeoutError as exc:
                         raise ExecutionTimeout(
-                            f"The Docker daemon did not answer within {CONNECT_TIMEOUT:g} s.",
+                            f"The Docker daemon did not answer within {DAEMON_CONNECT_TIMEOUT:g} s.",
                             remedy="It may be hung: see its log, and restart it.",
                         ) from exc
                     if self._own.may_have_left:

@@ -24,7 +24,7 @@ from praxis_mcp.plans.model import Blueprint
 
 MAKE_TIMEOUT = 60.0
 """Seconds for making one."""
-MAX_CACHES = 256
+MAX_CACHE_VOLUMES = 256
 """Volumes kept; of more, those go that were made first and that no container uses. The daemon does not tell when a
 volume was used last."""
 YOUNG = 24 * 3600.0
@@ -74,7 +74,7 @@ class DockerCaches:
 
 async def _make_room(daemon: DockerDaemon) -> None:
     known = await daemon.volumes(CACHE)
-    for name, made in known[: max(0, len(known) - MAX_CACHES + 1)]:
+    for name, made in known[: max(0, len(known) - MAX_CACHE_VOLUMES + 1)]:
         if _age(made) > YOUNG:
             await daemon.remove_volume(name)
 

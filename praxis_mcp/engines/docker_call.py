@@ -29,13 +29,13 @@ from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import CallFile, Plan
 from praxis_mcp.plans.view import is_nested
 
-START_TIMEOUT = 120.0
+CONTAINER_START_TIMEOUT = 120.0
 """Seconds from the call (the image being there) until its tool has started."""
-KILL_TIMEOUT = 20.0
+CONTAINER_KILL_TIMEOUT = 20.0
 """Seconds that a killed container may take to be reported as ended."""
 DRAIN_IDLE = 5.0
 """Seconds without a byte after which output of an ended container is given up."""
-REMOVE_TIMEOUT = 20.0
+CONTAINER_REMOVE_TIMEOUT = 20.0
 """Seconds for the removal of a container; beyond, the reaper takes over."""
 REMOVE_AGAIN = (0.05, 0.5, 2.0)
 """Seconds until a removal that the daemon has refused is asked for again."""
@@ -101,7 +101,7 @@ def _write_files(directory: Path, files: tuple[CallFile, ...]) -> tuple[tuple[Ca
 async def remove_container(daemon: DockerDaemon, container: str) -> bool:
     """Remove a container whatever happened, cancelled or not; whether it is gone. A failure is logged, and left to the
     reaper."""
-    with anyio.move_on_after(REMOVE_TIMEOUT, shield=True) as scope:
+    with anyio.move_on_after(CONTAINER_REMOVE_TIMEOUT, shield=True) as scope:
         for pause in (*REMOVE_AGAIN, None):
             try:
                 await daemon.remove(container)
@@ -117,7 +117,7 @@ async def remove_container(daemon: DockerDaemon, container: str) -> bool:
                 break
             await anyio.sleep(pause)
     if scope.cancelled_caught:
-        logger.warning("the container {} was not removed within {} s", container[:12], REMOVE_TIMEOUT)
+        logger.warning("the container {} was not removed within {} s", container[:12], CONTAINER_REMOVE_TIMEOUT)
     return False
 
 
@@ -132,7 +132,7 @@ def failures_of(daemon: DockerDaemon, plan: Plan) -> Iterator[None]:
         yield
     except TimeoutError as exc:
         raise ExecutionTimeout(
-            f"{plan.blueprint.tool}: the Docker daemon did not start it within {START_TIMEOUT:g} s.",
+            f"{plan.blueprint.tool}: the Docker daemon did not start it within {CONTAINER_START_TIMEOUT:g} s.",
             remedy="The daemon may be overloaded or hung: see its log, and restart it.",
         ) from exc
     except ConnectionLost as exc:
@@ -171,7 +171,7 @@ class ContainerCall:
         refusal: ExecutionError | None = None
         try:
             with failures_of(self._daemon, self._plan):
-                with anyio.fail_after(START_TIMEOUT):
+                with anyio.fail_after(CONTAINER_START_TIMEOUT):
                     stream = await self._daemon.attach(self._container, stdin=stdin is not None)
                     pending = await self._daemon.watch_exit(self._container)
                     async with anyio.create_task_group() as tasks:
@@ -221,12 +221,12 @@ class ContainerCall:
             end.exit_code = await pending.status()
         if deadline.cancelled_caught:
             killed = await self._kill()
-            with anyio.move_on_after(KILL_TIMEOUT) as killing:
+            with anyio.move_on_after(CONTAINER_KILL_TIMEOUT) as killing:
                 end.exit_code = await pending.status()
             if killing.cancelled_caught:
                 raise EngineUnavailable(
                     f"{self._plan.blueprint.tool} ran into its deadline, and the Docker daemon did not end it within "
-                    f"{KILL_TIMEOUT:g} s.",
+                    f"{CONTAINER_KILL_TIMEOUT:g} s.",
                     remedy="A process may hang in the kernel (a dead network file system, say); see the daemon's log.",
                 )
             # Not killed: it ended by itself at that very moment.

@@ -14,7 +14,13 @@ import anyio
 from praxis_mcp.engines import docker_errors
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker_api import DockerDaemon
-from praxis_mcp.engines.docker_call import KILL_TIMEOUT, START_TIMEOUT, CallEnd, failures_of, let_go_of
+from praxis_mcp.engines.docker_call import (
+    CONTAINER_KILL_TIMEOUT,
+    CONTAINER_START_TIMEOUT,
+    CallEnd,
+    failures_of,
+    let_go_of,
+)
 from praxis_mcp.engines.docker_handover import Handover
 from praxis_mcp.engines.docker_images import DockerImages, ImageFacts
 from praxis_mcp.engines.docker_init import DockerInit
@@ -79,7 +85,7 @@ class ColdCall:
         pending: PendingExit | None = None
         try:
             with failures_of(self._daemon, self._plan):
-                with anyio.fail_after(START_TIMEOUT):
+                with anyio.fail_after(CONTAINER_START_TIMEOUT):
                     await self._put_init()
                     stream = await self._daemon.attach(self._container, stdin=True)
                     pending = await self._daemon.watch_exit(self._container)
@@ -124,7 +130,7 @@ class ColdCall:
     async def _hand_over(self, channel: AttachedChannel, pending: PendingExit, found: _Beside) -> CallEnd:
         waiter = Waiter(channel)
         try:
-            with anyio.fail_after(START_TIMEOUT):
+            with anyio.fail_after(CONTAINER_START_TIMEOUT):
                 await waiter.greet()
             image = found.image
             handover = Handover(
@@ -156,7 +162,7 @@ class ColdCall:
             ConnectionLost: the daemon does not tell, or praxis-init itself says that the way to it was cut.
         """
         code: int | None = None
-        with anyio.move_on_after(KILL_TIMEOUT):
+        with anyio.move_on_after(CONTAINER_KILL_TIMEOUT):
             try:
                 code = await pending.status()
             except Refusal as exc:  # it is gone, and with it what it ended with

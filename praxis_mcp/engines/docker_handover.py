@@ -21,7 +21,7 @@ from praxis_mcp.errors import ExecutionTimeout
 from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Plan
 
-END_TIMEOUT = 5.0
+CONTAINER_END_TIMEOUT = 5.0
 """Seconds for a container to be reported as ended once its praxis-init has told the end."""
 _KILLED = 128 + 9
 
@@ -105,7 +105,7 @@ class Handover:
 
     async def _ran_out_of_memory(self) -> bool:
         """Asked when the container has ended: until then the daemon does not tell."""
-        with anyio.move_on_after(END_TIMEOUT):
+        with anyio.move_on_after(CONTAINER_END_TIMEOUT):
             while True:
                 try:
                     state = (await self._daemon.inspect(self._container)).get("State") or {}

@@ -15,7 +15,7 @@ import h11
 
 from praxis_mcp.engines.docker_stream import CHUNK, Address, ConnectionLost, Duplex, Refusal
 
-MAX_ANSWER = 4 * 1024 * 1024
+MAX_IMAGE_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer."""
 ANSWER_TIMEOUT = 5.0
 """Seconds for one; whoever asks can do without."""
@@ -87,7 +87,7 @@ class DockerInquiry:
 
     async def _answer(self, connection: Duplex) -> tuple[int, bytes]:
         status, body = 0, bytearray()
-        while len(body) <= MAX_ANSWER:
+        while len(body) <= MAX_IMAGE_ANSWER:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
                 try:

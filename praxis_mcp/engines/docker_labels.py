@@ -25,7 +25,7 @@ CONTAINER = "praxis-mcp.container"
 WARM = "praxis-mcp.warm"
 """On a container that was started before its call; it has no run of its own."""
 
-GRACE = 300.0
+ORPHAN_GRACE = 300.0
 """Seconds past its deadline after which a container of a server that cannot be looked up (another machine's, another
 pid namespace's) is nobody's: long enough for clocks that differ."""
 
@@ -101,4 +101,4 @@ def is_orphan(
         if alive is not None:
             return not alive
     deadline = labels.get(DEADLINE, "")
-    return deadline.isdecimal() and int(deadline) + GRACE < (time.time() if now is None else now)
+    return deadline.isdecimal() and int(deadline) + ORPHAN_GRACE < (time.time() if now is None else now)

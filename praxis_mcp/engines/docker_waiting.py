@@ -17,15 +17,12 @@ from praxis_mcp.engines.docker_own import OwnContainer
 from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost
 from praxis_mcp.engines.openings import Room, with_room
 from praxis_mcp.engines.scratch import Scratch
-from praxis_mcp.engines.waiting import Waiter
+from praxis_mcp.engines.waiting import WAITER_MAX_AGE, Waiter
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Blueprint, CallFile, Plan
 from praxis_mcp.plans.view import is_nested
 from praxis_mcp.rooted import identity_of, open_path
-
-MAX_AGE = 900.0
-"""Seconds that a container waits at most; then another takes its place."""
 
 Stamps = tuple[tuple[int, int] | None, ...]
 """Device and inode of each mount's source; None where it is missing."""
@@ -58,7 +55,7 @@ class WarmContainer:
         self.image = image
         self._daemon = daemon
         self._stream = stream
-        self._until = time.monotonic() + MAX_AGE
+        self._until = time.monotonic() + WAITER_MAX_AGE
 
     def is_fresh(self) -> bool:
         """See `WarmItem.is_fresh`. Not if a mount's source was replaced since, or a directory in which

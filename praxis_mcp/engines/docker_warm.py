@@ -19,7 +19,7 @@ from praxis_mcp.engines.artifacts import adopt_artifact_directory
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker_api import DockerDaemon
 from praxis_mcp.engines.docker_caches import DockerCaches
-from praxis_mcp.engines.docker_call import START_TIMEOUT, CallEnd
+from praxis_mcp.engines.docker_call import CONTAINER_START_TIMEOUT, CallEnd
 from praxis_mcp.engines.docker_handover import Handover
 from praxis_mcp.engines.docker_init import DockerInit
 from praxis_mcp.engines.docker_inquiry import DockerInquiry
@@ -27,9 +27,15 @@ from praxis_mcp.engines.docker_labels import ServerIdentity, waiting_labels
 from praxis_mcp.engines.docker_own import OwnContainers
 from praxis_mcp.engines.docker_spec import Staging, waiting_config
 from praxis_mcp.engines.docker_stream import AttachedStream, ConnectionLost, Refusal
-from praxis_mcp.engines.docker_waiting import MAX_AGE, AttachedChannel, WarmContainer, WarmImage, WarmKey, WarmPlace
+from praxis_mcp.engines.docker_waiting import (
+    AttachedChannel,
+    WarmContainer,
+    WarmImage,
+    WarmKey,
+    WarmPlace,
+)
 from praxis_mcp.engines.framing import FramingError
-from praxis_mcp.engines.waiting import GRACE, Waiter, WaiterLost
+from praxis_mcp.engines.waiting import REPORT_GRACE, WAITER_PATIENCE, Waiter, WaiterLost
 from praxis_mcp.engines.warm_budget import WarmBudget
 from praxis_mcp.engines.warm_counts import PoolMetrics
 from praxis_mcp.engines.warm_pool import WarmPool
@@ -37,9 +43,6 @@ from praxis_mcp.errors import ExecutionError, ImageError
 from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings import Settings
-
-PATIENCE = MAX_AGE + 60
-"""Seconds after which praxis-init leaves by itself, should nobody have told it to."""
 
 
 class WarmDocker:
@@ -175,17 +178,17 @@ class WarmDocker:
         done = False
         try:
             await place.make()
-            deadline = time.time() + PATIENCE + blueprint.limits.timeout + GRACE
+            deadline = time.time() + WAITER_PATIENCE + blueprint.limits.timeout + REPORT_GRACE
             config = waiting_config(
                 place.blueprint,
                 self._init,
                 Staging(place.files, place.artifacts, room=place.room),
                 waiting_labels(self._server, blueprint, deadline),
-                PATIENCE,
+                WAITER_PATIENCE,
                 runtime=self._settings.engines.docker.runtime,
             )
             # By its id: the name may come to mean another image between the question and this.
-            with anyio.fail_after(START_TIMEOUT):
+            with anyio.fail_after(CONTAINER_START_TIMEOUT):
                 await self._caches.ensure(self._daemon, blueprint, image.id)
                 await container.create(self._daemon, {**config, "Image": image.id})
                 await self._init.put(self._daemon, container.id)

@@ -22,9 +22,9 @@ MAX_CALL = 8 * 1024 * 1024
 """Bytes of a call's words and variables with their NUL and pointer, more than Linux takes for one command."""
 MAX_VARIABLES = 4096
 """Variables of a call; the other side bounds them together with those that it has already."""
-MAX_PATH = 4095
+MAX_FRAME_PATH = 4095
 """Bytes of a path (PATH_MAX, its NUL included)."""
-PIECE = 64 * 1024
+FRAME_PIECE = 64 * 1024
 """Bytes of content in one frame of ours."""
 
 _HEADER = struct.Struct("<II")
@@ -187,13 +187,13 @@ def encode_file(file: WaitFile) -> Iterator[bytes]:
     Raises:
         FramingError: its path or mode is malformed.
     """
-    if not file.path or len(file.path) > MAX_PATH or b"\0" in file.path:
-        raise FramingError(f"a file's path is empty, longer than {MAX_PATH} bytes or holds a NUL byte")
+    if not file.path or len(file.path) > MAX_FRAME_PATH or b"\0" in file.path:
+        raise FramingError(f"a file's path is empty, longer than {MAX_FRAME_PATH} bytes or holds a NUL byte")
     if not 0 <= file.mode <= 0o7777:
         raise FramingError(f"a file has no mode {file.mode:o}")
     yield _frame(FrameType.FILE, _U32.pack(file.mode) + file.path)
-    for start in range(0, len(file.content), PIECE):
-        yield _frame(FrameType.FILE_DATA, file.content[start : start + PIECE])
+    for start in range(0, len(file.content), FRAME_PIECE):
+        yield _frame(FrameType.FILE_DATA, file.content[start : start + FRAME_PIECE])
 
 
 def encode_start() -> bytes:

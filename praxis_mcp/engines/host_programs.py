@@ -20,7 +20,7 @@ from praxis_mcp.home import home
 _MAX_LINKS = 40
 _MAX_PROGRAMS = 8
 """Interpreters of interpreters that are followed."""
-_FIRST_LINE = 512
+_MAX_SHEBANG = 512
 _PROGRAM_FOLDERS = ("bin", "sbin", "libexec", "Scripts")
 _CODE = ("bin", "sbin", "lib", "lib32", "lib64", "libexec")
 _INSTALLATION = (*_CODE, "include", "share", "etc", "ssl", "conda-meta", "pyvenv.cfg")
@@ -144,7 +144,7 @@ def _lines(file: str) -> Iterator[str]:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return
-        text = os.read(descriptor, _FIRST_LINE)
+        text = os.read(descriptor, _MAX_SHEBANG)
     except OSError:
         return
     finally:

@@ -18,7 +18,7 @@ from praxis_mcp.engines import native
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.bubblewrap import (
-    ATTEMPTS,
+    START_ATTEMPTS,
     Bubblewrap,
     StatusPipe,
     failure,
@@ -30,7 +30,7 @@ from praxis_mcp.engines.host_view import HOME, WORK, HostView
 from praxis_mcp.engines.orphans import OWNER_VARIABLE
 from praxis_mcp.engines.owners import Owner
 from praxis_mcp.engines.process import Ended, Launch, run_process
-from praxis_mcp.engines.process_tree import GRACE, MarkedTree, ProcessTree, SupervisedTree
+from praxis_mcp.engines.process_tree import TERM_GRACE, MarkedTree, ProcessTree, SupervisedTree
 from praxis_mcp.engines.scratch import Scratch
 from praxis_mcp.engines.seccomp import filter_descriptor, filter_for
 from praxis_mcp.errors import CommandNotFound, ExecutionError
@@ -84,7 +84,7 @@ class LocalRun:
             if group.out_of_memory:  # it took the sandbox's own init along
                 return Ended(KILLED, timed_out=False)
             said = (await self.err.finish()).text
-            if attempts == ATTEMPTS or not may_try_again(said, ended.exit_code):
+            if attempts == START_ATTEMPTS or not may_try_again(said, ended.exit_code):
                 raise failure(self.plan.call.argv[0], said, ended.exit_code, self._hidden)
             self.out, self.err = self.context.collectors(self.plan)
 
@@ -153,7 +153,7 @@ class LocalRun:
                 init,
                 timeout=None,
                 no_network=self.plan.blueprint.network is Network.NONE,
-                kill_after=GRACE,
+                kill_after=TERM_GRACE,
                 parent=os.getpid(),
                 seccomp=filter_for(self.plan.blueprint),
                 report=write_end,

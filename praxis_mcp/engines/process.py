@@ -23,12 +23,12 @@ from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.groups import unwrapped
 from praxis_mcp.logs import logger
 
-KILL_TIMEOUT = 10.0
+PROCESS_KILL_TIMEOUT = 10.0
 """Seconds after which a process that survives SIGKILL (a dead disk, another user's) is given up."""
-DRAIN_TIMEOUT = 5.0
+PIPES_DRAIN_TIMEOUT = 5.0
 """Seconds for reading what is left in the pipes once every process has ended."""
 
-_PIECE = 256 * 1024
+_PIPE_PIECE = 256 * 1024
 # Fewer, larger reads. Not the most the kernel grants (1 MiB): a user's pipes share 64 MiB, beyond which every program
 # of that user gets tiny ones (pipe(7), pipe-user-pages-soft).
 _PIPE_SIZE = 256 * 1024
@@ -112,7 +112,7 @@ async def run_process(
                 finally:
                     with anyio.CancelScope(shield=True):
                         await _end(process, processes)
-                pumps.cancel_scope.deadline = anyio.current_time() + DRAIN_TIMEOUT
+                pumps.cancel_scope.deadline = anyio.current_time() + PIPES_DRAIN_TIMEOUT
     finally:
         processes.close()
         for stream in (process.stdin, process.stdout, process.stderr):
@@ -181,7 +181,7 @@ async def _end(process: subprocess.Popen[bytes], tree: ProcessTree) -> None:
         await tree.terminate()
         with anyio.move_on_after(tree.grace):
             await _exit_of(process)
-    with anyio.move_on_after(KILL_TIMEOUT) as limit:
+    with anyio.move_on_after(PROCESS_KILL_TIMEOUT) as limit:
         await tree.kill()
         await _exit_of(process)
     if limit.cancelled_caught:
@@ -202,9 +202,9 @@ async def _pump(stream: IO[bytes], into: StreamCollector) -> None:
 
 async def _read(descriptor: int) -> bytes:
     if sys.platform == "win32":
-        return await anyio.to_thread.run_sync(os.read, descriptor, _PIECE, abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(os.read, descriptor, _PIPE_PIECE, abandon_on_cancel=True)
     await anyio.wait_readable(descriptor)
-    return os.read(descriptor, _PIECE)
+    return os.read(descriptor, _PIPE_PIECE)
 
 
 async def _feed(stream: IO[bytes], data: bytes) -> None:
@@ -218,7 +218,7 @@ async def _feed(stream: IO[bytes], data: bytes) -> None:
             left = memoryview(data)
             while left:
                 await anyio.wait_writable(descriptor)
-                left = left[os.write(descriptor, left[:_PIECE]) :]
+                left = left[os.write(descriptor, left[:_PIPE_PIECE]) :]
     stream.close()
 
 

@@ -20,7 +20,7 @@ from typing import Protocol
 import anyio
 import anyio.to_thread
 
-GRACE = 0.5
+TERM_GRACE = 0.5
 """Seconds between asking a tool to end and killing it."""
 _KILL_AGAIN_AFTER = 0.01
 _INIT_GIVES_UP_AFTER = 6.0
@@ -34,7 +34,7 @@ class ProcessTree(ABC):
         grace: seconds to wait for the command's own end after `terminate`.
     """
 
-    grace: float = GRACE
+    grace: float = TERM_GRACE
 
     @abstractmethod
     async def terminate(self) -> None:
@@ -99,7 +99,7 @@ class SupervisedTree(MarkedTree):
 
     def __init__(self, command: Command, mark: str) -> None:
         super().__init__(command, mark)
-        self.grace = GRACE + _INIT_GIVES_UP_AFTER
+        self.grace = TERM_GRACE + _INIT_GIVES_UP_AFTER
 
     async def terminate(self) -> None:
         send_signal([self._command.pid], signal.SIGTERM)

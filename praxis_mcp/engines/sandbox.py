@@ -27,7 +27,7 @@ from praxis_mcp.engines.base import (
     StatusListener,
 )
 from praxis_mcp.engines.bubblewrap import NoBubblewrap, find_bubblewrap
-from praxis_mcp.engines.cgroups import REMOVE_TIMEOUT, find_cgroups
+from praxis_mcp.engines.cgroups import CGROUP_REMOVE_TIMEOUT, find_cgroups
 from praxis_mcp.engines.changes import ChangeWatch
 from praxis_mcp.engines.orphans import kill_orphans
 from praxis_mcp.engines.sandbox_images import SandboxImages
@@ -158,7 +158,7 @@ class SandboxExecutionEngine(ExecutionEngine):
 
     async def cleanup(self) -> None:
         """Wait for the last of what calls have left to be removed."""
-        await self._background.close(2 * REMOVE_TIMEOUT)
+        await self._background.close(2 * CGROUP_REMOVE_TIMEOUT)
 
     def _caches(self, blueprint: Blueprint, holds: AsyncExitStack) -> tuple[tuple[str, Path], ...]:
         store = self.images.store

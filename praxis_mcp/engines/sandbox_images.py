@@ -32,7 +32,7 @@ PULL_TIMEOUT = 600.0
 DAEMON_TIMEOUT = 5.0
 """Seconds to find out whether there is a Docker daemon."""
 
-_LOOK_AGAIN = 0.05
+_STOP_CHECK_INTERVAL = 0.05
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class SandboxImages:
                     return
             if anyio.current_time() >= deadline:
                 raise self.store.busy(image.id)
-            await anyio.sleep(_LOOK_AGAIN)
+            await anyio.sleep(_STOP_CHECK_INTERVAL)
 
     async def pull(self, reference: str, on_status: StatusListener) -> NamedImage:
         """The image as its registry has it now, whether an older one is there or not.

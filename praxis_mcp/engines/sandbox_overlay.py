@@ -22,7 +22,7 @@ from praxis_mcp.images.model import StoredImage
 
 LAYER_SIZE = 1024**3
 """Bytes that a call may write to its root; they lie in memory, and count against the memory limit."""
-PROBE_TIMEOUT = 4.0
+OVERLAY_PROBE_TIMEOUT = 4.0
 
 _MARK = "PRAXIS_OVERLAY_PROBE"
 
@@ -50,7 +50,7 @@ async def why_no_overlay() -> str | None:
         ended = await run_process(
             Launch(tuple(words), {_MARK: mark}),
             lambda process: MarkedTree(process, f"{_MARK}={mark}"),
-            timeout=PROBE_TIMEOUT,
+            timeout=OVERLAY_PROBE_TIMEOUT,
             stdout=out,
             stderr=err,
         )

@@ -15,7 +15,7 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.bubblewrap import ATTEMPTS, Bubblewrap, StatusPipe, isolation, last_line, may_try_again
+from praxis_mcp.engines.bubblewrap import START_ATTEMPTS, Bubblewrap, StatusPipe, isolation, last_line, may_try_again
 from praxis_mcp.engines.cgroups import KILLED, Cgroups, RunGroup
 from praxis_mcp.engines.native import praxis_init_path
 from praxis_mcp.engines.orphans import OWNER_VARIABLE
@@ -113,7 +113,7 @@ class SandboxRun:
             if self.out_of_memory:  # it took the sandbox's own init along
                 return Ended(KILLED, timed_out=False)
             said = (await self.err.finish()).text
-            if attempts == ATTEMPTS or not may_try_again(said, ended.exit_code):
+            if attempts == START_ATTEMPTS or not may_try_again(said, ended.exit_code):
                 raise _failure(self._command[0], said, ended.exit_code)
             self.out, self.err = self.context.collectors(self.plan)
 

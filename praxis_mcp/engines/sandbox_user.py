@@ -9,7 +9,7 @@ from pathlib import Path
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.images.inside import open_file
 
-_MAX_SIZE = 1024 * 1024
+_MAX_USER_FILE = 1024 * 1024
 _MAX_ID = 2**31 - 1
 
 
@@ -72,7 +72,7 @@ def _lines(root: Path, name: str, count: int) -> Iterator[list[str]]:
         if file is None:
             return
         with file:
-            text = file.read(_MAX_SIZE).decode(errors="replace")
+            text = file.read(_MAX_USER_FILE).decode(errors="replace")
     except OSError:
         return
     for line in text.splitlines():

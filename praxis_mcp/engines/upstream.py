@@ -15,7 +15,7 @@ import anyio
 
 from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.upstream_breaker import CircuitBreaker
-from praxis_mcp.engines.upstream_connection import CLOSE_TIMEOUT, Connection, describe
+from praxis_mcp.engines.upstream_connection import UPSTREAM_CLOSE_TIMEOUT, Connection, describe
 from praxis_mcp.engines.upstream_hops import outgoing_meta
 from praxis_mcp.engines.upstream_spec import ProgressListener, UpstreamSpec
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, RemoteError
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from praxis_mcp.engines.upstream_client import Channel
 
-LONGEST_NAME = 140
+MAX_SHOWN_NAME = 140
 """Characters of a name that is shown because it cannot be used."""
 LIST_TIMEOUT = 30.0
 """Seconds that all pages of a list may take."""
@@ -170,7 +170,7 @@ class Upstream:
                         found.tools.append(item)
                     else:
                         name = item.get("name") if isinstance(item, dict) else item
-                        found.left_out.append(("(no name)" if name is None else str(name)[:LONGEST_NAME], reason))
+                        found.left_out.append(("(no name)" if name is None else str(name)[:MAX_SHOWN_NAME], reason))
                 cursor = page.next_cursor
                 if not cursor or cursor in seen:  # empty is none to some servers; one that repeats leads in a circle
                     if cursor:
@@ -221,7 +221,7 @@ class Upstream:
         """Close the connection; calls that run over it fail."""
         for connection in self._all:
             connection.close()
-        with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+        with anyio.move_on_after(UPSTREAM_CLOSE_TIMEOUT, shield=True):
             for connection in list(self._all):
                 await connection.over.wait()
         for connection in self._all:

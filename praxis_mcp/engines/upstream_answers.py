@@ -25,7 +25,7 @@ _LONGEST_TEXT = 300
 _KEPT_HEADERS = ("mcp-session-id", "mcp-protocol-version", "www-authenticate", "retry-after")
 _LONGEST_HELD = 4 * 1024 * 1024
 """Bytes of a line of an event stream that are held back to look at the whole of it."""
-_ENDS = 96
+_BODY_ENDS = 96
 """Bytes at either end of a body in which the id is looked for before all of it is read."""
 _REQUEST = re.compile(rb'\{"jsonrpc":"2\.0","id":(\d+|"[\w-]*"),"method":')
 _VERSION = rb'"jsonrpc"\s*:\s*"2\.0"'
@@ -40,7 +40,7 @@ def request_id(request: httpx2.Request) -> int | str | None:
     if request.method != "POST":
         return None
     try:
-        if found := _REQUEST.match(request.content[:_ENDS]):
+        if found := _REQUEST.match(request.content[:_BODY_ENDS]):
             return json.loads(found[1])
         message = from_json(request.content)
     except (ValueError, httpx2.RequestNotRead):
@@ -171,9 +171,9 @@ def _is_for(body: bytes, identity: int | str) -> bool:
     if is_hard(body):
         return False
     mark = json.dumps(identity).encode()
-    if found := _AT_START.match(body[:_ENDS]):
+    if found := _AT_START.match(body[:_BODY_ENDS]):
         return found[1] == mark
-    found = _AT_END.search(body[-_ENDS:]) if _RESULT_FIRST.match(body[:_ENDS]) else None
+    found = _AT_END.search(body[-_BODY_ENDS:]) if _RESULT_FIRST.match(body[:_BODY_ENDS]) else None
     return found is not None and found[1] == mark
 
 

@@ -26,13 +26,13 @@ from praxis_mcp.engines.upstream_posts import Posts
 from praxis_mcp.engines.upstream_spec import ProgressListener, UpstreamSpec
 from praxis_mcp.engines.upstream_sse import sse_streams
 from praxis_mcp.engines.upstream_stdio import stdio_streams
-from praxis_mcp.engines.upstream_wire import MAX_MESSAGE, RawAnswers
+from praxis_mcp.engines.upstream_wire import MAX_UPSTREAM_MESSAGE, RawAnswers
 from praxis_mcp.logs import logger
 from praxis_mcp.mcp_sdk import stamp
 from praxis_mcp.plans.secrets import Masker
 
-_KEPT_LINES = 10
-_LONGEST_LINE = 500
+_KEPT_ERROR_LINES = 10
+_MAX_ERROR_LINE = 500
 _MOST_LOGGED = 1000
 """Lines of one server's standard error that go to the log; a server may write without end."""
 
@@ -43,7 +43,7 @@ class Errors:
     def __init__(self, name: str, masker: Masker) -> None:
         self._name = name
         self._masker = masker
-        self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._lines: deque[str] = deque(maxlen=_KEPT_ERROR_LINES)
         self._logged = 0
 
     @property
@@ -53,7 +53,7 @@ class Errors:
 
     def add(self, line: bytes) -> None:
         """One more line."""
-        text = self._masker.text(line[:_LONGEST_LINE].decode(errors="replace").rstrip())
+        text = self._masker.text(line[:_MAX_ERROR_LINE].decode(errors="replace").rstrip())
         if text:
             self._lines.append(text)
         if text and self._logged < _MOST_LOGGED:
@@ -152,7 +152,7 @@ async def _transport(
         if spec.kind == "sse":
             yield sse_streams(client, address), None
         else:
-            yield streamable_http_client(address, http_client=client, max_sse_event_size=MAX_MESSAGE), client
+            yield streamable_http_client(address, http_client=client, max_sse_event_size=MAX_UPSTREAM_MESSAGE), client
 
 
 def _environment(spec: UpstreamSpec) -> Mapping[str, str]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from praxis_mcp.engines.upstream_client import Channel
 
-CLOSE_TIMEOUT = 8.0
+UPSTREAM_CLOSE_TIMEOUT = 8.0
 """Seconds that closing may take; a command has 2 to end by itself, and 2 more after SIGTERM."""
 ALIVE_TIMEOUT = 5.0
 """Seconds that a server which left a call unanswered may take to show that it lives."""
@@ -157,7 +157,7 @@ class Connection:
                 self._on_open()
                 self.settled.set()
                 await self._tend(client)
-                self._scope.deadline = anyio.current_time() + CLOSE_TIMEOUT
+                self._scope.deadline = anyio.current_time() + UPSTREAM_CLOSE_TIMEOUT
         except Exception as exc:  # noqa: BLE001 - the SDK lets through whatever its transports and libraries raise
             self.error = self.error or _innermost(exc)
         if self.error is not None and errors.text:

@@ -29,7 +29,7 @@ from praxis_mcp.engines.upstream_answers import (
 )
 from praxis_mcp.engines.upstream_failures import Failure, failed
 from praxis_mcp.engines.upstream_lanes import Lanes, needs_proxy
-from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
+from praxis_mcp.engines.upstream_wire import MAX_UPSTREAM_MESSAGE
 
 if TYPE_CHECKING:
     from praxis_mcp.engines.upstream_spec import OAuthClient, UpstreamSpec
@@ -134,8 +134,8 @@ class _BoundedBody(httpx2.AsyncByteStream):
         size = 0
         async for piece in self._inner:
             size += len(piece)
-            if size > MAX_MESSAGE:
-                raise _Unreadable(f"its answer has more than {MAX_MESSAGE} bytes")
+            if size > MAX_UPSTREAM_MESSAGE:
+                raise _Unreadable(f"its answer has more than {MAX_UPSTREAM_MESSAGE} bytes")
             yield piece
 
     async def aclose(self) -> None:

@@ -24,7 +24,7 @@ KEPT_IDLE = 5.0
 MOST_IDLE = 32
 """Connections without a request that are kept."""
 _LARGEST_HEAD = 100 * 1024
-_PIECE = 256 * 1024
+_RECEIVE_SIZE = 256 * 1024
 
 
 def needs_proxy(url: str) -> bool:
@@ -168,7 +168,7 @@ class _Lane:
     async def _event(self) -> Any:
         while (event := self._state.next_event()) is h11.NEED_DATA:
             try:
-                data = await self._stream.receive(_PIECE)
+                data = await self._stream.receive(_RECEIVE_SIZE)
             except anyio.EndOfStream:
                 data = b""
             except (anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:

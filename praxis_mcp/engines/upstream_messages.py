@@ -20,7 +20,7 @@ MOST_LEVELS = 200
 """Levels of one message; as many as the SDK's reader takes."""
 _MOST_DIGITS = 4300
 """Digits of a number that Python reads as an integer (`sys.int_info`)."""
-_ENDS = 160
+_MESSAGE_ENDS = 160
 """Bytes at either end of a message in which the id is looked for where the whole cannot be read."""
 _ID = rb'"id"\s*:\s*(\d{1,18}|"[\w-]{1,80}")'
 _VERSION = rb'"jsonrpc"\s*:\s*"2\.0"'
@@ -92,9 +92,9 @@ def _error(identity: int | str, reason: str) -> SessionMessage:
 
 
 def _id_of(data: bytes) -> int | str | None:
-    found = _AT_START.match(data[: 2 * _ENDS])
-    if found is None and _RESULT_FIRST.match(data[:_ENDS]):
-        found = _AT_END.search(data[-_ENDS:])
+    found = _AT_START.match(data[: 2 * _MESSAGE_ENDS])
+    if found is None and _RESULT_FIRST.match(data[:_MESSAGE_ENDS]):
+        found = _AT_END.search(data[-_MESSAGE_ENDS:])
     return json.loads(found[1]) if found is not None else None
 
 

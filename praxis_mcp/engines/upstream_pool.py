@@ -6,7 +6,7 @@ import anyio
 
 from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.upstream import Upstream
-from praxis_mcp.engines.upstream_connection import CLOSE_TIMEOUT
+from praxis_mcp.engines.upstream_connection import UPSTREAM_CLOSE_TIMEOUT
 from praxis_mcp.engines.upstream_spec import UpstreamSpec
 
 MOST_KEPT = 64
@@ -35,4 +35,4 @@ class UpstreamPool:
             for upstream in self._upstreams.values():
                 tasks.start_soon(upstream.close)
         self._upstreams.clear()
-        await self._tasks.close(CLOSE_TIMEOUT)
+        await self._tasks.close(UPSTREAM_CLOSE_TIMEOUT)

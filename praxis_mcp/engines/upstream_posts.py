@@ -16,7 +16,7 @@ from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
 from praxis_mcp.engines.upstream_failures import Failure, failed
 from praxis_mcp.engines.upstream_messages import lenient_json
 from praxis_mcp.engines.upstream_spec import ProgressListener
-from praxis_mcp.engines.upstream_wire import FIRST_ID, MAX_MESSAGE, tell_progress
+from praxis_mcp.engines.upstream_wire import FIRST_ID, MAX_UPSTREAM_MESSAGE, tell_progress
 from praxis_mcp.mcp_sdk import stream_within_origin
 
 _FIXED_HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
@@ -78,7 +78,7 @@ class Posts:
 
     async def _follow(self, response: httpx2.Response, on_progress: ProgressListener | None) -> dict[str, Any]:
         try:
-            async for event in httpx2.EventSource(response, max_event_size=MAX_MESSAGE):
+            async for event in httpx2.EventSource(response, max_event_size=MAX_UPSTREAM_MESSAGE):
                 self._on_heard()
                 if event.event != "message" or not event.data:
                     continue

@@ -35,15 +35,15 @@ from praxis_mcp.engines.owners import Owner
 from praxis_mcp.engines.process_tree import MarkedTree, SupervisedTree
 from praxis_mcp.logs import logger
 
-GRACE = 2.0
+SERVER_EXIT_GRACE = 2.0
 """Seconds that a server may take to end after its standard input was closed (specification 2025-11-25, lifecycle,
 "Shutdown"), and again after SIGTERM."""
-REAP_TIMEOUT = 2.0
-KILL_TIMEOUT = 10.0
+SERVER_REAP_TIMEOUT = 2.0
+SERVER_KILL_TIMEOUT = 10.0
 """Seconds after which a process that survives SIGKILL (a dead disk, another user's) is given up."""
 MARK_VARIABLE = "_PRAXIS_MCP_UPSTREAM"
 """In the environment of a server that is started by command: which start of it this is."""
-_POLL = 0.01
+_EXIT_POLL = 0.01
 
 
 class UpstreamProcess:
@@ -62,7 +62,7 @@ class UpstreamProcess:
 
     async def why_not_run(self) -> str:
         """Why the command could not be executed after all; empty where it was, or nobody knows."""
-        if self._report is None or not await self._has_ended(REAP_TIMEOUT):
+        if self._report is None or not await self._has_ended(SERVER_REAP_TIMEOUT):
             return ""
         try:
             end = native.parse_report(os.read(self._report, 4096).decode())
@@ -74,7 +74,7 @@ class UpstreamProcess:
 
     async def end(self) -> None:
         """Wait for its end, its standard input being closed, then end the whole tree. Bounded."""
-        has_ended = await self._has_ended(GRACE)
+        has_ended = await self._has_ended(SERVER_EXIT_GRACE)
         if sys.platform == "linux":
             await self._end_tree()
         elif not has_ended:
@@ -89,10 +89,10 @@ class UpstreamProcess:
         tree = SupervisedTree(command, self._mark) if self._is_supervised else MarkedTree(command, self._mark)
         if command.poll() is None:
             await tree.terminate()
-            await self._has_ended(tree.grace + GRACE)
-        with anyio.move_on_after(KILL_TIMEOUT) as limit:
+            await self._has_ended(tree.grace + SERVER_EXIT_GRACE)
+        with anyio.move_on_after(SERVER_KILL_TIMEOUT) as limit:
             await tree.kill()
-            await self._has_ended(REAP_TIMEOUT)
+            await self._has_ended(SERVER_REAP_TIMEOUT)
         if limit.cancelled_caught:
             logger.error("process {} or one that it started survives SIGKILL", self.process.pid)
 
@@ -101,14 +101,14 @@ class UpstreamProcess:
             await terminate_windows_process_tree(self.process)
         else:
             assert isinstance(self.process, anyio.abc.Process)
-            await terminate_posix_process_tree(self.process, GRACE)
-        await self._has_ended(REAP_TIMEOUT)
+            await terminate_posix_process_tree(self.process, SERVER_EXIT_GRACE)
+        await self._has_ended(SERVER_REAP_TIMEOUT)
 
     async def _has_ended(self, timeout: float) -> bool:
         # Not process.wait(): it waits until the pipes are closed as well, which a process that it started may hold.
         with anyio.move_on_after(timeout):
             while self.process.returncode is None:  # noqa: ASYNC110
-                await anyio.sleep(_POLL)
+                await anyio.sleep(_EXIT_POLL)
         return self.process.returncode is not None
 
 
@@ -148,7 +148,7 @@ async def start_process(
             timeout=None,
             no_network=False,
             no_new_privileges=False,  # a server is as free as it would be without us
-            kill_after=GRACE,
+            kill_after=SERVER_EXIT_GRACE,
             parent=os.getpid(),
             report=write_end,
         )

@@ -14,7 +14,7 @@ Transport = Literal["auto", "http", "sse", "stdio"]
 ProgressListener = Callable[[float, float | None, str | None], None]
 """Hears the progress, total and message of a call. Must not block."""
 
-CONNECT_TIMEOUT = 30.0
+UPSTREAM_CONNECT_TIMEOUT = 30.0
 """Seconds to start a server, or reach it, and agree on a protocol revision."""
 IDLE_TIMEOUT = 600.0
 """Seconds without a call after which a connection is closed; the next call opens it again."""
@@ -51,7 +51,7 @@ class UpstreamSpec:
         directory: where a command is started.
         oauth: see `OAuthClient`.
         hidden: values among those above that are secrets.
-        connect_timeout: see `CONNECT_TIMEOUT`.
+        connect_timeout: see `UPSTREAM_CONNECT_TIMEOUT`.
         idle_timeout: see `IDLE_TIMEOUT`; None never closes.
     """
 
@@ -63,7 +63,7 @@ class UpstreamSpec:
     directory: Path | None = None
     oauth: OAuthClient | None = None
     hidden: tuple[str, ...] = field(default=(), repr=False)
-    connect_timeout: float = CONNECT_TIMEOUT
+    connect_timeout: float = UPSTREAM_CONNECT_TIMEOUT
     idle_timeout: float | None = IDLE_TIMEOUT
 
     @property

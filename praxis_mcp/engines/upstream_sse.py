@@ -20,7 +20,7 @@ from mcp_types import ErrorData, JSONRPCError, JSONRPCRequest
 from praxis_mcp.engines.upstream_answers import error_in
 from praxis_mcp.engines.upstream_failures import Failure, failed, failure_in
 from praxis_mcp.engines.upstream_messages import message_in
-from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
+from praxis_mcp.engines.upstream_wire import MAX_UPSTREAM_MESSAGE
 from praxis_mcp.mcp_sdk import TransportStreams
 
 _EVENT_STREAM = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
@@ -48,7 +48,7 @@ async def sse_streams(client: httpx2.AsyncClient, url: str) -> AsyncIterator[Tra
         if response.status_code != 200:
             await response.aread()
             raise MCPError.from_error_data(_error_in(response))
-        events = aiter(httpx2.EventSource(response, max_event_size=MAX_MESSAGE))
+        events = aiter(httpx2.EventSource(response, max_event_size=MAX_UPSTREAM_MESSAGE))
         endpoint = await _endpoint(events, url)
         tasks.start_soon(_receive, events, received)
         tasks.start_soon(_send, client, endpoint, to_send, received)

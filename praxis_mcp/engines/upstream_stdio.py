@@ -20,7 +20,7 @@ from mcp.shared.message import SessionMessage
 
 from praxis_mcp.engines.upstream_messages import message_in
 from praxis_mcp.engines.upstream_process import UpstreamProcess, start_process
-from praxis_mcp.engines.upstream_wire import MAX_MESSAGE
+from praxis_mcp.engines.upstream_wire import MAX_UPSTREAM_MESSAGE
 from praxis_mcp.mcp_sdk import TransportStreams
 
 _GONE = (anyio.ClosedResourceError, anyio.BrokenResourceError, anyio.EndOfStream, OSError)
@@ -78,9 +78,10 @@ class _Incoming:
         while True:
             piece, newline, rest = self._rest.partition(b"\n")
             self._size += len(piece)
-            if self._size > MAX_MESSAGE:
+            if self._size > MAX_UPSTREAM_MESSAGE:
                 raise anyio.BrokenResourceError(
-                    f"it sent a message of more than {MAX_MESSAGE // 1024**2} MiB, which is the most that is taken in"
+                    f"it sent a message of more than {MAX_UPSTREAM_MESSAGE // 1024**2} MiB, "
+                    "which is the most that is taken in"
                 )
             self._pieces.append(piece)
             if newline:

@@ -37,7 +37,7 @@ from praxis_mcp.engines.upstream_spec import ProgressListener
 from praxis_mcp.logs import logger
 from praxis_mcp.mcp_sdk import ReadStream, Transport, TransportStreams, WriteStream
 
-MAX_MESSAGE = 64 * 1024 * 1024
+MAX_UPSTREAM_MESSAGE = 64 * 1024 * 1024
 """Bytes of one message of another server; one that sends more is cut off."""
 CANCEL_TIMEOUT = 1.0
 """Seconds that telling a server of a cancelled request may take."""

@@ -13,8 +13,8 @@ from typing import Protocol
 import anyio
 
 from praxis_mcp.engines.framing import (
+    FRAME_PIECE,
     MAX_PAYLOAD,
-    PIECE,
     End,
     Event,
     FrameDecoder,
@@ -37,7 +37,11 @@ from praxis_mcp.engines.output import StreamCollector, StreamName
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import CallFile, Plan
 
-GRACE = 10.0
+WAITER_MAX_AGE = 900.0
+"""Seconds that a container or exec waits for a call at most; then another takes its place."""
+WAITER_PATIENCE = WAITER_MAX_AGE + 60
+"""Seconds after which praxis-init leaves by itself, should nobody have told it to."""
+REPORT_GRACE = 10.0
 """Seconds past a call's deadline within which its waiter must have told the end."""
 CALL_FILE_MODE = 0o444
 """Permissions of a call's files: for the tool, whoever it runs as, to read."""
@@ -160,7 +164,7 @@ class Waiter:
             stdin: standard input; None is empty.
             stdout, stderr: take the output in. Where they are slow, so is the command.
             grace: seconds past the deadline and what ending takes, within which the end must have been heard; None
-                is `GRACE`.
+                is `REPORT_GRACE`.
 
         Returns:
             How it ended.
@@ -175,7 +179,7 @@ class Waiter:
         collectors: dict[StreamName, StreamCollector] = {"stdout": stdout, "stderr": stderr}
         end: RunEnd | None = None
         failure: WaiterLost | WaiterSilent | ExecutionError | None = None
-        grace = GRACE if grace is None else grace
+        grace = REPORT_GRACE if grace is None else grace
         limit = None if call.timeout is None else call.timeout + call.kill_after + grace
         try:
             await self.greet()
@@ -223,7 +227,7 @@ class Waiter:
     async def _events(self) -> AsyncGenerator[Event, None]:
         while True:
             try:
-                data = await self._channel.receive(PIECE)
+                data = await self._channel.receive(FRAME_PIECE)
             except anyio.EndOfStream:
                 return
             except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as exc:
@@ -239,7 +243,7 @@ class Waiter:
             for piece in _pieces(begin, files):
                 await self._channel.send(piece)
             # The rest in one piece where it fits: the usual call is one write.
-            first = stdin[: min(self._credit, PIECE)]
+            first = stdin[: min(self._credit, FRAME_PIECE)]
             last = encode_stdin_end() if len(first) == len(stdin) else b""
             self._credit -= len(first)
             self._was_asked = True

@@ -27,11 +27,11 @@ QUIET = 0.05
 """Seconds since the last beginning or end of a call after which there is time to make one."""
 MOST_QUIET = 0.5
 """Seconds after which one is made although calls never leave time for it."""
-LOOK_AGAIN = 5.0
+POOL_CHECK_INTERVAL = 5.0
 """Seconds between looks at those that wait: one may have died."""
 RETRY_AFTER, MOST_RETRY_AFTER = 2.0, 120.0
 """Seconds until a failed attempt is repeated; doubled with each failure, up to the second."""
-CLOSE_TIMEOUT = 20.0
+POOL_CLOSE_TIMEOUT = 20.0
 """Seconds for the removal of all that wait, when the pool closes."""
 
 
@@ -146,12 +146,12 @@ class WarmPool(Generic[K, T]):
         self._background.start(item.discard, "removing a warm one after its call")
 
     async def close(self) -> None:
-        """Remove all, and wait for it, at most `CLOSE_TIMEOUT`."""
+        """Remove all, and wait for it, at most `POOL_CLOSE_TIMEOUT`."""
         if self._tending is not None:
             self._tending.cancel()
         self.drop(lambda item: True)
         self._shelves.clear()
-        await self._background.close(CLOSE_TIMEOUT)
+        await self._background.close(POOL_CLOSE_TIMEOUT)
 
     # --- as the budget sees it ----------------------------------------------------------------------------------------
 
@@ -214,7 +214,7 @@ class WarmPool(Generic[K, T]):
 
     async def _pause(self) -> None:
         self._wake = anyio.Event()
-        with anyio.move_on_after(min(LOOK_AGAIN, self._settings.idle_seconds)):
+        with anyio.move_on_after(min(POOL_CHECK_INTERVAL, self._settings.idle_seconds)):
             await self._wake.wait()
 
     async def _wait_for_quiet(self) -> None:

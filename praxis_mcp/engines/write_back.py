@@ -35,7 +35,7 @@ from praxis_mcp.engines.write_back_steps import (
 )
 from praxis_mcp.images.removal import remove_entry
 from praxis_mcp.logs import logger
-from praxis_mcp.rooted import MAX_DEPTH, Entry, HeldDirectory, descend, identity_of
+from praxis_mcp.rooted import MAX_WALK_DEPTH, Entry, HeldDirectory, descend, identity_of
 
 STAGING = ".praxis-staging-"
 """How the names begin under which changes wait until all of them are there, and what they replace until all are in
@@ -333,5 +333,5 @@ def _has_same_content(staged: HeldDirectory, here: HeldDirectory, entry: Entry, 
 
 
 def _bound(depth: int, here: HeldDirectory) -> None:
-    if depth > MAX_DEPTH:
-        raise OSError(errno.ENAMETOOLONG, f"lies deeper than {MAX_DEPTH} directories", here.shown)
+    if depth > MAX_WALK_DEPTH:
+        raise OSError(errno.ENAMETOOLONG, f"lies deeper than {MAX_WALK_DEPTH} directories", here.shown)

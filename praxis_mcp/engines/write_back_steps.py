@@ -19,7 +19,7 @@ from praxis_mcp.rooted import HeldDirectory, descend, identity_of
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """What looking for an entry fails with that is not there, or not what it was."""
-_PIECE = 1024 * 1024
+_COPY_PIECE = 1024 * 1024
 _ZEROS = bytes(256 * 1024)
 
 
@@ -190,7 +190,7 @@ class Kept:
             if self._file is None:
                 self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it lasts until `close`
             start = self._file.seek(0, os.SEEK_END)
-            shutil.copyfileobj(file, self._file, _PIECE)
+            shutil.copyfileobj(file, self._file, _COPY_PIECE)
             self._file.flush()
             return start, self._file.tell()
 
@@ -199,7 +199,7 @@ class Kept:
         assert self._file is not None
         self._file.seek(place[0])
         left = place[1] - place[0]
-        while piece := self._file.read(min(left, _PIECE)):
+        while piece := self._file.read(min(left, _COPY_PIECE)):
             target.write(piece)
             left -= len(piece)
 

@@ -15,7 +15,7 @@ import anyio.to_thread
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.plans.model import Plan
 
-MAX_ENTRIES = 256
+MAX_CACHED_RESULTS = 256
 MAX_RESULT = 256 * 1024
 """Bytes of output up to which a result is remembered."""
 _MAX_FILES = 2000
@@ -66,7 +66,7 @@ class ResultCache:
         # A record's file goes when its run is forgotten; what is remembered here stands by itself.
         stdout, stderr = (replace(item, file=None) for item in streams)
         self._results[key] = replace(result, stdout=stdout, stderr=stderr)
-        while len(self._results) > MAX_ENTRIES:
+        while len(self._results) > MAX_CACHED_RESULTS:
             self._results.popitem(last=False)
 
 

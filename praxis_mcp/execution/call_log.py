@@ -9,7 +9,7 @@ from praxis_mcp.logs import logger
 
 _WORD = re.compile(r"[!#-<>-~]+")
 """What stands without quotation marks: printable ASCII but for blanks, ``"`` and ``=``."""
-_LONGEST = 128
+_MAX_LOGGED_NAME = 128
 
 
 def log_call(tool: str, caller: str, engine: str, outcome: str, seconds: float, run_id: str = "") -> None:
@@ -24,7 +24,7 @@ def log_call(tool: str, caller: str, engine: str, outcome: str, seconds: float, 
         seconds: from the call to its end.
         run_id: of its record; empty where it has none.
     """
-    facts = {"tool": tool[:_LONGEST], "caller": caller[:_LONGEST], "engine": engine, "outcome": outcome}
+    facts = {"tool": tool[:_MAX_LOGGED_NAME], "caller": caller[:_MAX_LOGGED_NAME], "engine": engine, "outcome": outcome}
     milliseconds = round(seconds * 1000, 1)
     line = " ".join(f"{name}={_word(value)}" for name, value in facts.items())
     logger.bind(event="call", **facts, ms=milliseconds, run=run_id).info("call {} ms={}", line, milliseconds)

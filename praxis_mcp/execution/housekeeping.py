@@ -12,7 +12,7 @@ from praxis_mcp.logs import logger
 
 REAP_EVERY = 60.0
 """Seconds from one look for leftovers to the next."""
-REAP_TIMEOUT = 30.0
+ENGINE_REAP_TIMEOUT = 30.0
 """Seconds that one engine's look may take."""
 
 
@@ -25,7 +25,7 @@ async def reap_leftovers(engines: EngineRegistry, selector: EngineSelector) -> N
 
 
 async def _reap(name: str, engines: EngineRegistry, selector: EngineSelector) -> None:
-    with anyio.move_on_after(REAP_TIMEOUT) as scope:
+    with anyio.move_on_after(ENGINE_REAP_TIMEOUT) as scope:
         try:
             # Looking at it may fail as well: a server out of descriptors has none for a pipe to bubblewrap.
             if (await selector.status(name)).available:
@@ -35,7 +35,7 @@ async def _reap(name: str, engines: EngineRegistry, selector: EngineSelector) ->
         except Exception as exc:  # noqa: BLE001 - an engine's defect must not end the only net under all others
             logger.error("{} could not look for leftovers: {}", name, places(exc))
     if scope.cancelled_caught:
-        logger.debug("{} did not look for leftovers within {:g} s", name, REAP_TIMEOUT)
+        logger.debug("{} did not look for leftovers within {:g} s", name, ENGINE_REAP_TIMEOUT)
 
 
 async def keep_house(engines: EngineRegistry, selector: EngineSelector) -> None:

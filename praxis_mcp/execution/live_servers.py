@@ -28,7 +28,7 @@ WRITE_EVERY = 2.0
 """Seconds from a server's start to its first word, and at least from one to the next."""
 _PREFIX = PREFIX + "server-"
 _FILE = "status.json"
-_LARGEST = 4 * 1024 * 1024
+_MAX_STATUS_FILE = 4 * 1024 * 1024
 
 
 class ServerStatus:
@@ -104,7 +104,7 @@ def _write(directory: Path, text: str) -> None:
 def _read(directory: Path) -> dict[str, Any] | None:
     try:
         with (directory / _FILE).open("rb") as stream:
-            found = json.loads(stream.read(_LARGEST))
+            found = json.loads(stream.read(_MAX_STATUS_FILE))
     except (OSError, ValueError):  # it has written nothing yet, or ends just now
         return None
     return found if isinstance(found, dict) else None

@@ -18,7 +18,7 @@ STATUS_KEPT = 30.0
 """Seconds for which an engine that was found is not probed again (a failing call forgets it sooner)."""
 ABSENCE_KEPT = 5.0
 """Seconds for which an engine that was missing is not looked for again."""
-PROBE_TIMEOUT = 5.0
+ENGINE_PROBE_TIMEOUT = 5.0
 """Seconds that looking for one engine may take."""
 _NO_NETWORK_NEEDED = "Write network: none in the contract, if the tool needs no network (older spellings mean bridge)."
 
@@ -124,7 +124,7 @@ class EngineSelector:
             return []
 
     async def _probe(self, name: str) -> EngineStatus:
-        with anyio.move_on_after(PROBE_TIMEOUT):
+        with anyio.move_on_after(ENGINE_PROBE_TIMEOUT):
             try:
                 return await self._engines.get(name).probe()
             except EngineUnavailable as exc:
@@ -134,7 +134,7 @@ class EngineSelector:
                     raise
                 logger.error("the engine {} of another package has a defect: {}", name, places(exc))
                 return EngineStatus(name, available=False, detail=f"has a defect ({type(exc).__name__}), see the log")
-        return EngineStatus(name, available=False, detail=f"did not answer within {PROBE_TIMEOUT:g} s")
+        return EngineStatus(name, available=False, detail=f"did not answer within {ENGINE_PROBE_TIMEOUT:g} s")
 
 
 def _remedies(verdicts: tuple[Verdict, ...]) -> str:

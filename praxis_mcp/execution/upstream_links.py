@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from praxis_mcp.execution.upstream_addresses import granting
 
-MOST_LINKS = 4096
+MAX_REMEMBERED_LINKS = 4096
 """Links of all callers together that are remembered; each takes the same few bytes, however long its address is."""
 
 
@@ -15,7 +15,7 @@ class CallerLinks:
     """Links by caller, the newest ones. Beyond `most` the caller gives up its oldest that has the most of them, so that
     nobody can make the links of others be forgotten by getting many."""
 
-    def __init__(self, most: int = MOST_LINKS) -> None:
+    def __init__(self, most: int = MAX_REMEMBERED_LINKS) -> None:
         self._most = most
         self._links: dict[str, dict[bytes, str]] = {}
         self._count = 0

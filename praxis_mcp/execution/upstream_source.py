@@ -14,7 +14,7 @@ from praxis_mcp.contracts.patterns import PatternBudget
 from praxis_mcp.defects import places
 from praxis_mcp.engines.background import BackgroundTasks
 from praxis_mcp.engines.upstream import Upstream
-from praxis_mcp.engines.upstream_connection import CLOSE_TIMEOUT
+from praxis_mcp.engines.upstream_connection import UPSTREAM_CLOSE_TIMEOUT
 from praxis_mcp.engines.upstream_spec import OAuthClient, UpstreamSpec
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.upstream_faces import UPSTREAM_BYTES, RemoteTool, Unusable, adapt, fingerprint
@@ -117,7 +117,7 @@ class UpstreamSource:
         """Close the connection; a server that was started by command ends."""
         if self._upstream is not None:
             await self._upstream.close()
-        await self._background.close(CLOSE_TIMEOUT)
+        await self._background.close(UPSTREAM_CLOSE_TIMEOUT)
 
     async def _pause(self, seconds: float) -> None:
         while True:

@@ -21,7 +21,7 @@ from praxis_mcp.images.manifests import MAX_DOCUMENT
 from praxis_mcp.images.model import StoredImage
 from praxis_mcp.images.references import Reference
 from praxis_mcp.images.store import ImageStore
-from praxis_mcp.images.streams import PIECE, Measured, decompressed
+from praxis_mcp.images.streams import LAYER_PIECE, Measured, decompressed
 
 _MAX_MEMBERS = 20_000
 _MAX_NESTED = 4
@@ -95,7 +95,7 @@ class _Pieces:
         self.tell = file.tell
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= (MAX_DOCUMENT + 1 if self.header is None else min(self.header, PIECE)):
+        if not 0 <= size <= (MAX_DOCUMENT + 1 if self.header is None else min(self.header, LAYER_PIECE)):
             raise ImageError(f"{self._what} is damaged: it has a header that is too large.")
         data = self._file.read(size)
         if self.header is not None:
@@ -168,7 +168,7 @@ def _seekable(source: BinaryIO, store: ImageStore, what: str, is_stopped: Callab
         raise store.unwritable(exc) from exc
     with tempfile.TemporaryFile(dir=place) as copy:
         plain = Measured(decompressed(Measured(source, limit, what, is_stopped), what), limit, what, is_stopped)
-        while data := plain.read(PIECE):
+        while data := plain.read(LAYER_PIECE):
             copy.write(data)
         copy.seek(0)
         yield copy

@@ -16,9 +16,9 @@ from pathlib import Path
 from praxis_mcp.images.files import entries
 from praxis_mcp.images.removal import remove_tree
 
-MAX_CACHES = 256
+MAX_CACHE_DIRECTORIES = 256
 """Directories kept; of more, those go that were not used for longest."""
-MAX_AGE = 90 * 24 * 3600.0
+CACHE_MAX_AGE = 90 * 24 * 3600.0
 """Seconds without use after which one goes: its contract, project or image is another one by now."""
 
 
@@ -67,8 +67,8 @@ def prune_caches(directory: Path, trash: Path, *, room: int = 0) -> tuple[str, .
     found.sort()
     removed: list[str] = []
     for used, place in found:
-        too_many = len(found) - len(removed) > MAX_CACHES - room
-        if (too_many or used < time.time() - MAX_AGE) and _remove(place, trash):
+        too_many = len(found) - len(removed) > MAX_CACHE_DIRECTORIES - room
+        if (too_many or used < time.time() - CACHE_MAX_AGE) and _remove(place, trash):
             removed.append(place.name)
     return tuple(removed)
 

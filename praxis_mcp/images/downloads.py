@@ -11,7 +11,7 @@ from typing import BinaryIO
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.manifests import Descriptor
 
-PIECE = 1024 * 1024
+DOWNLOAD_PIECE = 1024 * 1024
 _TELL_EVERY = 0.5
 
 
@@ -40,7 +40,7 @@ class BlobFile:
             self._file = self._path.open("a+b")
             self._file.seek(0)
             self._hash, self._size = hashlib.sha256(), 0
-            while data := self._file.read(PIECE):
+            while data := self._file.read(DOWNLOAD_PIECE):
                 self._hash.update(data)
                 self._size += len(data)
         except OSError as exc:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-_LOOK_AGAIN = 0.05
+_LOCK_RETRY_INTERVAL = 0.05
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def locked(
         while not (held := _flock(descriptor, shared=shared)):
             if time.monotonic() >= deadline or is_stopped():
                 break
-            time.sleep(_LOOK_AGAIN)
+            time.sleep(_LOCK_RETRY_INTERVAL)
         yield held
     finally:
         os.close(descriptor)

@@ -23,20 +23,20 @@ from praxis_mcp.errors import ImageError
 from praxis_mcp.images.fixtures import add_fixtures
 from praxis_mcp.images.inside import above, below, is_directory, open_top, resolve
 from praxis_mcp.images.removal import remove_tree
-from praxis_mcp.images.streams import PIECE, Measured, cancelled, decompressed
+from praxis_mcp.images.streams import LAYER_PIECE, Measured, cancelled, decompressed
 from praxis_mcp.rooted import CHANGED, descend
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 _AUFS = ".wh..wh."
 _MAX_LINK = 4095
-_MAX_DEPTH = 128
+_MAX_IMAGE_DEPTH = 128
 _MAX_HEADER = 256 * 1024
 """Bytes of all that stands before one entry's content: long names, pax records, maps of sparse files."""
 _MAX_PATH = 4096
 _NAME_BYTES = 256
 """Bytes of its path that an entry may take on the average: paths stay in memory while a layer is unpacked."""
-_LOOK_EVERY = 64
+_STOP_CHECK_ENTRIES = 64
 """Entries after which it is looked whether the work was stopped."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -142,7 +142,7 @@ class RootBuilder:
             add_fixtures(self.root, lambda path: self._directory(path, _Created()), self._clear)
             with open_top(self.root) as top:
                 for number, path in enumerate(sorted(self._times, key=len, reverse=True)):
-                    if number % _LOOK_EVERY == 0 and self.is_stopped():
+                    if number % _STOP_CHECK_ENTRIES == 0 and self.is_stopped():
                         raise cancelled()
                     try:
                         # A later entry may have put a link on the way to it, which leads to a directory of the host.
@@ -162,7 +162,7 @@ class RootBuilder:
         with tarfile.TarFile(fileobj=plain, mode="r") as tar:  # pyright: ignore[reportArgumentType] - it only reads
             while (member := self._next(tar, plain)) is not None:
                 self._count(member.name)
-                if self.entries % _LOOK_EVERY == 0 and self.is_stopped():
+                if self.entries % _STOP_CHECK_ENTRIES == 0 and self.is_stopped():
                     raise cancelled()
                 self._take(tar, member, created, what)
 
@@ -188,7 +188,7 @@ class RootBuilder:
         parts = [part for part in member.name.split("/") if part not in ("", ".")]
         if ".." in parts:
             raise ImageError(f"{what} names {member.name[:200]!r}, which leads out of the image.")
-        if len(parts) > _MAX_DEPTH:
+        if len(parts) > _MAX_IMAGE_DEPTH:
             raise _too_deep()
         if not parts:
             return  # the root itself
@@ -231,7 +231,7 @@ class RootBuilder:
         if known is not None:
             return known
         real = resolve(self.root, path)
-        if real.count("/") > _MAX_DEPTH:  # links make short names lead deep
+        if real.count("/") > _MAX_IMAGE_DEPTH:  # links make short names lead deep
             raise _too_deep()
         made = ""
         for part in real.split("/")[1:] if real != "/" else ():
@@ -267,7 +267,7 @@ class RootBuilder:
         assert content is not None
         descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "wb") as file, content:
-            while data := content.read(PIECE):  # of a sparse file, much that is read from nowhere
+            while data := content.read(LAYER_PIECE):  # of a sparse file, much that is read from nowhere
                 if self.is_stopped():
                     raise cancelled()
                 file.write(data)
@@ -317,7 +317,7 @@ class RootBuilder:
 
 
 def _too_deep() -> ImageError:
-    return ImageError(f"The image has directories more than {_MAX_DEPTH} deep.")
+    return ImageError(f"The image has directories more than {_MAX_IMAGE_DEPTH} deep.")
 
 
 def _nanoseconds(member: tarfile.TarInfo) -> int:

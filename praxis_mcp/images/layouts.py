@@ -32,7 +32,7 @@ from praxis_mcp.images.references import Reference
 from praxis_mcp.logs import logger
 
 _MAX_NESTED = 4
-_MAX_ENTRIES = 10_000
+_MAX_INDEX_ENTRIES = 10_000
 """Entries of all indexes of one archive together, each counted as often as it is listed."""
 _MAX_DOCUMENTS = 256 * 1024 * 1024
 """Bytes of all documents of one archive together, each counted as often as it is read."""
@@ -199,7 +199,7 @@ class _Listing:
     def __init__(self, documents: _Documents, what: str) -> None:
         self._documents = documents
         self._what = what
-        self._left = _MAX_ENTRIES
+        self._left = _MAX_INDEX_ENTRIES
         self._platforms: dict[str, Platform | None] = {}
         self._indexes: dict[str, list[Any]] = {}
 
@@ -213,7 +213,7 @@ class _Listing:
     def _images(self, entry: Any, depth: int) -> Iterator[tuple[Descriptor, Platform]]:
         self._left -= 1
         if self._left < 0:
-            raise ImageError(f"{self._what} lists more than {_MAX_ENTRIES} images.")
+            raise ImageError(f"{self._what} lists more than {_MAX_INDEX_ENTRIES} images.")
         if not may_be_image(entry):
             return
         part = descriptor(entry, self._what)
@@ -266,8 +266,8 @@ def _names(entry: Any) -> Iterator[str]:
 def _of_docker(documents: _Documents, listed: bytes, what: str) -> Iterator[_Offer]:
     # read_document wants an object: the list is put into one.
     entries = read_document(b'{"images":' + listed + b"}", what)["images"]
-    if not isinstance(entries, list) or len(entries) > _MAX_ENTRIES:
-        raise ImageError(f"{what} does not hold a list of at most {_MAX_ENTRIES} images.")
+    if not isinstance(entries, list) or len(entries) > _MAX_INDEX_ENTRIES:
+        raise ImageError(f"{what} does not hold a list of at most {_MAX_INDEX_ENTRIES} images.")
     for item in entries:
         entry = item if isinstance(item, dict) else {}
         config, paths = documents.read(str(entry.get("Config"))), entry.get("Layers")

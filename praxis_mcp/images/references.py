@@ -15,7 +15,7 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?")
-_MAX_LENGTH = 512
+_MAX_REFERENCE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Reference:
         if not at and tag is None:
             tag = "latest"
         sound = (
-            len(text) <= _MAX_LENGTH
+            len(text) <= _MAX_REFERENCE
             and _HOST.fullmatch(registry)
             and _REPOSITORY.fullmatch(repository)
             and (tag is None or _TAG.fullmatch(tag))

@@ -19,7 +19,7 @@ import httpx2
 
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.credentials import Login, stored_login
-from praxis_mcp.images.downloads import PIECE, BlobFile, Progress, TryAgain, altered
+from praxis_mcp.images.downloads import DOWNLOAD_PIECE, BlobFile, Progress, TryAgain, altered
 from praxis_mcp.images.manifests import (
     INDEX_TYPES,
     MANIFEST_TYPES,
@@ -40,7 +40,7 @@ from praxis_mcp.images.store import ImageStore
 
 T = TypeVar("T")
 
-ATTEMPTS = 5
+REQUEST_ATTEMPTS = 5
 """Tries for one request, or for the rest of one blob."""
 FIRST_PAUSE = 1.0
 """Seconds before the second try; the pause doubles with each."""
@@ -50,7 +50,7 @@ PARALLEL = 3
 _TIMEOUT = httpx2.Timeout(10, read=60)
 _MAX_NESTED = 4
 _MAX_REDIRECTS = 5
-_LOOK_AGAIN = 0.1
+_PROGRESS_CHECK_INTERVAL = 0.1
 _ACCEPT = {"Accept": ", ".join((*MANIFEST_TYPES, *INDEX_TYPES))}
 
 
@@ -176,7 +176,7 @@ class RegistryClient:
                     holds.push(hold.pop_all())
                     progress.add(part.digest, part.size)
                     return
-            await anyio.sleep(_LOOK_AGAIN)
+            await anyio.sleep(_PROGRESS_CHECK_INTERVAL)
 
     async def _blob(self, reference: Reference, part: Descriptor, store: ImageStore, progress: Progress) -> None:
         file = BlobFile(store.download(part.digest), part)
@@ -205,7 +205,7 @@ class RegistryClient:
             try:
                 async for data in response.aiter_bytes():
                     waiting += data
-                    if len(waiting) >= PIECE:
+                    if len(waiting) >= DOWNLOAD_PIECE:
                         await self._write(file, part, waiting, progress)
             except httpx2.TransportError:
                 await self._write(file, part, waiting, progress)  # the next try goes on from there
@@ -279,12 +279,12 @@ async def _tried_again(
     *,
     in_vain: type[httpx2.TransportError] | tuple[()] = (),
 ) -> T:
-    """What `fetch` gives, tried `ATTEMPTS` times where it breaks off or is told to come again.
+    """What `fetch` gives, tried `REQUEST_ATTEMPTS` times where it breaks off or is told to come again.
 
     Raises:
         ImageError: the last time as well, or once `in_vain`, after which no further try would help.
     """
-    pause, left = FIRST_PAUSE, ATTEMPTS
+    pause, left = FIRST_PAUSE, REQUEST_ATTEMPTS
     while True:
         left -= 1
         try:

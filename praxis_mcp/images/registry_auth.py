@@ -20,8 +20,8 @@ from praxis_mcp.images.credentials import Login
 
 _LIFETIME = 60.0
 """Seconds that a token is good for where nothing says so: the specification's own minimum."""
-_LONGEST = 24 * 3600.0
-_MAX_ANSWER = 1024 * 1024
+_MAX_TOKEN_LIFETIME = 24 * 3600.0
+_MAX_TOKEN_ANSWER = 1024 * 1024
 _PARAMETER = re.compile(r'([A-Za-z_]+)=(?:"([^"]*)"|([^,\s]+))')
 
 
@@ -90,7 +90,9 @@ class Authorizer:
         if not isinstance(found, str) or not (found.isascii() and found.isprintable()):
             raise self._refused("its authorization service gave no token")
         lifetime = answer.get("expires_in")
-        seconds = min(lifetime, _LONGEST) if isinstance(lifetime, int | float) and lifetime > 0 else _LIFETIME
+        seconds = (
+            min(lifetime, _MAX_TOKEN_LIFETIME) if isinstance(lifetime, int | float) and lifetime > 0 else _LIFETIME
+        )
         self._tokens[repository] = (found, time.monotonic() + max(seconds - 5, 5))
 
     async def _ask(
@@ -113,8 +115,8 @@ class Authorizer:
                     raise self._refused(f"its authorization service answered {response.status_code}")
                 async for piece in response.aiter_raw():
                     body += piece
-                    if len(body) > _MAX_ANSWER:
-                        raise self._refused(f"its authorization service sends more than {_MAX_ANSWER} bytes")
+                    if len(body) > _MAX_TOKEN_ANSWER:
+                        raise self._refused(f"its authorization service sends more than {_MAX_TOKEN_ANSWER} bytes")
         except httpx2.InvalidURL as exc:
             raise self._refused("it names no authorization service that can be asked") from exc
         try:

@@ -12,7 +12,7 @@ from typing import IO, Any, BinaryIO, cast
 from praxis_mcp.errors import ImageError
 from praxis_mcp.installation import adding
 
-PIECE = 64 * 1024
+LAYER_PIECE = 64 * 1024
 """Bytes to read at once. Only tarfile asks for more, for a header's own data (long names, pax records), which it would
 read into memory whole, however large an archive claims it to be, and search with patterns that take quadratic time
 (CVE-2024-6232): refused."""
@@ -51,13 +51,13 @@ class Measured:
         return f"sha256:{self._hash.hexdigest()}"
 
     def read(self, size: int = -1) -> bytes:
-        """As of a file, short only at the end; a read of more than `PIECE` bytes is refused.
+        """As of a file, short only at the end; a read of more than `LAYER_PIECE` bytes is refused.
 
         Raises:
             ImageError: the stream is longer than its limit, damaged, or has a header that is too large; or the
                 reading was stopped.
         """
-        if not 0 <= size <= PIECE or (self.header is not None and size > self.header):
+        if not 0 <= size <= LAYER_PIECE or (self.header is not None and size > self.header):
             raise ImageError(f"{self._what} has a header that is too large.")
         data = self._take(size)
         if self.header is not None:
@@ -99,7 +99,7 @@ class Measured:
         if whence != 0 or left < 0:
             raise ImageError(f"{self._what} is damaged.")
         while left > 0:
-            data = self._take(min(left, PIECE))
+            data = self._take(min(left, LAYER_PIECE))
             if not data:
                 break
             left -= len(data)
@@ -107,7 +107,7 @@ class Measured:
 
     def drain(self) -> None:
         """Read to the end."""
-        while self.read(PIECE):
+        while self.read(LAYER_PIECE):
             pass
 
 
@@ -159,7 +159,9 @@ class _Rejoined:
         self._rest = rest
 
     def read(self, size: int = -1) -> bytes:
-        size = min(size, PIECE) if size >= 0 else PIECE  # decompressors ask for more, and are content with less
+        size = (
+            min(size, LAYER_PIECE) if size >= 0 else LAYER_PIECE
+        )  # decompressors ask for more, and are content with less
         if self._first:
             data, self._first = self._first[:size], self._first[size:]
             return data

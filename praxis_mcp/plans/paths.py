@@ -16,7 +16,7 @@ from praxis_mcp.plans.sensitive import SOCKET, TEMPORARY, WHOLE, why_sensitive
 from praxis_mcp.rooted import CHANGED, identity_of, open_path
 from praxis_mcp.settings import Settings
 
-_ATTEMPTS = 5
+_PATH_LOOKS = 5
 """Looks at a path that changes meanwhile."""
 
 
@@ -66,7 +66,7 @@ def check_mount(mount: Mount, settings: Settings, tool: str) -> Mount:
         LimitUnsupported: it is sensitive, and the settings do not allow it.
     """
     what = f"{tool} mounts {mount.source}"
-    for _ in range(_ATTEMPTS):
+    for _ in range(_PATH_LOOKS):
         real = real_path(
             mount.source,
             what,

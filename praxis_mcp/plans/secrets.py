@@ -15,7 +15,7 @@ from praxis_mcp.plans.spellings import CUT, spellings
 from praxis_mcp.settings import Settings
 
 MASK = "***"
-LARGEST = 64 * 1024
+MAX_SECRET_FILE = 64 * 1024
 """Bytes of a secret in a file."""
 SHORTEST = 4
 """Characters of a secret. A shorter one is refused: masked it would blot out ordinary text, unmasked it would leak."""
@@ -62,8 +62,8 @@ def _looked_up(name: str, settings: Settings, tool: str) -> str:
 def _from_file(name: str, file: Path) -> str:
     try:
         content = read_bytes(file)  # of a regular file only: a pipe's writer may never come
-        if len(content) > LARGEST:
-            raise SettingsError(f'The secret "{name}" in {file} is larger than {LARGEST // 1024} KiB.')
+        if len(content) > MAX_SECRET_FILE:
+            raise SettingsError(f'The secret "{name}" in {file} is larger than {MAX_SECRET_FILE // 1024} KiB.')
         return content.decode("utf-8").rstrip("\n")
     except OSError as exc:
         raise SettingsError(f'The secret "{name}" cannot be read from {file}: {exc.strerror}.') from exc
@@ -181,7 +181,7 @@ class MaskedStream:
         for spelling in self._spellings:
             if spelling.mark and spelling.mark not in whole:
                 continue
-            compared = len(whole) * 16 + LARGEST
+            compared = len(whole) * 16 + MAX_SECRET_FILE
             for start in spelling.starts(whole):
                 end, number = spelling.read(whole, start)
                 compared -= number

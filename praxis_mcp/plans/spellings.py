@@ -20,7 +20,7 @@ _HEAD = 16
 """Characters of a secret that are looked for by a compiled pattern; the rest is compared where those were found."""
 _PART = 16
 """Bytes of a literal that are one of its units."""
-_LONGEST = 64
+_MAX_SPELLED_CHARACTER = 64
 """Bytes that no way of writing one character takes."""
 _SHORT_ESCAPES = {"\b": b"\\b", "\f": b"\\f", "\n": b"\\n", "\r": b"\\r", "\t": b"\\t"}
 _ENTITIES = {"&": b"&amp;", "<": b"&lt;", ">": b"&gt;", '"': b"&quot;", "'": b"&apos;"}
@@ -85,8 +85,8 @@ class Spelling:
                         start += len(written)
                         break
                 else:
-                    rest = data[start : start + _LONGEST]
-                    is_cut = len(rest) < _LONGEST and _is_cut(rest, exact, either)
+                    rest = data[start : start + _MAX_SPELLED_CHARACTER]
+                    is_cut = len(rest) < _MAX_SPELLED_CHARACTER and _is_cut(rest, exact, either)
                     return CUT if is_cut else NOT_HERE, number
         return start, len(self.units)
 

@@ -31,9 +31,9 @@ INLINE_TOTAL = 4 * 1024 * 1024
 """Bytes of all images together that a result carries itself."""
 INLINE_BLOB = 64 * 1024
 """Bytes of other binary output that a result carries itself: no model reads them, so large ones are linked."""
-MOST_LINKS = 50
+MAX_NAMED_ARTIFACTS = 50
 """Artifacts that a result names one by one."""
-_SNIFFED = 4096
+_IMAGE_HEAD = 4096
 
 
 def text_block(text: str) -> TextContent:
@@ -111,9 +111,9 @@ async def artifact_blocks(artifacts: tuple[Artifact, ...], run_id: str, dialect:
     """Artifacts as content: small images themselves, all else as links."""
     blocks: list[ContentBlock] = []
     room = INLINE_TOTAL
-    for artifact in artifacts[:MOST_LINKS]:
+    for artifact in artifacts[:MAX_NAMED_ARTIFACTS]:
         uri = artifact_uri(run_id, artifact.name)
-        head = await read_file(artifact.file, 0, _SNIFFED) or b""
+        head = await read_file(artifact.file, 0, _IMAGE_HEAD) or b""
         mime = mime_of_file(clean(artifact.name), head)
         if mime in IMAGES and artifact.size <= min(INLINE_MEDIA, room):
             data = await read_file(artifact.file, 0, INLINE_MEDIA)
@@ -123,8 +123,8 @@ async def artifact_blocks(artifacts: tuple[Artifact, ...], run_id: str, dialect:
                 blocks.append(_inline(data, mime, uri, dialect))
                 continue
         blocks.append(link_block(uri, artifact.name, dialect, mime, artifact.size))
-    if len(artifacts) > MOST_LINKS:
-        more = len(artifacts) - MOST_LINKS
+    if len(artifacts) > MAX_NAMED_ARTIFACTS:
+        more = len(artifacts) - MAX_NAMED_ARTIFACTS
         blocks.append(text_block(f"… and {more} more files; all are named in praxis://runs/{run_id}"))
     return blocks
 

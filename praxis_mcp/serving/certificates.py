@@ -11,7 +11,7 @@ import anyio.to_thread
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.http_settings import HttpSettings
 from praxis_mcp.logs import logger
-from praxis_mcp.serving.file_stamps import LOOK_EVERY, Stamp, stamp_of
+from praxis_mcp.serving.file_stamps import STAMP_CHECK_INTERVAL, Stamp, stamp_of
 
 
 class Certificates:
@@ -49,7 +49,7 @@ class Certificates:
         """Read the files again whenever they have changed, until cancelled. What cannot be used is logged, and the
         certificate before it stays."""
         while True:
-            await anyio.sleep(LOOK_EVERY)
+            await anyio.sleep(STAMP_CHECK_INTERVAL)
             stamps = await anyio.to_thread.run_sync(self._look)
             if stamps == self._stamps:
                 continue

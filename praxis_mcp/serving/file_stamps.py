@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-LOOK_EVERY = 2.0
+STAMP_CHECK_INTERVAL = 2.0
 """Seconds between two looks at such a file."""
 
 Stamp = tuple[int, int, int] | None

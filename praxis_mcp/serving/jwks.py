@@ -13,16 +13,16 @@ import httpx2
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.http_settings import OAuthResource
 from praxis_mcp.logs import logger
-from praxis_mcp.serving.file_stamps import LOOK_EVERY, Stamp, stamp_of
+from praxis_mcp.serving.file_stamps import STAMP_CHECK_INTERVAL, Stamp, stamp_of
 
 FRESH = 600.0
 """Seconds that fetched keys are used without asking again."""
 STALE = 24 * 3600.0
 """Seconds that keys are used while the server that has them is out of reach."""
-PAUSE = 20.0
+FETCH_PAUSE = 20.0
 """Seconds between two fetches, whatever tokens ask for: unknown key ids cost an attacker nothing."""
 FETCH_TIMEOUT = 5.0
-MAX_SIZE = 256 * 1024
+MAX_KEY_SET = 256 * 1024
 MAX_KEYS = 100
 
 Jwk = Mapping[str, Any]
@@ -87,7 +87,7 @@ class KeySet:
     async def _read_again(self) -> None:
         """Read the file if it has changed; what cannot be read is logged, and the keys before it stay."""
         assert self._file is not None
-        if self._tried is not None and anyio.current_time() - self._tried < LOOK_EVERY:
+        if self._tried is not None and anyio.current_time() - self._tried < STAMP_CHECK_INTERVAL:
             return
         before, self._tried = self._stamp, anyio.current_time()
         if await anyio.to_thread.run_sync(stamp_of, self._file) == before:
@@ -105,7 +105,7 @@ class KeySet:
         async with self._lock:  # whoever waited here finds what the one before has fetched
             if self._age <= FRESH and not lacks():
                 return
-            if self._tried is not None and anyio.current_time() - self._tried < PAUSE:
+            if self._tried is not None and anyio.current_time() - self._tried < FETCH_PAUSE:
                 return
             self._tried = anyio.current_time()
             try:
@@ -127,8 +127,8 @@ class KeySet:
                 data = bytearray()
                 async for chunk in response.aiter_bytes():
                     data += chunk
-                    if len(data) > MAX_SIZE:
-                        raise ValueError(f"more than {MAX_SIZE} bytes")
+                    if len(data) > MAX_KEY_SET:
+                        raise ValueError(f"more than {MAX_KEY_SET} bytes")
                 return bytes(data)
 
 

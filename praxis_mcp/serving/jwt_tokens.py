@@ -14,7 +14,7 @@ from praxis_mcp.serving.tokens import BadToken
 
 LEEWAY = 10.0
 """Seconds that clocks may differ by."""
-MAX_LENGTH = 16 * 1024
+MAX_TOKEN_LENGTH = 16 * 1024
 _CLAIMS = ("exp", "iss", "aud")
 
 
@@ -27,7 +27,7 @@ class JwtTokens:
 
     async def check(self, token: str) -> AccessToken | None:
         """See `TokenCheck.check`."""
-        if token.count(".") != 2 or len(token) > MAX_LENGTH:
+        if token.count(".") != 2 or len(token) > MAX_TOKEN_LENGTH:
             return None
         try:
             claims = await self._claims(token)

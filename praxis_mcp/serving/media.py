@@ -27,7 +27,7 @@ _RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav"}
 
 _MOST_INVALID = 0.25
 """Part of invalid bytes up to which something is still text in another encoding, rather than binary."""
-_SNIFFED = 64 * 1024
+_TEXT_HEAD = 64 * 1024
 
 
 def media_type(head: bytes) -> str | None:
@@ -47,7 +47,7 @@ def mime_of_file(name: str, head: bytes) -> str:
     guessed, encoding = mimetypes.guess_type(name, strict=False)
     if guessed is not None and encoding is None:
         return guessed
-    return "text/plain" if decode_text(head[:_SNIFFED], cut=True) is not None else "application/octet-stream"
+    return "text/plain" if decode_text(head[:_TEXT_HEAD], cut=True) is not None else "application/octet-stream"
 
 
 def decode_text(data: bytes, *, cut: bool = False, begun: bool = False) -> str | None:

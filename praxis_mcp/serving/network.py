@@ -23,7 +23,7 @@ from praxis_mcp.serving.service_manager import ServiceManager
 from praxis_mcp.serving.stopping import stop_signals
 from praxis_mcp.serving.web_server import WebServer
 
-CLOSE_TIMEOUT = 5.0
+RESPONSES_END_TIMEOUT = 5.0
 """Seconds that responses and connections may take to end once nothing is left to be said on them."""
 LAST_MESSAGES = 0.1
 """Seconds for an answer that is ready at shutdown to reach its stream."""
@@ -67,7 +67,7 @@ async def serve_http(
                 application.asgi,
                 settings,
                 certificates.context if certificates else None,
-                close_timeout=settings.drain + CLOSE_TIMEOUT,
+                close_timeout=settings.drain + RESPONSES_END_TIMEOUT,
                 on_listening=listening.set,
             )
 
@@ -103,7 +103,7 @@ async def _run(
             try:
                 await web.serve(sockets=[listener])
             finally:
-                with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+                with anyio.move_on_after(RESPONSES_END_TIMEOUT, shield=True):
                     application.asgi.cancel_all()
                     if web.started and not web.should_exit:  # cancelled from outside
                         web.force_exit = True
@@ -119,7 +119,7 @@ async def _shut_down_when_told(
         async for number in signals:
             logger.info("{}: shutting down; running calls have {:g} s", signal.Signals(number).name, drain)
             break
-        manager.stopping(within=drain + 3 * CLOSE_TIMEOUT)
+        manager.stopping(within=drain + 3 * RESPONSES_END_TIMEOUT)
         web.should_exit = True
         server.end_subscriptions()
 
@@ -139,7 +139,7 @@ async def _shut_down_when_told(
         if not application.is_idle:
             logger.warning("calls that still run are cancelled")
         application.asgi.cancel_all()
-        with anyio.move_on_after(CLOSE_TIMEOUT):
+        with anyio.move_on_after(RESPONSES_END_TIMEOUT):
             await application.asgi.ended()
     web.force_exit = True  # connections that their clients leave open are not waited for
 

@@ -16,7 +16,7 @@ from praxis_mcp.mcp_sdk import connection_of
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.wording import counted
 
-_MOST = 256
+_MAX_CLIENTS = 256
 """Clients that have a page to ask for and are remembered; of more, the one that was heard longest ago is forgotten."""
 
 
@@ -48,7 +48,7 @@ class PageWatch:
             self._stopped(ctx, key, before)
         if page.next_cursor is not None:
             self._open[key] = _Open(page.next_cursor, len(page.tools) + (before.shown if before and cursor else 0))
-            if len(self._open) > _MOST:
+            if len(self._open) > _MAX_CLIENTS:
                 self._open.popitem(last=False)
 
     def called(self, ctx: ServerRequestContext[Any, Any], caller: str) -> None:
@@ -60,7 +60,7 @@ class PageWatch:
         if key in self._warned:
             return
         self._warned[key] = None
-        if len(self._warned) > _MOST:
+        if len(self._warned) > _MAX_CLIENTS:
             self._warned.popitem(last=False)
         info = _info(ctx)
         logger.warning(

@@ -28,13 +28,13 @@ MIN_INTERVAL = 0.1
 """Seconds between two notifications."""
 FLUSH_TIMEOUT = 1.0
 """Seconds that the last numbers of a run that has ended may take to be sent."""
-MAX_MESSAGE = 200
+MAX_PROGRESS_MESSAGE = 200
 """Characters of a message."""
 STEP = 0.001
 """What a notification without numbers of its own adds, because progress must increase with each (specification
 2025-11-25, basic/utilities/progress): little, so that the tool's own numbers, when they come, are still larger."""
 
-_MAX_LINE = 4096
+_MAX_PROGRESS_LINE = 4096
 _NUMBERS = re.compile(r"^progress:\s*(\d+(?:\.\d+)?)\s*(?:/\s*(\d+(?:\.\d+)?)|(%))?\s*[:,-]?\s*(.*)$", re.IGNORECASE)
 _CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|[\x00-\x1f\x7f]")
 
@@ -70,7 +70,7 @@ class ProgressReporter:
             return
         # A progress bar redraws its line by a carriage return.
         lines = (self._partial.get(stream, b"") + data).replace(b"\r", b"\n").split(b"\n")
-        self._partial[stream] = lines.pop()[-_MAX_LINE:]
+        self._partial[stream] = lines.pop()[-_MAX_PROGRESS_LINE:]
         if stream == "stdout":
             self._plain(lines)
             return
@@ -106,11 +106,11 @@ class ProgressReporter:
     def _plain(self, lines: list[bytes]) -> None:
         for line in reversed(lines):
             if line.strip():
-                self._say(decode_text(line[:_MAX_LINE], cut=True) or "")
+                self._say(decode_text(line[:_MAX_PROGRESS_LINE], cut=True) or "")
                 return
 
     def _read_numbers(self, line: bytes) -> bool:
-        if len(line) > _MAX_LINE or line.strip()[:1].lower() not in (b"p", b"{"):
+        if len(line) > _MAX_PROGRESS_LINE or line.strip()[:1].lower() not in (b"p", b"{"):
             return False
         found = parse_progress(line.decode(errors="replace").strip())
         if found is None:
@@ -149,7 +149,7 @@ async def reporting(reporter: ProgressReporter | None) -> AsyncIterator[None]:
     await reporter.flush()
 
 
-LARGEST = 2.0**53
+MAX_PROGRESS = 2.0**53
 """Progress and totals above are none: up to here floats count in whole steps, and the next one is no infinity, which
 JSON cannot carry."""
 
@@ -177,16 +177,16 @@ def _parse_json(line: str) -> tuple[float, float | None, str] | None:
 
 
 def _number(value: object) -> float | None:
-    """A number from zero to `LARGEST`; None for anything else."""
+    """A number from zero to `MAX_PROGRESS`; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if 0 <= number <= LARGEST else None
+    return number if 0 <= number <= MAX_PROGRESS else None
 
 
 def _tidy(text: str) -> str:
     text = _CONTROLS.sub(" ", text).strip()
-    return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
+    return text if len(text) <= MAX_PROGRESS_MESSAGE else text[: MAX_PROGRESS_MESSAGE - 1] + "…"

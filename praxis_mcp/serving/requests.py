@@ -16,7 +16,7 @@ from praxis_mcp.serving.access import SCOPE_KEY
 LAST_WORDS = 1.0
 """Seconds that ending a response may take that is broken off."""
 
-_POLL = 0.02
+_DISCONNECT_POLL = 0.02
 
 
 def standing_at(*paths: str) -> Callable[[Scope], bool]:
@@ -78,7 +78,7 @@ class RequestTracker:
     async def ended(self) -> None:
         """Wait until no request is under way."""
         while self._served:  # noqa: ASYNC110 - asked at shutdown only
-            await anyio.sleep(_POLL)
+            await anyio.sleep(_DISCONNECT_POLL)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

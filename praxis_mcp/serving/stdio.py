@@ -36,11 +36,11 @@ from praxis_mcp.logs import logger
 from praxis_mcp.serving.whole_lines import one_line
 from praxis_mcp.serving.wire import Wire
 
-MAX_LINE = 64 * 1024 * 1024
+MAX_STDIO_MESSAGE = 64 * 1024 * 1024
 """Bytes of one message; a longer one is refused, and skipped to its end."""
-DRAIN_TIMEOUT = 2.0
+MESSAGES_DRAIN_TIMEOUT = 2.0
 """Seconds that messages which are being written when the connection ends may take."""
-_CHUNK = 256 * 1024
+_READ_SIZE = 256 * 1024
 _SERVER_ENDED = (
     anyio.ClosedResourceError,
     anyio.BrokenResourceError,
@@ -82,7 +82,7 @@ async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStre
         finally:
             write_stream.close()
             reader.close()
-            with anyio.move_on_after(DRAIN_TIMEOUT, shield=True):
+            with anyio.move_on_after(MESSAGES_DRAIN_TIMEOUT, shield=True):
                 await written.wait()
             writing.cancel()
 
@@ -166,23 +166,23 @@ def _lines(descriptor: int) -> Iterator[bytes | None]:
     size = 0
     while True:
         try:
-            data = os.read(descriptor, _CHUNK)
+            data = os.read(descriptor, _READ_SIZE)
         except OSError as exc:
             logger.debug("standard input broke: {}", exc.strerror)
             return
         if not data:
             if pieces or size:
-                yield b"".join(pieces) if size <= MAX_LINE else None
+                yield b"".join(pieces) if size <= MAX_STDIO_MESSAGE else None
             return
         while data:
             piece, newline, data = data.partition(b"\n")
             size += len(piece)
-            if size > MAX_LINE:
+            if size > MAX_STDIO_MESSAGE:
                 pieces.clear()
             else:
                 pieces.append(piece)
             if newline:
-                yield b"".join(pieces) if size <= MAX_LINE else None
+                yield b"".join(pieces) if size <= MAX_STDIO_MESSAGE else None
                 pieces.clear()
                 size = 0
 
@@ -190,7 +190,7 @@ def _lines(descriptor: int) -> Iterator[bytes | None]:
 def _decode(line: bytes | None) -> SessionMessage | JSONRPCError | None:
     """A message, the answer to what is none, or nothing for a blank line."""
     if line is None:
-        return _refusal(None, INVALID_REQUEST, f"A message has at most {MAX_LINE} bytes.")
+        return _refusal(None, INVALID_REQUEST, f"A message has at most {MAX_STDIO_MESSAGE} bytes.")
     if not line.strip():
         return None
     try:

@@ -456,7 +456,7 @@ class TestWatch:
             raise OSError(28, "inotify watch limit reached")
 
         monkeypatch.setattr(watchfiles.main, "RustNotify", refuse)
-        monkeypatch.setattr(watching, "POLL", 0.05)
+        monkeypatch.setattr(watching, "WATCH_POLL_INTERVAL", 0.05)
         catalog = Catalog([tools], cache_dir=cache)
         await catalog.load()
         async with watched(catalog) as changes:

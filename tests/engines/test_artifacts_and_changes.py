@@ -140,7 +140,7 @@ async def test_read_only_mounts_are_not_looked_at(tmp_path: Path) -> None:
 
 
 async def test_too_many_files_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "MAX_ENTRIES", 2)
+    monkeypatch.setattr(changes, "MAX_COMPARED_ENTRIES", 2)
     fill(tmp_path, "1", "2", "3")
     watch = await ChangeWatch.start([Mount(tmp_path, "/data", writable=True)])
     fill(tmp_path, "4")

@@ -25,7 +25,7 @@ async def test_the_oldest_go_that_no_container_uses_when_there_are_too_many(
     label = f"praxis-mcp.test-cache-{uuid.uuid4().hex}"
     for module in (docker_caches, docker_spec):
         monkeypatch.setattr(module, "CACHE", label)
-    monkeypatch.setattr(docker_caches, "MAX_CACHES", 2)
+    monkeypatch.setattr(docker_caches, "MAX_CACHE_VOLUMES", 2)
     settings = Settings(root=tmp_path, warm={"enabled": False})  # pyright: ignore[reportArgumentType]
 
     def volumes() -> set[str]:

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.docker import PROBE_TIMEOUT, DockerSDKExecutionEngine
+from praxis_mcp.engines.docker import DAEMON_PROBE_TIMEOUT, DockerSDKExecutionEngine
 from praxis_mcp.errors import EngineUnavailable, ImageError, LimitUnsupported
 from praxis_mcp.installation import adding_extra
 from praxis_mcp.settings import Settings
@@ -164,7 +164,7 @@ async def test_a_daemon_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
             status = await bench.engine.probe()
     assert not status.available
     assert "did not answer" in status.detail
-    assert time.monotonic() - begun < PROBE_TIMEOUT + 1
+    assert time.monotonic() - begun < DAEMON_PROBE_TIMEOUT + 1
 
 
 async def test_a_daemon_that_answers_but_is_slow_to_say_its_version_is_there() -> None:

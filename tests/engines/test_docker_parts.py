@@ -22,8 +22,8 @@ from praxis_mcp.engines.docker_errors import init_failure, pull_failure, refused
 from praxis_mcp.engines.docker_labels import (
     CONTAINER,
     DEADLINE,
-    GRACE,
     HOST,
+    ORPHAN_GRACE,
     PID,
     STARTED,
     ServerIdentity,
@@ -124,7 +124,7 @@ def test_a_container_is_an_orphan_as_soon_as_its_server_has_ended() -> None:
 
 @pytest.mark.skipif(not ME.host, reason="no /proc here: only deadlines count")
 def test_a_container_of_another_living_server_is_none_even_past_its_deadline() -> None:
-    assert not is_orphan(labels_of(replace(ME, id="neighbour")), ME, now=1000 + GRACE + 1)
+    assert not is_orphan(labels_of(replace(ME, id="neighbour")), ME, now=1000 + ORPHAN_GRACE + 1)
 
 
 @pytest.mark.skipif(not ME.host, reason="no /proc here: only deadlines count")
@@ -141,8 +141,8 @@ def test_a_container_of_a_living_server_whose_start_cannot_be_read_is_left_until
         return read(path, *args, **options)
 
     monkeypatch.setattr(Path, "read_text", hidden)
-    assert not is_orphan(labels, ME, now=1000 + GRACE - 1)
-    assert is_orphan(labels, ME, now=1000 + GRACE + 1)
+    assert not is_orphan(labels, ME, now=1000 + ORPHAN_GRACE - 1)
+    assert is_orphan(labels, ME, now=1000 + ORPHAN_GRACE + 1)
 
 
 @pytest.mark.skipif(not ME.host, reason="no /proc here: only deadlines count")
@@ -169,8 +169,8 @@ def test_a_process_id_that_was_used_again_is_not_taken_for_the_server() -> None:
 @pytest.mark.parametrize("elsewhere", ["another-boot/pid:[1]", ""])
 def test_a_container_of_a_server_elsewhere_is_left_until_long_past_its_deadline(elsewhere: str) -> None:
     labels = labels_of(replace(other_process(), host=elsewhere))
-    assert not is_orphan(labels, ME, now=1000 + GRACE - 1)
-    assert is_orphan(labels, ME, now=1000 + GRACE + 1)
+    assert not is_orphan(labels, ME, now=1000 + ORPHAN_GRACE - 1)
+    assert is_orphan(labels, ME, now=1000 + ORPHAN_GRACE + 1)
 
 
 def test_what_carries_no_label_of_ours_is_never_touched() -> None:

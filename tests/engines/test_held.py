@@ -13,7 +13,7 @@ from praxis_mcp.engines.dagger_session import Session
 from praxis_mcp.engines.dagger_workspace import upload
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Mount
-from praxis_mcp.rooted import MAX_DEPTH, HeldDirectory, walk
+from praxis_mcp.rooted import MAX_WALK_DEPTH, HeldDirectory, walk
 
 
 def test_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_directory_is_reached_through_those_that_may_be_entered_and_not_listed
 
 def test_directories_in_directories_are_gone_into_as_far_as_the_bound_with_few_descriptors(tmp_path: Path) -> None:
     here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(MAX_DEPTH + 20):
+    for _ in range(MAX_WALK_DEPTH + 20):
         for name in ("a", "b"):
             os.mkdir(name, dir_fd=here)
         inner = os.open("b", os.O_RDONLY, dir_fd=here)
@@ -90,7 +90,7 @@ def test_directories_in_directories_are_gone_into_as_far_as_the_bound_with_few_d
     before = len(os.listdir("/proc/self/fd"))
     with HeldDirectory.at(tmp_path) as top:
         paths = [path for path, _, _ in walk(top)]
-        assert len(paths) == len(set(paths)) == 2 * (MAX_DEPTH + 1)
+        assert len(paths) == len(set(paths)) == 2 * (MAX_WALK_DEPTH + 1)
         assert all((tmp_path / path).is_dir() for path in paths)
         assert sorted(path for path, _, _ in walk(top, 1)) == ["a", "b", "b/a", "b/b"]
         for path, _, _ in walk(top):

@@ -125,7 +125,7 @@ async def test_ten_megabytes_come_back_whole(engine: RemoteMCPEngine, place: Pla
 
 
 async def test_an_answer_over_http_is_bounded_too(engine: RemoteMCPEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream_http, "MAX_MESSAGE", 1024 * 1024)
+    monkeypatch.setattr(upstream_http, "MAX_UPSTREAM_MESSAGE", 1024 * 1024)
     with http_server() as server:
         address = server.url("http")
         with pytest.raises(ExecutionError, match="more than 1048576 bytes"):
@@ -136,7 +136,7 @@ async def test_an_answer_over_http_is_bounded_too(engine: RemoteMCPEngine, monke
 async def test_a_line_of_a_command_is_bounded_and_the_error_names_the_bound(
     engine: RemoteMCPEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upstream_stdio, "MAX_MESSAGE", 1024 * 1024)
+    monkeypatch.setattr(upstream_stdio, "MAX_UPSTREAM_MESSAGE", 1024 * 1024)
     found = contract(words("stdio", "--name", "bounded"), "big")
     assert (await run(engine, found, n=1_000_000)).stdout.total == 1_000_000
     with pytest.raises(ExecutionError, match="a message of more than 1 MiB"):

@@ -126,8 +126,8 @@ async def verbose_server() -> AsyncIterator[Verbose]:
 
 @pytest.fixture
 def small_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream_http, "MAX_MESSAGE", BOUND)
-    monkeypatch.setattr(upstream_client, "MAX_MESSAGE", BOUND)
+    monkeypatch.setattr(upstream_http, "MAX_UPSTREAM_MESSAGE", BOUND)
+    monkeypatch.setattr(upstream_client, "MAX_UPSTREAM_MESSAGE", BOUND)
 
 
 @pytest.mark.usefixtures("small_bound")

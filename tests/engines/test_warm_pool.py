@@ -66,7 +66,7 @@ class Shop:
 @pytest.fixture(autouse=True)
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warm_pool, "QUIET", 0.005)
-    monkeypatch.setattr(warm_pool, "LOOK_AGAIN", 0.02)
+    monkeypatch.setattr(warm_pool, "POOL_CHECK_INTERVAL", 0.02)
     monkeypatch.setattr(warm_pool, "RETRY_AFTER", 0.02)
 
 

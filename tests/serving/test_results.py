@@ -14,7 +14,7 @@ from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.engines.base import Artifact, ExecutionResult, RemoteContent
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.errors import ArgumentError, ContractError, EngineUnavailable, ExecutionError
-from praxis_mcp.serving.blocks import INLINE_MEDIA, MOST_LINKS
+from praxis_mcp.serving.blocks import INLINE_MEDIA, MAX_NAMED_ARTIFACTS
 from praxis_mcp.serving.dialect import Dialect
 from praxis_mcp.serving.failures import describe_error
 from praxis_mcp.serving.results import ResultWriter
@@ -161,7 +161,7 @@ async def test_large_and_many_artifacts_are_linked_and_counted(tmp_path: Path) -
     small.write_text("x")
     artifacts = (
         Artifact("large.png", large, INLINE_MEDIA + 8),
-        *(Artifact(f"{number}.txt", small, 1) for number in range(MOST_LINKS + 9)),
+        *(Artifact(f"{number}.txt", small, 1) for number in range(MAX_NAMED_ARTIFACTS + 9)),
     )
     answer = await written(contract(), run(artifacts=artifacts))
     assert answer.content[0].type == "resource_link"
