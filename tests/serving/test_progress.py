@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from praxis_mcp.serving import progress
-from praxis_mcp.serving.progress import MAX_MESSAGE, ProgressReporter, parse_progress, reporting
+from praxis_mcp.serving.progress import MAX_PROGRESS_MESSAGE, ProgressReporter, parse_progress, reporting
 from tests.serving.clients import LIMIT, Peer, text_of
 
 pytestmark = pytest.mark.anyio
@@ -92,7 +92,7 @@ async def test_messages_are_cut_and_cleaned_of_control_characters() -> None:
     (message,) = notes.messages
     assert message is not None
     assert message.startswith("yyy")
-    assert len(message) == MAX_MESSAGE
+    assert len(message) == MAX_PROGRESS_MESSAGE
 
 
 async def test_json_on_standard_output_is_no_message() -> None:
