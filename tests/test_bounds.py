@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from tests.support.until import until, until_blocking
@@ -68,7 +69,7 @@ async def test_until_returns_what_came_true_and_fails_with_what_was_seen_last() 
     assert await until(lambda: next(values)) == "here"
 
     async def later() -> int:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return 3
 
     assert await until(later) == 3

@@ -362,8 +362,7 @@ async def watched(catalog: Catalog) -> AsyncIterator[Changes]:
     async with changes.send, changes.receive, anyio.create_task_group() as group:
         group.start_soon(catalog.watch, changes.send.send)
         yield changes
-        with anyio.fail_after(WITHIN):
-            group.cancel_scope.cancel()
+        group.cancel_scope.cancel()
 
 
 class TestWatch:

@@ -12,6 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from tests.dagger_double.server import Server
+from tests.support.until import until
 
 
 def main() -> int:
@@ -45,8 +46,7 @@ async def serve(state: Path) -> None:
         log.write(f"{os.getpid()}\n")
     life_line = asyncio.create_task(end_with_stdin())
     serving = asyncio.create_task(web.serve(sockets=[listener]))
-    while not web.started and not serving.done():
-        await asyncio.sleep(0.01)
+    await until(lambda: web.started or serving.done(), every=0.01)
     print(json.dumps({"port": listener.getsockname()[1], "session_token": token}), flush=True)
     await serving
     life_line.cancel()
