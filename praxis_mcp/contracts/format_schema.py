@@ -9,10 +9,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from praxis_mcp.contracts.model import NAME_PATTERN, EngineType
+from praxis_mcp.contracts.model import NAME_PATTERN, EngineType, engine_names
 from praxis_mcp.contracts.specs import DEFAULT_TIMEOUT
 from praxis_mcp.contracts.values import NETWORK_WORDS
 from praxis_mcp.contracts.vocabulary import ANY_TYPE, KEYWORDS, SHORT_KEYWORDS, TYPE_ALIASES
+from praxis_mcp.plugins import usable_plugins
 
 Schema = dict[str, Any]
 
@@ -52,7 +53,9 @@ def contract_format_schema() -> Schema:
     What only reading a whole contract can tell (a field that its engine lacks, two parameters bound to one place) is
     left to `praxis-mcp validate`.
     """
-    ours = {**_FACE, "parameters": _parameters("parameter"), **_SPEC}
+    engine = {**_FACE["engine"], "enum": list(engine_names())}
+    commands = {"enum": [EngineType.LOCAL.value, *usable_plugins()]}
+    ours = {**_FACE, "engine": engine, "parameters": _parameters("parameter"), **_SPEC}
     return copy.deepcopy(
         {
             "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -68,7 +71,7 @@ def contract_format_schema() -> Schema:
                 "required": ["name"],
                 "anyOf": [
                     {"required": ["image", "command"]},
-                    {"required": ["engine", "command"], "properties": {"engine": {"const": EngineType.LOCAL.value}}},
+                    {"required": ["engine", "command"], "properties": {"engine": commands}},
                     {
                         "required": ["engine", "address"],
                         "properties": {"engine": {"const": EngineType.REMOTE_MCP.value}},

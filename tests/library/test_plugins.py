@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 import praxis_mcp
 from praxis_mcp.contracts.model import EngineType
@@ -140,5 +141,9 @@ def test_a_contract_that_names_an_engine_that_nobody_brings_is_told_of_those_the
     done = run(tmp_path, "validate", ".")
     assert done.returncode != 0
     assert 'did you mean "tiny"?' in done.stdout + done.stderr
+    schema = json.loads(run(tmp_path, "schema").stdout)
+    validator = Draft202012Validator(schema)
+    for name, is_known in (("tiny", True), ("tinny", False), ("Loud", False)):
+        assert validator.is_valid({"name": "say", "engine": name, "command": ["x"]}) is is_known
     write(tmp_path, "say", engine="Loud")
     assert "Loud" in run(tmp_path, "validate", ".").stdout
