@@ -18,14 +18,14 @@ demo-federation: $(VENV)/.installed ## the same with one server that republishes
 	@$(PY) scripts/demo_federation.py $(ARGS)
 
 test: $(VENV)/.installed-dev ## set up what the tests need, as far as it can be, and run them
-	@$(PY) -m tests.support.images --if-possible
+	@$(PY) -m tests.kit.images --if-possible
 	@$(PY) -m pytest $(ARGS)
 
 test-images: $(VENV)/.installed-dev ## have the Docker images that the tests use: found, pulled or made
-	@$(PY) -m tests.support.images
+	@$(PY) -m tests.kit.images
 
 coverage: $(VENV)/.installed-dev ## run the tests and say which lines of praxis_mcp/ none of them reaches
-	@$(PY) -m tests.support.images --if-possible
+	@$(PY) -m tests.kit.images --if-possible
 	@$(PY) -m pytest --cov --cov-report=term:skip-covered --cov-report=html $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, pyright and the rule that imports point downwards

@@ -25,9 +25,9 @@ from benchmarks.measure import Report, Row, Work, in_turns
 from benchmarks.startup import serving
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.dagger import DaggerExecutionEngine
-from praxis_mcp.engines.dagger_cli import CLI_VARIABLE, RUNNER_VARIABLE
-from praxis_mcp.settings import Settings, WarmSettings
+from praxis_mcp.engines.dagger.cli import CLI_VARIABLE, RUNNER_VARIABLE
+from praxis_mcp.engines.dagger.engine import DaggerExecutionEngine
+from praxis_mcp.settings.model import Settings, WarmSettings
 
 IMAGE = "busybox:1.36"
 BARE = "one bare query, held session"

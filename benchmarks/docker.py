@@ -18,8 +18,8 @@ from benchmarks.measure import Report, Work, in_turns
 from benchmarks.startup import serving
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionEngine
-from praxis_mcp.engines.docker import DockerSDKExecutionEngine
-from praxis_mcp.settings import Settings
+from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
+from praxis_mcp.settings.model import Settings
 
 IMAGE = "busybox:1.36"
 SOCKET = "/var/run/docker.sock"

@@ -14,9 +14,9 @@ from benchmarks.calls import calling, connected, spawning
 from benchmarks.measure import Report, Row, Work, in_turns
 from benchmarks.startup import serving
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.engines.sandbox import SandboxExecutionEngine
+from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 
 IMAGES = ("python:3.11-slim", "busybox:1.36")
 """Images to measure with, the first that is to be had: from the store, a Docker daemon, or a registry."""

@@ -10,16 +10,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # written by scripts/exports.py from the table below
-    from praxis_mcp.contracts.catalog import Catalog as Catalog
-    from praxis_mcp.contracts.catalog import CatalogChange as CatalogChange
-    from praxis_mcp.contracts.catalog import CatalogEntry as CatalogEntry
-    from praxis_mcp.contracts.loading import LoadedContract as LoadedContract
-    from praxis_mcp.contracts.loading import load_contract as load_contract
+    from praxis_mcp.contracts.catalog.catalog import Catalog as Catalog
+    from praxis_mcp.contracts.catalog.catalog import CatalogChange as CatalogChange
+    from praxis_mcp.contracts.catalog.catalog import CatalogEntry as CatalogEntry
     from praxis_mcp.contracts.model import Annotations as Annotations
     from praxis_mcp.contracts.model import EngineType as EngineType
     from praxis_mcp.contracts.model import Example as Example
     from praxis_mcp.contracts.model import ToolContract as ToolContract
     from praxis_mcp.contracts.model import ToolParameter as ToolParameter
+    from praxis_mcp.contracts.reading.loading import LoadedContract as LoadedContract
+    from praxis_mcp.contracts.reading.loading import load_contract as load_contract
     from praxis_mcp.contracts.specs import CommandSpec as CommandSpec
     from praxis_mcp.contracts.specs import DaggerEngineSpec as DaggerEngineSpec
     from praxis_mcp.contracts.specs import LocalEngineSpec as LocalEngineSpec
@@ -37,14 +37,14 @@ if TYPE_CHECKING:  # written by scripts/exports.py from the table below
     from praxis_mcp.engines.base import ExecutionEngine as ExecutionEngine
     from praxis_mcp.engines.base import ExecutionResult as ExecutionResult
     from praxis_mcp.engines.base import RemoteContent as RemoteContent
-    from praxis_mcp.engines.dagger import DaggerExecutionEngine as DaggerExecutionEngine
-    from praxis_mcp.engines.docker import DockerSDKExecutionEngine as DockerSDKExecutionEngine
-    from praxis_mcp.engines.local import LocalExecutionEngine as LocalExecutionEngine
+    from praxis_mcp.engines.dagger.engine import DaggerExecutionEngine as DaggerExecutionEngine
+    from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine as DockerSDKExecutionEngine
+    from praxis_mcp.engines.host.local import LocalExecutionEngine as LocalExecutionEngine
+    from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine as SandboxExecutionEngine
     from praxis_mcp.engines.output import Captured as Captured
     from praxis_mcp.engines.output import StreamCollector as StreamCollector
     from praxis_mcp.engines.registry import EngineRegistry as EngineRegistry
-    from praxis_mcp.engines.remote_mcp import RemoteMCPEngine as RemoteMCPEngine
-    from praxis_mcp.engines.sandbox import SandboxExecutionEngine as SandboxExecutionEngine
+    from praxis_mcp.engines.remote import RemoteMCPEngine as RemoteMCPEngine
     from praxis_mcp.errors import ArgumentError as ArgumentError
     from praxis_mcp.errors import CommandNotFound as CommandNotFound
     from praxis_mcp.errors import ContractError as ContractError
@@ -68,14 +68,14 @@ if TYPE_CHECKING:  # written by scripts/exports.py from the table below
     from praxis_mcp.plans.model import Call as Call
     from praxis_mcp.plans.model import Capability as Capability
     from praxis_mcp.plans.model import Plan as Plan
-    from praxis_mcp.settings import Settings as Settings
-    from praxis_mcp.settings import load_settings as load_settings
+    from praxis_mcp.settings.model import Settings as Settings
+    from praxis_mcp.settings.model import load_settings as load_settings
 
     __version__: str
 
 _MODULES = {
-    "contracts.catalog": ("Catalog", "CatalogChange", "CatalogEntry"),
-    "contracts.loading": ("LoadedContract", "load_contract"),
+    "contracts.catalog.catalog": ("Catalog", "CatalogChange", "CatalogEntry"),
+    "contracts.reading.loading": ("LoadedContract", "load_contract"),
     "contracts.model": ("Annotations", "EngineType", "Example", "ToolContract", "ToolParameter"),
     "contracts.specs": ("CommandSpec", "DaggerEngineSpec", "LocalEngineSpec", "RemoteMCPEngineSpec"),
     "contracts.values": ("BindKind", "Binding", "Network", "SecretRef"),
@@ -89,13 +89,13 @@ _MODULES = {
         "ExecutionResult",
         "RemoteContent",
     ),
-    "engines.dagger": ("DaggerExecutionEngine",),
-    "engines.docker": ("DockerSDKExecutionEngine",),
-    "engines.local": ("LocalExecutionEngine",),
+    "engines.dagger.engine": ("DaggerExecutionEngine",),
+    "engines.docker.engine": ("DockerSDKExecutionEngine",),
+    "engines.host.local": ("LocalExecutionEngine",),
     "engines.output": ("Captured", "StreamCollector"),
     "engines.registry": ("EngineRegistry",),
-    "engines.remote_mcp": ("RemoteMCPEngine",),
-    "engines.sandbox": ("SandboxExecutionEngine",),
+    "engines.remote": ("RemoteMCPEngine",),
+    "engines.host.sandbox": ("SandboxExecutionEngine",),
     "errors": (
         "ArgumentError",
         "CommandNotFound",
@@ -117,7 +117,7 @@ _MODULES = {
     "execution.structured": ("structured_output",),
     "execution.toolbox": ("Toolbox", "open_toolbox"),
     "plans.model": ("Blueprint", "Call", "Capability", "Plan"),
-    "settings": ("Settings", "load_settings"),
+    "settings.model": ("Settings", "load_settings"),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

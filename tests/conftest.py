@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, settings
 
-from praxis_mcp.logs import NAME, logger
-from tests.support import images, node, requirements
-from tests.support.timeouts import pytest_pyfunc_call, pytest_timeout_set_timer
+from praxis_mcp.support.logs import NAME, logger
+from tests.kit import images, node, requirements
+from tests.kit.timeouts import pytest_pyfunc_call, pytest_timeout_set_timer
 
 __all__ = ["pytest_pyfunc_call", "pytest_timeout_set_timer"]  # hooks, found here by pytest
 
@@ -82,7 +82,7 @@ def mcp_conformance() -> node.NodeProgram:
 
 @pytest.fixture(scope="session")
 def node_programs() -> Callable[[Callable[[], node.NodeProgram]], node.NodeProgram]:
-    """Installs a program of `tests.support.node`; for tests marked node."""
+    """Installs a program of `tests.kit.node`; for tests marked node."""
     return _program
 
 

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from tests.support.until import until, until_blocking
+from tests.kit.until import until, until_blocking
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -16,7 +16,7 @@ HANGING = """
 import time
 import anyio
 import pytest
-from tests.support.timeouts import pytest_pyfunc_call, pytest_timeout_set_timer
+from tests.kit.timeouts import pytest_pyfunc_call, pytest_timeout_set_timer
 
 ended = []
 
@@ -52,7 +52,7 @@ async def test_after(shared):
 
 def test_a_test_that_hangs_fails_alone_and_is_cleaned_up_after(tmp_path: Path) -> None:
     (tmp_path / "test_hanging.py").write_text(HANGING)
-    (tmp_path / "conftest.py").write_text("from tests.support.timeouts import *")
+    (tmp_path / "conftest.py").write_text("from tests.kit.timeouts import *")
     command = [sys.executable, "-m", "pytest", "--rootdir", tmp_path, "-c", "/dev/null", "-rA", "--timeout=2"]
     options = ["-o", "timeout_func_only=true", "-p", "no:randomly", "-p", "no:cacheprovider", tmp_path]
     done = subprocess.run([*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from praxis_mcp.settings import Settings, load_settings
+from praxis_mcp.settings.model import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

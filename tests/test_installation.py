@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.installation import adding, adding_extra, packages_of
+from praxis_mcp.support.installation import adding, adding_extra, packages_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -72,7 +72,7 @@ def test_no_remedy_names_an_extra_of_this_package() -> None:
 
 def test_no_server_waits_for_an_http_client_at_its_start() -> None:
     script = (
-        "import sys, praxis_mcp.execution.toolbox, praxis_mcp.engines.native\n"
+        "import sys, praxis_mcp.execution.toolbox, praxis_mcp.support.init_binary\n"
         "print([name for name in ('http.client', 'urllib.request') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)

@@ -17,9 +17,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 
-MCP = "praxis_mcp/mcp_sdk.py"
-DOCKER = "praxis_mcp/engines/docker_sdk.py"
-DAGGER = "praxis_mcp/engines/dagger_sdk.py"
+MCP = "praxis_mcp/support/mcp_sdk.py"
+DOCKER = "praxis_mcp/engines/docker/sdk.py"
+DAGGER = "praxis_mcp/engines/dagger/sdk.py"
 
 
 def named(module: str, *names: str) -> Callable[[], Any]:
@@ -35,7 +35,7 @@ def connection_of_a_session() -> None:
     from mcp.server.connection import Connection
     from mcp.server.session import ServerSession
 
-    from praxis_mcp.mcp_sdk import connection_of
+    from praxis_mcp.support.mcp_sdk import connection_of
 
     connection = Connection.__new__(Connection)
     session = ServerSession.__new__(ServerSession)
@@ -57,7 +57,7 @@ def stamp_of_a_client_session() -> None:
 def words_for_a_lost_stream() -> None:
     from mcp.client import streamable_http
 
-    from praxis_mcp.mcp_sdk import LOST_STREAM
+    from praxis_mcp.support.mcp_sdk import LOST_STREAM
 
     source = inspect.getsource(streamable_http)
     assert f'"{LOST_STREAM}ended without a response"' in source
@@ -67,7 +67,7 @@ def words_for_a_lost_stream() -> None:
 def version_and_socket_of_a_docker_client() -> None:
     import docker
 
-    from praxis_mcp.engines.docker_sdk import set_api_version, unix_socket_of
+    from praxis_mcp.engines.docker.sdk import set_api_version, unix_socket_of
 
     api = docker.APIClient(base_url="unix:///nowhere/docker.sock", version="1.41")
     try:
@@ -86,7 +86,7 @@ def version_and_socket_of_a_docker_client() -> None:
 def socket_of_an_attached_stream() -> None:
     from docker.api.client import APIClient
 
-    from praxis_mcp.engines.docker_sdk import half_closable
+    from praxis_mcp.engines.docker.sdk import half_closable
 
     assert "_get_raw_response_socket" in inspect.getsource(APIClient)
     mine, other = socket.socketpair()

@@ -31,7 +31,7 @@ from praxis_mcp.cli.common import (
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape, say, shown_on_terminal
 from praxis_mcp.cli.tool_lookup import find_tool
-from praxis_mcp.wording import counted
+from praxis_mcp.support.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from praxis_mcp.contracts.model import ToolContract
     from praxis_mcp.engines.base import ExecutionResult, StatusListener
     from praxis_mcp.engines.output import StreamName
-    from praxis_mcp.execution.records import RunRecord
+    from praxis_mcp.execution.records.runs import RunRecord
     from praxis_mcp.execution.toolbox import Toolbox
 
 EXIT_TIMEOUT = 124
@@ -116,7 +116,7 @@ def _trouble(contract: ToolContract, result: ExecutionResult) -> tuple[str, str]
     """What an agent is told of a run that failed, where the tool cannot have said it itself, or a hint is known."""
     if result.success:
         return None
-    from praxis_mcp.serving.failures import failure_sentences
+    from praxis_mcp.serving.mcp.failures import failure_sentences
 
     headline, hint = failure_sentences(contract, result)
     code = result.exit_code

@@ -23,7 +23,7 @@ from praxis_mcp.cli.common import (
 from praxis_mcp.cli.listing import describe
 from praxis_mcp.cli.terminal import echo_json, say
 from praxis_mcp.cli.tool_lookup import find_tool
-from praxis_mcp.wording import counted
+from praxis_mcp.support.wording import counted
 
 if TYPE_CHECKING:
     from praxis_mcp.diagnostics import Diagnostic
@@ -130,6 +130,6 @@ def _print(outcome: ExampleOutcome) -> None:
 
 def schema() -> None:
     """Print the JSON Schema of the contract format, for editors."""
-    from praxis_mcp.contracts.format_schema import contract_format_schema
+    from praxis_mcp.contracts.schemas.format_schema import contract_format_schema
 
     echo_json(contract_format_schema())

@@ -18,7 +18,7 @@ from praxis_mcp.errors import ArgumentError, ExecutionError, PraxisError
 if TYPE_CHECKING:
     from praxis_mcp.diagnostics import Diagnostic
     from praxis_mcp.execution.toolbox import Toolbox
-    from praxis_mcp.settings import Settings
+    from praxis_mcp.settings.model import Settings
 
 T = TypeVar("T")
 
@@ -88,8 +88,8 @@ def read_settings(
     """
     _build_models_when_used()
     from praxis_mcp.cli.logs import configure_logging, hold_logs
-    from praxis_mcp.logs import logger
-    from praxis_mcp.settings import load_settings
+    from praxis_mcp.settings.model import load_settings
+    from praxis_mcp.support.logs import logger
 
     flags: dict[str, Any] = {}
     if tools:
@@ -121,7 +121,7 @@ def read_settings(
 
 
 def _log_again(held: list[tuple[str, str]], *, is_quiet: bool = False) -> None:
-    from praxis_mcp.logs import logger
+    from praxis_mcp.support.logs import logger
 
     for level, message in held:
         if is_quiet and level == "WARNING":
@@ -175,7 +175,7 @@ async def asked_upstreams(toolbox: Toolbox) -> AsyncIterator[None]:
     """Meanwhile the upstreams of the settings are connected; each has been asked for its tools, or could not be."""
     import anyio
 
-    from praxis_mcp.groups import unwrapped
+    from praxis_mcp.support.groups import unwrapped
 
     with unwrapped():
         async with anyio.create_task_group() as tasks:

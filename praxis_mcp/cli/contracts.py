@@ -19,8 +19,8 @@ from praxis_mcp.cli.common import (
 from praxis_mcp.cli.terminal import echo_json, say
 
 if TYPE_CHECKING:
-    from praxis_mcp.contracts.catalog import CatalogEntry
-    from praxis_mcp.settings import Settings
+    from praxis_mcp.contracts.catalog.catalog import CatalogEntry
+    from praxis_mcp.settings.model import Settings
 
 app = typer.Typer(
     help="Contracts that are served only once they are approved (reload: approved).", no_args_is_help=True
@@ -68,7 +68,7 @@ def approve(
     what you have looked at.
     """
     with friendly_errors():
-        from praxis_mcp.contracts.approvals import ContractApprovals
+        from praxis_mcp.contracts.catalog.approvals import ContractApprovals
 
         entries = _entries(read_settings(config, tools, log_level, root=root))
         approvals = ContractApprovals()
@@ -90,7 +90,7 @@ def revoke(
 ) -> None:
     """Take approvals back, of contracts that are broken or gone as well; a running server stops serving them."""
     with friendly_errors():
-        from praxis_mcp.contracts.approvals import ContractApprovals
+        from praxis_mcp.contracts.catalog.approvals import ContractApprovals
 
         approvals = ContractApprovals()
         settings = read_settings(config, tools, log_level, root=root)
@@ -113,7 +113,7 @@ def _entries(settings: Settings) -> list[CatalogEntry]:
     """Every contract that could be served, whatever is approved; what is wrong with others is said."""
     import anyio
 
-    from praxis_mcp.contracts.catalog import Catalog
+    from praxis_mcp.contracts.catalog.catalog import Catalog
 
     catalog = Catalog(settings.tool_directories)
     anyio.run(catalog.load)
@@ -148,8 +148,8 @@ def _entry(name: str, entries: list[CatalogEntry]) -> CatalogEntry:
 
 
 def _describe(entry: CatalogEntry) -> dict[str, Any]:
-    from praxis_mcp.contracts.approvals import ContractApprovals
-    from praxis_mcp.contracts.powers import notable, powers_of
+    from praxis_mcp.contracts.catalog.approvals import ContractApprovals
+    from praxis_mcp.contracts.catalog.powers import notable, powers_of
 
     return {
         "name": entry.name,

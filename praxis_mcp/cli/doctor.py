@@ -25,11 +25,11 @@ from praxis_mcp.cli.doctor_upstreams import examine_upstreams, left_out_lines, u
 from praxis_mcp.cli.doctor_warm import server_table, warm_sentence
 from praxis_mcp.cli.listing import describe
 from praxis_mcp.cli.terminal import console, echo_json, escape
-from praxis_mcp.wording import counted
+from praxis_mcp.support.wording import counted
 
 if TYPE_CHECKING:
     from praxis_mcp.execution.toolbox import Toolbox
-    from praxis_mcp.settings import Settings
+    from praxis_mcp.settings.model import Settings
 
 
 def doctor(
@@ -60,10 +60,10 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
     import anyio
     import anyio.to_thread
 
-    from praxis_mcp.contracts.approvals import HeldBack
+    from praxis_mcp.contracts.catalog.approvals import HeldBack
     from praxis_mcp.execution.live_servers import live_servers
-    from praxis_mcp.groups import unwrapped
-    from praxis_mcp.plugins import all_plugins
+    from praxis_mcp.support.groups import unwrapped
+    from praxis_mcp.support.plugins import all_plugins
 
     engines: list[dict[str, Any]] = []
     tools: list[dict[str, Any]] = []
@@ -104,13 +104,13 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
 
 def _engine_names(toolbox: Toolbox) -> list[str]:
     """Our engines, and all that other packages bring: a broken one shows here, be it needed yet or not."""
-    from praxis_mcp.plugins import usable_plugins
+    from praxis_mcp.support.plugins import usable_plugins
 
     return list(dict.fromkeys((*toolbox.engines.names(), *usable_plugins())))
 
 
 def _praxis_init() -> dict[str, Any]:
-    from praxis_mcp.engines.native import find_missing
+    from praxis_mcp.support.init_binary import find_missing
 
     missing = find_missing()
     return {"there": True} if missing is None else {"there": False, "why": missing.reason, "remedy": missing.remedy}
@@ -153,8 +153,8 @@ async def _examine_engine(toolbox: Toolbox, name: str) -> dict[str, Any]:
 
 def _mark_optional(engines: list[dict[str, Any]], tools: list[dict[str, Any]]) -> None:
     """Note of each engine whether it is missing and nothing misses it: others serve every tool."""
-    from praxis_mcp.plugins import OWN_ENGINES
-    from praxis_mcp.settings import CONTAINER_ENGINES
+    from praxis_mcp.settings.model import CONTAINER_ENGINES
+    from praxis_mcp.support.plugins import OWN_ENGINES
 
     missed = {engine for tool in tools for engine in tool["missed"]}
     serves = bool(tools) or any(item["available"] for item in engines if item["engine"] in CONTAINER_ENGINES)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from praxis_mcp.execution.toolbox import Toolbox
-    from praxis_mcp.execution.upstreams import UpstreamReport
+    from praxis_mcp.federation.upstreams import UpstreamReport
 
 UPSTREAM_TIMEOUT = 10.0
 """Seconds that the upstreams, asked all at once, may take to be reached and to list their tools."""
@@ -20,7 +20,7 @@ async def examine_upstreams(toolbox: Toolbox) -> list[dict[str, Any]]:
     """Whether each can be reached, what is spoken with it, how many of its tools are served, held back and left out."""
     import anyio
 
-    from praxis_mcp.groups import unwrapped
+    from praxis_mcp.support.groups import unwrapped
 
     found: list[dict[str, Any]] = []
     with unwrapped():

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from praxis_mcp.cli.terminal import escape
-from praxis_mcp.wording import counted
+from praxis_mcp.support.wording import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from praxis_mcp.settings import WarmSettings
+    from praxis_mcp.settings.model import WarmSettings
 
 
 def warm_sentence(warm: WarmSettings) -> str:

@@ -22,12 +22,12 @@ from praxis_mcp.cli.common import (
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape
 from praxis_mcp.cli.tool_lookup import find_tool
-from praxis_mcp.wording import counted
+from praxis_mcp.support.wording import counted
 
 if TYPE_CHECKING:
     from praxis_mcp.execution.runner import Explanation
     from praxis_mcp.execution.toolbox import Toolbox
-    from praxis_mcp.execution.upstream_faces import RemoteTool
+    from praxis_mcp.federation.faces import RemoteTool
 
 
 def explain(

@@ -23,12 +23,12 @@ from praxis_mcp.cli.common import (
     run_with_toolbox,
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape, say
-from praxis_mcp.wording import counted
+from praxis_mcp.support.wording import counted
 
 if TYPE_CHECKING:
     from praxis_mcp.diagnostics import Diagnostic
     from praxis_mcp.execution.toolbox import Toolbox
-    from praxis_mcp.execution.upstreams import Entry, UpstreamReport
+    from praxis_mcp.federation.upstreams import Entry, UpstreamReport
 
 
 def list_tools(
@@ -83,7 +83,7 @@ def list_tools(
 def _origin(entry: Entry, upstreams: Sequence[UpstreamReport]) -> dict[str, Any]:
     from praxis_mcp.contracts.model import EngineType
     from praxis_mcp.execution.relays import engine_name
-    from praxis_mcp.execution.upstream_faces import RemoteTool
+    from praxis_mcp.federation.faces import RemoteTool
 
     if isinstance(entry, RemoteTool):
         address = next(item.address for item in upstreams if item.name == entry.upstream)

@@ -7,8 +7,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Literal
 
-from praxis_mcp.logs import NAME, logger
-from praxis_mcp.printable import printable
+from praxis_mcp.support.logs import NAME, logger
+from praxis_mcp.support.printable import printable
 
 if TYPE_CHECKING:
     from loguru import Message, Record

@@ -22,7 +22,7 @@ from praxis_mcp.cli.terminal import say
 from praxis_mcp.errors import SettingsError
 
 if TYPE_CHECKING:
-    from praxis_mcp.settings import Settings
+    from praxis_mcp.settings.model import Settings
 
 
 def serve(
@@ -63,7 +63,7 @@ def serve(
             _serve_http(settings, streamable=http, sse=sse)
         return
 
-    from praxis_mcp.serving.wire import take_wire
+    from praxis_mcp.serving.stdio.wire import take_wire
 
     # Before anything is imported or read that might print: whatever reaches the wire beside messages breaks the client.
     with take_wire() as wire, friendly_errors():
@@ -86,8 +86,8 @@ def serve(
 
 
 def _warn_of_missing_parts() -> None:
-    from praxis_mcp.engines.native import find_missing
-    from praxis_mcp.logs import logger
+    from praxis_mcp.support.init_binary import find_missing
+    from praxis_mcp.support.logs import logger
 
     missing = find_missing()
     if missing is not None:
@@ -98,8 +98,8 @@ def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
     import anyio
 
     from praxis_mcp.execution.toolbox import open_toolbox
-    from praxis_mcp.logs import logger
-    from praxis_mcp.serving.network import serve_http
+    from praxis_mcp.serving.http.network import serve_http
+    from praxis_mcp.support.logs import logger
 
     def announce(urls: tuple[str, ...]) -> None:
         # Whatever is logged: with port 0 there is no other way to learn it.

@@ -31,8 +31,8 @@ def new(
     tools."""
     from pydantic import ValidationError
 
-    from praxis_mcp.http_settings import AuthSettings
-    from praxis_mcp.serving.tokens import hash_token, new_token
+    from praxis_mcp.serving.http.tokens import hash_token, new_token
+    from praxis_mcp.settings.http import AuthSettings
 
     token = new_token()
     entry: dict[str, object] = {

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from praxis_mcp.contracts.catalog import CatalogEntry
+    from praxis_mcp.contracts.catalog.catalog import CatalogEntry
     from praxis_mcp.diagnostics import Diagnostic
     from praxis_mcp.execution.toolbox import Toolbox
 
@@ -29,7 +29,7 @@ async def find_tool(toolbox: Toolbox, name: str) -> CatalogEntry:
     try:
         return toolbox.catalog.get(name)
     except UnknownToolError as exc:
-        from praxis_mcp.contracts.approvals import HeldBack
+        from praxis_mcp.contracts.catalog.approvals import HeldBack
 
         held = [item for item in toolbox.catalog.diagnostics if isinstance(item, HeldBack) and item.tool == name]
         if held:

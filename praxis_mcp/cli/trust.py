@@ -13,7 +13,7 @@ from praxis_mcp.cli.common import JsonOption, friendly_errors
 from praxis_mcp.cli.terminal import echo_json, say
 
 if TYPE_CHECKING:
-    from praxis_mcp.settings import Settings
+    from praxis_mcp.settings.model import Settings
 
 
 def trust(
@@ -35,10 +35,10 @@ def trust(
         if listed:
             _list(as_json)
             return
-        from praxis_mcp.project import project_at
-        from praxis_mcp.settings import check_file
-        from praxis_mcp.settings_files import parse, read_settings_file, settings_file_in
-        from praxis_mcp.trust import TrustStore, digest
+        from praxis_mcp.settings.files import parse, read_settings_file, settings_file_in
+        from praxis_mcp.settings.model import check_file
+        from praxis_mcp.settings.project import project_at
+        from praxis_mcp.settings.trust import TrustStore, digest
 
         store = TrustStore("settings")
         start = Path.cwd()
@@ -64,8 +64,8 @@ def trust(
 
 def _list(as_json: bool) -> None:
     from praxis_mcp.errors import SettingsError
-    from praxis_mcp.settings_files import read_settings_file
-    from praxis_mcp.trust import TrustStore, digest
+    from praxis_mcp.settings.files import read_settings_file
+    from praxis_mcp.settings.trust import TrustStore, digest
 
     found: list[dict[str, str]] = []
     for item in TrustStore("settings").entries():

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from praxis_mcp.execution.upstreams import UpstreamReport, Upstreams
-    from praxis_mcp.settings import Settings
+    from praxis_mcp.federation.upstreams import UpstreamReport, Upstreams
+    from praxis_mcp.settings.model import Settings
 
 app = typer.Typer(
     help="Other MCP servers whose tools are republished (upstreams: in the settings).", no_args_is_help=True
@@ -85,7 +85,7 @@ def _with_upstreams(settings: Settings, work: Callable[[Upstreams], T]) -> T:
     """Connect to all upstreams, wait for their lists, do the work, and close."""
     import anyio
 
-    from praxis_mcp.execution.upstreams import Upstreams
+    from praxis_mcp.federation.upstreams import Upstreams
 
     async def main() -> T:
         upstreams = Upstreams(settings)

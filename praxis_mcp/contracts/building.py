@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from praxis_mcp.contracts.checks import check_contract
-from praxis_mcp.contracts.dialects import Reading
 from praxis_mcp.contracts.documents import Document
 from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.model import EngineType, engine_names, spec_type
-from praxis_mcp.contracts.parameters import Parameters, read_parameters
 from praxis_mcp.contracts.problems import quoted, shape
-from praxis_mcp.contracts.translation import report
+from praxis_mcp.contracts.reading.checks import check_contract
+from praxis_mcp.contracts.reading.dialects import Reading
+from praxis_mcp.contracts.reading.parameters import Parameters, read_parameters
+from praxis_mcp.contracts.reading.translation import report
 from praxis_mcp.contracts.vocabulary import KEYWORDS
 from praxis_mcp.errors import ContractError
 

@@ -23,7 +23,7 @@ from praxis_mcp.contracts.globs import compile_glob
 from praxis_mcp.contracts.problems import quoted
 from praxis_mcp.contracts.specs import AnyEngineSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.contracts.values import Binding, ByteSize, CachePolicy, OutputKind, SecretRef, Whole
-from praxis_mcp.plugins import usable_plugins
+from praxis_mcp.support.plugins import usable_plugins
 
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9_.-]{1,128}$")
 """Tool names that MCP allows (specification 2025-11-25, server/tools)."""
@@ -34,8 +34,8 @@ class EngineType(StrEnum):
 
     `DAGGER` carries an image specification, which any container engine can run: which one does is decided by the
     order in the settings and by what each can enforce. `DOCKER` and `SANDBOX` insist on that one. An engine that
-    another package brings (see `praxis_mcp.plugins`) is a value as well, ``EngineType("its-name")``; iteration leaves
-    it out.
+    another package brings (see `praxis_mcp.support.plugins`) is a value as well, ``EngineType("its-name")``; iteration
+    leaves it out.
     """
 
     DAGGER = "dagger"

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from praxis_mcp.wording import counted
+from praxis_mcp.support.wording import counted
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError

@@ -14,13 +14,13 @@ import anyio.to_thread
 
 from praxis_mcp.contracts.globs import compile_glob
 from praxis_mcp.engines.base import Artifact, ExecutionContext
-from praxis_mcp.engines.write_back import STAGING
-from praxis_mcp.engines.write_back_steps import copy_file
+from praxis_mcp.engines.mounts.write_back import STAGING
+from praxis_mcp.engines.mounts.write_back_steps import copy_file
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.images.removal import remove_entry
-from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.rooted import HeldDirectory, descend, walk
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.removal import remove_entry
+from praxis_mcp.support.rooted import HeldDirectory, descend, walk
 
 OUTPUT_DIR_VARIABLE = "PRAXIS_OUTPUT_DIR"
 """Tells the tool where it leaves artifacts."""

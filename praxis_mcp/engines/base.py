@@ -11,17 +11,17 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.contracts.schema import validate_arguments
+from praxis_mcp.contracts.schemas.schema import validate_arguments
 from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
-from praxis_mcp.engines.warm_budget import WarmBudget
-from praxis_mcp.engines.warm_counts import PoolMetrics
+from praxis_mcp.engines.warm.budget import WarmBudget
+from praxis_mcp.engines.warm.counts import PoolMetrics
 from praxis_mcp.errors import ContractError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.build import draft_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Capability, Plan
 from praxis_mcp.plans.planning import find_all_problems, plan_call
 from praxis_mcp.plans.secrets import Masker
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 
 StatusListener = Callable[[str], None]
 """Hears what an engine is busy with (``pulling python:3.11-slim: 40%``). Must not block."""

@@ -10,21 +10,21 @@ from typing import Any, Self
 
 import anyio
 
-from praxis_mcp.defects import places
 from praxis_mcp.engines.base import ExecutionEngine
-from praxis_mcp.engines.warm_budget import WarmBudget
-from praxis_mcp.engines.warm_counts import PoolMetrics
+from praxis_mcp.engines.warm.budget import WarmBudget
+from praxis_mcp.engines.warm.counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, PraxisError
-from praxis_mcp.logs import logger
-from praxis_mcp.plugins import usable_plugins
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.defects import places
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.plugins import usable_plugins
 
 ENGINES: dict[str, str] = {
-    "dagger": "praxis_mcp.engines.dagger:DaggerExecutionEngine",
-    "docker": "praxis_mcp.engines.docker:DockerSDKExecutionEngine",
-    "local": "praxis_mcp.engines.local:LocalExecutionEngine",
-    "remote-mcp": "praxis_mcp.engines.remote_mcp:RemoteMCPEngine",
-    "sandbox": "praxis_mcp.engines.sandbox:SandboxExecutionEngine",
+    "dagger": "praxis_mcp.engines.dagger.engine:DaggerExecutionEngine",
+    "docker": "praxis_mcp.engines.docker.engine:DockerSDKExecutionEngine",
+    "local": "praxis_mcp.engines.host.local:LocalExecutionEngine",
+    "remote-mcp": "praxis_mcp.engines.remote:RemoteMCPEngine",
+    "sandbox": "praxis_mcp.engines.host.sandbox:SandboxExecutionEngine",
 }
 """Every engine: name → ``module:Class``."""
 

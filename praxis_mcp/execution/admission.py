@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import anyio
 
 from praxis_mcp.errors import QueueFull
-from praxis_mcp.settings import CallSettings
-from praxis_mcp.wording import counted
+from praxis_mcp.settings.model import CallSettings
+from praxis_mcp.support.wording import counted
 
 
 @dataclass(frozen=True, slots=True)

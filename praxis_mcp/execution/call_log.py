@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from praxis_mcp.logs import logger
+from praxis_mcp.support.logs import logger
 
 _WORD = re.compile(r"[!#-<>-~]+")
 """What stands without quotation marks: printable ASCII but for blanks, ``"`` and ``=``."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from praxis_mcp.errors import QueueFull
 from praxis_mcp.execution.admission import Share
-from praxis_mcp.settings import CallSettings
-from praxis_mcp.wording import counted
+from praxis_mcp.settings.model import CallSettings
+from praxis_mcp.support.wording import counted
 
 BURST = 10.0
 """Seconds' worth of calls that may come at once after a pause."""

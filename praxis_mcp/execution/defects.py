@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from praxis_mcp.defects import places
-from praxis_mcp.logs import logger
 from praxis_mcp.plans.build import new_run_id
+from praxis_mcp.support.defects import places
+from praxis_mcp.support.logs import logger
 
 
 def report_defect(doing: str, exc: Exception) -> str:

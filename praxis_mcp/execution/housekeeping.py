@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import anyio
 
-from praxis_mcp.defects import places
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.selection import EngineSelector
-from praxis_mcp.logs import logger
+from praxis_mcp.support.defects import places
+from praxis_mcp.support.logs import logger
 
 REAP_EVERY = 60.0
 """Seconds from one look for leftovers to the next."""

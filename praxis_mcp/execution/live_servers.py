@@ -19,10 +19,10 @@ import anyio
 import anyio.to_thread
 
 from praxis_mcp.engines.registry import EngineRegistry
-from praxis_mcp.engines.scratch import CAN_HOLD, PREFIX, Scratch, is_held
 from praxis_mcp.execution.tally import CallTally
-from praxis_mcp.logs import logger
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.scratch import CAN_HOLD, PREFIX, Scratch, is_held
 
 WRITE_EVERY = 2.0
 """Seconds from a server's start to its first word, and at least from one to the next."""

@@ -10,25 +10,25 @@ import anyio
 
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
-from praxis_mcp.engines.remote_mcp import ISOLATION, progress_lines, text_of
+from praxis_mcp.engines.remote import ISOLATION, progress_lines, text_of
 from praxis_mcp.errors import ArgumentError, RunNotFoundError
 from praxis_mcp.execution.admission import Share
-from praxis_mcp.execution.records import RunRecord, RunRecords
+from praxis_mcp.execution.records.runs import RunRecord, RunRecords
 from praxis_mcp.execution.runner import ToolRunner
-from praxis_mcp.execution.upstream_addresses import (
+from praxis_mcp.federation.addresses import (
     Here,
     address_here,
     linked,
     resource_with_addresses_here,
     with_addresses_here,
 )
-from praxis_mcp.execution.upstream_faces import RemoteTool
-from praxis_mcp.execution.upstream_links import CallerLinks
-from praxis_mcp.execution.upstreams import Upstreams
-from praxis_mcp.logs import logger
-from praxis_mcp.numbers import NOT_FINITE, all_finite
+from praxis_mcp.federation.faces import RemoteTool
+from praxis_mcp.federation.links import CallerLinks
+from praxis_mcp.federation.upstreams import Upstreams
 from praxis_mcp.plans.build import new_run_id
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.numbers import NOT_FINITE, all_finite
 
 SLACK = 1024
 """Bytes beyond `calls.max_output` that are still passed on whole: a worker that is a server like this one has cut its

@@ -11,9 +11,9 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from praxis_mcp.contracts.catalog import Catalog
+from praxis_mcp.contracts.catalog.catalog import Catalog
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.contracts.schema import compile_schemas, is_compiled, validate_arguments
+from praxis_mcp.contracts.schemas.schema import compile_schemas, is_compiled, validate_arguments
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult, StatusListener
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.registry import EngineRegistry
@@ -21,17 +21,17 @@ from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeou
 from praxis_mcp.execution.admission import Admission
 from praxis_mcp.execution.cache import ResultCache
 from praxis_mcp.execution.callers import CallerLimits
-from praxis_mcp.execution.placeholders import fill_arguments
-from praxis_mcp.execution.records import RunRecords
+from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.execution.secret_names import mask_error, mask_names
 from praxis_mcp.execution.selection import Decision, EngineSelector
+from praxis_mcp.execution.shown_arguments import fill_arguments
 from praxis_mcp.execution.tally import CallTally, Counted
-from praxis_mcp.logs import logger
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.plans.planning import check_again, plan_call
 from praxis_mcp.plans.secrets import Masker
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.logs import logger
 
 START_ALLOWANCE = 660.0
 """Seconds that an engine may take in all beside the tool's own timeout: a pull is bounded at 600, clean-up at 30."""

@@ -7,11 +7,11 @@ from typing import Any
 import pydantic_core
 
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.contracts.schema import check_output
+from praxis_mcp.contracts.schemas.schema import check_output
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.errors import OutputMisfit
-from praxis_mcp.numbers import NOT_FINITE, all_finite
-from praxis_mcp.wording import counted
+from praxis_mcp.support.numbers import NOT_FINITE, all_finite
+from praxis_mcp.support.wording import counted
 
 _BOM = b"\xef\xbb\xbf"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import anyio
 
-from praxis_mcp.contracts.approvals import ContractApprovals
-from praxis_mcp.contracts.catalog import Catalog, CatalogChange
+from praxis_mcp.contracts.catalog.approvals import ContractApprovals
+from praxis_mcp.contracts.catalog.catalog import Catalog, CatalogChange
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionResult, StatusListener
 from praxis_mcp.engines.output import OutputListener
@@ -18,16 +18,16 @@ from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.housekeeping import keep_house
 from praxis_mcp.execution.live_servers import ServerStatus
-from praxis_mcp.execution.records import RunRecords
+from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.execution.relays import RelayRunner
 from praxis_mcp.execution.runner import ToolRunner
-from praxis_mcp.execution.upstreams import Upstreams
-from praxis_mcp.groups import unwrapped
-from praxis_mcp.logs import logger
+from praxis_mcp.federation.upstreams import Upstreams
 from praxis_mcp.plans.build import build_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Plan
-from praxis_mcp.settings import Settings
-from praxis_mcp.wording import counted
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.groups import unwrapped
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.wording import counted
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from praxis_mcp.images.files import entries
-from praxis_mcp.images.removal import remove_tree
+from praxis_mcp.support.removal import remove_tree
 
 MAX_CACHE_DIRECTORIES = 256
 """Directories kept; of more, those go that were not used for longest."""

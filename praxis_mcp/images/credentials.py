@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.home import home
 from praxis_mcp.images.references import DEFAULT_REGISTRY
+from praxis_mcp.support.home import home
 
 HELPER_TIMEOUT = 20.0
 """Seconds for a credential helper, which may ask a keyring."""

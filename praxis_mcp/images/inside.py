@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.rooted import CHANGED, HeldDirectory, descend
+from praxis_mcp.support.rooted import CHANGED, HeldDirectory, descend
 
 _MAX_LINKS = 40
 """As the kernel's own bound (path_resolution(7))."""

@@ -22,9 +22,9 @@ from typing import BinaryIO
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.fixtures import add_fixtures
 from praxis_mcp.images.inside import above, below, is_directory, open_top, resolve
-from praxis_mcp.images.removal import remove_tree
 from praxis_mcp.images.streams import LAYER_PIECE, Measured, cancelled, decompressed
-from praxis_mcp.rooted import CHANGED, descend
+from praxis_mcp.support.removal import remove_tree
+from praxis_mcp.support.rooted import CHANGED, descend
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"

@@ -29,7 +29,7 @@ from praxis_mcp.images.manifests import (
 )
 from praxis_mcp.images.model import ImageContent, Layer
 from praxis_mcp.images.references import Reference
-from praxis_mcp.logs import logger
+from praxis_mcp.support.logs import logger
 
 _MAX_NESTED = 4
 _MAX_INDEX_ENTRIES = 10_000

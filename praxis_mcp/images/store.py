@@ -29,15 +29,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.home import data_home
 from praxis_mcp.images.caches import held_cache, prune_caches
 from praxis_mcp.images.files import JsonFiles, entries, locked, write_json
 from praxis_mcp.images.layers import Bounds, RootBuilder
 from praxis_mcp.images.manifests import digest_of, read_config
 from praxis_mcp.images.model import ImageContent, NamedImage, StoredImage
 from praxis_mcp.images.references import Reference
-from praxis_mcp.images.removal import remove_tree
-from praxis_mcp.logs import logger
+from praxis_mcp.support.home import data_home
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.removal import remove_tree
 
 LOCK_TIMEOUT = 900.0
 """Seconds to wait for another process that is unpacking or removing the same image."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import IO, Any, BinaryIO, cast
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.installation import adding
+from praxis_mcp.support.installation import adding
 
 LAYER_PIECE = 64 * 1024
 """Bytes to read at once. Only tarfile asks for more, for a header's own data (long names, pax records), which it would

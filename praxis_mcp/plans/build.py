@@ -12,9 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from praxis_mcp.contracts.bindings import misplaced as misplaced_fields
 from praxis_mcp.contracts.derived import Derived
-from praxis_mcp.contracts.host_variables import is_of_the_host
 from praxis_mcp.contracts.model import EngineType, ToolContract, artifact_directory
 from praxis_mcp.contracts.own_code import named_code
 from praxis_mcp.contracts.placeholders import (
@@ -24,8 +22,10 @@ from praxis_mcp.contracts.placeholders import (
     is_plain_in_shell,
     is_shell_text,
 )
+from praxis_mcp.contracts.reading.bindings import misplaced as misplaced_fields
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.contracts.values import BindKind, Network, SecretRef
+from praxis_mcp.contracts.variables.host import is_of_the_host
 from praxis_mcp.errors import ExecutionError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.binding import Bound, bind_arguments, ends_options
 from praxis_mcp.plans.creation import Maker, make_directory
@@ -34,7 +34,7 @@ from praxis_mcp.plans.paths import check_mount, check_working_directory, host_pa
 from praxis_mcp.plans.protected import guarded
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.plans.view import check_places
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 
 STRUCTURED_OUTPUT = 4 * 1024 * 1024
 """Bytes of standard output that are kept inline for a tool with `output: json`: cut JSON is no JSON."""

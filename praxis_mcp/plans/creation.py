@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.logs import logger
 from praxis_mcp.plans.protected import protected_places
 from praxis_mcp.plans.sensitive import why_sensitive
-from praxis_mcp.project import is_top
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.project import is_top
+from praxis_mcp.support.logs import logger
 
 Maker = Callable[[Path], Path | None]
 """`make_directory` for one contract."""

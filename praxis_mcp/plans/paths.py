@@ -10,11 +10,11 @@ from pathlib import Path
 
 from praxis_mcp.contracts.placeholders import CONTRACT_DIR, expand
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
-from praxis_mcp.home import expand as expand_home
 from praxis_mcp.plans.model import Mount
 from praxis_mcp.plans.sensitive import SOCKET, TEMPORARY, WHOLE, why_sensitive
-from praxis_mcp.rooted import CHANGED, identity_of, open_path
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.home import expand as expand_home
+from praxis_mcp.support.rooted import CHANGED, identity_of, open_path
 
 _PATH_LOOKS = 5
 """Looks at a path that changes meanwhile."""

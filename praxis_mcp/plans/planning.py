@@ -16,7 +16,7 @@ from praxis_mcp.errors import ExecutionTimeout, PraxisError
 from praxis_mcp.plans.build import build_plan, check_mounts, find_problems, needs_io
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.plans.mount_findings import find_mount_findings
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 
 PLANNING_TIMEOUT = 15.0
 """Seconds that looking at the files and secrets of one contract may take: a network file system can hang for ever."""

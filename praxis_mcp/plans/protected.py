@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from praxis_mcp.contracts.catalog.face_cache import default_cache_dir
 from praxis_mcp.contracts.discovery import find_contracts, is_searched
-from praxis_mcp.contracts.face_cache import default_cache_dir
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
-from praxis_mcp.home import config_home, data_home
 from praxis_mcp.plans.model import Guard, Mount
 from praxis_mcp.plans.view import is_below
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.home import config_home, data_home
 
 _MOST_NAMES = 4096
 """On the way along links, of which Linux follows forty."""

@@ -10,9 +10,9 @@ from typing import Any
 
 from praxis_mcp.contracts.discovery import read_bytes
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.installation import adding
 from praxis_mcp.plans.spellings import CUT, spellings
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.installation import adding
 
 MASK = "***"
 MAX_SECRET_FILE = 64 * 1024

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from praxis_mcp.home import home, homes_of_users
-from praxis_mcp.settings import Settings
-from praxis_mcp.trust import approvals_directory
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.trust import approvals_directory
+from praxis_mcp.support.home import home, homes_of_users
 
 _IN_HOME = (
     ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config/gcloud", ".config/gh", ".config/containers",

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from praxis_mcp.defects import places
-from praxis_mcp.logs import logger
+from praxis_mcp.support.defects import places
+from praxis_mcp.support.logs import logger
 
 _NAMES = ("uvicorn.error", "mcp", "sse_starlette")
 _SECRETS = re.compile(r"[0-9a-fA-F-]{32,36}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, MutableMapping
 
 import anyio
 
-from praxis_mcp.logs import logger
+from praxis_mcp.support.logs import logger
 
 _PINGS = 2
 """A watchdog is told of life so many times in its interval, as sd_watchdog_enabled(3) advises."""

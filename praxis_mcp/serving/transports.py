@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager, nullcontext
 import anyio
 
 from praxis_mcp.execution.toolbox import Toolbox
-from praxis_mcp.groups import unwrapped
-from praxis_mcp.logs import logger
-from praxis_mcp.serving.server import PraxisServer, build_server
-from praxis_mcp.serving.stdio import stdio_streams
+from praxis_mcp.serving.mcp.server import PraxisServer, build_server
+from praxis_mcp.serving.stdio.transport import stdio_streams
+from praxis_mcp.serving.stdio.wire import Wire, take_wire
 from praxis_mcp.serving.stopping import stop_signals
-from praxis_mcp.serving.wire import Wire, take_wire
+from praxis_mcp.support.groups import unwrapped
+from praxis_mcp.support.logs import logger
 
 
 async def serve_stdio(toolbox: Toolbox, wire: Wire | None = None) -> None:

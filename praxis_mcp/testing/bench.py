@@ -18,7 +18,7 @@ from praxis_mcp.engines.base import ExecutionContext, ExecutionEngine, Execution
 from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 from praxis_mcp.testing.cases import EngineCase
 
 CALL_LIMIT = 60.0

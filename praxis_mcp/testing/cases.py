@@ -10,7 +10,7 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionEngine
 from praxis_mcp.plans.model import Blueprint, Capability
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 
 
 class EngineCase:

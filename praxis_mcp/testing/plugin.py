@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 from praxis_mcp.testing.bench import Bench
 from praxis_mcp.testing.cases import EngineCase, parameters
 

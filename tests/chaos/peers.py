@@ -21,7 +21,7 @@ from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
 
 from tests.chaos.ground import Ground
-from tests.support.until import until
+from tests.kit.until import until
 
 Way = Literal["SIGKILL", "SIGTERM", "closed stdin", "disconnect"]
 WAYS: tuple[Way, ...] = ("SIGKILL", "SIGTERM", "closed stdin", "disconnect")

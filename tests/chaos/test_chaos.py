@@ -17,11 +17,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from praxis_mcp.engines.scratch import is_held
+from praxis_mcp.support.scratch import is_held
 from tests.chaos.ground import ENGINES, Ground, Remains, marked_processes
 from tests.chaos.peers import WAYS, StdioPeer, Way, ended, http_load, http_server, load, stdio_peer
-from tests.engines.docker_case import containers
-from tests.support.until import until
+from tests.engines.docker.case import containers
+from tests.kit.until import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.bubblewrap]
 

@@ -21,10 +21,10 @@ from mcp.client.streamable_http import streamable_http_client
 from praxis_mcp.cli import doctor_upstreams
 from praxis_mcp.cli.doctor_upstreams import examine_upstreams
 from praxis_mcp.execution.toolbox import open_toolbox
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
+from tests.kit.upstreams import ROOT, http_server, words
 from tests.serving.clients import LIMIT
 from tests.serving.http_server import running_http
-from tests.support.upstreams import ROOT, http_server, words
 
 pytestmark = pytest.mark.anyio
 

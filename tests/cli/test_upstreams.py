@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support.upstreams import ROOT, http_server, words
+from tests.kit.upstreams import ROOT, http_server, words
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.upstreams import ROOT
+from tests.kit.upstreams import ROOT
 
 CONTRACT = """
 name: quiet
@@ -69,7 +69,7 @@ def test_a_server_says_so_when_it_starts(copy: Path) -> None:
 @pytest.mark.docker
 @pytest.mark.dagger
 def test_a_tool_that_is_refused_for_it_is_refused_with_the_way_out(copy: Path, tmp_path: Path) -> None:
-    from tests.engines.dagger_case import connection
+    from tests.engines.dagger.case import connection
 
     double = connection(tmp_path)
     engines = {"order": ["dagger"], "dagger": {name: str(value) for name, value in double.items()}}

@@ -14,8 +14,8 @@ from pathlib import Path
 import anyio.to_thread
 import pytest
 
+from tests.kit.node import NodeProgram
 from tests.serving.http_server import HttpServer, running_http
-from tests.support.node import NodeProgram
 
 HERE = Path(__file__).parent
 

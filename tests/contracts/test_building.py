@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from praxis_mcp.contracts.loading import load_text
 from praxis_mcp.contracts.model import EngineType, ToolContract, ToolParameter
+from praxis_mcp.contracts.reading.loading import load_text
 from praxis_mcp.errors import ContractError
 
 WRONG: list[tuple[str, dict[str, Any]]] = [

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from praxis_mcp.contracts.schema import check_output, input_schema, validate_arguments
+from praxis_mcp.contracts.schemas.schema import check_output, input_schema, validate_arguments
 from praxis_mcp.contracts.vocabulary import schemas_inside, without_booleans
 from praxis_mcp.errors import ArgumentError
-from tests.contracts.test_schema import one, tool
+from tests.contracts.schemas.test_schema import one, tool
 
 ONE = ("items", "unevaluatedItems", "unevaluatedProperties", "propertyNames", "contains", "not", "if", "then", "else")
 LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")

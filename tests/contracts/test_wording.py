@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from praxis_mcp.contracts.entries import entry_of
-from praxis_mcp.contracts.loading import load_text
+from praxis_mcp.contracts.catalog.entries import entry_of
+from praxis_mcp.contracts.reading.loading import load_text
 from praxis_mcp.contracts.wording import odd_texts, worded
-from praxis_mcp.execution.upstream_faces import Unusable, adapt
-from praxis_mcp.printable import unseen
-from praxis_mcp.serving.dialect import Dialect
-from praxis_mcp.serving.tools import ToolLister
-from praxis_mcp.settings import Settings
+from praxis_mcp.federation.faces import Unusable, adapt
+from praxis_mcp.serving.mcp.dialect import Dialect
+from praxis_mcp.serving.mcp.tools import ToolLister
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.printable import unseen
 
 HIDDEN = "Adds.\u202e\u200b\U000e0041\x1b[8m now"
 SHOWN = "Adds.\\u202e\\u200b\\U000e0041\\x1b[8m now"

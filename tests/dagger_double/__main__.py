@@ -12,7 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from tests.dagger_double.server import Server
-from tests.support.until import until
+from tests.kit.until import until
 
 
 def main() -> int:

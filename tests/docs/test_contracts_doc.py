@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.contracts.loading import load_text
 from praxis_mcp.contracts.model import Example, ToolContract
+from praxis_mcp.contracts.reading.loading import load_text
 from praxis_mcp.contracts.specs import DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.engines.base import ExecutionEngine
-from praxis_mcp.engines.cgroups import find_cgroups
-from praxis_mcp.engines.dagger import DaggerExecutionEngine
-from praxis_mcp.engines.docker import DockerSDKExecutionEngine
-from praxis_mcp.engines.local import LocalExecutionEngine
-from praxis_mcp.engines.sandbox import SandboxExecutionEngine
-from praxis_mcp.engines.syscalls import DENIED
+from praxis_mcp.engines.dagger.engine import DaggerExecutionEngine
+from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
+from praxis_mcp.engines.host.cgroups import find_cgroups
+from praxis_mcp.engines.host.local import LocalExecutionEngine
+from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
+from praxis_mcp.engines.init.syscalls import DENIED
 from praxis_mcp.plans.model import Capability
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 
 DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "contracts.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(yaml ?\w*|text)\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE)

@@ -8,13 +8,13 @@ import importlib
 from praxis_mcp.testing import EngineCase
 
 MODULES = (
-    "tests.engines.docker_case",
-    "tests.engines.docker_warm_case",
-    "tests.engines.dagger_case",
-    "tests.engines.dagger_warm_case",
-    "tests.engines.sandbox_case",
-    "tests.engines.local_case",
-    "tests.engines.local_plain_case",
+    "tests.engines.docker.case",
+    "tests.engines.docker.warm_case",
+    "tests.engines.dagger.case",
+    "tests.engines.dagger.warm_case",
+    "tests.engines.host.sandbox_case",
+    "tests.engines.host.local_case",
+    "tests.engines.host.local_plain_case",
 )
 """One module for each engine, with its `CASE`."""
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines import artifacts, changes
+from praxis_mcp.engines import artifacts
 from praxis_mcp.engines.artifacts import adopt_artifact_directory, collect_artifacts, copy_artifacts
 from praxis_mcp.engines.base import Artifact, ExecutionContext
-from praxis_mcp.engines.changes import ChangeWatch
+from praxis_mcp.engines.mounts import changes
+from praxis_mcp.engines.mounts.changes import ChangeWatch
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, Where
 

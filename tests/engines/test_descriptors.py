@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.mount_layout import MountLayout
-from praxis_mcp.engines.openings import with_room
+from praxis_mcp.engines.mounts.layout import MountLayout
+from praxis_mcp.engines.mounts.openings import with_room
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Limits, Mount, Where
 from praxis_mcp.testing.bench import CALL_LIMIT, Bench

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from praxis_mcp.contracts.loading import load_text
 from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.reading.loading import load_text
 from praxis_mcp.contracts.specs import DaggerEngineSpec
 from praxis_mcp.plans.build import build_plan
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 from praxis_mcp.testing.bench import Bench
 
 pytestmark = pytest.mark.anyio

@@ -7,7 +7,7 @@ import pytest
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.build import build_plan
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 from praxis_mcp.testing.bench import Bench
 
 pytestmark = pytest.mark.anyio

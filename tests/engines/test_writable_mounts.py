@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.engines.base import ExecutionResult
-from praxis_mcp.serving.failures import failure_sentences
+from praxis_mcp.serving.mcp.failures import failure_sentences
 from praxis_mcp.testing.bench import Bench
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from typing import ClassVar
 from praxis_mcp.engines.base import EngineCapabilities, EngineStatus, ExecutionContext, ExecutionEngine, ExecutionResult
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.plans.model import Capability, Plan
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 
 
 class AnsweringEngine(ExecutionEngine):

@@ -9,7 +9,7 @@ from praxis_mcp.errors import QueueFull
 from praxis_mcp.execution import callers
 from praxis_mcp.execution.admission import Admission
 from praxis_mcp.execution.callers import CallerLimits
-from praxis_mcp.settings import CallSettings
+from praxis_mcp.settings.model import CallSettings
 
 
 class Clock:

@@ -19,11 +19,11 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionResult, RemoteContent
 from praxis_mcp.engines.output import Captured, StreamCollector
 from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
-from praxis_mcp.execution.record_store import RecordStore
-from praxis_mcp.execution.records import RunRecord, RunRecords
+from praxis_mcp.execution.records.runs import RunRecord, RunRecords
+from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.secrets import Masker
-from praxis_mcp.settings import RecordSettings, Settings
+from praxis_mcp.settings.model import RecordSettings, Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -191,8 +191,8 @@ async def test_what_a_killed_server_left_is_swept_by_the_next_and_a_living_ones_
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     script = (
         "import anyio, sys\n"
-        "from praxis_mcp.execution.records import RunRecords\n"
-        "from praxis_mcp.settings import RecordSettings\n"
+        "from praxis_mcp.execution.records.runs import RunRecords\n"
+        "from praxis_mcp.settings.model import RecordSettings\n"
         "async def main():\n"
         "    async with RunRecords(RecordSettings()):\n"
         "        print('open', flush=True)\n"

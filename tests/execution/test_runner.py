@@ -13,12 +13,12 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.errors import ArgumentError, LimitUnsupported, UnknownToolError
 from praxis_mcp.execution.examples import run_example
-from praxis_mcp.execution.records import RunRecord, RunRecords
+from praxis_mcp.execution.records.runs import RunRecord, RunRecords
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.settings import Settings
-from tests.support.until import until
+from praxis_mcp.settings.model import Settings
+from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from praxis_mcp.errors import EngineUnavailable, LimitUnsupported
 from praxis_mcp.execution.selection import EngineSelector
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Capability, Plan
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 from tests.execution.engines import AnsweringEngine, Engines
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,7 @@ from praxis_mcp.errors import ImageError
 from praxis_mcp.images.archives import import_file
 from praxis_mcp.images.manifests import INDEX_TYPES, MANIFEST_TYPES, architecture, digest_of
 from praxis_mcp.images.store import ImageStore
-from praxis_mcp.logs import logger
+from praxis_mcp.support.logs import logger
 from tests.images.tars import MadeImage, descriptor, file, image, layer, packed
 
 HERE = {"os": "linux", "architecture": architecture()}

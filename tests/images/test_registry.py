@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from praxis_mcp.engines.sandbox_images import SandboxImages
+from praxis_mcp.engines.host.sandbox_images import SandboxImages
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images import registry as registry_module
 from praxis_mcp.images.credentials import Login, stored_login
@@ -20,10 +20,10 @@ from praxis_mcp.images.manifests import architecture, digest_of
 from praxis_mcp.images.model import NamedImage
 from praxis_mcp.images.references import Reference
 from praxis_mcp.images.registry_errors import unreachable
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 from tests.images.registry_double import RegistryDouble, registry_double
 from tests.images.tars import MadeImage, file, image, layer
-from tests.support.until import until
+from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines.native import praxis_init_path
+from praxis_mcp.support.init_binary import praxis_init_path
+from tests.kit import requirements
 from tests.native.harness import IS_ROOT, NOBODY, PraxisInit, python_for
 from tests.native.waiting import PraxisWait
-from tests.support import requirements
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines import framing, native
-from praxis_mcp.engines.framing import FrameType
-from praxis_mcp.engines.native import EndKind, join_words, run_prefix, wait_words
+from praxis_mcp.engines.init import framing
+from praxis_mcp.engines.init.framing import FrameType
+from praxis_mcp.support import init_binary as native
+from praxis_mcp.support.init_binary import EndKind, join_words, run_prefix, wait_words
 from tests.native.harness import PATIENCE
 
 NATIVE = Path(__file__).resolve().parents[2] / "native"

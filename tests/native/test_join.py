@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines.native import (
+from praxis_mcp.support.init_binary import (
     EXIT_CANNOT_RUN,
     EXIT_NOT_FOUND,
     EXIT_SETUP_FAILED,

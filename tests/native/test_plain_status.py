@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines.native import EXIT_SETUP_FAILED, EndKind, RunEnd, parse_report, run_prefix
+from praxis_mcp.support.init_binary import EXIT_SETUP_FAILED, EndKind, RunEnd, parse_report, run_prefix
 from tests.native.harness import PraxisInit
 
 

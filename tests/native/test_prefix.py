@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines import native
-from praxis_mcp.engines.native import EndKind, RunEnd, parse_report, praxis_init_path, run_prefix
+from praxis_mcp.support import init_binary as native
+from praxis_mcp.support.init_binary import EndKind, RunEnd, parse_report, praxis_init_path, run_prefix
 from tests.native.harness import PraxisInit
 
 

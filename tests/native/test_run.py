@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines.native import EndKind, RunEnd, parse_report
+from praxis_mcp.support.init_binary import EndKind, RunEnd, parse_report
 from tests.native.harness import IS_ROOT, NOBODY, PATIENCE, PraxisInit
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines.native import praxis_init_path, run_prefix
-from praxis_mcp.engines.seccomp import filter_program
+from praxis_mcp.engines.init.seccomp import filter_program
+from praxis_mcp.support.init_binary import praxis_init_path, run_prefix
+from tests.kit.until import until_blocking
 from tests.native.harness import PATIENCE
-from tests.support.until import until_blocking
 
 pytestmark = pytest.mark.native
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from praxis_mcp.engines.framing import Hello, Output, WaitCall, WaitFile
-from praxis_mcp.engines.native import EndKind, RunEnd, normalize_machine
-from praxis_mcp.engines.seccomp import filter_program
+from praxis_mcp.engines.init.framing import Hello, Output, WaitCall, WaitFile
+from praxis_mcp.engines.init.seccomp import filter_program
+from praxis_mcp.support.init_binary import EndKind, RunEnd, normalize_machine
 from tests.native.harness import IS_ROOT, NOBODY, marked
 from tests.native.waiting import PraxisWait, python_bytes, sh, whole, words
 

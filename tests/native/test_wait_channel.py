@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines.framing import (
+from praxis_mcp.engines.init.framing import (
     FrameType,
     Hello,
     Output,
@@ -23,7 +23,7 @@ from praxis_mcp.engines.framing import (
     encode_stdin,
     encode_stdin_end,
 )
-from praxis_mcp.engines.native import EndKind, RunEnd
+from praxis_mcp.support.init_binary import EndKind, RunEnd
 from tests.native.harness import IS_ROOT, NOBODY, PATIENCE
 from tests.native.waiting import PraxisWait, Waiting, sh, whole, words
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from praxis_mcp.engines.framing import (
+from praxis_mcp.engines.init.framing import (
     End,
     Event,
     FrameDecoder,
@@ -31,7 +31,7 @@ from praxis_mcp.engines.framing import (
     encode_stdin,
     encode_stdin_end,
 )
-from praxis_mcp.engines.native import RunEnd
+from praxis_mcp.support.init_binary import RunEnd
 from tests.native.harness import MARK, PATIENCE, marked
 
 Kind = Literal["pipes", "socket"]

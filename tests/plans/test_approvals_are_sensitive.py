@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.plans.sensitive import hidden_places, why_sensitive
-from praxis_mcp.settings import Settings
-from praxis_mcp.trust import TrustStore, approvals_directory
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.trust import TrustStore, approvals_directory
 
 
 @pytest.mark.parametrize("place", [".", "praxis-mcp", "praxis-mcp/approved", "praxis-mcp/approved/contracts"])

@@ -19,7 +19,7 @@ from praxis_mcp.plans.build import build_blueprint, build_plan, check_mounts, fi
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.plans.sensitive import why_sensitive
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 
 
 def image_tool(**fields: Any) -> ToolContract:

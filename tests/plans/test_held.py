@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp import rooted
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Mount
 from praxis_mcp.plans.paths import check_mount, open_mount
-from praxis_mcp.rooted import identity_of, open_path
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support import rooted
+from praxis_mcp.support.rooted import identity_of, open_path
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="Linux alone has such descriptors")
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from praxis_mcp.contracts.loading import load_text
 from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.reading.loading import load_text
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.logs import logger
 from praxis_mcp.plans.build import build_plan, find_problems
 from praxis_mcp.plans.model import Guard, Plan
 from praxis_mcp.plans.mount_findings import find_mount_findings
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.logs import logger
 
 needs_dir_fd = pytest.mark.skipif(os.mkdir not in os.supports_dir_fd, reason="directories are not made here")
 

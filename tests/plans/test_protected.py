@@ -10,7 +10,7 @@ from praxis_mcp.contracts.discovery import find_contracts
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Guard, Mount
 from praxis_mcp.plans.protected import forbidden, guarded
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 
 
 def settings(root: Path, **values: Any) -> Settings:

@@ -11,7 +11,7 @@ from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.plans.model import Mount
 from praxis_mcp.plans.paths import check_mount, check_working_directory
 from praxis_mcp.plans.sensitive import why_sensitive
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 
 
 @pytest.mark.parametrize("place", ["/tmp", "/var/tmp"])

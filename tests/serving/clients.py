@@ -17,8 +17,8 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
-from praxis_mcp.serving.server import PraxisServer, build_server
-from praxis_mcp.settings import Settings
+from praxis_mcp.serving.mcp.server import PraxisServer, build_server
+from praxis_mcp.settings.model import Settings
 
 Transport = Literal["memory", "stdio", "http", "sse"]
 Era = Literal["legacy", "modern"]

@@ -13,12 +13,12 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
+from tests.kit.upstreams import ROOT, words
 from tests.serving.clients import ERAS, LIMIT, Era
 from tests.serving.credentials import ALL, ECHO_ONLY, Issuer, auth_settings
 from tests.serving.http_server import HttpServer, http_client, running_http
 from tests.serving.sample_tools import write_tool
-from tests.support.upstreams import ROOT, words
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 
-from praxis_mcp.serving.results import META_KEY
+from praxis_mcp.serving.mcp.results import META_KEY
 from tests.serving.clients import LIMIT, Peer, text_of
 from tests.serving.sample_tools import PNG
 

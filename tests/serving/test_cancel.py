@@ -6,8 +6,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from tests.kit.until import until
 from tests.serving.clients import Peer, text_of
-from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 

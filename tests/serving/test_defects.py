@@ -10,12 +10,12 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from praxis_mcp.engines.base import ExecutionResult
-from praxis_mcp.execution.records import RunRecord, RunRecords
+from praxis_mcp.execution.records.runs import RunRecord, RunRecords
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.toolbox import open_toolbox
-from praxis_mcp.logs import logger
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.serving.server import build_server
+from praxis_mcp.serving.mcp.server import build_server
+from praxis_mcp.support.logs import logger
 from tests.execution.engines import AnsweringEngine, Engines
 from tests.serving.clients import ERAS, Era, memory_client, open_server, settings_for, text_of
 from tests.serving.sample_tools import python, write_tool

@@ -14,9 +14,9 @@ import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 
+from tests.kit.until import until
 from tests.serving.clients import ERAS, LIMIT, Era, memory_client, open_server, server_command, settings_for, text_of
 from tests.serving.sample_tools import python, write_tool
-from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 

@@ -13,7 +13,7 @@ from praxis_mcp.engines.base import StatusListener
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.toolbox import open_toolbox
 from praxis_mcp.plans.model import Blueprint
-from praxis_mcp.serving.server import build_server
+from praxis_mcp.serving.mcp.server import build_server
 from tests.execution.engines import AnsweringEngine, Engines
 from tests.serving.clients import LIMIT, memory_client, settings_for
 

@@ -13,11 +13,11 @@ import yaml
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from praxis_mcp.http_settings import AuthSettings
-from praxis_mcp.serving.tokens import hash_token
+from praxis_mcp.serving.http.tokens import hash_token
+from praxis_mcp.settings.http import AuthSettings
 from tests.serving.clients import LIMIT
+from tests.serving.http.test_start import make_certificate
 from tests.serving.http_server import ACCEPT, http_client, initialize_body, running_http
-from tests.serving.test_http_start import make_certificate
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "production-http.yaml"

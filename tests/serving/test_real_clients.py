@@ -12,10 +12,10 @@ from typing import Any
 import anyio.to_thread
 import pytest
 
+from tests.kit import mcp1, node, requirements
+from tests.kit.node import NodeProgram
 from tests.serving.clients import LIMIT, server_command, server_environment
 from tests.serving.http_server import HttpServer, running_http
-from tests.support import mcp1, node, requirements
-from tests.support.node import NodeProgram
 
 CLIENT = Path(__file__).with_name("mcp1_client.py")
 NodePrograms = Callable[[Callable[[], NodeProgram]], NodeProgram]

@@ -17,8 +17,8 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from praxis_mcp.logs import logger
 from praxis_mcp.serving.service_manager import ServiceManager
+from praxis_mcp.support.logs import logger
 from tests.serving.clients import LIMIT, text_of
 from tests.serving.http_server import HttpServer, http_client, running_http
 from tests.serving.sample_tools import python, write_tool

@@ -9,7 +9,8 @@ from mcp.shared.memory import create_client_server_memory_streams
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification, JSONRPCRequest, ToolListChangedNotification
 
-from praxis_mcp.serving.sessions import NOTIFY_TIMEOUT
+from praxis_mcp.serving.mcp.sessions import NOTIFY_TIMEOUT
+from tests.kit.until import until
 from tests.serving.clients import (
     LIMIT,
     LINES,
@@ -22,7 +23,6 @@ from tests.serving.clients import (
     text_of,
 )
 from tests.serving.sample_tools import write_tool
-from tests.support.until import until
 
 pytestmark = pytest.mark.anyio
 

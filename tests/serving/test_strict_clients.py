@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import yaml
 
-from praxis_mcp.contracts.entries import CatalogEntry, entry_of
-from praxis_mcp.contracts.loading import load_text
-from praxis_mcp.contracts.strict import is_portable, why_not_sendable
-from praxis_mcp.execution.upstream_faces import RemoteTool, adapt
-from praxis_mcp.serving.dialect import Dialect
-from praxis_mcp.serving.tools import ToolLister
-from praxis_mcp.settings import Settings
-from tests.support import mcp1, node, requirements
-from tests.support.node import NodeProgram
+from praxis_mcp.contracts.catalog.entries import CatalogEntry, entry_of
+from praxis_mcp.contracts.reading.loading import load_text
+from praxis_mcp.contracts.schemas.strict import is_portable, why_not_sendable
+from praxis_mcp.federation.faces import RemoteTool, adapt
+from praxis_mcp.serving.mcp.dialect import Dialect
+from praxis_mcp.serving.mcp.tools import ToolLister
+from praxis_mcp.settings.model import Settings
+from tests.kit import mcp1, node, requirements
+from tests.kit.node import NodeProgram
 
 SCRIPT = Path(__file__).with_name("mcp1_strict.py")
 LISTED_BY = ("2024-11-05", "2025-06-18", "2025-11-25")

@@ -6,9 +6,9 @@ import anyio
 import pytest
 
 from praxis_mcp.execution.toolbox import open_toolbox
-from praxis_mcp.serving.metrics import render
-from praxis_mcp.settings import Settings
-from tests.support.until import until
+from praxis_mcp.serving.http.metrics import render
+from praxis_mcp.settings.model import Settings
+from tests.kit.until import until
 
 CONTRACT = """
 name: noop

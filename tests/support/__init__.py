@@ -1,1 +1,0 @@
-"""What the tests need from the machine, and how they get it."""

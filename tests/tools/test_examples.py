@@ -12,11 +12,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from praxis_mcp.contracts.loading import LoadedContract, load_contract
 from praxis_mcp.contracts.model import EngineType, ToolContract
+from praxis_mcp.contracts.reading.loading import LoadedContract, load_contract
 from praxis_mcp.execution.examples import run_example
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
-from praxis_mcp.settings import Settings
+from praxis_mcp.settings.model import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / "tools"

@@ -1,0 +1,200 @@
+"""One call in a container: what is asked of the engine, in one query, and what its answer means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+
+from praxis_mcp.engines.dagger.errors import QueryFailed, run_failed
+from praxis_mcp.engines.dagger.exec import CallRequest, bring_in, exec_steps
+from praxis_mcp.engines.dagger.export import changes_fields, read_changes
+from praxis_mcp.engines.dagger.logs import LogTap, PieceListener
+from praxis_mcp.engines.dagger.prefix import REPORT, STDERR, STDOUT
+from praxis_mcp.engines.dagger.query import Field, chain, value_at
+from praxis_mcp.engines.dagger.session import Session
+from praxis_mcp.engines.mounts.write_back import Changes
+from praxis_mcp.errors import CommandNotFound, ExecutionError
+from praxis_mcp.plans.model import Plan
+from praxis_mcp.support.init_binary import (
+    EXIT_CANNOT_RUN,
+    EXIT_NOT_FOUND,
+    EXIT_SETUP_FAILED,
+    EXIT_TIMED_OUT,
+    EndKind,
+    RunEnd,
+    parse_report,
+)
+
+_INLINE = 256 * 1024
+"""Bytes of a stream up to which it is asked for as text; a longer one is fetched as a file. As text it would be in
+memory several times, here and in the CLI."""
+_AMBIGUOUS = (EXIT_TIMED_OUT, EXIT_SETUP_FAILED, EXIT_CANNOT_RUN, EXIT_NOT_FOUND)
+_STREAMS = {"out": STDOUT, "err": STDERR}
+KILL_TIME = 0.5
+"""Seconds after which a cancelled command is gone: Dagger takes 0.05 to kill it, and does not say when it has."""
+_EXEC_FAILED = {2: "does not exist", 8: "is no program", 13: "may not be executed", 20: "does not exist"}
+"""Linux's errno of a failed exec, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One stream after the command: its length, what the answer held of it, and whether that is all of it."""
+
+    size: int
+    text: str
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A command that came to an end.
+
+    Attributes:
+        exit_code: 128 + signal where a signal ended it; None where it was ended by its deadline from outside.
+        timed_out: its deadline passed.
+        stdout, stderr: see `Stream`.
+        container: id of the container as the command left it; empty where the engine gives none.
+        changes: of each writable directory, by target.
+    """
+
+    exit_code: int | None
+    timed_out: bool
+    stdout: Stream
+    stderr: Stream
+    container: str
+    changes: Mapping[str, Changes]
+
+
+async def run_call(
+    session: Session, request: CallRequest, *, fresh: bool, listener: PieceListener | None = None
+) -> Outcome:
+    """Run a call's command to its end. Cancelling it kills the command by SIGKILL, and returns when it is gone.
+
+    Args:
+        session: where the prefix is.
+        request: the call.
+        fresh: whether it must not be answered from a cache.
+        listener: hears what the command writes, as far as Dagger tells it while it runs.
+
+    Raises:
+        CommandNotFound: there is no such command in the image.
+        ExecutionError: the engine could not run it.
+    """
+    try:
+        steps = exec_steps(session, request, await bring_in(session, request), fresh=fresh)
+        sizes = (Field("file", {"path": path}, (Field("size"),), name) for name, path in _STREAMS.items())
+        wanted = (Field("id"), Field("exitCode"), *sizes, *changes_fields(request.uploads))
+        answer = await _ask(session, chain(steps, *wanted), listener)
+    except QueryFailed as exc:
+        return _failed(request.plan, exc)
+    done: Mapping[str, Any] = value_at(answer, *(step.alias or step.name for step in steps))
+    code, timed_out = int(done["exitCode"]), False
+    if request.prefix.has_init and code in _AMBIGUOUS:
+        code, timed_out = await _ask_report(session, request.plan, str(done["id"]), code)
+    changes = read_changes(request.uploads, done)
+    container = str(done["id"])
+    stdout, stderr = await _read_streams(session, container, {name: int(done[name]["size"]) for name in _STREAMS})
+    return Outcome(code, timed_out, stdout, stderr, container, changes)
+
+
+async def _ask(session: Session, field: Field, listener: PieceListener | None) -> dict[str, Any]:
+    try:
+        if listener is None:
+            return await session.query(field)
+        tap = LogTap(listener)
+        async with session.listening(tap):
+            return await session.query(field, traceparent=tap.traceparent)
+    except anyio.get_cancelled_exc_class():
+        # The closed request makes the engine kill the command, which nothing tells when it is done.
+        if not session.lost:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(KILL_TIME)
+        raise
+
+
+async def _read_streams(session: Session, container: str, sizes: Mapping[str, int]) -> list[Stream]:
+    """What the streams hold, as far as it fits an answer."""
+    asked = [
+        Field("file", {"path": path}, (Field("contents"),), name)
+        for name, path in _STREAMS.items()
+        if 0 < sizes[name] <= _INLINE
+    ]
+    texts: Mapping[str, Any] = {}
+    if asked:
+        start = Field("loadContainerFromID", {"id": container})
+        texts = value_at(await session.query(chain([start], *asked)), start.name)
+    return [_stream(size, texts.get(name)) for name, size in sizes.items()]
+
+
+def unread_stream() -> Stream:
+    """What is known of a stream of a command that was ended from outside: nothing."""
+    return Stream(0, "", True)
+
+
+def _stream(size: int, answer: Mapping[str, Any] | None) -> Stream:
+    text = str(answer["contents"]) if answer is not None else ""
+    # Bytes that are not UTF-8 arrive as U+FFFD: then it must be fetched as a file.
+    return Stream(size, text, len(text.encode()) == size and "\ufffd" not in text)
+
+
+async def _ask_report(session: Session, plan: Plan, container: str, code: int) -> tuple[int, bool]:
+    """What an exit code that praxis-init may have made means: the exit code, and whether the deadline passed."""
+    steps = [Field("loadContainerFromID", {"id": container}), Field("file", {"path": REPORT})]
+    answer = await session.query(chain(steps, Field("contents")))
+    end = parse_report(str(value_at(answer, steps[0].name, steps[1].name, "contents")))
+    return (code, False) if end is None else meaning_of(plan, end)
+
+
+def meaning_of(plan: Plan, end: RunEnd) -> tuple[int, bool]:
+    """The exit code, and whether the deadline passed, of a call whose end praxis-init has told.
+
+    Raises:
+        CommandNotFound: there is no such command in the image.
+        ExecutionError: it was never started.
+    """
+    tool = plan.blueprint.tool
+    match end.kind:
+        case EndKind.TIMEOUT:
+            return end.exit_code, True
+        case EndKind.EXEC_FAILED:
+            why = _EXEC_FAILED.get(end.number or 0, f"cannot be executed (errno {end.number})")
+            raise CommandNotFound(
+                f'{tool} runs "{plan.call.argv[0]}", which {why} in the image {plan.blueprint.image}.',
+                exit_code=end.exit_code,
+                remedy="Fix `command` in the contract, or use an image that has it.",
+            )
+        case EndKind.SETUP_FAILED:
+            if end.step == "output":
+                raise ExecutionError(
+                    f"{tool} ran, and its output could not all be kept in the Dagger engine (errno {end.number}).",
+                    remedy="The engine's disk must have room; or have the tool write less.",
+                )
+            raise ExecutionError(
+                f"{tool} was not started: praxis-init could not set up {end.step} (errno {end.number}).",
+                remedy="The Dagger engine's kernel is too old, or forbids it; choose another engine.",
+            )
+        case _:
+            return end.exit_code, False
+
+
+def _failed(plan: Plan, failure: QueryFailed) -> Outcome:
+    """A command that the engine takes for failed: its exit code is above 127, or it never began."""
+    said = failure.message
+    code = failure.extensions.get("exitCode")
+    if failure.is_exec_error and isinstance(code, int) and code >= 0:
+        # Without praxis-init, or where that was killed itself: the last 100 KiB of each stream, white space at the
+        # ends cut off, are all that Dagger keeps.
+        kept = [str(failure.extensions.get(name, "")) for name in ("stdout", "stderr")]
+        streams = [Stream(len(text.encode()), text, True) for text in kept]
+        return Outcome(code, False, streams[0], streams[1], "", {})
+    if re.search(r"exec(utable file)?:? .*not found|exec: .*no such file", said):
+        raise CommandNotFound(
+            f'{plan.blueprint.tool} runs "{plan.call.argv[0]}", which does not exist in the image '
+            f"{plan.blueprint.image}.",
+            remedy="Fix `command` in the contract, or use an image that has it.",
+        ) from failure
+    raise run_failed(plan.blueprint.tool, failure) from failure

@@ -1,0 +1,318 @@
+"""The Dagger engine: every call is one query in one long-lived session.
+
+The order: mounts and image are brought into the engine, what is fixed for the contract is made once, and the call
+meets an exec that waits for it (see `dagger_warm`), or asks for exit code and both streams at once; what does not fit
+an answer is fetched as files. A call is killed by praxis-init at its deadline, with its whole process tree, and by
+Dagger, by SIGKILL, when it is cancelled.
+
+Writable mounts are copies in the engine. They are written back, all or nothing, whenever the tool ran to its end,
+whatever its exit code; not after a deadline or a cancellation.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anyio
+import anyio.to_thread
+from pydantic import ValidationError
+
+from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE, collect_artifacts, make_artifact_directory
+from praxis_mcp.engines.base import (
+    EngineCapabilities,
+    EngineStatus,
+    ExecutionContext,
+    ExecutionEngine,
+    ExecutionResult,
+    StatusListener,
+)
+from praxis_mcp.engines.dagger.cli import find_cli, runner_host, session_in_environment
+from praxis_mcp.engines.dagger.cold import CallEnd, run_cold
+from praxis_mcp.engines.dagger.errors import QueryFailed, run_failed
+from praxis_mcp.engines.dagger.exec import CallRequest
+from praxis_mcp.engines.dagger.export import export_changes
+from praxis_mcp.engines.dagger.images import Image, ImageSource
+from praxis_mcp.engines.dagger.keeper import SessionKeeper
+from praxis_mcp.engines.dagger.nesting import missing_places, shield, with_places
+from praxis_mcp.engines.dagger.output import export_artifacts
+from praxis_mcp.engines.dagger.prefix import Prefix, make_prefix
+from praxis_mcp.engines.dagger.reach import check_engine
+from praxis_mcp.engines.dagger.sdk import sdk_installed, sdk_missing
+from praxis_mcp.engines.dagger.session import Session
+from praxis_mcp.engines.dagger.warm import WarmDagger
+from praxis_mcp.engines.dagger.workspace import Upload, WorkspaceLocks, upload
+from praxis_mcp.engines.warm.counts import PoolMetrics
+from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
+from praxis_mcp.plans.model import Blueprint, Capability, Guard, Plan
+from praxis_mcp.settings.model import DaggerSettings, Settings
+from praxis_mcp.support.init_binary import praxis_init_path
+from praxis_mcp.support.scratch import Scratch, remove_directory, sweep_scratch
+from praxis_mcp.support.wording import counted
+
+_ALWAYS = frozenset(
+    {
+        Capability.IMAGES,
+        Capability.TIMEOUT,
+        Capability.NETWORK_BRIDGE,
+        Capability.WRITABLE_ROOT,
+        Capability.USER,
+        Capability.PRIVILEGED,
+        Capability.MOUNTS,
+        Capability.WRITABLE_MOUNTS,
+        Capability.CACHE_DIRS,
+        Capability.STDIN,
+        Capability.FILES,
+        Capability.ARTIFACTS,
+    }
+)
+_NO_SWITCH = "Dagger has no such switch"
+_NOTES: Mapping[Capability, str] = {
+    Capability.MEMORY_LIMIT: _NO_SWITCH,
+    Capability.CPU_LIMIT: _NO_SWITCH,
+    Capability.PIDS_LIMIT: _NO_SWITCH,
+    Capability.READ_ONLY_ROOT: _NO_SWITCH,
+    Capability.DROP_CAPABILITIES: _NO_SWITCH,
+    Capability.NETWORK_HOST: _NO_SWITCH,
+}
+LOCK_PATIENCE = 1.0
+"""Seconds that an exec which is to wait for a call waits for mounts that a call writes to."""
+_NO_INIT = "this installation lacks praxis-init, which Dagger needs for it"
+
+
+class DaggerExecutionEngine(ExecutionEngine):
+    """Runs commands in containers of a Dagger engine; see the module."""
+
+    name: ClassVar[str] = "dagger"
+    never: ClassVar[frozenset[Capability]] = frozenset(Capability) - _ALWAYS - {Capability.NETWORK_NONE}
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(settings)
+        self._options: DaggerSettings = self.settings.engines.dagger
+        self._sessions = SessionKeeper(lambda: self._options, self._forget)
+        self._locks = WorkspaceLocks()
+        self._scratch: Scratch | None = None
+        self._images: ImageSource | None = None
+        self._warm: WarmDagger | None = None
+
+    def configure_connection(self, **options: Any) -> None:
+        """Change how the engine is reached; the next call opens a session accordingly.
+
+        Args:
+            options: fields of `DaggerSettings`: ``runner_host``, ``cli``, ``workdir``, ``images``,
+                ``connect_timeout``, ``grace``, ``rotate_after_calls``, ``rotate_after``.
+
+        Raises:
+            SettingsError: there is no such option, or its value is wrong.
+        """
+        try:
+            self._options = DaggerSettings.model_validate({**self._options.model_dump(), **options})
+        except ValidationError as exc:
+            problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in exc.errors())
+            raise SettingsError(
+                f"The connection to Dagger cannot be configured so ({problems}).",
+                remedy=f"Options are {', '.join(DaggerSettings.model_fields)}.",
+            ) from exc
+        self._sessions.replace()
+
+    async def get_capabilities(self) -> EngineCapabilities:
+        # The engine's processor is known only in a session: one that is neither of these two is refused there.
+        if praxis_init_path() is not None:
+            return EngineCapabilities(self.name, "container", _ALWAYS | {Capability.NETWORK_NONE}, _NOTES)
+        notes = {**_NOTES, Capability.NETWORK_NONE: _NO_INIT}
+        return EngineCapabilities(self.name, "container", _ALWAYS, notes, frozenset({Capability.NETWORK_NONE}))
+
+    async def probe(self) -> EngineStatus:
+        if not sdk_installed():
+            missing = sdk_missing()
+            return EngineStatus(self.name, False, detail=missing.message, remedy=missing.remedy or "")
+        health = self._sessions.health()
+        if health.open:
+            detail = f"a session of {counted(health.calls, 'call')}, open for {health.age:.0f} s"
+            return EngineStatus(self.name, True, health.version, detail)
+        try:
+            if session_in_environment() is not None:
+                return EngineStatus(self.name, True, detail="the session that the environment names")
+            cli = find_cli(self._options)
+            found = await check_engine(runner_host(self._options), os.environ.get("DOCKER_HOST"))
+        except EngineUnavailable as exc:
+            return EngineStatus(self.name, False, detail=exc.message, remedy=exc.remedy or "")
+        if health.error is not None:
+            error = health.error
+            return EngineStatus(self.name, False, detail=error.message, remedy=error.remedy or "")
+        return EngineStatus(self.name, True, detail=f"{cli}; {found}")
+
+    async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
+        """Open the session, fetch the image and make what is fixed for the contract."""
+        async with self._sessions.lease() as session:
+            await self._prefix(session, blueprint, on_status)
+
+    def warm(self) -> PoolMetrics | None:
+        """See `ExecutionEngine.warm`."""
+        return self._warm.pool.metrics if self._warm is not None else None
+
+    def retire(self, tools: Collection[str]) -> None:
+        """See `ExecutionEngine.retire`."""
+        if self._warm is not None:
+            self._warm.pool.retire(tools)
+
+    async def reap(self) -> tuple[str, ...]:
+        """Remove the files that killed servers have left; what they ran in the engine went with their sessions."""
+        await anyio.to_thread.run_sync(sweep_scratch)
+        return ()
+
+    async def cleanup(self) -> None:
+        """Remove what waits for calls, and close the session."""
+        warm, self._warm = self._warm, None
+        if warm is not None:
+            await warm.close()
+        await self._sessions.close()
+        if warm is not None:
+            await warm.settle()
+        scratch, self._scratch, self._images = self._scratch, None, None
+        if scratch is not None:
+            await anyio.to_thread.run_sync(scratch.remove)
+
+    async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
+        began = time.perf_counter()
+        artifacts = await make_artifact_directory(plan, context)
+        if plan.blueprint.artifact_dir is not None:
+            env = {**plan.call.env, OUTPUT_DIR_VARIABLE: plan.blueprint.artifact_dir}
+            plan = replace(plan, call=replace(plan.call, env=env))
+        async with self._locks.hold(plan.blueprint.mounts), self._sessions.lease() as session:
+            try:
+                prefix = await self._prefix(session, plan.blueprint, context.on_status)
+                uploads = await self._uploads(session, plan.blueprint)
+                started = time.perf_counter()
+                end = await self._call(session, plan, context, prefix, uploads)
+                if artifacts is not None and end.container:
+                    await export_artifacts(session, end.container, plan.blueprint, artifacts)
+                changed = () if end.timed_out else await self._write_back(session, end)
+            except QueryFailed as exc:
+                raise run_failed(plan.blueprint.tool, exc) from exc
+        found = await collect_artifacts(plan, artifacts)
+        finished = time.perf_counter()
+        return ExecutionResult(
+            run_id=plan.call.run_id,
+            engine=self.name,
+            isolation="container",
+            exit_code=end.exit_code,
+            stdout=end.stdout,
+            stderr=end.stderr,
+            timed_out=end.timed_out,
+            phases={"start": started - began, "run": end.ended - started, "collect": finished - end.ended},
+            artifacts=found.taken,
+            artifacts_left_out=found.left_out,
+            changed_files=changed,
+            image=prefix.image.name,
+        )
+
+    async def _call(
+        self, session: Session, plan: Plan, context: ExecutionContext, prefix: Prefix, uploads: list[Upload]
+    ) -> CallEnd:
+        warm = self._warm_execs() if self.settings.warm.enabled else None
+        with warm.demand(session, plan, prefix, context) if warm is not None else nullcontext() as found:
+            if warm is not None and found is not None:
+                end = await warm.run(found, plan, context, self._options.grace)
+                if end is not None:
+                    return end
+            async with self._workplace() as scratch:
+                request = CallRequest(prefix, plan, uploads, scratch)
+                return await run_cold(session, request, context, self._options.grace)
+
+    async def _write_back(self, session: Session, end: CallEnd) -> tuple[Path, ...]:
+        if not end.container or not any(item.mount.writable for item in end.uploads):
+            return ()
+        async with self._workplace() as scratch:
+            return await export_changes(session, end.container, end.uploads, end.changes, scratch)
+
+    def _warm_execs(self) -> WarmDagger:
+        if self._warm is None:
+            self._warm = WarmDagger(
+                self._sessions, self._prepare, self._scratch_directory, self.settings.warm, self.warm_budget
+            )
+        return self._warm
+
+    async def _prepare(self, session: Session, blueprint: Blueprint) -> tuple[Prefix, list[Upload]]:
+        """What an exec that waits starts from.
+
+        Raises:
+            TimeoutError: another call has one of the mounts, and goes on.
+        """
+        async with AsyncExitStack() as held:
+            with anyio.fail_after(LOCK_PATIENCE):
+                await held.enter_async_context(self._locks.hold(blueprint.mounts))
+            return await self._prefix(session, blueprint, None), await self._uploads(session, blueprint)
+
+    def _forget(self, session: Session) -> None:
+        if self._warm is not None:
+            self._warm.forget(session)
+
+    async def _prefix(self, session: Session, blueprint: Blueprint, on_status: StatusListener | None) -> Prefix:
+        image = await self._image(session, blueprint, on_status)
+        try:
+            with anyio.fail_after(self._options.connect_timeout):
+                return await make_prefix(session, blueprint, image)
+        except QueryFailed as exc:
+            raise run_failed(blueprint.tool, exc) from exc
+        except TimeoutError as exc:
+            raise ExecutionTimeout(
+                f"The Dagger engine did not prepare the container of {blueprint.tool} within "
+                f"{self._options.connect_timeout:g} s.",
+                remedy="Look at the Dagger engine's log and load.",
+            ) from exc
+
+    async def _image(self, session: Session, blueprint: Blueprint, on_status: StatusListener | None) -> Image:
+        if self._images is None:
+            self._images = ImageSource(self.settings, await self._scratch_directory())
+        return await self._images.load(session, blueprint.image or "", self._options.images, on_status)
+
+    async def _uploads(self, session: Session, blueprint: Blueprint) -> list[Upload]:
+        found: list[Upload] = []
+        try:
+            with anyio.fail_after(blueprint.limits.timeout + self._options.grace):
+                for mount in blueprint.mounts:
+                    if mount.guard is not Guard.NONE:
+                        continue
+                    if mount.writable:
+                        found.append(await upload(session, mount, blueprint.user, blueprint.tool))
+                    else:
+                        async with self._locks.quiet(mount, blueprint.mounts):
+                            found.append(await upload(session, mount, blueprint.user, blueprint.tool))
+                found += [
+                    await shield(session, mount, found) for mount in blueprint.mounts if mount.guard is Guard.SHIELD
+                ]
+                places = await anyio.to_thread.run_sync(missing_places, blueprint)
+                for number, item in enumerate(found):
+                    if item.mount.target in places:
+                        found[number] = await with_places(session, item, places[item.mount.target])
+        except TimeoutError as exc:
+            raise ExecutionTimeout(
+                f"The mounts of {blueprint.tool} were not in the Dagger engine within "
+                f"{blueprint.limits.timeout + self._options.grace:g} s.",
+                remedy="Mount less, or wait until no other call writes there.",
+            ) from exc
+        return found
+
+    async def _scratch_directory(self) -> Path:
+        if self._scratch is None:
+            # Made by one line that no other task can come into: the first two calls arrive together.
+            self._scratch = Scratch.make()
+        return self._scratch.path
+
+    @asynccontextmanager
+    async def _workplace(self) -> AsyncIterator[Path]:
+        """A directory of one call's own, gone afterwards."""
+        base = await self._scratch_directory()
+        place = Path(tempfile.mkdtemp(dir=base))
+        try:
+            yield place
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(remove_directory, place)

@@ -1,0 +1,182 @@
+"""Changes in writable mounts, brought back to the host: all of a call's, or none.
+
+The engine's CLI writes by path, so it writes into a private directory of this call's own, which no tool reaches. From
+there `write_back` brings everything to the mounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from praxis_mcp.engines.dagger.errors import QueryFailed
+from praxis_mcp.engines.dagger.query import Field, chain, value_at
+from praxis_mcp.engines.dagger.session import Session
+from praxis_mcp.engines.dagger.workspace import Upload, real_source
+from praxis_mcp.engines.mounts.write_back import Changes, NotUndone, WriteBack
+from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.protected import forbidden
+from praxis_mcp.support.rooted import HeldDirectory, identity_of
+
+_LOST = "\ufffd"
+"""What Dagger says in place of bytes that are not UTF-8: what the name was, nobody can tell."""
+
+
+def changes_fields(uploads: Sequence[Upload]) -> list[Field]:
+    """What to ask of the container after the command, to learn what became of the writable directories."""
+    # The layer knows of changed permissions, the lists do not.
+    paths = (
+        Field("addedPaths"),
+        Field("modifiedPaths"),
+        Field("removedPaths"),
+        Field("layer", {}, (Field("entries"),)),
+    )
+    return [
+        Field("directory", {"path": item.mount.target}, (Field("changes", {"from": item.id}, paths),), alias)
+        for alias, item in _writable_directories(uploads).items()
+    ]
+
+
+def read_changes(uploads: Sequence[Upload], answer: Mapping[str, Any]) -> dict[str, Changes]:
+    """The changes of each writable directory, by target, from what `changes_fields` gave."""
+    changes: dict[str, Changes] = {}
+    for alias, item in _writable_directories(uploads).items():
+        found = answer[alias]["changes"]
+        changes[item.mount.target] = Changes(
+            tuple(found["addedPaths"]),
+            tuple(found["modifiedPaths"]),
+            tuple(found["removedPaths"]),
+            others=bool(found["layer"]["entries"]),
+        )
+    return changes
+
+
+def _writable_directories(uploads: Sequence[Upload]) -> dict[str, Upload]:
+    wanted = [item for item in uploads if item.mount.writable and item.is_directory]
+    return {f"mount{index}": item for index, item in enumerate(wanted)}
+
+
+async def export_changes(
+    session: Session, container: str, uploads: Sequence[Upload], changes: Mapping[str, Changes], scratch: Path
+) -> tuple[Path, ...]:
+    """Bring the changes of a call's writable mounts back; the files that changed, as paths on the host.
+
+    Args:
+        session: where the command ran.
+        container: id of the container after the command.
+        uploads: the call's mounts.
+        changes: of each writable directory, by target (`read_changes`).
+        scratch: an existing, private directory of this call's own.
+
+    Raises:
+        ExecutionError: the host refuses, or its files are not what the tool saw; nothing was written.
+    """
+    parts: list[tuple[Path, Path, Changes]] = []
+    source = ""
+    _refuse_protected(uploads, changes)
+    try:
+        for index, item in enumerate(item for item in uploads if item.mount.writable):
+            source = str(item.mount.source)
+            staging = scratch / f"changes{index}"
+            found = changes.get(item.mount.target)
+            if found is None:
+                parts.append(await _stage_file(session, container, item, staging))
+            elif found.added or found.modified or found.removed or found.others:
+                parts.append(await _stage_directory(session, container, item, found, staging))
+    except QueryFailed as exc:
+        raise ExecutionError(
+            f"What the tool changed in {source} could not be fetched from the engine, and nothing was written: "
+            f"{exc.message}.",
+            remedy=f"The disk that holds {scratch.parent} must have room for it.",
+        ) from exc
+    if not parts:
+        return ()
+    try:
+        return await anyio.to_thread.run_sync(lambda: _apply(*parts[0], *parts[1:]))
+    except NotUndone as exc:
+        raise ExecutionError(
+            f"What the tool changed could not all be written: {exc.filename}: {exc.strerror}.",
+            remedy="Look at these files: what was there before may lie beside them.",
+        ) from exc
+    except OSError as exc:
+        raise ExecutionError(
+            f"What the tool changed was not written, none of it: {exc.filename or source}: {exc.strerror}.",
+            remedy="The server's user must be able to write there, the disk must have room, and nobody else may "
+            "move the files about meanwhile.",
+        ) from exc
+
+
+def _refuse_protected(uploads: Sequence[Upload], changes: Mapping[str, Changes]) -> None:
+    """The places that steer the server are read-only for the tool; but it may have moved what is around them."""
+    mounts = [item.mount for item in uploads]
+    for target, found in changes.items():
+        mount = next(mount for mount in mounts if mount.target == target)
+        place = forbidden(mount, mounts, (*found.added, *found.modified), found.removed)
+        if place is not None:
+            raise ExecutionError(
+                f"What the tool changed in {mount.source} was not written, none of it: it would move or replace "
+                f"{place}, which no tool may.",
+                remedy="Have the tool leave the directories around it in their place, or mount something narrower.",
+            )
+
+
+async def _stage_file(session: Session, container: str, upload: Upload, staging: Path) -> tuple[Path, Path, Changes]:
+    target = real_source(upload.mount)
+    await anyio.to_thread.run_sync(staging.mkdir)
+    steps = [Field("loadContainerFromID", {"id": container}), Field("file", {"path": upload.mount.target})]
+    await session.query(chain(steps, Field("export", {"path": str(staging / target.name)})))
+    return target.parent, staging, Changes(modified=(target.name,), identity=upload.identity)
+
+
+async def _stage_directory(
+    session: Session, container: str, upload: Upload, changes: Changes, staging: Path
+) -> tuple[Path, Path, Changes]:
+    for path in (*changes.added, *changes.modified, *changes.removed):
+        if _LOST in path:
+            raise ExecutionError(
+                f"What the tool changed in {upload.mount.source} was not written: the name of {path!r} is not "
+                "UTF-8, and Dagger cannot carry such names.",
+                remedy="Have the tool write names in UTF-8, or use another engine.",
+            )
+    await anyio.to_thread.run_sync(staging.mkdir)
+    if changes.others:
+        steps = [
+            Field("loadContainerFromID", {"id": container}),
+            Field("directory", {"path": upload.mount.target}),
+            Field("changes", {"from": upload.id}),
+            Field("layer"),
+        ]
+        await session.query(chain(steps, Field("export", {"path": str(staging)})))
+    seen = await _seen_in(session, upload, [path for path in changes.removed if path.endswith("/")])
+    return real_source(upload.mount), staging, replace(changes, seen=seen, identity=upload.identity)
+
+
+async def _seen_in(session: Session, upload: Upload, directories: Sequence[str]) -> frozenset[str]:
+    """What the call saw in directories: their own paths are not among them."""
+    if not directories:
+        return frozenset()
+    asked = [
+        Field("directory", {"path": path}, (Field("glob", {"pattern": "**"}),), f"d{index}")
+        for index, path in enumerate(directories)
+    ]
+    answer = await session.query(chain([Field("loadDirectoryFromID", {"id": upload.id})], *asked))
+    found = value_at(answer, "loadDirectoryFromID")
+    return frozenset(
+        f"{path}{name}".rstrip("/") for index, path in enumerate(directories) for name in found[f"d{index}"]["glob"]
+    )
+
+
+def _apply(root: Path, staging: Path, changes: Changes, *others: tuple[Path, Path, Changes]) -> tuple[Path, ...]:
+    """Bring what is staged to one directory, and to the others': all of it, or none."""
+    with ExitStack() as held, WriteBack() as back:
+        for top_path, staged_path, wanted in ((root, staging, changes), *others):
+            top = held.enter_context(HeldDirectory.at(top_path))
+            if wanted.identity is not None and identity_of(top.status) != wanted.identity:
+                raise FileNotFoundError(None, "is not the directory that the tool saw", str(top_path))
+            back.add(top, held.enter_context(HeldDirectory.at(staged_path, links=True)), wanted)
+        return back.commit()

@@ -1,0 +1,216 @@
+"""Where a contract's image comes from: a tar file, the local Docker, or a registry; and what the image says of itself.
+
+The local Docker is asked first, as the Docker engine does: an image that was built here under a name must not be
+taken from a stranger who has the same name in a public registry. It is handed over as a tar file, because Dagger knows
+such a file by its content, also in the next session (an image taken by ``host.containerImage`` it does not).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import PIPE
+
+import anyio
+
+from praxis_mcp.engines.base import StatusListener
+from praxis_mcp.engines.dagger.errors import QueryFailed, image_failed
+from praxis_mcp.engines.dagger.query import Field, chain, value_at
+from praxis_mcp.engines.dagger.session import Session
+from praxis_mcp.errors import ImageError
+from praxis_mcp.plans.secrets import resolve_secret
+from praxis_mcp.settings.model import Settings
+
+ARCHIVES = ("oci-archive:", "docker-archive:")
+LOCAL = "docker-daemon:"
+"""Prefixes that name the source outright, as skopeo(1) spells them."""
+
+PULL_TIMEOUT = 600.0
+"""Seconds that fetching an image may take."""
+_INSPECT_TIMEOUT = 10.0
+_DEFAULT_REGISTRY = "docker.io"
+
+_FACTS = (
+    Field("id"),
+    Field("user"),
+    Field("entrypoint"),
+    Field("platform"),
+    Field("envVariables", {}, (Field("name"), Field("value"))),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image in a session.
+
+    Attributes:
+        id: of the container made from it, in that session.
+        name: its reference with a digest, for results.
+        entrypoint: its own.
+        user: its own, empty for root.
+        machine: the processor that the engine runs it on (``amd64``, ``arm64``).
+        has_python: whether it is a Python image, as far as one can tell.
+        variables: its own environment.
+    """
+
+    id: str
+    name: str
+    entrypoint: tuple[str, ...]
+    user: str
+    machine: str
+    has_python: bool
+    variables: tuple[tuple[str, str], ...] = ()
+
+
+class ImageSource:
+    """The images of one engine; what a tag meant is kept for as long as the engine lives."""
+
+    def __init__(self, settings: Settings, scratch: Path) -> None:
+        """`scratch`: an existing directory for images taken from the local Docker."""
+        self._settings = settings
+        self._scratch = scratch
+        self._pinned: dict[str, str] = {}
+
+    async def load(
+        self, session: Session, reference: str, tars: Mapping[str, Path], on_status: StatusListener | None
+    ) -> Image:
+        """The image in this session; fetched when it is not there yet.
+
+        Raises:
+            ImageError: it cannot be had; says why, and what to do.
+        """
+
+        async def make() -> Image:
+            try:
+                with anyio.fail_after(PULL_TIMEOUT):
+                    return await self._load(session, reference, tars, on_status)
+            except TimeoutError as exc:
+                raise ImageError(
+                    f"The image {reference} was not there after {PULL_TIMEOUT:g} s.",
+                    remedy="Pull it beforehand, or check the engine's network.",
+                ) from exc
+
+        return await session.once(("image", reference), make)
+
+    async def _load(
+        self, session: Session, reference: str, tars: Mapping[str, Path], on_status: StatusListener | None
+    ) -> Image:
+        prefix = next((prefix for prefix in ARCHIVES if reference.startswith(prefix)), None)
+        tar = tars.get(reference) or (Path(reference.removeprefix(prefix)) if prefix else None)
+        if tar is not None:
+            return await self._from_tar(session, reference, self._settings.root / tar.expanduser())
+        known = reference in self._pinned
+        if reference.startswith(LOCAL) or not known:
+            local = await self._from_docker(session, reference.removeprefix(LOCAL), on_status)
+            if isinstance(local, Image):
+                return local
+            if reference.startswith(LOCAL) or self._settings.pull == "never":
+                raise ImageError(
+                    f"The image {reference} cannot be taken from this machine: {local}",
+                    remedy="Pull or build it there, or name a tar file for it: engines.dagger.images.",
+                )
+        else:
+            local = ""
+        if on_status is not None and not known:
+            on_status(f"pulling {reference}")
+        try:
+            return await self._from_registry(session, reference)
+        except QueryFailed as exc:
+            raise image_failed(reference, exc, f"It is not on this machine either: {local}" if local else "") from exc
+
+    async def _from_registry(self, session: Session, reference: str) -> Image:
+        address = self._pinned.get(reference, reference)
+        steps = [Field("container"), *await self._login(session, reference), Field("from", {"address": address})]
+        container = value_at(
+            await session.query(chain(steps, *_FACTS, Field("imageRef"))), *(step.name for step in steps)
+        )
+        name = str(container["imageRef"])
+        self._pinned[reference] = name
+        return _image(container, name, reference)
+
+    async def _login(self, session: Session, reference: str) -> list[Field]:
+        first, slash, _ = reference.partition("/")
+        host = first if slash and re.search(r"[.:]|^localhost$", first) else _DEFAULT_REGISTRY
+        login = self._settings.engines.registries.get(host)
+        if login is None:
+            return []
+        password = resolve_secret(login.secret, self._settings, f"the registry {host}")
+        secret = await session.query(
+            Field("setSecret", {"name": f"praxis-registry-{host}", "plaintext": password}, (Field("id"),))
+        )
+        arguments = {"address": host, "username": login.username, "secret": value_at(secret, "setSecret", "id")}
+        return [Field("withRegistryAuth", arguments)]
+
+    async def _from_tar(self, session: Session, reference: str, tar: Path, name: str = "") -> Image:
+        if not await anyio.Path(tar).is_file():
+            raise ImageError(f"The image {reference} is to come from {tar}, which is no file.", remedy="Fix the path.")
+        try:
+            found = await session.query(
+                chain([Field("host"), Field("file", {"path": str(tar), "noCache": True})], Field("id"), Field("digest"))
+            )
+            file = value_at(found, "host", "file")
+            imported = await session.query(
+                chain([Field("container"), Field("import", {"source": file["id"]})], *_FACTS)
+            )
+        except QueryFailed as exc:
+            raise ImageError(
+                f"The image {reference} cannot be read from {tar}: {exc.message}.",
+                remedy="Make it by `docker save`, or by a build with an OCI tar as output, for the engine's platform.",
+            ) from exc
+        return _image(value_at(imported, "container", "import"), name or f"{reference}@{file['digest']}", reference)
+
+    async def _from_docker(self, session: Session, reference: str, on_status: StatusListener | None) -> Image | str:
+        """The image, or why it is not to be had there."""
+        docker = next((found for name in ("docker", "podman") if (found := shutil.which(name))), None)
+        if docker is None:
+            return "there is no docker command."
+        if "@" in reference:
+            return "it is named by its digest."
+        code, image_id, said = await self._ask(docker, "image", "inspect", "--format", "{{.Id}}", reference)
+        if code != 0:
+            return said or "no such image."
+        tar = self._scratch / f"{image_id.removeprefix('sha256:')}.tar"
+        if not await anyio.Path(tar).exists():
+            if on_status is not None:
+                on_status(f"taking {reference} from the local Docker")
+            half = tar.with_suffix(f".{os.urandom(4).hex()}")
+            code, _, said = await self._ask(docker, "save", "--output", str(half), reference, limit=PULL_TIMEOUT)
+            if code != 0:
+                return said
+            await anyio.Path(half).replace(tar)
+        digest = image_id if image_id.startswith("sha256:") else f"sha256:{image_id}"
+        return await self._from_tar(session, reference, tar, f"{reference}@{digest}")
+
+    async def _ask(self, *words: str, limit: float = _INSPECT_TIMEOUT) -> tuple[int, str, str]:
+        host = self._settings.engines.docker.host
+        environment = {**os.environ, "DOCKER_HOST": host} if host else None
+        try:
+            with anyio.fail_after(limit):
+                done = await anyio.run_process(words, check=False, stdout=PIPE, stderr=PIPE, env=environment)
+        except TimeoutError:
+            return -1, "", f"`{Path(words[0]).name} {words[1]}` gave no answer in {limit:g} s."
+        except OSError as exc:
+            return -1, "", f"{words[0]} cannot be started: {exc.strerror}."
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        return done.returncode, done.stdout.decode().strip(), said[-1] if said else ""
+
+
+def _image(container: Mapping[str, object], name: str, reference: str) -> Image:
+    entrypoint, listed = container["entrypoint"], container["envVariables"]
+    assert isinstance(entrypoint, list)
+    assert isinstance(listed, list)
+    variables = tuple((str(item["name"]), str(item["value"])) for item in listed)
+    base = reference.rpartition("/")[2].partition(":")[0].partition("@")[0]
+    return Image(
+        id=str(container["id"]),
+        name=name,
+        entrypoint=tuple(map(str, entrypoint)),
+        user=str(container["user"] or ""),
+        machine=str(container["platform"]).partition("/")[2],
+        has_python="PYTHON_VERSION" in dict(variables) or base == "python",
+        variables=variables,
+    )

@@ -1,0 +1,205 @@
+"""Keeps one session open: opened when first asked for, replaced when it is old or broken, closed within a bound."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import anyio
+
+from praxis_mcp.engines.dagger.errors import SessionLost
+from praxis_mcp.engines.dagger.owner import SessionOwner
+from praxis_mcp.engines.dagger.session import Session
+from praxis_mcp.errors import EngineUnavailable
+from praxis_mcp.settings.model import DaggerSettings
+from praxis_mcp.support.defects import places
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.wording import counted
+
+MAX_CALLS = 64
+"""Calls in a session at once: the engine itself has no limit, and the client's pool ends at 100 connections."""
+FIRST_BACKOFF = 0.25
+"""Seconds until a failed opening is tried again; doubled by each further failure."""
+LONGEST_BACKOFF = 30.0
+RETRY_PATIENCE = 1.0
+"""Seconds that a call waits for the next try; a call that would wait longer fails with the last reason."""
+KEEPER_CLOSE_TIMEOUT = 15.0
+"""Seconds that closing takes at most; what is still running then is cancelled, its processes killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The state of the session: `open` (with `version`, `calls`, `age` in seconds), `failed` (with `error`), or
+    neither yet."""
+
+    open: bool = False
+    version: str = ""
+    calls: int = 0
+    age: float = 0.0
+    error: EngineUnavailable | None = None
+
+
+class SessionKeeper:
+    """The session of one engine. `settings` is asked anew for every session; `on_retired` hears of a session that no
+    further call gets, and which closes when nobody uses it any more."""
+
+    def __init__(self, settings: Callable[[], DaggerSettings], on_retired: Callable[[Session], None]) -> None:
+        self._settings = settings
+        self._on_retired = on_retired
+        self._current: SessionOwner | None = None
+        self._opening: SessionOwner | None = None
+        self._tasks: dict[asyncio.Task[None], SessionOwner] = {}
+        self._slots = anyio.Semaphore(MAX_CALLS)
+        self._failures = 0
+        self._not_before = 0.0
+        self._error: EngineUnavailable | None = None
+
+    def health(self) -> Health:
+        """What is known of the session, without asking."""
+        if self._current is not None and self._current.usable and self._current.session is not None:
+            age = anyio.current_time() - self._current.opened_at
+            return Health(True, self._current.session.version, self._current.calls, age)
+        return Health(error=self._error)
+
+    @asynccontextmanager
+    async def lease(self) -> AsyncIterator[Session]:
+        """The session, for one call.
+
+        Raises:
+            EngineUnavailable: none can be opened; says why.
+        """
+        async with self._slots:
+            owner = await self._usable()
+            session = owner.enter()
+            try:
+                yield session
+            finally:
+                owner.leave()
+
+    @property
+    def current(self) -> Session | None:
+        """The session that calls get; None where the next one opens one."""
+        return self._current.session if self._current is not None and self._current.usable else None
+
+    def is_current(self, session: Session) -> bool:
+        """Whether calls get this session."""
+        return self.current is session
+
+    @contextmanager
+    def use(self, session: Session) -> Iterator[None]:
+        """Keep a session open for something that is no call.
+
+        Raises:
+            SessionLost: calls get it no longer.
+        """
+        owner = self._current
+        if owner is None or not self.is_current(session):
+            raise SessionLost("The Dagger session has been replaced.")
+        owner.hold()
+        try:
+            yield
+        finally:
+            owner.leave()
+
+    def replace(self) -> None:
+        """Let the next call open a new session (the settings have changed); calls in the old one end in peace."""
+        self._failures, self._not_before, self._error = 0, 0.0, None
+        self._opening = None
+        self._retire(self._current)
+
+    async def close(self) -> None:
+        """Close every session; returns within about `KEEPER_CLOSE_TIMEOUT` seconds. May be opened again afterwards."""
+        self._current = self._opening = None
+        self._failures, self._not_before, self._error = 0, 0.0, None
+        tasks = list(self._tasks)
+        for owner in self._tasks.values():
+            owner.retire()
+            if owner.session is None:
+                owner.break_off()
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=KEEPER_CLOSE_TIMEOUT)
+        for task in late:
+            logger.warning("a Dagger session has not closed within {} s and is broken off", KEEPER_CLOSE_TIMEOUT)
+            self._tasks[task].break_off()
+        if late:
+            await asyncio.wait(late, timeout=KEEPER_CLOSE_TIMEOUT)
+
+    async def _usable(self) -> SessionOwner:
+        while True:
+            if self._current is not None and self._current.usable:
+                if self._is_due(self._current) and self._opening is None and anyio.current_time() >= self._not_before:
+                    self._open()  # calls go on in the old one until the new one is there
+                return self._current
+            opening = self._opening
+            if opening is None:
+                await self._hold_back()
+                # Another call may have been quicker.
+                if self._opening is None and not (self._current is not None and self._current.usable):
+                    self._open()
+                continue
+            await opening.settled.wait()
+            if opening.error is not None:
+                raise EngineUnavailable(opening.error.message, remedy=opening.error.remedy) from opening.error
+
+    async def _hold_back(self) -> None:
+        wait = self._not_before - anyio.current_time()
+        if wait > RETRY_PATIENCE and self._error is not None:
+            raise EngineUnavailable(
+                f"{self._error.message} (Tried {counted(self._failures, 'time')}; the next try is in {wait:.0f} s.)",
+                remedy=self._error.remedy,
+            ) from self._error
+        if wait > 0:
+            await anyio.sleep(wait)
+
+    def _is_due(self, owner: SessionOwner) -> bool:
+        settings = owner.settings
+        age = anyio.current_time() - owner.opened_at
+        return owner.calls >= settings.rotate_after_calls or age >= settings.rotate_after
+
+    def _open(self) -> None:
+        owner = SessionOwner(self._settings(), self._settled, self._lost)
+        self._opening = owner
+        # The engine belongs to no task group: whoever asks first may be cancelled, and the session must outlive it.
+        task = asyncio.create_task(owner.run(), name="dagger session")
+        self._tasks[task] = owner
+        task.add_done_callback(self._ended)
+
+    def _settled(self, owner: SessionOwner) -> None:
+        if self._opening is not owner:  # closed or replaced meanwhile
+            owner.retire()
+            return
+        self._opening = None
+        if owner.error is not None:
+            self._failures += 1
+            self._not_before = anyio.current_time() + min(FIRST_BACKOFF * 2 ** (self._failures - 1), LONGEST_BACKOFF)
+            self._error = owner.error
+            return
+        replaced, self._current = self._current, owner
+        self._failures, self._not_before, self._error = 0, 0.0, None
+        if replaced is not None:
+            logger.debug("a new Dagger session replaces one of {} calls", replaced.calls)
+            self._retire(replaced)
+
+    def _lost(self) -> None:
+        if self._current is not None and not self._current.usable:
+            logger.warning("the Dagger session broke off after {} calls", self._current.calls)
+            self._retire(self._current)
+
+    def _retire(self, owner: SessionOwner | None) -> None:
+        if owner is None:
+            return
+        owner.retire()
+        if self._current is owner:
+            self._current = None
+        if owner.session is not None:
+            self._on_retired(owner.session)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        owner = self._tasks.pop(task)
+        if not task.cancelled() and (crash := task.exception()) is not None:
+            logger.error("the task of a Dagger session ended by an error: {}", places(crash))
+            if owner.session is not None:
+                owner.session.lose()

@@ -1,0 +1,308 @@
+"""Execs that are started before their call: each a fresh container, for one call, and gone after it.
+
+All that a blueprint fixes, and what its mounts hold, is in the exec already. What varies travels to praxis-init over
+a Unix socket of this machine that Dagger forwards, and output and exit code come back the same way. Dagger's own
+result of the exec is waited for only where files are to be brought back.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from praxis_mcp.contracts.values import Network
+from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.dagger.call import meaning_of
+from praxis_mcp.engines.dagger.cold import CallEnd
+from praxis_mcp.engines.dagger.errors import QueryFailed, SessionLost, no_answer
+from praxis_mcp.engines.dagger.exec import RUN_VARIABLE, is_mounted_over, mounted_steps, run_step
+from praxis_mcp.engines.dagger.export import changes_fields, read_changes
+from praxis_mcp.engines.dagger.keeper import SessionKeeper
+from praxis_mcp.engines.dagger.prefix import ENGINE_VARIABLES, INIT, SOCKET, Prefix
+from praxis_mcp.engines.dagger.query import Field, value_at
+from praxis_mcp.engines.dagger.session import Session
+from praxis_mcp.engines.dagger.waiting import (
+    EXEC_END_TIMEOUT,
+    CallSocket,
+    WaitingQuery,
+    WarmExec,
+    WarmKey,
+)
+from praxis_mcp.engines.dagger.workspace import Upload
+from praxis_mcp.engines.init.framing import FramingError, WaitCall
+from praxis_mcp.engines.init.seccomp import filter_for
+from praxis_mcp.engines.init.waiter import WAITER_PATIENCE, WaiterLost, WaiterSilent, wait_call
+from praxis_mcp.engines.warm.budget import WarmBudget
+from praxis_mcp.engines.warm.pool import WarmPool
+from praxis_mcp.errors import ExecutionError, ExecutionTimeout
+from praxis_mcp.plans.model import Blueprint, Plan
+from praxis_mcp.settings.model import WarmSettings
+from praxis_mcp.support.background import BackgroundTasks
+from praxis_mcp.support.init_binary import DEFAULT_KILL_AFTER, EXIT_SIGNAL_BASE, EndKind, RunEnd, wait_words
+
+HELLO_TIMEOUT = 30.0
+"""Seconds for an exec to say hello."""
+MOST_WAITING = 24
+"""Execs that wait at once, whatever the settings say: each holds one of the client's 100 connections, and so do calls
+(64) and what they ask beside."""
+FILE_MODE = 0o644
+QUERIES_CLOSE_TIMEOUT = 5.0
+
+Preparation = Callable[[Session, Blueprint], Awaitable[tuple[Prefix, list[Upload]]]]
+"""Gives what an exec starts from: the contract's container, and its mounts as they are now."""
+
+
+class WarmDagger:
+    """The warm execs of one engine.
+
+    Args:
+        sessions: the engine's sessions.
+        prepare: see `Preparation`.
+        directory: gives an existing directory for sockets, private to this user.
+        settings: how many, and for how long.
+        budget: what the engine shares with others.
+    """
+
+    def __init__(
+        self,
+        sessions: SessionKeeper,
+        prepare: Preparation,
+        directory: Callable[[], Awaitable[Path]],
+        settings: WarmSettings,
+        budget: WarmBudget,
+    ) -> None:
+        self._sessions = sessions
+        self._prepare = prepare
+        self._directory = directory
+        self._queries = BackgroundTasks()
+        expected = (ExecutionError, QueryFailed, WaiterLost, TimeoutError, OSError)
+        self.pool: WarmPool[WarmKey, WarmExec] = WarmPool(settings, self._make, expected, budget, _tool_of)
+
+    @staticmethod
+    def key(session: Session, plan: Plan, prefix: Prefix) -> WarmKey | None:
+        """The key of a plan's execs; None for a plan that takes the cold path always.
+
+        Pure calls do, which Dagger answers from its cache; and files below a mount, which a waiting exec would have
+        to write into what it brings back.
+        """
+        fixed, files = plan.blueprint, tuple(file.path for file in plan.call.files)
+        if not fixed.warm or fixed.pure or not prefix.has_init or not hasattr(socket, "AF_UNIX"):
+            return None
+        return None if any(is_mounted_over(fixed, path) for path in files) else WarmKey(session, fixed, files)
+
+    @contextmanager
+    def demand(
+        self, session: Session, plan: Plan, prefix: Prefix, context: ExecutionContext
+    ) -> Iterator[WarmExec | None]:
+        """Around a call: an exec for it, where one waits."""
+        key = self.key(session, plan, prefix)
+        if key is None or not self._sessions.is_current(session) or not context.is_served():
+            yield None
+            return
+        with self.pool.demand(key) as waiting:
+            yield waiting
+
+    async def run(self, waiting: WarmExec, plan: Plan, context: ExecutionContext, grace: float) -> CallEnd | None:
+        """Run a call in its exec, which is gone whatever happens; None where it surely has not run.
+
+        Raises:
+            CommandNotFound, ExecutionError: as the cold path's.
+            QueryFailed: it ran, and Dagger does not give what it changed.
+        """
+        done = False
+        try:
+            end = await self._call(waiting, plan, context, grace)
+            done = True
+            return end
+        finally:
+            if done:
+                self.pool.remove(waiting)  # it is ending by itself; nobody has to wait for that
+            else:
+                with anyio.CancelScope(shield=True):
+                    await waiting.discard()
+
+    def forget(self, session: Session) -> None:
+        """Remove those of a session, in the background; where another one has replaced it, it makes them anew."""
+        current = self._sessions.current
+        if current is None:
+            self.pool.forget(lambda key: key.session is session)
+        else:
+            self.pool.move(lambda key: replace(key, session=current) if key.session is session else None)
+
+    async def close(self) -> None:
+        """Remove all that wait; bounded in time. Calls go on, and keep their session open."""
+        with anyio.CancelScope(shield=True):
+            await self.pool.close()
+
+    async def settle(self) -> None:
+        """End what is left when the session is closed; bounded in time."""
+        with anyio.CancelScope(shield=True):
+            await self._queries.close(QUERIES_CLOSE_TIMEOUT)
+
+    async def _call(self, waiting: WarmExec, plan: Plan, context: ExecutionContext, grace: float) -> CallEnd | None:
+        collectors = context.collectors(plan)
+
+        def given_up() -> None:
+            for collector in collectors:
+                collector.abandon()
+
+        try:
+            try:
+                told = await waiting.waiter.run(_frames(waiting, plan), plan.call.stdin, *collectors, grace=grace)
+            except WaiterSilent as exc:
+                raise no_answer(plan.blueprint.tool, exc.seconds, grace) from exc
+            except FramingError:
+                return given_up()  # the cold path says what the engine thinks of it
+            except WaiterLost as exc:
+                if not exc.was_asked:
+                    return given_up()
+                told = await _after_loss(waiting, plan, exc)
+            if told.kind is EndKind.SETUP_FAILED:
+                return given_up()
+            exit_code, timed_out = meaning_of(plan, told)
+            ended = time.perf_counter()
+            stdout, stderr = [await collector.finish() for collector in collectors]
+        except BaseException:
+            given_up()
+            raise
+        end = CallEnd(exit_code, timed_out, stdout, stderr, "", waiting.uploads, {}, ended)
+        return await self._with_result(waiting, plan, end, grace) if _brings_back(plan.blueprint) else end
+
+    @staticmethod
+    async def _with_result(waiting: WarmExec, plan: Plan, end: CallEnd, grace: float) -> CallEnd:
+        try:
+            with anyio.fail_after(grace):
+                answer = await waiting.query.answer()
+        except TimeoutError as exc:
+            raise ExecutionTimeout(
+                f"{plan.blueprint.tool} ended; the Dagger engine did not hand out its files within {grace:g} s.",
+                remedy="Look at the Dagger engine's log and load, or raise engines.dagger.grace in the settings.",
+            ) from exc
+        return replace(end, container=str(answer["id"]), changes=read_changes(waiting.uploads, answer))
+
+    async def _make(self, key: WarmKey) -> WarmExec:
+        if len(self.pool.waiting) >= MOST_WAITING:
+            raise ExecutionError(f"There are {MOST_WAITING} waiting Dagger execs already.")
+        session = key.session
+        query: WaitingQuery | None = None
+        made: WarmExec | None = None
+        # Calls get another session: this one closes as soon as nobody uses it.
+        with self._sessions.use(session):
+            prefix, uploads = await self._prepare(session, key.blueprint)
+            place = CallSocket(await self._directory() / secrets.token_hex(8))
+            try:
+                with anyio.fail_after(HELLO_TIMEOUT):
+                    steps = await self._steps(key, prefix, uploads, place.path)
+                    query = WaitingQuery(session, steps, *_selected(key.blueprint, uploads))
+                    self._launch(query, session)
+                    made = await self._greeted(key, prefix, uploads, query, place)
+                return made
+            finally:
+                place.close()
+                if made is None and query is not None:
+                    await query.end(at_once=True)
+
+    async def _greeted(
+        self, key: WarmKey, prefix: Prefix, uploads: list[Upload], query: WaitingQuery, place: CallSocket
+    ) -> WarmExec:
+        try:
+            channel = await place.accept(query.ended)
+        except WaiterLost:
+            await query.answer()  # says why
+            raise
+        made = WarmExec(key, prefix, uploads, query, channel, self._sessions.is_current)
+        try:
+            await made.waiter.greet()
+        except BaseException:
+            await made.waiter.aclose()
+            raise
+        return made
+
+    def _launch(self, query: WaitingQuery, session: Session) -> None:
+        use = ExitStack()
+        use.enter_context(self._sessions.use(session))  # here: in its task it would be too late to refuse
+
+        async def run() -> None:
+            with use:
+                await query.run()
+
+        self._queries.start(run, "a waiting Dagger exec")
+
+    @staticmethod
+    async def _steps(key: WarmKey, prefix: Prefix, uploads: list[Upload], path: Path) -> list[Field]:
+        session, fixed = key.session, key.blueprint
+        found = await session.query(Field("host", {}, (Field("unixSocket", {"path": str(path)}, (Field("id"),)),)))
+        user = fixed.user or prefix.image.user
+        # Sockets are their owner's alone; files are made here because their folders may be closed to the tool's user.
+        owner = {"owner": user} if user else {}
+        steps = mounted_steps(session, prefix, uploads)
+        steps += [
+            Field("withNewFile", {"path": file, "contents": "", "permissions": FILE_MODE, **owner})
+            for file in key.files
+        ]
+        socket_id = value_at(found, "host", "unixSocket", "id")
+        steps.append(Field("withUnixSocket", {"path": SOCKET, "source": socket_id, **owner}))
+        steps.append(run_step("waiting"))
+        arguments: dict[str, Any] = {"expect": "ANY", "noInit": True}
+        arguments["args"] = wait_words(INIT, WAITER_PATIENCE, SOCKET, hide=ENGINE_VARIABLES)
+        if fixed.privileged:
+            arguments["insecureRootCapabilities"] = True
+        steps.append(Field("withExec", arguments))
+        return steps
+
+
+def _brings_back(blueprint: Blueprint) -> bool:
+    return blueprint.artifact_dir is not None or any(mount.writable for mount in blueprint.mounts)
+
+
+def _selected(blueprint: Blueprint, uploads: list[Upload]) -> list[Field]:
+    if not _brings_back(blueprint):
+        return [Field("exitCode")]
+    return [Field("id"), Field("exitCode"), *changes_fields(uploads)]
+
+
+def _frames(waiting: WarmExec, plan: Plan) -> WaitCall:
+    fixed = plan.blueprint
+    call = wait_call(
+        plan,
+        env={RUN_VARIABLE: f"{plan.call.run_id}-{secrets.token_hex(8)}"},
+        no_network=fixed.network is Network.NONE,
+        kill_after=DEFAULT_KILL_AFTER,
+        seccomp=filter_for(fixed, waiting.prefix.image.machine, has_capabilities=True),
+    )
+    entrypoint = [word.encode() for word in waiting.prefix.image.entrypoint] if fixed.use_entrypoint else []
+    files = [replace(file, mode=FILE_MODE) for file in call.files]
+    return replace(call, argv=[*entrypoint, *call.argv], files=files)
+
+
+async def _after_loss(waiting: WarmExec, plan: Plan, loss: WaiterLost) -> RunEnd:
+    """praxis-init is gone without a word: killed, by the kernel for memory, say; or the session is, with all in it."""
+    failure: Exception = loss
+    try:
+        with anyio.fail_after(EXEC_END_TIMEOUT):
+            await waiting.query.answer()
+    except QueryFailed as exc:
+        failure = exc
+        code = exc.extensions.get("exitCode")
+        if exc.is_exec_error and isinstance(code, int) and code > EXIT_SIGNAL_BASE:
+            return RunEnd(EndKind.SIGNAL, code - EXIT_SIGNAL_BASE)
+    except SessionLost:
+        raise
+    except TimeoutError:
+        pass
+    raise ExecutionError(
+        f"{plan.blueprint.tool}: its container ended before the call did: {loss}.",
+        remedy="Call again; if it persists, see the Dagger engine's log.",
+    ) from failure
+
+
+def _tool_of(key: WarmKey) -> str:
+    return key.blueprint.tool

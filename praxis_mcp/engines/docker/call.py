@@ -1,0 +1,284 @@
+"""One call in a container of its own: its files staged, its end; and, where praxis-init cannot be in the container,
+attached, started, fed, heard and ended from outside."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import anyio
+import anyio.abc
+import anyio.to_thread
+
+from praxis_mcp.engines.artifacts import make_artifact_directory
+from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.docker import errors as docker_errors
+from praxis_mcp.engines.docker.api import DockerDaemon
+from praxis_mcp.engines.docker.spec import Staging
+from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, PendingExit, Refusal
+from praxis_mcp.engines.mounts.openings import with_room
+from praxis_mcp.engines.output import Captured, StreamCollector, StreamName
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
+from praxis_mcp.plans.model import CallFile, Plan
+from praxis_mcp.plans.view import is_nested
+from praxis_mcp.support.groups import unwrapped
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.scratch import Scratch
+
+CONTAINER_START_TIMEOUT = 120.0
+"""Seconds from the call (the image being there) until its tool has started."""
+CONTAINER_KILL_TIMEOUT = 20.0
+"""Seconds that a killed container may take to be reported as ended."""
+DRAIN_IDLE = 5.0
+"""Seconds without a byte after which output of an ended container is given up."""
+CONTAINER_REMOVE_TIMEOUT = 20.0
+"""Seconds for the removal of a container; beyond, the reaper takes over."""
+REMOVE_AGAIN = (0.05, 0.5, 2.0)
+"""Seconds until a removal that the daemon has refused is asked for again."""
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class CallEnd:
+    """How a container ended, what it wrote, how long it took, its image's digest, where its artifacts lie, and which
+    are too much to lie there."""
+
+    exit_code: int | None = None
+    timed_out: bool = False
+    out_of_memory: bool = False
+    stdout: Captured = field(default_factory=Captured)
+    stderr: Captured = field(default_factory=Captured)
+    started: float = 0.0
+    ended: float = 0.0
+    image: str | None = None
+    artifacts: Path | None = None
+    left_out: tuple[str, ...] = ()
+
+
+@asynccontextmanager
+async def staged(plan: Plan, context: ExecutionContext) -> AsyncIterator[Staging]:
+    """Put what the call needs on this machine, and take away what is not kept."""
+    artifacts = await make_artifact_directory(plan, context)
+    crowded = is_nested(plan.blueprint)
+    if not plan.call.files and not crowded:
+        yield Staging((), artifacts)
+        return
+    scratch = await _written(plan, anyio.to_thread.run_sync(Scratch.make))
+    try:
+        files = await _written(plan, anyio.to_thread.run_sync(_write_files, scratch.path, plan.call.files))
+        room = None
+        if crowded:
+            room = await _written(plan, anyio.to_thread.run_sync(with_room, plan.blueprint, scratch.path))
+        yield Staging(files, artifacts, room=room)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(scratch.remove)
+
+
+async def _written(plan: Plan, writing: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await writing
+    except OSError as exc:
+        raise ExecutionError(f"{plan.blueprint.tool}: its files cannot be written: {exc.strerror}.") from exc
+
+
+def _write_files(directory: Path, files: tuple[CallFile, ...]) -> tuple[tuple[CallFile, Path], ...]:
+    places: list[tuple[CallFile, Path]] = []
+    for number, file in enumerate(files):
+        place = directory / str(number)
+        place.write_bytes(file.content)
+        # Readable by the tool's user, whoever that is; the directory keeps other users of this machine out.
+        place.chmod(0o444)
+        places.append((file, place))
+    return tuple(places)
+
+
+async def remove_container(daemon: DockerDaemon, container: str) -> bool:
+    """Remove a container whatever happened, cancelled or not; whether it is gone. A failure is logged, and left to the
+    reaper."""
+    with anyio.move_on_after(CONTAINER_REMOVE_TIMEOUT, shield=True) as scope:
+        for pause in (*REMOVE_AGAIN, None):
+            try:
+                await daemon.remove(container)
+                return True
+            except Refusal as exc:
+                # A daemon that finds the container ended while it kills it answers 500, "cannot remove - Container … is
+                # not running", and leaves it there (20.10).
+                if pause is None:
+                    logger.warning("the container {} could not be removed: {}", container[:12], exc)
+                    break
+            except ExecutionError as exc:
+                logger.warning("the container {} could not be removed: {}", container[:12], exc)
+                break
+            await anyio.sleep(pause)
+    if scope.cancelled_caught:
+        logger.warning("the container {} was not removed within {} s", container[:12], CONTAINER_REMOVE_TIMEOUT)
+    return False
+
+
+@contextmanager
+def failures_of(daemon: DockerDaemon, plan: Plan) -> Iterator[None]:
+    """Says of a daemon that it does not start a container in time, or that it went away.
+
+    Raises:
+        ExecutionError: one of the two; see the subclasses.
+    """
+    try:
+        yield
+    except TimeoutError as exc:
+        raise ExecutionTimeout(
+            f"{plan.blueprint.tool}: the Docker daemon did not start it within {CONTAINER_START_TIMEOUT:g} s.",
+            remedy="The daemon may be overloaded or hung: see its log, and restart it.",
+        ) from exc
+    except ConnectionLost as exc:
+        raise docker_errors.lost(daemon.address) from exc
+
+
+async def let_go_of(*items: AttachedStream | PendingExit | None) -> None:
+    """Close what a call holds of its container, also where the call is cancelled."""
+    with anyio.CancelScope(shield=True):
+        for item in items:
+            if item is not None:
+                await item.aclose()
+
+
+class ContainerCall:
+    """Runs a created container without praxis-init to its end."""
+
+    def __init__(self, daemon: DockerDaemon, container: str, plan: Plan, context: ExecutionContext) -> None:
+        self._daemon = daemon
+        self._container = container
+        self._plan = plan
+        self._context = context
+
+    async def run(self, meanwhile: Callable[[], Coroutine[Any, Any, None]]) -> CallEnd:
+        """Start the container and see it to its end, within the plan's timeout.
+
+        Args:
+            meanwhile: awaited beside the start, which leaves time for it.
+
+        Raises:
+            ExecutionError: it could not be started, or the daemon went away; see the subclasses.
+        """
+        stdin = self._plan.call.stdin
+        stream: AttachedStream | None = None
+        pending: PendingExit | None = None
+        refusal: ExecutionError | None = None
+        try:
+            with failures_of(self._daemon, self._plan):
+                with anyio.fail_after(CONTAINER_START_TIMEOUT):
+                    stream = await self._daemon.attach(self._container, stdin=stdin is not None)
+                    pending = await self._daemon.watch_exit(self._container)
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(meanwhile)
+                        refusal = await self._start()
+                    if refusal is not None:
+                        raise refusal
+                return await self._supervise(stream, pending)
+        finally:
+            await let_go_of(stream, pending)
+
+    async def _start(self) -> ExecutionError | None:
+        # Returned, not raised: out of a task group it would come wrapped in a group.
+        try:
+            await self._daemon.start(self._container)
+        except Refusal as exc:
+            return docker_errors.refused(exc.explanation, self._plan)
+        except ExecutionError as exc:
+            return exc
+        return None
+
+    async def _supervise(self, stream: AttachedStream, pending: PendingExit) -> CallEnd:
+        end = CallEnd(started=time.perf_counter())
+        collectors = self._context.collectors(self._plan)
+        by_name: dict[StreamName, StreamCollector] = dict(zip(("stdout", "stderr"), collectors, strict=True))
+        listening = _Listening()
+        try:
+            with unwrapped():
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(listening.listen, stream, by_name)
+                    if self._plan.call.stdin is not None:
+                        tasks.start_soon(stream.feed, self._plan.call.stdin)
+                    await self._wait(pending, end)
+                    await listening.drain()
+                    tasks.cancel_scope.cancel()
+            if listening.broken is not None:
+                logger.warning("{}: the end of its output was lost: {}", self._plan.blueprint.tool, listening.broken)
+            end.stdout, end.stderr = [await collector.finish() for collector in collectors]
+        except BaseException:
+            for collector in collectors:
+                collector.abandon()
+            raise
+        return end
+
+    async def _wait(self, pending: PendingExit, end: CallEnd) -> None:
+        with anyio.move_on_after(self._plan.blueprint.limits.timeout) as deadline:
+            end.exit_code = await pending.status()
+        if deadline.cancelled_caught:
+            killed = await self._kill()
+            with anyio.move_on_after(CONTAINER_KILL_TIMEOUT) as killing:
+                end.exit_code = await pending.status()
+            if killing.cancelled_caught:
+                raise EngineUnavailable(
+                    f"{self._plan.blueprint.tool} ran into its deadline, and the Docker daemon did not end it within "
+                    f"{CONTAINER_KILL_TIMEOUT:g} s.",
+                    remedy="A process may hang in the kernel (a dead network file system, say); see the daemon's log.",
+                )
+            # Not killed: it ended by itself at that very moment.
+            end.timed_out = killed
+        end.ended = time.perf_counter()
+
+    async def _kill(self) -> bool:
+        """False where it was not running any more."""
+        try:
+            return await self._daemon.kill(self._container)
+        except Refusal as exc:
+            # "tried to kill container, but did not receive an exit event": it may end yet.
+            logger.warning("{}: the daemon could not kill it at once: {}", self._plan.blueprint.tool, exc.explanation)
+            return True
+
+
+class _Listening:
+    """Output as it arrives, into its collectors."""
+
+    def __init__(self) -> None:
+        self.broken: ConnectionLost | ExecutionError | None = None
+        self._ended = anyio.Event()
+        self._pieces = 0
+
+    async def listen(self, stream: AttachedStream, collectors: dict[StreamName, StreamCollector]) -> None:
+        """Until the streams end.
+
+        Raises:
+            ExecutionError: what arrives cannot be kept.
+        """
+        pieces = stream.pieces()
+        try:
+            while (found := await self._next(pieces)) is not None:
+                self._pieces += 1
+                name, piece = found
+                await collectors[name].write(piece)
+        finally:
+            self._ended.set()
+
+    async def _next(self, pieces: AsyncIterator[tuple[StreamName, bytes]]) -> tuple[StreamName, bytes] | None:
+        try:
+            return await anext(pieces, None)
+        except (ConnectionLost, ExecutionError) as exc:
+            self.broken = exc
+            return None
+
+    async def drain(self) -> None:
+        """The container has ended: wait for the rest of its output, as long as any arrives."""
+        while not self._ended.is_set():
+            before = self._pieces
+            with anyio.move_on_after(DRAIN_IDLE):
+                await self._ended.wait()
+            if not self._ended.is_set() and self._pieces == before:
+                logger.warning("the output of an ended container did not end; what came is kept")
+                return

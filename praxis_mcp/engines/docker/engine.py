@@ -1,0 +1,421 @@
+"""Runs tools in containers of a Docker or Podman daemon: a fresh container for every call, removed after it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+import anyio
+import anyio.to_thread
+
+from praxis_mcp.engines.artifacts import collect_artifacts
+from praxis_mcp.engines.base import (
+    EngineCapabilities,
+    EngineStatus,
+    ExecutionContext,
+    ExecutionEngine,
+    ExecutionResult,
+    StatusListener,
+)
+from praxis_mcp.engines.docker import errors as docker_errors
+from praxis_mcp.engines.docker.api import DockerDaemon, ImageMissing
+from praxis_mcp.engines.docker.caches import DockerCaches
+from praxis_mcp.engines.docker.call import CONTAINER_START_TIMEOUT, CallEnd, ContainerCall, remove_container, staged
+from praxis_mcp.engines.docker.capabilities import capabilities_of
+from praxis_mcp.engines.docker.cold import ColdCall, InitRefused
+from praxis_mcp.engines.docker.edge import translating
+from praxis_mcp.engines.docker.images import DockerImages
+from praxis_mcp.engines.docker.init import DockerInit, init_for, why_no_init
+from praxis_mcp.engines.docker.labels import SERVER, ServerIdentity, call_labels, is_orphan
+from praxis_mcp.engines.docker.own import OwnContainer, OwnContainers
+from praxis_mcp.engines.docker.spec import Staging, container_config, waiting_config
+from praxis_mcp.engines.docker.stream import Refusal
+from praxis_mcp.engines.docker.warm import WarmDocker
+from praxis_mcp.engines.init.waiter import REPORT_GRACE
+from praxis_mcp.engines.mounts.changes import ChangeWatch
+from praxis_mcp.engines.warm.counts import PoolMetrics
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
+from praxis_mcp.plans.model import Blueprint, Plan
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.background import BackgroundTasks
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.scratch import sweep_scratch
+
+DAEMON_PROBE_TIMEOUT = 3.0
+"""Seconds within which a daemon that `probe` asks must have answered at all."""
+VERSION_TIMEOUT = 1.5
+"""Seconds more that it may take to say its version: a busy Podman takes 3 s, and does not hang."""
+DAEMON_CONNECT_TIMEOUT = 15.0
+"""Seconds to connect to the daemon."""
+LEFT_TIMEOUT = 10.0
+"""Seconds for removing what a cut connection has left; beyond, the reaper takes over."""
+
+
+class DockerSDKExecutionEngine(ExecutionEngine):
+    """The Docker engine.
+
+    It connects with the first call, and again after the daemon has been away. Containers are hardened as far as the
+    contract allows: read-only root, no capabilities, no new privileges, no network, a bound on processes.
+    """
+
+    name: ClassVar[str] = "docker"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(settings)
+        self._server = ServerIdentity.current()
+        self._images = DockerImages()
+        self._own = OwnContainers()
+        self._caches = DockerCaches(self._server, self._own)
+        self._daemon: DockerDaemon | None = None
+        self._capabilities: EngineCapabilities | None = None
+        self._init: DockerInit | None = None
+        self._warm: WarmDocker | None = None
+        self._connecting = anyio.Lock()
+        self._background = BackgroundTasks()
+
+    async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
+        """See `ExecutionEngine.run`. The plan's timeout counts from the tool's start; a pull and a slow daemon have
+        bounds of their own."""
+        await self.get_capabilities()
+        daemon = await self._connected()
+        begun = time.perf_counter()
+        try:
+            with self._translating(plan):
+                return await self._run(daemon, plan, context, begun)
+        except EngineUnavailable:
+            await self._forget(daemon)
+            raise
+
+    async def _run(self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext, begun: float) -> ExecutionResult:
+        watch = await ChangeWatch.start(plan.blueprint.mounts)
+        with self._warm.demand(plan, context) if self._warm is not None else nullcontext() as container:
+            end: CallEnd | None = None
+            if container is not None and self._warm is not None:
+                end = await self._warm.run(container, plan, context)
+            if end is None:
+                end = await self._run_cold(daemon, plan, context)
+        artifacts = await collect_artifacts(plan, end.artifacts)
+        changed = await watch.changes()
+        phases = {"start": end.started - begun, "run": end.ended - end.started}
+        phases["collect"] = time.perf_counter() - end.ended
+        return ExecutionResult(
+            run_id=plan.call.run_id,
+            engine=self.name,
+            isolation="container",
+            exit_code=end.exit_code,
+            stdout=end.stdout,
+            stderr=end.stderr,
+            timed_out=end.timed_out,
+            out_of_memory=end.out_of_memory,
+            phases=MappingProxyType(phases),
+            artifacts=artifacts.taken,
+            artifacts_left_out=(*end.left_out, *artifacts.left_out),
+            changed_files=changed,
+            image=end.image,
+        )
+
+    async def _run_cold(self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext) -> CallEnd:
+        async with staged(plan, context) as staging:
+            while True:
+                init = self._init
+                try:
+                    if init is None:
+                        end = await self._run_without_init(daemon, plan, staging, context)
+                    else:
+                        end = await self._run_with_init(daemon, plan, init, staging, context)
+                    break
+                except InitRefused as exc:  # nothing has run
+                    await self._do_otherwise(daemon, init, str(exc))
+        end.artifacts = staging.artifacts
+        return end
+
+    async def _do_otherwise(self, daemon: DockerDaemon, init: DockerInit | None, why: str) -> None:
+        """praxis-init cannot be in containers in this way: the daemon is on this machine and sees other files (this
+        server runs in a container itself, say), or its place is mounted noexec."""
+        if init is None or self._init != init:
+            return
+        self._init = init.other_way
+        if self._init is None:
+            _warn_of_no_init(why)
+        else:
+            logger.info("praxis-init cannot be mounted ({}); it is copied into each container", why.strip())
+        await self._close_warm()
+        self._open_warm(daemon)
+
+    async def _run_with_init(
+        self, daemon: DockerDaemon, plan: Plan, init: DockerInit, staging: Staging, context: ExecutionContext
+    ) -> CallEnd:
+        deadline = time.time() + CONTAINER_START_TIMEOUT + plan.blueprint.limits.timeout + REPORT_GRACE
+        config = waiting_config(
+            plan.blueprint,
+            init,
+            staging,
+            call_labels(self._server, plan.blueprint, plan.call.run_id, deadline),
+            CONTAINER_START_TIMEOUT,
+            runtime=self.settings.engines.docker.runtime,
+        )
+        container = self._own.begin()
+        try:
+            try:
+                await self._create(daemon, plan, container, config, context)
+            except Refusal as exc:
+                if init.is_named_in(exc.explanation):
+                    raise InitRefused(exc.explanation) from exc
+                raise docker_errors.refused(exc.explanation, plan) from exc
+            return await ColdCall(daemon, container.id, init, self._images, plan, context).run()
+        finally:
+            await container.remove(daemon)
+
+    async def _run_without_init(
+        self, daemon: DockerDaemon, plan: Plan, staging: Staging, context: ExecutionContext
+    ) -> CallEnd:
+        if plan.call.secrets:
+            raise LimitUnsupported(
+                f"{plan.blueprint.tool} needs a secret, which would stand in its container's configuration, on the "
+                "daemon's disk and for `docker inspect`: praxis-init, which would take it over a channel, cannot be in "
+                "this daemon's containers.",
+                remedy="Run it on another engine, or a daemon for x86-64 or arm64.",
+            )
+        digest: str | None = None
+
+        async def find_digest() -> None:
+            nonlocal digest
+            try:
+                facts = await self._images.facts(daemon, plan.blueprint.image or "")
+                digest = facts.digest if facts is not None else None
+            except (ExecutionError, Refusal) as exc:
+                logger.debug("the digest of {} is unknown: {}", plan.blueprint.image, exc)
+
+        config = container_config(
+            plan,
+            staging,
+            call_labels(
+                self._server,
+                plan.blueprint,
+                plan.call.run_id,
+                time.time() + CONTAINER_START_TIMEOUT + plan.blueprint.limits.timeout,
+            ),
+            runtime=self.settings.engines.docker.runtime,
+            auto_remove=daemon.keeps_wait and plan.blueprint.limits.memory is None,
+        )
+        container = self._own.begin()
+        try:
+            try:
+                await self._create(daemon, plan, container, config, context)
+            except Refusal as exc:
+                raise docker_errors.refused(exc.explanation, plan) from exc
+            end = await ContainerCall(daemon, container.id, plan, context).run(find_digest)
+            end.out_of_memory = await self._ran_out_of_memory(daemon, container.id, plan, end)
+        finally:
+            await container.remove(daemon)
+        failure = docker_errors.init_failure(plan, end.exit_code, end.stderr.data)
+        if failure is not None:
+            raise failure
+        end.image = digest
+        return end
+
+    async def _create(
+        self,
+        daemon: DockerDaemon,
+        plan: Plan,
+        container: OwnContainer,
+        config: Mapping[str, Any],
+        context: ExecutionContext,
+    ) -> None:
+        try:
+            await self._create_with_caches(daemon, plan.blueprint, container, config)
+        except ImageMissing:
+            await self._pull(daemon, plan.blueprint, context.on_status)
+            await self._create_with_caches(daemon, plan.blueprint, container, config)
+
+    async def _create_with_caches(
+        self, daemon: DockerDaemon, blueprint: Blueprint, container: OwnContainer, config: Mapping[str, Any]
+    ) -> None:
+        await self._caches.ensure(daemon, blueprint, str(config["Image"]))
+        await container.create(daemon, config)
+
+    async def _pull(self, daemon: DockerDaemon, blueprint: Blueprint, on_status: StatusListener | None) -> None:
+        image = blueprint.image or ""
+        if self.settings.pull == "never":
+            raise ImageError(
+                f"{blueprint.tool} needs the image {image}, which the Docker daemon does not have.",
+                remedy=f"Pull it (docker pull {image}), or set pull: missing in the settings.",
+            )
+        await self._images.pull(daemon, image, on_status)
+
+    async def _ran_out_of_memory(self, daemon: DockerDaemon, container: str, plan: Plan, end: CallEnd) -> bool:
+        # One more request, so only where it can be so: a tool that ends with 0 has coped with what was killed.
+        if plan.blueprint.limits.memory is None or end.exit_code == 0 or end.timed_out:
+            return False
+        try:
+            state: Mapping[str, Any] = (await daemon.inspect(container)).get("State") or {}
+        except Refusal as exc:  # another has removed it; how it ended is known all the same
+            logger.warning("{}: whether it ran out of memory is unknown: {}", plan.blueprint.tool, exc.explanation)
+            return False
+        return bool(state.get("OOMKilled"))
+
+    async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
+        """Pull the image where it is missing."""
+        with self._translating():
+            daemon = await self._connected()
+            if self.settings.pull == "missing" and blueprint.image:
+                await self._images.ensure(daemon, blueprint.image, on_status)
+
+    async def get_capabilities(self) -> EngineCapabilities:
+        """See `ExecutionEngine.get_capabilities`; asks the daemon once.
+
+        Raises:
+            EngineUnavailable: the daemon cannot be reached.
+        """
+        if self._capabilities is None:
+            with self._translating():
+                daemon = await self._connected()
+                info = await daemon.info()
+            self._init = init_for(daemon, info)
+            if self._init is None:
+                _warn_of_no_init(why_no_init(info))
+            self._open_warm(daemon)
+            self._capabilities = capabilities_of(daemon, info)
+        return self._capabilities
+
+    async def probe(self) -> EngineStatus:
+        """See `ExecutionEngine.probe`; takes at most `DAEMON_PROBE_TIMEOUT` and `VERSION_TIMEOUT`. The version is
+        empty where the daemon did not say it in time."""
+        version = ""
+        try:
+            with anyio.fail_after(DAEMON_PROBE_TIMEOUT), self._translating():
+                daemon = await self._connected()
+                await daemon.ping()
+            with anyio.move_on_after(VERSION_TIMEOUT), self._translating():
+                version = str(await daemon.version())
+        except TimeoutError:
+            return EngineStatus(
+                self.name,
+                available=False,
+                detail=f"The Docker daemon did not answer within {DAEMON_PROBE_TIMEOUT:g} s.",
+                remedy="It may be hung: see its log, and restart it.",
+            )
+        except ExecutionError as exc:
+            if self._daemon is not None:
+                await self._forget(self._daemon)
+            return EngineStatus(self.name, available=False, detail=exc.message, remedy=exc.remedy or "")
+        return EngineStatus(self.name, available=True, version=version, detail=f"at {daemon.address}")
+
+    async def reap(self) -> tuple[str, ...]:
+        """Remove containers that a server left behind when it was killed, and those of this server that no call holds;
+        their ids.
+
+        Never those of another server that still runs, nor any that are not ours: see `docker_labels.is_orphan`.
+
+        Raises:
+            EngineUnavailable: the daemon cannot be reached.
+        """
+        with self._translating():
+            daemon = await self._connected()
+            orphans = await self._remove_orphans(daemon)
+            await anyio.to_thread.run_sync(sweep_scratch)
+        return orphans
+
+    async def _remove_orphans(self, daemon: DockerDaemon, label: str = SERVER) -> tuple[str, ...]:
+        """Remove those of the containers with that label that are nobody's; their ids."""
+        self._own.may_have_left = False
+        found = await daemon.containers(label)
+        # Asked after the answer: what was created meanwhile is in use, or was not listed.
+        used = self._own.names
+        orphans = [str(item["Id"]) for item in found if is_orphan(item.get("Labels") or {}, self._server, used)]
+
+        async def remove(container: str) -> None:
+            if not await remove_container(daemon, container):
+                self._own.may_have_left = True
+
+        async with anyio.create_task_group() as tasks:
+            for container in orphans:
+                tasks.start_soon(remove, container)
+        if orphans:
+            logger.info("removed {} containers that nobody uses", len(orphans))
+        return tuple(orphans)
+
+    async def _remove_left(self) -> None:
+        """Remove what calls could not when the connection to the daemon was cut, if anything; never raises."""
+        if not self._own.may_have_left:
+            return
+        with anyio.move_on_after(LEFT_TIMEOUT, shield=True):
+            try:
+                with self._translating():
+                    await self._remove_orphans(await self._connected(), f"{SERVER}={self._server.id}")
+            except ExecutionError as exc:
+                self._own.may_have_left = True
+                logger.warning("a container may be left of a call whose connection was cut: {}", exc)
+
+    async def cleanup(self) -> None:
+        """Remove what waits for calls and what a cut connection has left, and close the connection; other containers
+        are gone with their calls."""
+        await self._close_warm()
+        await self._remove_left()
+        await self._background.close(LEFT_TIMEOUT)
+        if self._daemon is not None:
+            await self._forget(self._daemon)
+
+    def warm(self) -> PoolMetrics | None:
+        """See `ExecutionEngine.warm`."""
+        return self._warm.metrics if self._warm is not None else None
+
+    def retire(self, tools: Collection[str]) -> None:
+        """See `ExecutionEngine.retire`."""
+        if self._warm is not None:
+            self._warm.pool.retire(tools)
+
+    def _translating(self, plan: Plan | None = None) -> AbstractContextManager[None]:
+        return translating(self._address, plan)
+
+    def _address(self) -> str:
+        if self._daemon is not None:
+            return self._daemon.address
+        return self.settings.engines.docker.host or "the default socket"
+
+    def _open_warm(self, daemon: DockerDaemon) -> None:
+        if self._warm is None and self._init is not None and daemon.has_socket and self.settings.warm.enabled:
+            self._warm = WarmDocker(
+                daemon, self._init, self._server, self._own, self._caches, self.settings, self.warm_budget
+            )
+
+    async def _close_warm(self) -> None:
+        warm, self._warm = self._warm, None
+        if warm is not None:
+            await warm.close()
+
+    async def _connected(self) -> DockerDaemon:
+        if self._daemon is None:
+            async with self._connecting:
+                if self._daemon is None:
+                    try:
+                        with anyio.fail_after(DAEMON_CONNECT_TIMEOUT):
+                            self._daemon = await DockerDaemon.connect(self.settings.engines.docker.host)
+                    except TimeoutError as exc:
+                        raise ExecutionTimeout(
+                            f"The Docker daemon did not answer within {DAEMON_CONNECT_TIMEOUT:g} s.",
+                            remedy="It may be hung: see its log, and restart it.",
+                        ) from exc
+                    if self._own.may_have_left:
+                        self._background.start(self._remove_left, "removing what a cut connection left")
+        return self._daemon
+
+    async def _forget(self, daemon: DockerDaemon) -> None:
+        """Let go of a daemon: the next call connects anew, and asks anew what it can."""
+        if self._daemon is daemon:
+            self._daemon, self._capabilities = None, None
+        with anyio.CancelScope(shield=True):
+            await self._close_warm()
+            await daemon.close()
+
+
+def _warn_of_no_init(why: str) -> None:
+    logger.warning(
+        "praxis-init cannot be in the containers of this Docker daemon ({}): tools with secrets are refused, words and "
+        "variables of others stand in their container's configuration, and a call of a server that is killed goes on "
+        "until another server finds it",
+        why.strip(),
+    )

@@ -1,0 +1,122 @@
+"""A call handed to the praxis-init that waits in a container, warm or made for the call, and how it ended there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import anyio
+
+from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.docker import errors as docker_errors
+from praxis_mcp.engines.docker.api import DockerDaemon
+from praxis_mcp.engines.docker.call import CallEnd
+from praxis_mcp.engines.docker.stream import Refusal
+from praxis_mcp.engines.init.framing import WaitCall
+from praxis_mcp.engines.init.seccomp import filter_for
+from praxis_mcp.engines.init.waiter import Waiter, WaiterLost, WaiterSilent, wait_call
+from praxis_mcp.engines.output import StreamCollector
+from praxis_mcp.errors import ExecutionTimeout
+from praxis_mcp.plans.model import Plan
+from praxis_mcp.support.init_binary import EndKind, RunEnd
+from praxis_mcp.support.logs import logger
+
+CONTAINER_END_TIMEOUT = 5.0
+"""Seconds for a container to be reported as ended once its praxis-init has told the end."""
+_KILLED = 128 + 9
+
+Collectors = tuple[StreamCollector, StreamCollector]
+"""Of standard output and standard error."""
+
+
+class Handover:
+    """One call on one waiter.
+
+    Args:
+        daemon: whose container it is.
+        container: its id.
+        plan: what to run.
+        context: what surrounds it.
+        image: the image with its digest.
+    """
+
+    def __init__(
+        self, daemon: DockerDaemon, container: str, plan: Plan, context: ExecutionContext, image: str | None
+    ) -> None:
+        self._daemon = daemon
+        self._container = container
+        self._plan = plan
+        self._context = context
+        self._image = image
+
+    async def run(self, waiter: Waiter, words: Sequence[str] = ()) -> CallEnd:
+        """Have the waiter run it, to its end.
+
+        Args:
+            waiter: has said hello.
+            words: go in front of the plan's own: the image's entrypoint.
+
+        Raises:
+            FramingError: the call is larger than Linux takes; it has not run.
+            WaiterLost: the waiter, or the way to it, ended before the call did; `was_asked` tells whether the call may
+                have run.
+            CommandNotFound: the image has no such command.
+            ExecutionError: it could not be set up.
+        """
+        end = CallEnd(started=time.perf_counter(), image=self._image)
+        collectors = self._context.collectors(self._plan)
+        try:
+            # For the machine that praxis-init itself was built for: an emulated image has another.
+            seccomp = filter_for(self._plan.blueprint, (await waiter.greet()).machine)
+            call = wait_call(self._plan, words=words, files=(), seccomp=seccomp)
+            told = await self._told(waiter, call, collectors)
+            failure = docker_errors.end_failure(self._plan, told)
+            if failure is not None:
+                raise failure
+            end.ended = time.perf_counter()
+            end.timed_out = told.kind is EndKind.TIMEOUT
+            end.exit_code = _KILLED if end.timed_out else told.exit_code
+            if self._plan.blueprint.limits.memory is not None and end.exit_code != 0 and not end.timed_out:
+                end.out_of_memory = await self._ran_out_of_memory()
+            end.stdout, end.stderr = [await collector.finish() for collector in collectors]
+        except BaseException:
+            for collector in collectors:
+                collector.abandon()
+            raise
+        return end
+
+    async def _told(
+        self, waiter: Waiter, call: WaitCall, collectors: tuple[StreamCollector, StreamCollector]
+    ) -> RunEnd:
+        try:
+            return await waiter.run(call, self._plan.call.stdin, *collectors)
+        except WaiterSilent as exc:
+            raise ExecutionTimeout(
+                f"The Docker daemon gave no answer for {self._tool} within {exc.seconds:g} s, long past the tool's own "
+                "timeout; the call was cancelled, and its container is removed.",
+                remedy="Look at the daemon's log and load.",
+            ) from exc
+        except WaiterLost as exc:
+            # Gone without a word: it was the one that the kernel killed for memory, or another did.
+            limited = self._plan.blueprint.limits.memory is not None
+            if exc.was_asked and limited and await self._ran_out_of_memory():
+                return RunEnd(EndKind.SIGNAL, 9)
+            raise
+
+    async def _ran_out_of_memory(self) -> bool:
+        """Asked when the container has ended: until then the daemon does not tell."""
+        with anyio.move_on_after(CONTAINER_END_TIMEOUT):
+            while True:
+                try:
+                    state = (await self._daemon.inspect(self._container)).get("State") or {}
+                except Refusal as exc:  # another has removed it; how it ended is known all the same
+                    logger.warning("{}: whether it ran out of memory is unknown: {}", self._tool, exc.explanation)
+                    return False
+                if not state.get("Running"):
+                    return bool(state.get("OOMKilled"))
+                await anyio.sleep(0.01)
+        return False
+
+    @property
+    def _tool(self) -> str:
+        return self._plan.blueprint.tool

@@ -1,0 +1,115 @@
+"""Images on the daemon: pulled once for all who wait, and named with their digest."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import anyio.from_thread
+
+from praxis_mcp.engines.base import StatusListener
+from praxis_mcp.engines.docker.api import DockerDaemon, ImageMissing
+from praxis_mcp.engines.pulls import SharedPulls
+from praxis_mcp.errors import ImageError
+
+PULL_TIMEOUT = 600.0
+"""Seconds for one pull; apart from the tool's own timeout, which counts from its start."""
+_TELL_EVERY = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What a call must know of its image.
+
+    Attributes:
+        digest: the image by its digest: ``python@sha256:…``, or ``sha256:…`` (its id) where it came from no registry.
+        entrypoint: the words of its entrypoint.
+    """
+
+    digest: str
+    entrypoint: tuple[str, ...]
+
+
+class DockerImages:
+    """The images of one daemon."""
+
+    def __init__(self) -> None:
+        self._pulls = SharedPulls()
+
+    async def pull(self, daemon: DockerDaemon, reference: str, on_status: StatusListener | None = None) -> None:
+        """Pull an image. Those who ask for it in the meantime wait for the same pull, hear its progress, and share
+        its failure; when the one that pulls is cancelled, the next takes over.
+
+        Raises:
+            ImageError: it cannot be had, or not within `PULL_TIMEOUT`.
+            EngineUnavailable: the daemon is gone.
+        """
+        if on_status is not None:
+            on_status(f"pulling {reference}")
+        await self._pulls.run(reference, lambda tell: self._pull(daemon, reference, tell), on_status)
+
+    async def _pull(self, daemon: DockerDaemon, reference: str, tell: StatusListener) -> None:
+        progress = _Progress(reference)
+        abandoned = False
+
+        def on_progress(event: Mapping[str, Any]) -> bool:
+            text = progress.after(event)
+            if text and not abandoned:
+                anyio.from_thread.run_sync(tell, text)
+            return not abandoned
+
+        try:
+            with anyio.fail_after(PULL_TIMEOUT):
+                await daemon.pull(reference, on_progress)
+        except TimeoutError as exc:
+            raise ImageError(
+                f"The image {reference} was not pulled within {PULL_TIMEOUT:g} s.",
+                remedy=f"Pull it by hand: docker pull {reference}.",
+            ) from exc
+        finally:
+            abandoned = True
+
+    async def ensure(self, daemon: DockerDaemon, reference: str, on_status: StatusListener | None = None) -> None:
+        """See to it that the image is there; pull it where it is not."""
+        try:
+            await daemon.image(reference)
+        except ImageMissing:
+            await self.pull(daemon, reference, on_status)
+
+    async def facts(self, daemon: DockerDaemon, reference: str) -> ImageFacts | None:
+        """What the daemon knows of an image; None where it is gone."""
+        try:
+            image = await daemon.image(reference)
+        except ImageMissing:
+            return None
+        digests = image.get("RepoDigests") or []
+        return ImageFacts(
+            str(digests[0]) if digests else str(image["Id"]),
+            tuple(str(word) for word in (image.get("Config") or {}).get("Entrypoint") or ()),
+        )
+
+
+class _Progress:
+    """The daemon's events about layers, as one line now and then."""
+
+    def __init__(self, reference: str) -> None:
+        self._reference = reference
+        self._layers: dict[str, tuple[int, int]] = {}
+        self._told = 0.0
+
+    def after(self, event: Mapping[str, Any]) -> str | None:
+        """A line to tell after this event, or None."""
+        detail = event.get("progressDetail") or {}
+        if event.get("status") == "Downloading" and detail.get("total"):
+            self._layers[str(event.get("id"))] = (int(detail.get("current", 0)), int(detail["total"]))
+        now = time.monotonic()
+        if now - self._told < _TELL_EVERY:
+            return None
+        self._told = now
+        total = sum(size for _, size in self._layers.values())
+        if not total:
+            return f"pulling {self._reference}"
+        return f"pulling {self._reference}: {100 * sum(got for got, _ in self._layers.values()) // total}%"

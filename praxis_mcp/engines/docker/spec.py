@@ -1,0 +1,213 @@
+"""Plan → what the daemon is asked to create (Docker Engine API v1.41, ContainerCreate)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from praxis_mcp.contracts.values import Network
+from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
+from praxis_mcp.engines.docker.init import DockerInit
+from praxis_mcp.engines.docker.labels import CACHE, TOOL
+from praxis_mcp.engines.mounts.openings import Room
+from praxis_mcp.engines.mounts.submounts import submounts
+from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.model import Blueprint, CallFile, Mount, Plan
+from praxis_mcp.support.init_binary import wait_words
+
+DEFAULT_PIDS = 512
+"""Processes and threads of a container whose contract sets no limit: a fork bomb must not take the host."""
+TMP_SIZE = 256 * 1024 * 1024
+"""Bytes of ``/tmp`` in a container whose root is read-only; they count against its memory limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """What a call has on this machine.
+
+    Attributes:
+        files: the call's files, each where it lies here.
+        artifacts: the directory for artifacts, or None.
+        init: praxis-init for the daemon's machine, or None where there is none; then the daemon's own init reaps, and
+            nothing in the container keeps the deadline, or ends it with the server.
+        room: the contract's mounts, where more may be needed to make room among them.
+    """
+
+    files: tuple[tuple[CallFile, Path], ...] = ()
+    artifacts: Path | None = None
+    init: DockerInit | None = None
+    room: Room | None = None
+
+
+def container_config(
+    plan: Plan, staging: Staging, labels: Mapping[str, str], *, runtime: str | None = None, auto_remove: bool = True
+) -> dict[str, Any]:
+    """The body of the request that creates a container which runs a call at once: without praxis-init, so that words
+    and variables stand in the container's configuration.
+
+    Raises:
+        ExecutionError: a file of the call lies in a mount, where it could not be without changing the host's; or a
+            mount has too many file systems below it.
+    """
+    fixed, call = plan.blueprint, plan.call
+    config = _config(fixed, list(call.argv), call.env, labels, stdin=call.stdin is not None)
+    config["HostConfig"] = _host_config(fixed, staging, runtime, auto_remove)
+    if not fixed.use_entrypoint:
+        # The whole command as the entrypoint's and the command's words: an empty list would bring the image's own
+        # back on some daemons (Podman).
+        config["Entrypoint"], config["Cmd"] = config["Cmd"][:1], config["Cmd"][1:]
+    return config
+
+
+def waiting_config(
+    blueprint: Blueprint,
+    init: DockerInit,
+    staging: Staging,
+    labels: Mapping[str, str],
+    patience: float,
+    *,
+    runtime: str | None = None,
+) -> dict[str, Any]:
+    """The body of the request that creates a container which waits for a call. Nothing of the call stands in it.
+
+    Args:
+        blueprint: all that is fixed.
+        init: praxis-init.
+        staging: with a file for each that the call will have.
+        labels: the container's.
+        patience: seconds after which the container ends if no call has come.
+        runtime: OCI runtime.
+
+    Raises:
+        ExecutionError: as `container_config`.
+    """
+    mounts = blueprint.mounts if staging.room is None else staging.room.mounts
+    # The daemon goes by the path, at which a tool may have put something else since it was judged.
+    sources = [(mount.identity, mount.target) for mount in mounts if mount.identity is not None]
+    words = wait_words(init.program, patience, sources=sources)
+    config = _config(blueprint, words, {}, labels, stdin=True)
+    config["Entrypoint"], config["Cmd"] = words[:1], words[1:]
+    # What ended by the memory limit is asked of a container that has ended.
+    auto_remove = blueprint.limits.memory is None
+    config["HostConfig"] = _host_config(blueprint, replace(staging, init=init), runtime, auto_remove)
+    return config
+
+
+def _config(
+    fixed: Blueprint, words: list[str], call_env: Mapping[str, str], labels: Mapping[str, str], *, stdin: bool
+) -> dict[str, Any]:
+    env = dict(call_env)
+    if fixed.artifact_dir is not None:
+        env[OUTPUT_DIR_VARIABLE] = fixed.artifact_dir
+    config: dict[str, Any] = {
+        "Image": fixed.image,
+        "Env": [f"{name}={value}" for name, value in env.items()],
+        "Cmd": words,
+        "Labels": dict(labels),
+        "Tty": False,
+        "OpenStdin": stdin,
+        "StdinOnce": stdin,
+        "AttachStdin": stdin,
+        "AttachStdout": True,
+        "AttachStderr": True,
+    }
+    if fixed.user is not None:
+        config["User"] = fixed.user
+    if fixed.working_dir is not None:
+        config["WorkingDir"] = fixed.working_dir
+    return config
+
+
+def _host_config(fixed: Blueprint, staging: Staging, runtime: str | None, auto_remove: bool) -> dict[str, Any]:
+    limits = fixed.limits
+    host: dict[str, Any] = {
+        "NetworkMode": {Network.NONE: "none", Network.BRIDGE: "bridge", Network.HOST: "host"}[fixed.network],
+        "Mounts": _mounts(fixed, staging),
+        # Output comes from the attached stream: a log would only grow on disk.
+        "LogConfig": {"Type": "none"},
+        "AutoRemove": auto_remove,
+        "Init": staging.init is None,
+        # An init is one process more than the tool's.
+        "PidsLimit": (limits.pids or DEFAULT_PIDS) + 1,
+        "ReadonlyRootfs": fixed.read_only is not False,
+    }
+    if limits.memory is not None:
+        # Equal: no swap on top (both count together, "MemorySwap: total memory limit (memory + swap)").
+        host |= {"Memory": limits.memory, "MemorySwap": limits.memory}
+    if limits.cpus is not None:
+        host["NanoCpus"] = round(limits.cpus * 1e9)
+    if fixed.privileged:
+        host["Privileged"] = True
+    else:
+        host["SecurityOpt"] = ["no-new-privileges"]
+        if fixed.drop_capabilities is not False:
+            host["CapDrop"] = ["ALL"]
+    if host["ReadonlyRootfs"] and all(mount["Target"] != "/tmp" for mount in host["Mounts"]):  # noqa: S108
+        # exec: Docker's own default for a tmpfs is noexec, and tools compile and unpack into /tmp.
+        host["Tmpfs"] = {"/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={TMP_SIZE}"}  # noqa: S108
+    if runtime is not None:
+        host["Runtime"] = runtime
+    return host
+
+
+def _mounts(fixed: Blueprint, staging: Staging) -> list[dict[str, Any]]:
+    mounts = list(_contract_mounts(fixed.mounts if staging.room is None else staging.room.mounts))
+    for file, place in staging.files:
+        for mount in fixed.mounts:
+            if f"{file.path}/".startswith(f"{mount.target}/"):
+                raise ExecutionError(
+                    f"{fixed.tool}: the file {file.path} lies inside the mount {mount.target}.",
+                    remedy="Bind the parameter to a file outside the contract's mounts.",
+                )
+        mounts.append(_bind(place, file.path))
+    if staging.artifacts is not None and fixed.artifact_dir is not None:
+        mounts.append(_bind(staging.artifacts, fixed.artifact_dir, writable=True))
+    mounts += [cache_mount(fixed, directory) for directory in fixed.cache_dirs]
+    if staging.init is not None:
+        mounts.append(staging.init.mount)
+    return mounts
+
+
+def _contract_mounts(mounts: Sequence[Mount]) -> Iterator[dict[str, Any]]:
+    for mount in mounts:
+        yield _bind(mount.source, mount.target, writable=mount.writable)
+        if mount.writable:
+            continue
+        # What is mounted below a read-only mount stays writable before Docker 25, on kernels before 5.12, and on
+        # Podman. So nothing of it comes along by itself, and each is mounted read-only singly.
+        base = mount.target.rstrip("/") + "/"
+        over = tuple(f"{other.target}/" for other in mounts if f"{other.target}/".startswith(base) and other != mount)
+        for place in submounts(mount.source):
+            target = base + place[len(str(mount.source).rstrip("/")) + 1 :]
+            if not f"{target}/".startswith(over):  # where the contract has something of its own
+                yield _bind(place, target)
+
+
+def _bind(source: Path | str, target: str, *, writable: bool = False) -> dict[str, Any]:
+    # The Mounts API refuses a source that is missing; Binds would create it, as root.
+    bind = {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": not writable}
+    return bind if writable else {**bind, "BindOptions": {"NonRecursive": True}}
+
+
+def cache_mount(blueprint: Blueprint, directory: str, *, copy: bool = False) -> dict[str, Any]:
+    """A cache directory's volume.
+
+    Args:
+        blueprint: whose it is.
+        directory: where it is in the container.
+        copy: whether it begins with what the image has there; that brings the image's owner and mode along, so only
+            for the container that it is made in.
+    """
+    return {
+        "Type": "volume",
+        "Source": cache_volume(blueprint, directory),
+        "Target": directory,
+        "VolumeOptions": {"Labels": {CACHE: directory, TOOL: blueprint.tool}, "NoCopy": not copy},
+    }
+
+
+def cache_volume(blueprint: Blueprint, directory: str) -> str:
+    """Name of the volume behind a cache directory."""
+    return f"praxis-mcp-cache-{blueprint.cache_key(directory)[:32]}"

@@ -1,0 +1,279 @@
+"""bubblewrap: found, tried out, and asked to put a command into a sandbox.
+
+Only what version 0.4 (2019) knows is used; what is here is Linux's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import anyio
+
+from praxis_mcp.engines.host.cgroups import RunGroup
+from praxis_mcp.engines.host.process import Launch, run_process
+from praxis_mcp.engines.output import StreamCollector
+from praxis_mcp.errors import CommandNotFound, ExecutionError
+from praxis_mcp.support.init_binary import praxis_init_path
+from praxis_mcp.support.processes import NamespaceTree
+
+BUBBLEWRAP_PROBE_TIMEOUT = 4.0
+"""Seconds for trying it out."""
+
+SHARED_MEMORY = 64 * 1024 * 1024
+"""Bytes of a sandbox's /dev/shm, as on Docker."""
+
+START_ATTEMPTS = 5
+"""Bubblewrap lists the host's mounts and then treats each: one that goes in between, as Docker's do with every
+container that ends, makes it fail. The command has not started then, so it may try again."""
+
+_ISOLATION = (
+    "--unshare-pid",
+    "--unshare-ipc",
+    "--unshare-uts",
+    "--unshare-cgroup-try",
+    "--new-session",
+    "--die-with-parent",
+    "--cap-drop",
+    "ALL",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bubblewrap:
+    """A bubblewrap that works here.
+
+    Attributes:
+        program: where it lies.
+        version: as it says.
+        keeps_out_late_mounts: whether it can be started in a mount namespace of its own (`RunGroup.prefix`). AppArmor
+            may let bubblewrap make one, and nobody else.
+        binds_descriptors: whether it mounts what a descriptor holds, and sees to it that it was that: 0.10, and what
+            Debian 12 and Ubuntu 22.04 have as 0.8, 0.6 and 0.9 with their fixes of CVE-2024-42472.
+    """
+
+    program: str
+    version: str
+    keeps_out_late_mounts: bool = True
+    binds_descriptors: bool = True
+
+    @property
+    def sizes(self) -> bool:
+        """Whether it bounds file systems in memory: since 0.7."""
+        numbers = [int(part) for part in self.version.split(".")[:2] if part.isdecimal()]
+        return numbers >= [0, 7]
+
+    @property
+    def note(self) -> str:
+        """What it cannot do here; empty where there is nothing to say."""
+        notes: list[str] = []
+        if not self.keeps_out_late_mounts:
+            notes.append(
+                "what the host mounts during a call appears in it: this user may make no mount namespace beforehand"
+            )
+        if not self.binds_descriptors:
+            notes.append(
+                "it mounts by path, which a tool with a writable mount around it could replace after the check: update "
+                "bubblewrap (0.10, or your distribution's fix of CVE-2024-42472)"
+            )
+        return "; ".join(notes)
+
+
+@dataclass(frozen=True, slots=True)
+class NoBubblewrap:
+    """Why there is none that works here, and how to fix it."""
+
+    reason: str
+    remedy: str
+
+
+def isolation(*, network: bool) -> list[str]:
+    """Options that separate a command from the rest of the machine, its file system aside."""
+    return [*_ISOLATION, *(() if network else ("--unshare-net",))]
+
+
+def system_mounts(*, sizes: bool) -> list[str]:
+    """Options for a /proc and /dev of the sandbox's own; they go after those that make the root.
+
+    Args:
+        sizes: see `Bubblewrap.sizes`.
+    """
+    words = ["--proc", "/proc"]
+    if os.geteuid() == 0:
+        # Root without capabilities still owns the kernel's switches: bubblewrap 0.8 leaves /proc/sys writable to it,
+        # and with kernel.core_pattern the host. All of /proc, since each part mounted singly costs 0.1 ms; what a
+        # command reaches through /proc/self/fd is not of that mount.
+        words += ["--remount-ro", "/proc"]
+    words += ["--dev", "/dev"]
+    if sizes:
+        # Else each of the two is a file system in memory that may grow to half of the machine's.
+        words += ["--perms", "1777", "--size", str(SHARED_MEMORY), "--tmpfs", "/dev/shm"]  # noqa: S108 - inside
+        words += ["--remount-ro", "/dev"]
+    return words
+
+
+async def find_bubblewrap() -> Bubblewrap | NoBubblewrap:
+    """Look for bubblewrap, and try it out: present is not enough, since kernels, containers and AppArmor may refuse
+    the namespaces."""
+    program = shutil.which("bwrap") if sys.platform == "linux" else None
+    if program is None:
+        if sys.platform != "linux":
+            return NoBubblewrap("bubblewrap exists on Linux only", "Use a contract with a container image.")
+        return NoBubblewrap(
+            "bwrap is not on the PATH", "Install bubblewrap (apt install bubblewrap, dnf install bubblewrap)."
+        )
+    found = await _tried(program, private_mounts=True)
+    # Where neither works, bubblewrap's own words say why.
+    return found if isinstance(found, Bubblewrap) else await _tried(program, private_mounts=False)
+
+
+async def _tried(program: str, *, private_mounts: bool) -> Bubblewrap | NoBubblewrap:
+    attempts = 1
+    found, again = await _try_out(program, private_mounts=private_mounts)
+    while again and attempts < START_ATTEMPTS:
+        attempts += 1
+        found, again = await _try_out(program, private_mounts=private_mounts)
+    return found
+
+
+async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | NoBubblewrap, bool]:
+    """What a trial shows, and whether another one may show something else."""
+    out, err = StreamCollector("stdout", keep=4096), StreamCollector("stderr", keep=4096)
+    words = ["--ro-bind", "/", "/", *system_mounts(sizes=False), *isolation(network=False), "--", program, "--version"]
+    prefix = RunGroup((), unified=False).prefix(praxis_init_path(), private_mounts=private_mounts)
+    try:
+        with StatusPipe() as status:
+            launch = Launch((*prefix, program, *status.options, *words), {}, descriptors=status.descriptors)
+            ended = await run_process(launch, status.tree, timeout=BUBBLEWRAP_PROBE_TIMEOUT, stdout=out, stderr=err)
+            exit_code = status.exit_code()
+    except ExecutionError as exc:
+        return NoBubblewrap(exc.message, "Reinstall bubblewrap."), False
+    if exit_code == 0:
+        version = (await out.finish()).text.strip().removeprefix("bubblewrap ")
+        return Bubblewrap(program, version, private_mounts, await _binds_descriptors(program)), False
+    said = (await err.finish()).text
+    reason = last_line(said) or f"exit code {ended.exit_code}"
+    if ended.timed_out:
+        reason = f"no answer within {BUBBLEWRAP_PROBE_TIMEOUT:g} s"
+    nothing = NoBubblewrap(
+        f"{program} does not work here: {reason}",
+        "Allow unprivileged user namespaces (kernel.unprivileged_userns_clone=1, an AppArmor profile for bwrap; in a "
+        "container its runtime must allow them).",
+    )
+    return nothing, not ended.timed_out and may_try_again(said, ended.exit_code)
+
+
+async def _binds_descriptors(program: str) -> bool:
+    """Whether its help names the option: version numbers do not tell, since distributions have brought it back."""
+    try:
+        with anyio.fail_after(BUBBLEWRAP_PROBE_TIMEOUT):
+            told = await anyio.run_process([program, "--help"], check=False)
+    except (TimeoutError, OSError):
+        return False
+    return b"--ro-bind-fd" in told.stdout + told.stderr
+
+
+class StatusPipe:
+    """What bubblewrap tells about a sandbox: the pid of its init, and the exit code of its command.
+
+    A context manager, which owns the pipe.
+    """
+
+    def __init__(self) -> None:
+        self._text = b""
+
+    def __enter__(self) -> StatusPipe:
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._read_end)
+        os.close(self._write_end)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Options that make bubblewrap write to the pipe."""
+        return "--json-status-fd", str(self._write_end)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What bubblewrap must inherit."""
+        return (self._write_end,)
+
+    def tree(self, process: subprocess.Popen[bytes]) -> NamespaceTree:
+        """What can end the sandbox."""
+        return NamespaceTree(process, self.init_pid)
+
+    def init_pid(self) -> int | None:
+        """The init of the sandbox's pid namespace; None until there is one."""
+        return self._value("child-pid")
+
+    def exit_code(self) -> int | None:
+        """The command's own exit code (128 + signal); None where the command was never started, or was killed along
+        with its sandbox."""
+        return self._value("exit-code")
+
+    def _value(self, key: str) -> int | None:
+        try:
+            while piece := os.read(self._read_end, 4096):
+                self._text += piece
+        except BlockingIOError:
+            pass
+        for line in self._text.splitlines():
+            try:
+                found = json.loads(line)
+            except ValueError:  # not written to its end yet
+                continue
+            if isinstance(value := found.get(key), int):
+                return value
+        return None
+
+
+def may_try_again(stderr: str, exit_code: int) -> bool:
+    """Whether bubblewrap, which has not started the command, may have met a mount that was just going: see
+    `START_ATTEMPTS`."""
+    return exit_code == 1 and "execvp" not in last_line(stderr)
+
+
+def failure(command: str, stderr: str, exit_code: int, hidden: str | None = None) -> ExecutionError:
+    """Why bubblewrap did not start the command, from the last line that it wrote.
+
+    Args:
+        command: its first word.
+        stderr: what bubblewrap wrote.
+        exit_code: bubblewrap's.
+        hidden: what of the command the host has and the sandbox hides.
+    """
+    line = last_line(stderr)
+    if "execvp" in line and hidden is not None:
+        return CommandNotFound(
+            f'The command "{command}" cannot be run in the sandbox, which hides {hidden}.',
+            remedy=f"Mount it in the contract (mounts: {{{hidden}: {hidden}}}), or list it in the settings "
+            "(engines.local.visible).",
+        )
+    if "execvp" in line:
+        return CommandNotFound(
+            f'The command "{command}" cannot be run in the sandbox: {line.rpartition(": ")[2]}.',
+            remedy="Install it, or fix the contract's command (or the interpreter its first line names). The sandbox "
+            "hides the host's /tmp, /run, TMPDIR and home directories: mount what lies there.",
+        )
+    if not line:
+        return ExecutionError(
+            f'The command "{command}" could not be started in the sandbox (exit code {exit_code}).',
+            remedy="Set capture_output: true in the contract to see why.",
+        )
+    reason = line.removeprefix("bwrap: ")
+    return ExecutionError(
+        f"bubblewrap could not make the sandbox: {reason}.",
+        remedy="Check the contract's mounts, or see what `praxis-mcp doctor` says about bubblewrap.",
+    )
+
+
+def last_line(text: str) -> str:
+    """The last line with something in it."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")

@@ -1,0 +1,177 @@
+"""Commands on the host itself: the engine that needs no daemon.
+
+In bubblewrap where that works: the host's files read-only, a private /tmp and home, no credentials, no network unless
+the contract asks. Else as a plain process, where the settings allow it; what it then cannot enforce, it says.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+
+import anyio
+import anyio.to_thread
+
+from praxis_mcp.engines.artifacts import collect_artifacts, make_artifact_directory
+from praxis_mcp.engines.base import EngineCapabilities, EngineStatus, ExecutionContext, ExecutionEngine, ExecutionResult
+from praxis_mcp.engines.host.bubblewrap import Bubblewrap, NoBubblewrap, find_bubblewrap
+from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup, find_cgroups
+from praxis_mcp.engines.host.local_run import OWN_PROCESSES, LocalRun
+from praxis_mcp.engines.mounts.changes import ChangeWatch
+from praxis_mcp.engines.output import Captured
+from praxis_mcp.errors import EngineUnavailable
+from praxis_mcp.plans.model import Capability, Plan
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support import init_binary as native
+from praxis_mcp.support.orphans import kill_orphans
+from praxis_mcp.support.scratch import sweep_scratch
+
+LOOK_AGAIN_AFTER = 30.0
+"""Seconds after which a bubblewrap that was not there is looked for again."""
+
+_ALWAYS = frozenset(
+    {
+        Capability.HOST_COMMANDS,
+        Capability.TIMEOUT,
+        # The outside is reached through the host's own network: there is no bridge, and nothing to gain by one.
+        Capability.NETWORK_BRIDGE,
+        Capability.NETWORK_HOST,
+        Capability.STDIN,
+        Capability.ARTIFACTS,
+    }
+)
+_WITH_BUBBLEWRAP = frozenset({Capability.NETWORK_NONE, Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES})
+_LIMITS = frozenset({Capability.MEMORY_LIMIT, Capability.CPU_LIMIT, Capability.PIDS_LIMIT})
+_NO_LIMIT = "; a plain process could leave the control group that would limit it"
+
+
+class LocalExecutionEngine(ExecutionEngine):
+    """Runs a contract's command on the host."""
+
+    name = "local"
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(settings)
+        self._found: Bubblewrap | NoBubblewrap | None = None
+        self._found_at = 0.0
+        self._cgroups: Cgroups | None = None
+        self._looking: anyio.Lock | None = None
+
+    async def get_capabilities(self) -> EngineCapabilities:
+        """See the base.
+
+        Raises:
+            EngineUnavailable: the settings require bubblewrap, and it does not work here.
+        """
+        sandbox = await self._sandbox()
+        if isinstance(sandbox, Bubblewrap):
+            cgroups = await self._groups()
+            enforces = _ALWAYS | _WITH_BUBBLEWRAP | cgroups.enforces
+            return EngineCapabilities(self.name, "bubblewrap", enforces, cgroups.notes)
+        enforces = _ALWAYS
+        why = f"needs bubblewrap: {sandbox.reason}"
+        notes = dict.fromkeys(_WITH_BUBBLEWRAP, why) | dict.fromkeys(_LIMITS, why + _NO_LIMIT)
+        if native.host_init_path() is not None:
+            enforces |= {Capability.NETWORK_NONE}
+            del notes[Capability.NETWORK_NONE]
+        else:
+            notes[Capability.NETWORK_NONE] = f"{why}, or praxis-init; or write network: host in the contract"
+        return EngineCapabilities(self.name, "process", enforces, notes, frozenset({Capability.NETWORK_NONE}))
+
+    async def probe(self) -> EngineStatus:
+        """See the base."""
+        try:
+            sandbox = await self._sandbox()
+        except EngineUnavailable as exc:
+            return EngineStatus(self.name, available=False, detail=exc.message, remedy=exc.remedy or "")
+        if isinstance(sandbox, Bubblewrap):
+            return EngineStatus(self.name, available=True, version=f"bubblewrap {sandbox.version}", detail=sandbox.note)
+        return EngineStatus(
+            self.name,
+            available=True,
+            version=f"{platform.system()} {platform.release()}",
+            detail=f"plain processes, no sandbox: {sandbox.reason}",
+            remedy=sandbox.remedy,
+        )
+
+    async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
+        """See the base."""
+        began = time.perf_counter()
+        sandbox = await self._sandbox()
+        artifacts = await make_artifact_directory(plan, context)
+        watch = await ChangeWatch.start(plan.blueprint.mounts)
+        run = LocalRun(plan, context, artifacts)
+        group: RunGroup | None = None
+        try:
+            if isinstance(sandbox, Bubblewrap):
+                cgroups = await self._groups()
+                group = cgroups.for_run(plan, default_pids=None, own_processes=OWN_PROCESSES)
+                ended = await run.in_bubblewrap(sandbox, self.settings, group)
+            else:
+                ended = await run.as_plain_process()
+            ran, out_of_memory = time.perf_counter(), group is not None and group.out_of_memory
+            stdout, stderr = (
+                (await run.out.finish(), await run.err.finish()) if run.captures else (Captured(), Captured())
+            )
+        finally:
+            run.out.abandon()
+            run.err.abandon()
+            if group is not None:
+                await group.remove()
+        results = await collect_artifacts(plan, artifacts)
+        changed = await watch.changes()
+        return ExecutionResult(
+            run_id=plan.call.run_id,
+            engine=self.name,
+            isolation="bubblewrap" if isinstance(sandbox, Bubblewrap) else "process",
+            exit_code=ended.exit_code,
+            stdout=stdout,
+            stderr=stderr,
+            timed_out=ended.timed_out,
+            out_of_memory=out_of_memory and not ended.timed_out,
+            phases={
+                "start": run.started - began,
+                "run": ran - run.started,
+                "collect": time.perf_counter() - ran,
+            },
+            artifacts=results.taken,
+            artifacts_left_out=results.left_out,
+            changed_files=changed,
+        )
+
+    async def reap(self) -> tuple[str, ...]:
+        """Kill commands, and remove control groups and directories, of servers that were killed before they could."""
+        return await anyio.to_thread.run_sync(_reap, await self._groups())
+
+    async def _groups(self) -> Cgroups:
+        if self._cgroups is None:
+            self._cgroups = await anyio.to_thread.run_sync(find_cgroups)
+        return self._cgroups
+
+    async def _sandbox(self) -> Bubblewrap | NoBubblewrap:
+        wanted = self.settings.engines.local.sandbox
+        if wanted == "off":
+            return NoBubblewrap("the settings say engines.local.sandbox: off", "Set engines.local.sandbox: auto.")
+        found = await self._look()
+        if wanted == "require" and isinstance(found, NoBubblewrap):
+            raise EngineUnavailable(
+                f"The settings require a sandbox for commands on the host, and there is none: {found.reason}.",
+                remedy=f"{found.remedy} Or set engines.local.sandbox: auto.",
+            )
+        return found
+
+    async def _look(self) -> Bubblewrap | NoBubblewrap:
+        if isinstance(self._found, Bubblewrap):
+            return self._found
+        self._looking = self._looking or anyio.Lock()
+        async with self._looking:
+            stale = time.monotonic() - self._found_at > LOOK_AGAIN_AFTER
+            if self._found is None or (isinstance(self._found, NoBubblewrap) and stale):
+                self._found = await find_bubblewrap()
+                self._found_at = time.monotonic()
+            return self._found
+
+
+def _reap(cgroups: Cgroups) -> tuple[str, ...]:
+    sweep_scratch()
+    return (*kill_orphans(), *cgroups.reap())

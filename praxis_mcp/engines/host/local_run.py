@@ -1,0 +1,254 @@
+"""How one call runs on the host: what surrounds its process, and what its end means."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from praxis_mcp.contracts.values import Network
+from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
+from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.host.bubblewrap import (
+    START_ATTEMPTS,
+    Bubblewrap,
+    StatusPipe,
+    failure,
+    isolation,
+    may_try_again,
+)
+from praxis_mcp.engines.host.cgroups import KILLED, RunGroup
+from praxis_mcp.engines.host.local_view import HOME, WORK, HostView
+from praxis_mcp.engines.host.process import Ended, Launch, run_process
+from praxis_mcp.engines.init.seccomp import filter_descriptor, filter_for
+from praxis_mcp.errors import CommandNotFound, ExecutionError
+from praxis_mcp.plans.model import Plan
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support import init_binary as native
+from praxis_mcp.support.orphans import OWNER_VARIABLE
+from praxis_mcp.support.owners import Owner
+from praxis_mcp.support.processes import TERM_GRACE, MarkedTree, ProcessTree, SupervisedTree
+from praxis_mcp.support.scratch import Scratch
+
+RUN_ID_VARIABLE = "PRAXIS_RUN_ID"
+"""Tells the tool its run's id, and us which processes belong to it."""
+
+OWN_PROCESSES = 2
+"""Processes in a run's group that are not the tool's: bubblewrap and its init."""
+
+# What a command may learn of the server's environment; all else stays with the server, whose secrets may be among it.
+_PASSED = ("PATH", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME")
+_PASSED_ON_WINDOWS = ("SYSTEMROOT", "COMSPEC", "PATHEXT", "WINDIR")
+
+
+class LocalRun:
+    """One call on the host, in bubblewrap or as a plain process.
+
+    Attributes:
+        plan: what to run.
+        context: what surrounds it.
+        artifacts: directory on the host for the plan's artifacts.
+        out, err: have taken the streams in; the caller finishes them.
+        started: when the process existed, on the clock of `time.perf_counter`.
+    """
+
+    def __init__(self, plan: Plan, context: ExecutionContext, artifacts: Path | None) -> None:
+        self.plan = plan
+        self.context = context
+        self.artifacts = artifacts
+        self.out, self.err = context.collectors(plan)
+        self.started = 0.0
+        self._hidden: str | None = None
+
+    @property
+    def captures(self) -> bool:
+        """Whether what the tool writes is kept."""
+        return self.plan.blueprint.capture_output
+
+    async def in_bubblewrap(self, sandbox: Bubblewrap, settings: Settings, group: RunGroup) -> Ended:
+        """Run it in a sandbox, in the control group that limits it; see `HostView` and `run_process` for what is
+        raised."""
+        attempts = 0
+        while True:
+            attempts += 1
+            ended, exit_code = await self._try_in_bubblewrap(sandbox, settings, group)
+            if exit_code is not None or ended.timed_out:
+                return ended
+            if group.out_of_memory:  # it took the sandbox's own init along
+                return Ended(KILLED, timed_out=False)
+            said = (await self.err.finish()).text
+            if attempts == START_ATTEMPTS or not may_try_again(said, ended.exit_code):
+                raise failure(self.plan.call.argv[0], said, ended.exit_code, self._hidden)
+            self.out, self.err = self.context.collectors(self.plan)
+
+    async def _try_in_bubblewrap(
+        self, sandbox: Bubblewrap, settings: Settings, group: RunGroup
+    ) -> tuple[Ended, int | None]:
+        fixed, call = self.plan.blueprint, self.plan.call
+        view = HostView(sizes=sandbox.sizes, by_descriptor=sandbox.binds_descriptors)
+        try:
+            await anyio.to_thread.run_sync(view.build, self.plan, settings, self.artifacts)
+            self._hidden = view.hidden_program
+            with StatusPipe() as status:
+                options = [*view.words, *isolation(network=fixed.network is not Network.NONE)]
+                options += ["--chdir", fixed.working_dir or WORK, "--unsetenv", OWNER_VARIABLE]
+                if (descriptor := filter_descriptor(fixed)) is not None:
+                    view.descriptors.append(descriptor)
+                    options += ["--seccomp", str(descriptor)]
+                options.append("--")
+                init = native.praxis_init_path()
+                launch = Launch(
+                    (
+                        *group.prefix(init, private_mounts=sandbox.keeps_out_late_mounts),
+                        sandbox.program,
+                        *status.options,
+                        *options,
+                        *call.argv,
+                    ),
+                    environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108
+                    stdin=call.stdin,
+                    capture=self.captures,
+                    descriptors=(*status.descriptors, *view.descriptors),
+                    own_session=False,
+                )
+                return await self._process(launch, status.tree, view.close), status.exit_code()
+        except OSError as exc:
+            raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
+        finally:
+            view.close()
+
+    async def as_plain_process(self) -> Ended:
+        """Run it without one, under praxis-init where that is present; see `run_process` for what is raised."""
+        fixed, call = self.plan.blueprint, self.plan.call
+        mark = f"{RUN_ID_VARIABLE}={call.run_id}"
+        async with _scratch() as scratch:
+            launch = Launch(
+                call.argv,
+                environment(
+                    self.plan,
+                    home=str(scratch / "home"),
+                    temporary=str(scratch / "tmp"),
+                    artifacts=None if self.artifacts is None else str(self.artifacts),
+                ),
+                cwd=fixed.working_dir or str(scratch / "work"),
+                stdin=call.stdin,
+                capture=self.captures,
+            )
+            init = native.host_init_path()
+            if init is None:
+                return await self._process(launch, lambda process: MarkedTree(process, mark))
+            return await self._supervised(launch, str(init), mark)
+
+    async def _supervised(self, launch: Launch, init: str, mark: str) -> Ended:
+        read_end, write_end = os.pipe()
+        try:
+            prefix = native.run_prefix(
+                init,
+                timeout=None,
+                no_network=self.plan.blueprint.network is Network.NONE,
+                kill_after=TERM_GRACE,
+                parent=os.getpid(),
+                seccomp=filter_for(self.plan.blueprint),
+                report=write_end,
+            )
+            ended = await self._process(
+                Launch(
+                    (*prefix, *launch.argv),
+                    launch.env,
+                    launch.cwd,
+                    launch.stdin,
+                    launch.capture,
+                    descriptors=(write_end,),
+                ),
+                lambda process: SupervisedTree(process, mark),
+            )
+            os.set_blocking(read_end, False)
+            try:
+                report = native.parse_report(os.read(read_end, 4096).decode())
+            except BlockingIOError:  # praxis-init was killed: by the tool, or by us
+                report = None
+        finally:
+            os.close(read_end)
+            os.close(write_end)
+        if report is None:
+            return ended
+        if report.kind is native.EndKind.EXEC_FAILED:
+            raise CommandNotFound(
+                f'The command "{launch.argv[0]}" cannot be run on this host: {os.strerror(report.number or 0)}.',
+                remedy="Install it, or fix the contract's command (or the interpreter its first line names).",
+            )
+        if report.kind is native.EndKind.SETUP_FAILED:
+            raise ExecutionError(
+                f"The command could not be confined ({report.step}: {os.strerror(report.number or 0)}).",
+                remedy="Install bubblewrap, or write network: host in the contract.",
+            )
+        return Ended(report.exit_code, ended.timed_out)
+
+    async def _process(
+        self,
+        launch: Launch,
+        tree: Callable[[subprocess.Popen[bytes]], ProcessTree],
+        on_start: Callable[[], None] = lambda: None,
+    ) -> Ended:
+        def started() -> None:
+            self.started = time.perf_counter()
+            on_start()
+
+        return await run_process(
+            launch,
+            tree,
+            timeout=self.plan.blueprint.limits.timeout,
+            stdout=self.out,
+            stderr=self.err,
+            on_start=started,
+        )
+
+
+def environment(plan: Plan, *, home: str, temporary: str, artifacts: str | None) -> Mapping[str, str]:
+    """The whole environment of a command: little of the server's own, then what the contract and the call set.
+
+    Args:
+        plan: the call.
+        home: its home directory.
+        temporary: its directory for temporary files.
+        artifacts: where it leaves artifacts.
+    """
+    passed = (*_PASSED, *(_PASSED_ON_WINDOWS if sys.platform == "win32" else ()))
+    env = {"PATH": os.defpath, "LANG": "C.UTF-8"}
+    env |= {name: os.environ[name] for name in os.environ if name in passed or name.startswith("LC_")}
+    env |= {"HOME": home, "TMPDIR": temporary, "TERM": "dumb"}
+    env |= plan.call.env
+    env[RUN_ID_VARIABLE] = plan.call.run_id
+    if sys.platform == "linux":
+        env[OWNER_VARIABLE] = str(Owner.current())
+    if artifacts is not None:
+        env[OUTPUT_DIR_VARIABLE] = artifacts
+    return env
+
+
+@asynccontextmanager
+async def _scratch() -> AsyncIterator[Path]:
+    """A fresh private directory with home, work and tmp, removed afterwards."""
+    try:
+        scratch = await anyio.to_thread.run_sync(_make_scratch)
+    except OSError as exc:
+        raise ExecutionError(f"A directory for the call cannot be made: {exc}.") from exc
+    try:
+        yield scratch.path
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(scratch.remove)
+
+
+def _make_scratch() -> Scratch:
+    scratch = Scratch.make()
+    for name in ("home", "work", "tmp"):
+        (scratch.path / name).mkdir()
+    return scratch

@@ -1,0 +1,230 @@
+"""One command as a child process: started, fed, listened to, and ended with all that it started.
+
+Used by every engine that runs commands on this machine. Output passes through `StreamCollector`s, so memory is
+bounded whatever the tool writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import IO
+
+import anyio
+import anyio.to_thread
+
+from praxis_mcp.engines.output import StreamCollector
+from praxis_mcp.errors import CommandNotFound, ExecutionError
+from praxis_mcp.support.groups import unwrapped
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.processes import ProcessTree
+
+PROCESS_KILL_TIMEOUT = 10.0
+"""Seconds after which a process that survives SIGKILL (a dead disk, another user's) is given up."""
+PIPES_DRAIN_TIMEOUT = 5.0
+"""Seconds for reading what is left in the pipes once every process has ended."""
+
+_PIPE_PIECE = 256 * 1024
+# Fewer, larger reads. Not the most the kernel grants (1 MiB): a user's pipes share 64 MiB, beyond which every program
+# of that user gets tiny ones (pipe(7), pipe-user-pages-soft).
+_PIPE_SIZE = 256 * 1024
+_F_SETPIPE_SZ = 1031
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What to start.
+
+    Attributes:
+        argv: program and words; a program without a slash is looked up on the PATH of `env`.
+        env: the whole environment.
+        cwd: working directory; None is the server's own.
+        stdin: standard input; None is empty.
+        capture: False discards both streams.
+        descriptors: open ones that the child inherits under the same numbers.
+        own_session: False gives it a process group only, away from the terminal's Ctrl-C as well: for a program that
+            makes a session for the command itself. A session is a group for the scheduler, too (sched(7),
+            autogroup), and on a busy machine a new one waits for its first turn as long as the whole call takes else.
+    """
+
+    argv: tuple[str, ...] = field(repr=False)
+    env: Mapping[str, str] = field(repr=False)
+    cwd: str | None = None
+    stdin: bytes | None = field(default=None, repr=False)
+    capture: bool = True
+    descriptors: tuple[int, ...] = ()
+    own_session: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended: its exit code (128 + signal where a signal ended it), and whether that was the deadline."""
+
+    exit_code: int
+    timed_out: bool
+
+
+async def run_process(
+    launch: Launch,
+    tree: Callable[[subprocess.Popen[bytes]], ProcessTree],
+    *,
+    timeout: float,
+    stdout: StreamCollector,
+    stderr: StreamCollector,
+    on_start: Callable[[], None] = lambda: None,
+) -> Ended:
+    """Run a command to its end, or to its deadline `timeout` seconds after its start.
+
+    When this returns or raises, cancelled or not, every process of the tree is gone.
+
+    Args:
+        launch: what to start.
+        tree: makes what can end everything the command will have started.
+        timeout: seconds.
+        stdout, stderr: take the streams in; the caller finishes them.
+        on_start: called when the process exists.
+
+    Raises:
+        CommandNotFound: the program does not exist or cannot be executed.
+        ExecutionError: the process cannot be started, or its output cannot be kept.
+    """
+    # On the event loop's thread, which outlives the call. A worker thread would not do: "die with parent" means the
+    # *thread* that started the child (PR_SET_PDEATHSIG, prctl(2)), and idle worker threads end after ten seconds.
+    process = _start(launch)
+    on_start()
+    processes = tree(process)
+    deadline = anyio.CancelScope(deadline=anyio.current_time() + timeout)
+    try:
+        with unwrapped():
+            async with anyio.create_task_group() as pumps:
+                if process.stdin is not None:
+                    pumps.start_soon(_feed, process.stdin, launch.stdin or b"")
+                if process.stdout is not None and process.stderr is not None:
+                    pumps.start_soon(_pump, process.stdout, stdout)
+                    pumps.start_soon(_pump, process.stderr, stderr)
+                try:
+                    with deadline:
+                        await _exit_of(process)
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await _end(process, processes)
+                pumps.cancel_scope.deadline = anyio.current_time() + PIPES_DRAIN_TIMEOUT
+    finally:
+        processes.close()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+    code = process.returncode
+    return Ended(128 - code if code < 0 else code, deadline.cancelled_caught)
+
+
+def _start(launch: Launch) -> subprocess.Popen[bytes]:
+    output = subprocess.PIPE if launch.capture else subprocess.DEVNULL
+    try:
+        return subprocess.Popen(
+            launch.argv,
+            env=dict(launch.env),
+            cwd=launch.cwd,
+            stdin=subprocess.DEVNULL if launch.stdin is None else subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            bufsize=0,
+            pass_fds=launch.descriptors,
+            start_new_session=launch.own_session,
+            process_group=None if launch.own_session else 0,
+        )
+    except (FileNotFoundError, PermissionError, NotADirectoryError) as exc:
+        raise CommandNotFound(
+            f'The command "{launch.argv[0]}" cannot be run on this host: {exc.strerror}.',
+            remedy="Install it, or fix the contract's command (or the interpreter its first line names).",
+        ) from exc
+    except OSError as exc:
+        raise ExecutionError(f'The command "{launch.argv[0]}" could not be started: {exc.strerror}.') from exc
+    except ValueError as exc:
+        raise ExecutionError(
+            f'The command "{launch.argv[0]}" could not be started: a word or variable cannot be passed to a process '
+            f"({exc})."
+        ) from exc
+
+
+async def _exit_of(process: subprocess.Popen[bytes]) -> None:
+    """Return when the process has ended, whoever still holds its pipes."""
+    if process.poll() is not None:
+        return
+    pidfd = _open_pidfd(process.pid)
+    if pidfd is None:
+        await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
+        return
+    try:
+        await anyio.wait_readable(pidfd)
+    finally:
+        os.close(pidfd)
+    process.wait()
+
+
+def _open_pidfd(pid: int) -> int | None:
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except OSError:  # a kernel before 5.3, or a filter that does not know the call
+        return None
+
+
+async def _end(process: subprocess.Popen[bytes], tree: ProcessTree) -> None:
+    """Everything ended, politely first where the command still runs. Bounded."""
+    if process.poll() is None:
+        await tree.terminate()
+        with anyio.move_on_after(tree.grace):
+            await _exit_of(process)
+    with anyio.move_on_after(PROCESS_KILL_TIMEOUT) as limit:
+        await tree.kill()
+        await _exit_of(process)
+    if limit.cancelled_caught:
+        logger.error("process {} or one that it started survives SIGKILL", process.pid)
+        if process.returncode is None:
+            raise ExecutionError(
+                f"The tool's process {process.pid} cannot be killed.",
+                remedy="Look for a hung file system or a process of another user.",
+            )
+
+
+async def _pump(stream: IO[bytes], into: StreamCollector) -> None:
+    descriptor = stream.fileno()
+    _set_pipe_size(descriptor)
+    while data := await _read(descriptor):
+        await into.write(data)
+
+
+async def _read(descriptor: int) -> bytes:
+    if sys.platform == "win32":
+        return await anyio.to_thread.run_sync(os.read, descriptor, _PIPE_PIECE, abandon_on_cancel=True)
+    await anyio.wait_readable(descriptor)
+    return os.read(descriptor, _PIPE_PIECE)
+
+
+async def _feed(stream: IO[bytes], data: bytes) -> None:
+    """Write all of it and close. A tool may end, or close its input, before it has read everything."""
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        if sys.platform == "win32":
+            await anyio.to_thread.run_sync(stream.write, data, abandon_on_cancel=True)
+        else:
+            descriptor = stream.fileno()
+            os.set_blocking(descriptor, False)
+            left = memoryview(data)
+            while left:
+                await anyio.wait_writable(descriptor)
+                left = left[os.write(descriptor, left[:_PIPE_PIECE]) :]
+    stream.close()
+
+
+def _set_pipe_size(descriptor: int) -> None:
+    if sys.platform == "linux":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # the user's share is used up: the usual 64 KiB do
+            fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_SIZE)

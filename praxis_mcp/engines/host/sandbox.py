@@ -1,0 +1,203 @@
+"""Images without a daemon: an OCI image's file system under bubblewrap, a few milliseconds a call, as any user.
+
+A sandbox maps one user only: whatever name and numbers a command has inside, on the host it is whoever started the
+server, without any privilege. Files that it leaves in mounts belong to them, and all files of the image seem to be the
+command's own.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import ClassVar
+
+import anyio
+import anyio.to_thread
+
+from praxis_mcp.engines.artifacts import collect_artifacts, make_artifact_directory
+from praxis_mcp.engines.base import (
+    EngineCapabilities,
+    EngineStatus,
+    ExecutionContext,
+    ExecutionEngine,
+    ExecutionResult,
+    StatusListener,
+)
+from praxis_mcp.engines.host.bubblewrap import NoBubblewrap, find_bubblewrap
+from praxis_mcp.engines.host.cgroups import CGROUP_REMOVE_TIMEOUT, find_cgroups
+from praxis_mcp.engines.host.sandbox_images import SandboxImages
+from praxis_mcp.engines.host.sandbox_overlay import why_no_overlay
+from praxis_mcp.engines.host.sandbox_run import Layouts, SandboxRun, Tools
+from praxis_mcp.engines.host.sandbox_view import Places
+from praxis_mcp.engines.mounts.changes import ChangeWatch
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
+from praxis_mcp.plans.model import Blueprint, Capability, Plan
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.background import BackgroundTasks
+from praxis_mcp.support.orphans import kill_orphans
+from praxis_mcp.support.scratch import sweep_scratch
+
+LOOK_AGAIN_AFTER = 30.0
+"""Seconds after which a bubblewrap that was not there is looked for again."""
+
+_ALWAYS = frozenset(
+    {
+        Capability.IMAGES, Capability.TIMEOUT, Capability.NETWORK_NONE, Capability.NETWORK_HOST,
+        Capability.READ_ONLY_ROOT, Capability.USER, Capability.DROP_CAPABILITIES, Capability.MOUNTS,
+        Capability.WRITABLE_MOUNTS, Capability.CACHE_DIRS, Capability.STDIN, Capability.FILES, Capability.ARTIFACTS,
+    }
+)  # fmt: skip
+_NO_PRIVILEGE = "a sandbox has no privileges to give"
+_NO_BRIDGE = "a sandbox has no network of its own, only the host's: set policy.host_network: true to allow that"
+
+
+class SandboxExecutionEngine(ExecutionEngine):
+    """Runs tools in images, without a daemon.
+
+    Read-only root (or a writable layer of the call's own), private /tmp, no capabilities, no new privileges, a filter
+    on system calls, namespaces of every kind; limits by cgroups where this user may make them.
+    """
+
+    name: ClassVar[str] = "sandbox"
+    never: ClassVar[frozenset[Capability]] = frozenset({Capability.PRIVILEGED})
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        super().__init__(settings)
+        self.images = SandboxImages(self.settings)
+        self._tools: Tools | NoBubblewrap | None = None
+        self._layouts: Layouts = {}
+        self._background = BackgroundTasks()
+        self._looked_at = 0.0
+        self._looking: anyio.Lock | None = None
+
+    async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
+        """See `ExecutionEngine.run`. The plan's timeout counts from the tool's start; a pull has a bound of its own."""
+        began = time.perf_counter()
+        tools = await self._found()
+        named = await self.images.ensure(str(plan.blueprint.image), context.on_status)
+        async with self.images.use(named.image), AsyncExitStack() as holds:
+            artifacts = await make_artifact_directory(plan, context)
+            caches = ()
+            if plan.blueprint.cache_dirs:
+                caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint, holds)
+            watch = await ChangeWatch.start(plan.blueprint.mounts)
+            places = Places(artifacts, caches)
+            run = SandboxRun(plan, context, named.image, tools, places, self._layouts, self._background)
+            try:
+                ended = await run.run()
+                ran = time.perf_counter()
+                stdout, stderr = await run.out.finish(), await run.err.finish()
+            finally:
+                run.out.abandon()
+                run.err.abandon()
+        results = await collect_artifacts(plan, artifacts)
+        changed = await watch.changes()
+        return ExecutionResult(
+            run_id=plan.call.run_id,
+            engine=self.name,
+            isolation="bubblewrap",
+            exit_code=ended.exit_code,
+            stdout=stdout,
+            stderr=stderr,
+            timed_out=ended.timed_out,
+            out_of_memory=run.out_of_memory and not ended.timed_out,
+            phases={"start": run.started - began, "run": ran - run.started, "collect": time.perf_counter() - ran},
+            artifacts=results.taken,
+            artifacts_left_out=results.left_out,
+            changed_files=changed,
+            image=named.pinned,
+        )
+
+    async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
+        """Bring the image into the store."""
+        await self.images.ensure(str(blueprint.image), on_status)
+
+    async def get_capabilities(self) -> EngineCapabilities:
+        """See the base.
+
+        Raises:
+            EngineUnavailable: bubblewrap does not work here.
+        """
+        tools = await self._found()
+        enforces = _ALWAYS | tools.cgroups.enforces
+        notes = {Capability.PRIVILEGED: _NO_PRIVILEGE, **tools.cgroups.notes}
+        if tools.no_overlay is None:
+            enforces |= {Capability.WRITABLE_ROOT}
+        else:
+            notes[Capability.WRITABLE_ROOT] = tools.no_overlay
+        if self.settings.policy.host_network:
+            enforces |= {Capability.NETWORK_BRIDGE}
+        else:
+            notes[Capability.NETWORK_BRIDGE] = _NO_BRIDGE
+        return EngineCapabilities(self.name, "bubblewrap", enforces, notes)
+
+    async def probe(self) -> EngineStatus:
+        """See the base."""
+        tools = await self._look()
+        if isinstance(tools, NoBubblewrap):
+            return EngineStatus(self.name, available=False, detail=tools.reason, remedy=tools.remedy)
+        try:
+            place = self.images.store.directory
+        except ImageError as exc:  # nowhere: other engines can still be chosen
+            return EngineStatus(self.name, available=False, detail=exc.message, remedy=exc.remedy or "")
+        return EngineStatus(
+            self.name,
+            available=True,
+            version=f"bubblewrap {tools.bubblewrap.version}",
+            detail="; ".join(filter(None, [f"images in {place}", tools.bubblewrap.note])),
+        )
+
+    async def reap(self) -> tuple[str, ...]:
+        """Kill sandboxes, and remove control groups and directories, of servers that were killed before they could."""
+        tools = await self._look()
+        if isinstance(tools, NoBubblewrap):
+            return ()
+        return await anyio.to_thread.run_sync(_reap, tools)
+
+    async def cleanup(self) -> None:
+        """Wait for the last of what calls have left to be removed."""
+        await self._background.close(2 * CGROUP_REMOVE_TIMEOUT)
+
+    def _caches(self, blueprint: Blueprint, holds: AsyncExitStack) -> tuple[tuple[str, Path], ...]:
+        store = self.images.store
+        try:
+            return tuple(
+                (directory, holds.enter_context(store.use_cache(blueprint.cache_key(directory))))
+                for directory in blueprint.cache_dirs
+            )
+        except OSError as exc:
+            raise ExecutionError(f"The cache directories of {blueprint.tool} cannot be made: {exc.strerror}.") from exc
+
+    async def _found(self) -> Tools:
+        tools = await self._look()
+        if isinstance(tools, NoBubblewrap):
+            raise EngineUnavailable(f"The sandbox engine cannot be used: {tools.reason}.", remedy=tools.remedy)
+        return tools
+
+    async def _look(self) -> Tools | NoBubblewrap:
+        if isinstance(self._tools, Tools):
+            return self._tools
+        self._looking = self._looking or anyio.Lock()
+        async with self._looking:
+            stale = time.monotonic() - self._looked_at > LOOK_AGAIN_AFTER
+            if self._tools is None or (isinstance(self._tools, NoBubblewrap) and stale):
+                self._tools = await self._find()
+                self._looked_at = time.monotonic()
+            return self._tools
+
+    async def _find(self) -> Tools | NoBubblewrap:
+        if sys.platform != "linux":
+            return NoBubblewrap("it exists on Linux only", "Use Docker or Dagger.")
+        bubblewrap = await find_bubblewrap()
+        if isinstance(bubblewrap, NoBubblewrap):
+            return bubblewrap
+        cgroups = await anyio.to_thread.run_sync(find_cgroups)
+        return Tools(bubblewrap, await why_no_overlay(), cgroups)
+
+
+def _reap(tools: Tools) -> tuple[str, ...]:
+    removed = (*kill_orphans(), *tools.cgroups.reap())
+    sweep_scratch()
+    return removed

@@ -1,0 +1,267 @@
+"""How one call runs in an image's file system: the sandbox around it, and what its end means."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import anyio
+import anyio.to_thread
+
+from praxis_mcp.contracts.values import Network
+from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
+from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.host.bubblewrap import (
+    START_ATTEMPTS,
+    Bubblewrap,
+    StatusPipe,
+    isolation,
+    last_line,
+    may_try_again,
+)
+from praxis_mcp.engines.host.cgroups import KILLED, Cgroups, RunGroup
+from praxis_mcp.engines.host.process import Ended, Launch, run_process
+from praxis_mcp.engines.host.sandbox_overlay import LAYER_SIZE, overlay_root
+from praxis_mcp.engines.host.sandbox_user import SandboxUser, find_user
+from praxis_mcp.engines.host.sandbox_view import Places, SandboxView
+from praxis_mcp.engines.init.seccomp import filter_descriptor
+from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
+from praxis_mcp.images.model import StoredImage
+from praxis_mcp.plans.model import Blueprint, Plan
+from praxis_mcp.support.background import BackgroundTasks
+from praxis_mcp.support.init_binary import praxis_init_path
+from praxis_mcp.support.orphans import OWNER_VARIABLE
+from praxis_mcp.support.owners import Owner
+
+DEFAULT_PIDS = 512
+"""Processes and threads of a sandbox whose contract sets no limit, where limits can be set: as on Docker."""
+
+_OWN_PROCESSES = 2  # bubblewrap and its init, which the tool's limit must not pay for
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What sandboxes are made with here; `no_overlay` says why there is none, where there is none."""
+
+    bubblewrap: Bubblewrap
+    no_overlay: str | None
+    cgroups: Cgroups
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Bubblewrap's options for a file system, and where and as whom a command begins in it."""
+
+    words: tuple[str, ...]
+    working_dir: str
+    user: SandboxUser
+
+
+Layouts = dict[tuple[Blueprint, str], Layout]
+"""Layouts of plans that have nothing of their own in them, by image; images never change."""
+_MAX_LAYOUTS = 512
+
+
+class SandboxRun:
+    """One call in a sandbox.
+
+    Attributes:
+        plan: what to run.
+        context: what surrounds it.
+        out, err: have taken the streams in; the caller finishes them.
+        started: when the process existed, on the clock of `time.perf_counter`.
+        out_of_memory: whether the kernel killed a process for the memory limit.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        context: ExecutionContext,
+        image: StoredImage,
+        tools: Tools,
+        places: Places,
+        layouts: Layouts,
+        later: BackgroundTasks,
+    ) -> None:
+        self.plan = plan
+        self.context = context
+        self.out, self.err = context.collectors(plan)
+        self.started = 0.0
+        self.out_of_memory = False
+        self._image = image
+        self._tools = tools
+        self._places = places
+        self._layouts = layouts
+        self._later = later
+
+    async def run(self) -> Ended:
+        """Run it to its end, or to its deadline; see `run_process`.
+
+        Raises:
+            CommandNotFound: the image has no such command.
+            LimitUnsupported: its limits could not be set.
+            ExecutionError: there is no sandbox for it, or its mounts have no place.
+        """
+        attempts = 0
+        while True:
+            attempts += 1
+            group = self._tools.cgroups.for_run(self.plan, default_pids=DEFAULT_PIDS, own_processes=_OWN_PROCESSES)
+            try:
+                ended, exit_code = await self._try(group)
+                self.out_of_memory = group.out_of_memory
+            finally:
+                await group.remove(self._later)
+            if exit_code is not None or ended.timed_out:
+                return ended
+            if self.out_of_memory:  # it took the sandbox's own init along
+                return Ended(KILLED, timed_out=False)
+            said = (await self.err.finish()).text
+            if attempts == START_ATTEMPTS or not may_try_again(said, ended.exit_code):
+                raise _failure(self._command[0], said, ended.exit_code)
+            self.out, self.err = self.context.collectors(self.plan)
+
+    @property
+    def _command(self) -> tuple[str, ...]:
+        return (*(self._image.entrypoint if self.plan.blueprint.use_entrypoint else ()), *self.plan.call.argv)
+
+    async def _try(self, group: RunGroup) -> tuple[Ended, int | None]:
+        fixed, call = self.plan.blueprint, self.plan.call
+        view = SandboxView(
+            self._image,
+            self._writable_root,
+            sizes=self._tools.bubblewrap.sizes,
+            by_descriptor=self._tools.bubblewrap.binds_descriptors,
+        )
+        try:
+            with StatusPipe() as status, ExitStack() as stack:
+                options = _joined(self._options(await self._layout(view), view), self._image)
+                options_fd = _memory_file(stack, options)
+                launch = Launch(
+                    (
+                        *self._prefix(group),
+                        *(self._tools.bubblewrap.program, *status.options, "--args", str(options_fd)),
+                        *("--", *self._command),
+                    ),
+                    {OWNER_VARIABLE: str(Owner.current())},  # bubblewrap's own, not the tool's
+                    stdin=call.stdin,
+                    descriptors=(*status.descriptors, *view.descriptors, options_fd),
+                    own_session=False,
+                )
+
+                def started() -> None:
+                    self.started = time.perf_counter()
+                    view.close()  # bubblewrap has its own by now, and a call may last
+
+                ended = await run_process(
+                    launch,
+                    status.tree,
+                    timeout=fixed.limits.timeout,
+                    stdout=self.out,
+                    stderr=self.err,
+                    on_start=started,
+                )
+                return ended, status.exit_code()
+        except OSError as exc:
+            raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
+        finally:
+            view.close()
+
+    def _prefix(self, group: RunGroup) -> list[str]:
+        init = praxis_init_path()
+        if self._writable_root is not None:
+            return group.prefix(init, overlay=(self._image.directory, LAYER_SIZE))
+        return group.prefix(init, private_mounts=self._tools.bubblewrap.keeps_out_late_mounts)
+
+    @property
+    def _writable_root(self) -> str | None:
+        is_wanted = self.plan.blueprint.read_only is False and self._tools.no_overlay is None
+        return overlay_root(self._image) if is_wanted else None
+
+    async def _layout(self, view: SandboxView) -> Layout:
+        fixed = self.plan.blueprint
+        key = (fixed, self._image.id)
+        is_plain = not (fixed.mounts or self.plan.call.files or self._places.artifacts or self._places.caches)
+        if is_plain and key in self._layouts:
+            return self._layouts[key]
+        layout = await anyio.to_thread.run_sync(self._lay_out, view)
+        if is_plain:
+            if len(self._layouts) >= _MAX_LAYOUTS:
+                self._layouts.clear()
+            self._layouts[key] = layout
+        return layout
+
+    def _lay_out(self, view: SandboxView) -> Layout:
+        fixed = self.plan.blueprint
+        user = find_user(self._image.root, fixed.user or self._image.user)
+        start = view.build(self.plan, self._places, fixed.working_dir or self._image.working_dir)
+        return Layout(tuple(view.words), start, user)
+
+    def _options(self, layout: Layout, view: SandboxView) -> list[str]:
+        """Everything for bubblewrap; what is secret in it travels over a descriptor."""
+        fixed, call = self.plan.blueprint, self.plan.call
+        options = [*layout.words, *isolation(network=fixed.network is not Network.NONE)]
+        options += ["--unshare-user", "--uid", str(layout.user.uid), "--gid", str(layout.user.gid)]
+        options += ["--hostname", call.run_id[:12] or "sandbox", "--chdir", layout.working_dir]
+        options += ["--unsetenv", OWNER_VARIABLE]
+        if (descriptor := filter_descriptor(fixed)) is not None:
+            view.descriptors.append(descriptor)
+            options += ["--seccomp", str(descriptor)]
+        for name, value in self._environment(layout.user.home).items():
+            options += ["--setenv", name, value]
+        return options
+
+    def _environment(self, home: str) -> Mapping[str, str]:
+        env = {"PATH": _DEFAULT_PATH, "HOME": home, "HOSTNAME": self.plan.call.run_id[:12] or "sandbox"}
+        env |= self._image.env
+        env |= self.plan.call.env
+        if self.plan.blueprint.artifact_dir is not None:
+            env[OUTPUT_DIR_VARIABLE] = self.plan.blueprint.artifact_dir
+        return env
+
+
+def _joined(options: list[str], image: StoredImage) -> bytes:
+    """The options as bubblewrap reads them, each ended by a NUL.
+
+    Raises:
+        ImageError: one holds a NUL, behind which bubblewrap would find more options: a bind of the host's root, say.
+    """
+    text = "\0".join((*options, ""))
+    if text.count("\0") != len(options):  # whatever an image says, and whoever forgot to look at it
+        raise ImageError(
+            f"The image {image.id} cannot be run: what it says of itself holds a NUL character.",
+            remedy="Do not trust this image: remove it (praxis-mcp image rm), and choose another.",
+        )
+    return text.encode(errors="surrogateescape")
+
+
+def _memory_file(stack: ExitStack, content: bytes) -> int:
+    descriptor = os.memfd_create("praxis-options")
+    stack.callback(os.close, descriptor)
+    with os.fdopen(os.dup(descriptor), "wb") as copy:
+        copy.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def _failure(command: str, stderr: str, exit_code: int) -> ExecutionError:
+    """Why bubblewrap did not start the command, from the last line that it wrote."""
+    line = last_line(stderr)
+    reason = line.rpartition(": ")[2]
+    if "execvp" in line and reason == os.strerror(7):
+        return ExecutionError(
+            f'The command "{command}" cannot be run: its words and variables are too large.',
+            remedy="Bind large values to stdin or a file.",
+        )
+    if "execvp" in line:
+        return CommandNotFound(
+            f'The command "{command}" cannot be run in the image: {reason}.',
+            remedy="Fix the contract's command (or the interpreter its first line names), or choose another image.",
+        )
+    return ExecutionError(
+        f"The sandbox could not be made: {line.removeprefix('bwrap: ') or f'exit code {exit_code}'}.",
+        remedy="Check the contract's mounts, or see what `praxis-mcp doctor` says about the sandbox engine.",
+    )

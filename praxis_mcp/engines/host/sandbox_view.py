@@ -1,0 +1,117 @@
+"""An image's file system as a sandboxed command sees it.
+
+The image's root, read-only or under a layer of the call's own; a private /tmp; what the contract mounts; and nothing
+else of the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from praxis_mcp.contracts.values import Network
+from praxis_mcp.engines.host.bubblewrap import system_mounts
+from praxis_mcp.engines.mounts.layout import MountLayout
+from praxis_mcp.images.inside import above, below
+from praxis_mcp.images.model import StoredImage
+from praxis_mcp.plans.model import Blueprint, Mount, Plan
+from praxis_mcp.plans.view import by_depth
+
+SCRATCH_SIZE = 256 * 1024 * 1024
+"""Bytes of ``/tmp``, and of each volume, where the root is read-only; they count against the memory limit."""
+
+_TMP = "/tmp"  # noqa: S108 - inside the sandbox
+_OF_THE_HOST = ("/etc/resolv.conf", "/etc/hosts")
+"""What names are looked up by, where the network is the host's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What a call has on the host: `artifacts`, its directory for them; `caches`, one for each of `cache_dirs`."""
+
+    artifacts: Path | None = None
+    caches: tuple[tuple[str, Path], ...] = ()
+
+
+class SandboxView(MountLayout):
+    """Builds the file system options of one sandbox.
+
+    Args:
+        image: whose root it is.
+        writable_root: where the image's root lies under a layer of the call's own; None for a read-only root.
+        sizes: whether bubblewrap can bound a file system in memory (`Bubblewrap.sizes`).
+        by_descriptor: see `MountLayout`.
+    """
+
+    def __init__(
+        self, image: StoredImage, writable_root: str | None, *, sizes: bool, by_descriptor: bool = True
+    ) -> None:
+        super().__init__(by_descriptor=by_descriptor)
+        self._image = image
+        self._writable_root = writable_root
+        self._sizes = sizes
+
+    def build(self, plan: Plan, places: Places, working_dir: str) -> str:
+        """Lay it all out.
+
+        Args:
+            plan: what is to be seen.
+            places: what the call has on the host.
+            working_dir: as the contract or image has it.
+
+        Returns:
+            the working directory, links resolved.
+
+        Raises:
+            ExecutionError: a mount or file has no place.
+        """
+        fixed = plan.blueprint
+        self._base()
+        laid = [*self._mounts(plan, places), *self._of_the_host(fixed)]
+        taken = {self.resolve(mount.target) for mount, _ in laid}
+        for path in self._scratch_places(taken) if fixed.read_only is not False else []:
+            self.make_room(path, is_directory=True)
+            self.empty(path, *(("--perms", "1777", "--size", str(SCRATCH_SIZE)) if self._sizes else ()))
+        ours = {mount.target for mount, grows in laid if grows}
+        for mount in by_depth(mount for mount, _ in laid):
+            self.lay(mount, grows=mount.target in ours)
+        for file in plan.call.files:
+            self.put(file)
+        start = self.resolve(working_dir)
+        self.directory(start)
+        return start
+
+    def _base(self) -> None:
+        if self._writable_root is None:
+            self.root(str(self._image.root))
+        else:
+            # Bubblewrap makes what is missing, and nobody else sees it.
+            self.overlay(self._writable_root, str(self._image.root))
+        self.add(system_mounts(sizes=self._sizes), "/proc", "/dev")
+
+    def _mounts(self, plan: Plan, places: Places) -> Iterator[tuple[Mount, bool]]:
+        """What is mounted, and whether its source is the server's own."""
+        fixed = plan.blueprint
+        for mount in fixed.mounts:
+            yield mount, False
+        for target, source in places.caches:
+            yield Mount(source, target, writable=True), True
+        if places.artifacts is not None and fixed.artifact_dir is not None:
+            yield Mount(places.artifacts, fixed.artifact_dir, writable=True), True
+
+    def _of_the_host(self, fixed: Blueprint) -> Iterator[tuple[Mount, bool]]:
+        taken = {mount.target for mount in fixed.mounts}
+        for path in _OF_THE_HOST if fixed.network is not Network.NONE else ():
+            if Path(path).exists() and path not in taken:
+                yield Mount(Path(path).resolve(), path), False
+
+    def _scratch_places(self, taken: Collection[str]) -> list[str]:
+        """What stays writable in a read-only root: /tmp, and volumes of the image that have no content of their own."""
+        found = [self.resolve(_TMP)]
+        for path in map(self.resolve, self._image.volumes):
+            place = Path(below(self._image.root, path))
+            if path != "/" and (not place.exists() or (place.is_dir() and not any(place.iterdir()))):
+                found.append(path)
+        places = set(found)
+        return [path for path in dict.fromkeys(found) if path not in taken and places.isdisjoint(above(path))]

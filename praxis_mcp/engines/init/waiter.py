@@ -1,0 +1,274 @@
+"""One call on a waiting praxis-init, over a channel that is already open: what warm Docker, warm Dagger and the sandbox
+share.
+
+A waiter is for a single call. Closing the channel ends it, and all that it has started.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Protocol
+
+import anyio
+
+from praxis_mcp.engines.init.framing import (
+    FRAME_PIECE,
+    MAX_PAYLOAD,
+    End,
+    Event,
+    FrameDecoder,
+    FramingError,
+    Hello,
+    Output,
+    Refused,
+    StdinClosed,
+    StdinCredit,
+    WaitCall,
+    WaitFile,
+    encode_call,
+    encode_file,
+    encode_start,
+    encode_stdin,
+    encode_stdin_end,
+)
+from praxis_mcp.engines.output import StreamCollector, StreamName
+from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.model import CallFile, Plan
+from praxis_mcp.support.init_binary import RunEnd
+
+WAITER_MAX_AGE = 900.0
+"""Seconds that a container or exec waits for a call at most; then another takes its place."""
+WAITER_PATIENCE = WAITER_MAX_AGE + 60
+"""Seconds after which praxis-init leaves by itself, should nobody have told it to."""
+REPORT_GRACE = 10.0
+"""Seconds past a call's deadline within which its waiter must have told the end."""
+CALL_FILE_MODE = 0o444
+"""Permissions of a call's files: for the tool, whoever it runs as, to read."""
+
+
+class Channel(Protocol):
+    """Bytes both ways; an anyio `ByteStream` is one."""
+
+    async def receive(self, max_bytes: int = ...) -> bytes:
+        """The next bytes; raises `anyio.EndOfStream` at the end."""
+        ...
+
+    async def send(self, item: bytes) -> None:
+        """Send all of it."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close both directions."""
+        ...
+
+
+class WaiterLost(Exception):
+    """The channel ended, or spoke nonsense, before the waiter told how the call ended. The message says which.
+
+    Attributes:
+        was_asked: whether the call may have reached it whole: only where it cannot, the call has surely not run.
+    """
+
+    def __init__(self, message: str, *, was_asked: bool) -> None:
+        super().__init__(message)
+        self.was_asked = was_asked
+
+
+class WaiterSilent(Exception):
+    """Nothing was heard of a call for so long that its waiter must have ended it: what is between is frozen.
+
+    Attributes:
+        seconds: that the call was waited for.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"nothing was heard for {seconds:g} s")
+        self.seconds = seconds
+
+
+def wait_call(plan: Plan, *, words: Sequence[str] = (), env: Mapping[str, str] | None = None,
+              files: Sequence[CallFile] | None = None, no_network: bool = False, kill_after: float = 0.0,
+              seccomp: bytes | None = None) -> WaitCall:  # fmt: skip
+    """The call of a plan, as a waiter takes it.
+
+    Args:
+        plan: the plan; its blueprint's timeout is the deadline.
+        words: in front of the plan's own: the image's entrypoint.
+        env: variables beside the plan's own.
+        files: the files that the waiter makes; None is all of the plan's.
+        no_network: see `WaitCall`.
+        kill_after: see `WaitCall`.
+        seccomp: see `WaitCall`.
+    """
+    call = plan.call
+    return WaitCall(
+        argv=[_bytes(word) for word in (*words, *call.argv)],
+        env={_bytes(name): _bytes(value) for name, value in {**call.env, **(env or {})}.items()},
+        files=[
+            WaitFile(_bytes(file.path), file.content, CALL_FILE_MODE)
+            for file in (call.files if files is None else files)
+        ],
+        timeout=plan.blueprint.limits.timeout,
+        kill_after=kill_after,
+        no_network=no_network,
+        no_new_privileges=not plan.blueprint.privileged,
+        seccomp=seccomp,
+    )
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+class Waiter:
+    """The other end of a channel to a waiting praxis-init."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._decoder = FrameDecoder()
+        self._hello: Hello | None = None
+        self._credit = 0
+        self._may_feed = anyio.Event()
+        self._feeds = True
+        self._was_asked = False
+
+    async def greet(self) -> Hello:
+        """Wait until it says that it is ready. The caller bounds the time.
+
+        Raises:
+            WaiterLost: it never will.
+        """
+        if self._hello is None:
+            async with aclosing(self._events()) as events:
+                event = await anext(events, None)
+            if not isinstance(event, Hello):
+                raise WaiterLost("the waiter did not say hello", was_asked=False)
+            self._hello = event
+            self._credit = event.stdin_window
+        return self._hello
+
+    async def run(
+        self,
+        call: WaitCall,
+        stdin: bytes | None,
+        stdout: StreamCollector,
+        stderr: StreamCollector,
+        *,
+        grace: float | None = None,
+    ) -> RunEnd:
+        """Have it run a call, and close the channel, whatever happens.
+
+        Args:
+            call: the call; its timeout counts from the command's start.
+            stdin: standard input; None is empty.
+            stdout, stderr: take the output in. Where they are slow, so is the command.
+            grace: seconds past the deadline and what ending takes, within which the end must have been heard; None
+                is `REPORT_GRACE`.
+
+        Returns:
+            How it ended.
+
+        Raises:
+            FramingError: the call breaks the framing's bounds; nothing was sent.
+            WaiterLost: nobody can tell how it ended.
+            WaiterSilent: nothing was heard within `grace`. The tool is not at fault: its end would have been told.
+            ExecutionError: its output cannot be kept.
+        """
+        begin = encode_call(call)
+        collectors: dict[StreamName, StreamCollector] = {"stdout": stdout, "stderr": stderr}
+        end: RunEnd | None = None
+        failure: WaiterLost | WaiterSilent | ExecutionError | None = None
+        grace = REPORT_GRACE if grace is None else grace
+        limit = None if call.timeout is None else call.timeout + call.kill_after + grace
+        try:
+            await self.greet()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._send, begin, call.files, stdin or b"")
+                with anyio.move_on_after(limit) as deadline:
+                    try:
+                        end = await self._hear(collectors)
+                    except (WaiterLost, ExecutionError) as exc:  # out of the task group it would come wrapped
+                        failure = exc
+                if deadline.cancelled_caught and limit is not None:
+                    failure = WaiterSilent(limit)
+                tasks.cancel_scope.cancel()
+        finally:
+            await self.aclose()
+        if end is None:
+            raise failure or WaiterLost("nothing was heard", was_asked=self._was_asked)
+        return end
+
+    async def aclose(self) -> None:
+        """Close the channel: what waits or runs at its other end, ends."""
+        with anyio.CancelScope(shield=True):
+            await self._channel.aclose()
+
+    async def _hear(self, collectors: Mapping[StreamName, StreamCollector]) -> RunEnd:
+        async with aclosing(self._events()) as events:
+            async for event in events:
+                match event:
+                    case Output(stream, data):
+                        await collectors[stream].write(data)
+                    case StdinCredit(size):
+                        self._credit += size
+                        self._may_feed.set()
+                    case StdinClosed():
+                        self._feeds = False
+                        self._may_feed.set()
+                    case End(end):
+                        return end
+                    case Refused(reason):
+                        raise WaiterLost(f"praxis-init refused the call: {reason}", was_asked=self._was_asked)
+                    case Hello():
+                        raise WaiterLost("the waiter said hello again", was_asked=self._was_asked)
+        raise WaiterLost("the channel ended before the call did", was_asked=self._was_asked)
+
+    async def _events(self) -> AsyncGenerator[Event, None]:
+        while True:
+            try:
+                data = await self._channel.receive(FRAME_PIECE)
+            except anyio.EndOfStream:
+                return
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as exc:
+                raise WaiterLost("the channel broke", was_asked=self._was_asked) from exc
+            try:
+                for event in self._decoder.feed(data):
+                    yield event
+            except FramingError as exc:
+                raise WaiterLost(f"the waiter sent {exc}", was_asked=self._was_asked) from exc
+
+    async def _send(self, begin: bytes, files: Sequence[WaitFile], stdin: bytes) -> None:
+        try:
+            for piece in _pieces(begin, files):
+                await self._channel.send(piece)
+            # The rest in one piece where it fits: the usual call is one write.
+            first = stdin[: min(self._credit, FRAME_PIECE)]
+            last = encode_stdin_end() if len(first) == len(stdin) else b""
+            self._credit -= len(first)
+            self._was_asked = True
+            await self._channel.send((begin if not files else b"") + encode_start() + encode_stdin(first) + last)
+            if not last:
+                await self._feed(stdin, len(first))
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            pass  # whoever listens hears why
+
+    async def _feed(self, stdin: bytes, position: int) -> None:
+        while position < len(stdin):
+            while self._feeds and self._credit == 0:
+                self._may_feed = anyio.Event()
+                await self._may_feed.wait()
+            if not self._feeds:
+                return
+            piece = stdin[position : position + min(self._credit, MAX_PAYLOAD)]
+            self._credit -= len(piece)
+            position += len(piece)
+            await self._channel.send(encode_stdin(piece))
+        await self._channel.send(encode_stdin_end())
+
+
+def _pieces(begin: bytes, files: Sequence[WaitFile]) -> Iterator[bytes]:
+    if files:
+        yield begin
+    for file in files:
+        yield from encode_file(file)

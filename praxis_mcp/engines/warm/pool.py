@@ -1,0 +1,274 @@
+"""Things that are started before they are called for, each for a single call, by key: how many, which, until when.
+
+What they are (containers of Docker, execs of Dagger) is the engine's; it says how one is made. The pool has as many as
+recent demand asks for: none for what has not been called yet, one more for each call that ran beside others, none
+again when no call has come for a while. They are made one after the other, when calls leave time for it, and within a
+budget that all keys, and all pools, share: whoever was called longest ago gives way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Generic
+
+import anyio
+
+from praxis_mcp.engines.warm.budget import WarmBudget
+from praxis_mcp.engines.warm.counts import PoolCounts, PoolMetrics
+from praxis_mcp.engines.warm.shelf import K, Shelf, T
+from praxis_mcp.settings.model import WarmSettings
+from praxis_mcp.support.background import BackgroundTasks
+from praxis_mcp.support.logs import logger
+
+QUIET = 0.05
+"""Seconds since the last beginning or end of a call after which there is time to make one."""
+MOST_QUIET = 0.5
+"""Seconds after which one is made although calls never leave time for it."""
+POOL_CHECK_INTERVAL = 5.0
+"""Seconds between looks at those that wait: one may have died."""
+RETRY_AFTER, MOST_RETRY_AFTER = 2.0, 120.0
+"""Seconds until a failed attempt is repeated; doubled with each failure, up to the second."""
+POOL_CLOSE_TIMEOUT = 20.0
+"""Seconds for the removal of all that wait, when the pool closes."""
+
+
+class WarmPool(Generic[K, T]):
+    """A pool. Used by whichever call comes first, closed by `close`, and may be used again after that.
+
+    Args:
+        settings: how many, and for how long.
+        make: makes one for a key; it bounds its own time, and leaves nothing behind when it fails or is cancelled.
+        expected: errors of `make` that are no surprise; a key whose `make` raises one is tried again later.
+        budget: what it shares with other pools; None is a budget of its own.
+        tool_of: the tool whose calls a key is for.
+    """
+
+    def __init__(
+        self,
+        settings: WarmSettings,
+        make: Callable[[K], Awaitable[T]],
+        expected: tuple[type[Exception], ...],
+        budget: WarmBudget | None = None,
+        tool_of: Callable[[K], str] = str,
+    ) -> None:
+        self._settings = settings
+        self._make = make
+        self._expected = expected
+        self._budget = budget or WarmBudget(settings)
+        self._budget.join(self)
+        self._making = 0
+        self._shelves: dict[K, Shelf[K, T]] = {}
+        self._background = BackgroundTasks()
+        self._tending: anyio.CancelScope | None = None
+        self._wake = anyio.Event()
+        self._stirred = 0.0
+        self._tool_of = tool_of
+        self._counts = PoolCounts()
+
+    @property
+    def metrics(self) -> PoolMetrics:
+        """See `PoolMetrics`."""
+        waiting: Counter[str] = Counter()
+        for shelf in self._shelves.values():
+            waiting[self._tool_of(shelf.key)] += len(shelf.items)
+        return self._counts.metrics(waiting)
+
+    @property
+    def waiting(self) -> tuple[T, ...]:
+        """Those that wait now."""
+        return tuple(item for shelf in self._shelves.values() for item in shelf.items)
+
+    @contextmanager
+    def demand(self, key: K) -> Iterator[T | None]:
+        """Around a call: gives one that waited, which is the caller's from now on, or None."""
+        shelf = self._shelves.setdefault(key, Shelf(key))
+        shelf.begin(time.monotonic())
+        self._stir()
+        item = self._taken(shelf)
+        self._counts.called(self._tool_of(key), met=item is not None)
+        try:
+            yield item
+        finally:
+            shelf.running -= 1
+            self._stir()
+
+    async def fill(self, key: K) -> None:
+        """Make one now, beyond demand and budget.
+
+        Raises:
+            Exception: whatever `make` raises.
+        """
+        item = await self._timed(key)
+        self._shelves.setdefault(key, Shelf(key, touched=time.monotonic())).items.append(item)
+        self._start_tending()
+
+    def drop(self, matches: Callable[[T], bool]) -> None:
+        """Remove those that wait and match, in the background."""
+        for shelf in self._shelves.values():
+            for item in [item for item in shelf.items if matches(item)]:
+                shelf.items.remove(item)
+                self._discard(item)
+
+    def forget(self, matches: Callable[[K], bool]) -> None:
+        """Remove those that wait for keys that match, in the background, and what is known of such keys' demand."""
+        for key in [key for key in self._shelves if matches(key)]:
+            for item in self._shelves.pop(key).items:
+                self._discard(item)
+
+    def move(self, moved: Callable[[K], K | None]) -> None:
+        """Remove those that wait, in the background, for keys for which there is another one now: its demand is the
+        old one's, so that the next call of it meets one, too.
+
+        Args:
+            moved: gives the new key; None leaves a key as it is.
+        """
+        for key, shelf in list(self._shelves.items()):
+            new = moved(key)
+            if new is None:
+                continue
+            del self._shelves[key]
+            while shelf.items:
+                self._discard(shelf.items.popleft())
+            if new not in self._shelves:
+                shelf.key, shelf.failures, shelf.retry_at = new, 0, 0.0
+                self._shelves[new] = shelf
+        self._wake.set()
+
+    def retire(self, tools: Collection[str]) -> None:
+        """`forget` all keys of these tools."""
+        self.forget(lambda key: self._tool_of(key) in tools)
+
+    def remove(self, item: T) -> None:
+        """Remove one that has had its call, in the background."""
+        self._background.start(item.discard, "removing a warm one after its call")
+
+    async def close(self) -> None:
+        """Remove all, and wait for it, at most `POOL_CLOSE_TIMEOUT`."""
+        if self._tending is not None:
+            self._tending.cancel()
+        self.drop(lambda item: True)
+        self._shelves.clear()
+        await self._background.close(POOL_CLOSE_TIMEOUT)
+
+    # --- as the budget sees it ----------------------------------------------------------------------------------------
+
+    def held(self) -> int:
+        """See `WarmHolder.held`."""
+        return self._waiting + self._making
+
+    def oldest_call(self) -> float | None:
+        """See `WarmHolder.oldest_call`."""
+        return min((shelf.touched for shelf in self._shelves.values() if shelf.items), default=None)
+
+    def give_way(self) -> None:
+        """See `WarmHolder.give_way`."""
+        shelves = [shelf for shelf in self._shelves.values() if shelf.items]
+        self._discard(min(shelves, key=lambda shelf: shelf.touched).items.popleft())
+
+    @property
+    def _waiting(self) -> int:
+        return sum(len(shelf.items) for shelf in self._shelves.values())
+
+    def _taken(self, shelf: Shelf[K, T]) -> T | None:
+        while shelf.items:
+            item = shelf.items.popleft()  # the oldest: so that none grows old
+            if item.is_fresh():
+                return item
+            self._discard(item)
+        return None
+
+    def _discard(self, item: T) -> None:
+        self._counts.discarded += 1
+        self._background.start(item.discard, "removing a warm one")
+
+    def _stir(self) -> None:
+        self._stirred = time.monotonic()
+        self._start_tending()
+
+    # --- in the background --------------------------------------------------------------------------------------------
+
+    def _start_tending(self) -> None:
+        if self._tending is None and self._settings.enabled:
+            self._tending = anyio.CancelScope()
+            self._background.start(self._tend, "tending warm ones")
+        self._wake.set()
+
+    async def _tend(self) -> None:
+        scope = self._tending
+        assert scope is not None
+        try:
+            with scope:
+                while self._shelves:
+                    self._clear_out()
+                    shelf = self._neediest()
+                    if shelf is None:
+                        await self._pause()
+                    else:
+                        await self._wait_for_quiet()
+                        await self._fill(shelf)
+        finally:
+            self._tending = None
+
+    async def _pause(self) -> None:
+        self._wake = anyio.Event()
+        with anyio.move_on_after(min(POOL_CHECK_INTERVAL, self._settings.idle_seconds)):
+            await self._wake.wait()
+
+    async def _wait_for_quiet(self) -> None:
+        limit = time.monotonic() + MOST_QUIET
+        quiet = self._stirred + QUIET
+        while (now := time.monotonic()) < min(quiet, limit):
+            await anyio.sleep(min(quiet, limit) - now)
+            quiet = self._stirred + QUIET
+
+    def _clear_out(self) -> None:
+        now = time.monotonic()
+        for key, shelf in list(self._shelves.items()):
+            for item in [item for item in shelf.items if not item.is_fresh()]:
+                shelf.items.remove(item)
+                self._discard(item)
+            if now - shelf.touched < self._settings.idle_seconds or shelf.running:
+                continue
+            while shelf.items:
+                self._discard(shelf.items.popleft())
+            del self._shelves[key]
+
+    def _neediest(self) -> Shelf[K, T] | None:
+        """The shelf to fill next: of those that lack one and may have it, the one called last."""
+        now = time.monotonic()
+        for shelf in sorted(self._shelves.values(), key=lambda shelf: shelf.touched, reverse=True):
+            lacks = len(shelf.items) < shelf.wanted(now, self._counts.fill_seconds, self._settings)
+            if lacks and now >= shelf.retry_at and self._budget.make_room(shelf.touched):
+                return shelf
+        return None
+
+    async def _fill(self, shelf: Shelf[K, T]) -> None:
+        key = shelf.key  # which may be another one when it is there
+        try:
+            item = await self._timed(key)
+        except self._expected as exc:
+            if shelf.key != key:  # what it was made from has been replaced
+                return
+            self._counts.failed += 1
+            shelf.failures += 1
+            shelf.retry_at = time.monotonic() + min(RETRY_AFTER * 2 ** (shelf.failures - 1), MOST_RETRY_AFTER)
+            logger.info("nothing could be started ahead of its call: {}", exc)
+            return
+        shelf.failures = 0
+        if self._shelves.get(key) is shelf:
+            shelf.items.append(item)
+        else:
+            self._discard(item)
+
+    async def _timed(self, key: K) -> T:
+        begun = time.monotonic()
+        self._making += 1
+        try:
+            item = await self._make(key)
+        finally:
+            self._making -= 1
+        self._counts.made(self._tool_of(key), time.monotonic() - begun)
+        return item

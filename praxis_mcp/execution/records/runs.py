@@ -1,0 +1,289 @@
+"""What is kept of runs: who ran, how it ended, and the whole of what it wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.to_thread
+
+from praxis_mcp.engines.base import Artifact, ExecutionResult
+from praxis_mcp.engines.output import Captured, StreamName
+from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
+from praxis_mcp.execution.records.store import SUMMARY, RecordStore
+from praxis_mcp.plans.model import Plan
+from praxis_mcp.settings.model import RecordSettings
+from praxis_mcp.support.logs import logger
+
+_IN_MEMORY = 64 * 1024
+"""Bytes of a stream that a record keeps in memory; more lies in its file."""
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """One run, running or ended.
+
+    Attributes:
+        run_id: its id.
+        tool: name of the tool.
+        engine: name of the engine.
+        started: when, in UTC.
+        directory: where its files lie; None while it has none.
+        caller: who called, and may read it; empty is anonymous.
+        result: how it ended; None while it runs, or when it failed.
+        error: why it failed; None otherwise.
+    """
+
+    run_id: str
+    tool: str
+    engine: str
+    started: datetime
+    directory: Path | None
+    caller: str = ""
+    result: ExecutionResult | None = None
+    error: str | None = None
+    _streams: dict[StreamName, Captured] = field(default_factory=dict, repr=False)
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.result is None and self.error is None
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The files it left as results."""
+        return self.result.artifacts if self.result else ()
+
+    def path(self, stream: StreamName) -> Path | None:
+        """The file that holds the whole stream, where it was long enough to need one."""
+        captured = self._streams.get(stream)
+        return captured.file if captured else None
+
+    def size(self, stream: StreamName) -> int:
+        """Bytes of that stream that are kept.
+
+        Raises:
+            RunNotFoundError: its file is gone.
+        """
+        captured = self._streams.get(stream, Captured())
+        with self._still_there(stream):
+            return captured.file.stat().st_size if captured.file else len(captured.data)
+
+    async def read(self, stream: StreamName, offset: int = 0, limit: int | None = None) -> bytes:
+        """Bytes of that stream, from `offset`, at most `limit`.
+
+        Raises:
+            RunNotFoundError: its file is gone.
+        """
+        captured = self._streams.get(stream, Captured())
+        if captured.file is None:
+            end = None if limit is None else offset + limit
+            return captured.data[offset:end]
+        with self._still_there(stream):
+            return await anyio.to_thread.run_sync(_read_range, captured.file, offset, limit)
+
+    @contextmanager
+    def _still_there(self, stream: StreamName) -> Iterator[None]:
+        # A cleaner of temporary files takes what has not been read for days; another server trims a shared directory.
+        # Where the file was is no business of a client's.
+        try:
+            yield
+        except OSError as exc:
+            raise RunNotFoundError(f"The {stream} of run {self.run_id} is kept no more.") from exc
+
+    def summary(self) -> dict[str, Any]:
+        """What there is to say about it, without anything the tool was given or wrote."""
+        result = self.result
+        return {
+            "run_id": self.run_id,
+            "tool": self.tool,
+            "engine": self.engine,
+            "started": self.started.isoformat(),
+            "caller": self.caller,
+            "running": self.running,
+            "error": self.error,
+            "exit_code": result.exit_code if result else None,
+            "timed_out": result.timed_out if result else False,
+            "out_of_memory": result.out_of_memory if result else False,
+            "seconds": {name: round(value, 6) for name, value in result.phases.items()} if result else {},
+            "stdout_bytes": result.stdout.total if result else None,
+            "stderr_bytes": result.stderr.total if result else None,
+            "artifacts": [{"name": item.name, "size": item.size} for item in self.artifacts],
+            "image": result.image if result else None,
+        }
+
+
+class RunRecords:
+    """The records of one process, newest kept; an async context manager that owns their directory."""
+
+    def __init__(self, settings: RecordSettings) -> None:
+        self._settings = settings
+        self._store = RecordStore(settings)
+        self._records: dict[str, RunRecord] = {}
+
+    async def start(self, plan: Plan, engine: str, caller: str = "") -> RunRecord:
+        """A record for a run that begins now, with a directory of its own; the oldest ended ones give way.
+
+        Raises:
+            ExecutionError: the directory cannot be made.
+        """
+        run_id = plan.call.run_id
+        # Broken off between the two, the call would leave directories that nobody knows. One visit to a thread for all.
+        record = RunRecord(run_id, plan.blueprint.tool, engine, datetime.now(UTC), None, caller)
+        with _translated(), anyio.CancelScope(shield=True):
+            record.directory = await anyio.to_thread.run_sync(self._make, run_id, self._leaving())
+        self._records[run_id] = record
+        return record
+
+    async def start_relayed(self, run_id: str, tool: str, engine: str, caller: str = "") -> RunRecord:
+        """A record for a call that another server answers; a directory is made for it when something is to be put
+        there, because making one takes as long as passing such a call on."""
+        record = RunRecord(run_id, tool, engine, datetime.now(UTC), None, caller)
+        self._records[run_id] = record
+        if leaving := self._leaving():
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._remove, leaving)
+        return record
+
+    async def directory_of(self, record: RunRecord) -> Path:
+        """The directory of a run, made where it has none.
+
+        Raises:
+            ExecutionError: it cannot be made.
+        """
+        if record.directory is None:
+            with _translated():
+                record.directory = await anyio.to_thread.run_sync(self._store.make, record.run_id)
+        return record.directory
+
+    async def finish(self, record: RunRecord, result: ExecutionResult) -> ExecutionResult:
+        """The run ended; returns the result as it is kept.
+
+        Raises:
+            ExecutionError: what it wrote cannot be kept.
+        """
+        streams: dict[StreamName, Captured] = {"stdout": result.stdout, "stderr": result.stderr}
+        with _translated():
+            for name, captured in streams.items():
+                if captured.file is None and len(captured.data) > _IN_MEMORY:
+                    file = await self.directory_of(record) / name
+                    await anyio.to_thread.run_sync(file.write_bytes, captured.data)
+                    streams[name] = replace(captured, file=file)
+        record._streams = {name: _without_bytes(captured) for name, captured in streams.items()}
+        # Not what a remote tool answered: a hundred answers of many megabytes each are nothing to keep in memory.
+        record.result = replace(result, stdout=record._streams["stdout"], stderr=record._streams["stderr"], remote=None)
+        await self._save(record)
+        return replace(result, stdout=streams["stdout"], stderr=streams["stderr"])
+
+    async def fail(self, record: RunRecord, error: str) -> None:
+        """The run failed."""
+        record.error = error
+        await self._save(record)
+
+    @asynccontextmanager
+    async def watched(self, record: RunRecord) -> AsyncIterator[None]:
+        """Around all that happens between the beginning of a run and its end: whatever breaks the body off, a
+        cancellation as well, ends the record too."""
+        try:
+            yield
+        except ExecutionError as exc:
+            await self.fail(record, str(exc))
+            raise
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.fail(record, "cancelled or broken off")
+            raise
+
+    def get(self, run_id: str, caller: str = "") -> RunRecord:
+        """The record of that run of a caller.
+
+        Raises:
+            RunNotFoundError: they have none (any more).
+        """
+        record = self._records.get(run_id)
+        if record is None or record.caller != caller:
+            raise RunNotFoundError(
+                f'No run "{run_id[:64]}" is kept.', remedy=f"Only the last {self._settings.keep} are (records.keep)."
+            )
+        return record
+
+    def entries(self) -> tuple[RunRecord, ...]:
+        """All records, newest first."""
+        return tuple(reversed(self._records.values()))
+
+    def _leaving(self) -> list[Path]:
+        """The oldest ended runs beyond `keep` give way; the directories that they leave."""
+        ended = [record for record in self._records.values() if not record.running]
+        leaving = ended[: max(0, len(ended) - self._settings.keep)]
+        for record in leaving:  # now: while they are removed from disk, another call looks for who has to leave
+            del self._records[record.run_id]
+        return [record.directory for record in leaving if record.directory is not None]
+
+    def _make(self, run_id: str, leaving: list[Path]) -> Path:
+        try:
+            return self._store.make(run_id)
+        finally:
+            self._remove(leaving)
+
+    def _remove(self, directories: list[Path]) -> None:
+        for directory in directories:
+            self._store.remove(directory)
+
+    async def _save(self, record: RunRecord) -> None:
+        if not self._store.lasting:
+            return
+        text = json.dumps(record.summary(), indent=1)
+        try:
+            directory = await self.directory_of(record)
+            await anyio.to_thread.run_sync(_write_text, directory / SUMMARY, text)
+            await anyio.to_thread.run_sync(self._store.trim)
+        except (OSError, ExecutionError) as exc:
+            logger.warning("the record of run {} could not be written: {}", record.run_id, exc)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await anyio.to_thread.run_sync(self._store.open)
+        except OSError as exc:
+            raise SettingsError(
+                f"The directory for run records cannot be made: {exc.strerror}: {exc.filename}.",
+                remedy="Fix records.directory in the settings, or TMPDIR.",
+            ) from exc
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._store.close)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise ExecutionError(
+            f"The records of this run cannot be written: {exc.strerror}: {exc.filename}.",
+            remedy="Free space where records.directory (or TMPDIR) lies, or name another place.",
+        ) from exc
+
+
+def _without_bytes(captured: Captured) -> Captured:
+    return replace(captured, head=b"", tail=b"") if captured.file else captured
+
+
+def _read_range(file: Path, offset: int, limit: int | None) -> bytes:
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        return stream.read() if limit is None else stream.read(limit)
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")

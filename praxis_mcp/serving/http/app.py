@@ -1,0 +1,183 @@
+"""One ASGI application for MCP over HTTP: Streamable HTTP of every revision on ``/mcp``, HTTP+SSE on ``/sse`` for the
+oldest clients, and ``/health``, ``/ready`` and ``/metrics`` for who looks after the server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import anyio
+from mcp.server.sse import SseServerTransport
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
+
+from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.serving.http.auth import METRICS_PATH, Authentication, metadata_routes, open_authentication
+from praxis_mcp.serving.http.fresh_sessions import FreshSessions
+from praxis_mcp.serving.http.guard import LOOPBACK_ORIGIN, AllowedNames, BodyLimit, Guard
+from praxis_mcp.serving.http.metrics import CONTENT_TYPE, render
+from praxis_mcp.serving.http.requests import RequestTracker, standing_at
+from praxis_mcp.serving.http.shares import CallerShares
+from praxis_mcp.serving.mcp.server import PraxisServer
+from praxis_mcp.serving.whole_lines import WholeEvents
+from praxis_mcp.settings.http import HttpSettings
+
+MCP_PATH = "/mcp"
+SSE_PATH = "/sse"
+MESSAGES_PATH = "/messages/"
+_IDLE_POLL = 0.02
+
+
+class HttpApplication:
+    """What the web server runs.
+
+    Attributes:
+        asgi: the application, whole; it knows the requests under way as well.
+    """
+
+    def __init__(self, asgi: RequestTracker, toolbox: Toolbox) -> None:
+        self.asgi = asgi
+        self._toolbox = toolbox
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call is under way and no response is being written, standing streams aside."""
+        return not self.asgi.exchanges and not self._toolbox.runner.tally.under_way
+
+    async def idle(self) -> None:
+        """Wait until `is_idle`."""
+        while not self.is_idle:  # noqa: ASYNC110 - asked at shutdown only
+            await anyio.sleep(_IDLE_POLL)
+
+
+@asynccontextmanager
+async def open_application(
+    server: PraxisServer, toolbox: Toolbox, *, streamable: bool, sse: bool
+) -> AsyncIterator[HttpApplication]:
+    """The application over a server; sessions live inside this context, and their calls end with it.
+
+    Args:
+        server: what answers.
+        toolbox: what it serves.
+        streamable: whether ``/mcp`` is there.
+        sse: whether ``/sse`` is there.
+
+    Raises:
+        SettingsError: the file of keys that the settings name cannot be read.
+    """
+    settings = toolbox.settings.http
+    names = AllowedNames.of(settings)
+    metrics = _Metrics(server, toolbox)
+    routes = [*_health_routes(toolbox), Route(METRICS_PATH, metrics.respond)]
+    if settings.auth.oauth is not None:
+        routes += metadata_routes(settings.auth.oauth)
+    if sse:
+        routes += _sse_routes(server, settings, names.for_sdk())
+    inner = _application(server, settings, names.for_sdk(), routes) if streamable else Starlette(routes=routes)
+    stands = standing_at(MCP_PATH, SSE_PATH)
+    shared = CallerShares(
+        BodyLimit(FreshSessions(WholeEvents(inner), MCP_PATH), settings),
+        settings,
+        stands=stands,
+        opens_sessions=MCP_PATH,
+    )
+    authenticated = await open_authentication(shared, settings.auth)
+    tracker = RequestTracker(
+        Guard(_for_browsers(authenticated, names), names),
+        max_streams=settings.max_streams,
+        stands=stands,
+    )
+    metrics.tracker = tracker
+    async with inner.router.lifespan_context(inner):
+        yield HttpApplication(tracker, toolbox)
+
+
+def _application(
+    server: PraxisServer, settings: HttpSettings, security: TransportSecuritySettings, routes: list[Route | Mount]
+) -> Starlette:
+    return server.mcp.streamable_http_app(
+        streamable_http_path=MCP_PATH,
+        # With True, a client of 2026-07-28 that leaves would not cancel its call, and would hear no progress.
+        json_response=False,
+        max_request_body_size=settings.max_body,
+        session_idle_timeout=settings.session_idle_timeout,
+        max_sessions=settings.max_sessions,
+        transport_security=security,
+        custom_starlette_routes=routes,  # pyright: ignore[reportArgumentType] - it takes any route
+    )
+
+
+def _for_browsers(app: Authentication, names: AllowedNames) -> CORSMiddleware:
+    return CORSMiddleware(
+        app,
+        allow_origins=sorted(names.origins),
+        allow_origin_regex=LOOPBACK_ORIGIN,
+        allow_methods=("GET", "POST", "DELETE"),
+        # Clients mirror arguments in headers of any name (Mcp-Param-…).
+        allow_headers=("*",),
+        expose_headers=("Mcp-Session-Id", "MCP-Protocol-Version", "WWW-Authenticate", "Retry-After"),
+        max_age=600,
+    )
+
+
+class _SseEndpoint:
+    """``GET /sse``: one client of the HTTP+SSE transport (specification 2024-11-05), until it leaves."""
+
+    def __init__(self, server: PraxisServer, transport: SseServerTransport) -> None:
+        self._server = server
+        self._transport = transport
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":
+            await Response(media_type="text/event-stream")(scope, receive, send)
+            return
+        async with self._transport.connect_sse(scope, receive, send) as (incoming, outgoing):
+            await self._server.serve(incoming, outgoing)
+
+
+def _sse_routes(
+    server: PraxisServer, settings: HttpSettings, security: TransportSecuritySettings
+) -> list[Route | Mount]:
+    transport = SseServerTransport(MESSAGES_PATH, security, settings.max_body)
+    return [
+        Route(SSE_PATH, _SseEndpoint(server, transport), methods=["GET"]),
+        Mount(MESSAGES_PATH, transport.handle_post_message),
+    ]
+
+
+def _health_routes(toolbox: Toolbox) -> list[Route | Mount]:
+    async def health(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(_request: Request) -> Response:
+        if not toolbox.is_loaded:
+            return JSONResponse({"status": "the catalog is being scanned"}, status_code=503)
+        if not toolbox.upstreams.were_asked:
+            return JSONResponse({"status": "upstreams are being asked for their tools"}, status_code=503)
+        return JSONResponse({"status": "ready"})
+
+    return [Route("/health", health), Route("/ready", ready)]
+
+
+class _Metrics:
+    """``GET /metrics``; its numbers include those of the application that it is a part of."""
+
+    def __init__(self, server: PraxisServer, toolbox: Toolbox) -> None:
+        self._server = server
+        self._toolbox = toolbox
+        self.tracker: RequestTracker | None = None
+        self._version = version("praxis-mcp")
+
+    async def respond(self, _request: Request) -> Response:
+        """Answer one request."""
+        connections = {"legacy_session": self._server.legacy_sessions}
+        if self.tracker is not None:
+            connections |= {"stream": self.tracker.streams, "request": self.tracker.exchanges}
+        text = render(self._toolbox, connections, self._version)
+        return PlainTextResponse(text, media_type=CONTENT_TYPE)

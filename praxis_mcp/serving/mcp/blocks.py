@@ -1,0 +1,163 @@
+"""Content blocks: what a run wrote and left behind, as a client's protocol revision can take it."""
+
+from __future__ import annotations
+
+import base64
+import os
+import stat
+from pathlib import Path
+
+import anyio.to_thread
+from mcp_types import (
+    AudioContent,
+    BlobResourceContents,
+    ContentBlock,
+    EmbeddedResource,
+    ImageContent,
+    ResourceLink,
+    TextContent,
+)
+
+from praxis_mcp.engines.base import Artifact
+from praxis_mcp.engines.output import Captured, StreamName
+from praxis_mcp.serving.mcp.dialect import Dialect
+from praxis_mcp.serving.mcp.media import IMAGES, clean, decode_text, media_type, mime_of_file
+from praxis_mcp.serving.mcp.uris import artifact_uri, stream_uri
+from praxis_mcp.support.wording import counted
+
+INLINE_MEDIA = 1024 * 1024
+"""Bytes of one image or sound that a result carries itself; a larger one is linked."""
+INLINE_TOTAL = 4 * 1024 * 1024
+"""Bytes of all images together that a result carries itself."""
+INLINE_BLOB = 64 * 1024
+"""Bytes of other binary output that a result carries itself: no model reads them, so large ones are linked."""
+MAX_NAMED_ARTIFACTS = 50
+"""Artifacts that a result names one by one."""
+_IMAGE_HEAD = 4096
+
+
+def text_block(text: str) -> TextContent:
+    """Text, made safe for JSON."""
+    return TextContent(text=clean(text))
+
+
+def link_block(uri: str, name: str, dialect: Dialect, mime_type: str | None, size: int | None) -> ContentBlock:
+    """A link to a resource; a line of text for clients that do not know links."""
+    if dialect.knows_links:
+        return ResourceLink(uri=uri, name=clean(name), mime_type=mime_type, size=size)
+    about = ", ".join(part for part in (mime_type, counted(size, "byte") if size is not None else None) if part)
+    return text_block(f"{name} ({about}): {uri}")
+
+
+def stream_text(captured: Captured, run_id: str, stream: StreamName, limit: int) -> str | None:
+    """A stream as text: whole, or head and tail with the gap and the way to the whole between them.
+
+    Args:
+        captured: the stream.
+        run_id: its run.
+        stream: its name.
+        limit: bytes of it to show.
+
+    Returns:
+        None where it is binary.
+    """
+    data = captured.data
+    if not _is_cut(captured, limit):
+        return decode_text(data)
+    head, tail = (captured.head, captured.tail) if captured.omitted else (data, b"")
+    if len(head) + len(tail) > limit:
+        head, tail = (head + tail)[: limit // 2], (head + tail)[-(limit - limit // 2) :]
+    first, last = decode_text(head, cut=True), decode_text(tail, begun=True)
+    if first is None or last is None:
+        return None
+    omitted = captured.total - len(head) - len(tail)
+    where = stream_uri(run_id, stream)
+    return f"{first}\n[… {omitted} of {captured.total} bytes omitted; the whole is at {where} …]\n{last}"
+
+
+def whole_link(captured: Captured, run_id: str, stream: StreamName, limit: int, dialect: Dialect) -> list[ContentBlock]:
+    """A link to the whole of a stream of which `stream_text` shows a part, for clients that know links: the address in
+    the text is for models, and one server that passes it on to another can follow links only."""
+    if not dialect.knows_links or not _is_cut(captured, limit):
+        return []
+    return [link_block(stream_uri(run_id, stream), stream, dialect, "text/plain", captured.total)]
+
+
+def _is_cut(captured: Captured, limit: int) -> bool:
+    return bool(captured.omitted) or len(captured.data) > limit
+
+
+async def stdout_blocks(captured: Captured, run_id: str, limit: int, dialect: Dialect) -> list[ContentBlock]:
+    """Standard output as content: text, an image, sound, or a file; nothing where there was none."""
+    if captured.total == 0:
+        return []
+    uri = stream_uri(run_id, "stdout")
+    mime = media_type(captured.head)
+    text = None if mime else stream_text(captured, run_id, "stdout", limit)
+    if text is not None:
+        return [text_block(text), *whole_link(captured, run_id, "stdout", limit, dialect)]
+    mime = mime or "application/octet-stream"
+    is_media = mime in IMAGES or mime.startswith("audio/")
+    data = await _whole(captured) if captured.total <= (INLINE_MEDIA if is_media else INLINE_BLOB) else None
+    if data is not None:
+        return [_inline(data, mime, uri, dialect)]
+    return [
+        text_block(f"Standard output is {mime}, {counted(captured.total, 'byte')}: {uri}"),
+        link_block(uri, "stdout", dialect, mime, captured.total),
+    ]
+
+
+async def artifact_blocks(artifacts: tuple[Artifact, ...], run_id: str, dialect: Dialect) -> list[ContentBlock]:
+    """Artifacts as content: small images themselves, all else as links."""
+    blocks: list[ContentBlock] = []
+    room = INLINE_TOTAL
+    for artifact in artifacts[:MAX_NAMED_ARTIFACTS]:
+        uri = artifact_uri(run_id, artifact.name)
+        head = await read_file(artifact.file, 0, _IMAGE_HEAD) or b""
+        mime = mime_of_file(clean(artifact.name), head)
+        if mime in IMAGES and artifact.size <= min(INLINE_MEDIA, room):
+            data = await read_file(artifact.file, 0, INLINE_MEDIA)
+            if data:
+                room -= len(data)
+                blocks.append(text_block(f"{artifact.name}: {uri}"))
+                blocks.append(_inline(data, mime, uri, dialect))
+                continue
+        blocks.append(link_block(uri, artifact.name, dialect, mime, artifact.size))
+    if len(artifacts) > MAX_NAMED_ARTIFACTS:
+        more = len(artifacts) - MAX_NAMED_ARTIFACTS
+        blocks.append(text_block(f"… and {more} more files; all are named in praxis://runs/{run_id}"))
+    return blocks
+
+
+async def read_file(path: Path, offset: int, limit: int) -> bytes | None:
+    """Bytes of a kept file; None where it is no plain file, or is kept no more."""
+    return await anyio.to_thread.run_sync(_read_file, path, offset, limit)
+
+
+def _read_file(path: Path, offset: int, limit: int) -> bytes | None:
+    try:
+        # A tool may have left a link to any file of the host where an artifact is expected, or a pipe.
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return None
+    with os.fdopen(file, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            return None
+        stream.seek(offset)
+        return stream.read(limit)
+
+
+def _inline(data: bytes, mime: str, uri: str, dialect: Dialect) -> ContentBlock:
+    encoded = base64.b64encode(data).decode("ascii")
+    if mime in IMAGES:
+        return ImageContent(data=encoded, mime_type=mime)
+    if mime.startswith("audio/") and dialect.knows_audio:
+        return AudioContent(data=encoded, mime_type=mime)
+    return EmbeddedResource(resource=BlobResourceContents(uri=uri, mime_type=mime, blob=encoded))
+
+
+async def _whole(captured: Captured) -> bytes | None:
+    if not captured.omitted:
+        return captured.data
+    data = await read_file(captured.file, 0, INLINE_MEDIA) if captured.file else None
+    return data if data is not None and len(data) == captured.total else None

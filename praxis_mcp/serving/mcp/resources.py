@@ -1,0 +1,182 @@
+"""What is kept of runs, as MCP resources: listed, described by templates, and read in parts."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    BlobResourceContents,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ReadResourceResult,
+    Resource,
+    ResourceTemplate,
+    TextResourceContents,
+)
+
+from praxis_mcp.errors import RunNotFoundError
+from praxis_mcp.execution.records.runs import RunRecord, RunRecords
+from praxis_mcp.serving.access import ANYONE, Caller
+from praxis_mcp.serving.mcp.blocks import read_file
+from praxis_mcp.serving.mcp.dialect import Dialect
+from praxis_mcp.serving.mcp.media import clean, decode_text, mime_of_file
+from praxis_mcp.serving.mcp.uris import TEMPLATES, RunAddress, artifact_uri, parse_uri, run_uri, stream_uri
+
+MOST_LISTED = 100
+"""Runs that ``resources/list`` names, the newest."""
+DEFAULT_READ = 256 * 1024
+"""Bytes that one read gives unless it asks for another number."""
+MIN_READ = 4
+"""Bytes that one read gives at least: any character fits, so that a reader always gets on."""
+MAX_READ = 8 * 1024 * 1024
+"""Bytes that one read gives at most."""
+FINISHED_TTL_MS = 3_600_000
+"""What an ended run wrote never changes."""
+
+Contents = TextResourceContents | BlobResourceContents
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Bytes from `offset` of something that has `size` of them."""
+
+    data: bytes
+    offset: int
+    size: int
+
+
+class RunResources:
+    """Serves the run records of one process."""
+
+    def __init__(self, records: RunRecords) -> None:
+        self._records = records
+
+    def list(self, caller: Caller = ANYONE) -> ListResourcesResult:
+        """The newest runs of a caller, each by its summary, which names the rest."""
+        entries = [record for record in self._records.entries() if record.caller == caller.name][:MOST_LISTED]
+        return ListResourcesResult(
+            resources=[
+                Resource(
+                    uri=run_uri(record.run_id),
+                    name=f"{record.tool}-{record.run_id[:8]}",
+                    title=f"{record.tool}, {record.started:%Y-%m-%d %H:%M:%S} UTC",
+                    description=f"A run of {record.tool} on {record.engine}: {_state(record)}.",
+                    mime_type="application/json",
+                )
+                for record in entries
+            ]
+        )
+
+    def templates(self) -> ListResourceTemplatesResult:
+        """Every kind of address."""
+        about = {
+            "run": "Summary of a run: how it ended, how long it took, what it left.",
+            "stdout": "What a run wrote to standard output; offset and limit are bytes.",
+            "stderr": "What a run wrote to standard error; offset and limit are bytes.",
+            "artifact": "A file that a run left as a result.",
+        }
+        return ListResourceTemplatesResult(
+            resource_templates=[
+                ResourceTemplate(uri_template=TEMPLATES[kind], name=kind, description=text)
+                for kind, text in about.items()
+            ]
+        )
+
+    async def read(self, uri: str, dialect: Dialect, caller: Caller = ANYONE) -> ReadResourceResult:
+        """One resource, or a part of it. Text where the bytes are text, else base64. What another caller's run left
+        does not exist for this one.
+
+        Raises:
+            MCPError: there is none of that address.
+        """
+        try:
+            address = parse_uri(uri)
+        except ValueError as exc:
+            raise MCPError(INVALID_PARAMS, f"{uri[:200]} cannot be read: {exc}.") from exc
+        if address is None:
+            raise _not_found(uri, dialect, "Addresses begin with praxis://runs/{run_id}.")
+        try:
+            record = self._records.get(address.run_id, caller.name)
+            contents = await self._contents(record, address)
+        except RunNotFoundError as exc:
+            raise _not_found(uri, dialect, str(exc)) from exc
+        if contents is None:
+            raise _not_found(uri, dialect, f"{run_uri(record.run_id)} names what that run left.")
+        if record.running:
+            return ReadResourceResult(contents=contents, ttl_ms=0)
+        return ReadResourceResult(contents=contents, ttl_ms=FINISHED_TTL_MS)
+
+    async def _contents(self, record: RunRecord, address: RunAddress) -> list[Contents] | None:
+        limit = max(MIN_READ, min(address.limit or DEFAULT_READ, MAX_READ))
+        if address.stream is not None:
+            data = await record.read(address.stream, address.offset, limit)
+            part = _Part(data, address.offset, record.size(address.stream))
+            return _with_rest(address, part, "application/octet-stream")
+        if address.artifact is None:
+            text = json.dumps(_summary(record), indent=1, ensure_ascii=False)
+            return [TextResourceContents(uri=address.base, mime_type="application/json", text=clean(text))]
+        artifact = next((item for item in record.artifacts if item.name == address.artifact), None)
+        data = await read_file(artifact.file, address.offset, limit) if artifact else None
+        if artifact is None or data is None:
+            return None
+        head = data if address.offset == 0 else await read_file(artifact.file, 0, DEFAULT_READ) or b""
+        part = _Part(data, address.offset, artifact.size)
+        return _with_rest(address, part, mime_of_file(clean(artifact.name), head))
+
+
+def _with_rest(address: RunAddress, part: _Part, mime: str) -> list[Contents]:
+    data = part.data
+    cut = part.offset + len(data) < part.size
+    text = decode_text(data, cut=cut, begun=part.offset > 0)
+    if text is None:
+        encoded = base64.b64encode(data).decode("ascii")
+        contents: list[Contents] = [BlobResourceContents(uri=address.base, mime_type=mime, blob=encoded)]
+    else:
+        if cut:
+            data = data[: len(data) - _incomplete(data)]
+        kind = "text/plain" if mime == "application/octet-stream" else mime
+        contents = [TextResourceContents(uri=address.base, mime_type=kind, text=text)]
+    following = part.offset + len(data)
+    if cut and data:
+        rest = address.at(following)
+        note = f"[… {part.size - following} of {part.size} bytes remain; read on at {rest} …]"
+        contents.append(TextResourceContents(uri=rest, mime_type="text/plain", text=note))
+    return contents
+
+
+def _incomplete(data: bytes) -> int:
+    """How many of the last bytes are the beginning of a character that ends after them (RFC 3629)."""
+    for back in range(1, min(3, len(data)) + 1):
+        byte = data[-back]
+        if byte & 0xC0 == 0x80:
+            continue
+        needed = 4 if byte >= 0xF0 else 3 if byte >= 0xE0 else 2 if byte >= 0xC0 else 1
+        return back if needed > back else 0
+    return 0
+
+
+def _summary(record: RunRecord) -> dict[str, object]:
+    artifacts = [
+        {"name": item.name, "size": item.size, "uri": artifact_uri(record.run_id, item.name)}
+        for item in record.artifacts
+    ]
+    streams = {} if record.running else {name: stream_uri(record.run_id, name) for name in ("stdout", "stderr")}
+    return {**record.summary(), **streams, "artifacts": artifacts}
+
+
+def _state(record: RunRecord) -> str:
+    if record.result is None:
+        return "running" if record.running else "failed"
+    if record.result.timed_out:
+        return "timed out"
+    if record.result.out_of_memory:
+        return "out of memory"
+    return f"exit code {record.result.exit_code}"
+
+
+def _not_found(uri: str, dialect: Dialect, why: str) -> MCPError:
+    return MCPError(dialect.resource_not_found, f"There is no resource {uri[:200]}. {why}", {"uri": uri[:200]})

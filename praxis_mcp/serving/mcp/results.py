@@ -1,0 +1,170 @@
+"""`ExecutionResult` → `CallToolResult`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mcp_types import CallToolResult, ContentBlock
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.schemas.schema import check_output
+from praxis_mcp.engines.artifacts import BOUNDS
+from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.engines.output import StreamName
+from praxis_mcp.errors import OutputMisfit, PraxisError
+from praxis_mcp.execution.structured import check_value, structured_output
+from praxis_mcp.federation.addresses import RUN_KEY
+from praxis_mcp.serving.mcp.blocks import (
+    artifact_blocks,
+    link_block,
+    stdout_blocks,
+    stream_text,
+    text_block,
+    whole_link,
+)
+from praxis_mcp.serving.mcp.dialect import Dialect
+from praxis_mcp.serving.mcp.failures import describe_error, describe_failure, last_part
+from praxis_mcp.serving.mcp.media import clean
+from praxis_mcp.serving.mcp.remote import failed_answer, remote_blocks
+from praxis_mcp.serving.mcp.structured import content_for
+from praxis_mcp.serving.mcp.uris import stream_uri
+from praxis_mcp.settings.model import Settings
+
+META_KEY = RUN_KEY
+MOST_CHANGED_FILES = 20
+MOST_LEFT_OUT = 20
+_NOTE_BYTES = 2 * 1024
+
+
+def refusal(text: str) -> CallToolResult:
+    """The result of a call that was not carried out: an error that the model may fix, so no protocol error."""
+    return CallToolResult(content=[text_block(text)], is_error=True)
+
+
+def error_result(error: PraxisError) -> CallToolResult:
+    """The result of a call that was refused or could not be carried out."""
+    return refusal(describe_error(error))
+
+
+@dataclass(frozen=True, slots=True)
+class ResultWriter:
+    """Writes results for one client.
+
+    Attributes:
+        settings: bounds of what is shown, and the root that changed files are named from.
+        dialect: what the client can take.
+    """
+
+    settings: Settings
+    dialect: Dialect
+
+    async def write(self, contract: ToolContract, result: ExecutionResult) -> CallToolResult:
+        """The result of a run, failed or not, for a model.
+
+        Raises:
+            ContractError: the contract's output schema is invalid.
+        """
+        limit = contract.max_output or self.settings.calls.max_output
+        if result.remote is not None:
+            written = self._remote(contract, result, limit)
+        elif not result.success:
+            blocks = [text_block(describe_failure(contract, result)), *self._whole_streams(result)]
+            written = CallToolResult(content=blocks, is_error=True)
+        elif contract.output == "json":
+            written = self._structured(contract, result)
+        else:
+            blocks = await stdout_blocks(result.stdout, result.run_id, limit, self.dialect)
+            written = CallToolResult(content=blocks or self._nothing_written(result))
+        written.content.extend(await artifact_blocks(result.artifacts, result.run_id, self.dialect))
+        written.content.extend(_left_out(result.artifacts_left_out))
+        written.content.extend(self._changed_files(result.changed_files))
+        written.meta = {**(result.remote.meta if result.remote else {}), META_KEY: about_run(result)}
+        return written
+
+    def _structured(self, contract: ToolContract, result: ExecutionResult) -> CallToolResult:
+        try:
+            value = structured_output(contract, result)
+        except OutputMisfit as exc:
+            return self._unusable(result, str(exc))
+        limit = contract.max_output or self.settings.calls.max_output
+        text = stream_text(result.stdout, result.run_id, "stdout", limit)
+        shaped = content_for(value, contract.output_schema, self.dialect)
+        whole = whole_link(result.stdout, result.run_id, "stdout", limit, self.dialect)
+        return CallToolResult(content=[text_block((text or "").strip()), *whole], structured_content=shaped)
+
+    def _remote(self, contract: ToolContract, result: ExecutionResult, limit: int) -> CallToolResult:
+        assert result.remote is not None
+        blocks = remote_blocks(result, limit, self.dialect)
+        value = result.remote.structured
+        if not result.success:
+            blocks = blocks or [text_block(describe_failure(contract, result))]
+            schema, fits = contract.output_schema, value is None or not check_output(contract, value)
+            return failed_answer(blocks, value, schema, self.dialect, fits=fits)
+        if value is None:
+            return self._structured(contract, result) if contract.output == "json" else CallToolResult(content=blocks)
+        try:
+            check_value(contract, value)
+        except OutputMisfit as exc:
+            return self._unusable(result, str(exc))
+        shaped = content_for(value, contract.output_schema, self.dialect)
+        return CallToolResult(content=blocks, structured_content=shaped)
+
+    def _unusable(self, result: ExecutionResult, problem: str) -> CallToolResult:
+        parts = [problem]
+        shown = stream_text(result.stdout, result.run_id, "stdout", _NOTE_BYTES)
+        if shown and shown.strip():
+            parts.append(f"Standard output:\n{shown.strip()}")
+        errors = last_part(result.stderr, _NOTE_BYTES)
+        if errors:
+            parts.append(f"Standard error:\n{errors}")
+        blocks = [text_block("\n\n".join(parts)), *self._whole_streams(result)]
+        return CallToolResult(content=blocks, is_error=True)
+
+    def _nothing_written(self, result: ExecutionResult) -> list[ContentBlock]:
+        errors = last_part(result.stderr, _NOTE_BYTES)
+        if errors:
+            return [text_block(f"Nothing on standard output. Standard error:\n{errors}")]
+        return [] if result.artifacts else [text_block("Done, exit code 0; nothing was written.")]
+
+    def _whole_streams(self, result: ExecutionResult) -> list[ContentBlock]:
+        names: tuple[StreamName, ...] = ("stdout", "stderr")
+        sizes = {name: getattr(result, name).total for name in names}
+        return [
+            link_block(stream_uri(result.run_id, name), name, self.dialect, None, sizes[name])
+            for name in names
+            if sizes[name] > _NOTE_BYTES
+        ]
+
+    def _changed_files(self, files: tuple[Path, ...]) -> list[ContentBlock]:
+        if not files:
+            return []
+        shown = [self._from_root(file) for file in files[:MOST_CHANGED_FILES]]
+        more = f" and {len(files) - len(shown)} more" if len(files) > len(shown) else ""
+        return [text_block(f"Changed files: {', '.join(shown)}{more}")]
+
+    def _from_root(self, file: Path) -> str:
+        root = self.settings.root
+        return clean(str(file.relative_to(root) if file.is_relative_to(root) else file))
+
+
+def _left_out(names: tuple[str, ...]) -> list[ContentBlock]:
+    if not names:
+        return []
+    more = f" and {len(names) - MOST_LEFT_OUT} more" if len(names) > MOST_LEFT_OUT else ""
+    shown = ", ".join(clean(name) for name in names[:MOST_LEFT_OUT])
+    return [text_block(f"Left out of the artifacts, {BOUNDS}: {shown}{more}")]
+
+
+def about_run(result: ExecutionResult) -> dict[str, Any]:
+    """Which run a result is of, for its `_meta`."""
+    about = {
+        "runId": result.run_id,
+        "engine": result.engine,
+        "isolation": result.isolation,
+        "exitCode": result.exit_code,
+        "durationMs": round(result.duration * 1000, 3),
+        "image": result.image,
+    }
+    return {key: value for key, value in about.items() if value is not None}

@@ -1,0 +1,305 @@
+"""The MCP server: what each method does, whatever the transport and the protocol era."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+from mcp.server.caching import CacheableMethod, CacheHint
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import NotificationOptions, Server
+from mcp.server.models import InitializationOptions
+from mcp.shared.exceptions import MCPError
+from mcp.shared.message import SessionMessage
+from mcp_types import (
+    INTERNAL_ERROR,
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ListToolsResult,
+    NotificationParams,
+    PaginatedRequestParams,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+    ResourcesCapability,
+    ServerCapabilities,
+)
+
+from praxis_mcp.errors import ExecutionError, PraxisError, UnknownToolError
+from praxis_mcp.execution.call_log import log_call
+from praxis_mcp.execution.defects import report_defect
+from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.serving.access import Caller, caller_of
+from praxis_mcp.serving.mcp.dialect import Dialect
+from praxis_mcp.serving.mcp.paging import PageWatch
+from praxis_mcp.serving.mcp.progress import ProgressReporter, reporting
+from praxis_mcp.serving.mcp.resources import RunResources
+from praxis_mcp.serving.mcp.results import ResultWriter, error_result, refusal
+from praxis_mcp.serving.mcp.sessions import ChangeNotifier
+from praxis_mcp.serving.mcp.tools import BadCursor, ToolLister
+from praxis_mcp.serving.mcp.upstreams import Relay, with_origin
+from praxis_mcp.support.defects import places
+from praxis_mcp.support.groups import unwrapped
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.mcp_sdk import ReadStream, WriteStream
+from praxis_mcp.upstreams.hops import arrived, read_hops
+
+UNASKED = 2.0
+"""Seconds after which a server that no client has asked for its tools looks for what killed ones left all the same."""
+INSTRUCTIONS = (
+    "Each tool runs one command in a sandbox and returns what it wrote. Long output is shown as its head and tail; "
+    "the whole is a resource, praxis://runs/{run_id}/stdout, that can be read in parts with ?offset=…&limit=…. "
+    "A failed call says why and what to change."
+)
+CACHE_HINTS: dict[CacheableMethod, CacheHint] = {
+    "resources/templates/list": CacheHint(3_600_000, "public"),
+    "server/discover": CacheHint(60_000, "public"),
+}
+
+Context = ServerRequestContext[Any, Any]
+
+
+def build_server(toolbox: Toolbox) -> PraxisServer:
+    """A server over a toolbox; it does nothing before it is entered."""
+    return PraxisServer(toolbox)
+
+
+class PraxisServer:
+    """Serves a toolbox to any number of clients, over any transport; an async context manager.
+
+    It answers ``initialize`` and ``server/discover`` at once, while the catalog is still being scanned.
+
+    Attributes:
+        mcp: the SDK's server, for transports to run.
+    """
+
+    def __init__(self, toolbox: Toolbox) -> None:
+        self._toolbox = toolbox
+        self._notifier = ChangeNotifier()
+        self._tools = ToolLister(toolbox.settings)
+        self._pages = PageWatch()
+        self._resources = RunResources(toolbox.records)
+        self._relay = Relay(toolbox)
+        self._listed = anyio.Event()
+        self._stack = AsyncExitStack()
+        self.mcp = _LowLevelServer(
+            toolbox.settings.server.name,
+            version=version("praxis-mcp"),
+            instructions=toolbox.settings.server.instructions or INSTRUCTIONS,
+            cache_hints={**CACHE_HINTS, "tools/list": self._freshness()},
+            get_tool_input_schema=self._input_schema,
+            on_list_tools=self._list_tools,
+            on_call_tool=self._call_tool,
+            on_list_resources=self._list_resources,
+            on_list_resource_templates=self._list_templates,
+            on_read_resource=self._read_resource,
+            on_subscriptions_listen=self._notifier.listen,
+        )
+        self.mcp.add_notification_handler(
+            "notifications/initialized", NotificationParams, self._notifier.on_initialized
+        )
+
+    @property
+    def legacy_sessions(self) -> int:
+        """Clients of the older era that are connected now."""
+        return self._notifier.legacy_sessions
+
+    def end_subscriptions(self) -> None:
+        """End the streams on which clients listen for changes, as the specification has a server do before it goes."""
+        self._notifier.close()
+
+    async def serve(
+        self, incoming: ReadStream[SessionMessage | Exception], outgoing: WriteStream[SessionMessage]
+    ) -> None:
+        """Serve one client over a pair of streams, in the era that it opens with, until it leaves."""
+        await self.mcp.run(incoming, outgoing, self.mcp.create_initialization_options())
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self._background())
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> bool | None:
+        return await self._stack.__aexit__(exc_type, exc, tb)
+
+    @asynccontextmanager
+    async def _background(self) -> AsyncIterator[None]:
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._notifier.run)
+                tasks.start_soon(self._guarded, "republishing tools of upstreams", self._republish)
+                if self._toolbox.settings.reload:
+                    tasks.start_soon(self._guarded, "watching contracts", self._watch)
+                tasks.start_soon(self._guarded, "removing what killed servers left", self._keep_house)
+                tasks.start_soon(self._guarded, "telling doctor of this server", self._toolbox.keep_status)
+                if self._toolbox.settings.prefetch:
+                    tasks.start_soon(self._guarded, "pulling images ahead of calls", self._prefetch)
+                yield
+                self._notifier.close()
+                tasks.cancel_scope.cancel()
+
+    def _freshness(self) -> CacheHint:
+        # Clients that listen for changes drop their copy when told; the others must look again before long. Where
+        # callers have credentials, the list is one caller's own.
+        return CacheHint(5_000, "private" if self._toolbox.settings.http.auth.required else "public")
+
+    async def _watch(self) -> None:
+        await self._toolbox.watch(self._notifier.on_change)
+
+    async def _republish(self) -> None:
+        await self._toolbox.upstreams.run(self._notifier.changed)
+
+    async def _keep_house(self) -> None:
+        # Not before the client has its tools: looking at engines means importing their SDKs. But no server may wait for
+        # ever for its first client with what others left.
+        with anyio.move_on_after(UNASKED):
+            await self._listed.wait()
+        await self._toolbox.keep_house()
+
+    async def _prefetch(self) -> None:
+        # Pulling before the client has its tools would take from the little time that it waits for them.
+        await self._listed.wait()
+        await self._toolbox.prefetch()
+
+    @staticmethod
+    async def _guarded(what: str, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except Exception as exc:  # noqa: BLE001 - a comfort that fails must not take the calls down with it
+            logger.error("{} has ended: {}", what, places(exc))
+
+    def _input_schema(self, name: str) -> Mapping[str, Any] | None:
+        try:
+            return self._toolbox.catalog.get(name).input_schema
+        except UnknownToolError:
+            remote = self._toolbox.upstreams.served(name)
+            return remote.input_schema if remote is not None else None
+
+    async def _list_tools(self, ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
+        await self._toolbox.loaded()
+        await self._toolbox.upstreams.ready()
+        cursor = params.cursor if params else None
+        entries = self._toolbox.upstreams.beside(self._toolbox.catalog.entries())
+        caller = caller_of(ctx)
+        try:
+            page = self._tools.page(entries, cursor, Dialect(ctx.protocol_version), caller)
+        except BadCursor as exc:
+            raise MCPError(INVALID_PARAMS, "The cursor is none that this server gave out.") from exc
+        self._pages.listed(ctx, caller.name, cursor, page)
+        self._listed.set()
+        if read_hops(ctx.meta):
+            page.tools = with_origin(page.tools, self._toolbox)
+        return page
+
+    async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+        await self._toolbox.loaded()
+        caller = caller_of(ctx)
+        self._pages.called(ctx, caller.name)
+        if not caller.may_call(params.name):
+            log_call(params.name, caller.name, "", "forbidden", 0)
+            # Whether there is such a tool is not theirs to know.
+            raise MCPError(INVALID_PARAMS, f'Your credentials do not cover the tool "{params.name[:128]}".')
+        try:
+            with arrived(read_hops(ctx.meta)):
+                return await self._run(ctx, params, caller)
+        except UnknownToolError as exc:
+            log_call(params.name, caller.name, "", "unknown_tool", 0)
+            # The error names similar tools, among which there may be some that are not theirs to know.
+            text = str(exc) if caller.calls_all_tools else f'There is no tool "{params.name[:128]}".'
+            raise MCPError(INVALID_PARAMS, text) from exc
+        except PraxisError as exc:
+            return error_result(exc)
+        except MCPError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - one call's defect must not look like the server's to the client
+            return refusal(report_defect(f"{params.name[:128]} was called", exc))
+
+    async def _run(self, ctx: Context, params: CallToolRequestParams, caller: Caller) -> CallToolResult:
+        settings, dialect = self._toolbox.settings, Dialect(ctx.protocol_version)
+        try:
+            contract = self._toolbox.catalog.get(params.name).contract
+        except UnknownToolError:
+            try:
+                remote = await self._toolbox.relays.find(params.name)
+            except ExecutionError:
+                log_call(params.name, caller.name, "", "held_back", 0)
+                raise
+            if remote is None:
+                raise
+            reporter = self._reporter(ctx)
+            async with reporting(reporter):
+                on_output = reporter.on_output if reporter else None
+                return await self._relay.call(remote, params.arguments or {}, dialect, on_output, caller.name)
+        reporter = self._reporter(ctx, stdout_is_data=contract.output == "json")
+        async with reporting(reporter):
+            result = await self._toolbox.runner.call(
+                params.name,
+                params.arguments or {},
+                caller=caller.name,
+                on_output=reporter.on_output if reporter else None,
+                on_status=reporter.on_status if reporter else None,
+            )
+        return await ResultWriter(settings, dialect).write(contract, result)
+
+    def _reporter(self, ctx: Context, *, stdout_is_data: bool = False) -> ProgressReporter | None:
+        if not ctx.meta or "progress_token" not in ctx.meta:
+            return None
+        heartbeat = self._toolbox.settings.calls.heartbeat
+        return ProgressReporter(ctx.session.report_progress, heartbeat=heartbeat, stdout_is_data=stdout_is_data)
+
+    async def _list_resources(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
+        if params and params.cursor is not None:
+            raise MCPError(INVALID_PARAMS, "resources/list has one page only, and gave out no cursor.")
+        return self._resources.list(caller_of(ctx))
+
+    async def _list_templates(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
+        if params and params.cursor is not None:
+            raise MCPError(INVALID_PARAMS, "resources/templates/list has one page only, and gave out no cursor.")
+        return self._resources.templates()
+
+    async def _read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+        dialect = Dialect(ctx.protocol_version)
+        caller = caller_of(ctx)
+        try:
+            linked = await self._relay.read(params.uri, dialect, caller)
+            return linked or await self._resources.read(params.uri, dialect, caller)
+        except MCPError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the SDK would log its message, which may hold a secret
+            raise MCPError(INTERNAL_ERROR, report_defect("a resource was read", exc)) from None
+
+
+class _LowLevelServer(Server[Any]):
+    """The SDK's server, saying of itself what is true here: the list of tools changes, that of resources is not
+    watched. Some transports ask for these options without arguments, and clients drop notifications that were not
+    announced."""
+
+    def create_initialization_options(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+    ) -> InitializationOptions:
+        options = notification_options or NotificationOptions(tools_changed=True)
+        return super().create_initialization_options(options, experimental_capabilities, extensions)
+
+    def get_capabilities(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+        *,
+        protocol_version: str | None = None,
+    ) -> ServerCapabilities:
+        capabilities = super().get_capabilities(
+            notification_options, experimental_capabilities, extensions, protocol_version=protocol_version
+        )
+        capabilities.resources = ResourcesCapability(subscribe=False, list_changed=False)
+        return capabilities

@@ -1,0 +1,149 @@
+"""Tools and resources of upstreams, passed on to a client as they are, in words that it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INTERNAL_ERROR,
+    BlobResourceContents,
+    CallToolResult,
+    ReadResourceResult,
+    TextResourceContents,
+    Tool,
+    ToolAnnotations,
+)
+from pydantic import TypeAdapter, ValidationError
+
+from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.engines.output import OutputListener
+from praxis_mcp.errors import PraxisError, QueueFull, RemoteError
+from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.federation.addresses import PREFIX, address_there
+from praxis_mcp.federation.faces import RemoteTool
+from praxis_mcp.serving.access import ANYONE, Caller
+from praxis_mcp.serving.mcp.blocks import text_block
+from praxis_mcp.serving.mcp.dialect import Dialect
+from praxis_mcp.serving.mcp.output_checks import OutputChecks
+from praxis_mcp.serving.mcp.remote import failed_answer, remote_blocks
+from praxis_mcp.serving.mcp.results import META_KEY, about_run
+from praxis_mcp.serving.mcp.structured import content_for, schema_for
+from praxis_mcp.upstreams.hops import VIA_KEY, server_id
+
+_CONTENTS: TypeAdapter[TextResourceContents | BlobResourceContents] = TypeAdapter(
+    TextResourceContents | BlobResourceContents
+)
+
+
+def face(tool: RemoteTool, dialect: Dialect) -> Tool:
+    """The tool as this client sees it."""
+    hints = {"title": tool.title, **tool.annotations} if tool.annotations else None
+    return Tool(
+        name=tool.name,
+        title=tool.title,
+        description=tool.description or tool.title or f"{tool.remote_name}, a tool of {tool.upstream}.",
+        input_schema=tool.input_schema,
+        output_schema=schema_for(tool.output_schema, dialect),
+        annotations=ToolAnnotations.model_validate(hints, by_name=False) if hints else None,
+    )
+
+
+def with_origin(tools: Sequence[Tool], toolbox: Toolbox) -> list[Tool]:
+    """The tools for another server that republishes them: each says which servers it came through, so that one that
+    comes back to where it started is known."""
+    marked: list[Tool] = []
+    for tool in tools:
+        remote = toolbox.upstreams.served(tool.name)
+        via = [server_id(), *(remote.via if remote is not None else ())]
+        marked.append(tool.model_copy(update={"meta": {**(tool.meta or {}), VIA_KEY: via}}))
+    return marked
+
+
+class Relay:
+    """Calls upstreams for clients."""
+
+    def __init__(self, toolbox: Toolbox) -> None:
+        self._toolbox = toolbox
+        self._checks = OutputChecks()
+
+    async def call(
+        self,
+        tool: RemoteTool,
+        arguments: Mapping[str, Any],
+        dialect: Dialect,
+        on_output: OutputListener | None,
+        caller: str = "",
+    ) -> CallToolResult:
+        """What the tool answered.
+
+        Raises:
+            MCPError: the upstream answered with this protocol error.
+            ExecutionError: see `RelayRunner.call`.
+        """
+        relays = self._toolbox.relays
+        try:
+            result = await relays.call(tool, arguments, caller=caller, on_output=on_output)
+        except RemoteError as exc:
+            raise MCPError(exc.code, exc.message, exc.data) from exc
+        problem = None
+        if result.remote is not None and (result.success or result.remote.structured is not None):
+            problem = await self._checks.misfit(tool, result.remote)
+        return _result(tool, result, problem, relays.max_text, dialect)
+
+    async def read(self, uri: str, dialect: Dialect, caller: Caller = ANYONE) -> ReadResourceResult | None:
+        """A resource that a result of a caller's own call linked; None where the address names none of an upstream.
+
+        Raises:
+            MCPError: it cannot be read; says why.
+        """
+        if not uri.startswith(PREFIX):
+            return None
+        name, there = address_there(uri)
+        try:
+            found = await self._toolbox.relays.read(name, there, caller=caller.name, may_call=caller.may_call)
+        except RemoteError as exc:
+            raise MCPError(exc.code, exc.message, exc.data) from exc
+        except QueueFull as exc:
+            raise MCPError(INTERNAL_ERROR, f"The server is busy; {uri[:200]} was not read. {exc}") from exc
+        except PraxisError as exc:
+            raise MCPError(
+                dialect.resource_not_found, f"{uri[:200]} cannot be read. {exc}", {"uri": uri[:200]}
+            ) from exc
+        contents: list[TextResourceContents | BlobResourceContents] = []
+        for item in found:
+            try:
+                contents.append(_CONTENTS.validate_python(item, by_name=False))
+            except ValidationError as exc:
+                raise MCPError(
+                    dialect.resource_not_found, f"{name} gave contents that are none.", {"uri": uri[:200]}
+                ) from exc
+        return ReadResourceResult(contents=contents, ttl_ms=0)
+
+
+def _result(
+    tool: RemoteTool, result: ExecutionResult, problem: str | None, limit: int, dialect: Dialect
+) -> CallToolResult:
+    content = result.remote
+    assert content is not None
+    blocks = remote_blocks(result, limit, dialect, links_are_here=True)
+    meta = {**content.meta, META_KEY: about_run(result)}
+    if not result.success:
+        blocks = blocks or [text_block(f"{tool.name} failed, and did not say why.")]
+        fits = problem is None
+        failed = failed_answer(blocks, content.structured, tool.output_schema, dialect, fits=fits)
+        failed.meta = meta
+        return failed
+    if problem is not None:
+        # A client would refuse the whole result, and tell its model nothing of it.
+        note = text_block(f"{tool.name} ended well, but {problem}. What it answered follows.")
+        return CallToolResult(content=[note, *blocks], is_error=True, _meta=meta)  # pyright: ignore[reportCallIssue]
+    shaped = None
+    if content.structured is not None:
+        shaped = content_for(content.structured, tool.output_schema, dialect)
+    return CallToolResult(
+        content=blocks,
+        structured_content=shaped,
+        _meta=meta,  # pyright: ignore[reportCallIssue]
+    )

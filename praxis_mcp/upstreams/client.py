@@ -1,0 +1,182 @@
+"""A connected client of another MCP server, over whatever transport reaches it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from io import TextIOWrapper
+from typing import Any
+
+import httpx2
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from mcp_types import Implementation, ToolListChangedNotification
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from opentelemetry.propagate import inject
+
+from praxis_mcp.plans.secrets import Masker
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.mcp_sdk import stamp
+from praxis_mcp.upstreams.hops import DEPTH_VARIABLE, child_depth
+from praxis_mcp.upstreams.spec import ProgressListener, UpstreamSpec
+from praxis_mcp.upstreams.transports.http import http_client
+from praxis_mcp.upstreams.transports.posts import Posts
+from praxis_mcp.upstreams.transports.sse import sse_streams
+from praxis_mcp.upstreams.transports.stdio import stdio_streams
+from praxis_mcp.upstreams.wire import MAX_UPSTREAM_MESSAGE, RawAnswers
+
+_KEPT_ERROR_LINES = 10
+_MAX_ERROR_LINE = 500
+_MOST_LOGGED = 1000
+"""Lines of one server's standard error that go to the log; a server may write without end."""
+
+
+class Errors:
+    """The last lines that a server wrote to standard error, secrets masked."""
+
+    def __init__(self, name: str, masker: Masker) -> None:
+        self._name = name
+        self._masker = masker
+        self._lines: deque[str] = deque(maxlen=_KEPT_ERROR_LINES)
+        self._logged = 0
+
+    @property
+    def text(self) -> str | None:
+        """The last lines; None where there are none."""
+        return "\n".join(self._lines) or None
+
+    def add(self, line: bytes) -> None:
+        """One more line."""
+        text = self._masker.text(line[:_MAX_ERROR_LINE].decode(errors="replace").rstrip())
+        if text:
+            self._lines.append(text)
+        if text and self._logged < _MOST_LOGGED:
+            self._logged += 1
+            logger.debug("{}: {}", self._name, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A connected client, and requests whose answers come back as they are.
+
+    Attributes:
+        client: the SDK's client.
+    """
+
+    client: Client
+    _asker: RawAnswers | Posts
+
+    async def ask(
+        self, method: str, params: dict[str, Any], on_progress: ProgressListener | None = None
+    ) -> dict[str, Any]:
+        """The result of a request, as its JSON says. Cancelling cancels it at the server.
+
+        Args:
+            method: what is asked.
+            params: with a ``_meta``, which gets what the protocol wants to have there.
+            on_progress: hears progress.
+
+        Raises:
+            MCPError: the answer is an error, or there will be none.
+        """
+        headers = stamp(self.client.session, method, params)
+        inject(params["_meta"])
+        return await self._asker.ask(method, params, headers, on_progress)
+
+
+@asynccontextmanager
+async def open_client(
+    spec: UpstreamSpec,
+    *,
+    masker: Masker,
+    errors: Errors,
+    on_heard: Callable[[], None],
+    on_end: Callable[[str], None],
+    on_tools_changed: Callable[[], None],
+) -> AsyncIterator[Channel]:
+    """A client that has agreed on a protocol revision with the server. Must be left by the task that entered it.
+
+    Args:
+        spec: the server.
+        masker: learns the tokens that are had for it.
+        errors: takes in what a command writes to standard error.
+        on_heard: called for each message that arrives.
+        on_end: called when no more will arrive; why, where that is known.
+        on_tools_changed: called when a server of an older revision says that its tools have changed.
+
+    Raises:
+        Exception: whatever the SDK and its transport raise; the caller translates it.
+    """
+    _quieten_sdk()
+
+    async def on_message(message: Any) -> None:
+        if isinstance(message, ToolListChangedNotification):
+            on_tools_changed()
+
+    async with _transport(spec, masker, errors) as (inner, http):
+        answers = RawAnswers(inner, on_heard, on_end)
+        client = Client(
+            answers,
+            cache=None,
+            message_handler=on_message,
+            client_info=Implementation(name="praxis-mcp", version=version("praxis-mcp")),
+        )
+        async with client:
+            if http is None or client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+                yield Channel(client, answers)
+                return
+            posts = Posts(http, str(spec.address), on_heard)
+            try:
+                yield Channel(client, posts)
+            finally:
+                posts.close()
+
+
+@asynccontextmanager
+async def _transport(
+    spec: UpstreamSpec, masker: Masker, errors: Errors
+) -> AsyncIterator[tuple[Any, httpx2.AsyncClient | None]]:
+    """The transport, and what sends the requests of Streamable HTTP."""
+    if spec.kind == "stdio":
+        with _standard_error(errors) as stream:
+            yield stdio_streams(spec.words, _environment(spec), spec.directory, stream), None
+        return
+    async with http_client(spec, masker) as client:
+        address = str(spec.address)
+        if spec.kind == "sse":
+            yield sse_streams(client, address), None
+        else:
+            yield streamable_http_client(address, http_client=client, max_sse_event_size=MAX_UPSTREAM_MESSAGE), client
+
+
+def _environment(spec: UpstreamSpec) -> Mapping[str, str]:
+    # Beside PATH, HOME and the few others of the SDK's list, nothing else of our environment gets there.
+    return {**dict(spec.env), DEPTH_VARIABLE: str(child_depth())}
+
+
+@contextmanager
+def _standard_error(errors: Errors) -> Iterator[TextIOWrapper]:
+    """A file for a child's standard error, read by a thread, because a child that is not read stops. The thread ends
+    when the last process that holds the file has ended."""
+    read_end, write_end = os.pipe()
+
+    def read() -> None:
+        with os.fdopen(read_end, "rb") as stream:
+            while line := stream.readline(64 * 1024):
+                errors.add(line)
+
+    threading.Thread(target=read, name=f"stderr-{threading.active_count()}", daemon=True).start()
+    with os.fdopen(write_end, "w") as stream:
+        yield stream
+
+
+def _quieten_sdk() -> None:
+    # Its tracebacks hold what servers sent. What matters of them comes back as an exception or an error anyway.
+    for name in ("mcp.client", "client", "mcp.shared"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)

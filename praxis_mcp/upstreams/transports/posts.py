@@ -1,0 +1,121 @@
+"""Requests to Streamable HTTP servers of 2026-07-28 and later: each is one POST and its answer, and needs nothing else
+(specification 2026-07-28, basic/transports, "Streamable HTTP"). Asked by who waits for the answer, in its own task."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import httpx2
+from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
+
+from praxis_mcp.support.mcp_sdk import stream_within_origin
+from praxis_mcp.upstreams.failures import Failure, failed
+from praxis_mcp.upstreams.messages import lenient_json
+from praxis_mcp.upstreams.spec import ProgressListener
+from praxis_mcp.upstreams.wire import FIRST_ID, MAX_UPSTREAM_MESSAGE, tell_progress
+
+_FIXED_HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+
+
+class Posts:
+    """Asks one server.
+
+    Args:
+        client: sends; its errors are answers, and answers that are no event streams are read (see `upstream_http`).
+        url: the endpoint.
+        on_heard: is called when an answer arrives, or begins to where it is a stream.
+    """
+
+    def __init__(self, client: httpx2.AsyncClient, url: str, on_heard: Callable[[], None]) -> None:
+        self._client = client
+        self._url = url
+        self._on_heard = on_heard
+        self._ids = itertools.count(FIRST_ID)
+        self._asked: set[anyio.CancelScope] = set()
+
+    async def ask(
+        self, method: str, params: dict[str, Any], headers: dict[str, str], on_progress: ProgressListener | None
+    ) -> dict[str, Any]:
+        """See `RawAnswers.ask`. A cancelled request closes its response, which cancels it at the server."""
+        identity = next(self._ids)
+        if on_progress is not None:
+            params["_meta"]["progressToken"] = identity
+        request = {"jsonrpc": "2.0", "id": identity, "method": method, "params": params}
+        body = json.dumps(request, separators=(",", ":")).encode()
+        with anyio.CancelScope() as scope:
+            self._asked.add(scope)
+            try:
+                return await self._exchange(body, {**_FIXED_HEADERS, **headers}, on_progress)
+            except (httpx2.TransportError, httpx2.StreamError) as exc:
+                raise _lost(f"{type(exc).__name__}: {exc}".rstrip(": ")) from exc
+            finally:
+                self._asked.discard(scope)
+        raise _lost("Connection closed")
+
+    def close(self) -> None:
+        """Break off what is being asked."""
+        for scope in self._asked:
+            scope.cancel()
+
+    async def _exchange(
+        self, body: bytes, headers: dict[str, str], on_progress: ProgressListener | None
+    ) -> dict[str, Any]:
+        async with stream_within_origin(self._client, "POST", self._url, content=body, headers=headers) as response:
+            self._on_heard()
+            kind = response.headers.get("content-type", "").lower()
+            if kind.startswith("application/json"):
+                return _result(_parsed(response.content), response)
+            if not response.is_success:
+                raise MCPError(INTERNAL_ERROR, f"HTTP {response.status_code} {response.reason_phrase}")
+            if kind.startswith("text/event-stream"):
+                return await self._follow(response, on_progress)
+            raise MCPError(INVALID_REQUEST, f"the answer is neither JSON nor events, but {kind[:80] or 'of no type'}")
+
+    async def _follow(self, response: httpx2.Response, on_progress: ProgressListener | None) -> dict[str, Any]:
+        try:
+            async for event in httpx2.EventSource(response, max_event_size=MAX_UPSTREAM_MESSAGE):
+                self._on_heard()
+                if event.event != "message" or not event.data:
+                    continue
+                message = _parsed(event.data)
+                if "method" not in message:
+                    return _result(message, response)
+                if message["method"] == "notifications/progress" and on_progress is not None:
+                    told = message.get("params")
+                    tell_progress(on_progress, told if isinstance(told, dict) else {})
+        except httpx2.SSEError as exc:
+            raise _lost(f"its events cannot be read: {exc}") from exc
+        raise _lost("the response ended without an answer")
+
+
+def _lost(message: str) -> MCPError:
+    return MCPError.from_error_data(failed(Failure.LOST, message))
+
+
+def _parsed(text: bytes | str) -> dict[str, Any]:
+    try:
+        message = lenient_json(text)
+    except ValueError as exc:
+        raise MCPError(PARSE_ERROR, "its answer is no JSON") from exc
+    if not isinstance(message, dict):
+        raise MCPError(PARSE_ERROR, "its answer is no JSON-RPC message")
+    return message
+
+
+def _result(message: dict[str, Any], response: httpx2.Response) -> dict[str, Any]:
+    error, result = message.get("error"), message.get("result")
+    if isinstance(error, dict):
+        code = error.get("code")
+        raise MCPError(
+            code if isinstance(code, int) else INTERNAL_ERROR, str(error.get("message", "")), error.get("data")
+        )
+    if not isinstance(result, dict):
+        if not response.is_success:
+            raise MCPError(INTERNAL_ERROR, f"HTTP {response.status_code} {response.reason_phrase}")
+        raise MCPError(PARSE_ERROR, "its answer is no JSON-RPC message")
+    return result

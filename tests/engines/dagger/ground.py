@@ -1,0 +1,74 @@
+"""Ground of the Dagger engine's own tests: engines over the double (each with an engine state of its own, so that it
+can be broken), or over the real one where the environment names it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
+from praxis_mcp.engines.dagger.engine import DaggerExecutionEngine
+from praxis_mcp.plans.build import build_plan
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.testing.bench import CALL_LIMIT
+
+IMAGE = "busybox:1.36"
+UNIQUE = "cat /proc/sys/kernel/random/uuid"
+"""A command whose output tells whether it ran anew."""
+
+
+@dataclass(frozen=True)
+class Ground:
+    """An engine under test. `state`: of the double's engine; None over the real one."""
+
+    engine: DaggerExecutionEngine
+    state: Path | None
+
+    async def run(
+        self, contract: ToolContract, context: ExecutionContext | None = None, **arguments: Any
+    ) -> ExecutionResult:
+        context = context or ExecutionContext()
+        plan = build_plan(contract, arguments, self.engine.settings)
+        planned = ExecutionContext(plan, context.on_output, context.on_status, context.directory)
+        with anyio.fail_after(CALL_LIMIT):
+            return await self.engine.execute(contract, arguments, planned)
+
+    def sessions(self) -> int:
+        """How many sessions the double has begun."""
+        assert self.state is not None
+        log = self.state / "sessions"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+def sh(script: str, *words: str, **fields: Any) -> ToolContract:
+    """A contract that runs shell source in busybox."""
+    return ToolContract.create_dagger_tool(
+        "tool", fields.pop("image", IMAGE), ["sh", "-c", script, "sh", *words], **fields
+    )
+
+
+def settings_for(connection: dict[str, Any], **values: Any) -> Settings:
+    """Settings whose `engines.dagger` is `connection`, and by which nothing waits for calls, unless `values` say so."""
+    engines: Any = {**values.pop("engines", {}), "dagger": connection}
+    return Settings(engines=engines, **{"warm": {"enabled": False}, **values})
+
+
+def cli_processes() -> list[int]:
+    """The processes of `dagger session`, the double's or the real one's, that this test process has started."""
+    found: list[int] = []
+    for pid in _children(os.getpid()):
+        with suppress(FileNotFoundError):
+            if b"session" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                found.append(pid)
+    return found
+
+
+def _children(parent: int) -> Iterator[int]:
+    for task in Path(f"/proc/{parent}/task").iterdir():
+        with suppress(FileNotFoundError):  # a thread that ended just now
+            yield from map(int, (task / "children").read_text().split())
