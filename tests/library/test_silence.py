@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from praxis_mcp.execution.housekeeping import reap_leftovers
+from praxis_mcp.execution.selection import EngineSelector
+from praxis_mcp.support.background import BackgroundTasks
+from praxis_mcp.support.logs import logger
+from tests.execution.engines import AnsweringEngine, Engines
 
 BROKEN = "name: broken\nimage: x\ncommand: 7\n"
 USE = """
@@ -52,3 +59,37 @@ def test_the_command_line_logs_as_it_is_asked_to(tmp_path: Path) -> None:
         check=False,
     )
     assert "settings: " in done.stderr
+
+
+class DefectiveEngine(AnsweringEngine):
+    """Fails by an exception of no kind that anybody expects, with a secret in its message."""
+
+    async def reap(self) -> tuple[str, ...]:
+        raise RuntimeError("hidden-value")
+
+    async def cleanup(self) -> None:
+        raise RuntimeError("hidden-value")
+
+
+async def fail() -> None:
+    raise RuntimeError("hidden-value")
+
+
+@pytest.mark.anyio
+async def test_defects_that_reach_nobody_are_logged_by_place_and_never_by_message() -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(message.record["message"]), level="DEBUG", format="{message}")
+    try:
+        engines = Engines(answering=DefectiveEngine())
+        await reap_leftovers(engines, EngineSelector(engines))
+        await engines.cleanup()
+        tasks = BackgroundTasks()
+        tasks.start(fail, "a task")
+        await tasks.close(5)
+        await asyncio.sleep(0)  # the task's callbacks
+    finally:
+        logger.remove(sink)
+    told = [line for line in lines if "RuntimeError at " in line]
+    assert len(told) == 3
+    assert all("test_silence.py:" in line for line in told)
+    assert not [line for line in lines if "hidden-value" in line]

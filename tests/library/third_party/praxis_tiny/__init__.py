@@ -36,8 +36,6 @@ class TinyEngine(ExecutionEngine):
     name = "tiny"
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
-        if plan.call.argv[0].startswith("fail"):
-            raise RuntimeError("hidden-value")
         if shutil.which(plan.call.argv[0]) is None:
             raise CommandNotFound(f"{plan.blueprint.tool}: there is no command {plan.call.argv[0]} here.")
         stdout, stderr = context.collectors(plan)
