@@ -159,7 +159,8 @@ def test_a_stream_that_it_closes_is_closed(group: Path) -> None:
 @pytest.mark.parametrize("victim", ["praxis-init", "its caller"])
 def test_it_is_killed_with_praxis_init_and_with_whoever_started_that(group: Path, victim: str) -> None:
     words = [*join_words(str(praxis_init_path()), group=group), "sh", "-c", "echo started; exec sleep 600"]
-    source = f"import subprocess; p = subprocess.Popen({words!r}); print(p.pid, flush=True); p.wait()"
+    # By one write: the command's own line may come in between the number and its end.
+    source = f"import os, subprocess; p = subprocess.Popen({words!r}); os.write(1, b'%d\\n' % p.pid); p.wait()"
     with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True) as caller:
         assert caller.stdout is not None
         lines = [caller.stdout.readline(), caller.stdout.readline()]
