@@ -21,6 +21,7 @@ def new(
         list[str] | None,
         typer.Option("--tool", help="Name of a tool that it covers, with * and ?; may be given more than once."),
     ] = None,
+    older: Annotated[list[str] | None, typer.Option("--tools", hidden=True)] = None,
     scope: Annotated[
         list[str] | None, typer.Option("--scope", help="tools:GLOB or metrics:read; may be given more than once.")
     ] = None,
@@ -34,10 +35,12 @@ def new(
     from praxis_mcp.serving.http.tokens import hash_token, new_token
     from praxis_mcp.settings.http import AuthSettings
 
+    # --tool was --tools at first; scripts still say so.
+    tools = [*(tools or []), *(older or [])]
     token = new_token()
     entry: dict[str, object] = {
         "sha256": hash_token(token),
-        "scopes": [*(f"tools:{glob}" for glob in tools or []), *(scope or [])] or ["tools:*"],
+        "scopes": [*(f"tools:{glob}" for glob in tools), *(scope or [])] or ["tools:*"],
     }
     if days is not None:
         entry["expires"] = (datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0).isoformat()

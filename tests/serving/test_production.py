@@ -44,6 +44,11 @@ def test_a_new_token_is_printed_alone_and_its_hash_is_ready_for_the_settings() -
     assert token_new("--name", "ci").stdout.strip() != token
 
 
+def test_a_token_takes_the_earlier_spelling_of_its_tools() -> None:
+    made = json.loads(token_new("--name", "ci", "--tools", "git_*", "--tool", "json_*", "--json").stdout)
+    assert made["settings"]["http"]["auth"]["tokens"]["ci"]["scopes"] == ["tools:json_*", "tools:git_*"]
+
+
 @pytest.mark.parametrize(
     "words", [("--name", "c i"), ("--name", "ci", "--scope", "all"), ("--name", "ci", "--tool", "a b")]
 )
