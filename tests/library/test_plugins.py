@@ -76,6 +76,14 @@ def test_nothing_of_a_package_is_imported_until_it_is_asked_for(tmp_path: Path) 
     assert IMPORTED not in called.stderr + listed.stderr
 
 
+def test_a_contract_is_read_anew_once_its_engine_is_installed_or_removed(tmp_path: Path) -> None:
+    write(tmp_path, "say", engine="tiny", network="host")
+    for is_installed in (False, True, False):
+        listed = run(tmp_path, "list", "--tools", ".", PYTHONPATH=str(THIRD_PARTY) if is_installed else "")
+        assert ("is not an engine" in listed.stderr) is not is_installed, listed.stderr
+        assert ("Says it." in listed.stdout) is is_installed, listed.stderr
+
+
 def test_a_broken_one_is_an_error_of_its_own_tools_only(tmp_path: Path) -> None:
     write(tmp_path, "ours", engine="local")
     write(tmp_path, "theirs", engine="broken")

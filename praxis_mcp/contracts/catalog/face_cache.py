@@ -112,11 +112,19 @@ def _is_own(status: os.stat_result) -> bool:
 
 
 def _version() -> str:
-    """Changes with the code that makes faces, in releases and in a developer's tree alike; empty where that cannot be
-    told (a zip file), and then nothing that was cached is used."""
-    folder = Path(__file__).parent
-    files = sorted((path.name, path.stat()) for path in folder.glob("*.py"))
-    if not files:
+    """A hash that changes with the code and the lists by which contracts are read and faces made, in releases and in a
+    developer's tree alike; empty where they lie in no folder (a zip file): then nothing that was cached is used."""
+    files: list[str] = []
+    folders = [os.fspath(Path(__file__).parents[1])]
+    try:
+        while folders:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir():
+                        folders += [] if entry.name == "__pycache__" else [entry.path]
+                    else:
+                        status = entry.stat()
+                        files.append(f"{entry.path} {status.st_size} {status.st_mtime_ns}")
+    except OSError:
         return ""
-    text = "\n".join(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in files)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256("\n".join(sorted(files)).encode(errors="surrogateescape")).hexdigest()

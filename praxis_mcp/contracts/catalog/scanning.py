@@ -16,6 +16,7 @@ from praxis_mcp.contracts.discovery import find_contracts, read_bytes
 from praxis_mcp.diagnostics import Diagnostic, Severity
 from praxis_mcp.errors import ContractError
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.plugins import OWN_ENGINES
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,9 @@ def _entry(
     fingerprint = hashlib.sha256(content).hexdigest()
     key = fingerprint + os.path.splitext(source)[1]  # noqa: PTH122
     item = faces.get(key)
-    if item is not None and before is not None and before.fingerprint == fingerprint:
-        used[key] = item
+    if before is not None and before.fingerprint == fingerprint:
+        if item is not None:
+            used[key] = item
         return before, before.diagnostics
     path = Path(source)
     if item is not None:
@@ -118,10 +120,12 @@ def _entry(
 
     loaded = load_bytes(content, path)
     entry = entry_of(loaded.contract, path, fingerprint, loaded.diagnostics) if loaded.contract else None
-    used[key] = {
-        "face": face_of(entry) if entry else None,
-        "diagnostics": [_diagnostic_values(diagnostic) for diagnostic in loaded.diagnostics],
-    }
+    # What becomes of a contract for another package's engine changes with the packages that are installed.
+    if entry.traits.engine in OWN_ENGINES if entry else all(item.field != "engine" for item in loaded.diagnostics):
+        used[key] = {
+            "face": face_of(entry) if entry else None,
+            "diagnostics": [_diagnostic_values(diagnostic) for diagnostic in loaded.diagnostics],
+        }
     return entry, loaded.diagnostics
 
 

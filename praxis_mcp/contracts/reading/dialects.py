@@ -146,7 +146,7 @@ def _engine(value: Any, spec: Mapping[str, Any], findings: Findings) -> EngineTy
     if value in names:
         return EngineType(value)
     hint = findings.hint(value, names) if isinstance(value, str) else ""
-    findings.error(("engine",), f"{shape(value)} is no engine{hint}.", f"Write one of {', '.join(names)}.")
+    findings.error(("engine",), f"{shape(value)} is not an engine{hint}.", f"Write one of {', '.join(names)}.")
     return None
 
 

@@ -1,6 +1,7 @@
 """Contracts are found below directories, kept up to date while they change, and listed without being parsed anew."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+import praxis_mcp
 from praxis_mcp.contracts.catalog import watching
 from praxis_mcp.contracts.catalog.catalog import Catalog, CatalogChange
 from praxis_mcp.contracts.reading import loading
@@ -283,6 +285,32 @@ class TestCache:
             [sys.executable, "-c", code, str(tools), str(cache)], capture_output=True, text=True, check=True, timeout=60
         )
         assert run.stdout.strip() == "['a'] []"
+
+    @pytest.mark.parametrize("file", ["reading/checks.py", "schemas/schema.py", "model.py", "variables/reserved.txt"])
+    async def test_a_change_of_what_reads_contracts_makes_faces_anew(
+        self, tools: Path, cache: Path, tmp_path: Path, file: str
+    ) -> None:
+        write(tools / "contract.yaml", contract("a"))
+        package = Path(praxis_mcp.__file__).parent
+        shutil.copytree(package, tmp_path / "copy" / "praxis_mcp", ignore=shutil.ignore_patterns("_native"))
+        code = (
+            "import sys, anyio\nfrom pathlib import Path\nfrom praxis_mcp.contracts.catalog.catalog import Catalog\n"
+            "catalog = Catalog([Path(sys.argv[1])], cache_dir=Path(sys.argv[2]))\nanyio.run(catalog.load)\n"
+            "print(catalog.get('a').name, 'yaml' in sys.modules)"
+        )
+
+        def load() -> str:
+            run = subprocess.run(
+                [sys.executable, "-c", code, str(tools), str(cache)],
+                cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path / "copy"), "PYTHONDONTWRITEBYTECODE": "1"},
+                capture_output=True, text=True, check=True, timeout=60,
+            )  # fmt: skip
+            return run.stdout.strip()
+
+        assert [load(), load()] == ["a True", "a False"]
+        with (tmp_path / "copy" / "praxis_mcp" / "contracts" / file).open("a") as changed:
+            changed.write("\n")
+        assert load() == "a True"
 
     async def test_the_cache_is_closed_to_others_and_holds_no_environment(self, tools: Path, cache: Path) -> None:
         write(tools / "contract.yaml", contract("a", "env: {TOKEN: hunter2}\n"))

@@ -277,7 +277,7 @@ class TestContract:
             ("name: t\naddress: http://x\n", "Write engine: remote-mcp."),
             (
                 "name: t\nengine: dokcer\nimage: x\ncommand: [x]\n",
-                '2 engine: "dokcer" is no engine (did you mean "docker"?)',
+                '2 engine: "dokcer" is not an engine (did you mean "docker"?)',
             ),
             ("name: a b\nimage: x\ncommand: [x]\n", "1 name: A tool's name has 1 to 128 characters"),
             ("name: t\nimage: x\ncommand: x -y\n", "3 command: Write the command as a list of words"),
