@@ -151,7 +151,6 @@ class ExecutionContext:
     """What surrounds one run.
 
     Attributes:
-        plan: the plan, where the caller has made it already; else the engine makes it from contract and arguments.
         on_output: hears output as it arrives.
         on_status: hears what the engine is busy with.
         directory: an existing directory of this run's own, for streams and artifacts that are kept; None keeps
@@ -161,7 +160,6 @@ class ExecutionContext:
             is started ahead of a next one. Must not block.
     """
 
-    plan: Plan | None = None
     on_output: OutputListener | None = None
     on_status: StatusListener | None = None
     directory: Path | None = None
@@ -219,7 +217,7 @@ class ExecutionEngine(ABC):
 
         Args:
             contract: the tool.
-            args: its arguments; checked, and defaults applied, unless the context brings a plan.
+            args: its arguments; they are checked, and defaults applied.
             context: see `ExecutionContext`.
 
         Raises:
@@ -231,19 +229,27 @@ class ExecutionEngine(ABC):
             context = ExecutionContext()
         elif not isinstance(context, ExecutionContext):
             raise TypeError(f"context is an ExecutionContext, not a {type(context).__name__}")
-        plan = context.plan or await plan_call(contract, validate_arguments(contract, args), self.settings)
+        plan = await plan_call(contract, validate_arguments(contract, args), self.settings)
+        await self.check_demands(plan)
+        return await self.run(plan, context)
+
+    async def check_demands(self, plan: Plan) -> None:
+        """Refuse a plan that this engine cannot enforce.
+
+        Raises:
+            LimitUnsupported: it demands what the engine lacks here and now.
+        """
         lacking = (await self.get_capabilities()).lacks(plan)
         if lacking:
             raise LimitUnsupported(
-                f"The {self.name} engine cannot run {contract.name}: it cannot enforce {', '.join(lacking)}.",
+                f"The {self.name} engine cannot run {plan.blueprint.tool}: it cannot enforce {', '.join(lacking)}.",
                 remedy="Choose another engine, or remove the demand from the contract.",
             )
-        return await self.run(plan, context)
 
     @abstractmethod
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
-        """Run a plan whose demands this engine meets, within the plan's deadline; leave nothing behind, whether it
-        ends, fails or is cancelled."""
+        """Run a plan whose demands this engine meets (see `check_demands`), within the plan's deadline; leave nothing
+        behind, whether it ends, fails or is cancelled. The plan alone says what runs, and under which name."""
 
     @abstractmethod
     async def get_capabilities(self) -> EngineCapabilities:

@@ -173,7 +173,6 @@ class ToolRunner:
     ) -> ExecutionResult:
         record = await self._records.start(plan, engine, caller)
         context = ExecutionContext(
-            plan=plan,
             on_output=on_output,
             on_status=on_status,
             directory=record.directory,
@@ -186,7 +185,7 @@ class ToolRunner:
         async with self._records.watched(record):
             try:
                 with anyio.fail_after(bound):
-                    result = await self._engines.get(engine).execute(contract, plan.call.arguments, context)
+                    result = await self._engines.get(engine).run(plan, context)
             except TimeoutError as exc:
                 raise ExecutionTimeout(
                     f"The {engine} engine did not finish {contract.name} within {bound:g} s."

@@ -55,16 +55,13 @@ class Bench:
     async def run(
         self, contract: ToolContract, context: ExecutionContext | None = None, **arguments: Any
     ) -> ExecutionResult:
-        """Run a contract through `execute`, within `CALL_LIMIT`; `context` needs no plan."""
-        return await self.run_plan(contract, self.plan(contract, **arguments), context)
+        """Run a contract as a server does, within `CALL_LIMIT`."""
+        return await self.run_plan(self.plan(contract, **arguments), context)
 
-    async def run_plan(
-        self, contract: ToolContract, plan: Plan, context: ExecutionContext | None = None
-    ) -> ExecutionResult:
-        context = context or ExecutionContext()
-        planned = ExecutionContext(plan, context.on_output, context.on_status, context.directory, context.max_stream)
+    async def run_plan(self, plan: Plan, context: ExecutionContext | None = None) -> ExecutionResult:
         with anyio.fail_after(CALL_LIMIT):
-            return await self.engine.execute(contract, plan.call.arguments, planned)
+            await self.engine.check_demands(plan)
+            return await self.engine.run(plan, context or ExecutionContext())
 
     async def refuses(self, contract: ToolContract, **arguments: Any) -> bool:
         """Whether the case lacks what the contract demands; if so, check that the engine refuses it."""
@@ -73,7 +70,7 @@ class Bench:
         if not lacking:
             return False
         with pytest.raises(LimitUnsupported) as refusal:
-            await self.run_plan(contract, plan)
+            await self.run_plan(plan)
         assert all(capability.value in str(refusal.value) for capability in lacking)
         return True
 

@@ -67,8 +67,8 @@ async def test_a_command_that_is_not_there_is_named(bench: Bench) -> None:
 
 
 async def test_a_result_says_who_ran_it_and_how_long(bench: Bench) -> None:
-    plan = bench.plan(contract := bench.case.sh("exit 0"))
-    result = await bench.run_plan(contract, plan)
+    plan = bench.plan(bench.case.sh("exit 0"))
+    result = await bench.run_plan(plan)
     assert (result.run_id, result.engine) == (plan.call.run_id, bench.engine.name)
     assert result.isolation == (await bench.engine.get_capabilities()).isolation
     assert 0 < result.duration < CALL_LIMIT
@@ -387,7 +387,7 @@ async def test_a_cache_directory_is_no_other_projects_contracts_or_callers(bench
     if plans[0].demands & bench.case.lacks:
         return
     try:
-        outputs = [(await bench.run_plan(mine, plan)).output for plan in (*plans, plans[0])]
+        outputs = [(await bench.run_plan(plan)).output for plan in (*plans, plans[0])]
         assert outputs == ["", "", "x\n"]
     finally:
         for plan in plans:

@@ -69,7 +69,7 @@ async def test_its_directories_are_made_what_it_writes_comes_back_and_the_tools_
     for name, text in (("a.txt", "one two\n"), ("b.txt", "three\n")):
         (project.root / "shared" / name).write_text(text)
     for _ in range(2):
-        result = await bench.run_plan(contract, build_plan(contract, arguments, project, create=True))
+        result = await bench.run_plan(build_plan(contract, arguments, project, create=True))
         assert (result.exit_code, result.output.split()) == (0, ["merged", "3"]), result.stderr.text
     assert (project.root / "shared/reports/merged.txt").read_text() == "one two\nthree\n"
     assert (project.root / "tools/merge/merge.sh").read_text() == MERGE
@@ -88,7 +88,7 @@ async def test_a_script_in_the_shared_directory_itself_cannot_be_changed_by_its_
     plan = build_plan(contract, {"files": "/praxis-s/a.txt"}, project, create=True)
     if plan.demands & bench.case.lacks:
         return
-    result = await bench.run_plan(contract, plan)
+    result = await bench.run_plan(plan)
     assert (result.exit_code, result.output) == (0, "one\n"), result.stderr.text
     assert (project.root / "shared/run.sh").read_text() == script
     assert (project.root / "shared/state").read_text() == "done\n"

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
@@ -34,7 +33,7 @@ async def test_a_tool_writes_no_contract_and_no_settings(bench: Bench, project: 
     contract = bench.case.sh(script, mounts={".": "/praxis-p:rw"})
     if await bench.refuses(contract):
         return
-    result = await bench.engine.execute(contract, {}, ExecutionContext(build_plan(contract, {}, project)))
+    result = await bench.run_plan(build_plan(contract, {}, project))
     # A single file is a copy on Dagger: the tool writes to it, and nothing of that comes back.
     seen = "changed the settings\n" if bench.engine.name == "dagger" else ""
     assert (result.exit_code, result.output) == (0, seen), result.stderr.text
@@ -55,7 +54,7 @@ async def test_the_directories_around_contracts_cannot_be_moved_away(bench: Benc
         return
     refusal = ""
     try:
-        await bench.engine.execute(contract, {}, ExecutionContext(build_plan(contract, {}, project)))
+        await bench.run_plan(build_plan(contract, {}, project))
     except ExecutionError as exc:
         refusal = exc.message
     # Dagger's double lets the tool move its copy, and nothing is written back. On a real engine mv can only copy.

@@ -32,11 +32,9 @@ class Ground:
     async def run(
         self, contract: ToolContract, context: ExecutionContext | None = None, **arguments: Any
     ) -> ExecutionResult:
-        context = context or ExecutionContext()
         plan = build_plan(contract, arguments, self.engine.settings)
-        planned = ExecutionContext(plan, context.on_output, context.on_status, context.directory)
         with anyio.fail_after(CALL_LIMIT):
-            return await self.engine.execute(contract, arguments, planned)
+            return await self.engine.run(plan, context or ExecutionContext())
 
     def sessions(self) -> int:
         """How many sessions the double has begun."""

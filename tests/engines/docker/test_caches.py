@@ -37,7 +37,7 @@ async def test_the_oldest_go_that_no_container_uses_when_there_are_too_many(
         contract = ToolContract.create_dagger_tool("tool", "busybox:1.36", ["true"], cache_dirs=[f"/cache{number}"])
         plan = build_plan(contract, {}, settings)
         with anyio.fail_after(CALL_LIMIT):
-            assert (await engine.execute(contract, {}, ExecutionContext(plan))).success
+            assert (await engine.run(plan, ExecutionContext())).success
         return docker_spec.cache_volume(plan.blueprint, f"/cache{number}")
 
     try:

@@ -221,7 +221,7 @@ async def test_a_connection_lost_in_a_call_fails_that_call_and_no_other() -> Non
 
     async def call() -> None:
         with pytest.raises(EngineUnavailable, match="lost") as failure:
-            await bench.run_plan(contract, plan, ExecutionContext(on_output=lambda *_: heard.set()))
+            await bench.run_plan(plan, ExecutionContext(on_output=lambda *_: heard.set()))
         failures.append(failure.value)
 
     async with relay() as front, bench_on(host=front.address) as bench:
@@ -305,7 +305,7 @@ async def test_a_container_that_the_daemon_first_refuses_to_remove_is_gone_after
         plan = bench.plan(tool("echo hi", memory_limit="64m"))  # with a limit, none removes itself
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(relent)
-            await bench.run_plan(tool("echo hi", memory_limit="64m"), plan)
+            await bench.run_plan(plan)
         assert not containers(f"praxis-mcp.run={plan.call.run_id}")
 
 
@@ -316,7 +316,7 @@ async def test_a_container_that_a_call_could_not_remove_does_not_stay_until_its_
         async with bench_on(host=line.address) as bench:
             line.refused["^DELETE"] = 500
             plan = bench.plan(contract)
-            assert (await bench.run_plan(contract, plan)).output == "hi\n"
+            assert (await bench.run_plan(plan)).output == "hi\n"
             assert containers(f"praxis-mcp.run={plan.call.run_id}")
             line.refused.clear()
             if taken_by == "the reaper":
@@ -331,7 +331,7 @@ async def test_a_container_that_a_cut_connection_left_goes_when_the_daemon_is_th
 
     async def call() -> None:
         with pytest.raises(EngineUnavailable, match="lost"):
-            await bench.run_plan(contract, plan, ExecutionContext(on_output=lambda *_: heard.set()))
+            await bench.run_plan(plan, ExecutionContext(on_output=lambda *_: heard.set()))
 
     async with relay() as front, bench_on(host=front.address) as bench:
         plan = bench.plan(contract)
@@ -351,9 +351,7 @@ async def test_the_reaper_leaves_the_container_of_a_call_that_runs() -> None:
     contract = tool("echo ready; exec sleep 1000")
     heard = anyio.Event()
     async with bench_on() as bench, anyio.create_task_group() as tasks:
-        tasks.start_soon(
-            bench.run_plan, contract, bench.plan(contract), ExecutionContext(on_output=lambda *_: heard.set())
-        )
+        tasks.start_soon(bench.run_plan, bench.plan(contract), ExecutionContext(on_output=lambda *_: heard.set()))
         with anyio.fail_after(CALL_LIMIT):
             await heard.wait()
             assert await bench.engine.reap() == ()

@@ -53,7 +53,7 @@ async def test_a_container_is_gone_when_its_call_returns(
 ) -> None:
     contract = tool(script, timeout=timeout, memory_limit=memory_limit)
     plan = bench.plan(contract)
-    await bench.run_plan(contract, plan)
+    await bench.run_plan(plan)
     assert containers(f"praxis-mcp.run={plan.call.run_id}") == []
 
 
@@ -63,7 +63,7 @@ async def test_labels_say_whose_a_container_is_and_until_when_it_may_live(bench:
     found: list[dict[str, str]] = []
     heard = anyio.Event()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.run_plan, contract, plan, ExecutionContext(on_output=lambda *_: heard.set()))
+        tasks.start_soon(bench.run_plan, plan, ExecutionContext(on_output=lambda *_: heard.set()))
         with anyio.fail_after(CALL_LIMIT):
             await heard.wait()
         (line,) = containers(f"praxis-mcp.run={plan.call.run_id}")
@@ -144,7 +144,7 @@ async def test_nothing_of_a_call_stands_in_its_containers_configuration(
         ready.set()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.run_plan, contract, plan, ExecutionContext(on_output=listen))
+        tasks.start_soon(bench.run_plan, plan, ExecutionContext(on_output=listen))
         with anyio.fail_after(CALL_LIMIT):
             await ready.wait()
         (line,) = containers(f"praxis-mcp.run={plan.call.run_id}")

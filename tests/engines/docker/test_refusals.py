@@ -52,7 +52,7 @@ async def test_a_call_that_is_refused_fails_with_the_daemons_words_and_leaves_no
     contract = tool("true")
     plan = bench.plan(contract)
     with pytest.raises(error, match=f"refused by the test with {status}"):
-        await bench.run_plan(contract, plan)
+        await bench.run_plan(plan)
     assert containers(f"praxis-mcp.run={plan.call.run_id}") == []
 
 

@@ -43,7 +43,7 @@ async def main() -> None:
                 return
             print(containers(f"praxis-mcp.run={plan.call.run_id}")[0].split()[0], flush=True)
 
-        await engine.execute(contract, {}, ExecutionContext(plan, on_output=tell))
+        await engine.run(plan, ExecutionContext(on_output=tell))
 
 
 anyio.run(main)

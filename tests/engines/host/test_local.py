@@ -68,8 +68,8 @@ async def call(
     with anyio.fail_after(CALL_LIMIT):
         async with LocalExecutionEngine(settings) as engine:
             plan = build_plan(contract, arguments or {}, settings)
-            given = context or ExecutionContext()
-            return await engine.execute(contract, {}, ExecutionContext(plan, given.on_output, None, given.directory))
+            await engine.check_demands(plan)
+            return await engine.run(plan, context or ExecutionContext())
 
 
 async def python(settings: Settings, source: str, *words: str, **fields: Any) -> str:

@@ -49,7 +49,7 @@ async def run(settings: Settings, command: list[str], **fields: Any) -> Executio
     contract = ToolContract.create_local_tool("tool", command, **fields).model_copy(update={"source": source})
     with anyio.fail_after(CALL_LIMIT):
         async with LocalExecutionEngine(settings) as engine:
-            return await engine.execute(contract, {}, ExecutionContext(build_plan(contract, {}, settings)))
+            return await engine.run(build_plan(contract, {}, settings), ExecutionContext())
 
 
 def settings_of(root: Path, *visible: str, **values: Any) -> Settings:

@@ -240,7 +240,7 @@ print(status["NoNewPrivs"].strip(), status["Seccomp"].strip(), os.uname().nodena
     plan = build_plan(contract, {}, given)
     async with SandboxExecutionEngine(given) as engine:
         with anyio.fail_after(CALL_LIMIT):
-            lines = (await engine.execute(contract, {}, ExecutionContext(plan))).output.splitlines()
+            lines = (await engine.run(plan, ExecutionContext())).output.splitlines()
     assert lines == ["[]", "True []", "[0, 0, 0, 0]", f"1 2 {plan.call.run_id[:12]}"]
 
 

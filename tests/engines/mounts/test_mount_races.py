@@ -27,7 +27,7 @@ async def test_a_link_that_takes_the_place_of_a_judged_source_is_not_followed(
     swapped.rename(tmp_path / "moved")
     swapped.symlink_to(tmp_path / "private")
     with pytest.raises(ExecutionError) as refusal:
-        await bench.run_plan(contract, plan)
+        await bench.run_plan(plan)
     assert str(place) in str(refusal.value)
     assert "SECRET" not in str(refusal.value)
     assert sorted(path.name for path in (tmp_path / "private").rglob("*")) == ["in", "key", "key"]
