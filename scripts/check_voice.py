@@ -27,12 +27,12 @@ ROOT = Path(__file__).resolve().parents[1]
 LEFT = ROOT / "scripts" / "voice_left.txt"
 ALLOWED = "# voice: allowed"
 
-_AFTER_NO = "longer|more|less|better|worse|different|way|one|doubt|point|slower|faster|larger|smaller"
+_AFTER_NO = r"(?:such|longer|more|less|better|worse|different|way|one|doubt|point|slower|faster|larger|smaller)\b"
+"""What makes plain English of "is no …"; so does "there" before it."""
 _ARCHAIC = "hence|thus|lest|whilst|whereby|thereby|wherein|therein|thereof|hereby|henceforth|hitherto|nought|amiss"
 
 _PHRASES = {
-    # after "there", it is plain English: there is no such tool
-    rf"(?<!there )(?<!there, )\b(?:is|are|was|were|be) no (?!(?:{_AFTER_NO})\b)": "is not a (valid) …",
+    rf"(?<!there )(?<!there, )(?<!can )(?<!must )\b(?:is|are|was|were|be) no (?!{_AFTER_NO})": "is not a (valid) …",
     r"(?<!there )\b(?:is|are|was|were) none\b": "is not one; is missing",
     r"\b(?:to|cannot|could not|can|could|not) be had\b": "could not be found, opened, read (say which)",
     r"\bmend(?:s|ed|ing)?\b": "fix",
@@ -58,7 +58,7 @@ _PHRASES = {
     r"\bgiven up\b": "abandoned; no longer waited for",
     r"\bof (?:its|their) doing\b": "by it; by them",
     r"\bnot to be\b": "cannot be; could not be",
-    r"\bin turns\b": "in turn; alternately",
+    r"\bin turns\b": "alternately; in turn",
 }
 """What is avoided in text, as patterns, and what to write."""
 
