@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 Keys = tuple[str | int, ...]
 """Where a value is in a document: keys of mappings and indices of lists, from the root."""
+
+
+def dotted(keys: Iterable[str | int]) -> str:
+    """``parameters.text.enum[2]``."""
+    text = ""
+    for key in keys:
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
+    return text
 
 
 class Severity(StrEnum):

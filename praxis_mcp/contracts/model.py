@@ -249,7 +249,7 @@ class ToolContract(BaseModel):
         if info.context is OF_A_DOCUMENT or isinstance(data, ToolContract):
             return handler(data)
         # By name: the checks need this class.
-        return importlib.import_module("praxis_mcp.contracts.building").build(data, handler)
+        return importlib.import_module("praxis_mcp.contracts.reading.building").build(data, handler)
 
     @model_validator(mode="after")
     def _check_whole(self) -> ToolContract:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from praxis_mcp.diagnostics import dotted
 from praxis_mcp.support.wording import counted
 
 if TYPE_CHECKING:
@@ -166,22 +167,15 @@ def _is_secret(schema: Any) -> bool:
 
 
 def _name(error: ValidationError, root: str) -> str:
-    path = _path(error.absolute_path)
+    path = dotted(error.absolute_path)
     if root:
         return f"{root} at {path}" if path else root
     return quoted(path) if path else "the whole of the arguments"
 
 
 def _member(error: ValidationError, root: str, key: str) -> str:
-    path = _path([*error.absolute_path, key])
+    path = dotted([*error.absolute_path, key])
     return f"{quoted(path)} in {root}" if root else quoted(path)
-
-
-def _path(parts: Iterable[str | int]) -> str:
-    text = ""
-    for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
 
 
 def _short_json(value: Any) -> str:

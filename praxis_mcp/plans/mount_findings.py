@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from praxis_mcp.contracts.discovery import read_bytes
-from praxis_mcp.contracts.documents import Document, DocumentError, read_document
-from praxis_mcp.contracts.findings import Keys, dotted
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.reading.dialects import OLDER_SPEC_KEYS
+from praxis_mcp.contracts.reading.documents import Document, DocumentError, read_document
 from praxis_mcp.contracts.specs import CommandSpec
-from praxis_mcp.diagnostics import Diagnostic, Severity
+from praxis_mcp.diagnostics import Diagnostic, Keys, Severity, dotted
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.plans.build import check_mounts, draft_blueprint, find_misplaced
 from praxis_mcp.settings.model import Settings

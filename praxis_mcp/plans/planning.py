@@ -15,7 +15,6 @@ from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.errors import ExecutionTimeout, PraxisError
 from praxis_mcp.plans.build import build_plan, check_mounts, find_problems, needs_io
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.plans.mount_findings import find_mount_findings
 from praxis_mcp.settings.model import Settings
 
 PLANNING_TIMEOUT = 15.0
@@ -70,6 +69,8 @@ async def find_findings(contract: ToolContract, settings: Settings) -> list[Diag
     Raises:
         ExecutionTimeout: a file system did not answer.
     """
+    from praxis_mcp.plans.mount_findings import find_mount_findings  # reads the contract's file: with YAML
+
     return await _in_thread(partial(find_mount_findings, contract, settings), contract.name)
 
 

@@ -8,9 +8,9 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.model import ToolContract, ToolParameter, artifact_directory
 from praxis_mcp.contracts.problems import shape
+from praxis_mcp.contracts.reading.findings import Findings
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec
 from praxis_mcp.contracts.values import BindKind, SecretRef, is_variable_name
 from praxis_mcp.contracts.variables.bound import all_variable_names, variable_names

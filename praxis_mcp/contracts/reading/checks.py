@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.model import EngineType, ToolContract
 from praxis_mcp.contracts.problems import sentence, shape
 from praxis_mcp.contracts.reading.bindings import check_bindings, misplaced
 from praxis_mcp.contracts.reading.dialects import Reading
+from praxis_mcp.contracts.reading.findings import Findings
 from praxis_mcp.contracts.reading.placeholder_checks import check_placeholders
 from praxis_mcp.contracts.schemas.patterns import unusable_patterns
 from praxis_mcp.contracts.schemas.schema import input_schema, is_of_type, types_of, validate_arguments

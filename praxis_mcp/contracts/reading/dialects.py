@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.model import (
     SPEC_TYPES,
     Annotations,
@@ -29,10 +28,11 @@ from praxis_mcp.contracts.model import (
     spec_type,
 )
 from praxis_mcp.contracts.problems import quoted, shape
+from praxis_mcp.contracts.reading.findings import Findings
 from praxis_mcp.contracts.reading.parameters import Parameters, read_parameters
+from praxis_mcp.contracts.reading.schemas import map_schema
 from praxis_mcp.contracts.reading.translation import validated
 from praxis_mcp.contracts.specs import AnyEngineSpec
-from praxis_mcp.contracts.vocabulary import map_schema
 from praxis_mcp.diagnostics import Keys
 
 OLDER_SPEC_KEYS = ("engineSpec", "engine_spec")
@@ -82,9 +82,9 @@ class Reading:
     example_places: list[Keys] = field(default_factory=list)
 
 
-def is_older(data: Mapping[str, Any]) -> bool:
+def is_older(data: Any) -> bool:
     """Whether a document is in one of the two older spellings."""
-    return any(key in data for key in (*OLDER_SPEC_KEYS, "params"))
+    return isinstance(data, Mapping) and any(key in data for key in (*OLDER_SPEC_KEYS, "params"))
 
 
 def read_contract(data: Mapping[str, Any], findings: Findings) -> Reading:

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from praxis_mcp.contracts.discovery import MAX_BYTES, read_bytes
-from praxis_mcp.contracts.documents import Document, DocumentError, read_document
-from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.model import OF_A_DOCUMENT, EngineType, ToolContract, spec_type
 from praxis_mcp.contracts.problems import shape
 from praxis_mcp.contracts.reading.checks import check_contract
 from praxis_mcp.contracts.reading.dialects import is_older, read_contract
-from praxis_mcp.contracts.reading.translation import report
+from praxis_mcp.contracts.reading.documents import DocumentError, read_document
+from praxis_mcp.contracts.reading.findings import Findings
+from praxis_mcp.contracts.reading.translation import validated
 from praxis_mcp.contracts.specs import AnyEngineSpec
 from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.settings.agent_files import is_agent_configuration
@@ -84,15 +82,15 @@ def load_text(text: str, path: Path | None = None, *, check: bool = True) -> Loa
     except DocumentError as exc:
         finding = Diagnostic(message=exc.message, remedy=exc.remedy, path=path, line=exc.line, column=exc.column)
         return LoadedContract(None, (finding,))
-    findings = Findings(path, document)
-    contract = _build(document, findings, path, check=check)
+    findings = Findings(path, document, lenient=is_older(document.data))
+    contract = _build(findings, check=check)
     # A key that is missing has no line: it comes first, with what concerns the whole.
     found = tuple(sorted(findings.diagnostics, key=lambda item: (item.line, item.column)))
     return LoadedContract(None if findings.has_errors else contract, found)
 
 
-def _build(document: Document, findings: Findings, path: Path | None, *, check: bool) -> ToolContract | None:
-    data = document.data
+def _build(findings: Findings, *, check: bool) -> ToolContract | None:
+    data = findings.document.data
     if not isinstance(data, Mapping):
         findings.error((), f"A contract is a mapping, not {shape(data)}.", "Write name: my_tool, and so on.")
         return None
@@ -103,7 +101,6 @@ def _build(document: Document, findings: Findings, path: Path | None, *, check: 
             "Write each of its tools that has an engineSpec to a file of its own, tools/NAME/contract.yaml.",
         )
         return None
-    findings.lenient = is_older(data)
     reading = read_contract(data, findings)
     if "name" not in reading.fields:
         findings.error(("name",), "This is missing.", "Write name: my_tool.")
@@ -117,15 +114,11 @@ def _build(document: Document, findings: Findings, path: Path | None, *, check: 
         "engine_spec": reading.spec or _stand_in(reading.engine),
         "parameters": tuple(reading.parameters.parameters),
         "input_keywords": reading.parameters.keywords,
-        "source": path.absolute() if path else None,
+        "source": findings.path.absolute() if findings.path else None,
         "is_older": findings.lenient,
     }
-    try:
-        contract = ToolContract.model_validate(fields, context=OF_A_DOCUMENT)
-    except ValidationError as exc:
-        report(exc, findings, lambda loc: loc)
-        return None
-    if check:
+    contract = validated(ToolContract, fields, findings, context=OF_A_DOCUMENT)
+    if check and contract is not None:
         check_contract(contract, reading, findings)
     return contract
 

@@ -15,14 +15,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.model import ToolParameter
 from praxis_mcp.contracts.problems import shape
+from praxis_mcp.contracts.reading.documents import FALSE_WORDS, TRUE_WORDS
+from praxis_mcp.contracts.reading.findings import Findings
+from praxis_mcp.contracts.reading.schemas import map_keyword, map_type
 from praxis_mcp.contracts.reading.translation import validated
-from praxis_mcp.contracts.scalars import FALSE_WORDS, TRUE_WORDS
 from praxis_mcp.contracts.schemas.schema import read_value
 from praxis_mcp.contracts.values import Binding
-from praxis_mcp.contracts.vocabulary import KEYWORDS, SHORT_KEYWORDS, map_keyword, map_type
+from praxis_mcp.contracts.vocabulary import KEYWORDS, SHORT_KEYWORDS
 from praxis_mcp.diagnostics import Keys
 
 _OWN_KEYS = ("name", "type", "description", "required", "default", "bind")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.problems import did_you_mean, shape
+from praxis_mcp.contracts.reading.findings import Findings
 from praxis_mcp.diagnostics import Keys
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -62,7 +62,12 @@ _UNIONS = ("env", "headers", "auth_token", "address")
 
 
 def validated(
-    model: type[_M], fields: object, findings: Findings, keys: Keys, names: Mapping[str, str] | None = None
+    model: type[_M],
+    fields: object,
+    findings: Findings,
+    keys: Keys = (),
+    names: Mapping[str, str] | None = None,
+    context: Any = None,
 ) -> _M | None:
     """The model of what was read; None where pydantic refuses it, which is reported.
 
@@ -72,9 +77,10 @@ def validated(
         findings: gets the diagnostics.
         keys: where the fields stand in the document.
         names: each field → the key by which it is written, where that is another one.
+        context: of the validation.
     """
     try:
-        return model.model_validate(fields)
+        return model.model_validate(fields, context=context)
     except ValidationError as exc:
         written = names or {}
         report(exc, findings, lambda loc: (*keys, *(written.get(str(part), part) for part in loc[:1]), *loc[1:]))

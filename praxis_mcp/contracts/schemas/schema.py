@@ -12,27 +12,12 @@ from typing import TYPE_CHECKING, Any
 from praxis_mcp.contracts.derived import Derived
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.problems import did_you_mean, listing, quoted, sentence
-from praxis_mcp.contracts.schemas.format_schema import contract_format_schema
 from praxis_mcp.contracts.schemas.validators import MOST_PROBLEMS, CheckFailed, compile_schema, find_errors
 from praxis_mcp.contracts.vocabulary import without_booleans
 from praxis_mcp.errors import ArgumentError
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
-
-__all__ = [
-    "check_output",
-    "compile_schemas",
-    "contract_format_schema",
-    "input_schema",
-    "is_compiled",
-    "is_of_type",
-    "output_validator",
-    "parameter_schema",
-    "read_value",
-    "types_of",
-    "validate_arguments",
-]
 
 
 def input_schema(contract: ToolContract) -> dict[str, Any]:

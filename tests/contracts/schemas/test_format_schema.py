@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from praxis_mcp.contracts.documents import DocumentError, read_document
+from praxis_mcp.contracts.reading.documents import DocumentError, read_document
 from praxis_mcp.contracts.reading.loading import load_text
 from praxis_mcp.contracts.schemas.format_schema import contract_format_schema
 

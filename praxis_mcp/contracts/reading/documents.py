@@ -1,21 +1,23 @@
 """The text of a contract → plain data in which every value knows its line.
 
 YAML is read from libyaml's events, without recursion and without PyYAML's constructors, because a contract is a
-stranger's file: depth, size and the expansion of aliases are bounded, no tag builds an object, and the traps of
-YAML 1.1 are closed (keys are always text; dates, times and numbers with leading zeros stay the text they were
-written as). For scalars that did become numbers or booleans the written text is kept: ``version: 1.10`` means "1.10".
+stranger's file: depth, size and the expansion of aliases are bounded, and no tag builds an object. YAML 1.1's words
+(``yes``, ``off``) are read as PyYAML reads them, because contracts were written for it. Its traps are closed: keys are
+always text; numbers with leading zeros, sexagesimal numbers, dates, times and infinities stay the text they were
+written as; exponents without a dot (``1e5``) are numbers, as in JSON. For scalars that did become numbers or booleans
+the written text is kept: ``version: 1.10`` means "1.10".
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
-from praxis_mcp.contracts.scalars import plain_value
 from praxis_mcp.diagnostics import Keys
 
 MAX_NESTING = 100
@@ -24,6 +26,13 @@ MAX_ALIASED = 10_000
 
 _TOO_DEEP = f"The file is nested more than {MAX_NESTING} levels deep"
 _EVEN_IN_JSON = (_TOO_DEEP, "The key", "The file is empty")
+
+_INT = re.compile(r"^[-+]?(0|[1-9][0-9_]*)$", re.ASCII)
+_OTHER_INT = re.compile(r"^[-+]?0(x[0-9a-fA-F_]+|o[0-7_]+|b[01_]+)$", re.ASCII)
+_FLOAT = re.compile(r"^[-+]?((0|[1-9][0-9_]*)(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?$", re.ASCII)
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+TRUE_WORDS = frozenset(word for base in ("true", "yes", "on") for word in (base, base.capitalize(), base.upper()))
+FALSE_WORDS = frozenset(word for base in ("false", "no", "off") for word in (base, base.capitalize(), base.upper()))
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG = "tag:yaml.org,2002:"
@@ -293,6 +302,33 @@ def _scalar_value(event: Any, line: int, column: int) -> Any:
     if type(value) is not wanted:
         raise DocumentError(f"The value is no {wanted.__name__}, as its tag says.", "Remove the tag.", line, column)
     return value
+
+
+def plain_value(text: str) -> str | int | float | bool | None:
+    """What a plain scalar stands for."""
+    if text in _NULLS:
+        return None
+    if text[0] in "+-.0123456789":
+        return _number(text)
+    if text in TRUE_WORDS:
+        return True
+    if text in FALSE_WORDS:
+        return False
+    return text
+
+
+def _number(text: str) -> str | int | float:
+    try:
+        if _INT.fullmatch(text):
+            return int(text.replace("_", ""))
+        if _OTHER_INT.fullmatch(text):
+            return int(text.replace("_", ""), 0)
+        if _FLOAT.fullmatch(text):
+            value = float(text.replace("_", ""))
+            return value if value - value == 0 else text  # an infinity is no JSON number
+    except ValueError:  # `0x_`, or more digits than Python converts
+        return text
+    return text
 
 
 def _position(event: Any) -> tuple[int, int]:

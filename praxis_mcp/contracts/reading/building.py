@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from praxis_mcp.contracts.documents import Document
-from praxis_mcp.contracts.findings import Findings
 from praxis_mcp.contracts.model import EngineType, engine_names, spec_type
 from praxis_mcp.contracts.problems import quoted, shape
 from praxis_mcp.contracts.reading.checks import check_contract
 from praxis_mcp.contracts.reading.dialects import Reading
+from praxis_mcp.contracts.reading.documents import Document
+from praxis_mcp.contracts.reading.findings import Findings
 from praxis_mcp.contracts.reading.parameters import Parameters, read_parameters
-from praxis_mcp.contracts.reading.translation import report
+from praxis_mcp.contracts.reading.translation import report, validated
 from praxis_mcp.contracts.vocabulary import KEYWORDS
 from praxis_mcp.errors import ContractError
 
@@ -67,11 +67,8 @@ def _read_spec(fields: dict[str, Any], findings: Findings) -> None:
         hint = findings.hint(engine, names) if isinstance(engine, str) else ""
         findings.error(("engine",), f"{shape(engine)} is not an engine{hint}.", f"Write one of {', '.join(names)}.")
     elif engine is not None and isinstance(fields.get("engine_spec"), dict):
-        try:
-            expected = spec_type(EngineType(engine), has_image="image" in fields["engine_spec"])
-            fields["engine_spec"] = expected.model_validate(fields["engine_spec"])
-        except ValidationError as exc:
-            report(exc, findings, lambda loc: loc)
+        expected = spec_type(EngineType(engine), has_image="image" in fields["engine_spec"])
+        fields["engine_spec"] = validated(expected, fields["engine_spec"], findings) or fields["engine_spec"]
 
 
 def _read_parameters(fields: dict[str, Any], findings: Findings) -> None:

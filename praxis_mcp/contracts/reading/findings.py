@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from praxis_mcp.contracts.documents import Document
 from praxis_mcp.contracts.problems import did_you_mean, shape
-from praxis_mcp.diagnostics import Diagnostic, Keys, Severity
+from praxis_mcp.diagnostics import Diagnostic, Keys, Severity, dotted
+
+if TYPE_CHECKING:
+    from praxis_mcp.contracts.reading.documents import Document  # YAML, which a start with known contracts does without
 
 MOST_FINDINGS = 200
 """Findings of one document: a megabyte of unknown keys is no reason for a hundred thousand sentences."""
@@ -84,11 +86,3 @@ class Findings:
                 column=column,
             )
         )
-
-
-def dotted(keys: Keys) -> str:
-    """``parameters.text.enum[2]``."""
-    text = ""
-    for key in keys:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
-    return text
