@@ -1,7 +1,7 @@
 """The Docker daemon, through its SDK: the only module that knows the SDK, and where its errors are translated.
 
 The SDK blocks, so each of its calls runs in a thread, of which no more than `_THREADS` do at once. What lasts as long
-as a tool (attach, wait) does not: see docker_stream.py. Only where the daemon is behind ssh, TLS or a Windows pipe do
+as a tool (attach, wait) does not: see stream.py. Only where the daemon is behind ssh, TLS or a Windows pipe do
 these hold threads, of their own.
 """
 

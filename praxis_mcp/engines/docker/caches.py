@@ -13,13 +13,12 @@ import tarfile
 import time
 from datetime import datetime
 from pathlib import PurePosixPath
+from typing import Any
 
 import anyio
 
 from praxis_mcp.engines.docker.api import DockerDaemon
-from praxis_mcp.engines.docker.labels import CACHE, ServerIdentity, waiting_labels
-from praxis_mcp.engines.docker.own import OwnContainers
-from praxis_mcp.engines.docker.spec import cache_mount, cache_volume
+from praxis_mcp.engines.docker.ownership import CACHE, TOOL, OwnContainers, ServerIdentity, waiting_labels
 from praxis_mcp.plans.model import Blueprint
 
 MAKE_TIMEOUT = 60.0
@@ -70,6 +69,28 @@ class DockerCaches:
             if container.id and not done:  # or the next call would take it for finished
                 with anyio.CancelScope(shield=True):
                     await daemon.remove_volume(cache_volume(blueprint, directory))
+
+
+def cache_mount(blueprint: Blueprint, directory: str, *, copy: bool = False) -> dict[str, Any]:
+    """A cache directory's volume.
+
+    Args:
+        blueprint: whose it is.
+        directory: where it is in the container.
+        copy: whether it begins with what the image has there; that brings the image's owner and mode along, so only
+            for the container that it is made in.
+    """
+    return {
+        "Type": "volume",
+        "Source": cache_volume(blueprint, directory),
+        "Target": directory,
+        "VolumeOptions": {"Labels": {CACHE: directory, TOOL: blueprint.tool}, "NoCopy": not copy},
+    }
+
+
+def cache_volume(blueprint: Blueprint, directory: str) -> str:
+    """Name of the volume behind a cache directory."""
+    return f"praxis-mcp-cache-{blueprint.cache_key(directory)[:32]}"
 
 
 async def _make_room(daemon: DockerDaemon) -> None:

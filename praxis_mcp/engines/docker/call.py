@@ -35,10 +35,6 @@ CONTAINER_KILL_TIMEOUT = 20.0
 """Seconds that a killed container may take to be reported as ended."""
 DRAIN_IDLE = 5.0
 """Seconds without a byte after which output of an ended container is given up."""
-CONTAINER_REMOVE_TIMEOUT = 20.0
-"""Seconds for the removal of a container; beyond, the reaper takes over."""
-REMOVE_AGAIN = (0.05, 0.5, 2.0)
-"""Seconds until a removal that the daemon has refused is asked for again."""
 
 T = TypeVar("T")
 
@@ -96,29 +92,6 @@ def _write_files(directory: Path, files: tuple[CallFile, ...]) -> tuple[tuple[Ca
         place.chmod(0o444)
         places.append((file, place))
     return tuple(places)
-
-
-async def remove_container(daemon: DockerDaemon, container: str) -> bool:
-    """Remove a container whatever happened, cancelled or not; whether it is gone. A failure is logged, and left to the
-    reaper."""
-    with anyio.move_on_after(CONTAINER_REMOVE_TIMEOUT, shield=True) as scope:
-        for pause in (*REMOVE_AGAIN, None):
-            try:
-                await daemon.remove(container)
-                return True
-            except Refusal as exc:
-                # A daemon that finds the container ended while it kills it answers 500, "cannot remove - Container … is
-                # not running", and leaves it there (20.10).
-                if pause is None:
-                    logger.warning("the container {} could not be removed: {}", container[:12], exc)
-                    break
-            except ExecutionError as exc:
-                logger.warning("the container {} could not be removed: {}", container[:12], exc)
-                break
-            await anyio.sleep(pause)
-    if scope.cancelled_caught:
-        logger.warning("the container {} was not removed within {} s", container[:12], CONTAINER_REMOVE_TIMEOUT)
-    return False
 
 
 @contextmanager

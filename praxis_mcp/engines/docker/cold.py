@@ -21,11 +21,10 @@ from praxis_mcp.engines.docker.call import (
     failures_of,
     let_go_of,
 )
-from praxis_mcp.engines.docker.handover import Handover
+from praxis_mcp.engines.docker.handover import AttachedChannel, Handover
 from praxis_mcp.engines.docker.images import DockerImages, ImageFacts
 from praxis_mcp.engines.docker.init import DockerInit
 from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, PendingExit, Refusal
-from praxis_mcp.engines.docker.waiting import AttachedChannel
 from praxis_mcp.engines.init.framing import FramingError
 from praxis_mcp.engines.init.waiter import Waiter, WaiterLost
 from praxis_mcp.errors import ExecutionError, ImageError
@@ -47,7 +46,7 @@ class _Beside:
 
 
 class ColdCall:
-    """Runs a call in a container that has been created for it (`docker_spec.waiting_config`).
+    """Runs a call in a container that has been created for it (`spec.waiting_config`).
 
     Args:
         daemon: the daemon.

@@ -23,14 +23,21 @@ from praxis_mcp.engines.base import (
 from praxis_mcp.engines.docker import errors as docker_errors
 from praxis_mcp.engines.docker.api import DockerDaemon, ImageMissing
 from praxis_mcp.engines.docker.caches import DockerCaches
-from praxis_mcp.engines.docker.call import CONTAINER_START_TIMEOUT, CallEnd, ContainerCall, remove_container, staged
+from praxis_mcp.engines.docker.call import CONTAINER_START_TIMEOUT, CallEnd, ContainerCall, staged
 from praxis_mcp.engines.docker.capabilities import capabilities_of
 from praxis_mcp.engines.docker.cold import ColdCall, InitRefused
 from praxis_mcp.engines.docker.edge import translating
 from praxis_mcp.engines.docker.images import DockerImages
 from praxis_mcp.engines.docker.init import DockerInit, init_for, why_no_init
-from praxis_mcp.engines.docker.labels import SERVER, ServerIdentity, call_labels, is_orphan
-from praxis_mcp.engines.docker.own import OwnContainer, OwnContainers
+from praxis_mcp.engines.docker.ownership import (
+    SERVER,
+    OwnContainer,
+    OwnContainers,
+    ServerIdentity,
+    call_labels,
+    is_orphan,
+    remove_container,
+)
 from praxis_mcp.engines.docker.spec import Staging, container_config, waiting_config
 from praxis_mcp.engines.docker.stream import Refusal
 from praxis_mcp.engines.docker.warm import WarmDocker
@@ -308,7 +315,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         """Remove containers that a server left behind when it was killed, and those of this server that no call holds;
         their ids.
 
-        Never those of another server that still runs, nor any that are not ours: see `docker_labels.is_orphan`.
+        Never those of another server that still runs, nor any that are not ours: see `ownership.is_orphan`.
 
         Raises:
             EngineUnavailable: the daemon cannot be reached.

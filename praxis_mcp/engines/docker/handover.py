@@ -1,4 +1,5 @@
-"""A call handed to the praxis-init that waits in a container, warm or made for the call, and how it ended there."""
+"""A call handed to the praxis-init that waits in a container, warm or made for the call: the channel to it, and how the
+call ended there."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker import errors as docker_errors
 from praxis_mcp.engines.docker.api import DockerDaemon
 from praxis_mcp.engines.docker.call import CallEnd
-from praxis_mcp.engines.docker.stream import Refusal
+from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, Refusal
 from praxis_mcp.engines.init.framing import WaitCall
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.init.waiter import Waiter, WaiterLost, WaiterSilent, wait_call
 from praxis_mcp.engines.output import StreamCollector
-from praxis_mcp.errors import ExecutionTimeout
+from praxis_mcp.errors import ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.support.init_binary import EndKind, RunEnd
 from praxis_mcp.support.logs import logger
@@ -27,6 +28,40 @@ _KILLED = 128 + 9
 
 Collectors = tuple[StreamCollector, StreamCollector]
 """Of standard output and standard error."""
+
+
+class AttachedChannel:
+    """The attached streams of a container as the channel to its praxis-init (see `Channel`).
+
+    Attributes:
+        complaint: the last that praxis-init, or the daemon in its place, has said outside the channel.
+    """
+
+    def __init__(self, stream: AttachedStream) -> None:
+        self._stream = stream
+        self._pieces = stream.pieces()
+        self.complaint = ""
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        """See `Channel`."""
+        try:
+            async for name, piece in self._pieces:
+                if name == "stdout":
+                    return piece
+                self.complaint = piece.decode(errors="replace").strip()
+                logger.debug("praxis-init says: {}", self.complaint)
+        except (ConnectionLost, ExecutionError) as exc:
+            raise anyio.BrokenResourceError from exc
+        raise anyio.EndOfStream
+
+    async def send(self, item: bytes) -> None:
+        """See `Channel`."""
+        await self._stream.send(item)
+
+    async def aclose(self) -> None:
+        """Hang up: what waits or runs in the container ends."""
+        await self._stream.aclose()
+        await self._pieces.aclose()
 
 
 class Handover:

@@ -9,8 +9,8 @@ from typing import Any
 
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
+from praxis_mcp.engines.docker.caches import cache_mount
 from praxis_mcp.engines.docker.init import DockerInit
-from praxis_mcp.engines.docker.labels import CACHE, TOOL
 from praxis_mcp.engines.mounts.openings import Room
 from praxis_mcp.engines.mounts.submounts import submounts
 from praxis_mcp.errors import ExecutionError
@@ -189,25 +189,3 @@ def _bind(source: Path | str, target: str, *, writable: bool = False) -> dict[st
     # The Mounts API refuses a source that is missing; Binds would create it, as root.
     bind = {"Type": "bind", "Source": str(source), "Target": target, "ReadOnly": not writable}
     return bind if writable else {**bind, "BindOptions": {"NonRecursive": True}}
-
-
-def cache_mount(blueprint: Blueprint, directory: str, *, copy: bool = False) -> dict[str, Any]:
-    """A cache directory's volume.
-
-    Args:
-        blueprint: whose it is.
-        directory: where it is in the container.
-        copy: whether it begins with what the image has there; that brings the image's owner and mode along, so only
-            for the container that it is made in.
-    """
-    return {
-        "Type": "volume",
-        "Source": cache_volume(blueprint, directory),
-        "Target": directory,
-        "VolumeOptions": {"Labels": {CACHE: directory, TOOL: blueprint.tool}, "NoCopy": not copy},
-    }
-
-
-def cache_volume(blueprint: Blueprint, directory: str) -> str:
-    """Name of the volume behind a cache directory."""
-    return f"praxis-mcp-cache-{blueprint.cache_key(directory)[:32]}"

@@ -18,7 +18,7 @@ from praxis_mcp.engines.docker.sdk import half_closable
 
 
 class ThreadedDuplex:
-    """A `docker_stream.Duplex` over a blocking socket, ssh channel or pipe of the SDK."""
+    """A `stream.Duplex` over a blocking socket, ssh channel or pipe of the SDK."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = half_closable(connection)
@@ -56,7 +56,7 @@ class ThreadedDuplex:
 
 
 class ThreadedPendingExit:
-    """A `docker_stream.PendingExit` that waits in a thread."""
+    """A `stream.PendingExit` that waits in a thread."""
 
     def __init__(self, wait: Callable[[], int]) -> None:
         self._wait = wait

@@ -7,42 +7,190 @@ mounted, and whether a container still waits can be seen without asking.
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import anyio
 import anyio.to_thread
 
-from praxis_mcp.engines.artifacts import adopt_artifact_directory
+from praxis_mcp.engines.artifacts import adopt_artifact_directory, make_open_directory
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker.api import DockerDaemon
 from praxis_mcp.engines.docker.caches import DockerCaches
 from praxis_mcp.engines.docker.call import CONTAINER_START_TIMEOUT, CallEnd
-from praxis_mcp.engines.docker.handover import Handover
+from praxis_mcp.engines.docker.handover import AttachedChannel, Handover
 from praxis_mcp.engines.docker.init import DockerInit
 from praxis_mcp.engines.docker.inquiry import DockerInquiry
-from praxis_mcp.engines.docker.labels import ServerIdentity, waiting_labels
-from praxis_mcp.engines.docker.own import OwnContainers
+from praxis_mcp.engines.docker.ownership import OwnContainer, OwnContainers, ServerIdentity, waiting_labels
 from praxis_mcp.engines.docker.spec import Staging, waiting_config
 from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, Refusal
-from praxis_mcp.engines.docker.waiting import (
-    AttachedChannel,
-    WarmContainer,
-    WarmImage,
-    WarmKey,
-    WarmPlace,
-)
 from praxis_mcp.engines.init.framing import FramingError
-from praxis_mcp.engines.init.waiter import REPORT_GRACE, WAITER_PATIENCE, Waiter, WaiterLost
+from praxis_mcp.engines.init.waiter import REPORT_GRACE, WAITER_MAX_AGE, WAITER_PATIENCE, Waiter, WaiterLost
+from praxis_mcp.engines.mounts.openings import Room, with_room
 from praxis_mcp.engines.warm.budget import WarmBudget
 from praxis_mcp.engines.warm.counts import PoolMetrics
 from praxis_mcp.engines.warm.pool import WarmPool
 from praxis_mcp.errors import ExecutionError, ImageError
-from praxis_mcp.plans.model import Plan
+from praxis_mcp.plans.model import Blueprint, CallFile, Plan
+from praxis_mcp.plans.view import is_nested
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.rooted import identity_of, open_path
+from praxis_mcp.support.scratch import Scratch
+
+Stamps = tuple[tuple[int, int] | None, ...]
+"""Device and inode of each mount's source; None where it is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmKey:
+    """What containers for a call have in common: the blueprint, and where the call's files are."""
+
+    blueprint: Blueprint
+    files: tuple[str, ...]
+
+
+class WarmContainer:
+    """A container whose praxis-init has said hello."""
+
+    def __init__(
+        self,
+        daemon: DockerDaemon,
+        container: OwnContainer,
+        stream: AttachedStream,
+        waiter: Waiter,
+        place: WarmPlace,
+        image: WarmImage,
+    ) -> None:
+        self.id = container.id
+        self._container = container
+        self.waiter = waiter
+        self.place = place
+        self.image = image
+        self._daemon = daemon
+        self._stream = stream
+        self._until = time.monotonic() + WAITER_MAX_AGE
+
+    def is_fresh(self) -> bool:
+        """See `WarmItem.is_fresh`. Not if a mount's source was replaced since, or a directory in which
+        room was made has other entries: the container has the old ones."""
+        return (
+            time.monotonic() < self._until
+            and self._stream.is_silent()
+            and self.place.stamps == mounted(self.place.key.blueprint)
+            and (self.place.room is None or self.place.room.is_current())
+        )
+
+    async def discard(self) -> None:
+        """See `WarmItem.discard`."""
+        await self.waiter.aclose()
+        await self._container.remove(self._daemon)
+        await self.place.remove()
+
+
+@dataclass(frozen=True, slots=True)
+class WarmImage:
+    """An image as it was when the container was made."""
+
+    id: str
+    digest: str
+
+
+class WarmPlace:
+    """What a waiting container has on this machine: a file for each that the call will have, and its artifacts'."""
+
+    def __init__(self, key: WarmKey) -> None:
+        self.key = key
+        self.stamps = mounted(key.blueprint)
+        mounts = zip(key.blueprint.mounts, self.stamps, strict=True)
+        self.blueprint = replace(key.blueprint, mounts=tuple(replace(mount, identity=stamp) for mount, stamp in mounts))
+        self.files: tuple[tuple[CallFile, Path], ...] = ()
+        self.artifacts: Path | None = None
+        self.room: Room | None = None
+        self._scratch: Scratch | None = None
+
+    def has(self, blueprint: Blueprint) -> bool:
+        """Whether what is mounted is what was judged for a call."""
+        judged = (mount.identity for mount in blueprint.mounts)
+        return all(identity in (None, stamp) for identity, stamp in zip(judged, self.stamps, strict=True))
+
+    async def make(self) -> None:
+        """Make it.
+
+        Raises:
+            OSError: this machine refuses.
+            ExecutionError: something has no place among the mounts.
+        """
+        blueprint = self.key.blueprint
+        if self.key.files or blueprint.artifact_dir is not None or is_nested(blueprint):
+            await anyio.to_thread.run_sync(self._make)
+
+    def _make(self) -> None:
+        self._scratch = Scratch.make()
+        root = self._scratch.path
+        if self.key.blueprint.artifact_dir is not None:
+            self.artifacts = root / "artifacts"
+            make_open_directory(self.artifacts)
+        if is_nested(self.key.blueprint):
+            self.room = with_room(self.blueprint, root)
+        files: list[tuple[CallFile, Path]] = []
+        for number, path in enumerate(self.key.files):
+            place = root / str(number)
+            place.touch(mode=0o644)  # the mount is read-only; the directory keeps other users of this machine out
+            place.chmod(0o644)
+            files.append((CallFile(path, b""), place))
+        self.files = tuple(files)
+
+    async def write(self, plan: Plan) -> None:
+        """The call's files, into the very files that the container has mounted.
+
+        Raises:
+            ExecutionError: they cannot be written.
+        """
+
+        def write() -> None:
+            for (_, place), file in zip(self.files, plan.call.files, strict=True):
+                place.write_bytes(file.content)
+
+        if self.files:
+            try:
+                await anyio.to_thread.run_sync(write)
+            except OSError as exc:
+                raise ExecutionError(f"{plan.blueprint.tool}: its files cannot be written: {exc.strerror}.") from exc
+
+    async def remove(self) -> None:
+        """Remove what is left of it, cancelled or not."""
+        scratch, self._scratch = self._scratch, None
+        if scratch is not None:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(scratch.remove)
+
+
+def mounted(blueprint: Blueprint) -> Stamps:
+    """Which files and directories are mounted. A number cannot come again while a container holds the file."""
+    return tuple(_stamp(mount.source) for mount in blueprint.mounts)
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    # Microseconds, on the path of every warm call. The path has no links since it was judged; one that is there now
+    # has taken the place of what was judged.
+    try:
+        if sys.platform != "linux":
+            found = path.stat()
+            return found.st_dev, found.st_ino
+        held = open_path(str(path))
+    except OSError:
+        return None
+    try:
+        return identity_of(held)
+    finally:
+        os.close(held)
 
 
 class WarmDocker:

@@ -8,17 +8,18 @@ budget that all keys, and all pools, share: whoever was called longest ago gives
 
 from __future__ import annotations
 
+import math
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Generic
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
 
 import anyio
 
 from praxis_mcp.engines.warm.budget import WarmBudget
 from praxis_mcp.engines.warm.counts import PoolCounts, PoolMetrics
-from praxis_mcp.engines.warm.shelf import K, Shelf, T
 from praxis_mcp.settings.model import WarmSettings
 from praxis_mcp.support.background import BackgroundTasks
 from praxis_mcp.support.logs import logger
@@ -33,6 +34,54 @@ RETRY_AFTER, MOST_RETRY_AFTER = 2.0, 120.0
 """Seconds until a failed attempt is repeated; doubled with each failure, up to the second."""
 POOL_CLOSE_TIMEOUT = 20.0
 """Seconds for the removal of all that wait, when the pool closes."""
+FORGET_AFTER = 30.0
+"""Seconds in which the demand of a moment fades to a third."""
+
+
+class WarmItem(Protocol):
+    """One that waits for its only call."""
+
+    def is_fresh(self) -> bool:
+        """Whether it can still take one; looks, and does not wait."""
+        ...
+
+    async def discard(self) -> None:
+        """End and remove it, whatever its state; bounded in time, raises nothing of its own."""
+        ...
+
+
+K = TypeVar("K", bound=Hashable)
+T = TypeVar("T", bound=WarmItem)
+
+
+@dataclass(slots=True)
+class _Shelf(Generic[K, T]):
+    """What there is for one key, and how much it is in demand."""
+
+    key: K
+    items: deque[T] = field(default_factory=deque)
+    running: int = 0
+    peak: float = 0.0
+    rate: float = 0.0
+    touched: float = 0.0
+    failures: int = 0
+    retry_at: float = 0.0
+
+    def begin(self, now: float) -> None:
+        """A call begins."""
+        fading = math.exp(-(now - self.touched) / FORGET_AFTER)
+        self.running += 1
+        self.peak = max(self.running, self.peak * fading)
+        self.rate = self.rate * fading + 1 / FORGET_AFTER
+        self.touched = now
+
+    def wanted(self, now: float, fill_seconds: float, settings: WarmSettings) -> int:
+        """How many should wait: as many as calls came at once, or as come while one is made (Little's law)."""
+        if now - self.touched >= settings.idle_seconds and not self.running:
+            return 0
+        fading = math.exp(-(now - self.touched) / FORGET_AFTER)
+        by_demand = math.ceil(max(self.peak * fading - 0.5, self.rate * fading * fill_seconds))
+        return min(settings.max_per_tool, max(1, by_demand))
 
 
 class WarmPool(Generic[K, T]):
@@ -60,7 +109,7 @@ class WarmPool(Generic[K, T]):
         self._budget = budget or WarmBudget(settings)
         self._budget.join(self)
         self._making = 0
-        self._shelves: dict[K, Shelf[K, T]] = {}
+        self._shelves: dict[K, _Shelf[K, T]] = {}
         self._background = BackgroundTasks()
         self._tending: anyio.CancelScope | None = None
         self._wake = anyio.Event()
@@ -84,7 +133,7 @@ class WarmPool(Generic[K, T]):
     @contextmanager
     def demand(self, key: K) -> Iterator[T | None]:
         """Around a call: gives one that waited, which is the caller's from now on, or None."""
-        shelf = self._shelves.setdefault(key, Shelf(key))
+        shelf = self._shelves.setdefault(key, _Shelf(key))
         shelf.begin(time.monotonic())
         self._stir()
         item = self._taken(shelf)
@@ -102,7 +151,7 @@ class WarmPool(Generic[K, T]):
             Exception: whatever `make` raises.
         """
         item = await self._timed(key)
-        self._shelves.setdefault(key, Shelf(key, touched=time.monotonic())).items.append(item)
+        self._shelves.setdefault(key, _Shelf(key, touched=time.monotonic())).items.append(item)
         self._start_tending()
 
     def drop(self, matches: Callable[[T], bool]) -> None:
@@ -172,7 +221,7 @@ class WarmPool(Generic[K, T]):
     def _waiting(self) -> int:
         return sum(len(shelf.items) for shelf in self._shelves.values())
 
-    def _taken(self, shelf: Shelf[K, T]) -> T | None:
+    def _taken(self, shelf: _Shelf[K, T]) -> T | None:
         while shelf.items:
             item = shelf.items.popleft()  # the oldest: so that none grows old
             if item.is_fresh():
@@ -236,7 +285,7 @@ class WarmPool(Generic[K, T]):
                 self._discard(shelf.items.popleft())
             del self._shelves[key]
 
-    def _neediest(self) -> Shelf[K, T] | None:
+    def _neediest(self) -> _Shelf[K, T] | None:
         """The shelf to fill next: of those that lack one and may have it, the one called last."""
         now = time.monotonic()
         for shelf in sorted(self._shelves.values(), key=lambda shelf: shelf.touched, reverse=True):
@@ -245,7 +294,7 @@ class WarmPool(Generic[K, T]):
                 return shelf
         return None
 
-    async def _fill(self, shelf: Shelf[K, T]) -> None:
+    async def _fill(self, shelf: _Shelf[K, T]) -> None:
         key = shelf.key  # which may be another one when it is there
         try:
             item = await self._timed(key)

@@ -10,7 +10,6 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker import caches as docker_caches
-from praxis_mcp.engines.docker import spec as docker_spec
 from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
@@ -24,8 +23,7 @@ async def test_the_oldest_go_that_no_container_uses_when_there_are_too_many(
 ) -> None:
     # A label of the test's own, or it would remove the caches of other servers on this daemon.
     label = f"praxis-mcp.test-cache-{uuid.uuid4().hex}"
-    for module in (docker_caches, docker_spec):
-        monkeypatch.setattr(module, "CACHE", label)
+    monkeypatch.setattr(docker_caches, "CACHE", label)
     monkeypatch.setattr(docker_caches, "MAX_CACHE_VOLUMES", 2)
     settings = Settings(root=tmp_path, warm={"enabled": False})  # pyright: ignore[reportArgumentType]
 
@@ -38,7 +36,7 @@ async def test_the_oldest_go_that_no_container_uses_when_there_are_too_many(
         plan = build_plan(contract, {}, settings)
         with anyio.fail_after(CALL_LIMIT):
             assert (await engine.run(plan, ExecutionContext())).success
-        return docker_spec.cache_volume(plan.blueprint, f"/cache{number}")
+        return docker_caches.cache_volume(plan.blueprint, f"/cache{number}")
 
     try:
         async with DockerSDKExecutionEngine(settings) as engine:

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from praxis_mcp.engines.docker.errors import init_failure, pull_failure, refused, unreachable
-from praxis_mcp.engines.docker.labels import (
+from praxis_mcp.engines.docker.ownership import (
     CONTAINER,
     DEADLINE,
     HOST,

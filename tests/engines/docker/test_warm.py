@@ -14,8 +14,7 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
-from praxis_mcp.engines.docker.waiting import WarmContainer
-from praxis_mcp.engines.docker.warm import WarmDocker
+from praxis_mcp.engines.docker.warm import WarmContainer, WarmDocker
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.support.scratch import PREFIX, Scratch, sweep_scratch
 from praxis_mcp.testing.bench import CALL_LIMIT, Bench, b64, with_parameter

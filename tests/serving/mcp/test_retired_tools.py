@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
-from praxis_mcp.engines.docker.waiting import WarmContainer, WarmKey
+from praxis_mcp.engines.docker.warm import WarmContainer, WarmKey
 from praxis_mcp.engines.warm.pool import WarmPool
 from praxis_mcp.execution.toolbox import Toolbox
 from tests.engines.docker.bench import BUSYBOX

@@ -1,0 +1,205 @@
+"""Whose a container is: the labels that say so, the containers that a server uses now, and which belong to nobody."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import anyio
+
+from praxis_mcp.engines.docker.api import DockerDaemon
+from praxis_mcp.engines.docker.stream import Refusal
+from praxis_mcp.errors import ExecutionError, ImageError
+from praxis_mcp.plans.model import Blueprint
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.owners import is_alive, start_of, this_machine
+
+SERVER = "praxis-mcp.server"
+RUN = "praxis-mcp.run"
+TOOL = "praxis-mcp.tool"
+DEADLINE = "praxis-mcp.deadline"
+PID = "praxis-mcp.pid"
+STARTED = "praxis-mcp.started"
+HOST = "praxis-mcp.host"
+CACHE = "praxis-mcp.cache"
+CONTAINER = "praxis-mcp.container"
+"""The container's name among its server's, which knows by it whether it uses it: see `OwnContainers`."""
+WARM = "praxis-mcp.warm"
+"""On a container that was started before its call; it has no run of its own."""
+
+CONTAINER_REMOVE_TIMEOUT = 20.0
+"""Seconds for the removal of a container; beyond, the reaper takes over."""
+REMOVE_AGAIN = (0.05, 0.5, 2.0)
+"""Seconds until a removal that the daemon has refused is asked for again."""
+ORPHAN_GRACE = 300.0
+"""Seconds past its deadline after which a container of a server that cannot be looked up (another machine's, another
+pid namespace's) is nobody's: long enough for clocks that differ."""
+
+
+@dataclass(frozen=True)
+class ServerIdentity:
+    """One server process, so that another can tell whether it still runs.
+
+    Attributes:
+        id: unique; survives nothing.
+        pid: process id, in the pid namespace that `host` names.
+        started: the process's start, in clock ticks since boot (proc(5), stat field 22); empty where unknown. Process
+            ids are used again, this pair is not.
+        host: boot id and pid namespace; empty where the system has no /proc, and then only deadlines count.
+    """
+
+    id: str
+    pid: int
+    started: str
+    host: str
+
+    @classmethod
+    def current(cls) -> ServerIdentity:
+        """This process."""
+        pid = os.getpid()
+        return cls(uuid.uuid4().hex, pid, start_of(pid), this_machine())
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """The labels that say whose a container is."""
+        return {SERVER: self.id, PID: str(self.pid), STARTED: self.started, HOST: self.host}
+
+
+def call_labels(server: ServerIdentity, blueprint: Blueprint, run_id: str, deadline: float) -> dict[str, str]:
+    """Labels of one call's container.
+
+    Args:
+        server: whose it is.
+        blueprint: what runs in it.
+        run_id: id of the run.
+        deadline: Unix time at which it must have ended.
+    """
+    return {**server.labels, RUN: run_id, TOOL: blueprint.tool, DEADLINE: str(int(deadline))}
+
+
+def waiting_labels(server: ServerIdentity, blueprint: Blueprint, deadline: float) -> dict[str, str]:
+    """Labels of a container that waits for a call; `deadline` as in `call_labels`, of the latest call it can have."""
+    return {**server.labels, WARM: "1", TOOL: blueprint.tool, DEADLINE: str(int(deadline))}
+
+
+def is_orphan(
+    labels: Mapping[str, str], server: ServerIdentity, used: Collection[str] = (), now: float | None = None
+) -> bool:
+    """Whether nobody owns the container with these labels any more.
+
+    One of the server's own is an orphan as soon as nothing in it uses the container: one can be left when the
+    connection to the daemon was cut. Where the owner was another process that this one can look up, it is one as soon
+    as that process has surely ended; everywhere else, when its deadline is long past. What carries none of our labels
+    never is.
+
+    Args:
+        labels: the container's.
+        server: who asks.
+        used: the names (`CONTAINER`) of those that the server uses.
+        now: Unix time; None is the present.
+    """
+    if SERVER not in labels:
+        return False
+    if labels[SERVER] == server.id:
+        return labels.get(CONTAINER) not in used
+    if labels.get(HOST) and labels[HOST] == server.host and labels.get(PID, "").isdecimal():
+        alive = is_alive(int(labels[PID]), labels.get(STARTED, ""))
+        if alive is not None:
+            return not alive
+    deadline = labels.get(DEADLINE, "")
+    return deadline.isdecimal() and int(deadline) + ORPHAN_GRACE < (time.time() if now is None else now)
+
+
+class OwnContainers:
+    """The containers in use, by the name that each carries in a label: before it exists, its id is not known.
+
+    Attributes:
+        may_have_left: whether one may be left that is not in use any more: the daemon could not be asked to remove it,
+            or never told whether it made one.
+    """
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+        self.may_have_left = False
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of those in use."""
+        return frozenset(self._names)
+
+    def begin(self) -> OwnContainer:
+        """One to be created, in use until it is removed."""
+        container = OwnContainer(self)
+        self._names.add(container.name)
+        return container
+
+    def end(self, container: OwnContainer, *, gone: bool) -> None:
+        """It is not in use any more; `gone`: nor there."""
+        self._names.discard(container.name)
+        self.may_have_left = self.may_have_left or not gone
+
+
+class OwnContainer:
+    """One container in use.
+
+    Attributes:
+        name: its name among this server's.
+        id: the daemon's id; empty until it is created.
+    """
+
+    def __init__(self, own: OwnContainers) -> None:
+        self.name = uuid.uuid4().hex
+        self.id = ""
+        self._own = own
+        self._is_uncertain = False
+
+    async def create(self, daemon: DockerDaemon, config: Mapping[str, Any]) -> str:
+        """Create it; its id. May be called again after a refusal.
+
+        Args:
+            daemon: the daemon.
+            config: the body of the request; its labels get one more.
+
+        Raises:
+            Refusal, ImageError, ExecutionError: as `DockerDaemon.create`.
+        """
+        self._is_uncertain = True
+        try:
+            self.id = await daemon.create({**config, "Labels": {**config["Labels"], CONTAINER: self.name}})
+        except (Refusal, ImageError):
+            self._is_uncertain = False
+            raise
+        return self.id
+
+    async def remove(self, daemon: DockerDaemon) -> None:
+        """Remove it, if it was created, whatever happened, cancelled or not."""
+        gone = await remove_container(daemon, self.id) if self.id else not self._is_uncertain
+        self._own.end(self, gone=gone)
+
+
+async def remove_container(daemon: DockerDaemon, container: str) -> bool:
+    """Remove a container whatever happened, cancelled or not; whether it is gone. A failure is logged, and left to the
+    reaper."""
+    with anyio.move_on_after(CONTAINER_REMOVE_TIMEOUT, shield=True) as scope:
+        for pause in (*REMOVE_AGAIN, None):
+            try:
+                await daemon.remove(container)
+                return True
+            except Refusal as exc:
+                # A daemon that finds the container ended while it kills it answers 500, "cannot remove - Container … is
+                # not running", and leaves it there (20.10).
+                if pause is None:
+                    logger.warning("the container {} could not be removed: {}", container[:12], exc)
+                    break
+            except ExecutionError as exc:
+                logger.warning("the container {} could not be removed: {}", container[:12], exc)
+                break
+            await anyio.sleep(pause)
+    if scope.cancelled_caught:
+        logger.warning("the container {} was not removed within {} s", container[:12], CONTAINER_REMOVE_TIMEOUT)
+    return False
