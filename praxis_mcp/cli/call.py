@@ -104,7 +104,7 @@ def call(
             if trouble:
                 print_error(*trouble)
             if result.success and contract.output == "json":
-                from praxis_mcp.execution.structured import structured_output
+                from praxis_mcp.execution.outputs import structured_output
 
                 structured_output(contract, result)
             return _exit_code(result)

@@ -61,7 +61,7 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
     import anyio.to_thread
 
     from praxis_mcp.contracts.catalog.approvals import HeldBack
-    from praxis_mcp.execution.live_servers import live_servers
+    from praxis_mcp.execution.servers import live_servers
     from praxis_mcp.support.groups import unwrapped
     from praxis_mcp.support.plugins import all_plugins
 

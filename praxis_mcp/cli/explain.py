@@ -27,7 +27,7 @@ from praxis_mcp.support.wording import counted
 if TYPE_CHECKING:
     from praxis_mcp.execution.runner import Explanation
     from praxis_mcp.execution.toolbox import Toolbox
-    from praxis_mcp.federation.faces import RemoteTool
+    from praxis_mcp.federation.remote_tools import RemoteTool
 
 
 def explain(

@@ -83,7 +83,7 @@ def list_tools(
 def _origin(entry: Entry, upstreams: Sequence[UpstreamReport]) -> dict[str, Any]:
     from praxis_mcp.contracts.model import EngineType
     from praxis_mcp.execution.relays import engine_name
-    from praxis_mcp.federation.faces import RemoteTool
+    from praxis_mcp.federation.remote_tools import RemoteTool
 
     if isinstance(entry, RemoteTool):
         address = next(item.address for item in upstreams if item.name == entry.upstream)

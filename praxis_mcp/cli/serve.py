@@ -75,7 +75,7 @@ def serve(
         import anyio
 
         from praxis_mcp.execution.toolbox import open_toolbox
-        from praxis_mcp.serving.transports import serve_stdio
+        from praxis_mcp.serving.stdio.transport import serve_stdio
 
         async def main() -> None:
             async with open_toolbox(settings) as toolbox:
@@ -98,7 +98,7 @@ def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
     import anyio
 
     from praxis_mcp.execution.toolbox import open_toolbox
-    from praxis_mcp.serving.http.network import serve_http
+    from praxis_mcp.serving.http.serve import serve_http
     from praxis_mcp.support.logs import logger
 
     def announce(urls: tuple[str, ...]) -> None:

@@ -24,8 +24,8 @@ from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.numbers import finite
 from praxis_mcp.support.orphans import kill_orphans
-from praxis_mcp.upstreams.pool import UpstreamPool
 from praxis_mcp.upstreams.spec import ProgressListener, UpstreamSpec
+from praxis_mcp.upstreams.upstream import UpstreamPool
 
 ISOLATION = "remote"
 _LONGEST_MESSAGE = 500

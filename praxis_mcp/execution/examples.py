@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from praxis_mcp.contracts.model import Example, ToolContract
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.errors import PraxisError
+from praxis_mcp.execution.outputs import structured_output
 from praxis_mcp.execution.runner import ToolRunner
-from praxis_mcp.execution.structured import structured_output
 
 
 @dataclass(frozen=True, slots=True)

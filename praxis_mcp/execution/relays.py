@@ -16,14 +16,14 @@ from praxis_mcp.execution.admission import Share
 from praxis_mcp.execution.records.runs import RunRecord, RunRecords
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.federation.addresses import (
+    CallerLinks,
     Here,
     address_here,
     linked,
     resource_with_addresses_here,
     with_addresses_here,
 )
-from praxis_mcp.federation.faces import RemoteTool
-from praxis_mcp.federation.links import CallerLinks
+from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.federation.upstreams import Upstreams
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.settings.model import Settings

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -12,19 +14,17 @@ import anyio
 import anyio.to_thread
 
 from praxis_mcp.contracts.catalog.catalog import Catalog
-from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.schemas.schema import compile_schemas, is_compiled, validate_arguments
-from praxis_mcp.engines.base import ExecutionContext, ExecutionResult, StatusListener
+from praxis_mcp.contracts.values import BindKind
+from praxis_mcp.engines.base import Artifact, ExecutionContext, ExecutionResult, StatusListener
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
-from praxis_mcp.execution.admission import Admission
+from praxis_mcp.execution.admission import Admission, CallerLimits
 from praxis_mcp.execution.cache import ResultCache
-from praxis_mcp.execution.callers import CallerLimits
 from praxis_mcp.execution.records.runs import RunRecords
-from praxis_mcp.execution.secret_names import mask_error, mask_names
 from praxis_mcp.execution.selection import Decision, EngineSelector
-from praxis_mcp.execution.shown_arguments import fill_arguments
 from praxis_mcp.execution.tally import CallTally, Counted
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.plans.model import Plan
@@ -200,3 +200,59 @@ class ToolRunner:
             result = mask_names(result, masker)
             result = replace(result, phases=MappingProxyType({"queue": waited, **result.phases}))
             return await self._records.finish(record, result)
+
+
+def mask_names(result: ExecutionResult, masker: Masker) -> ExecutionResult:
+    """The result with secrets masked in the names of files. Artifacts are read by their names here; those whose names
+    are the same then are told apart by a number."""
+    if not masker or not (result.artifacts or result.artifacts_left_out or result.changed_files):
+        return result
+    names: set[str] = set()
+    artifacts: list[Artifact] = []
+    for item in result.artifacts:
+        shown = name = masker.text(item.name)
+        number = 2
+        while shown in names:
+            shown, number = f"{name}~{number}", number + 1
+        names.add(shown)
+        artifacts.append(replace(item, name=shown))
+    return replace(
+        result,
+        artifacts=tuple(artifacts),
+        artifacts_left_out=tuple(masker.text(name) for name in result.artifacts_left_out),
+        changed_files=tuple(Path(masker.text(str(file))) for file in result.changed_files),
+    )
+
+
+def mask_error(error: ExecutionError, masker: Masker) -> None:
+    """Mask secrets in what an error says, whoever put them there."""
+    if not masker:
+        return
+    error.message = masker.text(error.message)
+    error.args = (error.message,)
+    error.remedy = masker.text(error.remedy) if error.remedy else error.remedy
+    error.output = masker.text(error.output) if error.output else error.output
+
+
+def fill_arguments(contract: ToolContract, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The arguments, checked, defaults applied; and the names of the parameters that a placeholder stands for.
+
+    Raises:
+        ArgumentError: those that were given do not fit.
+    """
+    missing = [item for item in contract.parameters if item.required and item.name not in arguments]
+    if not missing:
+        return validate_arguments(contract, arguments), ()
+    optional = tuple(item.model_copy(update={"required": False}) for item in contract.parameters)
+    checked = validate_arguments(contract.model_copy(update={"parameters": optional}), arguments)
+    checked |= {item.name: _placeholder(item) for item in missing}
+    return checked, tuple(item.name for item in missing)
+
+
+def _placeholder(parameter: ToolParameter) -> Any:
+    text = f"<{parameter.name}>"
+    if parameter.type == "boolean" and parameter.bind.kind is BindKind.FLAG:
+        return True  # the flag itself
+    if parameter.keywords.get("contentEncoding") == "base64":
+        return base64.b64encode(text.encode()).decode()
+    return text

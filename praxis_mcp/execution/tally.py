@@ -1,7 +1,10 @@
-"""What has been called, how it ended and how long it took, counted for as long as the process lives."""
+"""What has been called, how it ended and how long it took: counted for as long as the process lives, and one line of
+the log for each call."""
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -13,7 +16,7 @@ import anyio
 
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.errors import ArgumentError, PraxisError, QueueFull
-from praxis_mcp.execution.call_log import log_call
+from praxis_mcp.support.logs import logger
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 """Seconds that durations are sorted by."""
@@ -98,3 +101,31 @@ def _refusal(error: PraxisError) -> str:
     if isinstance(error, ArgumentError):
         return "bad_arguments"
     return "refused" if isinstance(error, QueueFull) else "error"
+
+
+_WORD = re.compile(r"[!#-<>-~]+")
+"""What stands without quotation marks: printable ASCII but for blanks, ``"`` and ``=``."""
+_MAX_LOGGED_NAME = 128
+
+
+def log_call(tool: str, caller: str, engine: str, outcome: str, seconds: float, run_id: str = "") -> None:
+    """Log how a call ended, at INFO; none of its arguments.
+
+    Args:
+        tool: the name that was called, whether or not there is such a tool.
+        caller: who called; empty is anonymous.
+        engine: what carried it out, ``upstream:NAME`` for a republished tool; empty where it did not get so far.
+        outcome: see `CallTally`; or ``unknown_tool``, ``forbidden`` (the caller's scopes do not cover it), or
+            ``held_back`` (an upstream's tool that waits for approval).
+        seconds: from the call to its end.
+        run_id: of its record; empty where it has none.
+    """
+    facts = {"tool": tool[:_MAX_LOGGED_NAME], "caller": caller[:_MAX_LOGGED_NAME], "engine": engine, "outcome": outcome}
+    milliseconds = round(seconds * 1000, 1)
+    line = " ".join(f"{name}={_word(value)}" for name, value in facts.items())
+    logger.bind(event="call", **facts, ms=milliseconds, run=run_id).info("call {} ms={}", line, milliseconds)
+
+
+def _word(value: str) -> str:
+    """As it is, or in quotation marks: no name of others adds a field."""
+    return value if _WORD.fullmatch(value) else json.dumps(value, ensure_ascii=False) if value else "-"

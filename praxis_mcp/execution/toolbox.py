@@ -16,11 +16,10 @@ from praxis_mcp.engines.base import ExecutionResult, StatusListener
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import PraxisError
-from praxis_mcp.execution.housekeeping import keep_house
-from praxis_mcp.execution.live_servers import ServerStatus
 from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.execution.relays import RelayRunner
 from praxis_mcp.execution.runner import ToolRunner
+from praxis_mcp.execution.servers import ServerStatus, keep_house
 from praxis_mcp.federation.upstreams import Upstreams
 from praxis_mcp.plans.build import build_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Plan

@@ -1,15 +1,15 @@
-"""Addresses here of what upstreams name there, ``praxis://upstreams/{name}/{the address there}``, put in the place of
-those in what they answer.
+"""Addresses here for what upstreams name there, ``praxis://upstreams/{name}/{the address there}``; they replace the
+others in what upstreams answer, and each caller may read those that their own calls linked.
 
 An upstream that is a server like this one names parts of its records in the middle of its text; such an address means
-nothing here, or worse, a record of ours.
-"""
+nothing here, or worse, a record of ours."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -94,3 +94,47 @@ def _text(text: str, here: Here) -> str:
     if _OURS not in text:
         return text
     return _IN_TEXT.sub(lambda found: here(found[0]) or found[0], text, count=MOST_IN_TEXT)
+
+
+MAX_REMEMBERED_LINKS = 4096
+"""Links of all callers together that are remembered; each takes the same few bytes, however long its address is."""
+
+
+class CallerLinks:
+    """Links by caller, the newest ones. Beyond `most` the caller gives up its oldest that has the most of them, so that
+    nobody can make the links of others be forgotten by getting many."""
+
+    def __init__(self, most: int = MAX_REMEMBERED_LINKS) -> None:
+        self._most = most
+        self._links: dict[str, dict[bytes, str]] = {}
+        self._count = 0
+
+    def remember(self, caller: str, upstream: str, uri: str, tool: str) -> None:
+        """A result of a call of `caller` to that tool has linked that resource."""
+        key = _key(upstream, uri)
+        links = self._links.setdefault(caller, {})
+        if key in links:
+            del links[key]  # it becomes the newest
+        else:
+            self._count += 1
+        links[key] = tool
+        while self._count > self._most:
+            self._forget_one()
+
+    def tool_of(self, caller: str, upstream: str, uri: str) -> str | None:
+        """The tool of which a result of a call of `caller` has linked that resource, or what it is a part of, lately;
+        None where none has."""
+        links = self._links.get(caller, {})
+        return next((tool for whole in granting(uri) if (tool := links.get(_key(upstream, whole))) is not None), None)
+
+    def _forget_one(self) -> None:
+        caller, links = max(self._links.items(), key=lambda item: len(item[1]))
+        del links[next(iter(links))]
+        self._count -= 1
+        if not links:
+            del self._links[caller]
+
+
+def _key(upstream: str, uri: str) -> bytes:
+    # Names of upstreams hold no line break. A lone surrogate in an address must not break a call.
+    return sha256(f"{upstream}\n{uri}".encode(errors="surrogatepass")).digest()

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.federation.faces import RemoteTool
+from praxis_mcp.federation.remote_tools import RemoteTool
+from praxis_mcp.support.files import Stamp, replace_text, stamp_of
 
 _VERSION = 1
 
@@ -18,7 +19,7 @@ class Approvals:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: Stamp = None
         self._approved: Mapping[str, Mapping[str, str]] = {}
 
     def refresh(self) -> bool:
@@ -27,15 +28,11 @@ class Approvals:
         Raises:
             SettingsError: it cannot be read.
         """
-        try:
-            about = self.file.stat()
-            stamp = (about.st_mtime_ns, about.st_size)
-        except FileNotFoundError:
-            stamp = (0, 0)
+        stamp = stamp_of(self.file)
         if stamp == self._stamp:
             return False
         self._stamp = stamp
-        self._approved = _read(self.file) if stamp != (0, 0) else {}
+        self._approved = _read(self.file) if stamp is not None else {}
         return True
 
     def approves(self, tool: RemoteTool) -> bool:
@@ -58,9 +55,7 @@ class Approvals:
             approved.setdefault(tool.upstream, {})[tool.remote_name] = tool.fingerprint
         text = json.dumps({"version": _VERSION, "approved": approved}, indent=2, sort_keys=True) + "\n"
         try:
-            fresh = self.file.with_name(self.file.name + ".new")
-            fresh.write_text(text, encoding="utf-8")
-            fresh.replace(self.file)
+            replace_text(self.file, text)
         except OSError as exc:
             raise SettingsError(f"The approvals cannot be written to {self.file}: {exc.strerror}.") from exc
         self.refresh()

@@ -12,8 +12,8 @@ import anyio.to_thread
 
 from praxis_mcp.contracts.schemas.patterns import PatternBudget
 from praxis_mcp.errors import PraxisError
-from praxis_mcp.federation.faces import UPSTREAM_BYTES, RemoteTool, Unusable, adapt, fingerprint
 from praxis_mcp.federation.names import prefix_of
+from praxis_mcp.federation.remote_tools import UPSTREAM_BYTES, RemoteTool, Unusable, adapt, fingerprint
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.upstreams import SecretName, TextOrSecret

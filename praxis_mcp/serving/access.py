@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
-
-from mcp.server.context import ServerRequestContext
 
 TOOLS = "tools:"
 """Scopes ``tools:GLOB``: the tools whose names match (``*``, ``?``, ``[…]``) may be seen and called."""
@@ -47,12 +44,3 @@ class Caller:
 
 ANYONE = Caller("", frozenset({ALL_TOOLS, READ_METRICS}))
 """Whoever reaches a server that asks nobody who they are."""
-
-
-def caller_of(ctx: ServerRequestContext[Any, Any]) -> Caller:
-    """Who made a request. Over stdio it is whoever started this process."""
-    if ctx.request is None:
-        return ANYONE
-    # An HTTP request that no authenticator has seen has no such key, and fails here instead of passing for anyone's.
-    caller: Caller = ctx.request.scope[SCOPE_KEY]
-    return caller

@@ -61,3 +61,19 @@ def _numbered(match: re.Match[str]) -> str:
     if number < 0x100:
         return _NAMED.get(character) or f"\\x{number:02x}"
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+_LINE_ENDS = tuple((character.encode(), f"\\u{ord(character):04x}".encode()) for character in "\u0085\u2028\u2029")
+
+
+def escape_line_ends(json: bytes) -> bytes:
+    """The same JSON, as UTF-8, on one line for every reader of lines.
+
+    JSON allows U+0085, U+2028 and U+2029 unescaped in a string, and Python's ``str.splitlines``, Node's and C#'s line
+    readers and others end a line at them: a message that holds one reaches such a client as two halves. The other
+    characters that some reader splits at (U+000A to U+000D, U+001C to U+001E) are below U+0020, which JSON always
+    escapes. These three occur in strings only, and never after a backslash, so each can be escaped where it is.
+    """
+    for raw, escaped in _LINE_ENDS:
+        json = json.replace(raw, escaped)
+    return json

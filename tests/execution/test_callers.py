@@ -6,9 +6,8 @@ import anyio
 import pytest
 
 from praxis_mcp.errors import QueueFull
-from praxis_mcp.execution import callers
-from praxis_mcp.execution.admission import Admission
-from praxis_mcp.execution.callers import CallerLimits
+from praxis_mcp.execution import admission as admission_module
+from praxis_mcp.execution.admission import Admission, CallerLimits
 from praxis_mcp.settings.model import CallSettings
 
 
@@ -122,7 +121,7 @@ def test_who_must_wait_is_told_how_long() -> None:
 
 
 def test_callers_that_came_once_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(callers, "_MANY", 10)
+    monkeypatch.setattr(admission_module, "_MANY", 10)
     clock = Clock()
     limits = CallerLimits(CallSettings(max_rate_per_caller=60), clock)
     for number in range(100):

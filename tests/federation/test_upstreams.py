@@ -22,7 +22,7 @@ from praxis_mcp.errors import QueueFull
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation import source as upstream_source
 from praxis_mcp.federation import upstreams as upstreams_module
-from praxis_mcp.federation.faces import RemoteTool, Unusable, adapt
+from praxis_mcp.federation.remote_tools import RemoteTool, Unusable, adapt
 from praxis_mcp.support.logs import logger
 from praxis_mcp.upstreams import hops as upstream_hops
 from tests.kit.until import until

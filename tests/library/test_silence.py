@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.execution.housekeeping import reap_leftovers
 from praxis_mcp.execution.selection import EngineSelector
+from praxis_mcp.execution.servers import reap_leftovers
 from praxis_mcp.support.background import BackgroundTasks
 from praxis_mcp.support.logs import logger
 from tests.execution.engines import AnsweringEngine, Engines

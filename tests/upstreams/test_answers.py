@@ -11,10 +11,9 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, RemoteError
-from praxis_mcp.upstreams.pool import UpstreamPool
 from praxis_mcp.upstreams.spec import UpstreamSpec
 from praxis_mcp.upstreams.transports.answers import ReadableEvents, WithoutMark
-from praxis_mcp.upstreams.upstream import Upstream
+from praxis_mcp.upstreams.upstream import Upstream, UpstreamPool
 from tests.kit.raw_upstream import ABOUT, Message, RawUpstream, answer, raw_sse_upstream, raw_upstream, text
 
 pytestmark = pytest.mark.anyio

@@ -21,9 +21,9 @@ from starlette.routing import Route
 
 from praxis_mcp.errors import EngineUnavailable, ExecutionError
 from praxis_mcp.upstreams import client as upstream_client
-from praxis_mcp.upstreams.pool import UpstreamPool
 from praxis_mcp.upstreams.spec import OAuthClient, UpstreamSpec
 from praxis_mcp.upstreams.transports import http as upstream_http
+from praxis_mcp.upstreams.upstream import UpstreamPool
 
 pytestmark = pytest.mark.anyio
 

@@ -14,8 +14,8 @@ import pytest
 
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.upstreams.breaker import LONGEST_DELAY, THRESHOLD, CircuitBreaker
-from praxis_mcp.upstreams.pool import UpstreamPool
 from praxis_mcp.upstreams.spec import OAuthClient, UpstreamSpec
+from praxis_mcp.upstreams.upstream import UpstreamPool
 from tests.kit.until import until
 from tests.kit.upstreams import ROOT, TRANSPORTS, upstream_at, words
 

@@ -18,10 +18,9 @@ from praxis_mcp.support import init_binary as native
 from praxis_mcp.support import orphans
 from praxis_mcp.support.orphans import OWNER_VARIABLE, kill_orphans
 from praxis_mcp.support.processes import send_signal
-from praxis_mcp.upstreams.pool import UpstreamPool
 from praxis_mcp.upstreams.spec import UpstreamSpec
 from praxis_mcp.upstreams.transports import process as upstream_process
-from praxis_mcp.upstreams.upstream import Upstream
+from praxis_mcp.upstreams.upstream import Upstream, UpstreamPool
 from tests.kit.clinging_server import KINDS
 from tests.kit.until import until
 from tests.kit.upstreams import ROOT

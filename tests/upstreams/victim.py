@@ -10,8 +10,8 @@ import sys
 import anyio
 
 from praxis_mcp.support import init_binary as native
-from praxis_mcp.upstreams.pool import UpstreamPool
 from praxis_mcp.upstreams.spec import UpstreamSpec
+from praxis_mcp.upstreams.upstream import UpstreamPool
 
 
 async def main() -> None:

@@ -19,13 +19,12 @@ from starlette.types import Receive, Scope, Send
 
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.http.auth import METRICS_PATH, Authentication, metadata_routes, open_authentication
-from praxis_mcp.serving.http.fresh_sessions import FreshSessions
+from praxis_mcp.serving.http.compatibility import FreshSessions, OneLineEvents
 from praxis_mcp.serving.http.guard import LOOPBACK_ORIGIN, AllowedNames, BodyLimit, Guard
 from praxis_mcp.serving.http.metrics import CONTENT_TYPE, render
 from praxis_mcp.serving.http.requests import RequestTracker, standing_at
 from praxis_mcp.serving.http.shares import CallerShares
 from praxis_mcp.serving.mcp.server import PraxisServer
-from praxis_mcp.serving.whole_lines import WholeEvents
 from praxis_mcp.settings.http import HttpSettings
 
 MCP_PATH = "/mcp"
@@ -82,7 +81,7 @@ async def open_application(
     inner = _application(server, settings, names.for_sdk(), routes) if streamable else Starlette(routes=routes)
     stands = standing_at(MCP_PATH, SSE_PATH)
     shared = CallerShares(
-        BodyLimit(FreshSessions(WholeEvents(inner), MCP_PATH), settings),
+        BodyLimit(FreshSessions(OneLineEvents(inner), MCP_PATH), settings),
         settings,
         stands=stands,
         opens_sessions=MCP_PATH,

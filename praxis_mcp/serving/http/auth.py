@@ -13,10 +13,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from praxis_mcp.execution.call_log import log_call
+from praxis_mcp.execution.tally import log_call
 from praxis_mcp.serving.access import ALL_TOOLS, ANYONE, READ_METRICS, SCOPE_KEY, TOOLS, Caller
-from praxis_mcp.serving.http.jwks import KeySet, KeysUnavailable
-from praxis_mcp.serving.http.jwt_tokens import JwtTokens
+from praxis_mcp.serving.http.jwt_tokens import JwtTokens, KeySet, KeysUnavailable
 from praxis_mcp.serving.http.tokens import BadToken, StaticTokens, TokenCheck
 from praxis_mcp.settings.http import AuthSettings, OAuthResource
 

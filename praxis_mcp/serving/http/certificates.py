@@ -9,8 +9,8 @@ import anyio
 import anyio.to_thread
 
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.serving.http.file_stamps import STAMP_CHECK_INTERVAL, Stamp, stamp_of
 from praxis_mcp.settings.http import HttpSettings
+from praxis_mcp.support.files import STAMP_CHECK_INTERVAL, Stamp, stamp_of
 from praxis_mcp.support.logs import logger
 
 

@@ -1,20 +1,25 @@
-"""uvicorn, bent to this server's needs: clients that are slow to speak are hung up on, and signals are not its own."""
+"""uvicorn, adapted to this server: slow clients are disconnected, the connections that it may have are shared fairly,
+signals are left to us, and what it logs goes to our log."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from socket import socket
+from typing import Protocol
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from praxis_mcp.serving.access import SCOPE_KEY
-from praxis_mcp.serving.http.connections import Connections, affordable
 from praxis_mcp.settings.http import HttpSettings
+from praxis_mcp.support.defects import places
 from praxis_mcp.support.logs import logger
 
 
@@ -131,3 +136,102 @@ class WebServer(uvicorn.Server):
         """Leave signals to who runs this server: uvicorn would raise them again at its end, and the exit code would be
         the signal's."""
         yield
+
+
+_NAMES = ("uvicorn.error", "mcp", "sse_starlette")
+_SECRETS = re.compile(r"[0-9a-fA-F-]{32,36}")
+"""Ids of sessions, which let whoever knows one take part in it."""
+
+
+class _ToOurLog(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        text = _SECRETS.sub("…", record.getMessage().strip())[:500]
+        if record.exc_info and record.exc_info[1] is not None:
+            text = f"{text}: {places(record.exc_info[1])}"
+        logger.log("ERROR" if record.levelno >= logging.ERROR else "WARNING", "{}: {}", record.name, text)
+
+
+@contextmanager
+def library_logs() -> Iterator[None]:
+    """Meanwhile warnings and errors of the web server and the SDK go to our log, and nothing else of theirs anywhere:
+    below that level they log what clients send."""
+    handler = _ToOurLog(logging.WARNING)
+    found = [(log := logging.getLogger(name), log.level, log.propagate) for name in _NAMES]
+    for log, _, _ in found:
+        log.addHandler(handler)
+        log.setLevel(logging.WARNING)
+        log.propagate = False
+    try:
+        yield
+    finally:
+        for log, level, propagate in found:
+            log.removeHandler(handler)
+            log.setLevel(level)
+            log.propagate = propagate
+
+
+SPARE = 256
+"""Files that a process needs besides its clients' connections; half of its files where it may have few."""
+
+
+class Connection(Protocol):
+    """A client's connection, as far as it matters here."""
+
+    def give_way(self) -> None:
+        """Close it now."""
+        ...
+
+
+class Connections:
+    """Knows of each connection whether a request is under way on it, and whether one ever was from a caller who may
+    call.
+
+    When one more comes than there may be, the one gives way that has been waiting longest without such a request; where
+    there is none, the one of a known caller that has rested longest. So whoever opens connections and says nothing, or
+    has no token, closes their own, and keeps nobody out. A connection with a request under way never gives way.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._serving: set[Connection] = set()
+        self._strangers: dict[Connection, None] = {}
+        self._known: dict[Connection, None] = {}
+
+    def arrived(self, connection: Connection) -> None:
+        """A new one; another may give way."""
+        if len(self._serving) + len(self._strangers) + len(self._known) >= self._most:
+            victim = next(iter(self._strangers), None) or next(iter(self._known), None)
+            if victim is not None:
+                self.left(victim)
+                victim.give_way()
+        self._strangers[connection] = None
+
+    def serves(self, connection: Connection) -> None:
+        """A request is under way on it."""
+        self.left(connection)
+        self._serving.add(connection)
+
+    def rests(self, connection: Connection, *, known: bool) -> None:
+        """No request is under way on it any more.
+
+        Args:
+            known: whether there was one from a caller who may call.
+        """
+        self.left(connection)
+        (self._known if known else self._strangers)[connection] = None
+
+    def left(self, connection: Connection) -> None:
+        """It is gone."""
+        self._serving.discard(connection)
+        self._strangers.pop(connection, None)
+        self._known.pop(connection, None)
+
+
+def affordable(most: int) -> int:
+    """As many connections as are wanted, or as the process may have open files for; at least one."""
+    if sys.platform == "win32":
+        return most
+    import resource
+
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most if limit == resource.RLIM_INFINITY else max(1, min(most, limit - min(SPARE, limit // 2)))

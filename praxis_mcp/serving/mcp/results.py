@@ -14,21 +14,21 @@ from praxis_mcp.engines.artifacts import BOUNDS
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import OutputMisfit, PraxisError
-from praxis_mcp.execution.structured import check_value, structured_output
+from praxis_mcp.execution.outputs import check_value, structured_output
 from praxis_mcp.federation.addresses import RUN_KEY
 from praxis_mcp.serving.mcp.blocks import (
     artifact_blocks,
+    failed_answer,
     link_block,
+    remote_blocks,
     stdout_blocks,
     stream_text,
     text_block,
     whole_link,
 )
-from praxis_mcp.serving.mcp.dialect import Dialect
+from praxis_mcp.serving.mcp.dialect import Dialect, content_for
 from praxis_mcp.serving.mcp.failures import describe_error, describe_failure, last_part
 from praxis_mcp.serving.mcp.media import clean
-from praxis_mcp.serving.mcp.remote import failed_answer, remote_blocks
-from praxis_mcp.serving.mcp.structured import content_for
 from praxis_mcp.serving.mcp.uris import stream_uri
 from praxis_mcp.settings.model import Settings
 

@@ -32,19 +32,17 @@ from mcp_types import (
 )
 
 from praxis_mcp.errors import ExecutionError, PraxisError, UnknownToolError
-from praxis_mcp.execution.call_log import log_call
-from praxis_mcp.execution.defects import report_defect
+from praxis_mcp.execution.tally import log_call
 from praxis_mcp.execution.toolbox import Toolbox
-from praxis_mcp.serving.access import Caller, caller_of
+from praxis_mcp.serving.access import ANYONE, SCOPE_KEY, Caller
 from praxis_mcp.serving.mcp.dialect import Dialect
-from praxis_mcp.serving.mcp.paging import PageWatch
 from praxis_mcp.serving.mcp.progress import ProgressReporter, reporting
 from praxis_mcp.serving.mcp.resources import RunResources
 from praxis_mcp.serving.mcp.results import ResultWriter, error_result, refusal
 from praxis_mcp.serving.mcp.sessions import ChangeNotifier
-from praxis_mcp.serving.mcp.tools import BadCursor, ToolLister
+from praxis_mcp.serving.mcp.tools import BadCursor, PageWatch, ToolLister
 from praxis_mcp.serving.mcp.upstreams import Relay, with_origin
-from praxis_mcp.support.defects import places
+from praxis_mcp.support.defects import places, report_defect
 from praxis_mcp.support.groups import unwrapped
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.mcp_sdk import ReadStream, WriteStream
@@ -187,7 +185,7 @@ class PraxisServer:
         await self._toolbox.upstreams.ready()
         cursor = params.cursor if params else None
         entries = self._toolbox.upstreams.beside(self._toolbox.catalog.entries())
-        caller = caller_of(ctx)
+        caller = _caller_of(ctx)
         try:
             page = self._tools.page(entries, cursor, Dialect(ctx.protocol_version), caller)
         except BadCursor as exc:
@@ -200,7 +198,7 @@ class PraxisServer:
 
     async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
         await self._toolbox.loaded()
-        caller = caller_of(ctx)
+        caller = _caller_of(ctx)
         self._pages.called(ctx, caller.name)
         if not caller.may_call(params.name):
             log_call(params.name, caller.name, "", "forbidden", 0)
@@ -257,7 +255,7 @@ class PraxisServer:
     async def _list_resources(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
         if params and params.cursor is not None:
             raise MCPError(INVALID_PARAMS, "resources/list has one page only, and gave out no cursor.")
-        return self._resources.list(caller_of(ctx))
+        return self._resources.list(_caller_of(ctx))
 
     async def _list_templates(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
         if params and params.cursor is not None:
@@ -266,7 +264,7 @@ class PraxisServer:
 
     async def _read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
         dialect = Dialect(ctx.protocol_version)
-        caller = caller_of(ctx)
+        caller = _caller_of(ctx)
         try:
             linked = await self._relay.read(params.uri, dialect, caller)
             return linked or await self._resources.read(params.uri, dialect, caller)
@@ -274,6 +272,15 @@ class PraxisServer:
             raise
         except Exception as exc:  # noqa: BLE001 - the SDK would log its message, which may hold a secret
             raise MCPError(INTERNAL_ERROR, report_defect("a resource was read", exc)) from None
+
+
+def _caller_of(ctx: Context) -> Caller:
+    """Who made a request. Over stdio it is whoever started this process."""
+    if ctx.request is None:
+        return ANYONE
+    # An HTTP request that no authenticator has seen has no such key, and fails here instead of passing for anyone's.
+    caller: Caller = ctx.request.scope[SCOPE_KEY]
+    return caller
 
 
 class _LowLevelServer(Server[Any]):

@@ -1,29 +1,35 @@
-"""Catalog entries → what ``tools/list`` shows, page by page, for the client's protocol revision."""
+"""Catalog entries → what ``tools/list`` shows, page by page, for the client's protocol revision; and clients that stop
+at a page."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import weakref
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from mcp_types import ListToolsResult, Tool, ToolAnnotations
+from mcp.server.context import ServerRequestContext
+from mcp_types import Implementation, ListToolsResult, Tool, ToolAnnotations
 from mcp_types.methods import validate_server_result
 from pydantic import ValidationError
 
 from praxis_mcp.contracts.catalog.catalog import CatalogEntry, Traits
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.contracts.wording import worded
-from praxis_mcp.federation.faces import RemoteTool
+from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.federation.upstreams import Entry
 from praxis_mcp.serving.access import ANYONE, Caller
-from praxis_mcp.serving.mcp.dialect import Dialect
-from praxis_mcp.serving.mcp.structured import schema_for
+from praxis_mcp.serving.mcp.dialect import Dialect, schema_for
 from praxis_mcp.serving.mcp.upstreams import face
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.mcp_sdk import connection_of
 from praxis_mcp.support.printable import printable, visible
+from praxis_mcp.support.wording import counted
 
 
 class BadCursor(Exception):
@@ -140,3 +146,70 @@ def _read_cursor(cursor: str) -> str:
     if not text.startswith("after:"):
         raise BadCursor
     return text.removeprefix("after:")
+
+
+_MAX_CLIENTS = 256
+"""Clients that have a page to ask for and are remembered; of more, the one that was heard longest ago is forgotten."""
+
+
+@dataclass(slots=True)
+class _Open:
+    cursor: str
+    shown: int
+
+
+class PageWatch:
+    """Knows who was given a page that is not the last, and says so in the log when they go on without the next one.
+
+    There is no telling that a client will not ask; but who calls a tool, or begins the list anew, has gone on. A client
+    is a connection; from 2026-07-28 on, where every request stands alone, it is a caller with the name that their
+    client gives itself. Each is told of once.
+    """
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[Hashable, _Open] = OrderedDict()
+        self._warned: OrderedDict[Hashable, None] = OrderedDict()
+
+    def listed(
+        self, ctx: ServerRequestContext[Any, Any], caller: str, cursor: str | None, page: ListToolsResult
+    ) -> None:
+        """A client gets a page, for which it sent `cursor`."""
+        key = _client(ctx, caller)
+        before = self._open.pop(key, None)
+        if before is not None and cursor is None:
+            self._stopped(ctx, key, before)
+        if page.next_cursor is not None:
+            self._open[key] = _Open(page.next_cursor, len(page.tools) + (before.shown if before and cursor else 0))
+            if len(self._open) > _MAX_CLIENTS:
+                self._open.popitem(last=False)
+
+    def called(self, ctx: ServerRequestContext[Any, Any], caller: str) -> None:
+        """A client calls a tool."""
+        if self._open and (found := self._open.pop(key := _client(ctx, caller), None)) is not None:
+            self._stopped(ctx, key, found)
+
+    def _stopped(self, ctx: ServerRequestContext[Any, Any], key: Hashable, found: _Open) -> None:
+        if key in self._warned:
+            return
+        self._warned[key] = None
+        if len(self._warned) > _MAX_CLIENTS:
+            self._warned.popitem(last=False)
+        info = _info(ctx)
+        logger.warning(
+            "{} took {} and did not ask for the next page, so its model misses the others: raise "
+            "server.page_size, or serve fewer tools",
+            f"the client {info.name[:64]} {info.version[:32]}" if info else "a client",
+            counted(found.shown, "tool"),
+        )
+
+
+def _info(ctx: ServerRequestContext[Any, Any]) -> Implementation | None:
+    params = ctx.session.client_params
+    return params.client_info if params is not None else None
+
+
+def _client(ctx: ServerRequestContext[Any, Any], caller: str) -> Hashable:
+    if not Dialect(ctx.protocol_version).modern:
+        return weakref.ref(connection_of(ctx.session))
+    info = _info(ctx)
+    return (caller, info.name, info.version) if info is not None else (caller,)

@@ -20,16 +20,14 @@ from pydantic import TypeAdapter, ValidationError
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.errors import PraxisError, QueueFull, RemoteError
+from praxis_mcp.execution.outputs import OutputChecks
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation.addresses import PREFIX, address_there
-from praxis_mcp.federation.faces import RemoteTool
+from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.serving.access import ANYONE, Caller
-from praxis_mcp.serving.mcp.blocks import text_block
-from praxis_mcp.serving.mcp.dialect import Dialect
-from praxis_mcp.serving.mcp.output_checks import OutputChecks
-from praxis_mcp.serving.mcp.remote import failed_answer, remote_blocks
+from praxis_mcp.serving.mcp.blocks import failed_answer, remote_blocks, text_block
+from praxis_mcp.serving.mcp.dialect import Dialect, content_for, schema_for
 from praxis_mcp.serving.mcp.results import META_KEY, about_run
-from praxis_mcp.serving.mcp.structured import content_for, schema_for
 from praxis_mcp.upstreams.hops import VIA_KEY, server_id
 
 _CONTENTS: TypeAdapter[TextResourceContents | BlobResourceContents] = TypeAdapter(

@@ -1,4 +1,4 @@
-"""MCP messages over the process's own standard input and output, one JSON text a line (specification, transports).
+"""Serving MCP over the process's own standard input and output, one JSON text a line (specification, transports).
 
 The SDK's own stdio transport reads in a thread that nothing can interrupt, so that a server whose client keeps the
 pipe open does not end at SIGTERM; and it drops what it cannot parse, so that the sender waits for ever. Here reading
@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 import anyio
 import anyio.from_thread
@@ -32,9 +32,12 @@ from mcp_types import (
 )
 from pydantic import ValidationError
 
-from praxis_mcp.serving.stdio.wire import Wire
-from praxis_mcp.serving.whole_lines import one_line
+from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.serving.lifetime import until_signalled
+from praxis_mcp.serving.mcp.server import build_server
+from praxis_mcp.serving.stdio.wire import Wire, take_wire
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.printable import escape_line_ends
 
 MAX_STDIO_MESSAGE = 64 * 1024 * 1024
 """Bytes of one message; a longer one is refused, and skipped to its end."""
@@ -50,6 +53,23 @@ _SERVER_ENDED = (
 
 ReadStream = MemoryObjectReceiveStream[SessionMessage | Exception]
 WriteStream = MemoryObjectSendStream[SessionMessage]
+
+
+async def serve_stdio(toolbox: Toolbox, wire: Wire | None = None) -> None:
+    """Serve one client on standard input and output, until it closes them or a signal ends the process.
+
+    Running calls are cancelled then, and what they started is killed. A second SIGINT, SIGTERM or SIGHUP ends the
+    process at once.
+
+    Args:
+        toolbox: what to serve.
+        wire: standard input and output, where the process has taken them already (see `take_wire`).
+    """
+    with take_wire() if wire is None else nullcontext(wire) as taken:
+        async with until_signalled(), build_server(toolbox) as server:
+            async with stdio_streams(taken) as (incoming, outgoing):
+                await server.serve(incoming, outgoing)
+            logger.info("the client has closed the connection")
 
 
 @asynccontextmanager
@@ -224,7 +244,7 @@ def _refusal(identity: RequestId | None, code: int, message: str) -> JSONRPCErro
 
 def _encode(message: SessionMessage) -> bytes:
     try:
-        return one_line(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode()) + b"\n"
+        return escape_line_ends(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode()) + b"\n"
     except ValueError as exc:
         # Text that JSON cannot carry must cost one answer, not the connection.
         logger.error("a message could not be written: {}", type(exc).__name__)

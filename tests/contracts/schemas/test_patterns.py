@@ -17,7 +17,7 @@ from praxis_mcp.contracts.schemas.patterns import (
     estimate,
     unusable_patterns,
 )
-from praxis_mcp.federation.faces import UPSTREAM_BYTES, adapt
+from praxis_mcp.federation.remote_tools import UPSTREAM_BYTES, adapt
 
 ORDINARY = [
     "^[a-z][a-z0-9_-]{0,62}$", r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z$", r"^[\w.+-]{1,64}@[\w-]+(\.[\w-]+)+$",

@@ -21,7 +21,7 @@ from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.serving.http.listening import check_exposure
+from praxis_mcp.serving.http.serve import check_exposure
 from praxis_mcp.settings.http import HttpSettings
 from praxis_mcp.settings.model import load_settings
 from tests.kit.until import until

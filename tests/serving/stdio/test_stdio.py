@@ -17,7 +17,7 @@ import anyio.to_thread
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from praxis_mcp.serving.stopping import stop_signals
+from praxis_mcp.serving.lifetime import stop_signals
 from tests.serving.clients import LIMIT, server_command, server_environment
 from tests.serving.test_cancel import ended, pid_from
 

@@ -1,24 +1,25 @@
-"""Serving MCP over HTTP, from start to shutdown. Not imported by servers on stdio, which start faster without it."""
+"""Serving MCP over HTTP, from opening the socket to shutdown. Servers on stdio do not import it, so that they start
+faster."""
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import signal
+import socket
 from collections.abc import Callable
 from contextlib import closing
-from socket import socket
 
 import anyio
 
+from praxis_mcp.errors import SettingsError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.http.app import MCP_PATH, SSE_PATH, HttpApplication, open_application
 from praxis_mcp.serving.http.certificates import Certificates
 from praxis_mcp.serving.http.guard import bracketed
-from praxis_mcp.serving.http.listening import open_listener
-from praxis_mcp.serving.http.web_server import WebServer
-from praxis_mcp.serving.library_logs import library_logs
+from praxis_mcp.serving.http.web_server import WebServer, library_logs
+from praxis_mcp.serving.lifetime import ServiceManager, stop_signals
 from praxis_mcp.serving.mcp.server import PraxisServer, build_server
-from praxis_mcp.serving.service_manager import ServiceManager
-from praxis_mcp.serving.stopping import stop_signals
 from praxis_mcp.settings.http import HttpSettings
 from praxis_mcp.support.groups import unwrapped
 from praxis_mcp.support.logs import logger
@@ -88,7 +89,7 @@ async def serve_http(
 
 async def _run(
     web: WebServer,
-    listener: socket,
+    listener: socket.socket,
     server: PraxisServer,
     application: HttpApplication,
     drain: float,
@@ -144,6 +145,57 @@ async def _shut_down_when_told(
     web.force_exit = True  # connections that their clients leave open are not waited for
 
 
-def _url(settings: HttpSettings, listener: socket) -> str:
+def _url(settings: HttpSettings, listener: socket.socket) -> str:
     scheme = "https" if settings.tls_certificate else "http"
     return f"{scheme}://{bracketed(settings.host)}:{listener.getsockname()[1]}"
+
+
+async def open_listener(settings: HttpSettings) -> socket.socket:
+    """A socket bound to the settings' address; where the host's name has several, to the first.
+
+    Raises:
+        SettingsError: the address does not exist, is in use, or can be reached from elsewhere while nobody would have
+            to show who they are.
+    """
+    try:
+        found = await anyio.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as exc:
+        raise SettingsError(
+            f"The host {settings.host} cannot be listened on: {exc.strerror}.", remedy="Fix http.host or --host."
+        ) from exc
+    family, kind, protocol, _, address = found[0]
+    check_exposure(settings, str(address[0]))
+    listener = socket.socket(family, kind, protocol)
+    try:
+        if os.name == "posix":
+            # Else the port of a server that has just ended cannot be had again for a minute.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setblocking(False)
+        listener.bind(address)
+    except OSError as exc:
+        listener.close()
+        raise SettingsError(
+            f"Port {settings.port} of {settings.host} cannot be listened on: {os.strerror(exc.errno or 0)}.",
+            remedy="Stop what uses it, or choose another with --port; --port 0 takes any free one.",
+        ) from exc
+    return listener
+
+
+def check_exposure(settings: HttpSettings, address: str) -> None:
+    """Refuse to be reached from elsewhere by people who need not show who they are.
+
+    Raises:
+        SettingsError: that is how it would be.
+    """
+    if ipaddress.ip_address(address.partition("%")[0]).is_loopback:
+        return
+    if not settings.auth.required and not settings.proxy_authenticates:
+        raise SettingsError(
+            f"{settings.host} can be reached from other machines, and whoever does could call every tool.",
+            remedy="Listen on 127.0.0.1; or give callers tokens (praxis-mcp token new) or name an OAuth issuer "
+            "(http.auth.oauth). Where a proxy in front lets nobody else through, say http.proxy_authenticates: true.",
+        )
+    if settings.tls_certificate is None and not settings.proxy_authenticates:
+        logger.warning("tokens travel unencrypted unless something in front adds TLS (http.tls_certificate)")
+    if not settings.allowed_hosts and ipaddress.ip_address(address.partition("%")[0]).is_unspecified:
+        logger.warning("clients on other machines are refused until http.allowed_hosts says how they call this server")

@@ -15,7 +15,7 @@ def test_a_process_with_few_files_serves_with_half_of_them(files: int, most: int
     """256 files are what a shell on macOS gives: one connection would be left of them otherwise."""
     script = (
         "import resource\n"
-        "from praxis_mcp.serving.http.connections import affordable\n"
+        "from praxis_mcp.serving.http.web_server import affordable\n"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))\n"
         "print(affordable(1024))"
     )

@@ -1,8 +1,7 @@
-"""Servers of this user that run on this machine, and what each says of itself, for `praxis-mcp doctor`.
+"""Servers of this user on this machine: what the live ones report for `praxis-mcp doctor`, and what killed ones left.
 
-Each keeps a small file in a private directory that it holds (see `engines.scratch`): whoever finds the directory knows
-by that, and by no process id, whether its server lives. A killed server's is swept with all that it left.
-"""
+Each keeps a small file in a private directory that it holds (see `support.scratch`): whether the directory is held says
+whether its server lives, and no process id does. A killed server's is swept with everything else that it left."""
 
 from __future__ import annotations
 
@@ -19,8 +18,12 @@ import anyio
 import anyio.to_thread
 
 from praxis_mcp.engines.registry import EngineRegistry
+from praxis_mcp.errors import PraxisError
+from praxis_mcp.execution.selection import EngineSelector
 from praxis_mcp.execution.tally import CallTally
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.defects import places
+from praxis_mcp.support.files import replace_text
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.scratch import CAN_HOLD, PREFIX, Scratch, is_held
 
@@ -67,7 +70,7 @@ class ServerStatus:
                 try:
                     if place is None:
                         place = await anyio.to_thread.run_sync(Scratch.make, _PREFIX)
-                    await anyio.to_thread.run_sync(_write, place.path, text)
+                    await anyio.to_thread.run_sync(replace_text, place.path / _FILE, text)
                     written = text
                 except OSError as exc:
                     logger.debug("doctor cannot be told of this server: {}: {}", exc.strerror, exc.filename)
@@ -95,12 +98,6 @@ def live_servers() -> tuple[dict[str, Any], ...]:
     return tuple(sorted((item for item in found if item is not None), key=lambda item: str(item.get("started"))))
 
 
-def _write(directory: Path, text: str) -> None:
-    file = directory / f"{_FILE}.new"
-    file.write_text(text, encoding="utf-8")
-    file.replace(directory / _FILE)
-
-
 def _read(directory: Path) -> dict[str, Any] | None:
     try:
         with (directory / _FILE).open("rb") as stream:
@@ -108,3 +105,38 @@ def _read(directory: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):  # it has written nothing yet, or ends just now
         return None
     return found if isinstance(found, dict) else None
+
+
+REAP_EVERY = 60.0
+"""Seconds from one look for leftovers to the next."""
+ENGINE_REAP_TIMEOUT = 30.0
+"""Seconds that one engine's look may take."""
+
+
+async def reap_leftovers(engines: EngineRegistry, selector: EngineSelector) -> None:
+    """Have every engine that is there remove what servers left behind that are gone; never raises an engine's error."""
+    # All at once: a daemon that is slow to remove a container must not keep sandboxes of a killed server running.
+    async with anyio.create_task_group() as tasks:
+        for name in engines.names():
+            tasks.start_soon(_reap, name, engines, selector)
+
+
+async def _reap(name: str, engines: EngineRegistry, selector: EngineSelector) -> None:
+    with anyio.move_on_after(ENGINE_REAP_TIMEOUT) as scope:
+        try:
+            # Looking at it may fail as well: a server out of descriptors has none for a pipe to bubblewrap.
+            if (await selector.status(name)).available:
+                await engines.get(name).reap()
+        except PraxisError as exc:
+            logger.debug("{} could not look for leftovers: {}", name, exc)
+        except Exception as exc:  # noqa: BLE001 - an engine's defect must not end the only net under all others
+            logger.error("{} could not look for leftovers: {}", name, places(exc))
+    if scope.cancelled_caught:
+        logger.debug("{} did not look for leftovers within {:g} s", name, ENGINE_REAP_TIMEOUT)
+
+
+async def keep_house(engines: EngineRegistry, selector: EngineSelector) -> None:
+    """`reap_leftovers` now and every minute, until cancelled."""
+    while True:
+        await reap_leftovers(engines, selector)
+        await anyio.sleep(REAP_EVERY)

@@ -17,7 +17,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from praxis_mcp.serving.service_manager import ServiceManager
+from praxis_mcp.serving.lifetime import ServiceManager
 from praxis_mcp.support.logs import logger
 from tests.serving.clients import LIMIT, text_of
 from tests.serving.http_server import HttpServer, http_client, running_http
@@ -104,7 +104,7 @@ async def test_a_server_is_ready_when_its_upstreams_were_asked_once(tmp_path: Pa
 
 
 def test_a_hangup_that_nohup_has_it_ignore_stays_ignored() -> None:
-    code = "from praxis_mcp.serving.stopping import stop_signals; print([int(each) for each in stop_signals()])"
+    code = "from praxis_mcp.serving.lifetime import stop_signals; print([int(each) for each in stop_signals()])"
     for trap, expected in (("trap '' HUP", [2, 15]), ("trap - HUP", [2, 15, 1])):
         words = ["sh", "-c", f'{trap}; exec "$0" -c "$1"', sys.executable, code]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from praxis_mcp.serving.mcp.dialect import Dialect
-from praxis_mcp.serving.mcp.structured import content_for, schema_for
+from praxis_mcp.serving.mcp.dialect import Dialect, content_for, schema_for
 
 LEGACY = Dialect("2025-11-25")
 MODERN = Dialect("2026-07-28")

@@ -1,4 +1,4 @@
-"""An ``initialize`` begins a new session, whatever session its client still names."""
+"""Middleware for what clients do in practice and the SDK's transports do not expect."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from praxis_mcp.serving.http.shares import SESSION_ID
+from praxis_mcp.support.printable import escape_line_ends
 
 
 class FreshSessions:
@@ -47,3 +48,29 @@ def _initializes(body: bytes) -> bool:
     except (ValueError, RecursionError):
         return False  # the transport says so
     return isinstance(message, dict) and message.get("method") == "initialize"
+
+
+class OneLineEvents:
+    """ASGI middleware that keeps each event of a ``text/event-stream`` on one line (see `escape_line_ends`). Their
+    standard ends a line at CR and LF only, but clients read them with readers of lines that know more ends. Each piece
+    holds whole events."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        is_events = False
+
+        async def escaped(message: Message) -> None:
+            nonlocal is_events
+            if message["type"] == "http.response.start":
+                is_events = any(
+                    name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+                    for name, value in message.get("headers", ())
+                )
+            elif is_events and message["type"] == "http.response.body" and message.get("body"):
+                message = {**message, "body": escape_line_ends(message["body"])}
+            await send(message)
+
+        await self._app(scope, receive, escaped)

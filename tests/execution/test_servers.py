@@ -9,8 +9,8 @@ import pytest
 
 from praxis_mcp.engines.base import EngineStatus
 from praxis_mcp.errors import EngineUnavailable
-from praxis_mcp.execution.housekeeping import reap_leftovers
 from praxis_mcp.execution.selection import EngineSelector
+from praxis_mcp.execution.servers import reap_leftovers
 from tests.execution.engines import AnsweringEngine, Engines
 
 pytestmark = pytest.mark.anyio

@@ -1,13 +1,17 @@
-"""What a service manager such as systemd hears of a server's life, where it asks to (sd_notify(3), "Type=notify")."""
+"""When a server has to end, and what a service manager such as systemd is told of its life (sd_notify(3),
+"Type=notify")."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
-from collections.abc import Mapping, MutableMapping
+from collections.abc import AsyncIterator, Mapping, MutableMapping
+from contextlib import asynccontextmanager
 
 import anyio
 
+from praxis_mcp.support.groups import unwrapped
 from praxis_mcp.support.logs import logger
 
 _PINGS = 2
@@ -74,3 +78,31 @@ def _interval(environment: Mapping[str, str]) -> float | None:
     """Seconds of ``WATCHDOG_USEC``, where it is meant for this process (sd_watchdog_enabled(3))."""
     usec, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", str(os.getpid()))
     return int(usec) / 1e6 if usec.isdecimal() and int(usec) > 0 and pid == str(os.getpid()) else None
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """SIGINT, SIGTERM, and SIGHUP (the terminal or the session is gone, or a service manager wants a fresh process),
+    unless whoever started this process has it ignore that, as nohup(1) does."""
+    found = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        found.append(hangup)
+    return tuple(found)
+
+
+@asynccontextmanager
+async def until_signalled() -> AsyncIterator[None]:
+    """Cancel the body at the first SIGINT, SIGTERM or SIGHUP, and end normally then."""
+
+    async def watch(scope: anyio.CancelScope) -> None:
+        with anyio.open_signal_receiver(*stop_signals()) as signals:
+            async for number in signals:
+                logger.info("{}: shutting down", signal.Signals(number).name)
+                scope.cancel()
+                return
+
+    with unwrapped():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(watch, tasks.cancel_scope)
+            yield
+            tasks.cancel_scope.cancel()

@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.serving.http import jwks
-from praxis_mcp.serving.http.jwks import KeySet, KeysUnavailable, read_keys
+from praxis_mcp.serving.http import jwt_tokens
+from praxis_mcp.serving.http.jwt_tokens import KeySet, KeysUnavailable, read_keys
 from praxis_mcp.settings.http import OAuthResource
 from tests.serving.clients import LIMIT
 from tests.serving.credentials import ISSUER, RESOURCE, Issuer
@@ -82,7 +82,7 @@ async def test_many_tokens_at_once_cost_one_fetch_and_unknown_keys_no_more(place
 async def test_a_rotated_key_is_found_and_the_old_one_is_gone(
     place: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jwks, "FETCH_PAUSE", 0.0)
+    monkeypatch.setattr(jwt_tokens, "FETCH_PAUSE", 0.0)
     place.serve(Issuer("old"))
     keys = keys_at(place.url)
     assert await keys.find("old")
@@ -94,7 +94,7 @@ async def test_a_rotated_key_is_found_and_the_old_one_is_gone(
 async def test_known_keys_outlast_an_outage_and_nothing_is_known_without_any(
     place: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jwks, "FETCH_PAUSE", 0.0)
+    monkeypatch.setattr(jwt_tokens, "FETCH_PAUSE", 0.0)
     place.status = 500
     keys = keys_at(place.url)
     with pytest.raises(KeysUnavailable):
@@ -102,9 +102,9 @@ async def test_known_keys_outlast_an_outage_and_nothing_is_known_without_any(
     place.serve(Issuer("one"))
     assert await keys.find("one")
     place.status = 500
-    monkeypatch.setattr(jwks, "FRESH", -1.0)
+    monkeypatch.setattr(jwt_tokens, "FRESH", -1.0)
     assert await keys.find("one")
-    monkeypatch.setattr(jwks, "STALE", -1.0)
+    monkeypatch.setattr(jwt_tokens, "STALE", -1.0)
     with pytest.raises(KeysUnavailable):
         await keys.find("one")
 
@@ -113,7 +113,7 @@ async def test_known_keys_outlast_an_outage_and_nothing_is_known_without_any(
     ("status", "body"),
     [
         (302, b""),
-        (200, b"x" * (jwks.MAX_KEY_SET + 1)),
+        (200, b"x" * (jwt_tokens.MAX_KEY_SET + 1)),
         (200, b"not json"),
         (200, b'{"keys": []}'),
         (200, b'{"keys": [{"kty": "oct", "kid": "one", "k": "c2VjcmV0"}]}'),
