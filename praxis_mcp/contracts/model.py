@@ -19,8 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from praxis_mcp.contracts.globs import compile_glob
-from praxis_mcp.contracts.problems import quoted
+from praxis_mcp.contracts.artifact_globs import check_artifact_patterns
 from praxis_mcp.contracts.specs import AnyEngineSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.contracts.values import Binding, ByteSize, CachePolicy, OutputKind, SecretRef, Whole
 from praxis_mcp.support.plugins import usable_plugins
@@ -218,20 +217,8 @@ class ToolContract(BaseModel):
 
     @field_validator("artifacts")
     @classmethod
-    def _artifacts_share_one_directory(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for pattern in value:
-            if not pattern.startswith("/") or ".." in pattern.split("/"):
-                raise ValueError(f'"{pattern}" is no artifact pattern; write an absolute one, such as /out/*.png')
-            compile_glob(pattern)
-        root = artifact_directory(value)
-        if root == "/":
-            raise ValueError("artifacts need a directory of their own, such as /out/*.png")
-        for pattern in value:
-            if root is not None and not _fixed_part(pattern).startswith(root + "/"):
-                raise ValueError(
-                    f"artifacts lie in one directory, but {quoted(pattern)} is not below {root}; put all of them "
-                    f"below one, as {root}/*.png, {root}/sub/*.txt and {root}/** are"
-                )
+    def _artifacts_are_usable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        check_artifact_patterns(value)
         return value
 
     @field_validator("artifacts", "cache")
@@ -339,20 +326,3 @@ class ToolContract(BaseModel):
         return ToolContract.model_validate(
             {"engine": "local", "name": name, "engine_spec": spec, "description": description, **contract}
         )
-
-
-def artifact_directory(patterns: tuple[str, ...]) -> str | None:
-    """The directory that is fresh and writable in every call: the one before the first wildcard of the patterns, which
-    holds those of the others: ``/out/*.png`` and ``/out/sub/**/*.txt`` give ``/out``. None without patterns."""
-    return min((_fixed_part(pattern).rpartition("/")[0] or "/" for pattern in patterns), key=len, default=None)
-
-
-def _fixed_part(pattern: str) -> str:
-    """The directories before the first wildcard of a pattern, and a slash."""
-    parts = pattern.split("/")[1:]
-    fixed: list[str] = []
-    for part in parts[:-1]:
-        if any(character in part for character in "*?["):
-            break
-        fixed.append(part)
-    return "".join(f"/{part}" for part in fixed) + "/"

@@ -33,7 +33,7 @@ class CommandSpec(EngineSpec):
     """What specifications of engines that run a command have.
 
     In `command`, `env`, sources of `mounts` and working directories ``{contract_dir}`` is the contract's own folder, as
-    `contracts.placeholders` says.
+    `contracts.commands` says.
 
     Attributes:
         command: the words of the command; arguments bound to flags and positions are appended.

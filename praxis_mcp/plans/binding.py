@@ -17,7 +17,7 @@ from typing import Any
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.specs import CommandSpec, EngineSpec
 from praxis_mcp.contracts.values import Binding, BindKind, SecretRef
-from praxis_mcp.contracts.variables.bound import variable_names
+from praxis_mcp.contracts.variables import variable_names
 from praxis_mcp.errors import ArgumentError
 from praxis_mcp.plans.model import CallFile
 

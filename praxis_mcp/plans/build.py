@@ -12,20 +12,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from praxis_mcp.contracts.derived import Derived
-from praxis_mcp.contracts.model import EngineType, ToolContract, artifact_directory
-from praxis_mcp.contracts.own_code import named_code
-from praxis_mcp.contracts.placeholders import (
+from praxis_mcp.contracts.artifact_globs import artifact_directory
+from praxis_mcp.contracts.commands import (
     CONTRACT_DIR,
     expand,
     folder_for_command,
     is_plain_in_shell,
     is_shell_text,
+    named_code,
 )
+from praxis_mcp.contracts.derived import Derived
+from praxis_mcp.contracts.model import EngineType, ToolContract
 from praxis_mcp.contracts.reading.bindings import misplaced as misplaced_fields
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.contracts.values import BindKind, Network, SecretRef
-from praxis_mcp.contracts.variables.host import is_of_the_host
+from praxis_mcp.contracts.variables import is_of_the_host
 from praxis_mcp.errors import ExecutionError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.binding import Bound, bind_arguments, ends_options
 from praxis_mcp.plans.creation import Maker, make_directory

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from praxis_mcp.contracts.placeholders import CONTRACT_DIR, expand
+from praxis_mcp.contracts.commands import CONTRACT_DIR, expand
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Mount
 from praxis_mcp.plans.sensitive import SOCKET, TEMPORARY, WHOLE, why_sensitive

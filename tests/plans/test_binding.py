@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
-from praxis_mcp.contracts.variables.reserved import is_reserved
+from praxis_mcp.contracts.variables import is_reserved
 from praxis_mcp.errors import ArgumentError
 from praxis_mcp.plans.binding import MAX_WORD, Bound, bind_arguments, variable_names
 

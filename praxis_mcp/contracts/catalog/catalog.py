@@ -8,10 +8,10 @@ from pathlib import Path
 
 import anyio
 
-from praxis_mcp.contracts.catalog.announcing import announce
 from praxis_mcp.contracts.catalog.approvals import ContractApprovals
 from praxis_mcp.contracts.catalog.entries import CatalogEntry, Traits
 from praxis_mcp.contracts.catalog.face_cache import FaceCache, default_cache_dir
+from praxis_mcp.contracts.catalog.powers import announce
 from praxis_mcp.contracts.catalog.scanning import Scan, scan
 from praxis_mcp.contracts.catalog.watching import watch_contracts
 from praxis_mcp.contracts.model import ToolContract

@@ -9,15 +9,23 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from praxis_mcp.contracts.catalog.entries import CatalogEntry
 from praxis_mcp.contracts.model import EngineType, ToolContract
 from praxis_mcp.contracts.values import Network, SecretRef
+from praxis_mcp.errors import ContractError
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.wording import counted
 
 Powers = Mapping[str, str]
 """What → how, such as ``network`` → ``host``; a value that may be long or private is a digest."""
 
+_Entries = Mapping[str, CatalogEntry]
+
+_MAX_ANNOUNCED = 50
+"""Lines of one look at the directories."""
 _BOUNDS = frozenset({"timeout", "memory_limit", "cpu_limit", "pids_limit", "warm", "capture_output"})
 """Fields of a specification that bound a run, or shape how it is served."""
 _REDUCED = ("secret ", "server variable ", "variable ", "header ", "parameter ", "privileged", "cache directory ")
@@ -25,7 +33,7 @@ _REDUCED = ("secret ", "server variable ", "variable ", "header ", "parameter ",
 _NETWORKS = [network.value for network in (Network.NONE, Network.BRIDGE, Network.HOST)]
 _WRITABLE = ", writable"
 _OFF = "off"
-"""How a protection is that a contract renounces, such as ``drop_capabilities: false``."""
+"""How a protection is written that a contract gives up, such as ``drop_capabilities: false``."""
 
 
 def powers_of(contract: ToolContract) -> Powers:
@@ -135,3 +143,36 @@ def _words(what: str, how: str, before: str | None = None) -> str:
         return f"{what}: another one" if before is not None else f"{what}: new"
     text = what if how == "true" else f"{what} {how}" if " " in what else f"{what}: {how}"
     return f"{text} (before: {before})" if before is not None and not before.startswith("sha256:") else text
+
+
+def announce(before: _Entries, now: _Entries, added: Sequence[str], changed: Sequence[str]) -> None:
+    """Log them: as warnings those that can do more than before, or more than a container without network.
+
+    Args:
+        before, now: the tools before and after the look.
+        added: names that were not there before.
+        changed: names whose contracts are others than before.
+    """
+    names = [*added, *changed]
+    for name in names[:_MAX_ANNOUNCED]:
+        entry, old = now[name], before.get(name)
+        powers = _known_powers(entry)
+        if powers is None:
+            continue
+        if old is None:
+            found = notable(powers)
+            text = f"; it has {', '.join(found)}" if found else ""
+            logger.log("WARNING" if found else "INFO", "the tool {} appeared ({}){}", name, entry.source, text)
+            continue
+        more = gained(_known_powers(old) or {}, powers)
+        text = f"and can do more than before: {', '.join(more)}" if more else "and can do no more than before"
+        logger.log("WARNING" if more else "INFO", "the tool {} changed ({}) {}", name, entry.source, text)
+    if len(names) > _MAX_ANNOUNCED:
+        logger.warning("{} more appeared or changed", counted(len(names) - _MAX_ANNOUNCED, "tool"))
+
+
+def _known_powers(entry: CatalogEntry) -> Powers | None:
+    try:
+        return powers_of(entry.contract)
+    except ContractError:
+        return None  # its face came from a damaged cache, which a call reports

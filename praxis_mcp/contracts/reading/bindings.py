@@ -8,14 +8,13 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from praxis_mcp.contracts.model import ToolContract, ToolParameter, artifact_directory
+from praxis_mcp.contracts.artifact_globs import artifact_directory
+from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.problems import shape
 from praxis_mcp.contracts.reading.findings import Findings
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec
 from praxis_mcp.contracts.values import BindKind, SecretRef, is_variable_name
-from praxis_mcp.contracts.variables.bound import all_variable_names, variable_names
-from praxis_mcp.contracts.variables.read import programs_in, reader_of
-from praxis_mcp.contracts.variables.reserved import is_reserved
+from praxis_mcp.contracts.variables import all_variable_names, is_reserved, programs_in, reader_of, variable_names
 from praxis_mcp.diagnostics import Keys
 
 _TAKEN: tuple[str, ...] = ("/proc", "/.praxis", "/.praxis-init")

@@ -23,8 +23,7 @@ from praxis_mcp.contracts.schemas.validators import (
     schema_errors,
 )
 from praxis_mcp.contracts.specs import CommandSpec, LocalEngineSpec
-from praxis_mcp.contracts.variables.bound import all_variable_names
-from praxis_mcp.contracts.variables.host import is_of_the_host
+from praxis_mcp.contracts.variables import all_variable_names, is_of_the_host
 from praxis_mcp.contracts.vocabulary import references, resolves
 from praxis_mcp.contracts.wording import odd_texts
 from praxis_mcp.diagnostics import Keys

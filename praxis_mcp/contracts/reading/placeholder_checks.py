@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from praxis_mcp.contracts.commands import CONTRACT_DIR, folder_for_command, runs_shell
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.contracts.placeholders import CONTRACT_DIR, folder_for_command, runs_shell
 from praxis_mcp.contracts.problems import quoted
 from praxis_mcp.contracts.reading.dialects import Reading
 from praxis_mcp.contracts.reading.findings import Findings
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.contracts.values import BindKind
-from praxis_mcp.contracts.variables.bound import all_variable_names
+from praxis_mcp.contracts.variables import all_variable_names
 from praxis_mcp.diagnostics import Keys
 
 _BRACES = re.compile(r"(\$?)\{(\{?)\s*([A-Za-z_][\w.-]*)\s*\}?\}")

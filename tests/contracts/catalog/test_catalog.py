@@ -286,7 +286,7 @@ class TestCache:
         )
         assert run.stdout.strip() == "['a'] []"
 
-    @pytest.mark.parametrize("file", ["reading/checks.py", "schemas/schema.py", "model.py", "variables/reserved.txt"])
+    @pytest.mark.parametrize("file", ["reading/checks.py", "schemas/schema.py", "model.py", "reserved_variables.txt"])
     async def test_a_change_of_what_reads_contracts_makes_faces_anew(
         self, tools: Path, cache: Path, tmp_path: Path, file: str
     ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.contracts.model import artifact_directory
+from praxis_mcp.contracts.artifact_globs import artifact_directory
 from praxis_mcp.contracts.reading.findings import MOST_FINDINGS
 from praxis_mcp.contracts.reading.loading import load_text
 from tests.contracts.schemas.test_schema import refused, tool

@@ -359,7 +359,11 @@ class TestWhatOnlyACallWouldTell:
             ('memory_limit: "' + "9" * 400 + '"', 5, "memory_limit: A size is at most 8 EiB."),
             ("memory_limit: " + "9" * 400, 5, "memory_limit: A size is at most 8 EiB."),
             ("max_output: " + "9" * 30 + "g", 5, "max_output: A size is at most 8 EiB."),
-            ("artifacts: ['/out/[z-a].png']", 5, 'artifacts: "/out/[z-a].png" is no pattern: bad character range z-a.'),
+            (
+                "artifacts: ['/out/[z-a].png']",
+                5,
+                'artifacts: "/out/[z-a].png" is not a valid pattern: bad character range z-a.',
+            ),
             ("mounts: {./a: /w, ./b: '/w/:rw'}", 5, 'mounts: "./a" and "./b" are mounted at the same place'),
             ("mounts: {./a: /c}\ncache_dirs: [/c/]", 6, "cache_dirs: A cache directory and a mount are both at /c."),
             ("cache_dirs: [/c, /c/]", 5, "cache_dirs: Two cache directories are both at /c."),

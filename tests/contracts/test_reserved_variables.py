@@ -1,15 +1,13 @@
 """No argument sets a variable by which a program is told what to run, to load or to trust."""
 
 import re
-from pathlib import Path
 
 import pytest
 
 from praxis_mcp.contracts.reading.loading import load_text
-from praxis_mcp.contracts.variables import reserved
-from praxis_mcp.contracts.variables.reserved import is_reserved
+from praxis_mcp.contracts.variables import RESERVED_VARIABLES, is_reserved
 
-TEXT = Path(reserved.__file__).with_name("reserved.txt").read_text(encoding="utf-8")
+TEXT = RESERVED_VARIABLES.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

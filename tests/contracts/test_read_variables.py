@@ -2,15 +2,13 @@
 
 import itertools
 import re
-from pathlib import Path
 
 import pytest
 
 from praxis_mcp.contracts.reading.loading import load_text
-from praxis_mcp.contracts.variables import read as read_variables
-from praxis_mcp.contracts.variables.reserved import is_reserved
+from praxis_mcp.contracts.variables import READ_VARIABLES, is_reserved
 
-TEXT = Path(read_variables.__file__).with_name("read.txt").read_text(encoding="utf-8")
+TEXT = READ_VARIABLES.read_text(encoding="utf-8")
 SHELL = "name: t\ndescription: d\nimage: x\ncommand: [bash, -c, 'sleep 1; psql -c x']\n"
 
 
