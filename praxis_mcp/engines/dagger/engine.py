@@ -1,7 +1,7 @@
 """The Dagger engine: every call is one query in one long-lived session.
 
 The order: mounts and image are brought into the engine, what is fixed for the contract is made once, and the call
-meets an exec that waits for it (see `dagger_warm`), or asks for exit code and both streams at once; what does not fit
+meets an exec that waits for it (see `warm`), or asks for exit code and both streams at once; what does not fit
 an answer is fetched as files. A call is killed by praxis-init at its deadline, with its whole process tree, and by
 Dagger, by SIGKILL, when it is cancelled.
 
@@ -15,7 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -216,15 +216,15 @@ class DaggerExecutionEngine(ExecutionEngine):
     async def _call(
         self, session: Session, plan: Plan, context: ExecutionContext, prefix: Prefix, uploads: list[Upload]
     ) -> CallEnd:
-        warm = self._warm_execs() if self.settings.warm.enabled else None
-        with warm.demand(session, plan, prefix, context) if warm is not None else nullcontext() as found:
-            if warm is not None and found is not None:
-                end = await warm.run(found, plan, context, self._options.grace)
-                if end is not None:
-                    return end
+        grace = self._options.grace
+
+        async def cold() -> CallEnd:
             async with self._workplace() as scratch:
-                request = CallRequest(prefix, plan, uploads, scratch)
-                return await run_cold(session, request, context, self._options.grace)
+                return await run_cold(session, CallRequest(prefix, plan, uploads, scratch), context, grace)
+
+        if not self.settings.warm.enabled:
+            return await cold()
+        return await self._warm_execs().run(session, plan, prefix, context, grace, cold)
 
     async def _write_back(self, session: Session, end: CallEnd) -> tuple[Path, ...]:
         if not end.container or not any(item.mount.writable for item in end.uploads):

@@ -10,8 +10,8 @@ from __future__ import annotations
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,26 +22,20 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.dagger.call import meaning_of
 from praxis_mcp.engines.dagger.cold import CallEnd
-from praxis_mcp.engines.dagger.errors import QueryFailed, SessionLost, no_answer
+from praxis_mcp.engines.dagger.errors import QueryFailed, no_answer
 from praxis_mcp.engines.dagger.exec import RUN_VARIABLE, is_mounted_over, mounted_steps, run_step
 from praxis_mcp.engines.dagger.export import changes_fields, read_changes
 from praxis_mcp.engines.dagger.keeper import SessionKeeper
 from praxis_mcp.engines.dagger.prefix import ENGINE_VARIABLES, INIT, SOCKET, Prefix
 from praxis_mcp.engines.dagger.query import Field, value_at
 from praxis_mcp.engines.dagger.session import Session
-from praxis_mcp.engines.dagger.waiting import (
-    EXEC_END_TIMEOUT,
-    CallSocket,
-    WaitingQuery,
-    WarmExec,
-    WarmKey,
-)
+from praxis_mcp.engines.dagger.warm_exec import EXEC_END_TIMEOUT, CallSocket, DaggerKey, WaitingQuery, WarmExec
 from praxis_mcp.engines.dagger.workspace import Upload
-from praxis_mcp.engines.init.framing import FramingError, WaitCall
+from praxis_mcp.engines.init.framing import WaitCall
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.init.waiter import WAITER_PATIENCE, WaiterLost, WaiterSilent, wait_call
 from praxis_mcp.engines.warm.budget import WarmBudget
-from praxis_mcp.engines.warm.pool import WarmPool
+from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.model import WarmSettings
@@ -60,7 +54,7 @@ Preparation = Callable[[Session, Blueprint], Awaitable[tuple[Prefix, list[Upload
 """Gives what an exec starts from: the contract's container, and its mounts as they are now."""
 
 
-class WarmDagger:
+class WarmDagger(WarmCalls[Session, WarmExec]):
     """The warm execs of one engine.
 
     Args:
@@ -71,6 +65,8 @@ class WarmDagger:
         budget: what the engine shares with others.
     """
 
+    log = "the Dagger engine's log"
+
     def __init__(
         self,
         sessions: SessionKeeper,
@@ -79,55 +75,43 @@ class WarmDagger:
         settings: WarmSettings,
         budget: WarmBudget,
     ) -> None:
+        super().__init__(settings, budget, QueryFailed)
         self._sessions = sessions
         self._prepare = prepare
         self._directory = directory
         self._queries = BackgroundTasks()
-        expected = (ExecutionError, QueryFailed, WaiterLost, TimeoutError, OSError)
-        self.pool: WarmPool[WarmKey, WarmExec] = WarmPool(settings, self._make, expected, budget, _tool_of)
 
     @staticmethod
-    def key(session: Session, plan: Plan, prefix: Prefix) -> WarmKey | None:
+    def key(session: Session, plan: Plan, prefix: Prefix) -> DaggerKey | None:
         """The key of a plan's execs; None for a plan that takes the cold path always.
 
         Pure calls do, which Dagger answers from its cache; and files below a mount, which a waiting exec would have
         to write into what it brings back.
         """
-        fixed, files = plan.blueprint, tuple(file.path for file in plan.call.files)
+        fixed = plan.blueprint
         if not fixed.warm or fixed.pure or not prefix.has_init or not hasattr(socket, "AF_UNIX"):
             return None
-        return None if any(is_mounted_over(fixed, path) for path in files) else WarmKey(session, fixed, files)
+        key = WarmKey.of(plan, session)
+        return None if any(is_mounted_over(fixed, path) for path in key.files) else key
 
-    @contextmanager
-    def demand(
-        self, session: Session, plan: Plan, prefix: Prefix, context: ExecutionContext
-    ) -> Iterator[WarmExec | None]:
-        """Around a call: an exec for it, where one waits."""
-        key = self.key(session, plan, prefix)
-        if key is None or not self._sessions.is_current(session) or not context.is_served():
-            yield None
-            return
-        with self.pool.demand(key) as waiting:
-            yield waiting
-
-    async def run(self, waiting: WarmExec, plan: Plan, context: ExecutionContext, grace: float) -> CallEnd | None:
-        """Run a call in its exec, which is gone whatever happens; None where it surely has not run.
+    async def run(
+        self,
+        session: Session,
+        plan: Plan,
+        prefix: Prefix,
+        context: ExecutionContext,
+        grace: float,
+        cold: Callable[[], Awaitable[CallEnd]],
+    ) -> CallEnd:
+        """Run a call in an exec that waits for it, or by `cold` from the beginning (see `WarmCalls.call`).
 
         Raises:
             CommandNotFound, ExecutionError: as the cold path's.
             QueryFailed: it ran, and Dagger does not give what it changed.
         """
-        done = False
-        try:
-            end = await self._call(waiting, plan, context, grace)
-            done = True
-            return end
-        finally:
-            if done:
-                self.pool.remove(waiting)  # it is ending by itself; nobody has to wait for that
-            else:
-                with anyio.CancelScope(shield=True):
-                    await waiting.discard()
+        may_meet = self._sessions.is_current(session) and context.is_served()
+        key = self.key(session, plan, prefix) if may_meet else None
+        return await self.call(key, lambda found: self._run_in(found, plan, context, grace), cold)
 
     def forget(self, session: Session) -> None:
         """Remove those of a session, in the background; where another one has replaced it, it makes them anew."""
@@ -137,44 +121,31 @@ class WarmDagger:
         else:
             self.pool.move(lambda key: replace(key, session=current) if key.session is session else None)
 
-    async def close(self) -> None:
-        """Remove all that wait; bounded in time. Calls go on, and keep their session open."""
-        with anyio.CancelScope(shield=True):
-            await self.pool.close()
-
     async def settle(self) -> None:
         """End what is left when the session is closed; bounded in time."""
         with anyio.CancelScope(shield=True):
             await self._queries.close(QUERIES_CLOSE_TIMEOUT)
 
-    async def _call(self, waiting: WarmExec, plan: Plan, context: ExecutionContext, grace: float) -> CallEnd | None:
+    async def _run_in(self, waiting: WarmExec, plan: Plan, context: ExecutionContext, grace: float) -> CallEnd:
         collectors = context.collectors(plan)
-
-        def given_up() -> None:
-            for collector in collectors:
-                collector.abandon()
-
         try:
             try:
-                told = await waiting.waiter.run(_frames(waiting, plan), plan.call.stdin, *collectors, grace=grace)
+                end = await waiting.waiter.run(_frames(waiting, plan), plan.call.stdin, *collectors, grace=grace)
             except WaiterSilent as exc:
                 raise no_answer(plan.blueprint.tool, exc.seconds, grace) from exc
-            except FramingError:
-                return given_up()  # the cold path says what the engine thinks of it
             except WaiterLost as exc:
-                if not exc.was_asked:
-                    return given_up()
-                told = await _after_loss(waiting, plan, exc)
-            if told.kind is EndKind.SETUP_FAILED:
-                return given_up()
-            exit_code, timed_out = meaning_of(plan, told)
+                end = await _after_loss(waiting, exc)
+            if end.kind is EndKind.SETUP_FAILED:
+                raise WaiterLost(f"praxis-init could not set up {end.step}", was_asked=False)
+            exit_code, timed_out = meaning_of(plan, end)
             ended = time.perf_counter()
             stdout, stderr = [await collector.finish() for collector in collectors]
         except BaseException:
-            given_up()
+            for collector in collectors:
+                collector.abandon()
             raise
-        end = CallEnd(exit_code, timed_out, stdout, stderr, "", waiting.uploads, {}, ended)
-        return await self._with_result(waiting, plan, end, grace) if _brings_back(plan.blueprint) else end
+        done = CallEnd(exit_code, timed_out, stdout, stderr, "", waiting.uploads, {}, ended)
+        return await self._with_result(waiting, plan, done, grace) if _brings_back(plan.blueprint) else done
 
     @staticmethod
     async def _with_result(waiting: WarmExec, plan: Plan, end: CallEnd, grace: float) -> CallEnd:
@@ -188,7 +159,8 @@ class WarmDagger:
             ) from exc
         return replace(end, container=str(answer["id"]), changes=read_changes(waiting.uploads, answer))
 
-    async def _make(self, key: WarmKey) -> WarmExec:
+    async def start(self, key: DaggerKey) -> WarmExec:
+        """See `WarmCalls.start`."""
         if len(self.pool.waiting) >= MOST_WAITING:
             raise ExecutionError(f"There are {MOST_WAITING} waiting Dagger execs already.")
         session = key.session
@@ -211,7 +183,7 @@ class WarmDagger:
                     await query.end(at_once=True)
 
     async def _greeted(
-        self, key: WarmKey, prefix: Prefix, uploads: list[Upload], query: WaitingQuery, place: CallSocket
+        self, key: DaggerKey, prefix: Prefix, uploads: list[Upload], query: WaitingQuery, place: CallSocket
     ) -> WarmExec:
         try:
             channel = await place.accept(query.ended)
@@ -237,7 +209,7 @@ class WarmDagger:
         self._queries.start(run, "a waiting Dagger exec")
 
     @staticmethod
-    async def _steps(key: WarmKey, prefix: Prefix, uploads: list[Upload], path: Path) -> list[Field]:
+    async def _steps(key: DaggerKey, prefix: Prefix, uploads: list[Upload], path: Path) -> list[Field]:
         session, fixed = key.session, key.blueprint
         found = await session.query(Field("host", {}, (Field("unixSocket", {"path": str(path)}, (Field("id"),)),)))
         user = fixed.user or prefix.image.user
@@ -283,26 +255,23 @@ def _frames(waiting: WarmExec, plan: Plan) -> WaitCall:
     return replace(call, argv=[*entrypoint, *call.argv], files=files)
 
 
-async def _after_loss(waiting: WarmExec, plan: Plan, loss: WaiterLost) -> RunEnd:
-    """praxis-init is gone without a word: killed, by the kernel for memory, say; or the session is, with all in it."""
-    failure: Exception = loss
+async def _after_loss(waiting: WarmExec, loss: WaiterLost) -> RunEnd:
+    """praxis-init is gone without a word: killed, by the kernel for memory, say; or the session is, with all in it.
+
+    Raises:
+        SessionLost: that.
+        WaiterLost: nobody can tell how the call ended, or it surely has not run.
+    """
+    if not loss.was_asked:
+        raise loss
     try:
         with anyio.fail_after(EXEC_END_TIMEOUT):
             await waiting.query.answer()
     except QueryFailed as exc:
-        failure = exc
         code = exc.extensions.get("exitCode")
         if exc.is_exec_error and isinstance(code, int) and code > EXIT_SIGNAL_BASE:
             return RunEnd(EndKind.SIGNAL, code - EXIT_SIGNAL_BASE)
-    except SessionLost:
-        raise
+        raise loss from exc
     except TimeoutError:
         pass
-    raise ExecutionError(
-        f"{plan.blueprint.tool}: its container ended before the call did: {loss}.",
-        remedy="Call again; if it persists, see the Dagger engine's log.",
-    ) from failure
-
-
-def _tool_of(key: WarmKey) -> str:
-    return key.blueprint.tool
+    raise loss

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -98,12 +99,8 @@ class DockerSDKExecutionEngine(ExecutionEngine):
 
     async def _run(self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext, begun: float) -> ExecutionResult:
         watch = await ChangeWatch.start(plan.blueprint.mounts)
-        with self._warm.demand(plan, context) if self._warm is not None else nullcontext() as container:
-            end: CallEnd | None = None
-            if container is not None and self._warm is not None:
-                end = await self._warm.run(container, plan, context)
-            if end is None:
-                end = await self._run_cold(daemon, plan, context)
+        cold = partial(self._run_cold, daemon, plan, context)
+        end = await (self._warm.run(plan, context, cold) if self._warm is not None else cold())
         artifacts = await collect_artifacts(plan, end.artifacts)
         changed = await watch.changes()
         phases = {"start": end.started - begun, "run": end.ended - end.started}
@@ -368,7 +365,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
 
     def warm(self) -> PoolMetrics | None:
         """See `ExecutionEngine.warm`."""
-        return self._warm.metrics if self._warm is not None else None
+        return self._warm.pool.metrics if self._warm is not None else None
 
     def retire(self, tools: Collection[str]) -> None:
         """See `ExecutionEngine.retire`."""

@@ -54,6 +54,10 @@ class AttachedChannel:
             raise anyio.BrokenResourceError from exc
         raise anyio.EndOfStream
 
+    def is_silent(self) -> bool:
+        """See `Channel`."""
+        return self._stream.is_silent()
+
     async def send(self, item: bytes) -> None:
         """See `Channel`."""
         await self._stream.send(item)

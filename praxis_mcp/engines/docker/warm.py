@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +29,10 @@ from praxis_mcp.engines.docker.inquiry import DockerInquiry
 from praxis_mcp.engines.docker.ownership import OwnContainer, OwnContainers, ServerIdentity, waiting_labels
 from praxis_mcp.engines.docker.spec import Staging, waiting_config
 from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, Refusal
-from praxis_mcp.engines.init.framing import FramingError
-from praxis_mcp.engines.init.waiter import REPORT_GRACE, WAITER_MAX_AGE, WAITER_PATIENCE, Waiter, WaiterLost
+from praxis_mcp.engines.init.waiter import REPORT_GRACE, WAITER_PATIENCE, Waiter
 from praxis_mcp.engines.mounts.openings import Room, with_room
 from praxis_mcp.engines.warm.budget import WarmBudget
-from praxis_mcp.engines.warm.counts import PoolMetrics
-from praxis_mcp.engines.warm.pool import WarmPool
+from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
 from praxis_mcp.errors import ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint, CallFile, Plan
 from praxis_mcp.plans.view import is_nested
@@ -46,14 +43,8 @@ from praxis_mcp.support.scratch import Scratch
 
 Stamps = tuple[tuple[int, int] | None, ...]
 """Device and inode of each mount's source; None where it is missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class WarmKey:
-    """What containers for a call have in common: the blueprint, and where the call's files are."""
-
-    blueprint: Blueprint
-    files: tuple[str, ...]
+DockerKey = WarmKey[None]
+"""The key of warm containers."""
 
 
 class WarmContainer:
@@ -63,7 +54,6 @@ class WarmContainer:
         self,
         daemon: DockerDaemon,
         container: OwnContainer,
-        stream: AttachedStream,
         waiter: Waiter,
         place: WarmPlace,
         image: WarmImage,
@@ -74,15 +64,12 @@ class WarmContainer:
         self.place = place
         self.image = image
         self._daemon = daemon
-        self._stream = stream
-        self._until = time.monotonic() + WAITER_MAX_AGE
 
     def is_fresh(self) -> bool:
         """See `WarmItem.is_fresh`. Not if a mount's source was replaced since, or a directory in which
         room was made has other entries: the container has the old ones."""
         return (
-            time.monotonic() < self._until
-            and self._stream.is_silent()
+            self.waiter.is_waiting()
             and self.place.stamps == mounted(self.place.key.blueprint)
             and (self.place.room is None or self.place.room.is_current())
         )
@@ -105,7 +92,7 @@ class WarmImage:
 class WarmPlace:
     """What a waiting container has on this machine: a file for each that the call will have, and its artifacts'."""
 
-    def __init__(self, key: WarmKey) -> None:
+    def __init__(self, key: DockerKey) -> None:
         self.key = key
         self.stamps = mounted(key.blueprint)
         mounts = zip(key.blueprint.mounts, self.stamps, strict=True)
@@ -193,7 +180,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
         os.close(held)
 
 
-class WarmDocker:
+class WarmDocker(WarmCalls[None, WarmContainer]):
     """The warm containers of one connection to a daemon.
 
     Args:
@@ -206,6 +193,8 @@ class WarmDocker:
         budget: what the engine shares with others.
     """
 
+    log = "the daemon's log"
+
     def __init__(
         self,
         daemon: DockerDaemon,
@@ -216,6 +205,7 @@ class WarmDocker:
         settings: Settings,
         budget: WarmBudget,
     ) -> None:
+        super().__init__(settings.warm, budget, Refusal, ConnectionLost)
         self._daemon = daemon
         self._caches = caches
         self._init = init
@@ -223,62 +213,40 @@ class WarmDocker:
         self._own = own
         self._settings = settings
         self._inquiry: DockerInquiry | None = daemon.inquiry()
-        expected = (ExecutionError, Refusal, WaiterLost, ConnectionLost, TimeoutError, OSError)
-        self.pool: WarmPool[WarmKey, WarmContainer] = WarmPool(settings.warm, self._make, expected, budget, _tool_of)
-
-    @property
-    def metrics(self) -> PoolMetrics:
-        """See `PoolMetrics`."""
-        return self.pool.metrics
 
     @staticmethod
-    def key(plan: Plan, context: ExecutionContext) -> WarmKey | None:
+    def key(plan: Plan, context: ExecutionContext) -> DockerKey | None:
         """The key of a plan's containers; None for a plan that takes the cold path always."""
         fixed = plan.blueprint
         if not fixed.warm or fixed.use_entrypoint or (fixed.artifact_dir and context.directory is None):
             return None
-        if not context.is_served():
-            return None
-        return WarmKey(fixed, tuple(file.path for file in plan.call.files))
+        return WarmKey.of(plan, None) if context.is_served() else None
 
-    @contextmanager
-    def demand(self, plan: Plan, context: ExecutionContext) -> Iterator[WarmContainer | None]:
-        """Around a call: a container for it, where one waits."""
-        key = self.key(plan, context)
-        if key is None:
-            yield None
-            return
-        with self.pool.demand(key) as container:
-            yield container
-
-    async def run(self, container: WarmContainer, plan: Plan, context: ExecutionContext) -> CallEnd | None:
-        """Run a call in its container, which is removed whatever happens; None where it surely has not run.
+    async def run(self, plan: Plan, context: ExecutionContext, cold: Callable[[], Awaitable[CallEnd]]) -> CallEnd:
+        """Run a call in a container that waits for it, or by `cold` from the beginning (see `WarmCalls.call`).
 
         Raises:
             CommandNotFound, ExecutionError: as the cold path's.
         """
-        done = False
-        try:
-            if not container.place.has(plan.blueprint) or not await self._is_current(container):
+
+        async def hand_over(container: WarmContainer) -> CallEnd | None:
+            place = container.place
+            if not place.has(plan.blueprint) or not await self._is_current(container):
                 return None
-            await container.place.write(plan)
-            end = await self._call(container, plan, context)
-            if end is not None and container.place.artifacts is not None:
-                end.artifacts, end.left_out = await adopt_artifact_directory(plan, context, container.place.artifacts)
-            done = True
+            await place.write(plan)
+            handover = Handover(self._daemon, container.id, plan, context, container.image.digest)
+            end = await handover.run(container.waiter)
+            if place.artifacts is not None:
+                end.artifacts, end.left_out = await adopt_artifact_directory(plan, context, place.artifacts)
             return end
-        finally:
-            if done:
-                self.pool.remove(container)  # it is ending by itself; nobody has to wait for that
-            else:
-                with anyio.CancelScope(shield=True):
-                    await container.discard()
+
+        return await self.call(self.key(plan, context), hand_over, cold)
 
     async def close(self) -> None:
-        """Remove all that wait; bounded in time."""
-        with anyio.CancelScope(shield=True):
-            await self.pool.close()
-            if self._inquiry is not None:
+        """See `WarmCalls.close`."""
+        await super().close()
+        if self._inquiry is not None:
+            with anyio.CancelScope(shield=True):
                 await self._inquiry.aclose()
 
     async def _is_current(self, container: WarmContainer) -> bool:
@@ -301,21 +269,8 @@ class WarmDocker:
         digests = found.get("RepoDigests") or []
         return WarmImage(str(found["Id"]), str(digests[0]) if digests else str(found["Id"]))
 
-    async def _call(self, container: WarmContainer, plan: Plan, context: ExecutionContext) -> CallEnd | None:
-        handover = Handover(self._daemon, container.id, plan, context, container.image.digest)
-        try:
-            return await handover.run(container.waiter)
-        except FramingError:
-            return None  # the cold path says so
-        except WaiterLost as exc:
-            if not exc.was_asked:
-                return None
-            raise ExecutionError(
-                f"{plan.blueprint.tool}: its container ended before the call did: {exc}.",
-                remedy="Something outside may have removed it. Call again; if it persists, see the daemon's log.",
-            ) from exc
-
-    async def _make(self, key: WarmKey) -> WarmContainer:
+    async def start(self, key: DockerKey) -> WarmContainer:
+        """See `WarmCalls.start`."""
         blueprint = key.blueprint
         image = await self._image(blueprint.image or "")
         if image is None:
@@ -345,7 +300,7 @@ class WarmDocker:
                 waiter = Waiter(AttachedChannel(stream))
                 await waiter.greet()
             done = True
-            return WarmContainer(self._daemon, container, stream, waiter, place, image)
+            return WarmContainer(self._daemon, container, waiter, place, image)
         finally:
             if not done:
                 with anyio.CancelScope(shield=True):
@@ -353,7 +308,3 @@ class WarmDocker:
                         await stream.aclose()
                     await container.remove(self._daemon)
                     await place.remove()
-
-
-def _tool_of(key: WarmKey) -> str:
-    return key.blueprint.tool

@@ -6,6 +6,7 @@ A waiter is for a single call. Closing the channel ends it, and all that it has 
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Protocol
@@ -52,6 +53,10 @@ class Channel(Protocol):
 
     async def receive(self, max_bytes: int = ...) -> bytes:
         """The next bytes; raises `anyio.EndOfStream` at the end."""
+        ...
+
+    def is_silent(self) -> bool:
+        """Whether it is known to be open, with nothing to receive; looks, and does not wait."""
         ...
 
     async def send(self, item: bytes) -> None:
@@ -132,6 +137,12 @@ class Waiter:
         self._may_feed = anyio.Event()
         self._feeds = True
         self._was_asked = False
+        self._until = time.monotonic() + WAITER_MAX_AGE
+
+    def is_waiting(self) -> bool:
+        """Whether it can still take its call: it is there, and not older than `WAITER_MAX_AGE`; looks, and does not
+        wait."""
+        return time.monotonic() < self._until and self._channel.is_silent()
 
     async def greet(self) -> Hello:
         """Wait until it says that it is ready. The caller bounds the time.

@@ -16,8 +16,8 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.dagger.engine import DaggerExecutionEngine
-from praxis_mcp.engines.dagger.waiting import WarmExec
 from praxis_mcp.engines.dagger.warm import WarmDagger
+from praxis_mcp.engines.dagger.warm_exec import WarmExec
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.engines.warm.counts import PoolMetrics
 from praxis_mcp.engines.warm.pool import WarmPool

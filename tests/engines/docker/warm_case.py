@@ -28,9 +28,9 @@ class WarmFirstEngine(DockerSDKExecutionEngine):
             await self._warm.pool.fill(key)
         except (ImageError, ExecutionError):
             return await super().run(plan, context)
-        hits = self._warm.metrics.hits
+        hits = self._warm.pool.metrics.hits
         result = await super().run(plan, context)
-        assert self._warm is None or self._warm.metrics.hits > hits, "the call went another way"
+        assert self._warm is None or self._warm.pool.metrics.hits > hits, "the call went another way"
         return result
 
 

@@ -13,6 +13,7 @@ import anyio
 import anyio.abc
 import pytest
 
+from praxis_mcp.engines.init import waiter
 from praxis_mcp.engines.init.framing import FrameType, FramingError, WaitCall, WaitFile
 from praxis_mcp.engines.init.waiter import Channel, Waiter, WaiterLost, WaiterSilent
 from praxis_mcp.engines.output import Captured, StreamCollector
@@ -126,6 +127,16 @@ def _ignored() -> tuple[StreamCollector, StreamCollector]:
     return StreamCollector("stdout", keep=100), StreamCollector("stderr", keep=100)
 
 
+async def test_a_waiter_takes_a_call_while_its_channel_is_open_and_silent_and_it_is_not_too_old(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert Waiter(Scripted(ends=False)).is_waiting()
+    assert not Waiter(Scripted()).is_waiting()
+    assert not Waiter(Scripted(HELLO, ends=False)).is_waiting()
+    monkeypatch.setattr(waiter, "WAITER_MAX_AGE", 0.0)
+    assert not Waiter(Scripted(ends=False)).is_waiting()
+
+
 class Scripted:
     """The far end of a channel that says what a test wants, and no more."""
 
@@ -142,6 +153,9 @@ class Scripted:
         if not self._ends:
             await anyio.sleep_forever()
         raise anyio.EndOfStream
+
+    def is_silent(self) -> bool:
+        return not self._pieces and not self._ends
 
     async def send(self, item: bytes) -> None:
         await anyio.lowlevel.checkpoint()

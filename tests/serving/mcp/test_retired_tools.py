@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
-from praxis_mcp.engines.docker.warm import WarmContainer, WarmKey
+from praxis_mcp.engines.docker.warm import DockerKey, WarmContainer
 from praxis_mcp.engines.warm.pool import WarmPool
 from praxis_mcp.execution.toolbox import Toolbox
 from tests.engines.docker.bench import BUSYBOX
@@ -27,7 +27,7 @@ def write(directory: Path, name: str, **fields: object) -> Path:
     return file
 
 
-def pool_of(toolbox: Toolbox) -> WarmPool[WarmKey, WarmContainer]:
+def pool_of(toolbox: Toolbox) -> WarmPool[DockerKey, WarmContainer]:
     engine = toolbox.engines.get("docker")
     assert isinstance(engine, DockerSDKExecutionEngine)
     assert engine._warm is not None

@@ -1,12 +1,10 @@
-"""An exec that waits for its only call: its channel through Dagger, its query in flight, its end."""
+"""A warm exec: one that waits for its only call. Its channel through Dagger, its query in flight, its end."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +17,18 @@ from praxis_mcp.engines.dagger.query import Field, chain, value_at
 from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.engines.dagger.workspace import Upload
 from praxis_mcp.engines.init.framing import WaitCall, encode_call
-from praxis_mcp.engines.init.waiter import WAITER_MAX_AGE, Waiter, WaiterLost
+from praxis_mcp.engines.init.waiter import Waiter, WaiterLost
+from praxis_mcp.engines.warm.call import WarmKey
 from praxis_mcp.errors import EngineUnavailable
-from praxis_mcp.plans.model import Blueprint
 from praxis_mcp.support.unix_stream import UnixStream
 
+DaggerKey = WarmKey[Session]
+"""The key of warm execs."""
 EXEC_END_TIMEOUT = 2.0
 """Seconds for an exec to end by itself once it has been told to, or has told its end; then Dagger kills it."""
 
 _HANG_UP = encode_call(WaitCall([b"none"])) * 2
 """A call that begins twice: praxis-init ends all that it runs, and leaves, where it reads that between two frames."""
-
-
-@dataclass(frozen=True, slots=True)
-class WarmKey:
-    """What execs for a call have in common: the session, the blueprint, and where the call's files are."""
-
-    session: Session
-    blueprint: Blueprint
-    files: tuple[str, ...]
 
 
 class ForwardedChannel(UnixStream):
@@ -152,7 +143,7 @@ class WarmExec:
 
     def __init__(
         self,
-        key: WarmKey,
+        key: DaggerKey,
         prefix: Prefix,
         uploads: Sequence[Upload],
         query: WaitingQuery,
@@ -164,18 +155,15 @@ class WarmExec:
         self.uploads = uploads
         self.query = query
         self.waiter = Waiter(channel)
-        self._channel = channel
         self._is_current = is_current
-        self._until = time.monotonic() + WAITER_MAX_AGE
 
     def is_fresh(self) -> bool:
         """See `WarmItem.is_fresh`. Not if a mount held something else when a call last looked."""
         session = self.key.session
         return (
-            time.monotonic() < self._until
+            self.waiter.is_waiting()
             and not self.query.ended.is_set()
             and self._is_current(session)
-            and self._channel.is_silent()
             and all(item.is_latest(session) for item in self.uploads)
         )
 

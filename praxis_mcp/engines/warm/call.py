@@ -1,0 +1,119 @@
+"""The warm call: one that is handed to something which an engine has started ahead of it, and run from the beginning
+where nothing waits.
+
+An engine gives what is its own: how one is started, how it is handed a call, how it is removed. What does not depend on
+the engine is here: what a call may meet, when it is run from the beginning after all, and that nothing is left behind.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar
+
+import anyio
+
+from praxis_mcp.engines.init.framing import FramingError
+from praxis_mcp.engines.init.waiter import WaiterLost
+from praxis_mcp.engines.warm.budget import WarmBudget
+from praxis_mcp.engines.warm.pool import T, WarmPool
+from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.model import Blueprint, Plan
+from praxis_mcp.settings.model import WarmSettings
+
+R = TypeVar("R")
+S = TypeVar("S", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class WarmKey(Generic[S]):
+    """What all have in common that may wait for one call.
+
+    Attributes:
+        blueprint: all that is fixed for it.
+        files: where its files will be.
+        session: the engine's session that they are in; None for an engine without sessions.
+    """
+
+    blueprint: Blueprint
+    files: tuple[str, ...]
+    session: S
+
+    @classmethod
+    def of(cls, plan: Plan, session: S) -> WarmKey[S]:
+        """The key of a plan."""
+        return cls(plan.blueprint, tuple(file.path for file in plan.call.files), session)
+
+
+class WarmCalls(ABC, Generic[S, T]):
+    """The warm calls of one engine, and the pool of what waits for them.
+
+    Args:
+        settings: how many may wait, and for how long.
+        budget: what the engine shares with others.
+        expected: errors of the engine's own that `start` may raise.
+
+    Attributes:
+        log: where to look when one was lost; for messages.
+    """
+
+    log: ClassVar[str]
+
+    def __init__(self, settings: WarmSettings, budget: WarmBudget, *expected: type[Exception]) -> None:
+        failures = (ExecutionError, WaiterLost, TimeoutError, OSError, *expected)
+        self.pool: WarmPool[WarmKey[S], T] = WarmPool(
+            settings, self.start, failures, budget, lambda key: key.blueprint.tool
+        )
+
+    @abstractmethod
+    async def start(self, key: WarmKey[S]) -> T:
+        """Start one; bounds its own time, and leaves nothing behind when it fails or is cancelled."""
+
+    async def call(
+        self, key: WarmKey[S] | None, hand_over: Callable[[T], Awaitable[R | None]], cold: Callable[[], Awaitable[R]]
+    ) -> R:
+        """Run a call in one that waits; from the beginning where none does, or where it surely has not run there.
+
+        Args:
+            key: what the call may meet; None is nothing.
+            hand_over: has one run the call, to its end; None where it surely has not run. That one is removed
+                whatever happens.
+            cold: runs the call from the beginning.
+
+        Raises:
+            ExecutionError: the call was handed over, and nobody can tell how it ended; or as `hand_over` and `cold`.
+        """
+        if key is None:
+            return await cold()
+        with self.pool.demand(key) as item:
+            end = await self._hand_over(item, key.blueprint.tool, hand_over) if item is not None else None
+            return await cold() if end is None else end
+
+    async def close(self) -> None:
+        """Remove all that wait; bounded in time. Calls go on."""
+        with anyio.CancelScope(shield=True):
+            await self.pool.close()
+
+    async def _hand_over(self, item: T, tool: str, hand_over: Callable[[T], Awaitable[R | None]]) -> R | None:
+        done = False
+        try:
+            try:
+                end = await hand_over(item)
+            except FramingError:  # larger than Linux takes; the cold path says so
+                end = None
+            except WaiterLost as exc:
+                if exc.was_asked:
+                    raise ExecutionError(
+                        f"{tool}: its container ended before the call did: {exc}.",
+                        remedy=f"Something outside may have removed it. Call again; if it persists, see {self.log}.",
+                    ) from exc
+                end = None
+            done = True
+            return end
+        finally:
+            if done:
+                self.pool.remove(item)  # it ends by itself, or nothing runs in it: nobody has to wait for that
+            else:
+                with anyio.CancelScope(shield=True):
+                    await item.discard()
