@@ -228,16 +228,6 @@ class ToolContract(BaseModel):
             raise ValueError(f"a tool of another server has no {info.field_name} here; remove this")
         return value
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _check_what_is_built_in_code(
-        cls, data: Any, handler: ModelWrapValidatorHandler[ToolContract], info: ValidationInfo
-    ) -> ToolContract:
-        if info.context is OF_A_DOCUMENT or isinstance(data, ToolContract):
-            return handler(data)
-        # By name: the checks need this class.
-        return importlib.import_module("praxis_mcp.contracts.reading.building").build(data, handler)
-
     @model_validator(mode="after")
     def _check_whole(self) -> ToolContract:
         expected = spec_type(self.engine, has_image=isinstance(self.engine_spec, DaggerEngineSpec))
@@ -251,6 +241,17 @@ class ToolContract(BaseModel):
         if self.output_schema is not None and self.output != "json":
             raise ValueError("output_schema goes with output: json")
         return self
+
+    # Last, and so around all others: pydantic lays each validator around those above it.
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_what_is_built_in_code(
+        cls, data: Any, handler: ModelWrapValidatorHandler[ToolContract], info: ValidationInfo
+    ) -> ToolContract:
+        if info.context is OF_A_DOCUMENT or isinstance(data, ToolContract):
+            return handler(data)
+        # By name: the checks need this class.
+        return importlib.import_module("praxis_mcp.contracts.reading.building").build(data, handler)
 
     @property
     def directory(self) -> Path | None:

@@ -18,6 +18,7 @@ from praxis_mcp.contracts.reading.documents import Document
 from praxis_mcp.contracts.reading.findings import Findings
 from praxis_mcp.contracts.reading.parameters import Parameters, read_parameters
 from praxis_mcp.contracts.reading.translation import report, validated
+from praxis_mcp.contracts.specs import AnyEngineSpec
 from praxis_mcp.contracts.vocabulary import KEYWORDS
 from praxis_mcp.errors import ContractError
 
@@ -66,17 +67,48 @@ def _read_spec(fields: dict[str, Any], findings: Findings) -> None:
     if engine is not None and engine not in names:
         hint = findings.hint(engine, names) if isinstance(engine, str) else ""
         findings.error(("engine",), f"{shape(engine)} is not an engine{hint}.", f"Write one of {', '.join(names)}.")
-    elif engine is not None and isinstance(fields.get("engine_spec"), dict):
-        expected = spec_type(EngineType(engine), has_image="image" in fields["engine_spec"])
-        fields["engine_spec"] = validated(expected, fields["engine_spec"], findings) or fields["engine_spec"]
+        return
+    spec = fields.get("engine_spec")
+    if engine is not None and isinstance(spec, Mapping):
+        expected = spec_type(EngineType(engine), has_image="image" in spec)
+        fields["engine_spec"] = validated(expected, dict(spec), findings) or spec
+    elif "engine_spec" in fields and not isinstance(spec, AnyEngineSpec):
+        # pydantic would name each of the types that it tried.
+        findings.error(
+            ("engine_spec",), f"The engine's specification is a mapping, not {shape(spec)}.", "Write image and command."
+        )
 
 
 def _read_parameters(fields: dict[str, Any], findings: Findings) -> None:
     """Parameters that are written as in a contract's file, by name, or as one JSON Schema of an object."""
-    if isinstance(fields.get("parameters"), Mapping):
-        read = read_parameters(fields["parameters"], ("parameters",), findings)
-        fields["parameters"] = tuple(read.parameters)
-        fields["input_keywords"] = {**read.keywords, **fields.get("input_keywords", {})}
+    written = fields.get("parameters")
+    if not isinstance(written, Mapping):
+        return
+    if (place := _key_that_is_no_text(written)) is not None:
+        findings.error(
+            ("parameters", *map(str, place[:-1])), f"A name here is text, not {shape(place[-1])}.", "Write it as text."
+        )
+        return
+    read = read_parameters(written, ("parameters",), findings)
+    fields["parameters"] = tuple(read.parameters)
+    keywords = fields.get("input_keywords", {})
+    if isinstance(keywords, Mapping):  # anything else is pydantic's to refuse
+        fields["input_keywords"] = {**read.keywords, **keywords}
+
+
+def _key_that_is_no_text(value: Mapping[Any, Any]) -> tuple[Any, ...] | None:
+    """The way to the first key in it that no file could have: there, all of them are text."""
+    waiting: list[tuple[tuple[Any, ...], Any]] = [((), value)]
+    seen: set[int] = set()
+    for place, item in waiting:
+        if id(item) in seen or not isinstance(item, Mapping | list | tuple):
+            continue
+        seen.add(id(item))
+        for key, inner in item.items() if isinstance(item, Mapping) else enumerate(item):
+            if isinstance(item, Mapping) and not isinstance(key, str):
+                return (*place, key)
+            waiting.append(((*place, key), inner))
+    return None
 
 
 def _check_keywords(contract: ToolContract, findings: Findings) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from praxis_mcp.contracts.model import EngineType, ToolContract, ToolParameter
 from praxis_mcp.contracts.reading.loading import load_text
+from praxis_mcp.contracts.specs import LocalEngineSpec
 from praxis_mcp.errors import ContractError
 
 WRONG: list[tuple[str, dict[str, Any]]] = [
@@ -69,6 +70,36 @@ def test_an_engine_that_does_not_exist_is_all_that_is_said() -> None:
     with pytest.raises(ContractError, match='"lokal" is not an engine') as failure:
         ToolContract.model_validate({"name": "t", "engine": "lokal", "engine_spec": {"command": ["x"]}})
     assert [item.field for item in failure.value.diagnostics] == ["engine"]
+
+
+def test_what_is_wrong_with_the_whole_is_a_contract_error_too() -> None:
+    spec = {"command": ["x"], "env": {"KEY": "hidden-value"}}
+    for fields, message in (
+        ({"output_schema": {"type": "string"}}, "Output_schema goes with output: json"),
+        ({"parameters": [ToolParameter(name="a"), ToolParameter(name="a")]}, 'Parameter "a" is declared twice'),
+        ({"engine": "remote-mcp", "engine_spec": LocalEngineSpec(command=("x",))}, "Engine remote-mcp needs a "),
+    ):
+        with pytest.raises(ContractError, match=message) as failure:
+            ToolContract.model_validate({"name": "t", "engine": "local", "engine_spec": spec, **fields})
+        assert "hidden-value" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("input_keywords", {"parameters": {"a": "string"}, "input_keywords": None}),
+        ("input_keywords", {"parameters": {"a": "string"}, "input_keywords": ["allOf"]}),
+        ("parameters", {"parameters": {1: "string"}}),
+        ("parameters.a", {"parameters": {"a": {2: "x"}}}),
+        ("parameters.a.anyOf.0", {"parameters": {"a": {"anyOf": [{None: {}}]}}}),
+        ("engine_spec", {"engine_spec": None}),
+        ("engine_spec", {"engine_spec": ["command"]}),
+    ],
+)
+def test_what_no_file_could_hold_is_a_contract_error_at_its_field(field: str, fields: dict[str, Any]) -> None:
+    with pytest.raises(ContractError) as failure:
+        ToolContract.model_validate({"name": "t", "engine": "local", "engine_spec": {"command": ["x"]}, **fields})
+    assert [item.field for item in failure.value.diagnostics] == [field]
 
 
 def test_a_message_shows_the_first_errors_and_the_diagnostics_all() -> None:
