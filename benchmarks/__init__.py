@@ -1,1 +1,1 @@
-"""How fast praxis-mcp is, always beside the bare alternative in the same run: ``python -m benchmarks --help``."""
+"""How fast praxis-mcp is, always next to the bare alternative in the same run: ``python -m benchmarks --help``."""

@@ -22,7 +22,7 @@ NAMES = {
     "engines": 4,
     "memory": 1,
 }
-"""Benchmarks, and the rounds that each takes unless told otherwise."""
+"""Benchmarks, and the rounds that each takes by default."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""One ``tools/call`` of a local tool that does nothing, beside spawning the same command the same way."""
+"""One ``tools/call`` of a local tool that does nothing, compared with spawning the same command the same way."""
 
 from __future__ import annotations
 

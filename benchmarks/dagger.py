@@ -1,5 +1,5 @@
-"""A call on a real Dagger engine, cold and warm: beside the same bare query on a held session, and beside a connection
-for every call.
+"""A call on a real Dagger engine, cold and warm: compared with the same bare query on a held session, and with a
+connection for every call.
 
 The engine is the one that the environment names (``_EXPERIMENTAL_DAGGER_RUNNER_HOST`` and
 ``_EXPERIMENTAL_DAGGER_CLI_BIN``); a double would measure nothing.

@@ -1,5 +1,5 @@
-"""A call of the Docker engine, in a container that waited and in one made for it, beside the least that Docker's API
-takes, ``docker run``, and a bare subprocess."""
+"""A call of the Docker engine, in a container that waited and in one made for it, compared with the least that Docker's
+API takes, ``docker run``, and a bare subprocess."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ command: [echo, hi]
 
 
 async def measure(rounds: int) -> list[Report]:
-    """The table; none where no daemon is to be had."""
+    """The table; none where there is no daemon."""
     cold_engine = DockerSDKExecutionEngine(Settings.model_validate({"warm": {"enabled": False}}))
     warm_engine = DockerSDKExecutionEngine(Settings())
     async with AsyncExitStack() as stack:
@@ -116,10 +116,10 @@ async def _least() -> float:
         await exit_code.send(_request("POST", f"/containers/{container}/wait?condition=next-exit", b""))
         await exit_code.receive()
         await _ask("POST", f"/containers/{container}/start", b"")
-        heard = await _until_end(output)
+        received = await _until_end(output)
         answer = await exit_code.receive()
     seconds = time.perf_counter() - began
-    assert b"hi\n" in heard, heard
+    assert b"hi\n" in received, received
     assert b'"StatusCode":0' in answer, answer
     return seconds
 
@@ -148,9 +148,9 @@ async def _ask(method: str, path: str, body: bytes) -> bytes:
 
 
 async def _until_end(stream: anyio.abc.ByteStream) -> bytes:
-    heard = b""
+    received = b""
     try:
         while True:
-            heard += await stream.receive()
+            received += await stream.receive()
     except anyio.EndOfStream:
-        return heard
+        return received

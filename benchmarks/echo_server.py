@@ -29,7 +29,7 @@ _TEXT_OR_NOTHING = {"anyOf": [{"type": "string"}, {"type": "null"}], "default": 
 RECORD = {"type": "object", "properties": {f"field{number}": _TEXT_OR_NOTHING for number in range(8)}}
 """What pydantic makes of a model of eight optional fields, as servers written in Python have them."""
 TOOLS = [
-    *(types.Tool(name=name, description="Says what it was told.", input_schema=SCHEMA) for name in ("echo", "work")),
+    *(types.Tool(name=name, description="Says what it was given.", input_schema=SCHEMA) for name in ("echo", "work")),
     types.Tool(name="record", description="Says it in a record.", input_schema=SCHEMA, output_schema=RECORD),
 ]
 

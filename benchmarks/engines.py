@@ -1,4 +1,4 @@
-"""Every engine beside the bare ways of running the same command, in the same run: latency until the first byte and the
+"""Every engine next to the bare ways of running the same command, in the same run: latency until the first byte and the
 end, one at a time, paced, in a burst, and in closed loops."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Calls over Streamable HTTP by 16 clients at once, beside a bare SDK server that does the same; and memory over 20,000
-calls."""
+"""Calls over Streamable HTTP by 16 clients at once, compared with a bare SDK server that does the same; and memory over
+20,000 calls."""
 
 from __future__ import annotations
 

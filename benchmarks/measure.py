@@ -1,4 +1,4 @@
-"""Timings, and how they are summed up: percentiles, and ratios of medians taken in turns."""
+"""Timings, and how they are summed up: percentiles, and ratios of medians taken alternately."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Report:
 
 @dataclass(slots=True)
 class Table:
-    """Numbers under a title that are no timings: the columns' names, then each row's name and numbers."""
+    """Numbers under a title other than timings: the columns' names, then each row's name and numbers."""
 
     title: str
     columns: list[str]
@@ -119,8 +119,8 @@ class Table:
 
 
 async def in_turns(works: Mapping[str, Work], rounds: int, *, against: Mapping[str, str]) -> list[Row]:
-    """Rows of `rounds` timings each, taken in turns so that a machine's moods fall on all alike; the first round, which
-    warms caches, does not count."""
+    """Rows of `rounds` timings each, taken alternately so that a machine's moods fall on all alike; the first round,
+    which warms caches, does not count."""
     rows = {name: Row(name, against=against.get(name)) for name in works}
     for number in range(rounds + 1):
         for name, work in works.items():

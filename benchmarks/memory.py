@@ -31,7 +31,7 @@ _MIB = 1024.0
 
 
 async def measure(rounds: int) -> list[Table]:
-    """One table; the numbers of a bare SDK server beside it."""
+    """One table; the numbers of a bare SDK server next to it."""
     del rounds  # one process is watched as it goes
     rows: list[tuple[str, list[float]]] = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -84,7 +84,7 @@ async def _many(client: Client) -> None:
 
 
 async def _rise(client: Client, pid: int, tool: str) -> list[float]:
-    Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak begins anew (proc(5))
+    Path(f"/proc/{pid}/clear_refs").write_text("5")  # the peak starts again (proc(5))
     before = _now(pid)
     with anyio.fail_after(LIMIT):
         result = await client.call_tool(tool, {})

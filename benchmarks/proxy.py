@@ -1,4 +1,4 @@
-"""A call of an upstream's tool through this server, beside the same client calling the upstream itself.
+"""A call of an upstream's tool through this server, compared with the same client calling the upstream itself.
 
 A relay adds one exchange between a client and a server to a call, so that a tool that takes no time cannot be relayed
 in much less than twice the time. The row "least SDK relay" says what the SDK alone makes of that, in the same run.

@@ -1,4 +1,4 @@
-"""One call of the sandbox engine, beside bubblewrap alone over the same root file system, and beside ``docker run``."""
+"""One call of the sandbox engine, compared with bubblewrap alone over the same file system, and with ``docker run``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from praxis_mcp.errors import ExecutionError
 from praxis_mcp.settings.model import Settings
 
 IMAGES = ("python:3.11-slim", "busybox:1.36")
-"""Images to measure with, the first that is to be had: from the store, a Docker daemon, or a registry."""
+"""Images to measure with, the first that can be found: from the store, a Docker daemon, or a registry."""
 RAW, OURS, DOCKER = "bubblewrap alone", "sandbox engine", "docker run"
 AT_ONCE = 4
 SECONDS = 5.0
@@ -81,7 +81,7 @@ async def measure(rounds: int) -> list[Report]:
         engine = await stack.enter_async_context(SandboxExecutionEngine(Settings()))
         image = await _first_image(engine)
         if image is None:
-            return [Report(f"The sandbox engine: none of {', '.join(IMAGES)} is to be had", [])]
+            return [Report(f"The sandbox engine: none of {', '.join(IMAGES)} could be found", [])]
         root = (await engine.images.ensure(image)).image.root
         docker = ["docker", "run", "--rm", "--network", "none", image] if await _has(image) else None
 

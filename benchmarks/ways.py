@@ -1,4 +1,4 @@
-"""Ways of running one command: each engine's, and the bare ones that it stands beside."""
+"""Ways of running one command: each engine's, and the bare ones that it is compared with."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def _nothing(task: Task) -> None:
 
 @dataclass(frozen=True)
 class Way:
-    """One way: its name, how it runs a task, the name of the bare way that it stands beside, and what is waited for
+    """One way: its name, how it runs a task, the name of the bare way that it is compared with, and what is waited for
     before a run that has been announced."""
 
     name: str
@@ -165,18 +165,18 @@ def _by(engine: ExecutionEngine, contract_for: Callable[[Task], ToolContract]) -
         if key not in _CONTRACTS:
             _CONTRACTS[key] = contract_for(task)
         arguments = {"text": task.stdin.decode()} if task.stdin is not None else {}
-        heard = 0.0
+        first_output = 0.0
 
         def hear(*_: object) -> None:
-            nonlocal heard
-            heard = heard or time.perf_counter()
+            nonlocal first_output
+            first_output = first_output or time.perf_counter()
 
         began = time.perf_counter()
         result = await engine.execute(_CONTRACTS[key], arguments, ExecutionContext(on_output=hear))
         ended = time.perf_counter()
         assert result.success, result.stderr.text
         assert result.stdout.total == task.output, result.stdout.total
-        return Sample(heard - began, ended - began)
+        return Sample(first_output - began, ended - began)
 
     return run
 

@@ -116,7 +116,7 @@ static void end_file(struct call *call)
     call->file = -1;
 }
 
-/* The folders above the file; those that cannot be made are told by the open that follows. */
+/* The folders above the file; those that cannot be made are reported by the open that follows. */
 static void make_folders(char *path)
 {
     for (char *slash = strchr(path + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
@@ -148,7 +148,7 @@ static const char *begin_file(struct call *call, const struct frame *frame)
     } else if (!S_ISREG(found.st_mode)) {
         errno = EEXIST;
         fail_at(call, "file");
-    } else if (fchmod(call->file, (mode_t)mode) != 0) { /* what open() is told is cut by the umask */
+    } else if (fchmod(call->file, (mode_t)mode) != 0) { /* what open() is given is cut by the umask */
         fail_at(call, "file");
     }
     return NULL;

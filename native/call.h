@@ -24,7 +24,7 @@ struct call {
     size_t size;     /* bytes that it takes up here */
     int file;        /* the one that is being written; -1: none */
     struct outcome failure;
-    bool failed; /* a file could not be made; told when the call is complete, for only then does the other end listen */
+    bool failed; /* a file could not be made; reported once the call is complete: only then does the other end listen */
 };
 
 enum call_flag {

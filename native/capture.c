@@ -1,6 +1,6 @@
 /* The command writes into pipes, as it would without us: into a file of its own it could not write twice (a script's
- * `> /dev/stderr` would empty it). What comes goes to a file, whole, and its beginning to our own streams, for whoever
- * listens there while the command runs; a listener that is slow hears no more, and holds nothing up.
+ * `> /dev/stderr` would empty it). What comes goes to a file, whole, and its beginning to our own streams, for a
+ * listener there while the command runs; one that is slow gets no more, and holds nothing up.
  */
 #include "capture.h"
 

@@ -18,7 +18,7 @@
 
 bool enter_group(const char *file)
 {
-    /* Whoever writes 0 moves itself ("cgroup-v1": of version 1 only the calling thread, which is all there is here). */
+    /* Writing 0 moves the writer ("cgroup-v1": of version 1 only the calling thread, which is all there is here). */
     if (write_text(file, "0"))
         return true;
     complain("the control group cannot be entered", file, errno);

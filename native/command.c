@@ -112,7 +112,7 @@ static _Noreturn void become(const struct command *command, pid_t init, const si
     execvp(command->words[0], command->words);
     int error = errno;
     /* To execvp, a folder of the PATH that this user may not enter (root's own, in an image that now runs as nobody)
-     * is a command without permission. To a shell, and to whoever reads our report, the command is just not there. */
+     * is a command without permission. To a shell, and to the reader of our report, the command is just not there. */
     if (error == EACCES && strchr(command->words[0], '/') == NULL && !is_on_path(command->words[0]))
         error = ENOENT;
     if (command->tells_failure)

@@ -1,4 +1,4 @@
-/* What is taken from a command beside system calls: the network by whichever way, rights over processes outside, and
+/* What is taken from a command besides system calls: the network by whichever way, rights over processes outside, and
  * over us. By Landlock where the kernel has it; each function says what holds on an older one.
  */
 #include "confine.h"
@@ -51,7 +51,7 @@ static void drop_network_capabilities(void)
     syscall(SYS_capset, &header, sets);
 }
 
-/* The kernel's structure as it has grown; the headers at hand end at the first member. */
+/* The kernel's structure as it has grown; the available headers end at the first member. */
 struct landlock_rules {
     uint64_t file_access, network_access, scopes;
 };

@@ -13,7 +13,7 @@ const char *refuse_network(void);
 
 /* These two are for the command only, before its exec. */
 
-/* Beside refuse_network(): what would reach the network through a process that runs without the filter. */
+/* Besides refuse_network(): what would reach the network through a process that runs without the filter. */
 const char *seal_off_from_others(void);
 
 /* The command, in our pid namespace, cannot end us: `init` is our process id. */

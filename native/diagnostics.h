@@ -2,7 +2,7 @@
 #ifndef DIAGNOSTICS_H
 #define DIAGNOSTICS_H
 
-/* Exit statuses that are not the command's own: those of timeout(1) and of the shell, so that whoever knows these knows
+/* Exit statuses that are not the command's own: those of timeout(1) and of the shell, so that knowing these is knowing
  * ours. A command may exit with the same numbers; only the report of the run form tells them apart. */
 enum {
     EXIT_TIMED_OUT = 124,  /* the deadline passed */

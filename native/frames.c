@@ -51,7 +51,7 @@ bool frame_reader_next(struct frame_reader *reader, struct frame *frame, const c
     const uint8_t *header = reader->held + reader->begin;
     if (held < FRAME_HEADER)
         return false;
-    /* Before the payload is there: what is wrong is told at once, not after bytes that may never come. */
+    /* Before the payload is there: what is wrong is reported at once, not after bytes that may never come. */
     uint32_t type = get_u32(header), length = get_u32(header + 4);
     if (type == 0 || type > FRAME_LAST_INCOMING) {
         *refusal = unknown_frame;

@@ -1,4 +1,4 @@
-/* The bytes of a frame between a waiting praxis-init and whoever hands it a call. FRAMING.md says what each means;
+/* The bytes of a frame between a waiting praxis-init and its caller. FRAMING.md says what each means;
  * nothing here knows of descriptors or processes.
  */
 #ifndef FRAMES_H
@@ -59,7 +59,7 @@ void frame_reader_took(struct frame_reader *reader, size_t count);
 /* Why a frame is refused whose type means nothing to the waiter. */
 extern const char unknown_frame[];
 
-/* True and a frame; false when more bytes are needed, or, with *refusal set, when what came is no frame. */
+/* True and a frame; false when more bytes are needed, or, with *refusal set, when what came is not a frame. */
 bool frame_reader_next(struct frame_reader *reader, struct frame *frame, const char **refusal);
 
 void put_header(uint8_t *where, enum frame_type type, uint32_t length);

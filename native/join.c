@@ -92,7 +92,7 @@ static int become_in_group(const struct join_options *given)
         return getppid() == us ? become(given) : EXIT_SETUP;
     }
     if (child > 0) {
-        /* Whoever waits for the end of a stream waits for the command, not for us. */
+        /* A reader that waits for the end of a stream waits for the command, not for us. */
         syscall(SYS_close_range, 0U, ~0U, 0U);
         return mirror(child);
     }

@@ -8,7 +8,7 @@
 
 #include <stdbool.h>
 
-/* A mount namespace that no mount to come propagates to. Whoever may not make one gets a user namespace around it, in
+/* A mount namespace that no mount to come propagates to. Who may not make one gets a user namespace around it, in
  * which the process stays who it is. */
 bool make_mount_namespace(void);
 

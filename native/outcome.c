@@ -1,4 +1,4 @@
-/* One place for each way of telling an end, so that they agree: whoever reads the report, the END frame or only the
+/* One place for each way of telling an end, so that they agree: a reader of the report, of the END frame or only of the
  * exit status of the same command must come to the same conclusion. */
 #include "outcome.h"
 

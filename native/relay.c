@@ -132,7 +132,7 @@ static const char *take_frame(struct relay *relay, const struct frame *frame)
     if (frame->type == FRAME_STDIN)
         return hold_stdin(relay, frame);
     if (frame->type != FRAME_STDIN_END || frame->length != 0)
-        return "what is no standard input after START";
+        return "a frame other than standard input after START";
     relay->stdin_ends = true;
     return NULL;
 }
@@ -175,8 +175,8 @@ static bool is_queue_empty(const struct relay *relay)
     return relay->out_begin == relay->out_end;
 }
 
-/* What is due beside output. Behind output there is room for it, and it must not wait for output to be taken: a command
- * may write nothing until it has read all. */
+/* What is due besides output. Behind output there is room for it, and it must not wait for output to be taken: a
+ * command may write nothing until it has read all. */
 static void queue_due(struct relay *relay)
 {
     if (relay->lost || relay->out_end - relay->out_begin > FRAME_HEADER + OUTPUT_PAYLOAD)
@@ -237,7 +237,7 @@ int relay_wait(struct relay *relay, int64_t due)
     enum { SIGNALS, IN, OUT, TOOL_STDIN, TOOL_STDOUT, TOOL_STDERR, COUNT };
     queue_due(relay);
     bool is_empty = is_queue_empty(relay), feeds = relay->stdin_begin < relay->stdin_end;
-    /* A descriptor of -1 is left out. Output that is not wanted must be: its end would be told again and again. */
+    /* A descriptor of -1 is left out. Output that is not wanted must be: its end would be reported again and again. */
     struct pollfd polled[COUNT] = {
         [SIGNALS] = {.fd = relay->signals, .events = POLLIN},
         [IN] = {.fd = relay_is_over(relay) ? -1 : relay->in, .events = POLLIN},

@@ -19,16 +19,16 @@ enum {
 struct relay {
     int in, out, signals; /* the channel; a signalfd for every signal */
     bool lost;            /* the channel has ended or broken: nothing is left to do but to end all */
-    const char *refusal;  /* why what came is no call */
+    const char *refusal;  /* why what came is not a call */
     struct call call;
     int tool_stdin, tool_output[2]; /* our ends; -1: none, or closed */
     int next_output;                /* whose turn it is */
 
     size_t window;         /* bytes that the other end may still send */
     bool stdin_ends;       /* all of it has come */
-    bool stdin_closed;     /* the command does not read it any more, and has been told of */
-    bool closed_due;       /* to be told of */
-    uint32_t credit_due;   /* bytes that the command has taken and the other end has not heard of */
+    bool stdin_closed;     /* the command does not read it any more, and that has been sent */
+    bool closed_due;       /* to be sent */
+    uint32_t credit_due;   /* bytes that the command has taken and the other end does not know of */
     size_t stdin_begin, stdin_end, out_begin, out_end;
     struct frame_reader reader;
     uint8_t stdin_held[STDIN_WINDOW];
@@ -48,7 +48,7 @@ void relay_started(struct relay *relay, const int streams[3]);
  * Returns the signal, or 0. */
 int relay_wait(struct relay *relay, int64_t due);
 
-/* The channel has ended, or spoke nonsense: the command must go. */
+/* The channel has ended, or carried invalid data: the command must go. */
 bool relay_is_over(const struct relay *relay);
 
 /* A short frame of ours behind what is queued already. Where there is no room it is left out: nobody takes what we say

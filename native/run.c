@@ -1,4 +1,4 @@
-/* The command has our own streams, which are not ours any more once it runs: whoever reads their other ends must see
+/* The command has our own streams, which are not ours any more once it runs: the readers of their other ends must see
  * when the command closes them. Where they are kept in files it has pipes, and ours carry what is shown of them.
  */
 #include "run.h"
@@ -55,7 +55,7 @@ static const struct option options[] = {
      "hexadecimal; no new privileges"},
     {"--hide", "NAME,NAME...", 1, hide_variables, 0,
      "no variables whose names begin so; of what is called PRAXIS_KEPT_NAME the command gets" MORE
-     "NAME: for variables that whoever starts us adds of its own"},
+     "NAME: for variables that the program which starts us adds"},
     {"--parent", "PID", 1, take_pid, PLACE(parent),
      "end the tree when the parent process, which must be PID, dies; a command without new" MORE
      "privileges cannot end praxis-init by a signal, by tracing or by its limits then"},
@@ -72,7 +72,7 @@ static const struct option options[] = {
     {0},
 };
 
-/* The report's descriptor, never inherited by the command; -1 and errno if it cannot be had. */
+/* The report's descriptor, never inherited by the command; -1 and errno if it cannot be opened. */
 static int open_report(const char *where)
 {
     if (where[strspn(where, "0123456789")] != '\0')
@@ -112,7 +112,7 @@ static struct outcome run_to_its_end(const struct run_options *given, int64_t st
         .no_network = given->no_network,
         .no_new_privileges = given->no_new_privileges,
         .filter = given->filter,
-        /* Where we are not PID 1; and only with new privileges given up, as Landlock demands of who is not root. */
+        /* Where we are not PID 1; and only without new privileges, as Landlock demands of who is not root. */
         .shields_us = given->parent != 0 &&
                       (given->no_new_privileges || given->no_network || given->filter.instructions != NULL),
         .tells_failure = true,

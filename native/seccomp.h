@@ -19,7 +19,7 @@ const char *filter_take(struct filter *filter, const uint8_t *bytes, size_t leng
 const char *filter_parse(struct filter *filter, const char *digits);
 
 /* All of these hold for this process and all that it starts. They return NULL, or the name of the step that failed,
- * with errno set. A filter implies no new privileges: the kernel demands it of whoever is not root, since a set-user-id
+ * with errno set. A filter implies no new privileges: the kernel demands it of all but root, since a set-user-id
  * program must not run filtered. */
 const char *forbid_new_privileges(void);
 const char *install_filter(const struct filter *filter); /* nothing where there is none */

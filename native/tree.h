@@ -11,7 +11,7 @@
  * not PID 1.
  *
  * One call reaches what is there while it looks. What is forked by a process that it has not met yet may be missed, so
- * whoever wants the end of all asks again until wait says that there are no children (supervise.c).
+ * a caller that wants the end of all asks again until wait says that there are no children (supervise.c).
  */
 void signal_tree(int sig, pid_t command);
 

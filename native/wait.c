@@ -71,7 +71,7 @@ static const struct option options[] = {
      "what /proc/sys/kernel/random/boot_id says where the numbers of the sources are from;\n"
      "                         under another kernel they mean nothing, and are not looked at"},
     {"--source", "DEV:INO PATH", 2, take_source, offsetof(struct wait_options, sources),
-     "start nothing unless that file or directory lies at PATH; may be given again, all of\n"
+     "start nothing unless that file or directory is at PATH; may be given again, all of\n"
      "                         them together; needs --boot"},
     {0},
 };
@@ -244,6 +244,6 @@ const struct form wait_form = {
     .summary = "says hello and waits for one call, in frames; runs it as `run` does; sends its output and its end\n"
                "back, in frames. Ends with its channel, and all that it started with it.",
     .options = options,
-    .statuses = "0 the end was told, or no call came; 125 otherwise.",
+    .statuses = "0 the end was reported, or no call came; 125 otherwise.",
     .run = take_call,
 };

@@ -1,6 +1,6 @@
 """What `make demo` shows: a real MCP client starts the server, lists its tools and calls one.
 
-The tool runs in a container where an engine and its image are to be had; else one that runs on the host itself is
+The tool runs in a container where there is an engine and its image; else one that runs on the host itself is
 called, and the demo says why. Ends with 0 only if a call succeeded. An argument names another directory of tools.
 """
 
@@ -192,7 +192,7 @@ def text_of(result: CallToolResult) -> str:
 
 
 def short(path: Path) -> str:
-    """The path from the project's root, where it lies below."""
+    """The path from the project's root, where it is below."""
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
 
 

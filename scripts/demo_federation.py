@@ -2,7 +2,7 @@
 calls a tool of each through it.
 
 Three servers on the loopback, each at a free port: two workers, and the orchestrator (configs/orchestrator.yaml) that
-reaches them by HTTP. A tool runs in a container where an engine and its image are to be had, else one that runs on the
+reaches them by HTTP. A tool runs in a container where there is an engine and its image, else one that runs on the
 host is called. Ends with 0 only if each worker answered.
 """
 

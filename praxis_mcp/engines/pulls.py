@@ -37,9 +37,9 @@ class SharedPulls:
         takes over.
 
         Args:
-            key: whoever names the same wants the same.
+            key: callers that name the same want the same.
             work: gets what tells everybody who waits.
-            on_status: hears that.
+            on_status: is called with that.
 
         Raises:
             ExecutionError: the work's own, to everybody who waits.

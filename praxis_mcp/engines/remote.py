@@ -127,7 +127,7 @@ class RemoteMCPEngine(ExecutionEngine):
 
 def read_answer(answer: Mapping[str, Any], masker: Masker) -> RemoteContent:
     """The parts of a ``tools/call`` result, secrets masked; what has no place in one is left out. Structured content
-    may hold numbers that are not finite: whoever sends it on refuses them (see `numbers`)."""
+    may hold numbers that are not finite: the code that sends it on refuses them (see `numbers`)."""
     content = answer.get("content")
     blocks = [block for block in (content if isinstance(content, list) else []) if isinstance(block, dict)]
     meta = answer.get("_meta")
@@ -152,7 +152,7 @@ def text_of(content: RemoteContent) -> str:
 
 
 def progress_lines(listener: OutputListener) -> ProgressListener:
-    """Progress in the form that tools report it in, a line of JSON on standard error; heard, but not kept."""
+    """Progress in the form that tools report it in, a line of JSON on standard error; passed on, but not kept."""
 
     def tell(progress: float, total: float | None, message: str | None) -> None:
         report = {"progress": progress, "total": total, "message": (message or "")[:_LONGEST_MESSAGE]}
@@ -163,7 +163,7 @@ def progress_lines(listener: OutputListener) -> ProgressListener:
 
 def masked_resource(resource: Mapping[str, Any], masker: Masker) -> dict[str, Any]:
     """The contents of a resource, secrets masked."""
-    # Base64 is no text: masking would break it, and hides nothing.
+    # Base64 is not text: masking would break it, and hides nothing.
     return {key: value if key == "blob" else masker.json(value) for key, value in finite(resource).items()}
 
 

@@ -1,4 +1,4 @@
-"""The frames between a waiting praxis-init and whoever hands it a call; no I/O here.
+"""The frames between a waiting praxis-init and the program that hands it a call; no I/O here.
 
 `native/FRAMING.md` is the specification, native/frames.c and call.c the other side. Each frame is one byte of type,
 three zeros, a little-endian length of four bytes, and so many bytes of payload.
@@ -167,7 +167,7 @@ def encode_call(call: WaitCall) -> bytes:
     flags = call.no_network * _NO_NETWORK | call.no_new_privileges * _NO_NEW_PRIVILEGES
     timeout = _nanoseconds("timeout", call.timeout)
     if call.timeout is not None and timeout == 0:
-        raise FramingError("a timeout must be more than 0 seconds; None is no limit")
+        raise FramingError("a timeout must be more than 0 seconds; None means no limit")
     parts = [_frame(FrameType.CALL, _CALL.pack(flags, timeout, _nanoseconds("kill_after", call.kill_after)))]
     parts += [_frame(FrameType.ARGUMENT, _text("a word of the command", word)) for word in call.argv]
     for name, value in call.env.items():
@@ -229,7 +229,7 @@ def _nanoseconds(name: str, seconds: float | None) -> int:
     if seconds is None:
         return 0
     if not math.isfinite(seconds) or not 0 <= seconds <= _NANOSECONDS:
-        raise FramingError(f"{name} is no number of seconds up to 31 years: {seconds!r}")
+        raise FramingError(f"{name} is not a number of seconds up to 31 years: {seconds!r}")
     return round(seconds * _NANOSECONDS)
 
 

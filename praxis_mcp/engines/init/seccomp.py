@@ -84,7 +84,7 @@ def filter_program(machine: str, *, any_family: bool = False, has_capabilities: 
     Args:
         machine: ``x86_64`` or ``aarch64``.
         any_family: the tool has the host's network, and nearly every family of sockets.
-        has_capabilities: the tool keeps an engine's capabilities, and what is denied for want of them alone.
+        has_capabilities: the tool keeps an engine's capabilities, and what is denied for lack of them alone.
     """
     program: list[_Instruction] = [(_LOAD, 0, 0, _ARCHITECTURE)]
     for half in _HALVES[machine]:

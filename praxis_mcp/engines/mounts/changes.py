@@ -24,7 +24,7 @@ class ChangeWatch:
     """The state of writable mounts before a call, to be compared with the state after it.
 
     A file counts as changed when its size, modification time, permissions or inode did. What other programs write there
-    in the meantime is told as well: nothing can tell it apart.
+    in the meantime is reported as well: nothing can tell it apart.
     """
 
     def __init__(self, mounts: tuple[Mount, ...], before: _State | None) -> None:
@@ -50,13 +50,13 @@ class ChangeWatch:
 
 
 def _skip(closed: OSError) -> None:
-    """Nobody who cannot read a directory is told of changes in it."""
+    """Changes in a directory that this server cannot read are not reported."""
 
 
 def _look(mounts: tuple[Mount, ...]) -> _State | None:
     """Size, modification time and inode of every file; None where there are too many.
 
-    No link is followed, not even above a mount: a tool may put one where a directory was, and what lies where it leads
+    No link is followed, not even above a mount: a tool may put one where a directory was, and what is where it leads
     is nobody's business.
     """
     state: _State = {}

@@ -1,4 +1,4 @@
-"""The file system of a sandbox, as options for bubblewrap: what lies where, later ones on top.
+"""The file system of a sandbox, as options for bubblewrap: what is where, later ones on top.
 
 Room for a mount whose place does not exist in a tree that cannot be written is made by a fresh directory that holds the
 same entries, each mounted singly. It goes right above what it opens, below all that has been laid into that: making
@@ -45,7 +45,7 @@ class MountLayout:
     def __init__(self, *, by_descriptor: bool) -> None:
         self.descriptors: list[int] = []
         self._by_descriptor = by_descriptor
-        # What lies at or above a path never comes after what lies below it, unless it is to cover it.
+        # What is at or above a path never comes after what is below it, unless it is to cover it.
         self._view: View[_Options] = View()
         self._opened: list[str] = []
         self._directories: list[str] = []
@@ -77,7 +77,7 @@ class MountLayout:
         self._add(_Options("/", source, grows=True, words=["--bind", place, "/"]))
 
     def lay(self, mount: Mount, *, grows: bool = False) -> None:
-        """A mount, where the links of what lies there already lead; room is made for it.
+        """A mount, where the links of what is there already lead; room is made for it.
 
         Args:
             mount: the mount.

@@ -1,4 +1,4 @@
-"""Room for mounts whose place is missing in a read-only one, for engines that mount what lies on the host.
+"""Room for mounts whose place is missing in a read-only one, for engines that mount things of the host.
 
 The directory that lacks the place is laid over by one of the server's own, which holds the place and an empty entry for
 each of the directory's; what these hold is mounted onto them singly. Nothing is made in the mounted directory itself.
@@ -55,7 +55,7 @@ def with_room(blueprint: Blueprint, scratch: Path) -> Room:
         scratch: an existing directory that lives as long as the mounts.
 
     Raises:
-        ExecutionError: something has no place, or there are too many entries beside it.
+        ExecutionError: something has no place, or there are too many entries next to it.
         OSError: the scratch directory cannot be written.
     """
     openings = _Openings(scratch)

@@ -18,7 +18,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 def submounts(source: Path) -> list[str]:
     """Where file systems are mounted below `source`, sorted; nothing where the machine has no such table.
 
-    Reads the table alone, and touches none of them: a file server that hangs would hold up whoever looks.
+    Reads the table alone, and touches none of them: a file server that hangs would hold up the caller.
 
     Args:
         source: absolute, links resolved.

@@ -1,6 +1,6 @@
 """Changes of a call brought to directories of the host: all of them, or none.
 
-First everything that will be needed is written beside its place under a name of ours, and every place is judged; then
+First everything that will be needed is written next to its place under a name of ours, and every place is judged; then
 all of it is put into place by renaming. A step that fails has all before it undone. Only what the tool saw is ever
 removed: what others wrote meanwhile into a directory that the tool removed stays. Everything goes from one held
 directory to the next (see `held`): what a tool swaps meanwhile is not followed.
@@ -100,7 +100,7 @@ class WriteBack:
         self._kept.close()
 
     def add(self, top: HeldDirectory, staged: HeldDirectory, changes: Changes) -> None:
-        """Judge the changes of one directory, and write what they need beside its place.
+        """Judge the changes of one directory, and write what they need next to its place.
 
         Args:
             top: the directory; open until the end.
@@ -334,4 +334,4 @@ def _has_same_content(staged: HeldDirectory, here: HeldDirectory, entry: Entry, 
 
 def _bound(depth: int, here: HeldDirectory) -> None:
     if depth > MAX_WALK_DEPTH:
-        raise OSError(errno.ENAMETOOLONG, f"lies deeper than {MAX_WALK_DEPTH} directories", here.shown)
+        raise OSError(errno.ENAMETOOLONG, f"is deeper than {MAX_WALK_DEPTH} directories", here.shown)

@@ -55,7 +55,7 @@ class Step(Protocol):
 
     @property
     def aside(self) -> tuple[Place, str] | None:
-        """Where what was there before lies once it is done; None where that is kept elsewhere."""
+        """Where what was there before is once it is done; None where that is kept elsewhere."""
         ...
 
     def do(self) -> None: ...
@@ -181,7 +181,7 @@ class Kept:
         self._file: BinaryIO | None = None
 
     def keep(self, descriptor: int) -> tuple[int, int]:
-        """Keep what a file holds, and close it; where that lies here.
+        """Keep what a file holds, and close it; where that is here.
 
         Raises:
             OSError: it cannot be read, or the disk is full.

@@ -143,8 +143,8 @@ def test_what_no_waiter_sends_is_an_error_that_says_so(data: bytes, reason: str)
         ({"env": {b"A": b"x" * (MAX_PAYLOAD - 2)}}, "a variable is longer"),
         ({"env": {b"%d" % number: b"" for number in range(MAX_VARIABLES + 1)}}, "at most 4096 variables"),
         ({"timeout": 0}, "more than 0 seconds"),
-        ({"timeout": float("nan")}, "timeout is no number"),
-        ({"kill_after": -1}, "kill_after is no number"),
+        ({"timeout": float("nan")}, "timeout is not a number"),
+        ({"kill_after": -1}, "kill_after is not a number"),
     ],
 )
 def test_a_call_that_cannot_be_carried_is_refused_before_it_is_sent(fields: dict[str, object], reason: str) -> None:
