@@ -18,12 +18,14 @@ class Caller:
     """Who is calling.
 
     Attributes:
-        name: tells callers apart; empty for everyone who need not say who they are.
+        name: tells callers apart; empty for everyone who need not identify themselves.
         scopes: what they may do.
+        client: the OAuth client that acts for them, if any; clients of one caller do not share sessions.
     """
 
     name: str
     scopes: frozenset[str]
+    client: str = ""
 
     @property
     def calls_tools(self) -> bool:

@@ -8,14 +8,11 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import anyio
-from mcp.server.sse import SseServerTransport
-from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
-from starlette.types import Receive, Scope, Send
 
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.http.auth import METRICS_PATH, Authentication, metadata_routes, open_authentication
@@ -24,8 +21,8 @@ from praxis_mcp.serving.http.guard import LOOPBACK_ORIGIN, AllowedNames, BodyLim
 from praxis_mcp.serving.http.metrics import CONTENT_TYPE, render
 from praxis_mcp.serving.http.requests import RequestTracker, standing_at
 from praxis_mcp.serving.http.shares import CallerShares
+from praxis_mcp.serving.mcp.http import HttpTransports
 from praxis_mcp.serving.mcp.server import PraxisServer
-from praxis_mcp.settings.http import HttpSettings
 
 MCP_PATH = "/mcp"
 SSE_PATH = "/sse"
@@ -76,9 +73,10 @@ async def open_application(
     routes = [*_health_routes(toolbox), Route(METRICS_PATH, metrics.respond)]
     if settings.auth.oauth is not None:
         routes += metadata_routes(settings.auth.oauth)
+    transports = HttpTransports(server, settings, *names.spelled_out())
     if sse:
-        routes += _sse_routes(server, settings, names.for_sdk())
-    inner = _application(server, settings, names.for_sdk(), routes) if streamable else Starlette(routes=routes)
+        routes += transports.sse(SSE_PATH, MESSAGES_PATH)
+    inner = transports.streamable(MCP_PATH, routes) if streamable else Starlette(routes=routes)
     stands = standing_at(MCP_PATH, SSE_PATH)
     shared = CallerShares(
         BodyLimit(FreshSessions(OneLineEvents(inner), MCP_PATH), settings),
@@ -97,21 +95,6 @@ async def open_application(
         yield HttpApplication(tracker, toolbox)
 
 
-def _application(
-    server: PraxisServer, settings: HttpSettings, security: TransportSecuritySettings, routes: list[Route | Mount]
-) -> Starlette:
-    return server.mcp.streamable_http_app(
-        streamable_http_path=MCP_PATH,
-        # With True, a client of 2026-07-28 that leaves would not cancel its call, and would hear no progress.
-        json_response=False,
-        max_request_body_size=settings.max_body,
-        session_idle_timeout=settings.session_idle_timeout,
-        max_sessions=settings.max_sessions,
-        transport_security=security,
-        custom_starlette_routes=routes,  # pyright: ignore[reportArgumentType] - it takes any route
-    )
-
-
 def _for_browsers(app: Authentication, names: AllowedNames) -> CORSMiddleware:
     return CORSMiddleware(
         app,
@@ -123,31 +106,6 @@ def _for_browsers(app: Authentication, names: AllowedNames) -> CORSMiddleware:
         expose_headers=("Mcp-Session-Id", "MCP-Protocol-Version", "WWW-Authenticate", "Retry-After"),
         max_age=600,
     )
-
-
-class _SseEndpoint:
-    """``GET /sse``: one client of the HTTP+SSE transport (specification 2024-11-05), until it leaves."""
-
-    def __init__(self, server: PraxisServer, transport: SseServerTransport) -> None:
-        self._server = server
-        self._transport = transport
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] == "HEAD":
-            await Response(media_type="text/event-stream")(scope, receive, send)
-            return
-        async with self._transport.connect_sse(scope, receive, send) as (incoming, outgoing):
-            await self._server.serve(incoming, outgoing)
-
-
-def _sse_routes(
-    server: PraxisServer, settings: HttpSettings, security: TransportSecuritySettings
-) -> list[Route | Mount]:
-    transport = SseServerTransport(MESSAGES_PATH, security, settings.max_body)
-    return [
-        Route(SSE_PATH, _SseEndpoint(server, transport), methods=["GET"]),
-        Mount(MESSAGES_PATH, transport.handle_post_message),
-    ]
 
 
 def _health_routes(toolbox: Toolbox) -> list[Route | Mount]:

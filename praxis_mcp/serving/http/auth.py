@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from mcp.server.auth.provider import AccessToken
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,6 +15,7 @@ from praxis_mcp.execution.tally import log_call
 from praxis_mcp.serving.access import ALL_TOOLS, ANYONE, READ_METRICS, SCOPE_KEY, TOOLS, Caller
 from praxis_mcp.serving.http.jwt_tokens import JwtTokens, KeySet, KeysUnavailable
 from praxis_mcp.serving.http.tokens import BadToken, StaticTokens, TokenCheck
+from praxis_mcp.serving.mcp.http import session_owner
 from praxis_mcp.settings.http import AuthSettings, OAuthResource
 
 METADATA_PATH = "/.well-known/oauth-protected-resource"
@@ -66,8 +65,7 @@ class Authentication:
             return
         headers = Headers(scope=scope)
         try:
-            token = await self._token(headers)
-            caller = Caller(_name(token), frozenset(token.scopes))
+            caller = await self._caller(headers)
             _demand(caller, path, headers)
         except _Refusal as refusal:
             await self._refuse(refusal)(scope, receive, send)
@@ -80,11 +78,10 @@ class Authentication:
             await response(scope, receive, send)
         else:
             scope[SCOPE_KEY] = caller
-            # The SDK's transports bind their sessions to this user: another one's session does not exist for them.
-            scope["user"] = AuthenticatedUser(token)
+            scope["user"] = session_owner(caller)
             await self._app(scope, receive, send)
 
-    async def _token(self, headers: Headers) -> AccessToken:
+    async def _caller(self, headers: Headers) -> Caller:
         credentials = headers.getlist("authorization")
         if not credentials:
             raise _Refusal(401, "", "Authentication required")
@@ -126,13 +123,6 @@ def _demand(caller: Caller, path: str, headers: Headers) -> None:
 def _is_plain(tool: str) -> bool:
     # A name in another spelling is decoded, and refused, further in; and must not break the header that names it.
     return tool.isascii() and tool.replace("_", "").replace("-", "").replace(".", "").isalnum()
-
-
-def _name(token: AccessToken) -> str:
-    issuer = (token.claims or {}).get("iss")
-    if issuer is None:
-        return token.client_id
-    return f"{issuer} sub:{token.subject}" if token.subject else f"{issuer} client:{token.client_id}"
 
 
 def metadata_url(oauth: OAuthResource) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import anyio
-from mcp.server.transport_security import TransportSecuritySettings
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -55,12 +54,10 @@ class AllowedNames:
         scheme, _, rest = origin.partition("://")
         return scheme in ("http", "https") and _without_port(rest) in {bracketed(name) for name in LOOPBACK}
 
-    def for_sdk(self) -> TransportSecuritySettings:
-        """The same for the SDK's transports, which would check nothing without it."""
+    def spelled_out(self) -> tuple[list[str], list[str]]:
+        """Hosts and origins one by one, as the SDK's transports take them; ``:*`` is any port."""
         loopback = [f"{scheme}://{bracketed(name)}" for scheme in ("http", "https") for name in LOOPBACK]
-        return TransportSecuritySettings(
-            allowed_hosts=_with_any_port(self.hosts), allowed_origins=[*self.origins, *_with_any_port(loopback)]
-        )
+        return _with_any_port(self.hosts), [*self.origins, *_with_any_port(loopback)]
 
 
 class Guard:

@@ -11,9 +11,9 @@ import anyio
 import anyio.to_thread
 import httpx2
 import jwt
-from mcp.server.auth.provider import AccessToken
 
 from praxis_mcp.errors import SettingsError
+from praxis_mcp.serving.access import Caller
 from praxis_mcp.serving.http.tokens import BadToken
 from praxis_mcp.settings.http import OAuthResource
 from praxis_mcp.support.files import STAMP_CHECK_INTERVAL, Stamp, stamp_of
@@ -32,7 +32,7 @@ class JwtTokens:
         self._settings = settings
         self._keys = keys
 
-    async def check(self, token: str) -> AccessToken | None:
+    async def check(self, token: str) -> Caller | None:
         """See `TokenCheck.check`."""
         if token.count(".") != 2 or len(token) > MAX_TOKEN_LENGTH:
             return None
@@ -40,7 +40,7 @@ class JwtTokens:
             claims = await self._claims(token)
         except jwt.PyJWTError as exc:
             raise BadToken(_REASONS.get(type(exc), "The token is not valid")) from exc
-        return _access(claims)
+        return _caller(claims)
 
     async def _claims(self, token: str) -> dict[str, Any]:
         header = jwt.get_unverified_header(token)
@@ -73,19 +73,14 @@ _REASONS: Mapping[type[jwt.PyJWTError], str] = {
 }
 
 
-def _access(claims: Mapping[str, Any]) -> AccessToken:
+def _caller(claims: Mapping[str, Any]) -> Caller:
     issuer = str(claims["iss"])
     client = _text(claims, "client_id") or _text(claims, "azp")
     subject = _text(claims, "sub")
     if not client and not subject:
         raise BadToken("The token names neither a subject nor a client")
-    return AccessToken(
-        token="",
-        client_id=client or subject,
-        scopes=_scopes(claims),
-        subject=subject or None,
-        claims={"iss": issuer},
-    )
+    name = f"{issuer} sub:{subject}" if subject else f"{issuer} client:{client}"
+    return Caller(name, frozenset(_scopes(claims)), client)
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

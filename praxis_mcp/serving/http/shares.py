@@ -7,12 +7,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from praxis_mcp.serving.access import SCOPE_KEY, Caller
+from praxis_mcp.serving.mcp.dialect import opens_session
 from praxis_mcp.settings.http import HttpSettings
 
 SHARE = 4
@@ -104,10 +104,9 @@ class CallerShares:
 
     def _may_open(self, scope: Scope, headers: Headers) -> bool:
         revision = headers.get("mcp-protocol-version")
-        is_older = revision is None or revision in HANDSHAKE_PROTOCOL_VERSIONS
         # With the id of a session that has ended, an initialize opens one as well (`FreshSessions`).
         may = scope["method"] == "POST" or "mcp-session-id" not in headers
-        return scope["path"] == self._path and is_older and may
+        return scope["path"] == self._path and opens_session(revision) and may
 
     def _answered(
         self, scope: Scope, headers: Headers, start: Message, opener: str | None, session: _Session | None

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
-from mcp.server.auth.provider import AccessToken
-
+from praxis_mcp.serving.access import Caller
 from praxis_mcp.settings.http import StaticToken
 
 PREFIX = "praxis_"
@@ -25,7 +24,7 @@ class BadToken(Exception):
 class TokenCheck(Protocol):
     """One way to know tokens."""
 
-    async def check(self, token: str) -> AccessToken | None:
+    async def check(self, token: str) -> Caller | None:
         """What a token stands for; None where it is of another kind.
 
         Raises:
@@ -41,7 +40,7 @@ class StaticTokens:
     def __init__(self, tokens: Mapping[str, StaticToken]) -> None:
         self._tokens = tokens
 
-    async def check(self, token: str) -> AccessToken | None:
+    async def check(self, token: str) -> Caller | None:
         """See `TokenCheck.check`."""
         digest = hash_token(token)
         found: str | None = None
@@ -54,7 +53,7 @@ class StaticTokens:
         known = self._tokens[found]
         if known.expires is not None and known.expires <= datetime.now(UTC):
             raise BadToken("The token has expired")
-        return AccessToken(token="", client_id=f"token:{found}", scopes=list(known.scopes))
+        return Caller(f"token:{found}", frozenset(known.scopes))
 
 
 def new_token() -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcp_types import INVALID_PARAMS
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS, is_version_at_least
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS, is_version_at_least
 
 from praxis_mcp.contracts.schemas.strict import sendable
 
@@ -48,6 +48,11 @@ class Dialect:
 
 _DATA = frozenset({"const", "enum", "default", "examples"})
 _MAPS = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs", "definitions"})
+
+
+def opens_session(revision: str | None) -> bool:
+    """Whether a client of that revision, None where it names none, begins a session: those before 2026-07-28 do."""
+    return revision is None or revision in HANDSHAKE_PROTOCOL_VERSIONS
 
 
 def schema_for(schema: dict[str, Any] | None, dialect: Dialect) -> dict[str, Any] | None:
