@@ -15,7 +15,6 @@ import anyio.to_thread
 from mcp_types import (
     AudioContent,
     BlobResourceContents,
-    CallToolResult,
     ContentBlock,
     EmbeddedResource,
     ImageContent,
@@ -195,25 +194,26 @@ def remote_blocks(
     return [text_block(text or ""), *whole, *(block for block in blocks if block.type != "text")]
 
 
-def failed_answer(
-    blocks: list[ContentBlock], structured: Any, schema: dict[str, Any] | None, dialect: Dialect, *, fits: bool
-) -> CallToolResult:
-    """A remote answer that says it is an error, with its structured content.
+def failed_content(structured: Any, schema: dict[str, Any] | None, dialect: Dialect, *, fits: bool) -> Any:
+    """The structured content of a remote answer that says it is an error.
 
-    An output schema binds successes only, so what does not fit it goes along all the same, as the tool's own server
+    An output schema binds successes only, so what does not fit it is passed on all the same, as the tool's own server
     sent it. Version 1 of the TypeScript SDK checks errors as well, and refuses the same answer from that server.
 
     Args:
-        blocks: the content.
-        structured: the structured content; None where there is none.
+        structured: what was sent; None where there is none.
         schema: the tool's output schema, if it has one.
         dialect: the client's.
-        fits: whether the structured content fits that schema.
+        fits: whether it fits that schema.
     """
-    if not all_finite(structured):
-        blocks, structured = [*blocks, text_block(f"Its structured content is left out: it {NOT_FINITE}.")], None
-    shaped = None if structured is None else content_for(structured, schema if fits else None, dialect)
-    return CallToolResult(content=blocks, structured_content=shaped, is_error=True)
+    if structured is None or not all_finite(structured):
+        return None
+    return content_for(structured, schema if fits else None, dialect)
+
+
+def not_finite_note(structured: Any) -> list[ContentBlock]:
+    """What is said where structured content cannot be sent, because no JSON holds it."""
+    return [] if all_finite(structured) else [text_block(f"Its structured content is left out: it {NOT_FINITE}.")]
 
 
 def _unlinked(block: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -18,8 +18,9 @@ from praxis_mcp.execution.outputs import check_value, structured_output
 from praxis_mcp.federation.addresses import RUN_KEY
 from praxis_mcp.serving.mcp.blocks import (
     artifact_blocks,
-    failed_answer,
+    failed_content,
     link_block,
+    not_finite_note,
     remote_blocks,
     stdout_blocks,
     stream_text,
@@ -66,52 +67,55 @@ class ResultWriter:
         Raises:
             ContractError: the contract's output schema is invalid.
         """
-        limit = contract.max_output or self.settings.calls.max_output
-        if result.remote is not None:
-            written = self._remote(contract, result, limit)
-        elif not result.success:
-            blocks = [text_block(describe_failure(contract, result)), *self._whole_streams(result)]
-            written = CallToolResult(content=blocks, is_error=True)
-        elif contract.output == "json":
-            written = self._structured(contract, result)
-        else:
-            blocks = await stdout_blocks(result.stdout, result.run_id, limit, self.dialect)
-            written = CallToolResult(content=blocks or self._nothing_written(result))
-        written.content.extend(await artifact_blocks(result.artifacts, result.run_id, self.dialect))
-        written.content.extend(_left_out(result.artifacts_left_out))
-        written.content.extend(self._changed_files(result.changed_files))
-        written.meta = {**(result.remote.meta if result.remote else {}), META_KEY: about_run(result)}
-        return written
+        problem, structured = self._structured(contract, result)
+        blocks = [
+            *(self._unusable(result, problem) if problem else await self._output(contract, result)),
+            *await artifact_blocks(result.artifacts, result.run_id, self.dialect),
+            *_left_out(result.artifacts_left_out),
+            *self._changed_files(result.changed_files),
+        ]
+        return CallToolResult(
+            content=blocks,
+            structured_content=structured,
+            is_error=bool(problem) or not result.success,
+            _meta=meta_of(result),  # pyright: ignore[reportCallIssue]
+        )
 
-    def _structured(self, contract: ToolContract, result: ExecutionResult) -> CallToolResult:
-        try:
-            value = structured_output(contract, result)
-        except OutputMisfit as exc:
-            return self._unusable(result, str(exc))
-        limit = contract.max_output or self.settings.calls.max_output
-        text = stream_text(result.stdout, result.run_id, "stdout", limit)
-        shaped = content_for(value, contract.output_schema, self.dialect)
-        whole = whole_link(result.stdout, result.run_id, "stdout", limit, self.dialect)
-        return CallToolResult(content=[text_block((text or "").strip()), *whole], structured_content=shaped)
-
-    def _remote(self, contract: ToolContract, result: ExecutionResult, limit: int) -> CallToolResult:
-        assert result.remote is not None
-        blocks = remote_blocks(result, limit, self.dialect)
-        value = result.remote.structured
+    def _structured(self, contract: ToolContract, result: ExecutionResult) -> tuple[str, Any]:
+        """What is wrong with what a run that succeeded wrote, empty where nothing is; and the structured content."""
+        value, schema = result.remote.structured if result.remote else None, contract.output_schema
         if not result.success:
-            blocks = blocks or [text_block(describe_failure(contract, result))]
-            schema, fits = contract.output_schema, value is None or not check_output(contract, value)
-            return failed_answer(blocks, value, schema, self.dialect, fits=fits)
-        if value is None:
-            return self._structured(contract, result) if contract.output == "json" else CallToolResult(content=blocks)
+            fits = value is None or not check_output(contract, value)
+            return "", failed_content(value, schema, self.dialect, fits=fits)
         try:
-            check_value(contract, value)
+            if value is not None:
+                check_value(contract, value)
+            elif contract.output == "json":
+                value = structured_output(contract, result)
+            else:
+                return "", None
         except OutputMisfit as exc:
-            return self._unusable(result, str(exc))
-        shaped = content_for(value, contract.output_schema, self.dialect)
-        return CallToolResult(content=blocks, structured_content=shaped)
+            return str(exc), None
+        return "", content_for(value, schema, self.dialect)
 
-    def _unusable(self, result: ExecutionResult, problem: str) -> CallToolResult:
+    async def _output(self, contract: ToolContract, result: ExecutionResult) -> list[ContentBlock]:
+        """What a run wrote or answered."""
+        limit = contract.max_output or self.settings.calls.max_output
+        stdout, run_id, remote = result.stdout, result.run_id, result.remote
+        if not result.success:
+            described = text_block(describe_failure(contract, result))
+            if remote is None:
+                return [described, *self._whole_streams(result)]
+            blocks = remote_blocks(result, limit, self.dialect) or [described]
+            return [*blocks, *not_finite_note(remote.structured)]
+        if remote is not None and (remote.structured is not None or contract.output != "json"):
+            return remote_blocks(result, limit, self.dialect)
+        if contract.output == "json":
+            text = stream_text(stdout, run_id, "stdout", limit) or ""
+            return [text_block(text.strip()), *whole_link(stdout, run_id, "stdout", limit, self.dialect)]
+        return await stdout_blocks(stdout, run_id, limit, self.dialect) or self._nothing_written(result)
+
+    def _unusable(self, result: ExecutionResult, problem: str) -> list[ContentBlock]:
         parts = [problem]
         shown = stream_text(result.stdout, result.run_id, "stdout", _NOTE_BYTES)
         if shown and shown.strip():
@@ -119,8 +123,7 @@ class ResultWriter:
         errors = last_part(result.stderr, _NOTE_BYTES)
         if errors:
             parts.append(f"Standard error:\n{errors}")
-        blocks = [text_block("\n\n".join(parts)), *self._whole_streams(result)]
-        return CallToolResult(content=blocks, is_error=True)
+        return [text_block("\n\n".join(parts)), *self._whole_streams(result)]
 
     def _nothing_written(self, result: ExecutionResult) -> list[ContentBlock]:
         errors = last_part(result.stderr, _NOTE_BYTES)
@@ -157,8 +160,8 @@ def _left_out(names: tuple[str, ...]) -> list[ContentBlock]:
     return [text_block(f"Left out of the artifacts, {BOUNDS}: {shown}{more}")]
 
 
-def about_run(result: ExecutionResult) -> dict[str, Any]:
-    """Which run a result is of, for its `_meta`."""
+def meta_of(result: ExecutionResult) -> dict[str, Any]:
+    """The `_meta` of a result: which run it is of, and what another server said with its answer."""
     about = {
         "runId": result.run_id,
         "engine": result.engine,
@@ -167,4 +170,5 @@ def about_run(result: ExecutionResult) -> dict[str, Any]:
         "durationMs": round(result.duration * 1000, 3),
         "image": result.image,
     }
-    return {key: value for key, value in about.items() if value is not None}
+    run = {key: value for key, value in about.items() if value is not None}
+    return {**(result.remote.meta if result.remote else {}), META_KEY: run}

@@ -25,9 +25,9 @@ from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation.addresses import PREFIX, address_there
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.serving.access import ANYONE, Caller
-from praxis_mcp.serving.mcp.blocks import failed_answer, remote_blocks, text_block
+from praxis_mcp.serving.mcp.blocks import failed_content, not_finite_note, remote_blocks, text_block
 from praxis_mcp.serving.mcp.dialect import Dialect, content_for, schema_for
-from praxis_mcp.serving.mcp.results import META_KEY, about_run
+from praxis_mcp.serving.mcp.results import meta_of
 from praxis_mcp.upstreams.hops import VIA_KEY, server_id
 
 _CONTENTS: TypeAdapter[TextResourceContents | BlobResourceContents] = TypeAdapter(
@@ -125,23 +125,21 @@ def _result(
 ) -> CallToolResult:
     content = result.remote
     assert content is not None
-    blocks = remote_blocks(result, limit, dialect, links_are_here=True)
-    meta = {**content.meta, META_KEY: about_run(result)}
+    blocks, structured = remote_blocks(result, limit, dialect, links_are_here=True), None
     if not result.success:
-        blocks = blocks or [text_block(f"{tool.name} failed, and did not say why.")]
-        fits = problem is None
-        failed = failed_answer(blocks, content.structured, tool.output_schema, dialect, fits=fits)
-        failed.meta = meta
-        return failed
-    if problem is not None:
-        # A client would refuse the whole result, and tell its model nothing of it.
-        note = text_block(f"{tool.name} ended well, but {problem}. What it answered follows.")
-        return CallToolResult(content=[note, *blocks], is_error=True, _meta=meta)  # pyright: ignore[reportCallIssue]
-    shaped = None
-    if content.structured is not None:
-        shaped = content_for(content.structured, tool.output_schema, dialect)
+        blocks = [
+            *(blocks or [text_block(f"{tool.name} failed, and did not say why.")]),
+            *not_finite_note(content.structured),
+        ]
+        structured = failed_content(content.structured, tool.output_schema, dialect, fits=problem is None)
+    elif problem is not None:
+        # A client would refuse the whole result, and its model would learn nothing of it.
+        blocks = [text_block(f"{tool.name} ended well, but {problem}. What it answered follows."), *blocks]
+    elif content.structured is not None:
+        structured = content_for(content.structured, tool.output_schema, dialect)
     return CallToolResult(
         content=blocks,
-        structured_content=shaped,
-        _meta=meta,  # pyright: ignore[reportCallIssue]
+        structured_content=structured,
+        is_error=problem is not None or not result.success,
+        _meta=meta_of(result),  # pyright: ignore[reportCallIssue]
     )
