@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from mcp.shared.message import SessionMessage
-from mcp_types import PARSE_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
+from mcp_types import INTERNAL_ERROR, PARSE_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
 from pydantic import ValidationError
 from pydantic_core import from_json
 
@@ -53,6 +53,26 @@ def lenient_json(text: bytes | str) -> Any:
         return _clean(json.loads(_decoded(text), parse_int=_integer), MOST_LEVELS)
     except RecursionError as exc:
         raise ValueError("it has too many levels") from exc
+
+
+def id_as_sent(identity: Any) -> Any:
+    """The id of an answer as its request had it: some servers send a number back as text."""
+    is_number = isinstance(identity, str) and identity.isdecimal() and len(identity) < 20
+    return int(identity) if is_number else identity
+
+
+def error_of(error: Any) -> ErrorData | None:
+    """An error however it is written: servers give text for the whole of it, or for its code. None where it is none."""
+    if isinstance(error, str) and error:
+        return ErrorData(code=INTERNAL_ERROR, message=error)
+    if not isinstance(error, dict):
+        return None
+    code, message = error.get("code"), error.get("message")
+    if not isinstance(message, str):
+        message = "" if code is None else f"error {code}"
+    if isinstance(code, int) and not isinstance(code, bool):
+        return ErrorData(code=code, message=message, data=error.get("data"))
+    return ErrorData(code=INTERNAL_ERROR, message=message, data=error.get("data")) if message else None
 
 
 def message_in(text: bytes | str) -> SessionMessage | Exception:

@@ -34,7 +34,7 @@ from pydantic import ValidationError
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.mcp_sdk import ReadStream, Transport, TransportStreams, WriteStream
 from praxis_mcp.upstreams.failures import Failure, failed
-from praxis_mcp.upstreams.messages import received_anyway
+from praxis_mcp.upstreams.messages import id_as_sent, received_anyway
 from praxis_mcp.upstreams.spec import ProgressListener
 
 MAX_UPSTREAM_MESSAGE = 64 * 1024 * 1024
@@ -159,11 +159,11 @@ class RawAnswers(AbstractAsyncContextManager[TransportStreams]):
             return None if self._is_progress(message) else item
         if not isinstance(message, JSONRPCResponse | JSONRPCError) or message.id is None:
             return item
-        pending = self._pending.get(_number(message.id))
+        pending = self._pending.get(id_as_sent(message.id))
         if pending is not None:
             pending.resolve(message.error if isinstance(message, JSONRPCError) else message.result)
             return None
-        identity = _number(message.id)
+        identity = id_as_sent(message.id)
         if identity not in self._lists:
             return item
         self._lists.discard(identity)
@@ -184,7 +184,7 @@ class RawAnswers(AbstractAsyncContextManager[TransportStreams]):
             return False
         told = message.params
         token = told.get("progressToken")
-        pending = self._pending.get(_number(token)) if isinstance(token, int | str) else None
+        pending = self._pending.get(id_as_sent(token)) if isinstance(token, int | str) else None
         if pending is None:
             return False
         if pending.on_progress is not None:
@@ -220,11 +220,6 @@ def _float(value: Any) -> float | None:
         return float(value) if isinstance(value, int | float) else None
     except OverflowError:
         return None  # JSON's integers have no end
-
-
-def _number(identity: Any) -> Any:
-    # Some servers send back a number as text.
-    return int(identity) if isinstance(identity, str) and identity.isdecimal() else identity
 
 
 def _page(result: dict[str, Any]) -> dict[str, Any]:

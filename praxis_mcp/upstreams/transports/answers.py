@@ -17,7 +17,7 @@ import httpx2
 from mcp_types import INTERNAL_ERROR, METHOD_NOT_FOUND, PARSE_ERROR, ErrorData
 from pydantic_core import from_json, to_json
 
-from praxis_mcp.upstreams.messages import is_hard, lenient_json
+from praxis_mcp.upstreams.messages import error_of, id_as_sent, is_hard, lenient_json
 
 BOM = b"\xef\xbb\xbf"
 _LONGEST_TEXT = 300
@@ -76,7 +76,7 @@ def error_in(response: httpx2.Response) -> ErrorData:
     and the first words of its body."""
     body = _parsed(response.content)
     error = body.get("error") if isinstance(body, dict) else None
-    if isinstance(error, dict) and (found := _error(error)) is not None:
+    if isinstance(error, dict) and (found := error_of(error)) is not None:
         return found
     code = METHOD_NOT_FOUND if response.status_code == 404 else INTERNAL_ERROR
     return ErrorData(code=code, message=status_of(response, _words(response, body)))
@@ -186,7 +186,7 @@ def _answer_in(response: httpx2.Response, identity: int | str) -> dict[str, Any]
     if isinstance(body, dict) and _is_answer(body):
         if isinstance(result := body.get("result"), dict) and not body.get("error"):
             return {"jsonrpc": "2.0", "id": identity, "result": result}
-        if (error := _error(body.get("error"))) is not None:
+        if (error := error_of(body.get("error"))) is not None:
             return {"jsonrpc": "2.0", "id": identity, "error": error.model_dump(exclude_none=True)}
     error = {"code": PARSE_ERROR, "message": _what_came(response)}
     return {"jsonrpc": "2.0", "id": identity, "error": error}
@@ -194,20 +194,6 @@ def _answer_in(response: httpx2.Response, identity: int | str) -> dict[str, Any]
 
 def _is_answer(body: Any) -> bool:
     return isinstance(body, dict) and "method" not in body and ("result" in body or "error" in body)
-
-
-def _error(error: Any) -> ErrorData | None:
-    """An error however it is written: servers give text for the whole of it, or for its code."""
-    if isinstance(error, str) and error:
-        return ErrorData(code=INTERNAL_ERROR, message=error)
-    if not isinstance(error, dict):
-        return None
-    code, message = error.get("code"), error.get("message")
-    if not isinstance(message, str):
-        message = "" if code is None else f"error {code}"
-    if isinstance(code, int) and not isinstance(code, bool):
-        return ErrorData(code=code, message=message, data=error.get("data"))
-    return ErrorData(code=INTERNAL_ERROR, message=message, data=error.get("data")) if message else None
 
 
 def _what_came(response: httpx2.Response) -> str:
@@ -240,8 +226,7 @@ def _parsed(content: bytes) -> Any:
 
 
 def _same(found: Any, identity: int | str) -> bool:
-    # Some servers send back a number as text, or with a fraction.
-    return found is not None and not isinstance(found, bool) and (found == identity or str(found) == str(identity))
+    return found is not None and not isinstance(found, bool) and id_as_sent(found) == id_as_sent(identity)
 
 
 def _with_body(response: httpx2.Response, body: dict[str, Any], *, status: int) -> httpx2.Response:

@@ -11,11 +11,11 @@ from typing import Any
 import anyio
 import httpx2
 from mcp.shared.exceptions import MCPError
-from mcp_types import INTERNAL_ERROR, INVALID_REQUEST, PARSE_ERROR
+from mcp_types import INVALID_REQUEST, PARSE_ERROR
 
 from praxis_mcp.support.mcp_sdk import stream_within_origin
 from praxis_mcp.upstreams.failures import Failure, failed
-from praxis_mcp.upstreams.messages import lenient_json
+from praxis_mcp.upstreams.messages import error_of, lenient_json
 from praxis_mcp.upstreams.spec import ProgressListener
 from praxis_mcp.upstreams.wire import FIRST_ID, MAX_UPSTREAM_MESSAGE, tell_progress
 
@@ -69,9 +69,7 @@ class Posts:
             self._on_heard()
             kind = response.headers.get("content-type", "").lower()
             if kind.startswith("application/json"):
-                return _result(_parsed(response.content), response)
-            if not response.is_success:
-                raise MCPError(INTERNAL_ERROR, f"HTTP {response.status_code} {response.reason_phrase}")
+                return _result(_parsed(response.content))
             if kind.startswith("text/event-stream"):
                 return await self._follow(response, on_progress)
             raise MCPError(INVALID_REQUEST, f"the answer is neither JSON nor events, but {kind[:80] or 'of no type'}")
@@ -84,7 +82,7 @@ class Posts:
                     continue
                 message = _parsed(event.data)
                 if "method" not in message:
-                    return _result(message, response)
+                    return _result(message)
                 if message["method"] == "notifications/progress" and on_progress is not None:
                     told = message.get("params")
                     tell_progress(on_progress, told if isinstance(told, dict) else {})
@@ -101,21 +99,16 @@ def _parsed(text: bytes | str) -> dict[str, Any]:
     try:
         message = lenient_json(text)
     except ValueError as exc:
-        raise MCPError(PARSE_ERROR, "its answer is no JSON") from exc
+        raise MCPError(PARSE_ERROR, "its answer is not JSON") from exc
     if not isinstance(message, dict):
-        raise MCPError(PARSE_ERROR, "its answer is no JSON-RPC message")
+        raise MCPError(PARSE_ERROR, "its answer is not a JSON-RPC message")
     return message
 
 
-def _result(message: dict[str, Any], response: httpx2.Response) -> dict[str, Any]:
-    error, result = message.get("error"), message.get("result")
-    if isinstance(error, dict):
-        code = error.get("code")
-        raise MCPError(
-            code if isinstance(code, int) else INTERNAL_ERROR, str(error.get("message", "")), error.get("data")
-        )
+def _result(message: dict[str, Any]) -> dict[str, Any]:
+    if (error := error_of(message.get("error"))) is not None:
+        raise MCPError.from_error_data(error)
+    result = message.get("result")
     if not isinstance(result, dict):
-        if not response.is_success:
-            raise MCPError(INTERNAL_ERROR, f"HTTP {response.status_code} {response.reason_phrase}")
-        raise MCPError(PARSE_ERROR, "its answer is no JSON-RPC message")
+        raise MCPError(PARSE_ERROR, "its answer is not a JSON-RPC message")
     return result
