@@ -29,7 +29,7 @@ from rich.table import Table
 
 from praxis_mcp.cli.encodings import write_in_any_encoding
 from praxis_mcp.serving.mcp.results import META_KEY
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "tools"

@@ -31,7 +31,7 @@ from praxis_mcp.cli.common import (
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape, say, shown_on_terminal
 from praxis_mcp.cli.tool_lookup import find_tool
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,7 @@ from praxis_mcp.cli.common import (
 from praxis_mcp.cli.listing import describe
 from praxis_mcp.cli.terminal import echo_json, say
 from praxis_mcp.cli.tool_lookup import find_tool
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
     from praxis_mcp.diagnostics import Diagnostic

@@ -175,7 +175,7 @@ async def asked_upstreams(toolbox: Toolbox) -> AsyncIterator[None]:
     """Meanwhile the upstreams of the settings are connected; each has been asked for its tools, or could not be."""
     import anyio
 
-    from praxis_mcp.support.groups import unwrapped
+    from praxis_mcp.support.tasks import unwrapped
 
     with unwrapped():
         async with anyio.create_task_group() as tasks:

@@ -25,7 +25,7 @@ from praxis_mcp.cli.doctor_upstreams import examine_upstreams, left_out_lines, u
 from praxis_mcp.cli.doctor_warm import server_table, warm_sentence
 from praxis_mcp.cli.listing import describe
 from praxis_mcp.cli.terminal import console, echo_json, escape
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
     from praxis_mcp.execution.toolbox import Toolbox
@@ -62,8 +62,8 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
 
     from praxis_mcp.contracts.catalog.approvals import HeldBack
     from praxis_mcp.execution.servers import live_servers
-    from praxis_mcp.support.groups import unwrapped
     from praxis_mcp.support.plugins import all_plugins
+    from praxis_mcp.support.tasks import unwrapped
 
     engines: list[dict[str, Any]] = []
     tools: list[dict[str, Any]] = []

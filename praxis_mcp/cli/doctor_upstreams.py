@@ -20,7 +20,7 @@ async def examine_upstreams(toolbox: Toolbox) -> list[dict[str, Any]]:
     """Whether each can be reached, what is spoken with it, how many of its tools are served, held back and left out."""
     import anyio
 
-    from praxis_mcp.support.groups import unwrapped
+    from praxis_mcp.support.tasks import unwrapped
 
     found: list[dict[str, Any]] = []
     with unwrapped():

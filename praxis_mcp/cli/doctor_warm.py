@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from praxis_mcp.cli.terminal import escape
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
     from rich.table import Table

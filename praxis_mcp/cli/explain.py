@@ -22,7 +22,7 @@ from praxis_mcp.cli.common import (
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape
 from praxis_mcp.cli.tool_lookup import find_tool
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
     from praxis_mcp.execution.runner import Explanation

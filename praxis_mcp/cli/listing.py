@@ -23,7 +23,7 @@ from praxis_mcp.cli.common import (
     run_with_toolbox,
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape, say
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
     from praxis_mcp.diagnostics import Diagnostic

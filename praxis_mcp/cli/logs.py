@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 from praxis_mcp.support.logs import NAME, logger
-from praxis_mcp.support.printable import printable
+from praxis_mcp.support.text import printable
 
 if TYPE_CHECKING:
     from loguru import Message, Record

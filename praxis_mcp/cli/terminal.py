@@ -1,5 +1,5 @@
 """Everything that a command prints goes through here, so that no text of others steers a terminal, forges a line, or
-hides a part of itself while it is being approved (see `praxis_mcp.support.printable`)."""
+hides a part of itself while it is being approved (see `praxis_mcp.support.text`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from praxis_mcp.cli.encodings import can_write
-from praxis_mcp.support.printable import printable, unseen, visible
+from praxis_mcp.support.text import printable, unseen, visible
 
 if TYPE_CHECKING:
     from rich.console import Console  # noqa: TID251 - this is the place

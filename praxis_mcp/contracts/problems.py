@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from praxis_mcp.diagnostics import dotted
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError

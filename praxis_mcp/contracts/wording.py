@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from praxis_mcp.support.printable import unseen, visible
+from praxis_mcp.support.text import unseen, visible
 
 WORDS = ("title", "description", "$comment")
 """Keywords that only describe. All other text of a schema means something, and cannot be shown otherwise than it is."""

@@ -12,7 +12,7 @@ import anyio.to_thread
 
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.secrets import MaskedStream, Masker
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 StreamName = Literal["stdout", "stderr"]
 OutputListener = Callable[[StreamName, bytes], None]

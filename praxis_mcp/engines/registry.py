@@ -15,8 +15,7 @@ from praxis_mcp.engines.warm.budget import WarmBudget
 from praxis_mcp.engines.warm.counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, PraxisError
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.defects import places
-from praxis_mcp.support.logs import logger
+from praxis_mcp.support.logs import logger, places
 from praxis_mcp.support.plugins import usable_plugins
 
 ENGINES: dict[str, str] = {

@@ -12,7 +12,7 @@ import anyio
 
 from praxis_mcp.errors import QueueFull
 from praxis_mcp.settings.model import CallSettings
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,8 @@ from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.selection import EngineSelector
 from praxis_mcp.execution.tally import CallTally
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.defects import places
 from praxis_mcp.support.files import replace_text
-from praxis_mcp.support.logs import logger
+from praxis_mcp.support.logs import logger, places
 from praxis_mcp.support.scratch import CAN_HOLD, PREFIX, Scratch, is_held
 
 WRITE_EVERY = 2.0

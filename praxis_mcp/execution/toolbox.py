@@ -24,9 +24,9 @@ from praxis_mcp.federation.upstreams import Upstreams
 from praxis_mcp.plans.build import build_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Plan
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.groups import unwrapped
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.tasks import unwrapped
+from praxis_mcp.support.text import counted
 
 
 @dataclass(slots=True)

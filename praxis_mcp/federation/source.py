@@ -17,9 +17,8 @@ from praxis_mcp.federation.remote_tools import UPSTREAM_BYTES, RemoteTool, Unusa
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.upstreams import SecretName, TextOrSecret
-from praxis_mcp.support.background import BackgroundTasks
-from praxis_mcp.support.defects import places
-from praxis_mcp.support.logs import logger
+from praxis_mcp.support.logs import logger, places
+from praxis_mcp.support.tasks import BackgroundTasks
 from praxis_mcp.upstreams.connection import UPSTREAM_CLOSE_TIMEOUT
 from praxis_mcp.upstreams.spec import OAuthClient, UpstreamSpec
 from praxis_mcp.upstreams.upstream import Upstream

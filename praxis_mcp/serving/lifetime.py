@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 
 import anyio
 
-from praxis_mcp.support.groups import unwrapped
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.tasks import unwrapped
 
 _PINGS = 2
 """A watchdog is told of life so many times in its interval, as sd_watchdog_enabled(3) advises."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import anyio
 
 from praxis_mcp.errors import EngineUnavailable
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 FIRST_DELAY = 0.25
 LONGEST_DELAY = 30.0

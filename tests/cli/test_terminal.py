@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from praxis_mcp.support.printable import unseen
+from praxis_mcp.support.text import unseen
 from tests.serving.sample_tools import python, write_tool
 
 EVIL = "Adds.\x1b[8m HIDDEN\x1b[0m \x9b2J\u202egnp\u200b\U000e0041\nFORGED line"

@@ -14,7 +14,7 @@ from praxis_mcp.federation.remote_tools import Unusable, adapt
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.tools import ToolLister
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.printable import unseen
+from praxis_mcp.support.text import unseen
 
 HIDDEN = "Adds.\u202e\u200b\U000e0041\x1b[8m now"
 SHOWN = "Adds.\\u202e\\u200b\\U000e0041\\x1b[8m now"

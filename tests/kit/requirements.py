@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from praxis_mcp.support.init_binary import praxis_init_path
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 from tests.dagger_double.schema import generated_client
 
 VARIABLE = "PRAXIS_TEST_REQUIRE"

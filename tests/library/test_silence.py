@@ -11,8 +11,8 @@ import pytest
 
 from praxis_mcp.execution.selection import EngineSelector
 from praxis_mcp.execution.servers import reap_leftovers
-from praxis_mcp.support.background import BackgroundTasks
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.tasks import BackgroundTasks
 from tests.execution.engines import AnsweringEngine, Engines
 
 BROKEN = "name: broken\nimage: x\ncommand: 7\n"

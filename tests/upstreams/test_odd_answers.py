@@ -12,7 +12,7 @@ import pytest
 from praxis_mcp.engines.remote import masked_resource, read_answer
 from praxis_mcp.errors import ExecutionError, RemoteError
 from praxis_mcp.plans.secrets import Masker
-from praxis_mcp.support.background import BackgroundTasks
+from praxis_mcp.support.tasks import BackgroundTasks
 from praxis_mcp.upstreams.spec import UpstreamSpec
 from praxis_mcp.upstreams.upstream import Upstream
 from tests.kit.upstreams import ROOT

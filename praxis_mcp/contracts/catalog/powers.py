@@ -17,7 +17,7 @@ from praxis_mcp.contracts.model import EngineType, ToolContract
 from praxis_mcp.contracts.values import Network, SecretRef
 from praxis_mcp.errors import ContractError
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 Powers = Mapping[str, str]
 """What → how, such as ``network`` → ``host``; a value that may be long or private is a digest."""

@@ -11,8 +11,8 @@ import anyio
 import anyio.lowlevel
 
 from praxis_mcp.contracts.discovery import is_contract_name
-from praxis_mcp.support.groups import unwrapped
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.tasks import unwrapped
 
 DEBOUNCE = 0.1
 """Seconds that a burst of changes may go on before it is told; one that pauses for half of that is told at once."""

@@ -28,7 +28,7 @@ from praxis_mcp.contracts.vocabulary import references, resolves
 from praxis_mcp.contracts.wording import odd_texts
 from praxis_mcp.diagnostics import Keys
 from praxis_mcp.errors import ArgumentError, ContractError
-from praxis_mcp.support.printable import unseen
+from praxis_mcp.support.text import unseen
 
 MAX_TOOL_NAME = 64
 """Characters of a tool's name, with the prefix that some clients add, above which they refuse it."""

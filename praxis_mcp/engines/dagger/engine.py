@@ -54,7 +54,7 @@ from praxis_mcp.plans.model import Blueprint, Capability, Guard, Plan
 from praxis_mcp.settings.model import DaggerSettings, Settings
 from praxis_mcp.support.init_binary import praxis_init_path
 from praxis_mcp.support.scratch import Scratch, remove_directory, sweep_scratch
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 _ALWAYS = frozenset(
     {

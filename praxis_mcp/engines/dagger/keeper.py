@@ -20,9 +20,8 @@ from praxis_mcp.engines.dagger.sdk import Connection, sdk_installed, sdk_missing
 from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.settings.model import DaggerSettings
-from praxis_mcp.support.defects import places
-from praxis_mcp.support.logs import logger
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.logs import logger, places
+from praxis_mcp.support.text import counted
 
 MAX_CALLS = 64
 """Calls in a session at once: the engine itself has no limit, and the client's pool ends at 100 connections."""

@@ -39,8 +39,8 @@ from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.model import WarmSettings
-from praxis_mcp.support.background import BackgroundTasks
 from praxis_mcp.support.init_binary import DEFAULT_KILL_AFTER, EXIT_SIGNAL_BASE, EndKind, RunEnd, wait_words
+from praxis_mcp.support.tasks import BackgroundTasks
 
 HELLO_TIMEOUT = 30.0
 """Seconds for an exec to say hello."""

@@ -25,9 +25,9 @@ from praxis_mcp.engines.output import Captured, StreamCollector, StreamName
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import CallFile, Plan
 from praxis_mcp.plans.view import is_nested
-from praxis_mcp.support.groups import unwrapped
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.scratch import Scratch
+from praxis_mcp.support.tasks import unwrapped
 
 CONTAINER_START_TIMEOUT = 120.0
 """Seconds from the call (the image being there) until its tool has started."""

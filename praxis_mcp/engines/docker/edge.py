@@ -9,7 +9,7 @@ from praxis_mcp.engines.docker import errors as docker_errors
 from praxis_mcp.engines.docker.stream import ConnectionLost, Refusal
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, PraxisError
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.groups import leaves
+from praxis_mcp.support.tasks import leaves
 
 _SEE_THE_LOG = "See the daemon's log (`journalctl -u docker`)."
 

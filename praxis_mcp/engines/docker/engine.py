@@ -48,9 +48,9 @@ from praxis_mcp.engines.warm.counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.background import BackgroundTasks
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.scratch import sweep_scratch
+from praxis_mcp.support.tasks import BackgroundTasks
 
 DAEMON_PROBE_TIMEOUT = 3.0
 """Seconds within which a daemon that `probe` asks must have answered at all."""

@@ -22,10 +22,10 @@ import anyio
 
 from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.plans.model import Capability, Limits, Plan
-from praxis_mcp.support.background import BackgroundTasks
 from praxis_mcp.support.init_binary import join_words, praxis_init_path
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.owners import Owner
+from praxis_mcp.support.tasks import BackgroundTasks
 
 KILLED = 128 + 9
 """Exit code of a command whose sandbox the kernel has killed along with it, for the memory limit."""

@@ -19,9 +19,9 @@ import anyio.to_thread
 
 from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.errors import CommandNotFound, ExecutionError
-from praxis_mcp.support.groups import unwrapped
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.processes import ProcessTree
+from praxis_mcp.support.tasks import unwrapped
 
 PROCESS_KILL_TIMEOUT = 10.0
 """Seconds after which a process that survives SIGKILL (a dead disk, another user's) is given up."""

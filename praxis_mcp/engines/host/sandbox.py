@@ -35,9 +35,9 @@ from praxis_mcp.engines.mounts.changes import ChangeWatch
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint, Capability, Plan
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.background import BackgroundTasks
 from praxis_mcp.support.orphans import kill_orphans
 from praxis_mcp.support.scratch import sweep_scratch
+from praxis_mcp.support.tasks import BackgroundTasks
 
 LOOK_AGAIN_AFTER = 30.0
 """Seconds after which a bubblewrap that was not there is looked for again."""

@@ -31,10 +31,10 @@ from praxis_mcp.engines.init.seccomp import filter_descriptor
 from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
 from praxis_mcp.images.model import StoredImage
 from praxis_mcp.plans.model import Blueprint, Plan
-from praxis_mcp.support.background import BackgroundTasks
 from praxis_mcp.support.init_binary import praxis_init_path
 from praxis_mcp.support.orphans import OWNER_VARIABLE
 from praxis_mcp.support.owners import Owner
+from praxis_mcp.support.tasks import BackgroundTasks
 
 DEFAULT_PIDS = 512
 """Processes and threads of a sandbox whose contract sets no limit, where limits can be set: as on Docker."""

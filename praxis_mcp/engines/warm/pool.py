@@ -21,8 +21,8 @@ import anyio
 from praxis_mcp.engines.warm.budget import WarmBudget
 from praxis_mcp.engines.warm.counts import PoolCounts, PoolMetrics
 from praxis_mcp.settings.model import WarmSettings
-from praxis_mcp.support.background import BackgroundTasks
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.tasks import BackgroundTasks
 
 QUIET = 0.05
 """Seconds since the last beginning or end of a call after which there is time to make one."""

@@ -7,7 +7,7 @@ import json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from praxis_mcp.serving.http.shares import SESSION_ID
-from praxis_mcp.support.printable import escape_line_ends
+from praxis_mcp.support.text import escape_line_ends
 
 
 class FreshSessions:

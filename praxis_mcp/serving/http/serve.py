@@ -21,8 +21,8 @@ from praxis_mcp.serving.http.web_server import WebServer, library_logs
 from praxis_mcp.serving.lifetime import ServiceManager, stop_signals
 from praxis_mcp.serving.mcp.server import PraxisServer, build_server
 from praxis_mcp.settings.http import HttpSettings
-from praxis_mcp.support.groups import unwrapped
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.tasks import unwrapped
 
 RESPONSES_END_TIMEOUT = 5.0
 """Seconds that responses and connections may take to end once nothing is left to be said on them."""

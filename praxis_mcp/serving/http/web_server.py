@@ -19,8 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from praxis_mcp.serving.access import SCOPE_KEY
 from praxis_mcp.settings.http import HttpSettings
-from praxis_mcp.support.defects import places
-from praxis_mcp.support.logs import logger
+from praxis_mcp.support.logs import logger, places
 
 
 class _Config(uvicorn.Config):

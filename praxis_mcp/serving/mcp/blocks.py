@@ -29,7 +29,7 @@ from praxis_mcp.serving.mcp.dialect import Dialect, content_for
 from praxis_mcp.serving.mcp.media import IMAGES, clean, decode_text, media_type, mime_of_file
 from praxis_mcp.serving.mcp.uris import artifact_uri, stream_uri
 from praxis_mcp.support.numbers import NOT_FINITE, all_finite
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 INLINE_MEDIA = 1024 * 1024
 """Bytes of one image or sound that a result carries itself; a larger one is linked."""

@@ -12,7 +12,7 @@ from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.errors import ArgumentError, ContractError, ExecutionError, PraxisError
 from praxis_mcp.serving.mcp.media import decode_text
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted
 
 STDERR_LINES = 30
 STDERR_BYTES = 6 * 1024

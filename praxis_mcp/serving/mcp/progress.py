@@ -22,7 +22,7 @@ import anyio
 
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.serving.mcp.media import decode_text
-from praxis_mcp.support.groups import unwrapped
+from praxis_mcp.support.tasks import unwrapped
 
 MIN_INTERVAL = 0.1
 """Seconds between two notifications."""

@@ -42,10 +42,9 @@ from praxis_mcp.serving.mcp.results import ResultWriter, error_result, refusal
 from praxis_mcp.serving.mcp.sessions import ChangeNotifier
 from praxis_mcp.serving.mcp.tools import BadCursor, PageWatch, ToolLister
 from praxis_mcp.serving.mcp.upstreams import Relay, with_origin
-from praxis_mcp.support.defects import places, report_defect
-from praxis_mcp.support.groups import unwrapped
-from praxis_mcp.support.logs import logger
+from praxis_mcp.support.logs import logger, places, report_defect
 from praxis_mcp.support.mcp_sdk import ReadStream, WriteStream
+from praxis_mcp.support.tasks import unwrapped
 from praxis_mcp.upstreams.hops import arrived, read_hops
 
 UNASKED = 2.0

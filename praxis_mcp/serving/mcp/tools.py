@@ -28,8 +28,7 @@ from praxis_mcp.serving.mcp.upstreams import face
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.mcp_sdk import connection_of
-from praxis_mcp.support.printable import printable, visible
-from praxis_mcp.support.wording import counted
+from praxis_mcp.support.text import counted, printable, visible
 
 
 class BadCursor(Exception):

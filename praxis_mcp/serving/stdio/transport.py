@@ -37,7 +37,7 @@ from praxis_mcp.serving.lifetime import until_signalled
 from praxis_mcp.serving.mcp.server import build_server
 from praxis_mcp.serving.stdio.wire import Wire, take_wire
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.printable import escape_line_ends
+from praxis_mcp.support.text import escape_line_ends
 
 MAX_STDIO_MESSAGE = 64 * 1024 * 1024
 """Bytes of one message; a longer one is refused, and skipped to its end."""

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from praxis_mcp.support.groups import leaves, unwrapped
+from praxis_mcp.support.tasks import leaves, unwrapped
 
 pytestmark = pytest.mark.anyio
 

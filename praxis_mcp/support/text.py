@@ -1,4 +1,5 @@
-"""Text of others (upstreams, contracts, images, daemons, clients, tools), made safe to show.
+"""Text for people: that of others (upstreams, contracts, images, daemons, clients, tools) made safe to show, and
+numbers with their nouns.
 
 The one place that decides which characters never reach a log, a terminal or a model's list of tools as they are: those
 that steer a terminal (ESC and the other controls of C0 and C1), end a line where a reader does not expect it, or cannot
@@ -47,6 +48,18 @@ def unseen(text: str) -> tuple[str, ...]:
     """What `visible` shows by number, each once, such as ``\\u202e``; empty for honest text."""
     found = (_numbered(match) for line in _lines(text) for match in _ODD.finditer(line.replace("\t", " ")))
     return tuple(dict.fromkeys(escape for escape in found if escape.startswith("\\")))
+
+
+def counted(number: float, noun: str, plural: str | None = None, *, form: str = "") -> str:
+    """A number with its noun: ``1 error``, ``2 errors``, ``0 errors``.
+
+    Args:
+        number: how many.
+        noun: of one.
+        plural: of any other number; None is `noun` with an s.
+        form: how the number is written, as for `format`.
+    """
+    return f"{number:{form}} {noun if number == 1 else plural or noun + 's'}"
 
 
 def _lines(text: str) -> list[str]:

@@ -1,21 +1,21 @@
-"""Tasks that outlive the call which started them."""
+"""Tasks that outlive the call which started them, and exceptions out of task groups."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from praxis_mcp.support.defects import places
-from praxis_mcp.support.logs import logger
+from praxis_mcp.support.logs import logger, places
 
 
 class BackgroundTasks:
-    """Tasks that belong to an engine, which is used by whichever task needs it first, without being entered, and closed
-    by `cleanup`. No task group can hold them: the one of the first call would end with that call.
+    """Tasks of an engine, which the first task that needs it starts, and `cleanup` closes. No task group can hold them:
+    the one of the first call would end with that call.
 
-    Each task must end by itself when its owner asks it to; `close` waits for that.
+    Each task must end by itself when its owner says so; `close` waits for that.
     """
 
     def __init__(self) -> None:
@@ -41,3 +41,23 @@ class BackgroundTasks:
         self._tasks.discard(task)
         if not task.cancelled() and (exc := task.exception()) is not None:
             logger.error("a background task ({}) ended by an error: {}", task.get_name(), places(exc))
+
+
+@contextmanager
+def unwrapped() -> Iterator[None]:
+    """Around a task group: an exception that leaves it alone leaves as itself, with its own cause, and not as a group
+    of one, so that a caller can catch it by its type."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        found = leaves(group)
+        if len(found) == 1:
+            raise found[0] from found[0].__cause__
+        raise
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """The exceptions in a group and the groups within it; of any other exception, itself."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for each in error.exceptions for leaf in leaves(each)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from praxis_mcp.support.printable import printable, unseen, visible
+from praxis_mcp.support.text import printable, unseen, visible
 
 SEEN_FORMATS = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
 """Characters of the category Cf that have a shape (Unicode 15, chapter 9.2, "Signs Spanning Numbers" and the like)."""
