@@ -101,7 +101,7 @@ async def export_changes(
     except NotUndone as exc:
         raise ExecutionError(
             f"What the tool changed could not all be written: {exc.filename}: {exc.strerror}.",
-            remedy="Look at these files: what was there before may lie beside them.",
+            remedy="Look at these files: what was there before may be next to them.",
         ) from exc
     except OSError as exc:
         raise ExecutionError(
@@ -160,11 +160,11 @@ async def _seen_in(session: Session, upload: Upload, directories: Sequence[str])
     """What the call saw in directories: their own paths are not among them."""
     if not directories:
         return frozenset()
-    asked = [
+    listed = [
         Field("directory", {"path": path}, (Field("glob", {"pattern": "**"}),), f"d{index}")
         for index, path in enumerate(directories)
     ]
-    answer = await session.query(chain([Field("loadDirectoryFromID", {"id": upload.id})], *asked))
+    answer = await session.query(chain([Field("loadDirectoryFromID", {"id": upload.id})], *listed))
     found = value_at(answer, "loadDirectoryFromID")
     return frozenset(
         f"{path}{name}".rstrip("/") for index, path in enumerate(directories) for name in found[f"d{index}"]["glob"]

@@ -46,8 +46,8 @@ class SessionOwner:
         """
         Args:
             settings: how to reach the engine.
-            on_settled: hears of it when the session is open, or could not be opened: see `error`.
-            on_lost: hears that the session broke.
+            on_settled: called when the session is open, or could not be opened: see `error`.
+            on_lost: called when the session breaks.
         """
         self.settings = settings
         self.session: Session | None = None
@@ -77,7 +77,7 @@ class SessionOwner:
         return self.session
 
     def hold(self) -> None:
-        """Something that is no call begins to use it; only where `usable`."""
+        """Something else than a call begins to use it; only where `usable`."""
         self._users += 1
 
     def leave(self) -> None:
@@ -116,9 +116,9 @@ class SessionOwner:
             with anyio.fail_after(self.settings.connect_timeout):
                 await self._open(tasks)
         except TimeoutError:
-            said = opening_failed(self._cli.last_words if self._cli else "", runner_host(self.settings))
+            failure = opening_failed(self._cli.last_words if self._cli else "", runner_host(self.settings))
             limit = f"No Dagger session within {self.settings.connect_timeout:g} s."
-            self._fail(EngineUnavailable(f"{limit} {said.message}", remedy=said.remedy))
+            self._fail(EngineUnavailable(f"{limit} {failure.message}", remedy=failure.remedy))
         except EngineUnavailable as exc:
             self._fail(exc)
         except QueryFailed as exc:
@@ -183,7 +183,7 @@ class Health:
 
 
 class SessionKeeper:
-    """The session of one engine. `settings` is asked anew for every session; `on_retired` hears of a session that no
+    """The session of one engine. `settings` is called for every session; `on_retired` is called with a session that no
     further call gets, and which closes when nobody uses it any more."""
 
     def __init__(self, settings: Callable[[], DaggerSettings], on_retired: Callable[[Session], None]) -> None:
@@ -230,7 +230,7 @@ class SessionKeeper:
 
     @contextmanager
     def use(self, session: Session) -> Iterator[None]:
-        """Keep a session open for something that is no call.
+        """Keep a session open for something else than a call.
 
         Raises:
             SessionLost: calls get it no longer.
@@ -303,7 +303,7 @@ class SessionKeeper:
     def _open(self) -> None:
         owner = SessionOwner(self._settings(), self._settled, self._lost)
         self._opening = owner
-        # The engine belongs to no task group: whoever asks first may be cancelled, and the session must outlive it.
+        # The engine belongs to no task group: the call that opens it may be cancelled, and the session must outlive it.
         task = asyncio.create_task(owner.run(), name="dagger session")
         self._tasks[task] = owner
         task.add_done_callback(self._ended)

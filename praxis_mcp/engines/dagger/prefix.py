@@ -25,7 +25,7 @@ PIP_CACHE = f"{DIRECTORY}/pip-cache"
 
 ENGINE_VARIABLES = ("OTEL_", "TRACEPARENT", "TRACESTATE", "BAGGAGE", "DAGGER_", "_DAGGER_", "_EXPERIMENTAL_DAGGER_")
 """How the names of variables begin that Dagger gives every exec, over those of the same names: they lead to its own
-telemetry, and are no business of a tool's. praxis-init takes them away."""
+telemetry, and a tool must not have them. praxis-init takes them away."""
 
 
 def carried_name(name: str) -> str:
@@ -61,7 +61,7 @@ async def make_prefix(session: Session, blueprint: Blueprint, image: Image) -> P
 
 
 def _fixed(blueprint: Blueprint) -> Blueprint:
-    """The blueprint without what is no part of the prefix, so that more of them are equal."""
+    """The blueprint without what is not part of the prefix, so that more of them are equal."""
     return replace(blueprint, limits=Limits(0), mounts=(), artifacts=(), engines=(), pure=False)
 
 
@@ -74,15 +74,15 @@ async def _make(session: Session, blueprint: Blueprint, image: Image) -> Prefix:
             remedy="Install a wheel of praxis-mcp, or choose another engine.",
         )
     owner = {"owner": blueprint.user} if blueprint.user else {}
-    asked: list[Field] = []
+    wanted: list[Field] = []
     if init is not None:
-        asked.append(Field("host", {}, (Field("file", {"path": str(init), "noCache": True}, (Field("id"),)),)))
+        wanted.append(Field("host", {}, (Field("file", {"path": str(init), "noCache": True}, (Field("id"),)),)))
     caches = {f"cache{index}": path for index, path in enumerate(_caches(blueprint, image))}
     for alias, path in caches.items():
-        asked.append(Field("cacheVolume", {"key": f"praxis-{blueprint.cache_key(path)}"}, (Field("id"),), alias))
+        wanted.append(Field("cacheVolume", {"key": f"praxis-{blueprint.cache_key(path)}"}, (Field("id"),), alias))
     if blueprint.artifact_dir is not None:
-        asked.append(Field("directory", {}, (Field("id"),)))
-    ids = await session.query(*asked) if asked else {}
+        wanted.append(Field("directory", {}, (Field("id"),)))
+    ids = await session.query(*wanted) if wanted else {}
 
     steps: list[Field] = []
     if init is not None:

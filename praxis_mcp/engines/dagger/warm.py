@@ -46,7 +46,7 @@ HELLO_TIMEOUT = 30.0
 """Seconds for an exec to say hello."""
 MOST_WAITING = 24
 """Execs that wait at once, whatever the settings say: each holds one of the client's 100 connections, and so do calls
-(64) and what they ask beside."""
+(64) and their other queries."""
 FILE_MODE = 0o644
 QUERIES_CLOSE_TIMEOUT = 5.0
 
@@ -114,7 +114,7 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
         return await self.call(key, lambda found: self._run_in(found, plan, context, grace), cold)
 
     def forget(self, session: Session) -> None:
-        """Remove those of a session, in the background; where another one has replaced it, it makes them anew."""
+        """Remove those of a session, in the background; where another one has replaced it, they are started there."""
         current = self._sessions.current
         if current is None:
             self.pool.forget(lambda key: key.session is session)

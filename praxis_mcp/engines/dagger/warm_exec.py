@@ -25,7 +25,7 @@ from praxis_mcp.support.unix_stream import UnixStream
 DaggerKey = WarmKey[Session]
 """The key of warm execs."""
 EXEC_END_TIMEOUT = 2.0
-"""Seconds for an exec to end by itself once it has been told to, or has told its end; then Dagger kills it."""
+"""Seconds for an exec to end by itself after it was asked to, or has reported its end; then Dagger kills it."""
 
 _HANG_UP = encode_call(WaitCall([b"none"])) * 2
 """A call that begins twice: praxis-init ends all that it runs, and leaves, where it reads that between two frames."""
@@ -57,16 +57,16 @@ class CallSocket:
             self._listener.close()
             raise
 
-    async def accept(self, given_up: anyio.Event) -> ForwardedChannel:
+    async def accept(self, abandoned: anyio.Event) -> ForwardedChannel:
         """The connection, when it comes.
 
         Raises:
-            WaiterLost: `given_up` was set before.
+            WaiterLost: `abandoned` was set before.
         """
         async with anyio.create_task_group() as tasks:
 
             async def give_up() -> None:
-                await given_up.wait()
+                await abandoned.wait()
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(give_up)

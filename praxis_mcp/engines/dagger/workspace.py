@@ -28,7 +28,7 @@ _IDS = re.compile(r"\d+(:\d+)?")
 _MAX_STAMPED_ENTRIES = 2000
 """Entries up to which it is worth a look whether a directory has changed since it was last brought in."""
 _RACY = 2.0
-"""Seconds for which a change is too recent to be told from the next one by its time."""
+"""Seconds for which a change is too recent to be distinguished from the next one by its time."""
 
 _Signature = tuple[tuple[object, ...], ...]
 _Key = tuple[str, str, str | None]

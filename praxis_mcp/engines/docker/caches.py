@@ -1,4 +1,4 @@
-"""Cache directories: volumes that outlive calls, writable by whoever a tool runs as.
+"""Cache directories: volumes that outlive calls, writable by any user that a tool runs as.
 
 A daemon makes a volume that belongs to root, or to the owner of what the image has in its place; a tool of another
 user, or root without capabilities, could not write to it. So each is made here, in a container that never starts:

@@ -120,7 +120,7 @@ class OwnContainers:
 
     Attributes:
         may_have_left: whether one may be left that is not in use any more: the daemon could not be asked to remove it,
-            or never told whether it made one.
+            or never answered whether it made one.
     """
 
     def __init__(self) -> None:

@@ -28,7 +28,7 @@ class Staging:
     """What a call has on this machine.
 
     Attributes:
-        files: the call's files, each where it lies here.
+        files: the call's files, each with its place on this machine.
         artifacts: the directory for artifacts, or None.
         init: praxis-init for the daemon's machine, or None where there is none; then the daemon's own init reaps, and
             nothing in the container keeps the deadline, or ends it with the server.
@@ -48,7 +48,7 @@ def container_config(
     and variables stand in the container's configuration.
 
     Raises:
-        ExecutionError: a file of the call lies in a mount, where it could not be without changing the host's; or a
+        ExecutionError: a file of the call is in a mount, where it could not be without changing the host's; or a
             mount has too many file systems below it.
     """
     fixed, call = plan.blueprint, plan.call
@@ -158,7 +158,7 @@ def _mounts(fixed: Blueprint, staging: Staging) -> list[dict[str, Any]]:
         for mount in fixed.mounts:
             if f"{file.path}/".startswith(f"{mount.target}/"):
                 raise ExecutionError(
-                    f"{fixed.tool}: the file {file.path} lies inside the mount {mount.target}.",
+                    f"{fixed.tool}: the file {file.path} is inside the mount {mount.target}.",
                     remedy="Bind the parameter to a file outside the contract's mounts.",
                 )
         mounts.append(_bind(place, file.path))

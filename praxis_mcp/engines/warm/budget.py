@@ -30,7 +30,7 @@ class WarmHolder(Protocol):
 
 
 class WarmBudget:
-    """What all pools of a process may have together: whoever was called longest ago gives way, in whichever pool."""
+    """What all pools of a process may have together: what was called longest ago gives way, in whichever pool."""
 
     def __init__(self, settings: WarmSettings) -> None:
         self._most = min(settings.max_containers, settings.max_memory // WAITING_MEMORY)

@@ -1,9 +1,9 @@
 """Things that are started before they are called for, each for a single call, by key: how many, which, until when.
 
 What they are (containers of Docker, execs of Dagger) is the engine's; it says how one is made. The pool has as many as
-recent demand asks for: none for what has not been called yet, one more for each call that ran beside others, none
-again when no call has come for a while. They are made one after the other, when calls leave time for it, and within a
-budget that all keys, and all pools, share: whoever was called longest ago gives way.
+recent demand needs: none for what has not been called yet, one more for each call that ran at the same time as others,
+none again when no call has come for a while. They are made one after the other, when calls leave time for it, and
+within a budget that all keys, and all pools, share: what was called longest ago gives way.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class WarmPool(Generic[K, T]):
     Args:
         settings: how many, and for how long.
         make: makes one for a key; it bounds its own time, and leaves nothing behind when it fails or is cancelled.
-        expected: errors of `make` that are no surprise; a key whose `make` raises one is tried again later.
+        expected: errors of `make` that are expected; a key whose `make` raises one is tried again later.
         budget: what it shares with other pools; None is a budget of its own.
         tool_of: the tool whose calls a key is for.
     """
