@@ -36,10 +36,10 @@ class UnixStream:
                     await anyio.sleep(0.01)
                 else:
                     break
+            await anyio.lowlevel.checkpoint()
         except BaseException:
             connection.close()
             raise
-        await anyio.lowlevel.checkpoint()
         return cls(connection)
 
     async def receive(self, max_bytes: int = 65536) -> bytes:
