@@ -59,11 +59,12 @@ async def make_artifact_directory(plan: Plan, context: ExecutionContext) -> Path
     return directory
 
 
-async def adopt_artifact_directory(plan: Plan, context: ExecutionContext, made: Path) -> tuple[Path, tuple[str, ...]]:
-    """Move the artifact directory of something that was started before this run to the run's own directory.
+async def adopt_artifact_directory(plan: Plan, context: ExecutionContext, made: Path) -> tuple[str, ...]:
+    """Put the artifact directory of something that was started before this run in the place of the run's own, which is
+    empty.
 
     Returns:
-        where it is now, and the names of artifacts that stayed behind because they exceed what a call may hand back.
+        the names of artifacts that stayed behind because they exceed what a call may hand back.
 
     Raises:
         ExecutionError: it cannot be moved.
@@ -71,12 +72,11 @@ async def adopt_artifact_directory(plan: Plan, context: ExecutionContext, made: 
     assert context.directory is not None
     directory = context.directory / "artifacts"
     try:
-        left_out = await anyio.to_thread.run_sync(_move, plan, made, directory)
+        return await anyio.to_thread.run_sync(_move, plan, made, directory)
     except OSError as exc:
         raise ExecutionError(
             f"{plan.blueprint.tool}: its artifacts cannot be moved to {directory}: {exc.strerror}."
         ) from exc
-    return directory, left_out
 
 
 def make_open_directory(directory: Path) -> None:
@@ -93,7 +93,6 @@ def _move(plan: Plan, made: Path, directory: Path) -> tuple[str, ...]:
         if exc.errno != errno.EXDEV:
             raise
     # Records on another file system: no more than a call may hand back is copied. A file of holes would fill the disk.
-    directory.mkdir()
     with HeldDirectory.at(made, links=True) as source:
         taken, left_out = _chosen(plan, source)
         for name, status in taken.items():

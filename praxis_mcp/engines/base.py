@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.schemas.schema import validate_arguments
 from praxis_mcp.diagnostics import Diagnostic
-from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
+from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector, Streams
 from praxis_mcp.engines.warm.budget import WarmBudget
 from praxis_mcp.engines.warm.counts import PoolMetrics
 from praxis_mcp.errors import ContractError, LimitUnsupported, PraxisError
@@ -171,8 +171,9 @@ class ExecutionContext:
         if self.on_status is not None:
             self.on_status(text)
 
-    def collectors(self, plan: Plan) -> tuple[StreamCollector, StreamCollector]:
-        """Collectors for standard output and standard error of a run of this plan."""
+    def collectors(self, plan: Plan) -> Streams:
+        """What takes in the output of a command of this plan: ``async with context.collectors(plan) as streams``
+        around what runs it; then `Streams.captured` is what was kept."""
         masker = Masker(plan.call.secrets)
 
         def collector(name: Any) -> StreamCollector:
@@ -185,7 +186,7 @@ class ExecutionContext:
                 max_file=self.max_stream,
             )
 
-        return collector("stdout"), collector("stderr")
+        return Streams(collector("stdout"), collector("stderr"))
 
 
 class ExecutionEngine(ABC):

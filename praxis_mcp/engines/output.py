@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from types import TracebackType
+from typing import BinaryIO, Literal, NamedTuple, Self
 
 import anyio.to_thread
 
@@ -56,6 +57,9 @@ class Captured:
 class StreamCollector:
     """Takes one stream in, piece by piece, in bounded memory.
 
+    An async context manager around what writes to it: left without an exception, the stream has ended, and `captured`
+    says what was kept; else its file is closed without a result. Leaving raises what `write` raises.
+
     Args:
         name: which stream.
         keep: bytes to keep inline: the first half of them from the start, the rest from the end.
@@ -63,6 +67,9 @@ class StreamCollector:
         listener: hears each piece, masked.
         file: where the whole goes once it exceeds `keep`; None keeps head and tail only.
         max_file: bytes that `file` may hold.
+
+    Attributes:
+        captured: what was kept, once it has been left.
     """
 
     def __init__(
@@ -75,6 +82,7 @@ class StreamCollector:
         file: Path | None = None,
         max_file: int = 0,
     ) -> None:
+        self.captured = Captured()
         self._name: StreamName = name
         self._keep = keep
         self._head_room = keep // 2
@@ -100,12 +108,22 @@ class StreamCollector:
         if data:
             await self._accept(data)
 
-    async def finish(self) -> Captured:
-        """The stream has ended; close the file and say what was kept.
+    async def __aenter__(self) -> Self:
+        return self
 
-        Raises:
-            ExecutionError: as `write`.
-        """
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        try:
+            if exc_type is None:
+                self.captured = await self._finish()
+        finally:
+            if self._file is not None:
+                with suppress(OSError):  # a full disk: closing writes what is left
+                    self._file.close()
+                self._file = None
+
+    async def _finish(self) -> Captured:
         held = self._masked.feed(b"", last=True) if self._masked is not None else b""
         if held:
             await self._accept(held)
@@ -116,13 +134,6 @@ class StreamCollector:
                 await anyio.to_thread.run_sync(self._file.close)
             self._file = None
         return Captured(bytes(self._kept), bytes(self._tail), self._total, file)
-
-    def abandon(self) -> None:
-        """Close the file without a result (the run failed)."""
-        if self._file is not None:
-            with suppress(OSError):  # a full disk: closing writes what is left
-                self._file.close()
-            self._file = None
 
     async def _accept(self, data: bytes) -> None:
         self._total += len(data)  # after masking, so that what is left out of head and tail can be told from it
@@ -184,3 +195,28 @@ class StreamCollector:
                 f"The tool's output could not be kept: {exc.strerror} ({self._path}).",
                 remedy="Free some room there, or set records.directory to a place that has it.",
             ) from exc
+
+
+class Streams(NamedTuple):
+    """What takes in both streams of a command, as one context manager; see `StreamCollector`."""
+
+    stdout: StreamCollector
+    stderr: StreamCollector
+
+    @property
+    def captured(self) -> tuple[Captured, Captured]:
+        """What was kept of standard output and standard error, once they have been left."""
+        return self.stdout.captured, self.stderr.captured
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        try:
+            await self.stdout.__aexit__(exc_type, exc, tb)
+        except BaseException as failure:
+            await self.stderr.__aexit__(type(failure), failure, failure.__traceback__)
+            raise
+        await self.stderr.__aexit__(exc_type, exc, tb)

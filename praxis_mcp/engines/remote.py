@@ -75,19 +75,14 @@ class RemoteMCPEngine(ExecutionEngine):
         if answer is None:
             return ExecutionResult(plan.call.run_id, self.name, ISOLATION, None, timed_out=True, phases=phases)
         content = read_answer(answer, upstream.masker)
-        stdout, _ = context.collectors(plan)
-        try:
+        async with context.collectors(plan) as (stdout, _):
             await stdout.write(text_of(content).encode(errors="replace"))
-            captured = await stdout.finish()
-        except BaseException:
-            stdout.abandon()
-            raise
         return ExecutionResult(
             run_id=plan.call.run_id,
             engine=self.name,
             isolation=ISOLATION,
             exit_code=1 if answer.get("isError") is True else 0,
-            stdout=captured,
+            stdout=stdout.captured,
             phases=phases,
             remote=content,
         )

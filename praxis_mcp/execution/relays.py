@@ -185,10 +185,6 @@ class RelayRunner:
             return Captured(text, total=len(text))
         directory: Path = await self._records.directory_of(record)
         most = self._settings.records.max_stream
-        collector = StreamCollector("stdout", keep=self.max_text, file=directory / "stdout", max_file=most)
-        try:
+        async with StreamCollector("stdout", keep=self.max_text, file=directory / "stdout", max_file=most) as collector:
             await collector.write(text)
-            return await collector.finish()
-        except BaseException:
-            collector.abandon()
-            raise
+        return collector.captured

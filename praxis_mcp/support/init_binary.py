@@ -13,8 +13,6 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -34,14 +32,6 @@ KEPT = "PRAXIS_KEPT_"
 
 DEFAULT_KILL_AFTER = 2.0
 """Seconds between the polite signal and SIGKILL."""
-
-EXIT_TIMED_OUT = 124
-EXIT_SETUP_FAILED = 125
-EXIT_CANNOT_RUN = 126
-EXIT_NOT_FOUND = 127
-EXIT_SIGNAL_BASE = 128
-"""Exit codes that praxis-init adds to the command's own, those of timeout(1) and of the shell. A command may exit with
-the same numbers: only the report (`parse_report`) tells which it was."""
 
 
 def normalize_machine(machine: str) -> str | None:
@@ -179,8 +169,8 @@ def wait_words(
         patience: seconds after which it leaves if no call has come.
         socket: path of the unix socket that it connects to; None is its standard input and output.
         sources: device and inode of what was judged, and where it must lie: else the call ends with
-            `EndKind.SETUP_FAILED`, step `MOUNTS_STEP`. Under another kernel than this one, whose numbers differ, it
-            does not look.
+            `EndKind.SETUP_FAILED`, step `MOUNTS_STEP` (see `ended`). Under another kernel than this one, whose numbers
+            differ, it does not look.
         hide: as for `run_prefix`; variables of the call itself are not hidden.
 
     Raises:
@@ -255,61 +245,3 @@ def _report_target(report: str | int) -> str:
         raise ValueError(f"not a path for a report: {report!r}")
     # praxis-init reads digits as a descriptor.
     return f"./{report}" if report.isdecimal() else report
-
-
-MOUNTS_STEP = "mounts"
-"""The step of `EndKind.SETUP_FAILED` where something else was mounted than was judged."""
-
-
-class EndKind(StrEnum):
-    """How a command under praxis-init ended."""
-
-    EXIT = "exit"
-    """It exited; `number` is its exit code."""
-    SIGNAL = "signal"
-    """It died of signal `number`, not by the deadline."""
-    TIMEOUT = "timeout"
-    """The deadline passed, and its tree was ended, however the command itself took that."""
-    EXEC_FAILED = "exec-failed"
-    """It could not be executed; `number` is an errno of Linux (2: not found)."""
-    SETUP_FAILED = "setup-failed"
-    """It was never started; `number` is an errno of Linux, `step` what failed (`seccomp`, `fork`, …)."""
-
-
-@dataclass(frozen=True)
-class RunEnd:
-    """A report of praxis-init, read."""
-
-    kind: EndKind
-    number: int | None = None
-    step: str | None = None
-
-    @property
-    def exit_code(self) -> int:
-        """The exit code that praxis-init left with."""
-        match self.kind:
-            case EndKind.EXIT:
-                return self.number or 0
-            case EndKind.SIGNAL:
-                return EXIT_SIGNAL_BASE + (self.number or 0)
-            case EndKind.TIMEOUT:
-                return EXIT_TIMED_OUT
-            case EndKind.SETUP_FAILED:
-                return EXIT_SETUP_FAILED
-            case EndKind.EXEC_FAILED:
-                return EXIT_NOT_FOUND if self.number == 2 else EXIT_CANNOT_RUN
-
-
-def parse_report(text: str) -> RunEnd | None:
-    """What praxis-init reported; None for an empty or torn report, which means that praxis-init was itself killed."""
-    if not text.endswith("\n"):
-        return None
-    word, *rest = text[:-1].split(" ", 2)
-    try:
-        kind = EndKind(word)
-        number = int(rest[0]) if rest else None
-    except ValueError:
-        return None
-    if (number is None) != (kind is EndKind.TIMEOUT):
-        return None
-    return RunEnd(kind, number, rest[1] if len(rest) > 1 else None)

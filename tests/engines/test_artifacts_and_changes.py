@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.engines import artifacts
-from praxis_mcp.engines.artifacts import adopt_artifact_directory, collect_artifacts, copy_artifacts
+from praxis_mcp.engines.artifacts import (
+    adopt_artifact_directory,
+    collect_artifacts,
+    copy_artifacts,
+    make_artifact_directory,
+)
 from praxis_mcp.engines.base import Artifact, ExecutionContext
 from praxis_mcp.engines.mounts import changes
 from praxis_mcp.engines.mounts.changes import ChangeWatch
@@ -80,7 +85,9 @@ async def test_no_more_than_a_call_may_hand_back_is_copied_from_another_file_sys
         with (made / name).open("wb") as file:
             file.truncate(64 << 20)  # without a single block
     plan, context = plan_for("/out/**.png"), ExecutionContext(directory=tmp_path)
-    directory, left_out = await adopt_artifact_directory(plan, context, made)
+    directory = await make_artifact_directory(plan, context)
+    assert directory is not None
+    left_out = await adopt_artifact_directory(plan, context, made)
     copied = sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())
     assert (copied, left_out) == (["a.png", "sub/b.png"], ("huge.png",))
     found = await collect_artifacts(plan, directory)

@@ -137,10 +137,10 @@ async def test_a_stream_is_kept_as_head_and_tail_and_whole_in_its_file(
     tmp_path: Path, keep: int, size: int, piece: int
 ) -> None:
     data = bytes(number % 251 for number in range(size))
-    collector = StreamCollector("stdout", keep=keep, file=tmp_path / "stdout", max_file=1000)
-    for at in range(0, size, piece):
-        await collector.write(data[at : at + piece])
-    captured = await collector.finish()
+    async with StreamCollector("stdout", keep=keep, file=tmp_path / "stdout", max_file=1000) as collector:
+        for at in range(0, size, piece):
+            await collector.write(data[at : at + piece])
+    captured = collector.captured
     assert captured.total == size
     if size <= keep:
         assert (captured.data, captured.file, captured.omitted) == (data, None, 0)
@@ -153,10 +153,10 @@ async def test_a_stream_is_kept_as_head_and_tail_and_whole_in_its_file(
 
 
 async def test_a_file_holds_no_more_than_its_bound_and_the_total_is_still_right(tmp_path: Path) -> None:
-    collector = StreamCollector("stdout", keep=4, file=tmp_path / "stdout", max_file=10)
-    for _ in range(10):
-        await collector.write(b"abcdefgh")
-    captured = await collector.finish()
+    async with StreamCollector("stdout", keep=4, file=tmp_path / "stdout", max_file=10) as collector:
+        for _ in range(10):
+            await collector.write(b"abcdefgh")
+    captured = collector.captured
     assert captured.total == 80
     assert (tmp_path / "stdout").read_bytes() == b"abcdefghab"
     assert captured.tail == b"gh"
@@ -174,9 +174,10 @@ async def test_a_secret_is_masked_even_where_it_falls_into_two_pieces(tmp_path: 
         max_file=1000,
     )
     data = b"before hunter2hunter2 between hunter2hunter2 hunter2 after"
-    for at in range(0, len(data), piece):
-        await collector.write(data[at : at + piece])
-    captured = await collector.finish()
+    async with collector:
+        for at in range(0, len(data), piece):
+            await collector.write(data[at : at + piece])
+    captured = collector.captured
     masked = b"before *** between *** hunter2 after"
     assert bytes(heard) == masked
     assert captured.file is not None

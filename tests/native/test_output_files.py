@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.support.init_binary import EndKind, RunEnd, parse_report
+from praxis_mcp.support.ended import Ended, EndKind, parse_report
 from tests.native.harness import PATIENCE, PraxisInit
 
 SHOWN = 256 * 1024
@@ -70,7 +70,7 @@ def test_a_disk_that_is_full_is_reported_and_the_command_comes_to_its_end(init: 
     words = [*options((full, tmp_path / "stderr")), "--report", str(report)]
     done = init.run("sh", "-c", f"head -c 1000000 /dev/zero; echo > {mark}", options=words)
     assert (done.code, mark.exists()) == (125, True)
-    assert parse_report(report.read_text()) == RunEnd(EndKind.SETUP_FAILED, 28, "output")
+    assert parse_report(report.read_text()) == Ended(EndKind.SETUP_FAILED, 28, "output")
 
 
 @pytest.mark.parametrize("words", [["--stdout", "/tmp/x"], ["--stderr", "/tmp/x"], ["--stdout", "", "--stderr", "x"]])

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.support.init_binary import EXIT_SETUP_FAILED, EndKind, RunEnd, parse_report, run_prefix
+from praxis_mcp.support.ended import EXIT_SETUP_FAILED, Ended, EndKind, parse_report
+from praxis_mcp.support.init_binary import run_prefix
 from tests.native.harness import PraxisInit
 
 
@@ -16,14 +17,14 @@ def test_a_code_from_128_to_191_becomes_125_and_the_report_tells_it(
     report = tmp_path / "report"
     done = init.run("sh", "-c", f"exit {code}", options=["--plain-status", "--report", str(report)])
     assert done.code == EXIT_SETUP_FAILED
-    assert parse_report(report.read_text()) == RunEnd(EndKind.EXIT, code)
+    assert parse_report(report.read_text()) == Ended(EndKind.EXIT, code)
 
 
 def test_so_does_death_by_a_signal(init: PraxisInit, tmp_path: Path) -> None:
     report = tmp_path / "report"
     done = init.run("sh", "-c", "kill -9 $$", options=["--plain-status", "--report", str(report)])
     assert done.code == EXIT_SETUP_FAILED
-    assert parse_report(report.read_text()) == RunEnd(EndKind.SIGNAL, signal.SIGKILL)
+    assert parse_report(report.read_text()) == Ended(EndKind.SIGNAL, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("code", [0, 3, 127, 192, 255])

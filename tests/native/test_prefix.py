@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.support import init_binary as native
-from praxis_mcp.support.init_binary import EndKind, RunEnd, parse_report, praxis_init_path, run_prefix
+from praxis_mcp.support.ended import Ended, EndKind, parse_report
+from praxis_mcp.support.init_binary import praxis_init_path, run_prefix
 from tests.native.harness import PraxisInit
 
 
@@ -53,7 +54,7 @@ def test_praxis_init_understands_the_prefix(init: PraxisInit, tmp_path: Path) ->
     words = run_prefix("x", timeout=1e9, no_network=True, kill_after=0.000001, report=str(report))
     assert words[-1] == "--"
     assert init.run("sh", "-c", "exit 9", options=words[2:-1]).code == 9
-    assert parse_report(report.read_text()) == RunEnd(EndKind.EXIT, 9)
+    assert parse_report(report.read_text()) == Ended(EndKind.EXIT, 9)
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "amd64", "AMD64", "aarch64", "arm64", "ARM64", "arm64/v8"])
@@ -75,16 +76,16 @@ def test_a_package_without_binaries_says_none(monkeypatch: pytest.MonkeyPatch, t
 @pytest.mark.parametrize(
     ("text", "end", "code"),
     [
-        ("exit 0\n", RunEnd(EndKind.EXIT, 0), 0),
-        ("exit 124\n", RunEnd(EndKind.EXIT, 124), 124),
-        ("signal 9\n", RunEnd(EndKind.SIGNAL, 9), 137),
-        ("timeout\n", RunEnd(EndKind.TIMEOUT), 124),
-        ("exec-failed 2\n", RunEnd(EndKind.EXEC_FAILED, 2), 127),
-        ("exec-failed 13\n", RunEnd(EndKind.EXEC_FAILED, 13), 126),
-        ("setup-failed 95 seccomp\n", RunEnd(EndKind.SETUP_FAILED, 95, "seccomp"), 125),
+        ("exit 0\n", Ended(EndKind.EXIT, 0), 0),
+        ("exit 124\n", Ended(EndKind.EXIT, 124), 124),
+        ("signal 9\n", Ended(EndKind.SIGNAL, 9), 137),
+        ("timeout\n", Ended(EndKind.TIMEOUT), 124),
+        ("exec-failed 2\n", Ended(EndKind.EXEC_FAILED, 2), 127),
+        ("exec-failed 13\n", Ended(EndKind.EXEC_FAILED, 13), 126),
+        ("setup-failed 95 seccomp\n", Ended(EndKind.SETUP_FAILED, 95, "seccomp"), 125),
     ],
 )
-def test_a_report_is_read(text: str, end: RunEnd, code: int) -> None:
+def test_a_report_is_read(text: str, end: Ended, code: int) -> None:
     assert parse_report(text) == end
     assert end.exit_code == code
 

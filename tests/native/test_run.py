@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.support.init_binary import EndKind, RunEnd, parse_report
+from praxis_mcp.support.ended import Ended, EndKind, parse_report
 from tests.native.harness import IS_ROOT, NOBODY, PATIENCE, PraxisInit
 
 
@@ -25,7 +25,7 @@ def test_death_by_a_signal_is_128_and_its_number(init: PraxisInit, tmp_path: Pat
     report = tmp_path / "report"
     done = init.run("sh", "-c", f"ulimit -c 0; kill -{number} $$", options=["--report", str(report)])
     assert done.code == 128 + number
-    assert parse_report(report.read_text()) == RunEnd(EndKind.SIGNAL, number)
+    assert parse_report(report.read_text()) == Ended(EndKind.SIGNAL, number)
 
 
 def test_a_command_that_is_nowhere_on_the_path_is_127(init: PraxisInit, tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_command_that_is_nowhere_on_the_path_is_127(init: PraxisInit, tmp_path
     done = init.run("praxis-no-such-command", options=["--report", str(report)])
     assert done.code == 127
     assert done.stderr == b"praxis-init: cannot run 'praxis-no-such-command': No such file or directory\n"
-    assert parse_report(report.read_text()) == RunEnd(EndKind.EXEC_FAILED, errno.ENOENT)
+    assert parse_report(report.read_text()) == Ended(EndKind.EXEC_FAILED, errno.ENOENT)
 
 
 def test_a_file_that_cannot_be_executed_is_126(init: PraxisInit, tmp_path: Path) -> None:
@@ -41,10 +41,10 @@ def test_a_file_that_cannot_be_executed_is_126(init: PraxisInit, tmp_path: Path)
     tool.write_text("not a program")
     tool.chmod(0o644)
     assert init.run(str(tool), options=["--report", str(report)]).code == 126
-    assert parse_report(report.read_text()) == RunEnd(EndKind.EXEC_FAILED, errno.EACCES)
+    assert parse_report(report.read_text()) == Ended(EndKind.EXEC_FAILED, errno.EACCES)
     tool.chmod(0o755)
     assert init.run(str(tool), options=["--report", str(report)]).code == 126
-    assert parse_report(report.read_text()) == RunEnd(EndKind.EXEC_FAILED, errno.ENOEXEC)
+    assert parse_report(report.read_text()) == Ended(EndKind.EXEC_FAILED, errno.ENOEXEC)
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="needs root, to become nobody")

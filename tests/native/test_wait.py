@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from praxis_mcp.engines.init.framing import Hello, Output, WaitCall, WaitFile
 from praxis_mcp.engines.init.seccomp import filter_program
-from praxis_mcp.support.init_binary import EndKind, RunEnd, normalize_machine
+from praxis_mcp.support.ended import Ended, EndKind
+from praxis_mcp.support.init_binary import normalize_machine
 from tests.native.harness import IS_ROOT, NOBODY, marked
 from tests.native.waiting import PraxisWait, python_bytes, sh, whole, words
 
-EXIT_0 = RunEnd(EndKind.EXIT, 0)
+EXIT_0 = Ended(EndKind.EXIT, 0)
 SIZE = int(os.environ.get("PRAXIS_TEST_STREAM_MB", "64")) << 20
 """Bytes through each direction; 1 GB takes some ten seconds: PRAXIS_TEST_STREAM_MB=1024."""
 
@@ -39,13 +40,13 @@ def test_a_waiter_says_what_it_is(placed_wait: PraxisWait) -> None:
     ("script", "end"),
     [
         ("exit 0", EXIT_0),
-        ("exit 124", RunEnd(EndKind.EXIT, 124)),
-        ("exit 127", RunEnd(EndKind.EXIT, 127)),
-        ("kill -TERM $$", RunEnd(EndKind.SIGNAL, signal.SIGTERM)),
-        ("kill -KILL $$", RunEnd(EndKind.SIGNAL, signal.SIGKILL)),
+        ("exit 124", Ended(EndKind.EXIT, 124)),
+        ("exit 127", Ended(EndKind.EXIT, 127)),
+        ("kill -TERM $$", Ended(EndKind.SIGNAL, signal.SIGTERM)),
+        ("kill -KILL $$", Ended(EndKind.SIGNAL, signal.SIGKILL)),
     ],
 )
-def test_the_end_says_how_it_ended(placed_wait: PraxisWait, script: str, end: RunEnd) -> None:
+def test_the_end_says_how_it_ended(placed_wait: PraxisWait, script: str, end: Ended) -> None:
     with placed_wait.start() as waiting:
         told = waiting.call(sh(f"ulimit -c 0; {script}"))
         assert (told.end, waiting.wait(), waiting.survivors()) == (end, 0, [])
@@ -62,7 +63,7 @@ def test_what_cannot_be_executed_is_told_with_its_errno(wait: PraxisWait, tmp_pa
     ):
         with wait.start() as waiting:
             told = waiting.call(words(word))
-            assert (told.end, told.stderr) == (RunEnd(EndKind.EXEC_FAILED, number), b"")
+            assert (told.end, told.stderr) == (Ended(EndKind.EXEC_FAILED, number), b"")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -110,7 +111,7 @@ def test_the_longest_word_that_linux_takes_arrives(wait: PraxisWait) -> None:
 def test_more_than_linux_takes_is_told_as_its_errno(wait: PraxisWait) -> None:
     with wait.start() as waiting:
         told = waiting.call(WaitCall([b"true"] + [b"x" * 131_000] * 60))
-        assert told.end == RunEnd(EndKind.EXEC_FAILED, errno.E2BIG)
+        assert told.end == Ended(EndKind.EXEC_FAILED, errno.E2BIG)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -199,7 +200,7 @@ def test_a_filter_of_the_caller_is_around_the_command_and_a_bad_one_lets_nothing
         assert b"PermissionError" in told.stderr
     with wait.start() as waiting:  # without a return at its end
         told = waiting.call(words("echo", "ran", seccomp=struct.pack("=HBBI", 0x20, 0, 0, 0)))
-        assert told.end == RunEnd(EndKind.SETUP_FAILED, errno.EINVAL, "filter")
+        assert told.end == Ended(EndKind.SETUP_FAILED, errno.EINVAL, "filter")
         assert not told.stdout
 
 
@@ -238,7 +239,7 @@ def test_input_that_is_not_read_does_not_hold_output_up(wait: PraxisWait) -> Non
     with wait.start() as waiting:
         # As much as the window holds; the command writes far more than a pipe takes, and then leaves.
         told = waiting.call(sh("head -c 5000000 /dev/zero; exit 4"), b"x" * 256 * 1024)
-        assert (len(told.stdout), told.end) == (5_000_000, RunEnd(EndKind.EXIT, 4))
+        assert (len(told.stdout), told.end) == (5_000_000, Ended(EndKind.EXIT, 4))
 
 
 def test_a_command_that_closes_its_input_is_told_of(wait: PraxisWait) -> None:
@@ -275,7 +276,7 @@ IGNORING = "setsid sh -c 'trap \"\" TERM INT HUP; echo hidden >&2; while :; do s
 def test_the_deadline_ends_the_whole_tree(placed_wait: PraxisWait) -> None:
     with placed_wait.start() as waiting:
         told = waiting.call(sh(f"trap '' TERM; {IGNORING} read line; sleep 1000", timeout=0.7, kill_after=0.2), None)
-        assert (told.end, waiting.wait(), waiting.survivors()) == (RunEnd(EndKind.TIMEOUT), 0, [])
+        assert (told.end, waiting.wait(), waiting.survivors()) == (Ended(EndKind.TIMEOUT), 0, [])
         assert told.stderr == b"hidden\n"
 
 
@@ -289,7 +290,7 @@ def test_a_deadline_ends_a_command_whose_output_nobody_takes(wait: PraxisWait) -
             assert waiting.process.poll() is None
         while waiting.told.end is None and waiting.hear():
             pass
-        assert waiting.told.end == RunEnd(EndKind.TIMEOUT)
+        assert waiting.told.end == Ended(EndKind.TIMEOUT)
 
 
 def test_what_a_command_leaves_behind_ends_with_it(placed_wait: PraxisWait, tmp_path: Path) -> None:
@@ -298,7 +299,7 @@ def test_what_a_command_leaves_behind_ends_with_it(placed_wait: PraxisWait, tmp_
     hiding = IGNORING.replace("echo hidden >&2", f"echo hidden > {fifo}")
     with placed_wait.start() as waiting:
         told = waiting.call(sh(f"{hiding} read line < {fifo}; echo $line; exit 5"))
-        assert (told.end, told.stdout) == (RunEnd(EndKind.EXIT, 5), b"hidden\n")
+        assert (told.end, told.stdout) == (Ended(EndKind.EXIT, 5), b"hidden\n")
         assert (waiting.wait(), waiting.survivors()) == (0, [])
 
 
@@ -318,5 +319,5 @@ while True:
 """
     with wait.start(user=NOBODY) as waiting:
         told = waiting.call(words("/usr/bin/python3", "-I", "-c", bomb, timeout=1))
-        assert (told.end, told.stdout) == (RunEnd(EndKind.TIMEOUT), b"lit")
+        assert (told.end, told.stdout) == (Ended(EndKind.TIMEOUT), b"lit")
         assert (waiting.wait(), waiting.survivors()) == (0, [])

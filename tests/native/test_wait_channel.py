@@ -23,7 +23,7 @@ from praxis_mcp.engines.init.framing import (
     encode_stdin,
     encode_stdin_end,
 )
-from praxis_mcp.support.init_binary import EndKind, RunEnd
+from praxis_mcp.support.ended import Ended, EndKind
 from tests.native.harness import IS_ROOT, NOBODY, PATIENCE
 from tests.native.waiting import PraxisWait, Waiting, sh, whole, words
 
@@ -129,7 +129,7 @@ def test_patience_ends(wait: PraxisWait) -> None:
 
 def test_a_call_in_time_is_not_cut_by_patience(wait: PraxisWait) -> None:
     with wait.start("--patience", "0.5") as waiting:
-        assert waiting.call(sh("sleep 1; exit 4")).end == RunEnd(EndKind.EXIT, 4)
+        assert waiting.call(sh("sleep 1; exit 4")).end == Ended(EndKind.EXIT, 4)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -147,7 +147,7 @@ def test_a_command_is_told_to_end_with_its_waiter(wait: PraxisWait) -> None:
         waiting.process.send_signal(signal.SIGTERM)
         while waiting.told.end is None and waiting.hear():
             pass
-        assert waiting.told.end == RunEnd(EndKind.EXIT, 9)
+        assert waiting.told.end == Ended(EndKind.EXIT, 9)
 
 
 def test_the_command_dies_with_a_waiter_that_is_killed(wait: PraxisWait) -> None:
@@ -284,7 +284,7 @@ def test_the_checked_waiter_runs_a_call_and_refuses_nonsense(checked_binary: Pat
     wait = PraxisWait(checked_binary)
     with wait.start(ASAN_OPTIONS="detect_leaks=0") as waiting:
         told = waiting.call(sh("cat; yes | head -c 3000000 >&2"), b"x" * 1_000_000)
-        assert (len(told.stdout), len(told.stderr), told.end) == (1_000_000, 3_000_000, RunEnd(EndKind.EXIT, 0))
+        assert (len(told.stdout), len(told.stderr), told.end) == (1_000_000, 3_000_000, Ended(EndKind.EXIT, 0))
     for reason, data in NONSENSE.items():
         with wait.start(ASAN_OPTIONS="detect_leaks=0") as waiting:
             waiting.send(data)

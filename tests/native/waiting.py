@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 from praxis_mcp.engines.init.framing import (
-    End,
     Event,
     FrameDecoder,
     Hello,
@@ -31,7 +30,7 @@ from praxis_mcp.engines.init.framing import (
     encode_stdin,
     encode_stdin_end,
 )
-from praxis_mcp.support.init_binary import RunEnd
+from praxis_mcp.support.ended import Ended
 from tests.native.harness import MARK, PATIENCE, marked
 
 Kind = Literal["pipes", "socket"]
@@ -44,7 +43,7 @@ class Told:
     hello: Hello | None = None
     stdout: bytearray = field(default_factory=bytearray)
     stderr: bytearray = field(default_factory=bytearray)
-    end: RunEnd | None = None
+    end: Ended | None = None
     refusal: str | None = None
     stdin_closed: bool = False
     credit: int = 0
@@ -97,8 +96,8 @@ class Waiting:
                 self.told.credit += size
             case StdinClosed():
                 self.told.stdin_closed = True
-            case End(end):
-                self.told.end = end
+            case Ended():
+                self.told.end = event
             case Refused(reason):
                 self.told.refusal = reason
 
@@ -144,7 +143,7 @@ class Waiting:
         self.send(whole(call))
         if stdin is not None:
             self.feed(stdin[start : start + 65536] for start in range(0, len(stdin), 65536))
-        while self.told.end is None and self.told.refusal is None and self.hear(End):
+        while self.told.end is None and self.told.refusal is None and self.hear(Ended):
             pass
         self.close()
         return self.told

@@ -19,13 +19,13 @@ from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.engines.mounts.write_back import Changes
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.init_binary import (
+from praxis_mcp.support.ended import (
     EXIT_CANNOT_RUN,
     EXIT_NOT_FOUND,
     EXIT_SETUP_FAILED,
     EXIT_TIMED_OUT,
+    Ended,
     EndKind,
-    RunEnd,
     parse_report,
 )
 
@@ -51,18 +51,16 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A command that came to an end.
+    """A command that came to an end, its output still in the engine.
 
     Attributes:
-        exit_code: 128 + signal where a signal ended it; None where it was ended by its deadline from outside.
-        timed_out: its deadline passed.
+        end: how it ended.
         stdout, stderr: see `Stream`.
         container: id of the container as the command left it; empty where the engine gives none.
         changes: of each writable directory, by target.
     """
 
-    exit_code: int | None
-    timed_out: bool
+    end: Ended
     stdout: Stream
     stderr: Stream
     container: str
@@ -92,13 +90,13 @@ async def run_call(
     except QueryFailed as exc:
         return _failed(request.plan, exc)
     done: Mapping[str, Any] = value_at(answer, *(step.alias or step.name for step in steps))
-    code, timed_out = int(done["exitCode"]), False
-    if request.prefix.has_init and code in _AMBIGUOUS:
-        code, timed_out = await _ask_report(session, request.plan, str(done["id"]), code)
+    end = Ended.by_code(int(done["exitCode"]))
+    if request.prefix.has_init and end.exit_code in _AMBIGUOUS:
+        end = await _ask_report(session, request.plan, str(done["id"])) or end
     changes = read_changes(request.uploads, done)
     container = str(done["id"])
     stdout, stderr = await _read_streams(session, container, {name: int(done[name]["size"]) for name in _STREAMS})
-    return Outcome(code, timed_out, stdout, stderr, container, changes)
+    return Outcome(end, stdout, stderr, container, changes)
 
 
 async def _ask(session: Session, field: Field, listener: PieceListener | None) -> dict[str, Any]:
@@ -130,27 +128,22 @@ async def _read_streams(session: Session, container: str, sizes: Mapping[str, in
     return [_stream(size, texts.get(name)) for name, size in sizes.items()]
 
 
-def unread_stream() -> Stream:
-    """What is known of a stream of a command that was ended from outside: nothing."""
-    return Stream(0, "", True)
-
-
 def _stream(size: int, answer: Mapping[str, Any] | None) -> Stream:
     text = str(answer["contents"]) if answer is not None else ""
     # Bytes that are not UTF-8 arrive as U+FFFD: then it must be fetched as a file.
     return Stream(size, text, len(text.encode()) == size and "\ufffd" not in text)
 
 
-async def _ask_report(session: Session, plan: Plan, container: str, code: int) -> tuple[int, bool]:
-    """What an exit code that praxis-init may have made means: the exit code, and whether the deadline passed."""
+async def _ask_report(session: Session, plan: Plan, container: str) -> Ended | None:
+    """How a command ended whose exit code praxis-init may have made; None where that does not tell."""
     steps = [Field("loadContainerFromID", {"id": container}), Field("file", {"path": REPORT})]
     answer = await session.query(chain(steps, Field("contents")))
     end = parse_report(str(value_at(answer, steps[0].name, steps[1].name, "contents")))
-    return (code, False) if end is None else meaning_of(plan, end)
+    return None if end is None else started(plan, end)
 
 
-def meaning_of(plan: Plan, end: RunEnd) -> tuple[int, bool]:
-    """The exit code, and whether the deadline passed, of a call whose end praxis-init has told.
+def started(plan: Plan, end: Ended) -> Ended:
+    """The end of a call that praxis-init has told, if the command was started.
 
     Raises:
         CommandNotFound: there is no such command in the image.
@@ -158,8 +151,6 @@ def meaning_of(plan: Plan, end: RunEnd) -> tuple[int, bool]:
     """
     tool = plan.blueprint.tool
     match end.kind:
-        case EndKind.TIMEOUT:
-            return end.exit_code, True
         case EndKind.EXEC_FAILED:
             why = _EXEC_FAILED.get(end.number or 0, f"cannot be executed (errno {end.number})")
             raise CommandNotFound(
@@ -178,7 +169,7 @@ def meaning_of(plan: Plan, end: RunEnd) -> tuple[int, bool]:
                 remedy="The Dagger engine's kernel is too old, or forbids it; choose another engine.",
             )
         case _:
-            return end.exit_code, False
+            return end
 
 
 def _failed(plan: Plan, failure: QueryFailed) -> Outcome:
@@ -190,7 +181,7 @@ def _failed(plan: Plan, failure: QueryFailed) -> Outcome:
         # ends cut off, are all that Dagger keeps.
         kept = [str(failure.extensions.get(name, "")) for name in ("stdout", "stderr")]
         streams = [Stream(len(text.encode()), text, True) for text in kept]
-        return Outcome(code, False, streams[0], streams[1], "", {})
+        return Outcome(Ended.by_code(code), streams[0], streams[1], "", {})
     if re.search(r"exec(utable file)?:? .*not found|exec: .*no such file", said):
         raise CommandNotFound(
             f'{plan.blueprint.tool} runs "{plan.call.argv[0]}", which does not exist in the image '

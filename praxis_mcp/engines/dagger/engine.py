@@ -24,7 +24,7 @@ import anyio
 import anyio.to_thread
 from pydantic import ValidationError
 
-from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE, collect_artifacts, make_artifact_directory
+from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import (
     EngineCapabilities,
     EngineStatus,
@@ -34,7 +34,7 @@ from praxis_mcp.engines.base import (
     StatusListener,
 )
 from praxis_mcp.engines.dagger.cli import find_cli, runner_host, session_in_environment
-from praxis_mcp.engines.dagger.cold import CallEnd, run_cold
+from praxis_mcp.engines.dagger.cold import CallResult, run_cold
 from praxis_mcp.engines.dagger.errors import QueryFailed, run_failed
 from praxis_mcp.engines.dagger.exec import CallRequest
 from praxis_mcp.engines.dagger.export import export_changes
@@ -48,6 +48,7 @@ from praxis_mcp.engines.dagger.sdk import sdk_installed, sdk_missing
 from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.engines.dagger.warm import WarmDagger
 from praxis_mcp.engines.dagger.workspace import Upload, WorkspaceLocks, upload
+from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.engines.warm.counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
 from praxis_mcp.plans.model import Blueprint, Capability, Guard, Plan
@@ -181,44 +182,31 @@ class DaggerExecutionEngine(ExecutionEngine):
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         began = time.perf_counter()
-        artifacts = await make_artifact_directory(plan, context)
         if plan.blueprint.artifact_dir is not None:
             env = {**plan.call.env, OUTPUT_DIR_VARIABLE: plan.blueprint.artifact_dir}
             plan = replace(plan, call=replace(plan.call, env=env))
-        async with self._locks.hold(plan.blueprint.mounts), self._sessions.lease() as session:
-            try:
-                prefix = await self._prefix(session, plan.blueprint, context.on_status)
-                uploads = await self._uploads(session, plan.blueprint)
-                started = time.perf_counter()
-                end = await self._call(session, plan, context, prefix, uploads)
-                if artifacts is not None and end.container:
-                    await export_artifacts(session, end.container, plan.blueprint, artifacts)
-                changed = () if end.timed_out else await self._write_back(session, end)
-            except QueryFailed as exc:
-                raise run_failed(plan.blueprint.tool, exc) from exc
-        found = await collect_artifacts(plan, artifacts)
-        finished = time.perf_counter()
-        return ExecutionResult(
-            run_id=plan.call.run_id,
-            engine=self.name,
-            isolation="container",
-            exit_code=end.exit_code,
-            stdout=end.stdout,
-            stderr=end.stderr,
-            timed_out=end.timed_out,
-            phases={"start": started - began, "run": end.ended - started, "collect": finished - end.ended},
-            artifacts=found.taken,
-            artifacts_left_out=found.left_out,
-            changed_files=changed,
-            image=prefix.image.name,
-        )
+
+        async def command(artifacts: Path | None) -> Finished:
+            async with self._locks.hold(plan.blueprint.mounts), self._sessions.lease() as session:
+                try:
+                    prefix = await self._prefix(session, plan.blueprint, context.on_status)
+                    uploads = await self._uploads(session, plan.blueprint)
+                    result = await self._call(session, plan, context, prefix, uploads)
+                    if artifacts is not None and result.container:
+                        await export_artifacts(session, result.container, plan.blueprint, artifacts)
+                    changed = () if result.done.end.timed_out else await self._write_back(session, result)
+                except QueryFailed as exc:
+                    raise run_failed(plan.blueprint.tool, exc) from exc
+            return replace(result.done, changed=changed)
+
+        return await run_command(self, plan, context, command, began=began, isolation="container", watches=False)
 
     async def _call(
         self, session: Session, plan: Plan, context: ExecutionContext, prefix: Prefix, uploads: list[Upload]
-    ) -> CallEnd:
+    ) -> CallResult:
         grace = self._options.grace
 
-        async def cold() -> CallEnd:
+        async def cold() -> CallResult:
             async with self._workplace() as scratch:
                 return await run_cold(session, CallRequest(prefix, plan, uploads, scratch), context, grace)
 
@@ -226,11 +214,11 @@ class DaggerExecutionEngine(ExecutionEngine):
             return await cold()
         return await self._warm_execs().run(session, plan, prefix, context, grace, cold)
 
-    async def _write_back(self, session: Session, end: CallEnd) -> tuple[Path, ...]:
-        if not end.container or not any(item.mount.writable for item in end.uploads):
+    async def _write_back(self, session: Session, result: CallResult) -> tuple[Path, ...]:
+        if not result.container or not any(item.mount.writable for item in result.uploads):
             return ()
         async with self._workplace() as scratch:
-            return await export_changes(session, end.container, end.uploads, end.changes, scratch)
+            return await export_changes(session, result.container, result.uploads, result.changes, scratch)
 
     def _warm_execs(self) -> WarmDagger:
         if self._warm is None:

@@ -62,29 +62,29 @@ async def collect_streams(
             for name, file in large.items()
         ]
         await session.query(chain([Field("loadContainerFromID", {"id": outcome.container})], *exports))
-    collectors = context.collectors(plan)
-    try:
-        stdout = await _collect(collectors[0], outcome.stdout, large.get("stdout"))
-        stderr = await _collect(collectors[1], outcome.stderr, large.get("stderr"))
-    except BaseException:
-        for collector in collectors:
-            collector.abandon()
-        raise
-    return stdout, stderr
+    async with context.collectors(plan) as (stdout, stderr):
+        await _collect(stdout, outcome.stdout, large.get("stdout"))
+        await _collect(stderr, outcome.stderr, large.get("stderr"))
+    return (
+        _captured(stdout, outcome.stdout, "stdout" in large),
+        _captured(stderr, outcome.stderr, "stderr" in large),
+    )
 
 
-async def _collect(collector: StreamCollector, stream: Stream, file: Path | None) -> Captured:
+async def _collect(collector: StreamCollector, stream: Stream, file: Path | None) -> None:
     if file is None:
         await collector.write(stream.text.encode())
-        captured = await collector.finish()
-        if stream.whole:
-            return captured
-        logger.warning("a stream of {} bytes is more than is fetched; its beginning is kept", stream.size)
-        return replace(captured, total=stream.size)
+        return
     async with await anyio.open_file(file, "rb") as opened:
         while piece := await opened.read(_EXPORT_PIECE):
             await collector.write(piece)
-    return await collector.finish()
+
+
+def _captured(collector: StreamCollector, stream: Stream, was_fetched: bool) -> Captured:
+    if stream.whole or was_fetched:
+        return collector.captured
+    logger.warning("a stream of {} bytes is more than is fetched; its beginning is kept", stream.size)
+    return replace(collector.captured, total=stream.size)
 
 
 async def export_artifacts(session: Session, container: str, blueprint: Blueprint, directory: Path) -> None:

@@ -20,8 +20,8 @@ import anyio
 
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.dagger.call import meaning_of
-from praxis_mcp.engines.dagger.cold import CallEnd
+from praxis_mcp.engines.dagger.call import started
+from praxis_mcp.engines.dagger.cold import CallResult
 from praxis_mcp.engines.dagger.errors import QueryFailed, no_answer
 from praxis_mcp.engines.dagger.exec import RUN_VARIABLE, is_mounted_over, mounted_steps, run_step
 from praxis_mcp.engines.dagger.export import changes_fields, read_changes
@@ -34,12 +34,14 @@ from praxis_mcp.engines.dagger.workspace import Upload
 from praxis_mcp.engines.init.framing import WaitCall
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.init.waiter import WAITER_PATIENCE, WaiterLost, WaiterSilent, wait_call
+from praxis_mcp.engines.running import Finished
 from praxis_mcp.engines.warm.budget import WarmBudget
 from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.model import WarmSettings
-from praxis_mcp.support.init_binary import DEFAULT_KILL_AFTER, EXIT_SIGNAL_BASE, EndKind, RunEnd, wait_words
+from praxis_mcp.support.ended import EXIT_SIGNAL_BASE, Ended, EndKind
+from praxis_mcp.support.init_binary import DEFAULT_KILL_AFTER, wait_words
 from praxis_mcp.support.tasks import BackgroundTasks
 
 HELLO_TIMEOUT = 30.0
@@ -101,8 +103,8 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
         prefix: Prefix,
         context: ExecutionContext,
         grace: float,
-        cold: Callable[[], Awaitable[CallEnd]],
-    ) -> CallEnd:
+        cold: Callable[[], Awaitable[CallResult]],
+    ) -> CallResult:
         """Run a call in an exec that waits for it, or by `cold` from the beginning (see `WarmCalls.call`).
 
         Raises:
@@ -126,29 +128,24 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
         with anyio.CancelScope(shield=True):
             await self._queries.close(QUERIES_CLOSE_TIMEOUT)
 
-    async def _run_in(self, waiting: WarmExec, plan: Plan, context: ExecutionContext, grace: float) -> CallEnd:
-        collectors = context.collectors(plan)
-        try:
+    async def _run_in(self, waiting: WarmExec, plan: Plan, context: ExecutionContext, grace: float) -> CallResult:
+        began = time.perf_counter()
+        async with context.collectors(plan) as streams:
             try:
-                end = await waiting.waiter.run(_frames(waiting, plan), plan.call.stdin, *collectors, grace=grace)
+                end = await waiting.waiter.run(_frames(waiting, plan), plan.call.stdin, *streams, grace=grace)
             except WaiterSilent as exc:
                 raise no_answer(plan.blueprint.tool, exc.seconds, grace) from exc
             except WaiterLost as exc:
                 end = await _after_loss(waiting, exc)
             if end.kind is EndKind.SETUP_FAILED:
                 raise WaiterLost(f"praxis-init could not set up {end.step}", was_asked=False)
-            exit_code, timed_out = meaning_of(plan, end)
+            end = started(plan, end)
             ended = time.perf_counter()
-            stdout, stderr = [await collector.finish() for collector in collectors]
-        except BaseException:
-            for collector in collectors:
-                collector.abandon()
-            raise
-        done = CallEnd(exit_code, timed_out, stdout, stderr, "", waiting.uploads, {}, ended)
+        done = CallResult(Finished(end, *streams.captured, began, ended, waiting.prefix.image.name), waiting.uploads)
         return await self._with_result(waiting, plan, done, grace) if _brings_back(plan.blueprint) else done
 
     @staticmethod
-    async def _with_result(waiting: WarmExec, plan: Plan, end: CallEnd, grace: float) -> CallEnd:
+    async def _with_result(waiting: WarmExec, plan: Plan, end: CallResult, grace: float) -> CallResult:
         try:
             with anyio.fail_after(grace):
                 answer = await waiting.query.answer()
@@ -255,7 +252,7 @@ def _frames(waiting: WarmExec, plan: Plan) -> WaitCall:
     return replace(call, argv=[*entrypoint, *call.argv], files=files)
 
 
-async def _after_loss(waiting: WarmExec, loss: WaiterLost) -> RunEnd:
+async def _after_loss(waiting: WarmExec, loss: WaiterLost) -> Ended:
     """praxis-init is gone without a word: killed, by the kernel for memory, say; or the session is, with all in it.
 
     Raises:
@@ -270,7 +267,7 @@ async def _after_loss(waiting: WarmExec, loss: WaiterLost) -> RunEnd:
     except QueryFailed as exc:
         code = exc.extensions.get("exitCode")
         if exc.is_exec_error and isinstance(code, int) and code > EXIT_SIGNAL_BASE:
-            return RunEnd(EndKind.SIGNAL, code - EXIT_SIGNAL_BASE)
+            return Ended(EndKind.SIGNAL, code - EXIT_SIGNAL_BASE)
         raise loss from exc
     except TimeoutError:
         pass

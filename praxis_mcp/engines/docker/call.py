@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,17 +13,18 @@ import anyio
 import anyio.abc
 import anyio.to_thread
 
-from praxis_mcp.engines.artifacts import make_artifact_directory
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker import errors as docker_errors
 from praxis_mcp.engines.docker.api import DockerDaemon
 from praxis_mcp.engines.docker.spec import Staging
 from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, PendingExit, Refusal
 from praxis_mcp.engines.mounts.openings import with_room
-from praxis_mcp.engines.output import Captured, StreamCollector, StreamName
+from praxis_mcp.engines.output import StreamName, Streams
+from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import CallFile, Plan
 from praxis_mcp.plans.view import is_nested
+from praxis_mcp.support.ended import Ended
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.scratch import Scratch
 from praxis_mcp.support.tasks import unwrapped
@@ -39,27 +39,9 @@ DRAIN_IDLE = 5.0
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class CallEnd:
-    """How a container ended, what it wrote, how long it took, its image's digest, where its artifacts lie, and which
-    are too much to lie there."""
-
-    exit_code: int | None = None
-    timed_out: bool = False
-    out_of_memory: bool = False
-    stdout: Captured = field(default_factory=Captured)
-    stderr: Captured = field(default_factory=Captured)
-    started: float = 0.0
-    ended: float = 0.0
-    image: str | None = None
-    artifacts: Path | None = None
-    left_out: tuple[str, ...] = ()
-
-
 @asynccontextmanager
-async def staged(plan: Plan, context: ExecutionContext) -> AsyncIterator[Staging]:
+async def staged(plan: Plan, artifacts: Path | None) -> AsyncIterator[Staging]:
     """Put what the call needs on this machine, and take away what is not kept."""
-    artifacts = await make_artifact_directory(plan, context)
     crowded = is_nested(plan.blueprint)
     if not plan.call.files and not crowded:
         yield Staging((), artifacts)
@@ -129,7 +111,7 @@ class ContainerCall:
         self._plan = plan
         self._context = context
 
-    async def run(self, meanwhile: Callable[[], Coroutine[Any, Any, None]]) -> CallEnd:
+    async def run(self, meanwhile: Callable[[], Coroutine[Any, Any, None]]) -> Finished:
         """Start the container and see it to its end, within the plan's timeout.
 
         Args:
@@ -166,45 +148,36 @@ class ContainerCall:
             return exc
         return None
 
-    async def _supervise(self, stream: AttachedStream, pending: PendingExit) -> CallEnd:
-        end = CallEnd(started=time.perf_counter())
-        collectors = self._context.collectors(self._plan)
-        by_name: dict[StreamName, StreamCollector] = dict(zip(("stdout", "stderr"), collectors, strict=True))
+    async def _supervise(self, stream: AttachedStream, pending: PendingExit) -> Finished:
+        started = ended = time.perf_counter()
+        end = Ended.by_code(None)
         listening = _Listening()
-        try:
+        async with self._context.collectors(self._plan) as streams:
             with unwrapped():
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(listening.listen, stream, by_name)
+                    tasks.start_soon(listening.listen, stream, streams)
                     if self._plan.call.stdin is not None:
                         tasks.start_soon(stream.feed, self._plan.call.stdin)
-                    await self._wait(pending, end)
+                    end = await self._end(pending)
+                    ended = time.perf_counter()
                     await listening.drain()
                     tasks.cancel_scope.cancel()
             if listening.broken is not None:
                 logger.warning("{}: the end of its output was lost: {}", self._plan.blueprint.tool, listening.broken)
-            end.stdout, end.stderr = [await collector.finish() for collector in collectors]
-        except BaseException:
-            for collector in collectors:
-                collector.abandon()
-            raise
-        return end
+        return Finished(end, *streams.captured, started, ended)
 
-    async def _wait(self, pending: PendingExit, end: CallEnd) -> None:
-        with anyio.move_on_after(self._plan.blueprint.limits.timeout) as deadline:
-            end.exit_code = await pending.status()
-        if deadline.cancelled_caught:
-            killed = await self._kill()
-            with anyio.move_on_after(CONTAINER_KILL_TIMEOUT) as killing:
-                end.exit_code = await pending.status()
-            if killing.cancelled_caught:
-                raise EngineUnavailable(
-                    f"{self._plan.blueprint.tool} ran into its deadline, and the Docker daemon did not end it within "
-                    f"{CONTAINER_KILL_TIMEOUT:g} s.",
-                    remedy="A process may hang in the kernel (a dead network file system, say); see the daemon's log.",
-                )
+    async def _end(self, pending: PendingExit) -> Ended:
+        with anyio.move_on_after(self._plan.blueprint.limits.timeout):
+            return Ended.by_code(await pending.status())
+        killed = await self._kill()
+        with anyio.move_on_after(CONTAINER_KILL_TIMEOUT):
             # Not killed: it ended by itself at that very moment.
-            end.timed_out = killed
-        end.ended = time.perf_counter()
+            return Ended.by_code(await pending.status(), timed_out=killed)
+        raise EngineUnavailable(
+            f"{self._plan.blueprint.tool} ran into its deadline, and the Docker daemon did not end it within "
+            f"{CONTAINER_KILL_TIMEOUT:g} s.",
+            remedy="A process may hang in the kernel (a dead network file system, say); see the daemon's log.",
+        )
 
     async def _kill(self) -> bool:
         """False where it was not running any more."""
@@ -224,7 +197,7 @@ class _Listening:
         self._ended = anyio.Event()
         self._pieces = 0
 
-    async def listen(self, stream: AttachedStream, collectors: dict[StreamName, StreamCollector]) -> None:
+    async def listen(self, stream: AttachedStream, streams: Streams) -> None:
         """Until the streams end.
 
         Raises:
@@ -235,7 +208,7 @@ class _Listening:
             while (found := await self._next(pieces)) is not None:
                 self._pieces += 1
                 name, piece = found
-                await collectors[name].write(piece)
+                await (streams.stdout if name == "stdout" else streams.stderr).write(piece)
         finally:
             self._ended.set()
 

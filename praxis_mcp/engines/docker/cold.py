@@ -17,7 +17,6 @@ from praxis_mcp.engines.docker.api import DockerDaemon
 from praxis_mcp.engines.docker.call import (
     CONTAINER_KILL_TIMEOUT,
     CONTAINER_START_TIMEOUT,
-    CallEnd,
     failures_of,
     let_go_of,
 )
@@ -27,9 +26,10 @@ from praxis_mcp.engines.docker.init import DockerInit
 from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, PendingExit, Refusal
 from praxis_mcp.engines.init.framing import FramingError
 from praxis_mcp.engines.init.waiter import Waiter, WaiterLost
+from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError, ImageError
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.init_binary import EXIT_SETUP_FAILED
+from praxis_mcp.support.ended import EXIT_SETUP_FAILED
 
 
 class InitRefused(Exception):
@@ -73,7 +73,7 @@ class ColdCall:
         self._plan = plan
         self._context = context
 
-    async def run(self) -> CallEnd:
+    async def run(self) -> Finished:
         """Start the container, hand the call over, and see it to its end, within the plan's timeout.
 
         Raises:
@@ -126,7 +126,7 @@ class ColdCall:
             raise docker_errors.refused(refusal.explanation, self._plan) from refusal
         raise refusal
 
-    async def _hand_over(self, channel: AttachedChannel, pending: PendingExit, found: _Beside) -> CallEnd:
+    async def _hand_over(self, channel: AttachedChannel, pending: PendingExit, found: _Beside) -> Finished:
         waiter = Waiter(channel)
         try:
             with anyio.fail_after(CONTAINER_START_TIMEOUT):

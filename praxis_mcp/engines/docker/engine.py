@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
-from types import MappingProxyType
+from pathlib import Path
 from typing import Any, ClassVar
 
 import anyio
 import anyio.to_thread
 
-from praxis_mcp.engines.artifacts import collect_artifacts
 from praxis_mcp.engines.base import (
     EngineCapabilities,
     EngineStatus,
@@ -24,7 +24,7 @@ from praxis_mcp.engines.base import (
 from praxis_mcp.engines.docker import errors as docker_errors
 from praxis_mcp.engines.docker.api import DockerDaemon, ImageMissing
 from praxis_mcp.engines.docker.caches import DockerCaches
-from praxis_mcp.engines.docker.call import CONTAINER_START_TIMEOUT, CallEnd, ContainerCall, staged
+from praxis_mcp.engines.docker.call import CONTAINER_START_TIMEOUT, ContainerCall, staged
 from praxis_mcp.engines.docker.capabilities import capabilities_of
 from praxis_mcp.engines.docker.cold import ColdCall, InitRefused
 from praxis_mcp.engines.docker.edge import translating
@@ -43,11 +43,12 @@ from praxis_mcp.engines.docker.spec import Staging, container_config, waiting_co
 from praxis_mcp.engines.docker.stream import Refusal
 from praxis_mcp.engines.docker.warm import WarmDocker
 from praxis_mcp.engines.init.waiter import REPORT_GRACE
-from praxis_mcp.engines.mounts.changes import ChangeWatch
+from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.engines.warm.counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.ended import Ended
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.scratch import sweep_scratch
 from praxis_mcp.support.tasks import BackgroundTasks
@@ -89,52 +90,33 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         bounds of their own."""
         await self.get_capabilities()
         daemon = await self._connected()
-        begun = time.perf_counter()
+        began = time.perf_counter()
         try:
             with self._translating(plan):
-                return await self._run(daemon, plan, context, begun)
+                return await self._run(daemon, plan, context, began)
         except EngineUnavailable:
             await self._forget(daemon)
             raise
 
-    async def _run(self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext, begun: float) -> ExecutionResult:
-        watch = await ChangeWatch.start(plan.blueprint.mounts)
-        cold = partial(self._run_cold, daemon, plan, context)
-        end = await (self._warm.run(plan, context, cold) if self._warm is not None else cold())
-        artifacts = await collect_artifacts(plan, end.artifacts)
-        changed = await watch.changes()
-        phases = {"start": end.started - begun, "run": end.ended - end.started}
-        phases["collect"] = time.perf_counter() - end.ended
-        return ExecutionResult(
-            run_id=plan.call.run_id,
-            engine=self.name,
-            isolation="container",
-            exit_code=end.exit_code,
-            stdout=end.stdout,
-            stderr=end.stderr,
-            timed_out=end.timed_out,
-            out_of_memory=end.out_of_memory,
-            phases=MappingProxyType(phases),
-            artifacts=artifacts.taken,
-            artifacts_left_out=(*end.left_out, *artifacts.left_out),
-            changed_files=changed,
-            image=end.image,
-        )
+    async def _run(self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext, began: float) -> ExecutionResult:
+        async def command(artifacts: Path | None) -> Finished:
+            cold = partial(self._run_cold, daemon, plan, context, artifacts)
+            return await (self._warm.run(plan, context, cold) if self._warm is not None else cold())
 
-    async def _run_cold(self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext) -> CallEnd:
-        async with staged(plan, context) as staging:
+        return await run_command(self, plan, context, command, began=began, isolation="container")
+
+    async def _run_cold(
+        self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext, artifacts: Path | None
+    ) -> Finished:
+        async with staged(plan, artifacts) as staging:
             while True:
                 init = self._init
                 try:
                     if init is None:
-                        end = await self._run_without_init(daemon, plan, staging, context)
-                    else:
-                        end = await self._run_with_init(daemon, plan, init, staging, context)
-                    break
+                        return await self._run_without_init(daemon, plan, staging, context)
+                    return await self._run_with_init(daemon, plan, init, staging, context)
                 except InitRefused as exc:  # nothing has run
                     await self._do_otherwise(daemon, init, str(exc))
-        end.artifacts = staging.artifacts
-        return end
 
     async def _do_otherwise(self, daemon: DockerDaemon, init: DockerInit | None, why: str) -> None:
         """praxis-init cannot be in containers in this way: the daemon is on this machine and sees other files (this
@@ -151,7 +133,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
 
     async def _run_with_init(
         self, daemon: DockerDaemon, plan: Plan, init: DockerInit, staging: Staging, context: ExecutionContext
-    ) -> CallEnd:
+    ) -> Finished:
         deadline = time.time() + CONTAINER_START_TIMEOUT + plan.blueprint.limits.timeout + REPORT_GRACE
         config = waiting_config(
             plan.blueprint,
@@ -175,7 +157,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
 
     async def _run_without_init(
         self, daemon: DockerDaemon, plan: Plan, staging: Staging, context: ExecutionContext
-    ) -> CallEnd:
+    ) -> Finished:
         if plan.call.secrets:
             raise LimitUnsupported(
                 f"{plan.blueprint.tool} needs a secret, which would stand in its container's configuration, on the "
@@ -211,15 +193,14 @@ class DockerSDKExecutionEngine(ExecutionEngine):
                 await self._create(daemon, plan, container, config, context)
             except Refusal as exc:
                 raise docker_errors.refused(exc.explanation, plan) from exc
-            end = await ContainerCall(daemon, container.id, plan, context).run(find_digest)
-            end.out_of_memory = await self._ran_out_of_memory(daemon, container.id, plan, end)
+            done = await ContainerCall(daemon, container.id, plan, context).run(find_digest)
+            out_of_memory = await self._ran_out_of_memory(daemon, container.id, plan, done.end)
         finally:
             await container.remove(daemon)
-        failure = docker_errors.init_failure(plan, end.exit_code, end.stderr.data)
+        failure = docker_errors.init_failure(plan, done.end.exit_code, done.stderr.data)
         if failure is not None:
             raise failure
-        end.image = digest
-        return end
+        return replace(done, end=replace(done.end, out_of_memory=out_of_memory), image=digest)
 
     async def _create(
         self,
@@ -250,7 +231,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             )
         await self._images.pull(daemon, image, on_status)
 
-    async def _ran_out_of_memory(self, daemon: DockerDaemon, container: str, plan: Plan, end: CallEnd) -> bool:
+    async def _ran_out_of_memory(self, daemon: DockerDaemon, container: str, plan: Plan, end: Ended) -> bool:
         # One more request, so only where it can be so: a tool that ends with 0 has coped with what was killed.
         if plan.blueprint.limits.memory is None or end.exit_code == 0 or end.timed_out:
             return False

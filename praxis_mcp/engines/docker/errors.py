@@ -18,14 +18,7 @@ from praxis_mcp.errors import (
 )
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.plans.secrets import Masker
-from praxis_mcp.support.init_binary import (
-    EXIT_CANNOT_RUN,
-    EXIT_NOT_FOUND,
-    EXIT_SETUP_FAILED,
-    MOUNTS_STEP,
-    EndKind,
-    RunEnd,
-)
+from praxis_mcp.support.ended import EXIT_CANNOT_RUN, EXIT_NOT_FOUND, EXIT_SETUP_FAILED, MOUNTS_STEP, Ended, EndKind
 from praxis_mcp.support.installation import adding_extra
 
 START_DOCKER = "Start Docker (Linux: `sudo systemctl start docker`; macOS and Windows: open Docker Desktop)"
@@ -158,7 +151,7 @@ def init_failure(plan: Plan, exit_code: int | None, stderr: bytes) -> ExecutionE
     return _wrong_machine(plan.blueprint) if "format" in reason else _command_not_found(plan, reason)
 
 
-def end_failure(plan: Plan, end: RunEnd) -> ExecutionError | None:
+def end_failure(plan: Plan, end: Ended) -> ExecutionError | None:
     """The error behind the end of a call that was handed to praxis-init; None when the command itself ended so."""
     if end.kind is EndKind.SETUP_FAILED and end.step == MOUNTS_STEP:
         places = ", ".join(str(mount.source) for mount in plan.blueprint.mounts)

@@ -5,29 +5,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import anyio
 
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker import errors as docker_errors
 from praxis_mcp.engines.docker.api import DockerDaemon
-from praxis_mcp.engines.docker.call import CallEnd
 from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, Refusal
 from praxis_mcp.engines.init.framing import WaitCall
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.init.waiter import Waiter, WaiterLost, WaiterSilent, wait_call
-from praxis_mcp.engines.output import StreamCollector
+from praxis_mcp.engines.output import Streams
+from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.init_binary import EndKind, RunEnd
+from praxis_mcp.support.ended import Ended, EndKind
 from praxis_mcp.support.logs import logger
 
 CONTAINER_END_TIMEOUT = 5.0
 """Seconds for a container to be reported as ended once its praxis-init has told the end."""
 _KILLED = 128 + 9
-
-Collectors = tuple[StreamCollector, StreamCollector]
-"""Of standard output and standard error."""
 
 
 class AttachedChannel:
@@ -88,7 +86,7 @@ class Handover:
         self._context = context
         self._image = image
 
-    async def run(self, waiter: Waiter, words: Sequence[str] = ()) -> CallEnd:
+    async def run(self, waiter: Waiter, words: Sequence[str] = ()) -> Finished:
         """Have the waiter run it, to its end.
 
         Args:
@@ -102,33 +100,25 @@ class Handover:
             CommandNotFound: the image has no such command.
             ExecutionError: it could not be set up.
         """
-        end = CallEnd(started=time.perf_counter(), image=self._image)
-        collectors = self._context.collectors(self._plan)
-        try:
+        started = time.perf_counter()
+        async with self._context.collectors(self._plan) as streams:
             # For the machine that praxis-init itself was built for: an emulated image has another.
             seccomp = filter_for(self._plan.blueprint, (await waiter.greet()).machine)
             call = wait_call(self._plan, words=words, files=(), seccomp=seccomp)
-            told = await self._told(waiter, call, collectors)
-            failure = docker_errors.end_failure(self._plan, told)
+            end = await self._end(waiter, call, streams)
+            failure = docker_errors.end_failure(self._plan, end)
             if failure is not None:
                 raise failure
-            end.ended = time.perf_counter()
-            end.timed_out = told.kind is EndKind.TIMEOUT
-            end.exit_code = _KILLED if end.timed_out else told.exit_code
-            if self._plan.blueprint.limits.memory is not None and end.exit_code != 0 and not end.timed_out:
-                end.out_of_memory = await self._ran_out_of_memory()
-            end.stdout, end.stderr = [await collector.finish() for collector in collectors]
-        except BaseException:
-            for collector in collectors:
-                collector.abandon()
-            raise
-        return end
+            ended = time.perf_counter()
+            if end.timed_out:
+                end = replace(end, number=_KILLED)
+            elif end.exit_code != 0 and self._plan.blueprint.limits.memory is not None:
+                end = replace(end, out_of_memory=await self._ran_out_of_memory())
+        return Finished(end, *streams.captured, started, ended, self._image)
 
-    async def _told(
-        self, waiter: Waiter, call: WaitCall, collectors: tuple[StreamCollector, StreamCollector]
-    ) -> RunEnd:
+    async def _end(self, waiter: Waiter, call: WaitCall, streams: Streams) -> Ended:
         try:
-            return await waiter.run(call, self._plan.call.stdin, *collectors)
+            return await waiter.run(call, self._plan.call.stdin, *streams)
         except WaiterSilent as exc:
             raise ExecutionTimeout(
                 f"The Docker daemon gave no answer for {self._tool} within {exc.seconds:g} s, long past the tool's own "
@@ -139,7 +129,7 @@ class Handover:
             # Gone without a word: it was the one that the kernel killed for memory, or another did.
             limited = self._plan.blueprint.limits.memory is not None
             if exc.was_asked and limited and await self._ran_out_of_memory():
-                return RunEnd(EndKind.SIGNAL, 9)
+                return Ended(EndKind.SIGNAL, 9)
             raise
 
     async def _ran_out_of_memory(self) -> bool:

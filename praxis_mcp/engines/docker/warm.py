@@ -22,7 +22,7 @@ from praxis_mcp.engines.artifacts import adopt_artifact_directory, make_open_dir
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker.api import DockerDaemon
 from praxis_mcp.engines.docker.caches import DockerCaches
-from praxis_mcp.engines.docker.call import CONTAINER_START_TIMEOUT, CallEnd
+from praxis_mcp.engines.docker.call import CONTAINER_START_TIMEOUT
 from praxis_mcp.engines.docker.handover import AttachedChannel, Handover
 from praxis_mcp.engines.docker.init import DockerInit
 from praxis_mcp.engines.docker.inquiry import DockerInquiry
@@ -31,6 +31,7 @@ from praxis_mcp.engines.docker.spec import Staging, waiting_config
 from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, Refusal
 from praxis_mcp.engines.init.waiter import REPORT_GRACE, WAITER_PATIENCE, Waiter
 from praxis_mcp.engines.mounts.openings import Room, with_room
+from praxis_mcp.engines.running import Finished
 from praxis_mcp.engines.warm.budget import WarmBudget
 from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
 from praxis_mcp.errors import ExecutionError, ImageError
@@ -222,14 +223,14 @@ class WarmDocker(WarmCalls[None, WarmContainer]):
             return None
         return WarmKey.of(plan, None) if context.is_served() else None
 
-    async def run(self, plan: Plan, context: ExecutionContext, cold: Callable[[], Awaitable[CallEnd]]) -> CallEnd:
+    async def run(self, plan: Plan, context: ExecutionContext, cold: Callable[[], Awaitable[Finished]]) -> Finished:
         """Run a call in a container that waits for it, or by `cold` from the beginning (see `WarmCalls.call`).
 
         Raises:
             CommandNotFound, ExecutionError: as the cold path's.
         """
 
-        async def hand_over(container: WarmContainer) -> CallEnd | None:
+        async def hand_over(container: WarmContainer) -> Finished | None:
             place = container.place
             if not place.has(plan.blueprint) or not await self._is_current(container):
                 return None
@@ -237,7 +238,7 @@ class WarmDocker(WarmCalls[None, WarmContainer]):
             handover = Handover(self._daemon, container.id, plan, context, container.image.digest)
             end = await handover.run(container.waiter)
             if place.artifacts is not None:
-                end.artifacts, end.left_out = await adopt_artifact_directory(plan, context, place.artifacts)
+                end = replace(end, left_out=await adopt_artifact_directory(plan, context, place.artifacts))
             return end
 
         return await self.call(self.key(plan, context), hand_over, cold)

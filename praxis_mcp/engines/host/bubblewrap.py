@@ -8,18 +8,27 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import anyio
 
+from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.cgroups import RunGroup
 from praxis_mcp.engines.host.process import Launch, run_process
-from praxis_mcp.engines.output import StreamCollector
+from praxis_mcp.engines.output import StreamCollector, Streams
+from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import CommandNotFound, ExecutionError
+from praxis_mcp.plans.model import Plan
+from praxis_mcp.support.ended import Ended, EndKind
 from praxis_mcp.support.init_binary import praxis_init_path
 from praxis_mcp.support.processes import NamespaceTree
+from praxis_mcp.support.tasks import BackgroundTasks
 
 BUBBLEWRAP_PROBE_TIMEOUT = 4.0
 """Seconds for trying it out."""
@@ -142,20 +151,20 @@ async def _tried(program: str, *, private_mounts: bool) -> Bubblewrap | NoBubble
 
 async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | NoBubblewrap, bool]:
     """What a trial shows, and whether another one may show something else."""
-    out, err = StreamCollector("stdout", keep=4096), StreamCollector("stderr", keep=4096)
     words = ["--ro-bind", "/", "/", *system_mounts(sizes=False), *isolation(network=False), "--", program, "--version"]
     prefix = RunGroup((), unified=False).prefix(praxis_init_path(), private_mounts=private_mounts)
     try:
         with StatusPipe() as status:
             launch = Launch((*prefix, program, *status.options, *words), {}, descriptors=status.descriptors)
-            ended = await run_process(launch, status.tree, timeout=BUBBLEWRAP_PROBE_TIMEOUT, stdout=out, stderr=err)
+            async with StreamCollector("stdout", keep=4096) as out, StreamCollector("stderr", keep=4096) as err:
+                ended = await run_process(launch, status.tree, timeout=BUBBLEWRAP_PROBE_TIMEOUT, stdout=out, stderr=err)
             exit_code = status.exit_code()
     except ExecutionError as exc:
         return NoBubblewrap(exc.message, "Reinstall bubblewrap."), False
     if exit_code == 0:
-        version = (await out.finish()).text.strip().removeprefix("bubblewrap ")
+        version = out.captured.text.strip().removeprefix("bubblewrap ")
         return Bubblewrap(program, version, private_mounts, await _binds_descriptors(program)), False
-    said = (await err.finish()).text
+    said = err.captured.text
     reason = last_line(said) or f"exit code {ended.exit_code}"
     if ended.timed_out:
         reason = f"no answer within {BUBBLEWRAP_PROBE_TIMEOUT:g} s"
@@ -234,13 +243,65 @@ class StatusPipe:
         return None
 
 
-def may_try_again(stderr: str, exit_code: int) -> bool:
+def may_try_again(stderr: str, exit_code: int | None) -> bool:
     """Whether bubblewrap, which has not started the command, may have met a mount that was just going: see
     `START_ATTEMPTS`."""
     return exit_code == 1 and "execvp" not in last_line(stderr)
 
 
-def failure(command: str, stderr: str, exit_code: int, hidden: str | None = None) -> ExecutionError:
+class Attempt(NamedTuple):
+    """An attempt to run a command in bubblewrap: how bubblewrap ended, the command's exit code as bubblewrap tells it
+    (None where it started none, or was killed), and when the process existed, by `time.perf_counter`."""
+
+    ended: Ended
+    exit_code: int | None
+    started: float
+
+
+async def run_in_bubblewrap(
+    plan: Plan,
+    context: ExecutionContext,
+    make_group: Callable[[], RunGroup],
+    attempt: Callable[[RunGroup, Streams], Awaitable[Attempt]],
+    failure: Callable[[str, int | None], ExecutionError],
+    later: BackgroundTasks | None = None,
+) -> Finished:
+    """Run a command in bubblewrap, again where another attempt may start it.
+
+    Args:
+        plan: what to run.
+        context: what surrounds it.
+        make_group: makes an attempt's control group.
+        attempt: makes an attempt.
+        failure: the error for what bubblewrap wrote and its exit code, where it did not start the command.
+        later: may remove the groups.
+
+    Raises:
+        ExecutionError: see `failure`, and what `attempt` raises.
+    """
+    attempts = 0
+    while True:
+        attempts += 1
+        group = make_group()
+        try:
+            async with context.collectors(plan) as streams:
+                end, exit_code, started = await attempt(group, streams)
+                ended = time.perf_counter()
+                out_of_memory = group.out_of_memory
+        finally:
+            await group.remove(later)
+        stdout, stderr = streams.captured
+        if exit_code is None and not end.timed_out:
+            if out_of_memory:  # it took the sandbox's own init along
+                end = Ended(EndKind.SIGNAL, signal.SIGKILL)
+            elif attempts < START_ATTEMPTS and may_try_again(stderr.text, end.exit_code):
+                continue
+            else:
+                raise failure(stderr.text, end.exit_code)
+        return Finished(replace(end, out_of_memory=out_of_memory), stdout, stderr, started, ended)
+
+
+def failure(command: str, stderr: str, exit_code: int | None, hidden: str | None = None) -> ExecutionError:
     """Why bubblewrap did not start the command, from the last line that it wrote.
 
     Args:

@@ -27,8 +27,6 @@ from praxis_mcp.support.logs import logger
 from praxis_mcp.support.owners import Owner
 from praxis_mcp.support.tasks import BackgroundTasks
 
-KILLED = 128 + 9
-"""Exit code of a command whose sandbox the kernel has killed along with it, for the memory limit."""
 CGROUP_REMOVE_TIMEOUT = 2.0
 """Seconds for a group to lose the last of its processes, which are dead already."""
 

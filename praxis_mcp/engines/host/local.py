@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import platform
 import time
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
-from praxis_mcp.engines.artifacts import collect_artifacts, make_artifact_directory
 from praxis_mcp.engines.base import EngineCapabilities, EngineStatus, ExecutionContext, ExecutionEngine, ExecutionResult
 from praxis_mcp.engines.host.bubblewrap import Bubblewrap, NoBubblewrap, find_bubblewrap
-from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup, find_cgroups
-from praxis_mcp.engines.host.local_run import OWN_PROCESSES, LocalRun
-from praxis_mcp.engines.mounts.changes import ChangeWatch
-from praxis_mcp.engines.output import Captured
+from praxis_mcp.engines.host.cgroups import Cgroups, find_cgroups
+from praxis_mcp.engines.host.local_run import LocalRun
+from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.plans.model import Capability, Plan
 from praxis_mcp.settings.model import Settings
@@ -98,46 +97,16 @@ class LocalExecutionEngine(ExecutionEngine):
         """See the base."""
         began = time.perf_counter()
         sandbox = await self._sandbox()
-        artifacts = await make_artifact_directory(plan, context)
-        watch = await ChangeWatch.start(plan.blueprint.mounts)
-        run = LocalRun(plan, context, artifacts)
-        group: RunGroup | None = None
-        try:
-            if isinstance(sandbox, Bubblewrap):
-                cgroups = await self._groups()
-                group = cgroups.for_run(plan, default_pids=None, own_processes=OWN_PROCESSES)
-                ended = await run.in_bubblewrap(sandbox, self.settings, group)
-            else:
-                ended = await run.as_plain_process()
-            ran, out_of_memory = time.perf_counter(), group is not None and group.out_of_memory
-            stdout, stderr = (
-                (await run.out.finish(), await run.err.finish()) if run.captures else (Captured(), Captured())
-            )
-        finally:
-            run.out.abandon()
-            run.err.abandon()
-            if group is not None:
-                await group.remove()
-        results = await collect_artifacts(plan, artifacts)
-        changed = await watch.changes()
-        return ExecutionResult(
-            run_id=plan.call.run_id,
-            engine=self.name,
-            isolation="bubblewrap" if isinstance(sandbox, Bubblewrap) else "process",
-            exit_code=ended.exit_code,
-            stdout=stdout,
-            stderr=stderr,
-            timed_out=ended.timed_out,
-            out_of_memory=out_of_memory and not ended.timed_out,
-            phases={
-                "start": run.started - began,
-                "run": ran - run.started,
-                "collect": time.perf_counter() - ran,
-            },
-            artifacts=results.taken,
-            artifacts_left_out=results.left_out,
-            changed_files=changed,
-        )
+        cgroups = await self._groups() if isinstance(sandbox, Bubblewrap) else None
+
+        async def command(artifacts: Path | None) -> Finished:
+            run = LocalRun(plan, context, artifacts)
+            if not isinstance(sandbox, Bubblewrap) or cgroups is None:
+                return await run.as_plain_process()
+            return await run.in_bubblewrap(sandbox, self.settings, cgroups)
+
+        isolation = "process" if cgroups is None else "bubblewrap"
+        return await run_command(self, plan, context, command, began=began, isolation=isolation)
 
     async def reap(self) -> tuple[str, ...]:
         """Kill commands, and remove control groups and directories, of servers that were killed before they could."""

@@ -17,21 +17,24 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.bubblewrap import (
-    START_ATTEMPTS,
+    Attempt,
     Bubblewrap,
     StatusPipe,
     failure,
     isolation,
-    may_try_again,
+    run_in_bubblewrap,
 )
-from praxis_mcp.engines.host.cgroups import KILLED, RunGroup
+from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
 from praxis_mcp.engines.host.local_view import HOME, WORK, HostView
-from praxis_mcp.engines.host.process import Ended, Launch, run_process
+from praxis_mcp.engines.host.process import Launch, run_process
 from praxis_mcp.engines.init.seccomp import filter_descriptor, filter_for
+from praxis_mcp.engines.output import Streams
+from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support import init_binary as native
+from praxis_mcp.support.ended import Ended, EndKind, parse_report
 from praxis_mcp.support.orphans import OWNER_VARIABLE
 from praxis_mcp.support.owners import Owner
 from praxis_mcp.support.processes import TERM_GRACE, MarkedTree, ProcessTree, SupervisedTree
@@ -55,42 +58,29 @@ class LocalRun:
         plan: what to run.
         context: what surrounds it.
         artifacts: directory on the host for the plan's artifacts.
-        out, err: have taken the streams in; the caller finishes them.
-        started: when the process existed, on the clock of `time.perf_counter`.
     """
 
     def __init__(self, plan: Plan, context: ExecutionContext, artifacts: Path | None) -> None:
         self.plan = plan
         self.context = context
         self.artifacts = artifacts
-        self.out, self.err = context.collectors(plan)
-        self.started = 0.0
+        self._started = 0.0
         self._hidden: str | None = None
 
-    @property
-    def captures(self) -> bool:
-        """Whether what the tool writes is kept."""
-        return self.plan.blueprint.capture_output
-
-    async def in_bubblewrap(self, sandbox: Bubblewrap, settings: Settings, group: RunGroup) -> Ended:
-        """Run it in a sandbox, in the control group that limits it; see `HostView` and `run_process` for what is
+    async def in_bubblewrap(self, sandbox: Bubblewrap, settings: Settings, cgroups: Cgroups) -> Finished:
+        """Run it in a sandbox, in a control group that limits it; see `HostView` and `run_process` for what is
         raised."""
-        attempts = 0
-        while True:
-            attempts += 1
-            ended, exit_code = await self._try_in_bubblewrap(sandbox, settings, group)
-            if exit_code is not None or ended.timed_out:
-                return ended
-            if group.out_of_memory:  # it took the sandbox's own init along
-                return Ended(KILLED, timed_out=False)
-            said = (await self.err.finish()).text
-            if attempts == START_ATTEMPTS or not may_try_again(said, ended.exit_code):
-                raise failure(self.plan.call.argv[0], said, ended.exit_code, self._hidden)
-            self.out, self.err = self.context.collectors(self.plan)
+        return await run_in_bubblewrap(
+            self.plan,
+            self.context,
+            lambda: cgroups.for_run(self.plan, default_pids=None, own_processes=OWN_PROCESSES),
+            lambda group, streams: self._try_in_bubblewrap(sandbox, settings, group, streams),
+            lambda said, exit_code: failure(self.plan.call.argv[0], said, exit_code, self._hidden),
+        )
 
     async def _try_in_bubblewrap(
-        self, sandbox: Bubblewrap, settings: Settings, group: RunGroup
-    ) -> tuple[Ended, int | None]:
+        self, sandbox: Bubblewrap, settings: Settings, group: RunGroup, streams: Streams
+    ) -> Attempt:
         fixed, call = self.plan.blueprint, self.plan.call
         view = HostView(sizes=sandbox.sizes, by_descriptor=sandbox.binds_descriptors)
         try:
@@ -114,21 +104,22 @@ class LocalRun:
                     ),
                     environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108
                     stdin=call.stdin,
-                    capture=self.captures,
+                    capture=fixed.capture_output,
                     descriptors=(*status.descriptors, *view.descriptors),
                     own_session=False,
                 )
-                return await self._process(launch, status.tree, view.close), status.exit_code()
+                ended = await self._process(launch, status.tree, streams, view.close)
+                return Attempt(ended, status.exit_code(), self._started)
         except OSError as exc:
             raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
         finally:
             view.close()
 
-    async def as_plain_process(self) -> Ended:
+    async def as_plain_process(self) -> Finished:
         """Run it without one, under praxis-init where that is present; see `run_process` for what is raised."""
         fixed, call = self.plan.blueprint, self.plan.call
         mark = f"{RUN_ID_VARIABLE}={call.run_id}"
-        async with _scratch() as scratch:
+        async with _scratch() as scratch, self.context.collectors(self.plan) as streams:
             launch = Launch(
                 call.argv,
                 environment(
@@ -139,14 +130,17 @@ class LocalRun:
                 ),
                 cwd=fixed.working_dir or str(scratch / "work"),
                 stdin=call.stdin,
-                capture=self.captures,
+                capture=fixed.capture_output,
             )
             init = native.host_init_path()
             if init is None:
-                return await self._process(launch, lambda process: MarkedTree(process, mark))
-            return await self._supervised(launch, str(init), mark)
+                end = await self._process(launch, lambda process: MarkedTree(process, mark), streams)
+            else:
+                end = await self._supervised(launch, str(init), mark, streams)
+            ended = time.perf_counter()
+        return Finished(end, *streams.captured, self._started, ended)
 
-    async def _supervised(self, launch: Launch, init: str, mark: str) -> Ended:
+    async def _supervised(self, launch: Launch, init: str, mark: str, streams: Streams) -> Ended:
         read_end, write_end = os.pipe()
         try:
             prefix = native.run_prefix(
@@ -168,10 +162,11 @@ class LocalRun:
                     descriptors=(write_end,),
                 ),
                 lambda process: SupervisedTree(process, mark),
+                streams,
             )
             os.set_blocking(read_end, False)
             try:
-                report = native.parse_report(os.read(read_end, 4096).decode())
+                report = parse_report(os.read(read_end, 4096).decode())
             except BlockingIOError:  # praxis-init was killed: by the tool, or by us
                 report = None
         finally:
@@ -179,34 +174,35 @@ class LocalRun:
             os.close(write_end)
         if report is None:
             return ended
-        if report.kind is native.EndKind.EXEC_FAILED:
+        if report.kind is EndKind.EXEC_FAILED:
             raise CommandNotFound(
                 f'The command "{launch.argv[0]}" cannot be run on this host: {os.strerror(report.number or 0)}.',
                 remedy="Install it, or fix the contract's command (or the interpreter its first line names).",
             )
-        if report.kind is native.EndKind.SETUP_FAILED:
+        if report.kind is EndKind.SETUP_FAILED:
             raise ExecutionError(
                 f"The command could not be confined ({report.step}: {os.strerror(report.number or 0)}).",
                 remedy="Install bubblewrap, or write network: host in the contract.",
             )
-        return Ended(report.exit_code, ended.timed_out)
+        return Ended.by_code(report.exit_code, timed_out=ended.timed_out)
 
     async def _process(
         self,
         launch: Launch,
         tree: Callable[[subprocess.Popen[bytes]], ProcessTree],
+        streams: Streams,
         on_start: Callable[[], None] = lambda: None,
     ) -> Ended:
         def started() -> None:
-            self.started = time.perf_counter()
+            self._started = time.perf_counter()
             on_start()
 
         return await run_process(
             launch,
             tree,
             timeout=self.plan.blueprint.limits.timeout,
-            stdout=self.out,
-            stderr=self.err,
+            stdout=streams.stdout,
+            stderr=streams.stderr,
             on_start=started,
         )
 

@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.errors import CommandNotFound, ExecutionError
+from praxis_mcp.support.ended import EXIT_SIGNAL_BASE, Ended
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.processes import ProcessTree
 from praxis_mcp.support.tasks import unwrapped
@@ -60,14 +61,6 @@ class Launch:
     own_session: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a command ended: its exit code (128 + signal where a signal ended it), and whether that was the deadline."""
-
-    exit_code: int
-    timed_out: bool
-
-
 async def run_process(
     launch: Launch,
     tree: Callable[[subprocess.Popen[bytes]], ProcessTree],
@@ -85,7 +78,7 @@ async def run_process(
         launch: what to start.
         tree: makes what can end everything the command will have started.
         timeout: seconds.
-        stdout, stderr: take the streams in; the caller finishes them.
+        stdout, stderr: take the streams in.
         on_start: called when the process exists.
 
     Raises:
@@ -119,7 +112,7 @@ async def run_process(
             if stream is not None:
                 stream.close()
     code = process.returncode
-    return Ended(128 - code if code < 0 else code, deadline.cancelled_caught)
+    return Ended.by_code(EXIT_SIGNAL_BASE - code if code < 0 else code, timed_out=deadline.cancelled_caught)
 
 
 def _start(launch: Launch) -> subprocess.Popen[bytes]:

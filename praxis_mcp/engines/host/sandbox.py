@@ -10,13 +10,13 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import anyio
 import anyio.to_thread
 
-from praxis_mcp.engines.artifacts import collect_artifacts, make_artifact_directory
 from praxis_mcp.engines.base import (
     EngineCapabilities,
     EngineStatus,
@@ -31,7 +31,7 @@ from praxis_mcp.engines.host.sandbox_images import SandboxImages
 from praxis_mcp.engines.host.sandbox_overlay import why_no_overlay
 from praxis_mcp.engines.host.sandbox_run import Layouts, SandboxRun, Tools
 from praxis_mcp.engines.host.sandbox_view import Places
-from praxis_mcp.engines.mounts.changes import ChangeWatch
+from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint, Capability, Plan
 from praxis_mcp.settings.model import Settings
@@ -77,38 +77,17 @@ class SandboxExecutionEngine(ExecutionEngine):
         began = time.perf_counter()
         tools = await self._found()
         named = await self.images.ensure(str(plan.blueprint.image), context.on_status)
-        async with self.images.use(named.image), AsyncExitStack() as holds:
-            artifacts = await make_artifact_directory(plan, context)
-            caches = ()
-            if plan.blueprint.cache_dirs:
-                caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint, holds)
-            watch = await ChangeWatch.start(plan.blueprint.mounts)
-            places = Places(artifacts, caches)
-            run = SandboxRun(plan, context, named.image, tools, places, self._layouts, self._background)
-            try:
-                ended = await run.run()
-                ran = time.perf_counter()
-                stdout, stderr = await run.out.finish(), await run.err.finish()
-            finally:
-                run.out.abandon()
-                run.err.abandon()
-        results = await collect_artifacts(plan, artifacts)
-        changed = await watch.changes()
-        return ExecutionResult(
-            run_id=plan.call.run_id,
-            engine=self.name,
-            isolation="bubblewrap",
-            exit_code=ended.exit_code,
-            stdout=stdout,
-            stderr=stderr,
-            timed_out=ended.timed_out,
-            out_of_memory=run.out_of_memory and not ended.timed_out,
-            phases={"start": run.started - began, "run": ran - run.started, "collect": time.perf_counter() - ran},
-            artifacts=results.taken,
-            artifacts_left_out=results.left_out,
-            changed_files=changed,
-            image=named.pinned,
-        )
+
+        async def command(artifacts: Path | None) -> Finished:
+            async with self.images.use(named.image), AsyncExitStack() as holds:
+                caches = ()
+                if plan.blueprint.cache_dirs:
+                    caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint, holds)
+                places = Places(artifacts, caches)
+                run = SandboxRun(plan, context, named.image, tools, places, self._layouts, self._background)
+                return replace(await run.run(), image=named.pinned)
+
+        return await run_command(self, plan, context, command, began=began, isolation="bubblewrap")
 
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
         """Bring the image into the store."""

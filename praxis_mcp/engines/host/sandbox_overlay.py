@@ -37,7 +37,6 @@ async def why_no_overlay() -> str | None:
     init = praxis_init_path() if sys.platform == "linux" else None
     if init is None:
         return "praxis-init is missing"
-    out, err = StreamCollector("stdout", keep=4096), StreamCollector("stderr", keep=4096)
     try:
         scratch = await anyio.to_thread.run_sync(Scratch.make)
     except OSError as exc:
@@ -47,13 +46,14 @@ async def why_no_overlay() -> str | None:
             await anyio.Path(scratch.path, name).mkdir()
         mark = str(scratch.path)
         words = [*join_words(str(init), overlay=(scratch.path, LAYER_SIZE)), str(init), "--version"]
-        ended = await run_process(
-            Launch(tuple(words), {_MARK: mark}),
-            lambda process: MarkedTree(process, f"{_MARK}={mark}"),
-            timeout=OVERLAY_PROBE_TIMEOUT,
-            stdout=out,
-            stderr=err,
-        )
+        async with StreamCollector("stdout", keep=4096) as out, StreamCollector("stderr", keep=4096) as err:
+            ended = await run_process(
+                Launch(tuple(words), {_MARK: mark}),
+                lambda process: MarkedTree(process, f"{_MARK}={mark}"),
+                timeout=OVERLAY_PROBE_TIMEOUT,
+                stdout=out,
+                stderr=err,
+            )
     except ExecutionError as exc:
         return exc.message
     finally:
@@ -61,5 +61,5 @@ async def why_no_overlay() -> str | None:
             await anyio.to_thread.run_sync(scratch.remove)
     if ended.exit_code == 0:
         return None
-    said = last_line((await err.finish()).text)
+    said = last_line(err.captured.text)
     return f"the kernel lets no user namespace mount an overlay ({said or f'exit code {ended.exit_code}'})"

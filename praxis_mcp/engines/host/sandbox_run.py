@@ -15,19 +15,21 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.bubblewrap import (
-    START_ATTEMPTS,
+    Attempt,
     Bubblewrap,
     StatusPipe,
     isolation,
     last_line,
-    may_try_again,
+    run_in_bubblewrap,
 )
-from praxis_mcp.engines.host.cgroups import KILLED, Cgroups, RunGroup
-from praxis_mcp.engines.host.process import Ended, Launch, run_process
+from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
+from praxis_mcp.engines.host.process import Launch, run_process
 from praxis_mcp.engines.host.sandbox_overlay import LAYER_SIZE, overlay_root
 from praxis_mcp.engines.host.sandbox_user import SandboxUser, find_user
 from praxis_mcp.engines.host.sandbox_view import Places, SandboxView
 from praxis_mcp.engines.init.seccomp import filter_descriptor
+from praxis_mcp.engines.output import Streams
+from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
 from praxis_mcp.images.model import StoredImage
 from praxis_mcp.plans.model import Blueprint, Plan
@@ -72,9 +74,6 @@ class SandboxRun:
     Attributes:
         plan: what to run.
         context: what surrounds it.
-        out, err: have taken the streams in; the caller finishes them.
-        started: when the process existed, on the clock of `time.perf_counter`.
-        out_of_memory: whether the kernel killed a process for the memory limit.
     """
 
     def __init__(
@@ -89,16 +88,13 @@ class SandboxRun:
     ) -> None:
         self.plan = plan
         self.context = context
-        self.out, self.err = context.collectors(plan)
-        self.started = 0.0
-        self.out_of_memory = False
         self._image = image
         self._tools = tools
         self._places = places
         self._layouts = layouts
         self._later = later
 
-    async def run(self) -> Ended:
+    async def run(self) -> Finished:
         """Run it to its end, or to its deadline; see `run_process`.
 
         Raises:
@@ -106,29 +102,22 @@ class SandboxRun:
             LimitUnsupported: its limits could not be set.
             ExecutionError: there is no sandbox for it, or its mounts have no place.
         """
-        attempts = 0
-        while True:
-            attempts += 1
-            group = self._tools.cgroups.for_run(self.plan, default_pids=DEFAULT_PIDS, own_processes=_OWN_PROCESSES)
-            try:
-                ended, exit_code = await self._try(group)
-                self.out_of_memory = group.out_of_memory
-            finally:
-                await group.remove(self._later)
-            if exit_code is not None or ended.timed_out:
-                return ended
-            if self.out_of_memory:  # it took the sandbox's own init along
-                return Ended(KILLED, timed_out=False)
-            said = (await self.err.finish()).text
-            if attempts == START_ATTEMPTS or not may_try_again(said, ended.exit_code):
-                raise _failure(self._command[0], said, ended.exit_code)
-            self.out, self.err = self.context.collectors(self.plan)
+        cgroups = self._tools.cgroups
+        return await run_in_bubblewrap(
+            self.plan,
+            self.context,
+            lambda: cgroups.for_run(self.plan, default_pids=DEFAULT_PIDS, own_processes=_OWN_PROCESSES),
+            self._try,
+            lambda said, exit_code: _failure(self._command[0], said, exit_code),
+            self._later,
+        )
 
     @property
     def _command(self) -> tuple[str, ...]:
         return (*(self._image.entrypoint if self.plan.blueprint.use_entrypoint else ()), *self.plan.call.argv)
 
-    async def _try(self, group: RunGroup) -> tuple[Ended, int | None]:
+    async def _try(self, group: RunGroup, streams: Streams) -> Attempt:
+        started = 0.0
         fixed, call = self.plan.blueprint, self.plan.call
         view = SandboxView(
             self._image,
@@ -152,19 +141,20 @@ class SandboxRun:
                     own_session=False,
                 )
 
-                def started() -> None:
-                    self.started = time.perf_counter()
+                def on_start() -> None:
+                    nonlocal started
+                    started = time.perf_counter()
                     view.close()  # bubblewrap has its own by now, and a call may last
 
                 ended = await run_process(
                     launch,
                     status.tree,
                     timeout=fixed.limits.timeout,
-                    stdout=self.out,
-                    stderr=self.err,
-                    on_start=started,
+                    stdout=streams.stdout,
+                    stderr=streams.stderr,
+                    on_start=on_start,
                 )
-                return ended, status.exit_code()
+                return Attempt(ended, status.exit_code(), started)
         except OSError as exc:
             raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
         finally:
@@ -247,7 +237,7 @@ def _memory_file(stack: ExitStack, content: bytes) -> int:
     return descriptor
 
 
-def _failure(command: str, stderr: str, exit_code: int) -> ExecutionError:
+def _failure(command: str, stderr: str, exit_code: int | None) -> ExecutionError:
     """Why bubblewrap did not start the command, from the last line that it wrote."""
     line = last_line(stderr)
     reason = line.rpartition(": ")[2]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from praxis_mcp.engines.output import StreamName
-from praxis_mcp.support.init_binary import EndKind, RunEnd
+from praxis_mcp.support.ended import Ended, EndKind
 
 FRAMING_VERSION = 1
 MAX_PAYLOAD = 128 * 1024
@@ -126,20 +126,14 @@ class StdinClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """The command and all that it started are gone; all output has been sent."""
-
-    end: RunEnd
-
-
-@dataclass(frozen=True, slots=True)
 class Refused:
     """The waiter did not understand what it got, and says what was wrong."""
 
     reason: str
 
 
-Event = Hello | Output | StdinCredit | StdinClosed | End | Refused
+Event = Hello | Output | StdinCredit | StdinClosed | Ended | Refused
+"""`Ended`: the command and all that it started are gone; all output has been sent."""
 
 _END_KINDS = (EndKind.EXIT, EndKind.SIGNAL, EndKind.TIMEOUT, EndKind.EXEC_FAILED, EndKind.SETUP_FAILED)
 _LARGEST = {
@@ -311,7 +305,7 @@ def _event(kind: FrameType, payload: bytes) -> Event:
                 number, value = _END.unpack_from(payload)
                 step = payload[_END.size :].decode("ascii")
                 end_kind = _END_KINDS[number]
-                return End(RunEnd(end_kind, None if end_kind is EndKind.TIMEOUT else value, step or None))
+                return Ended(end_kind, None if end_kind is EndKind.TIMEOUT else value, step or None)
             case _:
                 return Refused(payload.decode("ascii"))
     except (struct.error, UnicodeDecodeError, IndexError) as exc:

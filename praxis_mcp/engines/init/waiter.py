@@ -16,7 +16,6 @@ import anyio
 from praxis_mcp.engines.init.framing import (
     FRAME_PIECE,
     MAX_PAYLOAD,
-    End,
     Event,
     FrameDecoder,
     FramingError,
@@ -36,7 +35,7 @@ from praxis_mcp.engines.init.framing import (
 from praxis_mcp.engines.output import StreamCollector, StreamName
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import CallFile, Plan
-from praxis_mcp.support.init_binary import RunEnd
+from praxis_mcp.support.ended import Ended
 
 WAITER_MAX_AGE = 900.0
 """Seconds that a container or exec waits for a call at most; then another takes its place."""
@@ -167,7 +166,7 @@ class Waiter:
         stderr: StreamCollector,
         *,
         grace: float | None = None,
-    ) -> RunEnd:
+    ) -> Ended:
         """Have it run a call, and close the channel, whatever happens.
 
         Args:
@@ -188,7 +187,7 @@ class Waiter:
         """
         begin = encode_call(call)
         collectors: dict[StreamName, StreamCollector] = {"stdout": stdout, "stderr": stderr}
-        end: RunEnd | None = None
+        end: Ended | None = None
         failure: WaiterLost | WaiterSilent | ExecutionError | None = None
         grace = REPORT_GRACE if grace is None else grace
         limit = None if call.timeout is None else call.timeout + call.kill_after + grace
@@ -215,7 +214,7 @@ class Waiter:
         with anyio.CancelScope(shield=True):
             await self._channel.aclose()
 
-    async def _hear(self, collectors: Mapping[StreamName, StreamCollector]) -> RunEnd:
+    async def _hear(self, collectors: Mapping[StreamName, StreamCollector]) -> Ended:
         async with aclosing(self._events()) as events:
             async for event in events:
                 match event:
@@ -227,8 +226,8 @@ class Waiter:
                     case StdinClosed():
                         self._feeds = False
                         self._may_feed.set()
-                    case End(end):
-                        return end
+                    case Ended():
+                        return event
                     case Refused(reason):
                         raise WaiterLost(f"praxis-init refused the call: {reason}", was_asked=self._was_asked)
                     case Hello():

@@ -30,6 +30,7 @@ from mcp.os.win32.utilities import (
 )
 
 from praxis_mcp.support import init_binary as native
+from praxis_mcp.support.ended import EndKind, parse_report
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.orphans import OWNER_VARIABLE
 from praxis_mcp.support.owners import Owner
@@ -65,10 +66,10 @@ class UpstreamProcess:
         if self._report is None or not await self._has_ended(SERVER_REAP_TIMEOUT):
             return ""
         try:
-            end = native.parse_report(os.read(self._report, 4096).decode())
+            end = parse_report(os.read(self._report, 4096).decode())
         except (BlockingIOError, UnicodeDecodeError):
             return ""
-        if end is None or end.kind not in (native.EndKind.EXEC_FAILED, native.EndKind.SETUP_FAILED):
+        if end is None or end.kind not in (EndKind.EXEC_FAILED, EndKind.SETUP_FAILED):
             return ""
         return f"{self._word} cannot be run: {os.strerror(end.number or 0)}"
 

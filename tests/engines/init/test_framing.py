@@ -12,7 +12,6 @@ from praxis_mcp.engines.init.framing import (
     MAX_CALL,
     MAX_PAYLOAD,
     MAX_VARIABLES,
-    End,
     Event,
     FrameDecoder,
     FrameType,
@@ -28,7 +27,7 @@ from praxis_mcp.engines.init.framing import (
     encode_file,
     encode_stdin,
 )
-from praxis_mcp.support.init_binary import EndKind, RunEnd
+from praxis_mcp.support.ended import Ended, EndKind
 
 
 def frame(kind: int, payload: bytes = b"") -> bytes:
@@ -46,25 +45,25 @@ def encoded(event: Event) -> bytes:
             return frame(FrameType.STDIN_CREDIT, struct.pack("<I", size))
         case StdinClosed():
             return frame(FrameType.STDIN_CLOSED)
-        case End(end):
-            number = list(EndKind).index(end.kind)
-            return frame(FrameType.END, struct.pack("<II", number, end.number or 0) + (end.step or "").encode())
+        case Ended(kind, number, step):
+            packed = struct.pack("<II", list(EndKind).index(kind), number or 0)
+            return frame(FrameType.END, packed + (step or "").encode())
         case Refused(reason):
             return frame(FrameType.REFUSED, reason.encode())
 
 
 u32 = st.integers(0, 2**32 - 1)
 ends = st.one_of(
-    st.builds(RunEnd, st.sampled_from([EndKind.EXIT, EndKind.SIGNAL, EndKind.EXEC_FAILED]), st.integers(0, 255)),
-    st.just(RunEnd(EndKind.TIMEOUT)),
-    st.builds(RunEnd, st.just(EndKind.SETUP_FAILED), st.integers(0, 200), st.just("fork")),
+    st.builds(Ended, st.sampled_from([EndKind.EXIT, EndKind.SIGNAL, EndKind.EXEC_FAILED]), st.integers(0, 255)),
+    st.just(Ended(EndKind.TIMEOUT)),
+    st.builds(Ended, st.just(EndKind.SETUP_FAILED), st.integers(0, 200), st.just("fork")),
 )
 events = st.one_of(
     st.builds(Hello, u32, u32, st.sampled_from(["x86_64", "aarch64"])),
     st.builds(Output, st.sampled_from(["stdout", "stderr"]), st.binary(max_size=300)),
     st.builds(StdinCredit, u32),
     st.just(StdinClosed()),
-    st.builds(End, ends),
+    ends,
     st.builds(Refused, st.text("abc ", max_size=40)),
 )
 

@@ -16,8 +16,9 @@ import pytest
 from praxis_mcp.engines.init import waiter
 from praxis_mcp.engines.init.framing import FrameType, FramingError, WaitCall, WaitFile
 from praxis_mcp.engines.init.waiter import Channel, Waiter, WaiterLost, WaiterSilent
-from praxis_mcp.engines.output import Captured, StreamCollector
-from praxis_mcp.support.init_binary import EndKind, RunEnd, praxis_init_path
+from praxis_mcp.engines.output import Captured, StreamCollector, Streams
+from praxis_mcp.support.ended import Ended, EndKind
+from praxis_mcp.support.init_binary import praxis_init_path
 from praxis_mcp.support.unix_stream import UnixStream
 from praxis_mcp.testing.bench import CALL_LIMIT, measured_growth, processes
 
@@ -51,15 +52,15 @@ def _duplicate(descriptor: int) -> socket.socket:
 
 @dataclass
 class Heard:
-    end: RunEnd
+    end: Ended
     stdout: Captured
     stderr: Captured
 
 
 async def run(stream: Channel, call: WaitCall, stdin: bytes | None = None) -> Heard:
-    collectors = StreamCollector("stdout", keep=1 << 20), StreamCollector("stderr", keep=1 << 20)
-    end = await Waiter(stream).run(call, stdin, *collectors)
-    return Heard(end, *[await collector.finish() for collector in collectors])
+    async with Streams(StreamCollector("stdout", keep=1 << 20), StreamCollector("stderr", keep=1 << 20)) as streams:
+        end = await Waiter(stream).run(call, stdin, *streams)
+    return Heard(end, *streams.captured)
 
 
 def words(*command: str, **fields: object) -> WaitCall:
@@ -72,7 +73,7 @@ async def test_a_call_comes_back_with_its_streams_and_its_end(tmp_path: Path) ->
         call = words("/bin/sh", "-c", f"cat {tmp_path}/file -; echo $X >&2; exit 3", env={b"X": b"x"}, files=[file])
         heard = await run(stream, call, b"from stdin\n")
     assert (heard.end, heard.stdout.data, heard.stderr.data) == (
-        RunEnd(EndKind.EXIT, 3),
+        Ended(EndKind.EXIT, 3),
         b"from a file\nfrom stdin\n",
         b"x\n",
     )
@@ -83,14 +84,14 @@ async def test_much_goes_both_ways_in_bounded_memory(tmp_path: Path) -> None:
     async with channel(tmp_path / "s") as stream:
         with measured_growth() as growth:
             heard = await run(stream, words("cat"), data)
-    assert (heard.stdout.total, heard.end) == (len(data), RunEnd(EndKind.EXIT, 0))
+    assert (heard.stdout.total, heard.end) == (len(data), Ended(EndKind.EXIT, 0))
     assert growth() < 16 << 20
 
 
 async def test_input_that_a_command_does_not_read_is_no_hindrance(tmp_path: Path) -> None:
     async with channel(tmp_path / "s") as stream:
         heard = await run(stream, words("head", "-c", "10"), b"x" * 10_000_000)
-    assert (heard.stdout.data, heard.end) == (b"x" * 10, RunEnd(EndKind.EXIT, 0))
+    assert (heard.stdout.data, heard.end) == (b"x" * 10, Ended(EndKind.EXIT, 0))
 
 
 async def test_a_cancelled_call_closes_the_channel_and_leaves_nothing_running(tmp_path: Path) -> None:

@@ -38,7 +38,6 @@ class TinyEngine(ExecutionEngine):
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         if shutil.which(plan.call.argv[0]) is None:
             raise CommandNotFound(f"{plan.blueprint.tool}: there is no command {plan.call.argv[0]} here.")
-        stdout, stderr = context.collectors(plan)
         began = anyio.current_time()
         timed_out = False
         with tempfile.TemporaryDirectory(prefix="praxis-tiny-") as directory:
@@ -50,21 +49,19 @@ class TinyEngine(ExecutionEngine):
                 start_new_session=True,
             )
             try:
-                with anyio.move_on_after(plan.blueprint.limits.timeout) as scope:
-                    async with anyio.create_task_group() as tasks:
-                        assert process.stdout is not None
-                        assert process.stderr is not None
-                        tasks.start_soon(_feed, process, plan.call.stdin or b"")
-                        tasks.start_soon(_collect, process.stdout, stdout)
-                        tasks.start_soon(_collect, process.stderr, stderr)
-                        await process.wait()
+                async with context.collectors(plan) as streams:
+                    with anyio.move_on_after(plan.blueprint.limits.timeout) as scope:
+                        async with anyio.create_task_group() as tasks:
+                            assert process.stdout is not None
+                            assert process.stderr is not None
+                            tasks.start_soon(_feed, process, plan.call.stdin or b"")
+                            tasks.start_soon(_collect, process.stdout, streams.stdout)
+                            tasks.start_soon(_collect, process.stderr, streams.stderr)
+                            await process.wait()
                 timed_out = scope.cancelled_caught
-                captured = await stdout.finish(), await stderr.finish()
             except ExceptionGroup as group:
                 raise group.exceptions[0] from group
             finally:
-                stdout.abandon()
-                stderr.abandon()
                 with anyio.CancelScope(shield=True):
                     with suppress(ProcessLookupError):
                         os.killpg(process.pid, signal.SIGKILL)
@@ -76,8 +73,8 @@ class TinyEngine(ExecutionEngine):
             engine=self.name,
             isolation="none",
             exit_code=code if code is None or code >= 0 else 128 - code,
-            stdout=captured[0],
-            stderr=captured[1],
+            stdout=streams.stdout.captured,
+            stderr=streams.stderr.captured,
             timed_out=timed_out,
             phases={"run": anyio.current_time() - began},
         )

@@ -1,0 +1,91 @@
+"""What every run of a command has in common, whatever the engine: a place for its artifacts, the command, what it left
+and changed, the result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from praxis_mcp.engines.artifacts import collect_artifacts, make_artifact_directory
+from praxis_mcp.engines.base import ExecutionContext, ExecutionEngine, ExecutionResult
+from praxis_mcp.engines.mounts.changes import ChangeWatch
+from praxis_mcp.engines.output import Captured
+from praxis_mcp.plans.model import Plan
+from praxis_mcp.support.ended import Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that ran to its end, its output collected.
+
+    Attributes:
+        end: how it ended.
+        stdout, stderr: see `Captured`.
+        started, ended: when it had, by `time.perf_counter`.
+        image: the image with its digest, where there is one.
+        left_out: names of artifacts that exceed what a call may hand back, and did not reach its directory.
+        changed: files in writable mounts that it changed; None where a look at them tells.
+    """
+
+    end: Ended
+    stdout: Captured
+    stderr: Captured
+    started: float
+    ended: float
+    image: str | None = None
+    left_out: tuple[str, ...] = ()
+    changed: tuple[Path, ...] | None = None
+
+
+Command = Callable[[Path | None], Awaitable[Finished]]
+"""Runs a plan's command; gets the directory for its artifacts, where it declares any."""
+
+
+async def run_command(
+    engine: ExecutionEngine,
+    plan: Plan,
+    context: ExecutionContext,
+    command: Command,
+    *,
+    began: float,
+    isolation: str,
+    watches: bool = True,
+) -> ExecutionResult:
+    """Run a plan's command, and put its result together.
+
+    Args:
+        engine: who runs it.
+        plan: the plan.
+        context: what surrounds the run.
+        command: see `Command`.
+        began: when the run began, by `time.perf_counter`.
+        isolation: what stands between tool and host.
+        watches: whether changes in writable mounts show on this machine; else `Finished.changed` tells them.
+
+    Raises:
+        ExecutionError: the command's own, or its artifacts have no place.
+    """
+    artifacts = await make_artifact_directory(plan, context)
+    watch = await ChangeWatch.start(plan.blueprint.mounts if watches else ())
+    done = await command(artifacts)
+    collected = await collect_artifacts(plan, artifacts)
+    changed = await watch.changes() if done.changed is None else done.changed
+    phases = {"start": done.started - began, "run": done.ended - done.started}
+    phases["collect"] = time.perf_counter() - done.ended
+    return ExecutionResult(
+        run_id=plan.call.run_id,
+        engine=engine.name,
+        isolation=isolation,
+        exit_code=done.end.exit_code,
+        stdout=done.stdout,
+        stderr=done.stderr,
+        timed_out=done.end.timed_out,
+        out_of_memory=done.end.out_of_memory and not done.end.timed_out,
+        phases=phases,
+        artifacts=collected.taken,
+        artifacts_left_out=(*done.left_out, *collected.left_out),
+        changed_files=changed,
+        image=done.image,
+    )
