@@ -20,7 +20,7 @@ from praxis_mcp.cli.terminal import console, echo_json, escape, say
 
 if TYPE_CHECKING:
     from praxis_mcp.engines.base import StatusListener
-    from praxis_mcp.engines.host.sandbox_images import SandboxImages
+    from praxis_mcp.engines.host.sandbox import SandboxImages
     from praxis_mcp.images.model import NamedImage
 
 T = TypeVar("T")
@@ -115,9 +115,9 @@ def collect_garbage(config: ConfigOption = None, log_level: LogLevelOption = Non
 
 
 def _images(config: Path | None, log_level: str | None) -> SandboxImages:
-    from praxis_mcp.engines.host.sandbox_images import SandboxImages
+    from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 
-    return SandboxImages(read_settings(config, None, log_level))
+    return SandboxExecutionEngine(read_settings(config, None, log_level)).images
 
 
 def _work(work: Callable[[StatusListener], Awaitable[T]]) -> T:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import anyio
 
 from praxis_mcp.engines.base import StatusListener
 from praxis_mcp.errors import ExecutionError
+from praxis_mcp.settings.model import Settings
+
+LocalImages = Callable[[Settings, str, BinaryIO, StatusListener], Awaitable[bool]]
+"""Writes the image of a name that this machine has already as an archive (as ``docker save`` does), saying so; False
+where it has none. Raises `OSError` where it cannot be written."""
 
 
 @dataclass(slots=True)

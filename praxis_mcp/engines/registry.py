@@ -6,11 +6,12 @@ import functools
 import importlib
 from collections.abc import Collection, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import anyio
 
-from praxis_mcp.engines.base import ExecutionEngine
+from praxis_mcp.engines.base import ExecutionEngine, StatusListener
+from praxis_mcp.engines.pulls import LocalImages
 from praxis_mcp.engines.warm.budget import WarmBudget
 from praxis_mcp.engines.warm.counts import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, PraxisError
@@ -26,6 +27,9 @@ ENGINES: dict[str, str] = {
     "sandbox": "praxis_mcp.engines.host.sandbox:SandboxExecutionEngine",
 }
 """Every engine: name → ``module:Class``."""
+
+LOCAL_IMAGES = "praxis_mcp.engines.docker.images:save_image"
+"""What gives engines without a daemon of their own the images that this machine has already (`LocalImages`)."""
 
 CLEANUP_TIMEOUT = 20.0
 """Seconds that one engine may take to release what it holds."""
@@ -90,6 +94,12 @@ class EngineRegistry:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.cleanup()
+
+
+async def save_local_image(settings: Settings, reference: str, into: BinaryIO, tell: StatusListener) -> bool:
+    """See `LocalImages`."""
+    save: LocalImages = _imported(LOCAL_IMAGES)
+    return await save(settings, reference, into, tell)
 
 
 def _imported(target: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import anyio
 import anyio.from_thread
@@ -13,8 +13,11 @@ import anyio.from_thread
 from praxis_mcp.engines.base import StatusListener
 from praxis_mcp.engines.docker.api import DockerDaemon, ImageMissing
 from praxis_mcp.engines.pulls import SharedPulls
-from praxis_mcp.errors import ImageError
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
+from praxis_mcp.settings.model import Settings
 
+DAEMON_TIMEOUT = 5.0
+"""Seconds to find out, for an engine that can do without, whether there is a Docker daemon."""
 PULL_TIMEOUT = 600.0
 """Seconds for one pull; apart from the tool's own timeout, which counts from its start."""
 _TELL_EVERY = 0.5
@@ -113,3 +116,22 @@ class _Progress:
         if not total:
             return f"pulling {self._reference}"
         return f"pulling {self._reference}: {100 * sum(got for got, _ in self._layers.values()) // total}%"
+
+
+async def save_image(settings: Settings, reference: str, into: BinaryIO, tell: StatusListener) -> bool:
+    """An image of the daemon that the settings name, for another engine; see `LocalImages`."""
+    try:
+        with anyio.fail_after(DAEMON_TIMEOUT):
+            daemon = await DockerDaemon.connect(settings.engines.docker.host)
+    except (ExecutionError, TimeoutError):  # no daemon: who asks can do without
+        return False
+    try:
+        await daemon.image(reference)
+        tell(f"taking {reference} from Docker")
+        await daemon.save(reference, into)
+    except (ImageMissing, EngineUnavailable, ExecutionTimeout):  # it does not have it, or has gone away meanwhile
+        return False
+    finally:
+        with anyio.CancelScope(shield=True):
+            await daemon.close()
+    return True

@@ -14,9 +14,9 @@ import anyio.from_thread
 import anyio.to_thread
 
 from praxis_mcp.engines.base import StatusListener
-from praxis_mcp.engines.docker.api import DockerDaemon, ImageMissing
-from praxis_mcp.engines.pulls import SharedPulls
-from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
+from praxis_mcp.engines.pulls import LocalImages, SharedPulls
+from praxis_mcp.engines.registry import save_local_image
+from praxis_mcp.errors import ImageError
 from praxis_mcp.images.archives import import_file
 from praxis_mcp.images.credentials import Login
 from praxis_mcp.images.layers import Bounds
@@ -29,8 +29,6 @@ from praxis_mcp.settings.model import Settings
 
 PULL_TIMEOUT = 600.0
 """Seconds to get one image; apart from the tool's own timeout, which counts from its start."""
-DAEMON_TIMEOUT = 5.0
-"""Seconds to find out whether there is a Docker daemon."""
 
 _STOP_CHECK_INTERVAL = 0.05
 
@@ -41,13 +39,15 @@ class SandboxImages:
     """The images that a sandbox can run.
 
     Args:
-        settings: where the store is, whether images may be pulled, and where a Docker daemon may be.
+        settings: where the store is, and whether images may be pulled.
+        local_images: gives images that this machine has already.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, local_images: LocalImages = save_local_image) -> None:
         chosen = settings.engines.sandbox
         self.store = ImageStore(chosen.store or default_directory(), Bounds(size=chosen.max_image_size))
         self._settings = settings
+        self._local_images = local_images
         self._pulls = SharedPulls()
 
     async def ensure(self, reference: str, on_status: StatusListener | None = None) -> NamedImage:
@@ -122,7 +122,7 @@ class SandboxImages:
         return tuple(item for item in named if item is not None)
 
     async def _bring(self, reference: str, tell: StatusListener) -> None:
-        if await self._from_docker(reference, tell):
+        if await self._from_this_machine(reference, tell):
             return
         if self._settings.pull == "never":
             raise ImageError(
@@ -132,18 +132,12 @@ class SandboxImages:
             )
         await self._from_registry(Reference.parse(reference), tell)
 
-    async def _from_docker(self, reference: str, tell: StatusListener) -> bool:
-        """Whether a Docker daemon had it."""
+    async def _from_this_machine(self, reference: str, tell: StatusListener) -> bool:
+        """Whether this machine had it."""
         try:
-            with anyio.fail_after(DAEMON_TIMEOUT):
-                daemon = await DockerDaemon.connect(self._settings.engines.docker.host)
-        except (ExecutionError, TimeoutError):  # no daemon: what this engine is for
-            return False
-        try:
-            await daemon.image(reference)
-            tell(f"taking {reference} from Docker")
             with tempfile.TemporaryFile(dir=await anyio.to_thread.run_sync(self.store.temporary)) as archive:
-                await daemon.save(reference, archive)
+                if not await self._local_images(self._settings, reference, cast(BinaryIO, archive), tell):
+                    return False
                 await _in_thread(
                     lambda is_stopped, on_progress: import_file(
                         self.store,
@@ -154,15 +148,8 @@ class SandboxImages:
                     ),
                     tell,
                 )
-        except ImageMissing:
-            return False
-        except (EngineUnavailable, ExecutionTimeout):  # it has gone away meanwhile
-            return False
         except OSError as exc:
             raise self.store.unwritable(exc) from exc
-        finally:
-            with anyio.CancelScope(shield=True):
-                await daemon.close()
         return True
 
     async def _from_registry(self, reference: Reference, tell: StatusListener) -> None:
