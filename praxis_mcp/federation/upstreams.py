@@ -72,8 +72,8 @@ class Upstreams:
 
     Names that clash are given out in order: a contract of ours wins, then the upstream whose name comes first, even
     while its tool is held back: another server's must not step in for it unseen. A name stays with the upstream that
-    has it (see `upstream_names`). While an upstream is down its tools stay listed for a while, and their calls say why
-    they fail.
+    has it (see `federation.names`). While an upstream is down its tools stay listed for a while, and their calls say
+    why they fail.
     """
 
     def __init__(self, settings: Settings) -> None:

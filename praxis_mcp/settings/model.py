@@ -244,7 +244,7 @@ class Settings(BaseSettings):
 
     Attributes:
         tools: directories of contracts.
-        root: project root: relative host paths start here. `load_settings` finds it (see `settings_files`); for
+        root: project root: relative host paths start here. `load_settings` finds it (see `settings.files`); for
             settings that are made in code it is the current directory.
         reload: whether changed contracts are picked up while serving. ``approved`` serves a contract, from the start
             on, only once ``praxis-mcp contracts approve`` has approved it, and holds back a change of it that can do
@@ -330,7 +330,7 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
 
     Args:
         file: settings file; None asks ``PRAXIS_CONFIG``, then looks for ``praxis.yaml`` in the project, which counts
-            only once the user has approved it (see `settings_files`).
+            only once the user has approved it (see `settings.files`).
         flags: values that win over everything, as a nested mapping.
 
     Raises:

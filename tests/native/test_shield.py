@@ -169,7 +169,7 @@ print(json.dumps(done))
 
 
 def test_a_command_that_may_gain_privileges_is_as_free_as_without_praxis_init() -> None:
-    """A server that is started by command (see `upstream_process`): no Landlock, no filter, no limit of its own."""
+    """A server that is started by command (see `transports.process`): no Landlock, no filter, no limit of its own."""
     init = praxis_init_path()
     assert init is not None
     prefix = run_prefix(str(init), timeout=PATIENCE, no_network=False, no_new_privileges=False, parent=os.getpid())

@@ -26,7 +26,7 @@ _EXPORT_PIECE = 1024 * 1024
 class LiveOutput:
     """Passes output on while the command runs, secrets masked, and the rest of it at the end.
 
-    What was heard while it ran may lack pieces (see `dagger_logs`); then the rest overlaps with it.
+    What was heard while it ran may lack pieces (see `dagger.logs`); then the rest overlaps with it.
     """
 
     def __init__(self, plan: Plan, listener: OutputListener) -> None:

@@ -173,7 +173,7 @@ def _check_program(word: str, env: Mapping[str, str], cwd: Path | None) -> None:
 
 
 class _Command:
-    """The process as `process_tree` sees one."""
+    """The process as `ProcessTree` sees one."""
 
     def __init__(self, process: ServerProcess) -> None:
         self._process = process

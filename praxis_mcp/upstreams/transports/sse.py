@@ -104,7 +104,7 @@ async def _post(client: httpx2.AsyncClient, endpoint: str, message: SessionMessa
 def _error_in(response: httpx2.Response) -> ErrorData:
     error = error_in(response)
     if failure_in(MCPError.from_error_data(error)) is not None:
-        return error  # of our own (see `upstream_http`)
+        return error  # of our own (see `transports.http`)
     in_session = response.request.method == "POST"
     if in_session and response.status_code == 404:  # it was started anew
         return failed(Failure.UNSENT, f"the server does not know the session ({error.message})")
