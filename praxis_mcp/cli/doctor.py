@@ -4,6 +4,7 @@ upstreams, and the servers that run here."""
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +22,19 @@ from praxis_mcp.cli.common import (
     read_settings,
     run_with_toolbox,
 )
-from praxis_mcp.cli.doctor_upstreams import examine_upstreams, left_out_lines, upstream_table
-from praxis_mcp.cli.doctor_warm import server_table, warm_sentence
 from praxis_mcp.cli.listing import describe
 from praxis_mcp.cli.terminal import console, echo_json, escape
 from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from praxis_mcp.execution.toolbox import Toolbox
-    from praxis_mcp.settings.model import Settings
+    from praxis_mcp.federation.upstreams import UpstreamReport
+    from praxis_mcp.settings.model import Settings, WarmSettings
+
+UPSTREAM_TIMEOUT = 10.0
+"""Seconds that the upstreams, asked all at once, may take to be reached and to list their tools."""
 
 
 def doctor(
@@ -244,12 +249,12 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
         table.add_row(mark, item["tool"], item["engine"] or "nothing", escape(item["reason"]))
     out.print(table)
     if report["upstreams"]:
-        out.print(upstream_table(report["upstreams"]))
-        for line in left_out_lines(report["upstreams"]):
+        out.print(_upstream_table(report["upstreams"]))
+        for line in _left_out_lines(report["upstreams"]):
             out.print(line)
-    out.print(f"Warm starts: {warm_sentence(settings.warm)}")
+    out.print(f"Warm starts: {_warm_sentence(settings.warm)}")
     if report["servers"]:
-        out.print(server_table(report["servers"]))
+        out.print(_server_table(report["servers"]))
     for item in report["diagnostics"]:
         if item not in first:
             out.print(escape(_sentence(item)))
@@ -283,3 +288,106 @@ def _lacks(notes: dict[str, str]) -> str:
     for what, why in notes.items():
         by_reason.setdefault(why, []).append(what)
     return "; ".join(f"cannot enforce {', '.join(what)}: {why}" for why, what in by_reason.items())
+
+
+async def examine_upstreams(toolbox: Toolbox) -> list[dict[str, Any]]:
+    """Whether each can be reached, what is spoken with it, how many of its tools are served, held back and left out."""
+    import anyio
+
+    from praxis_mcp.support.tasks import unwrapped
+
+    found: list[dict[str, Any]] = []
+    with unwrapped():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(toolbox.upstreams.run)
+            with anyio.move_on_after(UPSTREAM_TIMEOUT):
+                await toolbox.upstreams.asked()
+            found += [_upstream_facts(report) for report in toolbox.upstreams.reports()]
+            tasks.cancel_scope.cancel()
+    return found
+
+
+def _upstream_table(found: list[dict[str, Any]]) -> Table:
+    """The same for people."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold", title="Upstreams", title_justify="left")
+    for column in ("", "upstream", "address", "protocol", "tools", "held back", "left out", "why not"):
+        table.add_column(column)
+    for item in found:
+        table.add_row(
+            "[green]✓[/]" if item["reachable"] else "[red]✗[/]",
+            item["upstream"],
+            escape(item["address"]),
+            item["protocol"] or "-",
+            *(str(item[name]) for name in ("tools", "held_back", "left_out")),
+            escape(item["trouble"]),
+        )
+    return table
+
+
+def _left_out_lines(found: list[dict[str, Any]]) -> list[str]:
+    """Which tools are not served, and why not, a line each, as markup."""
+    return [
+        f"  [yellow]left out[/] of {escape(item['upstream'])}: {escape(tool['there'])}: {escape(tool['why'])}"
+        for item in found
+        for tool in item["left_out_tools"]
+    ]
+
+
+def _upstream_facts(report: UpstreamReport) -> dict[str, Any]:
+    trouble = report.trouble
+    if not report.asked:
+        trouble = f"it did not list its tools within {UPSTREAM_TIMEOUT:g} s"
+    return {
+        "upstream": report.name,
+        "address": report.address,
+        "reachable": not trouble,
+        "trouble": trouble,
+        "protocol": report.version,
+        "tools": len(report.tools),
+        "held_back": len(report.held),
+        "left_out": len(report.left_out),
+        "left_out_tools": [{"there": name, "why": why} for name, why in report.left_out],
+    }
+
+
+def _warm_sentence(warm: WarmSettings) -> str:
+    """The settings in words."""
+    if not warm.enabled:
+        return "off (warm.enabled)"
+    wait = counted(warm.max_containers, "container waits", "containers wait")
+    return (
+        f"at most {wait} ({warm.max_per_tool} a tool, "
+        f"{warm.max_memory // 1024**2} MiB together), none after {warm.idle_seconds:g} s without a call"
+    )
+
+
+def _server_table(servers: Sequence[dict[str, Any]]) -> Table:
+    """A row for each engine of each server, and one for each of its tools below."""
+    from rich.table import Table
+
+    title = "Servers that run here, and calls that met a container which waited for them"
+    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    for column in ("server", "root", "engine", "tool", "hits", "misses", "idle", "fill time"):
+        table.add_column(column, justify="right" if column in ("hits", "misses", "idle", "fill time") else "left")
+    for server in servers:
+        place = (str(server["pid"]), escape(server["root"]))
+        for row in _warm_rows(server["warm"]):
+            table.add_row(*place, *(escape(cell) for cell in row))
+            place = ("", "")
+    return table
+
+
+def _warm_rows(warm: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    if not warm["engines"]:
+        yield ("-", "none called yet" if warm["enabled"] else "off (warm.enabled)")
+    for engine, pool in warm["engines"].items():
+        yield (engine, "all", *_warm_numbers(pool))
+        for tool, counts in sorted(pool["tools"].items()):
+            yield ("", tool, *_warm_numbers(counts))
+
+
+def _warm_numbers(counts: dict[str, Any]) -> tuple[str, ...]:
+    filled = f"{counts['fill_seconds'] * 1000:.0f} ms" if counts["made"] else "-"
+    return (str(counts["hits"]), str(counts["misses"]), str(counts["waiting"]), filled)

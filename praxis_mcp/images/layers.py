@@ -6,10 +6,11 @@ one user that a sandbox maps), set-user-id bits are dropped.
 """
 
 # Paths of another file system, as text, and thousands of them.
-# ruff: noqa: PTH101, PTH102, PTH208, PTH211
+# ruff: noqa: PTH101, PTH102, PTH108, PTH118, PTH208, PTH211
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.fixtures import add_fixtures
 from praxis_mcp.images.inside import above, below, is_directory, open_top, resolve
 from praxis_mcp.images.streams import LAYER_PIECE, Measured, cancelled, decompressed
 from praxis_mcp.support.removal import remove_tree
@@ -36,6 +36,7 @@ _MAX_HEADER = 256 * 1024
 _MAX_PATH = 4096
 _NAME_BYTES = 256
 """Bytes of its path that an entry may take on the average: paths stay in memory while a layer is unpacked."""
+_HOSTS = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 _STOP_CHECK_ENTRIES = 64
 """Entries after which it is looked whether the work was stopped."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -139,7 +140,7 @@ class RootBuilder:
             ImageError: the disk is full, links of the image lead nowhere, or the work was stopped.
         """
         try:
-            add_fixtures(self.root, lambda path: self._directory(path, _Created()), self._clear)
+            _add_fixtures(self.root, lambda path: self._directory(path, _Created()), self._clear)
             with open_top(self.root) as top:
                 for number, path in enumerate(sorted(self._times, key=len, reverse=True)):
                     if number % _STOP_CHECK_ENTRIES == 0 and self.is_stopped():
@@ -323,3 +324,42 @@ def _too_deep() -> ImageError:
 def _nanoseconds(member: tarfile.TarInfo) -> int:
     """Its time, within what every file system takes."""
     return int(min(max(float(member.mtime), 0.0), 2.0**32)) * 1_000_000_000
+
+
+def _add_fixtures(root: Path, make_directory: Callable[[str], str], clear: Callable[[str], None]) -> None:
+    """Add what every root file system needs and images may lack: directories to mount upon, and a file of hosts.
+
+    Args:
+        root: the root file system.
+        make_directory: makes a directory of it, and those above; returns where it really is.
+        clear: removes what is at a place.
+
+    Raises:
+        ImageError: its links go round in circles, or lead too deep.
+        OSError: it cannot be written.
+    """
+    for name in ("proc", "dev", "sys"):
+        place = os.path.join(root, name)
+        if not is_directory(place):
+            clear(place)
+            os.mkdir(place, 0o755)
+    for name in ("tmp", "etc"):
+        if not os.path.lexists(below(root, resolve(root, name))):
+            place = below(root, make_directory(name))
+            if name == "tmp":
+                os.chmod(place, 0o1777)  # noqa: S103 - as everywhere
+    _add_hosts(root)
+
+
+def _add_hosts(root: Path) -> None:
+    # Container engines write it for every container; here, where the network is none or the host's, one does.
+    place = below(root, resolve(root, "etc/hosts"))
+    with contextlib.suppress(OSError):  # /etc is no directory, say: the image's own affair
+        if os.path.lexists(place):
+            found = os.lstat(place)
+            if not stat.S_ISREG(found.st_mode) or found.st_size:  # to open a pipe would wait for ever for its reader
+                return
+            os.unlink(place)
+        descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(_HOSTS)

@@ -6,6 +6,7 @@ No client for Python does this with asyncio: `oras` and `python-dxf` block in re
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ import anyio.to_thread
 import httpx2
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.credentials import Login, stored_login
 from praxis_mcp.images.downloads import DOWNLOAD_PIECE, BlobFile, Progress, TryAgain, altered
+from praxis_mcp.images.logins import Authorizer, Login, stored_login
 from praxis_mcp.images.manifests import (
     INDEX_TYPES,
     MANIFEST_TYPES,
@@ -34,8 +35,6 @@ from praxis_mcp.images.manifests import (
 )
 from praxis_mcp.images.model import ImageContent, Layer
 from praxis_mcp.images.references import DEFAULT_REGISTRY, DIGEST, Reference
-from praxis_mcp.images.registry_auth import Authorizer
-from praxis_mcp.images.registry_errors import LONGEST_PAUSE, amiss, check_status, unreachable
 from praxis_mcp.images.store import ImageStore
 
 T = TypeVar("T")
@@ -44,10 +43,13 @@ REQUEST_ATTEMPTS = 5
 """Tries for one request, or for the rest of one blob."""
 FIRST_PAUSE = 1.0
 """Seconds before the second try; the pause doubles with each."""
+LONGEST_PAUSE = 30.0
+"""Seconds between two tries, at most."""
 PARALLEL = 3
 """Blobs fetched at once, as Docker does."""
 
 _TIMEOUT = httpx2.Timeout(10, read=60)
+_WORTH_ANOTHER_TRY = frozenset({408, 429, 500, 502, 503, 504})
 _MAX_NESTED = 4
 _MAX_REDIRECTS = 5
 _PROGRESS_CHECK_INTERVAL = 0.1
@@ -246,7 +248,7 @@ class RegistryClient:
                 if response.status_code == 401 and response.request is request and not is_last:
                     await self._authorizer.answer(response.headers.get("WWW-Authenticate", ""), reference.repository)
                     continue
-                check_status(response, reference)
+                _check_status(response, reference)
                 yield response
                 return
 
@@ -264,13 +266,13 @@ class RegistryClient:
                     yield response
                     return
                 if request.url.scheme == "https" != following.url.scheme:
-                    raise amiss(self._registry, f"leads on to {following.url.host}, which is not encrypted")
+                    raise _broken(self._registry, f"leads on to {following.url.host}, which is not encrypted")
                 request = following
             except httpx2.DecodingError as exc:
-                raise amiss(self._registry, f"sends what cannot be decompressed: {exc}") from exc
+                raise _broken(self._registry, f"sends what cannot be decompressed: {exc}") from exc
             finally:
                 await response.aclose()
-        raise amiss(self._registry, f"redirects more than {_MAX_REDIRECTS} times")
+        raise _broken(self._registry, f"redirects more than {_MAX_REDIRECTS} times")
 
 
 async def _tried_again(
@@ -310,3 +312,39 @@ def _is_loopback(host: str) -> bool:
         return name == "localhost" or ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _check_status(response: httpx2.Response, reference: Reference) -> None:
+    status = response.status_code
+    if status in (200, 206):
+        return
+    if status in (401, 403):
+        raise ImageError(
+            f"The registry {reference.registry} does not let {reference} be pulled ({status}).",
+            remedy=f"Check the name, or log in: docker login {reference.registry}.",
+        )
+    if status == 404:
+        raise ImageError(
+            f"The registry {reference.registry} has no {reference}.",
+            remedy="Check the name and tag, or import the image: praxis-mcp image import FILE.",
+        )
+    error = ImageError(
+        f"The registry {reference.registry} answered {status} for {reference}.", remedy="Try again later."
+    )
+    if status in _WORTH_ANOTHER_TRY:
+        after = response.headers.get("Retry-After", "")
+        raise TryAgain(error, min(float(after), LONGEST_PAUSE) if after.isdecimal() else 0.0)
+    raise error
+
+
+def _broken(registry: str, what: str) -> ImageError:
+    return ImageError(f"The registry {registry} {what}.", remedy="Its operator must fix that; or use another registry.")
+
+
+def unreachable(reference: Reference, exc: Exception) -> ImageError:
+    why = re.sub(r"^\[Errno -?\d+\] ", "", str(exc)) or type(exc).__name__
+    return ImageError(
+        f"{reference} cannot be pulled, because {reference.registry} cannot be reached: {why}.",
+        remedy="Check the network; or save the image where there is one, and import the file here: "
+        f"docker save {reference} -o FILE; praxis-mcp image import FILE.",
+    )

@@ -18,8 +18,7 @@ import yaml
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from praxis_mcp.cli import doctor_upstreams
-from praxis_mcp.cli.doctor_upstreams import examine_upstreams
+from praxis_mcp.cli.doctor import examine_upstreams
 from praxis_mcp.execution.toolbox import open_toolbox
 from praxis_mcp.settings.model import Settings
 from tests.kit.upstreams import ROOT, http_server, words
@@ -86,7 +85,7 @@ def test_upstreams_are_reached_or_said_not_to_be_with_what_is_served_and_held_ba
 async def test_upstreams_that_hang_are_given_up_together_after_a_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(doctor_upstreams, "UPSTREAM_TIMEOUT", 2.0)
+    monkeypatch.setattr("praxis_mcp.cli.doctor.UPSTREAM_TIMEOUT", 2.0)
 
     async def hang(stream: Any) -> None:
         async with stream:

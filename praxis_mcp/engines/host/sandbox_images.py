@@ -18,8 +18,8 @@ from praxis_mcp.engines.pulls import LocalImages, SharedPulls
 from praxis_mcp.engines.registry import save_local_image
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.archives import import_file
-from praxis_mcp.images.credentials import Login
 from praxis_mcp.images.layers import Bounds
+from praxis_mcp.images.logins import Login
 from praxis_mcp.images.model import ImageContent, NamedImage, StoredImage
 from praxis_mcp.images.references import Reference
 from praxis_mcp.images.registry import RegistryClient
