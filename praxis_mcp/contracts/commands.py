@@ -25,12 +25,35 @@ _PLAIN_IN_SHELL = re.compile(r"[\w@%+=:,./-]*", re.ASCII)  # what shlex.quote le
 _INTERPRETERS = re.compile(
     r"(python|pypy|ruby|perl|php|lua|node)[\d.]*|nodejs|deno|bun|tsx|ts-node|Rscript|go|uv|(ba|da|a|z|k|mk|fi)?sh"
 )
-_BEFORE = frozenset({"exec", "env", "time", "nohup", "nice", "command"})
-"""Commands that run what follows them."""
+_CODE = re.compile(
+    r"\.(py|pyw|pyz|sh|bash|zsh|ksh|fish|js|mjs|cjs|ts|mts|rb|pl|pm|php|lua|r|jl|jar|awk|tcl|ps1)$", re.I
+)
+"""How the names of scripts end. A file of such a name is code wherever a command names it, but where it is written."""
+_BEFORE = frozenset({
+    "exec", "env", "time", "nohup", "nice", "ionice", "command", "builtin", "timeout", "stdbuf", "setsid", "sudo",
+    "xargs", "tini", "dumb-init", "if", "then", "elif", "else", "while", "until", "do", "!", "{",
+})  # fmt: skip
+"""Commands, and words of the shell, that run what follows them."""
+_OF_BEFORE = re.compile(r"-.*|\w+=.*|[\d.]+[smhd]?", re.DOTALL)
+"""What may stand between these and what they run: options, variables, numbers and durations."""
 _TEXT_FOLLOWS = frozenset({"-c", "-m", "-e", "-p", "-r", "--eval", "--print"})
 """Options after which an interpreter reads no file: what follows is code itself, or a module."""
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+_WRITTEN = re.compile(r"(?:>>|>\||&>|>)\s*[^\s;&|()<>]+")
+_READ = re.compile(r"<+")
 _MAX_OWN_FILES = 32
 """Programs and scripts of one command."""
+_MAX_BASES = 8
+"""Places where a relative path may start."""
+_MAX_TEXT = 16 * 1024
+"""Characters of a shell's text that are looked at, what its variables hold among them."""
+_MAX_PATH = 4096
+"""Characters of a path that are kept; a longer one leads nowhere (PATH_MAX, linux/limits.h)."""
+_MAX_VALUE = 256
+"""Characters of a variable of such a text."""
+
+_Bases = tuple[str, ...]
+"""Where relative paths may start: the working directory of an image is not known here."""
 
 
 def expand(text: str, directory: str) -> str:
@@ -75,36 +98,68 @@ def named_code(spec: CommandSpec) -> Groups:
 
     Data that a command names is not among them: a tool may write its output to the same file each time.
     """
-    found: list[tuple[str, ...]] = []
-    base = getattr(spec, "working_dir", None) or "/"
-    found += _of_command(spec.command, base)
+    found: dict[tuple[str, ...], None] = {}
+    for group in _all_groups(spec):
+        found[group] = None
+        if len(found) == _MAX_OWN_FILES:
+            break
+    return tuple(found)
+
+
+def _all_groups(spec: CommandSpec) -> Iterator[tuple[str, ...]]:
+    directory = getattr(spec, "working_dir", None)
+    starts = (directory,) if directory else ("/", *(target.partition(":")[0] for target in spec.mounts.values()))
+    bases = tuple(dict.fromkeys(starts))[:_MAX_BASES]
+    known = {name: value for name, value in spec.env.items() if isinstance(value, str) and len(value) <= _MAX_VALUE}
+    yield from _of_command(spec.command, bases)
     for index, word in enumerate(spec.command):
         if is_shell_text(spec, index):
-            found += _of_shell(word, base)
-    return tuple(dict.fromkeys(found))[:_MAX_OWN_FILES]
+            yield from _of_shell(word[:_MAX_TEXT], bases, known)
 
 
-def _of_shell(text: str, base: str) -> Iterator[tuple[str, ...]]:
-    for part in re.split(r"[;&|\n()]+", text):
+def _of_shell(text: str, bases: _Bases, known: dict[str, str]) -> Iterator[tuple[str, ...]]:
+    known = dict(known)
+    left = _MAX_TEXT
+    for part in re.split(r"[;&|\n()`]+", _WRITTEN.sub(" ", text)):
+        part = _VARIABLE.sub(lambda found: known.get(found[1] or found[2], found[0]), part)
+        part = _READ.sub(" ", part[:left])
+        left -= len(part)
         try:
-            words = shlex.split(re.sub(r"\d*[<>]+\s*\S+", " ", part))
+            words = shlex.split(part)
         except ValueError:  # a quotation mark stands across the parts
-            words = part.split()
+            words = [word.strip("\"'") for word in part.split()]
+        for word in words:
+            name, equals, value = word.partition("=")
+            if equals and name.isidentifier() and len(value) <= _MAX_VALUE:
+                known[name] = value
         if words[:1] == ["cd"] and len(words) > 1:
-            base = posixpath.normpath(posixpath.join(base, words[1]))
+            bases = tuple(dict.fromkeys(_absolute(words[1], bases)))
         else:
-            yield from _of_command(words, base)
+            yield from _of_command(words, bases, is_shell=True)
 
 
-def _of_command(words: Sequence[str], base: str) -> Iterator[tuple[str, ...]]:
+def _of_command(words: Sequence[str], bases: _Bases, *, is_shell: bool = False) -> Iterator[tuple[str, ...]]:
+    yield from _run(words, bases, is_shell=is_shell)
+    for word in words:
+        if _CODE.search(word) and not word.startswith("-") and not re.search(r"\s", word):
+            yield _absolute(word, bases)
+
+
+def _run(words: Sequence[str], bases: _Bases, *, is_shell: bool) -> Iterator[tuple[str, ...]]:
+    """What a command runs by its place in it, however it is called."""
     rest = list(words)
     while rest and (rest[0] in _BEFORE or re.match(r"\w+=", rest[0])):
         rest.pop(0)
+        while rest and _OF_BEFORE.fullmatch(rest[0]):
+            rest.pop(0)
     if not rest:
         return
     program, *rest = rest
+    if is_shell and program in (".", "source"):
+        yield from (_absolute(word, bases) for word in rest[:1])
+        return
     if "/" in program:
-        yield (_absolute(program, base),)
+        yield _absolute(program, bases)
     if not _INTERPRETERS.fullmatch(posixpath.basename(program)):
         return
     group: list[str] = []
@@ -113,7 +168,7 @@ def _of_command(words: Sequence[str], base: str) -> Iterator[tuple[str, ...]]:
         if word in _TEXT_FOLLOWS:
             return
         if not word.startswith("-"):
-            group.append(_absolute(word, base))
+            group += _absolute(word, bases)
             # `run` of go, deno and uv, or what an option takes; anything else is the script, and what follows its data.
             if word != "run" and (re.search(r"[/.]", word) or not before.startswith("-")):
                 break
@@ -122,5 +177,5 @@ def _of_command(words: Sequence[str], base: str) -> Iterator[tuple[str, ...]]:
         yield tuple(group[-_MAX_OWN_FILES:])
 
 
-def _absolute(word: str, base: str) -> str:
-    return posixpath.normpath(posixpath.join(base, word))
+def _absolute(word: str, bases: _Bases) -> tuple[str, ...]:
+    return tuple(posixpath.normpath(posixpath.join(base, word))[:_MAX_PATH] for base in bases)

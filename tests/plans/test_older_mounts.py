@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from praxis_mcp.contracts.commands import named_code
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.reading.loading import load_text
+from praxis_mcp.contracts.specs import DaggerEngineSpec
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.build import build_plan, find_problems
 from praxis_mcp.plans.model import Guard, Plan
@@ -182,6 +185,15 @@ def test_a_link_to_the_contracts_makes_the_mount_that_holds_it_read_only(tmp_pat
         "[sh, -c, 'pip install x && python /shared/analyze.py > /shared/result.csv']",
         "[sh, -c, 'cd /shared && python analyze.py result.csv']",
         "[/shared/analyze.py, /shared/result.csv]",
+        "[timeout, 30s, nice, -n, '5', python, /shared/analyze.py]",
+        "[env, -i, A=b, /shared/analyze.py]",
+        "[flock, /tmp/lock, /shared/analyze.py]",
+        "[sh, -c, 'if true; then ! python /shared/analyze.py; fi >> /shared/result.csv']",
+        "[sh, -c, 'X=`python < /shared/analyze.py`; echo $X > /shared/result.csv']",
+        "[sh, -c, 'cat /shared/result.csv; cat /shared/analyze.py | python']",
+        "[sh, -c, 'where=/shared; python $where/analyze.py ${where}/result.csv']",
+        "[python, analyze.py, result.csv]",  # the image says where it starts
+        "[sh, -c, 'cd shared; { ./analyze.py; }']",
     ],
 )
 def test_the_script_that_a_command_names_is_read_only_on_top_and_its_data_is_not(tmp_path: Path, command: str) -> None:
@@ -195,13 +207,43 @@ def test_the_script_that_a_command_names_is_read_only_on_top_and_its_data_is_not
     }
 
 
-@pytest.mark.parametrize("command", ["[python, -c, 'print(1)', /shared/result.csv]", "[sort, /shared/result.csv]"])
+@pytest.mark.parametrize(
+    "command", ["[sh, -c, '. /shared/run']", "[sh, -c, 'for i in 1 2; do sudo -n /shared/run; done']"]
+)
+def test_what_is_run_has_any_name(tmp_path: Path, command: str) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared/run").touch()
+    planned = call(older(tmp_path, {"./shared": "/shared"}, command), tmp_path)
+    assert mounts_of(planned, tmp_path)["/shared/run"] == ("shared/run", False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "[python, -c, 'print(1)', /shared/result.csv]",
+        "[sort, /shared/result.csv]",
+        "[sh, -c, 'cat /shared/result.csv > /shared/made.sh']",
+    ],
+)
 def test_what_a_command_names_as_data_stays_writable(tmp_path: Path, command: str) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared/result.csv").write_text("")
+    (tmp_path / "shared/made.sh").write_text("")
     assert mounts_of(call(older(tmp_path, {"./shared": "/shared"}, command), tmp_path), tmp_path) == {
         "/shared": ("shared", True)
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["cd a;" * 60_000, "A=x;" + "A=$A$A;" * 60_000, "A=" + "y" * 250 + ";" + "$A" * 60_000, "1" * 300_000],
+    ids=["directories", "variables", "values", "digits"],
+)
+def test_what_a_shells_text_names_is_looked_for_in_little_time(text: str) -> None:
+    spec = DaggerEngineSpec(image="x", command=("sh", "-c", text), mounts={f"./{n}": f"/m{n}" for n in range(100)})
+    start = time.process_time()
+    named_code(spec)
+    assert time.process_time() - start < 3  # seconds; it takes a quarter of one, and took minutes without its bounds
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="users are POSIX's")
