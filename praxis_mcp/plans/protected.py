@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.machinery import all_suffixes
 from pathlib import Path
 
 from praxis_mcp.contracts.catalog.face_cache import default_cache_dir
@@ -26,6 +27,10 @@ _MOST_NAMES = 4096
 _SYSTEM = (Path("/"), Path("/usr"), Path("/usr/local"))
 """Prefixes of Pythons of the system: what is in them is not the server's alone, and root's to write."""
 
+_MODULES = (".dist-info", ".egg-info", ".pth", *all_suffixes())
+"""How the names end of modules that are files, and of what says which are imported (recording installed projects,
+packaging.python.org; Python's site module)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Protected:
@@ -36,12 +41,14 @@ class Protected:
         holds: what it holds.
         is_required: whether it counts though it does not exist yet: what appears there is used.
         is_searched: whether it counts only as far as contracts are looked for in it.
+        is_import_path: whether it counts only as far as modules are found in it: by itself, and with its packages.
     """
 
     path: Path
     holds: str
     is_required: bool = False
     is_searched: bool = False
+    is_import_path: bool = False
 
 
 def protected_places(settings: Settings, contract_dir: Path | None) -> Iterator[Protected]:
@@ -77,6 +84,16 @@ def protected_places(settings: Settings, contract_dir: Path | None) -> Iterator[
     for text in dict.fromkeys((sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)):
         if Path(text) not in _SYSTEM:
             yield Protected(Path(text), "is the environment that the server runs in")
+
+
+def _import_paths() -> Iterator[Protected]:
+    """Where this process, and the next one in this environment, finds modules: a project that is installed in place
+    (``pip install -e``, ``uv sync``) is among them, and a ``sitecustomize.py`` there runs at each start."""
+    for text in dict.fromkeys(sys.path):
+        # What PYTHONPATH names need not exist, nor will the archive that each Python looks for.
+        needed = not text.endswith(".zip")
+        place = Path(os.path.abspath(text))  # noqa: PTH100 - a path of the interpreter's, which may be empty
+        yield Protected(place, "is where the server's Python finds modules", needed, is_import_path=True)
 
 
 def _used_files(settings: Settings) -> Iterator[Protected]:
@@ -134,10 +151,11 @@ def guarded(
     if not any(mount.writable for mount in own):
         return tuple(own)
     allowed = {os.path.realpath(path) for path in settings.policy.sensitive_paths}
-    places = {
-        Path(os.path.realpath(place.path)): place
-        for place in (*_own_code(own, code), *protected_places(settings, contract_dir))
-    }
+    # Where several are one, the last counts: the first of these counts only as far as it is written above. It is looked
+    # at last, for the others say more.
+    given = (*_import_paths(), *_own_code(own, code), *protected_places(settings, contract_dir))
+    found_places = {Path(os.path.realpath(place.path)): place for place in given}
+    places = dict(sorted(found_places.items(), key=lambda item: item[1].is_import_path))
     own = [mount if str(mount.source) in allowed else _kept(mount, places) for mount in own]
     found = {mount.target: mount for mount in own}
     for mount in own:
@@ -216,6 +234,8 @@ def _lies_in(mount: Mount, real: Path, place: Protected) -> bool:
     if not mount.source.is_relative_to(real):
         return False
     inner = mount.source.relative_to(real).parts
+    if place.is_import_path:
+        return not inner or (real / inner[0] / "__init__.py").exists() or inner[0].endswith(_MODULES)
     return not place.is_searched or all(is_searched(name) for name in inner) or _is_linked_to(mount, place)
 
 
@@ -225,6 +245,7 @@ def _refusal(mount: Mount, real: Path, place: Protected, tool: str) -> LimitUnsu
         f"{tool} mounts {mount.source} writable, {where} {place.holds}.",
         remedy="Mount it without :rw, and let the tool write elsewhere"
         + (", or to a directory whose name begins with a dot, where no contract is looked for" * place.is_searched)
+        + (", or install praxis-mcp in an environment of its own (uv tool, pipx)" * place.is_import_path)
         + f"; or allow it in the settings: policy.sensitive_paths: [{mount.source}].",
     )
 

@@ -77,6 +77,40 @@ def test_the_tools_own_directory_and_the_servers_program_are_protected_wherever_
         guarded([Mount(program / "engines", "/t", writable=True)], settings(tmp_path), None, "tool")
 
 
+def test_where_the_servers_python_finds_modules_no_tool_adds_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("project/src/engine", "project/src/data", "project/tools"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "project/src/engine/__init__.py").touch()
+    (tmp_path / "project/src/single.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path / "project/src"))  # as `pip install -e` does
+    given = settings(tmp_path / "project")
+    assert laid([Mount(tmp_path / "project", "/p", writable=True)], given) == [
+        ("/p", ".", True),
+        ("/p/src", "src", False),
+        ("/p/tools", "tools", False),
+    ]
+    for source in ("src", "src/engine", "src/single.py"):
+        with pytest.raises(LimitUnsupported, match="finds modules") as refusal:
+            guarded([Mount(given.root / source, "/s", writable=True)], given, None, "tool")
+        assert "environment of its own" in (refusal.value.remedy or "")
+    data = Mount(given.root / "src/data", "/d", writable=True)  # what is no module there is the tool's to write
+    assert guarded([data], given, None, "tool") == (data,)
+    monkeypatch.syspath_prepend(str(given.root / "later"))  # as PYTHONPATH may name it
+    with pytest.raises(ExecutionError, match="could create"):
+        guarded([Mount(given.root, "/p", writable=True)], given, None, "tool")
+
+
+def test_contracts_that_lie_where_modules_are_found_stay_protected_as_contracts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tools/own").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "tools"))
+    with pytest.raises(LimitUnsupported, match="holds contracts"):
+        guarded([Mount(tmp_path / "tools/own", "/t", writable=True)], settings(tmp_path), None, "tool")
+
+
 def test_what_does_not_exist_yet_could_be_created_and_must_be_there_first(tmp_path: Path) -> None:
     mount = Mount(tmp_path, "/p", writable=True)
     for given, missing in (
