@@ -28,11 +28,12 @@ coverage: $(VENV)/.installed-dev ## run the tests and say which lines of praxis_
 	@$(PY) -m tests.kit.images --if-possible
 	@$(PY) -m pytest --cov --cov-report=term:skip-covered --cov-report=html $(ARGS)
 
-lint: $(VENV)/.installed-dev ## ruff, pyright and the rule that imports point downwards
+lint: $(VENV)/.installed-dev ## ruff, pyright, the import rules, and words that read like a translation
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(VENV)/bin/pyright
 	$(VENV)/bin/lint-imports
+	$(PY) scripts/check_voice.py
 
 bench: $(VENV)/.installed ## the benchmarks
 	@$(PY) -m benchmarks $(ARGS)

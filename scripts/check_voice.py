@@ -1,7 +1,7 @@
 """Finds words and forms that read like a translation, in messages, docstrings, comments, documents and names.
 
 Usage: ``python scripts/check_voice.py [--list] [--messages] [PATH...]``. It prints ``file:line: found → better``, and
-fails where a file has more of them than scripts/voice_left.txt grants it; those counts may only go down
+fails where a room has more of them than scripts/voice_left.txt grants it; those counts may only go down
 (``--update`` writes them). ``--list`` never fails, and ends with the count per file. ``--messages`` looks only at what
 users and models read: not at docstrings, comments and names.
 
@@ -229,20 +229,26 @@ def files() -> list[Path]:
     return sorted({file for pattern in patterns for file in ROOT.glob(pattern) if file.is_file()} - {Path(__file__)})
 
 
+def room_of(name: str) -> str:
+    """What grants are counted by: a room of the package, or a top folder, so that files may move within it."""
+    parts = name.split("/")
+    return "/".join(parts[:2]) if parts[0] == "praxis_mcp" else parts[0]
+
+
 def granted() -> dict[str, int]:
-    """How many each file may still have."""
+    """How many each room may still have."""
     if not LEFT.exists():
         return {}
     lines = [line.split() for line in LEFT.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
-    return {name: int(count) for count, name in lines}
+    return {room: int(count) for count, room in lines}
 
 
 def _write(counts: Counter[str]) -> None:
     """What is left, where it is no more than before."""
-    head = "# Words that scripts/check_voice.py still finds, by file. Counts only go down: --update writes them.\n"
-    before = granted()
-    left = {name: min(count, before.get(name, count)) for name, count in sorted(counts.items())}
-    LEFT.write_text(head + "".join(f"{count} {name}\n" for name, count in left.items()), encoding="utf-8")
+    head = "# Words that scripts/check_voice.py still finds, by room. Counts only go down: --update writes them.\n"
+    before = granted() if LEFT.exists() else counts
+    left = {room: min(count, before.get(room, 0)) for room, count in sorted(counts.items())}
+    LEFT.write_text(head + "".join(f"{count} {room}\n" for room, count in left.items() if count), encoding="utf-8")
 
 
 def main() -> None:
@@ -265,16 +271,18 @@ def main() -> None:
             print(f"{count:5} {name}")
         print(f"{len(found):5} in all")
         return
+    rooms = Counter(room_of(item.file) for item in found)
     if options.update:
-        _write(counts)
+        _write(rooms)
         return
     allowed = granted()
-    over = {name for name, count in counts.items() if count > allowed.get(name, 0)}
-    print(*(item for item in found if item.file in over), sep="\n", end="\n" if over else "")
-    slack = [] if options.paths else [name for name, count in allowed.items() if counts[name] < count]
-    if slack:
-        print(f"{LEFT.relative_to(ROOT)} grants more than is left ({', '.join(slack)}): run it with --update")
-    sys.exit(1 if over or slack else 0)
+    over = {room for room, count in rooms.items() if count > allowed.get(room, 0)}
+    for room in sorted(over):
+        print(*(item for item in found if room_of(item.file) == room), sep="\n")
+        print(f"{room}: {rooms[room]}, and {allowed.get(room, 0)} are granted by {LEFT.relative_to(ROOT)}")
+    if not options.paths and any(rooms[room] < count for room, count in allowed.items()):
+        print("fewer are left than are granted: run it with --update")
+    sys.exit(1 if over else 0)
 
 
 if __name__ == "__main__":

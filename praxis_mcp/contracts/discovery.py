@@ -11,7 +11,7 @@ from pathlib import Path
 from praxis_mcp.diagnostics import Diagnostic, Severity
 
 MAX_BYTES = 1024 * 1024
-"""Bytes of a file; a larger one is no contract."""
+"""Bytes of a file; a larger one is not a contract."""
 
 _BINARY: int = getattr(os, "O_BINARY", 0)
 _NONBLOCK: int = getattr(os, "O_NONBLOCK", 0)
@@ -130,13 +130,13 @@ def read_bytes(path: str | Path) -> bytes:
     """A file's bytes, but never more than one above `MAX_BYTES`; does not wait for the writer of a pipe.
 
     Raises:
-        OSError: it cannot be read, or is no regular file.
+        OSError: it cannot be read, or is not a regular file.
     """
     # Python's own file objects take twice as long, which a thousand contracts feel.
     descriptor = os.open(path, os.O_RDONLY | _BINARY | _NONBLOCK)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         content = os.read(descriptor, MAX_BYTES + 1)
         while len(content) <= MAX_BYTES and (more := os.read(descriptor, MAX_BYTES + 1)):
             content += more

@@ -21,15 +21,15 @@ def parse_size(value: object) -> int:
     Units are powers of 1024, as the Docker CLI reads them.
 
     Raises:
-        ValueError: the text is no size, not positive, or above 8 EiB.
+        ValueError: the text is not a size, not positive, or above 8 EiB.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError('write a number of bytes, or text such as "512Mi" or "2g"')
     match = _SIZE.fullmatch(str(value))
     if match is None:
-        raise ValueError(f'{value!r} is no size; write a number of bytes, or text such as "512Mi" or "2g"')
+        raise ValueError(f'{value!r} is not a size; write a number of bytes, or text such as "512Mi" or "2g"')
     size = float(match[1]) * _UNITS[match[2].lower()]
-    if size > _LARGEST_SIZE:  # an infinity is no whole number, and no engine can count further
+    if size > _LARGEST_SIZE:  # an infinity is not a whole number, and no engine can count further
         raise ValueError("a size is at most 8 EiB")
     if int(size) <= 0:
         raise ValueError("a size must be greater than zero")
@@ -168,7 +168,7 @@ class Binding(BaseModel):
             if unknown:
                 raise ValueError(
                     f"{quoted(unknown[0])} is unknown in a binding{did_you_mean(unknown[0], (*_KINDS, *_OPTIONS))}; "
-                    "write one of env, flag, position, stdin, file, and repeat or allow_dash beside it"
+                    "write one of env, flag, position, stdin, file, and repeat or allow_dash next to it"
                 )
             kinds = [kind for kind in _KINDS if kind in data]
             if len(kinds) != 1:

@@ -162,7 +162,7 @@ def _remove_all_but(names: Collection[str], top: HeldDirectory) -> None:
                     if name in around and stat.S_ISDIR(entry.status.st_mode):
                         waiting.append(f"{name}/")
                     elif name not in names and (failure := remove_entry(here, entry.name)) is not None:
-                        logger.debug("{}, which is no artifact, cannot be removed: {}", name, failure)
+                        logger.debug("{}, which is not an artifact, cannot be removed: {}", name, failure)
         except OSError as exc:  # a directory that the tool closed to others; told when it was looked through
             logger.debug("{} cannot be looked through: {}", top.path_of(place), exc.strerror)
 

@@ -29,14 +29,14 @@ def structured_output(contract: ToolContract, result: ExecutionResult) -> Any:
     """The value that a successful run wrote.
 
     Raises:
-        OutputMisfit: it was cut, is no JSON, or does not fit the contract's output schema.
+        OutputMisfit: it was cut, is not JSON, or does not fit the contract's output schema.
         ContractError: the contract's output schema is invalid.
     """
     stdout = result.stdout
     if stdout.omitted:
         raise OutputMisfit(
             f"{contract.name} wrote {counted(stdout.total, 'byte')} of JSON, more than the {len(stdout.data)} that a "
-            "result can carry, and cut JSON is no JSON.",
+            "result can carry, and cut JSON is not JSON.",
             remedy="Ask for less in one call, or have the contract's max_output raised.",
         )
     try:

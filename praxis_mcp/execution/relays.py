@@ -122,7 +122,7 @@ class RelayRunner:
         tool = self._links.tool_of(caller, upstream, uri)
         if tool is None or not may_call(tool):
             raise RunNotFoundError(
-                "No result of a call of yours to an upstream's tool has linked that resource lately."
+                "No result of a call of yours to an upstream's tool has linked that resource recently."
             )
         runner = self._runner
         with runner.callers.hold(caller, tool):

@@ -72,7 +72,7 @@ class ServerStatus:
                     await anyio.to_thread.run_sync(replace_text, place.path / _FILE, text)
                     written = text
                 except OSError as exc:
-                    logger.debug("doctor cannot be told of this server: {}: {}", exc.strerror, exc.filename)
+                    logger.debug("doctor cannot be informed of this server: {}: {}", exc.strerror, exc.filename)
         finally:
             if place is not None:
                 with anyio.CancelScope(shield=True):

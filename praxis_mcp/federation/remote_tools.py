@@ -86,7 +86,7 @@ def adapt(
         Unusable: its name cannot be used, its schemas name what cannot be seen, or it came in a circle.
     """
     if not NAME_PATTERN.fullmatch(name):
-        raise Unusable(f"{name[:140]!r} is no name that MCP allows; rename it")
+        raise Unusable(f"{name[:140]!r} is not a name that MCP allows; rename it")
     meta = raw.get("_meta")
     via = read_via(meta if isinstance(meta, dict) else None)
     if server_id() in via:
@@ -137,7 +137,7 @@ def _input_schema(schema: Any, notes: list[str], patterns: _Patterns) -> dict[st
         cleaned["type"] = "object"
     names = cleaned.get("properties")
     if not _is_valid(cleaned, patterns):
-        notes.append("its input schema is no valid JSON Schema; only the names of its parameters are shown")
+        notes.append("its input schema is not a valid JSON Schema; only the names of its parameters are shown")
         open_properties = {str(name): {} for name in names} if isinstance(names, dict) else {}
         cleaned = {"type": "object", "properties": open_properties}
     _drop_malformed_patterns(cleaned, notes, patterns)
@@ -148,11 +148,11 @@ def _output_schema(schema: Any, notes: list[str], patterns: _Patterns) -> dict[s
     if schema is None:
         return None
     if not isinstance(schema, dict) or _too_much(schema):
-        notes.append("its output schema is no object, too large or too deep, and is left out")
+        notes.append("its output schema is not an object, too large or too deep, and is left out")
         return None
     cleaned = worded(without_booleans(_cleaned(schema, notes)))
     if not _is_valid(cleaned, patterns):
-        notes.append("its output schema is no valid JSON Schema, and is left out")
+        notes.append("its output schema is not a valid JSON Schema, and is left out")
         return None
     _drop_malformed_patterns(cleaned, notes, patterns)
     return cleaned
@@ -198,7 +198,7 @@ class _Patterns:
         try:
             compile_pattern(pattern)
         except MalformedPattern:
-            return "is no regular expression"
+            return "is not a regular expression"
         except UnusablePattern:
             pass
         return None

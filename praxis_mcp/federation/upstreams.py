@@ -166,8 +166,8 @@ class Upstreams:
         if held is not None and name not in self._tools:
             raise ExecutionError(
                 f"{name} is held back: it is new or has changed since it was approved.",
-                remedy=f"Whoever runs this server looks at it and runs: praxis-mcp upstreams approve {held.upstream} "
-                "(with the server's own --config, where it has one)",
+                remedy="The operator of this server looks at it and runs: praxis-mcp upstreams approve "
+                f"{held.upstream} (with the server's own --config, where it has one)",
             )
         return self._tools.get(name)
 

@@ -112,7 +112,7 @@ class _Tar:
         while (member := self._tar.next()) is not None:
             left -= _MAX_HEADER - (pieces.header or 0)
             if left < 0 or len(self._members) >= _MAX_MEMBERS:
-                raise ImageError(f"{what} holds too many files, or too much about them: it is no archive of images.")
+                raise ImageError(f"{what} has too many files, or too much about them: it is not an archive of images.")
             self._members[os.path.normpath(member.name)] = member
             pieces.header = _MAX_HEADER
         pieces.header = None
@@ -145,7 +145,7 @@ def _opened(store: ImageStore, file: Path | BinaryIO, what: str, is_stopped: Cal
             yield _Tar(whole, what)
     except (tarfile.TarError, EOFError, ValueError, IndexError, RecursionError) as exc:
         raise ImageError(
-            f"{what} is no archive of images, or is damaged: {exc}.",
+            f"{what} is not an archive of images, or is damaged: {exc}.",
             remedy="Write one by docker save IMAGE -o FILE, podman save, or skopeo copy … oci-archive:FILE.",
         ) from exc
     except OSError as exc:

@@ -66,7 +66,7 @@ def resolve(root: Path | str, path: str, *, last: bool = True) -> str:
 
 
 def open_top(root: Path | str) -> HeldDirectory:
-    """The directory that an image is unpacked to, which is no link itself.
+    """The directory that an image is unpacked to, which is not a link itself.
 
     Raises:
         OSError: there is none, or it is a link.

@@ -286,7 +286,7 @@ class RootBuilder:
         except OSError:
             is_file = False
         if not is_file:
-            raise ImageError(f"{what} has a hard link to {member.linkname[:200]!r}, which is no file of the image.")
+            raise ImageError(f"{what} has a hard link to {member.linkname[:200]!r}, which is not a file of the image.")
         if target != place:
             self._clear(place)
             os.link(target, place, follow_symlinks=False)
@@ -354,7 +354,7 @@ def _add_fixtures(root: Path, make_directory: Callable[[str], str], clear: Calla
 def _add_hosts(root: Path) -> None:
     # Container engines write it for every container; here, where the network is none or the host's, one does.
     place = below(root, resolve(root, "etc/hosts"))
-    with contextlib.suppress(OSError):  # /etc is no directory, say: the image's own affair
+    with contextlib.suppress(OSError):  # /etc is not a directory, say: the image's own affair
         if os.path.lexists(place):
             found = os.lstat(place)
             if not stat.S_ISREG(found.st_mode) or found.st_size:  # to open a pipe would wait for ever for its reader

@@ -133,7 +133,7 @@ def read_document(data: bytes, what: str) -> Mapping[str, Any]:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as exc:
-        raise ImageError(f"{what} is no JSON: {exc}.") from exc
+        raise ImageError(f"{what} is not JSON: {exc}.") from exc
     if not isinstance(value, dict):
         raise ImageError(f"{what} holds no JSON object.")
     return value
@@ -227,7 +227,7 @@ def read_manifest(document: Mapping[str, Any], what: str) -> Manifest:
         ImageError: it is malformed, or of a kind that is not run here.
     """
     if document.get("schemaVersion") != 2 or "config" not in document:
-        raise ImageError(f"{what} is not an image manifest of version 2.", remedy="Build or push the image anew.")
+        raise ImageError(f"{what} is not an image manifest of version 2.", remedy="Build or push the image again.")
     if not is_image(document):
         kind = str(document["config"]["mediaType"])
         raise ImageError(f"{what} is not an image: it holds {kind[:100]!r}.", remedy="Name the image itself.")
@@ -294,14 +294,14 @@ def read_config(data: bytes, what: str) -> ImageConfig:
 def _words(section: Mapping[str, Any], key: str, what: str) -> tuple[str, ...]:
     words = _list(section, key, what)
     if not all(_is_word(word) for word in words):
-        raise ImageError(f"{what}: {key} is no list of words.")
+        raise ImageError(f"{what}: {key} is not a list of words.")
     return tuple(words)
 
 
 def _word(section: Mapping[str, Any], key: str, what: str) -> str:
     value = section.get(key) or ""
     if not _is_word(value):
-        raise ImageError(f"{what}: {key} is no word.")
+        raise ImageError(f"{what}: {key} is not a word.")
     return value
 
 
@@ -321,5 +321,5 @@ def _list(document: Mapping[str, Any], key: str, what: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise ImageError(f"{what}: {key} is no list.")
+        raise ImageError(f"{what}: {key} is not a list.")
     return value

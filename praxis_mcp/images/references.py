@@ -63,7 +63,7 @@ class Reference:
         )
         if not sound:
             raise ImageError(
-                f'"{text[:200]}" is no image reference.',
+                f'"{text[:200]}" is not an image reference.',
                 remedy="Write it as for docker pull: python:3.11-slim, registry.example.org/tool:1, or …@sha256:….",
             )
         return cls(registry, repository, tag, digest or None)

@@ -165,7 +165,7 @@ def _content(parameter: ToolParameter, value: Any) -> bytes:
         try:
             return base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError) as exc:
-            raise ValueError("is no valid base64") from exc
+            raise ValueError("is not valid base64") from exc
     return _encoded(text)
 
 

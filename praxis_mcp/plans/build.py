@@ -38,7 +38,7 @@ from praxis_mcp.plans.view import check_places
 from praxis_mcp.settings.model import Settings
 
 STRUCTURED_OUTPUT = 4 * 1024 * 1024
-"""Bytes of standard output that are kept inline for a tool with `output: json`: cut JSON is no JSON."""
+"""Bytes of standard output that are kept inline for a tool with `output: json`: cut JSON is not JSON."""
 
 
 def new_run_id() -> str:

@@ -165,13 +165,13 @@ def check_working_directory(path: Path, settings: Settings, tool: str) -> Path:
     there anyway, credentials and home directories aside.
 
     Raises:
-        ExecutionError: it does not exist, is no directory, or cannot be looked at.
+        ExecutionError: it does not exist, is not a directory, or cannot be looked at.
         LimitUnsupported: it is sensitive, and the settings do not allow it.
     """
     fix = "Create it, or fix the contract's cwd."
     real = real_path(path, f"{tool} runs in {path}", fix)
     if not real.is_dir():
-        raise ExecutionError(f"{tool} runs in {path}, which is no directory.", remedy=fix)
+        raise ExecutionError(f"{tool} runs in {path}, which is not a directory.", remedy=fix)
     reason = why_sensitive(real, settings)
     if reason not in (None, WHOLE, TEMPORARY):  # a call's /tmp is its own
         _refuse(f"{tool} runs in {path}, which {reason}", real, settings)

@@ -220,13 +220,11 @@ def _kept(mount: Mount, places: Mapping[Path, Protected]) -> Mount:
         return mount
     for real, place in places.items():
         if _lies_in(mount, real, place):
-            where = "" if mount.source == real else f"lies in {place.path}, which "
+            where = "" if mount.source == real else f"is in {place.path}, which "
             return replace(mount, writable=False, kept=where + place.holds)
         link = _link_in(mount, place)
         if link is not None:
-            return replace(
-                mount, writable=False, kept=f"holds the link {link}: what lies at {place.path} {place.holds}"
-            )
+            return replace(mount, writable=False, kept=f"holds the link {link}: what is at {place.path} {place.holds}")
     return mount
 
 
@@ -260,7 +258,7 @@ def _refuse_links(mount: Mount, place: Protected, tool: str) -> None:
     path = _link_in(mount, place)
     if path is not None:
         raise LimitUnsupported(
-            f"{tool} mounts {mount.source} writable, which holds the link {path}: what lies at {place.path} "
+            f"{tool} mounts {mount.source} writable, which holds the link {path}: what is at {place.path} "
             f"{place.holds}.",
             remedy=f"Name the directory that the link leads to ({os.path.realpath(path)}) instead of the link, or "
             "mount something narrower.",

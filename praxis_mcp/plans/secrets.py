@@ -34,7 +34,7 @@ def resolve_secret(name: str, settings: Settings, tool: str) -> str:
     if 0 < len(value) < SHORTEST:
         raise SettingsError(
             f'{tool} needs the secret "{name}", but it has fewer than {SHORTEST} characters: too few to be masked.',
-            remedy="Give it a longer value; what is no secret can be written as plain text instead.",
+            remedy="Give it a longer value; what is not secret can be written as plain text instead.",
         )
     return value
 

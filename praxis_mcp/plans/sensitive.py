@@ -32,7 +32,7 @@ _OF_ENGINES = (
 _SYSTEM = ("/proc", "/sys", "/dev", "/boot")
 _SOCKET_NAMES = ("docker.sock", "podman.sock", "containerd.sock", "crio.sock", "dockershim.sock", "buildkitd.sock")
 _RUN = ("/run", "/var/run")
-# What lies in /run and is no service's: removable media, and secrets that an orchestrator hands to this very container.
+# What is in /run and not a service's: removable media, and secrets that an orchestrator hands to this very container.
 _HARMLESS_IN_RUN = ("/run/media", "/run/secrets", "/run/current-system", "/run/booted-system", "/run/opengl-driver")
 _TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108 - what is looked for
 _SOCKETS_IN_TMP = ("/tmp/.X11-unix", "/tmp/.ICE-unix", "/tmp/tmux-")  # noqa: S108

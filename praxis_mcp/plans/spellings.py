@@ -123,7 +123,7 @@ def spellings(secret: str) -> tuple[Spelling, ...]:
 
 
 def _raw(text: str) -> Iterator[bytes]:
-    # As bytes that are no UTF-8 come out of a process, and as a string with what stands for them is written.
+    # As bytes that are not UTF-8 come out of a process, and as a string with what stands for them is written.
     for way in ("surrogateescape", "surrogatepass"):
         yield text.encode(errors=way)
 

@@ -159,7 +159,7 @@ class View(Generic[L]):
             # Whoever made it, as an engine would, would leave it behind on the host.
             kind = "directory" if is_directory else "file"
             raise ExecutionError(
-                f"{path} lies in the writable mount {layer.path}, where it does not exist, and nothing is created in "
+                f"{path} is in the writable mount {layer.path}, where it does not exist, and nothing is created in "
                 "a writable mount.",
                 remedy=f"Create {wanted} on the host (an empty {kind}), or choose another place in the contract.",
             )

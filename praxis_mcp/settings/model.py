@@ -176,7 +176,7 @@ class CallSettings(_Section):
         max_per_caller: calls of one authenticated caller that run or wait at once; one more is refused at once. None
             lets half of `max_concurrency` run and half of `max_queue` wait, both rounded up.
         max_rate_per_caller: calls a minute of one authenticated caller, ten seconds' worth of them in a burst; None
-            is no limit.
+            is not a limit.
         max_timeout: seconds that no contract's `timeout` may exceed.
         max_output: bytes of each stream that a result carries inline, unless the contract says.
         heartbeat: seconds without output after which a progress message tells the client that the call lives on

@@ -42,7 +42,7 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{name}: {error['msg'].removeprefix('Value error, ')}"
     *above, last = error["loc"]
     close = difflib.get_close_matches(str(last), _known(model, above), n=1)
-    return f"{name} is no setting (did you mean {close[0]}?)" if close else f"{name} is no setting"
+    return f"{name} is not a setting (did you mean {close[0]}?)" if close else f"{name} is not a setting"
 
 
 def _known(model: type[BaseModel], path: Location) -> list[str]:

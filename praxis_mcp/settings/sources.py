@@ -33,9 +33,9 @@ class Variables(EnvSettingsSource):
             return super().decode_complex_value(field_name, field, value)
         except json.JSONDecodeError as exc:
             if not isinstance(value, str) or "tuple" not in str(field.annotation if field else ""):
-                raise ValueError(f"{field_name} is no JSON") from exc
+                raise ValueError(f"{field_name} is not JSON") from exc
             if value.lstrip().startswith(("[", "{")):
-                raise ValueError(f"{field_name} is no JSON") from exc
+                raise ValueError(f"{field_name} is not JSON") from exc
             return [word.strip() for word in value.split(",") if word.strip()]
 
 
@@ -57,10 +57,10 @@ def check_variables(known: Iterable[str], environment: Mapping[str, str] = os.en
         close = difflib.get_close_matches(head, names, n=1, cutoff=0.85)
         if close:
             raise SettingsError(
-                f"The environment variable {variable} is no setting (did you mean {close[0]}?).",
+                f"The environment variable {variable} is not a setting (did you mean {close[0]}?).",
                 remedy="Fix its name, or unset it.",
             )
-        logger.warning("the environment variable {} is no setting, and is ignored", variable)
+        logger.warning("the environment variable {} is not a setting, and is ignored", variable)
 
 
 def at_root(value: Any, root: Path) -> Any:

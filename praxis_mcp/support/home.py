@@ -52,7 +52,7 @@ def _real(places: Iterable[str]) -> tuple[str, ...]:
 
 
 def _usable(place: str) -> str:
-    """Its real path; empty where it is no home but a part of the system, as of users that only own a service."""
+    """Its real path; empty where it is not a home but a part of the system, as of users that only own a service."""
     if not place.startswith("/"):
         return ""
     real = os.path.realpath(place)

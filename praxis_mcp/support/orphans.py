@@ -36,7 +36,7 @@ def kill_orphans() -> tuple[str, ...]:
                 name, _, value = entry.partition(b"=")
                 if name == OWNER_VARIABLE.encode() and Owner.parse(value.decode()).is_gone:
                     found.append(int(directory.name))
-    # A server that a tool has started is no tool.
+    # A server that a tool has started is not a tool.
     found = [pid for pid in found if pid != os.getpid()]
     # praxis-init also ends those of its tree that no longer say whose they are, and nobody else would find these.
     supervisors = [pid for pid in found if _is_supervisor(pid)]

@@ -344,7 +344,7 @@ def walk(
 ) -> Iterator[tuple[str, HeldDirectory, Entry]]:
     """Everything below a directory: its path from there, the directory it is in (open until the next one), itself.
 
-    Directories come before what is in them. What vanishes meanwhile, or is no directory any more, is left out.
+    Directories come before what is in them. What vanishes meanwhile, or is not a directory any more, is left out.
 
     Args:
         top: the directory.

@@ -22,7 +22,7 @@ _UNSEEN = (
 )
 _JOINERS = "\u200c\u200d\ufe00-\ufe0f"
 """Joiners and forms that emoji, Persian and Indic texts are written with: one, or a form and a joiner, behind a
-character that is no ASCII stays. Behind anything else, or in a row, they can only hide something."""
+character that is not ASCII stays. Behind anything else, or in a row, they can only hide something."""
 _KEYCAP = "(?<=[0-9#*])\ufe0f(?=\u20e3)"
 _JOINED = (
     rf"{_KEYCAP}|(?<=[^\x00-\x7f{_CONTROLS}{_UNSEEN}{_JOINERS}])(?:[\ufe00-\ufe0f]?[\u200c\u200d]|[\ufe00-\ufe0f])"

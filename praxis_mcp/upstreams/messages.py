@@ -1,7 +1,7 @@
 """Messages of other servers, read as far as they can be: what is wrong in one costs at most the call that it answers.
 
 The SDK's reader refuses a whole message for half of a surrogate pair, a number of thousands of digits, or a level too
-many, which Python's and JavaScript's own readers take; and for a result that is no object. Whoever asked would then
+many, which Python's and JavaScript's own readers take; and for a result that is not an object. Whoever asked would then
 wait for the whole timeout, and one such tool would cost a whole list.
 """
 
@@ -43,7 +43,7 @@ def lenient_json(text: bytes | str) -> Any:
     """What JSON says, halves of surrogate pairs replaced.
 
     Raises:
-        ValueError: it is no JSON, or has more than `MOST_LEVELS` levels.
+        ValueError: it is not JSON, or has more than `MOST_LEVELS` levels.
     """
     try:
         return from_json(text)
@@ -84,7 +84,7 @@ def message_in(text: bytes | str) -> SessionMessage | Exception:
 
 
 def received_anyway(error: ValidationError) -> SessionMessage | Exception:
-    """The message behind an error of the SDK's reader, which holds the text where that was no JSON to it."""
+    """The message behind an error of the SDK's reader, which holds the text where that was not JSON to it."""
     about = error.errors(include_url=False, include_context=False)[0]
     text = about["input"]
     return _read_again(text) if about["type"] == "json_invalid" and isinstance(text, bytes | str) else error

@@ -249,7 +249,7 @@ class Upstream:
                 connection.suspect(began)
                 raise
             except ValidationError as exc:
-                raise ExecutionError(f"{self.spec.name} gave an answer that is none while {doing}.") from exc
+                raise ExecutionError(f"{self.spec.name} gave an answer that is not valid while {doing}.") from exc
             except MCPError as exc:
                 reason = self.masker.text(exc.message)
                 if failure_in(exc) is Failure.UNSENT:

@@ -65,5 +65,5 @@ def test_a_file_that_is_no_image_is_named(praxis: Run, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("notes")
     done = praxis("import", str(tmp_path / "notes.txt"))
     assert (done.returncode, done.stdout) == (EXIT_ENGINE, "")
-    assert "notes.txt is no archive of images" in done.stderr
+    assert "notes.txt is not an archive of images" in done.stderr
     assert "docker save" in done.stderr

@@ -86,4 +86,4 @@ def test_an_agents_configuration_given_as_settings_is_called_that(project: Path,
     assert (done.stdout, done.returncode) == ("", 2)
     assert "agent1.yaml is the configuration of an agent of the older Praxis SDK" in done.stderr
     assert "(count): write it to a file of its own, tools/NAME/contract.yaml" in done.stderr
-    assert "is no setting" not in done.stderr
+    assert "is not a setting" not in done.stderr

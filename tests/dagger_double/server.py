@@ -98,7 +98,7 @@ class Server:
             self._listeners.discard(queue)
 
     def _publish(self, trace: str, stream: int, data: bytes) -> None:
-        """A piece of a command's output, as a log record; dropped, like Dagger's, where it is no UTF-8."""
+        """A piece of a command's output, as a log record; dropped, like Dagger's, where it is not UTF-8."""
         if not trace:
             return
         try:

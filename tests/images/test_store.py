@@ -76,7 +76,7 @@ def test_references_are_read_as_docker_does(text: str, whole: tuple[str, str, st
     "text", ["", "Upper/case", "a//b", "../../etc", "a b", "tool:", "tool@sha256:12", "t@md5:x", "a" * 600, "tool:-x"]
 )
 def test_what_is_no_reference_is_refused(text: str) -> None:
-    with pytest.raises(ImageError, match="no image reference") as failure:
+    with pytest.raises(ImageError, match="not an image reference") as failure:
         Reference.parse(text)
     assert failure.value.remedy
 
@@ -336,7 +336,7 @@ def test_headers_of_an_archive_do_not_fill_the_memory(store: ImageStore, tmp_pat
         out.write(bytes(1024))
     tracemalloc.start()
     try:
-        with pytest.raises(ImageError, match="no archive of images"):
+        with pytest.raises(ImageError, match="not an archive of images"):
             import_file(store, path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:

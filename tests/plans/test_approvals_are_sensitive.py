@@ -1,4 +1,4 @@
-"""Approvals of settings files and contracts are no place for a tool."""
+"""Approvals of settings files and contracts are not a place for a tool."""
 
 from __future__ import annotations
 

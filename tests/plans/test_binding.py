@@ -91,7 +91,7 @@ def test_base64_content_becomes_the_bytes_it_stands_for() -> None:
     keywords = {"contentEncoding": "base64"}
     bound = bind([{"name": "s", "keywords": keywords, "bind": "stdin"}], {"s": "AP/+"})
     assert bound.stdin == b"\x00\xff\xfe"
-    with pytest.raises(ArgumentError, match="no valid base64"):
+    with pytest.raises(ArgumentError, match="not valid base64"):
         bind([{"name": "s", "keywords": keywords, "bind": "stdin"}], {"s": "no base64!"})
 
 

@@ -295,7 +295,7 @@ class TestSecrets:
     def test_a_pipe_is_no_secret_and_nobody_waits_for_its_writer(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe")
         settings = Settings.model_validate({"secrets": {"S": {"file": str(tmp_path / "pipe")}}})
-        with pytest.raises(SettingsError, match="no regular file"):
+        with pytest.raises(SettingsError, match="not a regular file"):
             build_plan(image_tool(env={"X": {"secret": "S"}}), {}, settings)
 
     def test_one_too_short_to_be_masked_is_refused_and_not_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,7 @@ async def test_what_was_written_and_is_no_more_on_disk_is_told_without_where_it_
         (record,) = toolbox.records.entries()
         assert record.directory is not None
         shutil.rmtree(record.directory)
-        with pytest.raises(MCPError, match="is kept no more") as caught:
+        with pytest.raises(MCPError, match="is no longer kept") as caught:
             await client.read_resource(f"praxis://runs/{record.run_id}/stdout")
         assert str(record.directory.parent) not in caught.value.message
 

@@ -56,7 +56,7 @@ def test_a_secret_has_exactly_one_source(source: dict[str, Any]) -> None:
 
 def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PRAXIS_POLCY__PRIVILEGED", "false")
-    with pytest.raises(SettingsError, match=r"PRAXIS_POLCY__PRIVILEGED is no setting .did you mean PRAXIS_POLICY"):
+    with pytest.raises(SettingsError, match=r"PRAXIS_POLCY__PRIVILEGED is not a setting .did you mean PRAXIS_POLICY"):
         load_settings()
 
 
@@ -65,8 +65,8 @@ def test_a_misspelt_section_of_the_file_is_told_with_its_line_and_the_name_that_
     file.write_text("tools: [a]\n\nhtpp: {port: 1}\nupstreams:\n  one:\n    adress: http://a.invalid\n")
     with pytest.raises(SettingsError) as caught:
         load_settings(file)
-    assert f"{file}:3: htpp is no setting (did you mean http?)" in caught.value.message
-    assert f"{file}:6: upstreams.one.adress is no setting (did you mean address?)" in caught.value.message
+    assert f"{file}:3: htpp is not a setting (did you mean http?)" in caught.value.message
+    assert f"{file}:6: upstreams.one.adress is not a setting (did you mean address?)" in caught.value.message
 
 
 def test_a_misspelt_setting_of_a_section_is_told_by_the_variable_that_names_it(
@@ -75,7 +75,7 @@ def test_a_misspelt_setting_of_a_section_is_told_by_the_variable_that_names_it(
     monkeypatch.setenv("PRAXIS_CALLS__MAX_CONCURENCY", "3")
     with pytest.raises(SettingsError) as caught:
         load_settings()
-    assert "PRAXIS_CALLS__MAX_CONCURENCY: calls.max_concurency is no setting" in caught.value.message
+    assert "PRAXIS_CALLS__MAX_CONCURENCY: calls.max_concurency is not a setting" in caught.value.message
     assert "(did you mean max_concurrency?)" in caught.value.message
 
 

@@ -216,7 +216,7 @@ async def test_credentials_are_given_to_no_other_authorization_server(pool: Upst
     seen: list[dict[str, str]] = []
     async with authorization_server(seen) as origin:
         oauth = OAuthClient("me", "my-secret", "https://login.example.com", None)
-        with anyio.fail_after(LIMIT), pytest.raises(EngineUnavailable, match="no token was to be had"):
+        with anyio.fail_after(LIMIT), pytest.raises(EngineUnavailable, match="no token could be obtained"):
             await pool.get(spec(f"{origin}/mcp", oauth=oauth)).call("echo", {}, timeout=10)
         await pool.close()
     assert seen == []

@@ -131,7 +131,7 @@ def entry_from_face(
     """The reverse of `face_of`.
 
     Raises:
-        ValueError, KeyError, TypeError: it is no face.
+        ValueError, KeyError, TypeError: it is not a face.
     """
     schema = face["input_schema"]
     usable = schema["type"] == "object" and isinstance(schema["properties"], dict)

@@ -147,7 +147,7 @@ def misplaced(contract: ToolContract) -> Iterator[tuple[str | None, str, str]]:
             yield (
                 parameter.name,
                 "bind",
-                f'The file of "{parameter.name}", {file}, and what lies at {other} are in each other\'s way.',
+                f'The file of "{parameter.name}", {file}, and what is at {other} are in each other\'s way.',
             )
 
 

@@ -217,7 +217,7 @@ def _schema_problem(error: Any) -> tuple[str, str]:
 def _dangling(reference: str) -> tuple[str, str]:
     return (
         f"The reference {shape(reference)} leads nowhere.",
-        "Write the definition under $defs beside properties, and refer to it as #/$defs/NAME.",
+        "Write the definition under $defs next to properties, and refer to it as #/$defs/NAME.",
     )
 
 

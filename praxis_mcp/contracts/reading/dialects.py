@@ -231,7 +231,7 @@ def _check_mounts(mounts: Any, keys: Keys, findings: Findings) -> None:
         if not path.startswith("/") or path.rstrip("/") == "" or ".." in path.split("/"):
             findings.error(
                 (*keys, source),
-                f"{shape(path)} is no place for a mount.",
+                f"{shape(path)} is not a place for a mount.",
                 f'Write an absolute path other than /, such as "{source}": /data.',
             )
         elif option not in ("", "ro", "rw"):
@@ -274,9 +274,9 @@ def _unknown_key(key: str, findings: Findings, reading: Reading) -> None:
     if findings.lenient and key in SPEC_KEYS:
         place = reading.spec_place[0]
         if _LIMITING.search(key):
-            findings.error((key,), f'"{key}" stands beside {place}, where it means nothing.', f"Move it into {place}.")
+            findings.error((key,), f'"{key}" is next to {place}, where it means nothing.', f"Move it into {place}.")
         else:
-            findings.warning((key,), f'"{key}" stands beside {place}, and is ignored there.', f"Move it into {place}.")
+            findings.warning((key,), f'"{key}" is next to {place}, and is ignored there.', f"Move it into {place}.")
         return
     known = CONTRACT_KEYS if findings.lenient else (*CONTRACT_KEYS, *SPEC_KEYS)
     _unknown(key, (key,), f'"{key}" is unknown{findings.hint(key, known)}.', "Fix or remove it.", findings)
@@ -300,7 +300,7 @@ def _examples(value: Any, findings: Findings, reading: Reading) -> list[Example]
 def _model(model: type[_M], value: Any, keys: Keys, findings: Findings, names: Mapping[str, str]) -> _M | None:
     """A part of the contract that has keys of its own. `names`: each key that may be written → the field it means."""
     if not isinstance(value, Mapping):
-        findings.error(keys, f"A mapping is due here, not {shape(value)}.")
+        findings.error(keys, f"This must be a mapping, not {shape(value)}.")
         return None
     fields: dict[str, Any] = {}
     written_as: dict[str, str] = {}

@@ -102,11 +102,11 @@ def _read_json(text: str) -> Document:
     try:
         data = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
     except json.JSONDecodeError as exc:
-        raise DocumentError(f"The file is no valid JSON: {exc.msg}.", "", exc.lineno, exc.colno) from exc
+        raise DocumentError(f"The file is not valid JSON: {exc.msg}.", "", exc.lineno, exc.colno) from exc
     except RecursionError as exc:
         raise DocumentError(f"{_TOO_DEEP}.") from exc
     except ValueError as exc:
-        raise DocumentError(f"The file is no valid JSON: {exc}.") from exc
+        raise DocumentError(f"The file is not valid JSON: {exc}.") from exc
     return Document(data, where.marks, where.written)
 
 
@@ -125,7 +125,7 @@ def _finite(text: str) -> float:
 
 
 def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no number that JSON knows")
+    raise ValueError(f"{text} is not a number that JSON knows")
 
 
 class _Open:
@@ -300,7 +300,7 @@ def _scalar_value(event: Any, line: int, column: int) -> Any:
     if wanted is float and type(value) is int:
         return float(value)
     if type(value) is not wanted:
-        raise DocumentError(f"The value is no {wanted.__name__}, as its tag says.", "Remove the tag.", line, column)
+        raise DocumentError(f"The value is not {wanted.__name__}, as its tag says.", "Remove the tag.", line, column)
     return value
 
 
@@ -325,7 +325,7 @@ def _number(text: str) -> str | int | float:
             return int(text.replace("_", ""), 0)
         if _FLOAT.fullmatch(text):
             value = float(text.replace("_", ""))
-            return value if value - value == 0 else text  # an infinity is no JSON number
+            return value if value - value == 0 else text  # an infinity is not a JSON number
     except ValueError:  # `0x_`, or more digits than Python converts
         return text
     return text
@@ -348,8 +348,8 @@ def _malformed(exc: yaml.MarkedYAMLError) -> DocumentError:
         return DocumentError(f"{_TOO_DEEP}.", "", line, column)
     if "cannot start any token" in problem:
         remedy = "Indent with spaces, not tabs; put text that begins with @, ` or % in quotation marks."
-    return DocumentError(f"The file is no valid YAML: {problem}.", remedy, line, column)
+    return DocumentError(f"The file is not valid YAML: {problem}.", remedy, line, column)
 
 
 def _unprintable(exc: yaml.reader.ReaderError) -> DocumentError:
-    return DocumentError(f"The file is no valid YAML: {exc.reason} at byte {exc.position}.", "Remove that character.")
+    return DocumentError(f"The file is not valid YAML: {exc.reason} at byte {exc.position}.", "Remove that character.")

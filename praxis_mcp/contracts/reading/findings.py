@@ -62,7 +62,7 @@ class Findings:
         word = self.document.written.get(keys)
         if value is not None and word is not None:
             return word
-        self.error(keys, f"Text is due here, not {shape(value)}.", "Write text, in quotation marks where in doubt.")
+        self.error(keys, f"This must be text, not {shape(value)}.", "Write text, in quotation marks where in doubt.")
         return ""
 
     def _add(self, keys: Keys, message: str, remedy: str, severity: Severity) -> None:

@@ -177,7 +177,7 @@ def _add_keyword(key: str, value: Any, keys: Keys, findings: Findings, keywords:
     keyword = SHORT_KEYWORDS.get(key, key)
     if keyword not in KEYWORDS and not keyword.startswith("x-"):
         hint = findings.hint(key, (*_OWN_KEYS, *SHORT_KEYWORDS, *KEYWORDS))
-        findings.unknown(keys, f'"{key}" is no key of a parameter{hint}.', "Use a keyword of JSON Schema 2020-12.")
+        findings.unknown(keys, f'"{key}" is not a key of a parameter{hint}.', "Use a keyword of JSON Schema 2020-12.")
     elif keyword in keywords:
         findings.error(keys, f"{keyword} is written twice, as {key} too.", "Remove one of them.")
     else:

@@ -93,7 +93,7 @@ def _older() -> Schema:
     spec: Schema = {
         "type": "object",
         "properties": {key: _or_null(schema) for key, schema in _SPEC.items()},
-        "description": "How the command runs. In the spelling of today these keys stand beside name.",
+        "description": "How the command runs. In the spelling of today these keys are next to name.",
     }
     parameters = _or_null(_parameters("older_parameter"))
     example = {

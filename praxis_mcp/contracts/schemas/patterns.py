@@ -55,7 +55,7 @@ class UnusablePattern(ValueError):
 
 
 class MalformedPattern(UnusablePattern):
-    """It is no regular expression, as far as can be told; others, as look-aheads, are unusable here only."""
+    """It is not a regular expression, as far as can be told; others, as look-aheads, are unusable here only."""
 
 
 def compile_pattern(pattern: str) -> Callable[[str], bool]:
@@ -192,7 +192,7 @@ def unusable_patterns(schema: Any) -> Iterator[tuple[Keys, str]]:
                 yield place, f"The pattern {quoted(pattern)} {exc}"
         if by_name and "unevaluatedProperties" in part:
             # jsonschema itself would match these, by backtracking.
-            yield (*keys, "unevaluatedProperties"), "unevaluatedProperties cannot stand beside patternProperties"
+            yield (*keys, "unevaluatedProperties"), "unevaluatedProperties cannot be used with patternProperties"
 
 
 def _unusable(text: str) -> UnusablePattern:
@@ -203,7 +203,8 @@ def _unusable(text: str) -> UnusablePattern:
     if "size limit" in text:
         return UnusablePattern(_TOO_LARGE)
     _, found, detail = text.rpartition("error: ")
-    return MalformedPattern(f"is no regular expression: {detail.strip()}" if found else "is no regular expression")
+    reason = "is not a regular expression"
+    return MalformedPattern(f"{reason}: {detail.strip()}" if found else reason)
 
 
 _TOO_LARGE = "becomes too large, because of its length or its repetitions"

@@ -237,7 +237,7 @@ def _parsed(parameter: ToolParameter, text: str) -> Any:
 
 
 def _refuse_constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON")
+    raise ValueError(f"{text} is not JSON")
 
 
 def _why_no_json(value: Any) -> str | None:
@@ -247,7 +247,7 @@ def _why_no_json(value: Any) -> str | None:
     try:
         json.dumps(value, allow_nan=False)
     except TypeError:
-        return "is no JSON value"
+        return "is not a JSON value"
     except ValueError:
         return "holds a number that is not finite, or has too many digits"
     except RecursionError:

@@ -48,7 +48,7 @@ def compile_schema(schema: Mapping[str, Any], owner: str) -> Validator:
         owner: how to name the schema in an error.
 
     Raises:
-        ContractError: it is no valid schema.
+        ContractError: it is not a valid schema.
     """
     from referencing import Registry
 
@@ -58,7 +58,7 @@ def compile_schema(schema: Mapping[str, Any], owner: str) -> Validator:
     if error is not None:
         place = ".".join(str(part) for part in error.absolute_path) or "its root"
         raise ContractError(
-            f"{owner} is no valid JSON Schema at {place}: {error.message}.",
+            f"{owner} is not a valid JSON Schema at {place}: {error.message}.",
             remedy="See https://json-schema.org/draft/2020-12.",
         )
     for keys, reason in unusable_patterns(schema):

@@ -36,7 +36,7 @@ _AMBIGUOUS = (EXIT_TIMED_OUT, EXIT_SETUP_FAILED, EXIT_CANNOT_RUN, EXIT_NOT_FOUND
 _STREAMS = {"out": STDOUT, "err": STDERR}
 KILL_TIME = 0.5
 """Seconds after which a cancelled command is gone: Dagger takes 0.05 to kill it, and does not say when it has."""
-_EXEC_FAILED = {2: "does not exist", 8: "is no program", 13: "may not be executed", 20: "does not exist"}
+_EXEC_FAILED = {2: "does not exist", 8: "is not a program", 13: "may not be executed", 20: "does not exist"}
 """Linux's errno of a failed exec, in words."""
 
 

@@ -58,7 +58,7 @@ def session_in_environment() -> SessionAddress | None:
         return None
     if not token or not port.isdecimal():
         raise EngineUnavailable(
-            f"{PORT_VARIABLE} is set, but {f'is no port: {port}' if token else f'{TOKEN_VARIABLE} is not'}.",
+            f"{PORT_VARIABLE} is set, but {f'is not a port: {port}' if token else f'{TOKEN_VARIABLE} is not'}.",
             remedy=f"Start the server by `dagger run`, which sets both, or unset {PORT_VARIABLE}.",
         )
     return SessionAddress(int(port), token)
@@ -76,7 +76,7 @@ def find_cli(settings: DaggerSettings) -> Path:
         return Path(found)
     if named:
         where = "engines.dagger.cli" if settings.cli else CLI_VARIABLE
-        raise EngineUnavailable(f"{where} names {named}, which is no program that can be run.", remedy=INSTALL_CLI)
+        raise EngineUnavailable(f"{where} names {named}, which is not a program that can be run.", remedy=INSTALL_CLI)
     raise EngineUnavailable("The dagger CLI is not on the PATH.", remedy=INSTALL_CLI)
 
 

@@ -78,7 +78,7 @@ async def _run(session: Session, request: CallRequest, listener: PieceListener |
             asked = time.perf_counter()
             outcome = await run_call(session, request, fresh=fresh, listener=listener)
             if outcome.end.timed_out and not fresh and time.perf_counter() - asked < timeout:
-                # Dagger remembers how a pure call ended, be it by the deadline: that is no answer to keep.
+                # Dagger remembers how a pure call ended, be it by the deadline: that is not an answer to keep.
                 return await run_call(session, request, fresh=True, listener=listener)
             return outcome
     except TimeoutError as exc:

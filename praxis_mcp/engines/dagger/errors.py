@@ -91,7 +91,7 @@ _NO_OPENING: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"unknown command|unknown flag|usage:",
-        "does not know `session`: it is no dagger CLI, or a very old one",
+        "does not know `session`: it is not a dagger CLI, or a very old one",
         INSTALL_CLI,
     ),
 )
@@ -133,7 +133,7 @@ def image_failed(reference: str, failure: QueryFailed, local: str = "") -> Image
     said = failure.message
     also = f" {local}" if local else ""
     if re.search(r"invalid reference format|failed to parse image address", said):
-        return ImageError(f'"{reference}" is no image reference ({said}).', remedy="Fix `image` in the contract.")
+        return ImageError(f'"{reference}" is not an image reference ({said}).', remedy="Fix `image` in the contract.")
     if re.search(r"unauthorized|authentication|denied|forbidden|\b401\b|\b403\b", said, re.IGNORECASE):
         return ImageError(
             f"The registry does not give out {reference}, or there is no such image ({said}).{also}",

@@ -34,7 +34,7 @@ RUN_VARIABLE = "PRAXIS_RUN_ID"
 """Differs in every call, so that no call is answered from Dagger's cache; absent from pure ones."""
 
 _INLINE = 256 * 1024
-"""Bytes up to which text travels in the query itself; longer text, and what is no text, goes through a file."""
+"""Bytes up to which text travels in the query itself; longer text, and what is not text, goes through a file."""
 _SALT = secrets.token_bytes(16)
 
 

@@ -147,7 +147,7 @@ class ImageSource:
 
     async def _from_tar(self, session: Session, reference: str, tar: Path, name: str = "") -> Image:
         if not await anyio.Path(tar).is_file():
-            raise ImageError(f"The image {reference} is to come from {tar}, which is no file.", remedy="Fix the path.")
+            raise ImageError(f"The image {reference} comes from {tar}, which is not a file.", remedy="Fix the path.")
         try:
             found = await session.query(
                 chain([Field("host"), Field("file", {"path": str(tar), "noCache": True})], Field("id"), Field("digest"))

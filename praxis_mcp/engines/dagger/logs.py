@@ -1,7 +1,7 @@
 """What commands write, heard while they run: Dagger's log stream, told apart by trace ids.
 
 ``GET /v1/logs`` of a session is a stream of server-sent events, each with OTLP log records as JSON. Dagger does not
-document it, and drops from it what is no UTF-8, so it serves listeners only: results are read from the container.
+document it, and drops from it what is not UTF-8, so it serves listeners only: results are read from the container.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class LogReader:
         try:
             event = json.loads(data)
         except ValueError:
-            logger.debug("Dagger's log stream holds an event that is no JSON")
+            logger.debug("Dagger's log stream holds an event that is not JSON")
             return
         for record in _records(event):
             tap = self._taps.get(str(record.get("traceId", "")).encode())

@@ -200,7 +200,7 @@ def pull_failure(image: str, text: str) -> ImageError:
     if "no space left" in low:
         return ImageError(f"There is no room for the image {image}.", remedy="Free some: `docker system prune`.")
     if any(part in low for part in ("invalid reference", "repository name must")):
-        return ImageError(f'"{image}" is no image reference.', remedy="Write one such as python:3.11-slim.")
+        return ImageError(f'"{image}" is not an image reference.', remedy="Write one such as python:3.11-slim.")
     return ImageError(
         f"The image {image} could not be pulled: {text.strip()}.",
         remedy="Check that the daemon reaches the registry (network, proxy, DNS), or bring the image in with "

@@ -85,7 +85,7 @@ class AttachedStream:
         await self._connection.send(data)
 
     async def feed(self, data: bytes) -> None:
-        """Send the whole standard input, and end it. A container that ends before it has read all is no error."""
+        """Send the whole standard input, and end it. A container that ends before it has read all is not an error."""
         with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             view = memoryview(data)
             for start in range(0, len(data), CHUNK):

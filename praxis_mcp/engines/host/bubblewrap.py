@@ -321,7 +321,7 @@ def failure(command: str, stderr: str, exit_code: int | None, hidden: str | None
         return CommandNotFound(
             f'The command "{command}" cannot be run in the sandbox: {line.rpartition(": ")[2]}.',
             remedy="Install it, or fix the contract's command (or the interpreter its first line names). The sandbox "
-            "hides the host's /tmp, /run, TMPDIR and home directories: mount what lies there.",
+            "hides the host's /tmp, /run, TMPDIR and home directories: mount what is there.",
         )
     if not line:
         return ExecutionError(

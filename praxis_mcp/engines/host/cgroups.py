@@ -96,7 +96,7 @@ class Cgroups:
         Args:
             run_id: its id.
             limits: what the run may use.
-            default_pids: the limit on processes where the plan has none; None is no limit.
+            default_pids: the limit on processes where the plan has none; None means no limit.
             own_processes: processes in the group that are not the tool's.
 
         Raises:

@@ -116,7 +116,7 @@ def _is_installation(top: str) -> bool:
 
 
 def _is_shared(top: str) -> bool:
-    """Whether it is no installation's own directory but a home, or that of all that one user has installed."""
+    """Whether it is not an installation's own directory but a home, or that of all that one user has installed."""
     where = home()
     shared = {os.path.realpath(place) for place in (where, where / ".local", where / ".config")} if where else set()
     return top in shared or os.path.basename(top) == ".local" or os.path.dirname(top) in ("/", "/home")

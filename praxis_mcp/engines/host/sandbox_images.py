@@ -70,7 +70,7 @@ class SandboxImages:
                             await self._bring(reference, tell)
                 except TimeoutError as exc:
                     raise ImageError(
-                        f"The image {reference} was not to be had within {PULL_TIMEOUT:g} s.",
+                        f"The image {reference} could not be fetched within {PULL_TIMEOUT:g} s.",
                         remedy=f"Pull it beforehand: praxis-mcp image pull {reference}.",
                     ) from exc
 

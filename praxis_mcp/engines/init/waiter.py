@@ -87,7 +87,7 @@ class WaiterSilent(Exception):
     """
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"nothing was heard for {seconds:g} s")
+        super().__init__(f"nothing was received for {seconds:g} s")
         self.seconds = seconds
 
 
@@ -206,7 +206,7 @@ class Waiter:
         finally:
             await self.aclose()
         if end is None:
-            raise failure or WaiterLost("nothing was heard", was_asked=self._was_asked)
+            raise failure or WaiterLost("nothing was received", was_asked=self._was_asked)
         return end
 
     async def aclose(self) -> None:

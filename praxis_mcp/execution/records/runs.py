@@ -96,7 +96,7 @@ class RunRecord:
         try:
             yield
         except OSError as exc:
-            raise RunNotFoundError(f"The {stream} of run {self.run_id} is kept no more.") from exc
+            raise RunNotFoundError(f"The {stream} of run {self.run_id} is no longer kept.") from exc
 
     def summary(self) -> dict[str, Any]:
         """What there is to say about it, without anything the tool was given or wrote."""
@@ -271,7 +271,7 @@ def _translated() -> Iterator[None]:
     except OSError as exc:
         raise ExecutionError(
             f"The records of this run cannot be written: {exc.strerror}: {exc.filename}.",
-            remedy="Free space where records.directory (or TMPDIR) lies, or name another place.",
+            remedy="Free space where records.directory (or TMPDIR) is, or name another place.",
         ) from exc
 
 

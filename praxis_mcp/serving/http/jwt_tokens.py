@@ -216,7 +216,7 @@ def read_keys(data: bytes) -> tuple[Jwk, ...]:
     """The public signature keys of a JWKS.
 
     Raises:
-        ValueError: it is no JWKS, or has no such key.
+        ValueError: it is not a JWKS, or has no such key.
     """
     document = json.loads(data)
     keys = document.get("keys") if isinstance(document, dict) else None

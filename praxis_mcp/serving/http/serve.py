@@ -191,7 +191,7 @@ def check_exposure(settings: HttpSettings, address: str) -> None:
         return
     if not settings.auth.required and not settings.proxy_authenticates:
         raise SettingsError(
-            f"{settings.host} can be reached from other machines, and whoever does could call every tool.",
+            f"{settings.host} can be reached from other machines, and anyone who does could call every tool.",
             remedy="Listen on 127.0.0.1; or give callers tokens (praxis-mcp token new) or name an OAuth issuer "
             "(http.auth.oauth). Where a proxy in front lets nobody else through, say http.proxy_authenticates: true.",
         )

@@ -136,7 +136,7 @@ async def artifact_blocks(artifacts: tuple[Artifact, ...], run_id: str, dialect:
 
 
 async def read_file(path: Path, offset: int, limit: int) -> bytes | None:
-    """Bytes of a kept file; None where it is no plain file, or is kept no more."""
+    """Bytes of a kept file; None where it is not a plain file, or is no longer kept."""
     return await anyio.to_thread.run_sync(_read_file, path, offset, limit)
 
 

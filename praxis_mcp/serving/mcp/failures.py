@@ -156,7 +156,7 @@ def _read_only_hint(contract: ToolContract, result: ExecutionResult) -> str:
         )
     return (
         "the tool's file system is read-only except for /tmp, its cache_dirs, its artifact directory and mounts with "
-        ":rw; the path that it tried to write is none of them. With read_only: false in its contract it may write "
+        ":rw; the path that it tried to write is not among them. With read_only: false in its contract it may write "
         "anywhere but to mounts."
     )
 

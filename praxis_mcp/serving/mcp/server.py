@@ -188,7 +188,7 @@ class PraxisServer:
         try:
             page = self._tools.page(entries, cursor, Dialect(ctx.protocol_version), caller)
         except BadCursor as exc:
-            raise MCPError(INVALID_PARAMS, "The cursor is none that this server gave out.") from exc
+            raise MCPError(INVALID_PARAMS, "The cursor was not given out by this server.") from exc
         self._pages.listed(ctx, caller.name, cursor, page)
         self._listed.set()
         if read_hops(ctx.meta):

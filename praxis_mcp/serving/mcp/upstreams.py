@@ -115,7 +115,7 @@ class Relay:
                 contents.append(_CONTENTS.validate_python(item, by_name=False))
             except ValidationError as exc:
                 raise MCPError(
-                    dialect.resource_not_found, f"{name} gave contents that are none.", {"uri": uri[:200]}
+                    dialect.resource_not_found, f"{name} gave contents that are not valid.", {"uri": uri[:200]}
                 ) from exc
         return ReadResourceResult(contents=contents, ttl_ms=0)
 

@@ -94,7 +94,7 @@ def _range(query: str) -> tuple[int, int | None]:
     values: dict[str, int] = {}
     for key, text in parse_qsl(query, keep_blank_values=True):
         if key not in ("offset", "limit"):
-            raise ValueError(f'"{key[:40]}" is no part of such an address; offset and limit are')
+            raise ValueError(f'"{key[:40]}" is not part of such an address; offset and limit are')
         if not (text.isascii() and text.isdigit() and len(text) < 16):
             raise ValueError(f"{key} is a number of bytes")
         values[key] = int(text)

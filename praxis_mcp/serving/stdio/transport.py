@@ -227,7 +227,7 @@ def _decode(line: bytes | None) -> SessionMessage | JSONRPCError | None:
     identity = value.get("id") if isinstance(value, dict) else None
     if isinstance(identity, bool) or not isinstance(identity, int | str) or not _is_text(identity):
         identity = None
-    return _refusal(identity, INVALID_REQUEST, "Invalid request: this is no JSON-RPC 2.0 message in valid Unicode.")
+    return _refusal(identity, INVALID_REQUEST, "Invalid request: this is not a JSON-RPC 2.0 message in valid Unicode.")
 
 
 def _is_text(value: int | str) -> bool:

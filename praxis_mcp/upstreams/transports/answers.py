@@ -95,7 +95,7 @@ def answers_request(response: httpx2.Response, identity: int | str) -> bool:
 
 
 class WithoutMark(httpx2.AsyncByteStream):
-    """A body without the byte order mark that it may begin with, which is no part of its first line (HTML, 9.2.5).
+    """A body without the byte order mark that it may begin with, which is not part of its first line (HTML, 9.2.5).
 
     Args:
         inner: the body as it comes.

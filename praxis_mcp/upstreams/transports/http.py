@@ -73,7 +73,7 @@ class _Client(httpx2.AsyncClient):
         except _NEVER_SENT as exc:
             return _error(request, 503, Failure.UNSENT, _describe(exc))
         except OAuthFlowError as exc:
-            return _error(request, 401, Failure.REFUSED, f"no token was to be had: {exc}")
+            return _error(request, 401, Failure.REFUSED, f"no token could be obtained: {exc}")
         except httpx2.TransportError as exc:
             return _error(request, 502, Failure.LOST, _describe(exc))
         status = response.status_code
@@ -117,7 +117,7 @@ def _is_event_stream(response: httpx2.Response) -> bool:
 async def _bound(response: httpx2.Response) -> None:
     """Bound the body of an answer, of OAuth's as well; called as soon as its head is there."""
     if response.headers.get("content-encoding", "identity").lower() != "identity":
-        raise _Unreadable("its answer is compressed, which it was asked not to be")
+        raise _Unreadable("its answer is compressed, although the request forbids that")
     assert isinstance(response.stream, httpx2.AsyncByteStream)
     if _is_event_stream(response):
         response.stream = ReadableEvents(WithoutMark(response.stream))

@@ -83,7 +83,7 @@ class Lanes(httpx2.AsyncBaseTransport):
     async def _open(self, origin: tuple[Any, ...], timeout: float | None) -> _Lane:
         scheme, host, port = origin
         if scheme not in ("http", "https"):
-            raise httpx2.UnsupportedProtocol(f"{scheme} is no scheme of HTTP")
+            raise httpx2.UnsupportedProtocol(f"{scheme} is not an HTTP scheme")
         secure = scheme == "https"
         if secure and self._tls is None:
             self._tls = httpx2.create_ssl_context()

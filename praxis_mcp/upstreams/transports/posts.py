@@ -26,7 +26,7 @@ class Posts:
     """Asks one server.
 
     Args:
-        client: sends; its errors are answers, and answers that are no event streams are read (see `transports.http`).
+        client: sends; its errors are answers, and answers that are not event streams are read (see `transports.http`).
         url: the endpoint.
         on_heard: is called when an answer arrives, or begins to where it is a stream.
     """

@@ -1,4 +1,4 @@
-"""What the fixtures write: the smallest image, the smallest sound, bytes that are no text, and progress."""
+"""What the fixtures write: the smallest image, the smallest sound, bytes that are not text, and progress."""
 
 import base64
 import os

@@ -76,7 +76,7 @@ async def test_a_change_that_gains_power_leaves_the_approved_version_in_service(
     await catalog.load()
     async with watched(catalog) as changes:
         write(file, contract("a", "timeout: 5\n"))
-        assert await changes.next() == CatalogChange(changed=("a",)), "a bound is no power"
+        assert await changes.next() == CatalogChange(changed=("a",)), "a bound is not a power"
         write(file, contract("a", "network: host\n"))
         write(tools / "b.contract.yaml", contract("b"))
         await approve(tools, "b")

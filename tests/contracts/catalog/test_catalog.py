@@ -125,7 +125,7 @@ class TestDiscovery:
         catalog = Catalog([tools], cache_dir=cache)
         with anyio.fail_after(WITHIN):
             await catalog.load()
-        assert errors(catalog) == ["The file cannot be read: it is no regular file."]
+        assert errors(catalog) == ["The file cannot be read: it is not a regular file."]
 
 
 class TestContents:

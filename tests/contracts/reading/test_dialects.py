@@ -208,10 +208,10 @@ examples:
 """
     assert warnings(load_text(text)) == [
         (4, "autor", '"autor" is unknown, and is ignored.'),
-        (5, "use_entrypoint", '"use_entrypoint" stands beside engineSpec, and is ignored there.'),
+        (5, "use_entrypoint", '"use_entrypoint" is next to engineSpec, and is ignored there.'),
         (9, "engineSpec.cwd", 'The engine dagger has no "cwd", and is ignored.'),
         (10, "engineSpec.wrking_dir", '"wrking_dir" is unknown (did you mean "working_dir"?), and is ignored.'),
-        (12, "params[0].descripton", '"descripton" is no key of a parameter (did you mean "description"?), '
+        (12, "params[0].descripton", '"descripton" is not a key of a parameter (did you mean "description"?), '
          "and is ignored."),
         (14, "examples[0].expected", '"expected" is unknown here (did you mean "expect"?), and is ignored.'),
     ]  # fmt: skip
@@ -241,7 +241,7 @@ def test_what_looks_like_a_limit_is_obeyed_or_refused_in_the_older_spellings_too
 
 def test_a_limit_beside_an_older_specification_is_refused() -> None:
     head = "name: t\ndescription: d\nengine: dagger\nengineSpec: {image: x, command: [x]}\n"
-    for key, message in (("timeout", "stands beside engineSpec"), ("memory", '"memory" is unknown')):
+    for key, message in (("timeout", "is next to engineSpec"), ("memory", '"memory" is unknown')):
         (found,) = load_text(f"{head}{key}: 5\n").diagnostics
         assert found.is_error
         assert message in found.message

@@ -243,7 +243,7 @@ async def test_without_the_cli_none_is_downloaded_and_the_remedy_says_how(monkey
 async def test_a_cli_that_is_no_program_is_named(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no program")
     async with DaggerExecutionEngine(settings_for({"cli": tmp_path / "text"})) as engine:
-        with pytest.raises(EngineUnavailable, match=r"engines\.dagger\.cli names .*/text, which is no program"):
+        with pytest.raises(EngineUnavailable, match=r"engines\.dagger\.cli names .*/text, which is not a program"):
             await Ground(engine, None).run(sh("true"))
 
 
@@ -366,7 +366,7 @@ async def test_four_long_lines_at_once_cost_the_server_no_memory(ground: Ground,
         results.append(await ground.run(contract, ExecutionContext(directory=record)))
         assert (record / "stdout").stat().st_size == size
 
-    await ground.run(sh("exit 0"))  # what a first call imports is no part of it
+    await ground.run(sh("exit 0"))  # what a first call imports is not part of it
     Path("/proc/self/clear_refs").write_text("5")  # proc(5): the peak begins anew
     before = memory("VmRSS")
     async with anyio.create_task_group() as tasks:

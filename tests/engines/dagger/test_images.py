@@ -71,7 +71,7 @@ async def test_a_registry_out_of_reach_is_told_with_what_to_do(ground: Ground) -
 
 
 async def test_a_name_that_is_no_reference_is_told_as_such(ground: Ground) -> None:
-    with pytest.raises(ImageError, match="is no image reference"):
+    with pytest.raises(ImageError, match="is not an image reference"):
         await ground.run(sh("true", image="Bad:::Name"))
 
 
@@ -105,7 +105,7 @@ async def test_an_image_comes_from_a_tar_file_by_its_name_or_by_the_settings(sta
             result = await ground.run(sh("echo from tar", image=image))
             assert result.output == "from tar\n"
             assert (result.image or "").startswith(f"{image}@sha256:")
-        with pytest.raises(ImageError, match="which is no file"):
+        with pytest.raises(ImageError, match="which is not a file"):
             await ground.run(sh("true", image="oci-archive:/none.tar"))
         with pytest.raises(ImageError, match="cannot be read"):
             await ground.run(sh("true", image="oci-archive:/etc/hostname"))

@@ -240,7 +240,7 @@ def test_an_init_that_failed_is_told_from_a_tool_that_did(
         ("Get https://registry-1.docker.io/v2/: dial tcp: lookup registry-1.docker.io: no such host", "could not be"),
         ("toomanyrequests: You have reached your pull rate limit", "limits pulls"),
         ("failed to register layer: no space left on device", "no room"),
-        ("invalid reference format", "no image reference"),
+        ("invalid reference format", "not an image reference"),
     ],
 )
 def test_a_failed_pull_says_why_and_what_to_do(words: str, saying: str) -> None:

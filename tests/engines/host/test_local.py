@@ -220,7 +220,7 @@ except OSError:
 
 
 @bubblewrap
-@pytest.mark.skipif(os.path.realpath("/var/run") != "/run", reason="/var/run is no link to /run here")
+@pytest.mark.skipif(os.path.realpath("/var/run") != "/run", reason="/var/run is not a link to /run here")
 async def test_a_mount_may_lie_behind_a_link_of_the_host(tmp_path: Path) -> None:
     (tmp_path / "data.txt").write_text("hello")
     source = "print(open('/var/run/praxis-test/data.txt').read(), open('/run/praxis-test/data.txt').read())"

@@ -189,7 +189,7 @@ async def test_who_speaks_too_slowly_is_hung_up_on(sample_directory: Path) -> No
             with anyio.fail_after(LIMIT):
                 await stream.send(f"{head}Content-Length: 100\r\n\r\n{{".encode())
                 assert b" 408 " in b"".join([part async for part in stream])
-        # A response that takes longer than that is no slow client.
+        # A response that takes longer than that is not a slow client.
         async with Client(streamable_http_client(server.mcp), read_timeout_seconds=LIMIT) as client:
             assert not (await client.call_tool("silent", {})).is_error
 
