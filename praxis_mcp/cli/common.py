@@ -180,7 +180,7 @@ async def asked_upstreams(toolbox: Toolbox) -> AsyncIterator[None]:
     with unwrapped():
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(toolbox.upstreams.run)
-            await toolbox.upstreams.asked()
+            await toolbox.upstreams.wait_attempted()
             yield
             tasks.cancel_scope.cancel()
 

@@ -301,7 +301,7 @@ async def examine_upstreams(toolbox: Toolbox) -> list[dict[str, Any]]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(toolbox.upstreams.run)
             with anyio.move_on_after(UPSTREAM_TIMEOUT):
-                await toolbox.upstreams.asked()
+                await toolbox.upstreams.wait_attempted()
             found += [_upstream_facts(report) for report in toolbox.upstreams.reports()]
             tasks.cancel_scope.cancel()
     return found
@@ -337,7 +337,7 @@ def _left_out_lines(found: list[dict[str, Any]]) -> list[str]:
 
 def _upstream_facts(report: UpstreamReport) -> dict[str, Any]:
     trouble = report.trouble
-    if not report.asked:
+    if not report.attempted:
         trouble = f"it did not list its tools within {UPSTREAM_TIMEOUT:g} s"
     return {
         "upstream": report.name,

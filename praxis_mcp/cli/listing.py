@@ -51,7 +51,7 @@ def list_tools(
         ) -> tuple[Sequence[Entry], tuple[Diagnostic, ...], tuple[UpstreamReport, ...]]:
             own = toolbox.catalog.entries()
             async with asked_upstreams(toolbox):
-                return toolbox.upstreams.beside(own), toolbox.catalog.diagnostics, toolbox.upstreams.reports()
+                return toolbox.upstreams.merged_with(own), toolbox.catalog.diagnostics, toolbox.upstreams.reports()
 
         entries, diagnostics, upstreams = run_with_toolbox(settings, read)
         if as_json:

@@ -91,7 +91,7 @@ def _with_upstreams(settings: Settings, work: Callable[[Upstreams], T]) -> T:
         upstreams = Upstreams(settings)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(upstreams.run)
-            await upstreams.asked()
+            await upstreams.wait_attempted()
             tasks.cancel_scope.cancel()
         return work(upstreams)
 
@@ -109,7 +109,7 @@ def _describe(report: UpstreamReport, upstreams: Upstreams) -> dict[str, Any]:
             {
                 "name": tool.name,
                 "there": tool.remote_name,
-                "why": "changed since it was approved" if upstreams.knew(tool) else "never approved",
+                "why": "changed since it was approved" if upstreams.approved_before(tool) else "never approved",
                 "title": tool.title,
                 "description": tool.description,
                 "input_schema": tool.input_schema,

@@ -26,7 +26,7 @@ class ResultCache:
     """The last results of pure calls, in memory, least recently used ones dropped.
 
     A key stands for everything that a call depends on: the whole plan, and size and time of change of every file that
-    is mounted or lies beside the contract.
+    is mounted or in the directory of the contract.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class ResultCache:
 
         Args:
             plan: what would run.
-            contract_dir: the contract's own folder, where the program often lies.
+            contract_dir: the contract's own folder, where the program often is.
         """
         fixed = plan.blueprint
         if not fixed.pure or fixed.artifact_dir or any(mount.writable for mount in fixed.mounts):

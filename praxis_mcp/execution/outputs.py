@@ -67,8 +67,8 @@ def check_value(contract: ToolContract, value: Any) -> None:
 
 
 class OutputChecks:
-    """Checks answers. An answer that cannot be checked is taken to fit: that our means end is no fault of the tool's,
-    and its client may have others."""
+    """Checks answers. An answer that cannot be checked counts as one that fits: the tool is not to blame, and its
+    client may be able to check it."""
 
     def __init__(self) -> None:
         self._validators: WeakKeyDictionary[RemoteTool, Validator | None] = WeakKeyDictionary()
@@ -94,7 +94,7 @@ class OutputChecks:
             return None
         except ContractError as exc:
             self._validators[tool] = None
-            _tell_unchecked(tool, exc)
+            _log_unchecked(tool, exc)
             return None
         if not errors:
             return None
@@ -104,7 +104,7 @@ class OutputChecks:
         try:
             return compile_schema(tool.output_schema or {}, _owner(tool))
         except ContractError as exc:
-            _tell_unchecked(tool, exc)
+            _log_unchecked(tool, exc)
             return None
 
 
@@ -112,5 +112,5 @@ def _owner(tool: RemoteTool) -> str:
     return f"The output schema of {tool.name}"
 
 
-def _tell_unchecked(tool: RemoteTool, exc: ContractError) -> None:
+def _log_unchecked(tool: RemoteTool, exc: ContractError) -> None:
     logger.warning("answers of {} are passed on unchecked: {}", tool.name, exc.message)

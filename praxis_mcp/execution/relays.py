@@ -56,14 +56,14 @@ class RelayRunner:
         return self._settings.calls.max_output + SLACK
 
     async def find(self, name: str) -> RemoteTool | None:
-        """The tool of that name, where an upstream has it; waits for those that may have it and were not heard of yet.
+        """The tool of that name, where an upstream has it; waits for those that may have it and have not answered yet.
 
         Raises:
             ExecutionError: it is held back.
         """
         found = self._upstreams.find(name)
         if found is None:
-            await self._upstreams.heard_of(name)
+            await self._upstreams.wait_for(name)
             found = self._upstreams.find(name)
         return found
 
@@ -81,7 +81,7 @@ class RelayRunner:
             tool: the tool; its server checks the arguments.
             arguments: passed on as they are, where JSON can carry them.
             caller: who calls; the run's record, and what the answer links, is theirs. Empty is anonymous.
-            on_output: hears progress, a line of JSON on standard error each.
+            on_output: receives progress, a line of JSON on standard error each.
 
         Raises:
             ArgumentError: a number among the arguments is not finite.
@@ -106,7 +106,8 @@ class RelayRunner:
         self, upstream: str, uri: str, *, caller: str = "", may_call: Callable[[str], bool] = lambda _: True
     ) -> tuple[Mapping[str, Any], ...]:
         """The contents of a resource that a result of a caller's own call linked, addresses made ours. Reading takes
-        the place of a call of the tool that linked it, and whoever may not call that (any more) may not read either.
+        the place of a call of the tool that linked it, and a caller who may no longer call that may not
+        read either.
 
         Args:
             upstream: name of the upstream.
@@ -115,7 +116,7 @@ class RelayRunner:
             may_call: whether they may call a tool.
 
         Raises:
-            RunNotFoundError: no such result has linked it (lately).
+            RunNotFoundError: no such result has linked it (recently).
             RemoteError: the upstream answered with a protocol error.
             ExecutionError: see `Upstreams.read`.
         """

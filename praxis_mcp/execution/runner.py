@@ -34,7 +34,7 @@ from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
 
 START_ALLOWANCE = 660.0
-"""Seconds that an engine may take in all beside the tool's own timeout: a pull is bounded at 600, clean-up at 30."""
+"""Seconds that an engine may take in all, the tool's own timeout aside: a pull is bounded at 600, clean-up at 30."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,8 @@ class ToolRunner:
             name: the tool.
             arguments: as the caller gave them.
             caller: who calls; the run's record is theirs. Empty is anonymous.
-            on_output: hears output as it arrives, secrets masked.
-            on_status: hears what the engine is busy with.
+            on_output: receives output as it arrives, secrets masked.
+            on_status: is called with what the engine is busy with.
 
         Raises:
             UnknownToolError: no such tool.
@@ -113,8 +113,8 @@ class ToolRunner:
             return result
 
     async def explain(self, name: str, arguments: Mapping[str, Any]) -> Explanation:
-        """What `call` would do with these arguments, without doing it; raises what `call` would, but takes no offence
-        at an argument that is missing."""
+        """What `call` would do with these arguments, without doing it; raises what `call` would, except
+        that an argument may be missing."""
         contract = self._catalog.get(name).contract
         filled, placeholders = fill_arguments(contract, arguments)
         plan = await plan_call(contract, filled, self._settings)
@@ -225,7 +225,7 @@ def mask_names(result: ExecutionResult, masker: Masker) -> ExecutionResult:
 
 
 def mask_error(error: ExecutionError, masker: Masker) -> None:
-    """Mask secrets in what an error says, whoever put them there."""
+    """Mask secrets in what an error says, wherever they came from."""
     if not masker:
         return
     error.message = masker.text(error.message)

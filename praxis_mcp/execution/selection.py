@@ -54,7 +54,7 @@ class EngineSelector:
         self._locks: dict[str, anyio.Lock] = {}
 
     async def status(self, name: str) -> EngineStatus:
-        """Whether an engine can be used; looked up anew when the last look is too old."""
+        """Whether an engine can be used; looked up again when the last look is too old."""
         async with self._locks.setdefault(name, anyio.Lock()):
             known = self._statuses.get(name)
             if known is not None and known[1] > anyio.current_time():

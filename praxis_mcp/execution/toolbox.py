@@ -31,7 +31,7 @@ from praxis_mcp.support.text import counted
 
 @dataclass(slots=True)
 class Toolbox:
-    """The parts: settings, catalog, engines, records, the runner over them, and tools of other servers beside them."""
+    """The parts: settings, catalog, engines, records, the runner over them, and tools of other servers."""
 
     settings: Settings
     catalog: Catalog
@@ -69,8 +69,8 @@ class Toolbox:
             tool: the name of a contract in the catalog, whose first scan is waited for; or a contract itself, built in
                 code.
             arguments: what the caller gives.
-            on_output: hears output as it arrives, secrets masked. Must not block.
-            on_status: hears what the engine is busy with. Must not block.
+            on_output: receives output as it arrives, secrets masked. Must not block.
+            on_status: is called with what the engine is busy with. Must not block.
 
         Raises:
             UnknownToolError: the catalog has no tool of that name.
@@ -102,7 +102,7 @@ class Toolbox:
         await self.loaded()
         seen: set[str] = set()
         for entry in self.catalog.entries():
-            # Asked of the traits first: a thousand contracts of one image need not all be built to find that out.
+            # From the traits first: a thousand contracts of one image need not all be built to find that out.
             if entry.traits.image is None or entry.traits.image in seen:
                 continue
             seen.add(entry.traits.image)
@@ -152,7 +152,7 @@ async def open_toolbox(settings: Settings | None = None) -> AsyncIterator[Toolbo
     catalog = Catalog(settings.tool_directories, approvals=approvals)
     async with EngineRegistry(settings) as engines, RunRecords(settings.records) as records:
         toolbox = Toolbox(settings, catalog, engines, records, ToolRunner(catalog, engines, records, settings))
-        # Who opened the toolbox must see their own exception.
+        # The caller must see their own exception.
         with unwrapped():
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(toolbox.scan)

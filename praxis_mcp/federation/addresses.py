@@ -122,8 +122,8 @@ class CallerLinks:
             self._forget_one()
 
     def tool_of(self, caller: str, upstream: str, uri: str) -> str | None:
-        """The tool of which a result of a call of `caller` has linked that resource, or what it is a part of, lately;
-        None where none has."""
+        """The tool of which a result of a call of `caller` has linked that resource, or what it is a part of,
+        recently; None where none has."""
         links = self._links.get(caller, {})
         return next((tool for whole in granting(uri) if (tool := links.get(_key(upstream, whole))) is not None), None)
 

@@ -23,7 +23,7 @@ class Approvals:
         self._approved: Mapping[str, Mapping[str, str]] = {}
 
     def refresh(self) -> bool:
-        """Read the file, if it has changed; tells whether it had. Blocks for a moment.
+        """Read the file, if it has changed; returns whether it had. Blocks for a moment.
 
         Raises:
             SettingsError: it cannot be read.
@@ -39,12 +39,12 @@ class Approvals:
         """Whether the tool was approved as it is."""
         return self._approved.get(tool.upstream, {}).get(tool.remote_name) == tool.fingerprint
 
-    def knows(self, tool: RemoteTool) -> bool:
+    def approved_before(self, tool: RemoteTool) -> bool:
         """Whether the tool was approved as it is, or as it was."""
         return tool.remote_name in self._approved.get(tool.upstream, {})
 
     def approve(self, tools: Iterable[RemoteTool]) -> None:
-        """Write these tools, as they are, to the file, beside what is there.
+        """Write these tools, as they are, to the file, in addition to what is there.
 
         Raises:
             SettingsError: it cannot be read or written.

@@ -22,7 +22,7 @@ LARGEST_SCHEMA = 64 * 1024
 DEEPEST_SCHEMA = 40
 """Levels of one schema."""
 UPSTREAM_BYTES = 64 * 1024 * 1024
-"""Bytes that the compiled patterns of all tools of one upstream may take, see `contracts.patterns.estimate`."""
+"""Bytes that the compiled patterns of all tools of one upstream may take, see `contracts.schemas.patterns.estimate`."""
 MOST_NOTES = 20
 """Notes of one tool."""
 LONGEST_DESCRIPTION = 16 * 1024
@@ -168,7 +168,7 @@ def _is_valid(schema: dict[str, Any], patterns: _Patterns) -> bool:
             patterns.refuse(name) for _, part in schemas_inside(schema) for name in part.get("patternProperties", ())
         )
     except (OverflowError, RecursionError):
-        return False  # a number or a level too many for whoever checks
+        return False  # a number or a level too many for the checker
 
 
 def _drop_malformed_patterns(schema: dict[str, Any], notes: list[str], patterns: _Patterns) -> None:
@@ -186,7 +186,7 @@ def _drop_malformed_patterns(schema: dict[str, Any], notes: list[str], patterns:
 
 
 class _Patterns:
-    """The patterns of one tool: which of them are regular expressions, told within its bounds and its upstream's."""
+    """The patterns of one tool: which of them are regular expressions, decided within its bounds and its upstream's."""
 
     def __init__(self, upstream: PatternBudget) -> None:
         self._budgets = (PatternBudget(), upstream)

@@ -40,7 +40,7 @@ class UpstreamSource:
         settings: of the upstream.
         tools: what can be republished, in the order of names; kept for `DOWN_KEPT` seconds while it is down.
         unusable: name there, and why it cannot be.
-        asked: set when its tools were asked for once, with or without success.
+        attempted: set when its tools were asked for once, with or without success.
         refusal: why it is never connected to; empty where it may be.
     """
 
@@ -49,7 +49,7 @@ class UpstreamSource:
         self.settings = settings.upstreams[name]
         self.tools: tuple[RemoteTool, ...] = ()
         self.unusable: tuple[tuple[str, str], ...] = ()
-        self.asked = anyio.Event()
+        self.attempted = anyio.Event()
         self._all = settings
         self._background = BackgroundTasks()
         self._upstream: Upstream | None = None
@@ -65,7 +65,7 @@ class UpstreamSource:
 
     @property
     def version(self) -> str:
-        """The protocol revision that is spoken with it; empty before the first connection."""
+        """The protocol revision used with it; empty before the first connection."""
         return (self._upstream.protocol_version if self._upstream else None) or ""
 
     @property
@@ -87,7 +87,7 @@ class UpstreamSource:
         """Keep `tools` up to date until cancelled; `on_listed` is called whenever they may have changed."""
         if self.refusal:
             logger.error("the upstream {}: {}", self.name, self.refusal)
-            self.asked.set()
+            self.attempted.set()
             on_listed()
             return
         failures, down_since = 0, None
@@ -108,7 +108,7 @@ class UpstreamSource:
             else:
                 failures, down_since, self._trouble = 0, None, ""
                 pause = self.settings.refresh
-            self.asked.set()
+            self.attempted.set()
             on_listed()
             await self._pause(pause)
 
@@ -153,12 +153,12 @@ class UpstreamSource:
         unusable: list[tuple[str, str]] = []
         patterns = PatternBudget(UPSTREAM_BYTES)
         masker = self.upstream().masker
-        for told in listed:
-            raw, name = told, masker.text(told["name"])
+        for entry in listed:
+            raw, name = entry, masker.text(entry["name"])
             if not self._wanted(name):
                 continue
             try:
-                raw = masker.json(told) if masker else told
+                raw = masker.json(entry) if masker else entry
                 tool = adapt(raw, self.name, self._name_here(name), self.settings.describe.get(name), patterns)
             except Unusable as exc:
                 unusable.append((name, str(exc)))
@@ -207,7 +207,7 @@ class UpstreamSource:
             oauth=oauth,
             hidden=tuple(hidden),
         )
-        # Over a connection to a server by URL its changes are heard; a process is not worth keeping for that.
+        # Over a connection to a server by URL its changes are announced; a process is not worth keeping for that.
         idle = settings.idle_timeout if spec.words else None
         return dataclasses.replace(spec, idle_timeout=idle)
 

@@ -1,4 +1,4 @@
-"""Tools of other MCP servers, republished beside the contracts: listed, kept up to date, called."""
+"""Tools of other MCP servers, republished together with the contracts: listed, kept up to date, called."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIRST_LIST = 5.0
 """Seconds after the start during which a ``tools/list`` waits for upstreams that have not listed theirs yet. Clients
 hear of those as soon as they have."""
 FIRST_CALL = 35.0
-"""Seconds that the call of a tool waits for an upstream that may have it and has not been heard of since the start: it
+"""Seconds that the call of a tool waits for an upstream that may have it and has not answered since the start: it
 may take 30 to be reached."""
 APPROVALS_INTERVAL = 2.0
 """Seconds between two looks at the file of approvals."""
@@ -49,8 +49,8 @@ class UpstreamReport:
 
     Attributes:
         name, address: which one.
-        version: the protocol revision that is spoken with it; empty while there is no connection.
-        asked: whether it has been asked for its tools, with or without success.
+        version: the protocol revision used with it; empty while there is no connection.
+        attempted: whether it has been asked for its tools, with or without success.
         trouble: why it cannot be reached; empty where it can.
         tools: what is served of it.
         held: what waits for approval, new or changed.
@@ -60,7 +60,7 @@ class UpstreamReport:
     name: str
     address: str
     version: str
-    asked: bool
+    attempted: bool
     trouble: str
     tools: tuple[RemoteTool, ...]
     held: tuple[RemoteTool, ...]
@@ -122,27 +122,27 @@ class Upstreams:
         start."""
         if self._running:
             with anyio.CancelScope(deadline=self._first_list_ends):
-                await self.asked()
+                await self.wait_attempted()
 
     @property
-    def were_asked(self) -> bool:
+    def all_attempted(self) -> bool:
         """Whether every upstream has been asked for its tools once, with or without success."""
-        return all(source.asked.is_set() for source in self._sources.values())
+        return all(source.attempted.is_set() for source in self._sources.values())
 
-    async def heard_of(self, name: str) -> None:
+    async def wait_for(self, name: str) -> None:
         """Wait, for `FIRST_CALL` seconds at most, until the upstreams that may have a tool of that name have been asked
         for their tools once."""
         if self._running:
             with anyio.move_on_after(FIRST_CALL):
                 for upstream in self._owners.candidates(name):
-                    await self._sources[upstream].asked.wait()
+                    await self._sources[upstream].attempted.wait()
 
-    async def asked(self) -> None:
-        """Wait until every upstream has been asked for its tools once; needs `run` beside it."""
+    async def wait_attempted(self) -> None:
+        """Wait until every upstream has been asked for its tools once; needs `run` meanwhile."""
         for source in self._sources.values():
-            await source.asked.wait()
+            await source.attempted.wait()
 
-    def beside(self, entries: Sequence[CatalogEntry]) -> Sequence[Entry]:
+    def merged_with(self, entries: Sequence[CatalogEntry]) -> Sequence[Entry]:
         """The contracts and the upstreams' tools, sorted by name; the same object until something changes."""
         if not self._tools:
             return entries
@@ -186,7 +186,7 @@ class Upstreams:
         Args:
             tool: the tool.
             arguments: passed on as they are.
-            on_progress: hears progress.
+            on_progress: receives progress.
 
         Raises:
             ExecutionError: see `Upstream.call`; too slow is an error as well.
@@ -205,7 +205,7 @@ class Upstreams:
         return RemoteAnswer(tool, content, answer.get("isError") is True)
 
     async def read(self, name: str, uri: str) -> tuple[Mapping[str, Any], ...]:
-        """The contents of a resource of an upstream, as their JSON says, whoever may read it.
+        """The contents of a resource of an upstream, as their JSON says, without a check of who may read it.
 
         Raises:
             ExecutionError: see `Upstream.read_resource`.
@@ -248,7 +248,7 @@ class Upstreams:
                 name=name,
                 address=source.place,
                 version=source.version,
-                asked=source.asked.is_set(),
+                attempted=source.attempted.is_set(),
                 trouble=source.trouble,
                 tools=tuple(tool for tool in self._tools.values() if tool.upstream == name),
                 held=tuple(tool for tool in self._held.values() if tool.upstream == name),
@@ -257,9 +257,9 @@ class Upstreams:
             for name, source in self._sources.items()
         )
 
-    def knew(self, tool: RemoteTool) -> bool:
+    def approved_before(self, tool: RemoteTool) -> bool:
         """Whether a tool that is held back was approved as it was before."""
-        return self._approvals.knows(tool)
+        return self._approvals.approved_before(tool)
 
     def _rebuild(self) -> None:
         before = self._tools
@@ -267,7 +267,7 @@ class Upstreams:
         held: dict[str, RemoteTool] = {}
         clashes: dict[str, list[tuple[str, str]]] = {}
         for name, source in self._sources.items():
-            if any(rival < name and not self._sources[rival].asked.is_set() for rival in self._rivals(source)):
+            if any(rival < name and not self._sources[rival].attempted.is_set() for rival in self._rivals(source)):
                 continue  # whose names are whose must not depend on who starts faster
             for tool in source.tools:
                 owner = self._owners.claim(tool.name, name)
@@ -286,7 +286,7 @@ class Upstreams:
                     logger.warning("{} of the upstream {} is not served: {}", remote_name, name, reason)
         for tool in held.values():
             if tool.name not in self._held or self._held[tool.name].fingerprint != tool.fingerprint:
-                state = "has changed since it was approved" if self.knew(tool) else "was never approved"
+                state = "has changed since it was approved" if self.approved_before(tool) else "was never approved"
                 logger.warning("{} of the upstream {} is held back: it {}", tool.name, tool.upstream, state)
         self._tools, self._held, self._clashes = tools, held, clashes
         if before.keys() != tools.keys() or any(before[name] is not tool for name, tool in tools.items()):

@@ -45,4 +45,4 @@ class Caller:
 
 
 ANYONE = Caller("", frozenset({ALL_TOOLS, READ_METRICS}))
-"""Whoever reaches a server that asks nobody who they are."""
+"""Every caller of a server that needs no credentials."""

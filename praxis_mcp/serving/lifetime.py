@@ -1,4 +1,4 @@
-"""When a server has to end, and what a service manager such as systemd is told of its life (sd_notify(3),
+"""When a server has to end, and what a service manager such as systemd is notified of (sd_notify(3),
 "Type=notify")."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from praxis_mcp.support.logs import logger
 from praxis_mcp.support.tasks import unwrapped
 
 _PINGS = 2
-"""A watchdog is told of life so many times in its interval, as sd_watchdog_enabled(3) advises."""
+"""A watchdog is notified so many times in its interval, as sd_watchdog_enabled(3) advises."""
 
 
 class ServiceManager:
@@ -25,11 +25,11 @@ class ServiceManager:
     """
 
     def __init__(self, address: str = "", watchdog: float | None = None) -> None:
-        """Args: watchdog: seconds within which the manager wants to hear of life; None asks for nothing."""
+        """Args: watchdog: seconds within which the manager wants a sign of life; None asks for nothing."""
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
         self.watchdog = watchdog
         self._is_stopping = False
-        self._is_heard = True
+        self._is_reached = True
 
     @classmethod
     def take(cls, environment: MutableMapping[str, str] = os.environ) -> ServiceManager:
@@ -53,7 +53,7 @@ class ServiceManager:
         self._send(f"STOPPING=1\nSTATUS=Stopping\nEXTEND_TIMEOUT_USEC={int(within * 1e6)}")
 
     async def keep_alive(self) -> None:
-        """Tell the watchdog of life, where there is one, for as long as the event loop runs; until cancelled."""
+        """Notify the watchdog, where there is one, for as long as the event loop runs; until cancelled."""
         if self.watchdog is None:
             return
         while True:
@@ -67,11 +67,11 @@ class ServiceManager:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as out:
                 out.setblocking(False)
                 out.sendto(text.encode(), self._address)
-            self._is_heard = True
+            self._is_reached = True
         except OSError as exc:
-            if self._is_heard:  # else the watchdog would say it again every few seconds
+            if self._is_reached:  # else the watchdog would say it again every few seconds
                 logger.warning("the service manager cannot be reached: {}", exc.strerror)
-            self._is_heard = False
+            self._is_reached = False
 
 
 def _interval(environment: Mapping[str, str]) -> float | None:
@@ -82,7 +82,7 @@ def _interval(environment: Mapping[str, str]) -> float | None:
 
 def stop_signals() -> tuple[signal.Signals, ...]:
     """SIGINT, SIGTERM, and SIGHUP (the terminal or the session is gone, or a service manager wants a fresh process),
-    unless whoever started this process has it ignore that, as nohup(1) does."""
+    unless the parent process has it ignore that, as nohup(1) does."""
     found = [signal.SIGINT, signal.SIGTERM]
     hangup = getattr(signal, "SIGHUP", None)  # Windows has none
     if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:

@@ -47,7 +47,7 @@ class CircuitBreaker:
         return self._reason
 
     def admit(self) -> float:
-        """Seconds to wait before trying; 0 means now, and its outcome must be told.
+        """Seconds to wait before trying; 0 means now, and its outcome must be reported.
 
         Raises:
             EngineUnavailable: the circuit is open, and no try is due.

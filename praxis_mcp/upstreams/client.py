@@ -79,8 +79,8 @@ class Channel:
 
         Args:
             method: what is asked.
-            params: with a ``_meta``, which gets what the protocol wants to have there.
-            on_progress: hears progress.
+            params: with a ``_meta``, which gets what the protocol wants there.
+            on_progress: receives progress.
 
         Raises:
             MCPError: the answer is an error, or there will be none.
@@ -96,7 +96,7 @@ async def open_client(
     *,
     masker: Masker,
     errors: Errors,
-    on_heard: Callable[[], None],
+    on_received: Callable[[], None],
     on_end: Callable[[str], None],
     on_tools_changed: Callable[[], None],
 ) -> AsyncIterator[Channel]:
@@ -104,9 +104,9 @@ async def open_client(
 
     Args:
         spec: the server.
-        masker: learns the tokens that are had for it.
+        masker: learns the tokens that are fetched for it.
         errors: takes in what a command writes to standard error.
-        on_heard: called for each message that arrives.
+        on_received: called for each message that arrives.
         on_end: called when no more will arrive; why, where that is known.
         on_tools_changed: called when a server of an older revision says that its tools have changed.
 
@@ -120,7 +120,7 @@ async def open_client(
             on_tools_changed()
 
     async with _transport(spec, masker, errors) as (inner, http):
-        answers = RawAnswers(inner, on_heard, on_end)
+        answers = RawAnswers(inner, on_received, on_end)
         client = Client(
             answers,
             cache=None,
@@ -131,7 +131,7 @@ async def open_client(
             if http is None or client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
                 yield Channel(client, answers)
                 return
-            posts = Posts(http, str(spec.address), on_heard)
+            posts = Posts(http, str(spec.address), on_received)
             try:
                 yield Channel(client, posts)
             finally:
@@ -156,7 +156,7 @@ async def _transport(
 
 
 def _environment(spec: UpstreamSpec) -> Mapping[str, str]:
-    # Beside PATH, HOME and the few others of the SDK's list, nothing else of our environment gets there.
+    # Except PATH, HOME and the few others of the SDK's list, nothing of our environment gets there.
     return {**dict(spec.env), DEPTH_VARIABLE: str(child_depth())}
 
 

@@ -62,7 +62,7 @@ class Connection:
         self._retired = False
         self._in_flight = 0
         self._last_used = anyio.current_time()
-        self._last_heard = anyio.current_time()
+        self._last_received = anyio.current_time()
 
     @property
     def usable(self) -> bool:
@@ -88,7 +88,7 @@ class Connection:
             self._end.set()
 
     def close(self) -> None:
-        """Close it now; calls that run over it fail. One that is still being opened is given up."""
+        """Close it now; calls that run over it fail. One that is still being opened is abandoned."""
         self._end.set()
         if not self.settled.is_set():
             self.error = self.error or ConnectionError("it was closed before it had answered")
@@ -99,8 +99,8 @@ class Connection:
         self._scope.cancel()
 
     def suspect(self, since: float) -> None:
-        """A call was left unanswered: where nothing was heard of the server since, see whether it still lives."""
-        if self._last_heard < since and self._tasks is not None:
+        """A call was left unanswered: where nothing came from the server since, see whether it still lives."""
+        if self._last_received < since and self._tasks is not None:
             self._tasks.start_soon(self._check)
 
     async def has_session(self) -> bool:
@@ -145,14 +145,14 @@ class Connection:
                 self._spec,
                 masker=self._masker,
                 errors=errors,
-                on_heard=self._heard,
+                on_received=self._received,
                 on_end=self._ended,
                 on_tools_changed=self._changed,
             ) as channel:
                 self._scope.deadline = math.inf
                 client = channel.client
                 self.channel, self.protocol_version = channel, client.protocol_version
-                self._last_used = self._last_heard = anyio.current_time()
+                self._last_used = self._last_received = anyio.current_time()
                 logger.info("{} is connected ({}, {})", self._spec.name, self._spec.kind, client.protocol_version)
                 self._on_open()
                 self.settled.set()
@@ -221,8 +221,8 @@ class Connection:
                 else:
                     await client.session.send_ping()
             except MCPError:
-                return  # an answer, or an end that is heard of otherwise
-        if self._last_heard < since:
+                return  # an answer, or an end that is noticed elsewhere
+        if self._last_received < since:
             self.error = TimeoutError("it hangs: it answers neither calls nor a ping")
             logger.warning("{} hangs; its connection is closed", self._spec.name)
             self._end.set()
@@ -236,8 +236,8 @@ class Connection:
         if self._on_tools_changed is not None:
             self._on_tools_changed()
 
-    def _heard(self) -> None:
-        self._last_heard = anyio.current_time()
+    def _received(self) -> None:
+        self._last_received = anyio.current_time()
 
 
 def describe(error: BaseException | None) -> str:

@@ -1,6 +1,6 @@
-"""Failures of a transport, told apart from errors that the server sent, which may have any code and any words.
+"""Failures of a transport, distinguished from errors that the server sent, which may have any code and any words.
 
-Both reach whoever asked as JSON-RPC errors, some by way of the SDK. So a failure of ours carries a mark that no server
+Both reach the caller as JSON-RPC errors, some by way of the SDK. So a failure of ours carries a mark that no server
 can know, and that no message to one ever holds.
 """
 
@@ -36,7 +36,7 @@ _KEY = "io.github.praxis-mcp/failure"
 def failed(
     failure: Failure, message: str, *, code: int = INTERNAL_ERROR, data: Any = None, in_session: bool = False
 ) -> ErrorData:
-    """The error that says so to who asked.
+    """The error that says so to the caller.
 
     Args:
         failure: what went wrong.
@@ -55,7 +55,7 @@ def failure_in(exc: BaseException | None) -> Failure | None:
     if (about := _about(exc)) is not None:
         return Failure(about["failure"])
     # The SDK's transport for Streamable HTTP of older revisions says by these words that an answer broke off. A server
-    # that says the same has its connection opened anew, and no more.
+    # that says the same has its connection opened again, and nothing else.
     if exc.code == CONNECTION_CLOSED and exc.message.startswith(LOST_STREAM):
         return Failure.LOST
     return None

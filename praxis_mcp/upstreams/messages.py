@@ -1,8 +1,8 @@
 """Messages of other servers, read as far as they can be: what is wrong in one costs at most the call that it answers.
 
 The SDK's reader refuses a whole message for half of a surrogate pair, a number of thousands of digits, or a level too
-many, which Python's and JavaScript's own readers take; and for a result that is not an object. Whoever asked would then
-wait for the whole timeout, and one such tool would cost a whole list.
+many, which Python's and JavaScript's own readers take; and for a result that is not an object. The caller would
+then wait for the whole timeout, and one such tool would cost a whole list.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _HARD = re.compile(rb"\\u[dD][89a-fA-F]|[0-9]{4300}")
 
 
 class Unreadable(ValueError):
-    """A message that is none, and that answers nobody."""
+    """Something that is not a message, and answers no request."""
 
 
 def is_hard(body: bytes) -> bool:
@@ -62,7 +62,8 @@ def id_as_sent(identity: Any) -> Any:
 
 
 def error_of(error: Any) -> ErrorData | None:
-    """An error however it is written: servers give text for the whole of it, or for its code. None where it is none."""
+    """An error however it is written: servers send text for the whole of it, or for its code. None where it is not an
+    error."""
     if isinstance(error, str) and error:
         return ErrorData(code=INTERNAL_ERROR, message=error)
     if not isinstance(error, dict):
@@ -76,7 +77,7 @@ def error_of(error: Any) -> ErrorData | None:
 
 
 def message_in(text: bytes | str) -> SessionMessage | Exception:
-    """A message; the error that an answer is where it cannot be one; else why there is none."""
+    """A message; the error that an answer is where it cannot be one; else why it is not one."""
     try:
         return SessionMessage(jsonrpc_message_adapter.validate_json(text, by_name=False))
     except ValidationError:
@@ -84,7 +85,7 @@ def message_in(text: bytes | str) -> SessionMessage | Exception:
 
 
 def received_anyway(error: ValidationError) -> SessionMessage | Exception:
-    """The message behind an error of the SDK's reader, which holds the text where that was not JSON to it."""
+    """The message behind an error of the SDK's reader, which holds the text where it could not read that as JSON."""
     about = error.errors(include_url=False, include_context=False)[0]
     text = about["input"]
     return _read_again(text) if about["type"] == "json_invalid" and isinstance(text, bytes | str) else error

@@ -12,7 +12,7 @@ Transport = Literal["auto", "http", "sse", "stdio"]
 """``http`` is Streamable HTTP of any revision; ``sse`` is the older HTTP+SSE of 2024-11-05."""
 
 ProgressListener = Callable[[float, float | None, str | None], None]
-"""Hears the progress, total and message of a call. Must not block."""
+"""Is called with the progress, total and message of a call. Must not block."""
 
 UPSTREAM_CONNECT_TIMEOUT = 30.0
 """Seconds to start a server, or reach it, and agree on a protocol revision."""
@@ -47,7 +47,7 @@ class UpstreamSpec:
         transport: how to speak to it; ``auto`` goes by the address: a command is ``stdio``, a URL whose path ends in
             ``/sse`` is ``sse``, any other ``http``.
         headers: HTTP headers of every request.
-        env: variables for a command, beside the few that every program needs (PATH, HOME …).
+        env: variables for a command, in addition to the few that every program needs (PATH, HOME …).
         directory: where a command is started.
         oauth: see `OAuthClient`.
         hidden: values among those above that are secrets.

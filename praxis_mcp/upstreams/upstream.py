@@ -92,7 +92,7 @@ class Upstream:
 
     @property
     def protocol_version(self) -> str | None:
-        """What is spoken with it, or was when there was a connection; None before the first."""
+        """The protocol revision used with it, or with the last connection; None before the first."""
         return self._current.protocol_version if self._current else None
 
     async def call(
@@ -109,7 +109,7 @@ class Upstream:
             tool: its name there.
             arguments: passed on as they are.
             timeout: seconds from sending to the answer.
-            on_progress: hears progress.
+            on_progress: receives progress.
 
         Raises:
             TimeoutError: no answer came in time; the call was cancelled there.
@@ -162,8 +162,8 @@ class Upstream:
                 params = PaginatedRequestParams(cursor=cursor, _meta=outgoing_meta())  # pyright: ignore
                 page = await channel.client.session.list_tools(params=params)
                 usable = {tool.name for tool in page.tools}
-                said = answer_in(page.meta)
-                listed = said.get("tools")
+                answer = answer_in(page.meta)
+                listed = answer.get("tools")
                 for item in listed if isinstance(listed, list) else ():
                     reason = why_left_out(item, usable)
                     if reason is None:
@@ -172,10 +172,12 @@ class Upstream:
                         name = item.get("name") if isinstance(item, dict) else item
                         found.left_out.append(("(no name)" if name is None else str(name)[:MAX_SHOWN_NAME], reason))
                 cursor = page.next_cursor
-                if not cursor or cursor in seen:  # empty is none to some servers; one that repeats leads in a circle
+                if (
+                    not cursor or cursor in seen
+                ):  # an empty cursor means none to some servers; one that repeats leads in a circle
                     if cursor:
                         found.remark = "its list of tools leads in a circle (a cursor repeats)"
-                    elif not isinstance(said.get("nextCursor"), str | None):
+                    elif not isinstance(answer.get("nextCursor"), str | None):
                         found.remark = "its list of tools has a cursor that is not text; what follows is left out"
                     break
                 seen.add(cursor)
@@ -309,8 +311,8 @@ class Upstream:
             return EngineUnavailable(f"{self.spec.name} refused the connection: {reason}.", remedy=_CREDENTIALS)
         place = f" ({self.spec.place})" if self.spec.place != self.spec.name else ""
         remedy = "See whether its command works when typed in a shell." if self.spec.words else "See whether it runs."
-        said = "\n".join(getattr(cause, "__notes__", ())) or None
-        return EngineUnavailable(f"{self.spec.name}{place} cannot be reached: {reason}.", output=said, remedy=remedy)
+        notes = "\n".join(getattr(cause, "__notes__", ())) or None
+        return EngineUnavailable(f"{self.spec.name}{place} cannot be reached: {reason}.", output=notes, remedy=remedy)
 
     def _without_session(self, reason: str, doing: str, repeatable: bool) -> ExecutionError:
         what = f"{self.spec.name} did not accept a request while {doing}, and does not know the session any more"

@@ -1,4 +1,4 @@
-"""Requests whose answers are taken as they are, whatever the SDK's models think of them, beside the SDK's own traffic.
+"""Requests whose answers are taken as they are, whatever the SDK's models think of them, next to the SDK's own traffic.
 
 The SDK checks every answer against the schema of the protocol revision, so that one wrong tool costs a whole
 ``tools/list``, and a tool's result with a block of an unknown type is an exception. So calls are asked here, under ids
@@ -49,7 +49,7 @@ _EMPTY_PAGE: Mapping[str, Any] = {"resultType": "complete", "ttlMs": 0, "cacheSc
 
 
 class _Answer(str):
-    """Text to the SDK, which hands it on untouched; carries what the server really said."""
+    """Text to the SDK, which hands it on untouched; carries what the server really sent."""
 
     __slots__ = ("result",)
     result: dict[str, Any]
@@ -77,13 +77,13 @@ class RawAnswers(AbstractAsyncContextManager[TransportStreams]):
 
     Args:
         inner: the transport.
-        on_heard: is called for each message that arrives.
+        on_received: is called for each message that arrives.
         on_end: is called when no more messages will arrive; why, where that is known.
     """
 
-    def __init__(self, inner: Transport, on_heard: Callable[[], None], on_end: Callable[[str], None]) -> None:
+    def __init__(self, inner: Transport, on_received: Callable[[], None], on_end: Callable[[str], None]) -> None:
         self._inner = inner
-        self._on_heard = on_heard
+        self._on_received = on_received
         self._on_end = on_end
         self._ids = itertools.count(FIRST_ID)
         self._lists: set[RequestId] = set()
@@ -107,9 +107,9 @@ class RawAnswers(AbstractAsyncContextManager[TransportStreams]):
 
         Args:
             method: what is asked.
-            params: goes out as it is, with a token for progress where that is heard.
+            params: goes out as it is, with a token for progress where there is a listener.
             headers: of the HTTP request, where there is one.
-            on_progress: hears progress.
+            on_progress: receives progress.
 
         Raises:
             MCPError: the answer is an error, or there will be none.
@@ -143,8 +143,8 @@ class RawAnswers(AbstractAsyncContextManager[TransportStreams]):
             self._lists.discard((sent.params or {}).get("requestId", ""))
 
     def received(self, item: SessionMessage | Exception) -> SessionMessage | Exception | None:
-        """The message for the SDK; None where it is none of its business."""
-        self._on_heard()
+        """The message for the SDK; None where it does not concern it."""
+        self._on_received()
         try:
             return self._sorted(item)
         except Exception as exc:  # noqa: BLE001 - one odd message must not end the connection, and with it every call
@@ -182,13 +182,13 @@ class RawAnswers(AbstractAsyncContextManager[TransportStreams]):
     def _is_progress(self, message: JSONRPCNotification) -> bool:
         if message.method != "notifications/progress" or message.params is None:
             return False
-        told = message.params
-        token = told.get("progressToken")
+        about = message.params
+        token = about.get("progressToken")
         pending = self._pending.get(id_as_sent(token)) if isinstance(token, int | str) else None
         if pending is None:
             return False
         if pending.on_progress is not None:
-            tell_progress(pending.on_progress, told)
+            report_progress(pending.on_progress, about)
         return True
 
     async def _send(self, message: SessionMessage) -> None:
@@ -208,11 +208,11 @@ def _closed() -> ErrorData:
     return failed(Failure.LOST, "Connection closed")
 
 
-def tell_progress(listener: ProgressListener, told: Mapping[str, Any]) -> None:
-    """Tell a listener what the params of a ``notifications/progress`` say, where they say anything."""
-    progress, message = _float(told.get("progress")), told.get("message")
+def report_progress(listener: ProgressListener, params: Mapping[str, Any]) -> None:
+    """Call a listener with the params of a ``notifications/progress``, where they hold anything."""
+    progress, message = _float(params.get("progress")), params.get("message")
     if progress is not None:
-        listener(progress, _float(told.get("total")), message if isinstance(message, str) else None)
+        listener(progress, _float(params.get("total")), message if isinstance(message, str) else None)
 
 
 def _float(value: Any) -> float | None:

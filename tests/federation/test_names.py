@@ -131,7 +131,7 @@ async def test_whose_a_name_is_does_not_depend_on_who_starts_faster(
         open_server(settings_for(tmp_path, upstreams=shared)) as (toolbox, server),
         memory_client(server, "modern") as client,
     ):
-        await until(lambda: toolbox.upstreams.reports()[1].asked)
+        await until(lambda: toolbox.upstreams.reports()[1].attempted)
         assert await names(client) == []
         gate.set()
         await asked(toolbox)

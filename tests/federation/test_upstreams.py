@@ -53,7 +53,7 @@ async def proxy(
 async def asked(toolbox: Toolbox) -> None:
     """Wait until every upstream has listed its tools, or has failed to: on a busy machine that takes a while."""
     with anyio.fail_after(STARTING):
-        await toolbox.upstreams.asked()
+        await toolbox.upstreams.wait_attempted()
 
 
 async def names(client: Client) -> list[str]:
@@ -367,7 +367,7 @@ async def test_clashing_names_go_to_contracts_first_and_then_by_the_name_of_the_
         assert found.count("echo") == 1
         assert json.loads(text_of(await call(client, "about")))["name"] == "first"
         assert [name for name, _ in toolbox.upstreams.reports()[1].left_out] == ["about", "echo"]
-        listed = {entry.name: entry for entry in toolbox.upstreams.beside(toolbox.catalog.entries())}
+        listed = {entry.name: entry for entry in toolbox.upstreams.merged_with(toolbox.catalog.entries())}
         assert listed["echo"] is toolbox.catalog.get("echo")
 
 

@@ -23,7 +23,7 @@ from praxis_mcp.settings.model import RecordSettings
 from praxis_mcp.support.logs import logger
 
 _IN_MEMORY = 64 * 1024
-"""Bytes of a stream that a record keeps in memory; more lies in its file."""
+"""Bytes of a stream that a record keeps in memory; more is in its file."""
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class RunRecord:
     @contextmanager
     def _still_there(self, stream: StreamName) -> Iterator[None]:
         # A cleaner of temporary files takes what has not been read for days; another server trims a shared directory.
-        # Where the file was is no business of a client's.
+        # A client need not know where the file was.
         try:
             yield
         except OSError as exc:

@@ -21,7 +21,7 @@ class RecordStore:
 
     A temporary one is locked for as long as the server lives; the kernel lets go of the lock when the server is
     killed, and so the next server knows which directories nobody needs. One that the settings name is shared by
-    servers and outlives them; ended runs beyond `keep` are removed from it, whoever ran them.
+    servers and outlives them; ended runs beyond `keep` are removed from it, whichever server ran them.
     """
 
     def __init__(self, settings: RecordSettings) -> None:

@@ -1,5 +1,5 @@
 """One ASGI application for MCP over HTTP: Streamable HTTP of every revision on ``/mcp``, HTTP+SSE on ``/sse`` for the
-oldest clients, and ``/health``, ``/ready`` and ``/metrics`` for who looks after the server."""
+oldest clients, and ``/health``, ``/ready`` and ``/metrics`` for operators."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _health_routes(toolbox: Toolbox) -> list[Route | Mount]:
     async def ready(_request: Request) -> Response:
         if not toolbox.is_loaded:
             return JSONResponse({"status": "the catalog is being scanned"}, status_code=503)
-        if not toolbox.upstreams.were_asked:
+        if not toolbox.upstreams.all_attempted:
             return JSONResponse({"status": "upstreams are being asked for their tools"}, status_code=503)
         return JSONResponse({"status": "ready"})
 

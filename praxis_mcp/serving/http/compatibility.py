@@ -13,8 +13,8 @@ from praxis_mcp.support.text import escape_line_ends
 class FreshSessions:
     """ASGI middleware, behind `BodyLimit`, that takes ``Mcp-Session-Id`` from a POST which holds an ``initialize``.
 
-    Clients that were connected before the server restarted, or whose session has ended, begin anew and still send the
-    old id. The transport would answer 404 to it, which is what made them begin anew, and some never come back.
+    Clients that were connected before the server restarted, or whose session has ended, start again and still send the
+    old id. The transport would answer 404 to it, which is what made them start again, and some never come back.
     """
 
     def __init__(self, app: ASGIApp, path: str) -> None:

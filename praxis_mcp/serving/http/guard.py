@@ -70,7 +70,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         headers = Headers(scope=scope)
-        # Whoever reads the headers later may take another one of two.
+        # Of two such headers, a later reader may take the other one.
         origins = headers.getlist("origin")
         if not self._names.has_host(headers.get("host", "")):
             response = PlainTextResponse("This server has another name (http.allowed_hosts).", status_code=421)

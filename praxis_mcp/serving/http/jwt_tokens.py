@@ -109,7 +109,7 @@ Jwk = Mapping[str, Any]
 
 
 class KeysUnavailable(Exception):
-    """No keys are at hand, and none can be had now."""
+    """No keys are available, and none can be fetched now."""
 
 
 class KeySet:
@@ -182,7 +182,7 @@ class KeySet:
     async def _refresh(self, lacks: Callable[[], bool]) -> None:
         if self._age <= FRESH and not lacks():
             return
-        async with self._lock:  # whoever waited here finds what the one before has fetched
+        async with self._lock:  # a task that waited here finds what the one before it fetched
             if self._age <= FRESH and not lacks():
                 return
             if self._tried is not None and anyio.current_time() - self._tried < FETCH_PAUSE:
@@ -222,7 +222,7 @@ def read_keys(data: bytes) -> tuple[Jwk, ...]:
     keys = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(keys, list):
         raise ValueError('there is no list "keys"')
-    # "oct" keys are secrets that would let whoever checks a token make one.
+    # "oct" keys are secrets that would let anyone who checks a token make one.
     usable = tuple(
         key
         for key in keys[:MAX_KEYS]

@@ -37,18 +37,18 @@ async def serve_http(
     sse: bool = False,
     on_listening: Callable[[tuple[str, ...]], None] = lambda urls: None,
 ) -> None:
-    """Serve any number of clients over HTTP, until the process is told to stop.
+    """Serve any number of clients over HTTP, until a signal stops the process.
 
     At the first SIGINT, SIGTERM or SIGHUP no more connections are taken, subscriptions end, and running calls may go on
     for `HttpSettings.drain` seconds; then they are cancelled, and what they started is killed. A second signal cancels
-    them at once, a third ends the process. A service manager that asks for it (systemd's ``Type=notify``) hears when
-    the server is ready, that it lives, and that it ends.
+    them at once, a third ends the process. A service manager that asks for it (systemd's ``Type=notify``) is notified
+    when the server is ready, that it lives, and that it ends.
 
     Args:
         toolbox: what to serve; its settings say where and for whom.
         streamable: serve Streamable HTTP, of every protocol revision, at ``/mcp``.
         sse: serve HTTP+SSE, of 2024-11-05, at ``/sse``.
-        on_listening: told the URLs once connections are taken.
+        on_listening: called with the URLs once connections are taken.
 
     Raises:
         SettingsError: the address, the certificate or the keys of the settings cannot be used, or everyone could call.
@@ -72,16 +72,16 @@ async def serve_http(
                 on_listening=listening.set,
             )
 
-            async def tell_when_ready() -> None:
+            async def notify_when_ready() -> None:
                 await listening.wait()
                 on_listening(urls)
                 await toolbox.loaded()
-                await toolbox.upstreams.asked()
+                await toolbox.upstreams.wait_attempted()
                 manager.ready(f"Listening on {' '.join(urls)}")
 
             with unwrapped():
                 async with anyio.create_task_group() as tasks:
-                    tasks.start_soon(tell_when_ready)
+                    tasks.start_soon(notify_when_ready)
                     tasks.start_soon(manager.keep_alive)
                     await _run(web, listener, server, application, settings.drain, certificates, manager)
                     tasks.cancel_scope.cancel()
@@ -98,7 +98,7 @@ async def _run(
 ) -> None:
     with unwrapped():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_shut_down_when_told, web, server, application, drain, manager)
+            tasks.start_soon(_shut_down_on_signal, web, server, application, drain, manager)
             if certificates is not None:
                 tasks.start_soon(certificates.watch)
             try:
@@ -113,7 +113,7 @@ async def _run(
             tasks.cancel_scope.cancel()
 
 
-async def _shut_down_when_told(
+async def _shut_down_on_signal(
     web: WebServer, server: PraxisServer, application: HttpApplication, drain: float, manager: ServiceManager
 ) -> None:
     with anyio.open_signal_receiver(*stop_signals()) as signals:
@@ -168,7 +168,7 @@ async def open_listener(settings: HttpSettings) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         if os.name == "posix":
-            # Else the port of a server that has just ended cannot be had again for a minute.
+            # Else the port of a server that has just ended cannot be used again for a minute.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setblocking(False)
         listener.bind(address)

@@ -32,10 +32,10 @@ class _Session:
 class CallerShares:
     """ASGI middleware, behind authentication, that answers 429 to a caller who holds a quarter of
     `http.max_connections` in requests that end, of `http.max_streams` in standing streams, or of `http.max_sessions` in
-    sessions of older revisions (or `FLOOR` of them, where that is more): whoever has any token at all could keep all
+    sessions of older revisions (or `FLOOR` of them, where that is more): a caller with any token at all could keep all
     others out otherwise. A session of their own they can always end.
 
-    Everyone who need not say who they are shares the bounds of the whole server only.
+    Everyone who needs no credentials shares the bounds of the whole server only.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class CallerShares:
         if session is not None and session.caller != caller.name:
             session = None  # the transport answers that there is none
         opens = session is None and self._may_open(scope, headers)
-        # A standing stream is none of the requests: it would keep its own client from asking anything.
+        # A standing stream does not count as a request: it would keep its own client from asking anything.
         needed = ["streams" if self._stands(scope) else "requests", *(["sessions"] if opens else [])]
         ends = session is not None and scope["method"] == "DELETE"
         for kind in needed if not ends else ():

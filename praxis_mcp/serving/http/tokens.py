@@ -1,4 +1,4 @@
-"""Bearer tokens → callers: static ones by their hashes, and the seam that JWTs come in by as well."""
+"""Bearer tokens → callers: static ones by their hashes, and the protocol that checks of JWTs follow as well."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from praxis_mcp.serving.access import Caller
 from praxis_mcp.settings.http import StaticToken
 
 PREFIX = "praxis_"
-"""Tokens begin with it, so that scanners for leaked secrets can know them."""
+"""Tokens begin with it, so that scanners for leaked secrets can recognize them."""
 _RANDOM_BYTES = 32
 
 
 class BadToken(Exception):
-    """A token that is not taken; the message says why, without a part of it."""
+    """A token that is not accepted; the message says why, without a part of it."""
 
 
 class TokenCheck(Protocol):
-    """One way to know tokens."""
+    """One way to check tokens."""
 
     async def check(self, token: str) -> Caller | None:
         """What a token stands for; None where it is of another kind.
 
         Raises:
-            BadToken: it is of this kind, and not to be taken.
-            KeysUnavailable: whether it is to be taken cannot be found out now.
+            BadToken: it is of this kind, but not accepted.
+            KeysUnavailable: whether it is accepted cannot be determined now.
         """
         ...
 
@@ -44,7 +44,7 @@ class StaticTokens:
         """See `TokenCheck.check`."""
         digest = hash_token(token)
         found: str | None = None
-        # Every hash is compared, and in constant time, so that timing tells nothing of which is nearest.
+        # Every hash is compared, and in constant time, so that timing does not reveal which is nearest.
         for name, known in self._tokens.items():
             if hmac.compare_digest(digest, known.sha256):
                 found = name

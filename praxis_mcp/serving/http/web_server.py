@@ -75,9 +75,9 @@ class _ImpatientProtocol(H11Protocol):
             self._deadline = None
         elif not is_serving and self._deadline is None and not self.transport.is_closing():
             assert isinstance(self.config, _Config)
-            self._deadline = self.loop.call_later(self.config.read_timeout, self._hang_up)
+            self._deadline = self.loop.call_later(self.config.read_timeout, self._disconnect)
 
-    def _hang_up(self) -> None:
+    def _disconnect(self) -> None:
         self._deadline = None
         self.transport.close()
 
@@ -113,7 +113,7 @@ class WebServer(uvicorn.Server):
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,  # who is calling is told by credentials, never by an address that a header claims
+            proxy_headers=False,  # credentials say who is calling, never an address that a header claims
             limit_concurrency=most + 1,  # it counts the connection that asks
             timeout_keep_alive=settings.keep_alive,
             timeout_graceful_shutdown=close_timeout,  # pyright: ignore[reportArgumentType] - passed on to wait_for
@@ -139,7 +139,7 @@ class WebServer(uvicorn.Server):
 
 _NAMES = ("uvicorn.error", "mcp", "sse_starlette")
 _SECRETS = re.compile(r"[0-9a-fA-F-]{32,36}")
-"""Ids of sessions, which let whoever knows one take part in it."""
+"""Ids of sessions, which let anyone who knows one take part in it."""
 
 
 class _ToOurLog(logging.Handler):
@@ -186,8 +186,9 @@ class Connections:
     call.
 
     When one more comes than there may be, the one gives way that has been waiting longest without such a request; where
-    there is none, the one of a known caller that has rested longest. So whoever opens connections and says nothing, or
-    has no token, closes their own, and keeps nobody out. A connection with a request under way never gives way.
+    there is none, the one of a known caller that has rested longest. So a client that opens connections and sends
+    nothing, or has no token, closes its own, and keeps nobody out. A connection with a request under way never gives
+    way.
     """
 
     def __init__(self, most: int) -> None:

@@ -1,4 +1,4 @@
-"""What bytes are: text, an image, sound, or something else; told from the bytes, never from a name alone."""
+"""What bytes are: text, an image, sound, or something else; decided by the bytes, never by a name alone."""
 
 from __future__ import annotations
 

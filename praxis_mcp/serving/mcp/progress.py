@@ -48,7 +48,7 @@ class ProgressReporter:
     Args:
         send: sends one notification.
         heartbeat: seconds without a notification after which one says that the call lives on.
-        stdout_is_data: standard output is not a message for people (``output: json``).
+        stdout_is_data: standard output is data, not messages (``output: json``).
 
     Its listeners must be called on the event loop.
     """
@@ -150,8 +150,8 @@ async def reporting(reporter: ProgressReporter | None) -> AsyncIterator[None]:
 
 
 MAX_PROGRESS = 2.0**53
-"""Progress and totals above are none: up to here floats count in whole steps, and the next one is not infinity, which
-JSON cannot carry."""
+"""Progress and totals above are ignored: up to here floats count in whole steps, and the next one is not infinity,
+which JSON cannot carry."""
 
 
 def parse_progress(line: str) -> tuple[float, float | None, str] | None:

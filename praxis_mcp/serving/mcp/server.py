@@ -135,7 +135,7 @@ class PraxisServer:
                 if self._toolbox.settings.reload:
                     tasks.start_soon(self._guarded, "watching contracts", self._watch)
                 tasks.start_soon(self._guarded, "removing what killed servers left", self._keep_house)
-                tasks.start_soon(self._guarded, "telling doctor of this server", self._toolbox.keep_status)
+                tasks.start_soon(self._guarded, "reporting to doctor", self._toolbox.keep_status)
                 if self._toolbox.settings.prefetch:
                     tasks.start_soon(self._guarded, "pulling images ahead of calls", self._prefetch)
                 yield
@@ -143,7 +143,7 @@ class PraxisServer:
                 tasks.cancel_scope.cancel()
 
     def _freshness(self) -> CacheHint:
-        # Clients that listen for changes drop their copy when told; the others must look again before long. Where
+        # Clients that listen for changes drop their copy when notified; the others must look again before long. Where
         # callers have credentials, the list is one caller's own.
         return CacheHint(5_000, "private" if self._toolbox.settings.http.auth.required else "public")
 
@@ -183,7 +183,7 @@ class PraxisServer:
         await self._toolbox.loaded()
         await self._toolbox.upstreams.ready()
         cursor = params.cursor if params else None
-        entries = self._toolbox.upstreams.beside(self._toolbox.catalog.entries())
+        entries = self._toolbox.upstreams.merged_with(self._toolbox.catalog.entries())
         caller = _caller_of(ctx)
         try:
             page = self._tools.page(entries, cursor, Dialect(ctx.protocol_version), caller)
@@ -274,7 +274,7 @@ class PraxisServer:
 
 
 def _caller_of(ctx: Context) -> Caller:
-    """Who made a request. Over stdio it is whoever started this process."""
+    """Who made a request. Over stdio it is the user who started this process."""
     if ctx.request is None:
         return ANYONE
     # An HTTP request that no authenticator has seen has no such key, and fails here instead of passing for anyone's.

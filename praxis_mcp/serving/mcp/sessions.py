@@ -30,7 +30,7 @@ class ChangeNotifier:
     def __init__(self) -> None:
         self._bus = InMemorySubscriptionBus()
         self._sessions: dict[Connection, ServerSession] = {}
-        self._being_told: set[Connection] = set()
+        self._being_notified: set[Connection] = set()
         self._changed = anyio.Event()
         self.listen = ListenHandler(self._bus)
 
@@ -69,19 +69,19 @@ class ChangeNotifier:
                 self._changed = anyio.Event()
                 await self._bus.publish(ToolsListChanged())
                 # Who has not taken the last notification yet learns all that has changed from that one.
-                for connection in self._sessions.keys() - self._being_told:
-                    tasks.start_soon(self._tell, connection, self._sessions[connection])
+                for connection in self._sessions.keys() - self._being_notified:
+                    tasks.start_soon(self._notify, connection, self._sessions[connection])
 
     def close(self) -> None:
         """End the open listen streams, as the specification has a server do before it goes."""
         self.listen.close()
 
-    async def _tell(self, connection: Connection, session: ServerSession) -> None:
-        self._being_told.add(connection)
+    async def _notify(self, connection: Connection, session: ServerSession) -> None:
+        self._being_notified.add(connection)
         try:
             with anyio.move_on_after(NOTIFY_TIMEOUT) as scope:
                 await session.send_tool_list_changed()
         finally:
-            self._being_told.discard(connection)
+            self._being_notified.discard(connection)
         if scope.cancelled_caught:
             logger.warning("a client did not take a notification within {:g} s", NOTIFY_TIMEOUT)

@@ -54,7 +54,7 @@ class ToolLister:
         repeats nor skips the others.
 
         Raises:
-            BadCursor: the cursor is none of ours.
+            BadCursor: the cursor is not one of ours.
         """
         if entries is not self._entries:
             self._entries, self._names = entries, [entry.name for entry in entries]
@@ -148,7 +148,8 @@ def _read_cursor(cursor: str) -> str:
 
 
 _MAX_CLIENTS = 256
-"""Clients that have a page to ask for and are remembered; of more, the one that was heard longest ago is forgotten."""
+"""Clients with a page left to request that are remembered; beyond that, the one with the oldest
+request is forgotten."""
 
 
 @dataclass(slots=True)
@@ -158,11 +159,11 @@ class _Open:
 
 
 class PageWatch:
-    """Knows who was given a page that is not the last, and says so in the log when they go on without the next one.
+    """Remembers who got a page that is not the last, and logs it when they go on without the next one.
 
-    There is no telling that a client will not ask; but who calls a tool, or begins the list anew, has gone on. A client
-    is a connection; from 2026-07-28 on, where every request stands alone, it is a caller with the name that their
-    client gives itself. Each is told of once.
+    A client may still request the next page at any time; but one that calls a tool, or begins the list again, has gone
+    on. A client is a connection; from 2026-07-28 on, where every request stands alone, it is a caller with the name
+    that their client gives itself. Each is logged once.
     """
 
     def __init__(self) -> None:

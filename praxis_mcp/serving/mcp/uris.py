@@ -62,7 +62,7 @@ class RunAddress:
 
 
 def parse_uri(uri: str) -> RunAddress | None:
-    """What a ``praxis://runs/…`` address names; None where it is none.
+    """What a ``praxis://runs/…`` address names; None where it is not such an address.
 
     Raises:
         ValueError: its range is malformed; the message says how.

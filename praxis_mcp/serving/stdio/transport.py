@@ -81,7 +81,7 @@ async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStre
     reader = _Reader(wire.stdin, incoming, write_stream.clone())
     writer = _Writer(wire.stdout)
     written = anyio.Event()
-    # Whoever cancels the server still wants the last answers to go out, for a moment.
+    # When the server is cancelled, the last answers may still go out, for a moment.
     writing = anyio.CancelScope(shield=True)
 
     async def write() -> None:
@@ -91,7 +91,7 @@ async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStre
                     if not await writer.write(_encode(message)):
                         break
         written.set()
-        # The client is gone: what it asked for need not be finished.
+        # The client is gone: what it requested need not be finished.
         incoming.close()
 
     async with anyio.create_task_group() as tasks:
@@ -208,7 +208,7 @@ def _lines(descriptor: int) -> Iterator[bytes | None]:
 
 
 def _decode(line: bytes | None) -> SessionMessage | JSONRPCError | None:
-    """A message, the answer to what is none, or nothing for a blank line."""
+    """A message, the answer to something else, or nothing for a blank line."""
     if line is None:
         return _refusal(None, INVALID_REQUEST, f"A message has at most {MAX_STDIO_MESSAGE} bytes.")
     if not line.strip():
@@ -218,7 +218,7 @@ def _decode(line: bytes | None) -> SessionMessage | JSONRPCError | None:
     except ValidationError:
         pass
     try:
-        # Python refuses a number of more than 4,300 digits; whoever asked is answered under their id all the same.
+        # Python refuses a number of more than 4,300 digits; the client is answered under its id all the same.
         value = json.loads(line, parse_int=lambda digits: int(digits) if len(digits) < 100 else digits)
     except (ValueError, RecursionError):
         return _refusal(None, PARSE_ERROR, "Parse error: a line is one JSON-RPC message in UTF-8.")

@@ -1,7 +1,7 @@
-"""Answers of HTTP servers, brought into the form of JSON-RPC before anybody reads them.
+"""Answers of HTTP servers, brought into the form of JSON-RPC before anything reads them.
 
 A JSON answer is matched with its request by its id. Some servers answer with null, ``"server-error"`` or the id of
-another type, and then nobody takes the answer: the call would wait for its whole timeout. But the response to a POST is
+another type, and then the answer is lost: the call would wait for its whole timeout. But the response to a POST is
 the answer to that request, whatever it says (specification 2025-11-25, transports, "Sending Messages to the Server"),
 so here it gets the request's id, and what is not an answer becomes an error that says what came instead.
 """
@@ -82,10 +82,10 @@ def error_in(response: httpx2.Response) -> ErrorData:
     return ErrorData(code=code, message=status_of(response, _words(response, body)))
 
 
-def status_of(response: httpx2.Response, said: str) -> str:
+def status_of(response: httpx2.Response, message: str) -> str:
     """The status, and what its body says, which may say the same."""
     status = f"HTTP {response.status_code} {response.reason_phrase}".rstrip()
-    return said if said.startswith(status) else f"{status}: {said}" if said else status
+    return message if message.startswith(status) else f"{status}: {message}" if message else status
 
 
 def answers_request(response: httpx2.Response, identity: int | str) -> bool:
@@ -201,8 +201,8 @@ def _what_came(response: httpx2.Response) -> str:
         return f"it answered HTTP {response.status_code} without a body"
     kind = _kind(response)
     what = "JSON" if kind == "application/json" else f"{kind[:80]}" if kind else "a body of no type"
-    said = _words(response, None)
-    return f"its answer is not a JSON-RPC message, but {what}" + (f": {said}" if said else "")
+    shown = _words(response, None)
+    return f"its answer is not a JSON-RPC message, but {what}" + (f": {shown}" if shown else "")
 
 
 def _words(response: httpx2.Response, body: Any) -> str:

@@ -1,10 +1,10 @@
-"""HTTP to other MCP servers: what goes wrong with one request is told to that request.
+"""HTTP to other MCP servers: what goes wrong with one request is the answer to that request.
 
 An exception inside the SDK's HTTP transport ends the whole connection, and with it every other call that runs over it.
 So a request that cannot be sent, is refused, or loses its connection is answered here, by a JSON-RPC error.
 
-Nothing but an event stream is read without bound, whoever reads it: the SDK reads whole answers, and so does its OAuth.
-Events are bounded one by one where they are read.
+Nothing but an event stream is read without bound: the SDK reads whole answers, and so does its OAuth. Events are
+bounded one by one where they are read.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class _Client(httpx2.AsyncClient):
         status = response.status_code
         if status in _REFUSALS:
             in_session = _SESSION in request.headers and status != _BUSY
-            said = status_of(response, error_in(response).message)
-            return _error(request, status, Failure.REFUSED, said, in_session=in_session)
+            reason = status_of(response, error_in(response).message)
+            return _error(request, status, Failure.REFUSED, reason, in_session=in_session)
         if status >= 500 and not response.headers.get("content-type", "").lower().startswith("application/json"):
             return _error(request, status, Failure.LOST, error_in(response).message)
         identity = request_id(request)
@@ -95,10 +95,10 @@ def _rejection(request: httpx2.Request, response: httpx2.Response, identity: int
     """The answer to a request of a session that the server does not accept (4xx)."""
     error, status = error_in(response), response.status_code
     if status == 404 and not (answers_request(response, identity) and error.code == METHOD_NOT_FOUND):
-        # A server that was started anew does not know the session (specification 2025-11-25, transports, "Session
+        # A server that was restarted does not know the session (specification 2025-11-25, transports, "Session
         # Management"); it has not looked at the request.
         return _error(request, 404, Failure.UNSENT, f"the server does not know the session ({error.message})")
-    # Many say so by 400, and others by 400 that an argument is wrong: whoever asked finds out.
+    # Many say so by 400, and others by 400 that an argument is wrong: `Upstream` finds out.
     return _error(request, status, Failure.REJECTED, error.message, code=error.code, data=error.data, in_session=True)
 
 

@@ -1,6 +1,6 @@
 """HTTP/1.1 connections to one host that are kept and used again, as a transport for the HTTP client.
 
-A relayed call waits for each step here. Beside the client's own transport, which passes a request through a queue and
+A relayed call waits for each step here. Unlike the client's own transport, which passes a request through a queue and
 sends its head and its body one after the other, this one sends both at once; a call is half a millisecond shorter.
 """
 
@@ -151,7 +151,7 @@ class _Lane:
                 yield bytes(event.data)
 
     async def finish(self) -> None:
-        """The answer is done with: keep the connection where it has been read to its end, else close it."""
+        """The answer is finished: keep the connection where it has been read to its end, else close it."""
         state = self._state
         if state.our_state is h11.DONE and state.their_state is h11.DONE:
             state.start_next_cycle()

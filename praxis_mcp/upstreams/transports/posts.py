@@ -1,5 +1,5 @@
 """Requests to Streamable HTTP servers of 2026-07-28 and later: each is one POST and its answer, and needs nothing else
-(specification 2026-07-28, basic/transports, "Streamable HTTP"). Asked by who waits for the answer, in its own task."""
+(specification 2026-07-28, basic/transports, "Streamable HTTP"). Each is sent by the task that waits for its answer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from praxis_mcp.support.mcp_sdk import stream_within_origin
 from praxis_mcp.upstreams.failures import Failure, failed
 from praxis_mcp.upstreams.messages import error_of, lenient_json
 from praxis_mcp.upstreams.spec import ProgressListener
-from praxis_mcp.upstreams.wire import FIRST_ID, MAX_UPSTREAM_MESSAGE, tell_progress
+from praxis_mcp.upstreams.wire import FIRST_ID, MAX_UPSTREAM_MESSAGE, report_progress
 
 _FIXED_HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 
@@ -28,15 +28,15 @@ class Posts:
     Args:
         client: sends; its errors are answers, and answers that are not event streams are read (see `transports.http`).
         url: the endpoint.
-        on_heard: is called when an answer arrives, or begins to where it is a stream.
+        on_received: is called when an answer arrives, or begins to where it is a stream.
     """
 
-    def __init__(self, client: httpx2.AsyncClient, url: str, on_heard: Callable[[], None]) -> None:
+    def __init__(self, client: httpx2.AsyncClient, url: str, on_received: Callable[[], None]) -> None:
         self._client = client
         self._url = url
-        self._on_heard = on_heard
+        self._on_received = on_received
         self._ids = itertools.count(FIRST_ID)
-        self._asked: set[anyio.CancelScope] = set()
+        self._requests: set[anyio.CancelScope] = set()
 
     async def ask(
         self, method: str, params: dict[str, Any], headers: dict[str, str], on_progress: ProgressListener | None
@@ -48,25 +48,25 @@ class Posts:
         request = {"jsonrpc": "2.0", "id": identity, "method": method, "params": params}
         body = json.dumps(request, separators=(",", ":")).encode()
         with anyio.CancelScope() as scope:
-            self._asked.add(scope)
+            self._requests.add(scope)
             try:
                 return await self._exchange(body, {**_FIXED_HEADERS, **headers}, on_progress)
             except (httpx2.TransportError, httpx2.StreamError) as exc:
                 raise _lost(f"{type(exc).__name__}: {exc}".rstrip(": ")) from exc
             finally:
-                self._asked.discard(scope)
+                self._requests.discard(scope)
         raise _lost("Connection closed")
 
     def close(self) -> None:
         """Break off what is being asked."""
-        for scope in self._asked:
+        for scope in self._requests:
             scope.cancel()
 
     async def _exchange(
         self, body: bytes, headers: dict[str, str], on_progress: ProgressListener | None
     ) -> dict[str, Any]:
         async with stream_within_origin(self._client, "POST", self._url, content=body, headers=headers) as response:
-            self._on_heard()
+            self._on_received()
             kind = response.headers.get("content-type", "").lower()
             if kind.startswith("application/json"):
                 return _result(_parsed(response.content))
@@ -77,15 +77,15 @@ class Posts:
     async def _follow(self, response: httpx2.Response, on_progress: ProgressListener | None) -> dict[str, Any]:
         try:
             async for event in httpx2.EventSource(response, max_event_size=MAX_UPSTREAM_MESSAGE):
-                self._on_heard()
+                self._on_received()
                 if event.event != "message" or not event.data:
                     continue
                 message = _parsed(event.data)
                 if "method" not in message:
                     return _result(message)
                 if message["method"] == "notifications/progress" and on_progress is not None:
-                    told = message.get("params")
-                    tell_progress(on_progress, told if isinstance(told, dict) else {})
+                    about = message.get("params")
+                    report_progress(on_progress, about if isinstance(about, dict) else {})
         except httpx2.SSEError as exc:
             raise _lost(f"its events cannot be read: {exc}") from exc
         raise _lost("the response ended without an answer")

@@ -1,8 +1,8 @@
 """The process of a server that is started by command, and of all that it starts.
 
 Closing its standard input asks such a server to end, but one that is busy or ignores that would outlive us where we are
-killed. So on Linux it runs under praxis-init, which hears of our death, and ends the whole tree, whatever in it has
-begun a session of its own or given up its parent. Where there is no praxis-init, or it was killed as well, the next
+killed. So on Linux it runs under praxis-init, which notices our death, and ends the whole tree, whatever in it has
+begun a session of its own or left its parent. Where there is no praxis-init, or it was killed as well, the next
 server finds the processes by the owner in their environment (`orphans`).
 """
 
@@ -41,7 +41,7 @@ SERVER_EXIT_GRACE = 2.0
 "Shutdown"), and again after SIGTERM."""
 SERVER_REAP_TIMEOUT = 2.0
 SERVER_KILL_TIMEOUT = 10.0
-"""Seconds after which a process that survives SIGKILL (a dead disk, another user's) is given up."""
+"""Seconds after which a process that survives SIGKILL (a dead disk, another user's) is no longer waited for."""
 MARK_VARIABLE = "_PRAXIS_MCP_UPSTREAM"
 """In the environment of a server that is started by command: which start of it this is."""
 _EXIT_POLL = 0.01
@@ -143,7 +143,7 @@ async def start_process(
     read_end, write_end = os.pipe()
     try:
         os.set_blocking(read_end, False)
-        # From this thread, which is the event loop's: praxis-init hears of the end of the *thread* that started it.
+        # From this thread, which is the event loop's: praxis-init notices the end of the *thread* that started it.
         prefix = native.run_prefix(
             str(init),
             timeout=None,

@@ -1,6 +1,6 @@
 """The older HTTP+SSE transport (specification 2024-11-05), as a client.
 
-The SDK's own caps an event at 1 MiB, and when one message cannot be sent, its caller waits for ever.
+The SDK's own caps an event at 1 MiB, and when one message cannot be sent, its caller waits forever.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ async def _receive(events: AsyncIterator[httpx2.ServerSentEvent], received: Inco
                     continue
                 await received.send(message_in(event.data))
         except (httpx2.TransportError, httpx2.StreamError, httpx2.SSEError):
-            pass  # the same as an end: whoever waits hears that the connection is closed
+            pass  # the same as an end: every waiting call learns that the connection is closed
         except (anyio.ClosedResourceError, anyio.BrokenResourceError):
             pass  # nobody reads any more
 
@@ -106,7 +106,7 @@ def _error_in(response: httpx2.Response) -> ErrorData:
     if failure_in(MCPError.from_error_data(error)) is not None:
         return error  # of our own (see `transports.http`)
     in_session = response.request.method == "POST"
-    if in_session and response.status_code == 404:  # it was started anew
+    if in_session and response.status_code == 404:  # it was restarted
         return failed(Failure.UNSENT, f"the server does not know the session ({error.message})")
     if in_session and 400 <= response.status_code < 500:
         return failed(Failure.REJECTED, error.message, code=error.code, data=error.data, in_session=True)

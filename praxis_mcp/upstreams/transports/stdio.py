@@ -1,4 +1,4 @@
-"""A server started by command, spoken to over its standard streams, one message a line (specification, transports).
+"""A server started by command, used over its standard streams, one message a line (specification, transports).
 
 The SDK's own transport takes in a line of any length, so that a server could fill our memory, and an argument that
 UTF-8 cannot carry ends its connection. Here a line is bounded, and messages take no detour through further tasks.
@@ -34,7 +34,7 @@ async def stdio_streams(
 
     Args:
         words: the command.
-        env: variables beside PATH, HOME and the few others of the SDK's list.
+        env: variables in addition to PATH, HOME and the few others of the SDK's list.
         cwd: where it is started; None is here.
         errors: its standard error; a real file.
 
@@ -50,7 +50,7 @@ async def stdio_streams(
 
 
 class _Incoming:
-    """What the server says."""
+    """Messages of the server."""
 
     def __init__(self, process: UpstreamProcess) -> None:
         assert process.process.stdout is not None
@@ -61,7 +61,7 @@ class _Incoming:
         self._rest = b""
 
     async def receive(self) -> SessionMessage | Exception:
-        """The next message, or why a line is none.
+        """The next message, or why a line is not one.
 
         Raises:
             anyio.EndOfStream: the server has ended.
@@ -114,7 +114,7 @@ class _Incoming:
 
 
 class _Outgoing:
-    """What is said to the server."""
+    """Messages to the server."""
 
     def __init__(self, process: UpstreamProcess) -> None:
         assert process.process.stdin is not None
