@@ -16,8 +16,9 @@ from praxis_mcp.engines.dagger.logs import LogTap, PieceListener
 from praxis_mcp.engines.dagger.prefix import REPORT, STDERR, STDOUT
 from praxis_mcp.engines.dagger.query import Field, chain, value_at
 from praxis_mcp.engines.dagger.session import Session
+from praxis_mcp.engines.init.failures import command_not_found, end_failure
 from praxis_mcp.engines.mounts.write_back import Changes
-from praxis_mcp.errors import CommandNotFound, ExecutionError
+from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.support.ended import (
     EXIT_CANNOT_RUN,
@@ -36,8 +37,6 @@ _AMBIGUOUS = (EXIT_TIMED_OUT, EXIT_SETUP_FAILED, EXIT_CANNOT_RUN, EXIT_NOT_FOUND
 _STREAMS = {"out": STDOUT, "err": STDERR}
 KILL_TIME = 0.5
 """Seconds after which a cancelled command is gone: Dagger takes 0.05 to kill it, and does not say when it has."""
-_EXEC_FAILED = {2: "does not exist", 8: "is not a program", 13: "may not be executed", 20: "does not exist"}
-"""Linux's errno of a failed exec, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,27 +148,17 @@ def started(plan: Plan, end: Ended) -> Ended:
         CommandNotFound: there is no such command in the image.
         ExecutionError: it was never started.
     """
-    tool = plan.blueprint.tool
-    match end.kind:
-        case EndKind.EXEC_FAILED:
-            why = _EXEC_FAILED.get(end.number or 0, f"cannot be executed (errno {end.number})")
-            raise CommandNotFound(
-                f'{tool} runs "{plan.call.argv[0]}", which {why} in the image {plan.blueprint.image}.',
-                exit_code=end.exit_code,
-                remedy="Fix `command` in the contract, or use an image that has it.",
-            )
-        case EndKind.SETUP_FAILED:
-            if end.step == "output":
-                raise ExecutionError(
-                    f"{tool} ran, and its output could not all be kept in the Dagger engine (errno {end.number}).",
-                    remedy="The engine's disk must have room; or have the tool write less.",
-                )
-            raise ExecutionError(
-                f"{tool} was not started: praxis-init could not set up {end.step} (errno {end.number}).",
-                remedy="The Dagger engine's kernel is too old, or forbids it; choose another engine.",
-            )
-        case _:
-            return end
+    if end.kind is EndKind.SETUP_FAILED and end.step == "output":
+        raise ExecutionError(
+            f"{plan.blueprint.tool} ran, and its output could not all be kept in the Dagger engine (errno "
+            f"{end.number}).",
+            remedy="The engine's disk must have room; or have the tool write less.",
+        )
+    failure = end_failure(plan, end, "The Dagger engine's kernel is too old, or forbids it; choose another engine.")
+    if failure is not None:
+        failure.exit_code = end.exit_code
+        raise failure
+    return end
 
 
 def _failed(plan: Plan, failure: QueryFailed) -> Outcome:
@@ -183,9 +172,5 @@ def _failed(plan: Plan, failure: QueryFailed) -> Outcome:
         streams = [Stream(len(text.encode()), text, True) for text in kept]
         return Outcome(Ended.by_code(code), streams[0], streams[1], "", {})
     if re.search(r"exec(utable file)?:? .*not found|exec: .*no such file", said):
-        raise CommandNotFound(
-            f'{plan.blueprint.tool} runs "{plan.call.argv[0]}", which does not exist in the image '
-            f"{plan.blueprint.image}.",
-            remedy="Fix `command` in the contract, or use an image that has it.",
-        ) from failure
+        raise command_not_found(plan, said) from failure
     raise run_failed(plan.blueprint.tool, failure) from failure

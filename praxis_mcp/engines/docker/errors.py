@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import ssl
 import sys
 from collections.abc import Iterator
 
+from praxis_mcp.engines.init.failures import command_not_found, wrong_machine
 from praxis_mcp.errors import (
-    CommandNotFound,
     EngineUnavailable,
     ExecutionError,
     ImageError,
     LimitUnsupported,
 )
-from praxis_mcp.plans.model import Blueprint, Plan
+from praxis_mcp.plans.model import Plan
 from praxis_mcp.plans.secrets import Masker
-from praxis_mcp.support.ended import EXIT_CANNOT_RUN, EXIT_NOT_FOUND, EXIT_SETUP_FAILED, MOUNTS_STEP, Ended, EndKind
+from praxis_mcp.support.ended import EXIT_CANNOT_RUN, EXIT_NOT_FOUND, EXIT_SETUP_FAILED
 from praxis_mcp.support.installation import adding_extra
 
 START_DOCKER = "Start Docker (Linux: `sudo systemctl start docker`; macOS and Windows: open Docker Desktop)"
@@ -92,9 +91,9 @@ def refused(explanation: str, plan: Plan) -> ExecutionError:
     text = Masker(plan.call.secrets).text(explanation.strip())
     low = text.lower()
     if _EXEC.search(text) and _NO_COMMAND.search(text):
-        return _command_not_found(plan, text)
+        return command_not_found(plan, text)
     if "exec format error" in low:
-        return _wrong_machine(blueprint)
+        return wrong_machine(blueprint)
     if "unable to find user" in low or "unable to find group" in low or "no matching entries in passwd" in low:
         return ImageError(
             f"{blueprint.tool}: the image {blueprint.image} has no such user ({blueprint.user}).",
@@ -123,19 +122,6 @@ def refused(explanation: str, plan: Plan) -> ExecutionError:
     return ExecutionError(f"{blueprint.tool}: the Docker daemon could not run it: {text}.")
 
 
-def _command_not_found(plan: Plan, reason: str) -> CommandNotFound:
-    blueprint, word = plan.blueprint, plan.call.argv[0]
-    if "permission denied" in reason.lower() or "is a directory" in reason.lower():
-        return CommandNotFound(
-            f'{blueprint.tool}: "{word}" in the image {blueprint.image} cannot be executed.',
-            remedy="Make it executable (chmod +x), and let the contract's user reach it.",
-        )
-    return CommandNotFound(
-        f'{blueprint.tool}: the image {blueprint.image} has no command "{word}".',
-        remedy="Fix the first word of the contract's command, mount the program, or choose an image that has it.",
-    )
-
-
 def init_failure(plan: Plan, exit_code: int | None, stderr: bytes) -> ExecutionError | None:
     """The error behind exit code 125 to 127 of an init in front of the command, told by its one line on standard
     error; None when the command itself ended so."""
@@ -148,40 +134,7 @@ def init_failure(plan: Plan, exit_code: int | None, stderr: bytes) -> ExecutionE
     if match is None:
         return None
     reason = match["reason"].decode()
-    return _wrong_machine(plan.blueprint) if "format" in reason else _command_not_found(plan, reason)
-
-
-def end_failure(plan: Plan, end: Ended) -> ExecutionError | None:
-    """The error behind the end of a call that was handed to praxis-init; None when the command itself ended so."""
-    if end.kind is EndKind.SETUP_FAILED and end.step == MOUNTS_STEP:
-        places = ", ".join(str(mount.source) for mount in plan.blueprint.mounts)
-        return ExecutionError(
-            f"{plan.blueprint.tool} was not started: what it mounts ({places}) was replaced after it had been checked.",
-            remedy="Call again. If it persists, another program, or a tool with a writable mount there, changes it.",
-        )
-    if end.kind is EndKind.SETUP_FAILED:
-        return ExecutionError(
-            f"{plan.blueprint.tool} could not be set up in its container: {end.step}: {os.strerror(end.number or 0)}.",
-            remedy="Its limits may be too tight to start anything (pids_limit, memory_limit).",
-        )
-    if end.kind is not EndKind.EXEC_FAILED:
-        return None
-    if end.number == errno.ENOEXEC:
-        return _wrong_machine(plan.blueprint)
-    if end.number == errno.E2BIG:
-        return ExecutionError(
-            f"{plan.blueprint.tool}: its words and variables are more than Linux takes for one command.",
-            remedy="Bind large parameters to stdin or a file.",
-        )
-    return _command_not_found(plan, os.strerror(end.number or 0))
-
-
-def _wrong_machine(blueprint: Blueprint) -> ImageError:
-    return ImageError(
-        f"{blueprint.tool}: the command in the image {blueprint.image} is not for this machine's processor, or is a "
-        "script without a first line that names its interpreter.",
-        remedy="Use an image that is built for this machine, or begin the script with #!.",
-    )
+    return wrong_machine(plan.blueprint) if "format" in reason else command_not_found(plan, reason)
 
 
 def pull_failure(image: str, text: str) -> ImageError:

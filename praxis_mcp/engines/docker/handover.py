@@ -10,9 +10,9 @@ from dataclasses import replace
 import anyio
 
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.docker import errors as docker_errors
 from praxis_mcp.engines.docker.api import DockerDaemon
 from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, Refusal
+from praxis_mcp.engines.init.failures import end_failure
 from praxis_mcp.engines.init.framing import WaitCall
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.init.waiter import Waiter, WaiterLost, WaiterSilent, wait_call
@@ -26,6 +26,7 @@ from praxis_mcp.support.logs import logger
 CONTAINER_END_TIMEOUT = 5.0
 """Seconds for a container to be reported as ended once its praxis-init has told the end."""
 _KILLED = 128 + 9
+_TOO_TIGHT = "Its limits may be too tight to start anything (pids_limit, memory_limit)."
 
 
 class AttachedChannel:
@@ -106,7 +107,7 @@ class Handover:
             seccomp = filter_for(self._plan.blueprint, (await waiter.greet()).machine)
             call = wait_call(self._plan, words=words, files=(), seccomp=seccomp)
             end = await self._end(waiter, call, streams)
-            failure = docker_errors.end_failure(self._plan, end)
+            failure = end_failure(self._plan, end, _TOO_TIGHT)
             if failure is not None:
                 raise failure
             ended = time.perf_counter()
