@@ -59,7 +59,7 @@ def test_a_port_in_use_is_named_with_a_way_out(sample_directory: Path) -> None:
 def test_a_server_that_others_can_reach_needs_auth(sample_directory: Path, host: str) -> None:
     done = start(sample_directory, "--http", "--host", host)
     assert done.returncode == 2
-    assert "anyone there could call every tool" in done.stderr
+    assert "anyone who does could call every tool" in done.stderr
     assert "praxis-mcp token new" in done.stderr
 
 
