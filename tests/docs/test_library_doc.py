@@ -13,6 +13,8 @@ from typing import Any
 import anyio
 import pytest
 
+from praxis_mcp.support.logs import NAME, logger
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "library.md"
 EXAMPLE = ROOT / "examples" / "library.py"
@@ -24,11 +26,12 @@ def blocks(language: str) -> list[str]:
 
 @pytest.mark.anyio
 async def test_the_code_of_the_page_runs_and_prints_what_it_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     (tmp_path / "my-tools").mkdir()
     (tmp_path / "my-tools" / "greet.contract.yaml").write_text(blocks("yaml")[0])
     monkeypatch.chdir(tmp_path)
+    request.addfinalizer(lambda: logger.enable(NAME))  # the page disables it
     printed: list[str] = []
     namespace: dict[str, Any] = {"print": lambda *words: printed.append(" ".join(str(word).strip() for word in words))}
     code = blocks("python")
