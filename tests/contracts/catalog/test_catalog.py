@@ -312,6 +312,15 @@ class TestCache:
             changed.write("\n")
         assert load() == "a True"
 
+    async def test_the_toolbox_is_imported_without_what_reads_contracts(self) -> None:
+        code = (
+            "import sys, praxis_mcp.execution.toolbox\n"
+            "print([name for name in ('yaml', 'jsonschema', 'praxis_mcp.contracts.reading.loading')"
+            " if name in sys.modules])"
+        )
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+        assert run.stdout.strip() == "[]"
+
     async def test_the_cache_is_closed_to_others_and_holds_no_environment(self, tools: Path, cache: Path) -> None:
         write(tools / "contract.yaml", contract("a", "env: {TOKEN: hunter2}\n"))
         await Catalog([tools], cache_dir=cache).load()
