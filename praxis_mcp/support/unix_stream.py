@@ -11,9 +11,10 @@ import socket
 
 import anyio
 import anyio.lowlevel
+from anyio.abc import ByteStream
 
 
-class UnixStream:
+class UnixStream(ByteStream):
     """Bytes both ways; each direction is for one task at a time."""
 
     def __init__(self, connection: socket.socket) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import anyio
 import anyio.abc
+from anyio.abc import ByteStream
 from anyio.streams.tls import TLSListener
 
-from praxis_mcp.engines.docker.stream import Duplex
 from praxis_mcp.support.unix_stream import UnixStream
 
 DOCKER_SOCKET = "/var/run/docker.sock"
@@ -36,14 +36,14 @@ class Relay:
         self.requests: list[str] = []
         self.refused: dict[str, int] = {}
         self.held: set[str] = set()
-        self._open: set[Duplex] = set()
+        self._open: set[ByteStream] = set()
 
     async def drop(self) -> None:
         """Cut every connection that is open now; new ones are taken."""
         for stream in list(self._open):
             await stream.aclose()
 
-    async def serve(self, client: Duplex) -> None:
+    async def serve(self, client: ByteStream) -> None:
         daemon = await UnixStream.connect(DOCKER_SOCKET)
         self._open |= {client, daemon}
         try:
@@ -56,7 +56,7 @@ class Relay:
                 await daemon.aclose()
                 await client.aclose()
 
-    async def _pump(self, source: Duplex, sink: Duplex, requests: bool) -> None:
+    async def _pump(self, source: ByteStream, sink: ByteStream, requests: bool) -> None:
         try:
             while True:
                 data = await source.receive()

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
-import h11
+from anyio.abc import ByteStream
 
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import ExecutionError
+from praxis_mcp.support.http1 import ConnectionLost, HttpConnection
 from praxis_mcp.support.unix_stream import UnixStream
 
 CHUNK = 64 * 1024
@@ -29,10 +30,6 @@ MAX_ANSWER = 1024 * 1024
 
 _HEADER = struct.Struct(">BxxxL")
 _STREAMS: dict[int, StreamName] = {1: "stdout", 2: "stderr"}
-
-
-class ConnectionLost(Exception):
-    """The daemon closed a connection that should have stayed open."""
 
 
 class Refusal(Exception):
@@ -49,30 +46,10 @@ class Refusal(Exception):
         self.explanation = explanation
 
 
-class Duplex(Protocol):
-    """A connection after its upgrade: bytes both ways."""
-
-    async def receive(self, max_bytes: int = ...) -> bytes:
-        """The next bytes; raises `anyio.EndOfStream` at the end."""
-        ...
-
-    async def send(self, item: bytes) -> None:
-        """Send all of it."""
-        ...
-
-    async def send_eof(self) -> None:
-        """End this direction; the other stays."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close both directions."""
-        ...
-
-
 class AttachedStream:
     """The three streams of one container."""
 
-    def __init__(self, connection: Duplex, received: bytes = b"") -> None:
+    def __init__(self, connection: ByteStream, received: bytes = b"") -> None:
         self._connection = connection
         self._received = received
 
@@ -156,7 +133,7 @@ class Address:
     host: str = ""
     port: int = 0
 
-    async def connect(self) -> Duplex:
+    async def connect(self) -> ByteStream:
         """A new connection."""
         with anyio.fail_after(CONNECT_TIMEOUT):
             if self.path:
@@ -171,17 +148,8 @@ async def open_attached(address: Address, target: str) -> AttachedStream:
         Refusal: the daemon will not.
         ConnectionLost, OSError: it cannot be reached.
     """
-    connection = await address.connect()
-    try:
-        exchange = _Exchange(connection)
-        await exchange.request("POST", target, [("Connection", "Upgrade"), ("Upgrade", "tcp")])
-        head = await exchange.head()
-        if head.status_code not in (101, 200):
-            raise Refusal(head.status_code, await exchange.explanation())
-        return AttachedStream(connection, exchange.trailing())
-    except BaseException:
-        await _close_at_once(connection)
-        raise
+    http = await _posted(address, target, ("Connection", "Upgrade"), ("Upgrade", "tcp"))
+    return AttachedStream(http.stream, http.trailing())
 
 
 async def open_wait(address: Address, target: str) -> NativePendingExit:
@@ -192,102 +160,40 @@ async def open_wait(address: Address, target: str) -> NativePendingExit:
         Refusal: the daemon will not.
         ConnectionLost, OSError: it cannot be reached.
     """
-    connection = await address.connect()
+    return NativePendingExit(await _posted(address, target, ("Connection", "close")))
+
+
+async def _posted(address: Address, target: str, *headers: tuple[str, str]) -> HttpConnection:
+    """A connection of its own on which that was asked, and granted."""
+    http = HttpConnection(await address.connect())
     try:
-        exchange = _Exchange(connection)
-        await exchange.request("POST", target, [("Connection", "close")])
-        head = await exchange.head()
-        if head.status_code != 200:
-            raise Refusal(head.status_code, await exchange.explanation())
-        return NativePendingExit(exchange)
+        await http.send("POST", target, [("Host", "docker"), ("Content-Length", "0"), *headers])
+        status = (await http.head()).status_code
+        if status not in (101, 200):
+            raise Refusal(status, answer_message(await http.body(MAX_ANSWER)))
+        return http
     except BaseException:
-        await _close_at_once(connection)
+        await http.aclose()
         raise
-
-
-async def _close_at_once(connection: Duplex) -> None:
-    with anyio.CancelScope() as scope:
-        scope.cancel()
-        await connection.aclose()
 
 
 class NativePendingExit:
     """`PendingExit` over a connection of its own."""
 
-    def __init__(self, exchange: _Exchange) -> None:
-        self._exchange = exchange
+    def __init__(self, http: HttpConnection) -> None:
+        self._http = http
 
     async def status(self) -> int:
         """See `PendingExit.status`."""
         try:
-            answer = json.loads(await self._exchange.body())
+            answer = json.loads(await self._http.body(MAX_ANSWER))
             return int(answer["StatusCode"])
         except (ValueError, KeyError, TypeError) as exc:
             raise ConnectionLost("the daemon's answer to a wait cannot be read") from exc
 
     async def aclose(self) -> None:
         """Close the connection."""
-        await _close_at_once(self._exchange.connection)
-
-
-class _Exchange:
-    """One HTTP request and its answer. Being cancelled while it receives loses nothing."""
-
-    def __init__(self, connection: Duplex) -> None:
-        self.connection = connection
-        self._http = h11.Connection(h11.CLIENT)
-        self._body = bytearray()
-
-    async def request(self, method: str, target: str, headers: list[tuple[str, str]]) -> None:
-        request = h11.Request(
-            method=method, target=target, headers=[("Host", "docker"), ("Content-Length", "0"), *headers]
-        )
-        data = (self._http.send(request) or b"") + (self._http.send(h11.EndOfMessage()) or b"")
-        await self.connection.send(data)
-
-    async def _next(self) -> h11.Event | type[h11.PAUSED]:
-        while True:
-            try:
-                event = self._http.next_event()
-            except h11.RemoteProtocolError as exc:
-                raise ConnectionLost("the daemon's answer is broken") from exc
-            if event is not h11.NEED_DATA:
-                return event  # pyright: ignore[reportReturnType] - NEED_DATA is ruled out
-            try:
-                self._http.receive_data(await self.connection.receive(CHUNK))
-            except anyio.EndOfStream:
-                self._http.receive_data(b"")
-            except (anyio.BrokenResourceError, OSError) as exc:
-                raise ConnectionLost("the connection broke") from exc
-
-    async def head(self) -> h11.Response | h11.InformationalResponse:
-        """The answer's head: 101 or a final one."""
-        while True:
-            event = await self._next()
-            if isinstance(event, h11.Response):
-                return event
-            if isinstance(event, h11.InformationalResponse):
-                if event.status_code == 101:
-                    return event
-                continue
-            raise ConnectionLost("the daemon closed the connection without an answer")
-
-    def trailing(self) -> bytes:
-        """Bytes that came after the head."""
-        return self._http.trailing_data[0]
-
-    async def body(self) -> bytes:
-        while len(self._body) <= MAX_ANSWER:
-            event = await self._next()
-            if isinstance(event, h11.Data):
-                self._body += event.data
-            else:
-                break
-        return bytes(self._body)
-
-    async def explanation(self) -> str:
-        """The daemon's words in an error."""
-        return answer_message(await self.body())
+        await self._http.aclose()
 
 
 def answer_message(body: bytes) -> str:

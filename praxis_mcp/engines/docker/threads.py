@@ -13,12 +13,13 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+from anyio.abc import ByteStream
 
 from praxis_mcp.engines.docker.sdk import half_closable
 
 
-class ThreadedDuplex:
-    """A `stream.Duplex` over a blocking socket, ssh channel or pipe of the SDK."""
+class ThreadedDuplex(ByteStream):
+    """A connection over a blocking socket, ssh channel or pipe of the SDK."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = half_closable(connection)

@@ -9,22 +9,21 @@ from __future__ import annotations
 import select
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
 import anyio.abc
-import h11
 import httpx2
+
+from praxis_mcp.support.http1 import ConnectionLost, HttpConnection, InvalidRequest, MalformedAnswer
 
 KEPT_IDLE = 5.0
 """Seconds for which a connection without a request is used again; common servers close it about then."""
 MOST_IDLE = 32
 """Connections without a request that are kept."""
-_LARGEST_HEAD = 100 * 1024
-_RECEIVE_SIZE = 256 * 1024
+_RECEIVE_SIZE = 256 * 1024  # as much as the event loop receives at once
 
 
 def needs_proxy(url: str) -> bool:
@@ -51,14 +50,14 @@ class Lanes(httpx2.AsyncBaseTransport):
         try:
             return await lane.exchange(request, timeouts.get("write"))
         except BaseException:
-            await lane.close()
+            await lane.http.aclose()
             raise
 
     async def aclose(self) -> None:
         """Close the connections without a request."""
         idle, self._idle = self._idle, []
         for lane in idle:
-            await lane.close()
+            await lane.http.aclose()
 
     def give_back(self, lane: _Lane) -> bool:
         """Keep a connection for the next request; False where there are enough."""
@@ -77,7 +76,7 @@ class Lanes(httpx2.AsyncBaseTransport):
         if taken is not None:
             self._idle.remove(taken)
         for lane in stale:
-            await lane.close()
+            await lane.http.aclose()
         return taken
 
     async def _open(self, origin: tuple[Any, ...], timeout: float | None) -> _Lane:
@@ -109,10 +108,9 @@ class _Lane:
     def __init__(self, lanes: Lanes, origin: tuple[Any, ...], stream: anyio.abc.ByteStream) -> None:
         self.origin = origin
         self.idle_since = 0.0
+        self.http = HttpConnection(stream, receive_size=_RECEIVE_SIZE)
         self._lanes = lanes
-        self._stream = stream
         self._socket = stream.extra(anyio.abc.SocketAttribute.raw_socket)  # noqa: S610 - not Django's
-        self._state = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LARGEST_HEAD)
 
     @property
     def is_fresh(self) -> bool:
@@ -122,61 +120,30 @@ class _Lane:
     async def exchange(self, request: httpx2.Request, write_timeout: float | None) -> httpx2.Response:
         """Send a request, and receive the head of its answer."""
         body = await request.aread()
-        with _translated():
-            head = h11.Request(
-                method=request.method.encode("ascii"), target=request.url.raw_path, headers=request.headers.raw
-            )
-            parts = [head, h11.Data(data=body)] if body else [head]
-            message = b"".join(self._state.send(part) or b"" for part in (*parts, h11.EndOfMessage()))
-            try:
-                with anyio.fail_after(write_timeout):
-                    await self._stream.send(message)
-            except TimeoutError as exc:
-                raise httpx2.WriteTimeout(f"the request was not taken within {write_timeout:g} s") from exc
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
-                raise httpx2.WriteError(str(exc.__cause__ or "the connection is closed")) from exc
-            while not isinstance(event := await self._event(), h11.Response):
-                pass  # an informational response
+        try:
+            with anyio.fail_after(write_timeout):
+                await self.http.send(request.method, request.url.raw_path, request.headers.raw, body)
+        except TimeoutError as exc:
+            raise httpx2.WriteTimeout(f"the request was not taken within {write_timeout:g} s") from exc
+        except InvalidRequest as exc:
+            raise httpx2.LocalProtocolError(str(exc)) from exc
+        except ConnectionLost as exc:
+            raise httpx2.WriteError(str(exc)) from exc
+        try:
+            head = await self.http.head()
+        except ConnectionLost as exc:
+            raise _unread(exc) from exc
         return httpx2.Response(
-            event.status_code,
-            headers=event.headers.raw_items(),
+            head.status_code,
+            headers=head.headers.raw_items(),
             stream=_Body(self),
-            extensions={"http_version": b"HTTP/" + event.http_version, "reason_phrase": event.reason},
+            extensions={"http_version": b"HTTP/" + head.http_version, "reason_phrase": head.reason},
         )
-
-    async def body(self) -> AsyncIterator[bytes]:
-        """The body of the answer, piece by piece."""
-        with _translated():
-            while isinstance(event := await self._event(), h11.Data):
-                yield bytes(event.data)
 
     async def finish(self) -> None:
         """The answer is finished: keep the connection where it has been read to its end, else close it."""
-        state = self._state
-        if state.our_state is h11.DONE and state.their_state is h11.DONE:
-            state.start_next_cycle()
-            if self._lanes.give_back(self):
-                return
-        await self.close()
-
-    async def close(self) -> None:
-        """Close it at once."""
-        # Nothing that is still to be sent is of use, and a peer that hangs must not hold this up.
-        with anyio.CancelScope(shield=True):
-            await anyio.aclose_forcefully(self._stream)
-
-    async def _event(self) -> Any:
-        while (event := self._state.next_event()) is h11.NEED_DATA:
-            try:
-                data = await self._stream.receive(_RECEIVE_SIZE)
-            except anyio.EndOfStream:
-                data = b""
-            except (anyio.BrokenResourceError, anyio.ClosedResourceError) as exc:
-                raise httpx2.ReadError(str(exc.__cause__ or "the connection is closed")) from exc
-            if not data and self._state.their_state is h11.SEND_RESPONSE:
-                raise httpx2.RemoteProtocolError("the server closed the connection without an answer")
-            self._state.receive_data(data)
-        return event
+        if not (self.http.restart() and self._lanes.give_back(self)):
+            await self.http.aclose()
 
 
 class _Body(httpx2.AsyncByteStream):
@@ -185,8 +152,12 @@ class _Body(httpx2.AsyncByteStream):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         assert self._lane is not None
-        async for piece in self._lane.body():
-            yield piece
+        http = self._lane.http
+        try:
+            while piece := await http.piece():
+                yield piece
+        except ConnectionLost as exc:
+            raise _unread(exc) from exc
 
     async def aclose(self) -> None:
         lane, self._lane = self._lane, None
@@ -194,14 +165,8 @@ class _Body(httpx2.AsyncByteStream):
             await lane.finish()
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except h11.RemoteProtocolError as exc:
-        raise httpx2.RemoteProtocolError(str(exc)) from exc
-    except h11.LocalProtocolError as exc:
-        raise httpx2.LocalProtocolError(str(exc)) from exc
+def _unread(exc: ConnectionLost) -> httpx2.TransportError:
+    return (httpx2.RemoteProtocolError if isinstance(exc, MalformedAnswer) else httpx2.ReadError)(str(exc))
 
 
 def _is_readable(socket: Any) -> bool:

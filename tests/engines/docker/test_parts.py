@@ -15,6 +15,7 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import ByteStream
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,7 +43,7 @@ PLAN = Plan(BLUEPRINT, Call("run", argv=("nope", "--flag"), secrets=("s3cr3t",))
 # --- framing ----------------------------------------------------------------------------------------------------------
 
 
-class Pieces:
+class Pieces(ByteStream):
     """A connection that hands out given pieces."""
 
     def __init__(self, pieces: list[bytes]) -> None:
