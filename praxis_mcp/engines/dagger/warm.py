@@ -138,7 +138,7 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
             except WaiterLost as exc:
                 end = await _after_loss(waiting, exc)
             if end.kind is EndKind.SETUP_FAILED:
-                raise WaiterLost(f"praxis-init could not set up {end.step}", was_asked=False)
+                raise WaiterLost(f"praxis-init could not set up {end.step}", may_have_run=False)
             end = started(plan, end)
             ended = time.perf_counter()
         done = CallResult(Finished(end, *streams.captured, began, ended, waiting.prefix.image.name), waiting.uploads)
@@ -259,7 +259,7 @@ async def _after_loss(waiting: WarmExec, loss: WaiterLost) -> Ended:
         SessionLost: that.
         WaiterLost: nobody can tell how the call ended, or it surely has not run.
     """
-    if not loss.was_asked:
+    if not loss.may_have_run:
         raise loss
     try:
         with anyio.fail_after(EXEC_END_TIMEOUT):

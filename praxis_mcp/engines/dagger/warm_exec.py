@@ -75,7 +75,7 @@ class CallSocket:
         try:
             connection, _ = self._listener.accept()
         except BlockingIOError as exc:
-            raise WaiterLost("the exec ended before it connected", was_asked=False) from exc
+            raise WaiterLost("the exec ended before it connected", may_have_run=False) from exc
         connection.setblocking(False)
         return ForwardedChannel(connection)
 

@@ -166,9 +166,9 @@ class ColdCall:
                 code = await pending.status()
             except Refusal as exc:  # it is gone, and with it what it ended with
                 raise ConnectionLost(exc.explanation) from exc
-        if code is None or (loss.was_asked and code == EXIT_SETUP_FAILED):
+        if code is None or (loss.may_have_run and code == EXIT_SETUP_FAILED):
             raise ConnectionLost(str(loss)) from loss
-        if not loss.was_asked:
+        if not loss.may_have_run:
             if channel.complaint:  # an exec of its own that failed, in the words of the runtime or of the daemon's init
                 raise InitRefused(channel.complaint) from loss
             raise ExecutionError(

@@ -24,7 +24,7 @@ from praxis_mcp.support.ended import Ended, EndKind
 from praxis_mcp.support.logs import logger
 
 CONTAINER_END_TIMEOUT = 5.0
-"""Seconds for a container to be reported as ended once its praxis-init has told the end."""
+"""Seconds for a container to be reported as ended once its praxis-init has reported the end."""
 _KILLED = 128 + 9
 _TOO_TIGHT = "Its limits may be too tight to start anything (pids_limit, memory_limit)."
 
@@ -96,8 +96,8 @@ class Handover:
 
         Raises:
             FramingError: the call is larger than Linux takes; it has not run.
-            WaiterLost: the waiter, or the way to it, ended before the call did; `was_asked` tells whether the call may
-                have run.
+            WaiterLost: the waiter, or the way to it, ended before the call did; see its
+                `may_have_run`.
             CommandNotFound: the image has no such command.
             ExecutionError: it could not be set up.
         """
@@ -129,7 +129,7 @@ class Handover:
         except WaiterLost as exc:
             # Gone without a word: it was the one that the kernel killed for memory, or another did.
             limited = self._plan.blueprint.limits.memory is not None
-            if exc.was_asked and limited and await self._ran_out_of_memory():
+            if exc.may_have_run and limited and await self._ran_out_of_memory():
                 return Ended(EndKind.SIGNAL, 9)
             raise
 

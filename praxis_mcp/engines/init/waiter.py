@@ -1,5 +1,4 @@
-"""One call on a waiting praxis-init, over a channel that is already open: what warm Docker, warm Dagger and the sandbox
-share.
+"""One call on an init waiter: a praxis-init that waits at the other end of a channel, whichever engine has started it.
 
 A waiter is for a single call. Closing the channel ends it, and all that it has started.
 """
@@ -40,11 +39,11 @@ from praxis_mcp.support.ended import Ended
 WAITER_MAX_AGE = 900.0
 """Seconds that a container or exec waits for a call at most; then another takes its place."""
 WAITER_PATIENCE = WAITER_MAX_AGE + 60
-"""Seconds after which praxis-init leaves by itself, should nobody have told it to."""
+"""Seconds after which praxis-init leaves by itself, when nobody has ended it before."""
 REPORT_GRACE = 10.0
-"""Seconds past a call's deadline within which its waiter must have told the end."""
+"""Seconds past a call's deadline within which its waiter must have reported the end."""
 CALL_FILE_MODE = 0o444
-"""Permissions of a call's files: for the tool, whoever it runs as, to read."""
+"""Permissions of a call's files: for the tool to read, whatever user it runs as."""
 
 
 class Channel(Protocol):
@@ -68,19 +67,20 @@ class Channel(Protocol):
 
 
 class WaiterLost(Exception):
-    """The channel ended, or spoke nonsense, before the waiter told how the call ended. The message says which.
+    """The channel ended, or brought what is not valid, before the waiter reported the end of the call; the message says
+    which.
 
     Attributes:
-        was_asked: whether the call may have reached it whole: only where it cannot, the call has surely not run.
+        may_have_run: whether the call may have reached it whole; where it cannot, the call has surely not run.
     """
 
-    def __init__(self, message: str, *, was_asked: bool) -> None:
+    def __init__(self, message: str, *, may_have_run: bool) -> None:
         super().__init__(message)
-        self.was_asked = was_asked
+        self.may_have_run = may_have_run
 
 
 class WaiterSilent(Exception):
-    """Nothing was heard of a call for so long that its waiter must have ended it: what is between is frozen.
+    """Nothing was received for so long that its waiter must have ended it: what is between is frozen.
 
     Attributes:
         seconds: that the call was waited for.
@@ -99,7 +99,7 @@ def wait_call(plan: Plan, *, words: Sequence[str] = (), env: Mapping[str, str] |
     Args:
         plan: the plan; its blueprint's timeout is the deadline.
         words: in front of the plan's own: the image's entrypoint.
-        env: variables beside the plan's own.
+        env: variables in addition to the plan's own.
         files: the files that the waiter makes; None is all of the plan's.
         no_network: see `WaitCall`.
         kill_after: see `WaitCall`.
@@ -135,7 +135,7 @@ class Waiter:
         self._credit = 0
         self._may_feed = anyio.Event()
         self._feeds = True
-        self._was_asked = False
+        self._may_have_run = False
         self._until = time.monotonic() + WAITER_MAX_AGE
 
     def is_waiting(self) -> bool:
@@ -153,7 +153,7 @@ class Waiter:
             async with aclosing(self._events()) as events:
                 event = await anext(events, None)
             if not isinstance(event, Hello):
-                raise WaiterLost("the waiter did not say hello", was_asked=False)
+                raise WaiterLost("the waiter did not say hello", may_have_run=False)
             self._hello = event
             self._credit = event.stdin_window
         return self._hello
@@ -173,7 +173,7 @@ class Waiter:
             call: the call; its timeout counts from the command's start.
             stdin: standard input; None is empty.
             stdout, stderr: take the output in. Where they are slow, so is the command.
-            grace: seconds past the deadline and what ending takes, within which the end must have been heard; None
+            grace: seconds past the deadline and what ending takes, within which the end must have been received; None
                 is `REPORT_GRACE`.
 
         Returns:
@@ -182,7 +182,7 @@ class Waiter:
         Raises:
             FramingError: the call breaks the framing's bounds; nothing was sent.
             WaiterLost: nobody can tell how it ended.
-            WaiterSilent: nothing was heard within `grace`. The tool is not at fault: its end would have been told.
+            WaiterSilent: nothing was received within `grace`. The tool is not at fault: its end would have come.
             ExecutionError: its output cannot be kept.
         """
         begin = encode_call(call)
@@ -197,7 +197,7 @@ class Waiter:
                 tasks.start_soon(self._send, begin, call.files, stdin or b"")
                 with anyio.move_on_after(limit) as deadline:
                     try:
-                        end = await self._hear(collectors)
+                        end = await self._receive(collectors)
                     except (WaiterLost, ExecutionError) as exc:  # out of the task group it would come wrapped
                         failure = exc
                 if deadline.cancelled_caught and limit is not None:
@@ -206,7 +206,7 @@ class Waiter:
         finally:
             await self.aclose()
         if end is None:
-            raise failure or WaiterLost("nothing was received", was_asked=self._was_asked)
+            raise failure or WaiterLost("nothing was received", may_have_run=self._may_have_run)
         return end
 
     async def aclose(self) -> None:
@@ -214,7 +214,7 @@ class Waiter:
         with anyio.CancelScope(shield=True):
             await self._channel.aclose()
 
-    async def _hear(self, collectors: Mapping[StreamName, StreamCollector]) -> Ended:
+    async def _receive(self, collectors: Mapping[StreamName, StreamCollector]) -> Ended:
         async with aclosing(self._events()) as events:
             async for event in events:
                 match event:
@@ -229,10 +229,10 @@ class Waiter:
                     case Ended():
                         return event
                     case Refused(reason):
-                        raise WaiterLost(f"praxis-init refused the call: {reason}", was_asked=self._was_asked)
+                        raise WaiterLost(f"praxis-init refused the call: {reason}", may_have_run=self._may_have_run)
                     case Hello():
-                        raise WaiterLost("the waiter said hello again", was_asked=self._was_asked)
-        raise WaiterLost("the channel ended before the call did", was_asked=self._was_asked)
+                        raise WaiterLost("the waiter said hello again", may_have_run=self._may_have_run)
+        raise WaiterLost("the channel ended before the call did", may_have_run=self._may_have_run)
 
     async def _events(self) -> AsyncGenerator[Event, None]:
         while True:
@@ -241,12 +241,12 @@ class Waiter:
             except anyio.EndOfStream:
                 return
             except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as exc:
-                raise WaiterLost("the channel broke", was_asked=self._was_asked) from exc
+                raise WaiterLost("the channel broke", may_have_run=self._may_have_run) from exc
             try:
                 for event in self._decoder.feed(data):
                     yield event
             except FramingError as exc:
-                raise WaiterLost(f"the waiter sent {exc}", was_asked=self._was_asked) from exc
+                raise WaiterLost(f"the waiter sent {exc}", may_have_run=self._may_have_run) from exc
 
     async def _send(self, begin: bytes, files: Sequence[WaitFile], stdin: bytes) -> None:
         try:
@@ -256,12 +256,12 @@ class Waiter:
             first = stdin[: min(self._credit, FRAME_PIECE)]
             last = encode_stdin_end() if len(first) == len(stdin) else b""
             self._credit -= len(first)
-            self._was_asked = True
+            self._may_have_run = True
             await self._channel.send((begin if not files else b"") + encode_start() + encode_stdin(first) + last)
             if not last:
                 await self._feed(stdin, len(first))
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-            pass  # whoever listens hears why
+            pass  # the receiving side learns why
 
     async def _feed(self, stdin: bytes, position: int) -> None:
         while position < len(stdin):

@@ -103,7 +103,7 @@ class WarmCalls(ABC, Generic[S, T]):
             except FramingError:  # larger than Linux takes; the cold path says so
                 end = None
             except WaiterLost as exc:
-                if exc.was_asked:
+                if exc.may_have_run:
                     raise ExecutionError(
                         f"{tool}: its container ended before the call did: {exc}.",
                         remedy=f"Something outside may have removed it. Call again; if it persists, see {self.log}.",

@@ -91,7 +91,7 @@ async def test_a_call_that_may_meet_none_is_not_counted(engine: Engine) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [None, FramingError("too large"), WaiterLost("gone", was_asked=False)],
+    [None, FramingError("too large"), WaiterLost("gone", may_have_run=False)],
     ids=["it-cannot-be-used", "larger-than-linux-takes", "lost-before-the-call"],
 )
 async def test_a_call_that_surely_has_not_run_is_run_from_the_beginning(
@@ -105,7 +105,7 @@ async def test_a_call_that_surely_has_not_run_is_run_from_the_beginning(
 async def test_a_call_that_may_have_run_is_not_run_again(engine: Engine) -> None:
     item = await waiting(engine)
     with pytest.raises(ExecutionError, match=r"greet: its container ended before the call did: gone\.") as failure:
-        await engine.run(WaiterLost("gone", was_asked=True))
+        await engine.run(WaiterLost("gone", may_have_run=True))
     assert item.removed
     assert "see its log" in (failure.value.remedy or "")
 
