@@ -120,8 +120,8 @@ class Authorizer:
     async def _fetch(self, realm: str, service: str, repository: str) -> None:
         try:
             parts = urlsplit(realm)
-        except ValueError:
-            raise self._refused("it names no usable authorization service") from None
+        except ValueError as exc:
+            raise self._refused("it names no usable authorization service") from exc
         if parts.scheme != "https" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
             raise ImageError(f"The registry {self._registry} sends logins to {realm[:200]}, which is not encrypted.")
         scope = f"repository:{repository}:pull"
