@@ -13,7 +13,7 @@
         ├── EngineUnavailable    an engine is missing, down or out of reach
         ├── ImageError           an image is missing, unreachable or unusable
         ├── CommandNotFound      the image or host has no such command
-        ├── LimitUnsupported     no engine at hand can enforce what the contract demands
+        ├── LimitUnsupported     no available engine can enforce what the contract demands
         ├── ExecutionTimeout     the engine did not get the tool started before the deadline
         ├── RemoteError          another MCP server answered a request with a protocol error
         └── QueueFull            too many calls are running and waiting already

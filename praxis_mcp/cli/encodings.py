@@ -17,7 +17,7 @@ _DRAWN = (("\u2500", "\u2501", "-"), ("\u2502", "\u2503", "|"), ("\u2504", "\u25
 
 
 def have_standard_streams() -> None:
-    """Have the null device where whoever started this process closed standard input, output or error: else the next
+    """Have the null device where standard input, output or error came closed: else the next
     file or socket that is opened takes that number, and gets what is written to it."""
     for number in range(3):
         try:

@@ -44,8 +44,8 @@ def escape(text: str) -> str:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A rich console, which passes on no control character but line feeds and tabs, whoever wrote it. In a pipe or a
-    file it cuts and wraps nothing: a row of a table is a line."""
+    """A rich console that passes on no control character but line feeds and tabs, no matter who wrote it. In a pipe or
+    a file it cuts and wraps nothing: a row of a table is a line."""
     from rich.console import Console  # noqa: TID251 - this is the place
     from rich.text import Text
 
@@ -71,7 +71,7 @@ def echo_json(value: Any) -> None:
     """Print JSON on standard output. What a terminal would obey or not show, or the encoding lacks, is escaped as JSON
     has it."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str)
-    # In ASCII where there is any such: the same value to whoever reads it as JSON.
+    # In ASCII where there is any such: the same value to anyone who reads it as JSON.
     if unseen(text) or not can_write(text, sys.stdout):
         text = json.dumps(value, indent=2, default=str).replace("\x7f", "\\u007f")
     typer.echo(text)  # noqa: TID251 - this is the place

@@ -35,7 +35,7 @@ def is_contract_name(name: str) -> bool:
 def find_contracts(directories: Sequence[Path]) -> tuple[list[str], list[Diagnostic]]:
     """Every contract in or below the directories, in a stable order, each once however many ways lead there.
 
-    Links are followed as far as they lead to what is in one of the directories, and loops of them end: whoever may
+    Links are followed as far as they lead to what is in one of the directories, and loops of them end: anyone who may
     write there must not have other people's files served as tools. Hidden directories and those of package managers are
     left out. A file among the directories is a contract whatever its name. Paths are text, because a thousand `Path`
     objects take as long as finding the files.

@@ -72,7 +72,7 @@ class EngineStatus:
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A file that a call left behind as a result: its path below the artifact directory, and where it lies now."""
+    """A file that a call left behind as a result: its path below the artifact directory, and where it is now."""
 
     name: str
     file: Path
@@ -151,8 +151,8 @@ class ExecutionContext:
     """What surrounds one run.
 
     Attributes:
-        on_output: hears output as it arrives.
-        on_status: hears what the engine is busy with.
+        on_output: is called with output as it arrives.
+        on_status: is called with what the engine is busy with.
         directory: an existing directory of this run's own, for streams and artifacts that are kept; None keeps
             head and tail of streams only, and refuses artifacts.
         max_stream: bytes of each stream that a file in `directory` may hold.

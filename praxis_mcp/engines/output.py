@@ -136,7 +136,7 @@ class StreamCollector:
         return Captured(bytes(self._kept), bytes(self._tail), self._total, file)
 
     async def _accept(self, data: bytes) -> None:
-        self._total += len(data)  # after masking, so that what is left out of head and tail can be told from it
+        self._total += len(data)  # after masking, so that what is left out of head and tail can be found from it
         if self._listener is not None:
             self._listener(self._name, data)
         if not self._overflowed and len(self._kept) + len(data) <= self._keep:

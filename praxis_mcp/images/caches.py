@@ -1,6 +1,6 @@
 """Directories that are kept between calls (`cache_dirs`), a bounded number of them. All of it blocks.
 
-Each is held by whoever uses it (a shared flock(2) on the directory itself), so that none is removed under a call. Its
+Each is held by its users (a shared flock(2) on the directory itself), so that none is removed under a call. Its
 time of change is that of its last use.
 """
 

@@ -50,7 +50,7 @@ class BlobFile:
         return self._size
 
     def restart(self) -> None:
-        """Begin anew."""
+        """Begin again."""
         assert self._file is not None
         self._file.truncate(0)
         self._hash, self._size = hashlib.sha256(), 0

@@ -95,7 +95,7 @@ class JsonFiles:
 
 
 def write_json(file: Path, record: object) -> None:
-    """Replace a file at once: whoever reads it sees the old one or the new one."""
+    """Replace a file at once: anyone who reads it sees the old one or the new one."""
     descriptor, name = tempfile.mkstemp(prefix=".", dir=file.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as out:

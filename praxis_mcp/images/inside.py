@@ -36,7 +36,7 @@ def resolve(root: Path | str, path: str, *, last: bool = True) -> str:
     """
     waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     base = os.fspath(root).rstrip("/")
-    found = [base]  # each place on the way, whole: to put them together anew at each step would be quadratic
+    found = [base]  # each place on the way, whole: to put them together again at each step would be quadratic
     links = steps = 0
     while waiting:
         part = waiting.pop()
@@ -111,6 +111,6 @@ def below(root: Path | str, path: str) -> str:
 
 
 def above(path: str) -> Iterator[str]:
-    """The directories that an absolute path lies in, the nearest first, without ``/``."""
+    """The directories that an absolute path is in, the nearest first, without ``/``."""
     while path := path.rpartition("/")[0]:
         yield path

@@ -1,8 +1,8 @@
 """Layers unpacked into a root file system (OCI image specification, "Image Layer Filesystem Changeset").
 
 A layer is somebody else's archive. Whatever it names stays below the root: links are followed as they would be inside
-the image, never outside. Devices are left out, owners are ignored (everything belongs to whoever runs the server, the
-one user that a sandbox maps), set-user-id bits are dropped.
+the image, never outside. Devices are left out, owners are ignored (everything belongs to the server's user, the one
+user that a sandbox maps), set-user-id bits are dropped.
 """
 
 # Paths of another file system, as text, and thousands of them.
@@ -134,7 +134,7 @@ class RootBuilder:
                 )
 
     def finish(self) -> None:
-        """Times of directories, which every entry in them has changed; and what a sandbox mounts upon.
+        """Times of directories, which every entry in them has changed; and what a sandbox mounts on.
 
         Raises:
             ImageError: the disk is full, links of the image lead nowhere, or the work was stopped.
@@ -205,7 +205,7 @@ class RootBuilder:
             if not is_directory(place):
                 self._clear(place)
                 os.mkdir(place, 0o700)
-            # Whoever runs the server owns all of it, and must be able to enter, fill and remove it.
+            # The user who runs the server owns all of it, and must be able to enter, fill and remove it.
             os.chmod(place, mode | 0o700)
             self._times[path] = (mode | 0o700, _nanoseconds(member))
         elif member.isreg():
@@ -327,7 +327,7 @@ def _nanoseconds(member: tarfile.TarInfo) -> int:
 
 
 def _add_fixtures(root: Path, make_directory: Callable[[str], str], clear: Callable[[str], None]) -> None:
-    """Add what every root file system needs and images may lack: directories to mount upon, and a file of hosts.
+    """Add what every root file system needs and images may lack: directories to mount on, and a file of hosts.
 
     Args:
         root: the root file system.

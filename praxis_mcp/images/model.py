@@ -38,7 +38,7 @@ class StoredImage:
 
     Attributes:
         id: digest of its configuration.
-        directory: where it lies.
+        directory: where it is.
         env, entrypoint, command, working_dir, user, volumes: see `ImageConfig`.
         size: bytes of its files.
         created: Unix time at which it was unpacked.

@@ -126,12 +126,12 @@ class RegistryClient:
     async def fetched_layers(
         self, reference: Reference, image: RemoteImage, store: ImageStore, on_progress: Callable[[str], None]
     ) -> AsyncIterator[ImageContent]:
-        """Bring an image's layers into the store's downloads; what lies there already is not fetched again.
+        """Bring an image's layers into the store's downloads; what is there already is not fetched again.
 
         They stay there until the block ends, whoever else pulls an image with the same ones meanwhile.
 
         Raises:
-            ImageError: one cannot be had, is too large, or is not what its digest says.
+            ImageError: one cannot be provided, is too large, or is not what its digest says.
         """
         layers = {layer.digest: layer for layer in image.manifest.layers}
         total = sum(layer.size for layer in layers.values())
@@ -173,7 +173,7 @@ class RegistryClient:
                 if alone:
                     await self._blob(reference, part, store, progress)
             with ExitStack() as hold:
-                # Whoever removes it, and was quicker now, may have it: then it is fetched again.
+                # Anyone who removes it, and was quicker now, may have it: then it is fetched again.
                 if hold.enter_context(store.hold_download(part.digest, part.size)):
                     holds.push(hold.pop_all())
                     progress.add(part.digest, part.size)

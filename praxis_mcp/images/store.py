@@ -125,7 +125,7 @@ class ImageStore:
             content: the image.
             references: names, which may have belonged to another image before.
             is_stopped: asked now and then; True ends the work with an `ImageError`.
-            on_progress: hears what is being done.
+            on_progress: is called with what is being done.
 
         Raises:
             ImageError: the image cannot be unpacked; nothing of it is left.

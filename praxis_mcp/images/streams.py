@@ -31,7 +31,7 @@ class Measured:
 
     Attributes:
         header: bytes that may still be read, other than by `seek`; None for any number. tarfile follows one header to
-            the next, and keeps what they say, for as long as an archive goes on with them: whoever reads one sets it.
+            the next, and keeps what they say, for as long as an archive goes on with them: its reader sets it.
     """
 
     def __init__(

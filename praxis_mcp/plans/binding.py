@@ -47,7 +47,7 @@ def bind_arguments(contract: ToolContract, arguments: Mapping[str, Any]) -> Boun
     """Turn validated arguments, defaults applied, into what the command gets.
 
     Raises:
-        ArgumentError: a value cannot be carried; every such value is named, with a way out.
+        ArgumentError: a value cannot be carried; every such value is named, and how to fix it.
     """
     bound = Bound()
     positions: list[tuple[int, list[str]]] = []

@@ -338,7 +338,7 @@ def _mounts(contract: ToolContract, spec: CommandSpec, settings: Settings) -> tu
 
 
 def _owner_of_writable_mounts(mounts: tuple[Mount, ...], artifact_dir: str | None) -> str | None:
-    # Files on the host must belong to whoever started the server; and root in a container without capabilities
+    # Files on the host must belong to the user who started the server; and root in a container without capabilities
     # cannot even write to another user's directory.
     # What an older contract has writable may yet be read-only: that is known once it is looked at.
     if hasattr(os, "getuid") and (artifact_dir or any(mount.writable and not mount.is_older for mount in mounts)):

@@ -94,7 +94,7 @@ def _place(path: Path, settings: Settings) -> Path | None:
 
 
 def _is_reserved(place: Path, settings: Settings, contract_dir: Path | None) -> bool:
-    """Whether it is a place of the server's own, or lies in one; a directory among the tools is harmless."""
+    """Whether it is a place of the server's own, or is in one; a directory among the tools is harmless."""
     for protected in protected_places(settings, contract_dir):
         real = Path(os.path.realpath(protected.path))
         if place == real or (not protected.is_searched and place.is_relative_to(real)):

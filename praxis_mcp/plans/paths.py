@@ -55,7 +55,7 @@ def parse_mount(source: str, target: str, root: Path, contract_dir: Path | None)
 
 
 def check_mount(mount: Mount, settings: Settings, tool: str) -> Mount:
-    """The mount with its links resolved, and what lies there identified, so that what was approved is what is mounted.
+    """The mount with its links resolved, and what is there identified, so that what was approved is what is mounted.
 
     A tool that can write to the project could put a link where a contract mounts a directory: so a path below the
     project root, which the settings or the contract trust, is not left by links.
@@ -96,7 +96,7 @@ def check_mount(mount: Mount, settings: Settings, tool: str) -> Mount:
 
 
 def identified(mount: Mount, tool: str) -> Mount:
-    """A mount of the server's own making, with what lies at its source.
+    """A mount of the server's own making, with what is at its source.
 
     Raises:
         ExecutionError: it cannot be opened without following a link.
@@ -132,7 +132,7 @@ def open_mount(mount: Mount) -> int:
 
 
 def replaced(mount: Mount) -> ExecutionError:
-    """What lies at a mount's source is not what was judged."""
+    """What is at a mount's source is not what was judged."""
     return ExecutionError(
         f"{mount.source}, which is mounted at {mount.target}, was replaced after it had been checked.",
         remedy="Call again. If it persists, another program, or a tool with a writable mount around it, changes it.",
@@ -161,7 +161,7 @@ def _refuse_sensitive(real: Path, what: str, settings: Settings) -> None:
 def check_working_directory(path: Path, settings: Settings, tool: str) -> Path:
     """The working directory of a command on the host, its links resolved.
 
-    It is shown to the command wherever it lies, so it may lie nowhere that may not be mounted; the root is readable
+    It is shown to the command wherever it is, so it may lie nowhere that may not be mounted; the root is readable
     there anyway, credentials and home directories aside.
 
     Raises:

@@ -1,7 +1,7 @@
 """What steers the server, kept out of the reach of tools: contracts, settings, approvals, records, and its own program.
 
 A tool that could write there would be served, and run, with whatever powers it gives itself. So a writable mount that
-holds such a place gets it read-only on top, and one that lies in such a place is refused. A place that does not exist
+holds such a place gets it read-only on top, and one that is in such a place is refused. A place that does not exist
 yet must be created first: a tool could create it otherwise.
 """
 
@@ -144,7 +144,7 @@ def guarded(
         code: see `Blueprint.code`.
 
     Raises:
-        LimitUnsupported: a writable mount lies in a protected place, or a link to one lies in a writable mount.
+        LimitUnsupported: a writable mount is in a protected place, or a link to one is in a writable mount.
         ExecutionError: a writable mount would hold a protected place that does not exist.
     """
     own = [mount for mount in mounts if mount.guard is Guard.NONE]
@@ -249,7 +249,7 @@ def _refusal(mount: Mount, real: Path, place: Protected, tool: str) -> LimitUnsu
 
 
 def _is_linked_to(mount: Mount, place: Protected) -> bool:
-    """Whether links among the tools make contracts of what lies in a directory in which none is looked for."""
+    """Whether links among the tools make contracts of what is in a directory in which none is looked for."""
     files, _ = find_contracts([place.path])
     return any(Path(os.path.realpath(file)).is_relative_to(mount.source) for file in files)
 
@@ -271,7 +271,7 @@ def _link_in(mount: Mount, place: Protected) -> Path | None:
 
 
 def _links(path: Path) -> Iterator[Path]:
-    """Every link that leads the way to a path, those in the targets of others too, where it really lies."""
+    """Every link that leads the way to a path, those in the targets of others too, where it really is."""
     here, waiting = Path(path.anchor), list(reversed(path.parts[1:]))
     for _ in range(_MOST_NAMES):
         if not waiting:

@@ -102,7 +102,7 @@ def _credentials() -> Iterator[str]:
     if where is not None:
         yield from (str(where / part) for part in _IN_HOME)
     approvals = approvals_directory()
-    if approvals is not None:  # whoever writes there approves settings files and contracts
+    if approvals is not None:  # anyone who writes there approves settings files and contracts
         yield str(approvals)
 
 

@@ -1,6 +1,6 @@
 """What a tool sees where: things of the host that lie at paths of the tool's, later ones on top of earlier ones.
 
-One model for all engines. Things are laid in the order of their depth, each where the links of what lies there already
+One model for all engines. Things are laid in the order of their depth, each where the links of what is there already
 lead. Where the place of one is missing in another, room for it is made in what the tool sees, and never on the host: so
 not in a writable mount.
 """
@@ -25,7 +25,7 @@ _MAX_LINKS = 40
 
 @dataclass(slots=True)
 class Layer:
-    """One thing that lies somewhere.
+    """One thing that is somewhere.
 
     Attributes:
         path: where, for the tool; without links.
@@ -40,7 +40,7 @@ class Layer:
     grows: bool = False
 
     def origin(self, path: str) -> str | None:
-        """Where on the host that lies which the tool sees at `path`, which is this layer's own or below."""
+        """Where on the host that is which the tool sees at `path`, which is this layer's own or below."""
         if self.source is None:
             return None
         below = path[len(self.path) :].lstrip("/")
@@ -53,7 +53,7 @@ class Gap:
 
     Attributes:
         path: of the directory, for the tool.
-        origin: where it lies on the host.
+        origin: where it is on the host.
         number: of the layer that it is part of.
     """
 
@@ -66,7 +66,7 @@ L = TypeVar("L", bound=Layer)
 
 
 class View(Generic[L]):
-    """What lies where.
+    """What is where.
 
     Attributes:
         layers: later ones on top.
@@ -84,7 +84,7 @@ class View(Generic[L]):
         return None
 
     def origin(self, path: str) -> str | None:
-        """Where on the host that lies, or would lie, which the tool sees at `path`; None where no layer is of the
+        """Where on the host that is, or would lie, which the tool sees at `path`; None where no layer is of the
         host."""
         number = self.provider(path)
         return None if number is None else self.layers[number].origin(path)
@@ -209,7 +209,7 @@ class _Given(Layer):
 
 
 def is_nested(blueprint: Blueprint) -> bool:
-    """Whether anything lies in a mount, so that it may lack its place there."""
+    """Whether anything is in a mount, so that it may lack its place there."""
     targets = [mount.target for mount in blueprint.mounts]
     return bool(targets) and any(is_below(path, targets) for path in (*targets, *_own(blueprint), *starts(blueprint)))
 
@@ -231,12 +231,12 @@ def _own(blueprint: Blueprint) -> list[str]:
 
 
 def is_below(path: str, places: Iterable[str]) -> bool:
-    """Whether it lies inside one of them."""
+    """Whether it is inside one of them."""
     return any(path.startswith(place.rstrip("/") + "/") and path != place for place in places)
 
 
 def depth(path: str) -> tuple[int, str]:
-    """What paths are sorted by so that each comes after those that it lies in."""
+    """What paths are sorted by so that each comes after those that it is in."""
     return path.count("/"), path
 
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-"""Signatures by a private key. Never ``none``; never HS…, where whoever can check a token can make one."""
+"""Signatures by a private key. Never ``none``; never HS…, where anyone who can check a token can make one."""
 
 
 def _secure_url(value: str) -> str:

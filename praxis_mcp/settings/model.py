@@ -199,7 +199,7 @@ class RecordSettings(_Section):
     Attributes:
         directory: where; None is a fresh temporary directory, removed when the server ends.
         keep: how many runs.
-        max_stream: bytes of each stream that a record keeps; what lies beyond is counted, not kept.
+        max_stream: bytes of each stream that a record keeps; what is beyond is counted, not kept.
     """
 
     directory: Path | None = None

@@ -1,4 +1,4 @@
-"""What is wrong with settings, in the words of whoever wrote them: file and line, or the variable."""
+"""What is wrong with settings, in the words of their author: file and line, or the variable."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
 
 
 def _known(model: type[BaseModel], path: Location) -> list[str]:
-    """Names of the settings in a section; none where it cannot be told which section it is."""
+    """Names of the settings in a section; none where it cannot be known which section it is."""
     sections: list[Any] = [model]
     for part in path:
         below: list[Any] = []

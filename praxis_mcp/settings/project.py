@@ -38,7 +38,7 @@ def project_of(directory: Path) -> Path:
 
 
 def project_at(directory: Path) -> Path:
-    """The project that a directory lies in, where nobody named contracts. Without a mark it is the directory itself; of
+    """The project that a directory is in, where nobody named contracts. Without a mark it is the directory itself; of
     one that holds many projects, its ``tools``."""
     found = _marked(directory, is_contracts=False)
     if found is not None:

@@ -42,7 +42,7 @@ class Approval:
     Attributes:
         path: the file that was approved, absolute, links in its directory resolved.
         sha256: of what it held, in hexadecimal.
-        details: what else the approval covers, for whoever gave it.
+        details: what else the approval covers, for the person who gave it.
     """
 
     path: str
@@ -74,7 +74,7 @@ class TrustStore:
         """Approve a file as it is, in place of an earlier approval.
 
         Args:
-            file: where it lies.
+            file: where it is.
             sha256: of what it holds, in hexadecimal; see `digest`.
             details: kept with it.
 

@@ -24,7 +24,7 @@ TERM_GRACE = 0.5
 """Seconds between asking a tool to end and killing it."""
 _KILL_AGAIN_AFTER = 0.01
 _INIT_GIVES_UP_AFTER = 6.0
-"""Seconds after which praxis-init, once it kills, has either succeeded or given up (5), and a little."""
+"""Seconds after which praxis-init, once it kills, has either succeeded or stopped trying (5), and a little."""
 
 
 class ProcessTree(ABC):

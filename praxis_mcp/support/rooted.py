@@ -48,7 +48,7 @@ class _How(ctypes.Structure):
 
 
 def open_path(path: str) -> int:
-    """A descriptor (O_PATH) of what lies at an absolute path without ``..``, no link followed anywhere in it.
+    """A descriptor (O_PATH) of what is at an absolute path without ``..``, no link followed anywhere in it.
 
     Where there is no O_PATH (not Linux), for directories only.
 

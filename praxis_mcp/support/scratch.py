@@ -1,6 +1,6 @@
 """Private directories for what a call needs on this machine, which no killed server leaves behind for good.
 
-Whoever makes one holds a lock on it. The kernel lets go of it with the process, whatever ended that, so that a
+Anyone who makes one holds a lock on it. The kernel lets go of it with the process, whatever ended that, so that a
 directory without a holder is nobody's; process ids, which come again and differ between namespaces, are not needed.
 """
 

@@ -2,7 +2,7 @@
 
 anyio's own stream leaves a callback behind when a receive is cancelled just as data arrives: the event loop then
 reports `InvalidStateError` (seen with anyio 4.16 when calls with much output were cancelled). `anyio.wait_readable` is
-safe in that respect, so this is a non-blocking socket upon it.
+safe in that respect, so this is a non-blocking socket on it.
 """
 
 from __future__ import annotations

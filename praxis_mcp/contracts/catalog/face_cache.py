@@ -34,7 +34,7 @@ class FaceCache:
     """Faces and diagnostics by key, for one set of tool directories.
 
     Args:
-        directory: where the cache lies, made if it is missing; None is nowhere.
+        directory: where the cache is, made if it is missing; None is nowhere.
         tools: the directories whose contracts it holds.
     """
 

@@ -30,7 +30,7 @@ async def watch_contracts(
     """Await `look` whenever a contract may have been added, changed or removed, and once when the watch begins.
 
     Scripts and data beside a contract are of no interest. A directory that does not exist yet, or is deleted and made
-    anew, is watched as soon as it is there. Runs until cancelled.
+    again, is watched as soon as it is there. Runs until cancelled.
 
     Args:
         directories: of contracts.

@@ -114,7 +114,7 @@ def _report_fixed(parameter: ToolParameter, name: str, secret: bool, where: Keys
 
 
 def misplaced(contract: ToolContract) -> Iterator[tuple[str | None, str, str]]:
-    """What lies where something else does: the parameter whose file it is, or None; the contract's field; a sentence.
+    """What is where something else does: the parameter whose file it is, or None; the contract's field; a sentence.
 
     Engines differ in what they would make of it: one hides the file, another writes it into the mount, on the host.
     """
@@ -161,7 +161,7 @@ def _outermost(places: Iterable[str]) -> list[str]:
 
 
 def _in_the_way(file: str, outermost: list[str]) -> str | None:
-    """The place that holds a file or lies below it; looked up, not searched: a contract may have thousands of both."""
+    """The place that holds a file or is below it; looked up, not searched: a contract may have thousands of both."""
     index = bisect_right(outermost, file)
     if index and file.startswith(outermost[index - 1]):
         return outermost[index - 1].rstrip("/")

@@ -240,7 +240,7 @@ def _check_mounts(mounts: Any, keys: Keys, findings: Findings) -> None:
 
 def _writable(source: Any, target: Any) -> Any:
     """A mount as the older SDK had it, which exported every mounted directory after a call. It had no placeholder:
-    whoever writes one writes for today, where a mount is read-only unless it says otherwise."""
+    anyone who writes one writes for today, where a mount is read-only unless it says otherwise."""
     is_plain = isinstance(target, str) and ":" not in target and "{contract_dir}" not in str(source)
     return f"{target}:rw" if is_plain else target
 

@@ -55,7 +55,7 @@ class UnusablePattern(ValueError):
 
 
 class MalformedPattern(UnusablePattern):
-    """It is not a regular expression, as far as can be told; others, as look-aheads, are unusable here only."""
+    """It is not a regular expression, as far as can be known; others, as look-aheads, are unusable here only."""
 
 
 def compile_pattern(pattern: str) -> Callable[[str], bool]:
@@ -82,7 +82,7 @@ def compile_pattern(pattern: str) -> Callable[[str], bool]:
 
 
 def is_regular_expression(text: str) -> bool:
-    """Whether a text is a regular expression, for the format ``regex``: what cannot be told cheaply is taken for one,
+    """Whether a text is a regular expression, for the format ``regex``: what cannot be known cheaply is taken for one,
     and so is what only this engine cannot match."""
     if estimate(text) > TEXT_BYTES:
         return True

@@ -1,4 +1,4 @@
-"""What Dagger says when it cannot, in our own exceptions, each with a way out."""
+"""What Dagger says when it cannot, in our own exceptions, each with a remedy."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def opening_failed(last_words: str, host: str | None) -> EngineUnavailable:
 
 
 def image_failed(reference: str, failure: QueryFailed, local: str = "") -> ImageError:
-    """The error for an image that cannot be had.
+    """The error for an image that cannot be provided.
 
     Args:
         reference: the image.

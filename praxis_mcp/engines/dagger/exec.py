@@ -152,7 +152,7 @@ def run_step(name: str) -> Field:
 
 
 def is_mounted_over(blueprint: Blueprint, path: str) -> bool:
-    """Whether a path lies in one of the mounts."""
+    """Whether a path is in one of the mounts."""
     return any(path.startswith(f"{mount.target}/") for mount in blueprint.mounts)
 
 

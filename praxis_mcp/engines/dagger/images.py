@@ -81,7 +81,7 @@ class ImageSource:
         """The image in this session; fetched when it is not there yet.
 
         Raises:
-            ImageError: it cannot be had; says why, and what to do.
+            ImageError: it cannot be provided; says why, and what to do.
         """
 
         async def make() -> Image:

@@ -59,7 +59,7 @@ class LogReader:
         self._taps.pop(tap.key, None)
 
     async def run(self) -> None:
-        """Read until cancelled, or until the stream cannot be had: calls then go on unheard."""
+        """Read until cancelled, or until the stream cannot be opened: calls then go on unheard."""
         import httpx
 
         url = f"http://127.0.0.1:{self._address.port}/v1/logs"

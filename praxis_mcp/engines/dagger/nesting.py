@@ -1,5 +1,5 @@
 """Mounts within mounts in the Dagger engine, which makes no place in a read-only one, and for which a later mount takes
-away all that lies at or below it."""
+away all that is at or below it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from praxis_mcp.plans.model import Blueprint, Mount
 from praxis_mcp.plans.view import Layer, View, depth, is_below, is_nested, laid, starts
 
 _Place = tuple[str, bool]
-"""A path below a mount, and whether a directory lies there."""
+"""A path below a mount, and whether a directory is there."""
 
 
 def missing_places(blueprint: Blueprint) -> dict[str, tuple[_Place, ...]]:

@@ -126,7 +126,7 @@ class DockerDaemon:
     async def create(self, config: Mapping[str, Any]) -> str:
         """Create a container; its id.
 
-        Never abandoned when cancelled: a container that is created after its id was given up would stay for good.
+        Never abandoned when cancelled: a container that is created after its id was dropped would stay for good.
 
         Raises:
             ImageMissing: the image is not there.
@@ -144,7 +144,7 @@ class DockerDaemon:
         return await self._status(self._api.kill, container) == _DONE
 
     async def remove(self, container: str) -> None:
-        """Remove it with its anonymous volumes, running or not; return when it is gone, whoever removed it."""
+        """Remove it with its anonymous volumes, running or not; return when it is gone, no matter who removed it."""
         status = await self._status(lambda: self._api.remove_container(container, force=True, v=True))
         if status == _CONFLICT:  # it is removing itself just now: wait until it has
             await self._status(lambda: self._api.wait(container, condition="removed"))
@@ -170,10 +170,10 @@ class DockerDaemon:
 
         Args:
             reference: the image; without tag or digest, `latest`.
-            on_progress: hears each event, in another thread; False ends the pull.
+            on_progress: is called with each event, in another thread; False ends the pull.
 
         Raises:
-            ImageError: it cannot be had; says why.
+            ImageError: it cannot be provided; says why.
         """
 
         def pull() -> None:

@@ -34,7 +34,7 @@ CONTAINER_START_TIMEOUT = 120.0
 CONTAINER_KILL_TIMEOUT = 20.0
 """Seconds that a killed container may take to be reported as ended."""
 DRAIN_IDLE = 5.0
-"""Seconds without a byte after which output of an ended container is given up."""
+"""Seconds without a byte after which output of an ended container is abandoned."""
 
 T = TypeVar("T")
 

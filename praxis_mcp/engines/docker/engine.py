@@ -389,7 +389,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         return self._daemon
 
     async def _forget(self, daemon: DockerDaemon) -> None:
-        """Let go of a daemon: the next call connects anew, and asks anew what it can."""
+        """Let go of a daemon: the next call connects again, and asks again what it can."""
         if self._daemon is daemon:
             self._daemon, self._capabilities = None, None
         with anyio.CancelScope(shield=True):

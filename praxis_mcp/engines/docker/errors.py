@@ -1,4 +1,4 @@
-"""What a container daemon's answers mean to whoever called a tool. Works on text and `OSError` only: no SDK here."""
+"""What a container daemon's answers mean to the caller of a tool. Works on text and `OSError` only: no SDK here."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class DockerImages:
         its failure; when the one that pulls is cancelled, the next takes over.
 
         Raises:
-            ImageError: it cannot be had, or not within `PULL_TIMEOUT`.
+            ImageError: it cannot be provided, or not within `PULL_TIMEOUT`.
             EngineUnavailable: the daemon is gone.
         """
         if on_status is not None:

@@ -1,4 +1,4 @@
-"""praxis-init in the containers of a daemon: where it lies there, and how it comes there.
+"""praxis-init in the containers of a daemon: where it is there, and how it comes there.
 
 Where the daemon sees this machine's files it is mounted from here. Elsewhere (a daemon on another machine, SELinux,
 Docker Desktop, a server that runs in a container itself) its bytes go into an anonymous volume of each container, which

@@ -18,7 +18,7 @@ from praxis_mcp.support.http1 import ConnectionLost, HttpConnection
 MAX_IMAGE_ANSWER = 4 * 1024 * 1024
 """Bytes of an answer."""
 ANSWER_TIMEOUT = 5.0
-"""Seconds for one; whoever asks can do without."""
+"""Seconds for one; the one that asks can do without."""
 
 
 class DockerInquiry:
@@ -58,7 +58,7 @@ class DockerInquiry:
                 try:
                     return await self._ask(path)
                 except (ConnectionLost, OSError):
-                    # The daemon may close what is idle, or have been started anew.
+                    # The daemon may close what is idle, or have been started again.
                     if not kept:
                         raise
                     return await self._ask(path)

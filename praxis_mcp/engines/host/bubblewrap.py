@@ -57,7 +57,7 @@ class Bubblewrap:
     """A bubblewrap that works here.
 
     Attributes:
-        program: where it lies.
+        program: where it is.
         version: as it says.
         keeps_out_late_mounts: whether it can be started in a mount namespace of its own (`RunGroup.prefix`). AppArmor
             may let bubblewrap make one, and nobody else.

@@ -185,7 +185,7 @@ class RunGroup:
         files = [place / ("cgroup.procs" if self.unified else "tasks") for place in self.places]
         words = [_SHELL, "-c", _MOVE, "sh", *map(str, files), "--"] if files else []
         if private_mounts:
-            # Where it lies for the server: the environment is the tool's.
+            # Where it is for the server: the environment is the tool's.
             words += [shutil.which("unshare") or "/usr/bin/unshare", "--mount", "--propagation", "private"]
             words += [] if os.geteuid() == 0 else ["--map-current-user"]
             words.append("--")

@@ -1,6 +1,6 @@
 """The host's file system as a local tool sees it: the system to read, nothing to write, people's files out of sight.
 
-``/tmp`` and ``/var/tmp`` are fresh ones of the call's own, as is the server's temporary directory wherever that lies:
+``/tmp`` and ``/var/tmp`` are fresh ones of the call's own, as is the server's temporary directory wherever that is:
 other calls' files and records are in it. So is ``/run``, whose sockets (the container engine's, the session bus') would
 each be a way out: read-only binds do not keep anyone from connecting.
 
@@ -36,7 +36,7 @@ WORK = "/tmp/work"  # noqa: S108
 _PRIVATE = ("/tmp", "/var/tmp", "/run")  # noqa: S108
 _SIZE = 1024**3
 """Bytes of each of the places that are the call's own; they lie in memory, and count against the memory limit."""
-_FOR_MOUNTS = 1024**2  # bytes of a place that is only mounted upon
+_FOR_MOUNTS = 1024**2  # bytes of a place that is only mounted on
 _OF_SERVERS = "praxis-mcp-"  # how the names of their temporary directories begin
 # Where /etc/resolv.conf may lead, where NixOS keeps its programs, and a "home" in which only programs lie.
 _KEPT = (
@@ -170,7 +170,7 @@ def _opens_a_home(path: str, homes: Sequence[str]) -> bool:
 
 
 def _hidden(settings: Settings) -> Iterator[str]:
-    """Where it lies what the tool must not see; only what the server could open, since each costs 0.2 ms."""
+    """Where it is what the tool must not see; only what the server could open, since each costs 0.2 ms."""
     for path in hidden_places(settings):
         if os.access(path, os.R_OK) or os.access(path, os.W_OK):
             yield os.path.realpath(path)

@@ -25,7 +25,7 @@ from praxis_mcp.support.processes import ProcessTree
 from praxis_mcp.support.tasks import unwrapped
 
 PROCESS_KILL_TIMEOUT = 10.0
-"""Seconds after which a process that survives SIGKILL (a dead disk, another user's) is given up."""
+"""Seconds after which a process that survives SIGKILL (a dead disk, another user's) is abandoned."""
 PIPES_DRAIN_TIMEOUT = 5.0
 """Seconds for reading what is left in the pipes once every process has ended."""
 

@@ -55,10 +55,10 @@ class SandboxImages:
 
         Args:
             reference: the image.
-            on_status: hears what is being done about it.
+            on_status: is called with what is being done about it.
 
         Raises:
-            ImageError: it cannot be had; says how to fix it.
+            ImageError: it cannot be provided; says how to fix it.
         """
         found = self.store.find(reference)  # a look at two small files
         if found is None:
@@ -101,7 +101,7 @@ class SandboxImages:
         """The image as its registry has it now, whether an older one is there or not.
 
         Raises:
-            ImageError: it cannot be had; says how to fix it.
+            ImageError: it cannot be provided; says how to fix it.
         """
         await self._from_registry(Reference.parse(reference), on_status)
         return await self.ensure(reference)

@@ -28,7 +28,7 @@ _MARK = "PRAXIS_OVERLAY_PROBE"
 
 
 def overlay_root(image: StoredImage) -> str:
-    """Where the image's root lies, writable, for what begins with an overlay over it (`RunGroup.prefix`)."""
+    """Where the image's root is, writable, for what begins with an overlay over it (`RunGroup.prefix`)."""
     return str(image.layer / "root")
 
 

@@ -39,7 +39,7 @@ class SandboxView(MountLayout):
 
     Args:
         image: whose root it is.
-        writable_root: where the image's root lies under a layer of the call's own; None for a read-only root.
+        writable_root: where the image's root is under a layer of the call's own; None for a read-only root.
         sizes: whether bubblewrap can bound a file system in memory (`Bubblewrap.sizes`).
         by_descriptor: see `MountLayout`.
     """
