@@ -32,7 +32,7 @@ _AFTER_NO = r"(?:such|longer|more|less|better|worse|different|way|one|doubt|poin
 _ARCHAIC = "hence|thus|lest|whilst|whereby|thereby|wherein|therein|thereof|hereby|henceforth|hitherto|nought|amiss"
 
 _PHRASES = {
-    rf"(?<!there )(?<!there, )(?<!can )(?<!must )\b(?:is|are|was|were|be) no (?!{_AFTER_NO})": "is not a (valid) …",
+    rf"(?<!there )(?<!there, )(?<!can )(?<!must )(?<!may )\b(?:is|are|was|were|be) no (?!{_AFTER_NO})": "is not a (valid) …",
     r"(?<!there )\b(?:is|are|was|were) none\b": "is not one; is missing",
     r"\b(?:to|cannot|could not|can|could|not) be had\b": "could not be found, opened, read (say which)",
     r"\bmend(?:s|ed|ing)?\b": "fix",
