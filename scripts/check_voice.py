@@ -27,12 +27,13 @@ ROOT = Path(__file__).resolve().parents[1]
 LEFT = ROOT / "scripts" / "voice_left.txt"
 ALLOWED = "# voice: allowed"
 
+_NOT_AFTER = r"(?<!there )(?<!there, )(?<!can )(?<!must )(?<!may )"
 _AFTER_NO = r"(?:such|longer|more|less|better|worse|different|way|one|doubt|point|slower|faster|larger|smaller)\b"
 """What makes plain English of "is no …"; so does "there" before it."""
 _ARCHAIC = "hence|thus|lest|whilst|whereby|thereby|wherein|therein|thereof|hereby|henceforth|hitherto|nought|amiss"
 
 _PHRASES = {
-    rf"(?<!there )(?<!there, )(?<!can )(?<!must )(?<!may )\b(?:is|are|was|were|be) no (?!{_AFTER_NO})": "is not a (valid) …",
+    rf"{_NOT_AFTER}\b(?:is|are|was|were|be) no (?!{_AFTER_NO})": "is not a (valid) …",
     r"(?<!there )\b(?:is|are|was|were) none\b": "is not one; is missing",
     r"\b(?:to|cannot|could not|can|could|not) be had\b": "could not be found, opened, read (say which)",
     r"\bmend(?:s|ed|ing)?\b": "fix",
