@@ -114,7 +114,7 @@ async def test_standard_input_arrives_byte_for_byte(bench: Bench) -> None:
     assert result.output.split() == [str(len(data)), hashlib.sha256(data).hexdigest()]
 
 
-async def test_standard_input_that_nobody_reads_is_no_error(bench: Bench) -> None:
+async def test_standard_input_that_nobody_reads_is_not_an_error(bench: Bench) -> None:
     contract = stdin_of(bench.case.sh("echo done"))
     if await bench.refuses(contract, data=b64(b"x")):
         return
@@ -372,7 +372,7 @@ async def test_a_cache_directory_belongs_to_the_tools_user(bench: Bench) -> None
 
 @pytest.mark.demands(Capability.IMAGES, Capability.CACHE_DIRS)
 @pytest.mark.parametrize("other", ["project", "contract", "caller"])
-async def test_a_cache_directory_is_no_other_projects_contracts_or_callers(bench: Bench, other: str) -> None:
+async def test_a_cache_directory_is_not_an_other_projects_contracts_or_callers(bench: Bench, other: str) -> None:
     place = f"/cache-{uuid4().hex}"
     mine = bench.case.sh('ls "$1"; echo said > "$1"/x', place, cache_dirs=[place])
     plans = [build_plan(mine, {}, bench.settings, caller="one")]

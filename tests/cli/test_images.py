@@ -61,7 +61,7 @@ def test_an_image_is_pulled(praxis: Run) -> None:
     assert "→" in done.stderr
 
 
-def test_a_file_that_is_no_image_is_named(praxis: Run, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_image_is_named(praxis: Run, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("notes")
     done = praxis("import", str(tmp_path / "notes.txt"))
     assert (done.returncode, done.stdout) == (EXIT_ENGINE, "")

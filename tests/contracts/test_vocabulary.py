@@ -52,7 +52,7 @@ def test_a_schema_without_booleans_takes_what_it_took_before(schema: Any, value:
 
 
 @pytest.mark.parametrize("word", [True, False])
-def test_what_is_no_schema_keeps_its_booleans(word: bool) -> None:
+def test_what_is_not_a_schema_keeps_its_booleans(word: bool) -> None:
     schema = {"type": "object", "additionalProperties": word, "default": {"items": word}, "enum": [word], "const": word}
     assert without_booleans(schema) == schema
     assert without_booleans({"items": [word], "dependencies": {"a": word, "b": ["c"]}}) == {

@@ -256,7 +256,7 @@ def test_a_layer_with_another_digest_is_refused(tmp_path: Path, wrong: str) -> N
 
 
 @pytest.mark.parametrize("data", [b"", b"no archive at all", os.urandom(5000), gzip.compress(b"neither"), b"BZh91AY"])
-def test_what_is_no_layer_is_refused(tmp_path: Path, data: bytes) -> None:
+def test_what_is_not_a_layer_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(ImageError):
         build(tmp_path / "root", data)
 

@@ -75,7 +75,7 @@ def test_references_are_read_as_docker_does(text: str, whole: tuple[str, str, st
 @pytest.mark.parametrize(
     "text", ["", "Upper/case", "a//b", "../../etc", "a b", "tool:", "tool@sha256:12", "t@md5:x", "a" * 600, "tool:-x"]
 )
-def test_what_is_no_reference_is_refused(text: str) -> None:
+def test_what_is_not_a_reference_is_refused(text: str) -> None:
     with pytest.raises(ImageError, match="not an image reference") as failure:
         Reference.parse(text)
     assert failure.value.remedy
@@ -308,7 +308,7 @@ def test_an_altered_blob_is_refused(store: ImageStore, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"text", layer(file("etc/passwd")), layer(symlink("manifest.json", "x"))])
-def test_a_file_that_is_no_archive_of_images_is_named(store: ImageStore, tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_archive_of_images_is_named(store: ImageStore, tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "what.tar"
     path.write_bytes(content)
     with pytest.raises(ImageError, match=r"what\.tar"):

@@ -38,7 +38,7 @@ def test_a_report_that_cannot_be_is_refused(report: str | int) -> None:
         run_prefix("/p", timeout=None, no_network=False, report=report)
 
 
-def test_a_file_named_by_digits_is_no_descriptor() -> None:
+def test_a_file_named_by_digits_is_not_a_descriptor() -> None:
     assert "./42" in run_prefix("/p", timeout=None, no_network=False, report="42")
 
 
@@ -91,5 +91,5 @@ def test_a_report_is_read(text: str, end: Ended, code: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "exit 1", "exit\n", "exit x\n", "timeout 3\n", "gone 1\n"])
-def test_a_torn_report_is_no_report(text: str) -> None:
+def test_a_torn_report_is_not_a_report(text: str) -> None:
     assert parse_report(text) is None

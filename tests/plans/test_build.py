@@ -203,7 +203,7 @@ def test_sizes_are_read_as_people_write_them(text: str | int, size: int) -> None
 
 
 @pytest.mark.parametrize("text", ["", "much", "-1", "0", True, "1x"])
-def test_what_is_no_size_is_refused(text: object) -> None:
+def test_what_is_not_a_size_is_refused(text: object) -> None:
     with pytest.raises(ValueError, match=r"size|bytes"):
         parse_size(text)
 
@@ -292,7 +292,7 @@ class TestWhatIsApprovedIsMounted:
 
 
 class TestSecrets:
-    def test_a_pipe_is_no_secret_and_nobody_waits_for_its_writer(self, tmp_path: Path) -> None:
+    def test_a_pipe_is_not_secret_and_nobody_waits_for_its_writer(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe")
         settings = Settings.model_validate({"secrets": {"S": {"file": str(tmp_path / "pipe")}}})
         with pytest.raises(SettingsError, match="not a regular file"):

@@ -179,7 +179,7 @@ async def test_a_large_body_reaches_a_server_that_reads_slowly(pair: Callable) -
     ],
     ids=["nonsense", "two lengths", "an upgrade", "chunk", "chunk's length", "head", "interim answers", "body"],
 )
-async def test_what_is_no_answer_or_too_large_is_malformed_though_the_connection_stays_open(
+async def test_what_is_not_an_answer_or_too_large_is_malformed_though_the_connection_stays_open(
     pair: Callable, answer: bytes, problem: str
 ) -> None:
     async def serve(stream: Stream) -> None:

@@ -252,7 +252,7 @@ async def test_a_request_that_is_refused_in_a_session_that_lives_costs_neither_t
     assert server.begun == 1
 
 
-async def test_an_unknown_method_by_404_is_no_lost_session(server: RawUpstream, upstream: Upstream) -> None:
+async def test_an_unknown_method_by_404_is_not_a_lost_session(server: RawUpstream, upstream: Upstream) -> None:
     server.lost = LOST["no id"]
     error = {"code": -32601, "message": "Method not found"}
     server.answers["resources/read"] = lambda m: JSONResponse(answer(m, error=error), status_code=404)

@@ -112,7 +112,7 @@ async def test_an_odd_code_of_an_error_is_an_error_of_that_call(odd: Upstream, c
 
 
 @pytest.mark.parametrize("meta", [["x"], "x", 7, None])
-def test_what_is_no_meta_object_is_left_out(meta: Any) -> None:
+def test_what_is_not_a_meta_object_is_left_out(meta: Any) -> None:
     assert read_answer({**SAID, "_meta": meta}, Masker(())).meta == {}
 
 

@@ -120,5 +120,5 @@ def test_parameters_may_be_written_as_in_a_file() -> None:
     assert contract.engine is EngineType.LOCAL
 
 
-def test_what_would_only_be_a_warning_in_a_file_is_no_error() -> None:
+def test_what_would_only_be_a_warning_in_a_file_is_not_an_error() -> None:
     assert ToolContract.create_local_tool("t" * 70, ["x"]).description is None

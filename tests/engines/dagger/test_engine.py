@@ -240,7 +240,7 @@ async def test_without_the_cli_none_is_downloaded_and_the_remedy_says_how(monkey
             await Ground(engine, None).run(sh("true"))
 
 
-async def test_a_cli_that_is_no_program_is_named(tmp_path: Path) -> None:
+async def test_a_cli_that_is_not_a_program_is_named(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no program")
     async with DaggerExecutionEngine(settings_for({"cli": tmp_path / "text"})) as engine:
         with pytest.raises(EngineUnavailable, match=r"engines\.dagger\.cli names .*/text, which is not a program"):

@@ -70,7 +70,7 @@ async def test_a_registry_out_of_reach_is_told_with_what_to_do(ground: Ground) -
     assert "engines.dagger.images" in str(failure.value)
 
 
-async def test_a_name_that_is_no_reference_is_told_as_such(ground: Ground) -> None:
+async def test_a_name_that_is_not_a_reference_is_told_as_such(ground: Ground) -> None:
     with pytest.raises(ImageError, match="is not an image reference"):
         await ground.run(sh("true", image="Bad:::Name"))
 

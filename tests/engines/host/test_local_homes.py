@@ -125,7 +125,7 @@ def test_a_home_that_is_a_part_of_the_system_hides_nothing_of_it(monkeypatch: py
     assert not {"/", "/usr", "/var/lib"} & set(home_directories())
 
 
-async def test_the_home_directory_is_no_working_directory_without_consent(home: Path) -> None:
+async def test_the_home_directory_is_not_a_working_directory_without_consent(home: Path) -> None:
     settings = settings_of(home / "work/project")
     with pytest.raises(LimitUnsupported, match=r"whole home directory.*policy\.sensitive_paths"):
         await run(settings, ["true"], working_dir=str(home))

@@ -88,7 +88,7 @@ async def test_much_goes_both_ways_in_bounded_memory(tmp_path: Path) -> None:
     assert growth() < 16 << 20
 
 
-async def test_input_that_a_command_does_not_read_is_no_hindrance(tmp_path: Path) -> None:
+async def test_input_that_a_command_does_not_read_is_not_a_hindrance(tmp_path: Path) -> None:
     async with channel(tmp_path / "s") as stream:
         heard = await run(stream, words("head", "-c", "10"), b"x" * 10_000_000)
     assert (heard.stdout.data, heard.end) == (b"x" * 10, Ended(EndKind.EXIT, 0))

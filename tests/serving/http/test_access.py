@@ -163,7 +163,7 @@ async def test_a_resource_of_an_upstream_is_read_by_those_only_whose_own_calls_l
         assert "what was linked" in str((await client.read_resource(uri)).contents)
 
 
-async def test_a_list_that_depends_on_credentials_is_no_public_one(secured: HttpServer) -> None:
+async def test_a_list_that_depends_on_credentials_is_not_a_public_one(secured: HttpServer) -> None:
     async with client_on(secured, ("http", "modern"), ECHO_ONLY) as client:
         assert (await client.list_tools(cache_mode="bypass")).cache_scope == "private"
 

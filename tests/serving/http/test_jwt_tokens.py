@@ -121,7 +121,7 @@ async def test_known_keys_outlast_an_outage_and_nothing_is_known_without_any(
     ],
     ids=["redirect", "too large", "no JSON", "none", "secrets only", "a list"],
 )
-async def test_an_answer_that_is_no_key_set_gives_no_keys(place: KeyServer, status: int, body: bytes) -> None:
+async def test_an_answer_that_is_not_a_key_set_gives_no_keys(place: KeyServer, status: int, body: bytes) -> None:
     place.status, place.body = status, body
     with anyio.fail_after(LIMIT), pytest.raises(KeysUnavailable):
         await keys_at(place.url).find("one")

@@ -45,7 +45,7 @@ async def test_annotations_are_the_written_ones_or_proven_by_the_sandbox(peer: P
     assert tools["fail"].annotations is None
 
 
-async def test_an_output_schema_that_is_no_object_reaches_older_clients_wrapped(peer: Peer) -> None:
+async def test_an_output_schema_that_is_not_an_object_reaches_older_clients_wrapped(peer: Peer) -> None:
     tools = await tools_of(peer)
     assert tools["stats"].output_schema["properties"]["words"] == {"type": "integer"}
     numbers = tools["numbers"].output_schema

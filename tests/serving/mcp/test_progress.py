@@ -95,7 +95,7 @@ async def test_messages_are_cut_and_cleaned_of_control_characters() -> None:
     assert len(message) == MAX_PROGRESS_MESSAGE
 
 
-async def test_json_on_standard_output_is_no_message() -> None:
+async def test_json_on_standard_output_is_not_a_message() -> None:
     notes = Notes()
     reporter = ProgressReporter(notes, heartbeat=10, stdout_is_data=True)
     async with reporting(reporter):

@@ -143,7 +143,7 @@ async def test_large_json_is_structured_whole_while_its_text_is_cut() -> None:
 
 
 @pytest.mark.parametrize("data", [b"NaN", b"[1] [2]", b"[" * 5000 + b"]" * 5000, b'"\xff"', b""])
-async def test_what_only_some_parsers_take_is_no_json(data: bytes) -> None:
+async def test_what_only_some_parsers_take_is_not_json(data: bytes) -> None:
     answer = await written(contract(output="json"), run(stdout=data))
     assert answer.is_error
     assert "not the JSON" in text_of(answer)
@@ -176,7 +176,7 @@ async def test_an_artifact_that_is_a_link_to_a_file_of_the_host_is_not_followed(
     assert [block.type for block in answer.content] == ["resource_link"]
 
 
-async def test_file_names_that_are_no_unicode_survive(tmp_path: Path) -> None:
+async def test_file_names_that_are_not_unicode_survive(tmp_path: Path) -> None:
     name = b"caf\xe9.txt".decode("utf-8", "surrogateescape")
     result = run(stdout=b"x", artifacts=(Artifact(name, tmp_path / "gone", 3),), changed_files=(tmp_path / name,))
     answer = await written(contract(), result, root=tmp_path)
