@@ -372,7 +372,7 @@ async def test_a_cache_directory_belongs_to_the_tools_user(bench: Bench) -> None
 
 @pytest.mark.demands(Capability.IMAGES, Capability.CACHE_DIRS)
 @pytest.mark.parametrize("other", ["project", "contract", "caller"])
-async def test_a_cache_directory_is_not_an_other_projects_contracts_or_callers(bench: Bench, other: str) -> None:
+async def test_a_cache_directory_is_not_shared_with_another_project_or_caller(bench: Bench, other: str) -> None:
     place = f"/cache-{uuid4().hex}"
     mine = bench.case.sh('ls "$1"; echo said > "$1"/x', place, cache_dirs=[place])
     plans = [build_plan(mine, {}, bench.settings, caller="one")]

@@ -181,7 +181,7 @@ def test_examples_run_as_tests(praxis: Run, project: Path) -> None:
     assert done.returncode == 1
 
 
-def test_examples_that_are_not_there_are_not_success(praxis: Run, project: Path) -> None:
+def test_examples_that_are_missing_are_a_failure(praxis: Run, project: Path) -> None:
     sleepy = project / "tools" / "sleepy.contract.yaml"
     sleepy.write_text("name: sleepy\ndescription: Sleep.\nengine: local\ncommand: [/bin/sleep, '0']\n")
     done = praxis("test")
@@ -196,7 +196,7 @@ def test_examples_that_are_not_there_are_not_success(praxis: Run, project: Path)
 
 
 @pytest.mark.parametrize("words", [("test", "--tools", "nowhere"), ("list", "nowhere"), ("list", "nowhere", "--json")])
-def test_a_missing_directory_of_contracts_is_not_success(praxis: Run, words: tuple[str, ...]) -> None:
+def test_a_missing_directory_of_contracts_is_a_failure(praxis: Run, words: tuple[str, ...]) -> None:
     done = praxis(*words)
     assert ("nowhere does not exist" in done.stderr + done.stdout, done.returncode) == (True, 1)
 

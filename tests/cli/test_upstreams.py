@@ -53,7 +53,7 @@ def test_the_list_of_tools_says_that_some_are_held_back_and_where_to_see_them(pr
     assert "of the upstream here held back: praxis-mcp upstreams list" in praxis(project, "list").stderr
 
 
-def test_the_doctor_counts_tools_of_upstreams_where_there_are_not_contracts(project: Path) -> None:
+def test_the_doctor_counts_tools_of_upstreams_where_there_are_no_contracts(project: Path) -> None:
     assert praxis(project, "upstreams", "approve", "here", "echo", "sum").returncode == 0
     last = praxis(project, "doctor").stdout.splitlines()[-1]
     assert last.startswith("There are no contracts here; 2 tools of upstreams")

@@ -292,7 +292,7 @@ class TestWhatIsApprovedIsMounted:
 
 
 class TestSecrets:
-    def test_a_pipe_is_not_secret_and_nobody_waits_for_its_writer(self, tmp_path: Path) -> None:
+    def test_a_pipe_is_not_a_secret_and_nobody_waits_for_its_writer(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe")
         settings = Settings.model_validate({"secrets": {"S": {"file": str(tmp_path / "pipe")}}})
         with pytest.raises(SettingsError, match="not a regular file"):

@@ -62,7 +62,7 @@ def test_a_stream_holds_back_no_more_than_could_be_a_secret() -> None:
     assert stream.feed(b"nxyz.ab\\t") == b"***.ab\\t"
 
 
-def test_text_keeps_what_is_not_a_utf_8() -> None:
+def test_text_keeps_what_is_not_utf_8() -> None:
     assert Masker(("schlüssel",)).text("ein schlüssel \udcff") == "ein *** \udcff"
     assert Masker(("key\udcff",)).text("a key\udcff") == "a ***"
     assert Masker(("key\udcff",)).data(b"a key\xff") == b"a ***"
