@@ -10,6 +10,9 @@ from tests.kit.cache import cache_dir, exclusive
 
 PACKAGE = "mcp==1.26.0"
 INSTALL_TIMEOUT = 300.0
+SCRIPTS = Path(__file__).parent
+"""Where its clients lie. Python puts a script's folder first on its path, so no folder there may be named as a package
+that the script imports: below tests/serving lie `mcp` and `http`."""
 
 
 class Mcp1Unavailable(Exception):

@@ -17,7 +17,7 @@ from tests.kit.node import NodeProgram
 from tests.serving.clients import LIMIT, server_command, server_environment
 from tests.serving.http_server import HttpServer, running_http
 
-CLIENT = Path(__file__).with_name("mcp1_client.py")
+CLIENT = mcp1.SCRIPTS / "mcp1_client.py"
 NodePrograms = Callable[[Callable[[], NodeProgram]], NodeProgram]
 
 

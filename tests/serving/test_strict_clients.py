@@ -21,7 +21,7 @@ from praxis_mcp.settings.model import Settings
 from tests.kit import mcp1, node, requirements
 from tests.kit.node import NodeProgram
 
-SCRIPT = Path(__file__).with_name("mcp1_strict.py")
+SCRIPT = mcp1.SCRIPTS / "mcp1_strict.py"
 LISTED_BY = ("2024-11-05", "2025-06-18", "2025-11-25")
 
 PARTS: dict[str, Any] = {
