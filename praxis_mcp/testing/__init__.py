@@ -1,5 +1,5 @@
 """The conformance suite for engines: what `praxis_mcp` expects of every one, as pytest tests that other packages run
-over theirs. Needs pytest, which nothing else here imports: ``pip install praxis-mcp[testing]``.
+over theirs. Needs pytest, which nothing else here imports: ``pip install '/path/to/praxis-mcp[testing]'``.
 
 In the package's own tests::
 
