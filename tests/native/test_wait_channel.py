@@ -204,7 +204,7 @@ NONSENSE = {
     "8 MiB": BEGIN + frame(FrameType.ARGUMENT, b"x" * 131_000) * 65,
     "8192": BEGIN + b"".join(frame(FrameType.VARIABLE, b"N%d=" % number) for number in range(8193)),
     "after START": whole(sh("sleep 1000")) + frame(FrameType.ARGUMENT, b"x"),
-    "no standard": whole(sh("sleep 1000")) + frame(FrameType.STDIN_END, b"x"),
+    "other than standard": whole(sh("sleep 1000")) + frame(FrameType.STDIN_END, b"x"),
     "after its end": whole(sh("sleep 1000")) + encode_stdin_end() + encode_stdin(b"x"),
     "credit": whole(sh("sleep 1000")) + encode_stdin(b"x" * 131_072) * 3,
 }

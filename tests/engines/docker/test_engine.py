@@ -290,5 +290,5 @@ async def test_a_limit_that_the_daemon_refuses_is_a_refused_limit(bench: Bench) 
 
 
 async def test_artifacts_need_a_directory_to_be_kept_in(bench: Bench) -> None:
-    with pytest.raises(ExecutionError, match="not a directory"):
+    with pytest.raises(ExecutionError, match="this run has no directory for them"):
         await bench.run(tool("true", artifacts=["/out/*"]))
