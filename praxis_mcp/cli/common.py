@@ -227,10 +227,16 @@ def read_arguments(schema: dict[str, Any], words: list[str] | None, given: str |
         ArgumentError: one of them cannot be read.
     """
     arguments = _read_object(given) if given is not None else {}
+    seen: set[str] = set()
     for word in words or ():
         name, equals, text = word.partition("=")
         if not equals:
             raise ArgumentError(f'"{word}" is not an argument.', remedy="Write key=value, or --arguments JSON.")
+        if name in seen:
+            raise ArgumentError(
+                f'"{name}" is given twice.', remedy='Give it once; for a list, write key=\'["a", "b"]\'.'
+            )
+        seen.add(name)
         arguments[name] = _typed(name, text, schema.get("properties", {}).get(name, {}))
     return arguments
 

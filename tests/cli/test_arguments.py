@@ -35,6 +35,12 @@ def test_a_value_of_the_wrong_kind_is_told_what_it_must_be(word: str, message: s
     assert (caught.value.message, caught.value.remedy) == (message, remedy)
 
 
+def test_an_argument_is_given_once_and_one_of_json_is_replaced() -> None:
+    with pytest.raises(ArgumentError, match='"eat" is given twice'):
+        read_arguments(SCHEMA, ["eat=1", "eat=2"], None)
+    assert read_arguments(SCHEMA, ["eat=2"], '{"eat": 1}') == {"eat": 2}
+
+
 def test_the_directory_for_artifacts_is_made(praxis: Run, project: Path) -> None:  # noqa: F811
     assert praxis("call", "greet", "who=x", "--artifacts", "new/deep").returncode == 0
     assert (project / "new" / "deep").is_dir()
