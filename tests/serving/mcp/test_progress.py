@@ -6,7 +6,7 @@ from unittest.mock import patch
 import anyio
 import anyio.lowlevel
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from praxis_mcp.serving.mcp import progress
@@ -107,7 +107,8 @@ async def test_json_on_standard_output_is_not_a_message() -> None:
     assert notes.messages == ["pulling image: 40%"]
 
 
-@given(st.lists(st.one_of(st.floats(0, 1e18), st.none()), min_size=1, max_size=30))
+@settings(max_examples=40)
+@given(st.lists(st.one_of(st.floats(0, 1e18), st.none()), min_size=1, max_size=12))
 async def test_progress_increases_strictly_whatever_a_tool_reports(values: list[float | None]) -> None:
     notes = Notes()
     reporter = ProgressReporter(notes, heartbeat=10)
