@@ -309,7 +309,12 @@ class _Outgoing:
 
     async def send(self, item: SessionMessage, /) -> None:
         self._owner.sent(item)
-        await self._inner.send(item)
+        try:
+            await self._inner.send(item)
+        except anyio.BrokenResourceError as exc:
+            if reason := str(exc):
+                self._owner.ended(reason)
+            raise
 
     async def aclose(self) -> None:
         await self._inner.aclose()

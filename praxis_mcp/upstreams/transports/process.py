@@ -60,13 +60,19 @@ class UpstreamProcess:
         self._mark = mark
         self._report = report
         self._is_supervised = report is not None
+        self._why_not_run: str | None = None
 
     async def why_not_run(self) -> str:
         """Why the command could not be executed after all; empty where it was, or nobody knows."""
         if self._report is None or not await self._has_ended(SERVER_REAP_TIMEOUT):
             return ""
+        if self._why_not_run is None:  # the report can be read once, and both directions may ask
+            self._why_not_run = self._read_report(self._report)
+        return self._why_not_run
+
+    def _read_report(self, report: int) -> str:
         try:
-            end = parse_report(os.read(self._report, 4096).decode())
+            end = parse_report(os.read(report, 4096).decode())
         except (BlockingIOError, UnicodeDecodeError):
             return ""
         if end is None or end.kind not in (EndKind.EXEC_FAILED, EndKind.SETUP_FAILED):

@@ -118,6 +118,7 @@ class _Outgoing:
 
     def __init__(self, process: UpstreamProcess) -> None:
         assert process.process.stdin is not None
+        self._process = process
         self._stdin = process.process.stdin
         self._lock = anyio.Lock()
 
@@ -133,8 +134,9 @@ class _Outgoing:
         try:
             async with self._lock:
                 await self._stdin.send(line)
-        except OSError as exc:
-            raise anyio.BrokenResourceError from exc
+        except (OSError, anyio.BrokenResourceError) as exc:
+            # Which direction notices first that a command could not be run is chance.
+            raise anyio.BrokenResourceError(await self._process.why_not_run()) from exc
 
     async def aclose(self) -> None:
         """Nothing: the process is ended by who started it."""
