@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import anyio
 
@@ -32,6 +32,10 @@ from praxis_mcp.support.tasks import BackgroundTasks
 
 BUBBLEWRAP_PROBE_TIMEOUT = 4.0
 """Seconds for trying it out."""
+LOOK_AGAIN_AFTER = 30.0
+"""Seconds after which a bubblewrap that was not there is looked for again."""
+OWN_PROCESSES = 2
+"""Processes in a run's group that are not the tool's, whose limit must not pay for them: bubblewrap and its init."""
 
 SHARED_MEMORY = 64 * 1024 * 1024
 """Bytes of a sandbox's /dev/shm, as on Docker."""
@@ -50,6 +54,9 @@ _ISOLATION = (
     "--cap-drop",
     "ALL",
 )
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,32 @@ class NoBubblewrap:
 
     reason: str
     remedy: str
+
+
+class Lookup(Generic[T]):
+    """What an engine needs of bubblewrap: found once and kept; where it is missing, looked for again now and then.
+
+    Args:
+        find: looks for it.
+    """
+
+    def __init__(self, find: Callable[[], Awaitable[T | NoBubblewrap]]) -> None:
+        self._find = find
+        self._found: T | NoBubblewrap | None = None
+        self._found_at = 0.0
+        self._lock: anyio.Lock | None = None
+
+    async def get(self) -> T | NoBubblewrap:
+        """What was found, or why nothing was."""
+        if self._found is not None and not isinstance(self._found, NoBubblewrap):
+            return self._found
+        self._lock = self._lock or anyio.Lock()
+        async with self._lock:
+            stale = time.monotonic() - self._found_at > LOOK_AGAIN_AFTER
+            if self._found is None or (isinstance(self._found, NoBubblewrap) and stale):
+                self._found = await self._find()
+                self._found_at = time.monotonic()
+            return self._found
 
 
 def isolation(*, network: bool) -> list[str]:

@@ -14,7 +14,7 @@ import anyio
 import anyio.to_thread
 
 from praxis_mcp.engines.base import EngineCapabilities, EngineStatus, ExecutionContext, ExecutionEngine, ExecutionResult
-from praxis_mcp.engines.host.bubblewrap import Bubblewrap, NoBubblewrap, find_bubblewrap
+from praxis_mcp.engines.host.bubblewrap import Bubblewrap, Lookup, NoBubblewrap, find_bubblewrap
 from praxis_mcp.engines.host.cgroups import Cgroups, find_cgroups
 from praxis_mcp.engines.host.local_run import LocalRun
 from praxis_mcp.engines.running import Finished, run_command
@@ -24,9 +24,6 @@ from praxis_mcp.settings.model import Settings
 from praxis_mcp.support import init_binary as native
 from praxis_mcp.support.orphans import kill_orphans
 from praxis_mcp.support.scratch import sweep_scratch
-
-LOOK_AGAIN_AFTER = 30.0
-"""Seconds after which a bubblewrap that was not there is looked for again."""
 
 _ALWAYS = frozenset(
     {
@@ -51,10 +48,8 @@ class LocalExecutionEngine(ExecutionEngine):
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
-        self._found: Bubblewrap | NoBubblewrap | None = None
-        self._found_at = 0.0
+        self._bubblewrap = Lookup(find_bubblewrap)
         self._cgroups: Cgroups | None = None
-        self._looking: anyio.Lock | None = None
 
     async def get_capabilities(self) -> EngineCapabilities:
         """See the base.
@@ -121,24 +116,13 @@ class LocalExecutionEngine(ExecutionEngine):
         wanted = self.settings.engines.local.sandbox
         if wanted == "off":
             return NoBubblewrap("the settings say engines.local.sandbox: off", "Set engines.local.sandbox: auto.")
-        found = await self._look()
+        found = await self._bubblewrap.get()
         if wanted == "require" and isinstance(found, NoBubblewrap):
             raise EngineUnavailable(
                 f"The settings require a sandbox for commands on the host, and there is none: {found.reason}.",
                 remedy=f"{found.remedy} Or set engines.local.sandbox: auto.",
             )
         return found
-
-    async def _look(self) -> Bubblewrap | NoBubblewrap:
-        if isinstance(self._found, Bubblewrap):
-            return self._found
-        self._looking = self._looking or anyio.Lock()
-        async with self._looking:
-            stale = time.monotonic() - self._found_at > LOOK_AGAIN_AFTER
-            if self._found is None or (isinstance(self._found, NoBubblewrap) and stale):
-                self._found = await find_bubblewrap()
-                self._found_at = time.monotonic()
-            return self._found
 
 
 def _reap(cgroups: Cgroups) -> tuple[str, ...]:

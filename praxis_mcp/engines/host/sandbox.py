@@ -25,7 +25,7 @@ from praxis_mcp.engines.base import (
     ExecutionResult,
     StatusListener,
 )
-from praxis_mcp.engines.host.bubblewrap import NoBubblewrap, find_bubblewrap
+from praxis_mcp.engines.host.bubblewrap import Lookup, NoBubblewrap, find_bubblewrap
 from praxis_mcp.engines.host.cgroups import CGROUP_REMOVE_TIMEOUT, find_cgroups
 from praxis_mcp.engines.host.sandbox_images import SandboxImages
 from praxis_mcp.engines.host.sandbox_overlay import why_no_overlay
@@ -38,9 +38,6 @@ from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.orphans import kill_orphans
 from praxis_mcp.support.scratch import sweep_scratch
 from praxis_mcp.support.tasks import BackgroundTasks
-
-LOOK_AGAIN_AFTER = 30.0
-"""Seconds after which a bubblewrap that was not there is looked for again."""
 
 _ALWAYS = frozenset(
     {
@@ -66,11 +63,9 @@ class SandboxExecutionEngine(ExecutionEngine):
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
         self.images = SandboxImages(self.settings)
-        self._tools: Tools | NoBubblewrap | None = None
+        self._tools = Lookup(_find_tools)
         self._layouts: Layouts = {}
         self._background = BackgroundTasks()
-        self._looked_at = 0.0
-        self._looking: anyio.Lock | None = None
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         """See `ExecutionEngine.run`. The plan's timeout counts from the tool's start; a pull has a bound of its own."""
@@ -114,7 +109,7 @@ class SandboxExecutionEngine(ExecutionEngine):
 
     async def probe(self) -> EngineStatus:
         """See the base."""
-        tools = await self._look()
+        tools = await self._tools.get()
         if isinstance(tools, NoBubblewrap):
             return EngineStatus(self.name, available=False, detail=tools.reason, remedy=tools.remedy)
         try:
@@ -130,7 +125,7 @@ class SandboxExecutionEngine(ExecutionEngine):
 
     async def reap(self) -> tuple[str, ...]:
         """Kill sandboxes, and remove control groups and directories, of servers that were killed before they could."""
-        tools = await self._look()
+        tools = await self._tools.get()
         if isinstance(tools, NoBubblewrap):
             return ()
         return await anyio.to_thread.run_sync(_reap, tools)
@@ -150,30 +145,20 @@ class SandboxExecutionEngine(ExecutionEngine):
             raise ExecutionError(f"The cache directories of {blueprint.tool} cannot be made: {exc.strerror}.") from exc
 
     async def _found(self) -> Tools:
-        tools = await self._look()
+        tools = await self._tools.get()
         if isinstance(tools, NoBubblewrap):
             raise EngineUnavailable(f"The sandbox engine cannot be used: {tools.reason}.", remedy=tools.remedy)
         return tools
 
-    async def _look(self) -> Tools | NoBubblewrap:
-        if isinstance(self._tools, Tools):
-            return self._tools
-        self._looking = self._looking or anyio.Lock()
-        async with self._looking:
-            stale = time.monotonic() - self._looked_at > LOOK_AGAIN_AFTER
-            if self._tools is None or (isinstance(self._tools, NoBubblewrap) and stale):
-                self._tools = await self._find()
-                self._looked_at = time.monotonic()
-            return self._tools
 
-    async def _find(self) -> Tools | NoBubblewrap:
-        if sys.platform != "linux":
-            return NoBubblewrap("it exists on Linux only", "Use Docker or Dagger.")
-        bubblewrap = await find_bubblewrap()
-        if isinstance(bubblewrap, NoBubblewrap):
-            return bubblewrap
-        cgroups = await anyio.to_thread.run_sync(find_cgroups)
-        return Tools(bubblewrap, await why_no_overlay(), cgroups)
+async def _find_tools() -> Tools | NoBubblewrap:
+    if sys.platform != "linux":
+        return NoBubblewrap("it exists on Linux only", "Use Docker or Dagger.")
+    bubblewrap = await find_bubblewrap()
+    if isinstance(bubblewrap, NoBubblewrap):
+        return bubblewrap
+    cgroups = await anyio.to_thread.run_sync(find_cgroups)
+    return Tools(bubblewrap, await why_no_overlay(), cgroups)
 
 
 def _reap(tools: Tools) -> tuple[str, ...]:
