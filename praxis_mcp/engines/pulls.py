@@ -12,6 +12,9 @@ from praxis_mcp.engines.base import StatusListener
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.settings.model import Settings
 
+PULL_TIMEOUT = 600.0
+"""Seconds to get one image; apart from the tool's own timeout, which counts from its start."""
+
 LocalImages = Callable[[Settings, str, BinaryIO, StatusListener], Awaitable[bool]]
 """Writes the image of a name that this machine has already as an archive (as ``docker save`` does), saying so; False
 where it has none. Raises `OSError` where it cannot be written."""

@@ -21,6 +21,7 @@ from praxis_mcp.engines.base import StatusListener
 from praxis_mcp.engines.dagger.errors import QueryFailed, image_failed
 from praxis_mcp.engines.dagger.query import Field, chain, value_at
 from praxis_mcp.engines.dagger.session import Session
+from praxis_mcp.engines.pulls import PULL_TIMEOUT
 from praxis_mcp.errors import ImageError
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings.model import Settings
@@ -29,8 +30,6 @@ ARCHIVES = ("oci-archive:", "docker-archive:")
 LOCAL = "docker-daemon:"
 """Prefixes that name the source outright, as skopeo(1) spells them."""
 
-PULL_TIMEOUT = 600.0
-"""Seconds that fetching an image may take."""
 _INSPECT_TIMEOUT = 10.0
 _DEFAULT_REGISTRY = "docker.io"
 

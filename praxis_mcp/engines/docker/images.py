@@ -12,14 +12,12 @@ import anyio.from_thread
 
 from praxis_mcp.engines.base import StatusListener
 from praxis_mcp.engines.docker.api import DockerDaemon, ImageMissing
-from praxis_mcp.engines.pulls import SharedPulls
+from praxis_mcp.engines.pulls import PULL_TIMEOUT, SharedPulls
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
 from praxis_mcp.settings.model import Settings
 
 DAEMON_TIMEOUT = 5.0
 """Seconds to find out, for an engine that can do without, whether there is a Docker daemon."""
-PULL_TIMEOUT = 600.0
-"""Seconds for one pull; apart from the tool's own timeout, which counts from its start."""
 _TELL_EVERY = 0.5
 
 

@@ -17,6 +17,7 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.bubblewrap import (
+    OWN_PROCESSES,
     Attempt,
     Bubblewrap,
     StatusPipe,
@@ -26,11 +27,11 @@ from praxis_mcp.engines.host.bubblewrap import (
 )
 from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
 from praxis_mcp.engines.host.local_view import HOME, WORK, HostView
-from praxis_mcp.engines.host.process import Launch, run_process
+from praxis_mcp.engines.host.process import Launch, not_found, run_process
 from praxis_mcp.engines.init.seccomp import filter_descriptor, filter_for
 from praxis_mcp.engines.output import Streams
 from praxis_mcp.engines.running import Finished
-from praxis_mcp.errors import CommandNotFound, ExecutionError
+from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support import init_binary as native
@@ -42,9 +43,6 @@ from praxis_mcp.support.scratch import Scratch
 
 RUN_ID_VARIABLE = "PRAXIS_RUN_ID"
 """Tells the tool its run's id, and us which processes belong to it."""
-
-OWN_PROCESSES = 2
-"""Processes in a run's group that are not the tool's: bubblewrap and its init."""
 
 # What a command may learn of the server's environment; all else stays with the server, whose secrets may be among it.
 _PASSED = ("PATH", "LANG", "LANGUAGE", "TZ", "USER", "LOGNAME")
@@ -175,10 +173,7 @@ class LocalRun:
         if report is None:
             return ended
         if report.kind is EndKind.EXEC_FAILED:
-            raise CommandNotFound(
-                f'The command "{launch.argv[0]}" cannot be run on this host: {os.strerror(report.number or 0)}.',
-                remedy="Install it, or fix the contract's command (or the interpreter its first line names).",
-            )
+            raise not_found(launch, os.strerror(report.number or 0))
         if report.kind is EndKind.SETUP_FAILED:
             raise ExecutionError(
                 f"The command could not be confined ({report.step}: {os.strerror(report.number or 0)}).",

@@ -131,10 +131,7 @@ def _start(launch: Launch) -> subprocess.Popen[bytes]:
             process_group=None if launch.own_session else 0,
         )
     except (FileNotFoundError, PermissionError, NotADirectoryError) as exc:
-        raise CommandNotFound(
-            f'The command "{launch.argv[0]}" cannot be run on this host: {exc.strerror}.',
-            remedy="Install it, or fix the contract's command (or the interpreter its first line names).",
-        ) from exc
+        raise not_found(launch, exc.strerror) from exc
     except OSError as exc:
         raise ExecutionError(f'The command "{launch.argv[0]}" could not be started: {exc.strerror}.') from exc
     except ValueError as exc:
@@ -142,6 +139,14 @@ def _start(launch: Launch) -> subprocess.Popen[bytes]:
             f'The command "{launch.argv[0]}" could not be started: a word or variable cannot be passed to a process '
             f"({exc})."
         ) from exc
+
+
+def not_found(launch: Launch, reason: str | None) -> CommandNotFound:
+    """The host has no such program, or none that can be executed; `reason` says which, in the system's words."""
+    return CommandNotFound(
+        f'The command "{launch.argv[0]}" cannot be run on this host: {reason}.',
+        remedy="Install it, or fix the contract's command (or the interpreter its first line names).",
+    )
 
 
 async def _exit_of(process: subprocess.Popen[bytes]) -> None:

@@ -14,7 +14,7 @@ import anyio.from_thread
 import anyio.to_thread
 
 from praxis_mcp.engines.base import StatusListener
-from praxis_mcp.engines.pulls import LocalImages, SharedPulls
+from praxis_mcp.engines.pulls import PULL_TIMEOUT, LocalImages, SharedPulls
 from praxis_mcp.engines.registry import save_local_image
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.archives import import_file
@@ -26,9 +26,6 @@ from praxis_mcp.images.registry import RegistryClient
 from praxis_mcp.images.store import LOCK_TIMEOUT, ImageStore, default_directory
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings.model import Settings
-
-PULL_TIMEOUT = 600.0
-"""Seconds to get one image; apart from the tool's own timeout, which counts from its start."""
 
 _STOP_CHECK_INTERVAL = 0.05
 

@@ -15,6 +15,7 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.bubblewrap import (
+    OWN_PROCESSES,
     Attempt,
     Bubblewrap,
     StatusPipe,
@@ -41,7 +42,6 @@ from praxis_mcp.support.tasks import BackgroundTasks
 DEFAULT_PIDS = 512
 """Processes and threads of a sandbox whose contract sets no limit, where limits can be set: as on Docker."""
 
-_OWN_PROCESSES = 2  # bubblewrap and its init, which the tool's limit must not pay for
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -106,7 +106,7 @@ class SandboxRun:
         return await run_in_bubblewrap(
             self.plan,
             self.context,
-            lambda: cgroups.for_run(self.plan, default_pids=DEFAULT_PIDS, own_processes=_OWN_PROCESSES),
+            lambda: cgroups.for_run(self.plan, default_pids=DEFAULT_PIDS, own_processes=OWN_PROCESSES),
             self._try,
             lambda said, exit_code: _failure(self._command[0], said, exit_code),
             self._later,
