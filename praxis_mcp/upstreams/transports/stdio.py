@@ -10,11 +10,11 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TextIO
+from typing import TextIO
 
 import anyio
 import anyio.abc
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 
@@ -49,7 +49,7 @@ async def stdio_streams(
             await _end(process)
 
 
-class _Incoming:
+class _Incoming(ObjectReceiveStream[SessionMessage | Exception]):
     """Messages of the server."""
 
     def __init__(self, process: UpstreamProcess) -> None:
@@ -95,25 +95,8 @@ class _Incoming:
             except (anyio.EndOfStream, ConnectionError) as exc:
                 raise anyio.EndOfStream(await self._process.why_not_run()) from exc
 
-    def __aiter__(self) -> Self:
-        return self
 
-    async def __anext__(self) -> SessionMessage | Exception:
-        try:
-            return await self.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-
-class _Outgoing:
+class _Outgoing(ObjectSendStream[SessionMessage]):
     """Messages to the server."""
 
     def __init__(self, process: UpstreamProcess) -> None:
@@ -122,7 +105,7 @@ class _Outgoing:
         self._stdin = process.process.stdin
         self._lock = anyio.Lock()
 
-    async def send(self, item: SessionMessage, /) -> None:
+    async def send(self, item: SessionMessage) -> None:
         """Send a message.
 
         Raises:
@@ -140,14 +123,6 @@ class _Outgoing:
 
     async def aclose(self) -> None:
         """Nothing: the process is ended by who started it."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
 
 
 async def _end(server: UpstreamProcess) -> None:
