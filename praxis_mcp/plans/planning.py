@@ -71,7 +71,8 @@ async def find_findings(contract: ToolContract, settings: Settings) -> list[Diag
     """
     from praxis_mcp.plans.mount_findings import find_mount_findings  # reads the contract's file: with YAML
 
-    return await _in_thread(partial(find_mount_findings, contract, settings), contract.name)
+    find = partial(find_mount_findings, contract, settings)
+    return await _in_thread(find, contract.name) if needs_io(contract) else find()
 
 
 async def _in_thread(work: Callable[[], T], tool: str) -> T:
