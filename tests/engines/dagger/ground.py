@@ -2,8 +2,8 @@
 can be broken), or over the real one where the environment names it."""
 
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from praxis_mcp.engines.dagger.engine import DaggerExecutionEngine
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.testing.bench import CALL_LIMIT
+from tests.dagger_double.install import running_containers
+from tests.engines.dagger.case import IS_REAL, connection
 
 IMAGE = "busybox:1.36"
 UNIQUE = "cat /proc/sys/kernel/random/uuid"
@@ -54,6 +56,18 @@ def settings_for(connection: dict[str, Any], **values: Any) -> Settings:
     """Settings whose `engines.dagger` is `connection`, and by which nothing waits for calls, unless `values` say so."""
     engines: Any = {**values.pop("engines", {}), "dagger": connection}
     return Settings(engines=engines, **{"warm": {"enabled": False}, **values})
+
+
+@asynccontextmanager
+async def new_ground(state: Path, *, leaves_none: bool = True, **values: Any) -> AsyncIterator[Ground]:
+    """An engine over the double with that state, or over the real one; `values`: see `settings_for`. When it is left,
+    no process of it is, nor, unless `leaves_none` is False, a container."""
+    before = cli_processes()
+    settings = settings_for({} if IS_REAL else connection(state), **values)
+    async with DaggerExecutionEngine(settings) as engine:
+        yield Ground(engine, None if IS_REAL else state)
+    assert cli_processes() == before
+    assert IS_REAL or not leaves_none or running_containers(state) == []
 
 
 def cli_processes() -> list[int]:

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,11 @@ from praxis_mcp.engines.dagger.session import SessionLost
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, SettingsError
 from praxis_mcp.support.installation import adding_extra
 from praxis_mcp.testing.bench import CALL_LIMIT, processes
-from tests.dagger_double.install import remove_containers, running_containers
+from tests.dagger_double.install import remove_containers
 from tests.dagger_double.server import HANG
 from tests.engines.dagger.case import IMAGE as PYTHON
-from tests.engines.dagger.case import IS_REAL, connection
-from tests.engines.dagger.ground import UNIQUE, Ground, cli_processes, settings_for, sh
+from tests.engines.dagger.case import IS_REAL
+from tests.engines.dagger.ground import UNIQUE, Ground, cli_processes, new_ground, settings_for, sh
 from tests.kit.until import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.dagger]
@@ -34,37 +33,17 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.dagger]
 double_only = pytest.mark.skipif(IS_REAL, reason="breaks the engine, which only the double can be asked for")
 
 
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The state of a double's engine that the tests of this module share."""
-    place = tmp_path_factory.mktemp("double") / uuid4().hex
-    place.mkdir()
-    yield place
-    remove_containers(place)
-
-
-@asynccontextmanager
-async def new_ground(state: Path) -> AsyncIterator[Ground]:
-    before = cli_processes()
-    policy: Any = {"privileged": True}
-    settings = settings_for({} if IS_REAL else connection(state), policy=policy)
-    async with DaggerExecutionEngine(settings) as engine:
-        yield Ground(engine, None if IS_REAL else state)
-    assert cli_processes() == before
-    assert IS_REAL or running_containers(state) == []
-
-
 @pytest.fixture
 async def own(state: Path) -> AsyncIterator[Ground]:
     """A fresh engine, whose session may be broken."""
-    async with new_ground(state) as ground:
+    async with new_ground(state, policy={"privileged": True}) as ground:
         yield ground
 
 
 @pytest.fixture(scope="module")
 async def ground(state: Path, anyio_backend: str) -> AsyncIterator[Ground]:
     """An engine that tests share which leave its session alone."""
-    async with new_ground(state) as ground:
+    async with new_ground(state, policy={"privileged": True}) as ground:
         yield ground
 
 

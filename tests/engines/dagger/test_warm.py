@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,9 +25,9 @@ from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.init_binary import praxis_init_path
 from praxis_mcp.testing.bench import CALL_LIMIT
-from tests.dagger_double.install import remove_containers, running_containers
-from tests.engines.dagger.case import IS_REAL, connection
-from tests.engines.dagger.ground import Ground, cli_processes, settings_for, sh
+from tests.dagger_double.install import remove_containers
+from tests.engines.dagger.case import IS_REAL
+from tests.engines.dagger.ground import Ground, cli_processes, new_ground, settings_for, sh
 from tests.kit.until import until
 
 pytestmark = [
@@ -43,35 +42,16 @@ INIT = "cat /proc/1/cmdline | tr '\\0' ' '"
 
 
 @pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The state of a double's engine that the tests of this module share."""
-    place = tmp_path_factory.mktemp("double") / uuid4().hex
-    place.mkdir()
-    yield place
-    remove_containers(place)
-
-
-@asynccontextmanager
-async def new_ground(state: Path, *, leaves_none: bool = True, **warm: Any) -> AsyncIterator[Ground]:
-    before = cli_processes()
-    settings = settings_for({} if IS_REAL else connection(state), warm=warm)
-    async with DaggerExecutionEngine(settings) as engine:
-        yield Ground(engine, None if IS_REAL else state)
-    assert cli_processes() == before
-    assert IS_REAL or not leaves_none or running_containers(state) == []
-
-
-@pytest.fixture(scope="module")
 async def ground(state: Path, anyio_backend: str) -> AsyncIterator[Ground]:
     """An engine with no waiting execs but those that a test asks for."""
-    async with new_ground(state, max_per_tool=0) as ground:
+    async with new_ground(state, warm={"max_per_tool": 0}) as ground:
         yield ground
 
 
 @pytest.fixture
 async def own(state: Path) -> AsyncIterator[Ground]:
     """As `ground`, but a test's own, whose session it may break."""
-    async with new_ground(state, max_per_tool=0) as ground:
+    async with new_ground(state, warm={"max_per_tool": 0}) as ground:
         yield ground
 
 
@@ -126,7 +106,7 @@ def workdir() -> str:
 
 
 async def test_the_second_call_of_a_tool_meets_an_exec_that_waited_and_none_stays(state: Path, workdir: str) -> None:
-    async with new_ground(state) as ground:
+    async with new_ground(state, warm={}) as ground:
         contract = sh(INIT, working_dir=workdir)
         first = await ground.run(contract)
         assert " run " in first.output
@@ -159,7 +139,7 @@ async def test_a_contract_or_the_settings_may_do_without_and_pure_calls_do(groun
 
 
 async def test_a_call_whose_contract_is_not_served_any_more_neither_meets_nor_leaves_one(state: Path) -> None:
-    async with new_ground(state) as ground:
+    async with new_ground(state, warm={}) as ground:
         contract = sh(INIT)
         context = ExecutionContext(is_served=lambda: False)
         assert " run " in (await ground.run(contract, context)).output
@@ -268,7 +248,7 @@ async def test_calls_go_on_when_the_session_is_killed_with_execs_that_wait_in_it
 async def test_a_session_that_is_replaced_takes_what_waits_in_it_along_and_fails_no_call(
     state: Path, workdir: str
 ) -> None:
-    async with new_ground(state) as own:
+    async with new_ground(state, warm={}) as own:
         own.engine.configure_connection(rotate_after_calls=4)
         contract, others = sh("echo well", working_dir=workdir), len(cli_processes())
 
@@ -310,7 +290,7 @@ async def test_a_server_that_is_killed_leaves_no_exec_that_waits(state: Path, wo
 
 async def test_a_frozen_engine_is_not_blamed_on_the_tool(state: Path) -> None:
     timeout, grace = 1.0, 1.5
-    async with new_ground(state, leaves_none=False, max_per_tool=0) as ground:
+    async with new_ground(state, leaves_none=False, warm={"max_per_tool": 0}) as ground:
         ground.engine.configure_connection(grace=grace)
         contract = sh("echo begun; sleep 1000", timeout=timeout)
         await warmed(ground, contract)
