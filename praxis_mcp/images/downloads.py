@@ -12,7 +12,8 @@ from praxis_mcp.errors import ImageError
 from praxis_mcp.images.manifests import Descriptor
 
 DOWNLOAD_PIECE = 1024 * 1024
-_TELL_EVERY = 0.5
+PROGRESS_INTERVAL = 0.5
+"""Seconds between two lines about one pull."""
 
 
 class TryAgain(Exception):
@@ -103,7 +104,7 @@ class Progress:
         """So much of that blob is there now."""
         self._sizes[digest] = size
         now = time.monotonic()
-        if self._total and now - self._told >= _TELL_EVERY:
+        if self._total and now - self._told >= PROGRESS_INTERVAL:
             self._told = now
             self._tell(f"{100 * sum(self._sizes.values()) // self._total}%")
 

@@ -80,6 +80,10 @@ class Mount:
     kept: str = field(default="", compare=False)
 
 
+DEFAULT_PIDS = 512
+"""Processes and threads of a container or sandbox whose contract sets no limit: a fork bomb must not take the host."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the tool may use.

@@ -14,11 +14,11 @@ from praxis_mcp.engines.base import StatusListener
 from praxis_mcp.engines.docker.api import DockerDaemon, ImageMissing
 from praxis_mcp.engines.pulls import PULL_TIMEOUT, SharedPulls
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
+from praxis_mcp.images.downloads import PROGRESS_INTERVAL
 from praxis_mcp.settings.model import Settings
 
 DAEMON_TIMEOUT = 5.0
 """Seconds to find out, for an engine that can do without, whether there is a Docker daemon."""
-_TELL_EVERY = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class _Progress:
         if event.get("status") == "Downloading" and detail.get("total"):
             self._layers[str(event.get("id"))] = (int(detail.get("current", 0)), int(detail["total"]))
         now = time.monotonic()
-        if now - self._told < _TELL_EVERY:
+        if now - self._told < PROGRESS_INTERVAL:
             return None
         self._told = now
         total = sum(size for _, size in self._layers.values())

@@ -14,11 +14,9 @@ from praxis_mcp.engines.docker.init import DockerInit
 from praxis_mcp.engines.mounts.openings import Room
 from praxis_mcp.engines.mounts.submounts import submounts
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.plans.model import Blueprint, CallFile, Mount, Plan
+from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, CallFile, Mount, Plan
 from praxis_mcp.support.init_binary import wait_words
 
-DEFAULT_PIDS = 512
-"""Processes and threads of a container whose contract sets no limit: a fork bomb must not take the host."""
 TMP_SIZE = 256 * 1024 * 1024
 """Bytes of ``/tmp`` in a container whose root is read-only; they count against its memory limit."""
 
