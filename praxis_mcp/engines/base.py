@@ -14,8 +14,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.schemas.schema import validate_arguments
 from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector, Streams
-from praxis_mcp.engines.warm.budget import WarmBudget
-from praxis_mcp.engines.warm.counts import PoolMetrics
+from praxis_mcp.engines.warm.pool import PoolMetrics, WarmBudget
 from praxis_mcp.errors import ContractError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.build import draft_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Capability, Plan

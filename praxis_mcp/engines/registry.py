@@ -12,8 +12,7 @@ import anyio
 
 from praxis_mcp.engines.base import ExecutionEngine, StatusListener
 from praxis_mcp.engines.pulls import LocalImages
-from praxis_mcp.engines.warm.budget import WarmBudget
-from praxis_mcp.engines.warm.counts import PoolMetrics
+from praxis_mcp.engines.warm.pool import PoolMetrics, WarmBudget
 from praxis_mcp.errors import EngineUnavailable, PraxisError
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger, places

@@ -49,7 +49,7 @@ from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.engines.dagger.warm import WarmDagger
 from praxis_mcp.engines.dagger.workspace import Upload, WorkspaceLocks, upload
 from praxis_mcp.engines.running import Finished, run_command
-from praxis_mcp.engines.warm.counts import PoolMetrics
+from praxis_mcp.engines.warm.pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
 from praxis_mcp.plans.model import Blueprint, Capability, Guard, Plan
 from praxis_mcp.settings.model import DaggerSettings, Settings

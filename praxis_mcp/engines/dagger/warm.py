@@ -35,8 +35,8 @@ from praxis_mcp.engines.init.framing import WaitCall
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.init.waiter import WAITER_PATIENCE, WaiterLost, WaiterSilent, wait_call
 from praxis_mcp.engines.running import Finished
-from praxis_mcp.engines.warm.budget import WarmBudget
 from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
+from praxis_mcp.engines.warm.pool import WarmBudget
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.model import WarmSettings

@@ -44,7 +44,7 @@ from praxis_mcp.engines.docker.stream import Refusal
 from praxis_mcp.engines.docker.warm import WarmDocker
 from praxis_mcp.engines.init.waiter import REPORT_GRACE
 from praxis_mcp.engines.running import Finished, run_command
-from praxis_mcp.engines.warm.counts import PoolMetrics
+from praxis_mcp.engines.warm.pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.model import Settings

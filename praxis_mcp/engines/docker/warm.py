@@ -32,8 +32,8 @@ from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, Ref
 from praxis_mcp.engines.init.waiter import REPORT_GRACE, WAITER_PATIENCE, Waiter
 from praxis_mcp.engines.mounts.openings import Room, with_room
 from praxis_mcp.engines.running import Finished
-from praxis_mcp.engines.warm.budget import WarmBudget
 from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
+from praxis_mcp.engines.warm.pool import WarmBudget
 from praxis_mcp.errors import ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint, CallFile, Plan
 from praxis_mcp.plans.view import is_nested

@@ -16,8 +16,7 @@ import anyio
 
 from praxis_mcp.engines.init.framing import FramingError
 from praxis_mcp.engines.init.waiter import WaiterLost
-from praxis_mcp.engines.warm.budget import WarmBudget
-from praxis_mcp.engines.warm.pool import T, WarmPool
+from praxis_mcp.engines.warm.pool import T, WarmBudget, WarmPool
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.model import WarmSettings

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator
+from collections import Counter, defaultdict, deque
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+from weakref import WeakSet
 
 import anyio
 
-from praxis_mcp.engines.warm.budget import WarmBudget
-from praxis_mcp.engines.warm.counts import PoolCounts, PoolMetrics
 from praxis_mcp.settings.model import WarmSettings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.tasks import BackgroundTasks
@@ -36,6 +35,60 @@ POOL_CLOSE_TIMEOUT = 20.0
 """Seconds for the removal of all that wait, when the pool closes."""
 FORGET_AFTER = 30.0
 """Seconds in which the demand of a moment fades to a third."""
+WAITING_MEMORY = 8 * 1024 * 1024
+"""Bytes that one takes up while it waits, taken high: a container's shim and praxis-init have 4 MiB (proportional set
+size, containerd 1.6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolMetrics:
+    """What a pool has done for one tool, and has for it.
+
+    Attributes:
+        hits, misses: calls that found one waiting, and those that did not.
+        made: attempts to make one that succeeded.
+        fill_seconds: how long it takes to make one, averaged over the last few.
+        waiting: how many wait now.
+    """
+
+    hits: int = 0
+    misses: int = 0
+    made: int = 0
+    fill_seconds: float = 0.0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolMetrics(ToolMetrics):
+    """What a pool has done, and has.
+
+    Attributes:
+        failed: attempts to make one that did not succeed.
+        discarded: how many were removed without ever being called.
+        tools: what of that was for which tool, those that were called.
+    """
+
+    failed: int = 0
+    discarded: int = 0
+    tools: Mapping[str, ToolMetrics] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Counts:
+    """See `ToolMetrics`."""
+
+    hits: int = 0
+    misses: int = 0
+    made: int = 0
+    fill_seconds: float = 0.0
+
+    def add_call(self, *, found: bool) -> None:
+        self.hits += found
+        self.misses += not found
+
+    def add_made(self, seconds: float) -> None:
+        self.fill_seconds = seconds if not self.made else self.fill_seconds * 0.7 + seconds * 0.3
+        self.made += 1
 
 
 class WarmItem(Protocol):
@@ -84,6 +137,33 @@ class _Shelf(Generic[K, T]):
         return min(settings.max_per_tool, max(1, by_demand))
 
 
+class WarmBudget:
+    """What all pools of a process may have together: what was called longest ago gives way, in whichever pool."""
+
+    def __init__(self, settings: WarmSettings) -> None:
+        self._most = min(settings.max_containers, settings.max_memory // WAITING_MEMORY)
+        self._pools: WeakSet[WarmPool[Any, Any]] = WeakSet()
+
+    def join(self, pool: WarmPool[Any, Any]) -> None:
+        """Count what a pool has, for as long as it lives."""
+        self._pools.add(pool)
+
+    def make_room(self, called: float) -> bool:
+        """Whether there is room for one more, of a key that was last called at `called` (`time.monotonic`); one that
+        was called before that makes room."""
+        pools = list(self._pools)
+        if sum(pool.held for pool in pools) < self._most:
+            return True
+        older = [(oldest, pool) for pool in pools if (oldest := pool.oldest_call) is not None]
+        if self._most == 0 or not older:
+            return False
+        oldest, pool = min(older, key=lambda each: each[0])
+        if oldest >= called:
+            return False
+        pool.discard_oldest()
+        return True
+
+
 class WarmPool(Generic[K, T]):
     """A pool. Used by whichever call comes first, closed by `close`, and may be used again after that.
 
@@ -115,15 +195,21 @@ class WarmPool(Generic[K, T]):
         self._wake = anyio.Event()
         self._stirred = 0.0
         self._tool_of = tool_of
-        self._counts = PoolCounts()
+        self._failed = self._discarded = 0
+        self._counts = _Counts()
+        self._tools: defaultdict[str, _Counts] = defaultdict(_Counts)
 
     @property
     def metrics(self) -> PoolMetrics:
         """See `PoolMetrics`."""
-        waiting: Counter[str] = Counter()
-        for shelf in self._shelves.values():
-            waiting[self._tool_of(shelf.key)] += len(shelf.items)
-        return self._counts.metrics(waiting)
+        waiting = Counter(self._tool_of(shelf.key) for shelf in self._shelves.values() for _ in shelf.items)
+        return PoolMetrics(
+            **asdict(self._counts),
+            waiting=waiting.total(),
+            failed=self._failed,
+            discarded=self._discarded,
+            tools={name: ToolMetrics(**asdict(each), waiting=waiting[name]) for name, each in self._tools.items()},
+        )
 
     @property
     def waiting(self) -> tuple[T, ...]:
@@ -136,8 +222,9 @@ class WarmPool(Generic[K, T]):
         shelf = self._shelves.setdefault(key, _Shelf(key))
         shelf.begin(time.monotonic())
         self._stir()
-        item = self._taken(shelf)
-        self._counts.called(self._tool_of(key), met=item is not None)
+        item = self._take(shelf)
+        for counts in (self._counts, self._tools[self._tool_of(key)]):
+            counts.add_call(found=item is not None)
         try:
             yield item
         finally:
@@ -204,24 +291,23 @@ class WarmPool(Generic[K, T]):
 
     # --- as the budget sees it ----------------------------------------------------------------------------------------
 
+    @property
     def held(self) -> int:
-        """See `WarmHolder.held`."""
-        return self._waiting + self._making
+        """How many it has, or is about to have."""
+        return len(self.waiting) + self._making
 
+    @property
     def oldest_call(self) -> float | None:
-        """See `WarmHolder.oldest_call`."""
+        """When that key was last called which is called least, of those for which something waits; None: nothing
+        does."""
         return min((shelf.touched for shelf in self._shelves.values() if shelf.items), default=None)
 
-    def give_way(self) -> None:
-        """See `WarmHolder.give_way`."""
+    def discard_oldest(self) -> None:
+        """Remove one of that key."""
         shelves = [shelf for shelf in self._shelves.values() if shelf.items]
         self._discard(min(shelves, key=lambda shelf: shelf.touched).items.popleft())
 
-    @property
-    def _waiting(self) -> int:
-        return sum(len(shelf.items) for shelf in self._shelves.values())
-
-    def _taken(self, shelf: _Shelf[K, T]) -> T | None:
+    def _take(self, shelf: _Shelf[K, T]) -> T | None:
         while shelf.items:
             item = shelf.items.popleft()  # the oldest: so that none grows old
             if item.is_fresh():
@@ -230,7 +316,7 @@ class WarmPool(Generic[K, T]):
         return None
 
     def _discard(self, item: T) -> None:
-        self._counts.discarded += 1
+        self._discarded += 1
         self._background.start(item.discard, "removing a warm one")
 
     def _stir(self) -> None:
@@ -301,7 +387,7 @@ class WarmPool(Generic[K, T]):
         except self._expected as exc:
             if shelf.key != key:  # what it was made from has been replaced
                 return
-            self._counts.failed += 1
+            self._failed += 1
             shelf.failures += 1
             shelf.retry_at = time.monotonic() + min(RETRY_AFTER * 2 ** (shelf.failures - 1), MOST_RETRY_AFTER)
             logger.info("nothing could be started ahead of its call: {}", exc)
@@ -319,5 +405,6 @@ class WarmPool(Generic[K, T]):
             item = await self._make(key)
         finally:
             self._making -= 1
-        self._counts.made(self._tool_of(key), time.monotonic() - begun)
+        for counts in (self._counts, self._tools[self._tool_of(key)]):
+            counts.add_made(time.monotonic() - begun)
         return item

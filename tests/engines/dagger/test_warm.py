@@ -18,8 +18,7 @@ from praxis_mcp.engines.dagger.engine import DaggerExecutionEngine
 from praxis_mcp.engines.dagger.warm import WarmDagger
 from praxis_mcp.engines.dagger.warm_exec import WarmExec
 from praxis_mcp.engines.registry import EngineRegistry
-from praxis_mcp.engines.warm.counts import PoolMetrics
-from praxis_mcp.engines.warm.pool import WarmPool
+from praxis_mcp.engines.warm.pool import PoolMetrics, WarmPool
 from praxis_mcp.errors import ExecutionTimeout
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings

@@ -8,8 +8,8 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.init.framing import FramingError
 from praxis_mcp.engines.init.waiter import WaiterLost
-from praxis_mcp.engines.warm.budget import WarmBudget
 from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
+from praxis_mcp.engines.warm.pool import WarmBudget
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings, WarmSettings

@@ -8,8 +8,7 @@ import anyio
 import pytest
 
 from praxis_mcp.engines.warm import pool as warm_pool
-from praxis_mcp.engines.warm.budget import WAITING_MEMORY, WarmBudget
-from praxis_mcp.engines.warm.pool import WarmPool
+from praxis_mcp.engines.warm.pool import WAITING_MEMORY, WarmBudget, WarmPool
 from praxis_mcp.settings.model import WarmSettings
 from tests.kit.until import until
 
@@ -149,7 +148,7 @@ async def test_memory_is_a_budget_too() -> None:
 
 
 @pytest.mark.parametrize("bound", ["max_containers", "max_per_tool", "max_memory"])
-async def test_a_bound_of_none_is_none(bound: str) -> None:
+async def test_with_a_bound_of_zero_nothing_waits(bound: str) -> None:
     settings: Any = {bound: 0}
     async with shop(**settings) as one:
         with one.calls("a", 3):
@@ -272,7 +271,7 @@ async def test_a_tool_that_is_retired_has_nothing_waiting_any_more_and_others_ha
         assert [item.key for item in one.made if item.discarded] == ["a"]
 
 
-async def test_what_waits_for_a_key_that_is_replaced_is_made_anew_for_its_successor_without_a_call() -> None:
+async def test_what_waits_for_a_key_that_is_replaced_is_made_again_for_its_successor_without_a_call() -> None:
     async with shop() as one:
         for key in ("old", "other"):
             with one.calls(key):
