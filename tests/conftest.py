@@ -1,5 +1,7 @@
 """Every test's ground: asyncio as the event loop, and what the markers (docker, bubblewrap, node, …) need."""
 
+import importlib
+import importlib.util
 from collections.abc import Callable
 
 import pytest
@@ -21,6 +23,18 @@ def pytest_configure(config: pytest.Config) -> None:
     logger.enable(NAME)  # tests hear what is logged, as the command line does
     requirements.demanded()  # a misspelt PRAXIS_TEST_REQUIRE is told at once, not by tests that quietly skip
     requirements.check_absence()
+    _import_sdks()
+
+
+def _import_sdks() -> None:
+    """Import the engines' SDKs before any test does.
+
+    Engines import them in threads, which a test that ends early leaves running. Whatever the next test then takes from
+    the process (descriptors, system calls) broke the import half-way, and all later tests with it.
+    """
+    for sdk in ("docker", "dagger"):
+        if importlib.util.find_spec(sdk):
+            importlib.import_module(sdk)
 
 
 def pytest_report_header() -> list[str]:

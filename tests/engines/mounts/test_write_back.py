@@ -8,6 +8,7 @@ import resource
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -156,6 +157,7 @@ class Faults:
         """`number`: of the call that is refused, from 1; `lasting`: of the calls of this name, and all after it."""
         self.count = 0
         self._number, self._error, self._lasting = number, error, lasting
+        self._thread = threading.get_ident()
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -165,7 +167,9 @@ class Faults:
             yield
 
     def meet(self) -> None:
-        """A call is made."""
+        """A call is made; those of other threads, which earlier tests may have left, are none of it."""
+        if threading.get_ident() != self._thread:
+            return
         self.count += 1
         if self.count == self._number or (self._lasting and self.count > self._number):
             raise OSError(self._error, os.strerror(self._error))
