@@ -158,6 +158,7 @@ class LocalRun:
                     launch.stdin,
                     launch.capture,
                     descriptors=(write_end,),
+                    own_session=False,
                 ),
                 lambda process: SupervisedTree(process, mark),
                 streams,
