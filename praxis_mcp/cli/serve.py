@@ -63,7 +63,7 @@ def serve(
             _serve_http(settings, streamable=http, sse=sse)
         return
 
-    from praxis_mcp.serving.stdio.wire import take_wire
+    from praxis_mcp.serving.wire import take_wire
 
     # Before anything is imported or read that might print: whatever reaches the wire beside messages breaks the client.
     with take_wire() as wire, friendly_errors():
@@ -75,7 +75,7 @@ def serve(
         import anyio
 
         from praxis_mcp.execution.toolbox import open_toolbox
-        from praxis_mcp.serving.stdio.transport import serve_stdio
+        from praxis_mcp.serving.stdio import serve_stdio
 
         async def main() -> None:
             async with open_toolbox(settings) as toolbox:

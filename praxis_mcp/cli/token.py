@@ -32,7 +32,7 @@ def new(
     tools."""
     from pydantic import ValidationError
 
-    from praxis_mcp.serving.http.tokens import hash_token, new_token
+    from praxis_mcp.serving.access import hash_token, new_token
     from praxis_mcp.settings.http import AuthSettings
 
     # --tool was --tools at first; scripts still say so.

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from praxis_mcp.serving.http.tokens import hash_token
+from praxis_mcp.serving.access import hash_token
 
 ISSUER = "https://login.example.com"
 RESOURCE = "https://tools.example.com/mcp"

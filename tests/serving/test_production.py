@@ -13,7 +13,7 @@ import yaml
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from praxis_mcp.serving.http.tokens import hash_token
+from praxis_mcp.serving.access import hash_token
 from praxis_mcp.settings.http import AuthSettings
 from tests.serving.clients import LIMIT
 from tests.serving.http.test_start import make_certificate

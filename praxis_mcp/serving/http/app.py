@@ -16,11 +16,16 @@ from starlette.routing import Mount, Route
 
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.http.auth import METRICS_PATH, Authentication, metadata_routes, open_authentication
-from praxis_mcp.serving.http.compatibility import FreshSessions, OneLineEvents
-from praxis_mcp.serving.http.guard import LOOPBACK_ORIGIN, AllowedNames, BodyLimit, Guard
 from praxis_mcp.serving.http.metrics import CONTENT_TYPE, render
-from praxis_mcp.serving.http.requests import RequestTracker, standing_at
-from praxis_mcp.serving.http.shares import CallerShares
+from praxis_mcp.serving.http.middleware import (
+    LOOPBACK_ORIGIN,
+    AllowedNames,
+    BodyLimit,
+    FreshSessions,
+    Guard,
+    OneLineEvents,
+)
+from praxis_mcp.serving.http.requests import CallerShares, RequestTracker, standing_at
 from praxis_mcp.serving.mcp.http import HttpTransports
 from praxis_mcp.serving.mcp.server import PraxisServer
 

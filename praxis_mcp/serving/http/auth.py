@@ -12,9 +12,18 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from praxis_mcp.execution.tally import log_call
-from praxis_mcp.serving.access import ALL_TOOLS, ANYONE, READ_METRICS, SCOPE_KEY, TOOLS, Caller
+from praxis_mcp.serving.access import (
+    ALL_TOOLS,
+    ANYONE,
+    READ_METRICS,
+    SCOPE_KEY,
+    TOOLS,
+    BadToken,
+    Caller,
+    StaticTokens,
+    TokenCheck,
+)
 from praxis_mcp.serving.http.jwt_tokens import JwtTokens, KeySet, KeysUnavailable
-from praxis_mcp.serving.http.tokens import BadToken, StaticTokens, TokenCheck
 from praxis_mcp.serving.mcp.http import session_owner
 from praxis_mcp.settings.http import AuthSettings, OAuthResource
 

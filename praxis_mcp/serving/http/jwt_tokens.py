@@ -13,8 +13,7 @@ import httpx2
 import jwt
 
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.serving.access import Caller
-from praxis_mcp.serving.http.tokens import BadToken
+from praxis_mcp.serving.access import BadToken, Caller
 from praxis_mcp.settings.http import OAuthResource
 from praxis_mcp.support.files import STAMP_CHECK_INTERVAL, Stamp, stamp_of
 from praxis_mcp.support.logs import logger

@@ -1,16 +1,21 @@
-"""The HTTP requests that are being served: bounded, logged, and ended when the server shuts down."""
+"""The HTTP requests that are being served: bounded for all and for each caller, logged, and ended when the server shuts
+down."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import anyio
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from praxis_mcp.serving.access import SCOPE_KEY
+from praxis_mcp.serving.access import SCOPE_KEY, Caller
+from praxis_mcp.serving.mcp.dialect import opens_session
+from praxis_mcp.settings.http import HttpSettings
 from praxis_mcp.support.logs import logger
 
 LAST_WORDS = 1.0
@@ -125,3 +130,125 @@ def _log(scope: Scope, served: _Served, seconds: float) -> None:
     caller = getattr(scope.get(SCOPE_KEY), "name", "")
     path = scope["path"][:100]
     logger.debug("{} {} {} in {:.1f} ms {}", scope["method"], path, served.status, seconds * 1000, caller)
+
+
+SHARE = 4
+"""A caller holds one part in so many of each bound of the whole server."""
+FLOOR = 8
+"""A caller holds so many at least, or as many as there are: one client alone keeps several open at once."""
+SESSION_ID = b"mcp-session-id"
+
+
+@dataclass(slots=True)
+class _Session:
+    caller: str
+    requests: int
+    rests_since: float
+
+
+class CallerShares:
+    """ASGI middleware, behind authentication, that answers 429 to a caller who holds a quarter of
+    `http.max_connections` in requests that end, of `http.max_streams` in standing streams, or of `http.max_sessions` in
+    sessions of older revisions (or `FLOOR` of them, where that is more): a caller with any token at all could keep all
+    others out otherwise. A session of their own they can always end.
+
+    Everyone who needs no credentials shares the bounds of the whole server only.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: HttpSettings,
+        *,
+        stands: Callable[[Scope], bool],
+        opens_sessions: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Args: stands: whether a request is a standing stream. opens_sessions: path where sessions are opened."""
+        self._app = app
+        self._idle = settings.session_idle_timeout
+        self._most = {
+            "requests": ("max_connections", _share(settings.max_connections)),
+            "streams": ("max_streams", _share(settings.max_streams)),
+            "sessions": ("max_sessions", _share(settings.max_sessions)),
+        }
+        self._stands = stands
+        self._path = opens_sessions
+        self._clock = clock
+        self._held: Counter[tuple[str, str]] = Counter()
+        self._sessions: dict[str, _Session] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        caller: Caller | None = scope.get(SCOPE_KEY)
+        if caller is None or not caller.name:
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        session = self._sessions.get(headers.get("mcp-session-id", ""))
+        if session is not None and session.caller != caller.name:
+            session = None  # the transport answers that there is none
+        opens = session is None and self._may_open(scope, headers)
+        # A standing stream does not count as a request: it would keep its own client from asking anything.
+        needed = ["streams" if self._stands(scope) else "requests", *(["sessions"] if opens else [])]
+        ends = session is not None and scope["method"] == "DELETE"
+        for kind in needed if not ends else ():
+            setting, most = self._most[kind]
+            if self._held[kind, caller.name] + (self._open(caller.name) if kind == "sessions" else 0) >= most:
+                text = f"You hold {most} {kind}, as many as one caller may; it goes by http.{setting}."
+                response = PlainTextResponse(text, status_code=429, headers={"Retry-After": "5"})
+                await response(scope, receive, send)
+                return
+        held = Counter((kind, caller.name) for kind in needed)
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._answered(scope, headers, message, caller.name if opens else None, session)
+                if opens:  # it is counted as a session from here on
+                    self._release(Counter({("sessions", caller.name): held.pop(("sessions", caller.name), 0)}))
+            await send(message)
+
+        self._held.update(held)
+        if session is not None:
+            session.requests += 1
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            self._release(held)
+            if session is not None:
+                session.requests -= 1
+                session.rests_since = self._clock()
+
+    def _may_open(self, scope: Scope, headers: Headers) -> bool:
+        revision = headers.get("mcp-protocol-version")
+        # With the id of a session that has ended, an initialize opens one as well (`FreshSessions`).
+        may = scope["method"] == "POST" or "mcp-session-id" not in headers
+        return scope["path"] == self._path and opens_session(revision) and may
+
+    def _answered(
+        self, scope: Scope, headers: Headers, start: Message, opener: str | None, session: _Session | None
+    ) -> None:
+        status: int = start["status"]
+        opened = Headers(raw=list(start.get("headers", ()))).get("mcp-session-id")
+        if opener is not None and opened and status < 400:
+            self._sessions[opened] = _Session(opener, 0, self._clock())
+        if session is not None and (status == 404 or (scope["method"] == "DELETE" and status < 300)):
+            self._sessions.pop(headers["mcp-session-id"], None)
+
+    def _open(self, caller: str) -> int:
+        """Sessions that the caller has open. One that nothing was asked in for long has ended by itself."""
+        ended_before = self._clock() - self._idle
+        self._sessions = {
+            key: known for key, known in self._sessions.items() if known.requests or known.rests_since > ended_before
+        }
+        return sum(known.caller == caller for known in self._sessions.values())
+
+    def _release(self, held: Counter[tuple[str, str]]) -> None:
+        self._held.subtract(held)
+        for key in held:
+            if self._held[key] <= 0:
+                del self._held[key]
+
+
+def _share(whole: int) -> int:
+    return min(whole, max(FLOOR, whole // SHARE))

@@ -15,9 +15,8 @@ import anyio
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.http.app import MCP_PATH, SSE_PATH, HttpApplication, open_application
-from praxis_mcp.serving.http.certificates import Certificates
-from praxis_mcp.serving.http.guard import bracketed
-from praxis_mcp.serving.http.web_server import WebServer, library_logs
+from praxis_mcp.serving.http.middleware import bracketed
+from praxis_mcp.serving.http.web_server import Certificates, WebServer, library_logs
 from praxis_mcp.serving.lifetime import ServiceManager, stop_signals
 from praxis_mcp.serving.mcp.server import PraxisServer, build_server
 from praxis_mcp.settings.http import HttpSettings

@@ -5,13 +5,9 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import stat
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import anyio.to_thread
 from mcp_types import (
     AudioContent,
     BlobResourceContents,
@@ -27,7 +23,7 @@ from praxis_mcp.engines.base import Artifact, ExecutionResult
 from praxis_mcp.engines.output import Captured, StreamName
 from praxis_mcp.serving.mcp.dialect import Dialect, content_for
 from praxis_mcp.serving.mcp.media import IMAGES, clean, decode_text, media_type, mime_of_file
-from praxis_mcp.serving.mcp.uris import artifact_uri, stream_uri
+from praxis_mcp.serving.mcp.resources import artifact_uri, read_file, stream_uri
 from praxis_mcp.support.numbers import NOT_FINITE, all_finite
 from praxis_mcp.support.text import counted
 
@@ -133,24 +129,6 @@ async def artifact_blocks(artifacts: tuple[Artifact, ...], run_id: str, dialect:
         more = len(artifacts) - MAX_NAMED_ARTIFACTS
         blocks.append(text_block(f"… and {more} more files; all are named in praxis://runs/{run_id}"))
     return blocks
-
-
-async def read_file(path: Path, offset: int, limit: int) -> bytes | None:
-    """Bytes of a kept file; None where it is not a plain file, or is no longer kept."""
-    return await anyio.to_thread.run_sync(_read_file, path, offset, limit)
-
-
-def _read_file(path: Path, offset: int, limit: int) -> bytes | None:
-    try:
-        # A tool may have left a link to any file of the host where an artifact is expected, or a pipe.
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    except OSError:
-        return None
-    with os.fdopen(file, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            return None
-        stream.seek(offset)
-        return stream.read(limit)
 
 
 def _inline(data: bytes, mime: str, uri: str, dialect: Dialect) -> ContentBlock:

@@ -65,7 +65,7 @@ class ProgressReporter:
         self._sent = 0.0
 
     def on_output(self, stream: StreamName, data: bytes) -> None:
-        """Hear a piece of the tool's output."""
+        """Take a piece of the tool's output."""
         if stream == self._ignored:
             return
         # A progress bar redraws its line by a carriage return.
@@ -77,7 +77,7 @@ class ProgressReporter:
         self._plain([line for line in lines if not self._read_numbers(line)])
 
     def on_status(self, text: str) -> None:
-        """Hear what the engine is busy with."""
+        """Take what the engine is busy with."""
         self._say(text)
 
     async def run(self) -> None:

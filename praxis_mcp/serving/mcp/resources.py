@@ -1,11 +1,18 @@
-"""What is kept of runs, as MCP resources: listed, described by templates, and read in parts."""
+"""What is kept of runs, as MCP resources: listed, described by templates, and read in parts. Their addresses are
+``praxis://runs/{id}``, ``…/stdout``, ``…/stderr`` and ``…/artifacts/{name}``."""
 
 from __future__ import annotations
 
 import base64
 import json
+import os
+import re
+import stat
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlsplit
 
+import anyio.to_thread
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_PARAMS,
@@ -18,13 +25,12 @@ from mcp_types import (
     TextResourceContents,
 )
 
+from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import RunNotFoundError
 from praxis_mcp.execution.records.runs import RunRecord, RunRecords
 from praxis_mcp.serving.access import ANYONE, Caller
-from praxis_mcp.serving.mcp.blocks import read_file
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.media import clean, decode_text, mime_of_file
-from praxis_mcp.serving.mcp.uris import TEMPLATES, RunAddress, artifact_uri, parse_uri, run_uri, stream_uri
 
 MOST_LISTED = 100
 """Runs that ``resources/list`` names, the newest."""
@@ -180,3 +186,115 @@ def _state(record: RunRecord) -> str:
 
 def _not_found(uri: str, dialect: Dialect, why: str) -> MCPError:
     return MCPError(dialect.resource_not_found, f"There is no resource {uri[:200]}. {why}", {"uri": uri[:200]})
+
+
+PREFIX = "praxis://runs/"
+TEMPLATES = {
+    "run": PREFIX + "{run_id}",
+    "stdout": PREFIX + "{run_id}/stdout{?offset,limit}",
+    "stderr": PREFIX + "{run_id}/stderr{?offset,limit}",
+    "artifact": PREFIX + "{run_id}/artifacts/{+name}{?offset,limit}",
+}
+"""By kind, as RFC 6570 writes them."""
+
+_RUN_ID = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+
+
+def run_uri(run_id: str) -> str:
+    """The address of a run's summary."""
+    return PREFIX + run_id
+
+
+def stream_uri(run_id: str, stream: StreamName) -> str:
+    """The address of one whole stream of a run."""
+    return f"{PREFIX}{run_id}/{stream}"
+
+
+def artifact_uri(run_id: str, name: str) -> str:
+    """The address of an artifact; its name may hold any byte that a path can."""
+    return f"{PREFIX}{run_id}/artifacts/{quote(os.fsencode(name), safe='/')}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunAddress:
+    """What an address names.
+
+    Attributes:
+        base: the address without its range.
+        run_id: the run.
+        stream: the stream, if it names one.
+        artifact: the artifact, if it names one; neither means the run's summary.
+        offset: byte from which to read.
+        limit: bytes to read, or None.
+    """
+
+    base: str
+    run_id: str
+    stream: StreamName | None = None
+    artifact: str | None = None
+    offset: int = 0
+    limit: int | None = None
+
+    def at(self, offset: int) -> str:
+        """The address of the same thing from another byte on."""
+        return f"{self.base}?offset={offset}" + (f"&limit={self.limit}" if self.limit is not None else "")
+
+
+def parse_uri(uri: str) -> RunAddress | None:
+    """What a ``praxis://runs/…`` address names; None where it is not such an address.
+
+    Raises:
+        ValueError: its range is malformed; the message says how.
+    """
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return None
+    if parts.scheme != "praxis" or parts.netloc != "runs":
+        return None
+    run_id, _, rest = parts.path.removeprefix("/").partition("/")
+    if not _RUN_ID.fullmatch(run_id):
+        return None
+    base = uri.partition("?")[0].partition("#")[0]
+    offset, limit = _range(parts.query)
+    match rest.partition("/"):
+        case ("", "", ""):
+            return RunAddress(base, run_id)
+        case ("stdout" | "stderr" as stream, "", ""):
+            return RunAddress(base, run_id, stream=stream, offset=offset, limit=limit)
+        case ("artifacts", "/", name) if name:
+            artifact = os.fsdecode(unquote_to_bytes(name))
+            return RunAddress(base, run_id, artifact=artifact, offset=offset, limit=limit)
+        case _:
+            return None
+
+
+def _range(query: str) -> tuple[int, int | None]:
+    values: dict[str, int] = {}
+    for key, text in parse_qsl(query, keep_blank_values=True):
+        if key not in ("offset", "limit"):
+            raise ValueError(f'"{key[:40]}" is not part of such an address; offset and limit are')
+        if not (text.isascii() and text.isdigit() and len(text) < 16):
+            raise ValueError(f"{key} is a number of bytes")
+        values[key] = int(text)
+    if values.get("limit") == 0:
+        raise ValueError("limit is at least 1")
+    return values.get("offset", 0), values.get("limit")
+
+
+async def read_file(path: Path, offset: int, limit: int) -> bytes | None:
+    """Bytes of a kept file; None where it is not a plain file, or is no longer kept."""
+    return await anyio.to_thread.run_sync(_read_file, path, offset, limit)
+
+
+def _read_file(path: Path, offset: int, limit: int) -> bytes | None:
+    try:
+        # A tool may have left a link to any file of the host where an artifact is expected, or a pipe.
+        file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError:
+        return None
+    with os.fdopen(file, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            return None
+        stream.seek(offset)
+        return stream.read(limit)

@@ -30,7 +30,7 @@ from praxis_mcp.serving.mcp.blocks import (
 from praxis_mcp.serving.mcp.dialect import Dialect, content_for
 from praxis_mcp.serving.mcp.failures import describe_error, describe_failure, last_part
 from praxis_mcp.serving.mcp.media import clean
-from praxis_mcp.serving.mcp.uris import stream_uri
+from praxis_mcp.serving.mcp.resources import stream_uri
 from praxis_mcp.settings.model import Settings
 
 META_KEY = RUN_KEY

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from praxis_mcp.serving.mcp.media import decode_text, media_type, mime_of_file
-from praxis_mcp.serving.mcp.resources import _incomplete
-from praxis_mcp.serving.mcp.uris import artifact_uri, parse_uri, stream_uri
+from praxis_mcp.serving.mcp.resources import _incomplete, artifact_uri, parse_uri, stream_uri
 
 NAMES = st.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name)
 

@@ -12,8 +12,7 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from praxis_mcp.serving.access import ANYONE, SCOPE_KEY, Caller
-from praxis_mcp.serving.http.requests import standing_at
-from praxis_mcp.serving.http.shares import CallerShares
+from praxis_mcp.serving.http.requests import CallerShares, standing_at
 from praxis_mcp.settings.http import HttpSettings
 from tests.serving.clients import LIMIT
 from tests.serving.credentials import ALL, ECHO_ONLY, Issuer, auth_settings

@@ -10,7 +10,7 @@ import pytest
 
 from tests.serving.clients import LIMIT
 from tests.serving.http_server import ACCEPT, http_client, initialize_body, running_http
-from tests.serving.stdio.test_stdio import SPLITS_LINES
+from tests.serving.test_stdio import SPLITS_LINES
 
 pytestmark = pytest.mark.anyio
 

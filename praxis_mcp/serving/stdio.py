@@ -35,7 +35,7 @@ from pydantic import ValidationError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.lifetime import until_signalled
 from praxis_mcp.serving.mcp.server import build_server
-from praxis_mcp.serving.stdio.wire import Wire, take_wire
+from praxis_mcp.serving.wire import Wire, take_wire
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.text import escape_line_ends
 
