@@ -22,7 +22,7 @@ FLAGS = (
 )
 COMPILE_SECONDS = 900  # the first build also compiles musl; slow machines take minutes for it
 STAMP = "sources.sha256"
-FAILED = "failed.txt"  # for `praxis_mcp.support.init_binary`, which tells it
+FAILED = "failed.txt"  # for `praxis_mcp.support.praxis_init`, which tells it
 
 
 class NativeBuildError(Exception):

@@ -72,7 +72,7 @@ def test_no_remedy_names_an_extra_of_this_package() -> None:
 
 def test_no_server_waits_for_an_http_client_at_its_start() -> None:
     script = (
-        "import sys, praxis_mcp.execution.toolbox, praxis_mcp.support.init_binary\n"
+        "import sys, praxis_mcp.execution.toolbox, praxis_mcp.support.praxis_init\n"
         "print([name for name in ('http.client', 'urllib.request') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)

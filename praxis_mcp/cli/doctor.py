@@ -67,7 +67,7 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
 
     from praxis_mcp.contracts.catalog.approvals import HeldBack
     from praxis_mcp.execution.servers import live_servers
-    from praxis_mcp.support.plugins import all_plugins
+    from praxis_mcp.support.installation import all_plugins
     from praxis_mcp.support.tasks import unwrapped
 
     engines: list[dict[str, Any]] = []
@@ -109,13 +109,13 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
 
 def _engine_names(toolbox: Toolbox) -> list[str]:
     """Our engines, and all that other packages bring: a broken one shows here, be it needed yet or not."""
-    from praxis_mcp.support.plugins import usable_plugins
+    from praxis_mcp.support.installation import usable_plugins
 
     return list(dict.fromkeys((*toolbox.engines.names(), *usable_plugins())))
 
 
 def _praxis_init() -> dict[str, Any]:
-    from praxis_mcp.support.init_binary import find_missing
+    from praxis_mcp.support.praxis_init import find_missing
 
     missing = find_missing()
     return {"there": True} if missing is None else {"there": False, "why": missing.reason, "remedy": missing.remedy}
@@ -159,7 +159,7 @@ async def _examine_engine(toolbox: Toolbox, name: str) -> dict[str, Any]:
 def _mark_optional(engines: list[dict[str, Any]], tools: list[dict[str, Any]]) -> None:
     """Note of each engine whether it is missing and nothing misses it: others serve every tool."""
     from praxis_mcp.settings.model import CONTAINER_ENGINES
-    from praxis_mcp.support.plugins import OWN_ENGINES
+    from praxis_mcp.support.installation import OWN_ENGINES
 
     missed = {engine for tool in tools for engine in tool["missed"]}
     serves = bool(tools) or any(item["available"] for item in engines if item["engine"] in CONTAINER_ENGINES)

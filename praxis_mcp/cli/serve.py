@@ -86,8 +86,8 @@ def serve(
 
 
 def _warn_of_missing_parts() -> None:
-    from praxis_mcp.support.init_binary import find_missing
     from praxis_mcp.support.logs import logger
+    from praxis_mcp.support.praxis_init import find_missing
 
     missing = find_missing()
     if missing is not None:

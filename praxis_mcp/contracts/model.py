@@ -22,7 +22,7 @@ from pydantic import (
 from praxis_mcp.contracts.artifact_globs import check_artifact_patterns
 from praxis_mcp.contracts.specs import AnyEngineSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.contracts.values import Binding, ByteSize, CachePolicy, OutputKind, SecretRef, Whole
-from praxis_mcp.support.plugins import usable_plugins
+from praxis_mcp.support.installation import usable_plugins
 
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9_.-]{1,128}$")
 """Tool names that MCP allows (specification 2025-11-25, server/tools)."""
@@ -33,8 +33,8 @@ class EngineType(StrEnum):
 
     `DAGGER` carries an image specification, which any container engine can run: which one does is decided by the
     order in the settings and by what each can enforce. `DOCKER` and `SANDBOX` insist on that one. An engine that
-    another package brings (see `praxis_mcp.support.plugins`) is a value as well, ``EngineType("its-name")``; iteration
-    leaves it out.
+    another package brings (see `praxis_mcp.support.installation`) is a value as well, ``EngineType("its-name")``;
+    iteration leaves it out.
     """
 
     DAGGER = "dagger"

@@ -15,8 +15,8 @@ from praxis_mcp.engines.pulls import LocalImages
 from praxis_mcp.engines.warm.pool import PoolMetrics, WarmBudget
 from praxis_mcp.errors import EngineUnavailable, PraxisError
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.installation import usable_plugins
 from praxis_mcp.support.logs import logger, places
-from praxis_mcp.support.plugins import usable_plugins
 
 ENGINES: dict[str, str] = {
     "dagger": "praxis_mcp.engines.dagger.engine:DaggerExecutionEngine",

@@ -22,8 +22,8 @@ from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.plans.model import Capability, Plan
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.numbers import finite
-from praxis_mcp.support.orphans import kill_orphans
+from praxis_mcp.support.owners import kill_orphans
+from praxis_mcp.support.text import finite
 from praxis_mcp.upstreams.spec import ProgressListener, UpstreamSpec
 from praxis_mcp.upstreams.upstream import UpstreamPool
 
@@ -122,7 +122,7 @@ class RemoteMCPEngine(ExecutionEngine):
 
 def read_answer(answer: Mapping[str, Any], masker: Masker) -> RemoteContent:
     """The parts of a ``tools/call`` result, secrets masked; what has no place in one is left out. Structured content
-    may hold numbers that are not finite: the code that sends it on refuses them (see `numbers`)."""
+    may hold numbers that are not finite: the code that sends it on refuses them (see `all_finite`)."""
     content = answer.get("content")
     blocks = [block for block in (content if isinstance(content, list) else []) if isinstance(block, dict)]
     meta = answer.get("_meta")

@@ -13,7 +13,7 @@ from praxis_mcp.engines.base import ExecutionContext, ExecutionEngine, Execution
 from praxis_mcp.engines.mounts.changes import ChangeWatch
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.ended import Ended
+from praxis_mcp.support.praxis_init import Ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,7 @@ from praxis_mcp.engines.base import ExecutionResult, RemoteContent
 from praxis_mcp.errors import ContractError, OutputMisfit
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.numbers import NOT_FINITE, all_finite
-from praxis_mcp.support.text import counted
+from praxis_mcp.support.text import NOT_FINITE, all_finite, counted
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator

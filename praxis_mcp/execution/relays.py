@@ -28,7 +28,7 @@ from praxis_mcp.federation.upstreams import Upstreams
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.numbers import NOT_FINITE, all_finite
+from praxis_mcp.support.text import NOT_FINITE, all_finite
 
 SLACK = 1024
 """Bytes beyond `calls.max_output` that are still passed on whole: a worker that is a server like this one has cut its

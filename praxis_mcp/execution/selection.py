@@ -10,8 +10,8 @@ from praxis_mcp.engines.base import EngineCapabilities, EngineStatus
 from praxis_mcp.engines.registry import ENGINES, EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, LimitUnsupported
 from praxis_mcp.plans.model import Capability, Plan
-from praxis_mcp.support.init_binary import find_missing
 from praxis_mcp.support.logs import logger, places
+from praxis_mcp.support.praxis_init import find_missing
 
 STATUS_KEPT = 30.0
 """Seconds for which an engine that was found is not probed again (a failing call forgets it sooner)."""

@@ -13,8 +13,7 @@ from praxis_mcp.contracts.schemas.patterns import MalformedPattern, PatternBudge
 from praxis_mcp.contracts.schemas.validators import schema_errors
 from praxis_mcp.contracts.vocabulary import is_plainly_valid, schemas_inside, without_booleans
 from praxis_mcp.contracts.wording import odd_texts, worded
-from praxis_mcp.support.numbers import all_finite
-from praxis_mcp.support.text import printable, visible
+from praxis_mcp.support.text import all_finite, printable, visible
 from praxis_mcp.upstreams.hops import MOST_HOPS, read_via, server_id
 
 LARGEST_SCHEMA = 64 * 1024

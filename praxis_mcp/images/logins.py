@@ -23,7 +23,7 @@ import httpx2
 
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.references import DEFAULT_REGISTRY
-from praxis_mcp.support.home import home
+from praxis_mcp.support.files import home
 
 HELPER_TIMEOUT = 20.0
 """Seconds for a credential helper, which may ask a keyring."""

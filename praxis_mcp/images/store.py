@@ -35,7 +35,7 @@ from praxis_mcp.images.layers import Bounds, RootBuilder
 from praxis_mcp.images.manifests import digest_of, read_config
 from praxis_mcp.images.model import ImageContent, NamedImage, StoredImage
 from praxis_mcp.images.references import Reference
-from praxis_mcp.support.home import data_home
+from praxis_mcp.support.files import data_home
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.removal import remove_tree
 

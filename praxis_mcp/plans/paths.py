@@ -13,7 +13,7 @@ from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Mount
 from praxis_mcp.plans.sensitive import SOCKET, TEMPORARY, WHOLE, why_sensitive
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.home import expand as expand_home
+from praxis_mcp.support.files import expand as expand_home
 from praxis_mcp.support.rooted import CHANGED, identity_of, open_path
 
 _PATH_LOOKS = 5

@@ -20,7 +20,7 @@ from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Guard, Mount
 from praxis_mcp.plans.view import is_below
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.home import config_home, data_home
+from praxis_mcp.support.files import config_home, data_home
 
 _MOST_NAMES = 4096
 """On the way along links, of which Linux follows forty."""

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.trust import approvals_directory
-from praxis_mcp.support.home import home, homes_of_users
+from praxis_mcp.support.files import home, homes_of_users
 
 _IN_HOME = (
     ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config/gcloud", ".config/gh", ".config/containers",

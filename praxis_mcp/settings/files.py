@@ -18,7 +18,7 @@ from praxis_mcp.errors import SettingsError
 from praxis_mcp.settings.agent_files import is_agent_configuration, tool_names
 from praxis_mcp.settings.project import SETTINGS_FILES, is_top, project_at, project_of, tools_at
 from praxis_mcp.settings.trust import TrustStore, digest, read_regular
-from praxis_mcp.support.home import expand
+from praxis_mcp.support.files import expand
 from praxis_mcp.support.text import printable
 
 CONFIG_VARIABLE = "PRAXIS_CONFIG"

@@ -31,8 +31,8 @@ from praxis_mcp.settings.files import Origin, Sources, find_sources, sources_of
 from praxis_mcp.settings.http import HttpSettings
 from praxis_mcp.settings.sources import Variables, at_root, check_variables
 from praxis_mcp.settings.upstreams import UpstreamSettings
-from praxis_mcp.support.home import expand
-from praxis_mcp.support.plugins import usable_plugins
+from praxis_mcp.support.files import expand
+from praxis_mcp.support.installation import usable_plugins
 
 CONTAINER_ENGINES = ("dagger", "docker", "sandbox")
 

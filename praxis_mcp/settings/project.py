@@ -11,7 +11,7 @@ import os
 import stat
 from pathlib import Path
 
-from praxis_mcp.support.home import home
+from praxis_mcp.support.files import home
 
 SETTINGS_FILES = ("praxis.yaml", "praxis.yml")
 TOOLS = "tools"

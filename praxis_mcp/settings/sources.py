@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.support.home import expand
+from praxis_mcp.support.files import expand
 from praxis_mcp.support.logs import logger
 
 PREFIX = "PRAXIS_"

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.support.home import config_home
+from praxis_mcp.support.files import config_home
 
 Kind = Literal["settings", "contracts"]
 

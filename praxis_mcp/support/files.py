@@ -1,11 +1,19 @@
-"""Small files that people or other processes change meanwhile: whether one has changed, and replacing one as a whole.
+"""Where this user's files are, and small files that people or other processes change meanwhile.
 
-Everything here blocks, if only for a moment.
+Not every user has a home directory: a service's or a container's may lack HOME and an entry in passwd. Everything here
+blocks, if only for a moment.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+_XDG = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
+_FIRST_USER = 1000
+_SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/nonexistent", "/proc", "/run", "/sbin", "/sys", "/usr")
+_SYSTEM_TOPS = ("/", "/var", "/opt", "/srv", "/mnt", "/media", "/tmp", "/nix", "/snap", "/var/lib", "/var/tmp")  # noqa: S108
 
 STAMP_CHECK_INTERVAL = 2.0
 """Seconds between two looks at a file that is read again when it changes."""
@@ -32,3 +40,90 @@ def replace_text(file: Path, text: str) -> None:
     fresh = file.with_name(file.name + ".new")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(file)
+
+
+def home() -> Path | None:
+    """The user's home directory; None where there is none."""
+    if os.environ.get("HOME") == "":  # which Python reads as the root
+        return None
+    try:
+        path = Path.home()
+    except RuntimeError:
+        return None
+    return path if path.is_absolute() else None
+
+
+def expand(path: Path) -> Path:
+    """A path with ``~`` replaced.
+
+    Raises:
+        ValueError: there is no such home directory.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as exc:
+        raise ValueError(f"{path} begins at a home directory, and there is none; write an absolute path") from exc
+
+
+def homes_of_users() -> tuple[str, ...]:
+    """The home directories on this machine, this user's and everybody else's, links resolved, outer ones first."""
+    return _real([str(home() or ""), *_of_users(), "/root", "/home"])
+
+
+def home_directories() -> tuple[str, ...]:
+    """As `homes_of_users`, and the XDG base directories where they are elsewhere: where people's files are."""
+    homes = homes_of_users()
+    elsewhere = _real(os.environ.get(name, "") for name in _XDG)
+    return (*homes, *(place for place in elsewhere if not any(f"{place}/".startswith(f"{top}/") for top in homes)))
+
+
+def _real(places: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({real for place in places if (real := _usable(place))}, key=lambda real: real.count("/")))
+
+
+def _usable(place: str) -> str:
+    """Its real path; empty where it is not a home but a part of the system, as of users that only own a service."""
+    if not place.startswith("/"):
+        return ""
+    real = os.path.realpath(place)
+    if real in _SYSTEM_TOPS or any(f"{real}/".startswith(f"{top}/") for top in _SYSTEM):
+        return ""
+    return real if os.path.isdir(real) else ""  # noqa: PTH112
+
+
+def _of_users() -> Iterator[str]:
+    try:
+        text = Path("/etc/passwd").read_text(errors="replace")  # passwd(5); getpwall(3) may ask a directory service
+    except OSError:
+        return
+    for line in text.splitlines():
+        fields = line.split(":")
+        if len(fields) >= 7 and fields[2].isdecimal():
+            number = int(fields[2])
+            if number in (0, os.geteuid()) or number >= _FIRST_USER:
+                yield fields[5]
+
+
+def config_home() -> Path | None:
+    """``$XDG_CONFIG_HOME/praxis-mcp``; None for a user without a home."""
+    return _xdg("XDG_CONFIG_HOME", ".config")
+
+
+def data_home() -> Path | None:
+    """``$XDG_DATA_HOME/praxis-mcp``; None for a user without a home."""
+    return _xdg("XDG_DATA_HOME", ".local/share")
+
+
+def cache_home() -> Path | None:
+    """``$XDG_CACHE_HOME/praxis-mcp``; None for a user without a home."""
+    return _xdg("XDG_CACHE_HOME", ".cache")
+
+
+def _xdg(variable: str, default: str) -> Path | None:
+    base = Path(os.environ.get(variable, ""))
+    if not base.is_absolute():  # XDG Base Directory Specification: a relative value is ignored
+        where = home()
+        if where is None:
+            return None
+        base = where / default
+    return base / "praxis-mcp"

@@ -30,7 +30,7 @@ def places(exc: BaseException) -> str:
 
 
 def report_defect(doing: str, exc: Exception) -> str:
-    """Log an exception that nobody expected; returns what the client is told.
+    """Log an exception that nobody expected; returns the text for the client.
 
     Args:
         doing: what was being done, such as ``a tool was called``; holds no values.

@@ -1,4 +1,4 @@
-"""What is needed of the MCP SDK beside its public names: all of it, and nowhere else.
+"""What is needed of the MCP SDK besides its public names: all of it, and nowhere else.
 
 Each may go with any release of the SDK, so pyproject.toml bounds its version to what was run, and
 ``tests/test_sdks.py`` fails when one goes.

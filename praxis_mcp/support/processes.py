@@ -1,7 +1,7 @@
 """Everything that a command has started, and how it is ended.
 
 A process group does not bound a tool: ``setsid`` leaves it. What does, best first: a pid namespace (`NamespaceTree`),
-praxis-init as a child subreaper (`SupervisedTree`), and, where neither is to be had, descent and a mark in the
+praxis-init as a child subreaper (`SupervisedTree`), and, where there is neither, descent and a mark in the
 environment, read from /proc (`MarkedTree`; the idea of Jenkins' ProcessTreeKiller).
 """
 
@@ -122,10 +122,10 @@ class NamespaceTree(ProcessTree):
         self._command = command
         self._init_pid = init_pid
         self._pidfd: int | None = None
-        self._was_asked_to_end = False
+        self._is_terminated = False
 
     async def terminate(self) -> None:
-        self._was_asked_to_end = True
+        self._is_terminated = True
         # Not to bubblewrap: it would die of it, and take the tool along without a chance to finish. Not to init, which
         # has no handler, and which the kernel therefore spares.
         if self._open_init() and (init := self._init_pid()) is not None:
@@ -141,7 +141,7 @@ class NamespaceTree(ProcessTree):
                 signal.pidfd_send_signal(self._pidfd, _sigkill())
             # Where the command has ended by itself, an init without children is all that is left, and can start nothing
             # more. Its own end is that of the namespaces, which may take the kernel longer than the command took.
-            ended_by_itself = self._command.returncode is not None and not self._was_asked_to_end
+            ended_by_itself = self._command.returncode is not None and not self._is_terminated
             if not ended_by_itself or self._has_children():
                 await anyio.wait_readable(self._pidfd)
         if self._command.returncode is None:

@@ -1,4 +1,4 @@
-"""Text for people: that of others (upstreams, contracts, images, daemons, clients, tools) made safe to show, and
+"""What others sent (upstreams, contracts, images, daemons, clients, tools), made safe to show and to pass on; and
 numbers with their nouns.
 
 The one place that decides which characters never reach a log, a terminal or a model's list of tools as they are: those
@@ -9,7 +9,10 @@ that what a person reads, and approves, is what is there.
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from typing import Any, TypeVar
 
 _CONTROLS = "\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff"
 _UNSEEN = (
@@ -79,7 +82,7 @@ def _numbered(match: re.Match[str]) -> str:
 _LINE_ENDS = tuple((character.encode(), f"\\u{ord(character):04x}".encode()) for character in "\u0085\u2028\u2029")
 
 
-def escape_line_ends(json: bytes) -> bytes:
+def escape_line_ends(message: bytes) -> bytes:
     """The same JSON, as UTF-8, on one line for every reader of lines.
 
     JSON allows U+0085, U+2028 and U+2029 unescaped in a string, and Python's ``str.splitlines``, Node's and C#'s line
@@ -88,5 +91,42 @@ def escape_line_ends(json: bytes) -> bytes:
     escapes. These three occur in strings only, and never after a backslash, so each can be escaped where it is.
     """
     for raw, escaped in _LINE_ENDS:
-        json = json.replace(raw, escaped)
-    return json
+        message = message.replace(raw, escaped)
+    return message
+
+
+T = TypeVar("T")
+
+NOT_FINITE = "holds a number that JSON cannot carry, such as 1e999 or NaN"
+"""Of a value with a number that JSON can write and Python cannot hold: ``1e999`` is read as an infinity, and would be
+sent on as null."""
+
+
+def all_finite(value: Any) -> bool:
+    """Whether every number in a value of JSON is finite. Without recursion, so that no depth is too much."""
+    todo = [value]
+    while todo:
+        part = todo.pop()
+        if isinstance(part, dict):
+            todo += part.values()
+        elif isinstance(part, list):
+            todo += part
+        elif isinstance(part, float) and not math.isfinite(part):
+            return False
+    return True
+
+
+def finite(value: T) -> T:
+    """A value of JSON in which numbers that are not finite are text, as ``Infinity``; the same object where there are
+    none. For what only describes: where a number means something, refuse what is not `all_finite`."""
+    return value if all_finite(value) else _spelled(value)
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _spelled(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_spelled(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    return value

@@ -16,8 +16,8 @@ import anyio
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, RemoteError
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.numbers import finite
 from praxis_mcp.support.tasks import BackgroundTasks
+from praxis_mcp.support.text import finite
 from praxis_mcp.upstreams.breaker import CircuitBreaker
 from praxis_mcp.upstreams.connection import UPSTREAM_CLOSE_TIMEOUT, Connection, describe
 from praxis_mcp.upstreams.hops import outgoing_meta

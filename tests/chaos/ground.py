@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from praxis_mcp.engines.host.cgroups import find_cgroups
-from praxis_mcp.support.orphans import OWNER_VARIABLE
+from praxis_mcp.support.owners import OWNER_VARIABLE
 
 LONG = "trap '' TERM; (setsid sleep 1000 &); echo ready; sleep 1000 & wait; wait"
 """Runs on in two sessions, and is not impressed by the polite signal."""

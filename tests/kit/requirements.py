@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from praxis_mcp.support.init_binary import praxis_init_path
+from praxis_mcp.support.praxis_init import praxis_init_path
 from praxis_mcp.support.text import counted
 from tests.dagger_double.schema import generated_client
 

@@ -17,7 +17,7 @@ import praxis_mcp
 from praxis_mcp.contracts.model import EngineType
 from praxis_mcp.engines.registry import ENGINES
 from praxis_mcp.settings.model import CONTAINER_ENGINES
-from praxis_mcp.support.plugins import OWN_ENGINES
+from praxis_mcp.support.installation import OWN_ENGINES
 
 THIRD_PARTY = Path(__file__).parent / "third_party"
 """What pip leaves of an installed package: its modules, and the metadata with its entry points."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.support.init_binary import praxis_init_path
+from praxis_mcp.support.praxis_init import praxis_init_path
 from tests.kit import requirements
 from tests.native.harness import IS_ROOT, NOBODY, PraxisInit, python_for
 from tests.native.waiting import PraxisWait

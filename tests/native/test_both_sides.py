@@ -8,10 +8,8 @@ import pytest
 
 from praxis_mcp.engines.init import framing
 from praxis_mcp.engines.init.framing import FrameType
-from praxis_mcp.support import ended
-from praxis_mcp.support import init_binary as native
-from praxis_mcp.support.ended import EndKind
-from praxis_mcp.support.init_binary import join_words, run_prefix, wait_words
+from praxis_mcp.support import praxis_init as ours
+from praxis_mcp.support.praxis_init import EndKind, join_words, run_prefix, wait_words
 from tests.native.harness import PATIENCE
 
 NATIVE = Path(__file__).resolve().parents[2] / "native"
@@ -55,7 +53,7 @@ def test_engines_can_give_every_option_and_give_no_other(explained: dict[str, st
 
 
 def test_the_time_between_the_signals_is_the_same_unless_it_is_given(explained: dict[str, str]) -> None:
-    assert f"(default {native.DEFAULT_KILL_AFTER:g};" in explained["run"]
+    assert f"(default {ours.DEFAULT_KILL_AFTER:g};" in explained["run"]
 
 
 def values(file: str) -> dict[str, int]:
@@ -96,9 +94,15 @@ def test_a_call_has_the_same_flags_and_bounds_on_both_sides() -> None:
 
 def test_exit_statuses_are_the_same_on_both_sides() -> None:
     theirs = values("diagnostics.h")
-    assert (theirs["EXIT_TIMED_OUT"], theirs["EXIT_SETUP"]) == (ended.EXIT_TIMED_OUT, ended.EXIT_SETUP_FAILED)
-    assert (theirs["EXIT_CANNOT_RUN"], theirs["EXIT_NOT_FOUND"]) == (ended.EXIT_CANNOT_RUN, ended.EXIT_NOT_FOUND)
-    assert theirs["EXIT_SIGNAL_BASE"] == ended.EXIT_SIGNAL_BASE
+    assert (theirs["EXIT_TIMED_OUT"], theirs["EXIT_SETUP"]) == (
+        ours.EXIT_TIMED_OUT,
+        ours.EXIT_SETUP_FAILED,
+    )
+    assert (theirs["EXIT_CANNOT_RUN"], theirs["EXIT_NOT_FOUND"]) == (
+        ours.EXIT_CANNOT_RUN,
+        ours.EXIT_NOT_FOUND,
+    )
+    assert theirs["EXIT_SIGNAL_BASE"] == ours.EXIT_SIGNAL_BASE
 
 
 def test_ends_have_the_same_numbers_and_words_on_both_sides() -> None:
@@ -109,13 +113,13 @@ def test_ends_have_the_same_numbers_and_words_on_both_sides() -> None:
         payload = numbers[f"OUTCOME_{kind.name}"].to_bytes(4, "little") + bytes(4)
         frame = FrameType.END.to_bytes(4, "little") + len(payload).to_bytes(4, "little") + payload
         (end,) = framing.FrameDecoder().feed(frame)
-        assert isinstance(end, ended.Ended)
+        assert isinstance(end, ours.Ended)
         assert end.kind is kind
 
 
 def test_a_variable_that_is_kept_has_one_name() -> None:
-    assert f'"{native.KEPT}"' in (NATIVE / "environment.c").read_text()
+    assert f'"{ours.KEPT}"' in (NATIVE / "environment.c").read_text()
 
 
 def test_the_step_of_a_wrong_mount_has_one_name() -> None:
-    assert f'"{ended.MOUNTS_STEP}"' in (NATIVE / "wait.c").read_text()
+    assert f'"{ours.MOUNTS_STEP}"' in (NATIVE / "wait.c").read_text()

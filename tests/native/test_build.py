@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from praxis_mcp.support.init_binary import praxis_init_path
+from praxis_mcp.support.praxis_init import praxis_init_path
 from tests.native.harness import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]

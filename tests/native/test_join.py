@@ -13,8 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.support.ended import EXIT_CANNOT_RUN, EXIT_NOT_FOUND, EXIT_SETUP_FAILED
-from praxis_mcp.support.init_binary import join_words, praxis_init_path
+from praxis_mcp.support.praxis_init import (
+    EXIT_CANNOT_RUN,
+    EXIT_NOT_FOUND,
+    EXIT_SETUP_FAILED,
+    join_words,
+    praxis_init_path,
+)
 from tests.native.harness import PATIENCE, PraxisInit
 
 

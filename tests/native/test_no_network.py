@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.support.init_binary import praxis_init_path
+from praxis_mcp.support.praxis_init import praxis_init_path
 from tests.native.harness import IS_ROOT, NOBODY, PATIENCE, PraxisInit
 
 NO_NETWORK = ["--no-network"]

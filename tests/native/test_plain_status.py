@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.support.ended import EXIT_SETUP_FAILED, Ended, EndKind, parse_report
-from praxis_mcp.support.init_binary import run_prefix
+from praxis_mcp.support.praxis_init import EXIT_SETUP_FAILED, Ended, EndKind, parse_report, run_prefix
 from tests.native.harness import PraxisInit
 
 

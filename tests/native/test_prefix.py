@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.support import init_binary as native
-from praxis_mcp.support.ended import Ended, EndKind, parse_report
-from praxis_mcp.support.init_binary import praxis_init_path, run_prefix
+from praxis_mcp.support import praxis_init as native
+from praxis_mcp.support.praxis_init import Ended, EndKind, parse_report, praxis_init_path, run_prefix
 from tests.native.harness import PraxisInit
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.support.ended import Ended, EndKind, parse_report
+from praxis_mcp.support.praxis_init import Ended, EndKind, parse_report
 from tests.native.harness import IS_ROOT, NOBODY, PATIENCE, PraxisInit
 
 

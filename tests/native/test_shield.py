@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.engines.init.seccomp import filter_program
-from praxis_mcp.support.init_binary import praxis_init_path, run_prefix
+from praxis_mcp.support.praxis_init import praxis_init_path, run_prefix
 from tests.kit.until import until_blocking
 from tests.native.harness import PATIENCE
 

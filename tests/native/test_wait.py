@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from praxis_mcp.engines.init.framing import Hello, Output, WaitCall, WaitFile
 from praxis_mcp.engines.init.seccomp import filter_program
-from praxis_mcp.support.ended import Ended, EndKind
-from praxis_mcp.support.init_binary import normalize_machine
+from praxis_mcp.support.praxis_init import Ended, EndKind, normalize_machine
 from tests.native.harness import IS_ROOT, NOBODY, marked
 from tests.native.waiting import PraxisWait, python_bytes, sh, whole, words
 

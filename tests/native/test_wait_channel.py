@@ -23,7 +23,7 @@ from praxis_mcp.engines.init.framing import (
     encode_stdin,
     encode_stdin_end,
 )
-from praxis_mcp.support.ended import Ended, EndKind
+from praxis_mcp.support.praxis_init import Ended, EndKind
 from tests.native.harness import IS_ROOT, NOBODY, PATIENCE
 from tests.native.waiting import PraxisWait, Waiting, sh, whole, words
 

@@ -30,7 +30,7 @@ from praxis_mcp.engines.init.framing import (
     encode_stdin,
     encode_stdin_end,
 )
-from praxis_mcp.support.ended import Ended
+from praxis_mcp.support.praxis_init import Ended
 from tests.native.harness import MARK, PATIENCE, marked
 
 Kind = Literal["pipes", "socket"]

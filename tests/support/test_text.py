@@ -1,15 +1,24 @@
-"""Text of others, as logs and terminals show it."""
+"""Text of others, as logs and terminals show it, and numbers that JSON can write and Python cannot hold."""
 
 from __future__ import annotations
 
+import json
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from praxis_mcp.support.text import printable, unseen, visible
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.reading.loading import load_text
+from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.engines.output import Captured
+from praxis_mcp.errors import OutputMisfit
+from praxis_mcp.execution.outputs import structured_output
+from praxis_mcp.serving.mcp.progress import MAX_PROGRESS, parse_progress
+from praxis_mcp.support.text import all_finite, printable, unseen, visible
 
 SEEN_FORMATS = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
 """Characters of the category Cf that have a shape (Unicode 15, chapter 9.2, "Signs Spanning Numbers" and the like)."""
@@ -76,3 +85,37 @@ def test_what_is_shown_is_one_line_and_shown_again_the_same(text: str) -> None:
     assert shown.splitlines() in ([], [shown])
     assert printable(shown) == shown
     assert visible(visible(text)) == visible(text)
+
+
+@pytest.mark.parametrize("text", ['{"a": 1e999}', "[[-1e999]]", "1e400"])
+def test_output_with_such_a_number_is_not_json(text: str) -> None:
+    contract = ToolContract.create_local_tool("t", ["x"], output="json")
+    stdout = Captured(head=text.encode(), total=len(text))
+    with pytest.raises(OutputMisfit, match="1e999"):
+        structured_output(contract, ExecutionResult("1", "local", "none", 0, stdout=stdout))
+    assert not all_finite(json.loads(text))
+
+
+def test_every_other_value_is_finite_however_deep() -> None:
+    deep: object = 1.5e308
+    for _ in range(100_000):
+        deep = [deep]
+    assert all_finite(deep)
+    while isinstance(deep, list):  # freed level by level: Python's own way would recurse
+        deep = deep.pop()
+    assert all_finite({"a": [1, 10**400, "1e999", None, True, 0.0]})
+
+
+def test_a_contract_in_json_cannot_hold_such_a_number() -> None:
+    document = (
+        '{"name": "t", "image": "x", "command": ["x"], "parameters": {"a": {"type": "number", "default": 1e999}}}'
+    )
+    loaded = load_text(document, Path("contract.json"))
+    assert loaded.contract is None
+    assert "too large a number" in loaded.diagnostics[0].message
+
+
+@pytest.mark.parametrize("number", ["1.7976931348623157e308", "1e999", str(2**53 + 2)])
+def test_progress_beyond_what_floats_count_is_not_progress(number: str) -> None:
+    assert parse_progress(f'{{"progress": {number}}}') is None
+    assert parse_progress(f'{{"progress": {int(MAX_PROGRESS)}}}') == (MAX_PROGRESS, None, "")

@@ -9,7 +9,7 @@ import sys
 
 import anyio
 
-from praxis_mcp.support import init_binary as native
+from praxis_mcp.support import praxis_init as native
 from praxis_mcp.upstreams.spec import UpstreamSpec
 from praxis_mcp.upstreams.upstream import UpstreamPool
 

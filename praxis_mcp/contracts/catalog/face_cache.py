@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from praxis_mcp.support.home import cache_home
+from praxis_mcp.support.files import cache_home
 from praxis_mcp.support.logs import logger
 
 _MAX_CACHE_FILE = 64 * 1024 * 1024

@@ -15,8 +15,8 @@ from praxis_mcp.contracts.catalog.face_cache import FaceCache
 from praxis_mcp.contracts.discovery import find_contracts, read_bytes
 from praxis_mcp.diagnostics import Diagnostic, Severity
 from praxis_mcp.errors import ContractError
+from praxis_mcp.support.installation import OWN_ENGINES
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.plugins import OWN_ENGINES
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from praxis_mcp.engines.init.failures import command_not_found, end_failure
 from praxis_mcp.engines.mounts.write_back import Changes
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.ended import (
+from praxis_mcp.support.praxis_init import (
     EXIT_CANNOT_RUN,
     EXIT_NOT_FOUND,
     EXIT_SETUP_FAILED,

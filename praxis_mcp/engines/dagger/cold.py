@@ -18,8 +18,7 @@ from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.engines.dagger.workspace import Upload
 from praxis_mcp.engines.mounts.write_back import Changes
 from praxis_mcp.engines.running import Finished
-from praxis_mcp.support.ended import Ended, EndKind
-from praxis_mcp.support.init_binary import DEFAULT_KILL_AFTER
+from praxis_mcp.support.praxis_init import DEFAULT_KILL_AFTER, Ended, EndKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ from praxis_mcp.engines.warm.pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
 from praxis_mcp.plans.model import Blueprint, Capability, Guard, Plan
 from praxis_mcp.settings.model import DaggerSettings, Settings
-from praxis_mcp.support.init_binary import praxis_init_path
+from praxis_mcp.support.praxis_init import praxis_init_path
 from praxis_mcp.support.scratch import Scratch, remove_directory, sweep_scratch
 from praxis_mcp.support.text import counted
 

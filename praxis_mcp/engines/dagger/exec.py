@@ -28,7 +28,7 @@ from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.engines.dagger.workspace import Upload
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.plans.model import Blueprint, Plan
-from praxis_mcp.support.init_binary import run_prefix
+from praxis_mcp.support.praxis_init import run_prefix
 
 RUN_VARIABLE = "PRAXIS_RUN_ID"
 """Differs in every call, so that no call is answered from Dagger's cache; absent from pure ones."""

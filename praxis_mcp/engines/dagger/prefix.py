@@ -12,7 +12,7 @@ from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.plans.model import Blueprint, Limits
 from praxis_mcp.plans.view import depth
-from praxis_mcp.support.init_binary import KEPT, praxis_init_path
+from praxis_mcp.support.praxis_init import KEPT, praxis_init_path
 
 DIRECTORY = "/.praxis"
 INIT = f"{DIRECTORY}/init"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from praxis_mcp.errors import EngineUnavailable
-from praxis_mcp.support.home import home
+from praxis_mcp.support.files import home
 
 LOOK_TIMEOUT = 3.0
 """Seconds that one look takes at most."""

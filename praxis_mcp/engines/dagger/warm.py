@@ -40,8 +40,7 @@ from praxis_mcp.engines.warm.pool import WarmBudget
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.model import WarmSettings
-from praxis_mcp.support.ended import EXIT_SIGNAL_BASE, Ended, EndKind
-from praxis_mcp.support.init_binary import DEFAULT_KILL_AFTER, wait_words
+from praxis_mcp.support.praxis_init import DEFAULT_KILL_AFTER, EXIT_SIGNAL_BASE, Ended, EndKind, wait_words
 from praxis_mcp.support.tasks import BackgroundTasks
 
 HELLO_TIMEOUT = 30.0

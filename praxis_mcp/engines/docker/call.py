@@ -24,8 +24,8 @@ from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import CallFile, Plan
 from praxis_mcp.plans.view import is_nested
-from praxis_mcp.support.ended import Ended
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.praxis_init import Ended
 from praxis_mcp.support.scratch import Scratch
 from praxis_mcp.support.tasks import unwrapped
 

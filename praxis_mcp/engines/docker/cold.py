@@ -29,7 +29,7 @@ from praxis_mcp.engines.init.waiter import Waiter, WaiterLost
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError, ImageError
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.ended import EXIT_SETUP_FAILED
+from praxis_mcp.support.praxis_init import EXIT_SETUP_FAILED
 
 
 class InitRefused(Exception):

@@ -48,8 +48,8 @@ from praxis_mcp.engines.warm.pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.ended import Ended
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.praxis_init import Ended
 from praxis_mcp.support.scratch import sweep_scratch
 from praxis_mcp.support.tasks import BackgroundTasks
 

@@ -17,8 +17,8 @@ from praxis_mcp.errors import (
 )
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.plans.secrets import Masker
-from praxis_mcp.support.ended import EXIT_CANNOT_RUN, EXIT_NOT_FOUND, EXIT_SETUP_FAILED
 from praxis_mcp.support.installation import adding_extra
+from praxis_mcp.support.praxis_init import EXIT_CANNOT_RUN, EXIT_NOT_FOUND, EXIT_SETUP_FAILED
 
 START_DOCKER = "Start Docker (Linux: `sudo systemctl start docker`; macOS and Windows: open Docker Desktop)"
 _JOIN_GROUP = (

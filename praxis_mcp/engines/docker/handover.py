@@ -20,8 +20,8 @@ from praxis_mcp.engines.output import Streams
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.ended import Ended, EndKind
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.praxis_init import Ended, EndKind
 
 CONTAINER_END_TIMEOUT = 5.0
 """Seconds for a container to be reported as ended once its praxis-init has reported the end."""

@@ -19,7 +19,7 @@ from typing import Any
 import anyio.to_thread
 
 from praxis_mcp.engines.docker.api import DockerDaemon
-from praxis_mcp.support.init_binary import normalize_machine, praxis_init_path
+from praxis_mcp.support.praxis_init import normalize_machine, praxis_init_path
 
 INIT_TARGET = "/.praxis-init"
 _FILE = "init"

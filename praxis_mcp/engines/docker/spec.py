@@ -15,7 +15,7 @@ from praxis_mcp.engines.mounts.openings import Room
 from praxis_mcp.engines.mounts.submounts import submounts
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, CallFile, Mount, Plan
-from praxis_mcp.support.init_binary import wait_words
+from praxis_mcp.support.praxis_init import wait_words
 
 TMP_SIZE = 256 * 1024 * 1024
 """Bytes of ``/tmp`` in a container whose root is read-only; they count against its memory limit."""

@@ -25,8 +25,7 @@ from praxis_mcp.engines.output import StreamCollector, Streams
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.ended import Ended, EndKind
-from praxis_mcp.support.init_binary import praxis_init_path
+from praxis_mcp.support.praxis_init import Ended, EndKind, praxis_init_path
 from praxis_mcp.support.processes import NamespaceTree
 from praxis_mcp.support.tasks import BackgroundTasks
 

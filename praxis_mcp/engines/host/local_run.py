@@ -34,10 +34,9 @@ from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support import init_binary as native
-from praxis_mcp.support.ended import Ended, EndKind, parse_report
-from praxis_mcp.support.orphans import OWNER_VARIABLE
-from praxis_mcp.support.owners import Owner
+from praxis_mcp.support import praxis_init as native
+from praxis_mcp.support.owners import OWNER_VARIABLE, Owner
+from praxis_mcp.support.praxis_init import Ended, EndKind, parse_report
 from praxis_mcp.support.processes import TERM_GRACE, MarkedTree, ProcessTree, SupervisedTree
 from praxis_mcp.support.scratch import Scratch
 

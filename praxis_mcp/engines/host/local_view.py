@@ -27,7 +27,7 @@ from praxis_mcp.plans.model import Mount, Plan
 from praxis_mcp.plans.sensitive import hidden_places
 from praxis_mcp.plans.view import by_depth, is_below
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.home import home, home_directories
+from praxis_mcp.support.files import home, home_directories
 
 HOME = "/tmp/home"  # noqa: S108 - inside the sandbox
 WORK = "/tmp/work"  # noqa: S108

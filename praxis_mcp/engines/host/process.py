@@ -19,8 +19,8 @@ import anyio.to_thread
 
 from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.errors import CommandNotFound, ExecutionError
-from praxis_mcp.support.ended import EXIT_SIGNAL_BASE, Ended
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.praxis_init import EXIT_SIGNAL_BASE, Ended
 from praxis_mcp.support.processes import ProcessTree
 from praxis_mcp.support.tasks import unwrapped
 

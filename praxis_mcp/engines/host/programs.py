@@ -15,7 +15,7 @@ import shutil
 import stat
 from collections.abc import Iterator
 
-from praxis_mcp.support.home import home
+from praxis_mcp.support.files import home
 
 _MAX_LINKS = 40
 _MAX_PROGRAMS = 8

@@ -35,7 +35,7 @@ from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint, Capability, Plan
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.orphans import kill_orphans
+from praxis_mcp.support.owners import kill_orphans
 from praxis_mcp.support.scratch import sweep_scratch
 from praxis_mcp.support.tasks import BackgroundTasks
 

@@ -16,7 +16,7 @@ from praxis_mcp.engines.host.process import Launch, run_process
 from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.images.model import StoredImage
-from praxis_mcp.support.init_binary import join_words, praxis_init_path
+from praxis_mcp.support.praxis_init import join_words, praxis_init_path
 from praxis_mcp.support.processes import MarkedTree
 from praxis_mcp.support.scratch import Scratch
 

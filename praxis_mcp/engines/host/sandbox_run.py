@@ -34,9 +34,8 @@ from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
 from praxis_mcp.images.model import StoredImage
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Plan
-from praxis_mcp.support.init_binary import praxis_init_path
-from praxis_mcp.support.orphans import OWNER_VARIABLE
-from praxis_mcp.support.owners import Owner
+from praxis_mcp.support.owners import OWNER_VARIABLE, Owner
+from praxis_mcp.support.praxis_init import praxis_init_path
 from praxis_mcp.support.tasks import BackgroundTasks
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

@@ -7,7 +7,7 @@ import os
 
 from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint, Plan
-from praxis_mcp.support.ended import MOUNTS_STEP, Ended, EndKind
+from praxis_mcp.support.praxis_init import MOUNTS_STEP, Ended, EndKind
 
 
 def end_failure(plan: Plan, end: Ended, remedy: str) -> ExecutionError | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from praxis_mcp.engines.output import StreamName
-from praxis_mcp.support.ended import Ended, EndKind
+from praxis_mcp.support.praxis_init import Ended, EndKind
 
 FRAMING_VERSION = 1
 MAX_PAYLOAD = 128 * 1024

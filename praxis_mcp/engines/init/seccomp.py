@@ -31,7 +31,7 @@ from praxis_mcp.engines.init.syscalls import (
     WITH_CAPABILITIES,
 )
 from praxis_mcp.plans.model import Blueprint
-from praxis_mcp.support.init_binary import normalize_machine
+from praxis_mcp.support.praxis_init import normalize_machine
 
 # <linux/seccomp.h>, <linux/audit.h>, <linux/bpf_common.h>
 _ALLOW = 0x7FFF0000

@@ -34,7 +34,7 @@ from praxis_mcp.engines.init.framing import (
 from praxis_mcp.engines.output import StreamCollector, StreamName
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import CallFile, Plan
-from praxis_mcp.support.ended import Ended
+from praxis_mcp.support.praxis_init import Ended
 
 WAITER_MAX_AGE = 900.0
 """Seconds that a container or exec waits for a call at most; then another takes its place."""

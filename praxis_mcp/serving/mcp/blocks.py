@@ -24,8 +24,7 @@ from praxis_mcp.engines.output import Captured, StreamName
 from praxis_mcp.serving.mcp.dialect import Dialect, content_for
 from praxis_mcp.serving.mcp.media import IMAGES, clean, decode_text, media_type, mime_of_file
 from praxis_mcp.serving.mcp.resources import artifact_uri, read_file, stream_uri
-from praxis_mcp.support.numbers import NOT_FINITE, all_finite
-from praxis_mcp.support.text import counted
+from praxis_mcp.support.text import NOT_FINITE, all_finite, counted
 
 INLINE_MEDIA = 1024 * 1024
 """Bytes of one image or sound that a result carries itself; a larger one is linked."""

@@ -3,7 +3,7 @@
 Closing its standard input asks such a server to end, but one that is busy or ignores that would outlive us where we are
 killed. So on Linux it runs under praxis-init, which notices our death, and ends the whole tree, whatever in it has
 begun a session of its own or left its parent. Where there is no praxis-init, or it was killed as well, the next
-server finds the processes by the owner in their environment (`orphans`).
+server finds the processes by the owner in their environment (`owners`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,10 @@ from mcp.os.win32.utilities import (
     terminate_windows_process_tree,
 )
 
-from praxis_mcp.support import init_binary as native
-from praxis_mcp.support.ended import EndKind, parse_report
+from praxis_mcp.support import praxis_init as native
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.orphans import OWNER_VARIABLE
-from praxis_mcp.support.owners import Owner
+from praxis_mcp.support.owners import OWNER_VARIABLE, Owner
+from praxis_mcp.support.praxis_init import EndKind, parse_report
 from praxis_mcp.support.processes import MarkedTree, SupervisedTree
 
 SERVER_EXIT_GRACE = 2.0

@@ -22,7 +22,7 @@ from praxis_mcp.engines.warm.pool import PoolMetrics, WarmPool
 from praxis_mcp.errors import ExecutionTimeout
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.init_binary import praxis_init_path
+from praxis_mcp.support.praxis_init import praxis_init_path
 from praxis_mcp.testing.bench import CALL_LIMIT
 from tests.dagger_double.install import remove_containers
 from tests.engines.dagger.case import IS_REAL

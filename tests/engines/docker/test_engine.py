@@ -21,7 +21,7 @@ from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
 from praxis_mcp.engines.docker.stream import Address, open_wait
 from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError, LimitUnsupported
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.ended import EXIT_SETUP_FAILED
+from praxis_mcp.support.praxis_init import EXIT_SETUP_FAILED
 from praxis_mcp.testing.bench import CALL_LIMIT, Bench, b64, with_parameter
 from tests.engines.docker.bench import BUSYBOX, bench_on, tool
 from tests.engines.docker.case import CASE, containers

@@ -10,7 +10,7 @@ import pytest
 
 from praxis_mcp.engines.host.cgroups import find_cgroups
 from praxis_mcp.plans.model import Limits
-from praxis_mcp.support.init_binary import praxis_init_path
+from praxis_mcp.support.praxis_init import praxis_init_path
 
 may_make_groups = pytest.mark.skipif(bool(find_cgroups().notes), reason="this user may make no cgroups")
 

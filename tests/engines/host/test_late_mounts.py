@@ -15,7 +15,7 @@ from praxis_mcp.engines.host.cgroups import RunGroup
 from praxis_mcp.engines.host.local import LocalExecutionEngine
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.init_binary import praxis_init_path
+from praxis_mcp.support.praxis_init import praxis_init_path
 from praxis_mcp.testing.bench import CALL_LIMIT
 from tests.engines.host.sandbox_case import IMAGE, shared_store
 

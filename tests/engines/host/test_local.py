@@ -22,7 +22,7 @@ from praxis_mcp.errors import CommandNotFound, EngineUnavailable, ExecutionError
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support import init_binary as native
+from praxis_mcp.support import praxis_init as native
 from praxis_mcp.testing.bench import CALL_LIMIT, processes
 from tests.engines.host.local_case import CASE
 from tests.kit.until import until

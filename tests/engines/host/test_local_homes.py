@@ -18,7 +18,7 @@ from praxis_mcp.engines.host.programs import ProgramFiles
 from praxis_mcp.errors import CommandNotFound, LimitUnsupported
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.home import home_directories
+from praxis_mcp.support.files import home_directories
 from praxis_mcp.testing.bench import CALL_LIMIT
 
 pytestmark = [pytest.mark.anyio, pytest.mark.bubblewrap]

@@ -26,7 +26,7 @@ from praxis_mcp.images.store import ImageStore
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.orphans import OWNER_VARIABLE
+from praxis_mcp.support.owners import OWNER_VARIABLE
 from praxis_mcp.testing.bench import CALL_LIMIT, processes
 from tests.engines.host.sandbox_case import IMAGE, control_groups, shared_store
 from tests.images.tars import directory, file, image, layer, symlink

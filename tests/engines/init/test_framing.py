@@ -27,7 +27,7 @@ from praxis_mcp.engines.init.framing import (
     encode_file,
     encode_stdin,
 )
-from praxis_mcp.support.ended import Ended, EndKind
+from praxis_mcp.support.praxis_init import Ended, EndKind
 
 
 def frame(kind: int, payload: bytes = b"") -> bytes:

@@ -17,8 +17,7 @@ from praxis_mcp.engines.init import waiter
 from praxis_mcp.engines.init.framing import FrameType, FramingError, WaitCall, WaitFile
 from praxis_mcp.engines.init.waiter import Channel, Waiter, WaiterLost, WaiterSilent
 from praxis_mcp.engines.output import Captured, StreamCollector, Streams
-from praxis_mcp.support.ended import Ended, EndKind
-from praxis_mcp.support.init_binary import praxis_init_path
+from praxis_mcp.support.praxis_init import Ended, EndKind, praxis_init_path
 from praxis_mcp.support.unix_stream import UnixStream
 from praxis_mcp.testing.bench import CALL_LIMIT, measured_growth, processes
 

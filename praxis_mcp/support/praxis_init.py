@@ -1,9 +1,9 @@
 """praxis-init, the small static program that engines put in front of a tool's command.
 
 It enforces a deadline over the whole process tree, lets no process outlive the command, and can take the network away
-without privileges. This module finds the binary and speaks its command line and its report; `native/` holds the
-source. A package built where no compiler was to be had lacks the binaries: `praxis_init_path` then returns None, and
-an engine must declare that it cannot enforce these things.
+without privileges. This module finds the binary, writes its command line and reads its report, whose words for how a
+command ended (`Ended`) are those of every engine; `native/` holds the source. A package built without a compiler lacks
+the binaries: `praxis_init_path` then returns None, and an engine must declare that it cannot enforce these things.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +25,7 @@ _FOLDER = Path(__file__).resolve().parent.parent / "_native"
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "x64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 
 _FAILED = "failed.txt"
-"""Beside the binaries: why there are none (`native/build.py`)."""
+"""Next to the binaries: why there are none (`native/build.py`)."""
 
 _FOUND: set[Path] = set()
 
@@ -69,12 +71,12 @@ def find_missing() -> MissingInit | None:
             "Use an engine on an x86-64 or arm64 machine.",
         )
     try:
-        said = f" ({(_FOLDER / _FAILED).read_text(encoding='utf-8', errors='replace').strip()})"
+        cause = f" ({(_FOLDER / _FAILED).read_text(encoding='utf-8', errors='replace').strip()})"
     except OSError:
-        said = ""
+        cause = ""
     return MissingInit(
         "praxis-init was not built when praxis-mcp was installed, and what it enforces is missing: deadlines inside "
-        f"containers, network: none on Dagger, warm starts{said}.",
+        f"containers, network: none on Dagger, warm starts{cause}.",
         "Install the wheel of praxis-mcp, or in a clone: pip install ziglang && python native/build.py.",
     )
 
@@ -169,7 +171,7 @@ def wait_words(
         patience: seconds after which it leaves if no call has come.
         socket: path of the unix socket that it connects to; None is its standard input and output.
         sources: device and inode of what was judged, and where it must lie: else the call ends with
-            `EndKind.SETUP_FAILED`, step `MOUNTS_STEP` (see `ended`). Under another kernel than this one, whose numbers
+            `EndKind.SETUP_FAILED`, step `MOUNTS_STEP`. Under another kernel than this one, whose numbers
             differ, it does not look.
         hide: as for `run_prefix`; variables of the call itself are not hidden.
 
@@ -245,3 +247,87 @@ def _report_target(report: str | int) -> str:
         raise ValueError(f"not a path for a report: {report!r}")
     # praxis-init reads digits as a descriptor.
     return f"./{report}" if report.isdecimal() else report
+
+
+EXIT_TIMED_OUT = 124
+EXIT_SETUP_FAILED = 125
+EXIT_CANNOT_RUN = 126
+EXIT_NOT_FOUND = 127
+EXIT_SIGNAL_BASE = 128
+"""Exit codes that praxis-init adds to the command's own, those of timeout(1) and of the shell. A command may exit with
+the same numbers: only the report (`parse_report`) tells which it was."""
+
+MOUNTS_STEP = "mounts"
+"""The step of `EndKind.SETUP_FAILED` where something else was mounted than was judged."""
+
+
+class EndKind(StrEnum):
+    """How a command ended, in praxis-init's words."""
+
+    EXIT = "exit"
+    """It exited; `number` is its exit code, None where the engine cannot tell."""
+    SIGNAL = "signal"
+    """It died of signal `number`, not by the deadline."""
+    TIMEOUT = "timeout"
+    """The deadline passed, and its tree was ended, however the command itself took that; `number` is the exit code
+    that it left with, where that is known."""
+    EXEC_FAILED = "exec-failed"
+    """It could not be executed; `number` is an errno of Linux (2: not found)."""
+    SETUP_FAILED = "setup-failed"
+    """It was never started; `number` is an errno of Linux, `step` what failed (`seccomp`, `fork`, …)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended.
+
+    Attributes:
+        kind, number, step: see `EndKind`.
+        out_of_memory: the memory limit was reached, and the kernel killed a process of the command.
+    """
+
+    kind: EndKind
+    number: int | None = None
+    step: str | None = None
+    out_of_memory: bool = False
+
+    @classmethod
+    def by_code(cls, exit_code: int | None, *, timed_out: bool = False) -> Ended:
+        """The end of a command of which the exit code is known, and whether its deadline passed."""
+        return cls(EndKind.TIMEOUT if timed_out else EndKind.EXIT, exit_code)
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether the deadline passed."""
+        return self.kind is EndKind.TIMEOUT
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, 128 + signal where a signal ended it; else that of praxis-init, which says why there is
+        none."""
+        match self.kind:
+            case EndKind.EXIT:
+                return self.number
+            case EndKind.SIGNAL:
+                return EXIT_SIGNAL_BASE + (self.number or 0)
+            case EndKind.TIMEOUT:
+                return EXIT_TIMED_OUT if self.number is None else self.number
+            case EndKind.SETUP_FAILED:
+                return EXIT_SETUP_FAILED
+            case EndKind.EXEC_FAILED:
+                return EXIT_NOT_FOUND if self.number == 2 else EXIT_CANNOT_RUN
+
+
+def parse_report(text: str) -> Ended | None:
+    """What praxis-init reported; None for an empty or torn report, which means that praxis-init was itself killed."""
+    if not text.endswith("\n"):
+        return None
+    word, *rest = text[:-1].split(" ", 2)
+    try:
+        kind = EndKind(word)
+        number = int(rest[0]) if rest else None
+    except ValueError:
+        return None
+    if (number is None) != (kind is EndKind.TIMEOUT):
+        return None
+    return Ended(kind, number, rest[1] if len(rest) > 1 else None)
