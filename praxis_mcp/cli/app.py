@@ -8,7 +8,20 @@ from typing import Annotated
 
 import typer
 
-from praxis_mcp.cli import call, checks, contracts, doctor, explain, images, listing, serve, token, trust, upstreams
+from praxis_mcp.cli import (
+    call,
+    checks,
+    contracts,
+    doctor,
+    explain,
+    image_from_host,
+    images,
+    listing,
+    serve,
+    token,
+    trust,
+    upstreams,
+)
 from praxis_mcp.cli.terminal import say
 
 app = typer.Typer(
@@ -30,6 +43,7 @@ app.command("test")(checks.run_examples)
 app.command("doctor")(doctor.doctor)
 app.command("trust")(trust.trust)
 app.command("schema")(checks.schema)
+images.app.command("from-host")(image_from_host.make_image)
 app.add_typer(images.app)
 app.add_typer(contracts.app, name="contracts")
 app.add_typer(upstreams.app, name="upstreams")

@@ -37,9 +37,9 @@ def import_image(
 ) -> None:
     """Unpack the images of an archive into the store."""
     with friendly_errors():
-        images = _images(config, log_level)
-        for item in _work(lambda tell: images.import_file(file, name, tell)):
-            _print_line(item)
+        images = open_images(config, log_level)
+        for item in work_with_status(lambda tell: images.import_file(file, name, tell)):
+            print_image(item)
 
 
 @app.command("pull")
@@ -50,15 +50,15 @@ def pull_image(
 ) -> None:
     """Fetch an image from its registry, as it is there now, into the store."""
     with friendly_errors():
-        images = _images(config, log_level)
-        _print_line(_work(lambda tell: images.pull(reference, tell)))
+        images = open_images(config, log_level)
+        print_image(work_with_status(lambda tell: images.pull(reference, tell)))
 
 
 @app.command("ls")
-def list_images(config: ConfigOption = None, log_level: LogLevelOption = None, as_json: JsonOption = False) -> None:
+def listopen_images(config: ConfigOption = None, log_level: LogLevelOption = None, as_json: JsonOption = False) -> None:
     """List the images in the store."""
     with friendly_errors():
-        store = _images(config, log_level).store
+        store = open_images(config, log_level).store
         found = store.names()
         if as_json:
             echo_json(
@@ -98,7 +98,7 @@ def remove_images(
 ) -> None:
     """Remove images from the store, by name or id. Exit code 1 where one is not there."""
     with friendly_errors():
-        store = _images(config, log_level).store
+        store = open_images(config, log_level).store
         missing = [reference for reference in references if not store.remove(reference)]
         for reference in missing:
             say(f"{reference} is not in the store.", err=True)
@@ -110,18 +110,19 @@ def remove_images(
 def collect_garbage(config: ConfigOption = None, log_level: LogLevelOption = None) -> None:
     """Remove unpacked images without a name, and what interrupted pulls left."""
     with friendly_errors():
-        for item in _images(config, log_level).store.collect_garbage():
+        for item in open_images(config, log_level).store.collect_garbage():
             say(f"removed {item}")
 
 
-def _images(config: Path | None, log_level: str | None) -> SandboxImages:
+def open_images(config: Path | None, log_level: str | None) -> SandboxImages:
+    """The images of the settings' store."""
     from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 
     return SandboxExecutionEngine(read_settings(config, None, log_level)).images
 
 
-def _work(work: Callable[[StatusListener], Awaitable[T]]) -> T:
-    """Do it, showing on standard error what is being done."""
+def work_with_status(work: Callable[[StatusListener], Awaitable[T]]) -> T:
+    """Do something, showing on standard error what is being done."""
     import anyio
 
     shown = console(stderr=True)
@@ -129,7 +130,8 @@ def _work(work: Callable[[StatusListener], Awaitable[T]]) -> T:
         return anyio.run(work, lambda text: status.update(escape(text)))
 
 
-def _print_line(item: NamedImage) -> None:
+def print_image(item: NamedImage) -> None:
+    """An image's name, and the name by digest."""
     say(f"{item.reference} {item.pinned}")
 
 

@@ -1,0 +1,133 @@
+"""What a program or library says of how it is loaded (ELF; System V ABI, "Program Loading and Dynamic Linking")."""
+
+from __future__ import annotations
+
+import os
+import platform
+import struct
+from dataclasses import dataclass
+
+from praxis_mcp.errors import ImageError
+
+MAGIC = b"\x7fELF"
+
+_PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
+_DT_NULL, _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_RPATH, _DT_RUNPATH = 0, 1, 5, 10, 15, 29
+_MACHINES = {"x86_64": 62, "amd64": 62, "aarch64": 183, "arm64": 183, "riscv64": 243, "ppc64le": 21, "s390x": 22}
+_MAX_HEADERS = 512
+_MAX_DYNAMIC = 64 * 1024
+_MAX_STRINGS = 16 * 1024 * 1024
+_MAX_NAME = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Elf:
+    """One program or library.
+
+    Attributes:
+        kind: its class (32 or 64 bits), byte order and machine: only what has the same can be loaded together.
+        interpreter: the loader that a program names; None for a static program or a library.
+        needed: the libraries that it names.
+        rpath, runpath: where these are looked for, as they are written, with ``$ORIGIN``.
+    """
+
+    kind: tuple[int, int, int]
+    interpreter: str | None = None
+    needed: tuple[str, ...] = ()
+    rpath: tuple[str, ...] = ()
+    runpath: tuple[str, ...] = ()
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether it is made for this machine, as far as that is known."""
+        wanted = _MACHINES.get(platform.machine().lower())
+        return wanted is None or self.kind[2] == wanted
+
+
+def read_elf(descriptor: int, what: str) -> Elf | None:
+    """Read the headers of an open file; None for a file of any other format.
+
+    Raises:
+        ImageError: it is damaged.
+        OSError: it cannot be read.
+    """
+    ident = os.pread(descriptor, 16, 0)
+    if ident[:4] != MAGIC:
+        return None
+    try:
+        return _Reader(descriptor, ident).read()
+    except (struct.error, ValueError, IndexError, KeyError, OverflowError) as exc:
+        raise ImageError(f"{what} is not a sound program or library: its headers are damaged.") from exc
+
+
+class _Reader:
+    def __init__(self, descriptor: int, ident: bytes) -> None:
+        self._descriptor = descriptor
+        self._is_64 = {1: False, 2: True}[ident[4]]
+        self._order = {1: "<", 2: ">"}[ident[5]]
+        (machine,) = self._unpack("H", 18)
+        self._kind = (ident[4], ident[5], machine)
+
+    def read(self) -> Elf:
+        segments = self._segments()
+        interpreter = None
+        for kind, offset, _, size in segments:
+            if kind == _PT_INTERP:
+                interpreter = self._pread(min(size, _MAX_NAME), offset).partition(b"\0")[0].decode(errors="strict")
+        tags = self._dynamic(segments)
+        if _DT_STRTAB not in dict(tags):
+            return Elf(self._kind, interpreter)
+        strings = self._strings(dict(tags), segments)
+
+        def texts(tag: int) -> list[str]:
+            return [os.fsdecode(strings[value : strings.index(b"\0", value)]) for name, value in tags if name == tag]
+
+        def paths(tag: int) -> tuple[str, ...]:
+            return tuple(path for text in texts(tag) for path in text.split(":") if path)
+
+        return Elf(self._kind, interpreter, tuple(texts(_DT_NEEDED)), paths(_DT_RPATH), paths(_DT_RUNPATH))
+
+    def _segments(self) -> list[tuple[int, int, int, int]]:
+        """Kind, offset in the file, address and size in the file of each segment."""
+        (start,) = self._unpack("Q" if self._is_64 else "I", 32 if self._is_64 else 28)
+        size, count = self._unpack("HH", 54 if self._is_64 else 42)
+        if count > _MAX_HEADERS:
+            raise ValueError("too many headers")
+        found: list[tuple[int, int, int, int]] = []
+        for place in range(start, start + size * count, size) if count else ():
+            if self._is_64:
+                kind, _, offset, address, _, length = self._unpack("IIQQQQ", place)
+            else:
+                kind, offset, address, _, length = self._unpack("IIIII", place)
+            found.append((kind, offset, address, length))
+        return found
+
+    def _dynamic(self, segments: list[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
+        tags: list[tuple[int, int]] = []
+        form = self._order + ("qQ" if self._is_64 else "iI")
+        for kind, offset, _, size in segments:
+            if kind != _PT_DYNAMIC:
+                continue
+            data = self._pread(min(size, _MAX_DYNAMIC), offset)
+            for tag, value in struct.iter_unpack(form, data[: len(data) - len(data) % struct.calcsize(form)]):
+                if tag == _DT_NULL:
+                    break
+                tags.append((tag, value))
+        return tags
+
+    def _strings(self, tags: dict[int, int], segments: list[tuple[int, int, int, int]]) -> bytes:
+        address = tags[_DT_STRTAB]
+        for kind, offset, start, size in segments:
+            if kind == _PT_LOAD and start <= address < start + size:
+                return self._pread(min(tags[_DT_STRSZ], _MAX_STRINGS), offset + address - start)
+        raise ValueError("its strings are nowhere")
+
+    def _unpack(self, form: str, offset: int) -> tuple[int, ...]:
+        form = self._order + form
+        return struct.unpack(form, self._pread(struct.calcsize(form), offset))
+
+    def _pread(self, size: int, offset: int) -> bytes:
+        data = os.pread(self._descriptor, size, offset)
+        if len(data) != size:
+            raise ValueError("it is cut short")
+        return data
