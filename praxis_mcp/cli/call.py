@@ -31,6 +31,7 @@ from praxis_mcp.cli.common import (
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape, say, shown_on_terminal
 from praxis_mcp.cli.tool_lookup import find_tool
+from praxis_mcp.support.praxis_init import EXIT_CANNOT_RUN, EXIT_TIMED_OUT
 from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
@@ -42,10 +43,6 @@ if TYPE_CHECKING:
     from praxis_mcp.execution.records.runs import RunRecord
     from praxis_mcp.execution.toolbox import Toolbox
 
-EXIT_TIMEOUT = 124
-"""As timeout(1) has it."""
-_EXIT_NOT_EXECUTED = 126
-"""From here on an exit code is a shell's or a signal's, not the command's own (POSIX, Shell Command Language 2.8.2)."""
 _ARGUMENT_PIECE = 64 * 1024
 _PERCENT = re.compile(r"(\d{1,3})\s?%")
 
@@ -120,7 +117,8 @@ def _trouble(contract: ToolContract, result: ExecutionResult) -> tuple[str, str]
 
     headline, hint = failure_sentences(contract, result)
     code = result.exit_code
-    by_itself = code is not None and 0 < code < _EXIT_NOT_EXECUTED and not (result.timed_out or result.out_of_memory)
+    # From there on it is a shell's or a signal's, not the command's own (POSIX, Shell Command Language 2.8.2).
+    by_itself = code is not None and 0 < code < EXIT_CANNOT_RUN and not (result.timed_out or result.out_of_memory)
     return (headline, hint) if hint or not by_itself else None
 
 
@@ -153,7 +151,7 @@ def _show(
 
 def _exit_code(result: ExecutionResult) -> int:
     if result.timed_out:
-        return EXIT_TIMEOUT
+        return EXIT_TIMED_OUT
     return EXIT_ENGINE if result.exit_code is None else result.exit_code
 
 
@@ -200,15 +198,12 @@ def _copy(record: RunRecord, result: ExecutionResult, stream: StreamName, *, end
 def _footer(result: ExecutionResult) -> None:
     if not sys.stderr.isatty():
         return
-    end = f"exit {result.exit_code}"
-    if result.timed_out:
-        end = "timed out"
-    elif result.out_of_memory:
-        end = "out of memory"
+    from praxis_mcp.engines.outcomes import describe_end
+
     phases = ", ".join(
         f"{name} {seconds * 1000:.0f} ms" for name, seconds in result.phases.items() if seconds >= 0.0005
     )
-    say(f"{result.engine} ({result.isolation}) · {end} · {phases}", dim=True, err=True)
+    say(f"{result.engine} ({result.isolation}) · {describe_end(result)} · {phases}", dim=True, err=True)
     for item in result.artifacts:
         size = counted(item.size, "byte")
         say(f"artifact {item.name}, {size} (--artifacts DIR keeps it)", dim=True, err=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from praxis_mcp.contracts.model import Example, ToolContract
 from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.engines.outcomes import describe_end
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.outputs import structured_output
 from praxis_mcp.execution.runner import ToolRunner
@@ -47,13 +48,11 @@ def _problems(contract: ToolContract, example: Example, result: ExecutionResult)
         except PraxisError as exc:
             found.append(str(exc))
     output = result.output
-    if result.exit_code != example.expect_exit:
-        ending = result.stderr.text.strip()[-300:]
+    if result.exit_code != example.expect_exit or result.timed_out:
+        errors = result.stderr.text.strip()[-300:]
         found.append(
-            f"exit code {result.exit_code}, not {example.expect_exit}" + (f"; stderr: {ending}" if ending else "")
+            f"{describe_end(result)}, not exit code {example.expect_exit}" + (f"; stderr: {errors}" if errors else "")
         )
-    if result.timed_out:
-        found.append("it ran into its timeout")
     if example.expect is not None and output.strip() != example.expect.strip():
         found.append(f"printed {output.strip()[:300]!r}, not {example.expect.strip()[:300]!r}")
     found += [

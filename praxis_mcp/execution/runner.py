@@ -18,6 +18,7 @@ from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.schemas.schema import compile_schemas, is_compiled, validate_arguments
 from praxis_mcp.contracts.values import BindKind
 from praxis_mcp.engines.base import Artifact, ExecutionContext, ExecutionResult, StatusListener
+from praxis_mcp.engines.outcomes import describe_end
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
@@ -196,7 +197,7 @@ class ToolRunner:
                     self.selector.forget(engine)
                 log.debug("{}: {}: {}", contract.name, type(exc).__name__, exc.message)
                 raise
-            log.debug("{}: exit {} in {:.1f} ms", contract.name, result.exit_code, result.duration * 1000)
+            log.debug("{}: {} in {:.1f} ms", contract.name, describe_end(result), result.duration * 1000)
             result = mask_names(result, masker)
             result = replace(result, phases=MappingProxyType({"queue": waited, **result.phases}))
             return await self._records.finish(record, result)

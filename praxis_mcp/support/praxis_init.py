@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 import os
 import platform
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -302,6 +304,11 @@ class Ended:
         return self.kind is EndKind.TIMEOUT
 
     @property
+    def reason(self) -> str:
+        """Why it was not started, in the system's words (strerror(3))."""
+        return os.strerror(self.number or 0)
+
+    @property
     def exit_code(self) -> int | None:
         """Its exit code, 128 + signal where a signal ended it; else that of praxis-init, which says why there is
         none."""
@@ -316,6 +323,19 @@ class Ended:
                 return EXIT_SETUP_FAILED
             case EndKind.EXEC_FAILED:
                 return EXIT_NOT_FOUND if self.number == 2 else EXIT_CANNOT_RUN
+
+
+def describe_exit(code: int) -> str:
+    """An exit code in words, with what it means where a shell, praxis-init or a signal has made it."""
+    meaning = ""
+    if code == EXIT_CANNOT_RUN:
+        meaning = " (the command was found, but could not be executed)"
+    elif code == EXIT_NOT_FOUND:
+        meaning = " (a command was not found)"
+    elif code > EXIT_SIGNAL_BASE:
+        with suppress(ValueError):
+            meaning = f" (ended by {signal.Signals(code - EXIT_SIGNAL_BASE).name})"
+    return f"exit code {code}{meaning}"
 
 
 def parse_report(text: str) -> Ended | None:

@@ -15,7 +15,7 @@ from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
 from praxis_mcp.engines.host.cgroups import find_cgroups
 from praxis_mcp.engines.host.local import LocalExecutionEngine
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
-from praxis_mcp.engines.init.syscalls import DENIED
+from praxis_mcp.engines.init.seccomp import DENIED
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings.model import Settings
 

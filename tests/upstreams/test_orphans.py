@@ -207,7 +207,7 @@ async def test_a_command_that_is_there_and_cannot_be_executed_says_so(tmp_path: 
     plain.write_text("")
     pool = UpstreamPool()
     for words, problem in (
-        (("./server",), r"\./server cannot be run: No such file"),
+        (("./server",), r"\./server could not be started: No such file"),
         (("./plain",), "Permission denied"),
         (("nonexistent-server",), "there is no nonexistent-server"),
     ):

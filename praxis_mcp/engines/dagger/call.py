@@ -16,8 +16,8 @@ from praxis_mcp.engines.dagger.logs import LogTap, PieceListener
 from praxis_mcp.engines.dagger.prefix import REPORT, STDERR, STDOUT
 from praxis_mcp.engines.dagger.query import Field, chain, value_at
 from praxis_mcp.engines.dagger.session import Session
-from praxis_mcp.engines.init.failures import command_not_found, end_failure
 from praxis_mcp.engines.mounts.write_back import Changes
+from praxis_mcp.engines.outcomes import ProgramSource, end_failure, start_failure
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.support.praxis_init import (
@@ -172,5 +172,5 @@ def _failed(plan: Plan, failure: QueryFailed) -> Outcome:
         streams = [Stream(len(text.encode()), text, True) for text in kept]
         return Outcome(Ended.by_code(code), streams[0], streams[1], "", {})
     if re.search(r"exec(utable file)?:? .*not found|exec: .*no such file", said):
-        raise command_not_found(plan, said) from failure
+        raise start_failure(plan.call.argv[0], said, ProgramSource.image(plan.blueprint.image)) from failure
     raise run_failed(plan.blueprint.tool, failure) from failure

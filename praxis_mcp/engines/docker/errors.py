@@ -8,7 +8,7 @@ import ssl
 import sys
 from collections.abc import Iterator
 
-from praxis_mcp.engines.init.failures import command_not_found, wrong_machine
+from praxis_mcp.engines.outcomes import ProgramSource, start_failure
 from praxis_mcp.errors import (
     EngineUnavailable,
     ExecutionError,
@@ -26,7 +26,7 @@ _JOIN_GROUP = (
     "a rootless daemon."
 )
 
-_NO_COMMAND = re.compile(r"not found|no such file or directory|permission denied|is a directory", re.I)
+_NO_START = re.compile(r"not found|no such file or directory|permission denied|is a directory", re.I)
 _UNSEEN = re.compile(r"\bstat(?:fs)? (?P<place>/.+): permission denied", re.I)
 _EXEC = re.compile(r'exec: "|executable file|attempted to invoke a command', re.I)
 _INIT_FAILED = re.compile(
@@ -90,10 +90,8 @@ def refused(explanation: str, plan: Plan) -> ExecutionError:
     blueprint = plan.blueprint
     text = Masker(plan.call.secrets).text(explanation.strip())
     low = text.lower()
-    if _EXEC.search(text) and _NO_COMMAND.search(text):
-        return command_not_found(plan, text)
-    if "exec format error" in low:
-        return wrong_machine(blueprint)
+    if (_EXEC.search(text) and _NO_START.search(text)) or "exec format error" in low:
+        return _start_failure(plan, text)
     if "unable to find user" in low or "unable to find group" in low or "no matching entries in passwd" in low:
         return ImageError(
             f"{blueprint.tool}: the image {blueprint.image} has no such user ({blueprint.user}).",
@@ -133,8 +131,11 @@ def init_failure(plan: Plan, exit_code: int | None, stderr: bytes) -> ExecutionE
     match = _INIT_FAILED.match(stderr) if exit_code in (EXIT_CANNOT_RUN, EXIT_NOT_FOUND) else None
     if match is None:
         return None
-    reason = match["reason"].decode()
-    return wrong_machine(plan.blueprint) if "format" in reason else command_not_found(plan, reason)
+    return _start_failure(plan, match["reason"].decode())
+
+
+def _start_failure(plan: Plan, reason: str) -> ExecutionError:
+    return start_failure(plan.call.argv[0], reason, ProgramSource.image(plan.blueprint.image))
 
 
 def pull_failure(image: str, text: str) -> ImageError:

@@ -12,10 +12,10 @@ import anyio
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker.api import DockerDaemon
 from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, Refusal
-from praxis_mcp.engines.init.failures import end_failure
 from praxis_mcp.engines.init.framing import WaitCall
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.init.waiter import Waiter, WaiterLost, WaiterSilent, wait_call
+from praxis_mcp.engines.outcomes import end_failure
 from praxis_mcp.engines.output import Streams
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout

@@ -21,6 +21,7 @@ import anyio
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.cgroups import RunGroup
 from praxis_mcp.engines.host.process import Launch, run_process
+from praxis_mcp.engines.outcomes import ProgramSource, start_failure
 from praxis_mcp.engines.output import StreamCollector, Streams
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import CommandNotFound, ExecutionError
@@ -196,8 +197,8 @@ async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | 
     if exit_code == 0:
         version = out.captured.text.strip().removeprefix("bubblewrap ")
         return Bubblewrap(program, version, private_mounts, await _binds_descriptors(program)), False
-    said = err.captured.text
-    reason = last_line(said) or f"exit code {ended.exit_code}"
+    errors = err.captured.text
+    reason = last_line(errors) or f"exit code {ended.exit_code}"
     if ended.timed_out:
         reason = f"no answer within {BUBBLEWRAP_PROBE_TIMEOUT:g} s"
     nothing = NoBubblewrap(
@@ -205,17 +206,17 @@ async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | 
         "Allow unprivileged user namespaces (kernel.unprivileged_userns_clone=1, an AppArmor profile for bwrap; in a "
         "container its runtime must allow them).",
     )
-    return nothing, not ended.timed_out and may_try_again(said, ended.exit_code)
+    return nothing, not ended.timed_out and may_try_again(errors, ended.exit_code)
 
 
 async def _binds_descriptors(program: str) -> bool:
     """Whether its help names the option: version numbers do not tell, since distributions have brought it back."""
     try:
         with anyio.fail_after(BUBBLEWRAP_PROBE_TIMEOUT):
-            told = await anyio.run_process([program, "--help"], check=False)
+            usage = await anyio.run_process([program, "--help"], check=False)
     except (TimeoutError, OSError):
         return False
-    return b"--ro-bind-fd" in told.stdout + told.stderr
+    return b"--ro-bind-fd" in usage.stdout + usage.stderr
 
 
 class StatusPipe:
@@ -333,37 +334,32 @@ async def run_in_bubblewrap(
         return Finished(replace(end, out_of_memory=out_of_memory), stdout, stderr, started, ended)
 
 
-def failure(command: str, stderr: str, exit_code: int | None, hidden: str | None = None) -> ExecutionError:
+def bubblewrap_failure(
+    command: str, stderr: str, exit_code: int | None, source: ProgramSource, hidden: str | None = None
+) -> ExecutionError:
     """Why bubblewrap did not start the command, from the last line that it wrote.
 
     Args:
         command: its first word.
         stderr: what bubblewrap wrote.
         exit_code: bubblewrap's.
+        source: where the command's program must be.
         hidden: what of the command the host has and the sandbox hides.
     """
     line = last_line(stderr)
     if "execvp" in line and hidden is not None:
         return CommandNotFound(
-            f'The command "{command}" cannot be run in the sandbox, which hides {hidden}.',
+            f'There is no command "{command}" in {source.place}, which hides {hidden}.',
             remedy=f"Mount it in the contract (mounts: {{{hidden}: {hidden}}}), or list it in the settings "
             "(engines.local.visible).",
         )
     if "execvp" in line:
-        return CommandNotFound(
-            f'The command "{command}" cannot be run in the sandbox: {line.rpartition(": ")[2]}.',
-            remedy="Install it, or fix the contract's command (or the interpreter its first line names). The sandbox "
-            "hides the host's /tmp, /run, TMPDIR and home directories: mount what is there.",
-        )
-    if not line:
-        return ExecutionError(
-            f'The command "{command}" could not be started in the sandbox (exit code {exit_code}).',
-            remedy="Set capture_output: true in the contract to see why.",
-        )
-    reason = line.removeprefix("bwrap: ")
+        return start_failure(command, line.rpartition(": ")[2], source)
     return ExecutionError(
-        f"bubblewrap could not make the sandbox: {reason}.",
-        remedy="Check the contract's mounts, or see what `praxis-mcp doctor` says about bubblewrap.",
+        f"bubblewrap could not make the sandbox: {line.removeprefix('bwrap: ') or f'exit code {exit_code}'}.",
+        remedy="Check the contract's mounts, or see what `praxis-mcp doctor` says about bubblewrap."
+        if line
+        else "Set capture_output: true in the contract to see why.",
     )
 
 

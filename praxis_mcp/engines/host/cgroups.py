@@ -1,9 +1,9 @@
 """Limits by control groups: one for each run, made before it, removed after it, found again by the next server.
 
 Version 1 (a hierarchy for each controller; "cgroup-v1" in the kernel's documentation) and version 2 ("cgroup-v2").
-Groups are made where this process may: at the top of a hierarchy as root; beside its own group where that was delegated
-to its user, as systemd does for the services of a user. Nothing here takes longer than a few calls to a file system in
-memory, so all but the wait for a dying group is done on the event loop.
+Groups are made where this process may: at the top of a hierarchy as root; next to its own group where that was
+delegated to its user, as systemd does for the services of a user. Nothing here takes longer than a few calls to a file
+system in memory, so all but the wait for a dying group is done on the event loop.
 """
 
 from __future__ import annotations

@@ -21,14 +21,15 @@ from praxis_mcp.engines.host.bubblewrap import (
     Attempt,
     Bubblewrap,
     StatusPipe,
-    failure,
+    bubblewrap_failure,
     isolation,
     run_in_bubblewrap,
 )
 from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
 from praxis_mcp.engines.host.local_view import HOME, WORK, HostView
-from praxis_mcp.engines.host.process import Launch, not_found, run_process
+from praxis_mcp.engines.host.process import Launch, run_process
 from praxis_mcp.engines.init.seccomp import filter_descriptor, filter_for
+from praxis_mcp.engines.outcomes import HOST, SANDBOX, start_failure
 from praxis_mcp.engines.output import Streams
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError
@@ -72,7 +73,9 @@ class LocalRun:
             self.context,
             lambda: cgroups.for_run(self.plan, default_pids=None, own_processes=OWN_PROCESSES),
             lambda group, streams: self._try_in_bubblewrap(sandbox, settings, group, streams),
-            lambda said, exit_code: failure(self.plan.call.argv[0], said, exit_code, self._hidden),
+            lambda stderr, exit_code: bubblewrap_failure(
+                self.plan.call.argv[0], stderr, exit_code, SANDBOX, self._hidden
+            ),
         )
 
     async def _try_in_bubblewrap(
@@ -173,10 +176,10 @@ class LocalRun:
         if report is None:
             return ended
         if report.kind is EndKind.EXEC_FAILED:
-            raise not_found(launch, os.strerror(report.number or 0))
+            raise start_failure(launch.argv[0], report.reason, HOST)
         if report.kind is EndKind.SETUP_FAILED:
             raise ExecutionError(
-                f"The command could not be confined ({report.step}: {os.strerror(report.number or 0)}).",
+                f"The command could not be confined ({report.step}: {report.reason}).",
                 remedy="Install bubblewrap, or write network: host in the contract.",
             )
         return Ended.by_code(report.exit_code, timed_out=ended.timed_out)

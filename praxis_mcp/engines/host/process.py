@@ -17,8 +17,9 @@ from typing import IO
 import anyio
 import anyio.to_thread
 
+from praxis_mcp.engines.outcomes import HOST, start_failure
 from praxis_mcp.engines.output import StreamCollector
-from praxis_mcp.errors import CommandNotFound, ExecutionError
+from praxis_mcp.errors import ExecutionError
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.praxis_init import EXIT_SIGNAL_BASE, Ended
 from praxis_mcp.support.processes import ProcessTree
@@ -130,27 +131,16 @@ def _start(launch: Launch) -> subprocess.Popen[bytes]:
             start_new_session=launch.own_session,
             process_group=None if launch.own_session else 0,
         )
-    except (FileNotFoundError, PermissionError, NotADirectoryError) as exc:
-        raise not_found(launch, exc.strerror) from exc
     except OSError as exc:
-        raise ExecutionError(f'The command "{launch.argv[0]}" could not be started: {exc.strerror}.') from exc
+        raise start_failure(launch.argv[0], str(exc.strerror), HOST) from exc
     except ValueError as exc:
         raise ExecutionError(
-            f'The command "{launch.argv[0]}" could not be started: a word or variable cannot be passed to a process '
-            f"({exc})."
+            f'"{launch.argv[0]}" could not be started: a word or variable cannot be passed to a process ({exc}).'
         ) from exc
 
 
-def not_found(launch: Launch, reason: str | None) -> CommandNotFound:
-    """The host has no such program, or none that can be executed; `reason` says which, in the system's words."""
-    return CommandNotFound(
-        f'The command "{launch.argv[0]}" cannot be run on this host: {reason}.',
-        remedy="Install it, or fix the contract's command (or the interpreter its first line names).",
-    )
-
-
 async def _exit_of(process: subprocess.Popen[bytes]) -> None:
-    """Return when the process has ended, whoever still holds its pipes."""
+    """Return when the process has ended, even where others still hold its pipes."""
     if process.poll() is not None:
         return
     pidfd = _open_pidfd(process.pid)

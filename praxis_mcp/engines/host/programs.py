@@ -33,7 +33,7 @@ class ProgramFiles:
     """What a command needs, found link by link.
 
     Attributes:
-        links: every link on the way, with what it holds: whoever sees only their ends could not follow them.
+        links: every link on the way, with what it holds: a reader that sees only their ends could not follow them.
         places: files and directories, links resolved.
     """
 

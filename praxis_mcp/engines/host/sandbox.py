@@ -1,8 +1,8 @@
 """Images without a daemon: an OCI image's file system under bubblewrap, a few milliseconds a call, as any user.
 
-A sandbox maps one user only: whatever name and numbers a command has inside, on the host it is whoever started the
-server, without any privilege. Files that it leaves in mounts belong to them, and all files of the image seem to be the
-command's own.
+A sandbox maps one user only: whatever name and numbers a command has inside, on the host it is the user who started the
+server, without any privilege. Files that it leaves in mounts belong to that user, and all files of the image seem to be
+the command's own.
 """
 
 from __future__ import annotations
@@ -25,19 +25,26 @@ from praxis_mcp.engines.base import (
     ExecutionResult,
     StatusListener,
 )
-from praxis_mcp.engines.host.bubblewrap import Lookup, NoBubblewrap, find_bubblewrap
+from praxis_mcp.engines.host.bubblewrap import Lookup, NoBubblewrap, find_bubblewrap, last_line
 from praxis_mcp.engines.host.cgroups import CGROUP_REMOVE_TIMEOUT, find_cgroups
+from praxis_mcp.engines.host.process import Launch, run_process
 from praxis_mcp.engines.host.sandbox_images import SandboxImages
-from praxis_mcp.engines.host.sandbox_overlay import why_no_overlay
-from praxis_mcp.engines.host.sandbox_run import Layouts, SandboxRun, Tools
+from praxis_mcp.engines.host.sandbox_run import LAYER_SIZE, Layouts, SandboxRun, Tools
 from praxis_mcp.engines.host.sandbox_view import Places
+from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint, Capability, Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.owners import kill_orphans
-from praxis_mcp.support.scratch import sweep_scratch
+from praxis_mcp.support.praxis_init import join_words, praxis_init_path
+from praxis_mcp.support.processes import MarkedTree
+from praxis_mcp.support.scratch import Scratch, sweep_scratch
 from praxis_mcp.support.tasks import BackgroundTasks
+
+OVERLAY_PROBE_TIMEOUT = 4.0
+"""Seconds for trying out a writable root."""
+_OVERLAY_MARK = "PRAXIS_OVERLAY_PROBE"
 
 _ALWAYS = frozenset(
     {
@@ -159,6 +166,39 @@ async def _find_tools() -> Tools | NoBubblewrap:
         return bubblewrap
     cgroups = await anyio.to_thread.run_sync(find_cgroups)
     return Tools(bubblewrap, await why_no_overlay(), cgroups)
+
+
+async def why_no_overlay() -> str | None:
+    """Try out an overlay as a writable root; why there is none, if there is none."""
+    init = praxis_init_path() if sys.platform == "linux" else None
+    if init is None:
+        return "praxis-init is missing"
+    try:
+        scratch = await anyio.to_thread.run_sync(Scratch.make)
+    except OSError as exc:
+        return f"a directory to try it out in cannot be made ({exc.strerror})"
+    try:
+        for name in ("rootfs", "layer"):
+            await anyio.Path(scratch.path, name).mkdir()
+        mark = str(scratch.path)
+        words = [*join_words(str(init), overlay=(scratch.path, LAYER_SIZE)), str(init), "--version"]
+        async with StreamCollector("stdout", keep=4096) as out, StreamCollector("stderr", keep=4096) as err:
+            ended = await run_process(
+                Launch(tuple(words), {_OVERLAY_MARK: mark}),
+                lambda process: MarkedTree(process, f"{_OVERLAY_MARK}={mark}"),
+                timeout=OVERLAY_PROBE_TIMEOUT,
+                stdout=out,
+                stderr=err,
+            )
+    except ExecutionError as exc:
+        return exc.message
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(scratch.remove)
+    if ended.exit_code == 0:
+        return None
+    reason = last_line(err.captured.text)
+    return f"the kernel lets no user namespace mount an overlay ({reason or f'exit code {ended.exit_code}'})"
 
 
 def _reap(tools: Tools) -> tuple[str, ...]:

@@ -107,7 +107,7 @@ class SandboxImages:
         """Every image of an archive or OCI layout; see `archives.import_file`.
 
         Raises:
-            ImageError: the file is none, or is damaged.
+            ImageError: the file is not an archive of images, or is damaged.
         """
         found = await _in_thread(
             lambda is_stopped, tell: import_file(

@@ -19,24 +19,26 @@ from praxis_mcp.engines.host.bubblewrap import (
     Attempt,
     Bubblewrap,
     StatusPipe,
+    bubblewrap_failure,
     isolation,
-    last_line,
     run_in_bubblewrap,
 )
 from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
 from praxis_mcp.engines.host.process import Launch, run_process
-from praxis_mcp.engines.host.sandbox_overlay import LAYER_SIZE, overlay_root
-from praxis_mcp.engines.host.sandbox_user import SandboxUser, find_user
-from praxis_mcp.engines.host.sandbox_view import Places, SandboxView
+from praxis_mcp.engines.host.sandbox_view import Places, SandboxUser, SandboxView, find_user
 from praxis_mcp.engines.init.seccomp import filter_descriptor
+from praxis_mcp.engines.outcomes import ProgramSource
 from praxis_mcp.engines.output import Streams
 from praxis_mcp.engines.running import Finished
-from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
+from praxis_mcp.errors import ExecutionError, ImageError
 from praxis_mcp.images.model import StoredImage
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Plan
 from praxis_mcp.support.owners import OWNER_VARIABLE, Owner
 from praxis_mcp.support.praxis_init import praxis_init_path
 from praxis_mcp.support.tasks import BackgroundTasks
+
+LAYER_SIZE = 1024**3
+"""Bytes that a call may write to its root; they lie in memory, and count against the memory limit."""
 
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -104,7 +106,9 @@ class SandboxRun:
             self.context,
             lambda: cgroups.for_run(self.plan, default_pids=DEFAULT_PIDS, own_processes=OWN_PROCESSES),
             self._try,
-            lambda said, exit_code: _failure(self._command[0], said, exit_code),
+            lambda stderr, exit_code: bubblewrap_failure(
+                self._command[0], stderr, exit_code, ProgramSource.image(self.plan.blueprint.image)
+            ),
             self._later,
         )
 
@@ -164,8 +168,11 @@ class SandboxRun:
 
     @property
     def _writable_root(self) -> str | None:
+        """Where the image's root is under a layer of the call's own. praxis-init makes it on its way to bubblewrap,
+        which has learned that in 0.11 only, in a mount namespace that goes with the sandbox: nothing is left behind
+        when that is killed."""
         is_wanted = self.plan.blueprint.read_only is False and self._tools.no_overlay is None
-        return overlay_root(self._image) if is_wanted else None
+        return str(self._image.layer / "root") if is_wanted else None
 
     async def _layout(self, view: SandboxView) -> Layout:
         fixed = self.plan.blueprint
@@ -216,9 +223,9 @@ def _joined(options: list[str], image: StoredImage) -> bytes:
         ImageError: one holds a NUL, behind which bubblewrap would find more options: a bind of the host's root, say.
     """
     text = "\0".join((*options, ""))
-    if text.count("\0") != len(options):  # whatever an image says, and whoever forgot to look at it
+    if text.count("\0") != len(options):  # whatever the image holds, and whichever check has missed it
         raise ImageError(
-            f"The image {image.id} cannot be run: what it says of itself holds a NUL character.",
+            f"The image {image.id} cannot be used: its own description holds a NUL character.",
             remedy="Do not trust this image: remove it (praxis-mcp image rm), and choose another.",
         )
     return text.encode(errors="surrogateescape")
@@ -231,23 +238,3 @@ def _memory_file(stack: ExitStack, content: bytes) -> int:
         copy.write(content)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
-
-
-def _failure(command: str, stderr: str, exit_code: int | None) -> ExecutionError:
-    """Why bubblewrap did not start the command, from the last line that it wrote."""
-    line = last_line(stderr)
-    reason = line.rpartition(": ")[2]
-    if "execvp" in line and reason == os.strerror(7):
-        return ExecutionError(
-            f'The command "{command}" cannot be run: its words and variables are too large.',
-            remedy="Bind large values to stdin or a file.",
-        )
-    if "execvp" in line:
-        return CommandNotFound(
-            f'The command "{command}" cannot be run in the image: {reason}.',
-            remedy="Fix the contract's command (or the interpreter its first line names), or choose another image.",
-        )
-    return ExecutionError(
-        f"The sandbox could not be made: {line.removeprefix('bwrap: ') or f'exit code {exit_code}'}.",
-        remedy="Check the contract's mounts, or see what `praxis-mcp doctor` says about the sandbox engine.",
-    )

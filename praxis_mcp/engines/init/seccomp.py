@@ -1,7 +1,11 @@
-"""The filter of system calls around a tool (seccomp(2), classic BPF), made from the table in `syscalls`.
+"""The system calls and socket families that a tool may not use, and why; and the filter that denies them (seccomp(2),
+classic BPF).
 
-It looks at numbers and at arguments that travel in registers, never at memory, so nothing can be changed between the
-check and the use.
+The table is a list of denials in the spirit of the container engines' default profiles for a container without
+capabilities. Its numbers are Linux's own (asm/unistd_64.h, unistd_32.h and unistd-eabi.h of its headers).
+
+The filter looks at numbers and at arguments that travel in registers, never at memory, so nothing can be changed
+between the check and the use.
 """
 
 from __future__ import annotations
@@ -10,28 +14,169 @@ import errno
 import os
 import platform
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 from praxis_mcp.contracts.values import Network
-from praxis_mcp.engines.init.syscalls import (
-    AF_PACKET,
-    CLONE,
-    CLONE3,
-    DENIED,
-    FAMILIES,
-    IOCTL,
-    MACHINES,
-    NEW_NAMESPACES,
-    NOT_EVEN_ON_THE_HOSTS_NETWORK,
-    PRLIMIT,
-    SOCKET,
-    SOCKETPAIR,
-    TERMINAL_INPUT,
-    WITH_CAPABILITIES,
-)
 from praxis_mcp.plans.model import Blueprint
 from praxis_mcp.support.praxis_init import normalize_machine
+
+MACHINES = ("x86_64", "aarch64", "i386", "arm")
+"""The columns of numbers. Of the two that a filter is made for, the latter two are the 32-bit halves."""
+
+Numbers = tuple[int | None, int | None, int | None, int | None]
+"""A call's number on each of `MACHINES`; None where it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """System calls that are denied for one reason.
+
+    Attributes:
+        what: what they are, in a few words.
+        why: what they would give a tool.
+        calls: their numbers, by name.
+    """
+
+    what: str
+    why: str
+    calls: Mapping[str, Numbers]
+
+
+DENIED = (
+    Denied(
+        "keyrings",
+        "They belong to the user, not to a namespace: what one call stores, the next one reads.",
+        {"add_key": (248, 217, 286, 309), "keyctl": (250, 219, 288, 311), "request_key": (249, 218, 287, 310)},
+    ),
+    Denied(
+        "new namespaces",
+        "In a user namespace of its own a tool has every capability, and with it the parts of the kernel that "
+        "unprivileged users never reach. `clone` is denied with a flag of a namespace only; `clone3`, whose flags no "
+        "filter sees, does not exist (ENOSYS), so that C libraries use `clone`.",
+        {"setns": (308, 268, 346, 375), "unshare": (272, 97, 310, 337)},
+    ),
+    Denied(
+        "mounts",
+        "They lay out what a tool sees.",
+        {
+            "fsconfig": (431, 431, 431, 431),
+            "fsmount": (432, 432, 432, 432),
+            "fsopen": (430, 430, 430, 430),
+            "fspick": (433, 433, 433, 433),
+            "mount": (165, 40, 21, 21),
+            "mount_setattr": (442, 442, 442, 442),
+            "move_mount": (429, 429, 429, 429),
+            "open_tree": (428, 428, 428, 428),
+            "open_tree_attr": (467, 467, 467, 467),
+            "pivot_root": (155, 41, 217, 218),
+            "umount": (None, None, 22, None),
+            "umount2": (166, 39, 52, 52),
+        },
+    ),
+    Denied(
+        "another root",
+        "The first step of many an escape from a directory. Allowed where a contract keeps an engine's capabilities "
+        "(`drop_capabilities: false`).",
+        {"chroot": (161, 51, 61, 61)},
+    ),
+    Denied(
+        "files by handle",
+        "They are opened past every mount and directory that hides them.",
+        {"name_to_handle_at": (303, 264, 341, 370), "open_by_handle_at": (304, 265, 342, 371)},
+    ),
+    Denied(
+        "insight into other processes",
+        "Memory and descriptors of processes of the same user, outside the filter too.",
+        {
+            "kcmp": (312, 272, 349, 378),
+            "pidfd_getfd": (438, 438, 438, 438),
+            "process_vm_readv": (310, 270, 347, 376),
+            "process_vm_writev": (311, 271, 348, 377),
+        },
+    ),
+    Denied(
+        "large and often attacked parts of the kernel",
+        "No tool needs them to compute; io_uring also does what other calls are denied for.",
+        {
+            "bpf": (321, 280, 357, 386),
+            "fanotify_init": (300, 262, 338, 367),
+            "io_uring_enter": (426, 426, 426, 426),
+            "io_uring_register": (427, 427, 427, 427),
+            "io_uring_setup": (425, 425, 425, 425),
+            "lookup_dcookie": (212, 18, 253, 249),
+            "perf_event_open": (298, 241, 336, 364),
+            "userfaultfd": (323, 282, 374, 388),
+        },
+    ),
+    Denied(
+        "the administration of the machine",
+        "Modules, clocks, swap, quotas, names, reboot, the kernel's log, and calls that nothing uses any more.",
+        {
+            "acct": (163, 89, 51, 51),
+            "clock_settime": (227, 112, 264, 262),
+            "clock_settime64": (None, None, 404, 404),
+            "create_module": (174, None, 127, None),
+            "delete_module": (176, 106, 129, 129),
+            "finit_module": (313, 273, 350, 379),
+            "get_kernel_syms": (177, None, 130, None),
+            "init_module": (175, 105, 128, 128),
+            "ioperm": (173, None, 101, None),
+            "iopl": (172, None, 110, None),
+            "kexec_file_load": (320, 294, None, 401),
+            "kexec_load": (246, 104, 283, 347),
+            "nfsservctl": (180, 42, 169, 169),
+            "query_module": (178, None, 167, None),
+            "quotactl": (179, 60, 131, 131),
+            "quotactl_fd": (443, 443, 443, 443),
+            "reboot": (169, 142, 88, 88),
+            "setdomainname": (171, 162, 121, 121),
+            "sethostname": (170, 161, 74, 74),
+            "settimeofday": (164, 170, 79, 79),
+            "stime": (None, None, 25, None),
+            "swapoff": (168, 225, 115, 115),
+            "swapon": (167, 224, 87, 87),
+            "syslog": (103, 116, 103, 103),
+            "uselib": (134, None, 86, 86),
+            "ustat": (136, None, 62, 62),
+            "vhangup": (153, 58, 111, 111),
+            "vm86": (None, None, 166, None),
+            "vm86old": (None, None, 113, None),
+        },
+    ),
+    Denied(
+        "sockets by an old way in",
+        "Hides the family of a socket from the filter; 32-bit programs have `socket` itself since Linux 4.3.",
+        {"socketcall": (None, None, 102, None)},
+    ),
+)
+
+WITH_CAPABILITIES = frozenset({"chroot"})
+"""Denied only where a tool has no capabilities."""
+
+# For these an argument decides.
+CLONE: Numbers = (56, 220, 120, 120)
+CLONE3: Numbers = (435, 435, 435, 435)
+IOCTL: Numbers = (16, 29, 54, 54)
+SOCKET: Numbers = (41, 198, 359, 281)
+SOCKETPAIR: Numbers = (53, 199, 360, 288)
+
+PRLIMIT: Numbers = (302, 261, 340, 369)
+"""Denied for any process but the caller: with no descriptor left to open, what supervises a tool could not find it."""
+
+NEW_NAMESPACES = 0x7E020000
+"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET (sched.h); clone has no room for NEWTIME."""
+TERMINAL_INPUT = (0x5412, 0x541C)
+"""TIOCSTI and TIOCLINUX (asm-generic/ioctls.h, linux/tiocl.h): they type into a terminal, for its shell to read."""
+
+FAMILIES = (1, 2, 10, 16)
+"""AF_UNIX, AF_INET, AF_INET6 and AF_NETLINK (linux/socket.h), which C libraries ask for the machine's addresses. Others
+reach the hypervisor from any network namespace (AF_VSOCK), or are seldom used and often attacked."""
+AF_PACKET = 17
+"""Raw packets, which only CAP_NET_RAW gives: for contracts that keep capabilities."""
+NOT_EVEN_ON_THE_HOSTS_NETWORK = (38, 40)
+"""AF_ALG, the kernel's ciphers, and AF_VSOCK. Where a contract has the host's network, every other one is allowed."""
 
 # <linux/seccomp.h>, <linux/audit.h>, <linux/bpf_common.h>
 _ALLOW = 0x7FFF0000

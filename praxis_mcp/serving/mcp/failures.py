@@ -9,9 +9,11 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.engines.outcomes import describe_failed_run
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.errors import ArgumentError, ContractError, ExecutionError, PraxisError
 from praxis_mcp.serving.mcp.media import decode_text
+from praxis_mcp.support.praxis_init import EXIT_NOT_FOUND, EXIT_SIGNAL_BASE
 from praxis_mcp.support.text import counted
 
 STDERR_LINES = 30
@@ -21,12 +23,11 @@ STDOUT_BYTES = 3 * 1024
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 """Where a terminal ends a line; ``str.splitlines`` would put a line feed where the tool wrote U+2028 or a form feed."""
-_MIB = 1024 * 1024
 
 
 def describe_failure(contract: ToolContract, result: ExecutionResult) -> str:
     """How a run ended that did not succeed: why, the end of its output, and a hint where one is known."""
-    parts = [_headline(contract, result)]
+    parts = [describe_failed_run(contract, result)]
     errors = last_part(result.stderr, STDERR_BYTES, STDERR_LINES)
     if errors:
         parts.append(f"Standard error{_ending(result.stderr, errors)}:\n{errors}")
@@ -46,7 +47,7 @@ def describe_failure(contract: ToolContract, result: ExecutionResult) -> str:
 def failure_sentences(contract: ToolContract, result: ExecutionResult) -> tuple[str, str]:
     """Why a run did not succeed, and what to change (empty where that is not known), without its output."""
     written = "\n".join((last_part(result.stderr, STDERR_BYTES, STDERR_LINES), last_part(result.stdout, STDOUT_BYTES)))
-    return _headline(contract, result), _hint(contract, result, written)
+    return describe_failed_run(contract, result), _hint(contract, result, written)
 
 
 def describe_error(error: PraxisError) -> str:
@@ -75,35 +76,6 @@ def last_part(captured: Captured, size: int, lines: int | None = None) -> str:
     return "\n".join(kept[-lines:] if lines else kept)
 
 
-def _headline(contract: ToolContract, result: ExecutionResult) -> str:
-    name, limit = contract.name, f"{contract.engine_spec.timeout:g} s"
-    if result.timed_out:
-        return f"{name} was stopped at its time limit of {limit}, with all that it had started."
-    if result.out_of_memory:
-        return f"{name} ran out of memory{_memory(contract)} and was killed."
-    if result.exit_code is None:
-        return f"{name} failed; how it ended is not known."
-    return f"{name} failed with exit code {result.exit_code}{_meaning(result.exit_code)}."
-
-
-def _meaning(code: int) -> str:
-    if code == 126:
-        return " (the command was found, but could not be executed)"
-    if code == 127:
-        return " (a command was not found)"
-    if code > 128:
-        try:
-            return f" (ended by {signal.Signals(code - 128).name})"
-        except ValueError:
-            return ""
-    return ""
-
-
-def _memory(contract: ToolContract) -> str:
-    limit = getattr(contract.engine_spec, "memory_limit", None)
-    return f" (limit {limit / _MIB:g} MiB)" if limit else ""
-
-
 def _ending(captured: Captured, shown: str) -> str:
     return " (its end)" if captured.total > len(shown.encode()) + 2 else ""
 
@@ -129,9 +101,9 @@ def _hint(contract: ToolContract, result: ExecutionResult, written: str) -> str:
             return "this tool has no network (network: none in its contract)."
         if spec.pids_limit and any(sign in written for sign in _NO_PROCESS):
             return f"it may have {spec.pids_limit} processes at once (pids_limit in its contract)."
-    if result.exit_code == 137:
+    if result.exit_code == EXIT_SIGNAL_BASE + signal.SIGKILL:
         return "SIGKILL often means that memory ran out."
-    if result.exit_code == 127 and isinstance(spec, DaggerEngineSpec):
+    if result.exit_code == EXIT_NOT_FOUND and isinstance(spec, DaggerEngineSpec):
         return f"a command that the tool uses is missing from its image ({spec.image})."
     return ""
 

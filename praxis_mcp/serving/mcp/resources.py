@@ -25,6 +25,7 @@ from mcp_types import (
     TextResourceContents,
 )
 
+from praxis_mcp.engines.outcomes import describe_end
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import RunNotFoundError
 from praxis_mcp.execution.records.runs import RunRecord, RunRecords
@@ -177,11 +178,7 @@ def _summary(record: RunRecord) -> dict[str, object]:
 def _state(record: RunRecord) -> str:
     if record.result is None:
         return "running" if record.running else "failed"
-    if record.result.timed_out:
-        return "timed out"
-    if record.result.out_of_memory:
-        return "out of memory"
-    return f"exit code {record.result.exit_code}"
+    return describe_end(record.result)
 
 
 def _not_found(uri: str, dialect: Dialect, why: str) -> MCPError:

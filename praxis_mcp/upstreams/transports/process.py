@@ -76,7 +76,7 @@ class UpstreamProcess:
             return ""
         if end is None or end.kind not in (EndKind.EXEC_FAILED, EndKind.SETUP_FAILED):
             return ""
-        return f"{self._word} cannot be run: {os.strerror(end.number or 0)}"
+        return f"{self._word} could not be started: {end.reason}"
 
     async def end(self) -> None:
         """Wait for its end, its standard input being closed, then end the whole tree. Bounded."""

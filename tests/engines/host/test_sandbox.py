@@ -17,10 +17,9 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.host.cgroups import find_cgroups
-from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
+from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine, why_no_overlay
 from praxis_mcp.engines.host.sandbox_images import SandboxImages
-from praxis_mcp.engines.host.sandbox_overlay import why_no_overlay
-from praxis_mcp.engines.host.sandbox_user import find_user
+from praxis_mcp.engines.host.sandbox_view import find_user
 from praxis_mcp.errors import ExecutionError, ImageError, LimitUnsupported
 from praxis_mcp.images.store import ImageStore
 from praxis_mcp.plans.build import build_plan

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.contracts.values import Network
-from praxis_mcp.engines.init.seccomp import filter_for, filter_program
-from praxis_mcp.engines.init.syscalls import (
+from praxis_mcp.engines.init.seccomp import (
     CLONE,
     CLONE3,
     DENIED,
@@ -19,6 +18,8 @@ from praxis_mcp.engines.init.syscalls import (
     PRLIMIT,
     SOCKET,
     WITH_CAPABILITIES,
+    filter_for,
+    filter_program,
 )
 from praxis_mcp.plans.model import Blueprint, Limits, Where
 from praxis_mcp.testing.bench import Bench
