@@ -148,8 +148,7 @@ def _entry(name: str, entries: list[CatalogEntry]) -> CatalogEntry:
 
 
 def _describe(entry: CatalogEntry) -> dict[str, Any]:
-    from praxis_mcp.contracts.catalog.approvals import ContractApprovals
-    from praxis_mcp.contracts.catalog.powers import notable, powers_of
+    from praxis_mcp.contracts.catalog.approvals import ContractApprovals, notable, powers_of
 
     return {
         "name": entry.name,

@@ -152,8 +152,7 @@ def _print(found: list[dict[str, Any]], config: Path | None, root: Path | None) 
 def _words(title: str | None, description: str | None, *schemas: dict[str, Any] | None) -> Iterator[str]:
     """All that a tool says of itself in words, line by line: what is approved unread is where an attacker writes, below
     a first line or in the description of a parameter."""
-    from praxis_mcp.contracts.vocabulary import schemas_inside
-    from praxis_mcp.contracts.wording import WORDS
+    from praxis_mcp.contracts.vocabulary import WORDS, schemas_inside
     from praxis_mcp.diagnostics import dotted
 
     if title:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -19,13 +20,24 @@ from pydantic import (
     model_validator,
 )
 
-from praxis_mcp.contracts.artifact_globs import check_artifact_patterns
 from praxis_mcp.contracts.specs import AnyEngineSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
-from praxis_mcp.contracts.values import Binding, ByteSize, CachePolicy, OutputKind, SecretRef, Whole
+from praxis_mcp.contracts.values import (
+    Binding,
+    ByteSize,
+    CachePolicy,
+    OutputKind,
+    SecretRef,
+    Whole,
+    check_artifact_patterns,
+)
 from praxis_mcp.support.installation import usable_plugins
 
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9_.-]{1,128}$")
 """Tool names that MCP allows (specification 2025-11-25, server/tools)."""
+
+
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 class EngineType(StrEnum):
@@ -167,7 +179,7 @@ class ToolContract(BaseModel):
         parameters: see `ToolParameter`; a mapping is read as in a contract's file: names and definitions, or one JSON
             Schema of an object.
         input_keywords: JSON Schema keywords at the root of the input schema (``$defs``, ``allOf``,
-            ``dependentRequired``, …), beside those that the parameters make.
+            ``dependentRequired``, …), next to those that the parameters make.
         output: ``json`` says that standard output is one JSON value.
         output_schema: JSON Schema of that value; the result then carries structured content.
         artifacts: globs of files, absolute inside the tool's file system, that a call leaves behind as results. The
@@ -251,7 +263,7 @@ class ToolContract(BaseModel):
         if info.context is OF_A_DOCUMENT or isinstance(data, ToolContract):
             return handler(data)
         # By name: the checks need this class.
-        return importlib.import_module("praxis_mcp.contracts.reading.building").build(data, handler)
+        return importlib.import_module("praxis_mcp.contracts.reading.loading").build_contract(data, handler)
 
     @property
     def directory(self) -> Path | None:
@@ -327,3 +339,24 @@ class ToolContract(BaseModel):
         return ToolContract.model_validate(
             {"engine": "local", "name": name, "engine_spec": spec, "description": description, **contract}
         )
+
+
+class Derived(Generic[K, V]):
+    """Values by the object that they are derived from, each freed with its object.
+
+    By identity, where a `WeakKeyDictionary` would hash: contracts and settings are frozen, but hold mappings. A value
+    must not hold its object, which would then never be freed.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[weakref.ref[K], V]] = {}
+
+    def get(self, source: K, make: Callable[[], V]) -> V:
+        """What is kept of `source`; made now if nothing is yet, or what it raises."""
+        kept, key = self._kept, id(source)
+        found = kept.get(key)
+        if found is not None and found[0]() is source:
+            return found[1]
+        value = make()
+        kept[key] = (weakref.ref(source, lambda _: kept.pop(key, None)), value)
+        return value

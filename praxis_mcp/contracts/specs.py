@@ -141,7 +141,7 @@ class RemoteMCPEngineSpec(EngineSpec):
         address: URL of the server, or the command that starts it (a list of words), in the project root.
         tool: the tool's name there, when it differs.
         headers: HTTP headers; a value is text, or ``{secret: NAME}``.
-        env: variables for the command, beside PATH, HOME and the few others that every program needs; a value is text,
+        env: variables for the command, besides PATH, HOME and the few others that every program needs; a value is text,
             or ``{secret: NAME}``.
         auth_token: bearer token: ``{secret: NAME}``, or text (not recommended).
         transport: how to speak to it; ``auto`` goes by the address: a command is ``stdio``, a URL whose path ends in

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import anyio.to_thread
 
-from praxis_mcp.contracts.artifact_globs import compile_glob
+from praxis_mcp.contracts.values import compile_glob
 from praxis_mcp.engines.base import Artifact, ExecutionContext
 from praxis_mcp.engines.mounts.write_back import STAGING
 from praxis_mcp.engines.mounts.write_back_steps import copy_file

@@ -11,8 +11,7 @@ from typing import Any
 from praxis_mcp.contracts.model import NAME_PATTERN
 from praxis_mcp.contracts.schemas.patterns import MalformedPattern, PatternBudget, UnusablePattern, compile_pattern
 from praxis_mcp.contracts.schemas.validators import schema_errors
-from praxis_mcp.contracts.vocabulary import is_plainly_valid, schemas_inside, without_booleans
-from praxis_mcp.contracts.wording import odd_texts, worded
+from praxis_mcp.contracts.vocabulary import is_plainly_valid, odd_texts, schemas_inside, without_booleans, worded
 from praxis_mcp.support.text import all_finite, printable, visible
 from praxis_mcp.upstreams.hops import MOST_HOPS, read_via, server_id
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from praxis_mcp.contracts.artifact_globs import artifact_directory
 from praxis_mcp.contracts.commands import (
     CONTRACT_DIR,
     expand,
@@ -21,11 +20,10 @@ from praxis_mcp.contracts.commands import (
     is_shell_text,
     named_code,
 )
-from praxis_mcp.contracts.derived import Derived
-from praxis_mcp.contracts.model import EngineType, ToolContract
+from praxis_mcp.contracts.model import Derived, EngineType, ToolContract
 from praxis_mcp.contracts.reading.bindings import misplaced as misplaced_fields
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
-from praxis_mcp.contracts.values import BindKind, Network, SecretRef
+from praxis_mcp.contracts.values import BindKind, Network, SecretRef, artifact_directory
 from praxis_mcp.contracts.variables import is_of_the_host
 from praxis_mcp.errors import ExecutionError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.binding import Bound, bind_arguments, ends_options

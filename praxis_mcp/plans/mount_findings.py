@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from praxis_mcp.contracts.discovery import read_bytes
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.contracts.reading.dialects import OLDER_SPEC_KEYS
 from praxis_mcp.contracts.reading.documents import Document, DocumentError, read_document
+from praxis_mcp.contracts.reading.spellings import OLDER_SPEC_KEYS
 from praxis_mcp.contracts.specs import CommandSpec
 from praxis_mcp.diagnostics import Diagnostic, Keys, Severity, dotted
 from praxis_mcp.errors import PraxisError

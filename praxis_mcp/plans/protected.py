@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from importlib.machinery import all_suffixes
 from pathlib import Path
 
-from praxis_mcp.contracts.catalog.face_cache import default_cache_dir
+from praxis_mcp.contracts.catalog.entries import default_cache_dir
 from praxis_mcp.contracts.discovery import find_contracts, is_searched
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Guard, Mount

@@ -13,7 +13,7 @@ import yaml
 
 from praxis_mcp.contracts.catalog.entries import CatalogEntry, entry_of
 from praxis_mcp.contracts.reading.loading import load_text
-from praxis_mcp.contracts.schemas.strict import is_portable, why_not_sendable
+from praxis_mcp.contracts.schemas.schema import is_portable, why_not_sendable
 from praxis_mcp.federation.remote_tools import RemoteTool, adapt
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.tools import ToolLister

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import anyio
 
-from praxis_mcp.contracts.catalog.approvals import ContractApprovals
-from praxis_mcp.contracts.catalog.entries import CatalogEntry, Traits
-from praxis_mcp.contracts.catalog.face_cache import FaceCache, default_cache_dir
-from praxis_mcp.contracts.catalog.powers import announce
-from praxis_mcp.contracts.catalog.scanning import Scan, scan
+from praxis_mcp.contracts.catalog.approvals import ContractApprovals, announce, held_finding
+from praxis_mcp.contracts.catalog.entries import (
+    CatalogEntry,
+    FaceCache,
+    Traits,
+    default_cache_dir,
+    entry_from_face,
+    entry_of,
+    face_of,
+)
 from praxis_mcp.contracts.catalog.watching import watch_contracts
+from praxis_mcp.contracts.discovery import find_contracts, read_bytes
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.diagnostics import Diagnostic
-from praxis_mcp.errors import UnknownToolError
+from praxis_mcp.diagnostics import Diagnostic, Severity
+from praxis_mcp.errors import ContractError, UnknownToolError
+from praxis_mcp.support.installation import OWN_ENGINES
 from praxis_mcp.support.logs import logger
 
 __all__ = ["Catalog", "CatalogChange", "CatalogEntry", "Traits"]
@@ -32,6 +42,21 @@ class CatalogChange:
 
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What was found.
+
+    Attributes:
+        tools: the tools that are served, by name.
+        known: every usable contract, by file; also those whose names clash.
+        diagnostics: everything wrong, sorted by file and line.
+    """
+
+    tools: Mapping[str, CatalogEntry] = field(default_factory=dict)
+    known: Mapping[str, CatalogEntry] = field(default_factory=dict)
+    diagnostics: tuple[Diagnostic, ...] = ()
 
 
 class Catalog:
@@ -105,7 +130,7 @@ class Catalog:
     async def watch(self, on_change: Callable[[CatalogChange], Awaitable[None]]) -> None:
         """Keep the catalog up to date until cancelled.
 
-        Call `load` first: whatever the watch finds is told as a change. New diagnostics are logged, and so is each
+        Call `load` first: whatever the watch finds is reported as a change. New diagnostics are logged, and so is each
         contract that appears or changes, with what it may do that it could not do before.
 
         Args:
@@ -134,3 +159,181 @@ def _difference(before: Scan, now: Scan) -> CatalogChange:
         changed=tuple(name for name in new if name in old and new[name] is not old[name]),
         removed=tuple(name for name in old if name not in new),
     )
+
+
+def scan(
+    directories: Sequence[Path], cache: FaceCache, before: Scan, approvals: ContractApprovals | None = None
+) -> Scan:
+    """Look once.
+
+    A contract whose file has not changed keeps its entry. One whose file is broken now, as in the middle of an edit, or
+    that is not approved as it is now, keeps its last good version; one whose file is gone goes.
+
+    Args:
+        directories: where to look.
+        cache: what contracts looked like.
+        before: the last look.
+        approvals: hold back what they do not cover; None serves everything.
+    """
+    files, found = find_contracts(directories)
+    faces = cache.read()
+    used: dict[str, Any] = {}
+    known: dict[str, CatalogEntry] = {}
+    for source in files:
+        try:
+            content = read_bytes(source)
+        except FileNotFoundError:
+            continue  # gone since its directory was read
+        except OSError as exc:
+            found.append(Diagnostic(message=f"The file cannot be read: {exc.strerror}.", path=Path(source)))
+            entry = None
+        else:
+            entry, diagnostics = _usable_entry(source, content, faces, used, before.known.get(source))
+            found += diagnostics
+        if entry is None:
+            entry = _last_good(source, before, found)
+        elif approvals is not None:
+            entry = _approved(entry, before.known.get(source), approvals, found)
+        if entry is not None:
+            known[source] = entry
+    cache.write(used)
+    tools = _by_name(known, before, found)
+    return Scan(tools, known, tuple(sorted(found, key=_order)))
+
+
+def _usable_entry(
+    source: str, content: bytes, faces: Mapping[str, Any], used: dict[str, Any], before: CatalogEntry | None
+) -> tuple[CatalogEntry | None, Sequence[Diagnostic]]:
+    """As `_entry`; a defect of ours that one file brings to light takes neither the other tools nor the server down."""
+    try:
+        return _entry(source, content, faces, used, before)
+    except Exception as exc:  # noqa: BLE001
+        # The type alone: a message may repeat what stands in the file.
+        kind = type(exc).__name__
+        logger.error("reading {} failed unexpectedly: {}", source, kind)
+        return None, (
+            Diagnostic(
+                message=f"The file could not be read because of an unexpected {kind}.",
+                remedy="This is a defect of praxis-mcp: please report it with the file. Simplify the file meanwhile.",
+                path=Path(source),
+            ),
+        )
+
+
+def _entry(
+    source: str, content: bytes, faces: Mapping[str, Any], used: dict[str, Any], before: CatalogEntry | None
+) -> tuple[CatalogEntry | None, Sequence[Diagnostic]]:
+    """The entry of one file, from the cheapest place: this process, the cache, the file itself."""
+    fingerprint = hashlib.sha256(content).hexdigest()
+    key = fingerprint + os.path.splitext(source)[1]  # noqa: PTH122
+    item = faces.get(key)
+    if before is not None and before.fingerprint == fingerprint:
+        if item is not None:
+            used[key] = item
+        return before, before.diagnostics
+    path = Path(source)
+    if item is not None:
+        try:
+            diagnostics = tuple(_diagnostic(values, path) for values in item["diagnostics"])
+            face = item["face"]
+            entry = entry_from_face(face, path, fingerprint, diagnostics, content) if face is not None else None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            pass  # damaged: as if it were not there
+        else:
+            used[key] = item
+            return entry, diagnostics
+    # YAML and JSON Schema are needed only here: a start with a warm cache does without.
+    from praxis_mcp.contracts.reading.loading import load_bytes
+
+    loaded = load_bytes(content, path)
+    entry = entry_of(loaded.contract, path, fingerprint, loaded.diagnostics) if loaded.contract else None
+    # What becomes of a contract for another package's engine changes with the packages that are installed.
+    if entry.traits.engine in OWN_ENGINES if entry else all(item.field != "engine" for item in loaded.diagnostics):
+        used[key] = {
+            "face": face_of(entry) if entry else None,
+            "diagnostics": [_diagnostic_values(diagnostic) for diagnostic in loaded.diagnostics],
+        }
+    return entry, loaded.diagnostics
+
+
+def _approved(
+    entry: CatalogEntry, served: CatalogEntry | None, approvals: ContractApprovals, found: list[Diagnostic]
+) -> CatalogEntry | None:
+    """The entry, if it may be served; else the version that is, if there is one."""
+    reasons = _why_held(entry, approvals)
+    if not reasons:
+        return entry
+    # An approval that was taken back holds back what it covered.
+    stays = served if served is not None and served is not entry and not _why_held(served, approvals) else None
+    found.append(held_finding(entry, reasons, stays))
+    return stays
+
+
+def _why_held(entry: CatalogEntry, approvals: ContractApprovals) -> tuple[str, ...]:
+    try:
+        return approvals.why_held(entry)
+    except ContractError as exc:
+        return (exc.message,)  # its face came from a damaged cache
+
+
+def _last_good(source: str, before: Scan, found: list[Diagnostic]) -> CatalogEntry | None:
+    entry = before.known.get(source)
+    if entry is None or before.tools.get(entry.name) is not entry:
+        return None
+    found.append(
+        Diagnostic(
+            message=f"{entry.name} stays as it was before this change.",
+            remedy="Fix the file, or delete it to remove the tool.",
+            severity=Severity.WARNING,
+            path=entry.source,
+        )
+    )
+    return entry
+
+
+def _by_name(known: Mapping[str, CatalogEntry], before: Scan, found: list[Diagnostic]) -> dict[str, CatalogEntry]:
+    groups: dict[str, list[CatalogEntry]] = {}
+    for entry in known.values():
+        groups.setdefault(entry.name, []).append(entry)
+    tools: dict[str, CatalogEntry] = {}
+    for name in sorted(groups):
+        group = groups[name]
+        if len(group) == 1:
+            tools[name] = group[0]
+            continue
+        # A tool that is being served is not lost because somebody adds a second file with its name.
+        served = before.tools.get(name)
+        stays = next((entry for entry in group if served is not None and entry.source == served.source), None)
+        if stays is not None:
+            tools[name] = stays
+        for entry in group:
+            if entry is not stays:
+                found.append(_clash(entry, group, stays))
+    return tools
+
+
+def _clash(entry: CatalogEntry, group: Sequence[CatalogEntry], stays: CatalogEntry | None) -> Diagnostic:
+    others = ", ".join(str(other.source) for other in group if other is not entry)
+    fate = f"the one in {stays.source}, which was there first, is served" if stays else "neither is served"
+    return Diagnostic(
+        message=f'The name "{entry.name}" is also that of {others}; {fate}.',
+        remedy="Rename one of them.",
+        field="name",
+        path=entry.source,
+    )
+
+
+def _order(diagnostic: Diagnostic) -> tuple[str, int, int, str, str]:
+    return (str(diagnostic.path), diagnostic.line, diagnostic.column, diagnostic.field, diagnostic.message)
+
+
+def _diagnostic_values(diagnostic: Diagnostic) -> list[Any]:
+    severity = diagnostic.severity.value
+    return [diagnostic.message, diagnostic.remedy, diagnostic.field, severity, diagnostic.line, diagnostic.column]
+
+
+def _diagnostic(values: Any, source: Path) -> Diagnostic:
+    message, remedy, field_, severity, line, column = values
+    if not all(isinstance(text, str) for text in (message, remedy, field_)):
+        raise TypeError("no diagnostic")
+    return Diagnostic(message, remedy, field_, Severity(severity), source, int(line), int(column))

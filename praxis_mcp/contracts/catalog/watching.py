@@ -15,7 +15,7 @@ from praxis_mcp.support.logs import logger
 from praxis_mcp.support.tasks import unwrapped
 
 DEBOUNCE = 0.1
-"""Seconds that a burst of changes may go on before it is told; one that pauses for half of that is told at once."""
+"""Seconds that a burst of changes may go on before it is reported, at once where it pauses for half of that."""
 DIRECTORIES_CHECK_INTERVAL = 0.5
 """Seconds between looks at the directories themselves, which may be made, deleted or replaced."""
 WATCH_POLL_INTERVAL = 2.0
@@ -29,7 +29,7 @@ async def watch_contracts(
 ) -> None:
     """Await `look` whenever a contract may have been added, changed or removed, and once when the watch begins.
 
-    Scripts and data beside a contract are of no interest. A directory that does not exist yet, or is deleted and made
+    Scripts and data next to a contract are of no interest. A directory that does not exist yet, or is deleted and made
     again, is watched as soon as it is there. Runs until cancelled.
 
     Args:
@@ -136,7 +136,7 @@ def _any_matters(paths: Sequence[str], others: Sequence[Path]) -> bool:
 
 
 def _matters(path: Path) -> bool:
-    # A directory that was moved here or away carries its contracts along, and is the only one to be told of. Of one
+    # A directory that was moved here or away carries its contracts along, and is the only one to be reported. Of one
     # that is gone, only a name without an ending hints that it was a directory.
     return is_contract_name(path.name) or "." not in path.name[1:] or path.is_dir()
 

@@ -8,12 +8,11 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from praxis_mcp.contracts.artifact_globs import artifact_directory
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.problems import shape
 from praxis_mcp.contracts.reading.findings import Findings
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec
-from praxis_mcp.contracts.values import BindKind, SecretRef, is_variable_name
+from praxis_mcp.contracts.values import BindKind, SecretRef, artifact_directory, is_variable_name
 from praxis_mcp.contracts.variables import all_variable_names, is_reserved, programs_in, reader_of, variable_names
 from praxis_mcp.diagnostics import Keys
 

@@ -9,12 +9,11 @@ from typing import Any
 from praxis_mcp.contracts.model import EngineType, ToolContract
 from praxis_mcp.contracts.problems import sentence, shape
 from praxis_mcp.contracts.reading.bindings import check_bindings, misplaced
-from praxis_mcp.contracts.reading.dialects import Reading
 from praxis_mcp.contracts.reading.findings import Findings
 from praxis_mcp.contracts.reading.placeholder_checks import check_placeholders
+from praxis_mcp.contracts.reading.spellings import Reading
 from praxis_mcp.contracts.schemas.patterns import unusable_patterns
-from praxis_mcp.contracts.schemas.schema import input_schema, is_of_type, types_of, validate_arguments
-from praxis_mcp.contracts.schemas.strict import why_not_sendable
+from praxis_mcp.contracts.schemas.schema import input_schema, is_of_type, types_of, validate_arguments, why_not_sendable
 from praxis_mcp.contracts.schemas.validators import (
     PATTERN_REMEDY,
     CheckFailed,
@@ -24,8 +23,7 @@ from praxis_mcp.contracts.schemas.validators import (
 )
 from praxis_mcp.contracts.specs import CommandSpec, LocalEngineSpec
 from praxis_mcp.contracts.variables import all_variable_names, is_of_the_host
-from praxis_mcp.contracts.vocabulary import references, resolves
-from praxis_mcp.contracts.wording import odd_texts
+from praxis_mcp.contracts.vocabulary import odd_texts, references, resolves
 from praxis_mcp.diagnostics import Keys
 from praxis_mcp.errors import ArgumentError, ContractError
 from praxis_mcp.support.text import unseen

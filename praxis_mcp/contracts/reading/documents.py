@@ -344,7 +344,9 @@ def _malformed(exc: yaml.MarkedYAMLError) -> DocumentError:
     line, column = (mark.line + 1, mark.column + 1) if mark else (0, 0)
     problem = " ".join(part for part in (exc.context, exc.problem) if part) or "it cannot be read"
     remedy = ""
-    if "maximum nesting depth" in problem:  # libyaml 0.2.6 has a bound, too, and looks ahead of what it has told
+    if (
+        "maximum nesting depth" in problem
+    ):  # libyaml 0.2.6 has a bound, too, and reads ahead of the events that it has reported
         return DocumentError(f"{_TOO_DEEP}.", "", line, column)
     if "cannot start any token" in problem:
         remedy = "Indent with spaces, not tabs; put text that begins with @, ` or % in quotation marks."

@@ -1,4 +1,4 @@
-"""Placeholders that cannot be replaced where they stand, and what looks like one and is none."""
+"""Placeholders that cannot be replaced where they stand, and what only looks like one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from enum import Enum, auto
 from praxis_mcp.contracts.commands import CONTRACT_DIR, folder_for_command, runs_shell
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.problems import quoted
-from praxis_mcp.contracts.reading.dialects import Reading
 from praxis_mcp.contracts.reading.findings import Findings
+from praxis_mcp.contracts.reading.spellings import Reading
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.contracts.values import BindKind
 from praxis_mcp.contracts.variables import all_variable_names
@@ -44,7 +44,7 @@ class _Text:
 
 
 def check_placeholders(contract: ToolContract, reading: Reading, findings: Findings) -> None:
-    """Report placeholders that cannot be replaced where they stand, and what looks like one and is none."""
+    """Report placeholders that cannot be replaced where they stand, and what only looks like one."""
     shown = not isinstance(contract.engine_spec, DaggerEngineSpec) or folder_for_command(contract) is not None
     names = {parameter.name for parameter in contract.parameters}
     variables = {name for parameter in contract.parameters for name in all_variable_names(parameter)}

@@ -29,7 +29,7 @@ TEXT_BYTES = 256 * 1024
 SCHEMA_BYTES = 32 * 1024 * 1024
 """Estimated bytes of all patterns of one schema; they take some 200 ms to compile."""
 CACHE_BYTES = 128 * 1024 * 1024
-"""Estimated bytes of the compiled patterns that are kept, whoever they are from."""
+"""Estimated bytes of the compiled patterns that are kept, of all contracts and upstreams."""
 
 _ESCAPE = r"\\[pP](?:\{[^}]{0,64}\}|.)|\\."
 _TOKEN = re.compile(rf"{_ESCAPE}|\(\?[a-zA-Z-]*[:)]|\(|\)|\{{\d*(?:,\d*)?\}}|[\s\S]", re.DOTALL)
@@ -211,7 +211,7 @@ _TOO_LARGE = "becomes too large, because of its length or its repetitions"
 
 
 def estimate(pattern: str) -> int:
-    """Roughly how many bytes the compiled pattern takes, rather more than less; told without compiling it."""
+    """Roughly how many bytes the compiled pattern takes, rather more than less; estimated without compiling it."""
     if len(pattern) > LONGEST_PATTERN:
         return _ENDLESS
     folded = 0

@@ -9,7 +9,7 @@ from typing import Any
 from mcp_types import INVALID_PARAMS
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS, is_version_at_least
 
-from praxis_mcp.contracts.schemas.strict import sendable
+from praxis_mcp.contracts.schemas.schema import sendable
 
 RESOURCE_NOT_FOUND = -32002
 """Specification 2025-11-25 and before, server/resources, "Error Handling"; retired by 2026-07-28."""

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from praxis_mcp.contracts.catalog.catalog import CatalogEntry, Traits
 from praxis_mcp.contracts.values import Network
-from praxis_mcp.contracts.wording import worded
+from praxis_mcp.contracts.vocabulary import worded
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.federation.upstreams import Entry
 from praxis_mcp.serving.access import ANYONE, Caller

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from praxis_mcp.contracts.catalog.powers import gained, notable, powers_of
+from praxis_mcp.contracts.catalog.approvals import gained, notable, powers_of
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.reading.loading import load_bytes
 from praxis_mcp.contracts.specs import DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.contracts.artifact_globs import artifact_directory
 from praxis_mcp.contracts.reading.findings import MOST_FINDINGS
 from praxis_mcp.contracts.reading.loading import load_text
+from praxis_mcp.contracts.values import artifact_directory
 from tests.contracts.schemas.test_schema import refused, tool
 
 HEAD = "name: t\ndescription: d\nimage: x\ncommand: [x]\n"

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from praxis_mcp.contracts.reading.dialects import CONTRACT_KEYS, SPEC_KEYS
 from praxis_mcp.contracts.reading.loading import LoadedContract, load_bytes, load_contract, load_text
+from praxis_mcp.contracts.reading.spellings import CONTRACT_KEYS, SPEC_KEYS
 from praxis_mcp.contracts.schemas.format_schema import contract_format_schema
 from praxis_mcp.contracts.schemas.schema import input_schema, validate_arguments
 from praxis_mcp.contracts.schemas.validators import compile_schema, schema_errors

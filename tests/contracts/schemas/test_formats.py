@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from praxis_mcp.contracts.schemas.formats import CHECKS
 from praxis_mcp.contracts.schemas.schema import validate_arguments
+from praxis_mcp.contracts.schemas.validators import CHECKS
 from praxis_mcp.errors import ArgumentError
 from tests.contracts.schemas.test_schema import one
 

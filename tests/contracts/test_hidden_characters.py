@@ -9,7 +9,7 @@ import pytest
 
 from praxis_mcp.contracts.catalog.entries import entry_of
 from praxis_mcp.contracts.reading.loading import load_text
-from praxis_mcp.contracts.wording import odd_texts, worded
+from praxis_mcp.contracts.vocabulary import odd_texts, worded
 from praxis_mcp.federation.remote_tools import Unusable, adapt
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.tools import ToolLister

@@ -1,6 +1,6 @@
 """The three spellings of a contract → the fields of one `ToolContract`.
 
-- **Ours** is flat: the fields of the engine's specification stand beside ``name`` and ``parameters``. Unknown keys
+- **Ours** is flat: the fields of the engine's specification stand next to ``name`` and ``parameters``. Unknown keys
   are errors.
 - **The older two** keep the specification under ``engineSpec`` or ``engine_spec``, and the parameters under ``params``
   or ``parameters``. Unknown keys are warnings, those aside that
@@ -28,10 +28,8 @@ from praxis_mcp.contracts.model import (
     spec_type,
 )
 from praxis_mcp.contracts.problems import quoted, shape
-from praxis_mcp.contracts.reading.findings import Findings
-from praxis_mcp.contracts.reading.parameters import Parameters, read_parameters
-from praxis_mcp.contracts.reading.schemas import map_schema
-from praxis_mcp.contracts.reading.translation import validated
+from praxis_mcp.contracts.reading.findings import Findings, validated
+from praxis_mcp.contracts.reading.parameters import Parameters, map_schema, read_parameters
 from praxis_mcp.contracts.specs import AnyEngineSpec
 from praxis_mcp.diagnostics import Keys
 
