@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from praxis_mcp.cli.encodings import write_in_any_encoding
+from praxis_mcp.cli.terminal import write_in_any_encoding
 from praxis_mcp.serving.mcp.results import META_KEY
 from praxis_mcp.support.text import counted
 

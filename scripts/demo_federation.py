@@ -28,7 +28,7 @@ from mcp_types import CallToolResult, TextContent
 from rich.console import Console
 from rich.markup import escape
 
-from praxis_mcp.cli.encodings import write_in_any_encoding
+from praxis_mcp.cli.terminal import write_in_any_encoding
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = Path("configs")

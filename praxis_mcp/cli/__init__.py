@@ -11,7 +11,7 @@ def main() -> None:
     # Start-up is imports: hundreds of thousands of objects that all stay. Collecting among them costs 40 ms of 750.
     # Commands that go on to work collect again (`common.collect_garbage`).
     gc.disable()
-    from praxis_mcp.cli.encodings import have_standard_streams, write_in_any_encoding
+    from praxis_mcp.cli.terminal import have_standard_streams, write_in_any_encoding
 
     have_standard_streams()
     write_in_any_encoding()

@@ -8,20 +8,7 @@ from typing import Annotated
 
 import typer
 
-from praxis_mcp.cli import (
-    call,
-    checks,
-    contracts,
-    doctor,
-    explain,
-    image_from_host,
-    images,
-    listing,
-    serve,
-    token,
-    trust,
-    upstreams,
-)
+from praxis_mcp.cli import authoring, call, contracts, doctor, explain, images, listing, serve, token, trust, upstreams
 from praxis_mcp.cli.terminal import say
 
 app = typer.Typer(
@@ -38,12 +25,11 @@ app.command("serve")(serve.serve)
 app.command("list")(listing.list_tools)
 app.command("call")(call.call)
 app.command("explain")(explain.explain)
-app.command("validate")(checks.validate)
-app.command("test")(checks.run_examples)
+app.command("validate")(authoring.validate)
+app.command("test")(authoring.run_examples)
 app.command("doctor")(doctor.doctor)
 app.command("trust")(trust.trust)
-app.command("schema")(checks.schema)
-images.app.command("from-host")(image_from_host.make_image)
+app.command("schema")(authoring.schema)
 app.add_typer(images.app)
 app.add_typer(contracts.app, name="contracts")
 app.add_typer(upstreams.app, name="upstreams")
@@ -70,4 +56,4 @@ def root(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """What is asked of no command."""
+    """Options that need no command."""

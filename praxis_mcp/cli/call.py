@@ -14,23 +14,14 @@ import typer
 
 from praxis_mcp.cli.common import (
     EXIT_ENGINE,
-    ArgumentsOption,
-    ConfigOption,
     JsonOption,
-    LogLevelOption,
-    RootOption,
-    ToolArgument,
-    ToolsOption,
-    WordsArgument,
-    asked_upstreams,
-    friendly_errors,
+    SettingsOptions,
     print_error,
-    read_arguments,
-    read_settings,
     run_with_toolbox,
+    takes_settings,
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape, say, shown_on_terminal
-from praxis_mcp.cli.tool_lookup import find_tool
+from praxis_mcp.cli.tool_call import ArgumentsOption, ToolArgument, WordsArgument, open_tool, read_arguments
 from praxis_mcp.support.praxis_init import EXIT_CANNOT_RUN, EXIT_TIMED_OUT
 from praxis_mcp.support.text import counted
 
@@ -47,7 +38,9 @@ _ARGUMENT_PIECE = 64 * 1024
 _PERCENT = re.compile(r"(\d{1,3})\s?%")
 
 
+@takes_settings()
 def call(
+    options: SettingsOptions,
     name: ToolArgument,
     words: WordsArgument = None,
     given: ArgumentsOption = None,
@@ -59,10 +52,6 @@ def call(
             help="Directory to copy the files to that the tool leaves as results; made where there is none.",
         ),
     ] = None,
-    tools: ToolsOption = None,
-    config: ConfigOption = None,
-    root: RootOption = None,
-    log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Call a tool, of a contract or of an upstream, as an agent would.
@@ -71,46 +60,37 @@ def call(
     into its timeout, 125 where an engine failed, and 2 where the call was refused, or its output is not what the
     contract declares.
     """
-    with friendly_errors():
-        settings = read_settings(config, tools, log_level, root=root)
-        if artifacts is not None:
-            _make(artifacts)
+    settings = options.read()
+    if artifacts is not None:
+        _make_directory(artifacts)
 
-        async def work(toolbox: Toolbox) -> int:
-            from praxis_mcp.errors import UnknownToolError
+    async def work(toolbox: Toolbox) -> int:
+        from praxis_mcp.contracts.catalog.catalog import CatalogEntry
 
-            try:
-                entry = await find_tool(toolbox, name)
-            except UnknownToolError:
-                if not settings.upstreams:
-                    raise
-                async with asked_upstreams(toolbox):
-                    remote = await toolbox.relays.find(name)
-                    if remote is None:
-                        raise
-                    arguments = read_arguments(remote.input_schema, words, given)
-                    result = await toolbox.relays.call(remote, arguments)
+        async with open_tool(toolbox, name) as tool:
+            arguments = read_arguments(dict(tool.input_schema), words, given)
+            if not isinstance(tool, CatalogEntry):
+                result = await toolbox.relays.call(tool, arguments)
                 _show(toolbox.records.get(result.run_id), result, as_json, artifacts)
                 return _exit_code(result)
-            contract = entry.contract
-            arguments = read_arguments(dict(entry.input_schema), words, given)
             with _status() as on_status:
                 result = await toolbox.runner.call(name, arguments, on_status=on_status)
-            trouble = _trouble(contract, result)
-            _show(toolbox.records.get(result.run_id), result, as_json, artifacts, more_follows=trouble is not None)
-            if trouble:
-                print_error(*trouble)
-            if result.success and contract.output == "json":
-                from praxis_mcp.execution.outputs import structured_output
+        contract = tool.contract
+        trouble = _trouble(contract, result)
+        _show(toolbox.records.get(result.run_id), result, as_json, artifacts, more_follows=trouble is not None)
+        if trouble:
+            print_error(*trouble)
+        if result.success and contract.output == "json":
+            from praxis_mcp.execution.outputs import structured_output
 
-                structured_output(contract, result)
-            return _exit_code(result)
+            structured_output(contract, result)
+        return _exit_code(result)
 
-        raise typer.Exit(run_with_toolbox(settings, work))
+    raise typer.Exit(run_with_toolbox(settings, work))
 
 
 def _trouble(contract: ToolContract, result: ExecutionResult) -> tuple[str, str] | None:
-    """What an agent is told of a run that failed, where the tool cannot have said it itself, or a hint is known."""
+    """What an agent learns of a run that failed, where the tool cannot have said it itself, or a hint is known."""
     if result.success:
         return None
     from praxis_mcp.serving.mcp.failures import failure_sentences
@@ -122,7 +102,7 @@ def _trouble(contract: ToolContract, result: ExecutionResult) -> tuple[str, str]
     return (headline, hint) if hint or not by_itself else None
 
 
-def _make(directory: Path) -> None:
+def _make_directory(directory: Path) -> None:
     """Before the call: where that fails, the tool has not done its work in vain."""
     try:
         directory.mkdir(parents=True, exist_ok=True)

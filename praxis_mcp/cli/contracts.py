@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from praxis_mcp.cli.common import (
-    ConfigOption,
-    JsonOption,
-    LogLevelOption,
-    RootOption,
-    ToolsOption,
-    friendly_errors,
-    print_findings,
-    read_settings,
-)
+from praxis_mcp.cli.common import JsonOption, SettingsOptions, print_findings, takes_settings
 from praxis_mcp.cli.terminal import echo_json, say
 
 if TYPE_CHECKING:
@@ -28,85 +19,76 @@ app = typer.Typer(
 
 
 @app.command("list")
+@takes_settings()
 def list_contracts(
-    tools: ToolsOption = None,
-    config: ConfigOption = None,
-    root: RootOption = None,
-    log_level: LogLevelOption = None,
+    options: SettingsOptions,
     as_json: JsonOption = False,
 ) -> None:
     """List the contracts: what each may do, and whether it is approved, or why not.
 
     Exit code 1 where reload: approved holds one back.
     """
-    with friendly_errors():
-        settings = read_settings(config, tools, log_level, root=root)
-        found = [_describe(entry) for entry in _entries(settings)]
-        if as_json:
-            echo_json({"reload": settings.reload, "contracts": found})
-        else:
-            if settings.reload != "approved":
-                say(f"reload: {str(settings.reload).lower()} in the settings: all of them are served, approved or not.")
-            for item in found:
-                _print(item)
-        raise typer.Exit(1 if settings.reload == "approved" and any(item["held"] for item in found) else 0)
+    settings = options.read()
+    found = [_describe(entry) for entry in _entries(settings)]
+    if as_json:
+        echo_json({"reload": settings.reload, "contracts": found})
+    else:
+        if settings.reload != "approved":
+            say(f"reload: {str(settings.reload).lower()} in the settings: all of them are served, approved or not.")
+        for item in found:
+            _print(item)
+    raise typer.Exit(1 if settings.reload == "approved" and any(item["held"] for item in found) else 0)
 
 
 @app.command("approve")
+@takes_settings()
 def approve(
+    options: SettingsOptions,
     names: Annotated[
         list[str] | None, typer.Argument(help="NAME or NAME@FINGERPRINT (default: all that are not approved).")
     ] = None,
-    tools: ToolsOption = None,
-    config: ConfigOption = None,
-    root: RootOption = None,
-    log_level: LogLevelOption = None,
 ) -> None:
     """Approve contracts as they are; a running server takes them up by itself.
 
     NAME approves what the contract says now; NAME@FINGERPRINT, as the log and `praxis-mcp contracts list` show it, only
     what you have looked at.
     """
-    with friendly_errors():
-        from praxis_mcp.contracts.catalog.approvals import ContractApprovals
+    from praxis_mcp.contracts.catalog.approvals import ContractApprovals
 
-        entries = _entries(read_settings(config, tools, log_level, root=root))
-        approvals = ContractApprovals()
-        chosen = _chosen(entries, names) if names else [item for item in entries if approvals.why_held(item)]
-        for entry in chosen:
-            item = _describe(entry)
-            approvals.approve(entry)
-            _print({**item, "held": []})
-        say(f"{len(chosen)} approved, in {approvals.directory}" if chosen else "Nothing waits for approval.")
+    entries = _entries(options.read())
+    approvals = ContractApprovals()
+    chosen = _chosen(entries, names) if names else [item for item in entries if approvals.why_held(item)]
+    for entry in chosen:
+        item = _describe(entry)
+        approvals.approve(entry)
+        _print({**item, "held": []})
+    say(f"{len(chosen)} approved, in {approvals.directory}" if chosen else "Nothing waits for approval.")
 
 
 @app.command("revoke")
+@takes_settings()
 def revoke(
+    options: SettingsOptions,
     names: Annotated[list[str], typer.Argument(help="Tools.")],
-    tools: ToolsOption = None,
-    config: ConfigOption = None,
-    root: RootOption = None,
-    log_level: LogLevelOption = None,
 ) -> None:
     """Take approvals back, of contracts that are broken or gone as well; a running server stops serving them."""
-    with friendly_errors():
-        from praxis_mcp.contracts.catalog.approvals import ContractApprovals
+    from praxis_mcp.contracts.catalog.approvals import ContractApprovals
 
-        approvals = ContractApprovals()
-        settings = read_settings(config, tools, log_level, root=root)
-        entries = _entries(settings)
-        names = [word.partition("@")[0] for word in names]
-        files = {
-            name: [*(entry.source for entry in entries if entry.name == name), *approved]
-            for name in names
-            for approved in [approvals.files_of(name, settings.tool_directories)]
-        }
-        for name in names:
-            if not files[name]:
-                _entry(name, entries)
-        for name in names:
-            was = [approvals.revoke(file) for file in files[name]]
-            say(f"{name} {'is no longer approved' if any(was) else 'was not approved'}.")
+    approvals = ContractApprovals()
+    settings = options.read()
+    entries = _entries(settings)
+    names = [word.partition("@")[0] for word in names]
+    files = {
+        name: [*(entry.source for entry in entries if entry.name == name), *approved]
+        for name in names
+        for approved in [approvals.files_of(name, settings.tool_directories)]
+    }
+    for name in names:
+        if not files[name]:
+            _entry(name, entries)
+    for name in names:
+        was = [approvals.revoke(file) for file in files[name]]
+        say(f"{name} {'is no longer approved' if any(was) else 'was not approved'}.")
 
 
 def _entries(settings: Settings) -> list[CatalogEntry]:

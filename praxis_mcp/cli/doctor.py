@@ -10,19 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from praxis_mcp.cli.common import (
-    ConfigOption,
-    DirectoriesArgument,
-    JsonOption,
-    LogLevelOption,
-    RootOption,
-    ToolsOption,
-    all_of,
-    friendly_errors,
-    read_settings,
-    run_with_toolbox,
-)
-from praxis_mcp.cli.listing import describe
+from praxis_mcp.cli.common import JsonOption, SettingsOptions, diagnostics_as_json, run_with_toolbox, takes_settings
 from praxis_mcp.cli.terminal import console, echo_json, escape
 from praxis_mcp.support.text import counted
 
@@ -37,12 +25,9 @@ UPSTREAM_TIMEOUT = 10.0
 """Seconds that the upstreams, asked all at once, may take to be reached and to list their tools."""
 
 
+@takes_settings(directories=True)
 def doctor(
-    directories: DirectoriesArgument = None,
-    tools: ToolsOption = None,
-    config: ConfigOption = None,
-    root: RootOption = None,
-    log_level: LogLevelOption = None,
+    options: SettingsOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Say which engines work here, what is missing and how to fix it, and which engine would run each tool.
@@ -50,15 +35,14 @@ def doctor(
     Also: whether upstreams can be reached, and how warm starts go in the servers that run here.
     Exit code 1 where a contract is broken, a tool has no engine, or an upstream cannot be reached.
     """
-    with friendly_errors():
-        settings = read_settings(config, all_of(directories, tools), log_level, root=root, warn=False)
-        report = {**run_with_toolbox(settings, _examine), "warm": settings.warm.model_dump()}
-        if as_json:
-            echo_json(report)
-        else:
-            _print(report, settings)
-        healthy = not report["broken"] and all(tool["engine"] for tool in report["tools"])
-        raise typer.Exit(0 if healthy and all(item["reachable"] for item in report["upstreams"]) else 1)
+    settings = options.read(warn=False)
+    report = {**run_with_toolbox(settings, _examine), "warm": settings.warm.model_dump()}
+    if as_json:
+        echo_json(report)
+    else:
+        _print(report, settings)
+    healthy = not report["broken"] and all(tool["engine"] for tool in report["tools"])
+    raise typer.Exit(0 if healthy and all(item["reachable"] for item in report["upstreams"]) else 1)
 
 
 async def _examine(toolbox: Toolbox) -> dict[str, Any]:
@@ -103,7 +87,7 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
         "servers": await anyio.to_thread.run_sync(live_servers),
         "broken": sum(item.is_error for item in findings),
         "held_back": [item.tool for item in findings if isinstance(item, HeldBack)],
-        "diagnostics": [describe(item) for item in findings],
+        "diagnostics": diagnostics_as_json(findings),
     }
 
 
@@ -164,7 +148,7 @@ def _mark_optional(engines: list[dict[str, Any]], tools: list[dict[str, Any]]) -
     missed = {engine for tool in tools for engine in tool["missed"]}
     serves = bool(tools) or any(item["available"] for item in engines if item["engine"] in CONTAINER_ENGINES)
     for item in engines:
-        is_ours = item["engine"] in OWN_ENGINES  # whoever installed another one wants it
+        is_ours = item["engine"] in OWN_ENGINES  # who installed another one wants it
         item["optional"] = is_ours and serves and not item["available"] and item["engine"] not in missed
 
 
@@ -188,7 +172,7 @@ async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
     except PraxisError as exc:
         return {"tool": name, "engine": None, "reason": str(exc), "missed": []}
     decision = await toolbox.runner.selector.decide(Plan(blueprint, Call(run_id="")))
-    # An engine that is missing, where another one serves, is no news of this tool; the engines' table says why.
+    # An engine that is missing, where another one serves, matters to other tools; the engines' table says why.
     wanted = {item.engine for item in decision.passed_over if item.remedy and not item.available}
     reasons = [
         f"not {item.engine}: {item.reason}"
@@ -291,7 +275,7 @@ def _lacks(notes: dict[str, str]) -> str:
 
 
 async def examine_upstreams(toolbox: Toolbox) -> list[dict[str, Any]]:
-    """Whether each can be reached, what is spoken with it, how many of its tools are served, held back and left out."""
+    """Whether each can be reached, by which protocol revision, how many tools are served, held back, left out."""
     import anyio
 
     from praxis_mcp.support.tasks import unwrapped

@@ -5,23 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from praxis_mcp.cli.common import (
-    ArgumentsOption,
-    ConfigOption,
-    JsonOption,
-    LogLevelOption,
-    RootOption,
-    ToolArgument,
-    ToolsOption,
-    WordsArgument,
-    asked_upstreams,
-    friendly_errors,
-    read_arguments,
-    read_settings,
-    run_with_toolbox,
-)
+from praxis_mcp.cli.common import JsonOption, SettingsOptions, run_with_toolbox, takes_settings
 from praxis_mcp.cli.terminal import console, echo_json, escape
-from praxis_mcp.cli.tool_lookup import find_tool
+from praxis_mcp.cli.tool_call import ArgumentsOption, ToolArgument, WordsArgument, open_tool, read_arguments
 from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
@@ -30,46 +16,36 @@ if TYPE_CHECKING:
     from praxis_mcp.federation.remote_tools import RemoteTool
 
 
+@takes_settings()
 def explain(
+    options: SettingsOptions,
     name: ToolArgument,
     words: WordsArgument = None,
     given: ArgumentsOption = None,
-    tools: ToolsOption = None,
-    config: ConfigOption = None,
-    root: RootOption = None,
-    log_level: LogLevelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a call would run, where, under which limits, and why on that engine, without running it.
 
     <NAME> stands for an argument that is required and was not given.
     """
-    with friendly_errors():
-        settings = read_settings(config, tools, log_level, root=root)
+    settings = options.read()
 
-        async def work(toolbox: Toolbox) -> dict[str, Any]:
-            from praxis_mcp.errors import UnknownToolError
+    async def work(toolbox: Toolbox) -> dict[str, Any]:
+        from praxis_mcp.contracts.catalog.catalog import CatalogEntry
 
-            try:
-                schema = dict((await find_tool(toolbox, name)).input_schema)
-            except UnknownToolError:
-                if not settings.upstreams:
-                    raise
-                async with asked_upstreams(toolbox):
-                    remote = await toolbox.relays.find(name)
-                    if remote is None:
-                        raise
-                    read_arguments(remote.input_schema, words, given)
-                    return _upstream_facts(remote, toolbox)
-            return _facts(await toolbox.runner.explain(name, read_arguments(schema, words, given)))
+        async with open_tool(toolbox, name) as tool:
+            arguments = read_arguments(dict(tool.input_schema), words, given)
+            if isinstance(tool, CatalogEntry):
+                return _facts(await toolbox.runner.explain(name, arguments))
+            return _upstream_facts(tool, toolbox)
 
-        facts = run_with_toolbox(settings, work)
-        if as_json:
-            echo_json(facts)
-        elif "upstream" in facts:
-            _print_upstream(facts)
-        else:
-            _print(facts)
+    facts = run_with_toolbox(settings, work)
+    if as_json:
+        echo_json(facts)
+    elif "upstream" in facts:
+        _print_upstream(facts)
+    else:
+        _print(facts)
 
 
 def _upstream_facts(tool: RemoteTool, toolbox: Toolbox) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,119 +10,167 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from praxis_mcp.cli.common import (
-    ConfigOption,
-    JsonOption,
-    LogLevelOption,
-    friendly_errors,
-    read_settings,
-)
+from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes_settings
 from praxis_mcp.cli.terminal import console, echo_json, escape, say
 
 if TYPE_CHECKING:
     from praxis_mcp.engines.base import StatusListener
     from praxis_mcp.engines.host.sandbox import SandboxImages
+    from praxis_mcp.images.from_host import HostImage
+    from praxis_mcp.images.host_files import HostFile
     from praxis_mcp.images.model import NamedImage
 
 T = TypeVar("T")
 
 app = typer.Typer(name="image", help="The images that the sandbox engine runs without a daemon.", no_args_is_help=True)
 
+_NAME = "Such as localhost/python: no registry can have that name."
+_PROGRAMS = "By name or path: a program, a script, a Python (with its standard library)."
+
 
 @app.command("import")
+@takes_settings(tools=False, root=False)
 def import_image(
+    options: SettingsOptions,
     file: Annotated[Path, typer.Argument(help="What docker save or podman save wrote, or an OCI layout or archive.")],
     name: Annotated[str | None, typer.Option("--name", "-n", help="The image's name, if the file has none.")] = None,
-    config: ConfigOption = None,
-    log_level: LogLevelOption = None,
 ) -> None:
     """Unpack the images of an archive into the store."""
-    with friendly_errors():
-        images = open_images(config, log_level)
-        for item in work_with_status(lambda tell: images.import_file(file, name, tell)):
-            print_image(item)
+    images = _images(options)
+    for item in _work_with_status(lambda tell: images.import_file(file, name, tell)):
+        _print_image(item)
 
 
 @app.command("pull")
+@takes_settings(tools=False, root=False)
 def pull_image(
+    options: SettingsOptions,
     reference: Annotated[str, typer.Argument(help="Such as python:3.11-slim.")],
-    config: ConfigOption = None,
-    log_level: LogLevelOption = None,
 ) -> None:
     """Fetch an image from its registry, as it is there now, into the store."""
-    with friendly_errors():
-        images = open_images(config, log_level)
-        print_image(work_with_status(lambda tell: images.pull(reference, tell)))
+    images = _images(options)
+    _print_image(_work_with_status(lambda tell: images.pull(reference, tell)))
+
+
+@app.command("from-host")
+@takes_settings(tools=False, root=False)
+def make_image(
+    options: SettingsOptions,
+    name: Annotated[str, typer.Argument(help=_NAME)],
+    programs: Annotated[list[str], typer.Argument(metavar="PROGRAM...", help=_PROGRAMS)],
+    extra: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="A file or directory that they read; may be given more than once."),
+    ] = None,
+    show_list: Annotated[bool, typer.Option("--list", help="List every file that was taken, with its size.")] = False,
+    max_size: Annotated[int | None, typer.Option(min=1, help="Bytes of all files (default: 1 GiB).")] = None,
+    max_files: Annotated[int | None, typer.Option(min=1, help="Files and directories (default: 50,000).")] = None,
+) -> None:
+    """Make an image of programs of this machine, with the libraries and interpreters that they need.
+
+    Contracts then name it (image: NAME, engine: sandbox), and no registry is asked. The same files give the same image.
+    Tools that run in it can read all of it.
+    """
+    images = _images(options)
+
+    async def work(tell: StatusListener) -> HostImage:
+        import anyio.from_thread
+        import anyio.to_thread
+
+        from praxis_mcp.images.from_host import BOUNDS, store_from_host
+        from praxis_mcp.images.layers import Bounds
+
+        bounds = Bounds(size=max_size or BOUNDS.size, entries=max_files or BOUNDS.entries)
+        return await anyio.to_thread.run_sync(
+            lambda: store_from_host(
+                images.store,
+                name,
+                programs,
+                extra or (),
+                bounds,
+                on_progress=lambda text: anyio.from_thread.run_sync(tell, text),
+            )
+        )
+
+    made = _work_with_status(work)
+    for line in made.about:
+        say(f"took {line}", err=True)
+    for line in made.notes:
+        say(f"note: {line}", err=True)
+    say(f"{len(made.files)} files, directories and links; {made.image.size / 1e6:.1f} MB", err=True)
+    named = images.store.find(made.name)
+    if named is not None:
+        _print_image(named)
+    for file in made.files if show_list else ():
+        say(_file_line(file))
 
 
 @app.command("ls")
-def listopen_images(config: ConfigOption = None, log_level: LogLevelOption = None, as_json: JsonOption = False) -> None:
+@takes_settings(tools=False, root=False)
+def list_images(options: SettingsOptions, as_json: JsonOption = False) -> None:
     """List the images in the store."""
-    with friendly_errors():
-        store = open_images(config, log_level).store
-        found = store.names()
-        if as_json:
-            echo_json(
-                [
-                    {
-                        "name": item.reference,
-                        "id": item.image.id,
-                        "manifest": item.manifest,
-                        "size": item.image.size,
-                        "created": _time(item).isoformat(),
-                        "root": str(item.image.root),
-                    }
-                    for item in found
-                ]
-            )
-            return
-        from rich.table import Table
+    store = _images(options).store
+    found = store.names()
+    if as_json:
+        echo_json(
+            [
+                {
+                    "name": item.reference,
+                    "id": item.image.id,
+                    "manifest": item.manifest,
+                    "size": item.image.size,
+                    "created": _time(item).isoformat(),
+                    "root": str(item.image.root),
+                }
+                for item in found
+            ]
+        )
+        return
+    from rich.table import Table
 
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for title in ("name", "id", "size", "unpacked"):
-            table.add_column(title, no_wrap=title != "name", justify="right" if title == "size" else "left")
-        for item in found:
-            table.add_row(
-                escape(item.reference),
-                item.image.id[7:19],
-                f"{item.image.size / 1e6:.1f} MB",
-                f"{_time(item).astimezone():%Y-%m-%d %H:%M}",
-            )
-        console().print(table)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("name", "id", "size", "unpacked"):
+        table.add_column(title, no_wrap=title != "name", justify="right" if title == "size" else "left")
+    for item in found:
+        table.add_row(
+            escape(item.reference),
+            item.image.id[7:19],
+            f"{item.image.size / 1e6:.1f} MB",
+            f"{_time(item).astimezone():%Y-%m-%d %H:%M}",
+        )
+    console().print(table)
 
 
 @app.command("rm")
+@takes_settings(tools=False, root=False)
 def remove_images(
+    options: SettingsOptions,
     references: Annotated[list[str], typer.Argument(help="Names, or ids (sha256:…).")],
-    config: ConfigOption = None,
-    log_level: LogLevelOption = None,
 ) -> None:
     """Remove images from the store, by name or id. Exit code 1 where one is not there."""
-    with friendly_errors():
-        store = open_images(config, log_level).store
-        missing = [reference for reference in references if not store.remove(reference)]
-        for reference in missing:
-            say(f"{reference} is not in the store.", err=True)
-        if missing:
-            raise typer.Exit(1)
+    store = _images(options).store
+    missing = [reference for reference in references if not store.remove(reference)]
+    for reference in missing:
+        say(f"{reference} is not in the store.", err=True)
+    if missing:
+        raise typer.Exit(1)
 
 
 @app.command("gc")
-def collect_garbage(config: ConfigOption = None, log_level: LogLevelOption = None) -> None:
+@takes_settings(tools=False, root=False)
+def collect_garbage(options: SettingsOptions) -> None:
     """Remove unpacked images without a name, and what interrupted pulls left."""
-    with friendly_errors():
-        for item in open_images(config, log_level).store.collect_garbage():
-            say(f"removed {item}")
+    for item in _images(options).store.collect_garbage():
+        say(f"removed {item}")
 
 
-def open_images(config: Path | None, log_level: str | None) -> SandboxImages:
-    """The images of the settings' store."""
+def _images(options: SettingsOptions) -> SandboxImages:
     from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 
-    return SandboxExecutionEngine(read_settings(config, None, log_level)).images
+    return SandboxExecutionEngine(options.read()).images
 
 
-def work_with_status(work: Callable[[StatusListener], Awaitable[T]]) -> T:
+def _work_with_status(work: Callable[[StatusListener], Awaitable[T]]) -> T:
     """Do something, showing on standard error what is being done."""
     import anyio
 
@@ -130,10 +179,16 @@ def work_with_status(work: Callable[[StatusListener], Awaitable[T]]) -> T:
         return anyio.run(work, lambda text: status.update(escape(text)))
 
 
-def print_image(item: NamedImage) -> None:
+def _print_image(item: NamedImage) -> None:
     """An image's name, and the name by digest."""
     say(f"{item.reference} {item.pinned}")
 
 
 def _time(item: NamedImage) -> datetime:
     return datetime.fromtimestamp(item.image.created, UTC)
+
+
+def _file_line(file: HostFile) -> str:
+    if stat.S_ISLNK(file.mode):
+        return f"{'link':>10}  {file.path} -> {file.target}"
+    return f"{'directory' if stat.S_ISDIR(file.mode) else file.size:>10}  {file.path}"

@@ -9,20 +9,15 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from praxis_mcp.cli.common import (
-    ConfigOption,
-    DirectoriesArgument,
     JsonOption,
-    LogLevelOption,
-    RootOption,
-    ToolsOption,
-    all_of,
-    asked_upstreams,
-    friendly_errors,
+    SettingsOptions,
+    diagnostics_as_json,
     print_findings,
-    read_settings,
     run_with_toolbox,
+    takes_settings,
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape, say
+from praxis_mcp.cli.tool_call import connected_upstreams
 from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
@@ -31,53 +26,46 @@ if TYPE_CHECKING:
     from praxis_mcp.federation.upstreams import Entry, UpstreamReport
 
 
-def list_tools(
-    directories: DirectoriesArgument = None,
-    tools: ToolsOption = None,
-    config: ConfigOption = None,
-    root: RootOption = None,
-    log_level: LogLevelOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes_settings(directories=True)
+def list_tools(options: SettingsOptions, as_json: JsonOption = False) -> None:
     """List the tools of contracts and upstreams, and what keeps others from being served.
 
     Exit code 1 where a contract is broken or a directory of contracts is missing.
     """
-    with friendly_errors():
-        settings = read_settings(config, all_of(directories, tools), log_level, root=root)
+    settings = options.read()
 
-        async def read(
-            toolbox: Toolbox,
-        ) -> tuple[Sequence[Entry], tuple[Diagnostic, ...], tuple[UpstreamReport, ...]]:
-            own = toolbox.catalog.entries()
-            async with asked_upstreams(toolbox):
-                return toolbox.upstreams.merged_with(own), toolbox.catalog.diagnostics, toolbox.upstreams.reports()
+    async def read(
+        toolbox: Toolbox,
+    ) -> tuple[Sequence[Entry], tuple[Diagnostic, ...], tuple[UpstreamReport, ...]]:
+        own = toolbox.catalog.entries()
+        async with connected_upstreams(toolbox):
+            return toolbox.upstreams.merged_with(own), toolbox.catalog.diagnostics, toolbox.upstreams.reports()
 
-        entries, diagnostics, upstreams = run_with_toolbox(settings, read)
-        if as_json:
-            listed = [
-                {
-                    "name": entry.name,
-                    "title": entry.title,
-                    "description": entry.description,
-                    "inputSchema": entry.input_schema,
-                    "outputSchema": entry.output_schema,
-                    **_origin(entry, upstreams),
-                }
-                for entry in entries
-            ]
-            troubles = {item.name: item.trouble for item in upstreams if item.trouble}
-            echo_json({"tools": listed, "diagnostics": [describe(item) for item in diagnostics], "upstreams": troubles})
-        else:
-            console().print(_table(entries, upstreams))
-            print_findings(diagnostics)
-            for item in upstreams:
-                if item.trouble:
-                    say(f"the upstream {item.name} has no list of tools: {item.trouble}", err=True)
-                if item.held:
-                    held = counted(len(item.held), "tool")
-                    say(f"{held} of the upstream {item.name} held back: praxis-mcp upstreams list", err=True)
-        raise typer.Exit(1 if any(item.is_error for item in diagnostics) else 0)
+    entries, diagnostics, upstreams = run_with_toolbox(settings, read)
+    if as_json:
+        listed = [
+            {
+                "name": entry.name,
+                "title": entry.title,
+                "description": entry.description,
+                "inputSchema": entry.input_schema,
+                "outputSchema": entry.output_schema,
+                **_origin(entry, upstreams),
+            }
+            for entry in entries
+        ]
+        troubles = {item.name: item.trouble for item in upstreams if item.trouble}
+        echo_json({"tools": listed, "diagnostics": diagnostics_as_json(diagnostics), "upstreams": troubles})
+    else:
+        console().print(_table(entries, upstreams))
+        print_findings(diagnostics)
+        for item in upstreams:
+            if item.trouble:
+                say(f"the upstream {item.name} has no list of tools: {item.trouble}", err=True)
+            if item.held:
+                held = counted(len(item.held), "tool")
+                say(f"{held} of the upstream {item.name} held back: praxis-mcp upstreams list", err=True)
+    raise typer.Exit(1 if any(item.is_error for item in diagnostics) else 0)
 
 
 def _origin(entry: Entry, upstreams: Sequence[UpstreamReport]) -> dict[str, Any]:
@@ -109,16 +97,3 @@ def _table(entries: Sequence[Entry], upstreams: Sequence[UpstreamReport]) -> obj
         first_line = (entry.description or "").strip().split("\n")[0]
         table.add_row(entry.name, _origin(entry, upstreams)["engine"], escape(" ".join(names)), escape(first_line))
     return table
-
-
-def describe(item: Diagnostic) -> dict[str, object]:
-    """A diagnostic, as JSON."""
-    return {
-        "severity": item.severity.value,
-        "path": str(item.path) if item.path else None,
-        "line": item.line,
-        "column": item.column,
-        "field": item.field,
-        "message": item.message,
-        "remedy": item.remedy,
-    }

@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from praxis_mcp.cli.common import (
-    ConfigOption,
-    DirectoriesArgument,
-    LogLevelOption,
-    RootOption,
-    ToolsOption,
-    all_of,
-    collect_garbage,
-    friendly_errors,
-    read_settings,
-)
+from praxis_mcp.cli.common import SettingsOptions, collect_garbage, takes_settings
 from praxis_mcp.cli.terminal import say
 from praxis_mcp.errors import SettingsError
 
@@ -25,12 +15,9 @@ if TYPE_CHECKING:
     from praxis_mcp.settings.model import Settings
 
 
+@takes_settings(directories=True)
 def serve(
-    directories: DirectoriesArgument = None,
-    tools: ToolsOption = None,
-    config: ConfigOption = None,
-    root: RootOption = None,
-    log_level: LogLevelOption = None,
+    options: SettingsOptions,
     http: Annotated[bool, typer.Option("--http", help="Serve Streamable HTTP at /mcp instead of stdio.")] = False,
     sse: Annotated[
         bool, typer.Option("--sse", help="Serve HTTP+SSE at /sse, for old clients; with --http both.")
@@ -57,19 +44,18 @@ def serve(
     }
     given = {name: value for name, value in flags.items() if value is not None}
     if http or sse:
-        with friendly_errors():
-            settings = read_settings(config, all_of(directories, tools), log_level, root=root, quiet=False, http=given)
-            _warn_of_missing_parts()
-            _serve_http(settings, streamable=http, sse=sse)
+        settings = options.read(quiet=False, http=given)
+        _warn_of_missing_parts()
+        _serve_http(settings, streamable=http, sse=sse)
         return
+    if given:
+        raise SettingsError("Options of HTTP were given, but stdio is served.", remedy="Add --http or --sse.")
 
     from praxis_mcp.serving.wire import take_wire
 
-    # Before anything is imported or read that might print: whatever reaches the wire beside messages breaks the client.
-    with take_wire() as wire, friendly_errors():
-        if given:
-            raise SettingsError("Options of HTTP were given, but stdio is served.", remedy="Add --http or --sse.")
-        settings = read_settings(config, all_of(directories, tools), log_level, root=root, quiet=False)
+    # Before anything is imported or read that might print: what reaches the wire between messages breaks the client.
+    with take_wire() as wire:
+        settings = options.read(quiet=False)
         _warn_of_missing_parts()
 
         import anyio

@@ -1,20 +1,26 @@
-"""Everything that a command prints goes through here, so that no text of others steers a terminal, forges a line, or
-hides a part of itself while it is being approved (see `praxis_mcp.support.text`)."""
+"""Everything that a command writes, printed or logged, goes through here: no text of others steers a terminal, forges a
+line, or hides a part of itself while it is being approved (see `praxis_mcp.support.text`), and what the encoding of the
+terminal or the pipe lacks is replaced.
+
+Logs go to standard error only, one line an entry, and never with a value that a caller, a secret or an environment
+gave.
+"""
 
 from __future__ import annotations
 
 import codecs
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import typer
 
-from praxis_mcp.cli.encodings import can_write
 from praxis_mcp.support.text import printable, unseen, visible
 
 if TYPE_CHECKING:
+    from loguru import Message, Record
     from rich.console import Console  # noqa: TID251 - this is the place
 
 _WIDE = 100_000
@@ -88,3 +94,119 @@ def shown_on_terminal(pieces: Iterable[bytes]) -> Iterator[bytes]:
         held = "\r" if text.endswith("\r") else ""
         yield visible(text.removesuffix("\r") if held else text).encode()
     yield visible(held + decoder.decode(b"", final=True)).encode()
+
+
+_HANDLER = "praxis_mcp.look_alike"
+_LOOK_ALIKES = {
+    "✓": "+", "✗": "x", "→": "->", "←": "<-", "…": "~", "·": "-", "•": "*", "×": "x", "≥": ">=", "≤": "<=",  # noqa: RUF001
+    "–": "-", "—": "-", "‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " ",  # noqa: RUF001
+}  # fmt: skip
+_DRAWN = (("\u2500", "\u2501", "-"), ("\u2502", "\u2503", "|"), ("\u2504", "\u259f", "+"), ("\u2800", "\u28ff", "*"))
+"""Ranges of lines, corners and spinners, and what stands for each of their characters."""
+
+
+def have_standard_streams() -> None:
+    """Have the null device where standard input, output or error came closed: else the next
+    file or socket that is opened takes that number, and gets what is written to it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123 - as long as we live
+
+
+def write_in_any_encoding() -> None:
+    """Have standard output and error write a look-alike for what their encoding lacks, rather than raise.
+
+    A handler that the user chose (``PYTHONIOENCODING=…:replace``) stays.
+    """
+    codecs.register_error(_HANDLER, _look_alike)
+    for stream, usual in ((sys.stdout, ("strict", "surrogateescape")), (sys.stderr, ("strict", "backslashreplace"))):
+        reconfigure = getattr(stream, "reconfigure", None)  # None where there is no stream, or a test stands in for it
+        if reconfigure is not None and stream.errors in usual:
+            reconfigure(errors=_HANDLER)
+
+
+def can_write(text: str, stream: TextIO) -> bool:
+    """Whether the stream's encoding has every character."""
+    try:
+        text.encode(stream.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _look_alike(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = "".join(_ascii(character) for character in error.object[error.start : error.end])
+    return text, error.end
+
+
+def _ascii(character: str) -> str:
+    known = _LOOK_ALIKES.get(character)
+    if known is not None:
+        return known
+    for first, last, instead in _DRAWN:
+        if first <= character <= last:
+            return instead
+    return character.encode("ascii", "backslashreplace").decode()
+
+
+_FORMAT = "<dim>{time:HH:mm:ss.SSS}</dim> <level>{level: <7}</level> {message}<dim>{extra[in_run]}</dim>"
+
+
+def configure_logging(level: str, form: Literal["text", "json"] = "text") -> None:
+    """Send logs of at least `level` to standard error.
+
+    Args:
+        level: the least severe that is shown.
+        form: ``text`` for people, or ``json``: an object a line, with ``time`` (RFC 3339), ``level``, ``message``, and
+            what else is known, such as ``run`` and ``tool``.
+    """
+    from praxis_mcp.support.logs import NAME, logger
+
+    logger.enable(NAME)
+    logger.remove()
+    # Whatever text of others a message holds: it begins no line of its own, and steers no terminal.
+    logger.configure(extra={"in_run": ""}, patcher=_make_safe)
+    # diagnose would print the values of local variables into tracebacks: arguments and secrets among them.
+    if form == "json":
+        logger.add(_write_json, level=level, format="{message}", backtrace=False, diagnose=False)
+    else:
+        logger.add(sys.stderr, level=level, format=_FORMAT, backtrace=False, diagnose=False)
+
+
+def hold_logs() -> list[tuple[str, str]]:
+    """Show no logs until `configure_logging`; what is logged meanwhile, level and text, comes into the list. loguru's
+    own form would be neither safe to show nor an object a line."""
+    from praxis_mcp.support.logs import NAME, logger
+
+    held: list[tuple[str, str]] = []
+    logger.enable(NAME)
+    logger.remove()
+    logger.add(lambda message: held.append((message.record["level"].name, message.record["message"])), format="")
+    return held
+
+
+def _make_safe(record: Record) -> None:
+    record["message"] = printable(record["message"])
+    run = record["extra"].get("run", "")
+    if run:
+        record["extra"]["in_run"] = f" run={run[:8]}"
+
+
+def _write_json(message: Message) -> None:
+    record = message.record
+    known = {name: value for name, value in record["extra"].items() if name != "in_run"}
+    entry = {
+        "time": record["time"].isoformat(timespec="milliseconds"),
+        "level": record["level"].name,
+        "message": record["message"],
+        **{name: printable(value) if isinstance(value, str) else value for name, value in known.items()},
+    }
+    # In one write, so that two processes with one log do not end up in each other's lines.
+    sys.stderr.write(json.dumps(entry) + "\n")

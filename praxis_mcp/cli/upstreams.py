@@ -7,19 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from praxis_mcp.cli.common import (
-    ConfigOption,
-    JsonOption,
-    LogLevelOption,
-    RootOption,
-    friendly_errors,
-    read_settings,
-)
+from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes_settings
 from praxis_mcp.cli.terminal import console, echo_json, escape, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from praxis_mcp.federation.upstreams import UpstreamReport, Upstreams
     from praxis_mcp.settings.model import Settings
@@ -31,54 +23,48 @@ T = TypeVar("T")
 
 
 @app.command("list")
+@takes_settings(tools=False)
 def list_upstreams(
-    config: ConfigOption = None,
-    root: RootOption = None,
-    log_level: LogLevelOption = None,
+    options: SettingsOptions,
     as_json: JsonOption = False,
 ) -> None:
     """List the upstreams: whether they can be reached, what is served of them, what is held back or left out, and why.
 
     Exit code 1 where one cannot be reached or something is held back.
     """
-    with friendly_errors():
-        settings = read_settings(config, None, log_level, root=root)
-        found = _with_upstreams(
-            settings, lambda upstreams: [_describe(item, upstreams) for item in upstreams.reports()]
-        )
-        if as_json:
-            echo_json({"upstreams": found})
-        else:
-            _print(found, config, root)
-        raise typer.Exit(1 if any(item["trouble"] or item["held"] for item in found) else 0)
+    settings = options.read()
+    found = _with_upstreams(settings, lambda upstreams: [_describe(item, upstreams) for item in upstreams.reports()])
+    if as_json:
+        echo_json({"upstreams": found})
+    else:
+        _print(found, options)
+    raise typer.Exit(1 if any(item["trouble"] or item["held"] for item in found) else 0)
 
 
 @app.command("approve")
+@takes_settings(tools=False)
 def approve(
+    options: SettingsOptions,
     upstream: Annotated[str, typer.Argument(help="Name of the upstream.")],
     tools: Annotated[
         list[str] | None, typer.Argument(help="NAME or NAME@FINGERPRINT of its tools there (default: all held back).")
     ] = None,
-    config: ConfigOption = None,
-    root: RootOption = None,
-    log_level: LogLevelOption = None,
 ) -> None:
     """Approve tools that are held back (pin: true); a running server takes them up by itself.
 
     NAME approves what the upstream says now; NAME@FINGERPRINT, as `praxis-mcp upstreams list` shows it, only what you
     have looked at.
     """
-    with friendly_errors():
-        settings = read_settings(config, None, log_level, root=root)
-        approved = _with_upstreams(settings, lambda upstreams: upstreams.approve(upstream, tools or ()))
-        for tool in approved:
-            say(f"{tool.remote_name}: {(tool.description or '').strip()}")
-            for line in _words(tool.title, None, tool.input_schema, tool.output_schema):
-                say(f"  {line}")
-        if approved:
-            say(f"{len(approved)} approved, in {settings.upstream_approvals}")
-        else:
-            say(f"Nothing is held back of {upstream}.")
+    settings = options.read()
+    approved = _with_upstreams(settings, lambda upstreams: upstreams.approve(upstream, tools or ()))
+    for tool in approved:
+        say(f"{tool.remote_name}: {(tool.description or '').strip()}")
+        for line in _words(tool.title, None, tool.input_schema, tool.output_schema):
+            say(f"  {line}")
+    if approved:
+        say(f"{len(approved)} approved, in {settings.upstream_approvals}")
+    else:
+        say(f"Nothing is held back of {upstream}.")
 
 
 def _with_upstreams(settings: Settings, work: Callable[[Upstreams], T]) -> T:
@@ -123,9 +109,9 @@ def _describe(report: UpstreamReport, upstreams: Upstreams) -> dict[str, Any]:
     }
 
 
-def _print(found: list[dict[str, Any]], config: Path | None, root: Path | None) -> None:
+def _print(found: list[dict[str, Any]], given: SettingsOptions) -> None:
     out = console()
-    named = (("--config", config), ("--root", root))
+    named = (("--config", given.config), ("--root", given.root))
     options = "".join(f" {option} {shlex.quote(str(path))}" for option, path in named if path is not None)
     if not found:
         out.print("The settings name no upstreams.")

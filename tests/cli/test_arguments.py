@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.cli.common import read_arguments
+from praxis_mcp.cli.tool_call import read_arguments
 from praxis_mcp.errors import ArgumentError
 from tests.cli.test_cli import Run, praxis, project  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
