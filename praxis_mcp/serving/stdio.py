@@ -1,8 +1,10 @@
 """Serving MCP over the process's own standard input and output, one JSON text a line (specification, transports).
 
 The SDK's own stdio transport reads in a thread that nothing can interrupt, so that a server whose client keeps the
-pipe open does not end at SIGTERM; and it drops what it cannot parse, so that the sender waits for ever. Here reading
-and writing are threads that die with the process, and a message that cannot be read is answered.
+pipe open does not end at SIGTERM; and it drops what it cannot parse, so that the sender waits for ever. Here pipes and
+sockets are read and written on the event loop, as far as that does not block, and all else in threads that die with the
+process (each visit to a thread costs a call a third of a millisecond, and several on a busy machine); and a message
+that cannot be read is answered.
 """
 
 from __future__ import annotations
@@ -11,6 +13,10 @@ import concurrent.futures
 import json
 import os
 import queue
+import select
+import socket
+import stat
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, nullcontext
@@ -44,6 +50,8 @@ MAX_STDIO_MESSAGE = 64 * 1024 * 1024
 MESSAGES_DRAIN_TIMEOUT = 2.0
 """Seconds that messages which are being written when the connection ends may take."""
 _READ_SIZE = 256 * 1024
+_WRITTEN_AT_ONCE = 64 * 1024
+"""Bytes of a message that the event loop writes itself, at most: what an empty pipe takes."""
 _SERVER_ENDED = (
     anyio.ClosedResourceError,
     anyio.BrokenResourceError,
@@ -96,7 +104,7 @@ async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStre
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(write)
-        reader.start()
+        tasks.start_soon(reader.run)
         try:
             yield read_stream, write_stream
         finally:
@@ -105,10 +113,11 @@ async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStre
             with anyio.move_on_after(MESSAGES_DRAIN_TIMEOUT, shield=True):
                 await written.wait()
             writing.cancel()
+            tasks.cancel_scope.cancel()
 
 
 class _Reader:
-    """A thread that reads lines and hands them to the event loop one by one, waiting until each is taken."""
+    """Reads lines and hands them over one by one, waiting until each is taken."""
 
     def __init__(
         self, descriptor: int, incoming: MemoryObjectSendStream[SessionMessage | Exception], answers: WriteStream
@@ -116,39 +125,92 @@ class _Reader:
         self._descriptor = descriptor
         self._incoming = incoming
         self._answers = answers
-        self._token = anyio.lowlevel.current_token()
+        self._lines = _Lines()
 
-    def start(self) -> None:
-        threading.Thread(target=self._read, name="mcp-stdin", daemon=True).start()
+    async def run(self) -> None:
+        """Until standard input ends, or nobody takes what it holds."""
+        try:
+            if _tells_readiness(self._descriptor):
+                await self._read_when_ready()
+            else:
+                ended = anyio.Event()
+                token = anyio.lowlevel.current_token()
+                threading.Thread(target=self._read, args=(token, ended), name="mcp-stdin", daemon=True).start()
+                await ended.wait()
+        except _SERVER_ENDED:
+            logger.debug("the server ended before its standard input")
 
     def close(self) -> None:
         self._incoming.close()
         self._answers.close()
 
-    def _read(self) -> None:
+    async def _read_when_ready(self) -> None:
+        while True:
+            await anyio.wait_readable(self._descriptor)
+            try:
+                data = _read_some(self._descriptor)
+            except BlockingIOError:  # the client has made its end of the same socket non-blocking, and ours with it
+                continue
+            for line in self._lines.take(data):
+                await self._hand_over(line)
+            if not data:
+                return self.close()
+
+    def _read(self, token: anyio.lowlevel.EventLoopToken, ended: anyio.Event) -> None:
         try:
-            for line in _lines(self._descriptor):
-                message = _decode(line)
-                if isinstance(message, JSONRPCError):
-                    anyio.from_thread.run(self._answers.send, SessionMessage(message), token=self._token)
-                elif message is not None:
-                    anyio.from_thread.run(self._incoming.send, message, token=self._token)
-            anyio.from_thread.run_sync(self.close, token=self._token)
+            data = b"-"
+            while data:
+                data = _read_some(self._descriptor)
+                for line in self._lines.take(data):
+                    anyio.from_thread.run(self._hand_over, line, token=token)
+            anyio.from_thread.run_sync(self.close, token=token)
+            anyio.from_thread.run_sync(ended.set, token=token)
         except _SERVER_ENDED:
             logger.debug("the server ended before its standard input")
 
+    async def _hand_over(self, line: bytes | None) -> None:
+        message = _decode(line)
+        if isinstance(message, JSONRPCError):
+            await self._answers.send(SessionMessage(message))
+        elif message is not None:
+            await self._incoming.send(message)
+
 
 class _Writer:
-    """A thread that writes, so that a client that does not read blocks nobody but its own messages."""
+    """Writes messages, without blocking the event loop where a client does not read."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._is_pipe = _tells_readiness(descriptor)
+        self._socket = socket.socket(fileno=os.dup(descriptor)) if _is_socket(descriptor) else None
         self._token = anyio.lowlevel.current_token()
-        self._queue: queue.SimpleQueue[tuple[bytes, Callable[[bool], None]]] = queue.SimpleQueue()
-        threading.Thread(target=self._run, name="mcp-stdout", daemon=True).start()
+        self._queue: queue.SimpleQueue[tuple[bytes, Callable[[bool], None]]] | None = None
 
     async def write(self, data: bytes) -> bool:
         """Write, and say whether that worked; it does not when the client has closed its end."""
+        try:
+            left = data[self._write_at_once(data) :]
+        except OSError as exc:
+            return _client_is_gone(exc)
+        return not left or await self._write_in_thread(left)
+
+    def _write_at_once(self, data: bytes) -> int:
+        """Write what the kernel takes now; how many bytes that was."""
+        if self._socket is not None:
+            try:
+                return self._socket.send(data[:_WRITTEN_AT_ONCE], socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return 0
+        written = 0
+        # What PIPE_BUF is the size of, a pipe takes without blocking once it is ready (poll(2), pipe(7)).
+        while self._is_pipe and written < min(len(data), _WRITTEN_AT_ONCE) and self._is_ready():
+            written += os.write(self._descriptor, data[written : written + select.PIPE_BUF])
+        return written
+
+    def _is_ready(self) -> bool:
+        return _wait_writable(self._descriptor, 0)
+
+    async def _write_in_thread(self, data: bytes) -> bool:
         done = anyio.Event()
         outcome: list[bool] = []
 
@@ -156,55 +218,95 @@ class _Writer:
             outcome.append(worked)
             done.set()
 
+        if self._queue is None:
+            self._queue = queue.SimpleQueue()
+            threading.Thread(target=self._run, args=(self._queue,), name="mcp-stdout", daemon=True).start()
         self._queue.put((data, finished))
         await done.wait()
         return outcome[0]
 
-    def _run(self) -> None:
+    def _run(self, messages: queue.SimpleQueue[tuple[bytes, Callable[[bool], None]]]) -> None:
         try:
             while True:
-                data, finished = self._queue.get()
+                data, finished = messages.get()
                 anyio.from_thread.run_sync(finished, _write_all(self._descriptor, data), token=self._token)
         except _SERVER_ENDED:
             logger.debug("the server ended before the last message was written")
+
+
+def _tells_readiness(descriptor: int) -> bool:
+    """Whether the event loop can wait for it, as for no file and, on Windows, no pipe."""
+    mode = os.fstat(descriptor).st_mode
+    return sys.platform != "win32" and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+
+
+def _is_socket(descriptor: int) -> bool:
+    return sys.platform != "win32" and stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+
+
+def _read_some(descriptor: int) -> bytes:
+    """The next bytes; none where it ended or broke."""
+    try:
+        return os.read(descriptor, _READ_SIZE)
+    except BlockingIOError:
+        raise
+    except OSError as exc:
+        logger.debug("standard input broke: {}", exc.strerror)
+        return b""
 
 
 def _write_all(descriptor: int, data: bytes) -> bool:
     view = memoryview(data)
     try:
         while view:
-            view = view[os.write(descriptor, view) :]
+            try:
+                view = view[os.write(descriptor, view) :]
+            except BlockingIOError:  # as in `_Reader`
+                _wait_writable(descriptor)
     except OSError as exc:
-        logger.debug("the client no longer reads: {}", exc.strerror)
-        return False
+        return _client_is_gone(exc)
     return True
 
 
-def _lines(descriptor: int) -> Iterator[bytes | None]:
-    """Lines without their end; None for one that was too long."""
-    pieces: list[bytes] = []
-    size = 0
-    while True:
-        try:
-            data = os.read(descriptor, _READ_SIZE)
-        except OSError as exc:
-            logger.debug("standard input broke: {}", exc.strerror)
-            return
-        if not data:
-            if pieces or size:
-                yield b"".join(pieces) if size <= MAX_STDIO_MESSAGE else None
-            return
+def _wait_writable(descriptor: int, timeout: float | None = None) -> bool:
+    """Whether it can be written within so many seconds (None: however long that takes)."""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLOUT)
+    return bool(waiting.poll(timeout))
+
+
+def _client_is_gone(exc: OSError) -> bool:
+    logger.debug("the client no longer reads: {}", exc.strerror)
+    return False
+
+
+class _Lines:
+    """Cuts what is read into lines."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def take(self, data: bytes) -> Iterator[bytes | None]:
+        """The lines that the next bytes complete, without their end; None for one that was too long. No bytes are the
+        end."""
+        if not data and self._size:
+            yield self._line()
         while data:
             piece, newline, data = data.partition(b"\n")
-            size += len(piece)
-            if size > MAX_STDIO_MESSAGE:
-                pieces.clear()
+            self._size += len(piece)
+            if self._size > MAX_STDIO_MESSAGE:
+                self._pieces.clear()
             else:
-                pieces.append(piece)
+                self._pieces.append(piece)
             if newline:
-                yield b"".join(pieces) if size <= MAX_STDIO_MESSAGE else None
-                pieces.clear()
-                size = 0
+                yield self._line()
+
+    def _line(self) -> bytes | None:
+        line = b"".join(self._pieces) if self._size <= MAX_STDIO_MESSAGE else None
+        self._pieces.clear()
+        self._size = 0
+        return line
 
 
 def _decode(line: bytes | None) -> SessionMessage | JSONRPCError | None:
