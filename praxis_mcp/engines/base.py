@@ -152,8 +152,10 @@ class ExecutionContext:
     Attributes:
         on_output: is called with output as it arrives.
         on_status: is called with what the engine is busy with.
-        directory: an existing directory of this run's own, for streams and artifacts that are kept; None keeps
-            head and tail of streams only, and refuses artifacts.
+        directory: a directory of this run's own, for streams and artifacts that are kept; None keeps head and tail of
+            streams only, and refuses artifacts. It exists, unless `make_directory` is there to make it.
+        make_directory: makes `directory` where it is not there yet; called in a thread, before output goes to a file in
+            it. Only a long stream needs that, and to make and remove a directory takes a busy disk milliseconds.
         max_stream: bytes of each stream that a file in `directory` may hold.
         is_served: whether the contract is still served: a call may have waited while it was changed, and then nothing
             is started ahead of a next one. Must not block.
@@ -162,6 +164,7 @@ class ExecutionContext:
     on_output: OutputListener | None = None
     on_status: StatusListener | None = None
     directory: Path | None = None
+    make_directory: Callable[[], object] = lambda: None
     max_stream: int = 128 * 1024 * 1024
     is_served: Callable[[], bool] = lambda: True
 
@@ -182,6 +185,7 @@ class ExecutionContext:
                 masker=masker,
                 listener=self.on_output,
                 file=self.directory / name if self.directory else None,
+                make_directory=self.make_directory,
                 max_file=self.max_stream,
             )
 

@@ -66,6 +66,7 @@ class StreamCollector:
         masker: masks secrets.
         listener: hears each piece, masked.
         file: where the whole goes once it exceeds `keep`; None keeps head and tail only.
+        make_directory: called, in a thread, before that file is made.
         max_file: bytes that `file` may hold.
 
     Attributes:
@@ -80,6 +81,7 @@ class StreamCollector:
         masker: Masker | None = None,
         listener: OutputListener | None = None,
         file: Path | None = None,
+        make_directory: Callable[[], object] = lambda: None,
         max_file: int = 0,
     ) -> None:
         self.captured = Captured()
@@ -89,6 +91,7 @@ class StreamCollector:
         self._masked = MaskedStream(masker) if masker else None
         self._listener = listener
         self._path = file if max_file > 0 else None
+        self._make_directory = make_directory
         self._room = max_file
         self._file: BinaryIO | None = None
         self._batch = bytearray()
@@ -161,8 +164,12 @@ class StreamCollector:
         if self._path is None:
             return
         with self._keeping():
-            self._file = await anyio.to_thread.run_sync(lambda path: path.open("wb"), self._path)
+            self._file = await anyio.to_thread.run_sync(self._opened, self._path)
         await self._spool(bytes(self._kept))
+
+    def _opened(self, path: Path) -> BinaryIO:
+        self._make_directory()
+        return path.open("wb")
 
     async def _spool(self, data: bytes) -> None:
         if self._file is None or self._room <= 0:

@@ -176,7 +176,8 @@ class ToolRunner:
         context = ExecutionContext(
             on_output=on_output,
             on_status=on_status,
-            directory=record.directory,
+            directory=self._records.place_of(record),
+            make_directory=partial(self._records.make_directory, record),
             max_stream=self._settings.records.max_stream,
             is_served=partial(self._catalog.serves, contract),
         )

@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -16,21 +18,22 @@ import anyio.to_thread
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.engines.base import ExecutionResult, RemoteContent
+from praxis_mcp.engines.base import ExecutionContext, ExecutionResult, RemoteContent
 from praxis_mcp.engines.output import Captured, StreamCollector
 from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
 from praxis_mcp.execution.records.runs import RunRecord, RunRecords
 from praxis_mcp.execution.records.store import RecordStore
-from praxis_mcp.plans.build import build_plan
+from praxis_mcp.plans.build import build_plan, new_run_id
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import RecordSettings, Settings
 
 pytestmark = pytest.mark.anyio
 
-EMPTY = Captured()
+LONG = Captured(b"x" * 100_000, total=100_000)
+"""Longer than what a record keeps in memory."""
 
 
-async def record_run(records: RunRecords, stdout: Captured = EMPTY) -> RunRecord:
+async def record_run(records: RunRecords, stdout: Captured = LONG) -> RunRecord:
     plan = build_plan(ToolContract.create_local_tool("t", ["x"]), {}, Settings())
     record = await records.start(plan, "local")
     await records.finish(record, ExecutionResult(plan.call.run_id, "local", "process", 0, stdout=stdout))
@@ -78,6 +81,29 @@ async def test_a_run_that_is_cancelled_as_it_begins_leaves_neither_a_running_rec
         last = await record_run(records)
         known = {item.directory for item in records.entries() if item.directory is not None}
         assert known == {path for path in place(last).parent.iterdir() if path.is_dir()}
+
+
+async def test_a_run_that_leaves_nothing_for_the_disk_has_no_directory() -> None:
+    async with RunRecords(RecordSettings(keep=1)) as records:
+        root = place(await record_run(records)).parent
+        short = [await record_run(records, Captured(b"short", total=5)) for _ in range(3)]
+        assert [record.directory for record in short] == [None, None, None]
+        assert os.listdir(root) == [], "that of the first has given way"
+
+
+async def test_two_long_streams_at_once_share_the_directory_that_the_first_of_them_makes() -> None:
+    async with RunRecords(RecordSettings()) as records:
+        plan = build_plan(ToolContract.create_local_tool("t", ["x"], max_output=1024), {}, Settings())
+        for _ in range(10):
+            record = await records.start(replace(plan, call=replace(plan.call, run_id=new_run_id())), "local")
+            context = ExecutionContext(
+                directory=records.place_of(record), make_directory=partial(records.make_directory, record)
+            )
+            async with context.collectors(plan) as streams, anyio.create_task_group() as tasks:
+                for collector in streams:
+                    tasks.start_soon(collector.write, b"y" * 100_000)
+            kept = [captured.file for captured in streams.captured]
+            assert kept == [place(record) / "stdout", place(record) / "stderr"]
 
 
 async def test_any_range_of_a_stream_can_be_read_whether_it_lies_in_memory_or_in_a_file() -> None:

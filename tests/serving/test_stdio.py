@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
+import socket
 import subprocess
+import tty
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +22,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from praxis_mcp.serving.lifetime import stop_signals
 from tests.serving.clients import LIMIT, server_command, server_environment
+from tests.serving.sample_tools import python, write_tool
 from tests.serving.test_cancel import ended, pid_from
 
 pytestmark = pytest.mark.anyio
@@ -254,3 +258,63 @@ async def test_a_tool_that_reads_its_standard_input_does_not_take_the_clients_me
         answers = {answer["id"]: answer for answer in [await wire.receive(), await wire.receive()]}
         assert answers[2]["result"] == {}
         assert "nothing was written" in answers[1]["result"]["content"][0]["text"]
+
+
+def ends(kind: str) -> tuple[int, int, int, int]:
+    """Standard input and output of a server, and the client's ends of them."""
+    if kind == "a terminal":
+        own, other = pty.openpty()
+        tty.setraw(other)
+        given = (other, os.dup(other), own, os.dup(own))
+    elif "socket" in kind:
+        ours, theirs = socket.socketpair()
+        own, other = ours.detach(), theirs.detach()
+        given = (own, os.dup(own), other, os.dup(other))
+    else:
+        (read, write), (answer_read, answer_write) = os.pipe(), os.pipe()
+        given = (read, answer_write, write, answer_read)
+    for descriptor in given[:2] if "non-blocking" in kind else ():
+        os.set_blocking(descriptor, False)
+    return given
+
+
+@pytest.mark.parametrize("kind", ["pipes", "non-blocking pipes", "sockets", "non-blocking sockets", "a terminal"])
+async def test_standard_streams_of_any_kind_carry_messages_of_any_length(kind: str, tmp_path: Path) -> None:
+    write_tool(tmp_path, "long", python("print('x' * 3_000_000)"), max_output=4_000_000)
+    taken, given, requests, answers = ends(kind)
+    server = subprocess.Popen(
+        server_command(str(tmp_path)), env=server_environment(), stdin=taken, stdout=given, stderr=subprocess.DEVNULL
+    )
+    os.close(taken)
+    os.close(given)
+    try:
+        client = {"name": "raw", "version": "1"}
+        hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client}
+        messages = [
+            {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello},
+            {"jsonrpc": "2.0", "method": "notifications/initialized"},
+            {"jsonrpc": "2.0", "id": 1, "method": "no/such/method", "params": {"text": "y" * 1_000_000}},
+            {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "long", "arguments": {}}},
+        ]
+
+        def converse() -> list[Any]:
+            with open(requests, "wb", buffering=0) as out, open(answers, "rb") as back:
+                found = []
+                for message in messages:
+                    left = memoryview(json.dumps(message).encode() + b"\n")
+                    while left:
+                        left = left[out.write(left) :]
+                    if "id" in message:
+                        found.append(json.loads(back.readline()))
+                return found
+
+        with anyio.fail_after(LIMIT):
+            greeting, refusal, result = await anyio.to_thread.run_sync(converse, abandon_on_cancel=True)
+        assert greeting["result"]["serverInfo"]
+        assert refusal["error"]["code"] == -32601
+        assert len(result["result"]["content"][0]["text"]) > 3_000_000
+        with anyio.fail_after(SHUTDOWN):
+            assert await anyio.to_thread.run_sync(server.wait, abandon_on_cancel=True) == 0
+    finally:
+        server.kill()
+        server.wait()

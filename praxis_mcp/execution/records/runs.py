@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,10 +18,11 @@ import anyio.to_thread
 from praxis_mcp.engines.base import Artifact, ExecutionResult
 from praxis_mcp.engines.output import Captured, StreamName
 from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
-from praxis_mcp.execution.records.store import SUMMARY, RecordStore
+from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.model import RecordSettings
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.plugins import OWN_ENGINES
 
 _IN_MEMORY = 64 * 1024
 """Bytes of a stream that a record keeps in memory; more is in its file."""
@@ -127,14 +129,21 @@ class RunRecords:
         self._settings = settings
         self._store = RecordStore(settings)
         self._records: dict[str, RunRecord] = {}
+        self._making = threading.Lock()
 
     async def start(self, plan: Plan, engine: str, caller: str = "") -> RunRecord:
-        """A record for a run that begins now, with a directory of its own; the oldest ended ones give way.
+        """A record for a run that begins now; the oldest ended ones give way.
+
+        Its directory is made at once where something is sure to be put there, or where an engine of another package
+        may expect it; else see `make_directory`.
 
         Raises:
             ExecutionError: the directory cannot be made.
         """
         run_id = plan.call.run_id
+        needed = self._store.lasting or plan.blueprint.artifact_dir is not None or engine not in OWN_ENGINES
+        if not needed:
+            return await self.start_relayed(run_id, plan.blueprint.tool, engine, caller)
         # Broken off between the two, the call would leave directories that nobody knows. One visit to a thread for all.
         record = RunRecord(run_id, plan.blueprint.tool, engine, datetime.now(UTC), None, caller)
         with _translated(), anyio.CancelScope(shield=True):
@@ -152,15 +161,30 @@ class RunRecords:
                 await anyio.to_thread.run_sync(self._remove, leaving)
         return record
 
+    def place_of(self, record: RunRecord) -> Path:
+        """Where its directory is, or is to be."""
+        return record.directory or self._store.place(record.run_id)
+
+    def make_directory(self, record: RunRecord) -> Path:
+        """The directory of a run, made where it has none. Blocks.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        with self._making:  # both streams of a run may come to need it at once
+            if record.directory is None:
+                record.directory = self._store.make(record.run_id)
+        return record.directory
+
     async def directory_of(self, record: RunRecord) -> Path:
-        """The directory of a run, made where it has none.
+        """As `make_directory`, but never blocks the event loop.
 
         Raises:
             ExecutionError: it cannot be made.
         """
         if record.directory is None:
             with _translated():
-                record.directory = await anyio.to_thread.run_sync(self._store.make, record.run_id)
+                return await anyio.to_thread.run_sync(self.make_directory, record)
         return record.directory
 
     async def finish(self, record: RunRecord, result: ExecutionResult) -> ExecutionResult:
@@ -242,8 +266,7 @@ class RunRecords:
         text = json.dumps(record.summary(), indent=1)
         try:
             directory = await self.directory_of(record)
-            await anyio.to_thread.run_sync(_write_text, directory / SUMMARY, text)
-            await anyio.to_thread.run_sync(self._store.trim)
+            await anyio.to_thread.run_sync(self._store.save, directory, text)
         except (OSError, ExecutionError) as exc:
             logger.warning("the record of run {} could not be written: {}", record.run_id, exc)
 
@@ -283,7 +306,3 @@ def _read_range(file: Path, offset: int, limit: int | None) -> bytes:
     with file.open("rb") as stream:
         stream.seek(offset)
         return stream.read() if limit is None else stream.read(limit)
-
-
-def _write_text(file: Path, text: str) -> None:
-    file.write_text(text, encoding="utf-8")

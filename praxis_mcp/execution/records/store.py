@@ -48,22 +48,35 @@ class RecordStore:
         self._root = self._scratch.path
         sweep_scratch(_PREFIX, _remove_left)
 
+    def place(self, run_id: str) -> Path:
+        """Where the directory of a run is, or is to be."""
+        assert self._root is not None, "records are used inside `async with`"
+        return self._root / run_id
+
     def make(self, run_id: str) -> Path:
         """The directory of a new run.
 
         Raises:
             OSError: it cannot be made.
         """
-        assert self._root is not None, "records are used inside `async with`"
+        directory = self.place(run_id)
         # A cleaner of temporary files may have taken the root from under a server that has been idle for days.
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory = self._root / run_id
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         directory.mkdir(mode=0o700)
         return directory
 
     def remove(self, directory: Path) -> None:
         """Remove a run's directory; what cannot be removed is logged."""
         remove_directory(directory)
+
+    def save(self, directory: Path, summary: str) -> None:
+        """Write what there is to say about an ended run, and trim.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        (directory / SUMMARY).write_text(summary, encoding="utf-8")
+        self.trim()
 
     def trim(self) -> None:
         """Remove the oldest ended runs beyond `keep` from a directory that servers share."""
