@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import posixpath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from praxis_mcp.contracts.values import ByteSize, EnvValue, Network, Real, Whole, parse_network
-from praxis_mcp.settings.upstreams import check_address
+from praxis_mcp.settings.upstreams import Transport, check_address
 
 NetworkChoice = Annotated[Network, BeforeValidator(parse_network)]
 Timeout = Annotated[Real, Field(gt=0, le=86_400)]
@@ -153,7 +153,7 @@ class RemoteMCPEngineSpec(EngineSpec):
     headers: dict[str, EnvValue] = Field(default_factory=dict)
     env: dict[EnvName, EnvValue] = Field(default_factory=dict)
     auth_token: EnvValue | None = None
-    transport: Literal["auto", "http", "sse", "stdio"] = "auto"
+    transport: Transport = "auto"
 
     @model_validator(mode="after")
     def _fields_fit_the_address(self) -> RemoteMCPEngineSpec:

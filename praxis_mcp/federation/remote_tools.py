@@ -13,7 +13,7 @@ from praxis_mcp.contracts.schemas.patterns import MalformedPattern, PatternBudge
 from praxis_mcp.contracts.schemas.validators import schema_errors
 from praxis_mcp.contracts.vocabulary import is_plainly_valid, odd_texts, schemas_inside, without_booleans, worded
 from praxis_mcp.support.text import all_finite, printable, visible
-from praxis_mcp.upstreams.hops import MOST_HOPS, read_via, server_id
+from praxis_mcp.upstreams.loops import MOST_HOPS, read_via, server_id
 
 LARGEST_SCHEMA = 64 * 1024
 """Characters of JSON of one schema."""

@@ -7,6 +7,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+Transport = Literal["auto", "http", "sse", "stdio"]
+"""The transport to another server. ``auto`` goes by the address: a command is ``stdio``, a URL whose path ends in
+``/sse`` is ``sse`` (HTTP+SSE of 2024-11-05), any other ``http`` (Streamable HTTP of any revision)."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
@@ -36,8 +40,7 @@ class UpstreamSettings(_Section):
 
     Attributes:
         address: its URL, or the words of the command that starts it, in the project (`Settings.base`).
-        transport: ``auto`` goes by the address: a command is ``stdio``, a URL whose path ends in ``/sse`` is ``sse``
-            (HTTP+SSE of 2024-11-05), any other ``http`` (Streamable HTTP).
+        transport: see `Transport`.
         env: variables for the command, beside PATH, HOME and the few others that every program needs.
         headers: HTTP headers.
         auth_token: bearer token. The token of a client of this server is never passed on.
@@ -57,7 +60,7 @@ class UpstreamSettings(_Section):
     """
 
     address: str | tuple[str, ...] = Field(min_length=1)
-    transport: Literal["auto", "http", "sse", "stdio"] = "auto"
+    transport: Transport = "auto"
     env: Mapping[Annotated[str, Field(pattern=r"^[^=\x00]+$")], TextOrSecret] = {}
     headers: Mapping[str, TextOrSecret] = {}
     auth_token: TextOrSecret | None = None

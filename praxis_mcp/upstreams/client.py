@@ -23,13 +23,13 @@ from opentelemetry.propagate import inject
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.mcp_sdk import stamp
-from praxis_mcp.upstreams.hops import DEPTH_VARIABLE, child_depth
+from praxis_mcp.upstreams.loops import DEPTH_VARIABLE, child_depth
+from praxis_mcp.upstreams.raw_answers import MAX_UPSTREAM_MESSAGE, RawAnswers
 from praxis_mcp.upstreams.spec import ProgressListener, UpstreamSpec
 from praxis_mcp.upstreams.transports.http import http_client
 from praxis_mcp.upstreams.transports.posts import Posts
 from praxis_mcp.upstreams.transports.sse import sse_streams
 from praxis_mcp.upstreams.transports.stdio import stdio_streams
-from praxis_mcp.upstreams.wire import MAX_UPSTREAM_MESSAGE, RawAnswers
 
 _KEPT_ERROR_LINES = 10
 _MAX_ERROR_LINE = 500

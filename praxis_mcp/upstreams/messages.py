@@ -1,20 +1,31 @@
-"""Messages of other servers, read as far as they can be: what is wrong in one costs at most the call that it answers.
+"""What comes back from other servers: their messages, read as far as they can be, and failures on the way to and from
+them.
 
-The SDK's reader refuses a whole message for half of a surrogate pair, a number of thousands of digits, or a level too
-many, which Python's and JavaScript's own readers take; and for a result that is not an object. The caller would
-then wait for the whole timeout, and one such tool would cost a whole list.
+What is wrong in one message costs at most the call that it answers. The SDK's reader refuses a whole message for half
+of a surrogate pair, a number of thousands of digits, or a level too many, which Python's and JavaScript's own readers
+take; and for a result that is not an object. The caller would then wait for the whole timeout, and one such tool would
+cost a whole list.
+
+Failures of a transport and errors that the server sent, which may have any code and any words, both reach the caller as
+JSON-RPC errors, some by way of the SDK. So a failure of ours carries a mark that no server can know, and that no
+message to one ever holds.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from enum import StrEnum
+from secrets import token_hex
 from typing import Any
 
+from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
-from mcp_types import INTERNAL_ERROR, PARSE_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
+from mcp_types import CONNECTION_CLOSED, INTERNAL_ERROR, PARSE_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
 from pydantic import ValidationError
 from pydantic_core import from_json
+
+from praxis_mcp.support.mcp_sdk import LOST_STREAM
 
 MOST_LEVELS = 200
 """Levels of one message; as many as the SDK's reader takes."""
@@ -96,18 +107,18 @@ def _read_again(text: bytes | str) -> SessionMessage | Exception:
         message = lenient_json(text)
     except ValueError as exc:
         identity = _id_of(text.encode(errors="replace") if isinstance(text, str) else text)
-        return _error(identity, str(exc)) if identity is not None else Unreadable("it is not JSON")
+        return _parse_error(identity, str(exc)) if identity is not None else Unreadable("it is not JSON")
     try:
         return SessionMessage(jsonrpc_message_adapter.validate_python(message, by_name=False))
     except ValidationError:
         pass
     identity = message.get("id") if isinstance(message, dict) else None
     if isinstance(identity, int | str) and not isinstance(identity, bool) and "method" not in message:
-        return _error(identity, "it is not a JSON-RPC message")
+        return _parse_error(identity, "it is not a JSON-RPC message")
     return Unreadable("it is not a JSON-RPC message")
 
 
-def _error(identity: int | str, reason: str) -> SessionMessage:
+def _parse_error(identity: int | str, reason: str) -> SessionMessage:
     error = ErrorData(code=PARSE_ERROR, message=f"its answer cannot be read: {reason}")
     return SessionMessage(JSONRPCError(jsonrpc="2.0", id=identity, error=error))
 
@@ -137,3 +148,65 @@ def _clean(value: Any, levels: int) -> Any:
     if isinstance(value, dict):
         return {_clean(key, levels - 1): _clean(item, levels - 1) for key, item in value.items()}
     return value
+
+
+class Failure(StrEnum):
+    """What went wrong on the way."""
+
+    UNSENT = "unsent"
+    """The request did not reach the server."""
+    LOST = "lost"
+    """The connection broke after the request was sent."""
+    REFUSED = "refused"
+    """The server wants other credentials, or none of these requests now."""
+    REJECTED = "rejected"
+    """The server did not accept a request that belongs to a session, and may no longer know the session."""
+
+
+_MARK = token_hex(16)
+_KEY = "io.github.praxis-mcp/failure"
+
+
+def failed(
+    failure: Failure, message: str, *, code: int = INTERNAL_ERROR, data: Any = None, in_session: bool = False
+) -> ErrorData:
+    """The error that says so to the caller.
+
+    Args:
+        failure: what went wrong.
+        message: in words.
+        code, data: of the server's own error, where it sent one.
+        in_session: whether the request carried the id of a session.
+    """
+    about = {_KEY: _MARK, "failure": failure.value, "in_session": in_session, "data": data}
+    return ErrorData(code=code, message=message, data=about)
+
+
+def failure_in(exc: BaseException | None) -> Failure | None:
+    """Which failure an error is; None where the server sent it, or it is something else."""
+    if not isinstance(exc, MCPError):
+        return None
+    if (about := _about(exc)) is not None:
+        return Failure(about["failure"])
+    # The SDK's transport for Streamable HTTP of older revisions says by these words that an answer broke off. A server
+    # that says the same has its connection opened again, and nothing else.
+    if exc.code == CONNECTION_CLOSED and exc.message.startswith(LOST_STREAM):
+        return Failure.LOST
+    return None
+
+
+def was_in_session(exc: MCPError) -> bool:
+    """Whether it is a refusal of a request that carried the id of a session."""
+    about = _about(exc)
+    return about is not None and about["in_session"]
+
+
+def data_in(exc: MCPError) -> Any:
+    """The data of the server's own error."""
+    about = _about(exc)
+    return exc.data if about is None else about["data"]
+
+
+def _about(exc: MCPError) -> dict[str, Any] | None:
+    data = exc.data
+    return data if isinstance(data, dict) and data.get(_KEY) == _MARK else None

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-Transport = Literal["auto", "http", "sse", "stdio"]
-"""``http`` is Streamable HTTP of any revision; ``sse`` is the older HTTP+SSE of 2024-11-05."""
+from praxis_mcp.settings.upstreams import Transport
 
 ProgressListener = Callable[[float, float | None, str | None], None]
 """Is called with the progress, total and message of a call. Must not block."""
@@ -44,8 +43,7 @@ class UpstreamSpec:
     Attributes:
         name: how errors and logs name it.
         address: its URL, or the words of the command that starts it.
-        transport: how to speak to it; ``auto`` goes by the address: a command is ``stdio``, a URL whose path ends in
-            ``/sse`` is ``sse``, any other ``http``.
+        transport: see `Transport`.
         headers: HTTP headers of every request.
         env: variables for a command, in addition to the few that every program needs (PATH, HOME …).
         directory: where a command is started.

@@ -18,9 +18,8 @@ from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.tasks import BackgroundTasks
 from praxis_mcp.support.text import finite
-from praxis_mcp.upstreams.breaker import CircuitBreaker
-from praxis_mcp.upstreams.connection import UPSTREAM_CLOSE_TIMEOUT, Connection, describe
-from praxis_mcp.upstreams.hops import outgoing_meta
+from praxis_mcp.upstreams.connection import UPSTREAM_CLOSE_TIMEOUT, CircuitBreaker, Connection, describe
+from praxis_mcp.upstreams.loops import outgoing_meta
 from praxis_mcp.upstreams.spec import ProgressListener, UpstreamSpec
 
 if TYPE_CHECKING:
@@ -152,7 +151,7 @@ class Upstream:
         """
         from mcp_types import PaginatedRequestParams
 
-        from praxis_mcp.upstreams.wire import answer_in, why_left_out
+        from praxis_mcp.upstreams.raw_answers import answer_in, why_left_out
 
         async def send(channel: Channel) -> ToolList:
             found = ToolList()
@@ -237,7 +236,7 @@ class Upstream:
         from mcp.shared.exceptions import MCPError
         from pydantic import ValidationError
 
-        from praxis_mcp.upstreams.failures import Failure, failure_in, was_in_session
+        from praxis_mcp.upstreams.messages import Failure, failure_in, was_in_session
 
         again = True
         while True:
@@ -304,7 +303,7 @@ class Upstream:
                 self._breaker.failed(reason)
 
     def _unreachable(self, reason: str, cause: BaseException | None = None) -> EngineUnavailable:
-        from praxis_mcp.upstreams.failures import Failure, failure_in
+        from praxis_mcp.upstreams.messages import Failure, failure_in
 
         reason = self.masker.text(reason).rstrip(".")
         if failure_in(cause) is Failure.REFUSED:
@@ -327,7 +326,7 @@ class Upstream:
     async def _translated(self, exc: MCPError, connection: Connection, doing: str) -> ExecutionError:
         from mcp_types import CONNECTION_CLOSED
 
-        from praxis_mcp.upstreams.failures import Failure, data_in, failure_in
+        from praxis_mcp.upstreams.messages import Failure, data_in, failure_in
 
         reason, failure = self.masker.text(exc.message), failure_in(exc)
         if failure is Failure.REFUSED:

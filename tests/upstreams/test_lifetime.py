@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from praxis_mcp.errors import EngineUnavailable
-from praxis_mcp.upstreams.breaker import LONGEST_DELAY, THRESHOLD, CircuitBreaker
+from praxis_mcp.upstreams.connection import LONGEST_DELAY, THRESHOLD, CircuitBreaker
 from praxis_mcp.upstreams.spec import OAuthClient, UpstreamSpec
 from praxis_mcp.upstreams.upstream import UpstreamPool
 from tests.kit.until import until

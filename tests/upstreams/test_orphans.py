@@ -19,7 +19,7 @@ from praxis_mcp.support import praxis_init as native
 from praxis_mcp.support.owners import OWNER_VARIABLE, kill_orphans
 from praxis_mcp.support.processes import send_signal
 from praxis_mcp.upstreams.spec import UpstreamSpec
-from praxis_mcp.upstreams.transports import process as upstream_process
+from praxis_mcp.upstreams.transports.stdio import MARK_VARIABLE
 from praxis_mcp.upstreams.upstream import Upstream, UpstreamPool
 from tests.kit.clinging_server import KINDS
 from tests.kit.until import until
@@ -194,7 +194,7 @@ async def test_a_server_gets_no_more_of_our_environment_for_that(tmp_path: Path)
         await pool.get(UpstreamSpec("the server", (sys.executable, "-c", source))).connect()
     await pool.close()
     names = set(file.read_text().split())
-    ours = {OWNER_VARIABLE, upstream_process.MARK_VARIABLE, "_PRAXIS_MCP_DEPTH"}
+    ours = {OWNER_VARIABLE, MARK_VARIABLE, "_PRAXIS_MCP_DEPTH"}
     assert {name for name in names if "PRAXIS" in name} == ours
 
 

@@ -7,12 +7,13 @@ takes what the reader takes besides: a null for what is left out, numbers and bo
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, get_args
 
 from praxis_mcp.contracts.model import NAME_PATTERN, EngineType, engine_names
 from praxis_mcp.contracts.specs import DEFAULT_TIMEOUT
 from praxis_mcp.contracts.values import NETWORK_WORDS
 from praxis_mcp.contracts.vocabulary import ANY_TYPE, KEYWORDS, SHORT_KEYWORDS, TYPE_ALIASES
+from praxis_mcp.settings.upstreams import Transport
 from praxis_mcp.support.installation import usable_plugins
 
 Schema = dict[str, Any]
@@ -339,5 +340,5 @@ _SPEC: dict[str, Schema] = {
     "tool": _described(_TEXT, "remote-mcp: the tool's name there, when it differs."),
     "headers": _described(_VALUES, "remote-mcp: HTTP headers: text, or {secret: NAME}."),
     "auth_token": {"anyOf": [_SCALAR, _SECRET], "description": "remote-mcp: bearer token, best as {secret: NAME}."},
-    "transport": {"enum": ["auto", "http", "sse", "stdio"], "description": "remote-mcp: how to speak to it."},
+    "transport": {"enum": list(get_args(Transport)), "description": "remote-mcp: how to speak to it."},
 }  # fmt: skip

@@ -49,7 +49,7 @@ from praxis_mcp.serving.mcp.upstreams import Relay, with_origin
 from praxis_mcp.support.logs import logger, places, report_defect
 from praxis_mcp.support.mcp_sdk import ReadStream, WriteStream, connection_of
 from praxis_mcp.support.tasks import unwrapped
-from praxis_mcp.upstreams.hops import arrived, read_hops
+from praxis_mcp.upstreams.loops import arrived, read_hops
 
 UNASKED = 2.0
 """Seconds after which a server that no client has asked for its tools looks for what killed ones left all the same."""

@@ -28,7 +28,7 @@ from praxis_mcp.serving.access import ANYONE, Caller
 from praxis_mcp.serving.mcp.blocks import failed_content, not_finite_note, remote_blocks, text_block
 from praxis_mcp.serving.mcp.dialect import Dialect, content_for, schema_for
 from praxis_mcp.serving.mcp.results import meta_of
-from praxis_mcp.upstreams.hops import VIA_KEY, server_id
+from praxis_mcp.upstreams.loops import VIA_KEY, server_id
 
 _CONTENTS: TypeAdapter[TextResourceContents | BlobResourceContents] = TypeAdapter(
     TextResourceContents | BlobResourceContents

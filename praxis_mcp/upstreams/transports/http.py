@@ -17,7 +17,8 @@ import httpx2
 from mcp.client.auth import OAuthFlowError
 from mcp_types import METHOD_NOT_FOUND
 
-from praxis_mcp.upstreams.failures import Failure, failed
+from praxis_mcp.upstreams.messages import Failure, failed
+from praxis_mcp.upstreams.raw_answers import MAX_UPSTREAM_MESSAGE
 from praxis_mcp.upstreams.transports.answers import (
     ReadableEvents,
     WithoutMark,
@@ -29,7 +30,6 @@ from praxis_mcp.upstreams.transports.answers import (
     status_of,
 )
 from praxis_mcp.upstreams.transports.lanes import Lanes, needs_proxy
-from praxis_mcp.upstreams.wire import MAX_UPSTREAM_MESSAGE
 
 if TYPE_CHECKING:
     from praxis_mcp.plans.secrets import Masker

@@ -14,10 +14,9 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_REQUEST, PARSE_ERROR
 
 from praxis_mcp.support.mcp_sdk import stream_within_origin
-from praxis_mcp.upstreams.failures import Failure, failed
-from praxis_mcp.upstreams.messages import error_of, lenient_json
+from praxis_mcp.upstreams.messages import Failure, error_of, failed, lenient_json
+from praxis_mcp.upstreams.raw_answers import FIRST_ID, MAX_UPSTREAM_MESSAGE, report_progress
 from praxis_mcp.upstreams.spec import ProgressListener
-from praxis_mcp.upstreams.wire import FIRST_ID, MAX_UPSTREAM_MESSAGE, report_progress
 
 _FIXED_HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 

@@ -18,10 +18,9 @@ from mcp.shared.message import SessionMessage
 from mcp_types import ErrorData, JSONRPCError, JSONRPCRequest
 
 from praxis_mcp.support.mcp_sdk import TransportStreams
-from praxis_mcp.upstreams.failures import Failure, failed, failure_in
-from praxis_mcp.upstreams.messages import message_in
+from praxis_mcp.upstreams.messages import Failure, failed, failure_in, message_in
+from praxis_mcp.upstreams.raw_answers import MAX_UPSTREAM_MESSAGE
 from praxis_mcp.upstreams.transports.answers import error_in
-from praxis_mcp.upstreams.wire import MAX_UPSTREAM_MESSAGE
 
 _EVENT_STREAM = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
 

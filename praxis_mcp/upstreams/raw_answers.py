@@ -33,8 +33,7 @@ from pydantic import ValidationError
 
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.mcp_sdk import ReadStream, Transport, TransportStreams, WriteStream
-from praxis_mcp.upstreams.failures import Failure, failed
-from praxis_mcp.upstreams.messages import id_as_sent, received_anyway
+from praxis_mcp.upstreams.messages import Failure, failed, id_as_sent, received_anyway
 from praxis_mcp.upstreams.spec import ProgressListener
 
 MAX_UPSTREAM_MESSAGE = 64 * 1024 * 1024
