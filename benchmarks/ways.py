@@ -19,8 +19,8 @@ from benchmarks.sandbox import raw_bubblewrap
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionContext, ExecutionEngine
+from praxis_mcp.engines.docker.connections import Address, open_attached, open_wait
 from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
-from praxis_mcp.engines.docker.stream import Address, open_attached, open_wait
 from praxis_mcp.engines.host.local import LocalExecutionEngine
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.settings.model import Settings

@@ -1,7 +1,7 @@
 """The Docker daemon, through its SDK: the only module that knows the SDK, and where its errors are translated.
 
 The SDK blocks, so each of its calls runs in a thread, of which no more than `_THREADS` do at once. What lasts as long
-as a tool (attach, wait) does not: see stream.py. Only where the daemon is behind ssh, TLS or a Windows pipe do
+as a tool (attach, wait) does not: see connections.py. Only where the daemon is behind ssh, TLS or a Windows pipe do
 these hold threads, of their own.
 """
 
@@ -19,19 +19,18 @@ import anyio
 import anyio.to_thread
 
 from praxis_mcp.engines.docker import errors as docker_errors
-from praxis_mcp.engines.docker.inquiry import DockerInquiry
-from praxis_mcp.engines.docker.sdk import set_api_version, unix_socket_of
-from praxis_mcp.engines.docker.stream import (
+from praxis_mcp.engines.docker.connections import (
     Address,
     AttachedStream,
     ConnectionLost,
+    ImageLookup,
     PendingExit,
     Refusal,
     answer_message,
     open_attached,
     open_wait,
 )
-from praxis_mcp.engines.docker.threads import ThreadedDuplex, ThreadedPendingExit
+from praxis_mcp.engines.docker.sdk import ThreadedDuplex, ThreadedPendingExit, set_api_version, unix_socket_of
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, ImageError
 from praxis_mcp.support.installation import adding
 
@@ -242,7 +241,7 @@ class DockerDaemon:
         return AttachedStream(ThreadedDuplex(socket))
 
     async def watch_exit(self, container: str) -> PendingExit:
-        """Its exit code, to come. Where `keeps_wait`, to be asked for before it starts; else the wait begins with
+        """Its exit code, to come. Where `keeps_wait`, to be called before it starts; else the wait begins with
         `PendingExit.status`, and the container must not remove itself."""
         if self._native is not None:
             target = f"{self._prefix}/containers/{container}/wait?condition=next-exit"
@@ -255,9 +254,9 @@ class DockerDaemon:
 
         return ThreadedPendingExit(wait)
 
-    def inquiry(self) -> DockerInquiry | None:
-        """A kept connection for small questions, of the caller's own; None where the SDK alone reaches the daemon."""
-        return DockerInquiry(self._native, self._prefix) if self._native is not None else None
+    def image_lookup(self) -> ImageLookup | None:
+        """A kept connection for looking images up, the caller's own; None where the SDK alone reaches the daemon."""
+        return ImageLookup(self._native, self._prefix) if self._native is not None else None
 
     async def close(self) -> None:
         """End its connections."""

@@ -18,13 +18,13 @@ from typing import Any
 import anyio
 
 from praxis_mcp.engines.docker.api import DockerDaemon
-from praxis_mcp.engines.docker.ownership import CACHE, TOOL, OwnContainers, ServerIdentity, waiting_labels
+from praxis_mcp.engines.docker.ownership import CACHE, TOOL, OwnContainers, waiting_labels
 from praxis_mcp.plans.model import Blueprint
 
 MAKE_TIMEOUT = 60.0
 """Seconds for making one."""
 MAX_CACHE_VOLUMES = 256
-"""Volumes kept; of more, those go that were made first and that no container uses. The daemon does not tell when a
+"""Volumes kept; of more, those go that were made first and that no container uses. The daemon does not say when a
 volume was used last."""
 YOUNG = 24 * 3600.0
 """Seconds for which a new one is not removed: a call may be about to use it."""
@@ -33,8 +33,7 @@ YOUNG = 24 * 3600.0
 class DockerCaches:
     """The cache volumes of one server's tools."""
 
-    def __init__(self, server: ServerIdentity, own: OwnContainers) -> None:
-        self._server = server
+    def __init__(self, own: OwnContainers) -> None:
         self._own = own
         self._making = anyio.Lock()
 
@@ -55,7 +54,7 @@ class DockerCaches:
         config = {
             "Image": image,
             "Entrypoint": ["never-started"],
-            "Labels": waiting_labels(self._server, blueprint, time.time() + MAKE_TIMEOUT),
+            "Labels": waiting_labels(self._own.server, blueprint, time.time() + MAKE_TIMEOUT),
             "HostConfig": {"NetworkMode": "none", "Mounts": [cache_mount(blueprint, directory, copy=True)]},
         }
         container, done = self._own.begin(), False

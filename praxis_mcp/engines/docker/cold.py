@@ -1,35 +1,42 @@
 """A call in a container that is made for it: praxis-init waits in it, and the call comes over the attached stream.
 
 So no word, variable or secret stands in the container's configuration, on the daemon's disk and for ``docker inspect``;
-and the stream is a lifeline, whose end, when this server is killed or the connection is cut, ends the tool.
+and the stream is a lifeline, whose end, when this server is killed or the connection is cut, ends the tool. Where
+praxis-init cannot be in the container, it is attached, started, fed, read and ended from outside (`CallWithoutInit`).
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import anyio
+import anyio.abc
 
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker import errors as docker_errors
 from praxis_mcp.engines.docker.api import DockerDaemon
-from praxis_mcp.engines.docker.call import (
-    CONTAINER_KILL_TIMEOUT,
-    CONTAINER_START_TIMEOUT,
-    failures_of,
-    let_go_of,
-)
-from praxis_mcp.engines.docker.handover import AttachedChannel, Handover
+from praxis_mcp.engines.docker.connections import AttachedStream, ConnectionLost, PendingExit, Refusal
+from praxis_mcp.engines.docker.handover import CONTAINER_START_TIMEOUT, AttachedChannel, Handover
 from praxis_mcp.engines.docker.images import DockerImages, ImageFacts
 from praxis_mcp.engines.docker.init import DockerInit
-from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, PendingExit, Refusal
 from praxis_mcp.engines.init.framing import FramingError
 from praxis_mcp.engines.init.waiter import Waiter, WaiterLost
+from praxis_mcp.engines.output import StreamName, Streams
 from praxis_mcp.engines.running import Finished
-from praxis_mcp.errors import ExecutionError, ImageError
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.praxis_init import EXIT_SETUP_FAILED
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.praxis_init import EXIT_SETUP_FAILED, Ended
+from praxis_mcp.support.tasks import unwrapped
+
+CONTAINER_KILL_TIMEOUT = 20.0
+"""Seconds that a killed container may take to be reported as ended."""
+DRAIN_IDLE = 5.0
+"""Seconds without a byte after which output of an ended container is abandoned."""
 
 
 class InitRefused(Exception):
@@ -37,8 +44,8 @@ class InitRefused(Exception):
 
 
 @dataclass(slots=True)
-class _Beside:
-    """What is found out beside the container's start."""
+class _Start:
+    """How the container's start went, and what was found of its image meanwhile."""
 
     image: ImageFacts | None = None
     failure: Exception | None = None
@@ -52,7 +59,7 @@ class ColdCall:
         daemon: the daemon.
         container: the container's id.
         init: the praxis-init that it begins with.
-        images: tells about its image.
+        images: looks its image up.
         plan: what to run.
         context: what surrounds it.
     """
@@ -83,7 +90,7 @@ class ColdCall:
         stream: AttachedStream | None = None
         pending: PendingExit | None = None
         try:
-            with failures_of(self._daemon, self._plan):
+            with _translate_start_errors(self._daemon, self._plan):
                 with anyio.fail_after(CONTAINER_START_TIMEOUT):
                     await self._put_init()
                     stream = await self._daemon.attach(self._container, stdin=True)
@@ -93,7 +100,7 @@ class ColdCall:
                     self._refuse_to_start(found.refusal)
                 return await self._hand_over(AttachedChannel(stream), pending, found)
         finally:
-            await let_go_of(stream, pending)
+            await _close_all(stream, pending)
 
     async def _put_init(self) -> None:
         try:
@@ -101,8 +108,8 @@ class ColdCall:
         except Refusal as exc:
             raise InitRefused(exc.explanation) from exc
 
-    async def _start(self) -> _Beside:
-        found = _Beside()
+    async def _start(self) -> _Start:
+        found = _Start()
 
         async def look() -> None:
             try:
@@ -126,7 +133,7 @@ class ColdCall:
             raise docker_errors.refused(refusal.explanation, self._plan) from refusal
         raise refusal
 
-    async def _hand_over(self, channel: AttachedChannel, pending: PendingExit, found: _Beside) -> Finished:
+    async def _hand_over(self, channel: AttachedChannel, pending: PendingExit, found: _Start) -> Finished:
         waiter = Waiter(channel)
         try:
             with anyio.fail_after(CONTAINER_START_TIMEOUT):
@@ -144,7 +151,7 @@ class ColdCall:
         except WaiterLost as exc:
             await self._explain(exc, channel, pending)
 
-    def _entrypoint(self, found: _Beside) -> tuple[str, ...]:
+    def _entrypoint(self, found: _Start) -> tuple[str, ...]:
         if not self._plan.blueprint.use_entrypoint:
             return ()
         if found.image is None:
@@ -184,3 +191,157 @@ class ColdCall:
     @property
     def _tool(self) -> str:
         return self._plan.blueprint.tool
+
+
+class CallWithoutInit:
+    """Runs a created container without praxis-init to its end."""
+
+    def __init__(self, daemon: DockerDaemon, container: str, plan: Plan, context: ExecutionContext) -> None:
+        self._daemon = daemon
+        self._container = container
+        self._plan = plan
+        self._context = context
+
+    async def run(self, meanwhile: Callable[[], Coroutine[Any, Any, None]]) -> Finished:
+        """Start the container and see it to its end, within the plan's timeout.
+
+        Args:
+            meanwhile: awaited while the container starts, which leaves time for it.
+
+        Raises:
+            ExecutionError: it could not be started, or the daemon went away; see the subclasses.
+        """
+        stdin = self._plan.call.stdin
+        stream: AttachedStream | None = None
+        pending: PendingExit | None = None
+        refusal: ExecutionError | None = None
+        try:
+            with _translate_start_errors(self._daemon, self._plan):
+                with anyio.fail_after(CONTAINER_START_TIMEOUT):
+                    stream = await self._daemon.attach(self._container, stdin=stdin is not None)
+                    pending = await self._daemon.watch_exit(self._container)
+                    async with anyio.create_task_group() as tasks:
+                        tasks.start_soon(meanwhile)
+                        refusal = await self._start()
+                    if refusal is not None:
+                        raise refusal
+                return await self._supervise(stream, pending)
+        finally:
+            await _close_all(stream, pending)
+
+    async def _start(self) -> ExecutionError | None:
+        # Returned, not raised: out of a task group it would come wrapped in a group.
+        try:
+            await self._daemon.start(self._container)
+        except Refusal as exc:
+            return docker_errors.refused(exc.explanation, self._plan)
+        except ExecutionError as exc:
+            return exc
+        return None
+
+    async def _supervise(self, stream: AttachedStream, pending: PendingExit) -> Finished:
+        started = ended = time.perf_counter()
+        end = Ended.by_code(None)
+        listening = _Listening()
+        async with self._context.collectors(self._plan) as streams:
+            with unwrapped():
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(listening.listen, stream, streams)
+                    if self._plan.call.stdin is not None:
+                        tasks.start_soon(stream.feed, self._plan.call.stdin)
+                    end = await self._end(pending)
+                    ended = time.perf_counter()
+                    await listening.drain()
+                    tasks.cancel_scope.cancel()
+            if listening.broken is not None:
+                logger.warning("{}: the end of its output was lost: {}", self._plan.blueprint.tool, listening.broken)
+        return Finished(end, *streams.captured, started, ended)
+
+    async def _end(self, pending: PendingExit) -> Ended:
+        with anyio.move_on_after(self._plan.blueprint.limits.timeout):
+            return Ended.by_code(await pending.status())
+        killed = await self._kill()
+        with anyio.move_on_after(CONTAINER_KILL_TIMEOUT):
+            # Not killed: it ended by itself at that very moment.
+            return Ended.by_code(await pending.status(), timed_out=killed)
+        raise EngineUnavailable(
+            f"{self._plan.blueprint.tool} ran into its deadline, and the Docker daemon did not end it within "
+            f"{CONTAINER_KILL_TIMEOUT:g} s.",
+            remedy="A process may hang in the kernel (a dead network file system, say); see the daemon's log.",
+        )
+
+    async def _kill(self) -> bool:
+        """False where it was not running any more."""
+        try:
+            return await self._daemon.kill(self._container)
+        except Refusal as exc:
+            # "tried to kill container, but did not receive an exit event": it may end yet.
+            logger.warning("{}: the daemon could not kill it at once: {}", self._plan.blueprint.tool, exc.explanation)
+            return True
+
+
+class _Listening:
+    """Output as it arrives, into its collectors."""
+
+    def __init__(self) -> None:
+        self.broken: ConnectionLost | ExecutionError | None = None
+        self._ended = anyio.Event()
+        self._pieces = 0
+
+    async def listen(self, stream: AttachedStream, streams: Streams) -> None:
+        """Until the streams end.
+
+        Raises:
+            ExecutionError: what arrives cannot be kept.
+        """
+        pieces = stream.pieces()
+        try:
+            while (found := await self._next(pieces)) is not None:
+                self._pieces += 1
+                name, piece = found
+                await (streams.stdout if name == "stdout" else streams.stderr).write(piece)
+        finally:
+            self._ended.set()
+
+    async def _next(self, pieces: AsyncIterator[tuple[StreamName, bytes]]) -> tuple[StreamName, bytes] | None:
+        try:
+            return await anext(pieces, None)
+        except (ConnectionLost, ExecutionError) as exc:
+            self.broken = exc
+            return None
+
+    async def drain(self) -> None:
+        """The container has ended: wait for the rest of its output, as long as any arrives."""
+        while not self._ended.is_set():
+            before = self._pieces
+            with anyio.move_on_after(DRAIN_IDLE):
+                await self._ended.wait()
+            if not self._ended.is_set() and self._pieces == before:
+                logger.warning("the output of an ended container did not end; what came is kept")
+                return
+
+
+@contextmanager
+def _translate_start_errors(daemon: DockerDaemon, plan: Plan) -> Iterator[None]:
+    """Say of a daemon that it does not start a container in time, or that it went away.
+
+    Raises:
+        ExecutionError: one of the two; see the subclasses.
+    """
+    try:
+        yield
+    except TimeoutError as exc:
+        raise ExecutionTimeout(
+            f"{plan.blueprint.tool}: the Docker daemon did not start it within {CONTAINER_START_TIMEOUT:g} s.",
+            remedy="The daemon may be overloaded or hung: see its log, and restart it.",
+        ) from exc
+    except ConnectionLost as exc:
+        raise docker_errors.connection_lost(daemon.address) from exc
+
+
+async def _close_all(*items: AttachedStream | PendingExit | None) -> None:
+    """Close what a call holds of its container, also where the call is cancelled."""
+    with anyio.CancelScope(shield=True):
+        for item in items:
+            if item is not None:
+                await item.aclose()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import anyio
@@ -24,32 +25,21 @@ from praxis_mcp.engines.base import (
 from praxis_mcp.engines.docker import errors as docker_errors
 from praxis_mcp.engines.docker.api import DockerDaemon, ImageMissing
 from praxis_mcp.engines.docker.caches import DockerCaches
-from praxis_mcp.engines.docker.call import CONTAINER_START_TIMEOUT, ContainerCall, staged
-from praxis_mcp.engines.docker.capabilities import capabilities_of
-from praxis_mcp.engines.docker.cold import ColdCall, InitRefused
-from praxis_mcp.engines.docker.edge import translating
+from praxis_mcp.engines.docker.cold import CallWithoutInit, ColdCall, InitRefused
+from praxis_mcp.engines.docker.connections import Refusal
+from praxis_mcp.engines.docker.handover import CONTAINER_START_TIMEOUT, ran_out_of_memory
 from praxis_mcp.engines.docker.images import DockerImages
 from praxis_mcp.engines.docker.init import DockerInit, init_for, why_no_init
-from praxis_mcp.engines.docker.ownership import (
-    SERVER,
-    OwnContainer,
-    OwnContainers,
-    ServerIdentity,
-    call_labels,
-    is_orphan,
-    remove_container,
-)
-from praxis_mcp.engines.docker.spec import Staging, container_config, waiting_config
-from praxis_mcp.engines.docker.stream import Refusal
+from praxis_mcp.engines.docker.ownership import SERVER, OwnContainer, OwnContainers, call_labels
+from praxis_mcp.engines.docker.spec import Staging, container_config, stage, waiting_config
 from praxis_mcp.engines.docker.warm import WarmDocker
 from praxis_mcp.engines.init.waiter import REPORT_GRACE
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.engines.warm.pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
-from praxis_mcp.plans.model import Blueprint, Plan
+from praxis_mcp.plans.model import Blueprint, Capability, Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.praxis_init import Ended
 from praxis_mcp.support.scratch import sweep_scratch
 from praxis_mcp.support.tasks import BackgroundTasks
 
@@ -59,8 +49,22 @@ VERSION_TIMEOUT = 1.5
 """Seconds more that it may take to say its version: a busy Podman takes 3 s, and does not hang."""
 DAEMON_CONNECT_TIMEOUT = 15.0
 """Seconds to connect to the daemon."""
-LEFT_TIMEOUT = 10.0
+LEFTOVERS_TIMEOUT = 10.0
 """Seconds for removing what a cut connection has left; beyond, the reaper takes over."""
+
+_ALWAYS = frozenset(
+    {
+        Capability.IMAGES, Capability.TIMEOUT, Capability.NETWORK_NONE, Capability.NETWORK_BRIDGE,
+        Capability.NETWORK_HOST, Capability.READ_ONLY_ROOT, Capability.WRITABLE_ROOT, Capability.USER,
+        Capability.PRIVILEGED, Capability.DROP_CAPABILITIES, Capability.CACHE_DIRS,
+    }
+)  # fmt: skip
+_LOCAL_ONLY = (Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES, Capability.ARTIFACTS)
+_CONTROLLED = {
+    Capability.MEMORY_LIMIT: "MemoryLimit",
+    Capability.CPU_LIMIT: "CpuCfsQuota",
+    Capability.PIDS_LIMIT: "PidsLimit",
+}
 
 
 class DockerSDKExecutionEngine(ExecutionEngine):
@@ -74,10 +78,9 @@ class DockerSDKExecutionEngine(ExecutionEngine):
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
-        self._server = ServerIdentity.current()
         self._images = DockerImages()
         self._own = OwnContainers()
-        self._caches = DockerCaches(self._server, self._own)
+        self._caches = DockerCaches(self._own)
         self._daemon: DockerDaemon | None = None
         self._capabilities: EngineCapabilities | None = None
         self._init: DockerInit | None = None
@@ -91,24 +94,22 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         await self.get_capabilities()
         daemon = await self._connected()
         began = time.perf_counter()
-        try:
-            with self._translating(plan):
-                return await self._run(daemon, plan, context, began)
-        except EngineUnavailable:
-            await self._forget(daemon)
-            raise
 
-    async def _run(self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext, began: float) -> ExecutionResult:
         async def command(artifacts: Path | None) -> Finished:
             cold = partial(self._run_cold, daemon, plan, context, artifacts)
             return await (self._warm.run(plan, context, cold) if self._warm is not None else cold())
 
-        return await run_command(self, plan, context, command, began=began, isolation="container")
+        try:
+            with self._translating(plan):
+                return await run_command(self, plan, context, command, began=began, isolation="container")
+        except EngineUnavailable:
+            await self._forget(daemon)
+            raise
 
     async def _run_cold(
         self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext, artifacts: Path | None
     ) -> Finished:
-        async with staged(plan, artifacts) as staging:
+        async with stage(plan, artifacts) as staging:
             while True:
                 init = self._init
                 try:
@@ -116,9 +117,9 @@ class DockerSDKExecutionEngine(ExecutionEngine):
                         return await self._run_without_init(daemon, plan, staging, context)
                     return await self._run_with_init(daemon, plan, init, staging, context)
                 except InitRefused as exc:  # nothing has run
-                    await self._do_otherwise(daemon, init, str(exc))
+                    await self._use_other_init(daemon, init, str(exc))
 
-    async def _do_otherwise(self, daemon: DockerDaemon, init: DockerInit | None, why: str) -> None:
+    async def _use_other_init(self, daemon: DockerDaemon, init: DockerInit | None, why: str) -> None:
         """praxis-init cannot be in containers in this way: the daemon is on this machine and sees other files (this
         server runs in a container itself, say), or its place is mounted noexec."""
         if init is None or self._init != init:
@@ -139,21 +140,12 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             plan.blueprint,
             init,
             staging,
-            call_labels(self._server, plan.blueprint, plan.call.run_id, deadline),
+            call_labels(self._own.server, plan.blueprint, plan.call.run_id, deadline),
             CONTAINER_START_TIMEOUT,
             runtime=self.settings.engines.docker.runtime,
         )
-        container = self._own.begin()
-        try:
-            try:
-                await self._create(daemon, plan, container, config, context)
-            except Refusal as exc:
-                if init.is_named_in(exc.explanation):
-                    raise InitRefused(exc.explanation) from exc
-                raise docker_errors.refused(exc.explanation, plan) from exc
-            return await ColdCall(daemon, container.id, init, self._images, plan, context).run()
-        finally:
-            await container.remove(daemon)
+        async with self._container(daemon, plan, config, context, init) as container:
+            return await ColdCall(daemon, container, init, self._images, plan, context).run()
 
     async def _run_without_init(
         self, daemon: DockerDaemon, plan: Plan, staging: Staging, context: ExecutionContext
@@ -179,7 +171,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             plan,
             staging,
             call_labels(
-                self._server,
+                self._own.server,
                 plan.blueprint,
                 plan.call.run_id,
                 time.time() + CONTAINER_START_TIMEOUT + plan.blueprint.limits.timeout,
@@ -187,36 +179,48 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             runtime=self.settings.engines.docker.runtime,
             auto_remove=daemon.keeps_wait and plan.blueprint.limits.memory is None,
         )
-        container = self._own.begin()
-        try:
-            try:
-                await self._create(daemon, plan, container, config, context)
-            except Refusal as exc:
-                raise docker_errors.refused(exc.explanation, plan) from exc
-            done = await ContainerCall(daemon, container.id, plan, context).run(find_digest)
-            out_of_memory = await self._ran_out_of_memory(daemon, container.id, plan, done.end)
-        finally:
-            await container.remove(daemon)
+        async with self._container(daemon, plan, config, context) as container:
+            done = await CallWithoutInit(daemon, container, plan, context).run(find_digest)
+            # One more request, so only where it can be so: a tool that ends with 0 has coped with what was killed.
+            can_be = plan.blueprint.limits.memory is not None and done.end.exit_code != 0 and not done.end.timed_out
+            out_of_memory = can_be and await ran_out_of_memory(daemon, container, plan.blueprint.tool)
         failure = docker_errors.init_failure(plan, done.end.exit_code, done.stderr.data)
         if failure is not None:
             raise failure
         return replace(done, end=replace(done.end, out_of_memory=out_of_memory), image=digest)
 
-    async def _create(
+    @asynccontextmanager
+    async def _container(
         self,
         daemon: DockerDaemon,
         plan: Plan,
-        container: OwnContainer,
         config: Mapping[str, Any],
         context: ExecutionContext,
-    ) -> None:
-        try:
-            await self._create_with_caches(daemon, plan.blueprint, container, config)
-        except ImageMissing:
-            await self._pull(daemon, plan.blueprint, context.on_status)
-            await self._create_with_caches(daemon, plan.blueprint, container, config)
+        init: DockerInit | None = None,
+    ) -> AsyncIterator[str]:
+        """A container for one call, removed after it; its id.
 
-    async def _create_with_caches(
+        Raises:
+            InitRefused: the daemon will not have `init` in it.
+            ExecutionError: it cannot be created.
+        """
+        container = self._own.begin()
+        try:
+            try:
+                try:
+                    await self._create(daemon, plan.blueprint, container, config)
+                except ImageMissing:
+                    await self._pull(daemon, plan.blueprint, context.on_status)
+                    await self._create(daemon, plan.blueprint, container, config)
+            except Refusal as exc:
+                if init is not None and init.is_named_in(exc.explanation):
+                    raise InitRefused(exc.explanation) from exc
+                raise docker_errors.refused(exc.explanation, plan) from exc
+            yield container.id
+        finally:
+            await container.remove(daemon)
+
+    async def _create(
         self, daemon: DockerDaemon, blueprint: Blueprint, container: OwnContainer, config: Mapping[str, Any]
     ) -> None:
         await self._caches.ensure(daemon, blueprint, str(config["Image"]))
@@ -230,17 +234,6 @@ class DockerSDKExecutionEngine(ExecutionEngine):
                 remedy=f"Pull it (docker pull {image}), or set pull: missing in the settings.",
             )
         await self._images.pull(daemon, image, on_status)
-
-    async def _ran_out_of_memory(self, daemon: DockerDaemon, container: str, plan: Plan, end: Ended) -> bool:
-        # One more request, so only where it can be so: a tool that ends with 0 has coped with what was killed.
-        if plan.blueprint.limits.memory is None or end.exit_code == 0 or end.timed_out:
-            return False
-        try:
-            state: Mapping[str, Any] = (await daemon.inspect(container)).get("State") or {}
-        except Refusal as exc:  # another has removed it; how it ended is known all the same
-            logger.warning("{}: whether it ran out of memory is unknown: {}", plan.blueprint.tool, exc.explanation)
-            return False
-        return bool(state.get("OOMKilled"))
 
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
         """Pull the image where it is missing."""
@@ -263,7 +256,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             if self._init is None:
                 _warn_of_no_init(why_no_init(info))
             self._open_warm(daemon)
-            self._capabilities = capabilities_of(daemon, info)
+            self._capabilities = _capabilities_of(daemon, info)
         return self._capabilities
 
     async def probe(self) -> EngineStatus:
@@ -300,47 +293,28 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         """
         with self._translating():
             daemon = await self._connected()
-            orphans = await self._remove_orphans(daemon)
+            orphans = await self._own.remove_orphans(daemon)
             await anyio.to_thread.run_sync(sweep_scratch)
         return orphans
 
-    async def _remove_orphans(self, daemon: DockerDaemon, label: str = SERVER) -> tuple[str, ...]:
-        """Remove those of the containers with that label that are nobody's; their ids."""
-        self._own.may_have_left = False
-        found = await daemon.containers(label)
-        # Asked after the answer: what was created meanwhile is in use, or was not listed.
-        used = self._own.names
-        orphans = [str(item["Id"]) for item in found if is_orphan(item.get("Labels") or {}, self._server, used)]
-
-        async def remove(container: str) -> None:
-            if not await remove_container(daemon, container):
-                self._own.may_have_left = True
-
-        async with anyio.create_task_group() as tasks:
-            for container in orphans:
-                tasks.start_soon(remove, container)
-        if orphans:
-            logger.info("removed {} containers that nobody uses", len(orphans))
-        return tuple(orphans)
-
-    async def _remove_left(self) -> None:
+    async def _remove_leftovers(self) -> None:
         """Remove what calls could not when the connection to the daemon was cut, if anything; never raises."""
-        if not self._own.may_have_left:
+        if not self._own.may_have_leftovers:
             return
-        with anyio.move_on_after(LEFT_TIMEOUT, shield=True):
+        with anyio.move_on_after(LEFTOVERS_TIMEOUT, shield=True):
             try:
                 with self._translating():
-                    await self._remove_orphans(await self._connected(), f"{SERVER}={self._server.id}")
+                    await self._own.remove_orphans(await self._connected(), f"{SERVER}={self._own.server.id}")
             except ExecutionError as exc:
-                self._own.may_have_left = True
+                self._own.may_have_leftovers = True
                 logger.warning("a container may be left of a call whose connection was cut: {}", exc)
 
     async def cleanup(self) -> None:
         """Remove what waits for calls and what a cut connection has left, and close the connection; other containers
         are gone with their calls."""
         await self._close_warm()
-        await self._remove_left()
-        await self._background.close(LEFT_TIMEOUT)
+        await self._remove_leftovers()
+        await self._background.close(LEFTOVERS_TIMEOUT)
         if self._daemon is not None:
             await self._forget(self._daemon)
 
@@ -354,7 +328,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             self._warm.pool.retire(tools)
 
     def _translating(self, plan: Plan | None = None) -> AbstractContextManager[None]:
-        return translating(self._address, plan)
+        return docker_errors.translate_errors(self._address, plan)
 
     def _address(self) -> str:
         if self._daemon is not None:
@@ -363,9 +337,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
 
     def _open_warm(self, daemon: DockerDaemon) -> None:
         if self._warm is None and self._init is not None and daemon.has_socket and self.settings.warm.enabled:
-            self._warm = WarmDocker(
-                daemon, self._init, self._server, self._own, self._caches, self.settings, self.warm_budget
-            )
+            self._warm = WarmDocker(daemon, self._init, self._own, self._caches, self.settings, self.warm_budget)
 
     async def _close_warm(self) -> None:
         warm, self._warm = self._warm, None
@@ -384,8 +356,8 @@ class DockerSDKExecutionEngine(ExecutionEngine):
                             f"The Docker daemon did not answer within {DAEMON_CONNECT_TIMEOUT:g} s.",
                             remedy="It may be hung: see its log, and restart it.",
                         ) from exc
-                    if self._own.may_have_left:
-                        self._background.start(self._remove_left, "removing what a cut connection left")
+                    if self._own.may_have_leftovers:
+                        self._background.start(self._remove_leftovers, "removing what a cut connection left")
         return self._daemon
 
     async def _forget(self, daemon: DockerDaemon) -> None:
@@ -404,3 +376,32 @@ def _warn_of_no_init(why: str) -> None:
         "until another server finds it",
         why.strip(),
     )
+
+
+def _capabilities_of(daemon: DockerDaemon, info: Mapping[str, Any]) -> EngineCapabilities:
+    """What a daemon can enforce, by what it says of itself (SystemInfo)."""
+    enforces = set(_ALWAYS)
+    notes: dict[Capability, str] = {}
+    if str(info.get("OSType", "linux")).lower() != "linux":
+        notes = dict.fromkeys(Capability, "the Docker daemon runs Windows containers")
+        return EngineCapabilities("docker", "container", frozenset(), MappingProxyType(notes))
+    without_cgroups = info.get("CgroupDriver") == "none"
+    for capability, key in _CONTROLLED.items():
+        if info.get(key) and not without_cgroups:
+            enforces.add(capability)
+        else:
+            notes[capability] = (
+                "the rootless Docker daemon has no cgroups; see 'Limiting resources' in Docker's rootless guide"
+                if without_cgroups
+                else "the daemon's kernel does not support it"
+            )
+    for capability in _LOCAL_ONLY:
+        if daemon.is_local:
+            enforces.add(capability)
+        else:
+            notes[capability] = f"the Docker daemon at {daemon.address} does not see this machine's files"
+    if daemon.carries_stdin:
+        enforces.add(Capability.STDIN)
+    else:
+        notes[Capability.STDIN] = "over TLS or a Windows pipe, standard input cannot be ended"
+    return EngineCapabilities("docker", "container", frozenset(enforces), MappingProxyType(notes))

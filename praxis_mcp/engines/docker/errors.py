@@ -1,4 +1,5 @@
-"""What a container daemon's answers mean to the caller of a tool. Works on text and `OSError` only: no SDK here."""
+"""What a container daemon's answers mean to the caller of a tool, and the one place where whatever fails within the
+engine becomes one of our errors. Works on text and `OSError` only: no SDK here."""
 
 from __future__ import annotations
 
@@ -6,25 +7,32 @@ import errno
 import re
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+from praxis_mcp.engines.docker.connections import ConnectionLost, Refusal
 from praxis_mcp.engines.outcomes import ProgramSource, start_failure
 from praxis_mcp.errors import (
     EngineUnavailable,
     ExecutionError,
+    ExecutionTimeout,
     ImageError,
     LimitUnsupported,
+    PraxisError,
 )
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.support.installation import adding_extra
 from praxis_mcp.support.praxis_init import EXIT_CANNOT_RUN, EXIT_NOT_FOUND, EXIT_SETUP_FAILED
+from praxis_mcp.support.tasks import leaves
 
 START_DOCKER = "Start Docker (Linux: `sudo systemctl start docker`; macOS and Windows: open Docker Desktop)"
 _JOIN_GROUP = (
     "Join the group that may use Docker (`sudo usermod -aG docker $USER`, then log in again), or point DOCKER_HOST at "
     "a rootless daemon."
 )
+
+_SEE_THE_LOG = "See the daemon's log (`journalctl -u docker`)."
 
 _NO_START = re.compile(r"not found|no such file or directory|permission denied|is a directory", re.I)
 _UNSEEN = re.compile(r"\bstat(?:fs)? (?P<place>/.+): permission denied", re.I)
@@ -77,7 +85,7 @@ def unreachable(address: str, error: BaseException) -> EngineUnavailable:
     )
 
 
-def lost(address: str) -> EngineUnavailable:
+def connection_lost(address: str) -> EngineUnavailable:
     """The connection ended in the middle of a call."""
     return EngineUnavailable(
         f"The connection to the Docker daemon at {address} was lost during the call.",
@@ -121,8 +129,8 @@ def refused(explanation: str, plan: Plan) -> ExecutionError:
 
 
 def init_failure(plan: Plan, exit_code: int | None, stderr: bytes) -> ExecutionError | None:
-    """The error behind exit code 125 to 127 of an init in front of the command, told by its one line on standard
-    error; None when the command itself ended so."""
+    """The error behind exit code 125 to 127 of an init in front of the command, recognized by its one line on
+    standard error; None when the command itself ended so."""
     if exit_code == EXIT_SETUP_FAILED and stderr.startswith(b"praxis-init: cannot set up "):
         return ExecutionError(
             f"{plan.blueprint.tool} could not be set up in its container: {stderr.decode(errors='replace').strip()}.",
@@ -168,3 +176,56 @@ def sdk_missing() -> EngineUnavailable:
         f"The Docker engine needs the Docker SDK for Python, which {sys.executable} lacks.",
         remedy=f"Install it: {adding_extra('docker')}",
     )
+
+
+@contextmanager
+def translate_errors(address: Callable[[], str], plan: Plan | None = None) -> Iterator[None]:
+    """Around all that the engine does for a caller.
+
+    Args:
+        address: where the daemon is; called when there is an error.
+        plan: what is being run.
+
+    Raises:
+        ExecutionError: the daemon refused, the connection to it broke, or a file could not be read or written, alone or
+            in a group of exceptions. A defect leaves as what it is.
+    """
+    try:
+        yield
+    except (Refusal, ConnectionLost, OSError, BaseExceptionGroup) as exc:
+        found = leaves(exc)
+        if not all(isinstance(leaf, (Refusal, ConnectionLost, OSError, PraxisError)) for leaf in found):
+            raise
+        ours = next((leaf for leaf in found if isinstance(leaf, PraxisError)), None)
+        if ours is not None:
+            raise ours from ours.__cause__
+        raise _translation(found[0], address(), plan) from exc
+
+
+def _translation(error: BaseException, address: str, plan: Plan | None) -> ExecutionError:
+    tool = f"{plan.blueprint.tool}: " if plan is not None else ""
+    match error:
+        case Refusal(status=503):
+            return EngineUnavailable(
+                f"The Docker daemon at {address} does no work now: {error.explanation.strip()}.", remedy=_SEE_THE_LOG
+            )
+        case Refusal() if plan is not None:
+            return refused(error.explanation, plan)
+        case Refusal():
+            return EngineUnavailable(
+                f"The Docker daemon at {address} refused a request: {error.explanation.strip()}.", remedy=_SEE_THE_LOG
+            )
+        case ConnectionLost():
+            return connection_lost(address)
+        case TimeoutError():
+            return ExecutionTimeout(
+                f"{tool}the Docker daemon at {address} did not answer in time.",
+                remedy="It may be overloaded or hung: see its log, and restart it.",
+            )
+        case OSError():
+            place = f" ({error.filename})" if error.filename else ""
+            return ExecutionError(
+                f"{tool}the server's own files failed it: {error.strerror or error}{place}.",
+                remedy="See whether the disk is full, and who may write to the records and the temporary directory.",
+            )
+    raise AssertionError(f"no translation of {error!r}")

@@ -11,7 +11,7 @@ import anyio
 
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker.api import DockerDaemon
-from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, Refusal
+from praxis_mcp.engines.docker.connections import AttachedStream, ConnectionLost, Refusal
 from praxis_mcp.engines.init.framing import WaitCall
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.init.waiter import Waiter, WaiterLost, WaiterSilent, wait_call
@@ -23,6 +23,8 @@ from praxis_mcp.plans.model import Plan
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.praxis_init import Ended, EndKind
 
+CONTAINER_START_TIMEOUT = 120.0
+"""Seconds from the call (the image being there) until its tool has started."""
 CONTAINER_END_TIMEOUT = 5.0
 """Seconds for a container to be reported as ended once its praxis-init has reported the end."""
 _KILLED = 128 + 9
@@ -33,7 +35,7 @@ class AttachedChannel:
     """The attached streams of a container as the channel to its praxis-init (see `Channel`).
 
     Attributes:
-        complaint: the last that praxis-init, or the daemon in its place, has said outside the channel.
+        complaint: the last that praxis-init, or the daemon in its place, wrote outside the channel.
     """
 
     def __init__(self, stream: AttachedStream) -> None:
@@ -114,7 +116,7 @@ class Handover:
             if end.timed_out:
                 end = replace(end, number=_KILLED)
             elif end.exit_code != 0 and self._plan.blueprint.limits.memory is not None:
-                end = replace(end, out_of_memory=await self._ran_out_of_memory())
+                end = replace(end, out_of_memory=await ran_out_of_memory(self._daemon, self._container, self._tool))
         return Finished(end, *streams.captured, started, ended, self._image)
 
     async def _end(self, waiter: Waiter, call: WaitCall, streams: Streams) -> Ended:
@@ -129,24 +131,26 @@ class Handover:
         except WaiterLost as exc:
             # Gone without a word: it was the one that the kernel killed for memory, or another did.
             limited = self._plan.blueprint.limits.memory is not None
-            if exc.may_have_run and limited and await self._ran_out_of_memory():
+            if exc.may_have_run and limited and await ran_out_of_memory(self._daemon, self._container, self._tool):
                 return Ended(EndKind.SIGNAL, 9)
             raise
-
-    async def _ran_out_of_memory(self) -> bool:
-        """Asked when the container has ended: until then the daemon does not tell."""
-        with anyio.move_on_after(CONTAINER_END_TIMEOUT):
-            while True:
-                try:
-                    state = (await self._daemon.inspect(self._container)).get("State") or {}
-                except Refusal as exc:  # another has removed it; how it ended is known all the same
-                    logger.warning("{}: whether it ran out of memory is unknown: {}", self._tool, exc.explanation)
-                    return False
-                if not state.get("Running"):
-                    return bool(state.get("OOMKilled"))
-                await anyio.sleep(0.01)
-        return False
 
     @property
     def _tool(self) -> str:
         return self._plan.blueprint.tool
+
+
+async def ran_out_of_memory(daemon: DockerDaemon, container: str, tool: str) -> bool:
+    """Whether the kernel killed a process of a container for its memory limit; waits for the container to end, before
+    which the daemon does not say."""
+    with anyio.move_on_after(CONTAINER_END_TIMEOUT):
+        while True:
+            try:
+                state = (await daemon.inspect(container)).get("State") or {}
+            except Refusal as exc:  # another has removed it; how it ended is known all the same
+                logger.warning("{}: whether it ran out of memory is unknown: {}", tool, exc.explanation)
+                return False
+            if not state.get("Running"):
+                return bool(state.get("OOMKilled"))
+            await anyio.sleep(0.01)
+    return False

@@ -26,12 +26,21 @@ class ImageFacts:
     """What a call must know of its image.
 
     Attributes:
+        id: its id.
         digest: the image by its digest: ``python@sha256:…``, or ``sha256:…`` (its id) where it came from no registry.
         entrypoint: the words of its entrypoint.
     """
 
+    id: str
     digest: str
     entrypoint: tuple[str, ...]
+
+    @classmethod
+    def of(cls, image: Mapping[str, Any]) -> ImageFacts:
+        """From what the daemon says of an image (Docker Engine API, ImageInspect)."""
+        digests = image.get("RepoDigests") or []
+        words = (image.get("Config") or {}).get("Entrypoint") or ()
+        return cls(str(image["Id"]), str(digests[0] if digests else image["Id"]), tuple(map(str, words)))
 
 
 class DockerImages:
@@ -41,7 +50,7 @@ class DockerImages:
         self._pulls = SharedPulls()
 
     async def pull(self, daemon: DockerDaemon, reference: str, on_status: StatusListener | None = None) -> None:
-        """Pull an image. Those who ask for it in the meantime wait for the same pull, hear its progress, and share
+        """Pull an image. Those who ask for it in the meantime wait for the same pull, get its progress, and share
         its failure; when the one that pulls is cancelled, the next takes over.
 
         Raises:
@@ -83,14 +92,9 @@ class DockerImages:
     async def facts(self, daemon: DockerDaemon, reference: str) -> ImageFacts | None:
         """What the daemon knows of an image; None where it is gone."""
         try:
-            image = await daemon.image(reference)
+            return ImageFacts.of(await daemon.image(reference))
         except ImageMissing:
             return None
-        digests = image.get("RepoDigests") or []
-        return ImageFacts(
-            str(digests[0]) if digests else str(image["Id"]),
-            tuple(str(word) for word in (image.get("Config") or {}).get("Entrypoint") or ()),
-        )
 
 
 class _Progress:
@@ -99,17 +103,17 @@ class _Progress:
     def __init__(self, reference: str) -> None:
         self._reference = reference
         self._layers: dict[str, tuple[int, int]] = {}
-        self._told = 0.0
+        self._reported_at = 0.0
 
     def after(self, event: Mapping[str, Any]) -> str | None:
-        """A line to tell after this event, or None."""
+        """A line to report after this event, or None."""
         detail = event.get("progressDetail") or {}
         if event.get("status") == "Downloading" and detail.get("total"):
             self._layers[str(event.get("id"))] = (int(detail.get("current", 0)), int(detail["total"]))
         now = time.monotonic()
-        if now - self._told < PROGRESS_INTERVAL:
+        if now - self._reported_at < PROGRESS_INTERVAL:
             return None
-        self._told = now
+        self._reported_at = now
         total = sum(size for _, size in self._layers.values())
         if not total:
             return f"pulling {self._reference}"
@@ -121,7 +125,7 @@ async def save_image(settings: Settings, reference: str, into: BinaryIO, tell: S
     try:
         with anyio.fail_after(DAEMON_TIMEOUT):
             daemon = await DockerDaemon.connect(settings.engines.docker.host)
-    except (ExecutionError, TimeoutError):  # no daemon: who asks can do without
+    except (ExecutionError, TimeoutError):  # no daemon: the caller can do without
         return False
     try:
         await daemon.image(reference)

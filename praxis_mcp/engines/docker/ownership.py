@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from praxis_mcp.engines.docker.api import DockerDaemon
-from praxis_mcp.engines.docker.stream import Refusal
+from praxis_mcp.engines.docker.connections import Refusal
 from praxis_mcp.errors import ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint
 from praxis_mcp.support.logs import logger
@@ -116,21 +116,18 @@ def is_orphan(
 
 
 class OwnContainers:
-    """The containers in use, by the name that each carries in a label: before it exists, its id is not known.
+    """A server's containers in use, by the name that each carries in a label: before it exists, its id is not known.
 
     Attributes:
-        may_have_left: whether one may be left that is not in use any more: the daemon could not be asked to remove it,
-            or never answered whether it made one.
+        server: whose they are.
+        may_have_leftovers: whether there may be one that is no longer in use: the daemon could not be reached to remove
+            it, or never answered whether it made one.
     """
 
     def __init__(self) -> None:
+        self.server = ServerIdentity.current()
+        self.may_have_leftovers = False
         self._names: set[str] = set()
-        self.may_have_left = False
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The names of those in use."""
-        return frozenset(self._names)
 
     def begin(self) -> OwnContainer:
         """One to be created, in use until it is removed."""
@@ -139,9 +136,27 @@ class OwnContainers:
         return container
 
     def end(self, container: OwnContainer, *, gone: bool) -> None:
-        """It is not in use any more; `gone`: nor there."""
+        """It is no longer in use; `gone`: nor there."""
         self._names.discard(container.name)
-        self.may_have_left = self.may_have_left or not gone
+        self.may_have_leftovers = self.may_have_leftovers or not gone
+
+    async def remove_orphans(self, daemon: DockerDaemon, label: str = SERVER) -> tuple[str, ...]:
+        """Remove those of the containers with that label that are nobody's (see `is_orphan`); their ids."""
+        self.may_have_leftovers = False
+        found = await daemon.containers(label)
+        # Looked at after the answer: what was created meanwhile is in use, or was not listed.
+        orphans = [str(item["Id"]) for item in found if is_orphan(item.get("Labels") or {}, self.server, self._names)]
+
+        async def remove(container: str) -> None:
+            if not await remove_container(daemon, container):
+                self.may_have_leftovers = True
+
+        async with anyio.create_task_group() as tasks:
+            for container in orphans:
+                tasks.start_soon(remove, container)
+        if orphans:
+            logger.info("removed {} containers that nobody uses", len(orphans))
+        return tuple(orphans)
 
 
 class OwnContainer:

@@ -1,21 +1,30 @@
-"""Plan → what the daemon is asked to create (Docker Engine API v1.41, ContainerCreate)."""
+"""What a call has on this machine, and what the daemon is asked to create for it (Docker Engine API v1.41,
+ContainerCreate)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
 
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.docker.caches import cache_mount
 from praxis_mcp.engines.docker.init import DockerInit
-from praxis_mcp.engines.mounts.openings import Room
+from praxis_mcp.engines.mounts.openings import Room, with_room
 from praxis_mcp.engines.mounts.submounts import submounts
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, CallFile, Mount, Plan
+from praxis_mcp.plans.view import is_nested
 from praxis_mcp.support.praxis_init import wait_words
+from praxis_mcp.support.scratch import Scratch
+
+T = TypeVar("T")
 
 TMP_SIZE = 256 * 1024 * 1024
 """Bytes of ``/tmp`` in a container whose root is read-only; they count against its memory limit."""
@@ -37,6 +46,43 @@ class Staging:
     artifacts: Path | None = None
     init: DockerInit | None = None
     room: Room | None = None
+
+
+@asynccontextmanager
+async def stage(plan: Plan, artifacts: Path | None) -> AsyncIterator[Staging]:
+    """Put what the call needs on this machine, and take away what is not kept."""
+    is_crowded = is_nested(plan.blueprint)
+    if not plan.call.files and not is_crowded:
+        yield Staging((), artifacts)
+        return
+    scratch = await _written(plan, anyio.to_thread.run_sync(Scratch.make))
+    try:
+        files = await _written(plan, anyio.to_thread.run_sync(_write_files, scratch.path, plan.call.files))
+        room = None
+        if is_crowded:
+            room = await _written(plan, anyio.to_thread.run_sync(with_room, plan.blueprint, scratch.path))
+        yield Staging(files, artifacts, room=room)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(scratch.remove)
+
+
+async def _written(plan: Plan, writing: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await writing
+    except OSError as exc:
+        raise ExecutionError(f"{plan.blueprint.tool}: its files cannot be written: {exc.strerror}.") from exc
+
+
+def _write_files(directory: Path, files: tuple[CallFile, ...]) -> tuple[tuple[CallFile, Path], ...]:
+    places: list[tuple[CallFile, Path]] = []
+    for number, file in enumerate(files):
+        place = directory / str(number)
+        place.write_bytes(file.content)
+        # Readable by the tool's user, whatever it is; the directory keeps other users of this machine out.
+        place.chmod(0o444)
+        places.append((file, place))
+    return tuple(places)
 
 
 def container_config(

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,12 @@ from praxis_mcp.engines.artifacts import adopt_artifact_directory, make_open_dir
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker.api import DockerDaemon
 from praxis_mcp.engines.docker.caches import DockerCaches
-from praxis_mcp.engines.docker.call import CONTAINER_START_TIMEOUT
-from praxis_mcp.engines.docker.handover import AttachedChannel, Handover
+from praxis_mcp.engines.docker.connections import AttachedStream, ConnectionLost, ImageLookup, Refusal
+from praxis_mcp.engines.docker.handover import CONTAINER_START_TIMEOUT, AttachedChannel, Handover
+from praxis_mcp.engines.docker.images import ImageFacts
 from praxis_mcp.engines.docker.init import DockerInit
-from praxis_mcp.engines.docker.inquiry import DockerInquiry
-from praxis_mcp.engines.docker.ownership import OwnContainer, OwnContainers, ServerIdentity, waiting_labels
+from praxis_mcp.engines.docker.ownership import OwnContainer, OwnContainers, waiting_labels
 from praxis_mcp.engines.docker.spec import Staging, waiting_config
-from praxis_mcp.engines.docker.stream import AttachedStream, ConnectionLost, Refusal
 from praxis_mcp.engines.init.waiter import REPORT_GRACE, WAITER_PATIENCE, Waiter
 from praxis_mcp.engines.mounts.openings import Room, with_room
 from praxis_mcp.engines.running import Finished
@@ -57,7 +56,7 @@ class WarmContainer:
         container: OwnContainer,
         waiter: Waiter,
         place: WarmPlace,
-        image: WarmImage,
+        image: ImageFacts,
     ) -> None:
         self.id = container.id
         self._container = container
@@ -80,14 +79,6 @@ class WarmContainer:
         await self.waiter.aclose()
         await self._container.remove(self._daemon)
         await self.place.remove()
-
-
-@dataclass(frozen=True, slots=True)
-class WarmImage:
-    """An image as it was when the container was made."""
-
-    id: str
-    digest: str
 
 
 class WarmPlace:
@@ -187,7 +178,6 @@ class WarmDocker(WarmCalls[None, WarmContainer]):
     Args:
         daemon: the daemon, on a Unix socket.
         init: praxis-init for its machine.
-        server: whose the containers are.
         own: knows those in use.
         caches: makes their cache volumes.
         settings: the settings.
@@ -200,7 +190,6 @@ class WarmDocker(WarmCalls[None, WarmContainer]):
         self,
         daemon: DockerDaemon,
         init: DockerInit,
-        server: ServerIdentity,
         own: OwnContainers,
         caches: DockerCaches,
         settings: Settings,
@@ -210,10 +199,9 @@ class WarmDocker(WarmCalls[None, WarmContainer]):
         self._daemon = daemon
         self._caches = caches
         self._init = init
-        self._server = server
         self._own = own
         self._settings = settings
-        self._inquiry: DockerInquiry | None = daemon.inquiry()
+        self._lookup: ImageLookup | None = daemon.image_lookup()
 
     @staticmethod
     def key(plan: Plan, context: ExecutionContext) -> DockerKey | None:
@@ -246,9 +234,9 @@ class WarmDocker(WarmCalls[None, WarmContainer]):
     async def close(self) -> None:
         """See `WarmCalls.close`."""
         await super().close()
-        if self._inquiry is not None:
+        if self._lookup is not None:
             with anyio.CancelScope(shield=True):
-                await self._inquiry.aclose()
+                await self._lookup.aclose()
 
     async def _is_current(self, container: WarmContainer) -> bool:
         """Whether the image's name still means the image that the container was made from."""
@@ -258,17 +246,14 @@ class WarmDocker(WarmCalls[None, WarmContainer]):
         self.pool.drop(lambda other: other.image.id == container.image.id)
         return False
 
-    async def _image(self, reference: str) -> WarmImage | None:
+    async def _image(self, reference: str) -> ImageFacts | None:
         found: Mapping[str, Any] | None = None
-        if self._inquiry is not None:
+        if self._lookup is not None:
             try:
-                found = await self._inquiry.image(reference)
+                found = await self._lookup.image(reference)
             except (ConnectionLost, Refusal, OSError, TimeoutError) as exc:
                 logger.debug("the daemon does not tell what {} is: {}", reference, exc)
-        if found is None:
-            return None
-        digests = found.get("RepoDigests") or []
-        return WarmImage(str(found["Id"]), str(digests[0]) if digests else str(found["Id"]))
+        return None if found is None else ImageFacts.of(found)
 
     async def start(self, key: DockerKey) -> WarmContainer:
         """See `WarmCalls.start`."""
@@ -287,7 +272,7 @@ class WarmDocker(WarmCalls[None, WarmContainer]):
                 place.blueprint,
                 self._init,
                 Staging(place.files, place.artifacts, room=place.room),
-                waiting_labels(self._server, blueprint, deadline),
+                waiting_labels(self._own.server, blueprint, deadline),
                 WAITER_PATIENCE,
                 runtime=self._settings.engines.docker.runtime,
             )

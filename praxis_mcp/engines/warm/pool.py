@@ -338,12 +338,10 @@ class WarmPool(Generic[K, T]):
             with scope:
                 while self._shelves:
                     self._clear_out()
+                    # Before there is room, not after: another pool may take that meanwhile.
+                    await self._wait_for_quiet()
                     shelf = self._neediest()
-                    if shelf is None:
-                        await self._pause()
-                    else:
-                        await self._wait_for_quiet()
-                        await self._fill(shelf)
+                    await (self._pause() if shelf is None else self._fill(shelf))
         finally:
             self._tending = None
 

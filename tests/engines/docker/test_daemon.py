@@ -56,7 +56,7 @@ async def test_calls_that_miss_the_same_image_share_one_pull_and_its_failure() -
         assert len([request for request in front.requests if "/images/create" in request]) == 1
 
 
-async def test_a_missing_image_is_pulled_once_for_all_calls_that_wait_and_each_hears_of_it(bench: Bench) -> None:
+async def test_a_missing_image_is_pulled_once_for_all_calls_that_wait_and_each_gets_the_progress(bench: Bench) -> None:
     outputs: list[str] = []
     heard: dict[int, str] = {}
 
@@ -154,7 +154,7 @@ async def test_the_environments_docker_host_is_heeded(tmp_path: Path, monkeypatc
             await bench.run(tool("true"))
 
 
-async def test_a_daemon_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
+async def test_a_daemon_that_hangs_is_reported_in_time(tmp_path: Path) -> None:
     path = tmp_path / "hung.sock"
     with socket.socket(socket.AF_UNIX) as hung:
         hung.bind(str(path))
@@ -189,7 +189,7 @@ async def test_the_version_of_the_api_is_the_daemons_own() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become another user")
-async def test_a_user_whom_the_socket_refuses_is_told_about_the_group() -> None:
+async def test_a_user_whom_the_socket_refuses_is_pointed_to_the_group() -> None:
     # The child gives up root after its imports: another user may not even read this checkout.
     source = """
 import os, anyio, docker, docker.errors, requests.exceptions, docker.utils
@@ -206,7 +206,7 @@ print(status.available, status.detail, status.remedy)
     assert "usermod -aG docker" in text
 
 
-async def test_without_the_sdk_the_way_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_sdk_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "docker", None)
     async with bench_on() as bench:
         status = await bench.engine.probe()
@@ -236,7 +236,7 @@ async def test_a_connection_lost_in_a_call_fails_that_call_and_no_other() -> Non
         assert (await bench.run(tool("echo again"))).output == "again\n"
 
 
-async def test_a_daemon_behind_tcp_is_spoken_to_alike() -> None:
+async def test_a_daemon_behind_tcp_works_alike() -> None:
     async with relay(tcp="127.0.0.1") as front, bench_on(host=front.address) as bench:
         result = await bench.run(stdin_of(tool("cat; echo err >&2; exit 3")), data=b64(b"x" * 100_000))
     assert (result.stdout.total, result.stderr.text, result.exit_code) == (100_000, "err\n", 3)
@@ -273,7 +273,7 @@ def certificates(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_a_daemon_behind_tls_is_spoken_to_by_the_sdks_sockets(
+async def test_a_daemon_behind_tls_is_reached_by_the_sdks_sockets(
     certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DOCKER_TLS_VERIFY", "1")

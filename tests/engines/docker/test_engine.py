@@ -17,8 +17,8 @@ import pytest
 
 from praxis_mcp.contracts.values import Binding, BindKind, SecretRef
 from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.docker.connections import Address, open_wait
 from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
-from praxis_mcp.engines.docker.stream import Address, open_wait
 from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError, LimitUnsupported
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.praxis_init import EXIT_SETUP_FAILED

@@ -193,7 +193,7 @@ async def test_a_command_that_is_not_there_is_named(bench: Bench) -> None:
     assert hits(bench) == 1
 
 
-async def test_memory_that_runs_out_is_told_whoever_the_kernel_kills(bench: Bench) -> None:
+async def test_memory_that_runs_out_is_reported_whichever_process_the_kernel_kills(bench: Bench) -> None:
     contract = CASE.python("x = bytearray(512 << 20)", memory_limit="64m")
     await warmed(bench, contract)
     result = await bench.run(contract)

@@ -248,6 +248,17 @@ async def test_pools_with_one_budget_share_it_and_the_key_called_longest_ago_giv
         await until(lambda: one.waiting() == 0)
 
 
+async def test_pools_that_find_room_at_the_same_time_do_not_both_take_it() -> None:
+    budget = WarmBudget(WarmSettings(max_containers=1))
+    async with shop(budget, max_containers=1) as one, shop(budget, max_containers=1) as other:
+        with one.calls("a"), other.calls("b"):
+            pass
+        await until(lambda: one.waiting() + other.waiting())
+        await one.settled()
+        await other.settled()
+        assert one.waiting() + other.waiting() == 1
+
+
 async def test_a_key_that_is_forgotten_has_nothing_waiting_and_gets_nothing() -> None:
     async with shop() as one:
         with one.calls("a"):
