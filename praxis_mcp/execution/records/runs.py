@@ -21,8 +21,8 @@ from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
 from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.model import RecordSettings
+from praxis_mcp.support.installation import OWN_ENGINES
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.plugins import OWN_ENGINES
 
 _IN_MEMORY = 64 * 1024
 """Bytes of a stream that a record keeps in memory; more is in its file."""
