@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from praxis_mcp.federation.upstreams import UpstreamReport
     from praxis_mcp.settings.model import Settings, WarmSettings
 
-UPSTREAM_TIMEOUT = 10.0
+UPSTREAM_TIMEOUT = 30.0
 """Seconds that the upstreams, asked all at once, may take to be reached and to list their tools."""
 
 

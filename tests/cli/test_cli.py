@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.kit import command_line
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 GREET = """\
@@ -47,10 +49,7 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture
 def praxis(project: Path) -> Run:
     def run(*words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "praxis_mcp", *words]
-        return subprocess.run(
-            command, cwd=project, input=stdin, capture_output=True, text=True, timeout=60, check=False
-        )
+        return command_line.praxis(*words, cwd=project, stdin=stdin)
 
     return run
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.kit import command_line
 
 HELLO = "name: hello\ndescription: Greets.\nengine: local\nnetwork: host\ncommand: [/bin/echo, hello]\n"
 
@@ -22,15 +23,7 @@ def project(tmp_path: Path) -> Path:
 
 def praxis(project: Path, *words: str, reload: str = "approved") -> subprocess.CompletedProcess[str]:
     more = {"XDG_CONFIG_HOME": str(project / "config"), "PRAXIS_RELOAD": reload, "COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-m", "praxis_mcp.cli", *words],
-        cwd=project,
-        env={**os.environ, **more},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return command_line.praxis(*words, cwd=project, env={**os.environ, **more})
 
 
 def test_a_contract_is_called_only_once_it_is_approved_as_it_was_looked_at(project: Path) -> None:

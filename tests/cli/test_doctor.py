@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 from praxis_mcp.cli.doctor import examine_upstreams
 from praxis_mcp.execution.toolbox import open_toolbox
 from praxis_mcp.settings.model import Settings
+from tests.kit import command_line
 from tests.kit.upstreams import ROOT, http_server, words
 from tests.serving.clients import LIMIT
 from tests.serving.http_server import running_http
@@ -46,15 +46,7 @@ def doctor(directory: Path, *options: str, temporary: Path | None = None) -> sub
     environment = {**os.environ, "COLUMNS": "200"} | ({"TMPDIR": str(temporary)} if temporary else {})
     if (directory / "praxis.yaml").exists():
         environment["PRAXIS_CONFIG"] = str(directory / "praxis.yaml")
-    return subprocess.run(
-        [sys.executable, "-m", "praxis_mcp.cli", "doctor", *options],
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return command_line.praxis("doctor", *options, cwd=directory, env=environment)
 
 
 def test_upstreams_are_reached_or_said_not_to_be_with_what_is_served_and_held_back(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
+
+from tests.kit import command_line
 
 TOOL = """
 name: draw
@@ -24,8 +25,7 @@ parameters:
 
 def explain(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
     (directory / "draw.contract.yaml").write_text(TOOL)
-    command = [sys.executable, "-m", "praxis_mcp", "explain", "draw", *words, "--tools", str(directory)]
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=60, check=False)
+    return command_line.praxis("explain", "draw", *words, "--tools", str(directory), cwd=directory)
 
 
 def test_a_placeholder_stands_for_what_is_required_and_not_given(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from praxis_mcp.cli.common import EXIT_ENGINE
 from tests.images.registry_double import registry_double
 from tests.images.tars import docker_archive, file, image, layer
+from tests.kit import command_line
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -22,8 +22,7 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def praxis(tmp_path: Path) -> Run:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
         env = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data"), "DOCKER_CONFIG": str(tmp_path)}
-        command = [sys.executable, "-m", "praxis_mcp", "image", *words]
-        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False)
+        return command_line.praxis("image", *words, cwd=tmp_path, env=env)
 
     return run
 

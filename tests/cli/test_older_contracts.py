@@ -2,10 +2,11 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.kit import command_line
 
 COUNT = """\
 name: count
@@ -46,8 +47,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def praxis(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "praxis_mcp", *words]
-    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=60, check=False)
+    return command_line.praxis(*words, cwd=project)
 
 
 def test_validate_says_before_a_call_what_is_read_only_and_what_would_be_refused(project: Path) -> None:

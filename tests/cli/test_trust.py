@@ -14,6 +14,7 @@ import pytest
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
 
+from tests.kit import command_line
 from tests.serving.clients import LIMIT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,16 +38,7 @@ def environment(clone: Path) -> dict[str, str]:
 
 
 def praxis(clone: Path, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "praxis_mcp.cli", *words],
-        cwd=cwd or clone,
-        env=environment(clone),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return command_line.praxis(*words, cwd=cwd or clone, env=environment(clone))
 
 
 async def served(clone: Path) -> tuple[list[str], str]:

@@ -3,12 +3,12 @@
 import json
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.kit import command_line
 from tests.kit.upstreams import ROOT, http_server, words
 
 
@@ -25,14 +25,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def praxis(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "praxis_mcp.cli", *arguments],
-        cwd=project,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return command_line.praxis(*arguments, cwd=project)
 
 
 def test_approved_tools_are_served_and_the_rest_is_held_back(project: Path) -> None:

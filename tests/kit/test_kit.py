@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.kit import images, requirements
+from tests.kit.command_line import praxis
 from tests.kit.node import NodeProgram
 
 
@@ -112,6 +113,33 @@ def test_the_tool_image_has_no_shell() -> None:
     )
     assert (done.returncode, done.stdout) == (3, b"a b c\nx\nin\n")
     assert subprocess.run([*run, "/bin/sh", "-c", "true"], capture_output=True, check=False).returncode == 127
+
+
+def test_a_command_that_is_forked_is_like_one_that_is_started(tmp_path: Path) -> None:
+    environment = {**os.environ, "COLUMNS": "70", "PRAXIS_PULL": "sometimes"}
+    for words, stdin in (
+        (("--help",), ""),
+        (("no such",), ""),
+        (("list",), ""),
+        (("call", "x", "--arguments", "@-"), "["),
+    ):
+        started = subprocess.run(
+            [Path(sys.executable).with_name("praxis-mcp"), *words.split()],
+            cwd=tmp_path, env=environment, input=stdin, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        forked = praxis(*words.split(), cwd=tmp_path, env=environment, stdin=stdin)
+        assert (forked.returncode, forked.stdout) == (started.returncode, started.stdout)
+        assert forked.stderr == started.stderr
+
+
+def test_a_forked_command_that_takes_too_long_is_killed(tmp_path: Path) -> None:
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
+    (tmp_path / "wait.contract.yaml").write_text(
+        "name: wait\ndescription: Waits.\nengine: local\ncommand: [/bin/sleep, '60']\ntimeout: 60\n"
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        praxis("call", "--tools", ".", "wait", cwd=tmp_path, env=environment, timeout=0.5)
+    assert praxis("--version", cwd=tmp_path).returncode == 0
 
 
 @pytest.mark.node
