@@ -58,7 +58,7 @@ def test_an_environment_without_pip_is_changed_by_uv(tmp_path: Path) -> None:
     assert adding("docker", prefix=tmp_path / "it") == f"uv pip install --python {tmp_path / 'it/bin/python'} docker"
 
 
-def test_in_the_cache_of_uvx_its_command_is_given_anew(tmp_path: Path) -> None:
+def test_in_the_cache_of_uvx_its_command_is_shown_again(tmp_path: Path) -> None:
     where = tmp_path / "uv" / "archive-v0" / "x1"
     where.mkdir(parents=True)
     shown = adding("docker<8", prefix=where)

@@ -122,7 +122,7 @@ NAMES: list[tuple[str, str, str, Callable[[], Any]]] = [
 
 
 @pytest.mark.parametrize(("sdk", "adapter", "find"), [pytest.param(s, a, f, id=f"{s}: {n}") for s, a, n, f in NAMES])
-def test_what_is_used_of_an_sdk_beside_its_public_names_is_there(
+def test_what_is_used_of_an_sdk_besides_its_public_names_is_there(
     sdk: str, adapter: str, find: Callable[[], Any]
 ) -> None:
     pytest.importorskip({"dagger-io": "dagger"}.get(sdk, sdk))

@@ -62,7 +62,7 @@ def make_image(
         list[Path] | None,
         typer.Option("--with", help="A file or directory that they read; may be given more than once."),
     ] = None,
-    show_list: Annotated[bool, typer.Option("--list", help="List every file that was taken, with its size.")] = False,
+    list_files: Annotated[bool, typer.Option("--files", help="List every file that was taken, with its size.")] = False,
     max_size: Annotated[int | None, typer.Option(min=1, help="Bytes of all files (default: 1 GiB).")] = None,
     max_files: Annotated[int | None, typer.Option(min=1, help="Files and directories (default: 50,000).")] = None,
 ) -> None:
@@ -101,7 +101,7 @@ def make_image(
     named = images.store.find(made.name)
     if named is not None:
         _print_image(named)
-    for file in made.files if show_list else ():
+    for file in made.files if list_files else ():
         say(_file_line(file))
 
 

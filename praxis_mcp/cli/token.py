@@ -14,33 +14,36 @@ from praxis_mcp.errors import SettingsError
 commands = typer.Typer(no_args_is_help=True, help="Bearer tokens for callers over HTTP.")
 
 
-@commands.command("new")
+def _read_earlier_spelling(option: str) -> str:
+    return "tool" if option == "tools" else option
+
+
+@commands.command("new", context_settings={"token_normalize_func": _read_earlier_spelling})
 def new(
     name: Annotated[str, typer.Option("--name", "-n", help="What logs and records call its bearer.")],
     tools: Annotated[
         list[str] | None,
         typer.Option("--tool", help="Name of a tool that it covers, with * and ?; may be given more than once."),
     ] = None,
-    older: Annotated[list[str] | None, typer.Option("--tools", hidden=True)] = None,
     scope: Annotated[
         list[str] | None, typer.Option("--scope", help="tools:GLOB or metrics:read; may be given more than once.")
     ] = None,
     days: Annotated[int | None, typer.Option("--days", min=1, help="Days until it expires (default: never).")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a token. It is shown once; the settings hold its hash only. Without --tool and --scope it covers all
-    tools."""
+    """Make a token. It is shown once; the settings hold its hash only. Without --tool and --scope it covers all tools.
+
+    --tools, the earlier spelling of --tool, is read as --tool.
+    """
     from pydantic import ValidationError
 
     from praxis_mcp.serving.access import hash_token, new_token
     from praxis_mcp.settings.http import AuthSettings
 
-    # --tool was --tools at first; scripts still say so.
-    tools = [*(tools or []), *(older or [])]
     token = new_token()
     entry: dict[str, object] = {
         "sha256": hash_token(token),
-        "scopes": [*(f"tools:{glob}" for glob in tools), *(scope or [])] or ["tools:*"],
+        "scopes": [*(f"tools:{glob}" for glob in tools or ()), *(scope or ())] or ["tools:*"],
     }
     if days is not None:
         entry["expires"] = (datetime.now(UTC) + timedelta(days=days)).replace(microsecond=0).isoformat()

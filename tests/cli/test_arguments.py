@@ -29,7 +29,7 @@ SCHEMA = {
         ("pin=hunter2", '"pin" must be a whole number, and what was given is not.', "Write pin=1."),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_told_what_it_must_be(word: str, message: str, remedy: str) -> None:
+def test_a_value_of_the_wrong_kind_is_refused_with_what_it_must_be(word: str, message: str, remedy: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         read_arguments(SCHEMA, [word], None)
     assert (caught.value.message, caught.value.remedy) == (message, remedy)

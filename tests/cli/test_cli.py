@@ -135,7 +135,7 @@ def test_list_says_container_of_an_image_that_insists_on_no_engine(praxis: Run, 
 
 
 @pytest.mark.parametrize("command", ["call", "explain", "test"])
-def test_a_tool_whose_contract_is_broken_or_whose_directory_is_missing_is_told_from_a_wrong_name(
+def test_a_tool_whose_contract_is_broken_or_whose_directory_is_missing_is_not_taken_for_a_wrong_name(
     praxis: Run, project: Path, command: str
 ) -> None:
     (project / "tools" / "any.contract.yaml").write_text(BROKEN)
@@ -232,7 +232,7 @@ def test_explain_masks_a_secret_by_where_it_comes_from(
     assert ("too few to be masked" in done.stderr, done.returncode) == (True, 2)
 
 
-def test_doctor_says_of_every_engine_whether_it_works_or_how_to_mend_it(praxis: Run) -> None:
+def test_doctor_says_of_every_engine_whether_it_works_or_how_to_fix_it(praxis: Run) -> None:
     report = json.loads(praxis("doctor", "--json").stdout)
     engines = {item["engine"]: item for item in report["engines"]}
     assert {"dagger", "docker", "local"} <= engines.keys()

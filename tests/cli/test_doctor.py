@@ -49,7 +49,7 @@ def doctor(directory: Path, *options: str, temporary: Path | None = None) -> sub
     return command_line.praxis("doctor", *options, cwd=directory, env=environment)
 
 
-def test_upstreams_are_reached_or_said_not_to_be_with_what_is_served_and_held_back(tmp_path: Path) -> None:
+def test_upstreams_are_shown_with_whether_they_can_be_reached_and_what_is_served_and_held_back(tmp_path: Path) -> None:
     with http_server() as gone:
         nowhere = gone.url("http")
     with http_server() as open_to_all:
@@ -74,7 +74,7 @@ def test_upstreams_are_reached_or_said_not_to_be_with_what_is_served_and_held_ba
     assert all(name in shown.stdout for name in ("Upstreams", "all", "gone", "held", "2026-07-28", "cannot be reached"))
 
 
-async def test_upstreams_that_hang_are_given_up_together_after_a_bound(
+async def test_upstreams_that_hang_are_waited_for_together_and_within_a_bound(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("praxis_mcp.cli.doctor.UPSTREAM_TIMEOUT", 2.0)
@@ -124,7 +124,7 @@ def project(directory: Path, contract: str) -> Path:
     return directory
 
 
-async def test_a_server_that_runs_is_told_of_and_one_that_ended_or_was_killed_is_not(tmp_path: Path) -> None:
+async def test_a_server_that_runs_is_shown_and_one_that_ended_or_was_killed_is_not(tmp_path: Path) -> None:
     tools = project(tmp_path / "project", ECHO)
     temporary = tmp_path / "tmp"
     temporary.mkdir()
@@ -193,7 +193,7 @@ def test_an_engine_that_no_tool_needs_is_called_optional_and_a_verdict_ends_the_
     assert done.stdout.splitlines()[-1].startswith(f"1 of 1 tools can run; {names} optional and missing")
 
 
-def test_an_engine_that_a_tool_misses_is_told_with_how_to_get_it(tmp_path: Path) -> None:
+def test_an_engine_that_a_tool_misses_is_shown_with_how_to_get_it(tmp_path: Path) -> None:
     project(tmp_path, NOOP)
     settings = "tools: [.]\nengines: {docker: {host: 'unix:///nowhere.sock'}}\n"
     (tmp_path / "praxis.yaml").write_text(settings)

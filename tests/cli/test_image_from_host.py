@@ -60,7 +60,7 @@ def test_a_contract_runs_the_python_of_this_machine_in_an_image_that_no_registry
 
 
 def test_it_says_what_it_took_on_standard_error_and_lists_it_where_asked(praxis: Run) -> None:
-    made = praxis("image", "from-host", "--list", "localhost/env", "env")
+    made = praxis("image", "from-host", "--files", "localhost/env", "env")
     assert made.returncode == 0, made.stderr
     first, *listed = made.stdout.splitlines()
     assert first.startswith("localhost/env:latest sha256:")

@@ -25,8 +25,7 @@ def test_an_option_has_one_text_and_one_form_in_every_command() -> None:
     seen: dict[str, tuple[str, Any]] = {}
     for name, command in COMMANDS.items():
         for option in command.params:
-            # A hidden option is an earlier spelling, kept for scripts: no help shows it, so it can mislead nobody.
-            if option.param_type_name != "option" or option.hidden:
+            if option.param_type_name != "option":
                 continue
             # What --name names is another thing in each command that makes one.
             about = "" if "--name" in option.opts else option.help

@@ -93,7 +93,7 @@ def test_no_command_prints_a_character_that_steers_or_hides(project: Path, comma
     assert done.stdout + done.stderr
 
 
-def test_whoever_approves_a_tool_reads_the_whole_of_its_description(project: Path) -> None:
+def test_a_person_who_approves_a_tool_reads_the_whole_of_its_description(project: Path) -> None:
     held = praxis(project, "upstreams", "list").stdout.decode()
     assert "      Adds.\\x1b[8m HIDDEN\\x1b[0m" in held
     assert "      FORGED line" in held

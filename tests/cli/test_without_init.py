@@ -68,7 +68,7 @@ def test_a_server_says_so_when_it_starts(copy: Path) -> None:
 
 @pytest.mark.docker
 @pytest.mark.dagger
-def test_a_tool_that_is_refused_for_it_is_refused_with_the_way_out(copy: Path, tmp_path: Path) -> None:
+def test_a_tool_that_is_refused_for_it_is_refused_with_how_to_fix_it(copy: Path, tmp_path: Path) -> None:
     from tests.engines.dagger.case import connection
 
     double = connection(tmp_path)

@@ -46,7 +46,7 @@ def test_a_machine_may_be_wanted_without_something(monkeypatch: pytest.MonkeyPat
         requirements.check_absence()
 
 
-def test_the_summary_says_for_want_of_what_tests_were_skipped() -> None:
+def test_the_summary_says_what_was_missing_for_the_tests_that_were_skipped() -> None:
     no_docker = "Skipped: docker: docker is not on the PATH"
     assert requirements.skipped_for([no_docker, "Skipped: needs root", no_docker, "Skipped: node: too old"]) == [
         "docker: 2 tests (docker is not on the PATH)",
@@ -82,7 +82,7 @@ def test_every_requirement_has_its_marker(pytestconfig: pytest.Config) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads an ELF file")
-def test_a_dynamic_program_is_told_from_a_static_one() -> None:
+def test_a_dynamic_program_is_not_taken_for_a_static_one() -> None:
     assert not images.is_static(Path(sys.executable).resolve())
     assert not images.is_static(Path(__file__))
 

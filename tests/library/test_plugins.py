@@ -76,7 +76,7 @@ def test_nothing_of_a_package_is_imported_until_it_is_asked_for(tmp_path: Path) 
     assert IMPORTED not in called.stderr + listed.stderr
 
 
-def test_a_contract_is_read_anew_once_its_engine_is_installed_or_removed(tmp_path: Path) -> None:
+def test_a_contract_is_read_again_once_its_engine_is_installed_or_removed(tmp_path: Path) -> None:
     write(tmp_path, "say", engine="tiny", network="host")
     for is_installed in (False, True, False):
         listed = run(tmp_path, "list", "--tools", ".", PYTHONPATH=str(THIRD_PARTY) if is_installed else "")
@@ -155,7 +155,7 @@ def test_pytest_is_imported_by_the_suite_alone() -> None:
     assert importing == {"testing"}
 
 
-def test_a_contract_that_names_an_engine_that_nobody_brings_is_told_of_those_there_are(tmp_path: Path) -> None:
+def test_a_contract_that_names_an_engine_that_nobody_brings_is_refused_with_those_there_are(tmp_path: Path) -> None:
     write(tmp_path, "say", engine="tinny")
     done = run(tmp_path, "validate", ".")
     assert done.returncode != 0

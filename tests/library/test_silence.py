@@ -45,7 +45,7 @@ def test_the_library_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_an_application_hears_the_log_by_enabling_it_whenever_it_does(tmp_path: Path, when: str) -> None:
+def test_an_application_gets_the_log_by_enabling_it_whenever_it_does(tmp_path: Path, when: str) -> None:
     assert "broken.contract.yaml" in said(tmp_path, **{when: ENABLE})
 
 

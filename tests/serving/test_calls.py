@@ -44,14 +44,14 @@ async def test_an_unknown_tool_is_a_protocol_error_that_names_a_similar_one(peer
         ({"text": "nul\0byte"}, "NUL"),
     ],
 )
-async def test_bad_arguments_are_an_error_that_the_model_can_mend(peer: Peer, arguments: dict, expected: str) -> None:
+async def test_bad_arguments_are_an_error_that_the_model_can_fix(peer: Peer, arguments: dict, expected: str) -> None:
     result = await peer.call("echo", arguments)
     assert result.is_error
     assert expected in text_of(result)
     assert text_of(await peer.call("echo", {"text": "still here"})) == "still here\n"
 
 
-async def test_an_argument_of_a_megabyte_is_refused_with_the_way_out(peer: Peer) -> None:
+async def test_an_argument_of_a_megabyte_is_refused_with_how_to_fix_it(peer: Peer) -> None:
     result = await peer.call("echo", {"text": "x" * 1024 * 1024})
     assert result.is_error
     assert "stdin or file" in text_of(result)

@@ -79,7 +79,9 @@ async def test_an_unexpected_exception_of_a_read_tells_no_values_either(era: Era
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_what_was_written_and_is_no_more_on_disk_is_told_without_where_it_was(era: Era, tmp_path: Path) -> None:
+async def test_what_was_written_and_is_gone_from_disk_is_reported_without_where_it_was(
+    era: Era, tmp_path: Path
+) -> None:
     write_tool(tmp_path, "long", python("print('x' * 200_000)"))
     async with open_server(settings_for(tmp_path)) as (toolbox, server), memory_client(server, era) as client:
         assert not (await client.call_tool("long", {})).is_error
@@ -118,7 +120,7 @@ async def test_a_secret_in_json_output_is_masked_and_the_json_stays_whole(
 
 
 @pytest.mark.bubblewrap
-async def test_a_secret_in_the_names_of_files_is_masked_wherever_they_are_told(
+async def test_a_secret_in_the_names_of_files_is_masked_wherever_they_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_TOKEN", "tok-one-two")

@@ -53,7 +53,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
     made.socket.close()
 
 
-async def test_it_hears_that_the_server_is_ready_lives_and_ends(sample_directory: Path, manager: Manager) -> None:
+async def test_it_is_notified_that_the_server_is_ready_lives_and_ends(sample_directory: Path, manager: Manager) -> None:
     async with running_http(
         sample_directory, "--http", NOTIFY_SOCKET=manager.address, WATCHDOG_USEC="400000"
     ) as server:
@@ -122,7 +122,7 @@ def test_a_hangup_that_nohup_has_it_ignore_stays_ignored() -> None:
         ({"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, None),
     ],
 )
-def test_a_watchdog_is_told_only_where_it_asks_this_process(
+def test_a_watchdog_is_notified_only_where_it_asks_this_process(
     environment: dict[str, str], interval: float | None
 ) -> None:
     taken = {"NOTIFY_SOCKET": "/run/notify", **environment}

@@ -46,7 +46,7 @@ def test_a_new_token_is_printed_alone_and_its_hash_is_ready_for_the_settings() -
 
 def test_a_token_takes_the_earlier_spelling_of_its_tools() -> None:
     made = json.loads(token_new("--name", "ci", "--tools", "git_*", "--tool", "json_*", "--json").stdout)
-    assert made["settings"]["http"]["auth"]["tokens"]["ci"]["scopes"] == ["tools:json_*", "tools:git_*"]
+    assert made["settings"]["http"]["auth"]["tokens"]["ci"]["scopes"] == ["tools:git_*", "tools:json_*"]
 
 
 @pytest.mark.parametrize(

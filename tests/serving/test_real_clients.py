@@ -58,7 +58,7 @@ async def test_the_inspector_calls_a_tool_over_http(mcp_inspector: NodeProgram, 
 @pytest.mark.anyio
 @pytest.mark.node
 @pytest.mark.parametrize("kind", ["http", "sse"])
-async def test_a_client_on_version_1_of_the_typescript_sdk_calls_cancels_and_hears_progress(
+async def test_a_client_on_version_1_of_the_typescript_sdk_calls_cancels_and_gets_progress(
     node_programs: NodePrograms, network: HttpServer, kind: str
 ) -> None:
     program = node_programs(node.typescript_v1)

@@ -70,7 +70,7 @@ async def test_only_the_tools_that_a_token_covers_are_listed_and_can_be_called(
 
 
 @pytest.mark.parametrize("tool", ["quiet", "no_such_tool"])
-async def test_an_older_client_is_told_that_its_token_does_not_cover_a_tool_whether_or_not_there_is_one(
+async def test_an_older_client_learns_that_its_token_does_not_cover_a_tool_whether_or_not_there_is_one(
     secured: HttpServer, tool: str
 ) -> None:
     async with client_on(secured, ("http", "legacy"), ECHO_ONLY) as client:
@@ -88,7 +88,7 @@ async def test_an_unknown_tool_does_not_call_forth_the_names_of_hidden_ones(secu
 
 
 @pytest.mark.parametrize("tool", ["quiet", "no_such_tool"])
-async def test_a_client_of_2026_is_told_by_status_which_scope_a_tool_needs(secured: HttpServer, tool: str) -> None:
+async def test_a_client_of_2026_learns_by_status_which_scope_a_tool_needs(secured: HttpServer, tool: str) -> None:
     meta = {
         "io.modelcontextprotocol/protocolVersion": "2026-07-28",
         "io.modelcontextprotocol/clientCapabilities": {},

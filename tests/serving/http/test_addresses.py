@@ -55,7 +55,7 @@ def test_text_cut_anywhere_loses_no_character_and_gains_none(text: str, at: int)
         (b"", None),
     ],
 )
-def test_a_type_is_told_from_the_first_bytes(head: bytes, expected: str | None) -> None:
+def test_a_type_is_found_by_the_first_bytes(head: bytes, expected: str | None) -> None:
     assert media_type(head) == expected
 
 

@@ -31,7 +31,7 @@ async def test_initialize_with_the_id_of_a_lost_session_begins_a_new_one(sample_
         assert again.status_code == 200, "and the first one goes on"
 
 
-async def test_anything_else_with_the_id_of_a_lost_session_is_told_so(sample_directory: Path) -> None:
+async def test_anything_else_with_the_id_of_a_lost_session_is_answered_that_it_is_lost(sample_directory: Path) -> None:
     async with running_http(sample_directory, "--http") as server, http_client() as client:
         for body in (PING, {**PING, "method": "tools/call", "params": {"name": "initialize", "a": '"initialize"'}}):
             assert (await client.post(server.mcp, json=body, headers=STALE)).status_code == 404

@@ -172,7 +172,7 @@ async def test_an_oversized_body_is_refused_declared_or_not(secured: HttpServer,
         assert (await client.request(method, secured.base + path, content=chunks())).status_code == 413
 
 
-async def test_who_shows_no_token_is_told_so_before_a_body_is_read(secured: HttpServer) -> None:
+async def test_a_request_without_a_token_is_refused_before_its_body_is_read(secured: HttpServer) -> None:
     assert (await ask(secured, ("POST", "/mcp"), content=b"x" * (MAX_BODY * 5))).status_code == 401
 
 

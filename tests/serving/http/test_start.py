@@ -45,7 +45,7 @@ def start(directory: Path, *flags: str, **environment: str) -> subprocess.Comple
     )
 
 
-def test_a_port_in_use_is_named_with_a_way_out(sample_directory: Path) -> None:
+def test_a_port_in_use_is_named_with_how_to_fix_it(sample_directory: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = start(sample_directory, "--http", "--port", str(port))
@@ -174,7 +174,7 @@ def test_a_certificate_that_cannot_be_used_is_named(sample_directory: Path, tmp_
     assert "http.tls_key is encrypted" in done.stderr
 
 
-async def test_who_speaks_too_slowly_is_hung_up_on(sample_directory: Path) -> None:
+async def test_a_client_that_sends_too_slowly_is_disconnected(sample_directory: Path) -> None:
     async with running_http(sample_directory, http={"read_timeout": "0.5"}) as server:
         port = int(server.base.rpartition(":")[2])
         head = f"POST /mcp HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Type: application/json\r\n"

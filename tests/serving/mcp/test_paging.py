@@ -63,7 +63,7 @@ async def test_a_client_that_calls_without_the_next_page_is_named_in_the_log_onc
 
 
 @pytest.mark.parametrize("era", ERAS)
-async def test_a_client_that_lists_anew_without_the_next_page_is_named_too(
+async def test_a_client_that_lists_again_without_the_next_page_is_named_too(
     era: Era, tmp_path: Path, log: list[str]
 ) -> None:
     write_tools(tmp_path, 5)

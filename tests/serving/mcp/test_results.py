@@ -261,6 +261,6 @@ async def test_long_remote_text_is_cut_and_kept_whole_as_a_resource() -> None:
         (ContractError("Bad.", diagnostics=[Diagnostic("x is odd", "Even it.")]), ["- x is odd Even it."]),
     ],
 )
-def test_an_error_is_told_with_its_problems_and_remedy(error: Any, expected: list[str]) -> None:
+def test_an_error_is_written_with_its_problems_and_remedy(error: Any, expected: list[str]) -> None:
     for piece in expected:
         assert piece in describe_error(error)
