@@ -117,12 +117,7 @@ def test_the_tool_image_has_no_shell() -> None:
 
 def test_a_command_that_is_forked_is_like_one_that_is_started(tmp_path: Path) -> None:
     environment = {**os.environ, "COLUMNS": "70", "PRAXIS_PULL": "sometimes"}
-    for words, stdin in (
-        (("--help",), ""),
-        (("no such",), ""),
-        (("list",), ""),
-        (("call", "x", "--arguments", "@-"), "["),
-    ):
+    for words, stdin in (("--help", ""), ("no-such", ""), ("list", ""), ("call x --arguments @-", "[")):
         started = subprocess.run(
             [Path(sys.executable).with_name("praxis-mcp"), *words.split()],
             cwd=tmp_path, env=environment, input=stdin, capture_output=True, text=True, timeout=60,
