@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from praxis_mcp.engines.base import EngineCapabilities, EngineStatus, ExecutionContext, ExecutionEngine, ExecutionResult
 from praxis_mcp.engines.host.bubblewrap import Bubblewrap, Lookup, NoBubblewrap, find_bubblewrap
+from praxis_mcp.engines.host.call_directories import CallDirectories
 from praxis_mcp.engines.host.cgroups import Cgroups, find_cgroups
 from praxis_mcp.engines.host.local_run import LocalRun
 from praxis_mcp.engines.running import Finished, run_command
@@ -50,6 +51,7 @@ class LocalExecutionEngine(ExecutionEngine):
         super().__init__(settings)
         self._bubblewrap = Lookup(find_bubblewrap)
         self._cgroups: Cgroups | None = None
+        self._directories = CallDirectories()
 
     async def get_capabilities(self) -> EngineCapabilities:
         """See the base.
@@ -97,7 +99,7 @@ class LocalExecutionEngine(ExecutionEngine):
         async def command(artifacts: Path | None) -> Finished:
             run = LocalRun(plan, context, artifacts)
             if not isinstance(sandbox, Bubblewrap) or cgroups is None:
-                return await run.as_plain_process()
+                return await run.as_plain_process(self._directories)
             return await run.in_bubblewrap(sandbox, self.settings, cgroups)
 
         isolation = "process" if cgroups is None else "bubblewrap"
@@ -106,6 +108,10 @@ class LocalExecutionEngine(ExecutionEngine):
     async def reap(self) -> tuple[str, ...]:
         """Kill commands, and remove control groups and directories, of servers that were killed before they could."""
         return await anyio.to_thread.run_sync(_reap, await self._groups())
+
+    async def cleanup(self) -> None:
+        """Wait for the last of what calls have left to be removed."""
+        await self._directories.close()
 
     async def _groups(self) -> Cgroups:
         if self._cgroups is None:

@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio
@@ -25,6 +24,7 @@ from praxis_mcp.engines.host.bubblewrap import (
     isolation,
     run_in_bubblewrap,
 )
+from praxis_mcp.engines.host.call_directories import CallDirectories
 from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
 from praxis_mcp.engines.host.local_view import HOME, WORK, HostView
 from praxis_mcp.engines.host.process import Launch, run_process
@@ -39,7 +39,6 @@ from praxis_mcp.support import praxis_init as native
 from praxis_mcp.support.owners import OWNER_VARIABLE, Owner
 from praxis_mcp.support.praxis_init import Ended, EndKind, parse_report
 from praxis_mcp.support.processes import TERM_GRACE, MarkedTree, ProcessTree, SupervisedTree
-from praxis_mcp.support.scratch import Scratch
 
 RUN_ID_VARIABLE = "PRAXIS_RUN_ID"
 """Tells the tool its run's id, and us which processes belong to it."""
@@ -115,11 +114,12 @@ class LocalRun:
         finally:
             view.close()
 
-    async def as_plain_process(self) -> Finished:
-        """Run it without one, under praxis-init where that is present; see `run_process` for what is raised."""
+    async def as_plain_process(self, directories: CallDirectories) -> Finished:
+        """Run it without one, under praxis-init where that is present; see `CallDirectories` and `run_process` for what
+        is raised."""
         fixed, call = self.plan.blueprint, self.plan.call
         mark = f"{RUN_ID_VARIABLE}={call.run_id}"
-        async with _scratch() as scratch, self.context.collectors(self.plan) as streams:
+        async with directories.hold() as scratch, self.context.collectors(self.plan) as streams:
             launch = Launch(
                 call.argv,
                 environment(
@@ -225,24 +225,3 @@ def environment(plan: Plan, *, home: str, temporary: str, artifacts: str | None)
     if artifacts is not None:
         env[OUTPUT_DIR_VARIABLE] = artifacts
     return env
-
-
-@asynccontextmanager
-async def _scratch() -> AsyncIterator[Path]:
-    """A fresh private directory with home, work and tmp, removed afterwards."""
-    try:
-        scratch = await anyio.to_thread.run_sync(_make_scratch)
-    except OSError as exc:
-        raise ExecutionError(f"A directory for the call cannot be made: {exc}.") from exc
-    try:
-        yield scratch.path
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(scratch.remove)
-
-
-def _make_scratch() -> Scratch:
-    scratch = Scratch.make()
-    for name in ("home", "work", "tmp"):
-        (scratch.path / name).mkdir()
-    return scratch

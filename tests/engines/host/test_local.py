@@ -571,3 +571,48 @@ async def test_a_plain_call_leaves_no_directory_behind(tmp_path: Path, monkeypat
     result = await call(local(tmp_path, "off"), ["sh", "-c", 'cd "$HOME" && touch x && chmod 500 . && pwd'])
     assert Path(result.output.strip()).parent.parent == tmp_path
     assert os.listdir(tmp_path) == []
+
+
+async def test_the_directory_of_a_plain_call_goes_while_the_engine_lives_and_no_call_gets_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    settings = local(tmp_path, "off")
+    contract = ToolContract.create_local_tool("tool", ["sh", "-c", "ls -A . ~ $TMPDIR; touch x ~/x $TMPDIR/x; pwd"])
+    places: set[Path] = set()
+
+    async def one() -> None:
+        result = await engine.run(build_plan(contract, {}, settings), ExecutionContext())
+        *listed, last = result.output.splitlines()
+        assert not any("x" in line.split("/")[-1:] for line in listed)
+        places.add(Path(last).parent)
+
+    def left() -> list[Path]:
+        return [place for place in places if place.exists()]
+
+    with anyio.fail_after(CALL_LIMIT):
+        async with LocalExecutionEngine(settings) as engine:
+            for _ in range(4):
+                await one()
+            async with anyio.create_task_group() as tasks:
+                for _ in range(6):
+                    tasks.start_soon(one)
+            assert len(places) == 10
+            await until(lambda: not left())
+    assert os.listdir(tmp_path) == []
+
+
+async def test_a_directory_that_waited_for_its_call_too_long_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("praxis_mcp.engines.host.call_directories.FRESH_FOR", 0.0)
+    settings = local(tmp_path, "off")
+    plan = build_plan(ToolContract.create_local_tool("tool", ["pwd"]), {}, settings)
+    with anyio.fail_after(CALL_LIMIT):
+        async with LocalExecutionEngine(settings) as engine:
+            for _ in range(3):
+                for waiting in tmp_path.iterdir():  # as a cleaner of temporary files would
+                    shutil.rmtree(waiting, ignore_errors=True)
+                assert (await engine.run(plan, ExecutionContext())).success
+    assert os.listdir(tmp_path) == []
