@@ -137,7 +137,7 @@ def _exit_code(result: ExecutionResult) -> int:
 
 @contextmanager
 def _status() -> Iterator[StatusListener | None]:
-    """Shows what the engine is busy with, and a bar where it tells per cent, on a terminal only."""
+    """Shows what the engine is busy with, and a bar where it says per cent, on a terminal only."""
     if not sys.stderr.isatty():
         yield None
         return

@@ -76,7 +76,7 @@ def _print_upstream(facts: dict[str, Any]) -> None:
         f"[bold]{escape(facts['upstream'])}[/] ({escape(facts['address'])}, {facts['protocol']})"
     )
     for name, value in facts["limits"].items():
-        out.print(f"  {name.replace('_', ' ')} {value:,}")
+        out.print(f"  {' '.join(_limit(name, value))}")
     for note in facts["adapted"]:
         out.print(f"  {escape(note)}")
 
@@ -169,9 +169,11 @@ def _print(facts: dict[str, Any]) -> None:
 
 def _limit(name: str, value: float | None) -> tuple[str, str]:
     """A limit's name and value, for people: ``memory``, ``64 MiB``."""
-    words = name.removesuffix("_bytes").replace("_", " ")
+    words = name.removesuffix("_bytes").removesuffix("_s").replace("_", " ")
     if value is None:
         return words, "no limit"
+    if name.endswith("_s"):
+        return words, f"{value:,g} s"
     if not name.endswith("_bytes"):
         return words, f"{value:,}"
     for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):

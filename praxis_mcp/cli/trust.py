@@ -129,7 +129,7 @@ def _names(values: Mapping[str, Any]) -> Iterator[str]:
 def _flat(values: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[str]:
     for name, value in values.items():
         keys = (*above, str(name))
-        # Sections lie at most two deep (engines.local); deeper are maps, such as the variables of an upstream.
+        # Sections are at most two deep (engines.local); deeper are maps, such as the variables of an upstream.
         if isinstance(value, Mapping) and value and len(keys) < 3 and keys[0] != "secrets":
             yield from _flat(value, keys)
         else:
