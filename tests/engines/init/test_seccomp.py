@@ -13,10 +13,12 @@ from praxis_mcp.engines.init.seccomp import (
     CLONE3,
     DENIED,
     FAMILIES,
+    IOCTL,
     MACHINES,
     NEW_NAMESPACES,
     PRLIMIT,
     SOCKET,
+    SOCKETPAIR,
     WITH_CAPABILITIES,
     filter_for,
     filter_program,
@@ -113,13 +115,13 @@ HALVES = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64", "arm")}
 BOTH = [(machine, half) for machine, halves in HALVES.items() for half in halves]
 
 
-def judged(program: bytes, architecture: int, number: int, *arguments: int) -> int:
+def judged(program: bytes, architecture: int, number: int, *arguments: int, most_steps: int = 1000) -> int:
     """What a filter says of a call: classic BPF (linux/filter.h), as far as these filters use it."""
     data = struct.pack("<iIQ6Q", number if number < 2**31 else number - 2**32, architecture, 0,
                        *(arguments + (0,) * 6)[:6])  # fmt: skip
     accumulator, position = 0, 0
     code = list(struct.iter_unpack("<HBBI", program))
-    while True:
+    for _ in range(most_steps):
         operation, yes, no, operand = code[position]
         position += 1
         match operation:
@@ -134,6 +136,7 @@ def judged(program: bytes, architecture: int, number: int, *arguments: int) -> i
                 position += yes if met[operation] else no
             case _:
                 raise AssertionError(f"unknown instruction {operation:#x}")
+    raise AssertionError(f"call {number} is not judged in {most_steps} steps")
 
 
 @pytest.mark.parametrize(("machine", "half"), BOTH)
@@ -150,6 +153,26 @@ def test_every_call_of_the_table_is_denied_on_every_machine(machine: str, half: 
             assert judged(program, AUDIT[half], CLONE[column] or 0, 17 | 1 << bit) == EPERM
     assert judged(program, AUDIT[half], PRLIMIT[column] or 0, 0) == ALLOW
     assert judged(program, AUDIT[half], PRLIMIT[column] or 0, 1) == EPERM
+
+
+@pytest.mark.parametrize("has_capabilities", [False, True])
+@pytest.mark.parametrize(("machine", "half"), BOTH)
+def test_no_call_is_denied_but_those_of_the_table(machine: str, half: str, has_capabilities: bool) -> None:
+    column = MACHINES.index(half)
+    denied = {numbers[column] for group in DENIED for name, numbers in group.calls.items()
+              if not (has_capabilities and name in WITH_CAPABILITIES)}  # fmt: skip
+    by_argument = {call[column] for call in (CLONE3, CLONE, IOCTL, PRLIMIT, SOCKET, SOCKETPAIR)}
+    program = filter_program(machine, has_capabilities=has_capabilities)
+    for number in (*range(1024), 2**29, 2**30 - 1):
+        if number not in by_argument:
+            assert judged(program, AUDIT[half], number) == (EPERM if number in denied else ALLOW), number
+
+
+def test_a_filter_judges_any_call_in_few_steps() -> None:
+    """The kernel runs it once for each call that there is, whenever a tool starts."""
+    for half in HALVES["x86_64"]:
+        for number in range(512):
+            judged(filter_program("x86_64"), AUDIT[half], number, most_steps=40)
 
 
 @pytest.mark.parametrize(("machine", "half"), BOTH)
