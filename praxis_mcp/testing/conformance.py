@@ -175,7 +175,7 @@ async def test_a_mount_can_be_read_and_not_written(bench: Bench, tmp_path: Path)
     assert result.changed_files == ()
 
 
-async def test_a_writable_mount_is_written_and_its_changes_are_told(bench: Bench, tmp_path: Path) -> None:
+async def test_a_writable_mount_is_written_and_its_changes_are_reported(bench: Bench, tmp_path: Path) -> None:
     for name in ("kept", "changed", "removed"):
         (tmp_path / name).write_text("before")
     script = "cd /praxis-rw; echo longer after > changed; rm removed; mkdir -p sub; echo new > sub/new"
@@ -290,35 +290,37 @@ async def test_output_that_cannot_be_kept_is_an_error_that_says_so(bench: Bench,
     assert "records.directory" in (failure.value.remedy or "")
 
 
-async def test_output_is_heard_while_the_tool_runs(bench: Bench) -> None:
+async def test_output_is_received_while_the_tool_runs(bench: Bench) -> None:
     contract = bench.case.python(f"print('first', flush=True); {FOREVER}")
-    heard = anyio.Event()
+    received = anyio.Event()
     pieces: list[tuple[StreamName, bytes]] = []
 
     def listen(name: StreamName, data: bytes) -> None:
         pieces.append((name, data))
-        heard.set()
+        received.set()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bench.run, contract, ExecutionContext(on_output=listen))
         with anyio.fail_after(CALL_LIMIT):
-            await heard.wait()
+            await received.wait()
         tasks.cancel_scope.cancel()  # it would run for ever
     assert pieces == [("stdout", b"first\n")]
 
 
-async def test_secrets_are_masked_in_all_that_is_kept_and_heard(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_secrets_are_masked_in_all_that_is_kept_and_passed_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CONFORMANCE_TOKEN", 's3cr3t-"lue"')
-    heard = bytearray()
+    received = bytearray()
     escaped = """printf '{"k":"%s"}' "$(printf %s "$TOKEN" | sed 's/"/\\\\"/g')\""""
     contract = bench.case.sh(
         f'printf %s "$TOKEN" | wc -c; echo "token=$TOKEN"; {escaped}; echo "$TOKEN" >&2',
         env={"TOKEN": {"secret": "CONFORMANCE_TOKEN"}},
     )
-    result = await bench.run(contract, ExecutionContext(on_output=lambda _, data: heard.extend(data)))
+    result = await bench.run(contract, ExecutionContext(on_output=lambda _, data: received.extend(data)))
     assert result.output.split() == ["12", "token=***", '{"k":"***"}']
     assert result.stderr.text == "***\n"
-    assert b"s3cr3t" not in heard
+    assert b"s3cr3t" not in received
 
 
 # --- images -----------------------------------------------------------------------------------------------------------

@@ -40,11 +40,11 @@ print("ready", flush=True)
 {FOREVER}
 """
     contract = bench.case.python(source, marker)
-    heard = anyio.Event()
+    received = anyio.Event()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(bench.run, contract, ExecutionContext(on_output=lambda *_: heard.set()))
+        tasks.start_soon(bench.run, contract, ExecutionContext(on_output=lambda *_: received.set()))
         with anyio.fail_after(CALL_LIMIT):
-            await heard.wait()
+            await received.wait()
         assert processes(marker) != []
         tasks.cancel_scope.cancel()
     assert processes(marker) == []

@@ -42,7 +42,7 @@ def sent_text(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
-def test_a_contract_is_told_of_every_text_that_holds_what_cannot_be_seen() -> None:
+def test_every_text_of_a_contract_that_holds_what_cannot_be_seen_is_reported() -> None:
     loaded = load_text(CONTRACT, Path("/tools/t/contract.yaml"))
     assert loaded.contract is not None
     found = {item.field: item for item in loaded.diagnostics if "cannot be seen" in item.message}
@@ -106,7 +106,7 @@ def test_a_tool_of_an_upstream_whose_names_or_values_cannot_be_seen_is_not_serve
             adapt(raw, "up", "up_add", None)
 
 
-def test_separators_and_text_of_any_script_are_no_offence() -> None:
+def test_separators_and_text_of_any_script_are_accepted() -> None:
     schema = {
         "properties": {"größe": {"enum": ["\x1f", "\t", "\n", "日本"], "description": "Ein Text\nin é, ❤\ufe0f"}},
         "title": "a\tb",

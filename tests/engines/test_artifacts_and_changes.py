@@ -123,7 +123,7 @@ async def test_what_is_not_taken_is_removed(tmp_path: Path) -> None:
     assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["a.png", "sub", "sub/b.png"]
 
 
-async def test_a_change_that_keeps_size_and_time_is_told_by_its_inode(tmp_path: Path) -> None:
+async def test_a_change_that_keeps_size_and_time_is_found_by_its_inode(tmp_path: Path) -> None:
     fill(tmp_path, "same", "replaced")
     status = (tmp_path / "replaced").stat()
     watch = await ChangeWatch.start([Mount(tmp_path, "/data", writable=True)])

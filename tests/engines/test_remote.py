@@ -109,7 +109,7 @@ async def test_an_error_of_any_code_is_the_servers_and_costs_no_connection(
     assert place.noted().count("called limit") == calls + 1
 
 
-async def test_progress_is_heard_in_numbers_and_words(engine: RemoteMCPEngine, place: Place) -> None:
+async def test_progress_is_received_in_numbers_and_words(engine: RemoteMCPEngine, place: Place) -> None:
     heard: list[tuple[str, bytes]] = []
     context = ExecutionContext(on_output=lambda stream, data: heard.append((stream, data)))
     result = await run(engine, contract(place.address, "progress"), context, seconds=0)
@@ -196,7 +196,7 @@ async def test_a_server_restarted_between_calls_is_found_again(engine: RemoteMCP
     assert (await run(engine, contract(place.address, "echo"), text="again")).output == "again"
 
 
-async def test_a_server_that_hangs_is_left_and_started_anew(
+async def test_a_server_that_hangs_is_left_and_started_again(
     engine: RemoteMCPEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upstream_connection, "ALIVE_TIMEOUT", 0.5)

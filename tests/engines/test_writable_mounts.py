@@ -74,7 +74,7 @@ except OSError as error:
     assert (work / ("old" if result.output else "new") / "deep" / "a").read_text() == "a"
 
 
-async def test_permissions_alone_come_back_and_are_told(bench: Bench, work: Path) -> None:
+async def test_permissions_alone_come_back_and_are_reported(bench: Bench, work: Path) -> None:
     before = (work / "first").stat().st_mtime_ns
     result = await do(bench, work, "os.chmod('first', 0o640); os.chmod('old', 0o700)")
     if result is None:

@@ -110,7 +110,7 @@ def test_a_burst_is_ten_seconds_worth_and_then_calls_come_at_the_rate() -> None:
     assert calls() == 10
 
 
-def test_who_must_wait_is_told_how_long() -> None:
+def test_a_caller_who_must_wait_learns_how_long() -> None:
     limits = CallerLimits(CallSettings(max_rate_per_caller=2), Clock())
     with limits.hold("ann", "t"):
         pass

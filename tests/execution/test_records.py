@@ -106,7 +106,7 @@ async def test_two_long_streams_at_once_share_the_directory_that_the_first_of_th
             assert kept == [place(record) / "stdout", place(record) / "stderr"]
 
 
-async def test_any_range_of_a_stream_can_be_read_whether_it_lies_in_memory_or_in_a_file() -> None:
+async def test_any_range_of_a_stream_can_be_read_whether_it_is_in_memory_or_in_a_file() -> None:
     short, long = b"0123456789", bytes(range(256)) * 1024
     async with RunRecords(RecordSettings()) as records:
         for data in (short, long):

@@ -60,7 +60,7 @@ async def call(toolbox: Toolbox, name: str, **arguments: Any) -> str:
     return result.output
 
 
-async def test_what_is_wrong_with_a_call_is_told_before_anything_runs(toolbox: Toolbox, tools: Path) -> None:
+async def test_what_is_wrong_with_a_call_is_reported_before_anything_runs(toolbox: Toolbox, tools: Path) -> None:
     write(tools, "needs", command=["/bin/echo"], parameters={"text": "string"})
     await toolbox.catalog.load()
     with pytest.raises(UnknownToolError):
@@ -120,7 +120,7 @@ async def test_a_cached_answer_can_still_be_read_after_the_first_run_is_forgotte
         assert await record.read("stdout") == b"x" * 120_000
 
 
-async def test_a_tool_without_the_word_pure_runs_anew_every_time(toolbox: Toolbox, tools: Path) -> None:
+async def test_a_tool_without_the_word_pure_runs_again_every_time(toolbox: Toolbox, tools: Path) -> None:
     write(tools, "impure", command=shell(RANDOM))
     assert await call(toolbox, "impure") != await call(toolbox, "impure")
 
@@ -169,7 +169,7 @@ async def test_an_example_fails_whose_output_breaks_the_schema_that_its_contract
     assert "output_schema" in outcome.problems[0]
 
 
-async def test_a_context_of_the_wrong_kind_is_told_by_name(toolbox: Toolbox) -> None:
+async def test_a_context_of_the_wrong_kind_is_refused_by_name(toolbox: Toolbox) -> None:
     contract = toolbox.catalog.get("first").contract
     with pytest.raises(TypeError, match="ExecutionContext, not a dict"):
         await toolbox.engines.get("local").execute(contract, {}, {"k": 1})  # pyright: ignore[reportArgumentType]

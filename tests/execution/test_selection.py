@@ -61,7 +61,7 @@ async def test_a_network_that_the_only_engine_there_lacks_may_not_be_needed_says
     assert "- dagger: Wait.\n- docker: Write network: none in the contract" in caught.value.remedy
 
 
-async def test_with_no_engine_at_hand_the_error_names_each_and_its_remedy() -> None:
+async def test_with_no_engine_available_the_error_names_each_and_its_remedy() -> None:
     engines = Engines(dagger=AnsweringEngine(available=False), docker=AnsweringEngine(available=False))
     with pytest.raises(EngineUnavailable) as caught:
         await EngineSelector(engines).choose(plan())

@@ -74,7 +74,7 @@ def test_an_upstream_whose_prefix_begins_anothers_is_refused_unless_it_cannot_ha
     assert list(refusals(upstreams)) == refused
 
 
-async def test_a_refused_upstream_costs_no_other_and_is_told_how_to_fix_it(
+async def test_a_refused_upstream_costs_no_other_and_says_how_to_fix_it(
     tmp_path: Path, pair: tuple[RawUpstream, RawUpstream]
 ) -> None:
     lists(pair[0], "hub_push", "other")

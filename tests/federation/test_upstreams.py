@@ -202,9 +202,7 @@ async def test_an_upstream_that_hangs_leaves_places_to_tools_of_ours_and_of_othe
 
 
 @pytest.mark.parametrize(("beside", "most"), [("nothing", 4), ("a contract", 2), ("another upstream", 2)])
-async def test_an_upstream_beside_which_nothing_is_served_may_take_every_place(
-    tmp_path: Path, beside: str, most: int
-) -> None:
+async def test_an_upstream_that_alone_is_served_may_take_every_place(tmp_path: Path, beside: str, most: int) -> None:
     if beside == "a contract":
         write_tool(tmp_path, "ours", ["echo", "here"])
     upstreams = {name: {"address": words("stdio")} for name in ("up", "also")[: 1 + (beside == "another upstream")]}
@@ -255,7 +253,9 @@ async def test_a_relayed_call_leaves_a_record_and_is_counted(relayed: Relayed) -
     assert toolbox.runner.tally.ended["up_refuse", "upstream:up", "error"] >= 1
 
 
-async def test_a_resource_that_a_contracts_remote_tool_links_is_named_as_not_to_be_read_here(tmp_path: Path) -> None:
+async def test_a_resource_that_a_contracts_remote_tool_links_is_named_as_one_that_cannot_be_read_here(
+    tmp_path: Path,
+) -> None:
     contract = {"name": "kinds", "engine": "remote-mcp", "engine_spec": {"address": words("stdio"), "tool": "kinds"}}
     (tmp_path / "contract.yaml").write_text(json.dumps(contract))
     async with open_server(settings_for(tmp_path, root=ROOT)) as (_, server), memory_client(server, "modern") as client:

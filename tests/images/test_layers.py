@@ -58,7 +58,7 @@ def test_an_entry_that_leads_out_of_the_image_is_refused(tmp_path: Path, entries
     assert os.stat(tmp_path / "outside").st_nlink == 1
 
 
-def test_an_absolute_name_lies_below_the_root(tmp_path: Path) -> None:
+def test_an_absolute_name_is_below_the_root(tmp_path: Path) -> None:
     build(tmp_path / "root", layer(file("/etc/motd", b"hello")))
     assert tree(tmp_path / "root") == {"etc/motd": "hello"}
 
@@ -277,7 +277,7 @@ def test_later_layers_win_and_whiteouts_remove(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("marker_first", [True, False])
-def test_an_opaque_directory_hides_what_lies_below_and_not_what_it_brings(tmp_path: Path, marker_first: bool) -> None:
+def test_an_opaque_directory_hides_what_is_below_and_not_what_it_brings(tmp_path: Path, marker_first: bool) -> None:
     marker, fresh = file("etc/.wh..wh..opq"), [file("etc/new", b"2"), file("etc/sub/new", b"2")]
     build(
         tmp_path / "root",
@@ -288,7 +288,7 @@ def test_an_opaque_directory_hides_what_lies_below_and_not_what_it_brings(tmp_pa
 
 
 @pytest.mark.parametrize("marker_first", [True, False])
-def test_a_whiteout_beside_a_new_entry_of_that_name_removes_the_old_one_only(
+def test_a_whiteout_next_to_a_new_entry_of_that_name_removes_the_old_one_only(
     tmp_path: Path, marker_first: bool
 ) -> None:
     entries = [file(".wh.data"), file("data/new", b"2")]
@@ -314,7 +314,7 @@ def test_times_are_kept_because_python_trusts_its_bytecode_by_them(tmp_path: Pat
     assert (tmp_path / "root/pkg").stat().st_mtime == 1_000_000_000
 
 
-def test_an_image_of_one_file_gets_what_sandboxes_mount_upon(tmp_path: Path) -> None:
+def test_an_image_of_one_file_gets_what_sandboxes_mount_on(tmp_path: Path) -> None:
     root = tmp_path / "root"
     build(root, layer(file("tool", b"x", mode=0o755), symlink("proc", "/etc"), file("dev", b"")))
     assert all(stat.S_ISDIR(os.lstat(root / name).st_mode) for name in ("proc", "dev", "sys", "tmp", "etc"))

@@ -242,7 +242,7 @@ async def test_a_private_image_is_pulled_with_a_login(
     assert content(await ensure(tmp_path, reference, engines=engines)) == "hello"
 
 
-async def test_a_wrong_password_is_told_and_not_shown(tmp_path: Path, registry: RegistryDouble) -> None:
+async def test_a_wrong_password_is_reported_and_not_shown(tmp_path: Path, registry: RegistryDouble) -> None:
     reference = registry.add("private/tool", "1", made())
     registry.login = ("me", "right")
     write_login(tmp_path, registry.host, "me:wrong-password")

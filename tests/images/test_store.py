@@ -247,7 +247,7 @@ def test_the_default_place_follows_the_xdg_rules(monkeypatch: pytest.MonkeyPatch
     assert default_directory() == Path.home() / ".local/share/praxis-mcp/images"
 
 
-def test_a_user_without_a_home_is_told_what_to_set_once_the_store_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_learns_what_to_set_once_the_store_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     monkeypatch.setenv("HOME", "")
     nowhere = ImageStore(default_directory())

@@ -78,7 +78,7 @@ def test_binaries_of_older_sources_do_not_pass_for_new_ones(tree: Path, native: 
     assert "ziglang" in left["failed.txt"]
 
 
-def test_what_the_compiler_said_is_told(tree: Path, native: dict[str, Any]) -> None:
+def test_what_the_compiler_said_is_reported(tree: Path, native: dict[str, Any]) -> None:
     pytest.importorskip("ziglang")
     (tree / "native" / "tree.c").write_text("int broken(void) { return nonsense; }\n")
     with pytest.raises(native["NativeBuildError"], match="nonsense"):

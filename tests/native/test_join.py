@@ -133,7 +133,7 @@ def group() -> Iterator[Path]:
 
 @pytest.mark.usefixtures("init")
 @pytest.mark.parametrize(("end", "code"), [("exit 5", 5), ("kill -9 $$", -9), ("kill -15 $$", -15)])
-def test_a_command_in_a_group_of_version_2_has_its_streams_and_its_end_is_told(
+def test_a_command_in_a_group_of_version_2_has_its_streams_and_its_end_is_reported(
     group: Path, end: str, code: int
 ) -> None:
     words = join_words(str(praxis_init_path()), group=group)
@@ -157,7 +157,7 @@ def test_a_stream_that_it_closes_is_closed(group: Path) -> None:
 
 @pytest.mark.usefixtures("init")
 @pytest.mark.parametrize("victim", ["praxis-init", "its caller"])
-def test_it_is_killed_with_praxis_init_and_with_whoever_started_that(group: Path, victim: str) -> None:
+def test_it_is_killed_with_praxis_init_and_with_the_process_that_started_that(group: Path, victim: str) -> None:
     words = [*join_words(str(praxis_init_path()), group=group), "sh", "-c", "echo started; exec sleep 600"]
     # By one write: the command's own line may come in between the number and its end.
     source = f"import os, subprocess; p = subprocess.Popen({words!r}); os.write(1, b'%d\\n' % p.pid); p.wait()"
@@ -172,7 +172,7 @@ def test_it_is_killed_with_praxis_init_and_with_whoever_started_that(group: Path
 
 
 @pytest.mark.usefixtures("init")
-def test_a_group_that_is_none_is_an_error(tmp_path: Path) -> None:
+def test_a_group_that_is_not_one_of_the_kernels_is_an_error(tmp_path: Path) -> None:
     words = join_words(str(praxis_init_path()), group=tmp_path / "none")
     done = subprocess.run([*words, "echo", "ran"], capture_output=True, timeout=PATIENCE, check=False)
     assert (done.returncode, done.stdout) == (EXIT_SETUP_FAILED, b"")

@@ -41,7 +41,7 @@ def test_a_header_declares_what_its_source_shows_and_others_use(modules: dict[st
         assert module.defines <= needed, f"nobody but {module.name} uses {module.defines - needed}"
 
 
-def test_whoever_uses_a_module_includes_its_header(modules: dict[str, Module]) -> None:
+def test_a_file_that_uses_a_module_includes_its_header(modules: dict[str, Module]) -> None:
     for name, others in calls(modules).items():
         assert others <= {*modules[name].includes, *modules[name].header_includes}, name
 

@@ -139,7 +139,7 @@ def test_a_foreign_system_call_kills(init: PraxisInit, way: str) -> None:
 
 
 @pytest.mark.parametrize(("options", "shown"), [([], "0"), (["--no-new-privileges"], "1"), (NO_NETWORK, "1")])
-def test_new_privileges_are_given_up_when_asked(
+def test_new_privileges_are_dropped_on_request(
     init: PraxisInit, user: int | None, options: list[str], shown: str
 ) -> None:
     done = init.run("grep", "NoNewPrivs", "/proc/self/status", options=options, user=user)

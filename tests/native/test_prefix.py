@@ -26,7 +26,7 @@ def test_seconds_are_plain_decimals(seconds: float, word: str) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 1e-12, math.nan, math.inf])
-def test_a_deadline_that_is_none_is_refused(seconds: float) -> None:
+def test_a_deadline_that_is_not_valid_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match="timeout"):
         run_prefix("/p", timeout=seconds, no_network=False)
 
@@ -42,7 +42,7 @@ def test_a_file_named_by_digits_is_not_a_descriptor() -> None:
 
 
 @pytest.mark.parametrize("digits", ["", "0", "zz", "06", "06" * 9, "00" * 8 * 4097])
-def test_a_filter_that_is_none_is_refused(init: PraxisInit, digits: str) -> None:
+def test_a_filter_that_is_not_valid_is_refused(init: PraxisInit, digits: str) -> None:
     done = init.run("echo", "ran", options=["--filter", digits])
     assert (done.code, done.stdout) == (125, b"")
     assert b"--filter" in done.stderr

@@ -51,7 +51,7 @@ def test_the_end_says_how_it_ended(placed_wait: PraxisWait, script: str, end: En
         assert (told.end, waiting.wait(), waiting.survivors()) == (end, 0, [])
 
 
-def test_what_cannot_be_executed_is_told_with_its_errno(wait: PraxisWait, tmp_path: Path) -> None:
+def test_what_cannot_be_executed_is_reported_with_its_errno(wait: PraxisWait, tmp_path: Path) -> None:
     (tmp_path / "text").write_text("no program")
     (tmp_path / "text").chmod(0o755)
     (tmp_path / "closed").touch(mode=0o644)
@@ -107,7 +107,7 @@ def test_the_longest_word_that_linux_takes_arrives(wait: PraxisWait) -> None:
         assert waiting.call(WaitCall([b"/usr/bin/printf", b"%s", word])).stdout == word
 
 
-def test_more_than_linux_takes_is_told_as_its_errno(wait: PraxisWait) -> None:
+def test_more_than_linux_takes_is_reported_as_its_errno(wait: PraxisWait) -> None:
     with wait.start() as waiting:
         told = waiting.call(WaitCall([b"true"] + [b"x" * 131_000] * 60))
         assert told.end == Ended(EndKind.EXEC_FAILED, errno.E2BIG)
@@ -219,7 +219,7 @@ def test_streams_of_any_length_pass_both_ways_in_bounded_memory(wait: PraxisWait
         assert int(memory) < 2048  # KiB
 
 
-def test_a_command_that_floods_both_streams_is_heard_whole(wait: PraxisWait) -> None:
+def test_a_command_that_floods_both_streams_is_read_whole(wait: PraxisWait) -> None:
     source = """
 import os, threading
 def flood(stream, byte):
@@ -241,7 +241,7 @@ def test_input_that_is_not_read_does_not_hold_output_up(wait: PraxisWait) -> Non
         assert (len(told.stdout), told.end) == (5_000_000, Ended(EndKind.EXIT, 4))
 
 
-def test_a_command_that_closes_its_input_is_told_of(wait: PraxisWait) -> None:
+def test_a_command_that_closes_its_input_is_reported(wait: PraxisWait) -> None:
     with wait.start() as waiting:
         waiting.hear(Hello)
         waiting.send(whole(sh("exec 0<&-; echo closed; exec sleep 1000")))

@@ -308,7 +308,7 @@ class TestSecrets:
             monkeypatch.setenv("PIN", value)
             assert build_plan(contract, {}, Settings()).call.env["X"] == value
 
-    def test_a_secret_of_a_megabyte_is_none(self, tmp_path: Path) -> None:
+    def test_a_secret_of_a_megabyte_is_refused(self, tmp_path: Path) -> None:
         (tmp_path / "big").write_bytes(b"x" * 100_000)
         settings = Settings.model_validate({"secrets": {"S": {"file": str(tmp_path / "big")}}})
         with pytest.raises(SettingsError, match="larger than 64 KiB"):

@@ -43,7 +43,7 @@ def test_every_path_starts_at_the_root(tmp_path: Path, monkeypatch: pytest.Monke
     assert settings.upstream_approvals == root / "praxis-upstreams.json"
 
 
-def test_a_user_without_a_home_is_told_which_path_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_learns_which_path_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="begins at a home directory, and there is none"):
         load_settings(flags={"records": {"directory": "~nobody-of-that-name/x"}})
 
@@ -60,7 +60,7 @@ def test_a_misspelt_variable_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
         load_settings()
 
 
-def test_a_misspelt_section_of_the_file_is_told_with_its_line_and_the_name_that_was_meant(tmp_path: Path) -> None:
+def test_a_misspelt_section_of_the_file_is_refused_with_its_line_and_the_name_that_was_meant(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("tools: [a]\n\nhtpp: {port: 1}\nupstreams:\n  one:\n    adress: http://a.invalid\n")
     with pytest.raises(SettingsError) as caught:
@@ -69,7 +69,7 @@ def test_a_misspelt_section_of_the_file_is_told_with_its_line_and_the_name_that_
     assert f"{file}:6: upstreams.one.adress is not a setting (did you mean address?)" in caught.value.message
 
 
-def test_a_misspelt_setting_of_a_section_is_told_by_the_variable_that_names_it(
+def test_a_misspelt_setting_of_a_section_is_refused_by_the_variable_that_names_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PRAXIS_CALLS__MAX_CONCURENCY", "3")

@@ -159,7 +159,7 @@ def test_a_file_that_is_named_needs_no_approval(ground: Path, monkeypatch: pytes
     assert settings.root == ground / "deeper"
 
 
-def test_a_file_beside_a_server_whose_tools_are_elsewhere_is_not_its_own(ground: Path, tmp_path: Path) -> None:
+def test_a_file_next_to_a_server_whose_tools_are_elsewhere_is_not_its_own(ground: Path, tmp_path: Path) -> None:
     approve(ground / "praxis.yaml")
     settings = load_settings(flags={"tools": [tmp_path / "mine" / "tools"]})
     assert (settings.root, dict(settings.upstreams)) == (tmp_path / "mine", {})
@@ -167,7 +167,7 @@ def test_a_file_beside_a_server_whose_tools_are_elsewhere_is_not_its_own(ground:
     assert f"--config {ground / 'praxis.yaml'}" in aside.remedy
 
 
-def test_a_user_without_a_home_has_no_approvals_and_is_told_what_to_do(
+def test_a_user_without_a_home_has_no_approvals_and_learns_what_to_do(
     ground: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", "")

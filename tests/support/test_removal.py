@@ -98,7 +98,7 @@ def another_users_file(place: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a directory of another user's")
-def test_what_cannot_go_is_told_and_the_rest_goes(place: Path) -> None:
+def test_what_cannot_go_is_reported_and_the_rest_goes(place: Path) -> None:
     (place / "made/b").mkdir(parents=True)
     (place / "made/a").mkdir()
     for name in ("made/a/theirs", "made/b/own", "made/own"):
@@ -115,7 +115,7 @@ def other_users_directories(place: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a directory of another user's")
-def test_what_lies_beside_a_directory_that_can_be_read_only_goes(place: Path) -> None:
+def test_what_is_next_to_a_directory_that_can_be_read_only_goes(place: Path) -> None:
     # In two places: whichever comes first, something is left to do after it.
     for name in ("a/own", "a/theirs", "b/own", "b/theirs"):
         (place / "made" / name / "inner").mkdir(parents=True)

@@ -100,7 +100,7 @@ async def test_the_response_to_a_post_is_its_answer_whatever_its_id_and_its_type
     assert server.begun == 1, "it costs no session"
 
 
-async def test_a_number_that_is_not_finite_does_not_become_null_where_an_answer_is_written_anew(
+async def test_a_number_that_is_not_finite_does_not_become_null_where_an_answer_is_written_again(
     server: RawUpstream, upstream: Upstream
 ) -> None:
     odd = {"id": "xxx", "result": {**FINE, "structuredContent": {"a": math.inf}}}
@@ -184,7 +184,7 @@ LOST: dict[str, Callable[[Message], Response]] = {
 
 
 @pytest.mark.parametrize("lost", LOST.values(), ids=LOST)
-async def test_a_session_that_any_4xx_shows_to_be_lost_is_begun_anew(
+async def test_a_session_that_any_4xx_shows_to_be_lost_is_begun_again(
     server: RawUpstream, upstream: Upstream, lost: Callable[[Message], Response]
 ) -> None:
     server.lost = lost
@@ -305,7 +305,9 @@ async def test_an_error_without_an_id_keeps_its_message_while_connecting_too(
         await call(upstream)
 
 
-async def test_a_session_of_the_older_transport_that_any_4xx_shows_to_be_lost_is_begun_anew(anyio_backend: str) -> None:
+async def test_a_session_of_the_older_transport_that_any_4xx_shows_to_be_lost_is_begun_again(
+    anyio_backend: str,
+) -> None:
     pool = UpstreamPool()
     async with raw_sse_upstream() as server:
         upstream = pool.get(UpstreamSpec("the server", server.url))

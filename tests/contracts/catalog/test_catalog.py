@@ -84,7 +84,7 @@ class TestDiscovery:
         assert catalog.get("a").source == file
         assert catalog.diagnostics == ()
 
-    async def test_a_link_that_leads_out_of_the_tools_directories_is_not_followed_and_told(
+    async def test_a_link_that_leads_out_of_the_tools_directories_is_reported_and_not_followed(
         self, tools: Path, cache: Path, tmp_path: Path
     ) -> None:
         foreign = write(tmp_path / "elsewhere" / "contract.yaml", contract("foreign"))
@@ -105,7 +105,7 @@ class TestDiscovery:
         await both.load()
         assert names(both) == ["foreign", "inside"]
 
-    async def test_a_missing_directory_is_told_and_hides_no_other(self, tools: Path, cache: Path) -> None:
+    async def test_a_missing_directory_is_reported_and_hides_no_other(self, tools: Path, cache: Path) -> None:
         write(tools / "contract.yaml", contract("a"))
         catalog = Catalog([tools / "nowhere", tools], cache_dir=cache)
         await catalog.load()
@@ -117,7 +117,7 @@ class TestDiscovery:
         await catalog.load()
         assert names(catalog) == ["a"]
 
-    async def test_a_dangling_link_and_a_pipe_are_told_and_hold_nobody_up(self, tools: Path, cache: Path) -> None:
+    async def test_a_dangling_link_and_a_pipe_are_reported_and_hold_nobody_up(self, tools: Path, cache: Path) -> None:
         import os
 
         os.mkfifo(tools / "contract.yaml")
@@ -287,7 +287,7 @@ class TestCache:
         assert run.stdout.strip() == "['a'] []"
 
     @pytest.mark.parametrize("file", ["reading/checks.py", "schemas/schema.py", "model.py", "reserved_variables.txt"])
-    async def test_a_change_of_what_reads_contracts_makes_faces_anew(
+    async def test_a_change_of_what_reads_contracts_makes_faces_again(
         self, tools: Path, cache: Path, tmp_path: Path, file: str
     ) -> None:
         write(tools / "contract.yaml", contract("a"))
@@ -339,7 +339,7 @@ class TestCache:
         await catalog.load()
         assert names(catalog) == ["a"]
 
-    async def test_a_face_that_is_none_is_read_from_the_contract(self, tools: Path, cache: Path) -> None:
+    async def test_a_face_that_is_not_valid_is_read_from_the_contract(self, tools: Path, cache: Path) -> None:
         write(tools / "contract.yaml", contract("a"))
         await Catalog([tools], cache_dir=cache).load()
         (file,) = cache.iterdir()
@@ -353,7 +353,7 @@ class TestCache:
             await catalog.load()
             assert catalog.get("a").input_schema["type"] == "object"
 
-    async def test_a_face_that_lies_about_its_contract_is_found_out_before_a_call(
+    async def test_a_face_that_does_not_match_its_contract_is_found_out_before_a_call(
         self, tools: Path, cache: Path
     ) -> None:
         write(tools / "contract.yaml", contract("a"))
@@ -404,7 +404,7 @@ async def watched(catalog: Catalog) -> AsyncIterator[Changes]:
 
 
 class TestWatch:
-    async def test_added_changed_and_removed_tools_are_told(self, tools: Path, cache: Path) -> None:
+    async def test_added_changed_and_removed_tools_are_reported(self, tools: Path, cache: Path) -> None:
         file = write(tools / "a" / "contract.yaml", contract("a"))
         catalog = Catalog([tools], cache_dir=cache)
         await catalog.load()
@@ -429,7 +429,7 @@ class TestWatch:
             (tools / "moved").rename(tmp_path / "elsewhere")
             assert await changes.next() == CatalogChange(removed=("x",))
 
-    async def test_a_directory_may_come_later_and_be_made_anew(self, tools: Path, cache: Path) -> None:
+    async def test_a_directory_may_come_later_and_be_made_again(self, tools: Path, cache: Path) -> None:
         late = tools / "late"
         catalog = Catalog([late], cache_dir=cache)
         await catalog.load()
@@ -459,7 +459,7 @@ class TestWatch:
             with pytest.raises(anyio.WouldBlock):
                 changes.receive.receive_nowait()
 
-    async def test_scripts_beside_a_contract_need_no_look(self, tools: Path) -> None:
+    async def test_scripts_next_to_a_contract_need_no_look(self, tools: Path) -> None:
         file = tools / "contract.yaml"
         looks: list[bool] = []
 

@@ -106,7 +106,7 @@ def test_four_times_as_much_takes_four_times_as_long(name: str) -> None:
     assert more < 10 * few + 0.5
 
 
-def test_a_file_is_in_the_way_of_what_holds_it_or_lies_below() -> None:
+def test_a_file_is_in_the_way_of_what_holds_it_or_is_below() -> None:
     mounts = "mounts: {./a: /m, ./b: /m/deep/er, ./c: /n-x, ./d: /o/p}\n"
     for path, clashes in [("/m", 1), ("/m/x", 1), ("/m/deep/er/x", 1), ("/o", 1), ("/n", 0), ("/n-xy", 0), ("/mm", 0)]:
         loaded = load_text(f"{HEAD}{mounts}parameters: {{a: {{bind: {{file: {path}}}}}}}\n")

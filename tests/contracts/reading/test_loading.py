@@ -76,7 +76,7 @@ class TestFiles:
             ("[" * 5000, "nested more than 100 levels deep"),
         ],
     )
-    def test_broken_json_is_told_by_line(self, text: str, finding: str) -> None:
+    def test_broken_json_is_reported_by_line(self, text: str, finding: str) -> None:
         (message,) = found(text, "contract.json")
         assert finding in message
 
@@ -102,7 +102,7 @@ class TestFiles:
             (b"? [a]\n: b\n", "A key must be text"),
         ],
     )
-    def test_a_file_that_cannot_be_read_is_told_with_its_line(
+    def test_a_file_that_cannot_be_read_is_reported_with_its_line(
         self, tmp_path: Path, content: bytes, finding: str
     ) -> None:
         file = tmp_path / "contract.yaml"
@@ -112,7 +112,7 @@ class TestFiles:
         assert finding in " | ".join(told(diagnostic) for diagnostic in loaded.diagnostics)
         assert all(diagnostic.path == file for diagnostic in loaded.diagnostics)
 
-    def test_a_missing_file_is_told(self, tmp_path: Path) -> None:
+    def test_a_missing_file_is_reported(self, tmp_path: Path) -> None:
         (diagnostic,) = load_contract(tmp_path / "contract.yaml").diagnostics
         assert "No such file" in diagnostic.message
 
@@ -310,12 +310,12 @@ class TestContract:
             ),
         ],
     )
-    def test_what_is_wrong_is_told_with_its_line_and_remedy(self, text: str, finding: str) -> None:
+    def test_what_is_wrong_is_reported_with_its_line_and_remedy(self, text: str, finding: str) -> None:
         loaded = load_text(text)
         assert loaded.contract is None
         assert finding in " | ".join(told(diagnostic) for diagnostic in loaded.diagnostics if diagnostic.is_error)
 
-    def test_everything_wrong_is_told_at_once(self) -> None:
+    def test_everything_wrong_is_reported_at_once(self) -> None:
         text = "nam: t\nimage: x\ntimeout: -1\nparameters:\n  a: {type: strng}\n  b: {bind: {env: PATH}}\n"
         assert [line.split(": ")[0] for line in found(text)] == [
             "1 command", "1 nam", "1 name", "1 description", "3 timeout", "5 parameters.a.type", "6 parameters.b.bind",

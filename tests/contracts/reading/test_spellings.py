@@ -239,7 +239,7 @@ def test_what_looks_like_a_limit_is_obeyed_or_refused_in_the_older_spellings_too
     assert (found.line, found.field, found.remedy) == (7, f"engineSpec.{key}", remedy)
 
 
-def test_a_limit_beside_an_older_specification_is_refused() -> None:
+def test_a_limit_next_to_an_older_specification_is_refused() -> None:
     head = "name: t\ndescription: d\nengine: dagger\nengineSpec: {image: x, command: [x]}\n"
     for key, message in (("timeout", "is next to engineSpec"), ("memory", '"memory" is unknown')):
         (found,) = load_text(f"{head}{key}: 5\n").diagnostics

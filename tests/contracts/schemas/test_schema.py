@@ -156,7 +156,7 @@ def test_a_number_with_more_digits_than_python_prints_is_refused() -> None:
     )
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_every_problem_is_reported_at_once() -> None:
     contract = tool({"name": "a", "required": True}, {"name": "b", "type": "integer"})
     assert refused(contract, {"b": "x", "c": 1}) == (
         '"c" is unknown; known are "a", "b"',
@@ -318,7 +318,7 @@ class TestWhatStrangersSend:
         assert "the same item twice" in refused(contract, {"x": [*many, {"number": 5.0}]})[0]
         assert validate_arguments(contract, {"x": [1, True, "1", [1], 1.5, {}, [], None, 10**30]})
 
-    def test_alternatives_that_double_with_each_level_are_given_up(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_alternatives_that_double_with_each_level_are_abandoned(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(bounded_checks, "MOST_SECONDS", 0.05)
         tree = {"oneOf": [{"properties": {"left": {"$ref": "#/$defs/tree"}, "op": {"const": n}}} for n in (1, 2)]}
         contract = tool(

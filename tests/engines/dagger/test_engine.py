@@ -173,7 +173,7 @@ def _memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-async def test_a_session_opens_beside_the_library_that_gql_must_not_pick(ground: Ground) -> None:
+async def test_a_session_opens_with_the_library_installed_that_gql_must_not_pick(ground: Ground) -> None:
     # gql 4.4 prefers httpx2, which mcp brings, to httpx, whose URL the Dagger SDK hands it: no connection opened.
     import httpx2
 
@@ -237,7 +237,7 @@ async def test_an_engine_that_is_too_old_is_refused(own: Ground, monkeypatch: py
 # --- the cache --------------------------------------------------------------------------------------------------------
 
 
-async def test_equal_calls_run_anew_unless_their_contract_is_pure(ground: Ground) -> None:
+async def test_equal_calls_run_again_unless_their_contract_is_pure(ground: Ground) -> None:
     impure, pure = sh(UNIQUE), sh(f"{UNIQUE}; : {uuid4().hex}", cache="pure")
     assert (await ground.run(impure)).output != (await ground.run(impure)).output
     first = await ground.run(pure)

@@ -64,13 +64,13 @@ async def test_an_image_that_the_registry_does_not_have_is_named(ground: Ground)
         await ground.run(sh("true", image="public.test/none:1"))
 
 
-async def test_a_registry_out_of_reach_is_told_with_what_to_do(ground: Ground) -> None:
+async def test_a_registry_out_of_reach_is_reported_with_what_to_do(ground: Ground) -> None:
     with pytest.raises(ImageError, match="the registry is out of reach") as failure:
         await ground.run(sh("true", image="elsewhere.example/box:1"))
     assert "engines.dagger.images" in str(failure.value)
 
 
-async def test_a_name_that_is_not_a_reference_is_told_as_such(ground: Ground) -> None:
+async def test_a_name_that_is_not_a_reference_is_refused_as_such(ground: Ground) -> None:
     with pytest.raises(ImageError, match="is not an image reference"):
         await ground.run(sh("true", image="Bad:::Name"))
 

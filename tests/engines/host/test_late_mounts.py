@@ -75,7 +75,7 @@ async def test_it_does_not_appear_in_a_sandbox(kind: str, shared: Path, tmp_path
 
 
 @pytest.mark.parametrize("init", [praxis_init_path(), None], ids=["praxis-init", "unshare"])
-def test_whoever_is_put_in_front_leaves_the_user_as_it_is(init: Path | None) -> None:
+def test_a_program_put_in_front_leaves_the_user_as_it_is(init: Path | None) -> None:
     command = [*RunGroup((), unified=False).prefix(init, private_mounts=True), "sh", "-c", "id -u; id -g"]
     done = subprocess.run(command, capture_output=True, timeout=CALL_LIMIT, check=False, text=True)
     assert done.stdout.split() == [str(os.geteuid()), str(os.getegid())], done.stderr

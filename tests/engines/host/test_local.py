@@ -388,7 +388,7 @@ class TestAPlainProcessWithoutPraxisInit:
         assert result.success
         assert not processes(marker)
 
-    async def test_network_none_is_refused_with_a_way_out(self, tmp_path: Path) -> None:
+    async def test_network_none_is_refused_with_how_to_fix_it(self, tmp_path: Path) -> None:
         with pytest.raises(LimitUnsupported, match=r"network: none.*bubblewrap.*network: host"):
             await call(local(tmp_path, "off"), ["true"])
 

@@ -162,7 +162,7 @@ async def test_a_tool_that_was_installed_for_one_user_runs_and_the_rest_stays_hi
 
 
 @pytest.mark.parametrize("folder", [".cargo/bin", "bin", ".local/bin", "go/bin", "somewhere"])
-async def test_a_program_shows_itself_and_not_the_directory_that_it_lies_in(home: Path, folder: str) -> None:
+async def test_a_program_shows_itself_and_not_the_directory_that_it_is_in(home: Path, folder: str) -> None:
     files = " ".join(str(home / name) for name in CREDENTIALS)
     found = program(home / folder / "mine", f"#!/bin/sh\necho ran\nset -- {files}\n{SEEN}\n")
     result = await run(settings_of(home / "work/project"), [str(found)])

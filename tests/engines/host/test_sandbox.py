@@ -145,14 +145,14 @@ def test_users_are_read_as_docker_does(tmp_path: Path, wanted: str, found: tuple
     assert (user.uid, user.gid, user.home) == found
 
 
-def test_a_home_directory_with_a_nul_is_none(tmp_path: Path) -> None:
+def test_a_home_directory_with_a_nul_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_bytes(b"root:x:0:0:root:/root\0--bind\0/\0/mnt:/bin/sh\n")
     assert find_user(tmp_path, "root").home == "/"
 
 
 @pytest.mark.parametrize("wanted", ["nobody-here", "app:nobody-here", "99999999999", "1:99999999999"])
-def test_users_that_are_none_are_refused(tmp_path: Path, wanted: str) -> None:
+def test_users_that_are_not_valid_are_refused(tmp_path: Path, wanted: str) -> None:
     with pytest.raises(ExecutionError) as failure:
         find_user(tmp_path, wanted)
     assert failure.value.remedy
@@ -384,7 +384,7 @@ async def test_without_cgroups_limits_are_refused_with_the_reason(tmp_path: Path
     assert all("cgroups" in note for note in found.notes.values())
 
 
-async def test_words_and_variables_that_the_kernel_refuses_are_told_so(tmp_path: Path) -> None:
+async def test_words_and_variables_that_the_kernel_refuses_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ExecutionError, match="too large") as failure:
         await call(settings(tmp_path), ["/bin/true"], env={"BIG": "x" * 200_000})
     assert "stdin" in str(failure.value.remedy)
@@ -462,7 +462,7 @@ async def test_a_sandbox_that_lost_its_server_before_it_could_notice_is_reaped(t
             process.wait()
 
 
-async def test_a_user_without_a_home_is_told_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_user_without_a_home_learns_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
     monkeypatch.setenv("HOME", "")
     given = Settings.model_validate({"root": tmp_path})
@@ -478,7 +478,7 @@ async def test_a_user_without_a_home_is_told_what_to_set(tmp_path: Path, monkeyp
         assert (await engine.probe()).available
 
 
-async def test_an_image_that_another_process_is_about_is_waited_for_beside_everything_else(tmp_path: Path) -> None:
+async def test_an_image_that_another_process_unpacks_is_waited_for_along_with_everything_else(tmp_path: Path) -> None:
     given = settings(tmp_path)
     assert await sh(given, "echo") == "\n"  # the image is there
     found = ImageStore(shared_store()).find(IMAGE)

@@ -100,7 +100,7 @@ def test_any_bytes_at_all_are_events_or_a_framing_error(data: bytes) -> None:
         FrameDecoder().feed(data)
 
 
-def test_a_stream_that_ends_within_a_frame_can_be_told() -> None:
+def test_a_stream_that_ends_within_a_frame_is_recognized() -> None:
     decoder = FrameDecoder()
     decoder.feed(encoded(StdinCredit(5))[:-1])
     assert not decoder.is_between_frames

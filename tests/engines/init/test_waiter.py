@@ -175,7 +175,7 @@ class Scripted:
         ([HELLO, struct.pack("<II", FrameType.STDOUT, 10) + b"part"], "ended before"),
     ],
 )
-async def test_a_far_end_that_breaks_off_is_told_and_closed(pieces: list[bytes], reason: str) -> None:
+async def test_a_far_end_that_breaks_off_is_reported_and_closed(pieces: list[bytes], reason: str) -> None:
     far = Scripted(*pieces)
     with pytest.raises(WaiterLost, match=reason) as lost, anyio.fail_after(CALL_LIMIT):
         await Waiter(far).run(words("true"), None, *_ignored())

@@ -109,7 +109,7 @@ async def test_a_file_system_that_the_daemon_may_not_look_at_is_named(another_us
     assert "allow_root" in (failure.value.remedy or "")
 
 
-def test_only_what_lies_below_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_is_below_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = tmp_path / "mountinfo"
     mounts = [
         "1 1 /", "2 1 /a", "3 2 /a/b", "4 3 /a/b", "5 2 /a/with\\040space", "6 1 /ab", "7 1 /b/a/b", "8 4 /a/b/deep",
