@@ -27,7 +27,8 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.dagger.cli import CLI_VARIABLE, RUNNER_VARIABLE
 from praxis_mcp.engines.dagger.engine import DaggerExecutionEngine
-from praxis_mcp.settings.model import Settings, WarmSettings
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.sections import WarmSettings
 
 IMAGE = "busybox:1.36"
 BARE = "one bare query, held session"

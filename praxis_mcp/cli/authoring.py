@@ -37,10 +37,10 @@ def validate(
     settings = settings.model_copy(update={"reload": True})
 
     async def work(toolbox: Toolbox) -> tuple[int, tuple[Diagnostic, ...]]:
-        from praxis_mcp.plans.planning import find_findings
+        from praxis_mcp.plans.planning import find_mount_warnings
 
         entries = toolbox.catalog.entries()
-        here = [item for entry in entries for item in await find_findings(entry.contract, settings)]
+        here = [item for entry in entries for item in await find_mount_warnings(entry.contract, settings)]
         return len(entries), (*toolbox.catalog.diagnostics, *here)
 
     count, diagnostics = run_with_toolbox(settings, work)

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from praxis_mcp.execution.toolbox import Toolbox
     from praxis_mcp.federation.upstreams import UpstreamReport
-    from praxis_mcp.settings.model import Settings, WarmSettings
+    from praxis_mcp.settings.model import Settings
+    from praxis_mcp.settings.sections import WarmSettings
 
 UPSTREAM_TIMEOUT = 30.0
 """Seconds that the upstreams, asked all at once, may take to be reached and to list their tools."""
@@ -142,7 +143,7 @@ async def _examine_engine(toolbox: Toolbox, name: str) -> dict[str, Any]:
 
 def _mark_optional(engines: list[dict[str, Any]], tools: list[dict[str, Any]]) -> None:
     """Note of each engine whether it is missing and nothing misses it: others serve every tool."""
-    from praxis_mcp.settings.model import CONTAINER_ENGINES
+    from praxis_mcp.settings.sections import CONTAINER_ENGINES
     from praxis_mcp.support.installation import OWN_ENGINES
 
     missed = {engine for tool in tools for engine in tool["missed"]}

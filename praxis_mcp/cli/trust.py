@@ -35,9 +35,8 @@ def trust(
         if listed:
             _list(as_json)
             return
-        from praxis_mcp.settings.files import parse, read_settings_file, settings_file_in
+        from praxis_mcp.settings.files import parse, project_at, read_settings_file, settings_file_in
         from praxis_mcp.settings.model import check_file
-        from praxis_mcp.settings.project import project_at
         from praxis_mcp.settings.trust import TrustStore, digest
 
         store = TrustStore("settings")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from praxis_mcp.contracts.values import ByteSize, EnvValue, Network, Real, Whole, parse_network
-from praxis_mcp.settings.upstreams import Transport, check_address
+from praxis_mcp.settings.sections import Transport, check_address
 
 NetworkChoice = Annotated[Network, BeforeValidator(parse_network)]
 Timeout = Annotated[Real, Field(gt=0, le=86_400)]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from praxis_mcp.errors import QueueFull
-from praxis_mcp.settings.model import CallSettings
+from praxis_mcp.settings.sections import CallSettings
 from praxis_mcp.support.text import counted
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from praxis_mcp.settings.upstreams import UpstreamSettings
+from praxis_mcp.settings.sections import UpstreamSettings
 
 MOST_OWNED = 4096
 """Names of one upstream that stay with it after it has ceased to list them; the oldest are forgotten."""

@@ -16,7 +16,7 @@ from praxis_mcp.federation.names import prefix_of
 from praxis_mcp.federation.remote_tools import UPSTREAM_BYTES, RemoteTool, Unusable, adapt, fingerprint
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.settings.upstreams import SecretName, TextOrSecret
+from praxis_mcp.settings.sections import SecretName, TextOrSecret
 from praxis_mcp.support.logs import logger, places
 from praxis_mcp.support.tasks import BackgroundTasks
 from praxis_mcp.upstreams.connection import UPSTREAM_CLOSE_TIMEOUT

@@ -1,7 +1,7 @@
 """Images out of files: what ``docker save`` and ``podman save`` write, OCI layouts, and OCI archives of them.
 
 A layout is a directory of blobs under their digests (OCI image specification, "Image Layout"); an archive is the tar of
-one. ``docker save`` writes a manifest.json of its own, and since Docker 25 a layout beside it.
+one. ``docker save`` writes a manifest.json of its own, and since Docker 25 a layout next to it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from praxis_mcp.errors import ImageError
 from praxis_mcp.images.inside import open_file
 from praxis_mcp.images.layouts import Blobs, images_of
 from praxis_mcp.images.manifests import MAX_DOCUMENT
-from praxis_mcp.images.model import StoredImage
-from praxis_mcp.images.references import Reference
+from praxis_mcp.images.model import Reference, StoredImage
 from praxis_mcp.images.store import ImageStore
 from praxis_mcp.images.streams import LAYER_PIECE, Measured, decompressed
 
@@ -27,7 +26,7 @@ _MAX_MEMBERS = 20_000
 _MAX_NESTED = 4
 _MAX_HEADER = 256 * 1024
 """Bytes of all that stands before one file of an archive, as for layers."""
-_MAX_HEADERS = 16 * 1024 * 1024
+_MAX_ARCHIVE_HEADERS = 16 * 1024 * 1024
 """Bytes of all headers of an archive, which stay in memory while it is read."""
 
 
@@ -108,7 +107,7 @@ class _Tar:
         pieces = _Pieces(file, what)
         self._tar = tarfile.open(fileobj=cast(IO[bytes], pieces), mode="r:")  # noqa: SIM115 - nothing to be closed
         self._members: dict[str, tarfile.TarInfo] = {}
-        left = _MAX_HEADERS
+        left = _MAX_ARCHIVE_HEADERS
         while (member := self._tar.next()) is not None:
             left -= _MAX_HEADER - (pieces.header or 0)
             if left < 0 or len(self._members) >= _MAX_MEMBERS:

@@ -1,4 +1,9 @@
-"""Files that several processes share: locked, replaced at once. All of it blocks."""
+"""Files and directories that several processes share: locked, replaced at once. All of it blocks.
+
+The directories that are kept between calls (`cache_dirs`), a bounded number of them, are each held by their users (a
+shared flock(2) on the directory itself), so that none is removed under a call. The time of change of one is that of its
+last use.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +17,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from praxis_mcp.support.files import Stamp, stamp_of
+from praxis_mcp.support.removal import remove_tree
+
 _LOCK_RETRY_INTERVAL = 0.05
+
+
+MAX_CACHE_DIRECTORIES = 256
+"""Directories kept; of more, those go that were not used for longest."""
+CACHE_MAX_AGE = 90 * 24 * 3600.0
+"""Seconds without use after which one goes: its contract, project or image is another one by now."""
 
 
 @contextmanager
 def locked(
     path: Path, *, shared: bool = False, timeout: float = 0.0, is_stopped: Callable[[], bool] = lambda: False
 ) -> Iterator[bool]:
-    """Hold a lock file (flock(2): the kernel lets go for a process that is killed); whether it could be had.
+    """Hold a lock file (flock(2): the kernel lets go for a process that is killed); whether the lock was free.
 
     Lock files are never removed: another process may be about to lock the one that it has opened. In a directory that
     cannot be written, such as an image store that is mounted read-only, a shared lock is as good without its file:
@@ -74,20 +88,18 @@ class JsonFiles:
     """What JSON files hold; each is read again only when it was replaced."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, tuple[int, Any]] = {}
+        self._known: dict[Path, tuple[Stamp, Any]] = {}
 
     def read(self, file: Path) -> Any:
         """A file's content; None where there is none."""
-        try:
-            stamp = file.stat()
-        except OSError:
+        stamp = stamp_of(file)
+        if stamp is None:
             self._known.pop(file, None)
             return None
-        version = hash((stamp.st_mtime_ns, stamp.st_ino, stamp.st_size))
         known = self._known.get(file)
-        if known is None or known[0] != version:
+        if known is None or known[0] != stamp:
             try:
-                known = (version, json.loads(file.read_bytes()))
+                known = (stamp, json.loads(file.read_bytes()))
             except (OSError, ValueError):  # removed just now
                 return None
             self._known[file] = known
@@ -107,3 +119,93 @@ def write_json(file: Path, record: object) -> None:
         with suppress(OSError):
             Path(name).unlink()
         raise
+
+
+@contextmanager
+def held_cache(directory: Path, key: str, trash: Path) -> Iterator[Path]:
+    """The directory that is kept for a key, made where it is missing, and held.
+
+    Args:
+        directory: where they all are.
+        key: a file name.
+        trash: an existing directory on the same file system, where what is to be removed goes first.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    place = directory / key
+    if not place.is_dir():
+        prune_caches(directory, trash, room=1)
+    while True:
+        place.mkdir(mode=0o700, exist_ok=True)
+        try:
+            descriptor = _lock_directory(place, shared=True)
+        except FileNotFoundError:
+            continue  # removed just now
+        if descriptor is not None:
+            break
+        time.sleep(0.01)  # being removed: renamed in a moment
+    try:
+        with suppress(OSError):  # a store that cannot be written
+            os.utime(descriptor)
+        yield place
+    finally:
+        os.close(descriptor)
+
+
+def prune_caches(directory: Path, trash: Path, *, room: int = 0) -> tuple[str, ...]:
+    """Remove those that were not used for long, and the oldest above the bound, unless they are in use; says which.
+
+    Args:
+        room: for how many new ones there must be room.
+    """
+    found: list[tuple[float, Path]] = []
+    for place in entries(directory):
+        with suppress(FileNotFoundError):
+            found.append((place.stat().st_mtime, place))
+    found.sort()
+    removed: list[str] = []
+    for used, place in found:
+        too_many = len(found) - len(removed) > MAX_CACHE_DIRECTORIES - room
+        if (too_many or used < time.time() - CACHE_MAX_AGE) and _remove_cache(place, trash):
+            removed.append(place.name)
+    return tuple(removed)
+
+
+def _remove_cache(place: Path, trash: Path) -> bool:
+    """Whether it could be removed: nobody holds it."""
+    try:
+        descriptor = _lock_directory(place, shared=False)
+    except OSError:
+        return False
+    if descriptor is None:
+        return False
+    try:
+        gone = Path(tempfile.mkdtemp(prefix=f"{place.name}.", dir=trash))
+        place.rename(gone / "cache")  # out of sight at once: nobody finds half of it
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    remove_tree(gone)
+    return True
+
+
+def _lock_directory(place: Path, *, shared: bool) -> int | None:
+    """A descriptor of the directory with a lock on it; None where another's lock is in the way.
+
+    Raises:
+        OSError: it is gone, or cannot be opened.
+    """
+    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        is_locked = _flock(descriptor, shared=shared)
+        if is_locked and not os.path.samestat(os.fstat(descriptor), place.lstat()):
+            raise FileNotFoundError(place)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    if not is_locked:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -27,8 +27,7 @@ from praxis_mcp.images.host_pythons import HostPython, ask_python, compiled, is_
 from praxis_mcp.images.layers import Bounds
 from praxis_mcp.images.libraries import CACHE_FILE, Libraries, Loaded
 from praxis_mcp.images.manifests import architecture
-from praxis_mcp.images.model import ImageContent, Layer, StoredImage
-from praxis_mcp.images.references import Reference
+from praxis_mcp.images.model import ImageContent, Layer, Reference, StoredImage
 from praxis_mcp.images.store import ImageStore
 from praxis_mcp.images.streams import LAYER_PIECE, Measured
 

@@ -352,7 +352,7 @@ def _add_fixtures(root: Path, make_directory: Callable[[str], str], clear: Calla
 
 
 def _add_hosts(root: Path) -> None:
-    # Container engines write it for every container; here, where the network is none or the host's, one does.
+    # Container engines write it for every container; here, with `network: none` or `host`, one is needed.
     place = below(root, resolve(root, "etc/hosts"))
     with contextlib.suppress(OSError):  # /etc is not a directory, say: the image's own affair
         if os.path.lexists(place):

@@ -27,8 +27,7 @@ from praxis_mcp.images.manifests import (
     read_document,
     read_manifest,
 )
-from praxis_mcp.images.model import ImageContent, Layer
-from praxis_mcp.images.references import Reference
+from praxis_mcp.images.model import ImageContent, Layer, Reference
 from praxis_mcp.support.logs import logger
 
 _MAX_NESTED = 4

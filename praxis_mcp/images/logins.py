@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.references import DEFAULT_REGISTRY
+from praxis_mcp.images.model import DEFAULT_REGISTRY
 from praxis_mcp.support.files import home
 
 HELPER_TIMEOUT = 20.0

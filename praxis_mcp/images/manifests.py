@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.references import DIGEST
+from praxis_mcp.images.model import DIGEST
 
 MAX_DOCUMENT = 4 * 1024 * 1024
 """Bytes of a manifest, index or configuration; the distribution specification asks registries to take that much."""

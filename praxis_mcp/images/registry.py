@@ -19,7 +19,6 @@ import anyio.to_thread
 import httpx2
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.downloads import DOWNLOAD_PIECE, BlobFile, Progress, TryAgain, altered
 from praxis_mcp.images.logins import Authorizer, Login, stored_login
 from praxis_mcp.images.manifests import (
     INDEX_TYPES,
@@ -33,9 +32,9 @@ from praxis_mcp.images.manifests import (
     read_document,
     read_manifest,
 )
-from praxis_mcp.images.model import ImageContent, Layer
-from praxis_mcp.images.references import DEFAULT_REGISTRY, DIGEST, Reference
+from praxis_mcp.images.model import DEFAULT_REGISTRY, DIGEST, ImageContent, Layer, Reference
 from praxis_mcp.images.store import ImageStore
+from praxis_mcp.images.streams import DOWNLOAD_PIECE, BlobFile, Progress, TryAgain, altered
 
 T = TypeVar("T")
 
@@ -128,7 +127,7 @@ class RegistryClient:
     ) -> AsyncIterator[ImageContent]:
         """Bring an image's layers into the store's downloads; what is there already is not fetched again.
 
-        They stay there until the block ends, whoever else pulls an image with the same ones meanwhile.
+        They stay there until the block ends, even if others pull an image with the same ones meanwhile.
 
         Raises:
             ImageError: one cannot be provided, is too large, or is not what its digest says.

@@ -8,7 +8,7 @@
     images/<id>/layer/       empty: where a sandbox that may write mounts its own layer, in a namespace of its own
     downloads/<digest>       blobs of a pull under way, kept when it is cut short
     tmp/<id>.<random>/       an image being unpacked, renamed when it is whole
-    caches/<hash>/           `cache_dirs` of contracts, see `caches`
+    caches/<hash>/           `cache_dirs` of contracts, see `files`
     locks/<hex>              held while an image is unpacked or removed (alone) or used (shared), a blob fetched or
                              removed (alone) or unpacked (shared); flock(2), so that the kernel lets go for a process
                              that is killed
@@ -29,12 +29,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.caches import held_cache, prune_caches
-from praxis_mcp.images.files import JsonFiles, entries, locked, write_json
+from praxis_mcp.images.files import JsonFiles, entries, held_cache, locked, prune_caches, write_json
 from praxis_mcp.images.layers import Bounds, RootBuilder
 from praxis_mcp.images.manifests import digest_of, read_config
-from praxis_mcp.images.model import ImageContent, NamedImage, StoredImage
-from praxis_mcp.images.references import Reference
+from praxis_mcp.images.model import ImageContent, NamedImage, Reference, StoredImage
 from praxis_mcp.support.files import data_home
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.removal import remove_tree
@@ -77,7 +75,7 @@ class ImageStore:
         """The image of that name, or with that id (``sha256:…``); None where the store lacks it.
 
         Raises:
-            ImageError: the reference is none.
+            ImageError: the reference is not valid.
         """
         if _ID.fullmatch(reference):
             image = self._image(reference)

@@ -1,6 +1,6 @@
 """Arguments → words, variables, standard input and files. Never shell text.
 
-What the kernel cannot carry is refused here, with the parameter's name and the way out: NUL bytes (execve(2) ends
+What the kernel cannot carry is refused here, with the parameter's name and how to fix it: NUL bytes (execve(2) ends
 words and variables at them), single words or variables over 128 KiB (``MAX_ARG_STRLEN``, execve(2)), all of them
 together over about 1.5 MiB (below Linux's ``ARG_MAX`` of a quarter of the 8 MiB default stack).
 """

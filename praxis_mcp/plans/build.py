@@ -27,9 +27,16 @@ from praxis_mcp.contracts.values import BindKind, Network, SecretRef, artifact_d
 from praxis_mcp.contracts.variables import is_of_the_host
 from praxis_mcp.errors import ExecutionError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.binding import Bound, bind_arguments, ends_options
-from praxis_mcp.plans.creation import Maker, make_directory
 from praxis_mcp.plans.model import Blueprint, Call, Guard, Limits, Mount, Plan, RemoteTool, Where
-from praxis_mcp.plans.paths import check_mount, check_working_directory, host_path, identified, parse_mount
+from praxis_mcp.plans.paths import (
+    Maker,
+    check_mount,
+    check_working_directory,
+    host_path,
+    identified,
+    make_directory,
+    parse_mount,
+)
 from praxis_mcp.plans.protected import guarded
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.plans.view import check_places

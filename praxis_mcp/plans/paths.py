@@ -1,23 +1,33 @@
-"""Host paths in contracts: resolved, checked for existence and for being sensitive."""
+"""Host paths in contracts: resolved, checked for existence and for being sensitive; and directories of mounts that are
+made for contracts in an older spelling, whose SDK made them, only below the project root and through no link."""
 
 from __future__ import annotations
 
 import os
 import stat
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from praxis_mcp.contracts.commands import CONTRACT_DIR, expand
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Mount
+from praxis_mcp.plans.protected import protected_places
 from praxis_mcp.plans.sensitive import SOCKET, TEMPORARY, WHOLE, why_sensitive
+from praxis_mcp.settings.files import is_top
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.files import expand as expand_home
-from praxis_mcp.support.rooted import CHANGED, identity_of, open_path
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.rooted import CHANGED, HeldDirectory, identity_of, open_path
 
 _PATH_LOOKS = 5
 """Looks at a path that changes meanwhile."""
+
+
+Maker = Callable[[Path], Path | None]
+"""`make_directory` for one contract."""
 
 
 def host_path(text: str, root: Path, contract_dir: Path | None) -> Path:
@@ -212,3 +222,77 @@ def _refuse(what: str, real: Path, settings: Settings) -> None:
 
 def _is_allowed(real: Path, settings: Settings) -> bool:
     return any(str(real) == os.path.realpath(allowed) for allowed in settings.policy.sensitive_paths)
+
+
+def make_directory(
+    path: Path, settings: Settings, contract_dir: Path | None, tool: str, *, create: bool
+) -> Path | None:
+    """Make a directory that a contract in an older spelling takes for granted, with those on the way.
+
+    Args:
+        path: absolute, without ``..``; there is nothing there.
+        settings: the root, and what no tool may write to.
+        contract_dir: the directory that the contract came from.
+        tool: its name, for the log.
+        create: False only looks whether it could be made.
+
+    Returns:
+        Where it is (or would be), links of the root resolved; None where nothing is made: outside of the root, through
+        a link, or where something sensitive or the server's own belongs.
+
+    Raises:
+        ExecutionError: the server may not write there.
+    """
+    place = _place(path, settings)
+    if place is None or why_sensitive(place, settings) is not None or _is_reserved(place, settings, contract_dir):
+        return None
+    root = Path(os.path.realpath(settings.root))
+    names = place.relative_to(root).parts
+    try:
+        held = HeldDirectory.at(root)
+    except OSError:
+        return None
+    try:
+        for number, name in enumerate(names):
+            try:
+                below = held.enter(name, listed=False)
+            except FileNotFoundError:
+                if not create:
+                    return place
+                with suppress(FileExistsError):  # another call was faster
+                    held.make(name, 0o777)
+                logger.warning(
+                    "{}: made the directory {}, which its contract mounts", tool, root.joinpath(*names[: number + 1])
+                )
+                below = held.enter(name, listed=False)
+            held.close()
+            held = below
+    except OSError as exc:
+        if exc.errno in CHANGED:  # a file; or a link, of whatever it leads to
+            return None
+        raise ExecutionError(
+            f"{tool} mounts {path}, which does not exist, and cannot be made: {exc.strerror}.", remedy="Create it."
+        ) from exc
+    finally:
+        held.close()
+    return place
+
+
+def _place(path: Path, settings: Settings) -> Path | None:
+    """The path with the links of the root resolved; None where it is not below the root."""
+    if is_top(settings.root) or not {os.open, os.mkdir} <= os.supports_dir_fd:
+        return None
+    root = Path(os.path.realpath(settings.root))
+    for spelling in (settings.root, root):
+        if path.is_relative_to(spelling) and path != spelling:
+            return root / path.relative_to(spelling)
+    return None
+
+
+def _is_reserved(place: Path, settings: Settings, contract_dir: Path | None) -> bool:
+    """Whether it is a place of the server's own, or is in one; a directory among the tools is harmless."""
+    for protected in protected_places(settings, contract_dir):
+        real = Path(os.path.realpath(protected.path))
+        if place == real or (not protected.is_searched and place.is_relative_to(real)):
+            return True
+    return False

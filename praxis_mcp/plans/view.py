@@ -156,7 +156,7 @@ class View(Generic[L]):
                 remedy="Choose another place in the contract.",
             )
         if layer.writable:
-            # Whoever made it, as an engine would, would leave it behind on the host.
+            # An engine that made it would leave it behind on the host.
             kind = "directory" if is_directory else "file"
             raise ExecutionError(
                 f"{path} is in the writable mount {layer.path}, where it does not exist, and nothing is created in "

@@ -3,28 +3,45 @@
 A file that somebody named (``--config``, ``PRAXIS_CONFIG``) counts as it is. One that was merely found, because a
 server was started in or for its directory, can hold commands to start, policy, places to write to and servers to send
 secrets to: the whole of it is left aside until the user approves it with ``praxis-mcp trust``.
+
+Relative host paths start at the project that the contracts belong to, by one rule, whatever directory a client starts
+the server in: it is the nearest directory, upwards from the contracts, that holds a mark of a project. Never the root
+of the file system, the home directory or one that everybody may write to: those hold many projects, and a mark there
+may be anyone's.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.settings.agent_files import is_agent_configuration, tool_names
-from praxis_mcp.settings.project import SETTINGS_FILES, is_top, project_at, project_of, tools_at
 from praxis_mcp.settings.trust import TrustStore, digest, read_regular
-from praxis_mcp.support.files import expand
+from praxis_mcp.support.files import expand, home
 from praxis_mcp.support.text import printable
 
 CONFIG_VARIABLE = "PRAXIS_CONFIG"
 _MAX_SETTINGS_FILE = 1024 * 1024
 """Bytes of a settings file that was found by itself."""
 _NAME_PROJECT = "Start this in the project, or name its directory: praxis-mcp trust DIRECTORY."
+
+
+_SECTIONS = ("agent", "agents", "p2p", "llm", "a2a", "websocket")
+"""Sections of the configuration of an agent of the older SDK that neither settings nor contracts have."""
+
+
+SETTINGS_FILES = ("praxis.yaml", "praxis.yml")
+TOOLS = "tools"
+"""The usual name of a directory of contracts: it belongs to the directory that holds it."""
+
+_ROOTS = (*SETTINGS_FILES, ".git", ".hg", ".jj", ".svn")
+_MANIFESTS = ("pyproject.toml", "package.json", "Cargo.toml", "go.mod")
+"""Marks of a project too, but not of one that begins at the contracts themselves: a tool may have its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,8 +319,89 @@ def _absolute(value: Any, base: Path) -> Path | None:
     try:
         return Path(os.path.normpath(base / expand(Path(str(value)))))
     except ValueError:
-        return None  # told when the settings are checked
+        return None  # reported when the settings are checked
 
 
 def _paths(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else []
+
+
+def is_agent_configuration(values: Mapping[Any, Any]) -> bool:
+    """Whether a file holds the configuration of an agent of the older SDK, which is often taken for settings or for a
+    contract."""
+    return any(isinstance(values.get(name), Mapping) for name in _SECTIONS) and "command" not in values
+
+
+def tool_names(values: Mapping[Any, Any]) -> list[str]:
+    """The tools in it that are contracts, in their order; what the agent itself did has no specification."""
+    agent = values.get("agent")
+    lists = (agent.get("tools") if isinstance(agent, Mapping) else None, values.get("tools"))
+    entries = [entry for items in lists if isinstance(items, list) for entry in items]
+    return [
+        str(entry["name"])
+        for entry in entries
+        if isinstance(entry, Mapping) and entry.get("name") and ("engineSpec" in entry or "engine_spec" in entry)
+    ]
+
+
+def project_of(directory: Path) -> Path:
+    """The project of a directory (or file) of contracts that somebody named, absolute.
+
+    Where nothing marks one, the directory that holds ``tools``; of a directory that has another name, itself.
+    """
+    start = directory.parent if directory.is_file() else directory
+    found = _marked(start, is_contracts=True)
+    if found is not None:
+        return found
+    for place in (start, *start.parents):
+        if place.name == TOOLS and not is_shared(place.parent):
+            return place.parent
+    return start
+
+
+def project_at(directory: Path) -> Path:
+    """The project that a directory is in, where nobody named contracts. Without a mark it is the directory itself; of
+    one that holds many projects, its ``tools``."""
+    found = _marked(directory, is_contracts=False)
+    if found is not None:
+        return found
+    return directory / TOOLS if is_shared(directory) else directory
+
+
+def tools_at(directory: Path, project: Path) -> Path:
+    """The directory of contracts where nobody named one: ``tools`` here or in the nearest directory above, up to the
+    project; the project's own where there is none."""
+    for place in (directory, *directory.parents):
+        if place == project or not place.is_relative_to(project):
+            break
+        if (place / TOOLS).is_dir():
+            return place / TOOLS
+    return project if project.name == TOOLS and is_shared(project.parent) else project / TOOLS
+
+
+def is_shared(directory: Path) -> bool:
+    """Whether a directory holds many projects rather than being one: the root of the file system, the home directory,
+    or one that everybody may write to, such as ``/tmp``."""
+    if is_top(directory):
+        return True
+    try:
+        return os.name != "nt" and bool(directory.stat().st_mode & stat.S_IWOTH)
+    except OSError:
+        return False
+
+
+def is_top(directory: Path) -> bool:
+    """Whether that is the root of the file system or the home directory, however it is spelled."""
+    places = {Path(directory.anchor), Path(os.path.realpath(directory.anchor))}
+    where = home()
+    if where is not None:
+        places |= {where, Path(os.path.realpath(where))}
+    return directory in places or Path(os.path.realpath(directory)) in places
+
+
+def _marked(start: Path, *, is_contracts: bool) -> Path | None:
+    for place in (start, *start.parents):
+        marks = _ROOTS if is_contracts and place == start else (*_ROOTS, *_MANIFESTS)
+        if any(os.path.lexists(place / mark) for mark in marks) and not is_shared(place):
+            return place
+    return None

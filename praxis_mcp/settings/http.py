@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+
+from praxis_mcp.settings.sections import Section
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -29,11 +31,7 @@ Host = Annotated[str, Field(pattern=r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,
 Origin = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?$")]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class StaticToken(_Section):
+class StaticToken(Section):
     """One bearer token, as ``praxis-mcp token new`` makes them.
 
     Attributes:
@@ -49,7 +47,7 @@ class StaticToken(_Section):
     expires: AwareDatetime | None = None
 
 
-class OAuthResource(_Section):
+class OAuthResource(Section):
     """This server as an OAuth 2.1 resource server: it takes JWTs that `issuer` gave out for `resource`.
 
     Attributes:
@@ -80,7 +78,7 @@ class OAuthResource(_Section):
         return self.audience or (self.resource,)
 
 
-class AuthSettings(_Section):
+class AuthSettings(Section):
     """Who may call. Without tokens and oauth, everyone who reaches the port may.
 
     Attributes:
@@ -97,15 +95,15 @@ class AuthSettings(_Section):
         return bool(self.tokens) or self.oauth is not None
 
 
-class HttpSettings(_Section):
+class HttpSettings(Section):
     """How ``praxis-mcp serve --http`` and ``--sse`` listen.
 
     Attributes:
         host, port: where; port 0 is any free one. Another host than the loopback is refused without `auth`.
         tls_certificate, tls_key: files in PEM, read again when they change; both or neither.
-        allowed_hosts: names under which clients reach this server, beside the loopback's, `host` and the host of
+        allowed_hosts: names under which clients reach this server, besides the loopback's, `host` and the host of
             ``auth.oauth.resource``; one without a port stands for every port.
-        allowed_origins: origins of web pages whose scripts may call, beside pages of the loopback's.
+        allowed_origins: origins of web pages whose scripts may call, besides pages of the loopback's.
         proxy_authenticates: a proxy in front lets nobody through whom it does not know, and nothing else can reach
             the port: another host than the loopback needs no `auth` then.
         auth: see `AuthSettings`.

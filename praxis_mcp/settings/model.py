@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     ValidationError,
@@ -18,8 +18,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -29,210 +32,26 @@ from pydantic_settings import SettingsError as PydanticSettingsError
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.settings.files import Origin, Sources, find_sources, sources_of
 from praxis_mcp.settings.http import HttpSettings
-from praxis_mcp.settings.sources import Variables, at_root, check_variables
-from praxis_mcp.settings.upstreams import UpstreamSettings
+from praxis_mcp.settings.sections import (
+    CallSettings,
+    EngineSettings,
+    PolicySettings,
+    RecordSettings,
+    SecretSource,
+    ServerSettings,
+    UpstreamSettings,
+    WarmSettings,
+)
 from praxis_mcp.support.files import expand
-from praxis_mcp.support.installation import usable_plugins
+from praxis_mcp.support.logs import logger
 
-CONTAINER_ENGINES = ("dagger", "docker", "sandbox")
+PREFIX = "PRAXIS_"
+_NO_SETTINGS = (
+    "PRAXIS_TEST_", "PRAXIS_DAGGER_", "PRAXIS_REQUIRE_NATIVE", "PRAXIS_OUTPUT_DIR", "PRAXIS_RUN_", "PRAXIS_MCP_",
+)  # fmt: skip
+"""Beginnings of variables that mean something else: for tests and builds, for tools, for servers below this one."""
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class DockerSettings(_Section):
-    """Attributes: host: address of the daemon's API, such as ``unix:///run/podman/podman.sock``; None asks the
-    environment (``DOCKER_HOST``), then the default socket. runtime: OCI runtime, such as ``runsc``."""
-
-    host: str | None = None
-    runtime: str | None = None
-
-
-class DaggerSettings(_Section):
-    """How the Dagger engine is reached.
-
-    Attributes:
-        runner_host: address of the engine (``unix://``, ``tcp://``, ``docker-container://`` …); None asks the
-            environment (``_EXPERIMENTAL_DAGGER_RUNNER_HOST``), then lets the CLI start one.
-        cli: path of the dagger CLI; None asks the environment (``_EXPERIMENTAL_DAGGER_CLI_BIN``), then the PATH.
-        workdir: directory in which the CLI is started; None is the server's own.
-        images: image reference → tar file (OCI layout or ``docker save``) to take that image from, on machines
-            without a registry.
-        connect_timeout: seconds to open a session, which may have to start the engine.
-        grace: seconds beside a call's own timeout that the engine may take to start it and to answer.
-        rotate_after_calls, rotate_after: calls, and seconds, after which a session is replaced, because it pins its
-            results until it ends.
-    """
-
-    runner_host: str | None = None
-    cli: Path | None = None
-    workdir: Path | None = None
-    images: Mapping[str, Path] = {}
-    connect_timeout: float = Field(default=60, gt=0)
-    grace: float = Field(default=30, gt=0)
-    rotate_after_calls: int = Field(default=500, gt=0)
-    rotate_after: float = Field(default=1800, gt=0)
-
-
-class LocalSettings(_Section):
-    """How commands run on the host.
-
-    Attributes:
-        sandbox: ``auto`` wraps them in bubblewrap where it works; ``require`` refuses to run them without; ``off``
-            never does.
-        visible: what every command may read of the home directories, which are hidden from it, and of the other hidden
-            places (``/tmp``, ``/run``); ``~`` is the home directory. Credentials in it stay hidden.
-    """
-
-    sandbox: Literal["auto", "require", "off"] = "auto"
-    visible: tuple[Path, ...] = ()
-
-
-class SandboxSettings(_Section):
-    """How images are run without a daemon.
-
-    Attributes:
-        store: where their file systems are kept; None is ``$XDG_DATA_HOME/praxis-mcp/images``.
-        max_image_size: bytes that one image may take there.
-    """
-
-    store: Path | None = None
-    max_image_size: int = Field(default=16 * 1024**3, gt=0)
-
-
-def _names_an_engine(value: str) -> str:
-    if value not in CONTAINER_ENGINES and value not in usable_plugins():
-        raise ValueError(f"write one of {', '.join((*CONTAINER_ENGINES, *usable_plugins()))}")
-    return value
-
-
-class RegistryLogin(_Section):
-    """How to log in to an image registry. `secret` names the password or token (see `Settings.secrets`)."""
-
-    username: str
-    secret: str
-
-
-class EngineSettings(_Section):
-    """What engines share, and a section for each.
-
-    Attributes:
-        order: the container engines to consider for an image contract, first choice first; an engine that another
-            package brings may be among them.
-        registries: registry host (``ghcr.io``, ``docker.io``) → login, for Dagger and the sandbox; logins that
-            ``docker login`` has stored are used without it.
-    """
-
-    order: tuple[Annotated[str, AfterValidator(_names_an_engine)], ...] = CONTAINER_ENGINES
-    registries: Mapping[str, RegistryLogin] = {}
-    docker: DockerSettings = DockerSettings()
-    dagger: DaggerSettings = DaggerSettings()
-    sandbox: SandboxSettings = SandboxSettings()
-    local: LocalSettings = LocalSettings()
-
-
-class WarmSettings(_Section):
-    """Containers that are started before they are called for: fresh for every call all the same, and milliseconds away.
-
-    Attributes:
-        enabled: whether there are any; ``warm: false`` in a contract is its own no.
-        max_containers: how many wait at once.
-        max_per_tool: how many of them wait for the same tool.
-        max_memory: bytes that those which wait may take up together; one takes some 8 MiB.
-        idle_seconds: seconds without a call of a tool after which none waits for it any more.
-    """
-
-    enabled: bool = True
-    max_containers: int = Field(default=8, ge=0)
-    max_per_tool: int = Field(default=4, ge=0)
-    max_memory: int = Field(default=512 * 1024**2, ge=0)
-    idle_seconds: float = Field(default=120, gt=0)
-
-
-class PolicySettings(_Section):
-    """What contracts may ask for that is refused by default.
-
-    Attributes:
-        privileged: contracts may say ``privileged: true``.
-        host_network: container contracts may say ``network: host``.
-        sensitive_paths: host paths that may be mounted although they are sensitive (the home directory, ``/``, the
-            container engine's socket, ``~/.ssh`` …).
-    """
-
-    privileged: bool = False
-    host_network: bool = False
-    sensitive_paths: tuple[Path, ...] = ()
-
-
-class CallSettings(_Section):
-    """How calls are admitted and bounded.
-
-    Attributes:
-        max_concurrency: calls that run at once; one upstream's tools take half of these places at most, rounded up,
-            unless nothing else is served.
-        max_concurrency_per_tool: calls of one tool that run at once, unless its contract says.
-        max_queue: calls that wait; one more is refused at once. Of it one upstream's tools have half, likewise.
-        max_per_caller: calls of one authenticated caller that run or wait at once; one more is refused at once. None
-            lets half of `max_concurrency` run and half of `max_queue` wait, both rounded up.
-        max_rate_per_caller: calls a minute of one authenticated caller, ten seconds' worth of them in a burst; None
-            is not a limit.
-        max_timeout: seconds that no contract's `timeout` may exceed.
-        max_output: bytes of each stream that a result carries inline, unless the contract says.
-        heartbeat: seconds without output after which a progress message tells the client that the call lives on
-            (many clients give up after 60 silent seconds).
-    """
-
-    max_concurrency: int = Field(default=16, gt=0)
-    max_concurrency_per_tool: int = Field(default=8, gt=0)
-    max_queue: int = Field(default=64, ge=0)
-    max_per_caller: int | None = Field(default=None, gt=0)
-    max_rate_per_caller: float | None = Field(default=None, gt=0)
-    max_timeout: float = Field(default=3600, gt=0)
-    max_output: int = Field(default=32 * 1024, ge=1024)
-    heartbeat: float = Field(default=10, gt=0)
-
-
-class RecordSettings(_Section):
-    """What is kept of runs, as resources ``praxis://runs/…``.
-
-    Attributes:
-        directory: where; None is a fresh temporary directory, removed when the server ends.
-        keep: how many runs.
-        max_stream: bytes of each stream that a record keeps; what is beyond is counted, not kept.
-    """
-
-    directory: Path | None = None
-    keep: int = Field(default=100, ge=0)
-    max_stream: int = Field(default=128 * 1024 * 1024, ge=0)
-
-
-class ServerSettings(_Section):
-    """What the MCP server says of itself.
-
-    Attributes:
-        name: its name.
-        instructions: what a client tells its model about it.
-        page_size: tools in one page of ``tools/list``. Several clients never ask for a second page.
-    """
-
-    name: str = "praxis-mcp"
-    instructions: str | None = None
-    page_size: int = Field(default=1000, gt=0)
-
-
-class SecretSource(_Section):
-    """Where one secret comes from: exactly one of an environment variable, a file, or the system's keyring."""
-
-    env: str | None = None
-    file: Path | None = None
-    keyring: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$", description="service/user")
-
-    @model_validator(mode="after")
-    def _has_one_source(self) -> Self:
-        if sum(source is not None for source in (self.env, self.file, self.keyring)) != 1:
-            raise ValueError("give exactly one of env, file and keyring")
-        return self
+Location = Sequence[int | str]
 
 
 class Settings(BaseSettings):
@@ -262,7 +81,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="PRAXIS_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
     )
 
     tools: tuple[Path, ...] = (Path("tools"),)
@@ -302,7 +121,7 @@ class Settings(BaseSettings):
         for name in type(self).model_fields:
             if name not in ("root", "tools"):
                 object.__setattr__(self, name, at_root(getattr(self, name), self.base))  # it is frozen
-        at_root(self.tools, self.base)  # so that what cannot be expanded is told now
+        at_root(self.tools, self.base)  # so that what cannot be expanded is reported now
         return self
 
     own_root: ClassVar[Path | None] = None
@@ -343,9 +162,7 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
         sources = find_sources(file, {**Variables(Settings)(), **flags}, flags=flags)
         settings = _settings_of(sources.values, sources.base)(**{**flags, **sources.overrides})
     except (ValidationError, PydanticSettingsError) as exc:
-        from praxis_mcp.settings.problems import explain
-
-        problem = explain(exc, Settings, sources.origin.file, sources.text)
+        problem = _explain(exc, Settings, sources.origin.file, sources.text)
         raise SettingsError(problem, remedy="See configs/ for examples.") from exc
     settings._origin = sources.origin
     return settings
@@ -361,9 +178,7 @@ def check_file(file: Path, content: bytes) -> Settings:
     try:
         return _settings_of(sources.values, sources.base, alone=True)()
     except (ValidationError, PydanticSettingsError) as exc:
-        from praxis_mcp.settings.problems import explain
-
-        raise SettingsError(explain(exc, Settings, file, sources.text), remedy="See configs/ for examples.") from exc
+        raise SettingsError(_explain(exc, Settings, file, sources.text), remedy="See configs/ for examples.") from exc
 
 
 def _settings_of(values: dict[str, Any], base: Path | None, *, alone: bool = False) -> type[Settings]:
@@ -385,3 +200,146 @@ def _settings_of(values: dict[str, Any], base: Path | None, *, alone: bool = Fal
             return (init_settings, of_file) if alone else (init_settings, Variables(settings_cls), of_file)
 
     return FromAllSources
+
+
+class Variables(EnvSettingsSource):
+    """``PRAXIS_…``: lists may be written as JSON, or as words with commas between them."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """See the base."""
+        try:
+            return super().decode_complex_value(field_name, field, value)
+        except json.JSONDecodeError as exc:
+            if not isinstance(value, str) or "tuple" not in str(field.annotation if field else ""):
+                raise ValueError(f"{field_name} is not JSON") from exc
+            if value.lstrip().startswith(("[", "{")):
+                raise ValueError(f"{field_name} is not JSON") from exc
+            return [word.strip() for word in value.split(",") if word.strip()]
+
+
+def check_variables(known: Iterable[str], environment: Mapping[str, str] = os.environ) -> None:
+    """Report variables that look like settings but are not.
+
+    Args:
+        known: names of the settings.
+        environment: variables by name.
+
+    Raises:
+        SettingsError: one is a setting, misspelt; others, which may be another program's, are warned of.
+    """
+    names = [PREFIX + name.upper() for name in known]
+    for variable in environment:
+        head = variable.upper().partition("__")[0]
+        if not head.startswith(PREFIX) or head in names or head.startswith(_NO_SETTINGS):
+            continue
+        close = difflib.get_close_matches(head, names, n=1, cutoff=0.85)
+        if close:
+            raise SettingsError(
+                f"The environment variable {variable} is not a setting (did you mean {close[0]}?).",
+                remedy="Fix its name, or unset it.",
+            )
+        logger.warning("the environment variable {} is not a setting, and is ignored", variable)
+
+
+def at_root(value: Any, root: Path) -> Any:
+    """A value with every path in it absolute: ``~`` expanded, relative ones from the root; links stay as they are.
+
+    Raises:
+        ValueError: a path begins at a home directory that does not exist.
+    """
+    if isinstance(value, Path):
+        return Path(os.path.normpath(root / expand(value)))
+    if isinstance(value, BaseModel):
+        changes = {name: at_root(getattr(value, name), root) for name in type(value).model_fields}
+        return value.model_copy(update={name: new for name, new in changes.items() if new is not getattr(value, name)})
+    if isinstance(value, Mapping):
+        return {key: at_root(item, root) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(at_root(item, root) for item in value)
+    return value
+
+
+def _explain(exc: ValidationError | PydanticSettingsError, model: type[BaseModel], file: Path | None, text: str) -> str:
+    """What is wrong with the settings, in one sentence, by file and line, or by variable. A value is never shown: it
+    may be a secret.
+
+    Args:
+        exc: what pydantic found.
+        model: the settings.
+        file: the settings file, where there is one.
+        text: what it holds.
+    """
+    if isinstance(exc, PydanticSettingsError):
+        where = f"in {file} or the environment (PRAXIS_…)" if file else "in the environment (PRAXIS_…) or flags"
+        # Its own words name a class; the cause names the field.
+        what = str(exc.__cause__ or exc)
+        return f'The settings {where} cannot be read: {what}; write a list as a,b or ["a", "b"], a mapping as JSON.'
+    problems: list[str] = []
+    for error in exc.errors():
+        place = _variable(error["loc"]) or (_place(error["loc"], file, text) if file else "")
+        problems.append(f"{place}: {_sentence(error, model)}" if place else _sentence(error, model))
+    return f"The settings are wrong: {'; '.join(problems)}."
+
+
+def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] != "extra_forbidden":
+        return f"{name}: {error['msg'].removeprefix('Value error, ')}"
+    *above, last = error["loc"]
+    close = difflib.get_close_matches(str(last), _known(model, above), n=1)
+    return f"{name} is not a setting (did you mean {close[0]}?)" if close else f"{name} is not a setting"
+
+
+def _known(model: type[BaseModel], path: Location) -> list[str]:
+    """Names of the settings in a section; none where it cannot be known which section it is."""
+    sections: list[Any] = [model]
+    for part in path:
+        below: list[Any] = []
+        for section in sections:
+            if isinstance(section, type) and issubclass(section, BaseModel):
+                if part in section.model_fields:
+                    below += _parts(section.model_fields[str(part)].annotation)
+            elif get_args(section):
+                below += _parts(get_args(section)[-1])
+        sections = below
+    models = [item for item in sections if isinstance(item, type) and issubclass(item, BaseModel)]
+    return [name for item in models for name in item.model_fields]
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    """A union's members; of anything else, itself."""
+    origin = get_origin(annotation)
+    if origin is None or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        yield annotation
+    else:
+        for part in get_args(annotation):
+            yield from _parts(part)
+
+
+def _variable(path: Location) -> str:
+    """The environment variable that gives that value, as it is written there."""
+    names = {name.upper(): name for name in os.environ}
+    for end in range(len(path), 0, -1):
+        wanted = PREFIX + "__".join(str(part) for part in path[:end]).upper()
+        if wanted in names:
+            return f"the environment variable {names[wanted]}"
+    return ""
+
+
+def _place(path: Location, file: Path, text: str) -> str:
+    """File and line of a value, or of the nearest one around it; nothing where the file has no part of it."""
+    import yaml
+
+    line = 0
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((key, item) for key, item in node.value if key.value == str(part)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            found = (node.value[part], node.value[part])
+        else:
+            found = None
+        if found is None:
+            break
+        line, node = found[0].start_mark.line + 1, found[1]
+    return f"{file}:{line}" if line else ""

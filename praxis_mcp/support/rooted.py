@@ -170,12 +170,13 @@ class HeldDirectory:
         """The path of an entry, for messages and results."""
         return os.path.join(self.shown, name)  # noqa: PTH118
 
-    def enter(self, name: str, *, closed: bool = False) -> HeldDirectory:
+    def enter(self, name: str, *, closed: bool = False, listed: bool = True) -> HeldDirectory:
         """The directory `name` in this one.
 
         Args:
             name: one component.
             closed: open it up to this user first (0700) where it is closed.
+            listed: False is enough to name what is in it, and needs no permission to list it.
 
         Raises:
             OSError: there is none, or (ELOOP, ENOTDIR) it is not a directory.
@@ -184,7 +185,7 @@ class HeldDirectory:
         if not _BY_DESCRIPTOR:
             return HeldDirectory.at(self.path_of(name))
         try:
-            found = self._open(name, _ENTER)
+            found = self._open(name, _ENTER if listed else _ENTER | _PATH)
         except PermissionError:
             if not closed:
                 raise
@@ -260,9 +261,9 @@ class HeldDirectory:
         """
         return self._open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | _PLAIN, 0o600)
 
-    def make(self, name: str) -> None:
-        """A new, empty directory that only this user may use."""
-        os.mkdir(self._place(name), 0o700, **self._here("dir_fd"))  # noqa: PTH102
+    def make(self, name: str, mode: int = 0o700) -> None:
+        """A new, empty directory; only this user may use it, unless `mode` (less the umask) says otherwise."""
+        os.mkdir(self._place(name), mode, **self._here("dir_fd"))  # noqa: PTH102
 
     def make_link(self, name: str, target: str) -> None:
         """A new symbolic link."""

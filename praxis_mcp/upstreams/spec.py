@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from praxis_mcp.settings.upstreams import Transport
+from praxis_mcp.settings.sections import Transport
 
 ProgressListener = Callable[[float, float | None, str | None], None]
 """Is called with the progress, total and message of a call. Must not block."""

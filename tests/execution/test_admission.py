@@ -9,7 +9,7 @@ import pytest
 
 from praxis_mcp.errors import QueueFull
 from praxis_mcp.execution.admission import Admission, Share
-from praxis_mcp.settings.model import CallSettings
+from praxis_mcp.settings.sections import CallSettings
 
 pytestmark = pytest.mark.anyio
 

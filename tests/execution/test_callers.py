@@ -8,7 +8,7 @@ import pytest
 from praxis_mcp.errors import QueueFull
 from praxis_mcp.execution import admission as admission_module
 from praxis_mcp.execution.admission import Admission, CallerLimits
-from praxis_mcp.settings.model import CallSettings
+from praxis_mcp.settings.sections import CallSettings
 
 
 class Clock:

@@ -25,7 +25,8 @@ from praxis_mcp.execution.records.runs import RunRecord, RunRecords
 from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.plans.build import build_plan, new_run_id
 from praxis_mcp.plans.secrets import Masker
-from praxis_mcp.settings.model import RecordSettings, Settings
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.sections import RecordSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -219,7 +220,7 @@ async def test_what_a_killed_server_left_is_swept_by_the_next_and_a_living_ones_
     script = (
         "import anyio, sys\n"
         "from praxis_mcp.execution.records.runs import RunRecords\n"
-        "from praxis_mcp.settings.model import RecordSettings\n"
+        "from praxis_mcp.settings.sections import RecordSettings\n"
         "async def main():\n"
         "    async with RunRecords(RecordSettings()):\n"
         "        print('open', flush=True)\n"

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse
 from praxis_mcp.federation import names as upstream_names
 from praxis_mcp.federation import upstreams as upstreams_module
 from praxis_mcp.federation.names import Owners, refusals
-from praxis_mcp.settings.upstreams import UpstreamSettings
+from praxis_mcp.settings.sections import UpstreamSettings
 from tests.federation.test_upstreams import STARTING, asked, call, names, proxy
 from tests.kit.raw_upstream import RawUpstream, answer, raw_upstream, text
 from tests.kit.until import until

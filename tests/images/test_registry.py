@@ -17,8 +17,7 @@ from praxis_mcp.errors import ImageError
 from praxis_mcp.images import registry as registry_module
 from praxis_mcp.images.logins import Login, stored_login
 from praxis_mcp.images.manifests import architecture, digest_of
-from praxis_mcp.images.model import NamedImage
-from praxis_mcp.images.references import Reference
+from praxis_mcp.images.model import NamedImage, Reference
 from praxis_mcp.images.registry import unreachable
 from praxis_mcp.settings.model import Settings
 from tests.images.registry_double import RegistryDouble, registry_double

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 import praxis_mcp
 from praxis_mcp.contracts.model import EngineType
 from praxis_mcp.engines.registry import ENGINES
-from praxis_mcp.settings.model import CONTAINER_ENGINES
+from praxis_mcp.settings.sections import CONTAINER_ENGINES
 from praxis_mcp.support.installation import OWN_ENGINES
 
 THIRD_PARTY = Path(__file__).parent / "third_party"

@@ -16,7 +16,7 @@ from praxis_mcp.contracts.specs import DaggerEngineSpec
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.build import build_plan, find_problems
 from praxis_mcp.plans.model import Guard, Plan
-from praxis_mcp.plans.mount_findings import find_mount_findings
+from praxis_mcp.plans.planning import warnings_about_mounts
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
 
@@ -58,7 +58,7 @@ def test_missing_directories_below_the_root_are_made_for_a_call_and_for_nothing_
     contract = older(tmp_path, {"./shared/in": "/shared", str(tmp_path / "data"): "/data"})
     settings = Settings(root=tmp_path)
     assert find_problems(contract, settings) == []
-    assert find_mount_findings(contract, settings) == []
+    assert warnings_about_mounts(contract, settings) == []
     explained = build_plan(contract, {}, settings)
     assert all(mount.is_missing for mount in explained.blueprint.mounts)
     assert sorted(os.listdir(tmp_path)) == ["tools"]
@@ -106,7 +106,7 @@ def test_nothing_is_made_outside_of_the_root_nor_through_a_link(tmp_path: Path, 
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ExecutionError):
         call(contract, project)
-    (finding,) = find_mount_findings(contract, Settings(root=project))
+    (finding,) = warnings_about_mounts(contract, Settings(root=project))
     assert "Every call would be refused" in finding.message
     assert (finding.field, finding.line) == (f"engineSpec.mounts.{source}", 9)
     assert sorted(tmp_path.rglob("*")) == before
@@ -148,12 +148,12 @@ def test_a_mount_of_the_tools_is_read_only_instead_of_refused_and_validate_says_
         "/shared/tools": ("tools", False),
         "/own": ("tools/count", False),
     }
-    first, second = find_mount_findings(contract, Settings(root=tmp_path))
+    first, second = warnings_about_mounts(contract, Settings(root=tmp_path))
     assert "is read-only for the tool, because it holds contracts" in first.message
     assert '"./tools": /shared/tools:ro' in first.remedy
     assert (second.field, second.is_error) == ("engineSpec.mounts../tools/count", False)
     silent = older(tmp_path, {"./shared": "/shared", "./tools": "/shared/tools:ro"})
-    assert find_mount_findings(silent, Settings(root=tmp_path)) == []
+    assert warnings_about_mounts(silent, Settings(root=tmp_path)) == []
     # Consent in the settings counts as it does in our own spelling.
     allowed = {"policy": {"sensitive_paths": [tmp_path / "tools"]}}
     assert mounts_of(call(contract, tmp_path, **allowed), tmp_path)["/shared/tools"] == ("tools", True)

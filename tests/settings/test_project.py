@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.errors import SettingsError
+from praxis_mcp.settings.files import is_top, project_at, project_of
 from praxis_mcp.settings.model import load_settings
-from praxis_mcp.settings.project import is_top, project_at, project_of
 
 
 @pytest.fixture(autouse=True)

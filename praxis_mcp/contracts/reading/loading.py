@@ -28,7 +28,7 @@ from praxis_mcp.contracts.specs import AnyEngineSpec
 from praxis_mcp.contracts.vocabulary import KEYWORDS
 from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.errors import ContractError
-from praxis_mcp.settings.agent_files import is_agent_configuration
+from praxis_mcp.settings.files import is_agent_configuration
 
 _COMMAND = {"command": ["unknown"]}
 _IN_IMAGE = {**_COMMAND, "image": "unknown"}

@@ -13,7 +13,7 @@ from praxis_mcp.contracts.model import NAME_PATTERN, EngineType, engine_names
 from praxis_mcp.contracts.specs import DEFAULT_TIMEOUT
 from praxis_mcp.contracts.values import NETWORK_WORDS
 from praxis_mcp.contracts.vocabulary import ANY_TYPE, KEYWORDS, SHORT_KEYWORDS, TYPE_ALIASES
-from praxis_mcp.settings.upstreams import Transport
+from praxis_mcp.settings.sections import Transport
 from praxis_mcp.support.installation import usable_plugins
 
 Schema = dict[str, Any]

@@ -19,7 +19,7 @@ import anyio.abc
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from praxis_mcp.errors import EngineUnavailable
-from praxis_mcp.settings.model import DaggerSettings
+from praxis_mcp.settings.sections import DaggerSettings
 from praxis_mcp.support.logs import logger
 
 CLI_VARIABLE = "_EXPERIMENTAL_DAGGER_CLI_BIN"

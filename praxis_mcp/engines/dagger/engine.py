@@ -52,7 +52,8 @@ from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.engines.warm.pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
 from praxis_mcp.plans.model import Blueprint, Capability, Guard, Plan
-from praxis_mcp.settings.model import DaggerSettings, Settings
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.sections import DaggerSettings
 from praxis_mcp.support.praxis_init import praxis_init_path
 from praxis_mcp.support.scratch import Scratch, remove_directory, sweep_scratch
 from praxis_mcp.support.text import counted

@@ -19,7 +19,7 @@ from praxis_mcp.engines.dagger.reach import check_engine
 from praxis_mcp.engines.dagger.sdk import Connection, sdk_installed, sdk_missing
 from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.errors import EngineUnavailable
-from praxis_mcp.settings.model import DaggerSettings
+from praxis_mcp.settings.sections import DaggerSettings
 from praxis_mcp.support.logs import logger, places
 from praxis_mcp.support.text import counted
 

@@ -39,7 +39,7 @@ from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
 from praxis_mcp.engines.warm.pool import WarmBudget
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import Blueprint, Plan
-from praxis_mcp.settings.model import WarmSettings
+from praxis_mcp.settings.sections import WarmSettings
 from praxis_mcp.support.praxis_init import DEFAULT_KILL_AFTER, EXIT_SIGNAL_BASE, Ended, EndKind, wait_words
 from praxis_mcp.support.tasks import BackgroundTasks
 

@@ -14,7 +14,7 @@ from praxis_mcp.engines.base import StatusListener
 from praxis_mcp.engines.docker.api import DockerDaemon, ImageMissing
 from praxis_mcp.engines.pulls import PULL_TIMEOUT, SharedPulls
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
-from praxis_mcp.images.downloads import PROGRESS_INTERVAL
+from praxis_mcp.images.streams import PROGRESS_INTERVAL
 from praxis_mcp.settings.model import Settings
 
 DAEMON_TIMEOUT = 5.0

@@ -20,8 +20,7 @@ from praxis_mcp.errors import ImageError
 from praxis_mcp.images.archives import import_file
 from praxis_mcp.images.layers import Bounds
 from praxis_mcp.images.logins import Login
-from praxis_mcp.images.model import ImageContent, NamedImage, StoredImage
-from praxis_mcp.images.references import Reference
+from praxis_mcp.images.model import ImageContent, NamedImage, Reference, StoredImage
 from praxis_mcp.images.registry import RegistryClient
 from praxis_mcp.images.store import LOCK_TIMEOUT, ImageStore, default_directory
 from praxis_mcp.plans.secrets import resolve_secret

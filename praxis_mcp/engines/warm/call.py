@@ -19,7 +19,7 @@ from praxis_mcp.engines.init.waiter import WaiterLost
 from praxis_mcp.engines.warm.pool import T, WarmBudget, WarmPool
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Plan
-from praxis_mcp.settings.model import WarmSettings
+from praxis_mcp.settings.sections import WarmSettings
 
 R = TypeVar("R")
 S = TypeVar("S", bound=Hashable)

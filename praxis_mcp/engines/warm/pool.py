@@ -19,7 +19,7 @@ from weakref import WeakSet
 
 import anyio
 
-from praxis_mcp.settings.model import WarmSettings
+from praxis_mcp.settings.sections import WarmSettings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.tasks import BackgroundTasks
 

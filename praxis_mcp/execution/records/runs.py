@@ -20,7 +20,7 @@ from praxis_mcp.engines.output import Captured, StreamName
 from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
 from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.settings.model import RecordSettings
+from praxis_mcp.settings.sections import RecordSettings
 from praxis_mcp.support.installation import OWN_ENGINES
 from praxis_mcp.support.logs import logger
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from praxis_mcp.settings.model import RecordSettings
+from praxis_mcp.settings.sections import RecordSettings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.scratch import Scratch, remove_directory, sweep_scratch
 

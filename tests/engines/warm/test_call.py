@@ -12,7 +12,8 @@ from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
 from praxis_mcp.engines.warm.pool import WarmBudget
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.build import build_plan
-from praxis_mcp.settings.model import Settings, WarmSettings
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.sections import WarmSettings
 from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio

@@ -9,7 +9,7 @@ import pytest
 
 from praxis_mcp.engines.warm import pool as warm_pool
 from praxis_mcp.engines.warm.pool import WAITING_MEMORY, WarmBudget, WarmPool
-from praxis_mcp.settings.model import WarmSettings
+from praxis_mcp.settings.sections import WarmSettings
 from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio

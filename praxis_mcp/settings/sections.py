@@ -1,0 +1,309 @@
+"""The sections of the settings, each with what it means; that of serving over the network is in `http`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from praxis_mcp.support.installation import usable_plugins
+
+CONTAINER_ENGINES = ("dagger", "docker", "sandbox")
+
+Transport = Literal["auto", "http", "sse", "stdio"]
+"""The transport to another server. ``auto`` goes by the address: a command is ``stdio``, a URL whose path ends in
+``/sse`` is ``sse`` (HTTP+SSE of 2024-11-05), any other ``http`` (Streamable HTTP of any revision)."""
+
+
+class Section(BaseModel):
+    """A part of the settings; frozen, and without unknown names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class SecretName(Section):
+    """Names a secret (see `Settings.secrets`)."""
+
+    secret: str = Field(min_length=1)
+
+
+TextOrSecret = str | SecretName
+
+
+class OAuthSettings(Section):
+    """Credentials for the OAuth 2.1 client credentials grant. `client_secret` names a secret; `issuer` is the
+    identifier of the authorization server that they belong to: tokens are asked of no other."""
+
+    client_id: str
+    client_secret: str
+    issuer: str = Field(pattern=r"^https?://")
+    scope: str | None = None
+
+
+class UpstreamSettings(Section):
+    """One other MCP server whose tools are republished.
+
+    Attributes:
+        address: its URL, or the words of the command that starts it, in the project (`Settings.base`).
+        transport: see `Transport`.
+        env: variables for the command, besides PATH, HOME and the few others that every program needs.
+        headers: HTTP headers.
+        auth_token: bearer token. The token of a client of this server is never passed on.
+        oauth: see `OAuthSettings`.
+        prefix: before each tool's name; None is the upstream's own name and ``_``; empty leaves names as they are.
+            Where it begins another upstream's, as an empty one does, the tools are to be listed in `include`.
+        include, exclude: globs of the tools' names there; a tool is taken if one of the first matches, and none of the
+            second.
+        rename: name there → name here, before the prefix.
+        describe: name there → description here.
+        timeout: seconds that a call may take.
+        refresh: seconds after which tools are listed again, besides when the server says that they have changed.
+        idle_timeout: seconds without a call after which a server that was started by command is ended, until the next
+            call; None never.
+        pin: serve only what was approved: a tool that is new, or whose description or schema has changed, is held back
+            until ``praxis-mcp upstreams approve``.
+    """
+
+    address: str | tuple[str, ...] = Field(min_length=1)
+    transport: Transport = "auto"
+    env: Mapping[Annotated[str, Field(pattern=r"^[^=\x00]+$")], TextOrSecret] = {}
+    headers: Mapping[str, TextOrSecret] = {}
+    auth_token: TextOrSecret | None = None
+    oauth: OAuthSettings | None = None
+    prefix: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]*$", max_length=64)
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
+    rename: Mapping[str, Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]] = {}
+    describe: Mapping[str, str] = {}
+    timeout: float = Field(default=300, gt=0)
+    refresh: float = Field(default=300, ge=1)
+    idle_timeout: float | None = Field(default=600, gt=0)
+    pin: bool = False
+
+    @field_validator("rename")
+    @classmethod
+    def _names_differ(cls, value: Mapping[str, str]) -> Mapping[str, str]:
+        if len(set(value.values())) < len(value):
+            raise ValueError("two tools cannot have the same new name")
+        return value
+
+    @model_validator(mode="after")
+    def _fields_fit_the_address(self) -> UpstreamSettings:
+        headers = bool(self.headers or self.auth_token or self.oauth)
+        check_address(self.address, self.transport, headers=headers, env=bool(self.env))
+        if self.oauth and self.auth_token:
+            raise ValueError("auth_token and oauth cannot both be given")
+        return self
+
+
+def check_address(address: str | tuple[str, ...], transport: str, *, headers: bool, env: bool) -> None:
+    """Refuse an address of another MCP server that its transport cannot reach, and fields that would do nothing.
+
+    Raises:
+        ValueError: says what does not go together.
+    """
+    is_command = isinstance(address, tuple) or transport == "stdio"
+    if is_command and transport in ("http", "sse"):
+        raise ValueError(f"transport: {transport} needs a URL as address, not a command")
+    if is_command and headers:
+        raise ValueError("headers, auth_token and oauth go with a URL; give a command its credentials by env")
+    if not is_command and env:
+        raise ValueError("env goes with a command as address, not with a URL")
+    if not is_command and not str(address).lower().startswith(("http://", "https://")):
+        raise ValueError("the address is a URL with http:// or https://, or a list of the words of a command")
+
+
+class DockerSettings(Section):
+    """Attributes: host: address of the daemon's API, such as ``unix:///run/podman/podman.sock``; None asks the
+    environment (``DOCKER_HOST``), then the default socket. runtime: OCI runtime, such as ``runsc``."""
+
+    host: str | None = None
+    runtime: str | None = None
+
+
+class DaggerSettings(Section):
+    """How the Dagger engine is reached.
+
+    Attributes:
+        runner_host: address of the engine (``unix://``, ``tcp://``, ``docker-container://`` …); None asks the
+            environment (``_EXPERIMENTAL_DAGGER_RUNNER_HOST``), then lets the CLI start one.
+        cli: path of the dagger CLI; None asks the environment (``_EXPERIMENTAL_DAGGER_CLI_BIN``), then the PATH.
+        workdir: directory in which the CLI is started; None is the server's own.
+        images: image reference → tar file (OCI layout or ``docker save``) to take that image from, on machines
+            without a registry.
+        connect_timeout: seconds to open a session, which may have to start the engine.
+        grace: seconds in addition to a call's own timeout that the engine may take to start it and to answer.
+        rotate_after_calls, rotate_after: calls, and seconds, after which a session is replaced, because it pins its
+            results until it ends.
+    """
+
+    runner_host: str | None = None
+    cli: Path | None = None
+    workdir: Path | None = None
+    images: Mapping[str, Path] = {}
+    connect_timeout: float = Field(default=60, gt=0)
+    grace: float = Field(default=30, gt=0)
+    rotate_after_calls: int = Field(default=500, gt=0)
+    rotate_after: float = Field(default=1800, gt=0)
+
+
+class LocalSettings(Section):
+    """How commands run on the host.
+
+    Attributes:
+        sandbox: ``auto`` wraps them in bubblewrap where it works; ``require`` refuses to run them without; ``off``
+            never does.
+        visible: what every command may read of the home directories, which are hidden from it, and of the other hidden
+            places (``/tmp``, ``/run``); ``~`` is the home directory. Credentials in it stay hidden.
+    """
+
+    sandbox: Literal["auto", "require", "off"] = "auto"
+    visible: tuple[Path, ...] = ()
+
+
+class SandboxSettings(Section):
+    """How images are run without a daemon.
+
+    Attributes:
+        store: where their file systems are kept; None is ``$XDG_DATA_HOME/praxis-mcp/images``.
+        max_image_size: bytes that one image may take there.
+    """
+
+    store: Path | None = None
+    max_image_size: int = Field(default=16 * 1024**3, gt=0)
+
+
+def _names_an_engine(value: str) -> str:
+    if value not in CONTAINER_ENGINES and value not in usable_plugins():
+        raise ValueError(f"write one of {', '.join((*CONTAINER_ENGINES, *usable_plugins()))}")
+    return value
+
+
+class RegistryLogin(Section):
+    """How to log in to an image registry. `secret` names the password or token (see `Settings.secrets`)."""
+
+    username: str
+    secret: str
+
+
+class EngineSettings(Section):
+    """What engines share, and a section for each.
+
+    Attributes:
+        order: the container engines to consider for an image contract, first choice first; an engine that another
+            package brings may be among them.
+        registries: registry host (``ghcr.io``, ``docker.io``) → login, for Dagger and the sandbox; logins that
+            ``docker login`` has stored are used without it.
+    """
+
+    order: tuple[Annotated[str, AfterValidator(_names_an_engine)], ...] = CONTAINER_ENGINES
+    registries: Mapping[str, RegistryLogin] = {}
+    docker: DockerSettings = DockerSettings()
+    dagger: DaggerSettings = DaggerSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    local: LocalSettings = LocalSettings()
+
+
+class WarmSettings(Section):
+    """Containers that are started before they are called for: fresh for every call all the same, and milliseconds away.
+
+    Attributes:
+        enabled: whether there are any; ``warm: false`` in a contract is its own no.
+        max_containers: how many wait at once.
+        max_per_tool: how many of them wait for the same tool.
+        max_memory: bytes that those which wait may take up together; one takes some 8 MiB.
+        idle_seconds: seconds without a call of a tool after which none waits for it any more.
+    """
+
+    enabled: bool = True
+    max_containers: int = Field(default=8, ge=0)
+    max_per_tool: int = Field(default=4, ge=0)
+    max_memory: int = Field(default=512 * 1024**2, ge=0)
+    idle_seconds: float = Field(default=120, gt=0)
+
+
+class PolicySettings(Section):
+    """What contracts may ask for that is refused by default.
+
+    Attributes:
+        privileged: contracts may say ``privileged: true``.
+        host_network: container contracts may say ``network: host``.
+        sensitive_paths: host paths that may be mounted although they are sensitive (the home directory, ``/``, the
+            container engine's socket, ``~/.ssh`` …).
+    """
+
+    privileged: bool = False
+    host_network: bool = False
+    sensitive_paths: tuple[Path, ...] = ()
+
+
+class CallSettings(Section):
+    """How calls are admitted and bounded.
+
+    Attributes:
+        max_concurrency: calls that run at once; one upstream's tools take half of these places at most, rounded up,
+            unless nothing else is served.
+        max_concurrency_per_tool: calls of one tool that run at once, unless its contract says.
+        max_queue: calls that wait; one more is refused at once. Of it one upstream's tools have half, likewise.
+        max_per_caller: calls of one authenticated caller that run or wait at once; one more is refused at once. None
+            lets half of `max_concurrency` run and half of `max_queue` wait, both rounded up.
+        max_rate_per_caller: calls a minute of one authenticated caller, ten seconds' worth of them in a burst; None
+            is not a limit.
+        max_timeout: seconds that no contract's `timeout` may exceed.
+        max_output: bytes of each stream that a result carries inline, unless the contract says.
+        heartbeat: seconds without output after which a progress message tells the client that the call lives on
+            (many clients give up after 60 silent seconds).
+    """
+
+    max_concurrency: int = Field(default=16, gt=0)
+    max_concurrency_per_tool: int = Field(default=8, gt=0)
+    max_queue: int = Field(default=64, ge=0)
+    max_per_caller: int | None = Field(default=None, gt=0)
+    max_rate_per_caller: float | None = Field(default=None, gt=0)
+    max_timeout: float = Field(default=3600, gt=0)
+    max_output: int = Field(default=32 * 1024, ge=1024)
+    heartbeat: float = Field(default=10, gt=0)
+
+
+class RecordSettings(Section):
+    """What is kept of runs, as resources ``praxis://runs/…``.
+
+    Attributes:
+        directory: where; None is a fresh temporary directory, removed when the server ends.
+        keep: how many runs.
+        max_stream: bytes of each stream that a record keeps; what is beyond is counted, not kept.
+    """
+
+    directory: Path | None = None
+    keep: int = Field(default=100, ge=0)
+    max_stream: int = Field(default=128 * 1024 * 1024, ge=0)
+
+
+class ServerSettings(Section):
+    """What the MCP server says of itself.
+
+    Attributes:
+        name: its name.
+        instructions: what a client tells its model about it.
+        page_size: tools in one page of ``tools/list``. Several clients never ask for a second page.
+    """
+
+    name: str = "praxis-mcp"
+    instructions: str | None = None
+    page_size: int = Field(default=1000, gt=0)
+
+
+class SecretSource(Section):
+    """Where one secret comes from: exactly one of an environment variable, a file, or the system's keyring."""
+
+    env: str | None = None
+    file: Path | None = None
+    keyring: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$", description="service/user")
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if sum(source is not None for source in (self.env, self.file, self.keyring)) != 1:
+            raise ValueError("give exactly one of env, file and keyring")
+        return self
