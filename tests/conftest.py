@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from praxis_mcp.support.logs import NAME, logger
 from tests.kit import images, node, requirements
+from tests.kit.ending import at_end
 from tests.kit.timeouts import pytest_pyfunc_call, pytest_timeout_set_timer
 
 __all__ = ["pytest_pyfunc_call", "pytest_timeout_set_timer"]  # hooks, found here by pytest
@@ -17,6 +19,16 @@ __all__ = ["pytest_pyfunc_call", "pytest_timeout_set_timer"]  # hooks, found her
 # Its bounds on time, 200 ms for an example, fail on a busy machine; each test as a whole has one (pyproject.toml).
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("here")
+
+
+MOST_WORKERS = 8
+"""Each worker pulls images into a store of its own and keeps servers running; all of them share one Docker daemon."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """How many processes `-n auto` runs the tests in: as many as there are cores that this process may use."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_WORKERS)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,6 +47,11 @@ def _import_sdks() -> None:
     for sdk in ("docker", "dagger"):
         if importlib.util.find_spec(sdk):
             importlib.import_module(sdk)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish() -> None:
+    at_end.close()  # after the fixtures' clean-up
 
 
 def pytest_report_header() -> list[str]:

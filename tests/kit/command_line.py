@@ -7,7 +7,6 @@ interpreter (tests/cli/test_encodings.py, tests/cli/test_terminal.py).
 
 from __future__ import annotations
 
-import atexit
 import functools
 import gc
 import importlib
@@ -24,6 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from tests.kit.ending import at_end
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_IMPORTED = ("praxis_mcp.engines.dagger", "praxis_mcp.engines.docker", "praxis_mcp.testing")
@@ -49,7 +50,7 @@ def praxis(
 
 
 class _Server:
-    """The process that commands are forked from, one after the other. It ends with this process."""
+    """The process that commands are forked from, one after the other."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -58,7 +59,7 @@ class _Server:
             command = [sys.executable, "-m", __name__, str(theirs.fileno())]
             self._process = subprocess.Popen(command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         self._answers = self._socket.makefile()
-        atexit.register(self._close)
+        at_end.callback(self._close)
 
     def _close(self) -> None:
         self._answers.close()

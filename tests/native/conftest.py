@@ -12,6 +12,7 @@ import pytest
 
 from praxis_mcp.support.praxis_init import praxis_init_path
 from tests.kit import requirements
+from tests.kit.cache import exclusive
 from tests.native.harness import IS_ROOT, NOBODY, PraxisInit, python_for
 from tests.native.waiting import PraxisWait
 
@@ -23,7 +24,8 @@ def built() -> Path:
     """The project's root, after bringing the binaries up to date with the sources."""
     native = runpy.run_path(str(ROOT / "native" / "build.py"))
     try:
-        native["build"](ROOT)
+        with exclusive("native"):  # of the test processes that find them out of date, the first builds them
+            native["build"](ROOT)
     except native["NativeBuildError"] as error:
         if os.environ.get("PRAXIS_REQUIRE_NATIVE") == "1":
             raise

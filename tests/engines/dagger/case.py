@@ -1,6 +1,5 @@
 """The Dagger engine as a case of the conformance suite: over a real engine where one is named, else over the double."""
 
-import atexit
 import functools
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from praxis_mcp.settings.model import Settings
 from praxis_mcp.testing import EngineCase
 from tests.dagger_double.install import install, remove_containers, running_containers
 from tests.kit import requirements
+from tests.kit.ending import at_end
 
 IMAGE = "python:3.11-slim"
 IS_REAL = requirements.missing("dagger_real") is None
@@ -26,10 +26,10 @@ IS_REAL = requirements.missing("dagger_real") is None
 
 @functools.cache
 def double_state() -> Path:
-    """The state of the double's engine that the tests of this process share, gone when it ends."""
+    """The state of the double's engine that the tests of this process share, gone when they have ended."""
     state = Path(tempfile.mkdtemp(prefix="praxis-dagger-double-"))
-    atexit.register(shutil.rmtree, state, ignore_errors=True)
-    atexit.register(remove_containers, state)
+    at_end.callback(shutil.rmtree, state, ignore_errors=True)
+    at_end.callback(remove_containers, state)
     return state
 
 

@@ -298,7 +298,5 @@ async def test_a_cancelled_call_has_left_nothing_when_it_returns(bench: Bench) -
 
 async def test_waiting_containers_are_removed_when_no_call_comes() -> None:
     async with bench_on(warm={"idle_seconds": 1}) as bench:
-        await bench.run(tool("true"))
-        await until(lambda: warm_docker(bench).pool.waiting)
-        (waiting,) = warm_docker(bench).pool.waiting
+        waiting = await warmed(bench, tool("true"))
         await until(lambda: gone(waiting.id))

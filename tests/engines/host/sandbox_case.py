@@ -1,6 +1,5 @@
 """The sandbox engine as a case of the conformance suite, with images that it takes from the local Docker daemon."""
 
-import atexit
 import functools
 import os
 import shutil
@@ -18,15 +17,16 @@ from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.testing import EngineCase
+from tests.kit.ending import at_end
 
 IMAGE = "python:3.11-slim"
 
 
 @functools.cache
 def shared_store() -> Path:
-    """The image store of this test process, gone when it ends."""
+    """The image store of this test process, gone when its tests have ended."""
     directory = Path(tempfile.mkdtemp(prefix="praxis-test-images-"))
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    at_end.callback(shutil.rmtree, directory, ignore_errors=True)
     return directory
 
 
