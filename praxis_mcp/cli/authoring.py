@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -87,19 +88,7 @@ def run_examples(
     outcomes, broken = run_with_toolbox(settings, work)
     failed = sum(not outcome.passed for outcome in outcomes)
     if as_json:
-        echo_json(
-            [
-                {
-                    "tool": item.tool,
-                    "example": item.example,
-                    "passed": item.passed,
-                    "problems": item.problems,
-                    "engine": item.engine,
-                    "seconds": item.seconds,
-                }
-                for item in outcomes
-            ]
-        )
+        echo_json([{**asdict(item), "passed": item.passed} for item in outcomes])
     else:
         say(f"{len(outcomes) - failed} passed, {failed} failed")
     if not outcomes:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from praxis_mcp.cli.common import JsonOption, SettingsOptions, diagnostics_as_json, run_with_toolbox, takes_settings
-from praxis_mcp.cli.terminal import console, echo_json, escape
+from praxis_mcp.cli.terminal import console, echo_json, escape, table
 from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
@@ -190,8 +190,6 @@ async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
 
 
 def _print(report: dict[str, Any], settings: Settings) -> None:
-    from rich.table import Table
-
     out = console()
     out.print(
         f"praxis-mcp {report['praxis_mcp']} · mcp {report['mcp']} · Python {report['python']} · {report['platform']}"
@@ -211,9 +209,7 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
     first = [item for item in report["diagnostics"] if item["path"] in directories]
     for item in first:
         out.print(escape(_sentence(item)))
-    table = Table(box=None, pad_edge=False, header_style="bold", title="Engines", title_justify="left")
-    for column in ("", "engine", "found", "what it means"):
-        table.add_column(column)
+    engines = table("", "engine", "found", "what it means", title="Engines")
     for item in report["engines"]:
         if item["available"]:
             mark, meaning = "[green]✓[/]", _lacks(item.get("lacks", {}))
@@ -221,18 +217,16 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
             mark, meaning = "-", "optional: no tool here needs it"
         else:
             mark, meaning = "[red]✗[/]", " → ".join(part for part in (item["detail"], item["remedy"]) if part)
-        table.add_row(mark, item["engine"], escape(item["version"] or "-"), escape(meaning))
-    out.print(table)
+        engines.add_row(mark, item["engine"], escape(item["version"] or "-"), escape(meaning))
+    out.print(engines)
     for item in report["refused_engines"]:
         refused = f"{item['engine']} of {item['package']} is not used. {item['why']}"
         out.print(f"[yellow]{escape(refused)}[/]", soft_wrap=True, highlight=False)
-    table = Table(box=None, pad_edge=False, header_style="bold", title="Tools", title_justify="left")
-    for column in ("", "tool", "runs on", "why"):
-        table.add_column(column)
+    tools = table("", "tool", "runs on", "why", title="Tools")
     for item in report["tools"]:
         mark = "[green]✓[/]" if item["engine"] else "[red]✗[/]"
-        table.add_row(mark, item["tool"], item["engine"] or "nothing", escape(item["reason"]))
-    out.print(table)
+        tools.add_row(mark, item["tool"], item["engine"] or "nothing", escape(item["reason"]))
+    out.print(tools)
     if report["upstreams"]:
         out.print(_upstream_table(report["upstreams"]))
         for line in _left_out_lines(report["upstreams"]):
@@ -294,13 +288,10 @@ async def examine_upstreams(toolbox: Toolbox) -> list[dict[str, Any]]:
 
 def _upstream_table(found: list[dict[str, Any]]) -> Table:
     """The same for people."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold", title="Upstreams", title_justify="left")
-    for column in ("", "upstream", "address", "protocol", "tools", "held back", "left out", "why not"):
-        table.add_column(column)
+    columns = ("", "upstream", "address", "protocol", "tools", "held back", "left out", "why not")
+    rows = table(*columns, title="Upstreams")
     for item in found:
-        table.add_row(
+        rows.add_row(
             "[green]✓[/]" if item["reachable"] else "[red]✗[/]",
             item["upstream"],
             escape(item["address"]),
@@ -308,7 +299,7 @@ def _upstream_table(found: list[dict[str, Any]]) -> Table:
             *(str(item[name]) for name in ("tools", "held_back", "left_out")),
             escape(item["trouble"]),
         )
-    return table
+    return rows
 
 
 def _left_out_lines(found: list[dict[str, Any]]) -> list[str]:
@@ -350,18 +341,16 @@ def _warm_sentence(warm: WarmSettings) -> str:
 
 def _server_table(servers: Sequence[dict[str, Any]]) -> Table:
     """A row for each engine of each server, and one for each of its tools below."""
-    from rich.table import Table
-
     title = "Servers that run here, and calls that met a container which waited for them"
-    table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
-    for column in ("server", "root", "engine", "tool", "hits", "misses", "idle", "fill time"):
-        table.add_column(column, justify="right" if column in ("hits", "misses", "idle", "fill time") else "left")
+    rows = table("server", "root", "engine", "tool", title=title)
+    for column in ("hits", "misses", "idle", "fill time"):
+        rows.add_column(column, justify="right")
     for server in servers:
         place = (str(server["pid"]), escape(server["root"]))
         for row in _warm_rows(server["warm"]):
-            table.add_row(*place, *(escape(cell) for cell in row))
+            rows.add_row(*place, *(escape(cell) for cell in row))
             place = ("", "")
-    return table
+    return rows
 
 
 def _warm_rows(warm: dict[str, Any]) -> Iterator[tuple[str, ...]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes_settings
-from praxis_mcp.cli.terminal import console, echo_json, escape, say
+from praxis_mcp.cli.terminal import console, echo_json, escape, say, table
 
 if TYPE_CHECKING:
     from praxis_mcp.engines.base import StatusListener
@@ -126,19 +126,17 @@ def list_images(options: SettingsOptions, as_json: JsonOption = False) -> None:
             ]
         )
         return
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("name", "id", "size", "unpacked"):
-        table.add_column(title, no_wrap=title != "name", justify="right" if title == "size" else "left")
+    rows = table("name")
+    for title in ("id", "size", "unpacked"):
+        rows.add_column(title, no_wrap=True, justify="right" if title == "size" else "left")
     for item in found:
-        table.add_row(
+        rows.add_row(
             escape(item.reference),
             item.image.id[7:19],
             f"{item.image.size / 1e6:.1f} MB",
             f"{_time(item).astimezone():%Y-%m-%d %H:%M}",
         )
-    console().print(table)
+    console().print(rows)
 
 
 @app.command("rm")

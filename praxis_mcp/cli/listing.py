@@ -16,7 +16,7 @@ from praxis_mcp.cli.common import (
     run_with_toolbox,
     takes_settings,
 )
-from praxis_mcp.cli.terminal import console, echo_json, escape, say
+from praxis_mcp.cli.terminal import console, echo_json, escape, say, table
 from praxis_mcp.cli.tool_call import connected_upstreams
 from praxis_mcp.support.text import counted
 
@@ -82,18 +82,17 @@ def _origin(entry: Entry, upstreams: Sequence[UpstreamReport]) -> dict[str, Any]
 
 
 def _table(entries: Sequence[Entry], upstreams: Sequence[UpstreamReport]) -> object:
-    from rich.table import Table
-
     # On a terminal a tool is a line or two; in a pipe nothing is cut.
     fits = sys.stdout.isatty()
-    table = Table(box=None, pad_edge=False, header_style="bold", expand=fits)
+    rows = table()
+    rows.expand = fits
     for title in ("tool", "engine"):
-        table.add_column(title, no_wrap=True)
-    table.add_column("arguments", overflow="fold", max_width=32 if fits else None)
-    table.add_column("description", no_wrap=True, overflow="ellipsis", ratio=1 if fits else None)
+        rows.add_column(title, no_wrap=True)
+    rows.add_column("arguments", overflow="fold", max_width=32 if fits else None)
+    rows.add_column("description", no_wrap=True, overflow="ellipsis", ratio=1 if fits else None)
     for entry in entries:
         required = set(entry.input_schema.get("required", ()))
         names = [name if name in required else f"[{name}]" for name in entry.input_schema.get("properties", {})]
         first_line = (entry.description or "").strip().split("\n")[0]
-        table.add_row(entry.name, _origin(entry, upstreams)["engine"], escape(" ".join(names)), escape(first_line))
-    return table
+        rows.add_row(entry.name, _origin(entry, upstreams)["engine"], escape(" ".join(names)), escape(first_line))
+    return rows

@@ -22,6 +22,7 @@ from praxis_mcp.support.text import printable, unseen, visible
 if TYPE_CHECKING:
     from loguru import Message, Record
     from rich.console import Console  # noqa: TID251 - this is the place
+    from rich.table import Table
 
 _WIDE = 100_000
 """Columns where nothing has to fit: in a pipe or a file."""
@@ -71,6 +72,13 @@ def console(*, stderr: bool = False) -> Console:
             self.file.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
 
     return SafeConsole(stderr=stderr, width=None if is_terminal else _WIDE)
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A table without lines."""
+    from rich.table import Table
+
+    return Table(*columns, box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
 
 
 def echo_json(value: Any) -> None:

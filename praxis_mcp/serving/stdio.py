@@ -40,7 +40,7 @@ from pydantic import ValidationError
 
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.lifetime import until_signalled
-from praxis_mcp.serving.mcp.server import build_server
+from praxis_mcp.serving.mcp.server import PraxisServer
 from praxis_mcp.serving.wire import Wire, take_wire
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.text import escape_line_ends
@@ -74,7 +74,7 @@ async def serve_stdio(toolbox: Toolbox, wire: Wire | None = None) -> None:
         wire: standard input and output, where the process has taken them already (see `take_wire`).
     """
     with take_wire() if wire is None else nullcontext(wire) as taken:
-        async with until_signalled(), build_server(toolbox) as server:
+        async with until_signalled(), PraxisServer.open(toolbox) as server:
             async with stdio_streams(taken) as (incoming, outgoing):
                 await server.serve(incoming, outgoing)
             logger.info("the client has closed the connection")

@@ -17,7 +17,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
-from praxis_mcp.serving.mcp.server import PraxisServer, build_server
+from praxis_mcp.serving.mcp.server import PraxisServer
 from praxis_mcp.settings.model import Settings
 
 Transport = Literal["memory", "stdio", "http", "sse"]
@@ -66,7 +66,7 @@ def settings_for(directory: Path, **sections: Any) -> Settings:
 
 @asynccontextmanager
 async def open_server(settings: Settings) -> AsyncIterator[tuple[Toolbox, PraxisServer]]:
-    async with open_toolbox(settings) as toolbox, build_server(toolbox) as server:
+    async with open_toolbox(settings) as toolbox, PraxisServer.open(toolbox) as server:
         yield toolbox, server
 
 

@@ -14,7 +14,7 @@ from praxis_mcp.execution.records.runs import RunRecord, RunRecords
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.toolbox import open_toolbox
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.serving.mcp.server import build_server
+from praxis_mcp.serving.mcp.server import PraxisServer
 from praxis_mcp.support.logs import logger
 from tests.execution.engines import AnsweringEngine, Engines
 from tests.serving.clients import ERAS, Era, memory_client, open_server, settings_for, text_of
@@ -38,7 +38,7 @@ async def test_an_unexpected_exception_costs_one_call_and_tells_no_values(era: E
             engines = Engines(local=AnsweringEngine(break_down))
             runner = ToolRunner(opened.catalog, engines, opened.records, opened.settings)
             toolbox = replace(opened, engines=engines, runner=runner)
-            async with build_server(toolbox) as server, memory_client(server, era) as client:
+            async with PraxisServer.open(toolbox) as server, memory_client(server, era) as client:
                 result = await client.call_tool("echo", {"text": "my-password"})
                 assert result.is_error
                 assert "Internal error" in text_of(result)
@@ -66,7 +66,7 @@ async def test_an_unexpected_exception_of_a_read_tells_no_values_either(era: Era
     try:
         async with open_toolbox(settings_for(tmp_path)) as opened:
             toolbox = replace(opened, records=BrokenRecords(opened.settings.records))
-            async with build_server(toolbox) as server, memory_client(server, era) as client:
+            async with PraxisServer.open(toolbox) as server, memory_client(server, era) as client:
                 with pytest.raises(MCPError, match=r"Internal error [0-9a-f]{12}") as caught:
                     await client.read_resource("praxis://runs/my-password/stdout")
                 assert "my-password" not in caught.value.message

@@ -13,7 +13,7 @@ from praxis_mcp.engines.base import StatusListener
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.toolbox import open_toolbox
 from praxis_mcp.plans.model import Blueprint
-from praxis_mcp.serving.mcp.server import build_server
+from praxis_mcp.serving.mcp.server import PraxisServer
 from tests.execution.engines import AnsweringEngine, Engines
 from tests.serving.clients import LIMIT, memory_client, settings_for
 
@@ -42,7 +42,7 @@ async def test_pulling_begins_once_the_tools_were_listed(tmp_path: Path) -> None
         engines = Engines(docker=engine)
         runner = ToolRunner(opened.catalog, engines, opened.records, opened.settings)
         toolbox = replace(opened, engines=engines, runner=runner)
-        async with build_server(toolbox) as server, memory_client(server, "legacy") as client:
+        async with PraxisServer.open(toolbox) as server, memory_client(server, "legacy") as client:
             await anyio.wait_all_tasks_blocked()
             assert engine.prepared == []
             await client.list_tools()

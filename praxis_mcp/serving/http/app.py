@@ -74,8 +74,18 @@ async def open_application(
     """
     settings = toolbox.settings.http
     names = AllowedNames.of(settings)
-    metrics = _Metrics(server, toolbox)
-    routes = [*_health_routes(toolbox), Route(METRICS_PATH, metrics.respond)]
+    release = version("praxis-mcp")
+
+    async def respond_with_metrics(_request: Request) -> Response:
+        connections = {
+            "legacy_session": server.legacy_sessions,
+            "stream": tracker.streams,
+            "request": tracker.exchanges,
+        }
+        text = render(toolbox, connections, release)
+        return PlainTextResponse(text, media_type=CONTENT_TYPE)
+
+    routes = [*_health_routes(toolbox), Route(METRICS_PATH, respond_with_metrics)]
     if settings.auth.oauth is not None:
         routes += metadata_routes(settings.auth.oauth)
     transports = HttpTransports(server, settings, *names.spelled_out())
@@ -95,7 +105,6 @@ async def open_application(
         max_streams=settings.max_streams,
         stands=stands,
     )
-    metrics.tracker = tracker
     async with inner.router.lifespan_context(inner):
         yield HttpApplication(tracker, toolbox)
 
@@ -125,21 +134,3 @@ def _health_routes(toolbox: Toolbox) -> list[Route | Mount]:
         return JSONResponse({"status": "ready"})
 
     return [Route("/health", health), Route("/ready", ready)]
-
-
-class _Metrics:
-    """``GET /metrics``; its numbers include those of the application that it is a part of."""
-
-    def __init__(self, server: PraxisServer, toolbox: Toolbox) -> None:
-        self._server = server
-        self._toolbox = toolbox
-        self.tracker: RequestTracker | None = None
-        self._version = version("praxis-mcp")
-
-    async def respond(self, _request: Request) -> Response:
-        """Answer one request."""
-        connections = {"legacy_session": self._server.legacy_sessions}
-        if self.tracker is not None:
-            connections |= {"stream": self.tracker.streams, "request": self.tracker.exchanges}
-        text = render(self._toolbox, connections, self._version)
-        return PlainTextResponse(text, media_type=CONTENT_TYPE)

@@ -18,7 +18,7 @@ from praxis_mcp.serving.http.app import MCP_PATH, SSE_PATH, HttpApplication, ope
 from praxis_mcp.serving.http.middleware import bracketed
 from praxis_mcp.serving.http.web_server import Certificates, WebServer, library_logs
 from praxis_mcp.serving.lifetime import ServiceManager, stop_signals
-from praxis_mcp.serving.mcp.server import PraxisServer, build_server
+from praxis_mcp.serving.mcp.server import PraxisServer
 from praxis_mcp.settings.http import HttpSettings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.tasks import unwrapped
@@ -60,7 +60,7 @@ async def serve_http(
         listening = anyio.Event()
         urls = tuple(_url(settings, listener) + path for path in paths)
         async with (
-            build_server(toolbox) as server,
+            PraxisServer.open(toolbox) as server,
             open_application(server, toolbox, streamable=streamable, sse=sse) as application,
         ):
             web = WebServer(

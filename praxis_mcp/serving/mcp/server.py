@@ -4,9 +4,9 @@ the list of tools has changed."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
-from types import TracebackType
 from typing import Any, Self
 
 import anyio
@@ -66,13 +66,8 @@ CACHE_HINTS: dict[CacheableMethod, CacheHint] = {
 Context = ServerRequestContext[Any, Any]
 
 
-def build_server(toolbox: Toolbox) -> PraxisServer:
-    """A server over a toolbox; it does nothing before it is entered."""
-    return PraxisServer(toolbox)
-
-
 class PraxisServer:
-    """Serves a toolbox to any number of clients, over any transport; an async context manager.
+    """Serves a toolbox to any number of clients, over any transport; see `open`.
 
     It answers ``initialize`` and ``server/discover`` at once, while the catalog is still being scanned.
 
@@ -88,7 +83,6 @@ class PraxisServer:
         self._resources = RunResources(toolbox.records)
         self._relay = Relay(toolbox)
         self._listed = anyio.Event()
-        self._stack = AsyncExitStack()
         self.mcp = _LowLevelServer(
             toolbox.settings.server.name,
             version=version("praxis-mcp"),
@@ -121,41 +115,34 @@ class PraxisServer:
         """Serve one client over a pair of streams, in the era that it opens with, until it leaves."""
         await self.mcp.run(incoming, outgoing, self.mcp.create_initialization_options())
 
-    async def __aenter__(self) -> Self:
-        await self._stack.enter_async_context(self._background())
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
-    ) -> bool | None:
-        return await self._stack.__aexit__(exc_type, exc, tb)
-
+    @classmethod
     @asynccontextmanager
-    async def _background(self) -> AsyncIterator[None]:
+    async def open(cls, toolbox: Toolbox) -> AsyncIterator[Self]:
+        """A server over a toolbox, and meanwhile what goes on next to its calls."""
+        server = cls(toolbox)
+        notifier, settings = server._notifier, toolbox.settings
         with unwrapped():
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._notifier.run)
-                tasks.start_soon(self._guarded, "republishing tools of upstreams", self._republish)
-                if self._toolbox.settings.reload:
-                    tasks.start_soon(self._guarded, "watching contracts", self._watch)
-                tasks.start_soon(self._guarded, "removing what killed servers left", self._keep_house)
-                tasks.start_soon(self._guarded, "reporting to doctor", self._toolbox.keep_status)
-                if self._toolbox.settings.prefetch:
-                    tasks.start_soon(self._guarded, "pulling images ahead of calls", self._prefetch)
-                yield
-                self._notifier.close()
+
+                def begin(what: str, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+                    tasks.start_soon(server._guarded, what, partial(work, *arguments))
+
+                tasks.start_soon(notifier.run)
+                begin("republishing tools of upstreams", toolbox.upstreams.run, notifier.changed)
+                if settings.reload:
+                    begin("watching contracts", toolbox.watch, notifier.on_change)
+                begin("removing what killed servers left", server._keep_house)
+                begin("reporting to doctor", toolbox.keep_status)
+                if settings.prefetch:
+                    begin("pulling images ahead of calls", server._prefetch)
+                yield server
+                notifier.close()
                 tasks.cancel_scope.cancel()
 
     def _freshness(self) -> CacheHint:
         # Clients that listen for changes drop their copy when notified; the others must look again before long. Where
         # callers have credentials, the list is one caller's own.
         return CacheHint(5_000, "private" if self._toolbox.settings.http.auth.required else "public")
-
-    async def _watch(self) -> None:
-        await self._toolbox.watch(self._notifier.on_change)
-
-    async def _republish(self) -> None:
-        await self._toolbox.upstreams.run(self._notifier.changed)
 
     async def _keep_house(self) -> None:
         # Not before the client has its tools: looking at engines means importing their SDKs. But no server may wait for

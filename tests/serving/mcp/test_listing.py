@@ -12,7 +12,7 @@ from praxis_mcp.contracts.catalog.catalog import CatalogEntry, Traits
 from praxis_mcp.contracts.model import Annotations
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.serving.mcp.dialect import Dialect
-from praxis_mcp.serving.mcp.server import build_server
+from praxis_mcp.serving.mcp.server import PraxisServer
 from praxis_mcp.serving.mcp.tools import ToolLister, tool_annotations
 from praxis_mcp.settings.model import Settings
 from tests.serving.clients import ERAS, LIMIT, Era, Peer, memory_client, open_server, settings_for
@@ -102,7 +102,7 @@ async def test_a_client_is_greeted_before_the_catalog_is_scanned(era: Era, tmp_p
     async with open_toolbox(settings_for(tmp_path)) as opened:
         # The same parts, with a scan that has not begun.
         toolbox = Toolbox(opened.settings, opened.catalog, opened.engines, opened.records, opened.runner)
-        async with build_server(toolbox) as server, memory_client(server, era) as client:
+        async with PraxisServer.open(toolbox) as server, memory_client(server, era) as client:
             with anyio.move_on_after(0.2) as scope:
                 await client.list_tools()
             assert scope.cancelled_caught
