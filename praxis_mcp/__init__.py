@@ -60,7 +60,7 @@ if TYPE_CHECKING:  # written by scripts/exports.py from the table below
     from praxis_mcp.errors import RunNotFoundError as RunNotFoundError
     from praxis_mcp.errors import SettingsError as SettingsError
     from praxis_mcp.errors import UnknownToolError as UnknownToolError
-    from praxis_mcp.execution.outputs import structured_output as structured_output
+    from praxis_mcp.execution.result_checks import structured_output as structured_output
     from praxis_mcp.execution.runner import Explanation as Explanation
     from praxis_mcp.execution.toolbox import Toolbox as Toolbox
     from praxis_mcp.execution.toolbox import open_toolbox as open_toolbox
@@ -114,7 +114,7 @@ _MODULES = {
         "UnknownToolError",
     ),
     "execution.runner": ("Explanation",),
-    "execution.outputs": ("structured_output",),
+    "execution.result_checks": ("structured_output",),
     "execution.toolbox": ("Toolbox", "open_toolbox"),
     "plans.model": ("Blueprint", "Call", "Capability", "Plan"),
     "settings.model": ("Settings", "load_settings"),

@@ -22,7 +22,7 @@ from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
     from praxis_mcp.diagnostics import Diagnostic
-    from praxis_mcp.execution.examples import ExampleOutcome
+    from praxis_mcp.execution.result_checks import ExampleOutcome
     from praxis_mcp.execution.toolbox import Toolbox
 
 
@@ -70,7 +70,7 @@ def run_examples(
     settings = options.read()
 
     async def work(toolbox: Toolbox) -> tuple[list[ExampleOutcome], bool]:
-        from praxis_mcp.execution.examples import run_example
+        from praxis_mcp.execution.result_checks import run_example
 
         entries = [await find_tool(toolbox, name) for name in names] if names else toolbox.catalog.entries()
         broken = print_findings(() if names else toolbox.catalog.diagnostics)

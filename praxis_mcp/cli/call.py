@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from praxis_mcp.contracts.model import ToolContract
     from praxis_mcp.engines.base import ExecutionResult, StatusListener
     from praxis_mcp.engines.output import StreamName
-    from praxis_mcp.execution.records.runs import RunRecord
+    from praxis_mcp.execution.records import RunRecord
     from praxis_mcp.execution.toolbox import Toolbox
 
 _ARGUMENT_PIECE = 64 * 1024
@@ -81,7 +81,7 @@ def call(
         if trouble:
             print_error(*trouble)
         if result.success and contract.output == "json":
-            from praxis_mcp.execution.outputs import structured_output
+            from praxis_mcp.execution.result_checks import structured_output
 
             structured_output(contract, result)
         return _exit_code(result)

@@ -1,9 +1,11 @@
-"""One pull for all who want the same image: they wait for it together, hear its progress, and share its failure."""
+"""How an engine gets an image: one pull for all who want the same one, who wait for it together, follow its progress
+and share its failure; or from this machine, where that has it already."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
 from typing import BinaryIO
 
 import anyio
@@ -18,6 +20,17 @@ PULL_TIMEOUT = 600.0
 LocalImages = Callable[[Settings, str, BinaryIO, StatusListener], Awaitable[bool]]
 """Writes the image of a name that this machine has already as an archive (as ``docker save`` does), saying so; False
 where it has none. Raises `OSError` where it cannot be written."""
+
+
+LOCAL_IMAGES = "praxis_mcp.engines.docker.images:save_image"
+"""What gives engines without a daemon of their own the images that this machine has already, by name: engines do not
+import one another."""
+
+
+async def save_local_image(settings: Settings, reference: str, into: BinaryIO, tell: StatusListener) -> bool:
+    """See `LocalImages`."""
+    save: LocalImages = resolve_name(LOCAL_IMAGES)
+    return await save(settings, reference, into, tell)
 
 
 @dataclass(slots=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 from collections.abc import Collection, Mapping
+from pkgutil import resolve_name
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Self
 
 import anyio
 
-from praxis_mcp.engines.base import ExecutionEngine, StatusListener
-from praxis_mcp.engines.pulls import LocalImages
+from praxis_mcp.engines.base import ExecutionEngine
 from praxis_mcp.engines.warm.pool import PoolMetrics, WarmBudget
 from praxis_mcp.errors import EngineUnavailable, PraxisError
 from praxis_mcp.settings.model import Settings
@@ -26,9 +24,6 @@ ENGINES: dict[str, str] = {
     "sandbox": "praxis_mcp.engines.host.sandbox:SandboxExecutionEngine",
 }
 """Every engine: name → ``module:Class``."""
-
-LOCAL_IMAGES = "praxis_mcp.engines.docker.images:save_image"
-"""What gives engines without a daemon of their own the images that this machine has already (`LocalImages`)."""
 
 CLEANUP_TIMEOUT = 20.0
 """Seconds that one engine may take to release what it holds."""
@@ -55,7 +50,7 @@ class EngineRegistry:
         """
         if name not in self._engines:
             if name in ENGINES:
-                engine: ExecutionEngine = _imported(ENGINES[name])(self._settings)
+                engine: ExecutionEngine = resolve_name(ENGINES[name])(self._settings)
             else:
                 engine = _of_plugin(name, self._settings)
             engine.warm_budget = self._warm_budget
@@ -95,17 +90,6 @@ class EngineRegistry:
         await self.cleanup()
 
 
-async def save_local_image(settings: Settings, reference: str, into: BinaryIO, tell: StatusListener) -> bool:
-    """See `LocalImages`."""
-    save: LocalImages = _imported(LOCAL_IMAGES)
-    return await save(settings, reference, into, tell)
-
-
-def _imported(target: str) -> Any:
-    module, _, attribute = target.partition(":")
-    return functools.reduce(getattr, attribute.split("."), importlib.import_module(module))
-
-
 def _of_plugin(name: str, settings: Settings) -> ExecutionEngine:
     """An engine of another package. Whatever its code does wrong while it is imported and made is its own fault, and
     costs no other engine anything."""
@@ -115,7 +99,7 @@ def _of_plugin(name: str, settings: Settings) -> ExecutionEngine:
         raise EngineUnavailable(f'There is no engine "{name}" here.', remedy=f"Choose one of {', '.join(names)}.")
     subject = f"The engine {name} of {plugin.package} ({plugin.target})"
     try:
-        engine = _imported(plugin.target)(settings)
+        engine = resolve_name(plugin.target)(settings)
     except PraxisError as exc:
         raise EngineUnavailable(f"{subject} cannot be used: {exc.message}", remedy=exc.remedy) from exc
     except (Exception, SystemExit) as exc:

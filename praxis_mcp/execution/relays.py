@@ -13,7 +13,7 @@ from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
 from praxis_mcp.engines.remote import ISOLATION, progress_lines, text_of
 from praxis_mcp.errors import ArgumentError, RunNotFoundError
 from praxis_mcp.execution.admission import Share
-from praxis_mcp.execution.records.runs import RunRecord, RunRecords
+from praxis_mcp.execution.records import RunRecord, RunRecords
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.federation.addresses import (
     CallerLinks,

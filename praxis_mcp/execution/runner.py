@@ -24,7 +24,7 @@ from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
 from praxis_mcp.execution.admission import Admission, CallerLimits
 from praxis_mcp.execution.cache import ResultCache
-from praxis_mcp.execution.records.runs import RunRecords
+from praxis_mcp.execution.records import RunRecords
 from praxis_mcp.execution.selection import Decision, EngineSelector
 from praxis_mcp.execution.tally import CallTally, Counted
 from praxis_mcp.plans.build import new_run_id

@@ -16,7 +16,7 @@ from praxis_mcp.engines.base import ExecutionResult, StatusListener
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import PraxisError
-from praxis_mcp.execution.records.runs import RunRecords
+from praxis_mcp.execution.records import RunRecords
 from praxis_mcp.execution.relays import RelayRunner
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.servers import ServerStatus, keep_house

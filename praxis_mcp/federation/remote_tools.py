@@ -1,17 +1,21 @@
-"""What another server says of a tool → what can be republished, so that one bad tool never costs a client the list."""
+"""What another server says of a tool → what can be republished, so that one bad tool never costs a client the list; and
+which of these tools were approved, as they were then: a file that people may review and keep under version control."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from praxis_mcp.contracts.model import NAME_PATTERN
 from praxis_mcp.contracts.schemas.patterns import MalformedPattern, PatternBudget, UnusablePattern, compile_pattern
 from praxis_mcp.contracts.schemas.validators import schema_errors
 from praxis_mcp.contracts.vocabulary import is_plainly_valid, odd_texts, schemas_inside, without_booleans, worded
+from praxis_mcp.errors import SettingsError
+from praxis_mcp.support.files import Stamp, replace_text, stamp_of
 from praxis_mcp.support.text import all_finite, printable, visible
 from praxis_mcp.upstreams.loops import MOST_HOPS, read_via, server_id
 
@@ -241,3 +245,69 @@ def _cleaned(schema: Any, notes: list[str]) -> Any:
         elif key != "x-mcp-header" and value is not None:
             cleaned[key] = _cleaned(value, notes)
     return cleaned
+
+
+_VERSION = 1
+
+
+class Approvals:
+    """The file of approvals: upstream → the tool's name there → fingerprint. No file approves nothing."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._stamp: Stamp = None
+        self._approved: Mapping[str, Mapping[str, str]] = {}
+
+    def refresh(self) -> bool:
+        """Read the file, if it has changed; returns whether it had. Blocks for a moment.
+
+        Raises:
+            SettingsError: it cannot be read.
+        """
+        stamp = stamp_of(self.file)
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        self._approved = _read(self.file) if stamp is not None else {}
+        return True
+
+    def approves(self, tool: RemoteTool) -> bool:
+        """Whether the tool was approved as it is."""
+        return self._approved.get(tool.upstream, {}).get(tool.remote_name) == tool.fingerprint
+
+    def approved_before(self, tool: RemoteTool) -> bool:
+        """Whether the tool was approved as it is, or as it was."""
+        return tool.remote_name in self._approved.get(tool.upstream, {})
+
+    def approve(self, tools: Iterable[RemoteTool]) -> None:
+        """Write these tools, as they are, to the file, in addition to what is there.
+
+        Raises:
+            SettingsError: it cannot be read or written.
+        """
+        self.refresh()
+        approved = {upstream: dict(names) for upstream, names in self._approved.items()}
+        for tool in tools:
+            approved.setdefault(tool.upstream, {})[tool.remote_name] = tool.fingerprint
+        text = json.dumps({"version": _VERSION, "approved": approved}, indent=2, sort_keys=True) + "\n"
+        try:
+            replace_text(self.file, text)
+        except OSError as exc:
+            raise SettingsError(f"The approvals cannot be written to {self.file}: {exc.strerror}.") from exc
+        self.refresh()
+
+
+def _read(file: Path) -> Mapping[str, Mapping[str, str]]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+        if value["version"] != _VERSION:
+            raise ValueError(f"version {value['version']} is not known")
+        return {
+            str(name): {str(tool): str(mark) for tool, mark in found.items()}
+            for name, found in value["approved"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+        raise SettingsError(
+            f"The approvals of upstream tools cannot be read from {file}: {exc}.",
+            remedy="Fix the file, or delete it and run praxis-mcp upstreams approve.",
+        ) from exc

@@ -14,9 +14,8 @@ from praxis_mcp.contracts.catalog.catalog import CatalogEntry
 from praxis_mcp.engines.base import RemoteContent
 from praxis_mcp.engines.remote import masked_resource, read_answer
 from praxis_mcp.errors import ExecutionError, SettingsError
-from praxis_mcp.federation.approvals import Approvals
 from praxis_mcp.federation.names import Owners, prefix_of, refusals
-from praxis_mcp.federation.remote_tools import RemoteTool
+from praxis_mcp.federation.remote_tools import Approvals, RemoteTool
 from praxis_mcp.federation.source import UpstreamSource
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger

@@ -39,7 +39,6 @@ import pytest
 # Before they are imported, so that a failing assert shows its values.
 pytest.register_assert_rewrite(*(f"{__name__}.{name}" for name in ("bench", "conformance", "limits")))
 
-from praxis_mcp.testing.bench import CALL_LIMIT, Bench  # noqa: E402
-from praxis_mcp.testing.cases import EngineCase, parameters  # noqa: E402
+from praxis_mcp.testing.bench import CALL_LIMIT, Bench, EngineCase, parameters  # noqa: E402  # noqa: E402
 
 __all__ = ["CALL_LIMIT", "Bench", "EngineCase", "parameters"]

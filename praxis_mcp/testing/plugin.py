@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.testing.bench import Bench
-from praxis_mcp.testing.cases import EngineCase, parameters
+from praxis_mcp.testing.bench import Bench, EngineCase, parameters
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines import artifacts
+from praxis_mcp.engines import artifacts, running
 from praxis_mcp.engines.artifacts import (
     adopt_artifact_directory,
     collect_artifacts,
@@ -15,8 +15,7 @@ from praxis_mcp.engines.artifacts import (
     make_artifact_directory,
 )
 from praxis_mcp.engines.base import Artifact, ExecutionContext
-from praxis_mcp.engines.mounts import changes
-from praxis_mcp.engines.mounts.changes import ChangeWatch
+from praxis_mcp.engines.running import ChangeWatch
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, Where
 
@@ -148,7 +147,7 @@ async def test_read_only_mounts_are_not_looked_at(tmp_path: Path) -> None:
 
 
 async def test_too_many_files_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "MAX_COMPARED_ENTRIES", 2)
+    monkeypatch.setattr(running, "MAX_COMPARED_ENTRIES", 2)
     fill(tmp_path, "1", "2", "3")
     watch = await ChangeWatch.start([Mount(tmp_path, "/data", writable=True)])
     fill(tmp_path, "4")

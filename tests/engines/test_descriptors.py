@@ -9,7 +9,7 @@ import pytest
 
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.mounts.layout import MountLayout
-from praxis_mcp.engines.mounts.openings import with_room
+from praxis_mcp.engines.mounts.nested import with_room
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Limits, Mount, Where
 from praxis_mcp.testing.bench import CALL_LIMIT, Bench

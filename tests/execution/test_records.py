@@ -21,8 +21,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult, RemoteContent
 from praxis_mcp.engines.output import Captured, StreamCollector
 from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
-from praxis_mcp.execution.records.runs import RunRecord, RunRecords
-from praxis_mcp.execution.records.store import RecordStore
+from praxis_mcp.execution.records import RecordStore, RunRecord, RunRecords
 from praxis_mcp.plans.build import build_plan, new_run_id
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import Settings
@@ -219,8 +218,10 @@ async def test_what_a_killed_server_left_is_swept_by_the_next_and_a_living_ones_
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     script = (
         "import anyio, sys\n"
-        "from praxis_mcp.execution.records.runs import RunRecords\n"
-        "from praxis_mcp.settings.sections import RecordSettings\n"
+        "from praxis_mcp.execution.records import RunRecords
+"
+        "from praxis_mcp.settings.sections import RecordSettings
+"
         "async def main():\n"
         "    async with RunRecords(RecordSettings()):\n"
         "        print('open', flush=True)\n"

@@ -12,8 +12,8 @@ import pytest
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.errors import ArgumentError, LimitUnsupported, UnknownToolError
-from praxis_mcp.execution.examples import run_example
-from praxis_mcp.execution.records.runs import RunRecord, RunRecords
+from praxis_mcp.execution.records import RunRecord, RunRecords
+from praxis_mcp.execution.result_checks import run_example
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.plans.model import Plan

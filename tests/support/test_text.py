@@ -16,7 +16,7 @@ from praxis_mcp.contracts.reading.loading import load_text
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.errors import OutputMisfit
-from praxis_mcp.execution.outputs import structured_output
+from praxis_mcp.execution.result_checks import structured_output
 from praxis_mcp.serving.mcp.progress import MAX_PROGRESS, parse_progress
 from praxis_mcp.support.text import all_finite, printable, unseen, visible
 

@@ -14,7 +14,7 @@ import pytest
 
 from praxis_mcp.contracts.model import EngineType, ToolContract
 from praxis_mcp.contracts.reading.loading import LoadedContract, load_contract
-from praxis_mcp.execution.examples import run_example
+from praxis_mcp.execution.result_checks import run_example
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.settings.model import Settings
 

@@ -16,8 +16,7 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.docker.caches import cache_mount
 from praxis_mcp.engines.docker.init import DockerInit
-from praxis_mcp.engines.mounts.openings import Room, with_room
-from praxis_mcp.engines.mounts.submounts import submounts
+from praxis_mcp.engines.mounts.nested import Room, submounts, with_room
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, CallFile, Mount, Plan
 from praxis_mcp.plans.view import is_nested

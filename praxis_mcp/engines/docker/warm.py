@@ -29,7 +29,7 @@ from praxis_mcp.engines.docker.init import DockerInit
 from praxis_mcp.engines.docker.ownership import OwnContainer, OwnContainers, waiting_labels
 from praxis_mcp.engines.docker.spec import Staging, waiting_config
 from praxis_mcp.engines.init.waiter import REPORT_GRACE, WAITER_PATIENCE, Waiter
-from praxis_mcp.engines.mounts.openings import Room, with_room
+from praxis_mcp.engines.mounts.nested import Room, with_room
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
 from praxis_mcp.engines.warm.pool import WarmBudget

@@ -14,8 +14,7 @@ import anyio.from_thread
 import anyio.to_thread
 
 from praxis_mcp.engines.base import StatusListener
-from praxis_mcp.engines.pulls import PULL_TIMEOUT, LocalImages, SharedPulls
-from praxis_mcp.engines.registry import save_local_image
+from praxis_mcp.engines.pulls import PULL_TIMEOUT, LocalImages, SharedPulls, save_local_image
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.archives import import_file
 from praxis_mcp.images.layers import Bounds

@@ -14,7 +14,7 @@ from praxis_mcp.engines.artifacts import BOUNDS
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import OutputMisfit, PraxisError
-from praxis_mcp.execution.outputs import check_value, structured_output
+from praxis_mcp.execution.result_checks import check_value, structured_output
 from praxis_mcp.federation.addresses import RUN_KEY
 from praxis_mcp.serving.mcp.blocks import (
     artifact_blocks,

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.errors import PraxisError, QueueFull, RemoteError
-from praxis_mcp.execution.outputs import OutputChecks
+from praxis_mcp.execution.result_checks import OutputChecks
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation.addresses import PREFIX, address_there
 from praxis_mcp.federation.remote_tools import RemoteTool

@@ -9,8 +9,8 @@ import pytest
 
 from praxis_mcp.contracts.schemas.validators import compile_schema
 from praxis_mcp.engines.base import RemoteContent
-from praxis_mcp.execution import outputs
-from praxis_mcp.execution.outputs import OutputChecks
+from praxis_mcp.execution import result_checks
+from praxis_mcp.execution.result_checks import OutputChecks
 from praxis_mcp.federation.remote_tools import RemoteTool, adapt
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +36,7 @@ async def test_a_schema_is_compiled_once_however_many_calls_there_are_and_not_on
         threads.append(threading.get_ident())
         return compile_schema(schema, owner)
 
-    monkeypatch.setattr(outputs, "compile_schema", noted)
+    monkeypatch.setattr(result_checks, "compile_schema", noted)
     checks, checked = OutputChecks(), tool(NAME)
     for _ in range(3):
         assert await checks.misfit(checked, answer({"name": "Ada"})) is None

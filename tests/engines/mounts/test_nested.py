@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from praxis_mcp.engines.mounts import submounts as module
-from praxis_mcp.engines.mounts.submounts import MAX_SUBMOUNTS, submounts
+from praxis_mcp.engines.mounts import nested as module
+from praxis_mcp.engines.mounts.nested import MAX_SUBMOUNTS, submounts
 from praxis_mcp.errors import ExecutionError
 from tests.engines.docker.bench import bench_on, tool
 
