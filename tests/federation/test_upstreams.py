@@ -24,7 +24,7 @@ from praxis_mcp.federation import source as upstream_source
 from praxis_mcp.federation import upstreams as upstreams_module
 from praxis_mcp.federation.remote_tools import RemoteTool, Unusable, adapt
 from praxis_mcp.support.logs import logger
-from praxis_mcp.upstreams import hops as upstream_hops
+from praxis_mcp.upstreams import loops
 from tests.kit.until import until
 from tests.kit.upstreams import ROOT, TRANSPORTS, Place, http_server, upstream_at, words
 from tests.serving.clients import ERAS, LIMIT, Era, memory_client, open_server, settings_for, text_of
@@ -434,26 +434,26 @@ async def test_a_tool_that_was_not_approved_or_has_changed_is_held_back(
 async def test_a_call_that_comes_back_to_its_start_is_refused(tmp_path: Path) -> None:
     async with proxy(tmp_path, up={"address": words("stdio")}) as (client, _):
         await names(client)
-        hops = {upstream_hops.META_KEY: ["some-other-server", upstream_hops.server_id()]}
+        hops = {loops.META_KEY: ["some-other-server", loops.server_id()]}
         result = await client.call_tool("up_echo", {"text": "x"}, meta=hops)  # pyright: ignore[reportArgumentType]
         assert result.is_error
         assert "came back to the server that it started from" in text_of(result)
-        far = {upstream_hops.META_KEY: [str(number) for number in range(upstream_hops.MOST_HOPS)]}
+        far = {loops.META_KEY: [str(number) for number in range(loops.MOST_HOPS)]}
         assert "goes no further" in text_of(await client.call_tool("up_echo", {"text": "x"}, meta=far))  # pyright: ignore[reportArgumentType]
 
 
 async def test_upstreams_learn_which_servers_a_call_came_through(tmp_path: Path) -> None:
     async with proxy(tmp_path, up={"address": words("stdio")}) as (client, _):
         about = json.loads(text_of(await call(client, "up_about")))
-        assert about["meta"][upstream_hops.META_KEY] == [upstream_hops.server_id()]
+        assert about["meta"][loops.META_KEY] == [loops.server_id()]
 
 
 async def test_a_server_that_starts_itself_ends_at_a_bounded_depth(tmp_path: Path) -> None:
     config = tmp_path / "praxis.yaml"
     command = [sys.executable, "-m", "praxis_mcp.cli", "serve", "--config", str(config), str(tmp_path)]
     config.write_text(f"tools: []\nupstreams:\n  me: {{address: {json.dumps(command)}}}\n")
-    depth = str(upstream_hops.MOST_HOPS - 1)
-    me = {"address": command, "env": {upstream_hops.DEPTH_VARIABLE: depth}}
+    depth = str(loops.MOST_HOPS - 1)
+    me = {"address": command, "env": {loops.DEPTH_VARIABLE: depth}}
     async with proxy(tmp_path, me=me) as (client, _):
         assert await names(client) == []
 
@@ -475,10 +475,10 @@ async def test_a_chain_of_two_servers_works_and_its_tools_say_where_they_come_fr
 
 def test_a_tool_of_this_server_that_comes_back_in_a_circle_is_dropped() -> None:
     raw = {"name": "a_echo", "inputSchema": {"type": "object"}}
-    back = {**raw, "_meta": {upstream_hops.VIA_KEY: ["other", upstream_hops.server_id()]}}
+    back = {**raw, "_meta": {loops.VIA_KEY: ["other", loops.server_id()]}}
     with pytest.raises(Unusable, match="circle"):
         adapt(back, "b", "b_a_echo", None)
-    far = {**raw, "_meta": {upstream_hops.VIA_KEY: [str(number) for number in range(upstream_hops.MOST_HOPS)]}}
+    far = {**raw, "_meta": {loops.VIA_KEY: [str(number) for number in range(loops.MOST_HOPS)]}}
     with pytest.raises(Unusable, match="through 8 servers"):
         adapt(far, "b", "b_a_echo", None)
 
