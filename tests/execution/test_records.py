@@ -218,10 +218,8 @@ async def test_what_a_killed_server_left_is_swept_by_the_next_and_a_living_ones_
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     script = (
         "import anyio, sys\n"
-        "from praxis_mcp.execution.records import RunRecords
-"
-        "from praxis_mcp.settings.sections import RecordSettings
-"
+        "from praxis_mcp.execution.records import RunRecords\n"
+        "from praxis_mcp.settings.sections import RecordSettings\n"
         "async def main():\n"
         "    async with RunRecords(RecordSettings()):\n"
         "        print('open', flush=True)\n"
