@@ -55,8 +55,23 @@ _LIMITING = re.compile(
     re.IGNORECASE,
 )
 """Keys by which an author means to keep a tool within bounds. Whatever the spelling, they are obeyed or refused."""
-_LIMIT_WORDS = (("memory_limit", "mem"), ("cpu_limit", "cpu"), ("pids_limit", "pid"), ("timeout", "time"))
-_OTHER_WORD = {"working_dir": "cwd", "cwd": "working_dir", "url": "address"}
+_RESOURCE_LIMITS = "resource_limits"
+"""``cpu`` and ``memory`` in one mapping, as the older SDK has them in a specification."""
+_MEANT_FIELDS = (
+    (r"^working_dir$", ("cwd",)),
+    (r"^cwd$", ("working_dir",)),
+    (r"^url$", ("address",)),
+    (r"mem", ("memory_limit",)),
+    (r"cpu", ("cpu_limit",)),
+    (r"pid|process", ("pids_limit",)),
+    (r"time|deadline", ("timeout",)),
+    (r"network", ("network",)),
+    (r"read_?only", ("read_only",)),
+    (r"capabilit|cap_drop", ("drop_capabilities",)),
+    (r"privilege", ("privileged",)),
+    (r"resource|quota|^limits?$", ("memory_limit", "cpu_limit", "pids_limit")),
+)
+"""What an unknown key holds → the fields of a specification that say it."""
 
 
 @dataclass(slots=True)
@@ -157,7 +172,7 @@ def _spec(engine: EngineType, spec: dict[str, Any], place: Keys, findings: Findi
         # The older SDK had one word for it, whatever the engine.
         if findings.lenient and key == "working_dir" and "cwd" in known and "cwd" not in spec:
             key = "cwd"
-        if findings.lenient and key == "resource_limits" and "memory_limit" in known and isinstance(value, Mapping):
+        if findings.lenient and key == _RESOURCE_LIMITS and "memory_limit" in known and isinstance(value, Mapping):
             _resource_limits(value, where, spec, fields, findings)
         elif key in known:
             # What stands there as null is left open; nulls that mean something do not occur in specifications.
@@ -203,9 +218,14 @@ def _unknown(key: str, where: Keys, message: str, remedy: str, findings: Finding
         findings.unknown(where, message, remedy)
 
 
-def _instead(key: str, known: Container[str | None]) -> str:
-    word = _OTHER_WORD.get(key) or next((word for word, part in _LIMIT_WORDS if part in key.lower()), None)
-    return f'Write "{word}".' if word in known else "Remove it."
+def _instead(key: str, known: Container[str], otherwise: str = "Remove it.", place: str = "") -> str:
+    """The remedy that names the fields which say what an unknown key says. `place`: where those stand."""
+    for pattern, fields in _MEANT_FIELDS:
+        usable = [f'"{name}"' for name in fields if name in known]
+        if usable and re.search(pattern, key, re.IGNORECASE):
+            *others, last = usable
+            return f"Write {', '.join(others)}{' or ' if others else ''}{last}{place}."
+    return otherwise
 
 
 def _plain_texts(value: Any, keys: Keys, findings: Findings) -> Any:
@@ -269,15 +289,24 @@ def _root_fields(data: Mapping[str, Any], findings: Findings, reading: Reading, 
 def _unknown_key(key: str, findings: Findings, reading: Reading) -> None:
     if key.startswith("x-"):
         return  # a place for anchors, as Compose has it
-    if findings.lenient and key in SPEC_KEYS:
-        place = reading.spec_place[0]
+    place = reading.spec_place[0] if findings.lenient else None
+    fields = SPEC_KEYS if reading.engine is None else spec_type(reading.engine, has_image=True).model_fields
+    if place is not None and key == _RESOURCE_LIMITS and "memory_limit" in fields:
+        findings.error(
+            (key,),
+            f'"{key}" is next to {place}, where it means nothing.',
+            f'Move it into {place}, where the older SDK has it, or write "memory_limit" and "cpu_limit" there.',
+        )
+        return
+    if place is not None and key in SPEC_KEYS:
         if _LIMITING.search(key):
             findings.error((key,), f'"{key}" is next to {place}, where it means nothing.', f"Move it into {place}.")
         else:
             findings.warning((key,), f'"{key}" is next to {place}, and is ignored there.', f"Move it into {place}.")
         return
-    known = CONTRACT_KEYS if findings.lenient else (*CONTRACT_KEYS, *SPEC_KEYS)
-    _unknown(key, (key,), f'"{key}" is unknown{findings.hint(key, known)}.', "Fix or remove it.", findings)
+    known = CONTRACT_KEYS if place is not None else (*CONTRACT_KEYS, *SPEC_KEYS)
+    remedy = _instead(key, fields, "Fix or remove it.", f" in {place}" if place is not None else "")
+    _unknown(key, (key,), f'"{key}" is unknown{findings.hint(key, known)}.', remedy, findings)
 
 
 def _examples(value: Any, findings: Findings, reading: Reading) -> list[Example]:

@@ -220,14 +220,17 @@ examples:
 @pytest.mark.parametrize(
     ("key", "remedy"),
     [
-        ("resources", "Remove it."),
+        ("resources", 'Write "memory_limit", "cpu_limit" or "pids_limit".'),
+        ("resource_limits", 'Write "memory_limit", "cpu_limit" or "pids_limit".'),
         ("memory", 'Write "memory_limit".'),
         ("cpus", 'Write "cpu_limit".'),
         ("cpu", 'Write "cpu_limit".'),
         ("memry_limit", 'Write "memory_limit".'),
         ("timeout_seconds", 'Write "timeout".'),
-        ("network_mode", "Remove it."),
-        ("cap_drop", "Remove it."),
+        ("network_mode", 'Write "network".'),
+        ("cap_drop", 'Write "drop_capabilities".'),
+        ("readonly_rootfs", 'Write "read_only".'),
+        ("max_processes", 'Write "pids_limit".'),
         ("security_opt", "Remove it."),
     ],
 )
@@ -241,10 +244,30 @@ def test_what_looks_like_a_limit_is_obeyed_or_refused_in_the_older_spellings_too
 
 def test_a_limit_next_to_an_older_specification_is_refused() -> None:
     head = "name: t\ndescription: d\nengine: dagger\nengineSpec: {image: x, command: [x]}\n"
-    for key, message in (("timeout", "is next to engineSpec"), ("memory", '"memory" is unknown')):
-        (found,) = load_text(f"{head}{key}: 5\n").diagnostics
+    for key, message, remedy in (
+        ("timeout", "is next to engineSpec", "Move it into engineSpec."),
+        ("memory", '"memory" is unknown', 'Write "memory_limit" in engineSpec.'),
+        ("limits", '"limits" is unknown', 'Write "memory_limit", "cpu_limit" or "pids_limit" in engineSpec.'),
+        ("resource_limits", "is next to engineSpec", "Move it into engineSpec, where the older SDK has it, or write "),
+    ):
+        (found,) = load_text(f"{head}{key}: {{cpu: 500m}}\n").diagnostics
         assert found.is_error
         assert message in found.message
+        assert found.remedy.startswith(remedy)
+
+
+def test_a_limit_of_another_name_is_answered_with_the_field_to_write() -> None:
+    text = "name: t\ndescription: d\nimage: x\ncommand: [x]\n%s: 1\n"
+    for key, remedy in (
+        ("memory", 'Write "memory_limit".'),
+        ("resource_limits", 'Write "memory_limit", "cpu_limit" or "pids_limit".'),
+        ("url", "Fix or remove it."),
+        ("colour", "Fix or remove it."),
+    ):
+        (found,) = load_text(text % key).diagnostics
+        assert (found.is_error, found.remedy) == (True, remedy)
+    (found,) = load_text("name: t\ndescription: d\nengine: remote-mcp\naddress: http://x\nmemory: 1\n").diagnostics
+    assert found.remedy == "Fix or remove it.", "that engine has no such field"
 
 
 def test_an_older_local_tool_may_call_its_folder_working_dir() -> None:
