@@ -57,7 +57,7 @@ def pull_image(
 def make_image(
     options: SettingsOptions,
     name: Annotated[str, typer.Argument(help=_NAME)],
-    programs: Annotated[list[str], typer.Argument(metavar="PROGRAM...", help=_PROGRAMS)],
+    programs: Annotated[list[str], typer.Argument(metavar="PROGRAM", help=_PROGRAMS)],
     extra: Annotated[
         list[Path] | None,
         typer.Option("--with", help="A file or directory that they read; may be given more than once."),

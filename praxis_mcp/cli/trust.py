@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def trust(
     place: Annotated[
         Path | None,
-        typer.Argument(metavar="[PATH]", help="The praxis.yaml, or its directory (default: this project's)."),
+        typer.Argument(metavar="PATH", help="The praxis.yaml, or its directory (default: this project's)."),
     ] = None,
     revoke: Annotated[bool, typer.Option("--revoke", help="Take the approval back.")] = False,
     listed: Annotated[bool, typer.Option("--list", help="List what is approved, and what has changed since.")] = False,

@@ -28,7 +28,7 @@ def list_upstreams(
     options: SettingsOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """List the upstreams: whether they can be reached, what is served of them, what is held back or left out, and why.
+    """List the upstreams: whether they can be reached, which of their tools are served, held back or left out, and why.
 
     Exit code 1 where one cannot be reached or something is held back.
     """
