@@ -19,7 +19,7 @@
 bool enter_group(const char *file)
 {
     /* Writing 0 moves the writer ("cgroup-v1": of version 1 only the calling thread, which is all there is here). */
-    if (write_text(file, "0"))
+    if (write_text(AT_FDCWD, file, "0"))
         return true;
     complain("the control group cannot be entered", file, errno);
     return false;
@@ -39,12 +39,12 @@ int open_group(const char *directory)
     return group;
 }
 
-pid_t fork_into(int group)
+pid_t fork_into(int group, uint64_t namespaces)
 {
     struct clone_args arguments = {
-        .flags = CLONE_INTO_CGROUP,
+        .flags = namespaces | (group < 0 ? 0 : CLONE_INTO_CGROUP),
         .exit_signal = SIGCHLD,
-        .cgroup = (uint64_t)group,
+        .cgroup = group < 0 ? 0 : (uint64_t)group,
     };
     return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
 }

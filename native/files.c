@@ -25,9 +25,9 @@ ssize_t read_text(int folder, const char *name, char *text, size_t size)
     return length;
 }
 
-bool write_text(const char *name, const char *text)
+bool write_text(int folder, const char *name, const char *text)
 {
-    int file = open(name, O_WRONLY | O_CLOEXEC);
+    int file = openat(folder, name, O_WRONLY | O_CLOEXEC);
     if (file < 0)
         return false;
     size_t length = strlen(text);

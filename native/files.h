@@ -12,6 +12,6 @@ ssize_t read_text(int folder, const char *name, char *text, size_t size);
 
 /* Writes a text to a file that is there, by one write(): the kernel takes the value of such a file whole. False and
  * errno if it did not. */
-bool write_text(const char *name, const char *text);
+bool write_text(int folder, const char *name, const char *text);
 
 #endif

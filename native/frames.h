@@ -29,7 +29,13 @@ enum frame_type {
     FRAME_STDIN = 8,
     FRAME_STDIN_END = 9,
     FRAME_FILTER = 10,
-    FRAME_LAST_INCOMING = FRAME_FILTER,
+    /* Of a sandbox's layout (layout.c). */
+    FRAME_LAYOUT = 16,
+    FRAME_MOUNT = 17,
+    FRAME_GROUP = 18,
+    FRAME_LIMIT = 19,
+    FRAME_LAID = 20,
+    FRAME_LAST_INCOMING = FRAME_LAID,
     /* From the waiter. */
     FRAME_HELLO = 129,
     FRAME_STDOUT = 130,
@@ -38,6 +44,7 @@ enum frame_type {
     FRAME_STDIN_CLOSED = 133,
     FRAME_END = 134,
     FRAME_REFUSED = 135,
+    FRAME_DETAIL = 136,
 };
 
 struct frame {

@@ -86,7 +86,7 @@ static int become_in_group(const struct join_options *given)
     pid_t us = getpid();
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     signal(SIGCHLD, SIG_DFL);
-    pid_t child = fork_into(group);
+    pid_t child = fork_into(group, 0);
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
         return getppid() == us ? become(given) : EXIT_SETUP;

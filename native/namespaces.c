@@ -5,26 +5,58 @@
 #include "files.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
 #include <sched.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+bool map_user(int proc, const struct user *inside, const struct user *outside)
+{
+    char users[64], groups[64];
+    snprintf(users, sizeof users, "%u %u 1", (unsigned)inside->uid, (unsigned)outside->uid);
+    snprintf(groups, sizeof groups, "%u %u 1", (unsigned)inside->gid, (unsigned)outside->gid);
+    return write_text(proc, "self/uid_map", users) && write_text(proc, "self/setgroups", "deny") &&
+           write_text(proc, "self/gid_map", groups);
+}
 
 /* A user namespace in which this process stays who it is. */
 static bool make_user_namespace(void)
 {
-    char users[64], groups[64];
-    snprintf(users, sizeof users, "%u %u 1", (unsigned)geteuid(), (unsigned)geteuid());
-    snprintf(groups, sizeof groups, "%u %u 1", (unsigned)getegid(), (unsigned)getegid());
-    return unshare(CLONE_NEWUSER) == 0 && write_text("/proc/self/uid_map", users) &&
-           write_text("/proc/self/setgroups", "deny") && write_text("/proc/self/gid_map", groups);
+    const struct user self = {geteuid(), getegid()};
+    int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    bool good = proc >= 0 && unshare(CLONE_NEWUSER) == 0 && map_user(proc, &self, &self);
+    if (proc >= 0)
+        close(proc);
+    return good;
+}
+
+bool cut_propagation(void)
+{
+    return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
 }
 
 static bool make_private_mounts(void)
 {
-    return unshare(CLONE_NEWNS) == 0 && mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+    return unshare(CLONE_NEWNS) == 0 && cut_propagation();
+}
+
+bool raise_loopback(void)
+{
+    struct ifreq loopback = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (control < 0)
+        return errno == EAFNOSUPPORT; /* a kernel without it has nothing to raise */
+    bool good = ioctl(control, SIOCSIFFLAGS, &loopback) == 0;
+    int error = errno;
+    close(control);
+    errno = error;
+    return good;
 }
 
 bool make_mount_namespace(void)

@@ -7,6 +7,21 @@
 #define NAMESPACES_H
 
 #include <stdbool.h>
+#include <sys/types.h>
+
+struct user {
+    uid_t uid;
+    gid_t gid;
+};
+
+/* In a new user namespace: that its only user is `inside`, and `outside` in the one around it. `proc`: /proc. */
+bool map_user(int proc, const struct user *inside, const struct user *outside);
+
+/* In a new mount namespace: that no mount made elsewhere appears in it, and none of its own elsewhere. */
+bool cut_propagation(void);
+
+/* In a new network namespace: that what listens on 127.0.0.1 can be reached there. */
+bool raise_loopback(void);
 
 /* A mount namespace that no mount to come propagates to. Who may not make one gets a user namespace around it, in
  * which the process stays who it is. */

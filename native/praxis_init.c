@@ -19,10 +19,17 @@
  * supervise    a started command: its signals, its deadline, the end of all it started
  * capture      a command's output into files
  * call         the call that the frames make
+ * layout       the layout of a sandbox that the frames make
+ * mounting     mounts, and the places that they get, by descriptor
+ * devices      a /dev of a sandbox's own
+ * arrange      the file system of a sandbox
+ * rights       what a process in a sandbox may do
+ * reply        what goes back to the caller of a sandbox
  * relay        the channel and the command's streams
  * run          a form: a command of its own words, and a report
  * wait         a form: a command that comes over a channel, and its output back
  * join         a form: into control groups and a mount namespace, and then only the command
+ * sandbox      a form: a command in namespaces and a file system of its own
  *
  * A new form is a module of its own, and a line in the table below.
  */
@@ -30,12 +37,13 @@
 #include "join.h"
 #include "options.h"
 #include "run.h"
+#include "sandbox.h"
 #include "wait.h"
 
 #include <string.h>
 #include <unistd.h>
 
-static const struct form *const forms[] = {&run_form, &wait_form, &join_form};
+static const struct form *const forms[] = {&run_form, &wait_form, &join_form, &sandbox_form};
 enum { FORMS = sizeof forms / sizeof forms[0] };
 
 static const char version[] = "praxis-init 3\n";

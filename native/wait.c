@@ -195,10 +195,8 @@ static void tell_end(const struct outcome *outcome)
     relay_queue(&relay, FRAME_END, end, (uint32_t)(8 + step));
 }
 
-static int wait_for_call(const struct wait_options *given)
+static int wait_for_call(const struct wait_options *given, const sigset_t *mask)
 {
-    sigset_t inherited;
-    take_charge(&inherited);
     int in = STDIN_FILENO, out = STDOUT_FILENO;
     if (given->socket != NULL && (in = out = connect_to(given->socket)) < 0)
         return fail_setup("cannot connect to", given->socket, errno);
@@ -211,7 +209,7 @@ static int wait_for_call(const struct wait_options *given)
     if (!receive_call(given->patience))
         return relay.call.began ? EXIT_SETUP : 0;
     if (relay.refusal == NULL) {
-        struct outcome outcome = run_call(given, &inherited);
+        struct outcome outcome = run_call(given, mask);
         relay_flush(&relay); /* all output first */
         if (!relay_is_over(&relay))
             tell_end(&outcome);
@@ -235,7 +233,15 @@ static int take_call(char **arguments)
         return refuse_usage("unknown option", *rest);
     if ((given.boot == NULL) != (given.sources.count == 0))
         return refuse_usage("--boot and --source need each other", NULL);
-    return wait_for_call(&given);
+    sigset_t inherited;
+    take_charge(&inherited);
+    return wait_for_call(&given, &inherited);
+}
+
+int wait_inside(int64_t patience, const sigset_t *mask)
+{
+    const struct wait_options given = {.patience = patience};
+    return wait_for_call(&given, mask);
 }
 
 const struct form wait_form = {

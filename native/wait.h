@@ -4,11 +4,18 @@
 
 #include "options.h"
 
+#include <signal.h>
+#include <stdint.h>
+
 /* praxis-init wait [options]
  *
  * What comes over the channel, and what goes back, is in FRAMING.md. A waiter takes one call and ends with it, or with
  * its channel: what it has started never outlives either.
  */
 extern const struct form wait_form;
+
+/* The same on standard input and output, for a form that has taken charge already (command.h): `mask` is what that gave
+ * it. `patience`: nanoseconds, or NO_DEADLINE. Returns the status to leave with. */
+int wait_inside(int64_t patience, const sigset_t *mask);
 
 #endif

@@ -202,6 +202,21 @@ def _boot_id() -> str | None:
         return None
 
 
+def sandbox_words(path: str, layout: int, *, reply: int | None = None, parent: int | None = None) -> list[str]:
+    """The words that make a sandbox (native/FRAMING.md, `engines.init.layout`).
+
+    Args:
+        path: praxis-init.
+        layout: the descriptor of the message.
+        reply: of what comes back; None for a sandbox that waits, which uses its standard output.
+        parent: the process that must be its parent; it ends with it.
+    """
+    words = [path, "sandbox", "--layout", str(layout)]
+    words += [] if reply is None else ["--reply", str(reply)]
+    words += [] if parent is None else ["--parent", str(parent)]
+    return words
+
+
 def join_words(
     target: str,
     files: Sequence[Path] = (),

@@ -92,3 +92,20 @@ def python(user: int | None) -> str:
     if found is None:
         pytest.skip("no Python that this user can execute")
     return found
+
+
+@pytest.fixture(scope="session")
+def checked_binary(binary: Path) -> Iterator[Path]:
+    """praxis-init with every memory access and every arithmetic checked."""
+    compiler = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
+    if compiler is None:
+        pytest.skip("needs a C compiler")
+    with tempfile.TemporaryDirectory(prefix="praxis-init-checked-") as folder:
+        Path(folder).chmod(0o755)
+        output = Path(folder) / "praxis-init"
+        sources = sorted((ROOT / "native").glob("*.c"))
+        flags = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+        done = subprocess.run([compiler, *flags, "-o", output, *sources], capture_output=True, text=True, timeout=300)
+        if done.returncode != 0:
+            pytest.skip(f"no sanitizers here: {done.stderr.strip()[-200:]}")
+        yield output

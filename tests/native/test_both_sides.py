@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines.init import framing
+from praxis_mcp.engines.init import framing, layout
 from praxis_mcp.engines.init.framing import FrameType
 from praxis_mcp.support import praxis_init as ours
-from praxis_mcp.support.praxis_init import EndKind, join_words, run_prefix, wait_words
+from praxis_mcp.support.praxis_init import EndKind, join_words, run_prefix, sandbox_words, wait_words
 from tests.native.harness import PATIENCE
 
 NATIVE = Path(__file__).resolve().parents[2] / "native"
@@ -35,6 +35,7 @@ ASKED = {
     )
     | options_in(run_prefix("x", timeout=1, no_network=True)),
     "wait": options_in(wait_words("x", 1, "/socket", [((1, 2), "/path")], ["A"])),
+    "sandbox": options_in(sandbox_words("x", 3, reply=4, parent=5)),
     "join": options_in(join_words("x", group=Path("/g"), private_mounts=True, overlay=(Path("/o"), 4096))),
 }
 
@@ -75,9 +76,12 @@ def test_frames_have_the_same_numbers_in_c_in_python_and_in_the_specification() 
     theirs = {name.removeprefix("FRAME_"): value for name, value in frames.items() if name.startswith("FRAME_")}
     assert theirs == {**ours, **sizes}
     assert frames["FRAMING_VERSION"] == framing.FRAMING_VERSION
-    text = (NATIVE / "FRAMING.md").read_text().partition("# The layout of a sandbox")[0]
-    specified = re.findall(r"^\| ([\d, ]+) \| (.*?) \| ", text, re.MULTILINE)
-    rows = [zip(names.split(", "), numbers.split(", "), strict=True) for numbers, names in specified if "`" in names]
+    specified = re.findall(r"^\| ([\d, ]+) \| (.*?) \| ", (NATIVE / "FRAMING.md").read_text(), re.MULTILINE)
+    rows = [
+        zip(names.split(", "), numbers.split(", "), strict=True)
+        for numbers, names in specified
+        if names[:2].strip("`").isupper()
+    ]
     assert {name.strip("`"): int(number) for row in rows for name, number in row} == ours
 
 
@@ -90,6 +94,20 @@ def test_a_call_has_the_same_flags_and_bounds_on_both_sides() -> None:
     bounds = values("call.c")
     assert bounds["MOST_BYTES"] == framing.MAX_CALL
     assert bounds["MOST_VARIABLES"] >= framing.MAX_VARIABLES
+
+
+def test_a_layout_has_the_same_numbers_and_bounds_on_both_sides() -> None:
+    numbers = values("layout.h")
+    kinds = {name.removeprefix("MOUNT_"): value for name, value in numbers.items() if name.startswith("MOUNT_")}
+    ours = {kind.name: kind.value for kind in layout.MountKind} | {flag.name: flag.value for flag in layout.MountFlag}
+    assert kinds == ours
+    assert numbers["LAYOUT_VERSION"] == layout.LAYOUT_VERSION
+    assert numbers["MOST_MOUNTS"] == layout.MAX_LAYOUT_MOUNTS
+    assert numbers["MOST_GROUPS"] == layout.MAX_LAYOUT_GROUPS
+    assert numbers["MOST_LIMITS"] == layout.MAX_LAYOUT_LIMITS
+    assert numbers["HOST_NAME_LENGTH"] == layout.MAX_LAYOUT_HOST_NAME
+    assert values("layout.c")["MOST_TEXT"] == layout.MAX_LAYOUT_TEXT
+    assert values("arrange.c")["LONGEST_CONTENT"] == layout.MAX_LAYOUT_CONTENT
 
 
 def test_exit_statuses_are_the_same_on_both_sides() -> None:
@@ -122,4 +140,5 @@ def test_a_variable_that_is_kept_has_one_name() -> None:
 
 
 def test_the_step_of_a_wrong_mount_has_one_name() -> None:
-    assert f'"{ours.MOUNTS_STEP}"' in (NATIVE / "wait.c").read_text()
+    for source in ("wait.c", "arrange.c", "sandbox.c"):
+        assert f'"{ours.MOUNTS_STEP}"' in (NATIVE / source).read_text()

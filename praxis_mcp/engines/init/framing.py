@@ -49,6 +49,11 @@ class FrameType(IntEnum):
     STDIN = 8
     STDIN_END = 9
     FILTER = 10
+    LAYOUT = 16
+    MOUNT = 17
+    GROUP = 18
+    LIMIT = 19
+    LAID = 20
     HELLO = 129
     STDOUT = 130
     STDERR = 131
@@ -56,6 +61,7 @@ class FrameType(IntEnum):
     STDIN_CLOSED = 133
     END = 134
     REFUSED = 135
+    DETAIL = 136
 
 
 class FramingError(ValueError):
@@ -132,7 +138,14 @@ class Refused:
     reason: str
 
 
-Event = Hello | Output | StdinCredit | StdinClosed | Ended | Refused
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """Why a sandbox could not be made, and what would help; `Ended` follows."""
+
+    text: str
+
+
+Event = Hello | Output | StdinCredit | StdinClosed | Ended | Refused | Detail
 """`Ended`: the command and all that it started are gone; all output has been sent."""
 
 _END_KINDS = (EndKind.EXIT, EndKind.SIGNAL, EndKind.TIMEOUT, EndKind.EXEC_FAILED, EndKind.SETUP_FAILED)
@@ -144,6 +157,7 @@ _LARGEST = {
     FrameType.STDIN_CLOSED: 0,
     FrameType.END: 64,
     FrameType.REFUSED: 512,
+    FrameType.DETAIL: 8192,
 }
 """Bytes of payload that each kind of frame from a waiter may have: a length is believed only within these."""
 
@@ -159,17 +173,17 @@ def encode_call(call: WaitCall) -> bytes:
     if len(call.env) > MAX_VARIABLES:
         raise FramingError(f"a call has at most {MAX_VARIABLES} variables")
     flags = call.no_network * _NO_NETWORK | call.no_new_privileges * _NO_NEW_PRIVILEGES
-    timeout = _nanoseconds("timeout", call.timeout)
+    timeout = nanoseconds("timeout", call.timeout)
     if call.timeout is not None and timeout == 0:
         raise FramingError("a timeout must be more than 0 seconds; None means no limit")
-    parts = [_frame(FrameType.CALL, _CALL.pack(flags, timeout, _nanoseconds("kill_after", call.kill_after)))]
-    parts += [_frame(FrameType.ARGUMENT, _text("a word of the command", word)) for word in call.argv]
+    parts = [encode_frame(FrameType.CALL, _CALL.pack(flags, timeout, nanoseconds("kill_after", call.kill_after)))]
+    parts += [encode_frame(FrameType.ARGUMENT, _text("a word of the command", word)) for word in call.argv]
     for name, value in call.env.items():
         if not name or b"=" in name:
             raise FramingError("a variable's name is empty or holds =")
-        parts.append(_frame(FrameType.VARIABLE, _text("a variable", b"%b=%b" % (name, value))))
+        parts.append(encode_frame(FrameType.VARIABLE, _text("a variable", b"%b=%b" % (name, value))))
     if call.seccomp is not None:
-        parts.append(_frame(FrameType.FILTER, call.seccomp))
+        parts.append(encode_frame(FrameType.FILTER, call.seccomp))
     if sum(len(part) + 1 + _POINTER for part in parts) > MAX_CALL:
         raise FramingError(f"a call's words and variables are more than {MAX_CALL} bytes together")
     return b"".join(parts)
@@ -185,29 +199,30 @@ def encode_file(file: WaitFile) -> Iterator[bytes]:
         raise FramingError(f"a file's path is empty, longer than {MAX_FRAME_PATH} bytes or holds a NUL byte")
     if not 0 <= file.mode <= 0o7777:
         raise FramingError(f"a file has no mode {file.mode:o}")
-    yield _frame(FrameType.FILE, _U32.pack(file.mode) + file.path)
+    yield encode_frame(FrameType.FILE, _U32.pack(file.mode) + file.path)
     for start in range(0, len(file.content), FRAME_PIECE):
-        yield _frame(FrameType.FILE_DATA, file.content[start : start + FRAME_PIECE])
+        yield encode_frame(FrameType.FILE_DATA, file.content[start : start + FRAME_PIECE])
 
 
 def encode_start() -> bytes:
     """The frame that starts the command."""
-    return _frame(FrameType.START, b"")
+    return encode_frame(FrameType.START, b"")
 
 
 def encode_stdin(data: bytes) -> bytes:
     """A frame of standard input: at most `MAX_PAYLOAD` bytes."""
     if len(data) > MAX_PAYLOAD:
         raise FramingError(f"a frame carries at most {MAX_PAYLOAD} bytes")
-    return _frame(FrameType.STDIN, data)
+    return encode_frame(FrameType.STDIN, data)
 
 
 def encode_stdin_end() -> bytes:
     """The frame that ends standard input."""
-    return _frame(FrameType.STDIN_END, b"")
+    return encode_frame(FrameType.STDIN_END, b"")
 
 
-def _frame(kind: FrameType, payload: bytes) -> bytes:
+def encode_frame(kind: FrameType, payload: bytes) -> bytes:
+    """A frame; `payload` within the bounds of its kind."""
     return _HEADER.pack(kind, len(payload)) + payload
 
 
@@ -219,7 +234,16 @@ def _text(what: str, text: bytes) -> bytes:
     return text
 
 
-def _nanoseconds(name: str, seconds: float | None) -> int:
+def nanoseconds(name: str, seconds: float | None) -> int:
+    """Seconds as the framing has them; None is 0.
+
+    Args:
+        name: of the value, for the error.
+        seconds: the value.
+
+    Raises:
+        FramingError: it is not a number of seconds, or more than 31 years.
+    """
     if seconds is None:
         return 0
     if not math.isfinite(seconds) or not 0 <= seconds <= _NANOSECONDS:
@@ -306,6 +330,8 @@ def _event(kind: FrameType, payload: bytes) -> Event:
                 step = payload[_END.size :].decode("ascii")
                 end_kind = _END_KINDS[number]
                 return Ended(end_kind, None if end_kind is EndKind.TIMEOUT else value, step or None)
+            case FrameType.DETAIL:
+                return Detail(payload.decode(errors="replace"))
             case _:
                 return Refused(payload.decode("ascii"))
     except (struct.error, UnicodeDecodeError, IndexError) as exc:

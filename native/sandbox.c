@@ -1,0 +1,323 @@
+/* Two processes of ours. The outer one takes the message in, starts the inner one in its namespaces, passes signals on
+ * and ends as it does. The inner one is PID 1 of the sandbox: it lays everything out, gives up its rights, and then runs
+ * and supervises the command as the other forms do. Neither can be left behind: the inner one ends with the outer one,
+ * and with it, being PID 1, all that is in the sandbox.
+ */
+#include "sandbox.h"
+
+#include "arrange.h"
+#include "call.h"
+#include "cgroups.h"
+#include "command.h"
+#include "diagnostics.h"
+#include "events.h"
+#include "frames.h"
+#include "layout.h"
+#include "namespaces.h"
+#include "outcome.h"
+#include "reply.h"
+#include "rights.h"
+#include "supervise.h"
+#include "wait.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CALL_PIDFD_OPEN 434
+
+struct sandbox_options {
+    int message, reply; /* descriptors; reply -1: none */
+    pid_t parent;       /* 0: none */
+};
+
+static bool take_descriptor(void *where, char **values)
+{
+    unsigned long long number;
+    if (!is_number(values[0], INT_MAX, &number) || number <= STDERR_FILENO)
+        return false;
+    *(int *)where = (int)number;
+    return true;
+}
+
+static const struct option options[] = {
+    {"--layout", "FD", 1, take_descriptor, offsetof(struct sandbox_options, message),
+     "the descriptor (3 or more) of the message that says what the sandbox is, and the command"},
+    {"--reply", "FD", 1, take_descriptor, offsetof(struct sandbox_options, reply),
+     "write how it ended, in frames, to this descriptor; a sandbox that waits does so on\n"
+     "                         standard output"},
+    {"--parent", "PID", 1, take_pid, offsetof(struct sandbox_options, parent),
+     "start nothing unless the parent process is PID"},
+    {0},
+};
+
+/* The message, and what the two processes share of it. */
+static struct {
+    struct frame_reader reader;
+    struct layout layout;
+    struct call call;
+} given;
+
+static const char *take_frame(const struct frame *frame)
+{
+    if (!given.layout.complete)
+        return layout_take(&given.layout, frame);
+    /* Out here, such a file would lie in the machine's own file system. */
+    if (frame->type == FRAME_FILE || frame->type == FRAME_FILE_DATA)
+        return "a file in a sandbox's call";
+    return call_take(&given.call, frame);
+}
+
+static bool is_whole(void)
+{
+    return given.layout.complete && ((given.layout.flags & LAYOUT_WAITS) != 0 || given.call.complete);
+}
+
+/* NULL, or why the message is refused. */
+static const char *read_message(int descriptor)
+{
+    static char *nothing[] = {NULL};
+    environ = nothing; /* the call's variables are added to ours, which are the caller's */
+    layout_init(&given.layout);
+    call_init(&given.call);
+    while (!is_whole()) {
+        uint8_t *where;
+        size_t room = frame_reader_room(&given.reader, &where);
+        ssize_t count = read(descriptor, where, room);
+        if (count < 0 && errno == EINTR)
+            continue;
+        if (count <= 0)
+            return count < 0 ? "a layout that cannot be read" : "a layout that ends too early";
+        frame_reader_took(&given.reader, (size_t)count);
+        struct frame frame;
+        const char *refusal = NULL;
+        while (refusal == NULL && !is_whole() && frame_reader_next(&given.reader, &frame, &refusal))
+            refusal = take_frame(&frame);
+        if (refusal != NULL)
+            return refusal;
+    }
+    return NULL;
+}
+
+/* What the inner process has from the outer one. */
+struct inside {
+    int reply, life; /* life: a pidfd of the outer process */
+    bool enters_group;   /* of version 2, where the kernel lets no process begin in it */
+    struct user outside; /* who we are there */
+    sigset_t mask;
+};
+
+/* To be said again whenever rights were gained, as in a user namespace: the kernel forgets it then. */
+static bool ends_with_the_outer_one(int life)
+{
+    struct pollfd polled = {.fd = life, .events = POLLIN};
+    return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && poll(&polled, 1, 0) == 0;
+}
+
+static bool enter_groups(bool of_version_2)
+{
+    for (size_t index = 0; index < given.layout.group_count; index++) {
+        const struct group *group = &given.layout.groups[index];
+        if (group->version == 2 && !of_version_2)
+            continue;
+        int file = group->version == 1 ? group->descriptor
+                                       : openat(group->descriptor, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+        if (file < 0 || write(file, "0", 1) != 1)
+            return false;
+    }
+    return true;
+}
+
+static void keep_only(int reply)
+{
+    if (reply > STDERR_FILENO + 1)
+        syscall(SYS_close_range, STDERR_FILENO + 1, (unsigned)reply - 1, 0);
+    syscall(SYS_close_range, reply > STDERR_FILENO ? (unsigned)reply + 1 : STDERR_FILENO + 1U, ~0U, 0);
+}
+
+static const char *lay_out(const struct inside *inside, const char **where)
+{
+    const struct layout *layout = &given.layout;
+    const struct user root = {0, 0};
+    if (!enter_groups(inside->enters_group))
+        return "groups";
+    int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const char *step = proc >= 0 && map_user(proc, &root, &inside->outside) ? NULL : "user-namespace";
+    /* The group that it has begun in is the top of what it sees; where there are no such namespaces, there is none. */
+    if (step == NULL && unshare(CLONE_NEWCGROUP) != 0 && errno != EINVAL && errno != ENOSYS)
+        step = "namespaces";
+    if (step == NULL && (layout->flags & LAYOUT_HOST_NETWORK) == 0 && !raise_loopback())
+        step = "network";
+    if (step == NULL && sethostname(layout->host_name, strlen(layout->host_name)) != 0)
+        step = "host-name";
+    if (step == NULL)
+        step = arrange(layout, where);
+    if (step == NULL) {
+        *where = layout->directory;
+        step = chdir(layout->directory) == 0 ? NULL : "directory";
+    }
+    if (step == NULL) {
+        *where = NULL;
+        step = become_user(layout, proc);
+    }
+    if (step == NULL && !ends_with_the_outer_one(inside->life))
+        _exit(EXIT_SETUP);
+    if (step == NULL)
+        step = set_limits(layout);
+    if (step == NULL) {
+        keep_only(inside->reply);
+        step = drop_capabilities();
+    }
+    return step;
+}
+
+static struct outcome run_call(const sigset_t *mask)
+{
+    const struct command command = {
+        .words = given.call.words.items,
+        .environment = given.call.variables.items,
+        .no_network = (given.call.flags & CALL_NO_NETWORK) != 0,
+        .no_new_privileges = true,
+        .filter = given.call.filter,
+    };
+    struct started started;
+    int64_t start = now();
+    const char *step = keep_the_tree();
+    if (step == NULL)
+        step = start_command(&command, mask, &started);
+    if (step != NULL)
+        return outcome_of_failed_setup(step, errno);
+    /* Not ours to hold: the other ends would not see the command close its own. */
+    close(STDIN_FILENO);
+    close(STDOUT_FILENO);
+    const struct time_limits limits = {moment_after(start, given.call.timeout), given.call.kill_after};
+    struct ending ending = supervise(started.pid, &limits, NULL);
+    return outcome_of_command(&started, &ending);
+}
+
+static int be_inside(const struct inside *inside)
+{
+    const char *where = NULL;
+    if (!ends_with_the_outer_one(inside->life))
+        return EXIT_SETUP;
+    const char *step = lay_out(inside, &where);
+    if (step != NULL) {
+        struct outcome failed = outcome_of_failed_setup(step, errno);
+        reply_failure(inside->reply, &failed, where);
+        return EXIT_SETUP;
+    }
+    if ((given.layout.flags & LAYOUT_WAITS) != 0)
+        return wait_inside(given.layout.patience, &inside->mask);
+    struct outcome outcome = run_call(&inside->mask);
+    if (outcome.kind == OUTCOME_SETUP_FAILED)
+        reply_failure(inside->reply, &outcome, NULL);
+    else
+        reply_end(inside->reply, &outcome);
+    return exit_status_of(&outcome);
+}
+
+static int group_of_version_2(void)
+{
+    for (size_t index = 0; index < given.layout.group_count; index++)
+        if (given.layout.groups[index].version == 2)
+            return given.layout.groups[index].descriptor;
+    return -1;
+}
+
+/* The inner process, or -1; twice where only the group cannot be begun in. */
+static pid_t start_inside(struct inside *inside)
+{
+    uint64_t namespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+    if ((given.layout.flags & LAYOUT_HOST_NETWORK) == 0)
+        namespaces |= CLONE_NEWNET;
+    int group = group_of_version_2();
+    pid_t child = fork_into(group, namespaces);
+    if (child < 0 && group >= 0 && cannot_fork_into(errno)) {
+        inside->enters_group = true;
+        child = fork_into(-1, namespaces);
+    }
+    if (child < 0 && errno == ENOSYS) /* a container's filter that does not know clone3 */
+        child = (pid_t)syscall(SYS_clone, namespaces | SIGCHLD, 0, 0, 0, 0);
+    return child;
+}
+
+/* Passes signals on until the inner process has ended; the status to leave with. */
+static int stand_outside(pid_t child)
+{
+    syscall(SYS_close_range, 0U, ~0U, 0U); /* who waits for the end of a stream waits for the command, not for us */
+    for (;;) {
+        struct ending ending = {.command_ended = true};
+        int sig = signal_until(NO_DEADLINE);
+        if (waitpid(child, &ending.status, WNOHANG) == child) {
+            struct outcome outcome = outcome_of_ending(&ending);
+            return exit_status_of(&outcome);
+        }
+        if (sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGQUIT)
+            kill(child, sig);
+    }
+}
+
+static int fail(int reply, const char *step)
+{
+    struct outcome failed = outcome_of_failed_setup(step, errno);
+    reply_failure(reply, &failed, NULL);
+    return EXIT_SETUP;
+}
+
+static int make_sandbox(const struct sandbox_options *chosen)
+{
+    struct inside inside = {.reply = chosen->reply, .outside = {geteuid(), getegid()}};
+    take_charge(&inside.mask);
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (chosen->parent != 0 && getppid() != chosen->parent)
+        return EXIT_SETUP; /* it ended before the line above */
+    const char *refusal = read_message(chosen->message);
+    if ((given.layout.flags & LAYOUT_WAITS) != 0 && inside.reply < 0)
+        inside.reply = STDOUT_FILENO;
+    if (inside.reply > STDERR_FILENO && fcntl(inside.reply, F_SETFD, FD_CLOEXEC) != 0)
+        return fail_setup("cannot set up", "reply", errno);
+    if (refusal != NULL) {
+        reply_refusal(inside.reply, refusal);
+        return inside.reply < 0 ? fail_setup("refused", refusal, 0) : EXIT_SETUP;
+    }
+    if (!find_sources(&given.layout))
+        return fail(inside.reply, "mounts");
+    inside.life = (int)syscall(CALL_PIDFD_OPEN, getpid(), 0);
+    if (inside.life < 0)
+        return fail(inside.reply, "namespaces");
+    pid_t child = start_inside(&inside);
+    if (child < 0)
+        return fail(inside.reply, group_of_version_2() >= 0 && errno == EACCES ? "groups" : "user-namespace");
+    return child == 0 ? be_inside(&inside) : stand_outside(child);
+}
+
+static int sandbox(char **arguments)
+{
+    struct sandbox_options chosen = {.message = -1, .reply = -1};
+    char **rest = take_options(options, &chosen, arguments);
+    if (rest == NULL)
+        return EXIT_SETUP;
+    if (*rest != NULL)
+        return refuse_usage("unknown option", *rest);
+    if (chosen.message < 0)
+        return refuse_usage("no --layout given", NULL);
+    return make_sandbox(&chosen);
+}
+
+const struct form sandbox_form = {
+    .name = "sandbox",
+    .usage = "[options]",
+    .summary = "runs a command in namespaces and a file system of its own, or waits there for one, as a message says;\n"
+               "lets nothing outlive it.",
+    .options = options,
+    .statuses = "as for run; the reply tells what they were.",
+    .run = sandbox,
+};

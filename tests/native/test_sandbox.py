@@ -1,0 +1,468 @@
+"""The sandbox form: what a command finds in a sandbox, what it can do there, and how its end is known."""
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from praxis_mcp.engines.init.layout import LaidMount, MountFlag, MountKind, SandboxLayout
+from praxis_mcp.support.praxis_init import Ended, EndKind
+from tests.kit import requirements
+from tests.native.harness import IS_ROOT, MARK, NOBODY, PATIENCE, marked
+from tests.native.sandboxing import ENV, MIB, Bench, works_for
+
+ME = Path(__file__)
+
+
+@pytest.fixture
+def bench(binary: Path, user: int | None) -> Iterator[Bench]:
+    """Makes sandboxes as root, and as a plain user."""
+    if why := works_for(binary, user):
+        requirements.give_up("native", f"no sandbox for this user here: {why}")
+    with (found := Bench(binary, user)).stack:
+        yield found
+
+
+@pytest.fixture
+def place(tmp_path: Path, user: int | None) -> Path:
+    """A directory that belongs to the user of the sandbox."""
+    folder = tmp_path / "place"
+    folder.mkdir()
+    for above in (tmp_path, *tmp_path.parents):  # pytest's own folders are closed to others
+        if above.stat().st_uid == os.getuid() and above != Path("/"):
+            above.chmod(above.stat().st_mode | 0o711)
+    if user is not None:
+        os.chown(folder, user, user)
+    return folder
+
+
+def sh(bench: Bench, script: str, *more: LaidMount, **fields: Any) -> str:
+    """What a script wrote to both streams, in a view of the host."""
+    seen = bench.run(bench.host(*more), "sh", "-c", f"exec 2>&1; {script}", **fields)
+    assert not seen.detail, seen.detail
+    assert not seen.refusal, seen.refusal
+    return seen.stdout
+
+
+# --- what is there ----------------------------------------------------------------------------------------------------
+
+
+def test_the_hosts_files_are_there_to_read_and_cannot_be_written(bench: Bench, place: Path) -> None:
+    (place / "file").write_text("content")
+    script = "cat /mnt/file; echo; echo x > /mnt/new; rm -f /mnt/file; chmod 600 /mnt/file; touch /etc/x"
+    first, *refused = sh(bench, script, bench.bind(place, "/mnt")).splitlines()
+    assert first == "content"
+    assert len(refused) == 4
+    assert all("Read-only file system" in line or "Permission denied" in line for line in refused), refused
+    assert [path.name for path in place.iterdir()] == ["file"]
+
+
+def test_every_mount_is_without_set_user_id_and_devices_and_nothing_of_the_old_root_is_left(bench: Bench) -> None:
+    lines = sh(bench, "cat /proc/self/mountinfo").splitlines()
+    assert lines
+    for line in lines:
+        where, options = line.split()[4:6]
+        assert "nosuid" in options, line
+        assert "nodev" in options or where.startswith("/dev/"), line
+        assert "ro" in options.split(",") or where in ("/tmp", "/dev/shm", "/dev/pts"), line
+        assert "shared" not in line
+        assert "master" not in line
+    assert [line.split()[4] for line in lines].count("/") == 1
+
+
+def test_memory_is_bounded_in_bytes_and_in_files(bench: Bench) -> None:
+    script = "head -c 3M /dev/zero > /tmp/big; rm /tmp/big; for i in $(seq 100); do : > /tmp/$i || break; done"
+    said = sh(bench, script)
+    assert said.count("No space left on device") == 2, said
+    assert "No space" in sh(bench, "head -c 3M /dev/zero > /dev/shm/big")
+
+
+def test_a_directory_is_writable_where_that_is_said_and_its_files_belong_to_the_servers_user(
+    bench: Bench, place: Path
+) -> None:
+    seen = sh(bench, "echo x > /mnt/new; stat -c '%u %g' /mnt/new", bench.bind(place, "/mnt", writable=True))
+    assert seen.split() == ["0", "0"]
+    wanted = os.getuid() if bench.user is None else bench.user
+    assert (place / "new").stat().st_uid == wanted
+    assert (place / "new").read_text() == "x\n"
+
+
+@pytest.mark.parametrize("ids", [(1000, 1000), (0, 7), (2**31 - 1, 1)])
+def test_the_command_is_whom_the_layout_says_and_outside_the_servers_user(
+    bench: Bench, place: Path, ids: tuple[int, int]
+) -> None:
+    uid, gid = ids
+    script = "id -u; id -g; echo x > /mnt/new; stat -c '%u %g' /mnt/new"
+    said = sh(bench, script, bench.bind(place, "/mnt", writable=True), uid=uid, gid=gid)
+    assert said.split() == [str(uid), str(gid), str(uid), str(gid)]
+    assert (place / "new").stat().st_uid == (os.getuid() if bench.user is None else bench.user)
+
+
+def test_the_environment_is_the_calls_alone_and_the_host_name_the_layouts(bench: Bench) -> None:
+    seen = bench.run(
+        bench.host(), "sh", "-c", "env; hostname; pwd", env={**ENV, b"A": b"b"}, host_name=b"box", directory=b"/usr"
+    )
+    assert sorted(seen.stdout.split()) == sorted(
+        ["LANG=C.UTF-8", f"PATH={ENV[b'PATH'].decode()}", "A=b", "PWD=/usr", "box", "/usr"]
+    )
+
+
+def test_it_has_three_descriptors_and_none_of_those_that_came_with_the_layout(bench: Bench, place: Path) -> None:
+    assert sh(bench, "ls /proc/self/fd", bench.bind(place, "/mnt")).split() == [
+        "0",
+        "1",
+        "2",
+        "3",
+    ]  # the last: ls's own
+
+
+def test_only_its_own_processes_are_there(bench: Bench) -> None:
+    assert set(sh(bench, "echo /proc/[0-9]*; echo $$").split()) == {"/proc/1", "/proc/2", "2"}
+
+
+def test_a_network_of_its_own_has_a_loopback_that_works_and_nothing_else(bench: Bench, python: str) -> None:
+    source = """
+import socket
+listener = socket.create_server(("127.0.0.1", 0))
+socket.create_connection(listener.getsockname()).close()
+print([name for _, name in socket.if_nameindex()])
+"""
+    seen = bench.run(bench.host(), python, "-c", source)
+    assert seen.stdout == "['lo']\n", seen
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        source = f"import socket; socket.create_connection({outside.getsockname()!r})"
+        assert "ConnectionRefusedError" in bench.run(bench.host(), python, "-c", source).stderr
+        assert bench.run(bench.host(), python, "-c", source, host_network=True).code == 0
+
+
+def test_terminals_can_be_opened_where_the_layout_has_them(bench: Bench, python: str) -> None:
+    source = "import os; print(os.ttyname(os.openpty()[1]))"
+    assert bench.run(bench.host(), python, "-c", source).stdout == "/dev/pts/0\n"
+    mounts = bench.host()
+    mounts[2] = LaidMount(MountKind.DEVICES, b"/dev")
+    assert bench.run(mounts, python, "-c", source).code == 1
+    assert bench.run(mounts, "sh", "-c", "cat /dev/zero | head -c 3 | wc -c; cat < /dev/null").stdout == "3\n"
+
+
+def test_limits_hold_for_the_command(bench: Bench) -> None:
+    limits = [(resource.RLIMIT_NOFILE, 33, 44), (resource.RLIMIT_CORE, 0, 0)]
+    assert sh(bench, "ulimit -Sn; ulimit -Hn; ulimit -c", limits=limits).split() == ["33", "44", "0"]
+
+
+# --- roots ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_written_to_an_overlay_is_gone_afterwards_and_has_a_bound(bench: Bench, place: Path) -> None:
+    for name in ("usr", "proc", "dev", "tmp", "old"):
+        (place / name).mkdir()
+    (place / "old" / "file").write_text("x")
+    for name in ("bin", "lib", "lib64", "sbin"):
+        if Path("/", name).is_symlink():
+            (place / name).symlink_to(Path("/", name).readlink())
+    mounts = bench.host(bench.bind(Path("/usr"), "/usr"))
+    mounts[0] = LaidMount(MountKind.ROOT_OVERLAY, b"/", bench.hold(place), size=MIB, files=64)
+    seen = bench.run(mounts, "sh", "-c", "rm -r /old && mkdir /old && ls -A /old; echo y > /new && cat /new; "
+                     "head -c 3M /dev/zero > /big")  # fmt: skip
+    if seen.end is not None and seen.end.step == "root":
+        pytest.skip(f"no overlay over this file system: {seen.detail}")
+    assert seen.stdout == "y\n"
+    assert "No space left" in seen.stderr
+    assert sorted(path.name for path in place.iterdir()) == sorted(
+        ["usr", "proc", "dev", "tmp", "old", *(n for n in ("bin", "lib", "lib64", "sbin") if (place / n).is_symlink())]
+    )
+    assert (place / "old" / "file").exists()
+
+
+def test_a_root_in_memory_has_what_is_laid_into_it_and_no_more(bench: Bench, place: Path) -> None:
+    mounts = [
+        LaidMount(MountKind.ROOT_MEMORY, b"/", mode=0o755, size=MIB, files=64),
+        LaidMount(MountKind.PROC, b"/proc", flags=MountFlag.MAKES_PLACE | MountFlag.LOCKS_PROC),
+        LaidMount(MountKind.DEVICES, b"/dev", flags=MountFlag.MAKES_PLACE),
+        bench.bind(Path("/usr"), "/usr", makes=True),
+        *(
+            LaidMount(MountKind.LINK, f"/{name}".encode(), target=f"usr/{name}".encode())
+            for name in ("bin", "lib", "lib64")
+        ),
+        LaidMount(MountKind.DIRECTORY, b"/a/b/c", mode=0o711),
+        LaidMount(MountKind.CONTENT, b"/a/file", bench.memory(b"hello\n"), MountFlag.MAKES_PLACE, 0o640),
+        LaidMount(MountKind.CONTENT, b"/a/hidden", None, MountFlag.MAKES_PLACE, 0),
+        LaidMount(MountKind.READ_ONLY, b"/"),
+    ]
+    script = "cat /a/file; stat -c %a /a/file /a/b/c; ls /; cat /a/hidden; touch /x; echo x >> /a/file"
+    seen = bench.run(mounts, "sh", "-c", script, directory=b"/a")
+    assert seen.stdout.split() == ["hello", "640", "711", "a", "bin", "dev", "lib", "lib64", "proc", "usr"]
+    assert seen.stderr.count("Permission denied") == 1, seen.stderr
+    assert seen.stderr.count("Read-only file system") == 2, seen.stderr
+
+
+def test_a_mount_in_a_mount_is_seen_and_one_below_what_is_mounted_comes_with_it(bench: Bench, place: Path) -> None:
+    (place / "outer" / "inner").mkdir(parents=True)
+    (place / "other").mkdir()
+    (place / "other" / "file").write_text("x")
+    for path in (place / "outer", place / "other"):
+        path.chmod(0o777)
+    mounts = [bench.bind(place / "outer", "/mnt", writable=True), bench.bind(place / "other", "/mnt/inner")]
+    assert sh(bench, "ls /mnt/inner; touch /mnt/ok; touch /mnt/inner/no", *mounts).splitlines() == [
+        "file",
+        "touch: cannot touch '/mnt/inner/no': Read-only file system",
+    ]
+    assert (place / "outer" / "ok").exists()
+
+
+# --- what it cannot do ------------------------------------------------------------------------------------------------
+
+
+def test_it_has_no_capability_and_no_way_to_one(bench: Bench) -> None:
+    lines = dict(line.split(":\t") for line in sh(bench, "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status")
+                 .splitlines())  # fmt: skip
+    assert lines == {
+        **dict.fromkeys(("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"), "0" * 16),
+        "NoNewPrivs": "1",
+        "Seccomp": "2",
+    }
+    assert sh(bench, "grep -E '^Cap' /proc/1/status | cut -f2 | sort -u").split() == ["0" * 16]
+
+
+ESCAPES = {
+    "a user namespace": "unshare --user true",
+    "a mount": "mount -t tmpfs none /tmp",
+    "another mount": "mount --bind /usr /mnt",
+    "a remount": "mount -o remount,rw /",
+    "the kernel's switches": "echo x > /proc/sys/kernel/core_pattern",
+    "a device": "mknod /tmp/device b 254 0",
+    "the permissions of the machine's null device": "chmod 600 /dev/null",
+    "the host name": "hostname other",
+    "another root": "chroot / true",
+    "another process's namespaces": "nsenter --target 1 --mount true",
+    "the memory of the first process": "head -c 1 /proc/1/mem",
+    "the descriptors of the first process": "readlink /proc/1/fd/2 || ls /proc/1/fd/2/.",
+    "the root of the first process": "ls /proc/1/root/",
+    "the clock": "date -s 2000-01-01",
+}
+
+
+@pytest.mark.parametrize("what", ESCAPES)
+def test_it_cannot_have(bench: Bench, what: str) -> None:
+    seen = bench.run(bench.host(), "sh", "-c", ESCAPES[what])
+    assert seen.code not in (0, 126, 127), seen
+    assert seen.stderr
+
+
+def test_the_terminal_of_its_caller_cannot_be_typed_into(bench: Bench, python: str) -> None:
+    source = "import fcntl, os; m, s = os.openpty(); os.setsid; fcntl.ioctl(s, 0x5412, b'x')"
+    assert "PermissionError" in bench.run(bench.host(), python, "-c", source).stderr
+    assert "OSError" in bench.run(bench.host(), python, "-c", "open('/dev/tty')").stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_first_process_cannot_be_ended_from_inside(bench: Bench, number: signal.Signals) -> None:
+    assert sh(bench, f"kill -{number} 1; echo still here").split("\n")[-2] == "still here"
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root, to mount")
+def test_what_the_host_mounts_later_does_not_appear(bench: Bench, place: Path) -> None:
+    mounts = bench.host(bench.bind(place, "/mnt"))
+    layout = SandboxLayout(mounts)
+    script = "echo ready; read line < /mnt/go; ls /mnt/lately; grep -c lately /proc/self/mountinfo"
+    (place / "lately").mkdir()
+    os.mkfifo(place / "go")
+    (place / "go").chmod(0o666)
+    with bench.start(bench.message(layout, "sh", "-c", script), mounts) as (process, _):
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(place / "lately")], check=True, timeout=PATIENCE)
+        try:
+            (place / "lately" / "secret").touch()
+            (place / "go").write_text("go\n")
+            assert process.communicate(timeout=PATIENCE)[0] == b"0\n"
+        finally:
+            subprocess.run(["umount", str(place / "lately")], check=True, timeout=PATIENCE)
+
+
+# --- what is mounted is what was judged -------------------------------------------------------------------------------
+
+
+def test_what_was_replaced_after_it_had_been_opened_is_not_mounted(bench: Bench, place: Path) -> None:
+    (place / "wanted").mkdir()
+    mount = bench.bind(place / "wanted", "/mnt")
+    (place / "wanted").rename(place / "moved")
+    assert sh(bench, "ls -d /mnt", mount).split() == ["/mnt"]  # it is found where it is now
+    (place / "moved").rmdir()
+    (place / "moved").mkdir()
+    seen = bench.run(bench.host(mount), "true")
+    assert (seen.code, seen.end) == (125, Ended(EndKind.SETUP_FAILED, 116, "mounts"))
+    assert "at /mnt: " in seen.detail
+    assert "moved or replaced" in seen.detail
+
+
+def test_a_link_that_another_tool_puts_above_is_not_followed(bench: Bench, place: Path) -> None:
+    (place / "above" / "wanted").mkdir(parents=True)
+    mount = bench.bind(place / "above" / "wanted", "/mnt")
+    os.rename(place / "above" / "wanted", place / "wanted")
+    os.rmdir(place / "above")
+    (place / "above").symlink_to("/etc")
+    assert sh(bench, "ls -A /mnt", mount) == ""
+
+
+@pytest.mark.parametrize("path", ["/mnt/link", "/mnt/link/below", "/mnt/link/new"])
+def test_a_place_behind_a_link_is_refused(bench: Bench, place: Path, path: str) -> None:
+    (place / "other" / "below").mkdir(parents=True)
+    (place / "link").symlink_to("other")
+    outer, inner = bench.bind(place, "/mnt", writable=True), bench.bind(Path("/usr"), path, makes=True)
+    seen = bench.run(bench.host(outer, inner), "true")
+    assert seen.end is not None
+    assert (seen.end.kind, seen.end.step) == (EndKind.SETUP_FAILED, "place")
+    assert f"place at {path}: " in seen.detail
+    assert [path.name for path in (place / "other").iterdir()] == ["below"]
+
+
+def test_nothing_is_made_for_a_mount_that_has_no_place(bench: Bench, place: Path) -> None:
+    outer = bench.bind(place, "/mnt", writable=True)
+    seen = bench.run(bench.host(outer, bench.bind(Path("/usr"), "/mnt/none")), "true")
+    assert seen.end == Ended(EndKind.SETUP_FAILED, 2, "place")
+    assert list(place.iterdir()) == []
+
+
+# --- how it ends ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "end"),
+    [
+        (["sh", "-c", "exit 7"], 7, Ended(EndKind.EXIT, 7)),
+        (["sh", "-c", "exit 125"], 125, Ended(EndKind.EXIT, 125)),
+        (["sh", "-c", "kill -9 $$"], 137, Ended(EndKind.SIGNAL, 9)),
+        (["sh", "-c", "kill -11 $$"], 139, Ended(EndKind.SIGNAL, 11)),
+        (["no-such-command"], 127, Ended(EndKind.EXEC_FAILED, 2)),
+        (["/etc"], 126, Ended(EndKind.EXEC_FAILED, 13)),
+    ],
+)
+def test_the_end_of_the_command_comes_back(bench: Bench, argv: list[str], code: int, end: Ended) -> None:
+    seen = bench.run(bench.host(), *argv)
+    assert (seen.code, seen.end, seen.stderr) == (code, end, "")
+
+
+def test_the_deadline_ends_it_and_all_that_it_started(bench: Bench) -> None:
+    seen = bench.run(bench.host(), "sh", "-c", "setsid sleep 1000 & exec sleep 1000", timeout=0.2)
+    assert (seen.code, seen.end) == (124, Ended(EndKind.TIMEOUT))
+
+
+def test_what_the_command_leaves_behind_ends_with_it(bench: Bench) -> None:
+    mark = uuid.uuid4().hex
+    env = {**ENV, MARK.encode(): mark.encode()}
+    assert bench.run(bench.host(), "sh", "-c", "setsid sleep 1000 & exit 3", env=env).code == 3
+    assert marked(mark) == []
+
+
+def test_a_signal_is_passed_on_and_the_end_comes_back_all_the_same(bench: Bench) -> None:
+    mounts = bench.host()
+    message = bench.message(SandboxLayout(mounts), "sh", "-c", "trap 'exit 9' TERM; sleep 1000 & echo ready; wait",
+                            kill_after=2.0)  # fmt: skip
+    with bench.start(message, mounts) as (process, _):
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.terminate()
+        assert process.wait(PATIENCE) == 9
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+@pytest.mark.parametrize("victim", ["praxis-init", "its caller"])
+def test_it_is_gone_with_praxis_init_and_with_its_caller(bench: Bench, victim: str, uid: int) -> None:
+    mounts = bench.host()
+    mark = uuid.uuid4().hex
+    env = {**ENV, MARK.encode(): mark.encode()}
+    layout = SandboxLayout(mounts, uid=uid, gid=uid)
+    message = bench.message(layout, "sh", "-c", "echo ready; exec sleep 1000", env=env)
+    front = []
+    if victim == "its caller":  # a process between us and praxis-init
+        source = "import subprocess, sys; subprocess.run(sys.argv[1:], close_fds=False)"
+        front = ["/usr/bin/python3" if bench.user is not None else sys.executable, "-c", source]
+    with bench.start(message, mounts, front=front) as (process, reply):
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        process.kill()
+        assert process.stdout.read() == b""  # whoever held it is gone
+        assert os.read(reply, 100) == b""
+    assert marked(mark) == []
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root, to make a control group")
+@pytest.mark.parametrize("version", [1, 2])
+def test_it_begins_its_life_in_its_control_group(bench: Bench, version: int) -> None:
+    if version == 2 and bench.user is not None:
+        pytest.skip("needs a group that is delegated to this user, with all above that it comes from")
+    kind = "cgroup" if version == 1 else "cgroup2"
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    top = next((Path(w[1]) for w in mounts if w[2] == kind and (version == 2 or "pids" in w[3].split(","))), None)
+    if top is None:
+        pytest.skip(f"no control groups of version {version}")
+    group = top / f"praxis-test-{uuid.uuid4().hex}"
+    try:
+        group.mkdir()
+    except OSError as exc:
+        pytest.skip(f"no control group can be made: {exc.strerror}")
+    if bench.user is not None:
+        for path in (group, *group.iterdir()):
+            os.chown(path, bench.user, bench.user)
+    held = os.open(group / "tasks", os.O_WRONLY) if version == 1 else os.open(group, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        layout = SandboxLayout(bench.host(), groups=[(version, held)])
+        script = "cat /proc/self/cgroup; sleep 1000 & echo ready; wait"
+        with bench.start(bench.message(layout, "sh", "-c", script), layout.mounts, held=[held]) as (process, _):
+            assert process.stdout is not None
+            lines: list[bytes] = []
+            while (line := process.stdout.readline()) != b"ready\n":
+                assert line, "it ended"
+                lines.append(line)
+            assert not any(group.name.encode() in line for line in lines), "its group is the top of what it sees"
+            assert len((group / "cgroup.procs").read_text().split()) == 3  # praxis-init's own, the shell and sleep
+    finally:
+        os.close(held)
+        limit = time.monotonic() + PATIENCE
+        while (group / "cgroup.procs").read_text() and time.monotonic() < limit:
+            time.sleep(0.005)
+        group.rmdir()
+
+
+# --- where it cannot be made ------------------------------------------------------------------------------------------
+
+
+def test_where_there_are_no_user_namespaces_the_end_says_so_and_what_would_help(bench: Bench) -> None:
+    script = 'echo 0 > /proc/sys/user/max_user_namespaces && exec "$@"'
+    front = ["unshare", "--user", "--map-root-user", "sh", "-c", script, "sh"]
+    mounts = bench.host()
+    seen = bench.run(mounts, "true", front=front)
+    assert (seen.code, seen.stdout, seen.stderr) == (125, "", "")
+    assert seen.end is not None
+    assert (seen.end.kind, seen.end.step) == (EndKind.SETUP_FAILED, "user-namespace")
+    assert "user.max_user_namespaces" in seen.detail
+
+
+def test_a_working_directory_that_is_missing_is_an_end_of_the_engine_and_not_of_the_tool(bench: Bench) -> None:
+    seen = bench.run(bench.host(), "true", directory=b"/none")
+    assert (seen.code, seen.end) == (125, Ended(EndKind.SETUP_FAILED, 2, "directory"))
+    assert seen.detail.startswith("directory at /none: No such file or directory. ")
+
+
+@pytest.mark.parametrize("words", [[], ["--layout"], ["--layout", "1"], ["--layout", "x"], ["--layout", "5", "more"]])
+def test_a_wrong_command_line_is_125_with_a_reason(binary: Path, words: list[str]) -> None:
+    done = subprocess.run([binary, "sandbox", *words], capture_output=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 125
+    assert done.stderr.startswith(b"praxis-init: ")
+
+
+def test_a_plain_user_is_one_who_may_do_nothing_outside(bench: Bench) -> None:
+    """So that the cases above mean what they say."""
+    seen = sh(bench, "id -u")
+    assert seen == "0\n"
+    if IS_ROOT:
+        assert bench.user in (None, NOBODY)
