@@ -28,7 +28,6 @@ parameters:
 async def use_a_directory(directory: Path) -> None:
     """What a server serves, called without a server."""
     async with praxis_mcp.open_toolbox(Settings(tools=(directory,))) as toolbox:
-        await toolbox.loaded()
         for finding in toolbox.catalog.diagnostics:
             print(finding)
         print("tools:", [entry.name for entry in toolbox.catalog.entries()])

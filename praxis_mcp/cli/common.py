@@ -171,7 +171,7 @@ def collect_garbage() -> None:
 
 
 def run_with_toolbox(settings: Settings, work: Callable[[Toolbox], Awaitable[T]]) -> T:
-    """Open a toolbox, wait for its catalog, do the work, close it."""
+    """Open a toolbox, do the work, close it."""
     import anyio
 
     from praxis_mcp.execution.toolbox import open_toolbox
@@ -183,7 +183,6 @@ def run_with_toolbox(settings: Settings, work: Callable[[Toolbox], Awaitable[T]]
 
     async def main() -> T:
         async with open_toolbox(settings) as toolbox:
-            await toolbox.loaded()
             return await work(toolbox)
 
     return anyio.run(main)

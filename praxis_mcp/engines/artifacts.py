@@ -163,7 +163,7 @@ def _remove_all_but(names: Collection[str], top: HeldDirectory) -> None:
                         waiting.append(f"{name}/")
                     elif name not in names and (failure := remove_entry(here, entry.name)) is not None:
                         logger.debug("{}, which is not an artifact, cannot be removed: {}", name, failure)
-        except OSError as exc:  # a directory that the tool closed to others; told when it was looked through
+        except OSError as exc:  # a directory that the tool closed to others; reported when it was looked through
             logger.debug("{} cannot be looked through: {}", top.path_of(place), exc.strerror)
 
 

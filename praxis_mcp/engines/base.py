@@ -23,7 +23,7 @@ from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import Settings
 
 StatusListener = Callable[[str], None]
-"""Hears what an engine is busy with (``pulling python:3.11-slim: 40%``). Must not block."""
+"""Is called with what an engine is busy with (``pulling python:3.11-slim: 40%``). Must not block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class RemoteContent:
     Attributes:
         blocks: the content blocks, of every kind.
         structured: its structured content; None where it has none.
-        meta: what the server said beside it, the protocol's own keys left out.
+        meta: what the server sent in addition, the protocol's own keys left out.
     """
 
     blocks: tuple[Mapping[str, Any], ...] = ()

@@ -17,7 +17,7 @@ from praxis_mcp.support.text import counted
 
 StreamName = Literal["stdout", "stderr"]
 OutputListener = Callable[[StreamName, bytes], None]
-"""Hears output as it arrives, secrets masked. Must not block."""
+"""Is called with output as it arrives, secrets masked. Must not block."""
 
 _SPOOL_BATCH = 1024 * 1024
 
@@ -64,7 +64,7 @@ class StreamCollector:
         name: which stream.
         keep: bytes to keep inline: the first half of them from the start, the rest from the end.
         masker: masks secrets.
-        listener: hears each piece, masked.
+        listener: is called with each piece, masked.
         file: where the whole goes once it exceeds `keep`; None keeps head and tail only.
         make_directory: called, in a thread, before that file is made.
         max_file: bytes that `file` may hold.

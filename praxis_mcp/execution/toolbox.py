@@ -52,7 +52,7 @@ class Toolbox:
         return self._scanned.is_set()
 
     async def loaded(self) -> None:
-        """Wait until the catalog's first scan, which runs in the background, has ended."""
+        """Wait until the catalog's first scan has ended, where it runs in the background."""
         await self._scanned.wait()
 
     async def call(
@@ -125,7 +125,7 @@ class Toolbox:
             await self.engines.get(decision.engine).prepare(blueprint)
 
     async def scan(self) -> None:
-        """Read the contracts for the first time; `open_toolbox` has it done in the background."""
+        """Read the contracts for the first time; done by `open_toolbox`."""
         try:
             await self.catalog.load()
         finally:
@@ -137,12 +137,14 @@ class Toolbox:
 
 
 @asynccontextmanager
-async def open_toolbox(settings: Settings | None = None) -> AsyncIterator[Toolbox]:
-    """A toolbox, its catalog being scanned in the background; engines are made when first needed.
+async def open_toolbox(settings: Settings | None = None, *, scan_in_background: bool = False) -> AsyncIterator[Toolbox]:
+    """A toolbox whose catalog has been scanned; engines are made when first needed.
 
     Args:
         settings: such as ``Settings(tools=(Path("my-tools"),))`` or `load_settings()`; None is the defaults and the
             environment's ``PRAXIS_…``.
+        scan_in_background: do not wait for the catalog's first scan: until `Toolbox.loaded` returns, the catalog is
+            empty. For servers, which answer clients before.
 
     Raises:
         SettingsError: the directory for run records cannot be made.
@@ -155,6 +157,9 @@ async def open_toolbox(settings: Settings | None = None) -> AsyncIterator[Toolbo
         # The caller must see their own exception.
         with unwrapped():
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(toolbox.scan)
+                if scan_in_background:
+                    tasks.start_soon(toolbox.scan)
+                else:
+                    await toolbox.scan()
                 yield toolbox
                 tasks.cancel_scope.cancel()

@@ -48,8 +48,20 @@ def tools(tmp_path: Path) -> Path:
 async def toolbox(tools: Path) -> AsyncIterator[Toolbox]:
     write(tools, "first", command=["/bin/true"])
     async with open_toolbox(Settings(tools=(tools,), root=tools.parent)) as toolbox:
-        await toolbox.loaded()
         yield toolbox
+
+
+async def test_a_toolbox_is_open_once_its_catalog_is_there_and_earlier_where_that_is_wanted(tools: Path) -> None:
+    write(tools, "first", command=["/bin/true"])
+    settings = Settings(tools=(tools,), root=tools.parent)
+    async with open_toolbox(settings) as toolbox:
+        assert toolbox.is_loaded
+        assert [entry.name for entry in toolbox.catalog.entries()] == ["first"]
+    async with open_toolbox(settings, scan_in_background=True) as toolbox:
+        assert not toolbox.is_loaded
+        with anyio.fail_after(30):
+            await toolbox.loaded()
+        assert [entry.name for entry in toolbox.catalog.entries()] == ["first"]
 
 
 async def call(toolbox: Toolbox, name: str, **arguments: Any) -> str:
@@ -112,7 +124,6 @@ async def test_a_cached_answer_can_still_be_read_after_the_first_run_is_forgotte
     write(tools, "long", command=shell("head -c 120000 /dev/zero | tr '\\0' x"), cache="pure", max_output="200Ki")
     settings = Settings.model_validate({"tools": [tools], "root": tools.parent, "records": {"keep": 0}})
     async with open_toolbox(settings) as toolbox:
-        await toolbox.loaded()
         await toolbox.runner.call("long", {})
         await toolbox.runner.call("long", {})
         result = await toolbox.runner.call("long", {})
@@ -133,7 +144,6 @@ async def test_a_mount_that_became_a_link_to_something_sensitive_while_the_call_
     write(tools, "reads", command=["/bin/ls", "/s"], mounts={"./work/sub": "/s"})
     settings = Settings.model_validate({"tools": [tools], "root": tmp_path, "calls": {"max_concurrency": 1}})
     async with open_toolbox(settings) as toolbox:
-        await toolbox.loaded()
         with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
                 async with toolbox.runner.admission.slot("holder"):

@@ -25,7 +25,6 @@ import praxis_mcp
 async def main():
     settings = praxis_mcp.Settings(tools=(Path({tools!r}),))
     async with praxis_mcp.open_toolbox(settings) as toolbox:
-        await toolbox.loaded()
         assert toolbox.catalog.diagnostics
 anyio.run(main)
 """

@@ -66,7 +66,10 @@ def settings_for(directory: Path, **sections: Any) -> Settings:
 
 @asynccontextmanager
 async def open_server(settings: Settings) -> AsyncIterator[tuple[Toolbox, PraxisServer]]:
-    async with open_toolbox(settings) as toolbox, PraxisServer.open(toolbox) as server:
+    async with (
+        open_toolbox(settings, scan_in_background=True) as toolbox,
+        PraxisServer.open(toolbox) as server,
+    ):
         yield toolbox, server
 
 

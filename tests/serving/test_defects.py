@@ -34,7 +34,6 @@ async def test_an_unexpected_exception_costs_one_call_and_tells_no_values(era: E
     sink = logger.add(said.append, level="TRACE", format="{message}")
     try:
         async with open_toolbox(settings_for(tmp_path)) as opened:
-            await opened.loaded()
             engines = Engines(local=AnsweringEngine(break_down))
             runner = ToolRunner(opened.catalog, engines, opened.records, opened.settings)
             toolbox = replace(opened, engines=engines, runner=runner)

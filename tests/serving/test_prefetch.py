@@ -38,7 +38,6 @@ async def test_pulling_begins_once_the_tools_were_listed(tmp_path: Path) -> None
     (tmp_path / "contract.json").write_text(json.dumps(contract))
     engine = PullingEngine()
     async with open_toolbox(settings_for(tmp_path, prefetch=True)) as opened:
-        await opened.loaded()
         engines = Engines(docker=engine)
         runner = ToolRunner(opened.catalog, engines, opened.records, opened.settings)
         toolbox = replace(opened, engines=engines, runner=runner)

@@ -26,7 +26,6 @@ async def test_metrics_count_calls_that_met_a_container_and_those_that_did_not(t
     (tmp_path / "tools" / "noop" / "contract.yaml").write_text(CONTRACT)
     settings = Settings.model_validate({"root": tmp_path, "engines": {"order": ["docker"]}})
     async with open_toolbox(settings) as toolbox:
-        await toolbox.loaded()
         assert "praxis_warm_waiting{" not in render(toolbox, {}, "1")
         with anyio.fail_after(60):
             await toolbox.runner.call("noop", {})

@@ -46,8 +46,6 @@ async def toolbox(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) 
     shutil.copytree(TOOLS, copy)
     settings = Settings.model_validate({"root": ROOT, "tools": [copy], "engines": {"order": ["docker"]}})
     async with open_toolbox(settings) as opened:
-        with anyio.fail_after(LIMIT):
-            await opened.loaded()
         yield opened
 
 
