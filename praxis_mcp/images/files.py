@@ -106,21 +106,6 @@ class JsonFiles:
         return known[1]
 
 
-def write_json(file: Path, record: object) -> None:
-    """Replace a file at once: anyone who reads it sees the old one or the new one."""
-    descriptor, name = tempfile.mkstemp(prefix=".", dir=file.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            json.dump(record, out)
-            out.flush()
-            os.fsync(descriptor)
-        Path(name).replace(file)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise
-
-
 @contextmanager
 def held_cache(directory: Path, key: str, trash: Path) -> Iterator[Path]:
     """The directory that is kept for a key, made where it is missing, and held.

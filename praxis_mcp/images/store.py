@@ -20,6 +20,7 @@ files and takes a lock without waiting.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import tempfile
 import time
@@ -29,11 +30,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.files import JsonFiles, entries, held_cache, locked, prune_caches, write_json
+from praxis_mcp.images.files import JsonFiles, entries, held_cache, locked, prune_caches
 from praxis_mcp.images.layers import Bounds, RootBuilder
 from praxis_mcp.images.manifests import digest_of, read_config
 from praxis_mcp.images.model import ImageContent, NamedImage, Reference, StoredImage
-from praxis_mcp.support.files import data_home
+from praxis_mcp.support.files import data_home, replace_private
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.removal import remove_tree
 
@@ -144,7 +145,7 @@ class ImageStore:
                         image = self._image(ident)
             for name in names:
                 record = {"reference": name, "image": ident, "manifest": content.manifest, "stored": time.time()}
-                write_json(self._reference_file(name), record)
+                replace_private(self._reference_file(name), json.dumps(record), is_durable=True)
         except OSError as exc:
             raise self.unwritable(exc) from exc
         return image
@@ -290,7 +291,7 @@ class ImageStore:
             builder.finish()
             record = asdict(config) | {"id": ident, "size": builder.size, "created": time.time()}
             del record["diff_ids"]
-            write_json(place / "image.json", record)
+            replace_private(place / "image.json", json.dumps(record), is_durable=True)
             place.rename(self.directory / "images" / key)
         except BaseException:
             remove_tree(place)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.settings.trust import TrustStore, digest, read_regular
+from praxis_mcp.settings.trust import TrustStore, digest, read_whole
 from praxis_mcp.support.files import expand, home
 from praxis_mcp.support.text import printable
 
@@ -201,7 +201,7 @@ def _approved(file: Path) -> tuple[bytes | None, LeftAside | None]:
     """What an approved file holds, or why it does not count."""
     approve = f"Look at it, then approve it: praxis-mcp trust {shlex.quote(str(file))}"
     try:
-        content = read_regular(file, _MAX_SETTINGS_FILE)
+        content = read_whole(file, _MAX_SETTINGS_FILE)
     except FileNotFoundError:
         return None, None  # gone meanwhile, or a link that leads nowhere
     except OSError as exc:
@@ -242,7 +242,7 @@ def read_settings_file(file: Path) -> bytes:
         SettingsError: it cannot be read.
     """
     try:
-        return read_regular(file, _MAX_SETTINGS_FILE)
+        return read_whole(file, _MAX_SETTINGS_FILE)
     except OSError as exc:
         raise SettingsError(f"The settings file {file} cannot be read: {exc.strerror}.") from exc
 

@@ -12,21 +12,18 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.support.files import config_home
+from praxis_mcp.support.files import config_home, read_regular, replace_private
 
 Kind = Literal["settings", "contracts"]
 
 _MAX_APPROVAL_FILE = 256 * 1024
 """Bytes of one approval."""
-_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
-_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 
 
 def approvals_directory() -> Path | None:
@@ -94,14 +91,7 @@ class TrustStore:
                     f"The approval cannot be kept in {self.directory}: others can write there, or it is not yours.",
                     remedy="Make it your own, with mode 0700, or set XDG_CONFIG_HOME to a directory that is.",
                 )
-            handle, name = tempfile.mkstemp(dir=self.directory, suffix=".tmp")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as out:
-                    out.write(json.dumps(asdict(approval)))
-                Path(name).replace(self.directory / _name(approval.path))
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            replace_private(self.directory / _name(approval.path), json.dumps(asdict(approval)), is_durable=True)
         except OSError as exc:
             raise SettingsError(f"The approval cannot be kept in {self.directory}: {exc.strerror}.") from exc
         return approval
@@ -142,17 +132,13 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def read_regular(path: Path, most: int, *, follow: bool = True) -> bytes:
-    """What a regular file holds, read once through one descriptor; does not wait for the writer of a pipe.
+def read_whole(path: Path, most: int, *, follow: bool = True) -> bytes:
+    """All that a regular file holds.
 
     Raises:
         OSError: it cannot be read, is not a regular file, or holds more than `most` bytes.
     """
-    descriptor = os.open(path, os.O_RDONLY | _FLAGS | (0 if follow else _NOFOLLOW))
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
-        content = file.read(most + 1)
+    content = read_regular(path, most, follow=follow)
     if len(content) > most:
         raise OSError(errno.EFBIG, f"it holds more than {most} bytes")
     return content
@@ -164,7 +150,7 @@ def _name(path: str) -> str:
 
 def _read(path: Path) -> Approval | None:
     try:
-        value = json.loads(read_regular(path, _MAX_APPROVAL_FILE, follow=False))
+        value = json.loads(read_whole(path, _MAX_APPROVAL_FILE, follow=False))
         return Approval(str(value["path"]), str(value["sha256"]), dict(value["details"]))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

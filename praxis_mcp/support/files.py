@@ -6,14 +6,21 @@ blocks, if only for a moment.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _XDG = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
 _FIRST_USER = 1000
 _SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/nonexistent", "/proc", "/run", "/sbin", "/sys", "/usr")
 _SYSTEM_TOPS = ("/", "/var", "/opt", "/srv", "/mnt", "/media", "/tmp", "/nix", "/snap", "/var/lib", "/var/tmp")  # noqa: S108
+
+_PLAIN = getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
 
 STAMP_CHECK_INTERVAL = 2.0
 """Seconds between two looks at a file that is read again when it changes."""
@@ -40,6 +47,56 @@ def replace_text(file: Path, text: str) -> None:
     fresh = file.with_name(file.name + ".new")
     fresh.write_text(text, encoding="utf-8")
     fresh.replace(file)
+
+
+def replace_private(file: Path, text: str, *, is_durable: bool = False) -> None:
+    """As `replace_text`, by a file that only this user can read, and which several processes may replace at once.
+
+    Args:
+        file: which, in a directory that exists.
+        text: what it holds from then on.
+        is_durable: whether it is on the disk when this returns.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=file.parent)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
+            out.write(text)
+            if is_durable:
+                out.flush()
+                os.fsync(descriptor)
+        Path(name).replace(file)
+    except BaseException:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
+
+
+def read_regular(path: str | Path, most: int, *, follow: bool = True) -> bytes:
+    """What a regular file holds, read once through one descriptor, but never more than one byte above `most`; does not
+    wait for the writer of a pipe.
+
+    Args:
+        path: the file.
+        most: bytes.
+        follow: False refuses a link in its place.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+    """
+    # Python's own file objects take twice as long, which a thousand contracts feel.
+    descriptor = os.open(path, os.O_RDONLY | _PLAIN | (0 if follow else _NOFOLLOW))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        content = os.read(descriptor, most + 1)
+        while len(content) <= most and (more := os.read(descriptor, most + 1)):
+            content += more
+        return content[: most + 1]
+    finally:
+        os.close(descriptor)
 
 
 def home() -> Path | None:

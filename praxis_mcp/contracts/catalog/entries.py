@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import stat
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -21,7 +20,7 @@ from typing import Any
 from praxis_mcp.contracts.model import NAME_PATTERN, Annotations, ToolContract
 from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.errors import ContractError
-from praxis_mcp.support.files import cache_home
+from praxis_mcp.support.files import cache_home, replace_private
 from praxis_mcp.support.logs import logger
 
 _NONE = Annotations()
@@ -225,15 +224,8 @@ class FaceCache:
                 logger.debug("{} is open to other users; contracts are not cached there", self._directory)
                 return
             self._prune()
-            handle, name = tempfile.mkstemp(dir=self._directory, suffix=".tmp")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    # json.dump, unlike json.dumps, does not use the C encoder and takes twenty times as long.
-                    file.write(json.dumps({"version": _version(), "items": items}, separators=(",", ":")))
-                Path(name).replace(self._file)
-            except BaseException:
-                Path(name).unlink(missing_ok=True)
-                raise
+            # json.dump, unlike json.dumps, does not use the C encoder and takes twenty times as long.
+            replace_private(self._file, json.dumps({"version": _version(), "items": items}, separators=(",", ":")))
         except (OSError, ValueError) as exc:
             logger.debug("contracts are not cached: {}", exc)
 
