@@ -1,5 +1,6 @@
 """A channel that ends or speaks nonsense, at every step: the waiter goes, and all that it started."""
 
+import hashlib
 import os
 import random
 import shutil
@@ -24,6 +25,7 @@ from praxis_mcp.engines.init.framing import (
     encode_stdin_end,
 )
 from praxis_mcp.support.praxis_init import Ended, EndKind
+from tests.kit.cache import cache_dir, exclusive
 from tests.native.harness import IS_ROOT, NOBODY, PATIENCE
 from tests.native.waiting import PraxisWait, Waiting, sh, whole, words
 
@@ -229,13 +231,28 @@ def checked_binary(binary: Path) -> Iterator[Path]:
         pytest.skip("needs a C compiler")
     with tempfile.TemporaryDirectory(prefix="praxis-init-checked-") as folder:
         Path(folder).chmod(0o755)
-        output = Path(folder) / "praxis-init"
-        sources = sorted((Path(__file__).resolve().parents[2] / "native").glob("*.c"))
-        flags = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-        done = subprocess.run([compiler, *flags, "-o", output, *sources], capture_output=True, text=True, timeout=300)
-        if done.returncode != 0:
-            pytest.skip(f"no sanitizers here: {done.stderr.strip()[-200:]}")
-        yield output
+        yield Path(shutil.copy(_checked(compiler), folder))
+
+
+def _checked(compiler: str) -> Path:
+    """It takes ten seconds to compile, so one is kept until the sources change."""
+    native = Path(__file__).resolve().parents[2] / "native"
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    digest = hashlib.sha256(repr((compiler, flags)).encode())
+    for source in sorted(native.glob("*.[ch]")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    kept = cache_dir() / f"praxis-init-checked-{digest.hexdigest()[:16]}"
+    with exclusive("praxis-init-checked"):
+        if not kept.exists():
+            for old in kept.parent.glob("praxis-init-checked-*"):
+                old.unlink()
+            half = kept.with_suffix(".half")
+            command = [compiler, *flags, "-o", half, *sorted(native.glob("*.c"))]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+            if done.returncode != 0:
+                pytest.skip(f"no sanitizers here: {done.stderr.strip()[-200:]}")
+            half.replace(kept)
+    return kept
 
 
 def damaged(original: bytes, dice: random.Random) -> bytes:

@@ -148,8 +148,8 @@ async def test_fifty_calls_at_once_each_get_their_own(ground: Ground) -> None:
     assert results == {number: f"{number}\n" for number in range(50)}
 
 
-async def test_sessions_are_replaced_under_hundreds_of_calls_without_one_that_fails(own: Ground) -> None:
-    each = 100 if IS_REAL else 30
+async def test_sessions_are_replaced_under_calls_without_one_that_fails(own: Ground) -> None:
+    each = 100 if IS_REAL else 12  # a double's session takes longer to begin than a call
     own.engine.configure_connection(rotate_after_calls=each)
     contract = sh(UNIQUE, cache="pure")
     outputs: set[str] = set()
