@@ -255,7 +255,11 @@ def test_a_layer_with_another_digest_is_refused(tmp_path: Path, wrong: str) -> N
         RootBuilder(root, Bounds()).apply(io.BytesIO(data), what="The layer", **digests)
 
 
-@pytest.mark.parametrize("data", [b"", b"no archive at all", os.urandom(5000), gzip.compress(b"neither"), b"BZh91AY"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no archive at all", os.urandom(5000), gzip.compress(b"neither"), b"BZh91AY"],
+    ids=["nothing", "text", "noise", "compressed text", "the head of bzip2"],
+)
 def test_what_is_not_a_layer_is_refused(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(ImageError):
         build(tmp_path / "root", data)
