@@ -82,34 +82,19 @@ async def serve_http(
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(notify_when_ready)
                     tasks.start_soon(manager.keep_alive)
-                    await _run(web, listener, server, application, settings.drain, certificates, manager)
+                    tasks.start_soon(_shut_down_on_signal, web, server, application, settings.drain, manager)
+                    if certificates is not None:
+                        tasks.start_soon(certificates.watch)
+                    try:
+                        await web.serve(sockets=[listener])
+                    finally:
+                        with anyio.move_on_after(RESPONSES_END_TIMEOUT, shield=True):
+                            application.asgi.cancel_all()
+                            if web.started and not web.should_exit:  # cancelled from outside
+                                web.force_exit = True
+                                await web.shutdown(sockets=[listener])
+                            await application.asgi.ended()
                     tasks.cancel_scope.cancel()
-
-
-async def _run(
-    web: WebServer,
-    listener: socket.socket,
-    server: PraxisServer,
-    application: HttpApplication,
-    drain: float,
-    certificates: Certificates | None,
-    manager: ServiceManager,
-) -> None:
-    with unwrapped():
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_shut_down_on_signal, web, server, application, drain, manager)
-            if certificates is not None:
-                tasks.start_soon(certificates.watch)
-            try:
-                await web.serve(sockets=[listener])
-            finally:
-                with anyio.move_on_after(RESPONSES_END_TIMEOUT, shield=True):
-                    application.asgi.cancel_all()
-                    if web.started and not web.should_exit:  # cancelled from outside
-                        web.force_exit = True
-                        await web.shutdown(sockets=[listener])
-                    await application.asgi.ended()
-            tasks.cancel_scope.cancel()
 
 
 async def _shut_down_on_signal(
