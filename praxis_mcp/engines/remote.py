@@ -58,7 +58,7 @@ class RemoteMCPEngine(ExecutionEngine):
         assert remote is not None
         upstream = self._pool.get(self._spec(plan))
         began = anyio.current_time()
-        if not upstream.connected:
+        if not upstream.is_connected:
             context.status(f"connecting to {upstream.spec.place}")
             await upstream.connect()
         started = anyio.current_time()

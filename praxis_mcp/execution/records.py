@@ -47,7 +47,7 @@ class RecordStore:
         self._scratch: Scratch | None = None
 
     @property
-    def lasting(self) -> bool:
+    def is_lasting(self) -> bool:
         """Whether records outlive the server."""
         return self._settings.directory is not None
 
@@ -97,7 +97,7 @@ class RecordStore:
 
     def trim(self) -> None:
         """Remove the oldest ended runs beyond `keep` from a directory that servers share."""
-        if not self.lasting or self._root is None:
+        if not self.is_lasting or self._root is None:
             return
         ended: list[tuple[float, Path]] = []
         for directory in self._root.iterdir():
@@ -114,7 +114,7 @@ class RecordStore:
 
     def close(self) -> None:
         """Remove a temporary directory."""
-        if not self.lasting and self._root is not None:
+        if not self.is_lasting and self._root is not None:
             remove_directory(self._root)
         if self._scratch is not None:
             self._scratch.release()
@@ -156,7 +156,7 @@ class RunRecord:
     _streams: dict[StreamName, Captured] = field(default_factory=dict, repr=False)
 
     @property
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether it has not ended yet."""
         return self.result is None and self.error is None
 
@@ -211,7 +211,7 @@ class RunRecord:
             "engine": self.engine,
             "started": self.started.isoformat(),
             "caller": self.caller,
-            "running": self.running,
+            "running": self.is_running,
             "error": self.error,
             "exit_code": result.exit_code if result else None,
             "timed_out": result.timed_out if result else False,
@@ -243,7 +243,7 @@ class RunRecords:
             ExecutionError: the directory cannot be made.
         """
         run_id = plan.call.run_id
-        needed = self._store.lasting or plan.blueprint.artifact_dir is not None or engine not in OWN_ENGINES
+        needed = self._store.is_lasting or plan.blueprint.artifact_dir is not None or engine not in OWN_ENGINES
         if not needed:
             return await self.start_relayed(run_id, plan.blueprint.tool, engine, caller)
         # Broken off between the two, the call would leave directories that nobody knows. One visit to a thread for all.
@@ -346,7 +346,7 @@ class RunRecords:
 
     def _leaving(self) -> list[Path]:
         """The oldest ended runs beyond `keep` give way; the directories that they leave."""
-        ended = [record for record in self._records.values() if not record.running]
+        ended = [record for record in self._records.values() if not record.is_running]
         leaving = ended[: max(0, len(ended) - self._settings.keep)]
         for record in leaving:  # now: while they are removed from disk, another call looks for who has to leave
             del self._records[record.run_id]
@@ -363,7 +363,7 @@ class RunRecords:
             self._store.remove(directory)
 
     async def _save(self, record: RunRecord) -> None:
-        if not self._store.lasting:
+        if not self._store.is_lasting:
             return
         text = json.dumps(record.summary(), indent=1)
         try:

@@ -134,7 +134,7 @@ async def _reap(name: str, engines: EngineRegistry, selector: EngineSelector) ->
         logger.debug("{} did not look for leftovers within {:g} s", name, ENGINE_REAP_TIMEOUT)
 
 
-async def keep_house(engines: EngineRegistry, selector: EngineSelector) -> None:
+async def reap_periodically(engines: EngineRegistry, selector: EngineSelector) -> None:
     """`reap_leftovers` now and every minute, until cancelled."""
     while True:
         await reap_leftovers(engines, selector)

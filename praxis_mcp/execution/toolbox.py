@@ -19,7 +19,7 @@ from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.records import RunRecords
 from praxis_mcp.execution.relays import RelayRunner
 from praxis_mcp.execution.runner import ToolRunner
-from praxis_mcp.execution.servers import ServerStatus, keep_house
+from praxis_mcp.execution.servers import ServerStatus, reap_periodically
 from praxis_mcp.federation.upstreams import Upstreams
 from praxis_mcp.plans.build import build_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Plan
@@ -111,9 +111,9 @@ class Toolbox:
             except PraxisError as exc:
                 logger.info("{} is not ready yet: {}", entry.name, exc)
 
-    async def keep_house(self) -> None:
+    async def reap_periodically(self) -> None:
         """Remove what killed servers left behind, now and every minute, until cancelled."""
-        await keep_house(self.engines, self.runner.selector)
+        await reap_periodically(self.engines, self.runner.selector)
 
     async def keep_status(self) -> None:
         """Let `praxis-mcp doctor` know of this server, until cancelled."""

@@ -122,7 +122,7 @@ class UpstreamSource:
         while True:
             with anyio.move_on_after(seconds) as scope:
                 await self._wake.wait()
-            idle = self._upstream is not None and self._upstream.spec.words and not self._upstream.connected
+            idle = self._upstream is not None and self._upstream.spec.words and not self._upstream.is_connected
             if scope.cancelled_caught and idle and not self._trouble:
                 continue  # it was ended because nobody calls it: it is not started only to be asked
             if not scope.cancelled_caught:

@@ -68,7 +68,7 @@ class Connection:
         self._last_received = anyio.current_time()
 
     @property
-    def usable(self) -> bool:
+    def is_usable(self) -> bool:
         """Whether new calls may use it, or wait for it to be opened."""
         return not (self._retired or self._end.is_set() or self.over.is_set())
 
@@ -101,7 +101,7 @@ class Connection:
         """Break off closing it."""
         self._scope.cancel()
 
-    def suspect(self, since: float) -> None:
+    def check_silence(self, since: float) -> None:
         """A call was left unanswered: where nothing came from the server since, see whether it still lives."""
         if self._last_received < since and self._tasks is not None:
             self._tasks.start_soon(self._check)
@@ -316,11 +316,11 @@ class CircuitBreaker:
         self._probing = True
         return 0.0
 
-    def succeeded(self) -> None:
+    def record_success(self) -> None:
         """The server answered."""
         self._failures, self._reason, self._next_try, self._probing = 0, "", 0.0, False
 
-    def failed(self, reason: str) -> None:
+    def record_failure(self, reason: str) -> None:
         """The server could not be reached, or broke."""
         self._failures += 1
         self._reason = reason

@@ -45,7 +45,7 @@ def read_via(meta: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 @contextmanager
-def arrived(hops: tuple[str, ...]) -> Iterator[None]:
+def continuing(hops: tuple[str, ...]) -> Iterator[None]:
     """While a request that came through those servers is served, in this task.
 
     Raises:

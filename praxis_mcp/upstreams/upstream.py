@@ -80,9 +80,9 @@ class Upstream:
         self.masker = Masker(spec.secrets)
 
     @property
-    def connected(self) -> bool:
+    def is_connected(self) -> bool:
         """Whether there is a connection now."""
-        return self._current is not None and self._current.usable
+        return self._current is not None and self._current.is_usable
 
     @property
     def trouble(self) -> str:
@@ -195,7 +195,7 @@ class Upstream:
         except ExecutionError:
             # Its answers may be those of a session that it lost. Once, and not again until a list has come.
             had_session = before is self._current and not self.spec.words
-            if before is None or not before.usable or not had_session or self._renewed:
+            if before is None or not before.is_usable or not had_session or self._renewed:
                 raise
             self._renewed = True
             logger.info("{} did not list its tools; a new session is begun", self.spec.name)
@@ -247,7 +247,7 @@ class Upstream:
                 with connection.busy(), anyio.fail_after(timeout):
                     return await send(connection.channel)
             except TimeoutError:
-                connection.suspect(began)
+                connection.check_silence(began)
                 raise
             except ValidationError as exc:
                 raise ExecutionError(f"{self.spec.name} gave an answer that is not valid while {doing}.") from exc
@@ -276,20 +276,20 @@ class Upstream:
         """
         while True:
             connection = self._current
-            if connection is None or not connection.usable:
+            if connection is None or not connection.is_usable:
                 wait = self._breaker.admit()
                 if wait > 0:
                     await anyio.sleep(wait)
                     continue
                 connection = self._current = Connection(
-                    self.spec, self.masker, self._breaker.succeeded, self._on_tools_changed
+                    self.spec, self.masker, self._breaker.record_success, self._on_tools_changed
                 )
                 self._all.add(connection)
                 self._tasks.start(functools.partial(self._own, connection), f"upstream {self.spec.name}")
             await connection.settled.wait()
             if connection.channel is None:
                 raise self._unreachable(describe(connection.error), connection.error) from connection.error
-            if connection.usable:
+            if connection.is_usable:
                 return connection
 
     async def _own(self, connection: Connection) -> None:
@@ -300,7 +300,7 @@ class Upstream:
             if connection.error is not None:
                 reason = self.masker.text(describe(connection.error))
                 logger.warning("{}: {}", self.spec.name, reason)
-                self._breaker.failed(reason)
+                self._breaker.record_failure(reason)
 
     def _unreachable(self, reason: str, cause: BaseException | None = None) -> EngineUnavailable:
         from praxis_mcp.upstreams.messages import Failure, failure_in
@@ -365,7 +365,7 @@ class UpstreamPool:
         """The server that is reached so; the same object for equal specifications."""
         found = self._upstreams.pop(spec, None) or Upstream(spec, self._tasks)
         self._upstreams[spec] = found  # the last one used comes last
-        idle = [key for key, upstream in self._upstreams.items() if key != spec and not upstream.connected]
+        idle = [key for key, upstream in self._upstreams.items() if key != spec and not upstream.is_connected]
         for key in idle[: max(0, len(self._upstreams) - MOST_KEPT)]:
             del self._upstreams[key]
         return found

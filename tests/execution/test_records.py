@@ -77,7 +77,7 @@ async def test_a_run_that_is_cancelled_as_it_begins_leaves_neither_a_running_rec
                 async with records.watched(begun):
                     await anyio.lowlevel.checkpoint()
             assert scope.cancelled_caught
-        assert not any(item.running for item in records.entries())
+        assert not any(item.is_running for item in records.entries())
         last = await record_run(records)
         known = {item.directory for item in records.entries() if item.directory is not None}
         assert known == {path for path in place(last).parent.iterdir() if path.is_dir()}

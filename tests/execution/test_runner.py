@@ -85,7 +85,7 @@ async def test_what_is_wrong_with_a_call_is_reported_before_anything_runs(toolbo
 async def test_a_run_is_recorded_with_engine_phases_and_output(toolbox: Toolbox) -> None:
     result = await toolbox.runner.call("first", {})
     record = toolbox.records.get(result.run_id)
-    assert (record.tool, record.engine, record.running) == ("first", "local", False)
+    assert (record.tool, record.engine, record.is_running) == ("first", "local", False)
     assert set(result.phases) >= {"queue", "start", "run"}
 
 
@@ -211,4 +211,4 @@ async def test_a_call_that_is_cancelled_as_its_run_begins_leaves_no_record_that_
             with anyio.CancelScope() as records.scope:
                 await runner.call("long", {})
         assert records.scope.cancelled_caught
-        assert [record.running for record in records.entries()] == [False, False]
+        assert [record.is_running for record in records.entries()] == [False, False]

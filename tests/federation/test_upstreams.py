@@ -242,7 +242,7 @@ async def test_a_relayed_call_leaves_a_record_and_is_counted(relayed: Relayed) -
     before = dict(toolbox.runner.tally.ended)
     assert (await call(client, "up_fail")).is_error
     record = toolbox.records.entries()[0]
-    assert (record.tool, record.engine, record.running) == ("up_fail", "upstream:up", False)
+    assert (record.tool, record.engine, record.is_running) == ("up_fail", "upstream:up", False)
     assert await record.read("stdout") == b"it did not work"
     assert record.directory is None, "a short answer needs none"
     counted = ("up_fail", "upstream:up", "failed")

@@ -48,7 +48,7 @@ class Clock:
 def broken(clock: Clock, failures: int) -> CircuitBreaker:
     breaker = CircuitBreaker("x", clock=clock, chance=lambda: 0.0)
     for _ in range(failures):
-        breaker.failed("it is down")
+        breaker.record_failure("it is down")
     return breaker
 
 
@@ -67,12 +67,12 @@ def test_an_open_circuit_refuses_at_once_and_lets_one_call_try_when_it_is_time()
     assert breaker.admit() == 0
     with pytest.raises(EngineUnavailable, match="tried now"):
         breaker.admit()
-    breaker.failed("still down")
+    breaker.record_failure("still down")
     with pytest.raises(EngineUnavailable, match="still down"):
         breaker.admit()
     clock.now += LONGEST_DELAY
     breaker.admit()
-    breaker.succeeded()
+    breaker.record_success()
     assert (breaker.admit(), breaker.is_open) == (0, False)
 
 
@@ -80,7 +80,7 @@ def test_delays_are_capped_and_shortened_by_chance() -> None:
     clock = Clock()
     breaker = CircuitBreaker("x", clock=clock, chance=lambda: 1.0)
     for _ in range(50):
-        breaker.failed("down")
+        breaker.record_failure("down")
     clock.now += LONGEST_DELAY / 2
     assert breaker.admit() == 0
 

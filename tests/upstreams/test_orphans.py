@@ -161,7 +161,7 @@ async def test_what_outlives_a_killed_server_without_praxis_init_is_found_by_the
 async def test_a_server_that_kills_praxis_init_does_not_get_away(brood: Brood, upstream: Upstream) -> None:
     await upstream.connect()
     await brood.all_there()
-    assert upstream.connected
+    assert upstream.is_connected
     supervisor = parent_of(brood.pids["server"])
     assert supervisor not in (1, brood.pids["server"])
     send_signal([supervisor], signal.SIGKILL)

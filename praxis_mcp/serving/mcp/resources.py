@@ -113,7 +113,7 @@ class RunResources:
             raise _not_found(uri, dialect, str(exc)) from exc
         if contents is None:
             raise _not_found(uri, dialect, f"{run_uri(record.run_id)} names what that run left.")
-        if record.running:
+        if record.is_running:
             return ReadResourceResult(contents=contents, ttl_ms=0)
         return ReadResourceResult(contents=contents, ttl_ms=FINISHED_TTL_MS)
 
@@ -171,13 +171,13 @@ def _summary(record: RunRecord) -> dict[str, object]:
         {"name": item.name, "size": item.size, "uri": artifact_uri(record.run_id, item.name)}
         for item in record.artifacts
     ]
-    streams = {} if record.running else {name: stream_uri(record.run_id, name) for name in ("stdout", "stderr")}
+    streams = {} if record.is_running else {name: stream_uri(record.run_id, name) for name in ("stdout", "stderr")}
     return {**record.summary(), **streams, "artifacts": artifacts}
 
 
 def _state(record: RunRecord) -> str:
     if record.result is None:
-        return "running" if record.running else "failed"
+        return "running" if record.is_running else "failed"
     return describe_end(record.result)
 
 

@@ -49,7 +49,7 @@ from praxis_mcp.serving.mcp.upstreams import Relay, with_origin
 from praxis_mcp.support.logs import logger, places, report_defect
 from praxis_mcp.support.mcp_sdk import ReadStream, WriteStream, connection_of
 from praxis_mcp.support.tasks import unwrapped
-from praxis_mcp.upstreams.loops import arrived, read_hops
+from praxis_mcp.upstreams.loops import continuing, read_hops
 
 UNASKED = 2.0
 """Seconds after which a server that no client has asked for its tools looks for what killed ones left all the same."""
@@ -131,7 +131,7 @@ class PraxisServer:
                 begin("republishing tools of upstreams", toolbox.upstreams.run, notifier.changed)
                 if settings.reload:
                     begin("watching contracts", toolbox.watch, notifier.on_change)
-                begin("removing what killed servers left", server._keep_house)
+                begin("removing what killed servers left", server._reap_periodically)
                 begin("reporting to doctor", toolbox.keep_status)
                 if settings.prefetch:
                     begin("pulling images ahead of calls", server._prefetch)
@@ -144,12 +144,12 @@ class PraxisServer:
         # callers have credentials, the list is one caller's own.
         return CacheHint(5_000, "private" if self._toolbox.settings.http.auth.required else "public")
 
-    async def _keep_house(self) -> None:
+    async def _reap_periodically(self) -> None:
         # Not before the client has its tools: looking at engines means importing their SDKs. But no server may wait for
         # ever for its first client with what others left.
         with anyio.move_on_after(UNASKED):
             await self._listed.wait()
-        await self._toolbox.keep_house()
+        await self._toolbox.reap_periodically()
 
     async def _prefetch(self) -> None:
         # Pulling before the client has its tools would take from the little time that it waits for them.
@@ -195,7 +195,7 @@ class PraxisServer:
             # Whether there is such a tool is not theirs to know.
             raise MCPError(INVALID_PARAMS, f'Your credentials do not cover the tool "{params.name[:128]}".')
         try:
-            with arrived(read_hops(ctx.meta)):
+            with continuing(read_hops(ctx.meta)):
                 return await self._run(ctx, params, caller)
         except UnknownToolError as exc:
             log_call(params.name, caller.name, "", "unknown_tool", 0)
