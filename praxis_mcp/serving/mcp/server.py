@@ -42,10 +42,10 @@ from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.access import ANYONE, SCOPE_KEY, Caller
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.progress import ProgressReporter, reporting
+from praxis_mcp.serving.mcp.relay import Relay
 from praxis_mcp.serving.mcp.resources import RunResources
 from praxis_mcp.serving.mcp.results import ResultWriter, error_result, refusal
-from praxis_mcp.serving.mcp.tools import BadCursor, PageWatch, ToolLister
-from praxis_mcp.serving.mcp.upstreams import Relay, with_origin
+from praxis_mcp.serving.mcp.tools import BadCursor, PageWatch, ToolLister, with_origin
 from praxis_mcp.support.logs import logger, places, report_defect
 from praxis_mcp.support.mcp_sdk import ReadStream, WriteStream, connection_of
 from praxis_mcp.support.tasks import unwrapped

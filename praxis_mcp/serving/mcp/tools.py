@@ -20,15 +20,16 @@ from pydantic import ValidationError
 from praxis_mcp.contracts.catalog.catalog import CatalogEntry, Traits
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.contracts.vocabulary import worded
+from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.federation.upstreams import Entry
 from praxis_mcp.serving.access import ANYONE, Caller
 from praxis_mcp.serving.mcp.dialect import Dialect, schema_for
-from praxis_mcp.serving.mcp.upstreams import face
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.mcp_sdk import connection_of
 from praxis_mcp.support.text import counted, printable, visible
+from praxis_mcp.upstreams.loops import VIA_KEY, server_id
 
 
 class BadCursor(Exception):
@@ -73,12 +74,12 @@ class ToolLister:
         known = self._made.get((entry.name, dialect.modern))
         if known is not None and known[0] is entry:
             return known[1]
-        tool = self._checked(entry, dialect)
+        tool = self._valid_tool(entry, dialect)
         self._made[entry.name, dialect.modern] = (entry, tool)
         return tool
 
-    def _checked(self, entry: Entry, dialect: Dialect) -> Tool | None:
-        tool = face(entry, dialect) if isinstance(entry, RemoteTool) else self._face(entry, dialect)
+    def _valid_tool(self, entry: Entry, dialect: Dialect) -> Tool | None:
+        tool = _relayed_tool(entry, dialect) if isinstance(entry, RemoteTool) else self._contract_tool(entry, dialect)
         shown = tool.model_dump(by_alias=True, mode="json", exclude_none=True)
         try:
             validate_server_result("tools/list", dialect.version, {**_EMPTY_LIST, "tools": [shown]})
@@ -88,7 +89,7 @@ class ToolLister:
             return None
         return tool
 
-    def _face(self, entry: CatalogEntry, dialect: Dialect) -> Tool:
+    def _contract_tool(self, entry: CatalogEntry, dialect: Dialect) -> Tool:
         return Tool(
             name=entry.name,
             title=printable(entry.title) if entry.title else entry.title,
@@ -104,6 +105,30 @@ class ToolLister:
 
 
 _EMPTY_LIST: Mapping[str, Any] = {"resultType": "complete", "ttlMs": 0, "cacheScope": "public"}
+
+
+def _relayed_tool(tool: RemoteTool, dialect: Dialect) -> Tool:
+    """The tool as this client sees it."""
+    hints = {"title": tool.title, **tool.annotations} if tool.annotations else None
+    return Tool(
+        name=tool.name,
+        title=tool.title,
+        description=tool.description or tool.title or f"{tool.remote_name}, a tool of {tool.upstream}.",
+        input_schema=tool.input_schema,
+        output_schema=schema_for(tool.output_schema, dialect),
+        annotations=ToolAnnotations.model_validate(hints, by_name=False) if hints else None,
+    )
+
+
+def with_origin(tools: Sequence[Tool], toolbox: Toolbox) -> list[Tool]:
+    """The tools for another server that republishes them: each says which servers it came through, so that one that
+    comes back to where it started is known."""
+    marked: list[Tool] = []
+    for tool in tools:
+        remote = toolbox.upstreams.served(tool.name)
+        via = [server_id(), *(remote.via if remote is not None else ())]
+        marked.append(tool.model_copy(update={"meta": {**(tool.meta or {}), VIA_KEY: via}}))
+    return marked
 
 
 def tool_annotations(entry: CatalogEntry, settings: Settings) -> ToolAnnotations | None:

@@ -1,8 +1,9 @@
-"""Tools and resources of upstreams, passed on to a client as they are, in words that it knows."""
+"""Calls of upstreams' tools and reads of their resources: what they answer is passed on to a client as it is, in a form
+that it knows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mcp.shared.exceptions import MCPError
@@ -12,8 +13,6 @@ from mcp_types import (
     CallToolResult,
     ReadResourceResult,
     TextResourceContents,
-    Tool,
-    ToolAnnotations,
 )
 from pydantic import TypeAdapter, ValidationError
 
@@ -26,37 +25,12 @@ from praxis_mcp.federation.addresses import PREFIX, address_there
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.serving.access import ANYONE, Caller
 from praxis_mcp.serving.mcp.blocks import failed_content, not_finite_note, remote_blocks, text_block
-from praxis_mcp.serving.mcp.dialect import Dialect, content_for, schema_for
+from praxis_mcp.serving.mcp.dialect import Dialect, content_for
 from praxis_mcp.serving.mcp.results import meta_of
-from praxis_mcp.upstreams.loops import VIA_KEY, server_id
 
 _CONTENTS: TypeAdapter[TextResourceContents | BlobResourceContents] = TypeAdapter(
     TextResourceContents | BlobResourceContents
 )
-
-
-def face(tool: RemoteTool, dialect: Dialect) -> Tool:
-    """The tool as this client sees it."""
-    hints = {"title": tool.title, **tool.annotations} if tool.annotations else None
-    return Tool(
-        name=tool.name,
-        title=tool.title,
-        description=tool.description or tool.title or f"{tool.remote_name}, a tool of {tool.upstream}.",
-        input_schema=tool.input_schema,
-        output_schema=schema_for(tool.output_schema, dialect),
-        annotations=ToolAnnotations.model_validate(hints, by_name=False) if hints else None,
-    )
-
-
-def with_origin(tools: Sequence[Tool], toolbox: Toolbox) -> list[Tool]:
-    """The tools for another server that republishes them: each says which servers it came through, so that one that
-    comes back to where it started is known."""
-    marked: list[Tool] = []
-    for tool in tools:
-        remote = toolbox.upstreams.served(tool.name)
-        via = [server_id(), *(remote.via if remote is not None else ())]
-        marked.append(tool.model_copy(update={"meta": {**(tool.meta or {}), VIA_KEY: via}}))
-    return marked
 
 
 class Relay:
