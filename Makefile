@@ -1,20 +1,20 @@
 # Every target sets up what it needs; `make help` lists them. ARGS reaches the program: make test ARGS="-k inspector".
 VENV := .venv
 PY := $(VENV)/bin/python
-PIP := $(PY) -m pip install --quiet --disable-pip-version-check
-NATIVE := $(wildcard native/*.c native/*.h native/*.py hatch_build.py)
+INSTALL := scripts/install.sh $(VENV)
+NATIVE := $(wildcard native/*.c native/*.h native/*.py)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-federation test test-images coverage lint bench clean distclean
+.PHONY: help demo demo-federation test test-images coverage lint bench dist clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/.installed ## set everything up and watch an MCP client call containerized tools
+demo: $(VENV)/.native ## set everything up and watch an MCP client call containerized tools
 	@$(PY) scripts/demo.py $(ARGS)
 
-demo-federation: $(VENV)/.installed ## the same with one server that republishes the tools of two others
+demo-federation: $(VENV)/.native ## the same with one server that republishes the tools of two others
 	@$(PY) scripts/demo_federation.py $(ARGS)
 
 test: $(VENV)/.installed-dev ## set up what the tests need, as far as it can be, and run them
@@ -35,8 +35,11 @@ lint: $(VENV)/.installed-dev ## ruff, pyright, the import rules, and words that 
 	$(VENV)/bin/lint-imports
 	$(PY) scripts/check_voice.py
 
-bench: $(VENV)/.installed ## the benchmarks
+bench: $(VENV)/.native ## the benchmarks
 	@$(PY) -m benchmarks $(ARGS)
+
+dist: ## the release: a wheel with praxis-init for both architectures, and an sdist, in dist/
+	@scripts/build-release.sh dist
 
 clean: ## remove what building and testing left (not .venv)
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis htmlcov .coverage .coverage.*
@@ -50,12 +53,17 @@ $(VENV)/.made: scripts/make-venv.sh
 	@PYTHON="$(PYTHON)" scripts/make-venv.sh $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.made pyproject.toml $(NATIVE)
-	@echo "Installing praxis-mcp into $(VENV) (once; a minute or two)"
-	@$(PIP) --editable '.[all]'
+$(VENV)/.installed: $(VENV)/.made pyproject.toml hatch_build.py
+	@echo "Installing praxis-mcp into $(VENV) (once)"
+	@$(INSTALL) --editable '.[all]'
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+# Built by the installation already, the first time; by a compiler of this machine, or else by zig, which that fetches.
+$(VENV)/.native: $(VENV)/.installed $(NATIVE)
+	@$(PY) native/build.py || $(INSTALL) --no-deps --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.native
 	@echo "Installing the development tools into $(VENV)"
-	@$(PIP) --group dev
+	@$(INSTALL) --group dev
 	@touch $@

@@ -5,10 +5,10 @@
 
 #include "confine.h"
 #include "diagnostics.h"
+#include "execute.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,24 +69,6 @@ static _Noreturn void fail(int channel, const char *step, int error)
     _exit(EXIT_SETUP); /* the status is not looked at: the failure is */
 }
 
-/* Whether the name is a file in any folder of the PATH that we may look into. */
-static bool is_on_path(const char *name)
-{
-    const char *path = getenv("PATH");
-    char file[PATH_MAX];
-    for (size_t length; path != NULL && *path != '\0'; path += length + (path[length] == ':')) {
-        length = strcspn(path, ":");
-        if (length + strlen(name) + 2 > sizeof file)
-            continue;
-        memcpy(file, path, length);
-        file[length] = '/';
-        strcpy(file + length + (length != 0), name); /* an empty entry is the working directory */
-        if (access(file, F_OK) == 0)
-            return true;
-    }
-    return false;
-}
-
 /* In the child. `channel` closes at the exec, so something to read there means that there was none. */
 static _Noreturn void become(const struct command *command, pid_t init, const sigset_t *mask, int channel)
 {
@@ -109,12 +91,8 @@ static _Noreturn void become(const struct command *command, pid_t init, const si
     if (command->environment != NULL)
         environ = command->environment;
     sigprocmask(SIG_SETMASK, mask, NULL);
-    execvp(command->words[0], command->words);
+    execute(command->words);
     int error = errno;
-    /* To execvp, a folder of the PATH that this user may not enter (root's own, in an image that now runs as nobody)
-     * is a command without permission. To a shell, and to the reader of our report, the command is just not there. */
-    if (error == EACCES && strchr(command->words[0], '/') == NULL && !is_on_path(command->words[0]))
-        error = ENOENT;
     if (command->tells_failure)
         complain("cannot run", command->words[0], error);
     fail(channel, "", error);

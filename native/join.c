@@ -5,6 +5,7 @@
 
 #include "cgroups.h"
 #include "diagnostics.h"
+#include "execute.h"
 #include "namespaces.h"
 #include "outcome.h"
 
@@ -55,7 +56,7 @@ static int become(const struct join_options *given)
     } else if (given->private_mounts && !make_mount_namespace()) {
         return fail_setup("there is no mount namespace of its own", NULL, errno);
     }
-    execvp(given->command[0], given->command);
+    execute(given->command);
     struct outcome outcome = outcome_of_failed_exec(errno);
     complain("cannot execute", given->command[0], outcome.number);
     return exit_status_of(&outcome);

@@ -7,6 +7,7 @@
  * events       the clock, and waiting
  * files        small files of the kernel
  * environment  our own environment, as the command gets it
+ * execute      becoming a command
  * frames       the bytes of a frame on the channel
  * outcome      how a command ended, in each way of telling it
  * options      a form's options: reading and explaining them

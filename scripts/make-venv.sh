@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes a virtual environment with a new enough Python and pip: scripts/make-venv.sh .venv
+# Makes a virtual environment with a new enough Python: scripts/make-venv.sh .venv. By uv where that is there (a second),
+# else by Python's own venv, with pip.
 # PYTHON=/path/to/python names the interpreter; otherwise python3 and then python3.13, 3.12 and 3.11 are tried.
 set -eu
 
@@ -15,12 +16,11 @@ usable() { command -v "$1" >/dev/null 2>&1 && "$1" -c "$new_enough" >/dev/null 2
 version_of() { "$1" -c 'import platform; print(platform.python_version())' 2>/dev/null || echo "does not run"; }
 
 need_pip() {
+    if command -v uv >/dev/null 2>&1; then return; fi
     "$venv/bin/python" -m pip --version >/dev/null 2>&1 || "$venv/bin/python" -m ensurepip >/dev/null 2>&1 || {
         say "error: $venv has no pip, and its Python has no ensurepip. Remove it (rm -r $venv) and run make again."
         exit 1
     }
-    # --group (PEP 735) needs pip 25.1.
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 }
 
 if [ -e "$venv/bin/python" ]; then
@@ -41,12 +41,12 @@ for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
     fi
 done
 
-if [ -n "$python" ] && "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
+if command -v uv >/dev/null 2>&1; then
+    say "Making $venv with uv (${python:-"a Python that it fetches"})"
+    uv venv --quiet --seed --python "${python:-">=$floor"}" "$venv"
+elif [ -n "$python" ] && "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then
     say "Making $venv with $(command -v "$python") ($(version_of "$python"))"
     "$python" -m venv "$venv"
-elif command -v uv >/dev/null 2>&1; then
-    say "Making $venv with uv"
-    uv venv --quiet --seed --python "${python:-">=$floor"}" "$venv"
 elif [ -n "$python" ]; then
     say "error: $(command -v "$python") ($(version_of "$python")) cannot make virtual environments: venv or ensurepip" \
         "is missing. On Debian and Ubuntu: apt install python3-venv. Or install uv and run make again."

@@ -53,7 +53,13 @@ def praxis_init_path(machine: str | None = None) -> Path | None:
         The file, or None where this package has no binary for that machine. The file is Linux's, whatever runs here.
     """
     known = normalize_machine(machine or platform.machine())
-    return None if known is None else _found(_FOLDER / f"praxis-init-{known}")
+    if known is None:
+        return None
+    return _found(_FOLDER / f"praxis-init-{known}") or _found(_installed_folder() / f"praxis-init-{known}")
+
+
+OTHER_MACHINES = "Install the wheel of praxis-mcp, or in a clone: pip install ziglang && python native/build.py all."
+"""How to get praxis-init for another machine than this one: a clone is built for its own."""
 
 
 class MissingInit(NamedTuple):
@@ -72,10 +78,10 @@ def find_missing() -> MissingInit | None:
             f"praxis-init is not built for {platform.machine()} machines, and what it enforces is missing.",
             "Use an engine on an x86-64 or arm64 machine.",
         )
-    try:
-        cause = f" ({(_FOLDER / _FAILED).read_text(encoding='utf-8', errors='replace').strip()})"
-    except OSError:
-        cause = ""
+    cause = ""
+    for folder in (_FOLDER, _installed_folder()):
+        with suppress(OSError):
+            cause = f" ({(folder / _FAILED).read_text(encoding='utf-8', errors='replace').strip()})"
     return MissingInit(
         "praxis-init was not built when praxis-mcp was installed, and what it enforces is missing: deadlines inside "
         f"containers, network: none on Dagger, warm starts{cause}.",
@@ -87,6 +93,14 @@ def host_init_path() -> Path | None:
     """praxis-init for commands on this machine; None where it cannot run here."""
     path = praxis_init_path() if sys.platform == "linux" else None
     return path if path is not None and os.access(path, os.X_OK) else None
+
+
+@cache
+def _installed_folder() -> Path:
+    """Where an editable install of a checkout that may not be written puts what it builds."""
+    import sysconfig  # only where the package itself has none: the start of a server does not wait for it
+
+    return Path(sysconfig.get_path("purelib")) / "praxis_mcp" / "_native"
 
 
 def _found(path: Path) -> Path | None:

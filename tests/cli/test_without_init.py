@@ -29,6 +29,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree(ROOT / "native", tmp_path / "copy" / "native")
     native = runpy.run_path(str(ROOT / "native" / "build.py"))
     with monkeypatch.context() as patched:
+        patched.setenv("PRAXIS_NATIVE_COMPILER", "zig")
         patched.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(native["NativeBuildError"]):
             native["build"](tmp_path / "copy")

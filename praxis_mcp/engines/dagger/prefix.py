@@ -12,7 +12,7 @@ from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.plans.model import Blueprint, Limits
 from praxis_mcp.plans.view import depth
-from praxis_mcp.support.praxis_init import KEPT, praxis_init_path
+from praxis_mcp.support.praxis_init import KEPT, OTHER_MACHINES, praxis_init_path
 
 DIRECTORY = "/.praxis"
 INIT = f"{DIRECTORY}/init"
@@ -71,7 +71,7 @@ async def _make(session: Session, blueprint: Blueprint, image: Image) -> Prefix:
         raise LimitUnsupported(
             f"The Dagger engine cannot run {blueprint.tool}: it cannot enforce network: none, because this "
             f"installation has no praxis-init for its processor ({image.machine}).",
-            remedy="Install a wheel of praxis-mcp, or choose another engine.",
+            remedy=f"{OTHER_MACHINES} Or choose another engine.",
         )
     owner = {"owner": blueprint.user} if blueprint.user else {}
     wanted: list[Field] = []

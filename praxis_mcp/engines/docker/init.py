@@ -8,6 +8,7 @@ is removed with it.
 from __future__ import annotations
 
 import io
+import platform
 import sys
 import tarfile
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from typing import Any
 import anyio.to_thread
 
 from praxis_mcp.engines.docker.api import DockerDaemon
-from praxis_mcp.support.praxis_init import normalize_machine, praxis_init_path
+from praxis_mcp.support.praxis_init import OTHER_MACHINES, normalize_machine, praxis_init_path
 
 INIT_TARGET = "/.praxis-init"
 _FILE = "init"
@@ -85,6 +86,8 @@ def why_no_init(info: Mapping[str, Any]) -> str:
     machine = str(info.get("Architecture", ""))
     if normalize_machine(machine) is None:
         return f"there is no praxis-init for a {machine or 'machine of this kind'}"
+    if normalize_machine(machine) != normalize_machine(platform.machine()):
+        return f"this copy of praxis-mcp has no praxis-init for {machine}: {OTHER_MACHINES}"
     return "this copy of praxis-mcp was built without praxis-init"
 
 
