@@ -19,6 +19,9 @@ from benchmarks.measure import Report, Work, in_turns
 from benchmarks.startup import BARE, serving
 
 COMMAND = ["/bin/true"]
+FASTMCP = "PRAXIS_BENCH_FASTMCP"
+"""Names a Python that has FastMCP; without it there is no comparison with that."""
+FASTMCP_SERVER = ["-m", "benchmarks.fastmcp_server"]
 BUBBLEWRAP = [
     "bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--new-session", "--die-with-parent",
     "--cap-drop", "ALL", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp", "--",
@@ -78,4 +81,11 @@ async def measure(rounds: int) -> list[Report]:
             }
             rows = await in_turns(works, rounds, against={"tools/call of it": "spawn"})
             reports.append(Report(f"A local tool that does nothing, {name}", rows, "Over stdio, one call at a time."))
+        peer = os.environ.get(FASTMCP)
+        if peer:
+            fastmcp = await stack.enter_async_context(connected([peer, *FASTMCP_SERVER]))
+            works = {"FastMCP, a tool that runs it": calling(fastmcp), "praxis-mcp": calling(unsandboxed)}
+            rows = await in_turns(works, rounds * 5, against={"praxis-mcp": "FastMCP, a tool that runs it"})
+            note = "A whole tools/call over stdio of /bin/true as a plain process, without a sandbox; one at a time."
+            reports.append(Report("A plain local call, and another server's", rows, note))
     return reports
