@@ -51,12 +51,17 @@ def serve(
     if given:
         raise SettingsError("Options of HTTP were given, but stdio is served.", remedy="Add --http or --sse.")
 
-    from praxis_mcp.serving.wire import take_wire
+    from praxis_mcp.serving.wire import end_when_signalled, take_wire
 
     # Before anything is imported or read that might print: what reaches the wire between messages breaks the client.
     with take_wire() as wire:
         settings = options.read(quiet=False)
         _warn_of_missing_parts()
+
+        from praxis_mcp.serving.greeting import greet
+
+        end_when_signalled()
+        wire = greet(wire, settings)  # before what is imported now, which takes longer than all until here
 
         import anyio
 

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from praxis_mcp.serving.wire import stop_signals
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.tasks import unwrapped
 
@@ -78,16 +79,6 @@ def _interval(environment: Mapping[str, str]) -> float | None:
     """Seconds of ``WATCHDOG_USEC``, where it is meant for this process (sd_watchdog_enabled(3))."""
     usec, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", str(os.getpid()))
     return int(usec) / 1e6 if usec.isdecimal() and int(usec) > 0 and pid == str(os.getpid()) else None
-
-
-def stop_signals() -> tuple[signal.Signals, ...]:
-    """SIGINT, SIGTERM, and SIGHUP (the terminal or the session is gone, or a service manager wants a fresh process),
-    unless the parent process has it ignore that, as nohup(1) does."""
-    found = [signal.SIGINT, signal.SIGTERM]
-    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
-    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
-        found.append(hangup)
-    return tuple(found)
 
 
 @asynccontextmanager

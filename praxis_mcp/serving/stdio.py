@@ -32,6 +32,7 @@ from mcp_types import (
     PARSE_ERROR,
     ErrorData,
     JSONRPCError,
+    JSONRPCMessage,
     JSONRPCResponse,
     RequestId,
     jsonrpc_message_adapter,
@@ -41,7 +42,7 @@ from pydantic import ValidationError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.lifetime import until_signalled
 from praxis_mcp.serving.mcp.server import PraxisServer
-from praxis_mcp.serving.wire import Wire, take_wire
+from praxis_mcp.serving.wire import Wire, take_wire, tells_readiness
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.text import escape_line_ends
 
@@ -86,16 +87,22 @@ async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStre
     output breaks."""
     incoming, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write_stream, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
-    reader = _Reader(wire.stdin, incoming, write_stream.clone())
+    reader = _Reader(wire, incoming, write_stream.clone())
     writer = _Writer(wire.stdout)
     written = anyio.Event()
     # When the server is cancelled, the last answers may still go out, for a moment.
     writing = anyio.CancelScope(shield=True)
 
+    answered = wire.answered
+
     async def write() -> None:
+        nonlocal answered
         with writing:
             async with outgoing:
                 async for message in outgoing:
+                    if answered is not None and _answers(message.message, answered):
+                        answered = None
+                        continue
                     if not await writer.write(_encode(message)):
                         break
         written.set()
@@ -116,13 +123,21 @@ async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStre
             tasks.cancel_scope.cancel()
 
 
+def _answers(message: JSONRPCMessage, identity: RequestId) -> bool:
+    """Whether it is the answer to that request, which the client has already (`greet`)."""
+    if isinstance(message, JSONRPCError) and message.id == identity:
+        logger.error("a first message was answered that should have been refused: {}", message.error.code)
+    return isinstance(message, JSONRPCResponse | JSONRPCError) and message.id == identity
+
+
 class _Reader:
     """Reads lines and hands them over one by one, waiting until each is taken."""
 
     def __init__(
-        self, descriptor: int, incoming: MemoryObjectSendStream[SessionMessage | Exception], answers: WriteStream
+        self, wire: Wire, incoming: MemoryObjectSendStream[SessionMessage | Exception], answers: WriteStream
     ) -> None:
-        self._descriptor = descriptor
+        self._descriptor = wire.stdin
+        self._read_before = wire.read
         self._incoming = incoming
         self._answers = answers
         self._lines = _Lines()
@@ -130,7 +145,9 @@ class _Reader:
     async def run(self) -> None:
         """Until standard input ends, or nobody takes what it holds."""
         try:
-            if _tells_readiness(self._descriptor):
+            for line in self._lines.take(self._read_before) if self._read_before else ():
+                await self._hand_over(line)
+            if tells_readiness(self._descriptor):
                 await self._read_when_ready()
             else:
                 ended = anyio.Event()
@@ -181,7 +198,7 @@ class _Writer:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._is_pipe = _tells_readiness(descriptor)
+        self._is_pipe = tells_readiness(descriptor)
         self._socket = socket.socket(fileno=os.dup(descriptor)) if _is_socket(descriptor) else None
         self._token = anyio.lowlevel.current_token()
         self._queue: queue.SimpleQueue[tuple[bytes, Callable[[bool], None]]] | None = None
@@ -232,12 +249,6 @@ class _Writer:
                 anyio.from_thread.run_sync(finished, _write_all(self._descriptor, data), token=self._token)
         except _SERVER_ENDED:
             logger.debug("the server ended before the last message was written")
-
-
-def _tells_readiness(descriptor: int) -> bool:
-    """Whether the event loop can wait for it, as for no file and, on Windows, no pipe."""
-    mode = os.fstat(descriptor).st_mode
-    return sys.platform != "win32" and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
 
 
 def _is_socket(descriptor: int) -> bool:

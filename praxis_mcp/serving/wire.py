@@ -6,6 +6,8 @@ Imports nothing but the standard library: a process takes its wire before it imp
 from __future__ import annotations
 
 import os
+import signal
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +17,17 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Wire:
     """Private descriptors of what were standard input and output. They stay open until the process ends, because a
-    thread may be blocked on them."""
+    thread may be blocked on them.
+
+    Attributes:
+        read: what has been read of standard input already.
+        answered: the id of a request in there that has been answered.
+    """
 
     stdin: int
     stdout: int
+    read: bytes = b""
+    answered: int | str | None = None
 
 
 @contextmanager
@@ -43,6 +52,12 @@ def take_wire() -> Iterator[Wire]:
         os.dup2(wire.stdout, 1)
 
 
+def tells_readiness(descriptor: int) -> bool:
+    """Whether the event loop can wait for it, as for no file and, on Windows, no pipe."""
+    mode = os.fstat(descriptor).st_mode
+    return sys.platform != "win32" and (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))
+
+
 def _dup_above_standard(descriptor: int) -> int:
     # With standard error closed, dup could give number 2, and every log line would land on the wire.
     low: list[int] = []
@@ -53,3 +68,24 @@ def _dup_above_standard(descriptor: int) -> int:
     finally:
         for number in low:
             os.close(number)
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """SIGINT, SIGTERM, and SIGHUP (the terminal or the session is gone, or a service manager wants a fresh process),
+    unless the parent process has it ignore that, as nohup(1) does."""
+    found = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+        found.append(hangup)
+    return tuple(found)
+
+
+def end_when_signalled() -> None:
+    """End normally at a signal that comes before anything waits for signals (`lifetime.until_signalled`): a client that
+    has its first answer counts on that."""
+
+    def end(*_: object) -> None:
+        raise SystemExit(0)
+
+    for number in stop_signals():
+        signal.signal(number, end)

@@ -104,7 +104,7 @@ async def test_a_server_is_ready_when_its_upstreams_were_asked_once(tmp_path: Pa
 
 
 def test_a_hangup_that_nohup_has_it_ignore_stays_ignored() -> None:
-    code = "from praxis_mcp.serving.lifetime import stop_signals; print([int(each) for each in stop_signals()])"
+    code = "from praxis_mcp.serving.wire import stop_signals; print([int(each) for each in stop_signals()])"
     for trap, expected in (("trap '' HUP", [2, 15]), ("trap - HUP", [2, 15, 1])):
         words = ["sh", "-c", f'{trap}; exec "$0" -c "$1"', sys.executable, code]
         done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=True)

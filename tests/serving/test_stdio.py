@@ -20,7 +20,7 @@ import anyio.to_thread
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from praxis_mcp.serving.lifetime import stop_signals
+from praxis_mcp.serving.wire import stop_signals
 from tests.serving.clients import LIMIT, server_command, server_environment
 from tests.serving.sample_tools import python, write_tool
 from tests.serving.test_cancel import ended, pid_from

@@ -40,6 +40,7 @@ from praxis_mcp.errors import ExecutionError, PraxisError, UnknownToolError
 from praxis_mcp.execution.tally import log_call
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.access import ANYONE, SCOPE_KEY, Caller
+from praxis_mcp.serving.greeting import DISCOVERY_KEPT, INSTRUCTIONS
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.progress import ProgressReporter, reporting
 from praxis_mcp.serving.mcp.relay import Relay
@@ -53,14 +54,9 @@ from praxis_mcp.upstreams.loops import continuing, read_hops
 
 UNASKED = 2.0
 """Seconds after which a server that no client has asked for its tools looks for what killed ones left all the same."""
-INSTRUCTIONS = (
-    "Each tool runs one command in a sandbox and returns what it wrote. Long output is shown as its head and tail; "
-    "the whole is a resource, praxis://runs/{run_id}/stdout, that can be read in parts with ?offset=…&limit=…. "
-    "A failed call says why and what to change."
-)
 CACHE_HINTS: dict[CacheableMethod, CacheHint] = {
     "resources/templates/list": CacheHint(3_600_000, "public"),
-    "server/discover": CacheHint(60_000, "public"),
+    "server/discover": CacheHint(DISCOVERY_KEPT, "public"),
 }
 
 Context = ServerRequestContext[Any, Any]

@@ -11,7 +11,7 @@ from mcp import Client
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
-from praxis_mcp.serving.lifetime import stop_signals
+from praxis_mcp.serving.wire import stop_signals
 from tests.kit.until import until
 from tests.serving.clients import LIMIT, Era, Transport
 from tests.serving.http_server import ACCEPT, HttpServer, http_client, initialize_body, running_http

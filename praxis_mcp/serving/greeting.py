@@ -1,0 +1,120 @@
+"""The answer to a client's first message over stdio, given before the MCP SDK is imported.
+
+More than half of what a server takes to start is that import, and a client can do nothing before its ``initialize``
+(or ``server/discover``, since 2026-07-28) is answered. What the answer says depends on the settings alone, so it is
+given as soon as they are read, where the message is there by then and is as plain as clients send it. The message then
+goes to the SDK all the same, whose own answer is left out (`stdio_streams`): ``tests/serving/test_greeting.py``
+compares both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+from dataclasses import replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from praxis_mcp.serving.wire import Wire, tells_readiness
+
+if TYPE_CHECKING:
+    from praxis_mcp.settings.model import Settings
+
+INSTRUCTIONS = (
+    "Each tool runs one command in a sandbox and returns what it wrote. Long output is shown as its head and tail; "
+    "the whole is a resource, praxis://runs/{run_id}/stdout, that can be read in parts with ?offset=…&limit=…. "
+    "A failed call says why and what to change."
+)
+DISCOVERY_KEPT = 60_000
+"""Milliseconds for which clients may keep the answer to ``server/discover``."""
+HANDSHAKE_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
+MODERN_VERSIONS = ("2026-07-28",)
+CAPABILITIES = {"resources": {"listChanged": False, "subscribe": False}, "tools": {"listChanged": True}}
+_META = "io.modelcontextprotocol/"
+_MOST_READ = 64 * 1024
+_MOST_ID = 2**53  # what every reader of JSON knows exactly
+
+
+def greet(wire: Wire, settings: Settings) -> Wire:
+    """Answer the first message if it has come, and is one that can be answered; never waits.
+
+    Returns:
+        the wire, with what was read of it and whether that has been answered.
+    """
+    if not tells_readiness(wire.stdin) or not _is_ready(wire.stdin, select.POLLIN):
+        return wire
+    try:
+        data = os.read(wire.stdin, _MOST_READ)
+    except OSError:
+        return wire
+    line, newline, _ = data.partition(b"\n")
+    answer = answer_to(line, settings) if newline else None
+    if answer is None or not tells_readiness(wire.stdout) or not _is_ready(wire.stdout, select.POLLOUT):
+        return replace(wire, read=data)
+    text = json.dumps(answer, separators=(",", ":")).encode() + b"\n"
+    if len(text) > select.PIPE_BUF:  # more than surely fits
+        return replace(wire, read=data)
+    try:
+        os.write(wire.stdout, text)
+    except OSError:
+        return replace(wire, read=data)
+    return replace(wire, read=data, answered=answer["id"])
+
+
+def answer_to(line: bytes, settings: Settings) -> dict[str, Any] | None:
+    """The answer to a message, as the SDK gives it; None where it is for the SDK to say."""
+    try:
+        message = json.loads(line.decode())
+        json.dumps(message, ensure_ascii=False).encode()  # no halves of a character, which the SDK refuses
+    except (ValueError, RecursionError):
+        return None
+    match message:
+        case {"jsonrpc": "2.0", "id": int() | str() as identity, "method": str(method), "params": dict(params), **rest}:
+            if rest or isinstance(identity, bool) or (isinstance(identity, int) and abs(identity) > _MOST_ID):
+                return None
+        case _:
+            return None
+    own = {"name": settings.server.name, "version": version("praxis-mcp")}
+    common = {"capabilities": CAPABILITIES, "instructions": settings.server.instructions or INSTRUCTIONS}
+    match method, params:
+        case "initialize", {"protocolVersion": str(wanted), "capabilities": client, "clientInfo": info, **rest}:
+            if rest or not _is_plain(client, info):
+                return None
+            spoken = wanted if wanted in HANDSHAKE_VERSIONS else HANDSHAKE_VERSIONS[-1]
+            result = {**common, "protocolVersion": spoken, "serverInfo": own}
+        case "server/discover", {"_meta": dict(meta), **rest}:
+            expected = {f"{_META}protocolVersion", f"{_META}clientCapabilities", f"{_META}clientInfo"}
+            if rest or meta.keys() != expected or meta[f"{_META}protocolVersion"] not in MODERN_VERSIONS:
+                return None
+            if not _is_plain(meta[f"{_META}clientCapabilities"], meta[f"{_META}clientInfo"]):
+                return None
+            result = {
+                **common,
+                "cacheScope": "public",
+                "resultType": "complete",
+                "supportedVersions": list(MODERN_VERSIONS),
+                "ttlMs": DISCOVERY_KEPT,
+                "_meta": {f"{_META}serverInfo": own},
+            }
+        case _:
+            return None
+    return {"jsonrpc": "2.0", "id": identity, "result": result}
+
+
+def _is_plain(capabilities: object, info: object) -> bool:
+    """Whether a client says of itself what every validator takes: names of capabilities with switches or nothing in
+    them, and who it is in texts."""
+    if not isinstance(capabilities, dict) or not isinstance(info, dict) or not {"name", "version"} <= info.keys():
+        return False
+    switches = all(
+        isinstance(each, dict) and all(value is True or value is False or value == {} for value in each.values())
+        for each in capabilities.values()
+    )
+    return switches and all(isinstance(value, str) for value in info.values())
+
+
+def _is_ready(descriptor: int, event: int) -> bool:
+    waiting = select.poll()
+    waiting.register(descriptor, event)
+    return any(found & event for _, found in waiting.poll(0))
