@@ -33,21 +33,24 @@ from praxis_mcp.engines.base import (
     ExecutionResult,
     StatusListener,
 )
-from praxis_mcp.engines.dagger.cli import find_cli, runner_host, session_in_environment
+from praxis_mcp.engines.dagger.cli import find_cli, probe_engine, runner_host, session_in_environment
 from praxis_mcp.engines.dagger.cold import CallResult, run_cold
+from praxis_mcp.engines.dagger.container import BaseContainer, make_base_container
 from praxis_mcp.engines.dagger.errors import QueryFailed, run_failed
 from praxis_mcp.engines.dagger.exec import CallRequest
-from praxis_mcp.engines.dagger.export import export_changes
+from praxis_mcp.engines.dagger.export import export_artifacts, export_changes
 from praxis_mcp.engines.dagger.images import Image, ImageSource
-from praxis_mcp.engines.dagger.keeper import SessionKeeper
-from praxis_mcp.engines.dagger.nesting import missing_places, shield, with_places
-from praxis_mcp.engines.dagger.output import export_artifacts
-from praxis_mcp.engines.dagger.prefix import Prefix, make_prefix
-from praxis_mcp.engines.dagger.reach import check_engine
+from praxis_mcp.engines.dagger.mounts import (
+    MountLocks,
+    Upload,
+    add_mount_points,
+    find_missing_mount_points,
+    make_shield,
+    upload_mount,
+)
 from praxis_mcp.engines.dagger.sdk import sdk_installed, sdk_missing
-from praxis_mcp.engines.dagger.session import Session
+from praxis_mcp.engines.dagger.session import Session, SessionManager
 from praxis_mcp.engines.dagger.warm import WarmDagger
-from praxis_mcp.engines.dagger.workspace import Upload, WorkspaceLocks, upload
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.engines.warm.pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
@@ -97,8 +100,8 @@ class DaggerExecutionEngine(ExecutionEngine):
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
         self._options: DaggerSettings = self.settings.engines.dagger
-        self._sessions = SessionKeeper(lambda: self._options, self._forget)
-        self._locks = WorkspaceLocks()
+        self._sessions = SessionManager(lambda: self._options, self._forget_session)
+        self._locks = MountLocks()
         self._scratch: Scratch | None = None
         self._images: ImageSource | None = None
         self._warm: WarmDagger | None = None
@@ -142,7 +145,7 @@ class DaggerExecutionEngine(ExecutionEngine):
             if session_in_environment() is not None:
                 return EngineStatus(self.name, True, detail="the session that the environment names")
             cli = find_cli(self._options)
-            found = await check_engine(runner_host(self._options), os.environ.get("DOCKER_HOST"))
+            found = await probe_engine(runner_host(self._options), os.environ.get("DOCKER_HOST"))
         except EngineUnavailable as exc:
             return EngineStatus(self.name, False, detail=exc.message, remedy=exc.remedy or "")
         if health.error is not None:
@@ -153,7 +156,7 @@ class DaggerExecutionEngine(ExecutionEngine):
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
         """Open the session, fetch the image and make what is fixed for the contract."""
         async with self._sessions.lease() as session:
-            await self._prefix(session, blueprint, on_status)
+            await self._base_container(session, blueprint, on_status)
 
     def warm(self) -> PoolMetrics | None:
         """See `ExecutionEngine.warm`."""
@@ -176,7 +179,7 @@ class DaggerExecutionEngine(ExecutionEngine):
             await warm.close()
         await self._sessions.close()
         if warm is not None:
-            await warm.settle()
+            await warm.close_queries()
         scratch, self._scratch, self._images = self._scratch, None, None
         if scratch is not None:
             await anyio.to_thread.run_sync(scratch.remove)
@@ -190,9 +193,9 @@ class DaggerExecutionEngine(ExecutionEngine):
         async def command(artifacts: Path | None) -> Finished:
             async with self._locks.hold(plan.blueprint.mounts), self._sessions.lease() as session:
                 try:
-                    prefix = await self._prefix(session, plan.blueprint, context.on_status)
-                    uploads = await self._uploads(session, plan.blueprint)
-                    result = await self._call(session, plan, context, prefix, uploads)
+                    base = await self._base_container(session, plan.blueprint, context.on_status)
+                    uploads = await self._upload_mounts(session, plan.blueprint)
+                    result = await self._call(session, plan, context, base, uploads)
                     if artifacts is not None and result.container:
                         await export_artifacts(session, result.container, plan.blueprint, artifacts)
                     changed = () if result.done.end.timed_out else await self._write_back(session, result)
@@ -203,22 +206,22 @@ class DaggerExecutionEngine(ExecutionEngine):
         return await run_command(self, plan, context, command, began=began, isolation="container", watches=False)
 
     async def _call(
-        self, session: Session, plan: Plan, context: ExecutionContext, prefix: Prefix, uploads: list[Upload]
+        self, session: Session, plan: Plan, context: ExecutionContext, base: BaseContainer, uploads: list[Upload]
     ) -> CallResult:
         grace = self._options.grace
 
         async def cold() -> CallResult:
-            async with self._workplace() as scratch:
-                return await run_cold(session, CallRequest(prefix, plan, uploads, scratch), context, grace)
+            async with self._call_directory() as scratch:
+                return await run_cold(session, CallRequest(base, plan, uploads, scratch), context, grace)
 
         if not self.settings.warm.enabled:
             return await cold()
-        return await self._warm_execs().run(session, plan, prefix, context, grace, cold)
+        return await self._warm_execs().run(session, plan, base, context, grace, cold)
 
     async def _write_back(self, session: Session, result: CallResult) -> tuple[Path, ...]:
         if not result.container or not any(item.mount.writable for item in result.uploads):
             return ()
-        async with self._workplace() as scratch:
+        async with self._call_directory() as scratch:
             return await export_changes(session, result.container, result.uploads, result.changes, scratch)
 
     def _warm_execs(self) -> WarmDagger:
@@ -228,7 +231,7 @@ class DaggerExecutionEngine(ExecutionEngine):
             )
         return self._warm
 
-    async def _prepare(self, session: Session, blueprint: Blueprint) -> tuple[Prefix, list[Upload]]:
+    async def _prepare(self, session: Session, blueprint: Blueprint) -> tuple[BaseContainer, list[Upload]]:
         """What an exec that waits starts from.
 
         Raises:
@@ -237,17 +240,19 @@ class DaggerExecutionEngine(ExecutionEngine):
         async with AsyncExitStack() as held:
             with anyio.fail_after(LOCK_PATIENCE):
                 await held.enter_async_context(self._locks.hold(blueprint.mounts))
-            return await self._prefix(session, blueprint, None), await self._uploads(session, blueprint)
+            return await self._base_container(session, blueprint, None), await self._upload_mounts(session, blueprint)
 
-    def _forget(self, session: Session) -> None:
+    def _forget_session(self, session: Session) -> None:
         if self._warm is not None:
             self._warm.forget(session)
 
-    async def _prefix(self, session: Session, blueprint: Blueprint, on_status: StatusListener | None) -> Prefix:
+    async def _base_container(
+        self, session: Session, blueprint: Blueprint, on_status: StatusListener | None
+    ) -> BaseContainer:
         image = await self._image(session, blueprint, on_status)
         try:
             with anyio.fail_after(self._options.connect_timeout):
-                return await make_prefix(session, blueprint, image)
+                return await make_base_container(session, blueprint, image)
         except QueryFailed as exc:
             raise run_failed(blueprint.tool, exc) from exc
         except TimeoutError as exc:
@@ -262,7 +267,7 @@ class DaggerExecutionEngine(ExecutionEngine):
             self._images = ImageSource(self.settings, await self._scratch_directory())
         return await self._images.load(session, blueprint.image or "", self._options.images, on_status)
 
-    async def _uploads(self, session: Session, blueprint: Blueprint) -> list[Upload]:
+    async def _upload_mounts(self, session: Session, blueprint: Blueprint) -> list[Upload]:
         found: list[Upload] = []
         try:
             with anyio.fail_after(blueprint.limits.timeout + self._options.grace):
@@ -270,17 +275,19 @@ class DaggerExecutionEngine(ExecutionEngine):
                     if mount.guard is not Guard.NONE:
                         continue
                     if mount.writable:
-                        found.append(await upload(session, mount, blueprint.user, blueprint.tool))
+                        found.append(await upload_mount(session, mount, blueprint.user, blueprint.tool))
                     else:
-                        async with self._locks.quiet(mount, blueprint.mounts):
-                            found.append(await upload(session, mount, blueprint.user, blueprint.tool))
+                        async with self._locks.hold_while_read(mount, blueprint.mounts):
+                            found.append(await upload_mount(session, mount, blueprint.user, blueprint.tool))
                 found += [
-                    await shield(session, mount, found) for mount in blueprint.mounts if mount.guard is Guard.SHIELD
+                    await make_shield(session, mount, found)
+                    for mount in blueprint.mounts
+                    if mount.guard is Guard.SHIELD
                 ]
-                places = await anyio.to_thread.run_sync(missing_places, blueprint)
+                places = await anyio.to_thread.run_sync(find_missing_mount_points, blueprint)
                 for number, item in enumerate(found):
                     if item.mount.target in places:
-                        found[number] = await with_places(session, item, places[item.mount.target])
+                        found[number] = await add_mount_points(session, item, places[item.mount.target])
         except TimeoutError as exc:
             raise ExecutionTimeout(
                 f"The mounts of {blueprint.tool} were not in the Dagger engine within "
@@ -296,7 +303,7 @@ class DaggerExecutionEngine(ExecutionEngine):
         return self._scratch.path
 
     @asynccontextmanager
-    async def _workplace(self) -> AsyncIterator[Path]:
+    async def _call_directory(self) -> AsyncIterator[Path]:
         """A directory of one call's own, gone afterwards."""
         base = await self._scratch_directory()
         place = Path(tempfile.mkdtemp(dir=base))

@@ -21,7 +21,7 @@ class QueryFailed(Exception):
 
     Attributes:
         message: the engine's own words.
-        extensions: what the error carries beside them; `_type` is ``EXEC_ERROR`` for a command that failed.
+        extensions: what the error carries besides; `_type` is ``EXEC_ERROR`` for a command that failed.
     """
 
     def __init__(self, message: str, extensions: Mapping[str, Any]) -> None:
@@ -97,28 +97,28 @@ _NO_OPENING: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def opening_failed(last_words: str, host: str | None) -> EngineUnavailable:
+def opening_failed(stderr_tail: str, host: str | None) -> EngineUnavailable:
     """The error for a CLI that ended, or kept silent, instead of opening a session.
 
     Args:
-        last_words: what it wrote to standard error.
+        stderr_tail: what it wrote to standard error.
         host: the engine's address, where one was given.
     """
-    detail = tidy(last_words)
-    said = f" It said: {detail}" if detail else ""
+    detail = tidy(stderr_tail)
+    text = f" It says: {detail}" if detail else ""
     if host is not None and not re.search(_NO_OPENING[3][0], detail, re.IGNORECASE):
         denied = re.search("permission denied", detail, re.IGNORECASE)
         return EngineUnavailable(
-            f"The Dagger engine at {host} {'may not be used by this user' if denied else 'cannot be reached'}.{said}",
+            f"The Dagger engine at {host} {'may not be used by this user' if denied else 'cannot be reached'}.{text}",
             remedy="Give this user the right to use its socket."
             if denied
             else "Start it, or fix engines.dagger.runner_host (_EXPERIMENTAL_DAGGER_RUNNER_HOST).",
         )
     for pattern, what, remedy in _NO_OPENING:
         if re.search(pattern, detail, re.IGNORECASE):
-            return EngineUnavailable(f"The dagger CLI {what}.{said}", remedy=remedy)
+            return EngineUnavailable(f"The dagger CLI {what}.{text}", remedy=remedy)
     return EngineUnavailable(
-        f"The dagger CLI opened no session.{said}", remedy="Run `dagger version` and `dagger core version` by hand."
+        f"The dagger CLI opened no session.{text}", remedy="Run `dagger version` and `dagger core version` by hand."
     )
 
 
@@ -127,24 +127,24 @@ def image_failed(reference: str, failure: QueryFailed, local: str = "") -> Image
 
     Args:
         reference: the image.
-        failure: what the engine said about the registry.
+        failure: what the engine says about the registry.
         local: why it was not taken from this machine, where that was tried.
     """
-    said = failure.message
+    text = failure.message
     also = f" {local}" if local else ""
-    if re.search(r"invalid reference format|failed to parse image address", said):
-        return ImageError(f'"{reference}" is not an image reference ({said}).', remedy="Fix `image` in the contract.")
-    if re.search(r"unauthorized|authentication|denied|forbidden|\b401\b|\b403\b", said, re.IGNORECASE):
+    if re.search(r"invalid reference format|failed to parse image address", text):
+        return ImageError(f'"{reference}" is not an image reference ({text}).', remedy="Fix `image` in the contract.")
+    if re.search(r"unauthorized|authentication|denied|forbidden|\b401\b|\b403\b", text, re.IGNORECASE):
         return ImageError(
-            f"The registry does not give out {reference}, or there is no such image ({said}).{also}",
+            f"The registry does not give out {reference}, or there is no such image ({text}).{also}",
             remedy="Check the name, and log in: `docker login`, or engines.registries in the settings.",
         )
-    if re.search(r"not found|manifest unknown|no match for platform", said, re.IGNORECASE) and "lookup" not in said:
+    if re.search(r"not found|manifest unknown|no match for platform", text, re.IGNORECASE) and "lookup" not in text:
         return ImageError(
-            f"There is no image {reference} ({said}).{also}", remedy="Check name and tag, or build it locally."
+            f"There is no image {reference} ({text}).{also}", remedy="Check name and tag, or build it locally."
         )
     return ImageError(
-        f"The image {reference} cannot be fetched: the registry is out of reach ({said}).{also}",
+        f"The image {reference} cannot be fetched: the registry is out of reach ({text}).{also}",
         remedy="Check the engine's network, pull the image into the local Docker, or name a tar file for it in the "
         "settings: engines.dagger.images.",
     )
@@ -152,23 +152,23 @@ def image_failed(reference: str, failure: QueryFailed, local: str = "") -> Image
 
 def run_failed(tool: str, failure: QueryFailed) -> ExecutionError:
     """The error for a query about a call that failed without the command having run to an end."""
-    said = failure.message
-    if re.search(r"insecure|security", said) and "not allowed" in said:
+    text = failure.message
+    if re.search(r"insecure|security", text) and "not allowed" in text:
         return ExecutionError(
-            f"The Dagger engine forbids privileged commands, which {tool} asks for ({said}).",
+            f"The Dagger engine forbids privileged commands, which {tool} asks for ({text}).",
             remedy="Allow insecureRootCapabilities in the engine's configuration, or remove privileged: true.",
         )
-    if re.search(r"unable to find (user|group)|no matching entries in passwd|get user", said):
+    if re.search(r"unable to find (user|group)|no matching entries in passwd|get user", text):
         return ExecutionError(
-            f"The user that {tool} asks for does not exist in its image ({said}).",
+            f"The user that {tool} asks for does not exist in its image ({text}).",
             remedy="Write a number, such as 1000:1000.",
         )
-    if "exec format error" in said:
+    if "exec format error" in text:
         return ImageError(
-            f"The image of {tool} is for another processor than the Dagger engine's ({said}).",
+            f"The image of {tool} is for another processor than the Dagger engine's ({text}).",
             remedy="Use an image for the engine's platform.",
         )
-    return ExecutionError(f"Dagger could not run {tool}: {said}.", remedy="See the Dagger engine's log.")
+    return ExecutionError(f"Dagger could not run {tool}: {text}.", remedy="See the Dagger engine's log.")
 
 
 def no_answer(tool: str, bound: float, grace: float) -> ExecutionTimeout:

@@ -1,4 +1,4 @@
-"""Changes in writable mounts, brought back to the host: all of a call's, or none.
+"""What a command leaves, brought back to the host: its artifacts, and its changes in writable mounts, all or none.
 
 The engine's CLI writes by path, so it writes into a private directory of this call's own, which no tool reaches. From
 there `write_back` brings everything to the mounts.
@@ -15,20 +15,21 @@ from typing import Any
 import anyio.to_thread
 
 from praxis_mcp.engines.dagger.errors import QueryFailed
-from praxis_mcp.engines.dagger.query import Field, chain, value_at
+from praxis_mcp.engines.dagger.mounts import Upload, real_source
+from praxis_mcp.engines.dagger.query import Field
 from praxis_mcp.engines.dagger.session import Session
-from praxis_mcp.engines.dagger.workspace import Upload, real_source
 from praxis_mcp.engines.mounts.write_back import Changes, NotUndone, WriteBack
 from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.model import Blueprint
 from praxis_mcp.plans.protected import forbidden
 from praxis_mcp.support.rooted import HeldDirectory, identity_of
 
 _LOST = "\ufffd"
-"""What Dagger says in place of bytes that are not UTF-8: what the name was, nobody can tell."""
+"""What Dagger puts in place of bytes that are not UTF-8: what the name was, nobody can say."""
 
 
 def changes_fields(uploads: Sequence[Upload]) -> list[Field]:
-    """What to ask of the container after the command, to learn what became of the writable directories."""
+    """What to query of the container after the command, to learn what became of the writable directories."""
     # The layer knows of changed permissions, the lists do not.
     paths = (
         Field("addedPaths"),
@@ -129,7 +130,7 @@ async def _stage_file(session: Session, container: str, upload: Upload, staging:
     target = real_source(upload.mount)
     await anyio.to_thread.run_sync(staging.mkdir)
     steps = [Field("loadContainerFromID", {"id": container}), Field("file", {"path": upload.mount.target})]
-    await session.query(chain(steps, Field("export", {"path": str(staging / target.name)})))
+    await session.select(steps, Field("export", {"path": str(staging / target.name)}))
     return target.parent, staging, Changes(modified=(target.name,), identity=upload.identity)
 
 
@@ -151,7 +152,7 @@ async def _stage_directory(
             Field("changes", {"from": upload.id}),
             Field("layer"),
         ]
-        await session.query(chain(steps, Field("export", {"path": str(staging)})))
+        await session.select(steps, Field("export", {"path": str(staging)}))
     seen = await _seen_in(session, upload, [path for path in changes.removed if path.endswith("/")])
     return real_source(upload.mount), staging, replace(changes, seen=seen, identity=upload.identity)
 
@@ -164,8 +165,7 @@ async def _seen_in(session: Session, upload: Upload, directories: Sequence[str])
         Field("directory", {"path": path}, (Field("glob", {"pattern": "**"}),), f"d{index}")
         for index, path in enumerate(directories)
     ]
-    answer = await session.query(chain([Field("loadDirectoryFromID", {"id": upload.id})], *listed))
-    found = value_at(answer, "loadDirectoryFromID")
+    found = await session.select([Field("loadDirectoryFromID", {"id": upload.id})], *listed)
     return frozenset(
         f"{path}{name}".rstrip("/") for index, path in enumerate(directories) for name in found[f"d{index}"]["glob"]
     )
@@ -180,3 +180,9 @@ def _apply(root: Path, staging: Path, changes: Changes, *others: tuple[Path, Pat
                 raise FileNotFoundError(None, "is not the directory that the tool saw", str(top_path))
             back.add(top, held.enter_context(HeldDirectory.at(staged_path, links=True)), wanted)
         return back.commit()
+
+
+async def export_artifacts(session: Session, container: str, blueprint: Blueprint, directory: Path) -> None:
+    """Everything that the command left in its artifact directory, into a directory of the host."""
+    steps = [Field("loadContainerFromID", {"id": container}), Field("directory", {"path": blueprint.artifact_dir})]
+    await session.select(steps, Field("export", {"path": str(directory)}))

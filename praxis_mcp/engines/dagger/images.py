@@ -124,9 +124,7 @@ class ImageSource:
     async def _from_registry(self, session: Session, reference: str) -> Image:
         address = self._pinned.get(reference, reference)
         steps = [Field("container"), *await self._login(session, reference), Field("from", {"address": address})]
-        container = value_at(
-            await session.query(chain(steps, *_FACTS, Field("imageRef"))), *(step.name for step in steps)
-        )
+        container = await session.select(steps, *_FACTS, Field("imageRef"))
         name = str(container["imageRef"])
         self._pinned[reference] = name
         return _image(container, name, reference)
@@ -152,39 +150,39 @@ class ImageSource:
                 chain([Field("host"), Field("file", {"path": str(tar), "noCache": True})], Field("id"), Field("digest"))
             )
             file = value_at(found, "host", "file")
-            imported = await session.query(
-                chain([Field("container"), Field("import", {"source": file["id"]})], *_FACTS)
-            )
+            steps = [Field("container"), Field("import", {"source": file["id"]})]
+            imported = await session.select(steps, *_FACTS)
         except QueryFailed as exc:
             raise ImageError(
                 f"The image {reference} cannot be read from {tar}: {exc.message}.",
                 remedy="Make it by `docker save`, or by a build with an OCI tar as output, for the engine's platform.",
             ) from exc
-        return _image(value_at(imported, "container", "import"), name or f"{reference}@{file['digest']}", reference)
+        return _image(imported, name or f"{reference}@{file['digest']}", reference)
 
     async def _from_docker(self, session: Session, reference: str, on_status: StatusListener | None) -> Image | str:
-        """The image, or why it is not to be had there."""
+        """The image, or why it cannot be taken from there."""
         docker = next((found for name in ("docker", "podman") if (found := shutil.which(name))), None)
         if docker is None:
             return "there is no docker command."
         if "@" in reference:
             return "it is named by its digest."
-        code, image_id, said = await self._ask(docker, "image", "inspect", "--format", "{{.Id}}", reference)
+        code, image_id, message = await self._run_client(docker, "image", "inspect", "--format", "{{.Id}}", reference)
         if code != 0:
-            return said or "no such image."
+            return message or "no such image."
         tar = self._scratch / f"{image_id.removeprefix('sha256:')}.tar"
         if not await anyio.Path(tar).exists():
             if on_status is not None:
                 on_status(f"taking {reference} from the local Docker")
             half = tar.with_suffix(f".{os.urandom(4).hex()}")
-            code, _, said = await self._ask(docker, "save", "--output", str(half), reference, limit=PULL_TIMEOUT)
+            words = ("save", "--output", str(half), reference)
+            code, _, message = await self._run_client(docker, *words, limit=PULL_TIMEOUT)
             if code != 0:
-                return said
+                return message
             await anyio.Path(half).replace(tar)
         digest = image_id if image_id.startswith("sha256:") else f"sha256:{image_id}"
         return await self._from_tar(session, reference, tar, f"{reference}@{digest}")
 
-    async def _ask(self, *words: str, limit: float = _INSPECT_TIMEOUT) -> tuple[int, str, str]:
+    async def _run_client(self, *words: str, limit: float = _INSPECT_TIMEOUT) -> tuple[int, str, str]:
         host = self._settings.engines.docker.host
         environment = {**os.environ, "DOCKER_HOST": host} if host else None
         try:
@@ -194,8 +192,8 @@ class ImageSource:
             return -1, "", f"`{Path(words[0]).name} {words[1]}` gave no answer in {limit:g} s."
         except OSError as exc:
             return -1, "", f"{words[0]} cannot be started: {exc.strerror}."
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        return done.returncode, done.stdout.decode().strip(), said[-1] if said else ""
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        return done.returncode, done.stdout.decode().strip(), lines[-1] if lines else ""
 
 
 def _image(container: Mapping[str, object], name: str, reference: str) -> Image:

@@ -1,4 +1,4 @@
-"""What commands write, heard while they run: Dagger's log stream, told apart by trace ids.
+"""What commands write, read while they run: Dagger's log stream, split up by trace ids.
 
 ``GET /v1/logs`` of a session is a stream of server-sent events, each with OTLP log records as JSON. Dagger does not
 document it, and drops from it what is not UTF-8, so it serves listeners only: results are read from the container.
@@ -10,6 +10,7 @@ import base64
 import json
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
@@ -19,7 +20,7 @@ from praxis_mcp.engines.output import StreamName
 from praxis_mcp.support.logs import logger
 
 PieceListener = Callable[[StreamName, bytes], None]
-"""Hears each piece of output. Must not block."""
+"""Is called with each piece of output. Must not block."""
 
 _STREAMS: dict[int, StreamName] = {1: "stdout", 2: "stderr"}
 _SCOPE = "dagger.io/engine.buildkit"
@@ -50,16 +51,17 @@ class LogReader:
         self._line = bytearray()
         self._skipping = False
 
-    def open(self, tap: LogTap) -> None:
-        """From now on the tap hears its part."""
+    @contextmanager
+    def listen(self, tap: LogTap) -> Iterator[None]:
+        """Pass on to a tap what the query that carries its trace runs."""
         self._taps[tap.key] = tap
-
-    def close(self, tap: LogTap) -> None:
-        """The tap hears nothing any more."""
-        self._taps.pop(tap.key, None)
+        try:
+            yield
+        finally:
+            del self._taps[tap.key]
 
     async def run(self) -> None:
-        """Read until cancelled, or until the stream cannot be opened: calls then go on unheard."""
+        """Read until cancelled, or until the stream cannot be opened: calls then go on without it."""
         import httpx
 
         url = f"http://127.0.0.1:{self._address.port}/v1/logs"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,39 +20,193 @@ import anyio
 
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.dagger.call import started
 from praxis_mcp.engines.dagger.cold import CallResult
-from praxis_mcp.engines.dagger.errors import QueryFailed, no_answer
-from praxis_mcp.engines.dagger.exec import RUN_VARIABLE, is_mounted_over, mounted_steps, run_step
+from praxis_mcp.engines.dagger.container import ENGINE_VARIABLES, INIT, SOCKET, BaseContainer
+from praxis_mcp.engines.dagger.errors import QueryFailed, SessionLost, no_answer
+from praxis_mcp.engines.dagger.exec import (
+    KILL_TIME,
+    RUN_VARIABLE,
+    cache_busting_step,
+    check_started,
+    container_steps,
+    is_in_mount,
+)
 from praxis_mcp.engines.dagger.export import changes_fields, read_changes
-from praxis_mcp.engines.dagger.keeper import SessionKeeper
-from praxis_mcp.engines.dagger.prefix import ENGINE_VARIABLES, INIT, SOCKET, Prefix
+from praxis_mcp.engines.dagger.mounts import Upload
 from praxis_mcp.engines.dagger.query import Field, value_at
-from praxis_mcp.engines.dagger.session import Session
-from praxis_mcp.engines.dagger.warm_exec import EXEC_END_TIMEOUT, CallSocket, DaggerKey, WaitingQuery, WarmExec
-from praxis_mcp.engines.dagger.workspace import Upload
-from praxis_mcp.engines.init.framing import WaitCall
+from praxis_mcp.engines.dagger.session import Session, SessionManager
+from praxis_mcp.engines.init.framing import WaitCall, encode_call
 from praxis_mcp.engines.init.seccomp import filter_for
-from praxis_mcp.engines.init.waiter import WAITER_PATIENCE, WaiterLost, WaiterSilent, wait_call
+from praxis_mcp.engines.init.waiter import WAITER_PATIENCE, Waiter, WaiterLost, WaiterSilent, wait_call
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
 from praxis_mcp.engines.warm.pool import WarmBudget
-from praxis_mcp.errors import ExecutionError, ExecutionTimeout
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.sections import WarmSettings
 from praxis_mcp.support.praxis_init import DEFAULT_KILL_AFTER, EXIT_SIGNAL_BASE, Ended, EndKind, wait_words
 from praxis_mcp.support.tasks import BackgroundTasks
+from praxis_mcp.support.unix_stream import UnixStream
 
+DaggerKey = WarmKey[Session]
+"""The key of warm execs."""
+EXEC_END_TIMEOUT = 2.0
+"""Seconds for an exec to end by itself after it was asked to, or has reported its end; then Dagger kills it."""
 HELLO_TIMEOUT = 30.0
 """Seconds for an exec to say hello."""
-MOST_WAITING = 24
+MAX_WAITING_EXECS = 24
 """Execs that wait at once, whatever the settings say: each holds one of the client's 100 connections, and so do calls
 (64) and their other queries."""
 FILE_MODE = 0o644
 QUERIES_CLOSE_TIMEOUT = 5.0
 
-Preparation = Callable[[Session, Blueprint], Awaitable[tuple[Prefix, list[Upload]]]]
+_HANG_UP = encode_call(WaitCall([b"none"])) * 2
+"""A call that begins twice: praxis-init ends all that it runs, and leaves, where it reads that between two frames."""
+
+
+Preparation = Callable[[Session, Blueprint], Awaitable[tuple[BaseContainer, list[Upload]]]]
 """Gives what an exec starts from: the contract's container, and its mounts as they are now."""
+
+
+class ForwardedChannel(UnixStream):
+    """A channel that Dagger forwards from an exec. It does not tell the exec that this end was closed (seen with
+    v0.21.8, as with BuildKit's forwarding), so closing says so in words that praxis-init refuses."""
+
+    async def aclose(self) -> None:
+        """See `UnixStream.aclose`."""
+        with suppress(OSError):
+            self._socket.send(_HANG_UP, socket.MSG_DONTWAIT)
+        await super().aclose()
+
+
+class CallSocket:
+    """A Unix socket on this machine to which one exec connects, once."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError: the path is too long (107 bytes), or cannot be written to."""
+        self.path = path
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._listener.setblocking(False)
+            self._listener.bind(str(path))
+            self._listener.listen(1)
+        except BaseException:
+            self._listener.close()
+            raise
+
+    async def accept(self, abandoned: anyio.Event) -> ForwardedChannel:
+        """The connection, when it comes.
+
+        Raises:
+            WaiterLost: `abandoned` was set before.
+        """
+        async with anyio.create_task_group() as tasks:
+
+            async def stop_waiting() -> None:
+                await abandoned.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(stop_waiting)
+            await anyio.wait_readable(self._listener)
+            tasks.cancel_scope.cancel()
+        try:
+            connection, _ = self._listener.accept()
+        except BlockingIOError as exc:
+            raise WaiterLost("the exec ended before it connected", may_have_run=False) from exc
+        connection.setblocking(False)
+        return ForwardedChannel(connection)
+
+    def close(self) -> None:
+        """Nothing connects any more, the tool of the call least of all."""
+        self._listener.close()
+        self.path.unlink(missing_ok=True)
+
+
+class WaitingQuery:
+    """The query that runs a waiting exec, in flight until that has ended.
+
+    Attributes:
+        ended: set when the exec has ended, or the query failed.
+    """
+
+    def __init__(self, session: Session, steps: Sequence[Field], *selected: Field) -> None:
+        """`steps`: the chain of fields to the exec; `selected`: what is asked of it."""
+        self.ended = anyio.Event()
+        self._session = session
+        self._steps = steps
+        self._selected = selected
+        self._answer: Mapping[str, Any] | None = None
+        self._failure: QueryFailed | EngineUnavailable | None = None
+        self._life = anyio.CancelScope()
+
+    async def run(self) -> None:
+        """Send it, and wait for the answer."""
+        try:
+            with self._life:
+                self._answer = await self._session.select(self._steps, *self._selected)
+        except (QueryFailed, EngineUnavailable) as exc:
+            self._failure = exc
+        finally:
+            self.ended.set()
+
+    async def answer(self) -> Mapping[str, Any]:
+        """What was asked of the exec, when it is there.
+
+        Raises:
+            QueryFailed, EngineUnavailable: there is none.
+        """
+        await self.ended.wait()
+        if self._failure is not None:
+            raise self._failure
+        if self._answer is None:
+            raise SessionLost("The Dagger engine was closed while the call was using it.")
+        return self._answer
+
+    async def end(self, *, at_once: bool = False) -> None:
+        """Wait for the exec to end, unless `at_once`, and have Dagger kill it where it does not; bounded."""
+        with anyio.CancelScope(shield=True):
+            with anyio.move_on_after(0 if at_once else EXEC_END_TIMEOUT):
+                await self.ended.wait()
+                return
+            self._life.cancel()
+            await self.ended.wait()
+            if not self._session.is_lost:
+                await anyio.sleep(KILL_TIME)
+
+
+class WarmExec:
+    """An exec whose praxis-init has said hello."""
+
+    def __init__(
+        self,
+        key: DaggerKey,
+        base: BaseContainer,
+        uploads: Sequence[Upload],
+        query: WaitingQuery,
+        channel: ForwardedChannel,
+        is_current: Callable[[Session], bool],
+    ) -> None:
+        self.key = key
+        self.base = base
+        self.uploads = uploads
+        self.query = query
+        self.waiter = Waiter(channel)
+        self._is_current = is_current
+
+    def is_fresh(self) -> bool:
+        """See `WarmItem.is_fresh`. Not if a mount held something else when a call last looked."""
+        session = self.key.session
+        return (
+            self.waiter.is_waiting()
+            and not self.query.ended.is_set()
+            and self._is_current(session)
+            and all(item.is_latest(session) for item in self.uploads)
+        )
+
+    async def discard(self) -> None:
+        """See `WarmItem.discard`."""
+        await self.waiter.aclose()
+        await self.query.end()
 
 
 class WarmDagger(WarmCalls[Session, WarmExec]):
@@ -70,7 +224,7 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
 
     def __init__(
         self,
-        sessions: SessionKeeper,
+        sessions: SessionManager,
         prepare: Preparation,
         directory: Callable[[], Awaitable[Path]],
         settings: WarmSettings,
@@ -83,23 +237,23 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
         self._queries = BackgroundTasks()
 
     @staticmethod
-    def key(session: Session, plan: Plan, prefix: Prefix) -> DaggerKey | None:
+    def key(session: Session, plan: Plan, base: BaseContainer) -> DaggerKey | None:
         """The key of a plan's execs; None for a plan that takes the cold path always.
 
         Pure calls do, which Dagger answers from its cache; and files below a mount, which a waiting exec would have
         to write into what it brings back.
         """
         fixed = plan.blueprint
-        if not fixed.warm or fixed.pure or not prefix.has_init or not hasattr(socket, "AF_UNIX"):
+        if not fixed.warm or fixed.pure or not base.has_init or not hasattr(socket, "AF_UNIX"):
             return None
         key = WarmKey.of(plan, session)
-        return None if any(is_mounted_over(fixed, path) for path in key.files) else key
+        return None if any(is_in_mount(fixed, path) for path in key.files) else key
 
     async def run(
         self,
         session: Session,
         plan: Plan,
-        prefix: Prefix,
+        base: BaseContainer,
         context: ExecutionContext,
         grace: float,
         cold: Callable[[], Awaitable[CallResult]],
@@ -111,7 +265,7 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
             QueryFailed: it ran, and Dagger does not give what it changed.
         """
         may_meet = self._sessions.is_current(session) and context.is_served()
-        key = self.key(session, plan, prefix) if may_meet else None
+        key = self.key(session, plan, base) if may_meet else None
         return await self.call(key, lambda found: self._run_in(found, plan, context, grace), cold)
 
     def forget(self, session: Session) -> None:
@@ -122,7 +276,7 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
         else:
             self.pool.move(lambda key: replace(key, session=current) if key.session is session else None)
 
-    async def settle(self) -> None:
+    async def close_queries(self) -> None:
         """End what is left when the session is closed; bounded in time."""
         with anyio.CancelScope(shield=True):
             await self._queries.close(QUERIES_CLOSE_TIMEOUT)
@@ -131,20 +285,20 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
         began = time.perf_counter()
         async with context.collectors(plan) as streams:
             try:
-                end = await waiting.waiter.run(_frames(waiting, plan), plan.call.stdin, *streams, grace=grace)
+                end = await waiting.waiter.run(_call_of(waiting, plan), plan.call.stdin, *streams, grace=grace)
             except WaiterSilent as exc:
                 raise no_answer(plan.blueprint.tool, exc.seconds, grace) from exc
             except WaiterLost as exc:
-                end = await _after_loss(waiting, exc)
+                end = await _end_after_loss(waiting, exc)
             if end.kind is EndKind.SETUP_FAILED:
                 raise WaiterLost(f"praxis-init could not set up {end.step}", may_have_run=False)
-            end = started(plan, end)
+            end = check_started(plan, end)
             ended = time.perf_counter()
-        done = CallResult(Finished(end, *streams.captured, began, ended, waiting.prefix.image.name), waiting.uploads)
-        return await self._with_result(waiting, plan, done, grace) if _brings_back(plan.blueprint) else done
+        done = CallResult(Finished(end, *streams.captured, began, ended, waiting.base.image.name), waiting.uploads)
+        return await self._add_files(waiting, plan, done, grace) if _returns_files(plan.blueprint) else done
 
     @staticmethod
-    async def _with_result(waiting: WarmExec, plan: Plan, end: CallResult, grace: float) -> CallResult:
+    async def _add_files(waiting: WarmExec, plan: Plan, end: CallResult, grace: float) -> CallResult:
         try:
             with anyio.fail_after(grace):
                 answer = await waiting.query.answer()
@@ -157,36 +311,36 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
 
     async def start(self, key: DaggerKey) -> WarmExec:
         """See `WarmCalls.start`."""
-        if len(self.pool.waiting) >= MOST_WAITING:
-            raise ExecutionError(f"There are {MOST_WAITING} waiting Dagger execs already.")
+        if len(self.pool.waiting) >= MAX_WAITING_EXECS:
+            raise ExecutionError(f"There are {MAX_WAITING_EXECS} waiting Dagger execs already.")
         session = key.session
         query: WaitingQuery | None = None
         made: WarmExec | None = None
         # Calls get another session: this one closes as soon as nobody uses it.
         with self._sessions.use(session):
-            prefix, uploads = await self._prepare(session, key.blueprint)
+            base, uploads = await self._prepare(session, key.blueprint)
             place = CallSocket(await self._directory() / secrets.token_hex(8))
             try:
                 with anyio.fail_after(HELLO_TIMEOUT):
-                    steps = await self._steps(key, prefix, uploads, place.path)
-                    query = WaitingQuery(session, steps, *_selected(key.blueprint, uploads))
-                    self._launch(query, session)
-                    made = await self._greeted(key, prefix, uploads, query, place)
+                    steps = await self._steps(key, base, uploads, place.path)
+                    query = WaitingQuery(session, steps, *_result_fields(key.blueprint, uploads))
+                    self._start_query(query, session)
+                    made = await self._accept(key, base, uploads, query, place)
                 return made
             finally:
                 place.close()
                 if made is None and query is not None:
                     await query.end(at_once=True)
 
-    async def _greeted(
-        self, key: DaggerKey, prefix: Prefix, uploads: list[Upload], query: WaitingQuery, place: CallSocket
+    async def _accept(
+        self, key: DaggerKey, base: BaseContainer, uploads: list[Upload], query: WaitingQuery, place: CallSocket
     ) -> WarmExec:
         try:
             channel = await place.accept(query.ended)
         except WaiterLost:
             await query.answer()  # says why
             raise
-        made = WarmExec(key, prefix, uploads, query, channel, self._sessions.is_current)
+        made = WarmExec(key, base, uploads, query, channel, self._sessions.is_current)
         try:
             await made.waiter.greet()
         except BaseException:
@@ -194,7 +348,7 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
             raise
         return made
 
-    def _launch(self, query: WaitingQuery, session: Session) -> None:
+    def _start_query(self, query: WaitingQuery, session: Session) -> None:
         use = ExitStack()
         use.enter_context(self._sessions.use(session))  # here: in its task it would be too late to refuse
 
@@ -205,20 +359,20 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
         self._queries.start(run, "a waiting Dagger exec")
 
     @staticmethod
-    async def _steps(key: DaggerKey, prefix: Prefix, uploads: list[Upload], path: Path) -> list[Field]:
+    async def _steps(key: DaggerKey, base: BaseContainer, uploads: list[Upload], path: Path) -> list[Field]:
         session, fixed = key.session, key.blueprint
         found = await session.query(Field("host", {}, (Field("unixSocket", {"path": str(path)}, (Field("id"),)),)))
-        user = fixed.user or prefix.image.user
+        user = fixed.user or base.image.user
         # Sockets are their owner's alone; files are made here because their folders may be closed to the tool's user.
         owner = {"owner": user} if user else {}
-        steps = mounted_steps(session, prefix, uploads)
+        steps = container_steps(session, base, uploads)
         steps += [
             Field("withNewFile", {"path": file, "contents": "", "permissions": FILE_MODE, **owner})
             for file in key.files
         ]
         socket_id = value_at(found, "host", "unixSocket", "id")
         steps.append(Field("withUnixSocket", {"path": SOCKET, "source": socket_id, **owner}))
-        steps.append(run_step("waiting"))
+        steps.append(cache_busting_step("waiting"))
         arguments: dict[str, Any] = {"expect": "ANY", "noInit": True}
         arguments["args"] = wait_words(INIT, WAITER_PATIENCE, SOCKET, hide=ENGINE_VARIABLES)
         if fixed.privileged:
@@ -227,31 +381,31 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
         return steps
 
 
-def _brings_back(blueprint: Blueprint) -> bool:
+def _returns_files(blueprint: Blueprint) -> bool:
     return blueprint.artifact_dir is not None or any(mount.writable for mount in blueprint.mounts)
 
 
-def _selected(blueprint: Blueprint, uploads: list[Upload]) -> list[Field]:
-    if not _brings_back(blueprint):
+def _result_fields(blueprint: Blueprint, uploads: list[Upload]) -> list[Field]:
+    if not _returns_files(blueprint):
         return [Field("exitCode")]
     return [Field("id"), Field("exitCode"), *changes_fields(uploads)]
 
 
-def _frames(waiting: WarmExec, plan: Plan) -> WaitCall:
+def _call_of(waiting: WarmExec, plan: Plan) -> WaitCall:
     fixed = plan.blueprint
     call = wait_call(
         plan,
         env={RUN_VARIABLE: f"{plan.call.run_id}-{secrets.token_hex(8)}"},
         no_network=fixed.network is Network.NONE,
         kill_after=DEFAULT_KILL_AFTER,
-        seccomp=filter_for(fixed, waiting.prefix.image.machine, has_capabilities=True),
+        seccomp=filter_for(fixed, waiting.base.image.machine, has_capabilities=True),
     )
-    entrypoint = [word.encode() for word in waiting.prefix.image.entrypoint] if fixed.use_entrypoint else []
+    entrypoint = [word.encode() for word in waiting.base.image.entrypoint] if fixed.use_entrypoint else []
     files = [replace(file, mode=FILE_MODE) for file in call.files]
     return replace(call, argv=[*entrypoint, *call.argv], files=files)
 
 
-async def _after_loss(waiting: WarmExec, loss: WaiterLost) -> Ended:
+async def _end_after_loss(waiting: WarmExec, loss: WaiterLost) -> Ended:
     """praxis-init is gone without a word: killed, by the kernel for memory, say; or the session is, with all in it.
 
     Raises:

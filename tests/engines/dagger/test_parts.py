@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from praxis_mcp.engines.dagger.cli import SessionAddress
+from praxis_mcp.engines.dagger.container import BaseContainer
 from praxis_mcp.engines.dagger.errors import QueryFailed, check_version, image_failed, opening_failed, tidy
 from praxis_mcp.engines.dagger.exec import CallRequest, exec_steps
 from praxis_mcp.engines.dagger.images import Image
 from praxis_mcp.engines.dagger.logs import LogReader, LogTap
-from praxis_mcp.engines.dagger.prefix import Prefix
+from praxis_mcp.engines.dagger.mounts import MountLocks
 from praxis_mcp.engines.dagger.query import INTROSPECTION, Field, Schema, chain
-from praxis_mcp.engines.dagger.workspace import WorkspaceLocks
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, Where
 from tests.dagger_double import schema
@@ -63,9 +63,9 @@ def test_no_value_of_a_call_is_part_of_the_query_and_the_api_accepts_it(
 ) -> None:
     blueprint = Blueprint("tool", Where.CONTAINER, ("dagger",), Limits(5), image="x")
     plan = Plan(blueprint, Call("run", argv=tuple(words), env=env))
-    prefix = Prefix("id", Image("id", "x", (), "", "amd64", False), has_init=True)
+    base = BaseContainer("id", Image("id", "x", (), "", "amd64", False), has_init=True)
     session: Any = _NoSession(known)
-    steps = exec_steps(session, CallRequest(prefix, plan, (), Path("/nowhere")), {}, fresh=True)
+    steps = exec_steps(session, CallRequest(base, plan, (), Path("/nowhere")), {}, fresh=True)
     operation = known.operation(chain(steps, Field("id"), Field("exitCode")))
     assert problems(real, operation.text) == []
     assert re.fullmatch(r"[\w\s(){}$!:,\[\]]*", operation.text, re.ASCII)
@@ -90,7 +90,7 @@ def test_engines_older_than_the_oldest_that_works_are_refused(version: str, fits
 
 
 @pytest.mark.parametrize(
-    ("said", "host", "message", "remedy"),
+    ("stderr", "host", "message", "remedy"),
     [
         ("permission denied while trying to connect to docker.sock", None, "may not use", "usermod"),
         (
@@ -108,8 +108,10 @@ def test_engines_older_than_the_oldest_that_works_are_refused(version: str, fits
         ("", None, "opened no session", "dagger version"),
     ],
 )
-def test_what_the_cli_says_at_its_end_becomes_a_remedy(said: str, host: str | None, message: str, remedy: str) -> None:
-    error = opening_failed(said, host)
+def test_what_the_cli_says_at_its_end_becomes_a_remedy(
+    stderr: str, host: str | None, message: str, remedy: str
+) -> None:
+    error = opening_failed(stderr, host)
     assert message in error.message
     assert remedy in (error.remedy or "")
 
@@ -125,7 +127,7 @@ def test_what_dagger_says_is_shown_without_its_trace_ids_and_in_bounds() -> None
 async def test_paths_inside_each_other_are_one_workspace(tmp_path: Path) -> None:
     import anyio
 
-    locks = WorkspaceLocks()
+    locks = MountLocks()
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "a")
     whole, inner = Mount(tmp_path / "link", "/w", True), Mount(tmp_path / "a" / "b", "/w", True)
@@ -140,10 +142,10 @@ async def test_paths_inside_each_other_are_one_workspace(tmp_path: Path) -> None
             async with locks.hold([inner]):
                 pass
         with pytest.raises(TimeoutError), anyio.fail_after(0.05):
-            async with locks.quiet(read_only, []):
+            async with locks.hold_while_read(read_only, []):
                 pass
         with anyio.fail_after(1):
-            async with locks.quiet(read_only, [whole]):
+            async with locks.hold_while_read(read_only, [whole]):
                 pass
     with anyio.fail_after(1):
         async with locks.hold([inner]):
@@ -151,11 +153,10 @@ async def test_paths_inside_each_other_are_one_workspace(tmp_path: Path) -> None
 
 
 @given(cuts=st.lists(st.integers(0, 400), max_size=6))
-def test_log_records_are_told_apart_however_the_stream_is_cut(cuts: list[int]) -> None:
-    heard: list[tuple[str, bytes]] = []
+def test_log_records_are_distinguished_however_the_stream_is_cut(cuts: list[int]) -> None:
+    received: list[tuple[str, bytes]] = []
     reader = LogReader(SessionAddress(1, "token"))
-    tap = LogTap(lambda name, data: heard.append((name, data)))
-    reader.open(tap)
+    tap = LogTap(lambda name, data: received.append((name, data)))
     line = (
         b'data: {"resourceLogs":[{"scopeLogs":[{"scope":{"name":"dagger.io/engine.buildkit"},"logRecords":['
         b'{"body":{"stringValue":"mine\\u2028\\n"},"attributes":[{"key":"stdio.stream","value":{"intValue":"2"}}],'
@@ -165,6 +166,7 @@ def test_log_records_are_told_apart_however_the_stream_is_cut(cuts: list[int]) -
     )
     stream = b"id: \nevent: subscribed\ndata\n\nid: 1\nevent: logs\n" + line + b"\n"
     places = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
-    for start, end in itertools.pairwise(places):
-        reader.feed(stream[start:end])
-    assert heard == [("stderr", "mine\u2028\n".encode())]
+    with reader.listen(tap):
+        for start, end in itertools.pairwise(places):
+            reader.feed(stream[start:end])
+    assert received == [("stderr", "mine\u2028\n".encode())]

@@ -15,8 +15,7 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.dagger.engine import DaggerExecutionEngine
-from praxis_mcp.engines.dagger.warm import WarmDagger
-from praxis_mcp.engines.dagger.warm_exec import WarmExec
+from praxis_mcp.engines.dagger.warm import WarmDagger, WarmExec
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.engines.warm.pool import PoolMetrics, WarmPool
 from praxis_mcp.errors import ExecutionTimeout
@@ -69,8 +68,8 @@ async def warmed(ground: Ground, contract: ToolContract) -> WarmExec:
     """See to it that an exec waits for the contract's next call."""
     plan = build_plan(contract, {}, ground.engine.settings)
     async with ground.engine._sessions.lease() as session:
-        prefix = await ground.engine._prefix(session, plan.blueprint, None)
-        key = WarmDagger.key(session, plan, prefix)
+        base = await ground.engine._base_container(session, plan.blueprint, None)
+        key = WarmDagger.key(session, plan, base)
         assert key is not None
         await pool(ground).fill(key)
     return pool(ground).waiting[-1]
@@ -234,7 +233,7 @@ async def test_calls_go_on_when_the_session_is_killed_with_execs_that_wait_in_it
     waiting = await warmed(own, contract)
     for pid in set(cli_processes()) - set(others):
         os.kill(pid, signal.SIGKILL)
-    await until(lambda: waiting.key.session.lost)
+    await until(lambda: waiting.key.session.is_lost)
     assert (await own.run(contract)).output == "well\n"
     assert pool(own).waiting == ()
     await warmed(own, contract)

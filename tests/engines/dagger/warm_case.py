@@ -19,8 +19,8 @@ class WarmFirstEngine(DaggerExecutionEngine):
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         try:
             async with self._sessions.lease() as session:
-                prefix = await self._prefix(session, plan.blueprint, None)
-                key = WarmDagger.key(session, plan, prefix)
+                base = await self._base_container(session, plan.blueprint, None)
+                key = WarmDagger.key(session, plan, base)
                 if key is not None:
                     await self._warm_execs().pool.fill(key)
         except (EngineUnavailable, ImageError, QueryFailed, WaiterLost):

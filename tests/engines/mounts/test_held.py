@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from praxis_mcp.engines.dagger.mounts import upload_mount
 from praxis_mcp.engines.dagger.session import Session
-from praxis_mcp.engines.dagger.workspace import upload
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Mount
 from praxis_mcp.support.rooted import MAX_WALK_DEPTH, HeldDirectory, walk
@@ -182,7 +182,7 @@ async def test_what_the_server_may_not_read_of_a_mount_is_named(closed: str, tmp
         os.seteuid(65534)
     try:
         with pytest.raises(ExecutionError, match=f"may not read {place}"):
-            await upload(Session.__new__(Session), Mount(tmp_path / "data", "/data"), None, "tool")
+            await upload_mount(Session.__new__(Session), Mount(tmp_path / "data", "/data"), None, "tool")
     finally:
         if as_root:
             os.seteuid(0)

@@ -1,4 +1,6 @@
-"""Host files and directories that a call sees: brought into the engine, each writable one by one call at a time."""
+"""Host files and directories that a call sees: brought into the engine, each writable one by one call at a time, and
+mounted within one another: the engine makes no place in a read-only mount, and a later mount takes away all that is at
+or below it."""
 
 from __future__ import annotations
 
@@ -7,21 +9,22 @@ import os
 import re
 import stat
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 
 from praxis_mcp.engines.dagger.errors import QueryFailed
-from praxis_mcp.engines.dagger.query import Field, chain, value_at
+from praxis_mcp.engines.dagger.query import Field
 from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.engines.mounts.write_back import STAGING
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.plans.model import Mount
+from praxis_mcp.plans.model import Blueprint, Mount
 from praxis_mcp.plans.paths import open_mount
+from praxis_mcp.plans.view import Layer, View, depth, is_below, is_nested, laid, starts
 from praxis_mcp.support.rooted import MAX_WALK_DEPTH, HeldDirectory, identity_of, walk
 
 _IDS = re.compile(r"\d+(:\d+)?")
@@ -82,7 +85,7 @@ class Upload:
         return Field("withMountedDirectory", arguments)
 
 
-class WorkspaceLocks:
+class MountLocks:
     """Lets one call at a time have a writable host path, or any path inside or around it.
 
     Two calls that changed the same directory at once would undo each other's changes when they are written back, and
@@ -114,7 +117,7 @@ class WorkspaceLocks:
                     self._released.notify_all()
 
     @asynccontextmanager
-    async def quiet(self, mount: Mount, own: Iterable[Mount]) -> AsyncIterator[None]:
+    async def hold_while_read(self, mount: Mount, own: Iterable[Mount]) -> AsyncIterator[None]:
         """Wait until no call writes changes back to where a read-only mount is; only while it is brought in.
 
         `own`: all mounts of the call, whose writable ones it holds already.
@@ -137,7 +140,7 @@ def _overlap(one: Path, other: Path) -> bool:
     return one == other or one in other.parents or other in one.parents
 
 
-async def upload(session: Session, mount: Mount, owner: str | None, tool: str) -> Upload:
+async def upload_mount(session: Session, mount: Mount, owner: str | None, tool: str) -> Upload:
     """Bring a mount's content into the engine; what has not changed since the last time is not looked at again.
 
     Args:
@@ -151,7 +154,7 @@ async def upload(session: Session, mount: Mount, owner: str | None, tool: str) -
     """
     source = str(mount.source) if mount.identity is not None else str(real_source(mount))
     try:
-        found = await anyio.to_thread.run_sync(_look, source)
+        found = await anyio.to_thread.run_sync(_inspect, source)
         await _check_identity(mount)
     except OSError as exc:
         raise ExecutionError(f"{tool} mounts {mount.source}, which cannot be read: {exc.strerror}.") from exc
@@ -175,7 +178,7 @@ async def upload(session: Session, mount: Mount, owner: str | None, tool: str) -
     if known is not None and signature is not None and known.signature == signature:
         return Upload(mount, known.id, known.digest, is_directory, key, found.identity, name)
     try:
-        upload_id, digest = await _bring(session, source, is_directory, numbers)
+        upload_id, digest = await _upload(session, source, is_directory, numbers)
     except QueryFailed as exc:
         raise ExecutionError(
             f"{tool} mounts {mount.source}, which the Dagger engine cannot take in: {exc.message}.",
@@ -195,7 +198,7 @@ async def _check_identity(mount: Mount) -> None:
         os.close(await anyio.to_thread.run_sync(open_mount, mount))
 
 
-async def _bring(session: Session, source: str, is_directory: bool, owner: str | None) -> tuple[str, str]:
+async def _upload(session: Session, source: str, is_directory: bool, owner: str | None) -> tuple[str, str]:
     kind = "directory" if is_directory else "file"
     # noCache: a session would otherwise answer with what the path held the first time.
     arguments: dict[str, object] = {"path": source, "noCache": True}
@@ -205,13 +208,12 @@ async def _bring(session: Session, source: str, is_directory: bool, owner: str |
     if owner is not None:
         own = {"path": "/", "owner": owner} if is_directory else {"owner": owner}
         steps.append(Field("chown", own))
-    answer = await session.query(chain(steps, Field("id"), Field("digest")))
-    found = value_at(answer, *(step.name for step in steps))
+    found = await session.select(steps, Field("id"), Field("digest"))
     return str(found["id"]), str(found["digest"])
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
+class _Inspected:
     """What a look at a path has found.
 
     Attributes:
@@ -227,7 +229,7 @@ class _Seen:
     unreadable: str | None = None
 
 
-def _look(source: str) -> _Seen:
+def _inspect(source: str) -> _Inspected:
     above, name = os.path.split(source)
     with HeldDirectory.at(above) as around:
         status = around.look(name) if name else around.status
@@ -236,12 +238,12 @@ def _look(source: str) -> _Seen:
         if not stat.S_ISDIR(status.st_mode):
             unreadable = source if stat.S_ISREG(status.st_mode) and not around.readable(name, status) else None
             signature = (_entry("", status),) if status.st_ctime < time.time() - _RACY else None
-            return _Seen(status.st_mode, identity_of(around.status), signature, unreadable)
+            return _Inspected(status.st_mode, identity_of(around.status), signature, unreadable)
         with around.enter(name or ".") as top:
-            return _look_through(top)
+            return _inspect_directory(top)
 
 
-def _look_through(top: HeldDirectory) -> _Seen:
+def _inspect_directory(top: HeldDirectory) -> _Inspected:
     status = top.status
     identity = identity_of(status)
     found: list[tuple[object, ...]] = [_entry("", status)]
@@ -253,16 +255,107 @@ def _look_through(top: HeldDirectory) -> _Seen:
         if (stat.S_ISREG(inner.st_mode) or stat.S_ISDIR(inner.st_mode)) and not here.readable(name, inner):
             if here.look(name) is None:  # removed just now
                 continue
-            return _Seen(status.st_mode, identity, None, here.path_of(name))
+            return _Inspected(status.st_mode, identity, None, here.path_of(name))
         newest = max(newest, inner.st_ctime)
         if len(found) < _MAX_STAMPED_ENTRIES:
             found.append(_entry(path, inner))
         if stat.S_ISDIR(inner.st_mode) and path.count("/") >= MAX_WALK_DEPTH:
             is_whole = False
     if not is_whole or newest > time.time() - _RACY or len(found) >= _MAX_STAMPED_ENTRIES:
-        return _Seen(status.st_mode, identity)
-    return _Seen(status.st_mode, identity, tuple(sorted(found, key=lambda item: str(item[0]))))
+        return _Inspected(status.st_mode, identity)
+    return _Inspected(status.st_mode, identity, tuple(sorted(found, key=lambda item: str(item[0]))))
 
 
 def _entry(path: str, status: os.stat_result) -> tuple[object, ...]:
     return path, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+_MountPoint = tuple[str, bool]
+"""A path below a mount, and whether a directory is there."""
+
+
+def find_missing_mount_points(blueprint: Blueprint) -> dict[str, tuple[_MountPoint, ...]]:
+    """What read-only mounts lack that something else may lie there, by target. Looks at files.
+
+    Raises:
+        ExecutionError: something has no place.
+    """
+    if not is_nested(blueprint):
+        return {}
+    view: View[Layer] = View()
+    owners: dict[int, str] = {}
+    found: dict[str, list[_MountPoint]] = {}
+
+    def make_place(path: str, *, is_directory: bool) -> str:
+        place = view.resolve(path)
+        gap = view.find_gap(place, is_directory=is_directory)
+        if gap is not None:
+            below = place[len(view.layers[gap.number].path) :].lstrip("/")
+            found.setdefault(owners[gap.number], []).append((below, is_directory))
+        return place
+
+    for path, mount in laid(blueprint):
+        place = make_place(path, is_directory=mount is None or os.path.isdir(mount.source))  # noqa: PTH112
+        owners[len(view.layers)] = path
+        view.layers.append(Layer(place, None) if mount is None else Layer(place, str(mount.source), mount.writable))
+    for path in starts(blueprint):
+        make_place(path, is_directory=True)
+    return {target: tuple(places) for target, places in found.items()}
+
+
+async def make_shield(session: Session, mount: Mount, uploads: Sequence[Upload]) -> Upload:
+    """A part of an upload that is to lie read-only on top of it; nothing is brought in once more.
+
+    Args:
+        session: where the uploads are.
+        mount: the part; a directory on the way to it needs none, since what a call moved is looked at in the end.
+        uploads: of which one holds it.
+
+    Raises:
+        QueryFailed: the engine does not give it.
+    """
+    outer = max(
+        (item for item in uploads if mount.source.is_relative_to(item.mount.source) and item.mount.writable),
+        key=lambda item: len(item.mount.source.parts),
+    )
+    is_directory = await anyio.to_thread.run_sync(mount.source.is_dir)
+    kind, below = "directory" if is_directory else "file", str(mount.source.relative_to(outer.mount.source))
+    steps = [Field("loadDirectoryFromID", {"id": outer.id}), Field(kind, {"path": below})]
+    found = str((await session.select(steps, Field("id")))["id"])
+    return replace(outer, mount=mount, id=found, is_directory=is_directory)
+
+
+async def add_mount_points(session: Session, upload: Upload, places: Sequence[_MountPoint]) -> Upload:
+    """The upload with empty directories and files where something else will lie.
+
+    Raises:
+        QueryFailed: the engine cannot make them.
+    """
+    steps = [Field("loadDirectoryFromID", {"id": upload.id})]
+    for path, is_directory in places:
+        if is_directory:
+            steps.append(Field("withNewDirectory", {"path": path, "permissions": 0o755}))
+        else:
+            steps.append(Field("withNewFile", {"path": path, "contents": "", "permissions": 0o644}))
+
+    key = ("places", upload.mount.source, upload.mount.target)
+    known: tuple[object, str] | None = session.recall(key)
+    if known is not None and known[0] == (upload.id, places):
+        return replace(upload, id=known[1])
+    found = str((await session.select(steps, Field("id")))["id"])
+    session.remember(key, ((upload.id, places), found))
+    return replace(upload, id=found)
+
+
+def mount_steps(session: Session, uploads: Sequence[Upload], own: Sequence[Field]) -> list[Field]:
+    """The fields that mount the uploads, and once more what the container has of its own below any of them.
+
+    Args:
+        session: where they are.
+        uploads: the contract's mounts.
+        own: the fields that have mounted caches and the directory for artifacts.
+    """
+    targets = [item.mount.target for item in uploads]
+    steps = [(item.mount.target, item.steps(session)) for item in uploads]
+    steps += [(path, field) for field in own if is_below(path := str(field.arguments["path"]), targets)]
+    return [field for _, field in sorted(steps, key=lambda item: depth(item[0]))]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.dagger.images import Image
-from praxis_mcp.engines.dagger.query import Field, chain, value_at
+from praxis_mcp.engines.dagger.query import Field, value_at
 from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.plans.model import Blueprint, Limits
@@ -34,7 +34,7 @@ def carried_name(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Prefix:
+class BaseContainer:
     """A container that lacks nothing but the call.
 
     Attributes:
@@ -50,22 +50,22 @@ class Prefix:
     own: tuple[Field, ...] = ()
 
 
-async def make_prefix(session: Session, blueprint: Blueprint, image: Image) -> Prefix:
-    """The prefix of a blueprint, made when this session does not have it yet.
+async def make_base_container(session: Session, blueprint: Blueprint, image: Image) -> BaseContainer:
+    """The base container of a blueprint, made when this session does not have it yet.
 
     Raises:
         LimitUnsupported: the blueprint needs praxis-init, and there is none for the engine's machine.
         QueryFailed: the engine cannot make it.
     """
-    return await session.once(("prefix", _fixed(blueprint)), lambda: _make(session, blueprint, image))
+    return await session.once(("base", _fixed(blueprint)), lambda: _make(session, blueprint, image))
 
 
 def _fixed(blueprint: Blueprint) -> Blueprint:
-    """The blueprint without what is not part of the prefix, so that more of them are equal."""
+    """The blueprint without what is not part of the base container, so that more of them are equal."""
     return replace(blueprint, limits=Limits(0), mounts=(), artifacts=(), engines=(), pure=False)
 
 
-async def _make(session: Session, blueprint: Blueprint, image: Image) -> Prefix:
+async def _make(session: Session, blueprint: Blueprint, image: Image) -> BaseContainer:
     init = praxis_init_path(image.machine)
     if init is None and blueprint.network is Network.NONE:
         raise LimitUnsupported(
@@ -109,9 +109,8 @@ async def _make(session: Session, blueprint: Blueprint, image: Image) -> Prefix:
     if blueprint.working_dir is not None:
         steps.append(Field("withWorkdir", {"path": blueprint.working_dir}))
 
-    start = Field("loadContainerFromID", {"id": image.id})
-    made = await session.query(chain([start, *steps], Field("id")))
-    return Prefix(value_at(made, start.name, *(step.name for step in steps), "id"), image, init is not None, tuple(own))
+    made = await session.select([Field("loadContainerFromID", {"id": image.id}), *steps], Field("id"))
+    return BaseContainer(made["id"], image, init is not None, tuple(own))
 
 
 def _caches(blueprint: Blueprint, image: Image) -> tuple[str, ...]:
