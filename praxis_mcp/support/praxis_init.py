@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from praxis_mcp.errors import EngineUnavailable
+
 _FOLDER = Path(__file__).resolve().parent.parent / "_native"
 
 # What uname, Docker, OCI images and Windows call the two machines that praxis-init is built for.
@@ -30,6 +32,10 @@ _FAILED = "failed.txt"
 """Next to the binaries: why there are none (`native/build.py`)."""
 
 _FOUND: set[Path] = set()
+
+INIT_VERSION = 3
+"""What `praxis-init --version` prints for the command line and the frames that are written here (`version` in
+native/praxis_init.c). Raise both when an option, a form or a frame changes."""
 
 KEPT = "PRAXIS_KEPT_"
 """How a variable's name begins that praxis-init gives its own name back (`run_prefix`, ``hide``)."""
@@ -51,6 +57,9 @@ def praxis_init_path(machine: str | None = None) -> Path | None:
 
     Returns:
         The file, or None where this package has no binary for that machine. The file is Linux's, whatever runs here.
+
+    Raises:
+        EngineUnavailable: the binary is of another version than this code; says how to build it again.
     """
     known = normalize_machine(machine or platform.machine())
     if known is None:
@@ -71,8 +80,11 @@ class MissingInit(NamedTuple):
 
 def find_missing() -> MissingInit | None:
     """Why this installation has no praxis-init for this machine; None where it has one."""
-    if praxis_init_path() is not None:
-        return None
+    try:
+        if praxis_init_path() is not None:
+            return None
+    except EngineUnavailable as exc:
+        return MissingInit(exc.message, exc.remedy or "")
     if normalize_machine(platform.machine()) is None:
         return MissingInit(
             f"praxis-init is not built for {platform.machine()} machines, and what it enforces is missing.",
@@ -104,10 +116,24 @@ def _installed_folder() -> Path:
 
 
 def _found(path: Path) -> Path | None:
-    # Every call asks several times; what was there once stays.
+    # Every call needs it several times; what was there once stays.
     if path not in _FOUND and path.is_file():
+        _check_version(path)
         _FOUND.add(path)
     return path if path in _FOUND else None
+
+
+def _check_version(path: Path) -> None:
+    """Refuse a binary that was built before this code: it would end every call with exit code 125, as if by the tool.
+
+    Looks into the file, which may be another machine's, and is small.
+    """
+    if b"praxis-init %d\n\0" % INIT_VERSION not in path.read_bytes():
+        raise EngineUnavailable(
+            f"{path} is not the praxis-init that this praxis-mcp needs (version {INIT_VERSION}): it was built for "
+            "other code.",
+            remedy="Install praxis-mcp again; in a clone: python native/build.py.",
+        )
 
 
 def run_prefix(

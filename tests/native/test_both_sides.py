@@ -1,5 +1,7 @@
 """praxis-init and the Python that drives it: what both state is the same, and no option is there for nobody."""
 
+import hashlib
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -40,6 +42,10 @@ ASKED = {
 }
 
 
+INTERFACES = {3: "cfc35cdead71dda0"}
+"""What each version stands for, as a digest: a binary of another version is refused before it is used."""
+
+
 @pytest.fixture
 def explained(binary: Path) -> dict[str, str]:
     """What --help says of each form."""
@@ -55,6 +61,17 @@ def test_engines_can_give_every_option_and_give_no_other(explained: dict[str, st
 
 def test_the_time_between_the_signals_is_the_same_unless_it_is_given(explained: dict[str, str]) -> None:
     assert f"(default {ours.DEFAULT_KILL_AFTER:g};" in explained["run"]
+
+
+def test_a_version_stands_for_one_command_line_and_one_set_of_frames(binary: Path, explained: dict[str, str]) -> None:
+    done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=PATIENCE, check=True)
+    assert done.stdout == f"praxis-init {ours.INIT_VERSION}\n"
+    options = {form: sorted(set(re.findall(r"--[a-z-]+", text))) for form, text in explained.items()}
+    interface = json.dumps([options, {kind.name: kind.value for kind in FrameType}], sort_keys=True)
+    assert hashlib.sha256(interface.encode()).hexdigest()[:16] == INTERFACES.get(ours.INIT_VERSION), (
+        "an option, a form or a frame changed: raise `version` in native/praxis_init.c and INIT_VERSION in "
+        "praxis_mcp/support/praxis_init.py, and write this digest next to the new version"
+    )
 
 
 def values(file: str) -> dict[str, int]:

@@ -1,12 +1,14 @@
 """The words that engines put in front of a command, and the reports they read."""
 
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 
+from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.support import praxis_init as native
-from praxis_mcp.support.praxis_init import Ended, EndKind, parse_report, praxis_init_path, run_prefix
+from praxis_mcp.support.praxis_init import Ended, EndKind, find_missing, parse_report, praxis_init_path, run_prefix
 from tests.native.harness import PraxisInit
 
 
@@ -75,6 +77,30 @@ def test_an_unknown_machine_has_none() -> None:
 def test_a_package_without_binaries_says_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(native, "_FOLDER", tmp_path)
     assert praxis_init_path("x86_64") is None
+
+
+def test_a_binary_of_another_version_is_an_error_that_says_how_to_build_it_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(native, "_FOLDER", tmp_path)
+    (tmp_path / "praxis-init-x86_64").write_bytes(b"\x7fELF ... praxis-init 2\n\0 ...")
+    with pytest.raises(EngineUnavailable, match=r"praxis-init-x86_64 is not the praxis-init") as caught:
+        praxis_init_path("x86_64")
+    assert "python native/build.py" in str(caught.value.remedy)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert find_missing() == (caught.value.message, caught.value.remedy)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_binary_is_looked_into_once(
+    built: Path, machine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(native, "_FOLDER", tmp_path)
+    shutil.copytree(built / "praxis_mcp" / "_native", tmp_path, dirs_exist_ok=True)
+    found = praxis_init_path(machine)
+    assert found is not None
+    found.unlink()
+    assert praxis_init_path(machine) == found
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,14 @@ async def run_call(
         return _failed(request.plan, exc)
     end = Ended.by_code(int(done["exitCode"]))
     if request.base.has_init and end.exit_code in _AMBIGUOUS:
-        end = await _read_report(session, request.plan, str(done["id"])) or end
+        report = await _read_report(session, request.plan, str(done["id"]))
+        if report is None and end.exit_code == EXIT_SETUP_FAILED:
+            raise ExecutionError(
+                f"{request.plan.blueprint.tool} was not started: praxis-init failed in its container, and could not "
+                "report why.",
+                remedy="Run the tool on another engine; if it fails there too, install praxis-mcp again.",
+            )
+        end = report or end
     changes = read_changes(request.uploads, done)
     container = str(done["id"])
     stdout, stderr = await _read_streams(session, container, {name: int(done[name]["size"]) for name in _STREAMS})
