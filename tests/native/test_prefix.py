@@ -1,6 +1,7 @@
 """The words that engines put in front of a command, and the reports they read."""
 
 import math
+import platform
 import shutil
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_every_name_of_a_known_machine_leads_to_its_binary(
 ) -> None:
     monkeypatch.setattr(native, "_FOLDER", tmp_path)
     for name in ("praxis-init-aarch64", "praxis-init-x86_64"):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_bytes(b"praxis-init %d\n\0" % native.INIT_VERSION)
     path = praxis_init_path(machine)
     assert path is not None
     assert path.name == ("praxis-init-aarch64" if "ar" in machine.lower() else "praxis-init-x86_64")
@@ -91,16 +92,13 @@ def test_a_binary_of_another_version_is_an_error_that_says_how_to_build_it_again
     assert find_missing() == (caught.value.message, caught.value.remedy)
 
 
-@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_a_binary_is_looked_into_once(
-    built: Path, machine: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_binary_is_looked_into_once(binary: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(native, "_FOLDER", tmp_path)
-    shutil.copytree(built / "praxis_mcp" / "_native", tmp_path, dirs_exist_ok=True)
-    found = praxis_init_path(machine)
-    assert found is not None
-    found.unlink()
-    assert praxis_init_path(machine) == found
+    copy = tmp_path / f"praxis-init-{native.normalize_machine(platform.machine())}"
+    shutil.copy(binary, copy)
+    assert praxis_init_path() == copy
+    copy.unlink()
+    assert praxis_init_path() == copy
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ class CliSession:
                     await stream.aclose()
 
 
-ENGINE_PROBE_TIMEOUT = 3.0
+DAGGER_PROBE_TIMEOUT = 3.0
 """Seconds that one look takes at most."""
 
 _RUNTIMES = ("docker", "podman", "nerdctl", "finch", "container")
@@ -201,7 +201,7 @@ async def probe_engine(host: str | None, docker_host: str | None) -> str:
     if address.scheme not in ("unix", "tcp"):
         return f"the engine at {host} (not asked yet)"
     try:
-        with anyio.fail_after(ENGINE_PROBE_TIMEOUT):
+        with anyio.fail_after(DAGGER_PROBE_TIMEOUT):
             if address.scheme == "unix":
                 stream = await anyio.connect_unix(address.path)
             else:
@@ -240,7 +240,7 @@ async def _check_docker(path: str) -> None:
     if _may_be_elsewhere(path):
         return
     try:
-        with anyio.fail_after(ENGINE_PROBE_TIMEOUT):
+        with anyio.fail_after(DAGGER_PROBE_TIMEOUT):
             await (await anyio.connect_unix(path)).aclose()
     except PermissionError as exc:
         raise EngineUnavailable(
