@@ -32,7 +32,7 @@ FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-Os", "-flto", "-static", "-s")
 STRICT = ("-Wall", "-Wextra", "-Werror", "-Wmissing-prototypes", "-Wmissing-variable-declarations")
 COMPILE_SECONDS = 900  # zig's first build also compiles musl; slow machines take minutes for it
 TRY_SECONDS = 60
-FAILED = "failed.txt"  # for `praxis_mcp.support.init_binary`, which shows it
+FAILED = "failed.txt"  # for `praxis_mcp.support.praxis_init`, which shows it
 
 _NAMES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.support.installation import adding, adding_extra, packages_of
+from praxis_mcp.support.installation import install_command, install_command_for_extra, packages_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -21,11 +21,11 @@ def test_an_extra_is_named_by_its_own_packages_which_an_index_has() -> None:
     assert [re.split(r"[<\[]", package)[0] for package in packages_of("dagger")] == ["dagger-io", "gql"]
     assert packages_of("no such extra") == ("no such extra",)
     for extra in ("docker", "dagger"):
-        assert "praxis-mcp[" not in adding_extra(extra)
+        assert "praxis-mcp[" not in install_command_for_extra(extra)
 
 
 def test_in_this_environment_pip_is_called_by_the_python_that_runs(tmp_path: Path) -> None:
-    words = shlex.split(adding("zstandard<1"))
+    words = shlex.split(install_command("zstandard<1"))
     assert words[-1] == "zstandard<1"
     python = words[words.index("--python") + 1] if words[0] == "uv" else words[0]
     assert python == sys.executable
@@ -47,7 +47,7 @@ def test_an_environment_of_pipx_or_uv_is_changed_by_that(tmp_path: Path, mark: s
     where = tmp_path / "praxis-env"
     venv.create(where)
     (where / mark).touch()
-    shown = adding("docker<8", prefix=where)
+    shown = install_command("docker<8", prefix=where)
     assert shown.startswith(command)
     if mark == "uv-receipt.toml":
         assert shlex.split(shown)[-1] in (str(ROOT), "praxis-mcp"), "from where this copy came"
@@ -55,13 +55,16 @@ def test_an_environment_of_pipx_or_uv_is_changed_by_that(tmp_path: Path, mark: s
 
 def test_an_environment_without_pip_is_changed_by_uv(tmp_path: Path) -> None:
     venv.create(tmp_path / "it")
-    assert adding("docker", prefix=tmp_path / "it") == f"uv pip install --python {tmp_path / 'it/bin/python'} docker"
+    assert (
+        install_command("docker", prefix=tmp_path / "it")
+        == f"uv pip install --python {tmp_path / 'it/bin/python'} docker"
+    )
 
 
 def test_in_the_cache_of_uvx_its_command_is_shown_again(tmp_path: Path) -> None:
     where = tmp_path / "uv" / "archive-v0" / "x1"
     where.mkdir(parents=True)
-    shown = adding("docker<8", prefix=where)
+    shown = install_command("docker<8", prefix=where)
     assert re.fullmatch(r"uvx --with 'docker<8' --from \S+ praxis-mcp", shown)
 
 

@@ -130,13 +130,13 @@ def _entry(name: str, entries: list[CatalogEntry]) -> CatalogEntry:
 
 
 def _describe(entry: CatalogEntry) -> dict[str, Any]:
-    from praxis_mcp.contracts.catalog.approvals import ContractApprovals, notable, powers_of
+    from praxis_mcp.contracts.catalog.approvals import ContractApprovals, notable_powers, powers_of
 
     return {
         "name": entry.name,
         "file": str(entry.source),
         "fingerprint": entry.fingerprint,
-        "may": list(notable(powers_of(entry.contract))),
+        "may": list(notable_powers(powers_of(entry.contract))),
         "held": list(ContractApprovals().why_held(entry)),
     }
 

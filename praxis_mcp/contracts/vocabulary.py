@@ -189,7 +189,7 @@ class OddText:
         return str(self.keys[-1]) if self.describes else "name or value"
 
 
-def worded(schema: dict[str, Any]) -> dict[str, Any]:
+def with_visible_texts(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema with every title, description and comment as `visible` shows it; the same object where they are plain.
     Without recursion, so that no depth is too much."""
     if _has_plain_texts(schema):
@@ -209,7 +209,7 @@ def worded(schema: dict[str, Any]) -> dict[str, Any]:
     return root[0]
 
 
-def odd_texts(schema: Mapping[str, Any]) -> Iterator[OddText]:
+def find_odd_texts(schema: Mapping[str, Any]) -> Iterator[OddText]:
     """Every text in a schema that holds what cannot be seen. In names and values a plain control character is left to
     its meaning: ``\\x1f`` is a separator, and JSON shows it."""
     if _has_plain_texts(schema):

@@ -13,7 +13,13 @@ from typing import Any
 from praxis_mcp.contracts.model import NAME_PATTERN
 from praxis_mcp.contracts.schemas.patterns import MalformedPattern, PatternBudget, UnusablePattern, compile_pattern
 from praxis_mcp.contracts.schemas.validators import schema_errors
-from praxis_mcp.contracts.vocabulary import is_plainly_valid, odd_texts, schemas_inside, without_booleans, worded
+from praxis_mcp.contracts.vocabulary import (
+    find_odd_texts,
+    is_plainly_valid,
+    schemas_inside,
+    with_visible_texts,
+    without_booleans,
+)
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.support.files import Stamp, replace_text, stamp_of
 from praxis_mcp.support.text import all_finite, printable, visible
@@ -123,7 +129,7 @@ def _refuse_hidden(raw: Mapping[str, Any]) -> None:
     for part in ("inputSchema", "outputSchema"):
         schema = raw.get(part)
         if isinstance(schema, dict) and not _too_much(schema):
-            odd = next((item for item in odd_texts(schema) if not item.describes), None)
+            odd = next((item for item in find_odd_texts(schema) if not item.describes), None)
             if odd is not None:
                 shown = ", ".join(odd.characters[:5])
                 raise Unusable(f"a name or value in its {part} holds characters that cannot be seen: {shown}")
@@ -133,7 +139,7 @@ def _input_schema(schema: Any, notes: list[str], patterns: _Patterns) -> dict[st
     if not isinstance(schema, dict) or _too_much(schema):
         notes.append("its input schema is missing, not an object, too large or too deep, and is shown open")
         return {"type": "object"}
-    cleaned = worded(without_booleans(_cleaned(schema, notes)))
+    cleaned = with_visible_texts(without_booleans(_cleaned(schema, notes)))
     if cleaned.get("type") != "object":
         notes.append("the root of its input schema is not type: object, and was made so")
         cleaned["type"] = "object"
@@ -152,7 +158,7 @@ def _output_schema(schema: Any, notes: list[str], patterns: _Patterns) -> dict[s
     if not isinstance(schema, dict) or _too_much(schema):
         notes.append("its output schema is not an object, too large or too deep, and is left out")
         return None
-    cleaned = worded(without_booleans(_cleaned(schema, notes)))
+    cleaned = with_visible_texts(without_booleans(_cleaned(schema, notes)))
     if not _is_valid(cleaned, patterns):
         notes.append("its output schema is not a valid JSON Schema, and is left out")
         return None

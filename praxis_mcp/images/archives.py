@@ -20,7 +20,7 @@ from praxis_mcp.images.layouts import Blobs, images_of
 from praxis_mcp.images.manifests import MAX_DOCUMENT
 from praxis_mcp.images.model import Reference, StoredImage
 from praxis_mcp.images.store import ImageStore
-from praxis_mcp.images.streams import LAYER_PIECE, Measured, decompressed
+from praxis_mcp.images.streams import LAYER_PIECE, Measured, decompress
 
 _MAX_MEMBERS = 20_000
 _MAX_NESTED = 4
@@ -166,7 +166,7 @@ def _seekable(source: BinaryIO, store: ImageStore, what: str, is_stopped: Callab
     except OSError as exc:
         raise store.unwritable(exc) from exc
     with tempfile.TemporaryFile(dir=place) as copy:
-        plain = Measured(decompressed(Measured(source, limit, what, is_stopped), what), limit, what, is_stopped)
+        plain = Measured(decompress(Measured(source, limit, what, is_stopped), what), limit, what, is_stopped)
         while data := plain.read(LAYER_PIECE):
             copy.write(data)
         copy.seek(0)

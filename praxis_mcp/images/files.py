@@ -30,7 +30,7 @@ CACHE_MAX_AGE = 90 * 24 * 3600.0
 
 
 @contextmanager
-def locked(
+def hold_lock(
     path: Path, *, shared: bool = False, timeout: float = 0.0, is_stopped: Callable[[], bool] = lambda: False
 ) -> Iterator[bool]:
     """Hold a lock file (flock(2): the kernel lets go for a process that is killed); whether the lock was free.
@@ -107,7 +107,7 @@ class JsonFiles:
 
 
 @contextmanager
-def held_cache(directory: Path, key: str, trash: Path) -> Iterator[Path]:
+def hold_cache(directory: Path, key: str, trash: Path) -> Iterator[Path]:
     """The directory that is kept for a key, made where it is missing, and held.
 
     Args:

@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.inside import above, below, is_directory, open_top, resolve
-from praxis_mcp.images.streams import LAYER_PIECE, Measured, cancelled, decompressed
+from praxis_mcp.images.streams import LAYER_PIECE, Measured, cancelled_error, decompress
 from praxis_mcp.support.removal import remove_tree
 from praxis_mcp.support.rooted import CHANGED, descend
 
@@ -111,7 +111,7 @@ class RootBuilder:
         """
         raw = Measured(source, self.bounds.size, what, self.is_stopped)
         room = self.bounds.size - self._read
-        plain = Measured(decompressed(raw, what), room, what, self.is_stopped)
+        plain = Measured(decompress(raw, what), room, what, self.is_stopped)
         try:
             self._unpack(plain, what)
             plain.drain()
@@ -144,7 +144,7 @@ class RootBuilder:
             with open_top(self.root) as top:
                 for number, path in enumerate(sorted(self._times, key=len, reverse=True)):
                     if number % _STOP_CHECK_ENTRIES == 0 and self.is_stopped():
-                        raise cancelled()
+                        raise cancelled_error()
                     try:
                         # A later entry may have put a link on the way to it, which leads to a directory of the host.
                         with descend(top, path) as here:
@@ -164,7 +164,7 @@ class RootBuilder:
             while (member := self._next(tar, plain)) is not None:
                 self._count(member.name)
                 if self.entries % _STOP_CHECK_ENTRIES == 0 and self.is_stopped():
-                    raise cancelled()
+                    raise cancelled_error()
                 self._take(tar, member, created, what)
 
     def _count(self, name: str) -> None:
@@ -270,7 +270,7 @@ class RootBuilder:
         with os.fdopen(descriptor, "wb") as file, content:
             while data := content.read(LAYER_PIECE):  # of a sparse file, much that is read from nowhere
                 if self.is_stopped():
-                    raise cancelled()
+                    raise cancelled_error()
                 file.write(data)
             os.fchmod(descriptor, mode)
         time = _nanoseconds(member)

@@ -34,7 +34,7 @@ from praxis_mcp.images.manifests import (
 )
 from praxis_mcp.images.model import DEFAULT_REGISTRY, DIGEST, ImageContent, Layer, Reference
 from praxis_mcp.images.store import ImageStore
-from praxis_mcp.images.streams import DOWNLOAD_PIECE, BlobFile, Progress, TryAgain, altered
+from praxis_mcp.images.streams import DOWNLOAD_PIECE, BlobFile, Progress, TryAgain, altered_error
 
 T = TypeVar("T")
 
@@ -110,13 +110,13 @@ class RegistryClient:
             body = await self._small(f"{reference.repository}/manifests/{wanted}", reference, _ACCEPT)
             digest = digest_of(body)
             if DIGEST.fullmatch(wanted) and digest != wanted:
-                raise altered(what, digest, wanted)
+                raise altered_error(what, digest, wanted)
             document = read_document(body, f"The manifest of {what}")
             if not is_index(document):
                 manifest = read_manifest(document, what)
                 config = await self._small(f"{reference.repository}/blobs/{manifest.config.digest}", reference)
                 if digest_of(config) != manifest.config.digest:
-                    raise altered(what, digest_of(config), manifest.config.digest)
+                    raise altered_error(what, digest_of(config), manifest.config.digest)
                 return RemoteImage(digest, manifest, config)
             wanted = choose_manifest(document, what).digest
         raise ImageError(f"{what} nests lists of images more than {_MAX_NESTED} deep.")

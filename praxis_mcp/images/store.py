@@ -30,7 +30,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.files import JsonFiles, entries, held_cache, locked, prune_caches
+from praxis_mcp.images.files import JsonFiles, entries, hold_cache, hold_lock, prune_caches
 from praxis_mcp.images.layers import Bounds, RootBuilder
 from praxis_mcp.images.manifests import digest_of, read_config
 from praxis_mcp.images.model import ImageContent, NamedImage, Reference, StoredImage
@@ -103,7 +103,7 @@ class ImageStore:
         Raises:
             ImageError: it was removed just now.
         """
-        with locked(self._lock_file(image.id), shared=True) as held:
+        with hold_lock(self._lock_file(image.id), shared=True) as held:
             if held and not image.directory.is_dir():
                 raise ImageError(f"The image {image.id} was removed just now.", remedy="Call again.")
             yield held
@@ -159,7 +159,7 @@ class ImageStore:
             OSError: it cannot be made.
         """
         self._make_directories()
-        with held_cache(self.directory / "caches", key, self.directory / "tmp") as place:
+        with hold_cache(self.directory / "caches", key, self.directory / "tmp") as place:
             yield place
 
     def remove(self, reference: str) -> bool:
@@ -247,7 +247,7 @@ class ImageStore:
             digest: the blob's.
             size: its bytes.
         """
-        with locked(self._lock_file(digest), shared=True) as held:
+        with hold_lock(self._lock_file(digest), shared=True) as held:
             yield held and _size(self.download(digest)) == size
 
     def busy(self, image: str) -> ImageError:
@@ -328,13 +328,13 @@ class ImageStore:
 
     @contextmanager
     def _lock(self, digest: str, is_stopped: Callable[[], bool]) -> Iterator[None]:
-        with locked(self._lock_file(digest), timeout=LOCK_TIMEOUT, is_stopped=is_stopped) as held:
+        with hold_lock(self._lock_file(digest), timeout=LOCK_TIMEOUT, is_stopped=is_stopped) as held:
             if not held:
                 raise self.busy(digest)
             yield
 
     def _try_lock(self, digest: str) -> AbstractContextManager[bool]:
-        return locked(self._lock_file(digest))
+        return hold_lock(self._lock_file(digest))
 
     def _lock_file(self, digest: str) -> Path:
         return self.directory / "locks" / digest.removeprefix("sha256:")

@@ -14,7 +14,7 @@ from typing import IO, Any, BinaryIO, cast
 
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.manifests import Descriptor
-from praxis_mcp.support.installation import adding
+from praxis_mcp.support.installation import install_command
 
 LAYER_PIECE = 64 * 1024
 """Bytes to read at once. Only tarfile asks for more, for a header's own data (long names, pax records), which it would
@@ -75,7 +75,7 @@ class Measured:
 
     def _take(self, size: int) -> bytes:
         if self._is_stopped():
-            raise cancelled()
+            raise cancelled_error()
         pieces: list[bytes] = []
         left = size
         try:
@@ -120,12 +120,12 @@ class Measured:
             pass
 
 
-def cancelled() -> ImageError:
+def cancelled_error() -> ImageError:
     """The error about work that was stopped."""
     return ImageError("The image was not unpacked: that was cancelled.")
 
 
-def decompressed(source: BinaryIO | Measured, what: str) -> IO[bytes]:
+def decompress(source: BinaryIO | Measured, what: str) -> IO[bytes]:
     """What a layer or archive holds, whichever compression it has.
 
     Raises:
@@ -156,7 +156,7 @@ def _zstd(what: str) -> Callable[[Any], IO[bytes]]:
         return lambda source: found().stream_reader(source, read_across_frames=True)
     raise ImageError(
         f"{what} is compressed by zstd, which this Python cannot read.",
-        remedy=f"Use Python 3.14, or install it: {adding('zstandard')}",
+        remedy=f"Use Python 3.14, or install it: {install_command('zstandard')}",
     )
 
 
@@ -237,7 +237,7 @@ class BlobFile:
         got = f"sha256:{self._hash.hexdigest()}"
         if got != self._part.digest:
             self._path.unlink(missing_ok=True)
-            raise altered(what, got, self._part.digest)
+            raise altered_error(what, got, self._part.digest)
 
     def close(self) -> None:
         """Close it; what is there stays."""
@@ -270,7 +270,7 @@ class Progress:
             self._tell(f"{100 * sum(self._sizes.values()) // self._total}%")
 
 
-def altered(what: str, got: str, wanted: str) -> ImageError:
+def altered_error(what: str, got: str, wanted: str) -> ImageError:
     """The error about something that its digest belies."""
     return ImageError(
         f"{what} is not what its digest says: {got} instead of {wanted}.",

@@ -33,11 +33,11 @@ from praxis_mcp.plans.paths import (
     check_mount,
     check_working_directory,
     host_path,
-    identified,
+    identify_mount,
     make_directory,
     parse_mount,
 )
-from praxis_mcp.plans.protected import guarded
+from praxis_mcp.plans.protected import guard_mounts
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.plans.view import check_places
 from praxis_mcp.settings.model import Settings
@@ -162,8 +162,8 @@ def check_mounts(blueprint: Blueprint, settings: Settings, *, create: bool = Fal
     own = (_provided(mount, make) for mount in blueprint.mounts if mount.guard is Guard.NONE)
     checked = tuple(mount if mount.is_missing else check_mount(mount, settings, blueprint.tool) for mount in own)
     contract_dir = Path(blueprint.contract_dir) if blueprint.contract_dir else None
-    laid = guarded(checked, settings, contract_dir, blueprint.tool, blueprint.code)
-    mounts = tuple(mount if mount.is_missing else identified(mount, blueprint.tool) for mount in laid)
+    laid = guard_mounts(checked, settings, contract_dir, blueprint.tool, blueprint.code)
+    mounts = tuple(mount if mount.is_missing else identify_mount(mount, blueprint.tool) for mount in laid)
     user = blueprint.user
     if user is None and blueprint.where is Where.CONTAINER:
         user = _owner_of_writable_mounts(tuple(replace(mount, is_older=False) for mount in mounts), None)

@@ -105,7 +105,7 @@ def check_mount(mount: Mount, settings: Settings, tool: str) -> Mount:
     )
 
 
-def identified(mount: Mount, tool: str) -> Mount:
+def identify_mount(mount: Mount, tool: str) -> Mount:
     """A mount of the server's own making, with what is at its source.
 
     Raises:
@@ -133,15 +133,15 @@ def open_mount(mount: Mount) -> int:
         held = open_path(str(mount.source))
     except OSError as exc:
         if exc.errno in CHANGED:
-            raise replaced(mount) from exc
+            raise replaced_error(mount) from exc
         raise ExecutionError(f"{mount.source}, which is mounted, cannot be opened: {exc.strerror}.") from exc
     if mount.identity not in (None, identity_of(held)):
         os.close(held)
-        raise replaced(mount)
+        raise replaced_error(mount)
     return held
 
 
-def replaced(mount: Mount) -> ExecutionError:
+def replaced_error(mount: Mount) -> ExecutionError:
     """What is at a mount's source is not what was judged."""
     return ExecutionError(
         f"{mount.source}, which is mounted at {mount.target}, was replaced after it had been checked.",

@@ -125,7 +125,7 @@ def _programs(address: str | tuple[str, ...], base: Path) -> Iterator[Path]:
             yield Path(os.path.normpath(base / word))
 
 
-def guarded(
+def guard_mounts(
     mounts: Sequence[Mount],
     settings: Settings,
     contract_dir: Path | None,
@@ -176,7 +176,7 @@ def guarded(
     return tuple(found.values())
 
 
-def forbidden(mount: Mount, mounts: Sequence[Mount], paths: Sequence[str], gone: Sequence[str]) -> Path | None:
+def find_forbidden(mount: Mount, mounts: Sequence[Mount], paths: Sequence[str], gone: Sequence[str]) -> Path | None:
     """The protected place that changes of a writable mount would reach; None where they reach none.
 
     Args:

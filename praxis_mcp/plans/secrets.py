@@ -20,7 +20,7 @@ from typing import Any
 from praxis_mcp.contracts.discovery import read_bytes
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.installation import adding
+from praxis_mcp.support.installation import install_command
 
 MASK = "***"
 MAX_SECRET_FILE = 64 * 1024
@@ -108,7 +108,7 @@ def _from_keyring(name: str, place: str) -> str:
     except ImportError as exc:
         raise SettingsError(
             f'The secret "{name}" comes from the system\'s keyring, which needs the package keyring.',
-            remedy=f"Install it: {adding('keyring')}",
+            remedy=f"Install it: {install_command('keyring')}",
         ) from exc
     try:
         value = keyring.get_password(service, user)

@@ -191,13 +191,13 @@ def check_places(blueprint: Blueprint, make: Callable[[Path], Path | None] | Non
             view.find_gap(place, is_directory=is_directory)
         return place
 
-    for path, mount in laid(blueprint):
+    for path, mount in list_layers(blueprint):
         place = look(path, is_directory=mount is None or mount.is_missing or os.path.isdir(mount.source))
         if mount is None:
             view.layers.append(_Given(place, None))
         else:
             view.layers.append(_Given(place, str(mount.source), mount.writable, is_older=mount.is_older))
-    for path in starts(blueprint):
+    for path in start_directories(blueprint):
         look(path, is_directory=True)
 
 
@@ -211,17 +211,19 @@ class _Given(Layer):
 def is_nested(blueprint: Blueprint) -> bool:
     """Whether anything is in a mount, so that it may lack its place there."""
     targets = [mount.target for mount in blueprint.mounts]
-    return bool(targets) and any(is_below(path, targets) for path in (*targets, *_own(blueprint), *starts(blueprint)))
+    return bool(targets) and any(
+        is_below(path, targets) for path in (*targets, *_own(blueprint), *start_directories(blueprint))
+    )
 
 
-def laid(blueprint: Blueprint) -> list[tuple[str, Mount | None]]:
+def list_layers(blueprint: Blueprint) -> list[tuple[str, Mount | None]]:
     """All that a blueprint lays, in that order: its mounts; and None for caches and the directory for artifacts, which
     the engine makes."""
     found = [*((mount.target, mount) for mount in blueprint.mounts), *((path, None) for path in _own(blueprint))]
     return sorted(found, key=lambda item: depth(item[0]))
 
 
-def starts(blueprint: Blueprint) -> list[str]:
+def start_directories(blueprint: Blueprint) -> list[str]:
     """The working directory in a container; nothing where the contract names none."""
     return [blueprint.working_dir] if blueprint.working_dir and blueprint.where is Where.CONTAINER else []
 

@@ -35,12 +35,12 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
 
 
-def adding_extra(extra: str) -> str:
+def install_command_for_extra(extra: str) -> str:
     """The command that installs what one of this package's extras needs."""
-    return adding(*packages_of(extra))
+    return install_command(*packages_of(extra))
 
 
-def adding(*packages: str, prefix: Path | None = None) -> str:
+def install_command(*packages: str, prefix: Path | None = None) -> str:
     """The command that installs packages where this program runs.
 
     Args:

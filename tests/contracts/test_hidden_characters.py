@@ -9,7 +9,7 @@ import pytest
 
 from praxis_mcp.contracts.catalog.entries import entry_of
 from praxis_mcp.contracts.reading.loading import load_text
-from praxis_mcp.contracts.vocabulary import odd_texts, worded
+from praxis_mcp.contracts.vocabulary import find_odd_texts, with_visible_texts
 from praxis_mcp.federation.remote_tools import Unusable, adapt
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.tools import ToolLister
@@ -111,16 +111,16 @@ def test_separators_and_text_of_any_script_are_accepted() -> None:
         "properties": {"größe": {"enum": ["\x1f", "\t", "\n", "日本"], "description": "Ein Text\nin é, ❤\ufe0f"}},
         "title": "a\tb",
     }
-    assert list(odd_texts(schema)) == []
-    assert worded(schema) == schema
+    assert list(find_odd_texts(schema)) == []
+    assert with_visible_texts(schema) == schema
 
 
 def test_a_schema_of_any_depth_is_worded() -> None:
     schema: dict[str, Any] = {"description": HIDDEN}
     for _ in range(5000):
         schema = {"not": schema}
-    inner = worded(schema)
+    inner = with_visible_texts(schema)
     while "not" in inner:
         inner = inner["not"]
     assert inner == {"description": SHOWN}
-    assert len(list(odd_texts(schema))) == 1
+    assert len(list(find_odd_texts(schema))) == 1

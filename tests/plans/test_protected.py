@@ -9,7 +9,7 @@ import pytest
 from praxis_mcp.contracts.discovery import find_contracts
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Guard, Mount
-from praxis_mcp.plans.protected import forbidden, guarded
+from praxis_mcp.plans.protected import find_forbidden, guard_mounts
 from praxis_mcp.settings.model import Settings
 
 
@@ -18,7 +18,7 @@ def settings(root: Path, **values: Any) -> Settings:
 
 
 def laid(mounts: list[Mount], given: Settings) -> list[tuple[str, str, bool]]:
-    found = guarded(mounts, given, None, "tool")
+    found = guard_mounts(mounts, given, None, "tool")
     return sorted((mount.target, str(mount.source.relative_to(given.root)), mount.writable) for mount in found)
 
 
@@ -52,10 +52,10 @@ def test_nothing_among_contracts_is_mounted_writable_without_consent(tmp_path: P
     (tmp_path / source).mkdir(parents=True)
     mount = Mount(tmp_path / source, "/t", writable=True)
     with pytest.raises(LimitUnsupported, match="holds contracts") as refusal:
-        guarded([mount], settings(tmp_path), None, "tool")
+        guard_mounts([mount], settings(tmp_path), None, "tool")
     assert "without :rw" in (refusal.value.remedy or "")
     allowed = settings(tmp_path, policy={"sensitive_paths": [tmp_path / source]})
-    assert guarded([mount], allowed, None, "tool") == (mount,)
+    assert guard_mounts([mount], allowed, None, "tool") == (mount,)
 
 
 @pytest.mark.parametrize("source", ["tools/own/.data", "tools/.data/deep"])
@@ -63,7 +63,7 @@ def test_a_tool_may_write_where_no_contract_is_looked_for(tmp_path: Path, source
     (tmp_path / source).mkdir(parents=True)
     (tmp_path / source / "contract.yaml").write_text("name: evil")
     mount = Mount(tmp_path / source, "/t", writable=True)
-    assert guarded([mount], settings(tmp_path), tmp_path / "tools/own", "tool") == (mount,)
+    assert guard_mounts([mount], settings(tmp_path), tmp_path / "tools/own", "tool") == (mount,)
     assert find_contracts([tmp_path / "tools"]) == ([], [])
 
 
@@ -71,10 +71,10 @@ def test_the_tools_own_directory_and_the_servers_program_are_protected_wherever_
     (tmp_path / "elsewhere/own").mkdir(parents=True)
     own = Mount(tmp_path / "elsewhere/own", "/t", writable=True)
     with pytest.raises(LimitUnsupported, match="the tool's own contract"):
-        guarded([own], settings(tmp_path / "root"), tmp_path / "elsewhere/own", "tool")
+        guard_mounts([own], settings(tmp_path / "root"), tmp_path / "elsewhere/own", "tool")
     program = Path(sys.modules["praxis_mcp"].__file__ or "").parent
     with pytest.raises(LimitUnsupported, match="the server's own program"):
-        guarded([Mount(program / "engines", "/t", writable=True)], settings(tmp_path), None, "tool")
+        guard_mounts([Mount(program / "engines", "/t", writable=True)], settings(tmp_path), None, "tool")
 
 
 def test_where_the_servers_python_finds_modules_no_tool_adds_one(
@@ -93,13 +93,13 @@ def test_where_the_servers_python_finds_modules_no_tool_adds_one(
     ]
     for source in ("src", "src/engine", "src/single.py"):
         with pytest.raises(LimitUnsupported, match="finds modules") as refusal:
-            guarded([Mount(given.root / source, "/s", writable=True)], given, None, "tool")
+            guard_mounts([Mount(given.root / source, "/s", writable=True)], given, None, "tool")
         assert "environment of its own" in (refusal.value.remedy or "")
     data = Mount(given.root / "src/data", "/d", writable=True)  # what is no module there is the tool's to write
-    assert guarded([data], given, None, "tool") == (data,)
+    assert guard_mounts([data], given, None, "tool") == (data,)
     monkeypatch.syspath_prepend(str(given.root / "later"))  # as PYTHONPATH may name it
     with pytest.raises(ExecutionError, match="could create"):
-        guarded([Mount(given.root, "/p", writable=True)], given, None, "tool")
+        guard_mounts([Mount(given.root, "/p", writable=True)], given, None, "tool")
 
 
 def test_contracts_that_lie_where_modules_are_found_stay_protected_as_contracts(
@@ -108,7 +108,7 @@ def test_contracts_that_lie_where_modules_are_found_stay_protected_as_contracts(
     (tmp_path / "tools/own").mkdir(parents=True)
     monkeypatch.syspath_prepend(str(tmp_path / "tools"))
     with pytest.raises(LimitUnsupported, match="holds contracts"):
-        guarded([Mount(tmp_path / "tools/own", "/t", writable=True)], settings(tmp_path), None, "tool")
+        guard_mounts([Mount(tmp_path / "tools/own", "/t", writable=True)], settings(tmp_path), None, "tool")
 
 
 def test_what_does_not_exist_yet_could_be_created_and_must_be_there_first(tmp_path: Path) -> None:
@@ -122,9 +122,9 @@ def test_what_does_not_exist_yet_could_be_created_and_must_be_there_first(tmp_pa
         ),
     ):
         with pytest.raises(ExecutionError) as refusal:
-            guarded([mount], given, None, "tool")
+            guard_mounts([mount], given, None, "tool")
         assert f"Create {tmp_path / missing} on the host" in (refusal.value.remedy or "")
-    assert guarded([mount], settings(tmp_path), None, "tool") == (mount,)
+    assert guard_mounts([mount], settings(tmp_path), None, "tool") == (mount,)
 
 
 def test_a_link_to_contracts_in_a_writable_mount_is_refused_for_the_tool_could_turn_it(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_link_to_contracts_in_a_writable_mount_is_refused_for_the_tool_could_t
     (tmp_path / "work/tools").symlink_to(tmp_path / "real")
     given = settings(tmp_path, tools=["work/tools"])
     with pytest.raises(LimitUnsupported, match="holds the link"):
-        guarded([Mount(tmp_path / "work", "/w", writable=True)], given, None, "tool")
+        guard_mounts([Mount(tmp_path / "work", "/w", writable=True)], given, None, "tool")
 
 
 def test_every_link_on_the_way_counts_also_those_that_other_links_lead_through(tmp_path: Path) -> None:
@@ -143,13 +143,13 @@ def test_every_link_on_the_way_counts_also_those_that_other_links_lead_through(t
     (tmp_path / "deploy/current").symlink_to(tmp_path / "releases/5")
     given = settings(tmp_path, tools=["home/tools"])
     with pytest.raises(LimitUnsupported, match=r"holds the link .*/deploy/current"):
-        guarded([Mount(tmp_path / "deploy", "/w", writable=True)], given, None, "tool")
+        guard_mounts([Mount(tmp_path / "deploy", "/w", writable=True)], given, None, "tool")
 
 
 def test_a_loop_of_links_ends(tmp_path: Path) -> None:
     (tmp_path / "tools").symlink_to("tools")
     with pytest.raises(LimitUnsupported, match="holds the link"):
-        guarded([Mount(tmp_path, "/p", writable=True)], settings(tmp_path), None, "tool")
+        guard_mounts([Mount(tmp_path, "/p", writable=True)], settings(tmp_path), None, "tool")
 
 
 def test_a_hidden_directory_among_the_tools_is_protected_where_a_link_makes_contracts_of_what_is_in_it(
@@ -160,7 +160,7 @@ def test_a_hidden_directory_among_the_tools_is_protected_where_a_link_makes_cont
     (tmp_path / "tools/one").symlink_to(".store/one")
     mount = Mount(tmp_path / "tools/.store", "/t", writable=True)
     with pytest.raises(LimitUnsupported, match="holds contracts"):
-        guarded([mount], settings(tmp_path), None, "tool")
+        guard_mounts([mount], settings(tmp_path), None, "tool")
 
 
 def test_files_that_the_settings_trust_and_programs_that_they_start_are_read_only(tmp_path: Path) -> None:
@@ -208,4 +208,4 @@ def test_changes_that_would_move_a_protected_place_are_told_apart(
 ) -> None:
     mount = Mount(tmp_path, "/p", writable=True)
     shield = Mount(tmp_path / "a/tools", "/p/a/tools", guard=Guard.SHIELD)
-    assert (forbidden(mount, [mount, shield], changed, gone) is not None) is is_forbidden
+    assert (find_forbidden(mount, [mount, shield], changed, gone) is not None) is is_forbidden

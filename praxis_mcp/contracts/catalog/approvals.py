@@ -82,7 +82,7 @@ class ContractApprovals:
             return (f"it was approved under the name {approval.details.get('name')}",)
         known = approval.details.get("powers")
         before = {str(what): str(how) for what, how in known.items()} if isinstance(known, Mapping) else {}
-        more = gained(before, powers_of(entry.contract))
+        more = gained_powers(before, powers_of(entry.contract))
         # A model does what it reads: a description is as good a way to steer it as a command.
         reads = () if approval.details.get("face") == _face(entry) else ("a model would read something else of it",)
         return (*more, *reads)
@@ -143,12 +143,12 @@ def powers_of(contract: ToolContract) -> Powers:
     return dict(_powers(contract))
 
 
-def notable(powers: Powers) -> tuple[str, ...]:
+def notable_powers(powers: Powers) -> tuple[str, ...]:
     """The powers beyond a container of its own without network and without anything of the host."""
     return tuple(_words(what, how) for what, how in powers.items() if _is_notable(what, how))
 
 
-def gained(before: Powers, now: Powers) -> tuple[str, ...]:
+def gained_powers(before: Powers, now: Powers) -> tuple[str, ...]:
     """What the second has and the first has not, in words; empty where it only has less."""
     found = [_words(what, how, before.get(what)) for what, how in now.items() if _is_more(what, before.get(what), how)]
     found += [
@@ -247,7 +247,7 @@ def _words(what: str, how: str, before: str | None = None) -> str:
     return f"{text} (before: {before})" if before is not None and not before.startswith("sha256:") else text
 
 
-def announce(before: _Entries, now: _Entries, added: Sequence[str], changed: Sequence[str]) -> None:
+def announce_changes(before: _Entries, now: _Entries, added: Sequence[str], changed: Sequence[str]) -> None:
     """Log them: as warnings those that can do more than before, or more than a container without network.
 
     Args:
@@ -262,11 +262,11 @@ def announce(before: _Entries, now: _Entries, added: Sequence[str], changed: Seq
         if powers is None:
             continue
         if old is None:
-            found = notable(powers)
+            found = notable_powers(powers)
             text = f"; it has {', '.join(found)}" if found else ""
             logger.log("WARNING" if found else "INFO", "the tool {} appeared ({}){}", name, entry.source, text)
             continue
-        more = gained(_known_powers(old) or {}, powers)
+        more = gained_powers(_known_powers(old) or {}, powers)
         text = f"and can do more than before: {', '.join(more)}" if more else "and can do no more than before"
         logger.log("WARNING" if more else "INFO", "the tool {} changed ({}) {}", name, entry.source, text)
     if len(names) > _MAX_ANNOUNCED:

@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from praxis_mcp.contracts.catalog.approvals import ContractApprovals, announce, held_finding
+from praxis_mcp.contracts.catalog.approvals import ContractApprovals, announce_changes, held_finding
 from praxis_mcp.contracts.catalog.entries import (
     CatalogEntry,
     FaceCache,
@@ -141,7 +141,9 @@ class Catalog:
             known = set(self.diagnostics)
             before = self._scan
             change = await self.load()
-            await anyio.to_thread.run_sync(announce, before.tools, self._scan.tools, change.added, change.changed)
+            await anyio.to_thread.run_sync(
+                announce_changes, before.tools, self._scan.tools, change.added, change.changed
+            )
             for diagnostic in self.diagnostics:
                 if diagnostic not in known:
                     logger.log("ERROR" if diagnostic.is_error else "WARNING", "{}", diagnostic)

@@ -23,7 +23,7 @@ from praxis_mcp.contracts.schemas.validators import (
 )
 from praxis_mcp.contracts.specs import CommandSpec, LocalEngineSpec
 from praxis_mcp.contracts.variables import all_variable_names, is_of_the_host
-from praxis_mcp.contracts.vocabulary import odd_texts, references, resolves
+from praxis_mcp.contracts.vocabulary import find_odd_texts, references, resolves
 from praxis_mcp.diagnostics import Keys
 from praxis_mcp.errors import ArgumentError, ContractError
 from praxis_mcp.support.text import unseen
@@ -123,7 +123,7 @@ def _check_wording(contract: ToolContract, reading: Reading, findings: Findings)
     for key, text in (("title", contract.title), ("description", contract.description)):
         if odd := unseen(text or ""):
             findings.warning((key,), _odd(key, odd), _ODD_REMEDY)
-    for found in odd_texts(input_schema(contract)):
+    for found in find_odd_texts(input_schema(contract)):
         place = reading.parameters.root
         match found.keys:
             case ("required", *_):
@@ -131,7 +131,7 @@ def _check_wording(contract: ToolContract, reading: Reading, findings: Findings)
             case ("properties", str(name), *inside):
                 place = (*reading.parameters.places.get(name, ()), *inside)
         findings.warning(place, _odd(found.what, found.characters), _ODD_REMEDY)
-    for found in odd_texts(contract.output_schema or {}):
+    for found in find_odd_texts(contract.output_schema or {}):
         findings.warning(("output_schema", *found.keys), _odd(found.what, found.characters), _ODD_REMEDY)
 
 

@@ -141,7 +141,7 @@ class Findings:
         )
 
 
-def validated(
+def validate_fields(
     model: type[_M],
     fields: object,
     findings: Findings,
@@ -163,11 +163,11 @@ def validated(
         return model.model_validate(fields, context=context)
     except ValidationError as exc:
         written = names or {}
-        report(exc, findings, lambda loc: (*keys, *(written.get(str(part), part) for part in loc[:1]), *loc[1:]))
+        report_errors(exc, findings, lambda loc: (*keys, *(written.get(str(part), part) for part in loc[:1]), *loc[1:]))
         return None
 
 
-def report(exc: ValidationError, findings: Findings, locate: Callable[[Keys], Keys]) -> None:
+def report_errors(exc: ValidationError, findings: Findings, locate: Callable[[Keys], Keys]) -> None:
     """Turn every error into a diagnostic.
 
     Args:

@@ -21,7 +21,7 @@ from praxis_mcp.contracts.model import OF_A_DOCUMENT, EngineType, ToolContract, 
 from praxis_mcp.contracts.problems import quoted, shape
 from praxis_mcp.contracts.reading.checks import check_contract
 from praxis_mcp.contracts.reading.documents import Document, DocumentError, read_document
-from praxis_mcp.contracts.reading.findings import Findings, report, validated
+from praxis_mcp.contracts.reading.findings import Findings, report_errors, validate_fields
 from praxis_mcp.contracts.reading.parameters import Parameters, read_parameters
 from praxis_mcp.contracts.reading.spellings import Reading, is_older, read_contract
 from praxis_mcp.contracts.specs import AnyEngineSpec
@@ -128,7 +128,7 @@ def _build(findings: Findings, *, check: bool) -> ToolContract | None:
         "source": findings.path.absolute() if findings.path else None,
         "is_older": findings.lenient,
     }
-    contract = validated(ToolContract, fields, findings, context=OF_A_DOCUMENT)
+    contract = validate_fields(ToolContract, fields, findings, context=OF_A_DOCUMENT)
     if check and contract is not None:
         check_contract(contract, reading, findings)
     return contract
@@ -165,7 +165,7 @@ def build_contract(data: Any, validate: Callable[[Any], ToolContract]) -> ToolCo
         try:
             contract = validate(fields)
         except ValidationError as exc:
-            report(exc, findings, _place)
+            report_errors(exc, findings, _place)
         else:
             _check_keywords(contract, findings)
             check_contract(contract, _reading_of(contract), findings)
@@ -188,7 +188,7 @@ def _read_spec(fields: dict[str, Any], findings: Findings) -> None:
     spec = fields.get("engine_spec")
     if engine is not None and isinstance(spec, Mapping):
         expected = spec_type(EngineType(engine), has_image="image" in spec)
-        fields["engine_spec"] = validated(expected, dict(spec), findings) or spec
+        fields["engine_spec"] = validate_fields(expected, dict(spec), findings) or spec
     elif "engine_spec" in fields and not isinstance(spec, AnyEngineSpec):
         # pydantic would name each of the types that it tried.
         findings.error(

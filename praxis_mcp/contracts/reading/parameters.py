@@ -19,7 +19,7 @@ from typing import Any
 from praxis_mcp.contracts.model import ToolParameter
 from praxis_mcp.contracts.problems import quoted, shape
 from praxis_mcp.contracts.reading.documents import FALSE_WORDS, TRUE_WORDS
-from praxis_mcp.contracts.reading.findings import Findings, validated
+from praxis_mcp.contracts.reading.findings import Findings, validate_fields
 from praxis_mcp.contracts.schemas.schema import read_value
 from praxis_mcp.contracts.values import Binding
 from praxis_mcp.contracts.vocabulary import (
@@ -90,7 +90,7 @@ def read_parameters(value: Any, keys: Keys, findings: Findings) -> Parameters:
         if fields is None:
             continue
         result.places[name] = where
-        parameter = validated(ToolParameter, fields, findings, where)
+        parameter = validate_fields(ToolParameter, fields, findings, where)
         if parameter is not None:
             result.parameters.append(_as_written(parameter, where, findings))
     return result
@@ -185,7 +185,7 @@ def _fields(
         elif key == "default":
             fields["default"] = value
         elif key == "bind":
-            fields["bind"] = validated(Binding, {} if value is None else value, findings, where) or Binding()
+            fields["bind"] = validate_fields(Binding, {} if value is None else value, findings, where) or Binding()
         elif key == "required" and not isinstance(value, list):
             required = _flag(value, where, findings)
         else:

@@ -28,7 +28,7 @@ from praxis_mcp.contracts.model import (
     spec_type,
 )
 from praxis_mcp.contracts.problems import quoted, shape
-from praxis_mcp.contracts.reading.findings import Findings, validated
+from praxis_mcp.contracts.reading.findings import Findings, validate_fields
 from praxis_mcp.contracts.reading.parameters import Parameters, map_schema, read_parameters
 from praxis_mcp.contracts.specs import AnyEngineSpec
 from praxis_mcp.diagnostics import Keys
@@ -188,7 +188,7 @@ def _spec(engine: EngineType, spec: dict[str, Any], place: Keys, findings: Findi
     _check_mounts(mounts, (*place, "mounts"), findings)
     if findings.lenient and isinstance(mounts, Mapping):
         fields["mounts"] = {source: _writable(source, target) for source, target in mounts.items()}
-    return validated(expected, fields, findings, place)
+    return validate_fields(expected, fields, findings, place)
 
 
 def _resource_limits(
@@ -348,4 +348,4 @@ def _model(model: type[_M], value: Any, keys: Keys, findings: Findings, names: M
             fields[name] = [findings.text(piece, where) for piece in pieces]
         elif item is not None or name == "expect_json":
             fields[name] = item
-    return validated(model, fields, findings, keys, written_as)
+    return validate_fields(model, fields, findings, keys, written_as)

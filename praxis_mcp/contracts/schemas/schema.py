@@ -275,7 +275,7 @@ def _why_no_json(value: Any) -> str | None:
     return None
 
 
-def sendable(schema: dict[str, Any]) -> dict[str, Any]:
+def make_sendable(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema as clients can compile it: itself, or an open one of its type where there is something in it that
     some cannot. Answers are still checked against the whole."""
     if why_not_sendable(schema) is None:

@@ -21,7 +21,7 @@ from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.engines.mounts.write_back import Changes, NotUndone, WriteBack
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint
-from praxis_mcp.plans.protected import forbidden
+from praxis_mcp.plans.protected import find_forbidden
 from praxis_mcp.support.rooted import HeldDirectory, identity_of
 
 _LOST = "\ufffd"
@@ -117,7 +117,7 @@ def _refuse_protected(uploads: Sequence[Upload], changes: Mapping[str, Changes])
     mounts = [item.mount for item in uploads]
     for target, found in changes.items():
         mount = next(mount for mount in mounts if mount.target == target)
-        place = forbidden(mount, mounts, (*found.added, *found.modified), found.removed)
+        place = find_forbidden(mount, mounts, (*found.added, *found.modified), found.removed)
         if place is not None:
             raise ExecutionError(
                 f"What the tool changed in {mount.source} was not written, none of it: it would move or replace "

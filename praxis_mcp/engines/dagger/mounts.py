@@ -24,7 +24,7 @@ from praxis_mcp.engines.mounts.write_back import STAGING
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Mount
 from praxis_mcp.plans.paths import open_mount
-from praxis_mcp.plans.view import Layer, View, depth, is_below, is_nested, laid, starts
+from praxis_mcp.plans.view import Layer, View, depth, is_below, is_nested, list_layers, start_directories
 from praxis_mcp.support.rooted import MAX_WALK_DEPTH, HeldDirectory, identity_of, walk
 
 _IDS = re.compile(r"\d+(:\d+)?")
@@ -294,11 +294,11 @@ def find_missing_mount_points(blueprint: Blueprint) -> dict[str, tuple[_MountPoi
             found.setdefault(owners[gap.number], []).append((below, is_directory))
         return place
 
-    for path, mount in laid(blueprint):
+    for path, mount in list_layers(blueprint):
         place = make_place(path, is_directory=mount is None or os.path.isdir(mount.source))  # noqa: PTH112
         owners[len(view.layers)] = path
         view.layers.append(Layer(place, None) if mount is None else Layer(place, str(mount.source), mount.writable))
-    for path in starts(blueprint):
+    for path in start_directories(blueprint):
         make_place(path, is_directory=True)
     return {target: tuple(places) for target, places in found.items()}
 

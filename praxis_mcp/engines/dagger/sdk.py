@@ -23,7 +23,7 @@ from praxis_mcp.engines.dagger.cli import SessionAddress
 from praxis_mcp.engines.dagger.errors import QueryFailed
 from praxis_mcp.engines.dagger.query import Operation
 from praxis_mcp.errors import EngineUnavailable
-from praxis_mcp.support.installation import adding_extra
+from praxis_mcp.support.installation import install_command_for_extra
 
 if TYPE_CHECKING:
     from gql.client import AsyncClientSession
@@ -43,7 +43,7 @@ def sdk_missing() -> EngineUnavailable:
     """The Dagger SDK is not installed."""
     return EngineUnavailable(
         f"The Dagger engine needs the Dagger SDK for Python, which {sys.executable} lacks.",
-        remedy=f"Install it: {adding_extra('dagger')}",
+        remedy=f"Install it: {install_command_for_extra('dagger')}",
     )
 
 

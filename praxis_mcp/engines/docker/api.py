@@ -32,7 +32,7 @@ from praxis_mcp.engines.docker.connections import (
 )
 from praxis_mcp.engines.docker.sdk import ThreadedDuplex, ThreadedPendingExit, set_api_version, unix_socket_of
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, ImageError
-from praxis_mcp.support.installation import adding
+from praxis_mcp.support.installation import install_command
 
 if TYPE_CHECKING:
     import docker
@@ -349,7 +349,7 @@ def _translated(address: str) -> Iterator[None]:
         if any(isinstance(cause, ImportError) for cause in docker_errors.causes(exc)) or "paramiko" in str(exc):
             raise EngineUnavailable(
                 f"The Docker daemon at {address} is reached by ssh, which needs paramiko.",
-                remedy=f"Install it: {adding('docker[ssh]')}",
+                remedy=f"Install it: {install_command('docker[ssh]')}",
             ) from exc
         raise docker_errors.unreachable(address, exc) from exc
 

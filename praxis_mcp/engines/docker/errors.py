@@ -22,7 +22,7 @@ from praxis_mcp.errors import (
 )
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.plans.secrets import Masker
-from praxis_mcp.support.installation import adding_extra
+from praxis_mcp.support.installation import install_command_for_extra
 from praxis_mcp.support.praxis_init import EXIT_CANNOT_RUN, EXIT_NOT_FOUND, EXIT_SETUP_FAILED
 from praxis_mcp.support.tasks import leaves
 
@@ -174,7 +174,7 @@ def sdk_missing() -> EngineUnavailable:
     """The Docker SDK for Python is not installed."""
     return EngineUnavailable(
         f"The Docker engine needs the Docker SDK for Python, which {sys.executable} lacks.",
-        remedy=f"Install it: {adding_extra('docker')}",
+        remedy=f"Install it: {install_command_for_extra('docker')}",
     )
 
 

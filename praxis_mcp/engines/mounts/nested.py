@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from praxis_mcp.engines.mounts.layout import entries_of, open_entry
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Mount
-from praxis_mcp.plans.view import Gap, Layer, View, laid, starts
+from praxis_mcp.plans.view import Gap, Layer, View, list_layers, start_directories
 from praxis_mcp.support.rooted import Identity, identity_of
 
 
@@ -63,9 +63,9 @@ def with_room(blueprint: Blueprint, scratch: Path) -> Room:
         OSError: the scratch directory cannot be written.
     """
     openings = _Openings(scratch)
-    for path, mount in laid(blueprint):
+    for path, mount in list_layers(blueprint):
         openings.lay(path, mount)
-    for path in starts(blueprint):
+    for path in start_directories(blueprint):
         openings.make_place(path, is_directory=True)
     return Room(openings.mounts, tuple(openings.origins.items()))
 

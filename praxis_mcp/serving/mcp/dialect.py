@@ -9,7 +9,7 @@ from typing import Any
 from mcp_types import INVALID_PARAMS
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS, is_version_at_least
 
-from praxis_mcp.contracts.schemas.schema import sendable
+from praxis_mcp.contracts.schemas.schema import make_sendable
 
 RESOURCE_NOT_FOUND = -32002
 """Specification 2025-11-25 and before, server/resources, "Error Handling"; retired by 2026-07-28."""
@@ -59,7 +59,7 @@ def schema_for(schema: dict[str, Any] | None, dialect: Dialect) -> dict[str, Any
     """The output schema of a tool, as this client gets it and can compile it."""
     if schema is None:
         return None
-    schema = sendable(schema)
+    schema = make_sendable(schema)
     if not _is_wrapped(schema, dialect):
         return schema
     inner = {key: value for key, value in schema.items() if key != "$schema"}

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from praxis_mcp.contracts.catalog.catalog import CatalogEntry, Traits
 from praxis_mcp.contracts.values import Network
-from praxis_mcp.contracts.vocabulary import worded
+from praxis_mcp.contracts.vocabulary import with_visible_texts
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.federation.upstreams import Entry
@@ -94,8 +94,8 @@ class ToolLister:
             name=entry.name,
             title=printable(entry.title) if entry.title else entry.title,
             description=visible(entry.description or entry.title or f"Runs {entry.name}."),
-            input_schema=worded(entry.input_schema),
-            output_schema=schema_for(worded(entry.output_schema) if entry.output_schema else None, dialect),
+            input_schema=with_visible_texts(entry.input_schema),
+            output_schema=schema_for(with_visible_texts(entry.output_schema) if entry.output_schema else None, dialect),
             annotations=tool_annotations(entry, self._settings),
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from praxis_mcp.contracts.catalog.approvals import gained, notable, powers_of
+from praxis_mcp.contracts.catalog.approvals import gained_powers, notable_powers, powers_of
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.reading.loading import load_bytes
 from praxis_mcp.contracts.specs import DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
@@ -35,7 +35,7 @@ def contract(**changes: Any) -> ToolContract:
 
 
 def more(**changes: Any) -> tuple[str, ...]:
-    return gained(powers_of(contract()), powers_of(contract(**changes)))
+    return gained_powers(powers_of(contract()), powers_of(contract(**changes)))
 
 
 @pytest.mark.parametrize(
@@ -87,18 +87,18 @@ def test_what_takes_away_or_changes_only_how_it_looks_adds_nothing(changes: dict
 
 def test_to_keep_capabilities_is_more_than_to_drop_them_or_to_leave_it_to_the_engine() -> None:
     kept, dropped, left = (powers_of(contract(drop_capabilities=value)) for value in (False, True, None))
-    assert gained(dropped, kept) == ("drop capabilities off (before: true)",)
-    assert gained(left, kept) == ("drop capabilities off",)
-    assert gained(kept, left) == ()
-    assert gained(dropped, left) == ("drop capabilities is no longer true",)
-    assert "drop capabilities off" in notable(kept)
-    assert not any("capabilities" in line for line in (*notable(dropped), *notable(left)))
+    assert gained_powers(dropped, kept) == ("drop capabilities off (before: true)",)
+    assert gained_powers(left, kept) == ("drop capabilities off",)
+    assert gained_powers(kept, left) == ()
+    assert gained_powers(dropped, left) == ("drop capabilities is no longer true",)
+    assert "drop capabilities off" in notable_powers(kept)
+    assert not any("capabilities" in line for line in (*notable_powers(dropped), *notable_powers(left)))
 
 
 def test_what_is_notable_of_a_new_contract_is_what_a_bare_container_has_not() -> None:
     plain = contract(network=None, mounts=None, env={"MODE": "fast"}, env_passthrough=None, user=None)
-    assert notable(powers_of(plain)) == ()
-    found = notable(powers_of(contract()))
+    assert notable_powers(powers_of(plain)) == ()
+    found = notable_powers(powers_of(contract()))
     assert {"network: bridge", "mount /out of ./out, writable", "secret API_KEY as variable KEY"} <= set(found)
     assert "server variable LANG passed on" in found
 

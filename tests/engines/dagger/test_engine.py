@@ -19,7 +19,7 @@ from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.dagger.engine import DaggerExecutionEngine
 from praxis_mcp.engines.dagger.session import SessionLost
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, SettingsError
-from praxis_mcp.support.installation import adding_extra
+from praxis_mcp.support.installation import install_command_for_extra
 from praxis_mcp.testing.bench import CALL_LIMIT, processes
 from tests.dagger_double.install import remove_containers
 from tests.dagger_double.server import HANG
@@ -205,7 +205,7 @@ async def test_without_the_sdk_its_installation_is_the_remedy(monkeypatch: pytes
     monkeypatch.setitem(__import__("sys").modules, "dagger", None)
     async with DaggerExecutionEngine() as engine:
         status = await engine.probe()
-        assert (status.available, status.remedy) == (False, f"Install it: {adding_extra('dagger')}")
+        assert (status.available, status.remedy) == (False, f"Install it: {install_command_for_extra('dagger')}")
         with pytest.raises(EngineUnavailable, match="needs the Dagger SDK for Python"):
             await Ground(engine, None).run(sh("true"))
 

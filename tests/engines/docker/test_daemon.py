@@ -16,7 +16,7 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker.engine import DAEMON_PROBE_TIMEOUT, DockerSDKExecutionEngine
 from praxis_mcp.errors import EngineUnavailable, ImageError, LimitUnsupported
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.installation import adding_extra
+from praxis_mcp.support.installation import install_command_for_extra
 from praxis_mcp.testing.bench import CALL_LIMIT, Bench, b64, stdin_of
 from tests.engines.docker.bench import bench_on, tool
 from tests.engines.docker.case import CASE, containers
@@ -211,7 +211,7 @@ async def test_without_the_sdk_the_error_says_how_to_install_it(monkeypatch: pyt
     async with bench_on() as bench:
         status = await bench.engine.probe()
     assert not status.available
-    assert status.remedy == f"Install it: {adding_extra('docker')}"
+    assert status.remedy == f"Install it: {install_command_for_extra('docker')}"
 
 
 async def test_a_connection_lost_in_a_call_fails_that_call_and_no_other() -> None:
