@@ -1,14 +1,17 @@
 """What `make demo` shows: a real MCP client starts the server, lists its tools and calls one.
 
-The tool runs in a container where there is an engine and its image; else one that runs on the host itself is
-called, and the demo says why. Ends with 0 only if a call succeeded. An argument names another directory of tools.
+The tool runs in a container where there is an engine and its image. Where there is only the sandbox and no image, it
+gets one of the Python that runs this; else a tool that runs on the host itself is called. The demo says which, and why.
+Ends with 0 only if a call succeeded. An argument names another directory of tools.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -50,6 +53,9 @@ CALL_LIMIT = 240.0
 """Seconds for one call; the first may pull an image."""
 EXPLAIN_LIMIT = 60.0
 
+HOST_IMAGE = f"localhost/praxis-demo-python:{platform.python_version()}"
+"""The name of an image of the Python that runs this."""
+
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -67,10 +73,11 @@ class Timing:
     second_call: float
 
 
-async def demonstrate(log: TextIO) -> bool:
+async def demonstrate(tools_directory: Path, log: TextIO) -> bool:
     """Whether a call succeeded. The server's log goes to `log`."""
-    console.print(f"[bold]$ {escape(shlex.join([short(SERVER), 'serve', short(TOOLS)]))}[/]")
-    server = StdioServerParameters(command=str(SERVER), args=["serve", str(TOOLS)], env=environment(), cwd=ROOT)
+    console.print(f"[bold]$ {escape(shlex.join([short(SERVER), 'serve', short(tools_directory)]))}[/]")
+    command = ["serve", str(tools_directory)]
+    server = StdioServerParameters(command=str(SERVER), args=command, env=environment(), cwd=ROOT)
     began = time.perf_counter()
     with anyio.fail_after(LIST_LIMIT) as limit:
         async with Client(stdio_client(server, errlog=log)) as client:
@@ -91,7 +98,7 @@ async def demonstrate(log: TextIO) -> bool:
                     reason = str(exc).replace("\n", "\n  ")
                     console.print(f"  [yellow]not on this machine:[/] {escape(reason)}")
                     continue
-                show_result(tool, arguments, result)
+                show_result(tool, arguments, result, tools_directory)
                 show_timing(Timing(started - began, listed - started, first, second))
                 return True
     return False
@@ -142,14 +149,14 @@ def show_tools(tools: list[Tool], version: str | None) -> None:
     console.print(table, soft_wrap=False)
 
 
-def show_result(tool: str, arguments: dict[str, Any], result: CallToolResult) -> None:
+def show_result(tool: str, arguments: dict[str, Any], result: CallToolResult, tools_directory: Path) -> None:
     """What the tool answered, where it ran, and why there."""
     console.print(f"  [green]✓[/] {escape(text_of(result))}")
     about = (result.meta or {}).get(META_KEY, {})
     place = f"[bold]{about.get('engine', 'unknown')}[/] (isolation: {about.get('isolation', 'unknown')})"
     image = f" · image {about['image'][:80]}" if "image" in about else ""
     console.print(f"  ran on {place}{escape(image)}")
-    for line in why(tool, arguments):
+    for line in why(tool, arguments, tools_directory):
         console.print(f"  {escape(line)}")
 
 
@@ -161,14 +168,10 @@ def show_timing(timing: Timing) -> None:
     )
 
 
-def why(tool: str, arguments: dict[str, Any]) -> list[str]:
+def why(tool: str, arguments: dict[str, Any], tools_directory: Path) -> list[str]:
     """The choice of the engine, as `praxis-mcp explain` gives it."""
-    command = [str(SERVER), "explain", tool, "--arguments", json.dumps(arguments), "--tools", str(TOOLS), "--json"]
     try:
-        done = subprocess.run(
-            command, env=environment(), cwd=ROOT, capture_output=True, text=True, timeout=EXPLAIN_LIMIT, check=True
-        )
-        considered = json.loads(done.stdout)["considered"]
+        considered = explain(tool, arguments, tools_directory)["considered"]
     except (subprocess.SubprocessError, ValueError, KeyError) as exc:
         return [f"why: `praxis-mcp explain` gave no answer ({type(exc).__name__})"]
     return [
@@ -177,6 +180,61 @@ def why(tool: str, arguments: dict[str, Any]) -> list[str]:
         else f"why not {item['engine']}: {item['reason']}"
         for item in considered
     ]
+
+
+def explain(tool: str, arguments: dict[str, Any], tools_directory: Path) -> dict[str, Any]:
+    """What would run, where, and why there."""
+    words = ["explain", tool, "--arguments", json.dumps(arguments), "--tools", str(tools_directory), "--json"]
+    return json.loads(praxis(*words, timeout=EXPLAIN_LIMIT).stdout)
+
+
+def praxis(*words: str, timeout: float) -> subprocess.CompletedProcess[str]:
+    """A command of praxis-mcp that succeeds.
+
+    Raises:
+        SubprocessError: it does not.
+    """
+    return subprocess.run(
+        [str(SERVER), *words],
+        env=environment(),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=timeout,
+        check=True,
+    )
+
+
+def prepare_tools(place: Path) -> Path:
+    """The tools to serve. Where the sandbox alone can run the first one, and has no image for it, a copy of them in
+    `place` that names an image of the Python that runs this: no registry is needed."""
+    tool, arguments = CANDIDATES[0]
+    try:
+        found = explain(tool, arguments, TOOLS)
+        if found["engine"] != "sandbox":
+            return TOOLS
+        image = str(found["image"])
+        stored = {
+            str(item["name"]) for item in json.loads(praxis("image", "ls", "--json", timeout=EXPLAIN_LIMIT).stdout)
+        }
+        if image in stored:
+            return TOOLS
+        if HOST_IMAGE not in stored:
+            with console.status("making an image of this Python"):
+                praxis("image", "from-host", HOST_IMAGE, sys.executable, timeout=CALL_LIMIT)
+        shutil.copytree(TOOLS, place / "tools")
+        for contract in (place / "tools" / tool).glob("contract.*"):
+            text = contract.read_text(encoding="utf-8").replace(f"image: {image}", f"image: {HOST_IMAGE}")
+            contract.write_text(text, encoding="utf-8")
+    except (subprocess.SubprocessError, OSError, ValueError, KeyError):
+        return TOOLS  # the calls will show what is wrong
+    console.print(
+        f"There is no container engine here, and no image {escape(image)}: {tool} runs in one of this machine's own "
+        f"Python, made by\n  praxis-mcp image from-host {HOST_IMAGE} {escape(shlex.quote(sys.executable))}"
+    )
+    return place / "tools"
 
 
 def environment() -> dict[str, str]:
@@ -207,9 +265,12 @@ def show_next_steps() -> None:
 
 def main() -> int:
     """0 where a call succeeded, else 1."""
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+    with (
+        tempfile.TemporaryDirectory(prefix="praxis-demo-") as place,
+        tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
+    ):
         try:
-            succeeded = anyio.run(demonstrate, log)
+            succeeded = anyio.run(demonstrate, prepare_tools(Path(place)), log)
             problem = "No tool could be called."
         except* (MCPError, OSError, TimeoutError) as group:
             succeeded = False

@@ -63,6 +63,18 @@ def test_without_a_daemon_it_calls_a_tool_in_an_image_all_the_same(tmp_path: Pat
     assert "ran on sandbox (isolation: bubblewrap)" in done.stdout
 
 
+@pytest.mark.bubblewrap
+def test_without_a_daemon_and_a_registry_it_calls_a_tool_in_an_image_of_its_own_python(tmp_path: Path) -> None:
+    store = {"PRAXIS_ENGINES__SANDBOX__STORE": str(tmp_path)}
+    nowhere = {"DOCKER_HOST": "unix:///nowhere/docker.sock", "PRAXIS_ENGINES__ORDER": '["docker", "sandbox"]'}
+    done = run_demo(**store, **nowhere, PRAXIS_PULL="never")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "praxis-mcp image from-host localhost/praxis-demo-python:" in done.stdout
+    assert '"words": 14' in done.stdout
+    assert "ran on sandbox (isolation: bubblewrap)" in done.stdout
+    assert f"serve {ROOT / 'tools'}" in done.stdout, "not the copy that is gone by now"
+
+
 @pytest.mark.docker
 def test_with_an_engine_that_lacks_the_image_it_still_succeeds(tmp_path: Path) -> None:
     """The engine is there, the image is not and may not be pulled: as on a machine without a network."""
