@@ -34,6 +34,7 @@ class CallDirectories:
     def __init__(self) -> None:
         self._background = BackgroundTasks()
         self._ready: tuple[Scratch, float] | None = None
+        self._making = False
         self._given = 0
         self._left = 0
 
@@ -82,19 +83,36 @@ class CallDirectories:
         self._background.start(partial(self._renew, scratch), "remove the directory of a call")
 
     async def _renew(self, scratch: Scratch) -> None:
+        # Not after the first: a command line that makes one call has no next.
+        makes = self._ready is None and not self._making and self._given > 1
+        self._making = self._making or makes
+        fresh: Scratch | None = None
         try:
-            # Not after the first: a command line that makes one call has no next.
-            if self._ready is None and self._given > 1:
-                with suppress(OSError):  # a full disk: the next call says so
-                    fresh = await anyio.to_thread.run_sync(_make)
-                    if self._ready is None:
-                        self._ready = fresh, time.monotonic()
-                    else:
-                        await anyio.to_thread.run_sync(fresh.remove)
-        finally:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(scratch.remove)
+                fresh = await anyio.to_thread.run_sync(_replace, scratch, makes)
+        finally:
             self._left -= 1
+            if makes:
+                self._making = False
+        if fresh is not None:
+            self._ready = fresh, time.monotonic()
+
+
+def _replace(used: Scratch, makes: bool) -> Scratch | None:
+    """Make another, where that is wanted and works (a full disk is for the next call to report), and remove this."""
+    fresh = None
+    if makes:
+        with suppress(OSError):
+            fresh = _make()
+    try:
+        for name in _FOLDERS:  # empty, as most tools leave them
+            (used.path / name).rmdir()
+        used.path.rmdir()
+    except OSError:
+        used.remove()
+    else:
+        used.release()
+    return fresh
 
 
 def _make() -> Scratch:
