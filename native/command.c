@@ -69,10 +69,21 @@ static _Noreturn void fail(int channel, const char *step, int error)
     _exit(EXIT_SETUP); /* the status is not looked at: the failure is */
 }
 
+/* The tool's `kill 0` must reach neither us nor the server that started us, and no terminal of the server's be the
+ * tool's. A session is a group for the scheduler too (sched(7), autogroup), and on a busy machine a new one waits for
+ * its first turn as long as all the rest takes: where there is no terminal to be kept from, a process group does. */
+static void separate(bool shares_session)
+{
+    if (shares_session && open("/dev/tty", O_RDWR | O_NOCTTY | O_CLOEXEC) < 0 && errno == ENXIO)
+        setpgid(0, 0);
+    else
+        setsid();
+}
+
 /* In the child. `channel` closes at the exec, so something to read there means that there was none. */
 static _Noreturn void become(const struct command *command, pid_t init, const sigset_t *mask, int channel)
 {
-    setsid(); /* the tool's `kill 0` must reach neither us nor the server that started us */
+    separate(command->shares_session);
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* if we are killed, at least the command goes too */
     if (getppid() != init)
         _exit(EXIT_SETUP); /* we were killed before the line above */

@@ -18,6 +18,7 @@ struct command {
     struct filter filter;
     bool shields_us;     /* from the command */
     bool tells_failure;  /* on its stderr, when it cannot be executed */
+    bool shares_session; /* ours is that of who started us: the command may stay in it, where it has no terminal */
 };
 
 struct started {

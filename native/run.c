@@ -116,6 +116,7 @@ static struct outcome run_to_its_end(const struct run_options *given, int64_t st
         .shields_us = given->parent != 0 &&
                       (given->no_new_privileges || given->no_network || given->filter.instructions != NULL),
         .tells_failure = true,
+        .shares_session = given->parent != 0,
     };
     struct started started;
     struct capture capture;

@@ -177,3 +177,46 @@ def test_a_command_that_may_gain_privileges_is_as_free_as_without_praxis_init() 
     done = subprocess.run([*prefix, "sh", "-c", script, "sh", str(os.getpid())], capture_output=True, check=False)
     own = subprocess.run(["grep", "-E", "^(NoNewPrivs|Seccomp):", "/proc/self/status"], capture_output=True, check=True)
     assert done.stdout == own.stdout + b"heard\n"
+
+
+SEPARATE = """
+import json, os, sys
+try:
+    os.close(os.open("/dev/tty", os.O_RDWR))
+    terminal = True
+except OSError:
+    terminal = False
+own = os.getpid()
+print(json.dumps([os.getsid(0) == own, os.getpgid(0) == own, os.getsid(0) == os.getsid(os.getppid()), terminal]))
+"""
+# Gives itself a session, with a new terminal where asked, and runs the rest below it.
+CALLER = """
+import fcntl, os, pty, subprocess, sys, termios
+os.setsid()
+if sys.argv[1] == "terminal":
+    fcntl.ioctl(pty.openpty()[1], termios.TIOCSCTTY, 0)
+sys.exit(subprocess.call(["sh", "-c", 'exec "$@"', "sh", *sys.argv[2:]], process_group=0))
+"""
+
+
+@pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "no terminal"])
+def test_a_command_has_a_process_group_of_its_own_and_no_terminal_of_the_callers(terminal: bool) -> None:
+    """A session of its own only where that keeps a terminal from it: it costs a turn of the scheduler."""
+    init = praxis_init_path()
+    assert init is not None
+    # The process that starts praxis-init is the caller's child, whose number only it knows: sh puts it in.
+    words = run_prefix(str(init), timeout=PATIENCE, no_network=False, parent=424242)
+    line = " ".join("$PPID" if word == "424242" else f"'{word}'" for word in [*words, sys.executable, "-c", "$CODE"])
+    line = line.replace("'$CODE'", '"$CODE"')
+    done = subprocess.run(
+        [sys.executable, "-c", CALLER, "terminal" if terminal else "none", "sh", "-c", f"exec {line}"],
+        capture_output=True,
+        env={**os.environ, "CODE": SEPARATE},
+        timeout=PATIENCE * 2,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    own_session, own_group, callers_session, has_terminal = json.loads(done.stdout)
+    assert own_group
+    assert not has_terminal
+    assert (own_session, callers_session) == (terminal, not terminal)
