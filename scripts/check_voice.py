@@ -1,9 +1,7 @@
 """Finds words and forms that read like a translation, in messages, docstrings, comments, documents and names.
 
-Usage: ``python scripts/check_voice.py [--list] [--messages] [PATH...]``. It prints ``file:line: found → better``, and
-fails where a room has more of them than scripts/voice_left.txt grants it; those counts may only go down
-(``--update`` writes them). ``--list`` never fails, and ends with the count per file. ``--messages`` looks only at what
-users and models read: not at docstrings, comments and names.
+Usage: ``python scripts/check_voice.py [--messages] [PATH...]``. It prints ``file:line: found → better``, and fails
+where there is any. ``--messages`` looks only at what users and models read: not at docstrings, comments and names.
 
 To allow one use on purpose, end its line with ``# voice: allowed``. To avoid one more word, add a line to `_PHRASES` or
 `_NAMES`.
@@ -18,13 +16,11 @@ import re
 import sys
 import tokenize
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-LEFT = ROOT / "scripts" / "voice_left.txt"
 ALLOWED = "# voice: allowed"
 
 _NOT_AFTER = r"(?<!there )(?<!there, )(?<!can )(?<!must )(?<!may )"
@@ -230,34 +226,10 @@ def files() -> list[Path]:
     return sorted({file for pattern in patterns for file in ROOT.glob(pattern) if file.is_file()} - {Path(__file__)})
 
 
-def room_of(name: str) -> str:
-    """What grants are counted by: a room of the package, or a top folder, so that files may move within it."""
-    parts = name.split("/")
-    return "/".join(parts[:2]) if parts[0] == "praxis_mcp" else parts[0]
-
-
-def granted() -> dict[str, int]:
-    """How many each room may still have."""
-    if not LEFT.exists():
-        return {}
-    lines = [line.split() for line in LEFT.read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
-    return {room: int(count) for count, room in lines}
-
-
-def _write(counts: Counter[str]) -> None:
-    """What is left, where it is no more than before."""
-    head = "# Words that scripts/check_voice.py still finds, by room. Counts only go down: --update writes them.\n"
-    before = granted() if LEFT.exists() else counts
-    left = {room: min(count, before.get(room, 0)) for room, count in sorted(counts.items())}
-    LEFT.write_text(head + "".join(f"{count} {room}\n" for room, count in left.items() if count), encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("paths", nargs="*", type=lambda text: Path(text).resolve(), help="files or directories")
-    parser.add_argument("--list", action="store_true", help="show all, with the count per file; never fail")
     parser.add_argument("--messages", action="store_true", help="only what users and models read")
-    parser.add_argument("--update", action="store_true", help="write the counts that are left")
     options = parser.parse_args()
     chosen = [
         file
@@ -265,25 +237,8 @@ def main() -> None:
         if not options.paths or any(file == path or path in file.parents for path in options.paths)
     ]
     found = [item for file in chosen for item in check(file, options.messages)]
-    counts = Counter(item.file for item in found)
-    if options.list:
-        print(*found, sep="\n")
-        for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-            print(f"{count:5} {name}")
-        print(f"{len(found):5} in all")
-        return
-    rooms = Counter(room_of(item.file) for item in found)
-    if options.update:
-        _write(rooms)
-        return
-    allowed = granted()
-    over = {room for room, count in rooms.items() if count > allowed.get(room, 0)}
-    for room in sorted(over):
-        print(*(item for item in found if room_of(item.file) == room), sep="\n")
-        print(f"{room}: {rooms[room]}, and {allowed.get(room, 0)} are granted by {LEFT.relative_to(ROOT)}")
-    if not options.paths and any(rooms[room] < count for room, count in allowed.items()):
-        print("fewer are left than are granted: run it with --update")
-    sys.exit(1 if over else 0)
+    print(*found, sep="\n", end="\n" if found else "")
+    sys.exit(1 if found else 0)
 
 
 if __name__ == "__main__":
