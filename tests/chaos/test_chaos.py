@@ -170,7 +170,7 @@ async def test_nothing_is_left_of_servers_that_ended_at_random_moments_under_loa
         await chaos.round(ways[(number // 3 if http else number) % len(ways)], http=http)
     await chaos.finish()
     print(f"{ROUNDS} rounds, {chaos.answers} calls answered; longest until nothing was left: {chaos.worst}")
-    assert chaos.answers > ROUNDS
+    assert chaos.answers, "no call was answered: the servers were under no load"
 
 
 async def test_two_servers_on_one_machine_never_remove_each_others(ground: Ground, tmp_path: Path) -> None:
