@@ -33,7 +33,7 @@ MODERN_VERSIONS = ("2026-07-28",)
 CAPABILITIES = {"resources": {"listChanged": False, "subscribe": False}, "tools": {"listChanged": True}}
 _META = "io.modelcontextprotocol/"
 _MOST_READ = 64 * 1024
-_MOST_ID = 2**53  # what every reader of JSON knows exactly
+_MOST_EXACT_NUMBER = 2**53  # what every reader of JSON knows exactly
 
 
 def greet(wire: Wire, settings: Settings) -> Wire:
@@ -71,7 +71,7 @@ def answer_to(line: bytes, settings: Settings) -> dict[str, Any] | None:
         return None
     match message:
         case {"jsonrpc": "2.0", "id": int() | str() as identity, "method": str(method), "params": dict(params), **rest}:
-            if rest or isinstance(identity, bool) or (isinstance(identity, int) and abs(identity) > _MOST_ID):
+            if rest or isinstance(identity, bool) or (isinstance(identity, int) and abs(identity) > _MOST_EXACT_NUMBER):
                 return None
         case _:
             return None
