@@ -4,6 +4,8 @@ PY := $(VENV)/bin/python
 INSTALL := scripts/install.sh $(VENV)
 NATIVE := $(wildcard native/*.c native/*.h native/*.py)
 ARGS ?=
+# Tests run in as many processes as there are cores (tests/conftest.py); the last -n counts: make test ARGS=-n0 is one.
+WORKERS := -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-federation test test-images coverage lint bench dist clean distclean
@@ -19,14 +21,14 @@ demo-federation: $(VENV)/.native ## the same with one server that republishes th
 
 test: $(VENV)/.installed-dev ## set up what the tests need, as far as it can be, and run them
 	@$(PY) -m tests.kit.images --if-possible
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(WORKERS) $(ARGS)
 
 test-images: $(VENV)/.installed-dev ## have the Docker images that the tests use: found, pulled or made
 	@$(PY) -m tests.kit.images
 
 coverage: $(VENV)/.installed-dev ## run the tests and say which lines of praxis_mcp/ none of them reaches
 	@$(PY) -m tests.kit.images --if-possible
-	@$(PY) -m pytest --cov --cov-report=term:skip-covered --cov-report=html $(ARGS)
+	@$(PY) -m pytest $(WORKERS) --cov --cov-report=term:skip-covered --cov-report=html $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, pyright, the import rules, and words that read like a translation
 	$(VENV)/bin/ruff check .
