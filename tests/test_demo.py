@@ -60,7 +60,7 @@ def test_without_a_daemon_it_calls_a_tool_in_an_image_all_the_same(tmp_path: Pat
     done = run_demo(**store, **nowhere, PRAXIS_PULL="never")
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"words": 14' in done.stdout
-    assert "ran on sandbox (isolation: bubblewrap)" in done.stdout
+    assert "ran on sandbox (isolation: praxis-init)" in done.stdout
 
 
 @pytest.mark.bubblewrap
@@ -71,7 +71,7 @@ def test_without_a_daemon_and_a_registry_it_calls_a_tool_in_an_image_of_its_own_
     assert done.returncode == 0, done.stdout + done.stderr
     assert "praxis-mcp image from-host localhost/praxis-demo-python:" in done.stdout
     assert '"words": 14' in done.stdout
-    assert "ran on sandbox (isolation: bubblewrap)" in done.stdout
+    assert "ran on sandbox (isolation: praxis-init)" in done.stdout
     assert f"serve {ROOT / 'tools'}" in done.stdout, "not the copy that is gone by now"
 
 

@@ -120,7 +120,7 @@ class DaggerEngineSpec(CommandSpec):
 
 
 class LocalEngineSpec(CommandSpec):
-    """A command on the host itself: wrapped in bubblewrap where that is present, else a plain process.
+    """A command on the host itself: in a sandbox where one can be made, else a plain process.
 
     Attributes:
         shell: hand the joined command to ``/bin/sh -c``. Arguments never become part of that text: they are

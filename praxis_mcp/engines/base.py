@@ -32,7 +32,8 @@ class EngineCapabilities:
 
     Attributes:
         engine: its name.
-        isolation: what stands between tool and host, in a word: ``container``, ``bubblewrap``, ``process``, ``remote``.
+        isolation: what stands between tool and host, in a word: ``container``, ``praxis-init``, ``bubblewrap``,
+            ``process``, ``remote``.
         enforces: every `Capability` that a plan may demand of it.
         notes: why a capability is absent, by capability.
         without_init: what is absent only because this installation has no praxis-init.

@@ -153,13 +153,14 @@ class LocalSettings(Section):
     """How commands run on the host.
 
     Attributes:
-        sandbox: ``auto`` wraps them in bubblewrap where it works; ``require`` refuses to run them without; ``off``
-            never does.
+        sandbox: ``auto`` runs them in a sandbox where one can be made, by praxis-init or else by bubblewrap;
+            ``require`` refuses to run them without one; ``own`` and ``bubblewrap`` require that of praxis-init or of
+            bubblewrap; ``off`` never makes one.
         visible: what every command may read of the home directories, which are hidden from it, and of the other hidden
             places (``/tmp``, ``/run``); ``~`` is the home directory. Credentials in it stay hidden.
     """
 
-    sandbox: Literal["auto", "require", "off"] = "auto"
+    sandbox: Literal["auto", "require", "own", "bubblewrap", "off"] = "auto"
     visible: tuple[Path, ...] = ()
 
 
@@ -167,10 +168,13 @@ class SandboxSettings(Section):
     """How images are run without a daemon.
 
     Attributes:
+        launcher: what makes the sandboxes: ``own`` is praxis-init, which comes with the package; ``auto`` is that where
+            this user may make namespaces, else bubblewrap.
         store: where their file systems are kept; None is ``$XDG_DATA_HOME/praxis-mcp/images``.
         max_image_size: bytes that one image may take there.
     """
 
+    launcher: Literal["auto", "own", "bubblewrap"] = "auto"
     store: Path | None = None
     max_image_size: int = Field(default=16 * 1024**3, gt=0)
 

@@ -82,7 +82,7 @@ def plain_processes() -> LocalExecutionEngine:
         pytest.param("docker", DockerSDKExecutionEngine, id="docker", marks=pytest.mark.docker),
         pytest.param("sandbox", SandboxExecutionEngine, id="sandbox", marks=[pytest.mark.bubblewrap, with_every_power]),
         pytest.param(
-            "local, in bubblewrap",
+            "local, in a sandbox",
             LocalExecutionEngine,
             id="bubblewrap",
             marks=[pytest.mark.bubblewrap, with_every_power],

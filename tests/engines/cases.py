@@ -13,7 +13,9 @@ MODULES = (
     "tests.engines.dagger.case",
     "tests.engines.dagger.warm_case",
     "tests.engines.host.sandbox_case",
+    "tests.engines.host.sandbox_bubblewrap_case",
     "tests.engines.host.local_case",
+    "tests.engines.host.local_bubblewrap_case",
     "tests.engines.host.local_plain_case",
 )
 """One module for each engine, with its `CASE`."""

@@ -12,15 +12,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Generic, NamedTuple, TypeVar
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 import anyio
 
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.cgroups import RunGroup
 from praxis_mcp.engines.host.process import Launch, run_process
+from praxis_mcp.engines.mounts.layout import Step, StepKind
 from praxis_mcp.engines.outcomes import ProgramSource, start_failure
 from praxis_mcp.engines.output import StreamCollector, Streams
 from praxis_mcp.engines.running import Finished
@@ -39,6 +40,9 @@ OWN_PROCESSES = 2
 
 SHARED_MEMORY = 64 * 1024 * 1024
 """Bytes of a sandbox's /dev/shm, as on Docker."""
+
+_DEFAULT_MODE = 0o755
+"""Of what bubblewrap makes in memory."""
 
 START_ATTEMPTS = 5
 """Bubblewrap lists the host's mounts and then treats each: one that goes in between, as Docker's do with every
@@ -76,6 +80,13 @@ class Bubblewrap:
     version: str
     keeps_out_late_mounts: bool = True
     binds_descriptors: bool = True
+
+    name: ClassVar[str] = "bubblewrap"
+
+    @property
+    def title(self) -> str:
+        """Itself and its version."""
+        return f"{self.name} {self.version}"
 
     @property
     def sizes(self) -> bool:
@@ -138,24 +149,52 @@ def isolation(*, network: bool) -> list[str]:
     return [*_ISOLATION, *(() if network else ("--unshare-net",))]
 
 
-def system_mounts(*, sizes: bool) -> list[str]:
-    """Options for a /proc and /dev of the sandbox's own; they go after those that make the root.
+def mount_words(steps: Iterable[Step], *, sizes: bool) -> list[str]:
+    """Options for a file system.
 
     Args:
+        steps: what it is made of.
         sizes: see `Bubblewrap.sizes`.
     """
-    words = ["--proc", "/proc"]
-    if os.geteuid() == 0:
-        # Root without capabilities still owns the kernel's switches: bubblewrap 0.8 leaves /proc/sys writable to it,
-        # and with kernel.core_pattern the host. All of /proc, since each part mounted singly costs 0.1 ms; what a
-        # command reaches through /proc/self/fd is not of that mount.
-        words += ["--remount-ro", "/proc"]
-    words += ["--dev", "/dev"]
-    if sizes:
-        # Else each of the two is a file system in memory that may grow to half of the machine's.
-        words += ["--perms", "1777", "--size", str(SHARED_MEMORY), "--tmpfs", "/dev/shm"]  # noqa: S108 - inside
-        words += ["--remount-ro", "/dev"]
-    return words
+    return [word for step in steps for word in _mount_words(step, sizes=sizes)]
+
+
+def _mount_words(step: Step, *, sizes: bool) -> list[str]:
+    path, access = step.path, "" if step.writable else "ro-"
+    match step.kind:
+        case StepKind.ROOT:
+            return ["--ro-bind", step.source or "", "/"]
+        case StepKind.OVERLAY:
+            return ["--bind", step.target or "", "/"]
+        case StepKind.MEMORY_ROOT:  # its own root is one
+            return []
+        case StepKind.BIND if step.held is not None:
+            return [f"--{access}bind-fd", str(step.held), path]
+        case StepKind.BIND:
+            return [f"--{access}bind{'-try' if step.is_optional else ''}", step.source or "", path]
+        case StepKind.MEMORY:
+            perms = ["--perms", f"{step.mode:o}"] if sizes and step.mode != _DEFAULT_MODE else []
+            size = ["--size", str(step.size)] if sizes and step.size is not None else []
+            return [*perms, *size, "--tmpfs", path]
+        case StepKind.PROC:
+            # Root without capabilities still owns the kernel's switches: bubblewrap 0.8 leaves /proc/sys writable to
+            # it, and with kernel.core_pattern the host. All of /proc, since each part mounted singly costs 0.1 ms; what
+            # a command reaches through /proc/self/fd is not of that mount.
+            return ["--proc", path, *(("--remount-ro", path) if os.geteuid() == 0 else ())]
+        case StepKind.DEVICES:
+            # Without sizes each of the two is a file system in memory that may grow to half of the machine's.
+            shared = ["--perms", "1777", "--size", str(SHARED_MEMORY), "--tmpfs", f"{path}/shm", "--remount-ro", path]
+            return ["--dev", path, *(shared if sizes else ())]
+        case StepKind.LINK:
+            return ["--symlink", step.target or "", path]
+        case StepKind.DIRECTORY:
+            return ["--dir", path]
+        case StepKind.CONTENT:
+            return ["--ro-bind-data", str(step.held), path]
+        case StepKind.NOTHING:
+            return ["--ro-bind", os.devnull, path]
+        case StepKind.LOCK:
+            return ["--remount-ro", path]
 
 
 async def find_bubblewrap() -> Bubblewrap | NoBubblewrap:
@@ -184,7 +223,8 @@ async def _tried(program: str, *, private_mounts: bool) -> Bubblewrap | NoBubble
 
 async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | NoBubblewrap, bool]:
     """What a trial shows, and whether another one may show something else."""
-    words = ["--ro-bind", "/", "/", *system_mounts(sizes=False), *isolation(network=False), "--", program, "--version"]
+    steps = (Step(StepKind.ROOT, "/", "/"), Step(StepKind.PROC, "/proc"), Step(StepKind.DEVICES, "/dev"))
+    words = [*mount_words(steps, sizes=False), *isolation(network=False), "--", program, "--version"]
     prefix = RunGroup((), unified=False).prefix(praxis_init_path(), private_mounts=private_mounts)
     try:
         with StatusPipe() as status:
@@ -348,11 +388,7 @@ def bubblewrap_failure(
     """
     line = last_line(stderr)
     if "execvp" in line and hidden is not None:
-        return CommandNotFound(
-            f'There is no command "{command}" in {source.place}, which hides {hidden}.',
-            remedy=f"Mount it in the contract (mounts: {{{hidden}: {hidden}}}), or list it in the settings "
-            "(engines.local.visible).",
-        )
+        return hidden_program(command, source, hidden)
     if "execvp" in line:
         return start_failure(command, line.rpartition(": ")[2], source)
     return ExecutionError(
@@ -360,6 +396,21 @@ def bubblewrap_failure(
         remedy="Check the contract's mounts, or see what `praxis-mcp doctor` says about bubblewrap."
         if line
         else "Set capture_output: true in the contract to see why.",
+    )
+
+
+def hidden_program(command: str, source: ProgramSource, hidden: str) -> CommandNotFound:
+    """The error for a command whose program the host has and the sandbox hides.
+
+    Args:
+        command: its first word.
+        source: where its program must be.
+        hidden: what of the command the host has.
+    """
+    return CommandNotFound(
+        f'There is no command "{command}" in {source.place}, which hides {hidden}.',
+        remedy=f"Mount it in the contract (mounts: {{{hidden}: {hidden}}}), or list it in the settings "
+        "(engines.local.visible).",
     )
 
 

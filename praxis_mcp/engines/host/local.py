@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import anyio.to_thread
 
 from praxis_mcp.engines.base import EngineCapabilities, EngineStatus, ExecutionContext, ExecutionEngine, ExecutionResult
-from praxis_mcp.engines.host.bubblewrap import Bubblewrap, Lookup, NoBubblewrap, find_bubblewrap
+from praxis_mcp.engines.host.bubblewrap import Bubblewrap, Lookup, NoBubblewrap
 from praxis_mcp.engines.host.call_directories import CallDirectories
 from praxis_mcp.engines.host.cgroups import Cgroups, find_cgroups
+from praxis_mcp.engines.host.launcher import Launcher, find_sandbox
 from praxis_mcp.engines.host.local_run import LocalRun
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.errors import EngineUnavailable
@@ -37,8 +40,9 @@ _ALWAYS = frozenset(
         Capability.ARTIFACTS,
     }
 )
-_WITH_BUBBLEWRAP = frozenset({Capability.NETWORK_NONE, Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES})
+_WITH_SANDBOX = frozenset({Capability.NETWORK_NONE, Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES})
 _LIMITS = frozenset({Capability.MEMORY_LIMIT, Capability.CPU_LIMIT, Capability.PIDS_LIMIT})
+_CHOICES: Mapping[str, Literal["own", "bubblewrap"]] = {"own": "own", "bubblewrap": "bubblewrap"}
 _NO_LIMIT = "; a plain process could leave the control group that would limit it"
 
 
@@ -49,7 +53,7 @@ class LocalExecutionEngine(ExecutionEngine):
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
-        self._bubblewrap = Lookup(find_bubblewrap)
+        self._makers = Lookup(lambda: find_sandbox(_CHOICES.get(self.settings.engines.local.sandbox, "auto")))
         self._cgroups: Cgroups | None = None
         self._directories = CallDirectories()
 
@@ -57,16 +61,16 @@ class LocalExecutionEngine(ExecutionEngine):
         """See the base.
 
         Raises:
-            EngineUnavailable: the settings require bubblewrap, and it does not work here.
+            EngineUnavailable: the settings require a sandbox, and none can be made here.
         """
         sandbox = await self._sandbox()
-        if isinstance(sandbox, Bubblewrap):
+        if not isinstance(sandbox, NoBubblewrap):
             cgroups = await self._groups()
-            enforces = _ALWAYS | _WITH_BUBBLEWRAP | cgroups.enforces
-            return EngineCapabilities(self.name, "bubblewrap", enforces, cgroups.notes)
+            enforces = _ALWAYS | _WITH_SANDBOX | cgroups.enforces
+            return EngineCapabilities(self.name, sandbox.name, enforces, cgroups.notes)
         enforces = _ALWAYS
-        why = f"needs bubblewrap: {sandbox.reason}"
-        notes = dict.fromkeys(_WITH_BUBBLEWRAP, why) | dict.fromkeys(_LIMITS, why + _NO_LIMIT)
+        why = f"needs a sandbox: {sandbox.reason}"
+        notes = dict.fromkeys(_WITH_SANDBOX, why) | dict.fromkeys(_LIMITS, why + _NO_LIMIT)
         if native.host_init_path() is not None:
             enforces |= {Capability.NETWORK_NONE}
             del notes[Capability.NETWORK_NONE]
@@ -80,8 +84,8 @@ class LocalExecutionEngine(ExecutionEngine):
             sandbox = await self._sandbox()
         except EngineUnavailable as exc:
             return EngineStatus(self.name, available=False, detail=exc.message, remedy=exc.remedy or "")
-        if isinstance(sandbox, Bubblewrap):
-            return EngineStatus(self.name, available=True, version=f"bubblewrap {sandbox.version}", detail=sandbox.note)
+        if not isinstance(sandbox, NoBubblewrap):
+            return EngineStatus(self.name, available=True, version=sandbox.title, detail=sandbox.note)
         return EngineStatus(
             self.name,
             available=True,
@@ -94,15 +98,17 @@ class LocalExecutionEngine(ExecutionEngine):
         """See the base."""
         began = time.perf_counter()
         sandbox = await self._sandbox()
-        cgroups = await self._groups() if isinstance(sandbox, Bubblewrap) else None
+        cgroups = None if isinstance(sandbox, NoBubblewrap) else await self._groups()
 
         async def command(artifacts: Path | None) -> Finished:
             run = LocalRun(plan, context, artifacts)
-            if not isinstance(sandbox, Bubblewrap) or cgroups is None:
+            if isinstance(sandbox, NoBubblewrap) or cgroups is None:
                 return await run.as_plain_process(self._directories)
+            if isinstance(sandbox, Launcher):
+                return await run.in_launcher(sandbox, self.settings, cgroups)
             return await run.in_bubblewrap(sandbox, self.settings, cgroups)
 
-        isolation = "process" if cgroups is None else "bubblewrap"
+        isolation = "process" if isinstance(sandbox, NoBubblewrap) else sandbox.name
         return await run_command(self, plan, context, command, began=began, isolation=isolation)
 
     async def reap(self) -> tuple[str, ...]:
@@ -118,12 +124,12 @@ class LocalExecutionEngine(ExecutionEngine):
             self._cgroups = await anyio.to_thread.run_sync(find_cgroups)
         return self._cgroups
 
-    async def _sandbox(self) -> Bubblewrap | NoBubblewrap:
+    async def _sandbox(self) -> Launcher | Bubblewrap | NoBubblewrap:
         wanted = self.settings.engines.local.sandbox
         if wanted == "off":
             return NoBubblewrap("the settings say engines.local.sandbox: off", "Set engines.local.sandbox: auto.")
-        found = await self._bubblewrap.get()
-        if wanted == "require" and isinstance(found, NoBubblewrap):
+        found = await self._makers.get()
+        if wanted != "auto" and isinstance(found, NoBubblewrap):
             raise EngineUnavailable(
                 f"The settings require a sandbox for commands on the host, and there is none: {found.reason}.",
                 remedy=f"{found.remedy} Or set engines.local.sandbox: auto.",

@@ -21,11 +21,14 @@ from praxis_mcp.engines.host.bubblewrap import (
     Bubblewrap,
     StatusPipe,
     bubblewrap_failure,
+    hidden_program,
     isolation,
+    mount_words,
     run_in_bubblewrap,
 )
 from praxis_mcp.engines.host.call_directories import CallDirectories
 from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
+from praxis_mcp.engines.host.launcher import LAUNCHER_PROCESSES, Launcher, Start, run_in_launcher
 from praxis_mcp.engines.host.local_view import HOME, WORK, HostView
 from praxis_mcp.engines.host.process import Launch, run_process
 from praxis_mcp.engines.init.seccomp import filter_descriptor, filter_for
@@ -77,16 +80,43 @@ class LocalRun:
             ),
         )
 
+    async def in_launcher(self, launcher: Launcher, settings: Settings, cgroups: Cgroups) -> Finished:
+        """Run it in a sandbox of praxis-init; see `HostView` and `run_in_launcher` for what is raised."""
+        fixed = self.plan.blueprint
+        group = cgroups.for_run(self.plan, default_pids=None, own_processes=LAUNCHER_PROCESSES)
+        view = HostView(by_descriptor=True)
+        try:
+            await anyio.to_thread.run_sync(view.build, self.plan, settings, self.artifacts)
+        except BaseException as exc:
+            view.close()
+            await group.remove()
+            if isinstance(exc, OSError):
+                raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
+            raise
+        hidden = view.hidden_program
+        start = Start(
+            self.plan.call.argv,
+            environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108 - inside
+            fixed.working_dir or WORK,
+            SANDBOX,
+            os.geteuid(),
+            os.getegid(),
+            failure=None if hidden is None else lambda _: hidden_program(self.plan.call.argv[0], SANDBOX, hidden),
+        )
+        steps = view.steps, view.growing
+        return await run_in_launcher(launcher, self.plan, self.context, view, steps, group, start)
+
     async def _try_in_bubblewrap(
         self, sandbox: Bubblewrap, settings: Settings, group: RunGroup, streams: Streams
     ) -> Attempt:
         fixed, call = self.plan.blueprint, self.plan.call
-        view = HostView(sizes=sandbox.sizes, by_descriptor=sandbox.binds_descriptors)
+        view = HostView(by_descriptor=sandbox.binds_descriptors)
         try:
             await anyio.to_thread.run_sync(view.build, self.plan, settings, self.artifacts)
             self._hidden = view.hidden_program
             with StatusPipe() as status:
-                options = [*view.words, *isolation(network=fixed.network is not Network.NONE)]
+                options = mount_words(view.steps, sizes=sandbox.sizes)
+                options += isolation(network=fixed.network is not Network.NONE)
                 options += ["--chdir", fixed.working_dir or WORK, "--unsetenv", OWNER_VARIABLE]
                 if (descriptor := filter_descriptor(fixed)) is not None:
                     view.descriptors.append(descriptor)

@@ -20,7 +20,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from praxis_mcp.engines.host.bubblewrap import system_mounts
 from praxis_mcp.engines.host.programs import ProgramFiles
 from praxis_mcp.engines.mounts.layout import MountLayout
 from praxis_mcp.plans.model import Mount, Plan
@@ -47,12 +46,11 @@ _KEPT = (
 
 
 class HostView(MountLayout):
-    """Builds the file system options of one command on the host."""
+    """Builds the file system of one command on the host."""
 
-    def __init__(self, *, sizes: bool, by_descriptor: bool) -> None:
-        """`sizes`: see `Bubblewrap.sizes`; `by_descriptor`: see `MountLayout`."""
+    def __init__(self, *, by_descriptor: bool) -> None:
+        """`by_descriptor`: see `MountLayout`."""
         super().__init__(by_descriptor=by_descriptor)
-        self._sizes = sizes
         self._program = ""
 
     @property
@@ -95,22 +93,19 @@ class HostView(MountLayout):
 
     def _base(self, own: Iterable[str], homes: Iterable[str]) -> None:
         self.root("/")
-        self.add(system_mounts(sizes=self._sizes), "/proc", "/dev")
+        self.system()
         for path in own:
             if os.path.isdir(path):
-                self.empty(path, *self._bound(_SIZE))
+                self.empty(path, size=_SIZE)
         for path in homes:
             if self._view.origin(path) is not None:
-                self.empty(path, *self._bound(_FOR_MOUNTS))
+                self.empty(path, size=_FOR_MOUNTS)
                 self._opened.append(path)
         for path in (HOME, WORK):
-            self.add(["--dir", path], path)
+            self.add_directory(path)
         for path in _KEPT:
             if os.path.exists(path):
                 self.bind(path, path)
-
-    def _bound(self, size: int) -> tuple[str, ...]:
-        return ("--size", str(size)) if self._sizes else ()
 
     def _show(self, seen: Iterable[str], homes: Sequence[str], own: Sequence[str], settings: Settings) -> None:
         """What of the hidden places is readable all the same."""
@@ -144,7 +139,7 @@ class HostView(MountLayout):
                 self.lay(Mount(Path(place), place))
         for link, target in files.links.items():
             if is_below(link, hidden) and self._view.origin(link) is None:
-                self.add(["--symlink", target, link], link)
+                self.add_link(link, target)
 
 
 def _temporary(seen: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -12,7 +12,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import anyio
 import anyio.to_thread
@@ -25,12 +25,13 @@ from praxis_mcp.engines.base import (
     ExecutionResult,
     StatusListener,
 )
-from praxis_mcp.engines.host.bubblewrap import Lookup, NoBubblewrap, find_bubblewrap, last_line
+from praxis_mcp.engines.host.bubblewrap import Lookup, NoBubblewrap, last_line
 from praxis_mcp.engines.host.cgroups import CGROUP_REMOVE_TIMEOUT, find_cgroups
+from praxis_mcp.engines.host.launcher import find_sandbox
 from praxis_mcp.engines.host.process import Launch, run_process
 from praxis_mcp.engines.host.sandbox_images import SandboxImages
-from praxis_mcp.engines.host.sandbox_run import LAYER_SIZE, Layouts, SandboxRun, Tools
-from praxis_mcp.engines.host.sandbox_view import Places
+from praxis_mcp.engines.host.sandbox_run import Layouts, SandboxRun, Tools
+from praxis_mcp.engines.host.sandbox_view import LAYER_SIZE, Places
 from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
@@ -70,7 +71,7 @@ class SandboxExecutionEngine(ExecutionEngine):
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
         self.images = SandboxImages(self.settings)
-        self._tools = Lookup(_find_tools)
+        self._tools = Lookup(lambda: _find_tools(self.settings.engines.sandbox.launcher))
         self._layouts: Layouts = {}
         self._background = BackgroundTasks()
 
@@ -89,7 +90,7 @@ class SandboxExecutionEngine(ExecutionEngine):
                 run = SandboxRun(plan, context, named.image, tools, places, self._layouts, self._background)
                 return replace(await run.run(), image=named.pinned)
 
-        return await run_command(self, plan, context, command, began=began, isolation="bubblewrap")
+        return await run_command(self, plan, context, command, began=began, isolation=tools.maker.name)
 
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
         """Bring the image into the store."""
@@ -99,7 +100,7 @@ class SandboxExecutionEngine(ExecutionEngine):
         """See the base.
 
         Raises:
-            EngineUnavailable: bubblewrap does not work here.
+            EngineUnavailable: nothing makes sandboxes here.
         """
         tools = await self._found()
         enforces = _ALWAYS | tools.cgroups.enforces
@@ -112,7 +113,7 @@ class SandboxExecutionEngine(ExecutionEngine):
             enforces |= {Capability.NETWORK_BRIDGE}
         else:
             notes[Capability.NETWORK_BRIDGE] = _NO_BRIDGE
-        return EngineCapabilities(self.name, "bubblewrap", enforces, notes)
+        return EngineCapabilities(self.name, tools.maker.name, enforces, notes)
 
     async def probe(self) -> EngineStatus:
         """See the base."""
@@ -126,8 +127,8 @@ class SandboxExecutionEngine(ExecutionEngine):
         return EngineStatus(
             self.name,
             available=True,
-            version=f"bubblewrap {tools.bubblewrap.version}",
-            detail="; ".join(filter(None, [f"images in {place}", tools.bubblewrap.note])),
+            version=tools.maker.title,
+            detail="; ".join(filter(None, [f"images in {place}", tools.maker.note])),
         )
 
     async def reap(self) -> tuple[str, ...]:
@@ -158,14 +159,14 @@ class SandboxExecutionEngine(ExecutionEngine):
         return tools
 
 
-async def _find_tools() -> Tools | NoBubblewrap:
+async def _find_tools(choice: Literal["auto", "own", "bubblewrap"]) -> Tools | NoBubblewrap:
     if sys.platform != "linux":
         return NoBubblewrap("it exists on Linux only", "Use Docker or Dagger.")
-    bubblewrap = await find_bubblewrap()
-    if isinstance(bubblewrap, NoBubblewrap):
-        return bubblewrap
+    maker = await find_sandbox(choice)
+    if isinstance(maker, NoBubblewrap):
+        return maker
     cgroups = await anyio.to_thread.run_sync(find_cgroups)
-    return Tools(bubblewrap, await why_no_overlay(), cgroups)
+    return Tools(maker, await why_no_overlay(), cgroups)
 
 
 async def why_no_overlay() -> str | None:

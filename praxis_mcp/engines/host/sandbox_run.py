@@ -21,12 +21,15 @@ from praxis_mcp.engines.host.bubblewrap import (
     StatusPipe,
     bubblewrap_failure,
     isolation,
+    mount_words,
     run_in_bubblewrap,
 )
 from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
+from praxis_mcp.engines.host.launcher import LAUNCHER_PROCESSES, Launcher, Start, run_in_launcher
 from praxis_mcp.engines.host.process import Launch, run_process
-from praxis_mcp.engines.host.sandbox_view import Places, SandboxUser, SandboxView, find_user
+from praxis_mcp.engines.host.sandbox_view import LAYER_SIZE, Places, SandboxUser, SandboxView, find_user
 from praxis_mcp.engines.init.seccomp import filter_descriptor
+from praxis_mcp.engines.mounts.layout import Step
 from praxis_mcp.engines.outcomes import ProgramSource
 from praxis_mcp.engines.output import Streams
 from praxis_mcp.engines.running import Finished
@@ -37,9 +40,6 @@ from praxis_mcp.support.owners import OWNER_VARIABLE, Owner
 from praxis_mcp.support.praxis_init import praxis_init_path
 from praxis_mcp.support.tasks import BackgroundTasks
 
-LAYER_SIZE = 1024**3
-"""Bytes that a call may write to its root; they lie in memory, and count against the memory limit."""
-
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -47,16 +47,17 @@ _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Tools:
     """What sandboxes are made with here; `no_overlay` says why there is none, where there is none."""
 
-    bubblewrap: Bubblewrap
+    maker: Launcher | Bubblewrap
     no_overlay: str | None
     cgroups: Cgroups
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Bubblewrap's options for a file system, and where and as whom a command begins in it."""
+    """The steps of a file system, and where and as whom a command begins in it; `growing`: see `MountLayout`."""
 
-    words: tuple[str, ...]
+    steps: tuple[Step, ...]
+    growing: frozenset[str]
     working_dir: str
     user: SandboxUser
 
@@ -101,11 +102,15 @@ class SandboxRun:
             ExecutionError: there is no sandbox for it, or its mounts have no place.
         """
         cgroups = self._tools.cgroups
+        maker = self._tools.maker
+        if isinstance(maker, Launcher):
+            group = cgroups.for_run(self.plan, default_pids=DEFAULT_PIDS, own_processes=LAUNCHER_PROCESSES)
+            return await self._launch(maker, group)
         return await run_in_bubblewrap(
             self.plan,
             self.context,
             lambda: cgroups.for_run(self.plan, default_pids=DEFAULT_PIDS, own_processes=OWN_PROCESSES),
-            self._try,
+            lambda group, streams: self._try(maker, group, streams),
             lambda stderr, exit_code: bubblewrap_failure(
                 self._command[0], stderr, exit_code, ProgramSource.image(self.plan.blueprint.image)
             ),
@@ -116,23 +121,47 @@ class SandboxRun:
     def _command(self) -> tuple[str, ...]:
         return (*(self._image.entrypoint if self.plan.blueprint.use_entrypoint else ()), *self.plan.call.argv)
 
-    async def _try(self, group: RunGroup, streams: Streams) -> Attempt:
+    async def _launch(self, launcher: Launcher, group: RunGroup) -> Finished:
+        """See `run`; `group` is removed."""
+        view = SandboxView(self._image, self._writable_root)
+        try:
+            layout = await self._layout(view)
+        except BaseException as exc:
+            view.close()
+            await group.remove(self._later)
+            if isinstance(exc, OSError):
+                tool = self.plan.blueprint.tool
+                raise ExecutionError(f"The sandbox for {tool} cannot be laid out: {exc}.") from exc
+            raise
+        user = layout.user
+        env = self._environment(user.home)
+        if any("\0" in text for text in (*self._command, *env, *env.values())):
+            await group.remove(self._later)
+            raise _holds_nul(self._image)
+        start = Start(
+            self._command,
+            env,
+            layout.working_dir,
+            ProgramSource.image(self.plan.blueprint.image),
+            user.uid,
+            user.gid,
+            self.plan.call.run_id[:12] or "sandbox",
+        )
+        steps = layout.steps, layout.growing
+        return await run_in_launcher(launcher, self.plan, self.context, view, steps, group, start, self._later)
+
+    async def _try(self, bubblewrap: Bubblewrap, group: RunGroup, streams: Streams) -> Attempt:
         started = 0.0
         fixed, call = self.plan.blueprint, self.plan.call
-        view = SandboxView(
-            self._image,
-            self._writable_root,
-            sizes=self._tools.bubblewrap.sizes,
-            by_descriptor=self._tools.bubblewrap.binds_descriptors,
-        )
+        view = SandboxView(self._image, self._writable_root, by_descriptor=bubblewrap.binds_descriptors)
         try:
             with StatusPipe() as status, ExitStack() as stack:
-                options = _joined(self._options(await self._layout(view), view), self._image)
+                options = _joined(self._options(bubblewrap, await self._layout(view), view), self._image)
                 options_fd = _memory_file(stack, options)
                 launch = Launch(
                     (
-                        *self._prefix(group),
-                        *(self._tools.bubblewrap.program, *status.options, "--args", str(options_fd)),
+                        *self._prefix(bubblewrap, group),
+                        *(bubblewrap.program, *status.options, "--args", str(options_fd)),
                         *("--", *self._command),
                     ),
                     {OWNER_VARIABLE: str(Owner.current())},  # bubblewrap's own, not the tool's
@@ -160,11 +189,11 @@ class SandboxRun:
         finally:
             view.close()
 
-    def _prefix(self, group: RunGroup) -> list[str]:
+    def _prefix(self, bubblewrap: Bubblewrap, group: RunGroup) -> list[str]:
         init = praxis_init_path()
         if self._writable_root is not None:
             return group.prefix(init, overlay=(self._image.directory, LAYER_SIZE))
-        return group.prefix(init, private_mounts=self._tools.bubblewrap.keeps_out_late_mounts)
+        return group.prefix(init, private_mounts=bubblewrap.keeps_out_late_mounts)
 
     @property
     def _writable_root(self) -> str | None:
@@ -181,7 +210,7 @@ class SandboxRun:
         if is_plain and key in self._layouts:
             return self._layouts[key]
         layout = await anyio.to_thread.run_sync(self._lay_out, view)
-        if is_plain:
+        if is_plain and not view.descriptors:
             if len(self._layouts) >= _MAX_LAYOUTS:
                 self._layouts.clear()
             self._layouts[key] = layout
@@ -191,12 +220,13 @@ class SandboxRun:
         fixed = self.plan.blueprint
         user = find_user(self._image.root, fixed.user or self._image.user)
         start = view.build(self.plan, self._places, fixed.working_dir or self._image.working_dir)
-        return Layout(tuple(view.words), start, user)
+        return Layout(tuple(view.steps), view.growing, start, user)
 
-    def _options(self, layout: Layout, view: SandboxView) -> list[str]:
+    def _options(self, bubblewrap: Bubblewrap, layout: Layout, view: SandboxView) -> list[str]:
         """Everything for bubblewrap; what is secret in it travels over a descriptor."""
         fixed, call = self.plan.blueprint, self.plan.call
-        options = [*layout.words, *isolation(network=fixed.network is not Network.NONE)]
+        words = mount_words(layout.steps, sizes=bubblewrap.sizes)
+        options = [*words, *isolation(network=fixed.network is not Network.NONE)]
         options += ["--unshare-user", "--uid", str(layout.user.uid), "--gid", str(layout.user.gid)]
         options += ["--hostname", call.run_id[:12] or "sandbox", "--chdir", layout.working_dir]
         options += ["--unsetenv", OWNER_VARIABLE]
@@ -224,11 +254,15 @@ def _joined(options: list[str], image: StoredImage) -> bytes:
     """
     text = "\0".join((*options, ""))
     if text.count("\0") != len(options):  # whatever the image holds, and whichever check has missed it
-        raise ImageError(
-            f"The image {image.id} cannot be used: its own description holds a NUL character.",
-            remedy="Do not trust this image: remove it (praxis-mcp image rm), and choose another.",
-        )
+        raise _holds_nul(image)
     return text.encode(errors="surrogateescape")
+
+
+def _holds_nul(image: StoredImage) -> ImageError:
+    return ImageError(
+        f"The image {image.id} cannot be used: its own description holds a NUL character.",
+        remedy="Do not trust this image: remove it (praxis-mcp image rm), and choose another.",
+    )
 
 
 def _memory_file(stack: ExitStack, content: bytes) -> int:

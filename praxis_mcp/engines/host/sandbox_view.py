@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from praxis_mcp.contracts.values import Network
-from praxis_mcp.engines.host.bubblewrap import system_mounts
 from praxis_mcp.engines.mounts.layout import MountLayout
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.images.inside import above, below, open_file
@@ -19,6 +18,8 @@ from praxis_mcp.images.model import StoredImage
 from praxis_mcp.plans.model import Blueprint, Mount, Plan
 from praxis_mcp.plans.view import by_depth
 
+LAYER_SIZE = 1024**3
+"""Bytes that a call may write to its root; they lie in memory, and count against the memory limit."""
 SCRATCH_SIZE = 256 * 1024 * 1024
 """Bytes of ``/tmp``, and of each volume, where the root is read-only; they count against the memory limit."""
 
@@ -38,22 +39,19 @@ class Places:
 
 
 class SandboxView(MountLayout):
-    """Builds the file system options of one sandbox.
+    """Builds the file system of one sandbox.
 
     Args:
         image: whose root it is.
-        writable_root: where the image's root is under a layer of the call's own; None for a read-only root.
-        sizes: whether bubblewrap can bound a file system in memory (`Bubblewrap.sizes`).
+        writable_root: where bubblewrap finds the image's root under a layer of the call's own; None for a read-only
+            root.
         by_descriptor: see `MountLayout`.
     """
 
-    def __init__(
-        self, image: StoredImage, writable_root: str | None, *, sizes: bool, by_descriptor: bool = True
-    ) -> None:
+    def __init__(self, image: StoredImage, writable_root: str | None, *, by_descriptor: bool = True) -> None:
         super().__init__(by_descriptor=by_descriptor)
         self._image = image
         self._writable_root = writable_root
-        self._sizes = sizes
 
     def build(self, plan: Plan, places: Places, working_dir: str) -> str:
         """Lay it all out.
@@ -75,7 +73,7 @@ class SandboxView(MountLayout):
         taken = {self.resolve(mount.target) for mount, _ in laid}
         for path in self._scratch_places(taken) if fixed.read_only is not False else []:
             self.make_room(path, is_directory=True)
-            self.empty(path, *(("--perms", "1777", "--size", str(SCRATCH_SIZE)) if self._sizes else ()))
+            self.empty(path, size=SCRATCH_SIZE, mode=0o1777)
         ours = {mount.target for mount, grows in laid if grows}
         for mount in by_depth(mount for mount, _ in laid):
             self.lay(mount, grows=mount.target in ours)
@@ -90,8 +88,8 @@ class SandboxView(MountLayout):
             self.root(str(self._image.root))
         else:
             # Bubblewrap makes what is missing, and nobody else sees it.
-            self.overlay(self._writable_root, str(self._image.root))
-        self.add(system_mounts(sizes=self._sizes), "/proc", "/dev")
+            self.overlay(self._writable_root, str(self._image.root), LAYER_SIZE)
+        self.system()
 
     def _mounts(self, plan: Plan, places: Places) -> Iterator[tuple[Mount, bool]]:
         """What is mounted, and whether its source is the server's own."""

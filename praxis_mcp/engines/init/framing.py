@@ -68,6 +68,10 @@ class FramingError(ValueError):
     """What was to be sent, or has come, breaks the rules of the framing; the message says which."""
 
 
+class FramingSizeError(FramingError):
+    """Words and variables are more than the framing, or Linux, takes for one command."""
+
+
 @dataclass(frozen=True, slots=True)
 class WaitFile:
     """A file that exists before the command starts: path as the command sees it, content, permission bits."""
@@ -171,7 +175,7 @@ def encode_call(call: WaitCall) -> bytes:
     if not call.argv:
         raise FramingError("a call needs a command")
     if len(call.env) > MAX_VARIABLES:
-        raise FramingError(f"a call has at most {MAX_VARIABLES} variables")
+        raise FramingSizeError(f"a call has at most {MAX_VARIABLES} variables")
     flags = call.no_network * _NO_NETWORK | call.no_new_privileges * _NO_NEW_PRIVILEGES
     timeout = nanoseconds("timeout", call.timeout)
     if call.timeout is not None and timeout == 0:
@@ -185,7 +189,7 @@ def encode_call(call: WaitCall) -> bytes:
     if call.seccomp is not None:
         parts.append(encode_frame(FrameType.FILTER, call.seccomp))
     if sum(len(part) + 1 + _POINTER for part in parts) > MAX_CALL:
-        raise FramingError(f"a call's words and variables are more than {MAX_CALL} bytes together")
+        raise FramingSizeError(f"a call's words and variables are more than {MAX_CALL} bytes together")
     return b"".join(parts)
 
 
@@ -230,7 +234,7 @@ def _text(what: str, text: bytes) -> bytes:
     if b"\0" in text:
         raise FramingError(f"{what} holds a NUL byte")
     if len(text) >= MAX_PAYLOAD:
-        raise FramingError(f"{what} is longer than {MAX_PAYLOAD - 1} bytes")
+        raise FramingSizeError(f"{what} is longer than {MAX_PAYLOAD - 1} bytes")
     return text
 
 

@@ -1,24 +1,21 @@
-"""The local engine without bubblewrap as a case of the conformance suite."""
-
-from typing import Any
+"""The local engine without a sandbox as a case of the conformance suite."""
 
 from praxis_mcp.plans.model import Capability
-from praxis_mcp.settings.model import Settings
-from tests.engines.host.local_case import LIMITS, OF_BUBBLEWRAP, LocalCase
+from tests.engines.host.local_case import LIMITS, OF_SANDBOX, LocalCase
 
 
 class PlainCase(LocalCase):
-    """The same without bubblewrap: artifacts go to `PRAXIS_OUTPUT_DIR`, for there is no other place for them."""
+    """The same without a sandbox: artifacts go to `PRAXIS_OUTPUT_DIR`, for there is no other place for them."""
 
     name = "local-plain"
+    marks = ()
     bulk = 100_000_000
 
     @property
     def lacks(self) -> frozenset[Capability]:
-        return OF_BUBBLEWRAP | LIMITS
+        return OF_SANDBOX | LIMITS
 
-    def settings(self, **values: Any) -> Settings:
-        return super().settings(engines={"local": {"sandbox": "off"}}, **values)
+    maker = "off"
 
 
 CASE = PlainCase()

@@ -33,14 +33,17 @@ def shared_store() -> Path:
 class SandboxCase(EngineCase):
     name = "sandbox"
     bulk = 2_000_000  # through pipes, as local-plain
-    marks = (pytest.mark.docker, pytest.mark.bubblewrap)
+    marks = (pytest.mark.docker, pytest.mark.native)
+    maker = "own"
+    """What makes its sandboxes: praxis-init itself."""
 
     @property
     def lacks(self) -> frozenset[Capability]:
         return frozenset({Capability.PRIVILEGED}) | find_cgroups().notes.keys()
 
     def settings(self, **values: Any) -> Settings:
-        return Settings(engines={"sandbox": {"store": shared_store()}}, **values)  # pyright: ignore[reportArgumentType]
+        chosen = {"store": shared_store(), "launcher": self.maker}
+        return Settings(engines={"sandbox": chosen}, **values)  # pyright: ignore[reportArgumentType]
 
     def engine(self, settings: Settings) -> ExecutionEngine:
         return SandboxExecutionEngine(settings)

@@ -53,8 +53,18 @@ STDIN: dict[str, Any] = {
 }
 
 
-def local(root: Path, sandbox: str = "auto", **values: Any) -> Settings:
-    return Settings(root=root, engines={"local": {"sandbox": sandbox}}, **values)  # pyright: ignore[reportArgumentType]
+@pytest.fixture(autouse=True, params=["own", pytest.param("bubblewrap", marks=pytest.mark.bubblewrap)])
+def maker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What makes the sandboxes, where a test does not say it: every test is run with both."""
+    monkeypatch.setitem(CHOSEN, "sandbox", request.param)
+    return request.param
+
+
+CHOSEN: dict[str, Any] = {}
+
+
+def local(root: Path, sandbox: str | None = None, **values: Any) -> Settings:
+    return Settings(root=root, engines={"local": {"sandbox": sandbox or CHOSEN["sandbox"]}}, **values)  # pyright: ignore[reportArgumentType]
 
 
 async def call(
@@ -389,7 +399,7 @@ class TestAPlainProcessWithoutPraxisInit:
         assert not processes(marker)
 
     async def test_network_none_is_refused_with_how_to_fix_it(self, tmp_path: Path) -> None:
-        with pytest.raises(LimitUnsupported, match=r"network: none.*bubblewrap.*network: host"):
+        with pytest.raises(LimitUnsupported, match=r"network: none.*praxis-init.*network: host"):
             await call(local(tmp_path, "off"), ["true"])
 
 
@@ -495,32 +505,35 @@ anyio.run(main)
 
 
 @pytest.fixture
-def no_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shell = shutil.which("sh")
     assert shell is not None
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/sh").symlink_to(shell)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    # Nor a praxis-init that makes sandboxes.
+    monkeypatch.setattr("praxis_mcp.engines.host.launcher.host_init_path", lambda: None)
 
 
-@pytest.mark.usefixtures("no_bubblewrap")
+@pytest.mark.usefixtures("no_sandbox")
 async def test_a_required_sandbox_that_is_missing_is_an_error_with_a_remedy(tmp_path: Path) -> None:
-    with pytest.raises(EngineUnavailable, match=r"bwrap is not on the PATH.*Install bubblewrap"):
+    reason = r"praxis-init is missing; bwrap is not on the PATH.*Install bubblewrap"
+    with pytest.raises(EngineUnavailable, match=reason):
         await call(local(tmp_path, "require"), ["sh", "-c", "true"])
     async with LocalExecutionEngine(local(tmp_path, "require")) as engine:
         status = await engine.probe()
     assert (status.available, "Install bubblewrap" in status.remedy) == (False, True)
 
 
-@pytest.mark.usefixtures("no_bubblewrap")
+@pytest.mark.usefixtures("no_sandbox")
 async def test_without_bubblewrap_a_command_runs_as_a_plain_process_and_what_is_lacking_is_said(tmp_path: Path) -> None:
-    assert (await call(local(tmp_path), ["sh", "-c", "true"])).isolation == "process"
-    async with LocalExecutionEngine(local(tmp_path)) as engine:
+    assert (await call(local(tmp_path, "auto"), ["sh", "-c", "true"])).isolation == "process"
+    async with LocalExecutionEngine(local(tmp_path, "auto")) as engine:
         capabilities = await engine.get_capabilities()
     assert "bwrap is not on the PATH" in capabilities.notes[Capability.MOUNTS]
     (tmp_path / "data").mkdir()
     with pytest.raises(LimitUnsupported, match=r"mounts.*bwrap is not on the PATH"):
-        await call(local(tmp_path), ["sh", "-c", "true"], mounts={"data": "/data"})
+        await call(local(tmp_path, "auto"), ["sh", "-c", "true"], mounts={"data": "/data"})
 
 
 async def test_a_bubblewrap_that_does_not_work_is_as_good_as_none(
@@ -530,7 +543,8 @@ async def test_a_bubblewrap_that_does_not_work_is_as_good_as_none(
     program.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert (await call(local(tmp_path), ["true"])).isolation == "process"
+    monkeypatch.setattr("praxis_mcp.engines.host.launcher.host_init_path", lambda: None)
+    assert (await call(local(tmp_path, "auto"), ["true"])).isolation == "process"
     with pytest.raises(EngineUnavailable, match=r"does not work here: bwrap: No permissions.*user namespaces"):
         await call(local(tmp_path, "require"), ["true"])
 
@@ -551,15 +565,32 @@ exit 1
 """)
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
-    result = await call(local(tmp_path, "require"), ["sh", "-c", "cat; echo once >&2"], **STDIN)
+    result = await call(local(tmp_path, "bubblewrap"), ["sh", "-c", "cat; echo once >&2"], **STDIN)
     assert (result.output, result.stderr.text) == ("the input", "once\n")
 
 
 @bubblewrap
-async def test_the_sandbox_is_named_in_status_and_result(tmp_path: Path) -> None:
+async def test_the_sandbox_is_named_in_status_and_result(tmp_path: Path, maker: str) -> None:
+    name = {"own": "praxis-init", "bubblewrap": "bubblewrap"}[maker]
     async with LocalExecutionEngine(local(tmp_path)) as engine:
-        assert (await engine.probe()).version.startswith("bubblewrap ")
-    assert (await call(local(tmp_path), ["true"])).isolation == "bubblewrap"
+        assert (await engine.probe()).version.startswith(name)
+    assert (await call(local(tmp_path), ["true"])).isolation == name
+
+
+@pytest.mark.native
+async def test_praxis_init_makes_the_sandboxes_where_nothing_is_chosen(tmp_path: Path) -> None:
+    assert (await call(local(tmp_path, "auto"), ["true"])).isolation == "praxis-init"
+
+
+@bubblewrap
+async def test_bubblewrap_makes_them_where_praxis_init_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "praxis-init"
+    broken.write_text("#!/bin/sh\nexit 125\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr("praxis_mcp.engines.host.launcher.host_init_path", lambda: broken)
+    assert (await call(local(tmp_path, "auto"), ["true"])).isolation == "bubblewrap"
+    with pytest.raises(EngineUnavailable, match=r"praxis-init makes no sandbox here.*user namespaces"):
+        await call(local(tmp_path, "own"), ["true"])
 
 
 async def test_a_sandbox_that_is_off_is_not_used(tmp_path: Path) -> None:

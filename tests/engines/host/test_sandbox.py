@@ -31,15 +31,26 @@ from tests.engines.host.sandbox_case import IMAGE, control_groups, shared_store
 from tests.images.tars import directory, file, image, layer, symlink
 from tests.kit.until import until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.bubblewrap]
+pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.bubblewrap, pytest.mark.native]
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 with_cgroups = pytest.mark.skipif(bool(find_cgroups().notes), reason="this user may make no cgroups")
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\napp:x:1234:2345:An app:/home/app:/bin/sh\n"
 
 
+@pytest.fixture(autouse=True, params=["own", "bubblewrap"])
+def launcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What makes the sandboxes: every test is run with both."""
+    monkeypatch.setitem(CHOSEN, "launcher", request.param)
+    return request.param
+
+
+CHOSEN: dict[str, Any] = {}
+
+
 def settings(root: Path, **values: Any) -> Settings:
-    return Settings.model_validate({"root": root, "engines": {"sandbox": {"store": shared_store()}}, **values})
+    engines = {"sandbox": {"store": shared_store(), **CHOSEN}}
+    return Settings.model_validate({"root": root, "engines": engines, **values})
 
 
 async def call(
@@ -168,7 +179,7 @@ async def test_a_tool_has_its_own_environment_and_no_descriptors(
     source = "import json, os; print(json.dumps([sorted(os.environ), sorted(os.listdir('/proc/self/fd'))]))"
     result = await call(settings(tmp_path), ["python3", "-c", source], env={"MINE": "1"})
     names, descriptors = json.loads(result.output)
-    assert set(names) - {"LC_CTYPE"} == {"PATH", "HOME", "HOSTNAME", "MINE", "PWD"}
+    assert set(names) - {"LC_CTYPE", "PWD"} == {"PATH", "HOME", "HOSTNAME", "MINE"}  # bubblewrap sets PWD
     assert OWNER_VARIABLE not in names
     assert descriptors == ["0", "1", "2", "3"]  # the last is the listing itself
 
