@@ -149,13 +149,17 @@ class DaggerSettings(Section):
     rotate_after: float = Field(default=1800, gt=0)
 
 
+LauncherChoice = Literal["auto", "own", "bubblewrap"]
+"""What makes sandboxes: praxis-init, which comes with the package (``own``), bubblewrap, or whichever works, in that
+order (``auto``)."""
+
+
 class LocalSettings(Section):
     """How commands run on the host.
 
     Attributes:
-        sandbox: ``auto`` runs them in a sandbox where one can be made, by praxis-init or else by bubblewrap;
-            ``require`` refuses to run them without one; ``own`` and ``bubblewrap`` require that of praxis-init or of
-            bubblewrap; ``off`` never makes one.
+        sandbox: ``auto`` puts them into a sandbox where one can be made; ``require`` refuses to run them without, and
+            so do ``own`` and ``bubblewrap``, which also say what makes it (see `LauncherChoice`); ``off`` never does.
         visible: what every command may read of the home directories, which are hidden from it, and of the other hidden
             places (``/tmp``, ``/run``); ``~`` is the home directory. Credentials in it stay hidden.
     """
@@ -168,13 +172,12 @@ class SandboxSettings(Section):
     """How images are run without a daemon.
 
     Attributes:
-        launcher: what makes the sandboxes: ``own`` is praxis-init, which comes with the package; ``auto`` is that where
-            this user may make namespaces, else bubblewrap.
+        launcher: what makes the sandboxes; see `LauncherChoice`.
         store: where their file systems are kept; None is ``$XDG_DATA_HOME/praxis-mcp/images``.
         max_image_size: bytes that one image may take there.
     """
 
-    launcher: Literal["auto", "own", "bubblewrap"] = "auto"
+    launcher: LauncherChoice = "auto"
     store: Path | None = None
     max_image_size: int = Field(default=16 * 1024**3, gt=0)
 

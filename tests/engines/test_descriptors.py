@@ -27,7 +27,7 @@ def crowded(place: Path) -> list[Mount]:
 
 def test_where_no_descriptors_are_left_nothing_is_missing_without_a_word(tmp_path: Path) -> None:
     mounts = crowded(tmp_path)
-    layout = MountLayout(by_descriptor=True)
+    layout = MountLayout()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     free = os.dup(0)
     os.close(free)

@@ -14,9 +14,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 
+import anyio
 import pytest
 
+from praxis_mcp.engines.host.launcher import find_own_launcher
+from praxis_mcp.engines.host.sandboxed import NoLauncher
 from praxis_mcp.support.praxis_init import praxis_init_path
 from praxis_mcp.support.text import counted
 from tests.dagger_double.schema import generated_client
@@ -49,6 +53,14 @@ def _docker() -> str | None:
 def _bubblewrap() -> str | None:
     # Present is not enough: some kernels and containers refuse the namespaces.
     return _probe("bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", "/", "/", "true")
+
+
+def _sandbox() -> str | None:
+    if sys.platform != "linux":
+        return "sandboxes are for Linux"
+    with ThreadPoolExecutor(1) as threads:  # a test that asks may run in an event loop
+        found = threads.submit(anyio.run, find_own_launcher).result()
+    return found.reason if isinstance(found, NoLauncher) else None
 
 
 def _node() -> str | None:
@@ -88,6 +100,7 @@ def _mcp1() -> str | None:
 CHECKS: dict[str, Callable[[], str | None]] = {
     "docker": _docker,
     "bubblewrap": _bubblewrap,
+    "sandbox": _sandbox,
     "node": _node,
     "native": _native,
     "mcp1": _mcp1,

@@ -10,44 +10,48 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from pathlib import Path
+from typing import ClassVar
 
 import anyio
+import anyio.to_thread
 
+from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.host.cgroups import RunGroup
+from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
 from praxis_mcp.engines.host.process import Launch, run_process
+from praxis_mcp.engines.host.sandboxed import Launcher, NoLauncher, Prepare, Sandboxed, memory_file
+from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.mounts.layout import Step, StepKind
-from praxis_mcp.engines.outcomes import ProgramSource, start_failure
 from praxis_mcp.engines.output import StreamCollector, Streams
 from praxis_mcp.engines.running import Finished
-from praxis_mcp.errors import CommandNotFound, ExecutionError
+from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.praxis_init import Ended, EndKind, praxis_init_path
-from praxis_mcp.support.processes import NamespaceTree
+from praxis_mcp.support.owners import OWNER_VARIABLE, Owner
+from praxis_mcp.support.praxis_init import Ended, EndKind, join_words, praxis_init_path
+from praxis_mcp.support.processes import MarkedTree, NamespaceTree
+from praxis_mcp.support.scratch import Scratch
 from praxis_mcp.support.tasks import BackgroundTasks
 
 BUBBLEWRAP_PROBE_TIMEOUT = 4.0
 """Seconds for trying it out."""
-LOOK_AGAIN_AFTER = 30.0
-"""Seconds after which a bubblewrap that was not there is looked for again."""
 OWN_PROCESSES = 2
 """Processes in a run's group that are not the tool's, whose limit must not pay for them: bubblewrap and its init."""
 
-SHARED_MEMORY = 64 * 1024 * 1024
-"""Bytes of a sandbox's /dev/shm, as on Docker."""
-
-_DEFAULT_MODE = 0o755
-"""Of what bubblewrap makes in memory."""
+OVERLAY_PROBE_TIMEOUT = 4.0
+"""Seconds for trying out a writable root."""
+_OVERLAY_MARK = "PRAXIS_OVERLAY_PROBE"
 
 START_ATTEMPTS = 5
 """Bubblewrap lists the host's mounts and then treats each: one that goes in between, as Docker's do with every
 container that ends, makes it fail. The command has not started then, so it may try again."""
 
+_ROOT, _LAYER = "rootfs", "layer"
+"""Of an image's directory: what praxis-init mounts the overlay of, and where (`join_words`)."""
 _ISOLATION = (
     "--unshare-pid",
     "--unshare-ipc",
@@ -60,33 +64,29 @@ _ISOLATION = (
 )
 
 
-T = TypeVar("T")
-
-
 @dataclass(frozen=True, slots=True)
-class Bubblewrap:
+class Bubblewrap(Launcher):
     """A bubblewrap that works here.
 
     Attributes:
         program: where it is.
-        version: as it says.
         keeps_out_late_mounts: whether it can be started in a mount namespace of its own (`RunGroup.prefix`). AppArmor
             may let bubblewrap make one, and nobody else.
         binds_descriptors: whether it mounts what a descriptor holds, and sees to it that it was that: 0.10, and what
             Debian 12 and Ubuntu 22.04 have as 0.8, 0.6 and 0.9 with their fixes of CVE-2024-42472.
     """
 
+    name: ClassVar[str] = "bubblewrap"
+
     program: str
     version: str
     keeps_out_late_mounts: bool = True
     binds_descriptors: bool = True
 
-    name: ClassVar[str] = "bubblewrap"
-
     @property
-    def title(self) -> str:
-        """Itself and its version."""
-        return f"{self.name} {self.version}"
+    def shown(self) -> str:
+        """See the base."""
+        return f"bubblewrap {self.version}"
 
     @property
     def sizes(self) -> bool:
@@ -96,7 +96,7 @@ class Bubblewrap:
 
     @property
     def note(self) -> str:
-        """What it cannot do here; empty where there is nothing to say."""
+        """See the base."""
         notes: list[str] = []
         if not self.keeps_out_late_mounts:
             notes.append(
@@ -109,39 +109,168 @@ class Bubblewrap:
             )
         return "; ".join(notes)
 
+    async def run(
+        self,
+        plan: Plan,
+        context: ExecutionContext,
+        prepare: Prepare,
+        cgroups: Cgroups,
+        *,
+        default_pids: int | None,
+        later: BackgroundTasks | None = None,
+    ) -> Finished:
+        """See the base. Tries again where another attempt may start it."""
+        attempts = 0
+        while True:
+            attempts += 1
+            group = cgroups.for_run(plan, default_pids=default_pids, own_processes=OWN_PROCESSES)
+            try:
+                async with context.collectors(plan) as streams:
+                    attempt = await self._attempt(plan, prepare, group, streams)
+                    ended = time.perf_counter()
+                    out_of_memory = group.out_of_memory
+            finally:
+                await group.remove(later)
+            stdout, stderr = streams.captured
+            end = attempt.ended
+            if attempt.exit_code is None and not end.timed_out:
+                if out_of_memory:  # it took the sandbox's own init along
+                    end = Ended(EndKind.SIGNAL, signal.SIGKILL)
+                elif attempts < START_ATTEMPTS and may_try_again(stderr.text, end.exit_code):
+                    continue
+                else:
+                    raise _failure(attempt.sandboxed, stderr.text, end.exit_code)
+            return Finished(replace(end, out_of_memory=out_of_memory), stdout, stderr, attempt.started, ended)
 
-@dataclass(frozen=True, slots=True)
-class NoBubblewrap:
-    """Why there is none that works here, and how to fix it."""
+    async def why_no_layer(self) -> str | None:
+        """See the base. Bubblewrap itself has learned overlays in 0.11 only."""
+        init = praxis_init_path()
+        if init is None:
+            return "praxis-init is missing"
+        try:
+            scratch = await anyio.to_thread.run_sync(Scratch.make)
+        except OSError as exc:
+            return f"a directory to try it out in cannot be made ({exc.strerror})"
+        try:
+            for name in (_ROOT, _LAYER):
+                await anyio.Path(scratch.path, name).mkdir()
+            mark = str(scratch.path)
+            words = [*join_words(str(init), overlay=(scratch.path, 1 << 30)), str(init), "--version"]
+            async with StreamCollector("stdout", keep=4096) as out, StreamCollector("stderr", keep=4096) as err:
+                ended = await run_process(
+                    Launch(tuple(words), {_OVERLAY_MARK: mark}),
+                    lambda process: MarkedTree(process, f"{_OVERLAY_MARK}={mark}"),
+                    timeout=OVERLAY_PROBE_TIMEOUT,
+                    stdout=out,
+                    stderr=err,
+                )
+        except ExecutionError as exc:
+            return exc.message
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(scratch.remove)
+        if ended.exit_code == 0:
+            return None
+        reason = last_line(err.captured.text)
+        return f"the kernel lets no user namespace mount an overlay ({reason or f'exit code {ended.exit_code}'})"
 
-    reason: str
-    remedy: str
+    async def _attempt(self, plan: Plan, prepare: Prepare, group: RunGroup, streams: Streams) -> Attempt:
+        started = 0.0
+        fixed, call = plan.blueprint, plan.call
+        sandboxed = await prepare()
+        with ExitStack() as held, StatusPipe() as status:
+            held.callback(sandboxed.layout.close)
+            descriptors = list(sandboxed.layout.descriptors)
+            try:
+                options = self._options(plan, sandboxed)
+                if (program := filter_for(fixed)) is not None:
+                    descriptors.append(memory_file(program, held))
+                    options += ["--seccomp", str(descriptors[-1])]
+                descriptors.append(memory_file(_joined(options), held))
+            except OSError as exc:
+                raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
+            launch = Launch(
+                (
+                    *self._prefix(group, sandboxed.steps),
+                    *(self.program, *status.options, "--args", str(descriptors[-1])),
+                    *("--", *sandboxed.argv),
+                ),
+                {OWNER_VARIABLE: str(Owner.current())},  # bubblewrap's own, not the tool's
+                stdin=call.stdin,
+                capture=fixed.capture_output,
+                descriptors=(*status.descriptors, *descriptors),
+                own_session=False,
+            )
 
+            def on_start() -> None:
+                nonlocal started
+                started = time.perf_counter()
+                held.close()  # bubblewrap has its own by now, and a call may last
 
-class Lookup(Generic[T]):
-    """What an engine needs of bubblewrap: found once and kept; where it is missing, looked for again now and then.
+            ended = await run_process(
+                launch,
+                status.tree,
+                timeout=fixed.limits.timeout,
+                stdout=streams.stdout,
+                stderr=streams.stderr,
+                on_start=on_start,
+            )
+            return Attempt(sandboxed, ended, status.exit_code(), started)
 
-    Args:
-        find: looks for it.
-    """
+    def _prefix(self, group: RunGroup, steps: Sequence[Step]) -> list[str]:
+        """praxis-init makes the layer on its way to bubblewrap, in a mount namespace that goes with the sandbox:
+        nothing is left behind when that is killed."""
+        root = steps[0]
+        if root.kind is StepKind.LAYERED_ROOT and root.source is not None:
+            return group.prefix(praxis_init_path(), overlay=(Path(root.source).parent, root.size))
+        return group.prefix(praxis_init_path(), private_mounts=self.keeps_out_late_mounts)
 
-    def __init__(self, find: Callable[[], Awaitable[T | NoBubblewrap]]) -> None:
-        self._find = find
-        self._found: T | NoBubblewrap | None = None
-        self._found_at = 0.0
-        self._lock: anyio.Lock | None = None
+    def _options(self, plan: Plan, sandboxed: Sandboxed) -> list[str]:
+        """Everything for bubblewrap; what is secret in it travels over a descriptor."""
+        options = [word for step in sandboxed.steps for word in self._words(step)]
+        options += isolation(network=plan.blueprint.network is not Network.NONE)
+        if sandboxed.uid is not None and sandboxed.gid is not None:
+            options += ["--unshare-user", "--uid", str(sandboxed.uid), "--gid", str(sandboxed.gid)]
+        if sandboxed.host_name is not None:
+            options += ["--hostname", sandboxed.host_name]
+        options += ["--chdir", sandboxed.working_dir, "--unsetenv", OWNER_VARIABLE]
+        for name, value in sandboxed.env.items():
+            options += ["--setenv", name, value]
+        return options
 
-    async def get(self) -> T | NoBubblewrap:
-        """What was found, or why nothing was."""
-        if self._found is not None and not isinstance(self._found, NoBubblewrap):
-            return self._found
-        self._lock = self._lock or anyio.Lock()
-        async with self._lock:
-            stale = time.monotonic() - self._found_at > LOOK_AGAIN_AFTER
-            if self._found is None or (isinstance(self._found, NoBubblewrap) and stale):
-                self._found = await self._find()
-                self._found_at = time.monotonic()
-            return self._found
+    def _words(self, step: Step) -> Iterator[str]:
+        """The options for a step."""
+        path, source = step.path, step.source or ""
+        match step.kind:
+            case StepKind.ROOT:
+                yield from ("--ro-bind", source, path)
+            case StepKind.LAYERED_ROOT:
+                yield from ("--bind", str(Path(source).parent / _LAYER / "root"), path)
+            case StepKind.EMPTY_ROOT:  # bubblewrap's own is one
+                pass
+            case StepKind.BIND if self.binds_descriptors and step.descriptor is not None:
+                yield from ("--bind-fd" if step.writable else "--ro-bind-fd", str(step.descriptor), path)
+            case StepKind.BIND:
+                yield from ("--bind" if step.writable else "--ro-bind-try" if step.optional else "--ro-bind", source)
+                yield path
+            case StepKind.EMPTY:
+                if self.sizes and step.size:
+                    yield from ("--perms", f"{step.mode:o}", "--size", str(step.size))
+                yield from ("--tmpfs", path)
+            case StepKind.PROC:
+                yield from _proc(path)
+            case StepKind.DEV:
+                yield from _dev(path, step.size if self.sizes else 0)
+            case StepKind.LINK:
+                yield from ("--symlink", source, path)
+            case StepKind.DIRECTORY:
+                yield from ("--dir", path)
+            case StepKind.CONTENT if step.descriptor is not None:
+                yield from ("--ro-bind-data", str(step.descriptor), path)
+            case StepKind.CONTENT:
+                yield from ("--ro-bind", os.devnull, path)
+            case StepKind.FREEZE:
+                yield from ("--remount-ro", path)
 
 
 def isolation(*, network: bool) -> list[str]:
@@ -149,62 +278,29 @@ def isolation(*, network: bool) -> list[str]:
     return [*_ISOLATION, *(() if network else ("--unshare-net",))]
 
 
-def mount_words(steps: Iterable[Step], *, sizes: bool) -> list[str]:
-    """Options for a file system.
-
-    Args:
-        steps: what it is made of.
-        sizes: see `Bubblewrap.sizes`.
-    """
-    return [word for step in steps for word in _mount_words(step, sizes=sizes)]
-
-
-def _mount_words(step: Step, *, sizes: bool) -> list[str]:
-    path, access = step.path, "" if step.writable else "ro-"
-    match step.kind:
-        case StepKind.ROOT:
-            return ["--ro-bind", step.source or "", "/"]
-        case StepKind.OVERLAY:
-            return ["--bind", step.target or "", "/"]
-        case StepKind.MEMORY_ROOT:  # its own root is one
-            return []
-        case StepKind.BIND if step.held is not None:
-            return [f"--{access}bind-fd", str(step.held), path]
-        case StepKind.BIND:
-            return [f"--{access}bind{'-try' if step.is_optional else ''}", step.source or "", path]
-        case StepKind.MEMORY:
-            perms = ["--perms", f"{step.mode:o}"] if sizes and step.mode != _DEFAULT_MODE else []
-            size = ["--size", str(step.size)] if sizes and step.size is not None else []
-            return [*perms, *size, "--tmpfs", path]
-        case StepKind.PROC:
-            # Root without capabilities still owns the kernel's switches: bubblewrap 0.8 leaves /proc/sys writable to
-            # it, and with kernel.core_pattern the host. All of /proc, since each part mounted singly costs 0.1 ms; what
-            # a command reaches through /proc/self/fd is not of that mount.
-            return ["--proc", path, *(("--remount-ro", path) if os.geteuid() == 0 else ())]
-        case StepKind.DEVICES:
-            # Without sizes each of the two is a file system in memory that may grow to half of the machine's.
-            shared = ["--perms", "1777", "--size", str(SHARED_MEMORY), "--tmpfs", f"{path}/shm", "--remount-ro", path]
-            return ["--dev", path, *(shared if sizes else ())]
-        case StepKind.LINK:
-            return ["--symlink", step.target or "", path]
-        case StepKind.DIRECTORY:
-            return ["--dir", path]
-        case StepKind.CONTENT:
-            return ["--ro-bind-data", str(step.held), path]
-        case StepKind.NOTHING:
-            return ["--ro-bind", os.devnull, path]
-        case StepKind.LOCK:
-            return ["--remount-ro", path]
+def _proc(path: str) -> Iterator[str]:
+    yield from ("--proc", path)
+    if os.geteuid() == 0:
+        # Root without capabilities still owns the kernel's switches: bubblewrap 0.8 leaves /proc/sys writable to it,
+        # and with kernel.core_pattern the host. All of /proc, since each part mounted singly costs 0.1 ms; what a
+        # command reaches through /proc/self/fd is not of that mount.
+        yield from ("--remount-ro", path)
 
 
-async def find_bubblewrap() -> Bubblewrap | NoBubblewrap:
+def _dev(path: str, shared_memory: int) -> Iterator[str]:
+    yield from ("--dev", path)
+    if shared_memory:
+        # Else each of the two is a file system in memory that may grow to half of the machine's.
+        yield from ("--perms", "1777", "--size", str(shared_memory), "--tmpfs", f"{path}/shm")
+        yield from ("--remount-ro", path)
+
+
+async def find_bubblewrap() -> Bubblewrap | NoLauncher:
     """Look for bubblewrap, and try it out: present is not enough, since kernels, containers and AppArmor may refuse
     the namespaces."""
-    program = shutil.which("bwrap") if sys.platform == "linux" else None
+    program = shutil.which("bwrap")
     if program is None:
-        if sys.platform != "linux":
-            return NoBubblewrap("bubblewrap exists on Linux only", "Use a contract with a container image.")
-        return NoBubblewrap(
+        return NoLauncher(
             "bwrap is not on the PATH", "Install bubblewrap (apt install bubblewrap, dnf install bubblewrap)."
         )
     found = await _tried(program, private_mounts=True)
@@ -212,7 +308,7 @@ async def find_bubblewrap() -> Bubblewrap | NoBubblewrap:
     return found if isinstance(found, Bubblewrap) else await _tried(program, private_mounts=False)
 
 
-async def _tried(program: str, *, private_mounts: bool) -> Bubblewrap | NoBubblewrap:
+async def _tried(program: str, *, private_mounts: bool) -> Bubblewrap | NoLauncher:
     attempts = 1
     found, again = await _try_out(program, private_mounts=private_mounts)
     while again and attempts < START_ATTEMPTS:
@@ -221,27 +317,46 @@ async def _tried(program: str, *, private_mounts: bool) -> Bubblewrap | NoBubble
     return found
 
 
-async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | NoBubblewrap, bool]:
+async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | NoLauncher, bool]:
     """What a trial shows, and whether another one may show something else."""
-    steps = (Step(StepKind.ROOT, "/", "/"), Step(StepKind.PROC, "/proc"), Step(StepKind.DEVICES, "/dev"))
-    words = [*mount_words(steps, sizes=False), *isolation(network=False), "--", program, "--version"]
+    words = [
+        "--ro-bind",
+        "/",
+        "/",
+        *_proc("/proc"),
+        *_dev("/dev", 0),
+        *isolation(network=False),
+        "--",
+        program,
+        "--version",
+    ]
     prefix = RunGroup((), unified=False).prefix(praxis_init_path(), private_mounts=private_mounts)
     try:
         with StatusPipe() as status:
-            launch = Launch((*prefix, program, *status.options, *words), {}, descriptors=status.descriptors)
+            launch = Launch(
+                (*prefix, program, *status.options, *words, "--", program, "--version"),
+                {},
+                descriptors=status.descriptors,
+            )
             async with StreamCollector("stdout", keep=4096) as out, StreamCollector("stderr", keep=4096) as err:
                 ended = await run_process(launch, status.tree, timeout=BUBBLEWRAP_PROBE_TIMEOUT, stdout=out, stderr=err)
             exit_code = status.exit_code()
     except ExecutionError as exc:
-        return NoBubblewrap(exc.message, "Reinstall bubblewrap."), False
+        return NoLauncher(exc.message, "Reinstall bubblewrap."), False
     if exit_code == 0:
         version = out.captured.text.strip().removeprefix("bubblewrap ")
-        return Bubblewrap(program, version, private_mounts, await _binds_descriptors(program)), False
+        made = Bubblewrap(
+            program,
+            version,
+            keeps_out_late_mounts=private_mounts,
+            binds_descriptors=await _binds_descriptors(program),
+        )
+        return made, False
     errors = err.captured.text
     reason = last_line(errors) or f"exit code {ended.exit_code}"
     if ended.timed_out:
         reason = f"no answer within {BUBBLEWRAP_PROBE_TIMEOUT:g} s"
-    nothing = NoBubblewrap(
+    nothing = NoLauncher(
         f"{program} does not work here: {reason}",
         "Allow unprivileged user namespaces (kernel.unprivileged_userns_clone=1, an AppArmor profile for bwrap; in a "
         "container its runtime must allow them).",
@@ -322,75 +437,22 @@ def may_try_again(stderr: str, exit_code: int | None) -> bool:
     return exit_code == 1 and "execvp" not in last_line(stderr)
 
 
-class Attempt(NamedTuple):
-    """An attempt to run a command in bubblewrap: how bubblewrap ended, the command's exit code as bubblewrap tells it
-    (None where it started none, or was killed), and when the process existed, by `time.perf_counter`."""
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """An attempt to run a command: how bubblewrap ended, the command's exit code as bubblewrap tells it (None where it
+    started none, or was killed), and when the process existed, by `time.perf_counter`."""
 
+    sandboxed: Sandboxed
     ended: Ended
     exit_code: int | None
     started: float
 
 
-async def run_in_bubblewrap(
-    plan: Plan,
-    context: ExecutionContext,
-    make_group: Callable[[], RunGroup],
-    attempt: Callable[[RunGroup, Streams], Awaitable[Attempt]],
-    failure: Callable[[str, int | None], ExecutionError],
-    later: BackgroundTasks | None = None,
-) -> Finished:
-    """Run a command in bubblewrap, again where another attempt may start it.
-
-    Args:
-        plan: what to run.
-        context: what surrounds it.
-        make_group: makes an attempt's control group.
-        attempt: makes an attempt.
-        failure: the error for what bubblewrap wrote and its exit code, where it did not start the command.
-        later: may remove the groups.
-
-    Raises:
-        ExecutionError: see `failure`, and what `attempt` raises.
-    """
-    attempts = 0
-    while True:
-        attempts += 1
-        group = make_group()
-        try:
-            async with context.collectors(plan) as streams:
-                end, exit_code, started = await attempt(group, streams)
-                ended = time.perf_counter()
-                out_of_memory = group.out_of_memory
-        finally:
-            await group.remove(later)
-        stdout, stderr = streams.captured
-        if exit_code is None and not end.timed_out:
-            if out_of_memory:  # it took the sandbox's own init along
-                end = Ended(EndKind.SIGNAL, signal.SIGKILL)
-            elif attempts < START_ATTEMPTS and may_try_again(stderr.text, end.exit_code):
-                continue
-            else:
-                raise failure(stderr.text, end.exit_code)
-        return Finished(replace(end, out_of_memory=out_of_memory), stdout, stderr, started, ended)
-
-
-def bubblewrap_failure(
-    command: str, stderr: str, exit_code: int | None, source: ProgramSource, hidden: str | None = None
-) -> ExecutionError:
-    """Why bubblewrap did not start the command, from the last line that it wrote.
-
-    Args:
-        command: its first word.
-        stderr: what bubblewrap wrote.
-        exit_code: bubblewrap's.
-        source: where the command's program must be.
-        hidden: what of the command the host has and the sandbox hides.
-    """
+def _failure(sandboxed: Sandboxed, stderr: str, exit_code: int | None) -> ExecutionError:
+    """Why bubblewrap did not start the command, from the last line that it wrote."""
     line = last_line(stderr)
-    if "execvp" in line and hidden is not None:
-        return hidden_program(command, source, hidden)
     if "execvp" in line:
-        return start_failure(command, line.rpartition(": ")[2], source)
+        return sandboxed.start_failure(line.rpartition(": ")[2])
     return ExecutionError(
         f"bubblewrap could not make the sandbox: {line.removeprefix('bwrap: ') or f'exit code {exit_code}'}.",
         remedy="Check the contract's mounts, or see what `praxis-mcp doctor` says about bubblewrap."
@@ -399,19 +461,20 @@ def bubblewrap_failure(
     )
 
 
-def hidden_program(command: str, source: ProgramSource, hidden: str) -> CommandNotFound:
-    """The error for a command whose program the host has and the sandbox hides.
+def _joined(options: list[str]) -> bytes:
+    """The options as bubblewrap reads them, each ended by a NUL.
 
-    Args:
-        command: its first word.
-        source: where its program must be.
-        hidden: what of the command the host has.
+    Raises:
+        ExecutionError: one holds a NUL, behind which bubblewrap would find more options: a bind of the host's root,
+            say.
     """
-    return CommandNotFound(
-        f'There is no command "{command}" in {source.place}, which hides {hidden}.',
-        remedy=f"Mount it in the contract (mounts: {{{hidden}: {hidden}}}), or list it in the settings "
-        "(engines.local.visible).",
-    )
+    text = "\0".join((*options, ""))
+    if text.count("\0") != len(options):  # whatever an image holds, and whichever check has missed it
+        raise ExecutionError(
+            "The sandbox cannot be made: something in its description holds a NUL character.",
+            remedy="If the tool is in an image that you do not trust, remove that (praxis-mcp image rm).",
+        )
+    return text.encode(errors="surrogateescape")
 
 
 def last_line(text: str) -> str:

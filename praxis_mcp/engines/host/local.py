@@ -1,26 +1,25 @@
 """Commands on the host itself: the engine that needs no daemon.
 
-In bubblewrap where that works: the host's files read-only, a private /tmp and home, no credentials, no network unless
-the contract asks. Else as a plain process, where the settings allow it; what it then cannot enforce, it says.
+In a sandbox where one can be made: the host's files read-only, a private /tmp and home, no credentials, no network
+unless the contract asks. Else as a plain process, where the settings allow it; what it then cannot enforce, it says.
 """
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import anyio
 import anyio.to_thread
 
 from praxis_mcp.engines.base import EngineCapabilities, EngineStatus, ExecutionContext, ExecutionEngine, ExecutionResult
-from praxis_mcp.engines.host.bubblewrap import Bubblewrap, Lookup, NoBubblewrap
 from praxis_mcp.engines.host.call_directories import CallDirectories
 from praxis_mcp.engines.host.cgroups import Cgroups, find_cgroups
-from praxis_mcp.engines.host.launcher import Launcher, find_sandbox
+from praxis_mcp.engines.host.launcher import find_launcher
 from praxis_mcp.engines.host.local_run import LocalRun
+from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.plans.model import Capability, Plan
@@ -40,9 +39,8 @@ _ALWAYS = frozenset(
         Capability.ARTIFACTS,
     }
 )
-_WITH_SANDBOX = frozenset({Capability.NETWORK_NONE, Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES})
+_IN_SANDBOX = frozenset({Capability.NETWORK_NONE, Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES})
 _LIMITS = frozenset({Capability.MEMORY_LIMIT, Capability.CPU_LIMIT, Capability.PIDS_LIMIT})
-_CHOICES: Mapping[str, Literal["own", "bubblewrap"]] = {"own": "own", "bubblewrap": "bubblewrap"}
 _NO_LIMIT = "; a plain process could leave the control group that would limit it"
 
 
@@ -53,7 +51,8 @@ class LocalExecutionEngine(ExecutionEngine):
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
-        self._makers = Lookup(lambda: find_sandbox(_CHOICES.get(self.settings.engines.local.sandbox, "auto")))
+        wanted = self.settings.engines.local.sandbox
+        self._launcher = Lookup(partial(find_launcher, "auto" if wanted in ("require", "off") else wanted))
         self._cgroups: Cgroups | None = None
         self._directories = CallDirectories()
 
@@ -64,13 +63,13 @@ class LocalExecutionEngine(ExecutionEngine):
             EngineUnavailable: the settings require a sandbox, and none can be made here.
         """
         sandbox = await self._sandbox()
-        if not isinstance(sandbox, NoBubblewrap):
+        if isinstance(sandbox, Launcher):
             cgroups = await self._groups()
-            enforces = _ALWAYS | _WITH_SANDBOX | cgroups.enforces
+            enforces = _ALWAYS | _IN_SANDBOX | cgroups.enforces
             return EngineCapabilities(self.name, sandbox.name, enforces, cgroups.notes)
         enforces = _ALWAYS
         why = f"needs a sandbox: {sandbox.reason}"
-        notes = dict.fromkeys(_WITH_SANDBOX, why) | dict.fromkeys(_LIMITS, why + _NO_LIMIT)
+        notes = dict.fromkeys(_IN_SANDBOX, why) | dict.fromkeys(_LIMITS, why + _NO_LIMIT)
         if native.host_init_path() is not None:
             enforces |= {Capability.NETWORK_NONE}
             del notes[Capability.NETWORK_NONE]
@@ -84,8 +83,8 @@ class LocalExecutionEngine(ExecutionEngine):
             sandbox = await self._sandbox()
         except EngineUnavailable as exc:
             return EngineStatus(self.name, available=False, detail=exc.message, remedy=exc.remedy or "")
-        if not isinstance(sandbox, NoBubblewrap):
-            return EngineStatus(self.name, available=True, version=sandbox.title, detail=sandbox.note)
+        if isinstance(sandbox, Launcher):
+            return EngineStatus(self.name, available=True, version=sandbox.shown, detail=sandbox.note)
         return EngineStatus(
             self.name,
             available=True,
@@ -98,17 +97,15 @@ class LocalExecutionEngine(ExecutionEngine):
         """See the base."""
         began = time.perf_counter()
         sandbox = await self._sandbox()
-        cgroups = None if isinstance(sandbox, NoBubblewrap) else await self._groups()
+        cgroups = await self._groups() if isinstance(sandbox, Launcher) else None
 
         async def command(artifacts: Path | None) -> Finished:
             run = LocalRun(plan, context, artifacts)
-            if isinstance(sandbox, NoBubblewrap) or cgroups is None:
+            if not isinstance(sandbox, Launcher) or cgroups is None:
                 return await run.as_plain_process(self._directories)
-            if isinstance(sandbox, Launcher):
-                return await run.in_launcher(sandbox, self.settings, cgroups)
-            return await run.in_bubblewrap(sandbox, self.settings, cgroups)
+            return await run.in_sandbox(sandbox, self.settings, cgroups)
 
-        isolation = "process" if isinstance(sandbox, NoBubblewrap) else sandbox.name
+        isolation = sandbox.name if isinstance(sandbox, Launcher) else "process"
         return await run_command(self, plan, context, command, began=began, isolation=isolation)
 
     async def reap(self) -> tuple[str, ...]:
@@ -124,12 +121,12 @@ class LocalExecutionEngine(ExecutionEngine):
             self._cgroups = await anyio.to_thread.run_sync(find_cgroups)
         return self._cgroups
 
-    async def _sandbox(self) -> Launcher | Bubblewrap | NoBubblewrap:
+    async def _sandbox(self) -> Launcher | NoLauncher:
         wanted = self.settings.engines.local.sandbox
         if wanted == "off":
-            return NoBubblewrap("the settings say engines.local.sandbox: off", "Set engines.local.sandbox: auto.")
-        found = await self._makers.get()
-        if wanted != "auto" and isinstance(found, NoBubblewrap):
+            return NoLauncher("the settings say engines.local.sandbox: off", "Set engines.local.sandbox: auto.")
+        found = await self._launcher.get()
+        if wanted != "auto" and isinstance(found, NoLauncher):
             raise EngineUnavailable(
                 f"The settings require a sandbox for commands on the host, and there is none: {found.reason}.",
                 remedy=f"{found.remedy} Or set engines.local.sandbox: auto.",

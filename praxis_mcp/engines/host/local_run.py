@@ -15,23 +15,12 @@ import anyio.to_thread
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.host.bubblewrap import (
-    OWN_PROCESSES,
-    Attempt,
-    Bubblewrap,
-    StatusPipe,
-    bubblewrap_failure,
-    hidden_program,
-    isolation,
-    mount_words,
-    run_in_bubblewrap,
-)
 from praxis_mcp.engines.host.call_directories import CallDirectories
-from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
-from praxis_mcp.engines.host.launcher import LAUNCHER_PROCESSES, Launcher, Start, run_in_launcher
+from praxis_mcp.engines.host.cgroups import Cgroups
 from praxis_mcp.engines.host.local_view import HOME, WORK, HostView
 from praxis_mcp.engines.host.process import Launch, run_process
-from praxis_mcp.engines.init.seccomp import filter_descriptor, filter_for
+from praxis_mcp.engines.host.sandboxed import Launcher, Sandboxed
+from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.outcomes import HOST, SANDBOX, start_failure
 from praxis_mcp.engines.output import Streams
 from praxis_mcp.engines.running import Finished
@@ -52,7 +41,7 @@ _PASSED_ON_WINDOWS = ("SYSTEMROOT", "COMSPEC", "PATHEXT", "WINDIR")
 
 
 class LocalRun:
-    """One call on the host, in bubblewrap or as a plain process.
+    """One call on the host, in a sandbox or as a plain process.
 
     Attributes:
         plan: what to run.
@@ -65,84 +54,32 @@ class LocalRun:
         self.context = context
         self.artifacts = artifacts
         self._started = 0.0
-        self._hidden: str | None = None
 
-    async def in_bubblewrap(self, sandbox: Bubblewrap, settings: Settings, cgroups: Cgroups) -> Finished:
-        """Run it in a sandbox, in a control group that limits it; see `HostView` and `run_process` for what is
+    async def in_sandbox(self, launcher: Launcher, settings: Settings, cgroups: Cgroups) -> Finished:
+        """Run it in a sandbox, in a control group that limits it; see `HostView` and `Launcher.run` for what is
         raised."""
-        return await run_in_bubblewrap(
-            self.plan,
-            self.context,
-            lambda: cgroups.for_run(self.plan, default_pids=None, own_processes=OWN_PROCESSES),
-            lambda group, streams: self._try_in_bubblewrap(sandbox, settings, group, streams),
-            lambda stderr, exit_code: bubblewrap_failure(
-                self.plan.call.argv[0], stderr, exit_code, SANDBOX, self._hidden
-            ),
-        )
 
-    async def in_launcher(self, launcher: Launcher, settings: Settings, cgroups: Cgroups) -> Finished:
-        """Run it in a sandbox of praxis-init; see `HostView` and `run_in_launcher` for what is raised."""
-        fixed = self.plan.blueprint
-        group = cgroups.for_run(self.plan, default_pids=None, own_processes=LAUNCHER_PROCESSES)
-        view = HostView(by_descriptor=True)
-        try:
-            await anyio.to_thread.run_sync(view.build, self.plan, settings, self.artifacts)
-        except BaseException as exc:
-            view.close()
-            await group.remove()
-            if isinstance(exc, OSError):
-                raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
-            raise
-        hidden = view.hidden_program
-        start = Start(
-            self.plan.call.argv,
-            environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108 - inside
-            fixed.working_dir or WORK,
-            SANDBOX,
-            os.geteuid(),
-            os.getegid(),
-            failure=None if hidden is None else lambda _: hidden_program(self.plan.call.argv[0], SANDBOX, hidden),
-        )
-        steps = view.steps, view.growing
-        return await run_in_launcher(launcher, self.plan, self.context, view, steps, group, start)
+        async def prepare() -> Sandboxed:
+            fixed = self.plan.blueprint
+            view = HostView()
+            try:
+                await anyio.to_thread.run_sync(view.build, self.plan, settings, self.artifacts)
+            except BaseException as exc:
+                view.close()
+                if isinstance(exc, OSError):
+                    raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
+                raise
+            return Sandboxed(
+                self.plan.call.argv,
+                environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108
+                view.steps,
+                view,
+                fixed.working_dir or WORK,
+                SANDBOX,
+                hidden=view.hidden_program,
+            )
 
-    async def _try_in_bubblewrap(
-        self, sandbox: Bubblewrap, settings: Settings, group: RunGroup, streams: Streams
-    ) -> Attempt:
-        fixed, call = self.plan.blueprint, self.plan.call
-        view = HostView(by_descriptor=sandbox.binds_descriptors)
-        try:
-            await anyio.to_thread.run_sync(view.build, self.plan, settings, self.artifacts)
-            self._hidden = view.hidden_program
-            with StatusPipe() as status:
-                options = mount_words(view.steps, sizes=sandbox.sizes)
-                options += isolation(network=fixed.network is not Network.NONE)
-                options += ["--chdir", fixed.working_dir or WORK, "--unsetenv", OWNER_VARIABLE]
-                if (descriptor := filter_descriptor(fixed)) is not None:
-                    view.descriptors.append(descriptor)
-                    options += ["--seccomp", str(descriptor)]
-                options.append("--")
-                init = native.praxis_init_path()
-                launch = Launch(
-                    (
-                        *group.prefix(init, private_mounts=sandbox.keeps_out_late_mounts),
-                        sandbox.program,
-                        *status.options,
-                        *options,
-                        *call.argv,
-                    ),
-                    environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108
-                    stdin=call.stdin,
-                    capture=fixed.capture_output,
-                    descriptors=(*status.descriptors, *view.descriptors),
-                    own_session=False,
-                )
-                ended = await self._process(launch, status.tree, streams, view.close)
-                return Attempt(ended, status.exit_code(), self._started)
-        except OSError as exc:
-            raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
-        finally:
-            view.close()
+        return await launcher.run(self.plan, self.context, prepare, cgroups, default_pids=None)
 
     async def as_plain_process(self, directories: CallDirectories) -> Finished:
         """Run it without one, under praxis-init where that is present; see `CallDirectories` and `run_process` for what

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from praxis_mcp.engines.host.programs import ProgramFiles
-from praxis_mcp.engines.mounts.layout import MountLayout
+from praxis_mcp.engines.mounts.layout import FOR_MOUNTS, MountLayout
 from praxis_mcp.plans.model import Mount, Plan
 from praxis_mcp.plans.sensitive import hidden_places
 from praxis_mcp.plans.view import by_depth, is_below
@@ -35,7 +35,6 @@ WORK = "/tmp/work"  # noqa: S108
 _PRIVATE = ("/tmp", "/var/tmp", "/run")  # noqa: S108
 _SIZE = 1024**3
 """Bytes of each of the places that are the call's own; they lie in memory, and count against the memory limit."""
-_FOR_MOUNTS = 1024**2  # bytes of a place that is only mounted on
 _OF_SERVERS = "praxis-mcp-"  # how the names of their temporary directories begin
 # Where /etc/resolv.conf may lead, where NixOS keeps its programs, and a "home" in which only programs lie.
 _KEPT = (
@@ -46,11 +45,10 @@ _KEPT = (
 
 
 class HostView(MountLayout):
-    """Builds the file system of one command on the host."""
+    """Lays out the file system of one command on the host."""
 
-    def __init__(self, *, by_descriptor: bool) -> None:
-        """`by_descriptor`: see `MountLayout`."""
-        super().__init__(by_descriptor=by_descriptor)
+    def __init__(self) -> None:
+        super().__init__()
         self._program = ""
 
     @property
@@ -96,13 +94,13 @@ class HostView(MountLayout):
         self.system()
         for path in own:
             if os.path.isdir(path):
-                self.empty(path, size=_SIZE)
+                self.empty(path, _SIZE)
         for path in homes:
             if self._view.origin(path) is not None:
-                self.empty(path, size=_FOR_MOUNTS)
+                self.empty(path, FOR_MOUNTS)
                 self._opened.append(path)
         for path in (HOME, WORK):
-            self.add_directory(path)
+            self.new_directory(path)
         for path in _KEPT:
             if os.path.exists(path):
                 self.bind(path, path)
@@ -139,7 +137,7 @@ class HostView(MountLayout):
                 self.lay(Mount(Path(place), place))
         for link, target in files.links.items():
             if is_below(link, hidden) and self._view.origin(link) is None:
-                self.add_link(link, target)
+                self.link(link, target)
 
 
 def _temporary(seen: Iterable[str]) -> tuple[list[str], list[str]]:

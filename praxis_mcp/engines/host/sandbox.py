@@ -1,4 +1,4 @@
-"""Images without a daemon: an OCI image's file system under bubblewrap, a few milliseconds a call, as any user.
+"""Images without a daemon: an OCI image's file system in a sandbox, a few milliseconds a call, as any user.
 
 A sandbox maps one user only: whatever name and numbers a command has inside, on the host it is the user who started the
 server, without any privilege. Files that it leaves in mounts belong to that user, and all files of the image seem to be
@@ -7,12 +7,12 @@ the command's own.
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import anyio
 import anyio.to_thread
@@ -25,27 +25,20 @@ from praxis_mcp.engines.base import (
     ExecutionResult,
     StatusListener,
 )
-from praxis_mcp.engines.host.bubblewrap import Lookup, NoBubblewrap, last_line
 from praxis_mcp.engines.host.cgroups import CGROUP_REMOVE_TIMEOUT, find_cgroups
-from praxis_mcp.engines.host.launcher import find_sandbox
-from praxis_mcp.engines.host.process import Launch, run_process
+from praxis_mcp.engines.host.launcher import find_launcher
 from praxis_mcp.engines.host.sandbox_images import SandboxImages
 from praxis_mcp.engines.host.sandbox_run import Layouts, SandboxRun, Tools
-from praxis_mcp.engines.host.sandbox_view import LAYER_SIZE, Places
-from praxis_mcp.engines.output import StreamCollector
+from praxis_mcp.engines.host.sandbox_view import Places
+from praxis_mcp.engines.host.sandboxed import Lookup, NoLauncher
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint, Capability, Plan
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.sections import LauncherChoice
 from praxis_mcp.support.owners import kill_orphans
-from praxis_mcp.support.praxis_init import join_words, praxis_init_path
-from praxis_mcp.support.processes import MarkedTree
-from praxis_mcp.support.scratch import Scratch, sweep_scratch
+from praxis_mcp.support.scratch import sweep_scratch
 from praxis_mcp.support.tasks import BackgroundTasks
-
-OVERLAY_PROBE_TIMEOUT = 4.0
-"""Seconds for trying out a writable root."""
-_OVERLAY_MARK = "PRAXIS_OVERLAY_PROBE"
 
 _ALWAYS = frozenset(
     {
@@ -71,7 +64,7 @@ class SandboxExecutionEngine(ExecutionEngine):
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
         self.images = SandboxImages(self.settings)
-        self._tools = Lookup(lambda: _find_tools(self.settings.engines.sandbox.launcher))
+        self._tools = Lookup(partial(_find_tools, self.settings.engines.sandbox.launcher))
         self._layouts: Layouts = {}
         self._background = BackgroundTasks()
 
@@ -90,7 +83,7 @@ class SandboxExecutionEngine(ExecutionEngine):
                 run = SandboxRun(plan, context, named.image, tools, places, self._layouts, self._background)
                 return replace(await run.run(), image=named.pinned)
 
-        return await run_command(self, plan, context, command, began=began, isolation=tools.maker.name)
+        return await run_command(self, plan, context, command, began=began, isolation=tools.launcher.name)
 
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
         """Bring the image into the store."""
@@ -100,25 +93,25 @@ class SandboxExecutionEngine(ExecutionEngine):
         """See the base.
 
         Raises:
-            EngineUnavailable: nothing makes sandboxes here.
+            EngineUnavailable: nothing here makes sandboxes.
         """
         tools = await self._found()
         enforces = _ALWAYS | tools.cgroups.enforces
         notes = {Capability.PRIVILEGED: _NO_PRIVILEGE, **tools.cgroups.notes}
-        if tools.no_overlay is None:
+        if tools.no_layer is None:
             enforces |= {Capability.WRITABLE_ROOT}
         else:
-            notes[Capability.WRITABLE_ROOT] = tools.no_overlay
+            notes[Capability.WRITABLE_ROOT] = tools.no_layer
         if self.settings.policy.host_network:
             enforces |= {Capability.NETWORK_BRIDGE}
         else:
             notes[Capability.NETWORK_BRIDGE] = _NO_BRIDGE
-        return EngineCapabilities(self.name, tools.maker.name, enforces, notes)
+        return EngineCapabilities(self.name, tools.launcher.name, enforces, notes)
 
     async def probe(self) -> EngineStatus:
         """See the base."""
         tools = await self._tools.get()
-        if isinstance(tools, NoBubblewrap):
+        if isinstance(tools, NoLauncher):
             return EngineStatus(self.name, available=False, detail=tools.reason, remedy=tools.remedy)
         try:
             place = self.images.store.directory
@@ -127,14 +120,14 @@ class SandboxExecutionEngine(ExecutionEngine):
         return EngineStatus(
             self.name,
             available=True,
-            version=tools.maker.title,
-            detail="; ".join(filter(None, [f"images in {place}", tools.maker.note])),
+            version=tools.launcher.shown,
+            detail="; ".join(filter(None, [f"images in {place}", tools.launcher.note])),
         )
 
     async def reap(self) -> tuple[str, ...]:
         """Kill sandboxes, and remove control groups and directories, of servers that were killed before they could."""
         tools = await self._tools.get()
-        if isinstance(tools, NoBubblewrap):
+        if isinstance(tools, NoLauncher):
             return ()
         return await anyio.to_thread.run_sync(_reap, tools)
 
@@ -154,52 +147,17 @@ class SandboxExecutionEngine(ExecutionEngine):
 
     async def _found(self) -> Tools:
         tools = await self._tools.get()
-        if isinstance(tools, NoBubblewrap):
+        if isinstance(tools, NoLauncher):
             raise EngineUnavailable(f"The sandbox engine cannot be used: {tools.reason}.", remedy=tools.remedy)
         return tools
 
 
-async def _find_tools(choice: Literal["auto", "own", "bubblewrap"]) -> Tools | NoBubblewrap:
-    if sys.platform != "linux":
-        return NoBubblewrap("it exists on Linux only", "Use Docker or Dagger.")
-    maker = await find_sandbox(choice)
-    if isinstance(maker, NoBubblewrap):
-        return maker
+async def _find_tools(wanted: LauncherChoice) -> Tools | NoLauncher:
+    launcher = await find_launcher(wanted)
+    if isinstance(launcher, NoLauncher):
+        return launcher
     cgroups = await anyio.to_thread.run_sync(find_cgroups)
-    return Tools(maker, await why_no_overlay(), cgroups)
-
-
-async def why_no_overlay() -> str | None:
-    """Try out an overlay as a writable root; why there is none, if there is none."""
-    init = praxis_init_path() if sys.platform == "linux" else None
-    if init is None:
-        return "praxis-init is missing"
-    try:
-        scratch = await anyio.to_thread.run_sync(Scratch.make)
-    except OSError as exc:
-        return f"a directory to try it out in cannot be made ({exc.strerror})"
-    try:
-        for name in ("rootfs", "layer"):
-            await anyio.Path(scratch.path, name).mkdir()
-        mark = str(scratch.path)
-        words = [*join_words(str(init), overlay=(scratch.path, LAYER_SIZE)), str(init), "--version"]
-        async with StreamCollector("stdout", keep=4096) as out, StreamCollector("stderr", keep=4096) as err:
-            ended = await run_process(
-                Launch(tuple(words), {_OVERLAY_MARK: mark}),
-                lambda process: MarkedTree(process, f"{_OVERLAY_MARK}={mark}"),
-                timeout=OVERLAY_PROBE_TIMEOUT,
-                stdout=out,
-                stderr=err,
-            )
-    except ExecutionError as exc:
-        return exc.message
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(scratch.remove)
-    if ended.exit_code == 0:
-        return None
-    reason = last_line(err.captured.text)
-    return f"the kernel lets no user namespace mount an overlay ({reason or f'exit code {ended.exit_code}'})"
+    return Tools(launcher, await launcher.why_no_layer(), cgroups)
 
 
 def _reap(tools: Tools) -> tuple[str, ...]:

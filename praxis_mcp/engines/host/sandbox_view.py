@@ -18,8 +18,6 @@ from praxis_mcp.images.model import StoredImage
 from praxis_mcp.plans.model import Blueprint, Mount, Plan
 from praxis_mcp.plans.view import by_depth
 
-LAYER_SIZE = 1024**3
-"""Bytes that a call may write to its root; they lie in memory, and count against the memory limit."""
 SCRATCH_SIZE = 256 * 1024 * 1024
 """Bytes of ``/tmp``, and of each volume, where the root is read-only; they count against the memory limit."""
 
@@ -39,19 +37,17 @@ class Places:
 
 
 class SandboxView(MountLayout):
-    """Builds the file system of one sandbox.
+    """Lays out the file system of one sandbox.
 
     Args:
         image: whose root it is.
-        writable_root: where bubblewrap finds the image's root under a layer of the call's own; None for a read-only
-            root.
-        by_descriptor: see `MountLayout`.
+        layer_size: bytes of the call's own layer, which can be written; None: the root is read-only.
     """
 
-    def __init__(self, image: StoredImage, writable_root: str | None, *, by_descriptor: bool = True) -> None:
-        super().__init__(by_descriptor=by_descriptor)
+    def __init__(self, image: StoredImage, layer_size: int | None = None) -> None:
+        super().__init__(is_fixed=True)
         self._image = image
-        self._writable_root = writable_root
+        self._layer_size = layer_size
 
     def build(self, plan: Plan, places: Places, working_dir: str) -> str:
         """Lay it all out.
@@ -73,7 +69,7 @@ class SandboxView(MountLayout):
         taken = {self.resolve(mount.target) for mount, _ in laid}
         for path in self._scratch_places(taken) if fixed.read_only is not False else []:
             self.make_room(path, is_directory=True)
-            self.empty(path, size=SCRATCH_SIZE, mode=0o1777)
+            self.empty(path, SCRATCH_SIZE, 0o1777)
         ours = {mount.target for mount, grows in laid if grows}
         for mount in by_depth(mount for mount, _ in laid):
             self.lay(mount, grows=mount.target in ours)
@@ -84,11 +80,10 @@ class SandboxView(MountLayout):
         return start
 
     def _base(self) -> None:
-        if self._writable_root is None:
+        if self._layer_size is None:
             self.root(str(self._image.root))
         else:
-            # Bubblewrap makes what is missing, and nobody else sees it.
-            self.overlay(self._writable_root, str(self._image.root), LAYER_SIZE)
+            self.layered_root(str(self._image.root), self._layer_size)
         self.system()
 
     def _mounts(self, plan: Plan, places: Places) -> Iterator[tuple[Mount, bool]]:

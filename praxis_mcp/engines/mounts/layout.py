@@ -1,6 +1,4 @@
-"""The file system of a sandbox, step by step: what is where, later ones on top.
-
-praxis-init and bubblewrap are given the same steps.
+"""The file system of a sandbox: what is where, later ones on top, as whatever launches the sandbox is given it.
 
 Room for a mount whose place does not exist in a tree that cannot be written is made by a fresh directory that holds the
 same entries, each mounted singly. It goes right above what it opens, below all that has been laid into that: making
@@ -14,110 +12,120 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum, auto
 
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import CallFile, Mount
 from praxis_mcp.plans.paths import open_mount
-from praxis_mcp.plans.view import Gap, Layer, View, is_below
+from praxis_mcp.plans.view import Gap, Layer, View
 from praxis_mcp.support.rooted import CHANGED, open_path
 
 MAX_SIBLINGS = 256
 """Entries of a directory in which room can be made."""
+SHARED_MEMORY = 64 * 1024 * 1024
+"""Bytes of a sandbox's /dev/shm, as on Docker."""
+FOR_MOUNTS = 1024 * 1024
+"""Bytes of a directory in memory that only holds what is mounted in it."""
 
 
 class StepKind(Enum):
-    """What a step of laying out a sandbox does."""
+    """What a step of a layout lays."""
 
-    ROOT = "the root, read-only"
-    OVERLAY = "the root, under a layer of the call's own in memory"
-    MEMORY_ROOT = "the root, an empty directory in memory"
-    BIND = "a file or directory of the host"
-    MEMORY = "an empty directory in memory"
-    PROC = "a /proc of the sandbox's own"
-    DEVICES = "a /dev of the sandbox's own"
-    LINK = "a symbolic link"
-    DIRECTORY = "a directory, where there is none"
-    CONTENT = "a read-only file with a content"
-    NOTHING = "nothing where the host has a file"
-    LOCK = "what is mounted there cannot be written any more"
+    ROOT = auto()
+    """`source` as the root, with all that is mounted below it, read-only."""
+    LAYERED_ROOT = auto()
+    """`source` as the root, under a layer in memory of `size` bytes that can be written."""
+    EMPTY_ROOT = auto()
+    """A fresh directory in memory as the root."""
+    BIND = auto()
+    """What the `descriptor` holds, or, where there is none, `source`, with all that is mounted below it."""
+    EMPTY = auto()
+    """A fresh directory in memory, of `size` bytes (0: as the system has it)."""
+    PROC = auto()
+    DEV = auto()
+    """A /proc and a /dev of the sandbox's own; `size`: bytes of /dev/shm."""
+    LINK = auto()
+    """A symbolic link with the text `source`."""
+    DIRECTORY = auto()
+    """A directory, unless there is one."""
+    CONTENT = auto()
+    """A read-only file with the content of the `descriptor`; an empty one where there is none."""
+    FREEZE = auto()
+    """What is mounted there, without what is below it, becomes read-only."""
+
+
+_OF_THE_HOST = frozenset({StepKind.ROOT, StepKind.LAYERED_ROOT, StepKind.BIND})
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step; what a kind has no use for stays as it is here.
+    """One thing that is laid, at a path without links.
 
     Attributes:
-        kind: what is done.
-        path: where, for the tool; without links.
-        source: on the host: what is mounted.
-        held: a descriptor of that, or of a content; None: the source is found by its path.
-        target: of a link; of an overlay, where bubblewrap finds it made.
+        kind: what; see `StepKind`.
+        path: where, for the tool.
+        source: on the host.
+        descriptor: what was judged: a path could come to lead elsewhere at any time.
         writable: whether a bind can be written.
-        is_optional: whether a source that is gone is left out.
-        size: bytes of what is kept in memory; None: a little, for mounts.
-        mode: permission bits of what is kept in memory.
+        optional: whether a source that is gone by now is left out.
+        makes_place: whether a place that is missing may be made there: it is in memory, or the server's own.
+        mode: permission bits of what is made.
+        size: bytes that it may hold.
     """
 
     kind: StepKind
     path: str
     source: str | None = None
-    held: int | None = None
-    target: str | None = None
+    descriptor: int | None = None
     writable: bool = False
-    is_optional: bool = False
-    size: int | None = None
+    optional: bool = False
+    makes_place: bool = False
     mode: int = 0o755
+    size: int = 0
 
 
 @dataclass(slots=True)
 class _Laid(Layer):
-    """A layer, and the steps that make it."""
+    """A layer, and the steps that lay it."""
 
     steps: list[Step] = field(default_factory=list)
 
 
 class MountLayout:
-    """Builds the file system of one sandbox. Opens descriptors: close them once the sandbox has been started.
+    """Lays out the file system of one sandbox. Opens descriptors: close them once the sandbox has started.
 
     Args:
-        by_descriptor: whether what a descriptor holds can be mounted (`Bubblewrap.binds_descriptors`).
+        is_fixed: whether nobody can change what the root is made of, as with an image: paths in it will do.
 
     Attributes:
-        descriptors: what the process that makes the sandbox must inherit.
+        descriptors: what the launcher must inherit.
     """
 
-    def __init__(self, *, by_descriptor: bool) -> None:
+    def __init__(self, *, is_fixed: bool = False) -> None:
         self.descriptors: list[int] = []
-        self._by_descriptor = by_descriptor
+        self._is_fixed = is_fixed
         # What is at or above a path never comes after what is below it, unless it is to cover it.
         self._view: View[_Laid] = View()
         self._opened: list[str] = []
         self._directories: list[str] = []
 
     @property
-    def steps(self) -> list[Step]:
-        """All steps; what was laid to make room cannot be written."""
-        found = [step for layer in self._view.layers for step in layer.steps]
-        found += [Step(StepKind.DIRECTORY, path) for path in self._directories]
+    def steps(self) -> tuple[Step, ...]:
+        """All of it; what was laid to make room cannot be written."""
+        made: dict[str, tuple[int, bool]] = {}
+        found: list[Step] = []
+        for number, layer in enumerate(self._view.layers):
+            found += [replace(step, makes_place=_makes_places(made, step.path)) for step in layer.steps]
+            made[layer.path] = number, layer.source is None or layer.grows
+        found += [Step(StepKind.DIRECTORY, path, makes_place=True) for path in self._directories]
         for path in self._opened:
             number = self._view.provider(path)
             top = None if number is None else self._view.layers[number]
             if top is not None and (top.path, top.source) == (path, None):  # a mount of the contract may cover it
-                found.append(Step(StepKind.LOCK, path))
-        return found
-
-    @property
-    def growing(self) -> frozenset[str]:
-        """The paths of steps whose places may be made where they are missing: those in memory, or in what is the
-        server's own."""
-        found: set[str] = set()
-        for number, layer in enumerate(self._view.layers):
-            below = (other for other in reversed(self._view.layers[:number]) if is_below(layer.path, [other.path]))
-            if (provider := next(below, None)) is not None and (provider.source is None or provider.grows):
-                found.add(layer.path)
-        return frozenset(found)
+                found.append(Step(StepKind.FREEZE, path))
+        return tuple(found)
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -126,18 +134,11 @@ class MountLayout:
 
     def root(self, source: str) -> None:
         """`source` as the root, read-only."""
-        self._lay("/", source, Step(StepKind.ROOT, "/", source))
+        self._add(Step(StepKind.ROOT, "/", source))
 
-    def overlay(self, place: str, source: str, size: int) -> None:
-        """`source` as the root, under a layer of the call's own, of `size` bytes; `place` is where bubblewrap finds
-        that."""
-        step = Step(StepKind.OVERLAY, "/", source, target=place, size=size)
-        self._add(_Laid("/", source, grows=True, steps=[step]))
-
-    def system(self) -> None:
-        """A /proc and /dev of the sandbox's own, on top of the root."""
-        self._lay("/proc", None, Step(StepKind.PROC, "/proc"))
-        self._lay("/dev", None, Step(StepKind.DEVICES, "/dev"))
+    def layered_root(self, source: str, size: int) -> None:
+        """`source` as the root, under a layer of the call's own, of `size` bytes."""
+        self._add(Step(StepKind.LAYERED_ROOT, "/", source, size=size), grows=True)
 
     def lay(self, mount: Mount, *, grows: bool = False) -> None:
         """A mount, where the links of what is there already lead; room is made for it.
@@ -152,36 +153,29 @@ class MountLayout:
         held = self._hold(open_mount(mount))
         target = self.resolve(mount.target)
         self.make_room(target, is_directory=stat.S_ISDIR(os.fstat(held).st_mode))
-        # What the descriptor holds: a path could come to lead elsewhere at any time.
-        source, writable = str(mount.source), mount.writable
-        step = Step(StepKind.BIND, target, source, held if self._by_descriptor else None, writable=writable)
-        self._add(_Laid(target, source, writable, grows, [step]))
+        step = Step(StepKind.BIND, target, str(mount.source), held, writable=mount.writable)
+        self._add(step, writable=mount.writable, grows=grows)
 
     def bind(self, source: str, target: str) -> None:
         """A path of the host, mounted read-only at a path without links."""
-        self._lay(target, source, Step(StepKind.BIND, target, source))
+        self._add(Step(StepKind.BIND, target, source))
 
-    def _hold(self, descriptor: int) -> int:
-        self.descriptors.append(descriptor)
-        return descriptor
+    def new_directory(self, path: str) -> None:
+        """An empty directory, in a place in memory."""
+        self._view.layers.append(_Laid(path, None, steps=[Step(StepKind.DIRECTORY, path)]))
 
-    def empty(self, path: str, *, size: int | None = None, mode: int = 0o755) -> None:
-        """A fresh directory in memory.
+    def empty(self, path: str, size: int, mode: int = 0o755) -> None:
+        """A fresh directory in memory, of `size` bytes."""
+        self._add(Step(StepKind.EMPTY, path, mode=mode, size=size))
 
-        Args:
-            path: where.
-            size: bytes that it may hold; None: it is only mounted on.
-            mode: its permission bits.
-        """
-        self._lay(path, None, Step(StepKind.MEMORY, path, size=size, mode=mode))
+    def link(self, path: str, target: str) -> None:
+        """A symbolic link, where there is nothing."""
+        self._view.layers.append(_Laid(path, None, steps=[Step(StepKind.LINK, path, target)]))
 
-    def add_directory(self, path: str) -> None:
-        """A directory in what can be written."""
-        self._lay(path, None, Step(StepKind.DIRECTORY, path))
-
-    def add_link(self, path: str, target: str) -> None:
-        """A symbolic link in what can be written."""
-        self._lay(path, None, Step(StepKind.LINK, path, target=target))
+    def system(self) -> None:
+        """A /proc and a /dev of the sandbox's own."""
+        for kind, path, size in ((StepKind.PROC, "/proc", 0), (StepKind.DEV, "/dev", SHARED_MEMORY)):
+            self._view.layers.append(_Laid(path, None, steps=[Step(kind, path, size=size)]))
 
     def hide(self, path: str) -> None:
         """Nothing where the host has something, and nothing to be written there."""
@@ -189,10 +183,10 @@ class MountLayout:
         if origin is None:
             return
         if os.path.isdir(origin):
-            self.empty(path)
+            self.empty(path, FOR_MOUNTS)
             self._opened.append(path)
         elif os.path.exists(origin):  # noqa: PTH110
-            self._lay(path, None, Step(StepKind.NOTHING, path))
+            self._add(Step(StepKind.CONTENT, path))
 
     def put(self, file: CallFile) -> None:
         """A file of the call, read-only; room is made for it.
@@ -206,7 +200,7 @@ class MountLayout:
         with os.fdopen(os.dup(descriptor), "wb") as copy:
             copy.write(file.content)
         os.lseek(descriptor, 0, os.SEEK_SET)
-        self._lay(path, None, Step(StepKind.CONTENT, path, held=descriptor))
+        self._add(Step(StepKind.CONTENT, path, descriptor=descriptor, mode=0o644))
 
     def directory(self, path: str) -> None:
         """See to it that there is a directory at a path without links.
@@ -220,7 +214,7 @@ class MountLayout:
             self._directories.append(path)
 
     def resolve(self, path: str) -> str:
-        """See `View.resolve`. Bubblewrap itself would follow an absolute link outside its new root."""
+        """See `View.resolve`. A launcher follows no links: bubblewrap would follow them outside its new root."""
         return self._view.resolve(path)
 
     def make_room(self, path: str, *, is_directory: bool) -> None:
@@ -239,33 +233,47 @@ class MountLayout:
         Raises:
             ExecutionError: it has too many.
         """
-        kind = StepKind.MEMORY
+        lid = StepKind.EMPTY
         if gap.path == "/":
-            kind = StepKind.MEMORY_ROOT
             self._view.layers[gap.number].steps.clear()
-        opened = [_Laid(gap.path, None, steps=[Step(kind, gap.path)])]
+            lid = StepKind.EMPTY_ROOT
+        opened = [_Laid(gap.path, None, steps=[Step(lid, gap.path, size=FOR_MOUNTS)])]
         self._opened.append(gap.path)
+        is_fixed = self._is_fixed and gap.number == 0
         for entry in entries_of(gap):
             name = os.path.join(gap.path, entry.name)
             if name in ("/proc", "/dev"):
                 continue
             if entry.is_symlink():
-                step = Step(StepKind.LINK, name, target=os.readlink(entry.path))
-            elif gap.path == "/" or not self._by_descriptor:
-                step = Step(StepKind.BIND, name, entry.path, is_optional=True)
+                step = Step(StepKind.LINK, name, os.readlink(entry.path))
+            elif gap.path == "/" or is_fixed:
+                step = Step(StepKind.BIND, name, entry.path, optional=True)
             else:
                 held = open_entry(entry)
                 if held is None:
                     continue
-                step = Step(StepKind.BIND, name, entry.path, self._hold(held))
+                step = Step(StepKind.BIND, name, entry.path, self._hold(held), optional=True)
             opened.append(_Laid(name, entry.path, steps=[step]))
         self._view.layers[gap.number + 1 : gap.number + 1] = opened
 
-    def _lay(self, path: str, source: str | None, step: Step) -> None:
-        self._add(_Laid(path, source, steps=[step]))
+    def _hold(self, descriptor: int) -> int:
+        self.descriptors.append(descriptor)
+        return descriptor
 
-    def _add(self, layer: _Laid) -> None:
-        self._view.layers.append(layer)
+    def _add(self, step: Step, *, writable: bool = False, grows: bool = False) -> None:
+        source = step.source if step.kind in _OF_THE_HOST else None
+        self._view.layers.append(_Laid(step.path, source, writable, grows, [step]))
+
+
+def _makes_places(made: Mapping[str, tuple[int, bool]], path: str) -> bool:
+    """Whether what has been laid at or above a path last may hold what it lacks."""
+    found = made.get("/")
+    place = path
+    while len(place) > 1:
+        if place in made and (found is None or made[place][0] > found[0]):
+            found = made[place]
+        place = place.rpartition("/")[0]
+    return found is not None and found[1]
 
 
 def open_entry(entry: os.DirEntry[str]) -> int | None:

@@ -4,8 +4,6 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-import pytest
-
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionEngine
 from praxis_mcp.engines.host.cgroups import find_cgroups
@@ -13,6 +11,7 @@ from praxis_mcp.engines.host.local import LocalExecutionEngine
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.testing import EngineCase
+from tests.kit import requirements
 
 _OF_CONTAINERS = frozenset(
     {
@@ -25,24 +24,20 @@ _OF_CONTAINERS = frozenset(
     }
 )
 LIMITS = frozenset({Capability.MEMORY_LIMIT, Capability.CPU_LIMIT, Capability.PIDS_LIMIT})
-OF_SANDBOX = frozenset({Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES})
+OF_SANDBOXES = frozenset({Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES})
 
 
 class LocalCase(EngineCase):
     name = "local"
-    marks = (pytest.mark.native,)
     bulk = 2_000_000  # through pipes, as local-plain
     inexpressible = _OF_CONTAINERS
-    maker = "own"
-    """What makes its sandboxes: praxis-init itself."""
     python_program = shutil.which("python3", path="/usr/bin:/usr/local/bin") or "python3"
 
     @property
     def lacks(self) -> frozenset[Capability]:
+        if requirements.missing("sandbox") and requirements.missing("bubblewrap"):
+            return OF_SANDBOXES | LIMITS
         return frozenset(find_cgroups().notes)
-
-    def settings(self, **values: Any) -> Settings:
-        return super().settings(**{"engines": {"local": {"sandbox": self.maker}}, **values})
 
     def engine(self, settings: Settings) -> ExecutionEngine:
         return LocalExecutionEngine(settings)

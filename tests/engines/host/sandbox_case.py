@@ -33,17 +33,17 @@ def shared_store() -> Path:
 class SandboxCase(EngineCase):
     name = "sandbox"
     bulk = 2_000_000  # through pipes, as local-plain
-    marks = (pytest.mark.docker, pytest.mark.native)
-    maker = "own"
-    """What makes its sandboxes: praxis-init itself."""
+    marks = (pytest.mark.docker, pytest.mark.sandbox)
 
     @property
     def lacks(self) -> frozenset[Capability]:
         return frozenset({Capability.PRIVILEGED}) | find_cgroups().notes.keys()
 
+    launcher = "own"
+
     def settings(self, **values: Any) -> Settings:
-        chosen = {"store": shared_store(), "launcher": self.maker}
-        return Settings(engines={"sandbox": chosen}, **values)  # pyright: ignore[reportArgumentType]
+        sandbox = {"store": shared_store(), "launcher": self.launcher}
+        return Settings(engines={"sandbox": sandbox}, **values)  # pyright: ignore[reportArgumentType]
 
     def engine(self, settings: Settings) -> ExecutionEngine:
         return SandboxExecutionEngine(settings)

@@ -17,9 +17,10 @@ from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.praxis_init import praxis_init_path
 from praxis_mcp.testing.bench import CALL_LIMIT
+from tests.engines.host import launchers
 from tests.engines.host.sandbox_case import IMAGE, shared_store
 
-pytestmark = [pytest.mark.anyio, pytest.mark.bubblewrap]
+pytestmark = pytest.mark.anyio
 
 # Says that it is there, waits until it is told to go on, and says what it sees.
 LOOK = """
@@ -47,9 +48,14 @@ def shared(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--recursive", place], check=True)
 
 
-@pytest.mark.parametrize("kind", ["sandbox", "local"])
+@pytest.mark.usefixtures("launcher")
+@pytest.mark.parametrize("kind", [pytest.param("sandbox", marks=pytest.mark.docker), "local"])
 async def test_it_does_not_appear_in_a_sandbox(kind: str, shared: Path, tmp_path: Path) -> None:
-    settings: Any = {"root": tmp_path, "engines": {"sandbox": {"store": str(shared_store())}}}
+    engines = {
+        "sandbox": {"store": str(shared_store()), "launcher": launchers.chosen},
+        "local": {"sandbox": launchers.chosen},
+    }
+    settings: Any = {"root": tmp_path, "engines": engines}
     engine: ExecutionEngine
     command, mounts = ["python3", "-c", LOOK, str(shared)], {str(shared): str(shared)}
     if kind == "sandbox":

@@ -17,19 +17,23 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
+from praxis_mcp.engines.host import launcher as launcher_module
 from praxis_mcp.engines.host.local import LocalExecutionEngine
+from praxis_mcp.engines.host.sandboxed import NoLauncher
 from praxis_mcp.errors import CommandNotFound, EngineUnavailable, ExecutionError, LimitUnsupported
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support import praxis_init as native
 from praxis_mcp.testing.bench import CALL_LIMIT, processes
+from tests.engines.host import launchers
 from tests.engines.host.local_case import CASE
 from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
 
-bubblewrap = pytest.mark.bubblewrap
+sandboxed = pytest.mark.usefixtures("launcher")
+SANDBOXES = [*launchers.BOTH, "off"]
 PYTHON = CASE.python_program
 
 # Detaches twice over, ignores the polite signal, and says that it is there.
@@ -53,18 +57,8 @@ STDIN: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True, params=["own", pytest.param("bubblewrap", marks=pytest.mark.bubblewrap)])
-def maker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What makes the sandboxes, where a test does not say it: every test is run with both."""
-    monkeypatch.setitem(CHOSEN, "sandbox", request.param)
-    return request.param
-
-
-CHOSEN: dict[str, Any] = {}
-
-
 def local(root: Path, sandbox: str | None = None, **values: Any) -> Settings:
-    return Settings(root=root, engines={"local": {"sandbox": sandbox or CHOSEN["sandbox"]}}, **values)  # pyright: ignore[reportArgumentType]
+    return Settings(root=root, engines={"local": {"sandbox": sandbox or launchers.chosen}}, **values)  # pyright: ignore[reportArgumentType]
 
 
 async def call(
@@ -101,7 +95,7 @@ def new_marker() -> str:
 # What a tool sees
 
 
-@bubblewrap
+@sandboxed
 async def test_credentials_and_sockets_are_out_of_sight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in (".ssh/id_ed25519", ".aws/credentials", ".netrc", "keys/token", "visible"):
@@ -125,7 +119,7 @@ print([name for name in glob.glob("/run/**", recursive=True) if stat.S_ISSOCK(os
     assert seen.splitlines() == [f"['{tmp_path}/visible']", "[]"]
 
 
-@bubblewrap
+@sandboxed
 async def test_making_room_in_the_home_directory_brings_no_credentials_to_light(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +133,7 @@ async def test_making_room_in_the_home_directory_brings_no_credentials_to_light(
     assert not (tmp_path / "new").exists()
 
 
-@bubblewrap
+@sandboxed
 @pytest.mark.parametrize("home", ["elsewhere", "here", "below", "programs"])
 async def test_what_other_calls_have_in_the_servers_temporary_directory_is_out_of_sight(
     monkeypatch: pytest.MonkeyPatch, home: str
@@ -166,13 +160,13 @@ async def test_what_other_calls_have_in_the_servers_temporary_directory_is_out_o
         assert await python(local(temporary / "project"), source, f"{place}/project") == "['file']"
 
 
-@bubblewrap
+@sandboxed
 async def test_the_servers_process_is_out_of_sight(tmp_path: Path) -> None:
     source = "import os; print(sorted(int(name) for name in os.listdir('/proc') if name.isdecimal()))"
     assert await python(local(tmp_path), source) == "[1, 2]"
 
 
-@bubblewrap
+@sandboxed
 @pytest.mark.parametrize("place", ["/", "/etc", "/usr", "/var/lib", "{root}", "{root}/cwd", "/proc/sys/kernel"])
 async def test_the_host_cannot_be_written(tmp_path: Path, place: str) -> None:
     (tmp_path / "cwd").mkdir()
@@ -190,7 +184,7 @@ except OSError as exc:
     assert await python(local(tmp_path), source, where, working_dir=str(tmp_path / "cwd")) == "refused"
 
 
-@bubblewrap
+@sandboxed
 async def test_each_call_has_a_tmp_and_a_home_of_its_own(tmp_path: Path) -> None:
     marker = new_marker()
     source = f"""
@@ -205,13 +199,13 @@ for place in places:
     assert not Path("/tmp", marker).exists()
 
 
-@bubblewrap
+@sandboxed
 async def test_the_contracts_directory_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "data.txt").write_text("hello")
     assert await python(local(Path("/")), "print(open('data.txt').read())", working_dir=str(tmp_path)) == "hello"
 
 
-@bubblewrap
+@sandboxed
 @pytest.mark.parametrize("target", ["/new-at-the-top/deep", "/usr/share/new-below/deep"])
 async def test_a_mount_may_lie_where_the_host_has_nothing(tmp_path: Path, target: str) -> None:
     (tmp_path / "in").mkdir()
@@ -229,7 +223,7 @@ except OSError:
     assert not Path(target).exists()
 
 
-@bubblewrap
+@sandboxed
 @pytest.mark.skipif(os.path.realpath("/var/run") != "/run", reason="/var/run is not a link to /run here")
 async def test_a_mount_may_lie_behind_a_link_of_the_host(tmp_path: Path) -> None:
     (tmp_path / "data.txt").write_text("hello")
@@ -237,7 +231,7 @@ async def test_a_mount_may_lie_behind_a_link_of_the_host(tmp_path: Path) -> None
     assert await python(local(tmp_path), source, mounts={".": "/var/run/praxis-test"}) == "hello hello"
 
 
-@bubblewrap
+@sandboxed
 async def test_artifacts_come_from_a_directory_that_the_host_does_not_have(tmp_path: Path) -> None:
     source = """
 import os
@@ -253,7 +247,7 @@ open("/out/a.txt", "w").write(os.environ["PRAXIS_OUTPUT_DIR"])
 # What reaches a tool, and what does not
 
 
-@pytest.mark.parametrize("sandbox", [pytest.param("auto", marks=bubblewrap), "off"])
+@pytest.mark.parametrize("sandbox", SANDBOXES)
 async def test_a_shell_never_runs_what_a_caller_gave(tmp_path: Path, sandbox: str) -> None:
     hostile = [
         "$(touch x)",
@@ -297,13 +291,13 @@ async def test_a_shell_never_runs_what_a_caller_gave(tmp_path: Path, sandbox: st
     assert result.output == "".join(f"{text}\0" for text in hostile * 2)
 
 
-@pytest.mark.parametrize("sandbox", [pytest.param("auto", marks=bubblewrap), "off"])
+@pytest.mark.parametrize("sandbox", SANDBOXES)
 async def test_output_that_nobody_wants_is_discarded(tmp_path: Path, sandbox: str) -> None:
     result = await call(local(tmp_path, sandbox), ["sh", "-c", "echo hi; exit 3"], capture_output=False)
     assert (result.exit_code, result.stdout.total) == (3, 0)
 
 
-@pytest.mark.parametrize("sandbox", [pytest.param("auto", marks=bubblewrap), "off"])
+@pytest.mark.parametrize("sandbox", SANDBOXES)
 async def test_a_program_without_its_interpreter_is_named(tmp_path: Path, sandbox: str) -> None:
     script = tmp_path / "script"
     script.write_text("#!/nonexistent/interpreter\n")
@@ -312,14 +306,14 @@ async def test_a_program_without_its_interpreter_is_named(tmp_path: Path, sandbo
         await call(local(tmp_path, sandbox), [str(script)])
 
 
-@pytest.mark.parametrize("sandbox", [pytest.param("auto", marks=bubblewrap), "off"])
+@pytest.mark.parametrize("sandbox", SANDBOXES)
 async def test_a_missing_working_directory_is_named_and_not_made(tmp_path: Path, sandbox: str) -> None:
     with pytest.raises(ExecutionError, match=r"absent, which does not exist.*cwd"):
         await call(local(tmp_path, sandbox), ["true"], working_dir="absent")
     assert not (tmp_path / "absent").exists()
 
 
-@bubblewrap
+@sandboxed
 async def test_a_working_directory_among_the_hosts_sockets_is_refused(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/run") as place:
         with pytest.raises(LimitUnsupported, match=r"sockets.*policy\.sensitive_paths"):
@@ -328,7 +322,7 @@ async def test_a_working_directory_among_the_hosts_sockets_is_refused(tmp_path: 
         assert (await call(allowed, ["pwd"], working_dir=place)).output.strip() == place
 
 
-@bubblewrap
+@sandboxed
 async def test_the_socket_of_an_engine_that_the_settings_name_is_out_of_sight(tmp_path: Path) -> None:
     path = f"/opt/praxis-test-{os.getpid()}.sock"
     with closing(socket.socket(socket.AF_UNIX)) as listener:
@@ -346,7 +340,7 @@ async def test_a_variable_that_no_process_can_have_is_refused(tmp_path: Path) ->
         await call(local(tmp_path, "off"), ["true"], env={"A": "one\0two"})
 
 
-@pytest.mark.parametrize("sandbox", [pytest.param("auto", marks=bubblewrap), "off"])
+@pytest.mark.parametrize("sandbox", SANDBOXES)
 async def test_output_that_cannot_be_kept_ends_the_tool_with_an_error(tmp_path: Path, sandbox: str) -> None:
     (tmp_path / "stdout").mkdir()  # where its file would be
     with pytest.raises(ExecutionError, match=r"output could not be kept: Is a directory"):
@@ -356,7 +350,7 @@ async def test_output_that_cannot_be_kept_ends_the_tool_with_an_error(tmp_path: 
 # The end of a tool
 
 
-@pytest.mark.parametrize("sandbox", [pytest.param("auto", marks=bubblewrap), "off"])
+@pytest.mark.parametrize("sandbox", SANDBOXES)
 async def test_a_tool_at_its_deadline_may_say_its_last_words(tmp_path: Path, sandbox: str) -> None:
     source = """
 import signal, sys
@@ -399,11 +393,11 @@ class TestAPlainProcessWithoutPraxisInit:
         assert not processes(marker)
 
     async def test_network_none_is_refused_with_how_to_fix_it(self, tmp_path: Path) -> None:
-        with pytest.raises(LimitUnsupported, match=r"network: none.*praxis-init.*network: host"):
+        with pytest.raises(LimitUnsupported, match=r"network: none.*sandbox.*network: host"):
             await call(local(tmp_path, "off"), ["true"])
 
 
-@pytest.mark.parametrize("sandbox", [pytest.param("require", marks=bubblewrap), "off"])
+@pytest.mark.parametrize("sandbox", SANDBOXES)
 @pytest.mark.parametrize(
     "script",
     [
@@ -444,7 +438,9 @@ import anyio, sys
 from pathlib import Path
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.host import launcher as launcher_module
 from praxis_mcp.engines.host.local import LocalExecutionEngine
+from praxis_mcp.engines.host.sandboxed import NoLauncher
 from praxis_mcp.settings.model import Settings
 
 sandbox, *command = sys.argv[1:]
@@ -459,7 +455,7 @@ async def main():
 """
 
 
-@pytest.mark.parametrize("sandbox", [pytest.param("require", marks=bubblewrap), "off"])
+@pytest.mark.parametrize("sandbox", SANDBOXES)
 async def test_nothing_survives_a_server_that_is_killed(tmp_path: Path, sandbox: str) -> None:
     marker = new_marker()
     words = [sandbox, PYTHON, "-c", DAEMON + "signal.pause()", marker]
@@ -476,7 +472,7 @@ async def test_nothing_survives_a_server_that_is_killed(tmp_path: Path, sandbox:
     await gone(marker)
 
 
-@bubblewrap
+@sandboxed
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can become somebody else")
 def test_the_sandbox_works_for_a_user_who_is_not_root(tmp_path: Path) -> None:
     # The interpreter may lie where nobody may read: all that is needed is imported first.
@@ -496,7 +492,10 @@ anyio.run(main)
         "id -u; head -c 3 /etc/hostname >/dev/null && touch /tmp/a && ls /sys/class/net >/dev/null; ls -d /tmp/a",
     ]
     done = subprocess.run(
-        [sys.executable, "-c", SERVER + become_nobody, "require", *tool], capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", SERVER + become_nobody, launchers.chosen, *tool],
+        capture_output=True,
+        text=True,
+        timeout=30,
     )
     assert done.stdout.splitlines() == ["65534", "/tmp/a", "0"], done.stderr
 
@@ -505,35 +504,62 @@ anyio.run(main)
 
 
 @pytest.fixture
-def no_sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_bubblewrap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shell = shutil.which("sh")
     assert shell is not None
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/sh").symlink_to(shell)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    # Nor a praxis-init that makes sandboxes.
-    monkeypatch.setattr("praxis_mcp.engines.host.launcher.host_init_path", lambda: None)
 
 
-@pytest.mark.usefixtures("no_sandbox")
+@pytest.mark.usefixtures("no_bubblewrap")
 async def test_a_required_sandbox_that_is_missing_is_an_error_with_a_remedy(tmp_path: Path) -> None:
-    reason = r"praxis-init is missing; bwrap is not on the PATH.*Install bubblewrap"
-    with pytest.raises(EngineUnavailable, match=reason):
-        await call(local(tmp_path, "require"), ["sh", "-c", "true"])
-    async with LocalExecutionEngine(local(tmp_path, "require")) as engine:
+    with pytest.raises(EngineUnavailable, match=r"bwrap is not on the PATH.*Install bubblewrap"):
+        await call(local(tmp_path, "bubblewrap"), ["sh", "-c", "true"])
+    async with LocalExecutionEngine(local(tmp_path, "bubblewrap")) as engine:
         status = await engine.probe()
     assert (status.available, "Install bubblewrap" in status.remedy) == (False, True)
 
 
-@pytest.mark.usefixtures("no_sandbox")
-async def test_without_bubblewrap_a_command_runs_as_a_plain_process_and_what_is_lacking_is_said(tmp_path: Path) -> None:
-    assert (await call(local(tmp_path, "auto"), ["sh", "-c", "true"])).isolation == "process"
-    async with LocalExecutionEngine(local(tmp_path, "auto")) as engine:
+@pytest.fixture
+def nothing_works(monkeypatch: pytest.MonkeyPatch, no_bubblewrap: None) -> None:
+    """A machine where nobody may make a sandbox; praxis-init still runs."""
+
+    async def nothing() -> NoLauncher:
+        return NoLauncher("no namespaces here", "Allow unprivileged user namespaces.")
+
+    monkeypatch.setattr(launcher_module, "find_own_launcher", nothing)
+
+
+@pytest.mark.usefixtures("nothing_works")
+async def test_without_a_sandbox_a_command_runs_as_a_plain_process_and_what_is_lacking_is_said(tmp_path: Path) -> None:
+    assert (await call(local(tmp_path), ["sh", "-c", "true"])).isolation == "process"
+    async with LocalExecutionEngine(local(tmp_path)) as engine:
         capabilities = await engine.get_capabilities()
+    assert "no namespaces here" in capabilities.notes[Capability.MOUNTS]
     assert "bwrap is not on the PATH" in capabilities.notes[Capability.MOUNTS]
     (tmp_path / "data").mkdir()
     with pytest.raises(LimitUnsupported, match=r"mounts.*bwrap is not on the PATH"):
-        await call(local(tmp_path, "auto"), ["sh", "-c", "true"], mounts={"data": "/data"})
+        await call(local(tmp_path), ["sh", "-c", "true"], mounts={"data": "/data"})
+    with pytest.raises(EngineUnavailable, match=r"no namespaces here.*Allow unprivileged"):
+        await call(local(tmp_path, "require"), ["sh", "-c", "true"])
+
+
+@pytest.mark.sandbox
+@pytest.mark.usefixtures("no_bubblewrap")
+async def test_a_sandbox_needs_nothing_that_is_not_in_the_package(tmp_path: Path) -> None:
+    assert (await call(local(tmp_path, "require"), ["sh", "-c", "true"])).isolation == "praxis-init"
+
+
+@pytest.mark.bubblewrap
+async def test_bubblewrap_makes_it_where_praxis_init_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "praxis-init"
+    broken.write_text("#!/bin/sh\nexit 125\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(launcher_module, "host_init_path", lambda: broken)
+    assert (await call(local(tmp_path), ["true"])).isolation == "bubblewrap"
+    with pytest.raises(EngineUnavailable, match=r"there is none.*user namespaces"):
+        await call(local(tmp_path, "own"), ["true"])
 
 
 async def test_a_bubblewrap_that_does_not_work_is_as_good_as_none(
@@ -543,13 +569,11 @@ async def test_a_bubblewrap_that_does_not_work_is_as_good_as_none(
     program.write_text("#!/bin/sh\necho 'bwrap: No permissions to create new namespace' >&2\nexit 1\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setattr("praxis_mcp.engines.host.launcher.host_init_path", lambda: None)
-    assert (await call(local(tmp_path, "auto"), ["true"])).isolation == "process"
     with pytest.raises(EngineUnavailable, match=r"does not work here: bwrap: No permissions.*user namespaces"):
-        await call(local(tmp_path, "require"), ["true"])
+        await call(local(tmp_path, "bubblewrap"), ["true"])
 
 
-@bubblewrap
+@pytest.mark.bubblewrap
 async def test_a_mount_that_goes_while_the_sandbox_is_made_does_not_fail_the_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -569,28 +593,12 @@ exit 1
     assert (result.output, result.stderr.text) == ("the input", "once\n")
 
 
-@bubblewrap
-async def test_the_sandbox_is_named_in_status_and_result(tmp_path: Path, maker: str) -> None:
-    name = {"own": "praxis-init", "bubblewrap": "bubblewrap"}[maker]
+@sandboxed
+async def test_the_sandbox_is_named_in_status_and_result(tmp_path: Path, launcher: str) -> None:
+    name = "praxis-init" if launcher == "own" else launcher
     async with LocalExecutionEngine(local(tmp_path)) as engine:
         assert (await engine.probe()).version.startswith(name)
     assert (await call(local(tmp_path), ["true"])).isolation == name
-
-
-@pytest.mark.native
-async def test_praxis_init_makes_the_sandboxes_where_nothing_is_chosen(tmp_path: Path) -> None:
-    assert (await call(local(tmp_path, "auto"), ["true"])).isolation == "praxis-init"
-
-
-@bubblewrap
-async def test_bubblewrap_makes_them_where_praxis_init_cannot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = tmp_path / "praxis-init"
-    broken.write_text("#!/bin/sh\nexit 125\n")
-    broken.chmod(0o755)
-    monkeypatch.setattr("praxis_mcp.engines.host.launcher.host_init_path", lambda: broken)
-    assert (await call(local(tmp_path, "auto"), ["true"])).isolation == "bubblewrap"
-    with pytest.raises(EngineUnavailable, match=r"praxis-init makes no sandbox here.*user namespaces"):
-        await call(local(tmp_path, "own"), ["true"])
 
 
 async def test_a_sandbox_that_is_off_is_not_used(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.files import home_directories
 from praxis_mcp.testing.bench import CALL_LIMIT
+from tests.engines.host import launchers
 
-pytestmark = [pytest.mark.anyio, pytest.mark.bubblewrap]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("launcher")]
 
 SEEN = 'for file; do if [ -r "$file" ]; then cat "$file"; fi; done'
 """Prints those of the files that it is given which it can read."""
@@ -53,7 +54,7 @@ async def run(settings: Settings, command: list[str], **fields: Any) -> Executio
 
 
 def settings_of(root: Path, *visible: str, **values: Any) -> Settings:
-    engines: Any = {"local": {"sandbox": "require", "visible": visible}}
+    engines: Any = {"local": {"sandbox": launchers.chosen, "visible": visible}}
     return Settings(root=root, engines=engines, **values)
 
 

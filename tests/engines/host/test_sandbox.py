@@ -17,7 +17,7 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.host.cgroups import find_cgroups
-from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine, why_no_overlay
+from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.engines.host.sandbox_images import SandboxImages
 from praxis_mcp.engines.host.sandbox_view import find_user
 from praxis_mcp.errors import ExecutionError, ImageError, LimitUnsupported
@@ -27,30 +27,21 @@ from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.owners import OWNER_VARIABLE
 from praxis_mcp.testing.bench import CALL_LIMIT, processes
+from tests.engines.host import launchers
 from tests.engines.host.sandbox_case import IMAGE, control_groups, shared_store
 from tests.images.tars import directory, file, image, layer, symlink
 from tests.kit.until import until
 
-pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.bubblewrap, pytest.mark.native]
+pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.usefixtures("launcher")]
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 with_cgroups = pytest.mark.skipif(bool(find_cgroups().notes), reason="this user may make no cgroups")
 PASSWD = b"root:x:0:0:root:/root:/bin/sh\napp:x:1234:2345:An app:/home/app:/bin/sh\n"
 
 
-@pytest.fixture(autouse=True, params=["own", "bubblewrap"])
-def launcher(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What makes the sandboxes: every test is run with both."""
-    monkeypatch.setitem(CHOSEN, "launcher", request.param)
-    return request.param
-
-
-CHOSEN: dict[str, Any] = {}
-
-
 def settings(root: Path, **values: Any) -> Settings:
-    engines = {"sandbox": {"store": shared_store(), **CHOSEN}}
-    return Settings.model_validate({"root": root, "engines": engines, **values})
+    sandbox = {"store": shared_store(), "launcher": launchers.chosen}
+    return Settings.model_validate({"root": root, "engines": {"sandbox": sandbox}, **values})
 
 
 async def call(
@@ -179,7 +170,7 @@ async def test_a_tool_has_its_own_environment_and_no_descriptors(
     source = "import json, os; print(json.dumps([sorted(os.environ), sorted(os.listdir('/proc/self/fd'))]))"
     result = await call(settings(tmp_path), ["python3", "-c", source], env={"MINE": "1"})
     names, descriptors = json.loads(result.output)
-    assert set(names) - {"LC_CTYPE", "PWD"} == {"PATH", "HOME", "HOSTNAME", "MINE"}  # bubblewrap sets PWD
+    assert set(names) - {"LC_CTYPE", "PWD"} == {"PATH", "HOME", "HOSTNAME", "MINE"}  # PWD is bubblewrap's
     assert OWNER_VARIABLE not in names
     assert descriptors == ["0", "1", "2", "3"]  # the last is the listing itself
 
@@ -322,9 +313,11 @@ done"""
 
 
 async def test_a_writable_root_is_the_calls_own_and_behaves_like_one(tmp_path: Path) -> None:
-    if (reason := await why_no_overlay()) is not None:
-        pytest.skip(reason)
     given = settings(tmp_path)
+    async with SandboxExecutionEngine(given) as engine:
+        notes = (await engine.get_capabilities()).notes
+    if (reason := notes.get(Capability.WRITABLE_ROOT)) is not None:
+        pytest.skip(reason)
     source = """
         set -e
         rm -r /opt /srv && mkdir /opt && touch /opt/x && mv /home /home2
@@ -412,8 +405,8 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.settings.model import Settings
 
-store, read_only, *command = sys.argv[1:]
-settings = Settings(engines={"sandbox": {"store": Path(store)}})
+launcher, store, read_only, *command = sys.argv[1:]
+settings = Settings(engines={"sandbox": {"store": Path(store), "launcher": launcher}})
 fields = {"read_only": False} if read_only == "False" else {}
 contract = ToolContract.create_dagger_tool("tool", "python:3.11-slim", command, **fields)
 
@@ -431,7 +424,7 @@ async def test_nothing_survives_a_server_that_is_killed(tmp_path: Path, read_onl
     await sh(given, "true")  # the image is there
     marker = f"marker-{uuid.uuid4().hex}"
     source = "import os, signal\nif not os.fork(): os.setsid()\nprint('ready', flush=True)\nsignal.pause()"
-    words = [str(shared_store()), str(read_only), "python3", "-c", source, marker]
+    words = [launchers.chosen, str(shared_store()), str(read_only), "python3", "-c", source, marker]
     with subprocess.Popen(
         [sys.executable, "-c", SERVER + "anyio.run(main)", *words], stdout=subprocess.PIPE, text=True
     ) as server:
@@ -550,7 +543,10 @@ anyio.run(main)
 """
     source = "import os; print(os.getuid(), os.access('/usr', os.W_OK)); open('/tmp/x', 'w').close()"
     done = subprocess.run(
-        [sys.executable, "-c", SERVER + become_nobody, str(store), str(read_only), "python3", "-c", source],
+        [
+            *(sys.executable, "-c", SERVER + become_nobody),
+            *(launchers.chosen, str(store), str(read_only), "python3", "-c", source),
+        ],
         capture_output=True,
         text=True,
         timeout=CALL_LIMIT,

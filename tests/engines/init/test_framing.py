@@ -12,6 +12,7 @@ from praxis_mcp.engines.init.framing import (
     MAX_CALL,
     MAX_PAYLOAD,
     MAX_VARIABLES,
+    Detail,
     Event,
     FrameDecoder,
     FrameType,
@@ -50,6 +51,8 @@ def encoded(event: Event) -> bytes:
             return frame(FrameType.END, packed + (step or "").encode())
         case Refused(reason):
             return frame(FrameType.REFUSED, reason.encode())
+        case Detail(text):
+            return frame(FrameType.DETAIL, text.encode())
 
 
 u32 = st.integers(0, 2**32 - 1)
@@ -65,6 +68,7 @@ events = st.one_of(
     st.just(StdinClosed()),
     ends,
     st.builds(Refused, st.text("abc ", max_size=40)),
+    st.builds(Detail, st.text(max_size=40)),
 )
 
 

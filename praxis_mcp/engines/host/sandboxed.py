@@ -1,0 +1,168 @@
+"""A command for a sandbox, and what may launch it: one face for our own launcher and bubblewrap."""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, TypeVar
+
+import anyio
+
+from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.host.cgroups import Cgroups
+from praxis_mcp.engines.mounts.layout import MountLayout, Step
+from praxis_mcp.engines.outcomes import ProgramSource, start_failure
+from praxis_mcp.engines.running import Finished
+from praxis_mcp.errors import CommandNotFound, ExecutionError
+from praxis_mcp.plans.model import Plan
+from praxis_mcp.support.tasks import BackgroundTasks
+
+LOOK_AGAIN_AFTER = 30.0
+"""Seconds after which a launcher that was not there is looked for again."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Sandboxed:
+    """A command, and the sandbox that it runs in.
+
+    Attributes:
+        argv: program and words.
+        env: the whole environment.
+        steps: the file system.
+        layout: owns the descriptors that `steps` name.
+        working_dir: where the command begins, without links.
+        uid, gid: of the command, as it sees them; None: those of the server.
+        host_name: the machine's name, as it sees that.
+        programs: where its program must be.
+        hidden: what of the command the host has and the sandbox hides.
+    """
+
+    argv: tuple[str, ...] = field(repr=False)
+    env: Mapping[str, str] = field(repr=False)
+    steps: tuple[Step, ...]
+    layout: MountLayout
+    working_dir: str
+    programs: ProgramSource
+    uid: int | None = None
+    gid: int | None = None
+    host_name: str | None = None
+    hidden: str | None = None
+
+    def start_failure(self, reason: str) -> ExecutionError:
+        """The error for a command that could not be executed; `reason` says why, in the system's words."""
+        if self.hidden is not None:
+            return CommandNotFound(
+                f'There is no command "{self.argv[0]}" in {self.programs.place}, which hides {self.hidden}.',
+                remedy=f"Mount it in the contract (mounts: {{{self.hidden}: {self.hidden}}}), or list it in the "
+                "settings (engines.local.visible).",
+            )
+        return start_failure(self.argv[0], reason, self.programs)
+
+
+Prepare = Callable[[], Awaitable[Sandboxed]]
+"""Lays a command's sandbox out, afresh each time."""
+
+
+class Launcher(ABC):
+    """What puts commands into sandboxes here.
+
+    Attributes:
+        name: as results and statuses name it.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def shown(self) -> str:
+        """Its name and version."""
+
+    @property
+    def note(self) -> str:
+        """What it cannot do here; empty where there is nothing to say."""
+        return ""
+
+    @abstractmethod
+    async def run(
+        self,
+        plan: Plan,
+        context: ExecutionContext,
+        prepare: Prepare,
+        cgroups: Cgroups,
+        *,
+        default_pids: int | None,
+        later: BackgroundTasks | None = None,
+    ) -> Finished:
+        """Run a command in a sandbox to its end, or to its deadline; see `run_process`.
+
+        Args:
+            plan: what to run.
+            context: what surrounds it.
+            prepare: see `Prepare`; the descriptors are closed here.
+            cgroups: make the group that limits it.
+            default_pids: the limit on processes where the plan has none; None means no limit.
+            later: may remove the group.
+
+        Raises:
+            CommandNotFound: there is no such command in the sandbox.
+            LimitUnsupported: its limits could not be set.
+            ExecutionError: the sandbox could not be made, and what `prepare` raises.
+        """
+
+    @abstractmethod
+    async def why_no_layer(self) -> str | None:
+        """Why it gives no root a layer that can be written; None where it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoLauncher:
+    """Why there is none that works here, and how to fix it."""
+
+    reason: str
+    remedy: str
+
+
+class Lookup(Generic[T]):
+    """What an engine needs of a launcher: found once and kept; where there is none, looked for again now and then.
+
+    Args:
+        find: looks for it.
+    """
+
+    def __init__(self, find: Callable[[], Awaitable[T | NoLauncher]]) -> None:
+        self._find = find
+        self._found: T | NoLauncher | None = None
+        self._found_at = 0.0
+        self._lock: anyio.Lock | None = None
+
+    async def get(self) -> T | NoLauncher:
+        """What was found, or why nothing was."""
+        if self._found is not None and not isinstance(self._found, NoLauncher):
+            return self._found
+        self._lock = self._lock or anyio.Lock()
+        async with self._lock:
+            stale = time.monotonic() - self._found_at > LOOK_AGAIN_AFTER
+            if self._found is None or (isinstance(self._found, NoLauncher) and stale):
+                self._found = await self._find()
+                self._found_at = time.monotonic()
+            return self._found
+
+
+def memory_file(content: bytes, held: ExitStack) -> int:
+    """A descriptor of a file in memory with that content, to be read from its start; `held` closes it.
+
+    Raises:
+        OSError: no more descriptors, or memory.
+    """
+    descriptor = os.memfd_create("praxis-sandbox")
+    held.callback(os.close, descriptor)
+    with os.fdopen(os.dup(descriptor), "wb") as copy:
+        copy.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
