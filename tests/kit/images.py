@@ -268,6 +268,16 @@ def _pull(reference: str) -> bool:
     return True
 
 
+def layer_of(reference: str) -> bytes:
+    """The file system of a stand-in, as a tar archive: for engines that need no daemon.
+
+    Raises:
+        ImageUnavailable: it cannot be made.
+    """
+    with exclusive("images"):
+        return _tarball(IMAGES[reference]).read_bytes()
+
+
 def _tarball(recipe: Recipe) -> Path:
     kept = cache_dir() / f"{recipe.label}.{platform.machine()}.tar"
     if not kept.exists():

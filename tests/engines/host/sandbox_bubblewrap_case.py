@@ -7,7 +7,7 @@ from tests.engines.host.sandbox_case import SandboxCase
 
 class SandboxBubblewrapCase(SandboxCase):
     name = "sandbox-bubblewrap"
-    marks = (pytest.mark.docker, pytest.mark.bubblewrap)
+    marks = (pytest.mark.bubblewrap,)
     launcher = "bubblewrap"
 
 
