@@ -31,6 +31,8 @@ DISCOVERY_KEPT = 60_000
 HANDSHAKE_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 MODERN_VERSIONS = ("2026-07-28",)
 CAPABILITIES = {"resources": {"listChanged": False, "subscribe": False}, "tools": {"listChanged": True}}
+_REQUIRED_INFO = {"name", "version"}
+_TEXTS = _REQUIRED_INFO | {"description", "title", "websiteUrl"}
 _META = "io.modelcontextprotocol/"
 _MOST_READ = 64 * 1024
 _MOST_EXACT_NUMBER = 2**53  # what every reader of JSON knows exactly
@@ -103,15 +105,19 @@ def answer_to(line: bytes, settings: Settings) -> dict[str, Any] | None:
 
 
 def _is_plain(capabilities: object, info: object) -> bool:
-    """Whether a client says of itself what every validator takes: names of capabilities with switches or nothing in
-    them, and who it is in texts."""
-    if not isinstance(capabilities, dict) or not isinstance(info, dict) or not {"name", "version"} <= info.keys():
+    """Whether a client says of itself what every validator takes: names of capabilities with nothing in them, or names
+    that have nothing in them in turn; whether it announces changes of its roots; and who it is, in texts."""
+    if not isinstance(capabilities, dict) or not isinstance(info, dict):
         return False
-    switches = all(
-        isinstance(each, dict) and all(value is True or value is False or value == {} for value in each.values())
-        for each in capabilities.values()
+    plain = all(
+        isinstance(parts, dict)
+        and all(
+            isinstance(value, bool) if (name, part) == ("roots", "listChanged") else value == {}
+            for part, value in parts.items()
+        )
+        for name, parts in capabilities.items()
     )
-    return switches and all(isinstance(value, str) for value in info.values())
+    return plain and _REQUIRED_INFO <= info.keys() <= _TEXTS and all(isinstance(value, str) for value in info.values())
 
 
 def _is_ready(descriptor: int, event: int) -> bool:

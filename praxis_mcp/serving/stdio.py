@@ -24,6 +24,7 @@ from contextlib import asynccontextmanager, nullcontext
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
+import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
 from mcp_types import (
@@ -51,6 +52,8 @@ MAX_STDIO_MESSAGE = 64 * 1024 * 1024
 MESSAGES_DRAIN_TIMEOUT = 2.0
 """Seconds that messages which are being written when the connection ends may take."""
 _READ_SIZE = 256 * 1024
+_DECODED_AT_ONCE = 256 * 1024
+"""Bytes of a message that is decoded on the event loop, at most: milliseconds. A longer one may take seconds."""
 _WRITTEN_AT_ONCE = 64 * 1024
 """Bytes of a message that the event loop writes itself, at most: what an empty pipe takes."""
 _SERVER_ENDED = (
@@ -186,7 +189,10 @@ class _Reader:
             logger.debug("the server ended before its standard input")
 
     async def _hand_over(self, line: bytes | None) -> None:
-        message = _decode(line)
+        if line is not None and len(line) > _DECODED_AT_ONCE:
+            message = await anyio.to_thread.run_sync(_decode, line)
+        else:
+            message = _decode(line)
         if isinstance(message, JSONRPCError):
             await self._answers.send(SessionMessage(message))
         elif message is not None:
@@ -280,10 +286,10 @@ def _write_all(descriptor: int, data: bytes) -> bool:
 
 
 def _wait_writable(descriptor: int, timeout: float | None = None) -> bool:
-    """Whether it can be written within so many seconds (None: however long that takes)."""
+    """Whether it can be written, or is broken, within so many seconds (None: however long that takes)."""
     waiting = select.poll()
     waiting.register(descriptor, select.POLLOUT)
-    return bool(waiting.poll(timeout))
+    return bool(waiting.poll(None if timeout is None else timeout * 1000))
 
 
 def _client_is_gone(exc: OSError) -> bool:
@@ -303,15 +309,19 @@ class _Lines:
         end."""
         if not data and self._size:
             yield self._line()
-        while data:
-            piece, newline, data = data.partition(b"\n")
-            self._size += len(piece)
-            if self._size > MAX_STDIO_MESSAGE:
-                self._pieces.clear()
-            else:
-                self._pieces.append(piece)
-            if newline:
-                yield self._line()
+        start = 0
+        while (end := data.find(b"\n", start)) >= 0:
+            self._add(data[start:end])
+            yield self._line()
+            start = end + 1
+        self._add(data[start:])
+
+    def _add(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > MAX_STDIO_MESSAGE:
+            self._pieces.clear()
+        elif piece:
+            self._pieces.append(piece)
 
     def _line(self) -> bytes | None:
         line = b"".join(self._pieces) if self._size <= MAX_STDIO_MESSAGE else None

@@ -12,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 from mcp.shared.message import SessionMessage
-from mcp_types import JSONRPCResponse, jsonrpc_message_adapter
+from mcp_types import ClientCapabilities, InitializeRequestParams, JSONRPCResponse, jsonrpc_message_adapter
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, MODERN_PROTOCOL_VERSIONS
 
 from praxis_mcp.serving import greeting
@@ -90,7 +90,13 @@ LEFT = [
     ),
     *(
         json.dumps(initialize(info=each)).encode()
-        for each in ([], {"name": "x"}, {"name": 5, "version": "1"}, {**INFO, "icons": [{"src": 5}]})
+        for each in (
+            [],
+            {"name": "x"},
+            {"name": 5, "version": "1"},
+            {**INFO, "icons": [{"src": 5}]},
+            {**INFO, "icons": "x"},
+        )
     ),
     *(
         json.dumps({**initialize(), "params": {**PARAMS, **each}}).encode()
@@ -105,6 +111,18 @@ LEFT = [
 @pytest.mark.parametrize("line", LEFT, ids=range(len(LEFT)))
 def test_whatever_is_not_plain_is_left_to_the_sdk(line: bytes) -> None:
     assert greeting.answer_to(line, Settings()) is None
+
+
+CLIENT_CAPABILITIES = sorted(ClientCapabilities.model_json_schema(by_alias=True)["properties"])
+
+
+@pytest.mark.parametrize("value", [True, False, {}], ids=json.dumps)
+@pytest.mark.parametrize("name", [*CLIENT_CAPABILITIES, "unknown"])
+def test_no_capability_is_accepted_that_the_sdk_refuses(name: str, value: Any) -> None:
+    for part in ("listChanged", "context", "tools", "form", "url", "list", "cancel", "requests", "unknown"):
+        message = initialize(capabilities={name: {part: value}})
+        if greeting.answer_to(json.dumps(message).encode(), Settings()) is not None:
+            InitializeRequestParams.model_validate(message["params"], by_name=False)
 
 
 def test_versions_are_those_of_the_sdk() -> None:

@@ -8,6 +8,7 @@ import pty
 import signal
 import socket
 import subprocess
+import time
 import tty
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,11 +17,14 @@ from typing import Any
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
+from mcp.shared.message import SessionMessage
 
-from praxis_mcp.serving.wire import stop_signals
+from praxis_mcp.serving.stdio import ReadStream, stdio_streams
+from praxis_mcp.serving.wire import Wire, stop_signals
 from tests.serving.clients import LIMIT, server_command, server_environment
 from tests.serving.sample_tools import python, write_tool
 from tests.serving.test_cancel import ended, pid_from
@@ -31,7 +35,7 @@ SHUTDOWN = 8.0
 """Seconds in which the server ends when told to."""
 
 
-class Wire:
+class Client:
     """Raw lines to and from a server process."""
 
     def __init__(self, process: anyio.abc.Process) -> None:
@@ -72,7 +76,7 @@ class Wire:
 
 
 @asynccontextmanager
-async def running_server(directory: Path, *words: str, **settings: str) -> AsyncIterator[Wire]:
+async def running_server(directory: Path, *words: str, **settings: str) -> AsyncIterator[Client]:
     process = await anyio.open_process(
         server_command(*(words or (str(directory),))),
         env=server_environment(**settings),
@@ -80,7 +84,7 @@ async def running_server(directory: Path, *words: str, **settings: str) -> Async
         stderr=subprocess.DEVNULL,
     )
     try:
-        yield Wire(process)
+        yield Client(process)
     finally:
         if process.returncode is None:
             process.kill()
@@ -258,6 +262,48 @@ async def test_a_tool_that_reads_its_standard_input_does_not_take_the_clients_me
         answers = {answer["id"]: answer for answer in [await wire.receive(), await wire.receive()]}
         assert answers[2]["result"] == {}
         assert "nothing was written" in answers[1]["result"]["content"][0]["text"]
+
+
+@asynccontextmanager
+async def what_was_read(data: bytes) -> AsyncIterator[tuple[ReadStream, BufferedByteReceiveStream]]:
+    """What the server's loop reads where that came from the client, and what the client is answered."""
+    own, other = socket.socketpair()
+    with own, other:
+        wire = Wire(own.fileno(), own.fileno(), data)
+        async with (
+            await anyio.abc.SocketStream.from_socket(other) as answers,
+            stdio_streams(wire) as (incoming, outgoing),
+            incoming,
+            outgoing,
+        ):
+            yield incoming, BufferedByteReceiveStream(answers)
+
+
+async def test_a_million_blank_lines_cost_what_they_are_long() -> None:
+    ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+    began = time.process_time()
+    async with what_was_read(b"\n" * 1_000_000 + json.dumps(ping).encode() + b"\n") as (incoming, _):
+        with anyio.fail_after(LIMIT):
+            message = await incoming.receive()
+    assert isinstance(message, SessionMessage)
+    assert time.process_time() - began < 10  # where each line costs what is left behind it, 40
+
+
+async def test_other_work_goes_on_while_a_long_message_is_decoded() -> None:
+    turns = 0
+
+    async def work() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    async with what_was_read(b"[" + b"1," * 2_000_000 + b"1]\n") as (_, answers), anyio.create_task_group() as tasks:
+        tasks.start_soon(work)
+        with anyio.fail_after(LIMIT):
+            assert json.loads(await answers.receive_until(b"\n", 4096))["error"]["code"] == -32600
+        tasks.cancel_scope.cancel()
+    assert turns > 50
 
 
 def ends(kind: str) -> tuple[int, int, int, int]:
