@@ -212,7 +212,8 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
     engines = table("", "engine", "found", "what it means", title="Engines")
     for item in report["engines"]:
         if item["available"]:
-            mark, meaning = "[green]✓[/]", _lacks(item.get("lacks", {}))
+            found = " → ".join(part for part in (item["detail"], item["remedy"]) if part)
+            mark, meaning = "[green]✓[/]", "; ".join(part for part in (found, _lacks(item.get("lacks", {}))) if part)
         elif item["optional"]:
             mark, meaning = "-", "optional: no tool here needs it"
         else:

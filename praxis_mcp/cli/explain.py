@@ -88,6 +88,7 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
     from praxis_mcp.plans.secrets import MASK, Masker
 
     plan, decision = explanation.plan, explanation.decision
+    capabilities = decision.capabilities
     fixed, call = plan.blueprint, plan.call
     masker = Masker(call.secrets)
     remote = fixed.remote
@@ -102,6 +103,7 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
         "placeholders": list(explanation.placeholders),
         "contract": str(explanation.contract.source) if explanation.contract.source else None,
         "engine": decision.engine,
+        "isolation": capabilities.isolation if capabilities else None,
         "considered": [
             {"engine": item.engine, "reason": item.reason or "chosen", "remedy": item.remedy}
             for item in decision.verdicts
@@ -127,7 +129,7 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
             "timeout_s": fixed.limits.timeout,
             "memory_bytes": fixed.limits.memory,
             "cpus": fixed.limits.cpus,
-            "pids": fixed.limits.pids,
+            "pids": fixed.limits.pids or (capabilities.default_pids if capabilities else None),
             "inline_output_bytes": fixed.limits.max_output,
         },
         "artifacts": list(fixed.artifacts),
@@ -149,6 +151,10 @@ def _print(facts: dict[str, Any]) -> None:
         table.add_row(f"{mark} {item['engine']}", text)
     if facts["engine"] is None:
         table.add_row("[red]engine[/]", "none: the call would be refused (what is missing: praxis-mcp doctor)")
+    if facts["isolation"] == "process":
+        table.add_row("[yellow]isolation[/]", "none: a plain process of this user (why: praxis-mcp doctor)")
+    elif facts["isolation"] is not None:
+        table.add_row("isolation", escape(facts["isolation"]))
     plain = {**facts, "command": shlex.join(facts["command"]) if facts["command"] else None}
     for name in ("image", "command", "working_dir", "network", "user", "stdin_bytes"):
         if plain[name] is not None:

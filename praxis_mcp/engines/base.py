@@ -37,6 +37,8 @@ class EngineCapabilities:
         enforces: every `Capability` that a plan may demand of it.
         notes: why a capability is absent, by capability.
         without_init: what is absent only because this installation has no praxis-init.
+        default_pids: how many processes and threads a tool may have whose contract has no `pids_limit`; None means
+            no limit.
     """
 
     engine: str
@@ -44,6 +46,7 @@ class EngineCapabilities:
     enforces: frozenset[Capability]
     notes: Mapping[Capability, str] = field(default_factory=dict)
     without_init: frozenset[Capability] = frozenset()
+    default_pids: int | None = None
 
     def lacks(self, plan: Plan) -> tuple[str, ...]:
         """What the plan demands and this engine cannot do, one phrase each, sorted."""

@@ -34,10 +34,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The engine that runs a plan, None when none can, and the verdict on each that was considered, in order."""
+    """The engine that runs a plan, None when none can, and the verdict on each that was considered, in order.
+
+    Attributes:
+        capabilities: of that engine.
+    """
 
     engine: str | None
     verdicts: tuple[Verdict, ...]
+    capabilities: EngineCapabilities | None = None
 
     @property
     def passed_over(self) -> tuple[Verdict, ...]:
@@ -92,7 +97,7 @@ class EngineSelector:
                 verdicts.append(Verdict(name, f"cannot enforce {', '.join(lacking)}", remedy))
                 continue
             verdicts.append(Verdict(name))
-            return Decision(name, tuple(verdicts))
+            return Decision(name, tuple(verdicts), capabilities)
         return Decision(None, tuple(verdicts))
 
     async def choose(self, plan: Plan) -> Decision:

@@ -345,5 +345,6 @@ def unreachable(reference: Reference, exc: Exception) -> ImageError:
     return ImageError(
         f"{reference} cannot be pulled, because {reference.registry} cannot be reached: {why}.",
         remedy="Check the network; or save the image where there is one, and import the file here: "
-        f"docker save {reference} -o FILE; praxis-mcp image import FILE.",
+        f"docker save {reference} -o FILE; praxis-mcp image import FILE. Where programs of this machine will do, make "
+        "an image of them: praxis-mcp image from-host.",
     )

@@ -193,6 +193,24 @@ def test_an_engine_that_no_tool_needs_is_called_optional_and_a_verdict_ends_the_
     assert done.stdout.splitlines()[-1].startswith(f"1 of 1 tools can run; {names} optional and missing")
 
 
+def test_what_was_found_of_an_engine_that_works_is_shown_and_so_is_that_local_tools_have_no_sandbox(
+    tmp_path: Path,
+) -> None:
+    project(tmp_path, ECHO)
+    (tmp_path / "praxis.yaml").write_text("tools: [.]\nengines: {local: {sandbox: 'off'}}\n")
+    (row,) = (line for line in doctor(tmp_path).stdout.splitlines() if line.split()[:2] == ["✓", "local"])
+    assert "plain processes, no sandbox: the settings say engines.local.sandbox: off → Set" in row
+
+
+def test_a_launcher_that_is_missing_is_named_with_how_to_get_it_and_how_to_do_without(tmp_path: Path) -> None:
+    project(tmp_path, NOOP.replace("docker", "sandbox"))
+    (tmp_path / "praxis.yaml").write_text("tools: [.]\nengines: {sandbox: {launcher: bubblewrap}}\n")
+    environment = {**os.environ, "COLUMNS": "400", "PATH": "/nowhere", "PRAXIS_CONFIG": str(tmp_path / "praxis.yaml")}
+    done = command_line.praxis("doctor", cwd=tmp_path, env=environment)
+    (row,) = (line for line in done.stdout.splitlines() if line.split()[:2] == ["✗", "sandbox"])
+    assert "Or set engines.sandbox.launcher: auto." in row
+
+
 def test_an_engine_that_a_tool_misses_is_shown_with_how_to_get_it(tmp_path: Path) -> None:
     project(tmp_path, NOOP)
     settings = "tools: [.]\nengines: {docker: {host: 'unix:///nowhere.sock'}}\n"

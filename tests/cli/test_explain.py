@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from tests.kit import command_line
 
@@ -40,6 +43,40 @@ def test_an_argument_that_is_given_must_fit_all_the_same(tmp_path: Path) -> None
     done = explain(tmp_path, "width=0")
     assert done.returncode == 2
     assert "at least 1" in done.stderr
+
+
+LOCAL = """
+name: here
+description: Where it runs.
+engine: local
+command: [/bin/echo]
+"""
+
+
+def explain_here(directory: Path, sandbox: str, *words: str) -> str:
+    (directory / "here.contract.yaml").write_text(LOCAL)
+    environment = {**os.environ, "PRAXIS_ENGINES__LOCAL__SANDBOX": sandbox}
+    done = command_line.praxis("explain", "here", *words, "--tools", str(directory), cwd=directory, env=environment)
+    return done.stdout
+
+
+@pytest.mark.native
+def test_it_says_what_stands_between_tool_and_host_and_that_a_plain_process_has_nothing(tmp_path: Path) -> None:
+    assert "isolation      none: a plain process of this user" in explain_here(tmp_path, "off")
+    assert json.loads(explain_here(tmp_path, "off", "--json"))["isolation"] == "process"
+
+
+@pytest.mark.native
+@pytest.mark.sandbox
+def test_it_names_what_makes_the_sandbox(tmp_path: Path) -> None:
+    assert ["isolation", "praxis-init"] in [line.split() for line in explain_here(tmp_path, "own").splitlines()]
+
+
+@pytest.mark.docker
+def test_a_limit_that_an_engine_sets_by_itself_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "draw.contract.yaml").write_text(TOOL.replace("memory_limit: 64Mi", "engine: docker"))
+    done = command_line.praxis("explain", "draw", "--tools", str(tmp_path), cwd=tmp_path)
+    assert ["pids", "512"] in [line.split() for line in done.stdout.splitlines()]
 
 
 def test_limits_are_in_units_for_people_and_artifacts_are_among_the_facts(tmp_path: Path) -> None:

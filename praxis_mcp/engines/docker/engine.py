@@ -37,7 +37,7 @@ from praxis_mcp.engines.init.waiter import REPORT_GRACE
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.engines.warm.pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
-from praxis_mcp.plans.model import Blueprint, Capability, Plan
+from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Capability, Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.scratch import sweep_scratch
@@ -404,4 +404,5 @@ def _capabilities_of(daemon: DockerDaemon, info: Mapping[str, Any]) -> EngineCap
         enforces.add(Capability.STDIN)
     else:
         notes[Capability.STDIN] = "over TLS or a Windows pipe, standard input cannot be ended"
-    return EngineCapabilities("docker", "container", frozenset(enforces), MappingProxyType(notes))
+    pids = DEFAULT_PIDS if Capability.PIDS_LIMIT in enforces else None
+    return EngineCapabilities("docker", "container", frozenset(enforces), MappingProxyType(notes), default_pids=pids)

@@ -163,6 +163,12 @@ def pull_failure(image: str, text: str) -> ImageError:
         return ImageError(f"There is no room for the image {image}.", remedy="Free some: `docker system prune`.")
     if any(part in low for part in ("invalid reference", "repository name must")):
         return ImageError(f'"{image}" is not an image reference.', remedy="Write one such as python:3.11-slim.")
+    if image.startswith("localhost/"):
+        return ImageError(
+            f"The Docker daemon does not have the image {image}, and no registry answers at localhost: {text.strip()}.",
+            remedy="If `praxis-mcp image ls` lists it, write engine: sandbox in the contract, which has those images; "
+            f"else make it (docker build -t {image} …, or praxis-mcp image from-host {image} PROGRAM…).",
+        )
     return ImageError(
         f"The image {image} could not be pulled: {text.strip()}.",
         remedy="Check that the daemon reaches the registry (network, proxy, DNS), or bring the image in with "

@@ -358,8 +358,9 @@ async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | 
         reason = f"no answer within {BUBBLEWRAP_PROBE_TIMEOUT:g} s"
     nothing = NoLauncher(
         f"{program} does not work here: {reason}",
-        "Allow unprivileged user namespaces (kernel.unprivileged_userns_clone=1, an AppArmor profile for bwrap; in a "
-        "container its runtime must allow them).",
+        "Allow unprivileged user namespaces (by sysctl: user.max_user_namespaces above 0, "
+        "kernel.unprivileged_userns_clone=1; an AppArmor profile for bwrap; in a container its runtime must allow "
+        "them).",
     )
     return nothing, not ended.timed_out and may_try_again(errors, ended.exit_code)
 

@@ -59,8 +59,9 @@ _DEFAULT_SIZE = 1024**3
 _LAUNCHER_PROCESSES = 1  # the sandbox's init is in the run's group, and its limit must not pay for that
 _MAX_REPLY = 64 * 1024
 _REMEDY = (
-    "Allow unprivileged user namespaces (kernel.unprivileged_userns_clone=1, "
-    "kernel.apparmor_restrict_unprivileged_userns=0; in a container its runtime must allow them)."
+    "Allow unprivileged user namespaces (by sysctl: user.max_user_namespaces above 0, "
+    "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; in a container its runtime "
+    "must allow them)."
 )
 _KINDS = {
     StepKind.ROOT: MountKind.ROOT_DIRECTORY,

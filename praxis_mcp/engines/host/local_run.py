@@ -147,7 +147,8 @@ class LocalRun:
         if report.kind is EndKind.SETUP_FAILED:
             raise ExecutionError(
                 f"The command could not be confined ({report.step}: {report.reason}).",
-                remedy="Install bubblewrap, or write network: host in the contract.",
+                remedy="Let a sandbox be made (`praxis-mcp doctor` says why none can), or write network: host in the "
+                "contract.",
             )
         return Ended.by_code(report.exit_code, timed_out=ended.timed_out)
 

@@ -33,7 +33,7 @@ from praxis_mcp.engines.host.sandbox_view import Places
 from praxis_mcp.engines.host.sandboxed import Lookup, NoLauncher
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
-from praxis_mcp.plans.model import Blueprint, Capability, Plan
+from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Capability, Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import LauncherChoice
 from praxis_mcp.support.owners import kill_orphans
@@ -106,7 +106,8 @@ class SandboxExecutionEngine(ExecutionEngine):
             enforces |= {Capability.NETWORK_BRIDGE}
         else:
             notes[Capability.NETWORK_BRIDGE] = _NO_BRIDGE
-        return EngineCapabilities(self.name, tools.launcher.name, enforces, notes)
+        pids = DEFAULT_PIDS if Capability.PIDS_LIMIT in enforces else None
+        return EngineCapabilities(self.name, tools.launcher.name, enforces, notes, default_pids=pids)
 
     async def probe(self) -> EngineStatus:
         """See the base."""
@@ -155,7 +156,9 @@ class SandboxExecutionEngine(ExecutionEngine):
 async def _find_tools(wanted: LauncherChoice) -> Tools | NoLauncher:
     launcher = await find_launcher(wanted)
     if isinstance(launcher, NoLauncher):
-        return launcher
+        if wanted == "auto":
+            return launcher
+        return NoLauncher(launcher.reason, f"{launcher.remedy} Or set engines.sandbox.launcher: auto.")
     cgroups = await anyio.to_thread.run_sync(find_cgroups)
     return Tools(launcher, await launcher.why_no_layer(), cgroups)
 

@@ -109,7 +109,12 @@ class WebServer(uvicorn.Server):
     ) -> None:
         most = affordable(settings.max_connections)
         if most < settings.max_connections:
-            logger.warning("{} connections are taken: the process may have no more files open (ulimit -n)", most)
+            logger.warning(
+                "at most {} connections are accepted at once, not {} (http.max_connections): this process may have no "
+                "more files open; raise that by ulimit -n",
+                most,
+                settings.max_connections,
+            )
         config = _Config(
             app,  # pyright: ignore[reportArgumentType] - Starlette's and uvicorn's types of the same protocol
             http=_ImpatientProtocol,

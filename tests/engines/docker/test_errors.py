@@ -84,3 +84,10 @@ def test_a_failed_pull_says_why_and_what_to_do(words: str, saying: str) -> None:
 def test_a_certificate_that_is_not_trusted_is_not_taken_for_a_missing_permission() -> None:
     error = unreachable("tcp://host:2376", ssl.SSLCertVerificationError(1, "certificate verify failed"))
     assert "TLS" in error.message
+
+
+def test_an_image_that_only_the_store_of_the_sandbox_can_have_says_where_it_is() -> None:
+    words = 'Get "http://localhost/v2/": dial tcp 127.0.0.1:80: connect: connection refused'
+    error = pull_failure("localhost/python", words)
+    assert "connection refused" in error.message
+    assert "engine: sandbox" in str(error.remedy)
