@@ -5,7 +5,7 @@ the paths that they have here. The same files give the same image, byte for byte
 """
 
 # Paths of the whole file system, as text.
-# ruff: noqa: PTH100, PTH110, PTH112, PTH113, PTH117, PTH118, PTH119, PTH120, PTH123
+# ruff: noqa: PTH100, PTH110, PTH112, PTH113, PTH117, PTH118, PTH119, PTH120
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.elf import Elf, read_elf
-from praxis_mcp.images.host_files import HostFile, HostFiles
+from praxis_mcp.images.host_files import HostFile, HostFiles, open_taken
 from praxis_mcp.images.host_pythons import HostPython, ask_python, compiled, is_left_out, is_python_name
 from praxis_mcp.images.layers import Bounds
 from praxis_mcp.images.libraries import CACHE_FILE, Libraries, Loaded
@@ -274,7 +274,10 @@ class _Taking:
                 if real in seen or real in self._seen:
                     continue
                 seen.add(real)
-                descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                except OSError:  # removed just now
+                    return name
                 try:
                     elf = read_elf(descriptor, real)
                 finally:
@@ -284,7 +287,7 @@ class _Taking:
         return None
 
     def _take_script(self, entry: HostFile, path: str, depth: int) -> None:
-        with open(entry.path, "rb") as file:
+        with open_taken(entry) as file:
             first = file.read(_MAX_FIRST_LINE).partition(b"\n")[0]
         if not first.startswith(b"#!") or not (words := _interpreter(os.fsdecode(first[2:]))):
             raise ImageError(
@@ -316,18 +319,11 @@ class _Taking:
 
     @staticmethod
     def _read(entry: HostFile) -> Elf | None:
-        try:
-            descriptor = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError as exc:
-            raise ImageError(
-                f"{entry.path} cannot be read: {exc.strerror}.", remedy="Run it as a user who may read that."
-            ) from exc
-        try:
-            return read_elf(descriptor, entry.path)
-        except OSError as exc:
-            raise ImageError(f"{entry.path} cannot be read: {exc.strerror}.") from exc
-        finally:
-            os.close(descriptor)
+        with open_taken(entry) as file:
+            try:
+                return read_elf(file.fileno(), entry.path)
+            except OSError as exc:
+                raise ImageError(f"{entry.path} cannot be read: {exc.strerror}.") from exc
 
 
 def _find(program: str) -> str:

@@ -1,7 +1,7 @@
 """Files of this machine that are to go into an image, under the paths that they have here."""
 
 # Paths of the whole file system, as text, and thousands of them.
-# ruff: noqa: PTH115, PTH116, PTH118
+# ruff: noqa: PTH115, PTH116, PTH118, PTH119
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
+from praxis_mcp.support.rooted import CHANGED, HeldDirectory, open_path
 
 FIXED_TIME = 315_532_800
 """Every file's time in such an image: 1980-01-01, before which zip archives know no time. A time that says when the
@@ -121,18 +122,21 @@ class HostFiles:
             if place.count("/") > _MAX_DEPTH:
                 raise ImageError(f"{place[:200]} has directories more than {_MAX_DEPTH} deep.")
             try:
-                names = sorted(os.listdir(place))  # noqa: PTH208
-                for path in (os.path.join(place, name) for name in names):
-                    if is_left_out(path):
-                        continue
-                    entry = self._take_entry(path, top)
-                    if entry is not None and stat.S_ISDIR(entry.mode):
-                        waiting.append(path)
-                    elif entry is not None and stat.S_ISREG(entry.mode):
-                        found.append(entry)
+                # Its owner may meanwhile put a link in its place, to what only this user may read.
+                with HeldDirectory.at(place) as held:
+                    for name, status in sorted(held.entries()):
+                        path = os.path.join(place, name)
+                        if is_left_out(path):
+                            continue
+                        entry = self._take_entry(path, top, held, status)
+                        if entry is not None and stat.S_ISDIR(entry.mode):
+                            waiting.append(path)
+                        elif entry is not None and stat.S_ISREG(entry.mode):
+                            found.append(entry)
             except OSError as exc:
-                what = exc.filename or place
-                raise ImageError(f"{what} cannot be taken: {exc.strerror}.", remedy=_remedy(exc)) from exc
+                if exc.errno in CHANGED:
+                    raise _changed(place) from exc
+                raise ImageError(f"{place} cannot be taken: {exc.strerror}.", remedy=_remedy(exc)) from exc
         return tuple(found)
 
     def put(self, path: str, content: bytes, mode: int = 0o644) -> None:
@@ -164,7 +168,7 @@ class HostFiles:
             ImageError: one has changed since it was looked at, or cannot be read.
         """
         for entry in entries:
-            with _open(entry) as file:
+            with open_taken(entry) as file:
                 yield entry, file.read(entry.size)
 
     def write_layer(self, out: BinaryIO) -> None:
@@ -189,8 +193,17 @@ class HostFiles:
                     tar.addfile(info)
                 else:
                     info.size = entry.size
-                    with _open(entry) as file:
-                        tar.addfile(info, file)
+                    with open_taken(entry) as file:
+                        self._copy(tar, info, file)
+
+    @staticmethod
+    def _copy(tar: tarfile.TarFile, info: tarfile.TarInfo, file: BinaryIO) -> None:
+        try:
+            tar.addfile(info, file)
+        except OSError as exc:
+            if exc.errno is None:  # what tarfile says of a file that is shorter by now
+                raise _changed(f"/{info.name}") from exc
+            raise
 
     def _take(self, path: str) -> HostFile:
         waiting = list(reversed(path.split("/")))
@@ -221,8 +234,9 @@ class HostFiles:
             self._add(entry)
         return entry
 
-    def _take_entry(self, path: str, top: str) -> HostFile | None:
-        entry = self._look(path)
+    def _take_entry(self, path: str, top: str, held: HeldDirectory, status: os.stat_result) -> HostFile | None:
+        target = held.link_target(os.path.basename(path)) if stat.S_ISLNK(status.st_mode) else ""
+        entry = self._judge(path, status, target)
         if stat.S_ISLNK(entry.mode):
             self._add(entry)
             try:
@@ -243,6 +257,11 @@ class HostFiles:
 
     def _look(self, place: str) -> HostFile:
         """What is there now, with the permissions that it has in the image."""
+        found = os.lstat(place)
+        return self._judge(place, found, os.readlink(place) if stat.S_ISLNK(found.st_mode) else "")
+
+    def _judge(self, place: str, found: os.stat_result, target: str) -> HostFile:
+        """The entry for what was found in a place; the one that is taken already, where there is one."""
         known = self._entries.get(place)
         if known is not None:
             return known
@@ -251,9 +270,8 @@ class HostFiles:
                 f"{place} cannot be taken: a sandbox has its own {place[:5].rstrip('/')}, which hides an image's.",
                 remedy="Copy or install it elsewhere, and name that.",
             )
-        found = os.lstat(place)
         if stat.S_ISLNK(found.st_mode):
-            return HostFile(place, stat.S_IFLNK | 0o777, target=os.readlink(place))
+            return HostFile(place, stat.S_IFLNK | 0o777, target=target)
         if not stat.S_ISREG(found.st_mode):
             return HostFile(place, stat.S_IFMT(found.st_mode) | 0o755)
         if found.st_mode & (stat.S_ISUID | stat.S_ISGID):
@@ -294,21 +312,36 @@ def _identity(found: os.stat_result) -> tuple[int, int, int]:
     return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
-def _open(entry: HostFile) -> BinaryIO:
-    """A file's content, if it is still the one that was looked at."""
+def open_taken(entry: HostFile) -> BinaryIO:
+    """A file's content, if it is still the one that was looked at.
+
+    Raises:
+        ImageError: it has changed, or cannot be read.
+    """
     if entry.content is not None:
         return io.BytesIO(entry.content)
+    above, _, name = entry.path.rpartition("/")
     try:
-        # By now it may be a pipe, on which to wait would be for ever, or a link.
-        descriptor = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        # By now it may be a pipe, on which to wait would be for ever; and it, or a directory above it, a link.
+        held = open_path(above or "/")
+        try:
+            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=held)
+        finally:
+            os.close(held)
     except OSError as exc:
+        if exc.errno in CHANGED:
+            raise _changed(entry.path) from exc
         raise ImageError(f"{entry.path} cannot be read: {exc.strerror}.", remedy=_remedy(exc)) from exc
     file = os.fdopen(descriptor, "rb")
     found = os.fstat(descriptor)
     if _identity(found) != entry.identity or found.st_size != entry.size:
         file.close()
-        raise ImageError(f"{entry.path} was changed while it was being taken.", remedy="Try again.")
+        raise _changed(entry.path)
     return file
+
+
+def _changed(path: str) -> ImageError:
+    return ImageError(f"{path} was changed while it was being taken.", remedy="Try again.")
 
 
 def _remedy(exc: OSError) -> str | None:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -210,3 +211,50 @@ def test_a_file_that_changes_meanwhile_or_may_not_be_read_is_named(place: Path) 
     finally:
         os.seteuid(user)
     assert "who may read that" in str(failure.value.remedy)
+
+
+def test_no_link_in_the_place_of_a_directory_leads_to_what_only_its_maker_may_read(
+    place: Path,
+) -> None:
+    for name in ("secret", "mine", "mine/inner"):
+        (place / name).mkdir()
+        (place / name / "key").write_text("secret" if name == "secret" else "public")
+
+    def swap(directory: Path) -> None:
+        if not directory.is_symlink():
+            directory.rename(place / "away")
+            directory.symlink_to(place / "secret")
+
+    files = HostFiles(10**6, 100)
+    files.take(str(place / "mine/inner/key"))
+    swap(place / "mine/inner")
+    with pytest.raises(ImageError, match=r"inner/key was changed"):
+        files.write_layer(io.BytesIO())
+
+    (place / "mine/inner").unlink()
+    (place / "away").rename(place / "mine/inner")
+    files = HostFiles(10**6, 100)
+
+    def swapped_behind(path: str) -> bool:  # between the look at a directory and the look into it
+        if path.endswith("/mine/key"):
+            swap(place / "mine/inner")
+        return False
+
+    with pytest.raises(ImageError, match=r"mine/inner was changed"):
+        files.take_tree(str(place / "mine"), swapped_behind)
+
+
+def test_a_file_that_becomes_shorter_while_it_is_copied_is_named(place: Path) -> None:
+    file = place / "file"
+    file.write_bytes(b"x" * 1_000_000)
+
+    class Shortening(io.BytesIO):
+        def write(self, data: Any, /) -> int:
+            if b"/file\0" in bytes(data):  # the header that stands before its content
+                file.write_bytes(b"")
+            return super().write(data)
+
+    files = HostFiles(10**7, 100)
+    files.take(str(file))
+    with pytest.raises(ImageError, match="file was changed"):
+        files.write_layer(Shortening())
