@@ -132,7 +132,9 @@ class SandboxRun:
         if is_plain and key in self._layouts:
             return self._layouts[key]
         layout = await anyio.to_thread.run_sync(self._lay_out, view)
-        if is_plain:
+        # A descriptor is this call's (those of the host's files for looking names up are held, where it has a network):
+        # by the next call its number may be another file's.
+        if is_plain and not view.descriptors:
             if len(self._layouts) >= _MAX_LAYOUTS:
                 self._layouts.clear()
             self._layouts[key] = layout

@@ -362,6 +362,16 @@ async def test_the_hosts_network_is_given_only_where_the_settings_allow_it(tmp_p
     assert "localhost" in await sh(allowed, "cat /etc/hosts")
 
 
+async def test_with_the_hosts_network_each_call_sees_how_the_host_looks_up_names(tmp_path: Path) -> None:
+    given = settings(tmp_path, policy={"host_network": True})
+    contract = ToolContract.create_dagger_tool("tool", IMAGE, ["cat", "/etc/hosts"], network="bridge")
+    async with SandboxExecutionEngine(given) as engine:
+        for _ in range(3):
+            with anyio.fail_after(CALL_LIMIT):
+                result = await engine.execute(contract, {})
+            assert result.output.encode() == Path("/etc/hosts").read_bytes()
+
+
 @with_cgroups
 async def test_a_tool_without_a_limit_is_bounded_all_the_same_and_leaves_no_group(tmp_path: Path) -> None:
     source = """
