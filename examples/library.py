@@ -2,7 +2,7 @@
 
     python examples/library.py
 
-It needs no container engine: its tools are commands of this machine, run under bubblewrap where that works.
+It needs no container engine: its tools are commands of this machine, run in a sandbox where one can be made.
 """
 
 from __future__ import annotations
