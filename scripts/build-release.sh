@@ -20,7 +20,7 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH PRAXIS_NATIVE_COMPILER=zig PRAXIS_NATIVE_MACHINES=all PRAXIS_REQUIRE_NATIVE=1
 
 say "Fetching what builds: ${builders[*]}"
-scripts/make-venv.sh "$work/venv" 2>/dev/null
+scripts/make-venv.sh "$work/venv"
 scripts/install.sh "$work/venv" "${builders[@]}" >&2
 say "Compiling praxis-init and packing (a minute or two, the first time)"
 (cd "$work/tree" && "$work/venv/bin/python" -m hatchling build --target wheel --target sdist --directory "$work/dist") >&2

@@ -16,7 +16,6 @@ from praxis_mcp.cli.terminal import console, echo_json, escape, say, table
 if TYPE_CHECKING:
     from praxis_mcp.engines.base import StatusListener
     from praxis_mcp.engines.host.sandbox import SandboxImages
-    from praxis_mcp.images.from_host import HostImage
     from praxis_mcp.images.host_files import HostFile
     from praxis_mcp.images.model import NamedImage
 
@@ -73,26 +72,11 @@ def make_image(
     """
     images = _images(options)
 
-    async def work(tell: StatusListener) -> HostImage:
-        import anyio.from_thread
-        import anyio.to_thread
+    from praxis_mcp.images.from_host import BOUNDS
+    from praxis_mcp.images.layers import Bounds
 
-        from praxis_mcp.images.from_host import BOUNDS, store_from_host
-        from praxis_mcp.images.layers import Bounds
-
-        bounds = Bounds(size=max_size or BOUNDS.size, entries=max_files or BOUNDS.entries)
-        return await anyio.to_thread.run_sync(
-            lambda: store_from_host(
-                images.store,
-                name,
-                programs,
-                extra or (),
-                bounds,
-                on_progress=lambda text: anyio.from_thread.run_sync(tell, text),
-            )
-        )
-
-    made = _work_with_status(work)
+    bounds = Bounds(size=max_size or BOUNDS.size, entries=max_files or BOUNDS.entries)
+    made = _work_with_status(lambda tell: images.from_host(name, programs, extra or (), bounds, tell))
     for line in made.about:
         say(f"took {line}", err=True)
     for line in made.notes:

@@ -8,18 +8,23 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
+from praxis_mcp.engines.host.sandbox_images import SandboxImages
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.from_host import HostImage, store_from_host
+from praxis_mcp.images.from_host import BOUNDS, HostImage, store_from_host
 from praxis_mcp.images.host_files import FIXED_TIME, HostFiles
 from praxis_mcp.images.layers import Bounds
 from praxis_mcp.images.store import ImageStore
+from praxis_mcp.settings.model import Settings
 from tests.images.test_libraries import compile_c
+from tests.kit.until import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's programs")
 
@@ -258,3 +263,22 @@ def test_a_file_that_becomes_shorter_while_it_is_copied_is_named(place: Path) ->
     files.take(str(file))
     with pytest.raises(ImageError, match="file was changed"):
         files.write_layer(Shortening())
+
+
+@pytest.mark.anyio
+async def test_an_image_that_is_not_wanted_any_more_is_not_stored(tmp_path: Path) -> None:
+    images = SandboxImages(Settings.model_validate({"engines": {"sandbox": {"store": tmp_path / "store"}}}))
+    with anyio.fail_after(60), anyio.CancelScope() as scope:
+        await images.from_host("localhost/x", ["env"], (), BOUNDS, lambda _: scope.cancel())
+    assert scope.cancelled_caught
+    await until(lambda: not is_running(store_from_host))
+    assert images.store.names() == ()
+
+
+def is_running(function: Callable[..., object]) -> bool:
+    """Whether a thread is in it."""
+    return any(
+        frame.f_code is function.__code__
+        for current in sys._current_frames().values()
+        for frame, _ in traceback.walk_stack(current)
+    )

@@ -117,6 +117,10 @@ def _replace(used: Scratch, makes: bool) -> Scratch | None:
 
 def _make() -> Scratch:
     scratch = Scratch.make()
-    for name in _FOLDERS:
-        (scratch.path / name).mkdir()
+    try:
+        for name in _FOLDERS:
+            (scratch.path / name).mkdir()
+    except OSError:
+        scratch.remove()
+        raise
     return scratch

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 import anyio
 import anyio.from_thread
@@ -24,6 +24,9 @@ from praxis_mcp.images.registry import RegistryClient
 from praxis_mcp.images.store import LOCK_TIMEOUT, ImageStore, default_directory
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.settings.model import Settings
+
+if TYPE_CHECKING:
+    from praxis_mcp.images.from_host import HostImage
 
 _STOP_CHECK_INTERVAL = 0.05
 
@@ -115,6 +118,24 @@ class SandboxImages:
         )
         named = (self.store.find(reference) for reference, _ in found)
         return tuple(item for item in named if item is not None)
+
+    async def from_host(
+        self, name: str, programs: Sequence[str], extra: Sequence[Path], bounds: Bounds, on_status: StatusListener
+    ) -> HostImage:
+        """An image of this machine's programs; see `store_from_host`. Nothing is stored when this is cancelled.
+
+        Raises:
+            ImageError: a program cannot be taken.
+        """
+        # Nothing else needs to know how programs are loaded.
+        from praxis_mcp.images.from_host import store_from_host
+
+        return await _in_thread(
+            lambda is_stopped, tell: store_from_host(
+                self.store, name, programs, extra, bounds, is_stopped=is_stopped, on_progress=tell
+            ),
+            on_status,
+        )
 
     async def _bring(self, reference: str, tell: StatusListener) -> None:
         if await self._from_this_machine(reference, tell):

@@ -11,7 +11,6 @@ between the check and the use.
 from __future__ import annotations
 
 import errno
-import os
 import platform
 import struct
 from collections.abc import Iterator, Mapping, Sequence
@@ -239,22 +238,6 @@ def filter_program(machine: str, *, any_family: bool = False, has_capabilities: 
         program += [(_EQUAL, 1, 0, _AUDIT[half]), (_JUMP, 0, 0, len(section)), *section]
     program.append((_RETURN, 0, 0, _UNKNOWN))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
-
-
-def filter_descriptor(blueprint: Blueprint) -> int | None:
-    """A fresh descriptor of the filter for a tool on this machine, to be closed by the caller; None where there is
-    none.
-
-    Raises:
-        OSError: no more descriptors.
-    """
-    program = filter_for(blueprint)
-    if program is None:
-        return None
-    descriptor = os.memfd_create("praxis-seccomp")
-    os.write(descriptor, program)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
 
 
 def _section(half: str, *, any_family: bool, has_capabilities: bool) -> Iterator[_Instruction]:

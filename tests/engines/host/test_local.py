@@ -655,3 +655,15 @@ async def test_a_directory_that_waited_for_its_call_too_long_is_not_used(
                     shutil.rmtree(waiting, ignore_errors=True)
                 assert (await engine.run(plan, ExecutionContext())).success
     assert os.listdir(tmp_path) == []
+
+
+async def test_nothing_stays_of_a_directory_that_could_not_be_made_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("praxis_mcp.engines.host.call_directories._FOLDERS", ("home", "home"))
+    plan = build_plan(ToolContract.create_local_tool("tool", ["pwd"]), {}, local(tmp_path, "off"))
+    async with LocalExecutionEngine(local(tmp_path, "off")) as engine:
+        with pytest.raises(ExecutionError, match="directory for the call cannot be made"):
+            await engine.run(plan, ExecutionContext())
+    assert os.listdir(tmp_path) == []
