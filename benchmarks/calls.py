@@ -17,6 +17,9 @@ from mcp.client.stdio import stdio_client
 from benchmarks.contracts import write_noops
 from benchmarks.measure import Report, Work, in_turns
 from benchmarks.startup import BARE, serving
+from praxis_mcp.engines.host.launcher import find_launcher
+from praxis_mcp.engines.host.sandboxed import Launcher
+from praxis_mcp.settings.sections import LauncherChoice
 
 COMMAND = ["/bin/true"]
 FASTMCP = "PRAXIS_BENCH_FASTMCP"
@@ -61,6 +64,12 @@ def spawning(command: list[str]) -> Work:
     return work
 
 
+async def launchers() -> list[LauncherChoice]:
+    """What makes sandboxes here."""
+    choices: tuple[LauncherChoice, ...] = ("own", "bubblewrap")
+    return [choice for choice in choices if isinstance(await find_launcher(choice), Launcher)]
+
+
 async def measure(rounds: int) -> list[Report]:
     """One report a way of isolation, and one of the protocol alone."""
     reports = []
@@ -71,8 +80,11 @@ async def measure(rounds: int) -> list[Report]:
         unsandboxed = await stack.enter_async_context(connected(plain, {"PRAXIS_ENGINES__LOCAL__SANDBOX": "off"}))
         ways = {"plain process": (unsandboxed, COMMAND)}
         if shutil.which("bwrap"):
-            sandboxed = await stack.enter_async_context(connected(serving(write_noops(temporary / "boxed", 1))))
-            ways["bubblewrap"] = (sandboxed, [*BUBBLEWRAP, *COMMAND])
+            boxed = serving(write_noops(temporary / "boxed", 1))
+            for launcher in await launchers():
+                environment = {"PRAXIS_ENGINES__LOCAL__SANDBOX": launcher}
+                client = await stack.enter_async_context(connected(boxed, environment))
+                ways[f"in a sandbox ({launcher}; spawn: under bubblewrap)"] = (client, [*BUBBLEWRAP, *COMMAND])
         for name, (client, command) in ways.items():
             works = {
                 "spawn": spawning(command),

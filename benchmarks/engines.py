@@ -33,7 +33,7 @@ AT_ONCE = (1, 4, 16)
 LOOP_SECONDS = 2.0
 LIMIT = 180.0
 """Seconds for any one measurement; reached only when something hangs."""
-_PACED = ("bare subprocess", "sandbox", "docker run", "docker, cold", "docker, warm")
+_PACED = ("bare subprocess", "sandbox, own", "sandbox, bubblewrap", "docker run", "docker, cold", "docker, warm")
 
 
 async def measure(rounds: int) -> list[Report | Table]:

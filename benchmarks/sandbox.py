@@ -82,6 +82,7 @@ async def measure(rounds: int) -> list[Report]:
         image = await _first_image(engine)
         if image is None:
             return [Report(f"The sandbox engine: none of {', '.join(IMAGES)} could be found", [])]
+        made_by = f"sandboxes made by {(await engine.probe()).version}"
         root = (await engine.images.ensure(image)).image.root
         docker = ["docker", "run", "--rm", "--network", "none", image] if await _has(image) else None
 
@@ -98,12 +99,14 @@ async def measure(rounds: int) -> list[Report]:
         tools_call = {"tools/call of it, over stdio": calling(client), "writable root": running(engine, writable)}
         against = dict.fromkeys((OURS, *tools_call), RAW) | {DOCKER: OURS}
         rows = await in_turns(echo | tools_call, rounds, against=against)
-        reports = [Report(f"The sandbox engine, echo hi in {image}", rows, "One call at a time.")]
+        reports = [Report(f"The sandbox engine, echo hi in {image}", rows, f"One call at a time; {made_by}.")]
         if image.startswith("python"):
             rows = await in_turns(works_of(["python3", "-c", "pass"]), rounds, against=against)
-            reports.append(Report(f"The sandbox engine, python3 -c pass in {image}", rows, "One call at a time."))
+            reports.append(
+                Report(f"The sandbox engine, python3 -c pass in {image}", rows, f"One call at a time; {made_by}.")
+            )
         loops = [Row(name, [await closed_loop(work)], against.get(name)) for name, work in echo.items()]
-        note = f"{AT_ONCE} calls at once, for {SECONDS:g} s each: milliseconds of wall time a call."
+        note = f"{AT_ONCE} calls at once, for {SECONDS:g} s each: milliseconds of wall time a call; {made_by}."
         reports.append(Report("The sandbox engine in a closed loop, echo hi", loops, note))
         return reports
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import anyio
 import httpx2
 
+from benchmarks.calls import launchers
 from benchmarks.sandbox import raw_bubblewrap
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.values import Binding, BindKind
@@ -23,6 +24,7 @@ from praxis_mcp.engines.docker.connections import Address, open_attached, open_w
 from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
 from praxis_mcp.engines.host.local import LocalExecutionEngine
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
+from praxis_mcp.engines.host.sandbox_images import SandboxImages
 from praxis_mcp.settings.model import Settings
 
 READY_LIMIT = 10.0
@@ -81,16 +83,19 @@ async def ways() -> AsyncIterator[list[Way]]:
         plain = await stack.enter_async_context(LocalExecutionEngine(_settings(local={"sandbox": "off"})))
         found.append(Way("local, plain process", _by(plain, _on_host), "bare subprocess"))
         if shutil.which("bwrap"):
-            boxed = await stack.enter_async_context(LocalExecutionEngine(Settings()))
-            sandbox = await stack.enter_async_context(SandboxExecutionEngine(Settings()))
+            images = SandboxImages(Settings())
 
             async def raw(task: Task) -> Sample:
-                root = (await sandbox.images.ensure(task.image)).image.root
+                root = (await images.ensure(task.image)).image.root
                 return await _spawn(task, raw_bubblewrap(root))
 
             found.append(Way("raw bwrap over the image", raw))
-            found.append(Way("local, bubblewrap", _by(boxed, _on_host), "raw bwrap over the image"))
-            found.append(Way("sandbox", _by(sandbox, _in_image), "raw bwrap over the image"))
+            for launcher in await launchers():
+                local = LocalExecutionEngine(_settings(local={"sandbox": launcher}))
+                sandbox = SandboxExecutionEngine(_settings(sandbox={"launcher": launcher}))
+                for name, engine, make in (("local", local, _on_host), ("sandbox", sandbox, _in_image)):
+                    run = _by(await stack.enter_async_context(engine), make)
+                    found.append(Way(f"{name}, {launcher}", run, "raw bwrap over the image"))
         if await has_docker():
             cold = await stack.enter_async_context(DockerSDKExecutionEngine(Settings(warm={"enabled": False})))  # pyright: ignore[reportArgumentType]
             warm = await stack.enter_async_context(DockerSDKExecutionEngine(Settings()))

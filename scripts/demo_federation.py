@@ -122,7 +122,7 @@ async def call_one(client: Client, worker: str) -> bool:
             console.print(f"  [yellow]not on this machine:[/] {escape(str(exc))}")
             continue
         if result.is_error:
-            console.print(f"  [yellow]not on this machine:[/] {escape(text_of(result))}")
+            console.print(f"  [yellow]not on this machine:[/] {escape(indented(text_of(result)))}")
             continue
         took = (time.perf_counter() - began) * 1000
         console.print(f"  [green]✓[/] {escape(text_of(result))}\n  answered by worker-{worker} in {took:.0f} ms")
@@ -133,6 +133,11 @@ async def call_one(client: Client, worker: str) -> bool:
 def text_of(result: CallToolResult) -> str:
     """All text of a result."""
     return "\n".join(block.text for block in result.content if isinstance(block, TextContent))
+
+
+def indented(text: str) -> str:
+    """The text with its further lines below its first."""
+    return text.replace("\n", "\n    ")
 
 
 def main() -> int:

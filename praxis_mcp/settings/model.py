@@ -51,6 +51,8 @@ _NO_SETTINGS = (
 )  # fmt: skip
 """Beginnings of variables that mean something else: for tests and builds, for tools, for servers below this one."""
 
+_REMEDY = "See configs/server.yaml in the source of praxis-mcp: it names every setting, and what it may be."
+
 Location = Sequence[int | str]
 
 
@@ -163,7 +165,7 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
         settings = _settings_of(sources.values, sources.base)(**{**flags, **sources.overrides})
     except (ValidationError, PydanticSettingsError) as exc:
         problem = _explain(exc, Settings, sources.origin.file, sources.text)
-        raise SettingsError(problem, remedy="See configs/ for examples.") from exc
+        raise SettingsError(problem, remedy=_REMEDY) from exc
     settings._origin = sources.origin
     return settings
 
@@ -178,7 +180,7 @@ def check_file(file: Path, content: bytes) -> Settings:
     try:
         return _settings_of(sources.values, sources.base, alone=True)()
     except (ValidationError, PydanticSettingsError) as exc:
-        raise SettingsError(_explain(exc, Settings, file, sources.text), remedy="See configs/ for examples.") from exc
+        raise SettingsError(_explain(exc, Settings, file, sources.text), remedy=_REMEDY) from exc
 
 
 def _settings_of(values: dict[str, Any], base: Path | None, *, alone: bool = False) -> type[Settings]:
