@@ -326,9 +326,6 @@ async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | 
         *_proc("/proc"),
         *_dev("/dev", 0),
         *isolation(network=False),
-        "--",
-        program,
-        "--version",
     ]
     prefix = RunGroup((), unified=False).prefix(praxis_init_path(), private_mounts=private_mounts)
     try:
