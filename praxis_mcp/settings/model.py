@@ -47,7 +47,8 @@ from praxis_mcp.support.logs import logger
 
 PREFIX = "PRAXIS_"
 _NO_SETTINGS = (
-    "PRAXIS_TEST_", "PRAXIS_DAGGER_", "PRAXIS_REQUIRE_NATIVE", "PRAXIS_OUTPUT_DIR", "PRAXIS_RUN_", "PRAXIS_MCP_",
+    "PRAXIS_TEST_", "PRAXIS_DAGGER_", "PRAXIS_CHAOS_", "PRAXIS_BENCH_", "PRAXIS_NATIVE_", "PRAXIS_REQUIRE_NATIVE",
+    "PRAXIS_OUTPUT_DIR", "PRAXIS_RUN_", "PRAXIS_MCP_",
 )  # fmt: skip
 """Beginnings of variables that mean something else: for tests and builds, for tools, for servers below this one."""
 

@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +20,16 @@ from typing import ClassVar
 import anyio
 import anyio.to_thread
 
-from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.host.bubblewrap_options import (
+    LAYER_FOLDER,
+    ROOT_FOLDER,
+    dev_words,
+    isolation,
+    join_options,
+    options_of,
+    proc_words,
+)
 from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
 from praxis_mcp.engines.host.process import Launch, run_process
 from praxis_mcp.engines.host.sandboxed import Launcher, NoLauncher, Prepare, Sandboxed, memory_file
@@ -49,19 +57,6 @@ _OVERLAY_MARK = "PRAXIS_OVERLAY_PROBE"
 START_ATTEMPTS = 5
 """Bubblewrap lists the host's mounts and then treats each: one that goes in between, as Docker's do with every
 container that ends, makes it fail. The command has not started then, so it may try again."""
-
-_ROOT, _LAYER = "rootfs", "layer"
-"""Of an image's directory: what praxis-init mounts the overlay of, and where (`join_words`)."""
-_ISOLATION = (
-    "--unshare-pid",
-    "--unshare-ipc",
-    "--unshare-uts",
-    "--unshare-cgroup-try",
-    "--new-session",
-    "--die-with-parent",
-    "--cap-drop",
-    "ALL",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +147,7 @@ class Bubblewrap(Launcher):
         except OSError as exc:
             return f"a directory to try it out in cannot be made ({exc.strerror})"
         try:
-            for name in (_ROOT, _LAYER):
+            for name in (ROOT_FOLDER, LAYER_FOLDER):
                 await anyio.Path(scratch.path, name).mkdir()
             mark = str(scratch.path)
             words = [*join_words(str(init), overlay=(scratch.path, 1 << 30)), str(init), "--version"]
@@ -182,11 +177,11 @@ class Bubblewrap(Launcher):
             held.callback(sandboxed.layout.close)
             descriptors = list(sandboxed.layout.descriptors)
             try:
-                options = self._options(plan, sandboxed)
+                options = options_of(plan, sandboxed, by_descriptor=self.binds_descriptors, sizes=self.sizes)
                 if (program := filter_for(fixed)) is not None:
                     descriptors.append(memory_file(program, held))
                     options += ["--seccomp", str(descriptors[-1])]
-                descriptors.append(memory_file(_joined(options), held))
+                descriptors.append(memory_file(join_options(options), held))
             except OSError as exc:
                 raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
             launch = Launch(
@@ -225,75 +220,6 @@ class Bubblewrap(Launcher):
             return group.prefix(praxis_init_path(), overlay=(Path(root.source).parent, root.size))
         return group.prefix(praxis_init_path(), private_mounts=self.keeps_out_late_mounts)
 
-    def _options(self, plan: Plan, sandboxed: Sandboxed) -> list[str]:
-        """Everything for bubblewrap; what is secret in it travels over a descriptor."""
-        options = [word for step in sandboxed.steps for word in self._words(step)]
-        options += isolation(network=plan.blueprint.network is not Network.NONE)
-        if sandboxed.uid is not None and sandboxed.gid is not None:
-            options += ["--unshare-user", "--uid", str(sandboxed.uid), "--gid", str(sandboxed.gid)]
-        if sandboxed.host_name is not None:
-            options += ["--hostname", sandboxed.host_name]
-        options += ["--chdir", sandboxed.working_dir, "--unsetenv", OWNER_VARIABLE]
-        for name, value in sandboxed.env.items():
-            options += ["--setenv", name, value]
-        return options
-
-    def _words(self, step: Step) -> Iterator[str]:
-        """The options for a step."""
-        path, source = step.path, step.source or ""
-        match step.kind:
-            case StepKind.ROOT:
-                yield from ("--ro-bind", source, path)
-            case StepKind.LAYERED_ROOT:
-                yield from ("--bind", str(Path(source).parent / _LAYER / "root"), path)
-            case StepKind.EMPTY_ROOT:  # bubblewrap's own is one
-                pass
-            case StepKind.BIND if self.binds_descriptors and step.descriptor is not None:
-                yield from ("--bind-fd" if step.writable else "--ro-bind-fd", str(step.descriptor), path)
-            case StepKind.BIND:
-                yield from ("--bind" if step.writable else "--ro-bind-try" if step.optional else "--ro-bind", source)
-                yield path
-            case StepKind.EMPTY:
-                if self.sizes and step.size:
-                    yield from ("--perms", f"{step.mode:o}", "--size", str(step.size))
-                yield from ("--tmpfs", path)
-            case StepKind.PROC:
-                yield from _proc(path)
-            case StepKind.DEV:
-                yield from _dev(path, step.size if self.sizes else 0)
-            case StepKind.LINK:
-                yield from ("--symlink", source, path)
-            case StepKind.DIRECTORY:
-                yield from ("--dir", path)
-            case StepKind.CONTENT if step.descriptor is not None:
-                yield from ("--ro-bind-data", str(step.descriptor), path)
-            case StepKind.CONTENT:
-                yield from ("--ro-bind", os.devnull, path)
-            case StepKind.FREEZE:
-                yield from ("--remount-ro", path)
-
-
-def isolation(*, network: bool) -> list[str]:
-    """Options that separate a command from the rest of the machine, its file system aside."""
-    return [*_ISOLATION, *(() if network else ("--unshare-net",))]
-
-
-def _proc(path: str) -> Iterator[str]:
-    yield from ("--proc", path)
-    if os.geteuid() == 0:
-        # Root without capabilities still owns the kernel's switches: bubblewrap 0.8 leaves /proc/sys writable to it,
-        # and with kernel.core_pattern the host. All of /proc, since each part mounted singly costs 0.1 ms; what a
-        # command reaches through /proc/self/fd is not of that mount.
-        yield from ("--remount-ro", path)
-
-
-def _dev(path: str, shared_memory: int) -> Iterator[str]:
-    yield from ("--dev", path)
-    if shared_memory:
-        # Else each of the two is a file system in memory that may grow to half of the machine's.
-        yield from ("--perms", "1777", "--size", str(shared_memory), "--tmpfs", f"{path}/shm")
-        yield from ("--remount-ro", path)
-
 
 async def find_bubblewrap() -> Bubblewrap | NoLauncher:
     """Look for bubblewrap, and try it out: present is not enough, since kernels, containers and AppArmor may refuse
@@ -323,8 +249,8 @@ async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | 
         "--ro-bind",
         "/",
         "/",
-        *_proc("/proc"),
-        *_dev("/dev", 0),
+        *proc_words("/proc"),
+        *dev_words("/dev", 0),
         *isolation(network=False),
     ]
     prefix = RunGroup((), unified=False).prefix(praxis_init_path(), private_mounts=private_mounts)
@@ -457,22 +383,6 @@ def _failure(sandboxed: Sandboxed, stderr: str, exit_code: int | None) -> Execut
         if line
         else "Set capture_output: true in the contract to see why.",
     )
-
-
-def _joined(options: list[str]) -> bytes:
-    """The options as bubblewrap reads them, each ended by a NUL.
-
-    Raises:
-        ExecutionError: one holds a NUL, behind which bubblewrap would find more options: a bind of the host's root,
-            say.
-    """
-    text = "\0".join((*options, ""))
-    if text.count("\0") != len(options):  # whatever an image holds, and whichever check has missed it
-        raise ExecutionError(
-            "The sandbox cannot be made: something in its description holds a NUL character.",
-            remedy="If the tool is in an image that you do not trust, remove that (praxis-mcp image rm).",
-        )
-    return text.encode(errors="surrogateescape")
 
 
 def last_line(text: str) -> str:
