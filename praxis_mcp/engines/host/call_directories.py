@@ -6,6 +6,8 @@ milliseconds each on a busy machine, during which nothing is computed: together 
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -73,7 +75,7 @@ class CallDirectories:
         if self._ready is None:
             return None
         (scratch, made), self._ready = self._ready, None
-        if time.monotonic() - made < FRESH_FOR:
+        if time.monotonic() - made < FRESH_FOR and _is_untouched(scratch.path):
             return scratch
         self._remove_later(scratch)
         return None
@@ -96,6 +98,16 @@ class CallDirectories:
                 self._making = False
         if fresh is not None:
             self._ready = fresh, time.monotonic()
+
+
+def _is_untouched(directory: Path) -> bool:
+    """Whether it is as it was made: commands of other calls are this user's processes, and some clean up, or leave
+    things, in all of /tmp. Three looks of some microseconds each."""
+    try:
+        places = [directory / name for name in _FOLDERS]
+        return not any(stat.S_ISLNK(place.lstat().st_mode) or os.listdir(place) for place in places)  # noqa: PTH208
+    except OSError:
+        return False
 
 
 def _replace(used: Scratch, makes: bool) -> Scratch | None:

@@ -657,6 +657,26 @@ async def test_a_directory_that_waited_for_its_call_too_long_is_not_used(
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("deed", ["touch {}/home/left", "rm -rf {}/tmp", "mv {}/home {}/was; ln -s was {}/home"])
+async def test_no_call_meets_what_a_call_before_it_did_to_the_directories_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deed: str
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    settings = local(tmp_path, "off")
+    others = 'for each in ../../praxis-mcp-scratch-*; do [ "$each" -ef .. ] || {{ {}; }} 2>/dev/null || :; done'
+    command = f'ls -A "$HOME"; ls -d "$TMPDIR" "$HOME" >/dev/null; test ! -L "$HOME"; {others}'.format(
+        deed.replace("{}", '"$each"')
+    )
+    tool = ToolContract.create_local_tool("tool", ["sh", "-ec", command])
+    with anyio.fail_after(CALL_LIMIT):
+        async with LocalExecutionEngine(settings) as engine:
+            for _ in range(5):
+                result = await engine.run(build_plan(tool, {}, settings), ExecutionContext())
+                assert (result.exit_code, result.output, result.stderr.text) == (0, "", "")
+                await until(lambda: len(os.listdir(tmp_path)) < 2)
+    assert os.listdir(tmp_path) == []
+
+
 async def test_nothing_stays_of_a_directory_that_could_not_be_made_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
