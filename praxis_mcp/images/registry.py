@@ -342,6 +342,12 @@ def _broken(registry: str, what: str) -> ImageError:
 
 def unreachable(reference: Reference, exc: Exception) -> ImageError:
     why = re.sub(r"^\[Errno -?\d+\] ", "", str(exc)) or type(exc).__name__
+    if reference.registry == "localhost":
+        return ImageError(
+            f"The image {reference} is not in the store, and no registry answers at localhost: {why}.",
+            remedy=f"Make it of programs of this machine (praxis-mcp image from-host {reference} PROGRAM…), or import "
+            "it from a file (praxis-mcp image import FILE).",
+        )
     return ImageError(
         f"{reference} cannot be pulled, because {reference.registry} cannot be reached: {why}.",
         remedy="Check the network; or save the image where there is one, and import the file here: "

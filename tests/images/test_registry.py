@@ -385,3 +385,9 @@ def test_a_registry_out_of_reach_is_said_without_the_system_s_numbers_and_with_a
         == "busybox:1.36 cannot be pulled, because docker.io cannot be reached: Name or service not known."
     )
     assert "docker save busybox:1.36 -o FILE; praxis-mcp image import FILE" in (error.remedy or "")
+
+
+def test_an_image_of_localhost_that_the_store_lacks_is_made_or_imported_not_looked_for_in_the_network() -> None:
+    error = unreachable(Reference.parse("localhost/python"), ConnectionError("refused"))
+    assert "is not in the store" in error.message
+    assert "praxis-mcp image from-host localhost/python:latest" in str(error.remedy)
