@@ -145,14 +145,6 @@ static const char *put_bind(const struct site *site, const struct entry *entry)
     return put(site, entry, copy, is_directory(copy));
 }
 
-static const char *put_proc(const struct site *site, const struct entry *entry)
-{
-    static const char *const options[] = {NULL};
-    unsigned access = (entry->flags & MOUNT_LOCKS_PROC) != 0 ? MOUNTED_READ_ONLY : 0;
-    int mount = make_file_system("proc", SAFE | MOUNTED_NO_PROGRAMS | access, options);
-    return mount < 0 ? "proc" : put(site, entry, mount, true);
-}
-
 static const char *put_device_files(const struct site *site, const struct entry *entry, const char **where)
 {
     int place = place_of(site, entry, true);
@@ -205,20 +197,50 @@ static bool copy_content(int from, int to)
     return true;
 }
 
-static const char *put_content(struct site *site, const struct entry *entry)
+/* A mount, at no place yet, of a read-only file with what `from` holds, or an empty one; -1. */
+static int make_content(struct site *site, int from, mode_t mode)
 {
     char name[24];
     snprintf(name, sizeof name, "content%d", site->contents++);
     int file = openat(site->base, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (file < 0)
-        return "content";
-    bool good = (entry->descriptor == NO_DESCRIPTOR || copy_content(entry->descriptor, file)) &&
-                fchmod(file, (mode_t)entry->mode) == 0;
+        return -1;
+    bool good = (from == NO_DESCRIPTOR || copy_content(from, file)) && fchmod(file, mode) == 0;
     drop(file); /* a writer, before the mount is read-only */
     int source = good ? openat(site->base, name, O_PATH | O_NOFOLLOW | O_CLOEXEC) : -1;
     int copy = source < 0 ? -1 : copy_mount(source, SAFE | MOUNTED_READ_ONLY);
     drop(source);
+    return copy;
+}
+
+static const char *put_content(struct site *site, const struct entry *entry)
+{
+    int copy = make_content(site, entry->descriptor, (mode_t)entry->mode);
     return copy < 0 ? "content" : put(site, entry, copy, false);
+}
+
+/* It tells what the keys of the user are called, those from outside too: keys belong to no namespace. */
+static bool hide_keys(struct site *site, const char *proc)
+{
+    char path[PATH_MAX + sizeof "/keys"];
+    snprintf(path, sizeof path, "%s/keys", proc);
+    int place = find_place(site->root, path);
+    if (place < 0)
+        return errno == ENOENT; /* a kernel without keys */
+    int copy = make_content(site, NO_DESCRIPTOR, 0444);
+    bool good = copy >= 0 && put_mount(copy, place);
+    drop(copy);
+    drop(place);
+    return good;
+}
+
+static const char *put_proc(struct site *site, const struct entry *entry)
+{
+    static const char *const options[] = {NULL};
+    unsigned access = (entry->flags & MOUNT_LOCKS_PROC) != 0 ? MOUNTED_READ_ONLY : 0;
+    int mount = make_file_system("proc", SAFE | MOUNTED_NO_PROGRAMS | access, options);
+    const char *step = mount < 0 ? "proc" : put(site, entry, mount, true);
+    return step == NULL && !hide_keys(site, entry->path) ? "proc" : step;
 }
 
 static const char *lock_place(const struct site *site, const struct entry *entry)

@@ -97,6 +97,8 @@ static _Noreturn void become(const struct command *command, pid_t init, const si
             fail(channel, step, errno);
     }
     const char *step = command->shields_us ? shield(init) : NULL;
+    if (step == NULL && command->has_host_network)
+        step = keep_off_abstract_sockets();
     if (step != NULL)
         fail(channel, step, errno);
     if (command->environment != NULL)

@@ -16,6 +16,7 @@ struct command {
     bool no_network;
     bool no_new_privileges;
     struct filter filter;
+    bool has_host_network; /* in a sandbox, which hides all other sockets of the machine */
     bool shields_us;     /* from the command */
     bool tells_failure;  /* on its stderr, when it cannot be executed */
     bool shares_session; /* ours is that of who started us: the command may stay in it, where it has no terminal */

@@ -88,6 +88,12 @@ const char *seal_off_from_others(void)
                           &entered);
 }
 
+const char *keep_off_abstract_sockets(void)
+{
+    bool entered;
+    return enter_landlock(0, LANDLOCK_ABSTRACT_SOCKETS, &entered);
+}
+
 const char *shield(pid_t init)
 {
     bool entered;

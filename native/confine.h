@@ -11,10 +11,14 @@
  * before the fork, so that we are no way to the network either. */
 const char *refuse_network(void);
 
-/* These two are for the command only, before its exec. */
+/* These three are for the command only, before its exec. */
 
 /* Besides refuse_network(): what would reach the network through a process that runs without the filter. */
 const char *seal_off_from_others(void);
+
+/* In a network that is the machine's: no abstract sockets of other programs, which no mount hides.
+ * Needs Linux 6.12; nothing happens on an older one. */
+const char *keep_off_abstract_sockets(void);
 
 /* The command, in our pid namespace, cannot end us: `init` is our process id. */
 const char *shield(pid_t init);

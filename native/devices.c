@@ -12,6 +12,9 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+/* The machine has 4,096 terminals, and lets all sandboxes together have three quarters of them. */
+#define MOST_TERMINALS "128"
+
 enum { OWN_BYTES = 64 * 1024, OWN_FILES = 64, FILES_OF_SHARED_MEMORY = 64 * 1024 };
 
 struct device {
@@ -69,6 +72,27 @@ static bool put_device(int root, int folder, const struct device *device)
     return good;
 }
 
+/* Who owns the machine's null device could change its permissions through a stream that is one, too: the streams get the
+ * one that has just been put here. */
+static bool put_null_into_streams(int folder)
+{
+    const struct device *null = &devices[0];
+    for (int stream = STDIN_FILENO; stream <= STDERR_FILENO; stream++) {
+        struct stat found;
+        if (fstat(stream, &found) != 0 || !S_ISCHR(found.st_mode) || found.st_rdev != makedev(null->major, null->minor))
+            continue;
+        int file = openat(folder, null->name, (fcntl(stream, F_GETFL) & O_ACCMODE) | O_CLOEXEC);
+        bool good = file >= 0 && dup2(file, stream) >= 0;
+        int error = errno;
+        if (file >= 0)
+            close(file);
+        errno = error;
+        if (!good)
+            return false;
+    }
+    return true;
+}
+
 static int make_folder(int folder, const char *name, mode_t mode)
 {
     return mkdirat(folder, name, mode) != 0 ? -1 : openat(folder, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -76,7 +100,7 @@ static int make_folder(int folder, const char *name, mode_t mode)
 
 static bool put_terminals(int folder)
 {
-    static const char *const options[] = {"ptmxmode", "0666", "mode", "620", NULL};
+    static const char *const options[] = {"ptmxmode", "0666", "mode", "620", "max", MOST_TERMINALS, NULL};
     int place = make_folder(folder, "pts", 0755);
     int mount = place < 0 ? -1 : make_file_system("devpts", MOUNTED_NO_SET_USER_ID | MOUNTED_NO_PROGRAMS, options);
     return put_and_close(mount, place) && symlinkat("pts/ptmx", folder, "ptmx") == 0;
@@ -90,6 +114,10 @@ bool put_devices(int root, int place, uint64_t shared_memory, bool has_terminals
     for (int index = 0; good && index < DEVICES; index++) {
         *where = devices[index].path;
         good = put_device(root, folder, &devices[index]);
+    }
+    if (good) {
+        *where = "the streams";
+        good = put_null_into_streams(folder);
     }
     for (int index = 0; good && index < LINKS; index++)
         good = symlinkat(links[index].target, folder, links[index].name) == 0;

@@ -136,11 +136,16 @@ static bool enter_groups(bool of_version_2)
     return true;
 }
 
-static void keep_only(int reply)
+/* Of the message's descriptors one that stayed open would be a way around every mount. */
+static bool keep_only(int reply)
 {
-    if (reply > STDERR_FILENO + 1)
-        syscall(SYS_close_range, STDERR_FILENO + 1, (unsigned)reply - 1, 0);
-    syscall(SYS_close_range, reply > STDERR_FILENO ? (unsigned)reply + 1 : STDERR_FILENO + 1U, ~0U, 0);
+    unsigned first = STDERR_FILENO + 1;
+    if (reply > STDERR_FILENO) {
+        if ((unsigned)reply > first && syscall(SYS_close_range, first, (unsigned)reply - 1, 0) != 0)
+            return false;
+        first = (unsigned)reply + 1;
+    }
+    return syscall(SYS_close_range, first, ~0U, 0) == 0;
 }
 
 static const char *lay_out(const struct inside *inside, const char **where)
@@ -172,10 +177,10 @@ static const char *lay_out(const struct inside *inside, const char **where)
         _exit(EXIT_SETUP);
     if (step == NULL)
         step = set_limits(layout);
-    if (step == NULL) {
-        keep_only(inside->reply);
+    if (step == NULL && !keep_only(inside->reply))
+        step = "descriptors";
+    if (step == NULL)
         step = drop_capabilities();
-    }
     return step;
 }
 
@@ -187,6 +192,7 @@ static struct outcome run_call(const sigset_t *mask)
         .no_network = (given.call.flags & CALL_NO_NETWORK) != 0,
         .no_new_privileges = true,
         .filter = given.call.filter,
+        .has_host_network = (given.layout.flags & LAYOUT_HOST_NETWORK) != 0,
     };
     struct started started;
     int64_t start = now();
@@ -215,7 +221,7 @@ static int be_inside(const struct inside *inside)
         return EXIT_SETUP;
     }
     if ((given.layout.flags & LAYOUT_WAITS) != 0)
-        return wait_inside(given.layout.patience, &inside->mask);
+        return wait_inside(given.layout.patience, (given.layout.flags & LAYOUT_HOST_NETWORK) != 0, &inside->mask);
     struct outcome outcome = run_call(&inside->mask);
     if (outcome.kind == OUTCOME_SETUP_FAILED)
         reply_failure(inside->reply, &outcome, NULL);

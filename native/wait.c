@@ -40,6 +40,7 @@ struct wait_options {
     int64_t patience;   /* nanoseconds that the call may take to come, or NO_DEADLINE */
     const char *boot;   /* the id of the kernel's boot that `sources` are of; NULL: there are none */
     struct sources sources;
+    bool has_host_network; /* see struct command */
 };
 
 /* "DEVICE:INODE", in digits. */
@@ -168,8 +169,9 @@ static struct outcome run_call(const struct wait_options *given, const sigset_t 
         .environment = call->variables.items,
         .streams = streams,
         .no_network = (call->flags & CALL_NO_NETWORK) != 0,
-        .no_new_privileges = (call->flags & CALL_NO_NEW_PRIVILEGES) != 0,
+        .no_new_privileges = (call->flags & CALL_NO_NEW_PRIVILEGES) != 0 || given->has_host_network,
         .filter = call->filter,
+        .has_host_network = given->has_host_network,
     };
     struct started started;
     const char *step = relay_make_pipes(&relay, streams);
@@ -238,9 +240,9 @@ static int take_call(char **arguments)
     return wait_for_call(&given, &inherited);
 }
 
-int wait_inside(int64_t patience, const sigset_t *mask)
+int wait_inside(int64_t patience, bool has_host_network, const sigset_t *mask)
 {
-    const struct wait_options given = {.patience = patience};
+    const struct wait_options given = {.patience = patience, .has_host_network = has_host_network};
     return wait_for_call(&given, mask);
 }
 

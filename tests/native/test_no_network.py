@@ -1,6 +1,5 @@
 """`--no-network`: no way out of the process tree but unix sockets, as root and as nobody, privileges or none."""
 
-import ctypes
 import json
 import os
 import platform
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.support.praxis_init import praxis_init_path
-from tests.native.harness import IS_ROOT, NOBODY, PATIENCE, PraxisInit
+from tests.native.harness import IS_ROOT, NOBODY, PATIENCE, PraxisInit, landlock_version
 
 NO_NETWORK = ["--no-network"]
 REFUSED = ["AF_INET", "AF_INET6", "AF_NETLINK", "AF_PACKET", "AF_VSOCK", "AF_ALG"]
@@ -40,10 +39,6 @@ PROBE = textwrap.dedent("""
     found["pidfd_getfd"] = attempt(libc.syscall, 438, 0, 0, 0)
     print(json.dumps(found))
 """).replace("SOCKET", "41" if platform.machine() == "x86_64" else "198")
-
-
-def landlock_version() -> int:
-    return ctypes.CDLL(None).syscall(444, None, 0, 1)
 
 
 def test_only_unix_sockets_are_left(placed: PraxisInit, user: int | None, python: str) -> None:

@@ -17,7 +17,7 @@ import pytest
 from praxis_mcp.engines.init.layout import LaidMount, MountFlag, MountKind, SandboxLayout
 from praxis_mcp.support.praxis_init import Ended, EndKind
 from tests.kit import requirements
-from tests.native.harness import IS_ROOT, MARK, NOBODY, PATIENCE, marked
+from tests.native.harness import IS_ROOT, MARK, NOBODY, PATIENCE, landlock_version, marked
 from tests.native.sandboxing import ENV, MIB, Bench, works_for
 
 ME = Path(__file__)
@@ -232,6 +232,16 @@ def test_it_has_no_capability_and_no_way_to_one(bench: Bench) -> None:
     assert sh(bench, "grep -E '^Cap' /proc/1/status | cut -f2 | sort -u").split() == ["0" * 16]
 
 
+REFUSE_CLOSE_RANGE = """
+import ctypes, os, struct, sys
+code = [(0x20, 0, 0, 0), (0x15, 0, 1, 436), (0x06, 0, 0, 0x50000 | 38), (0x06, 0, 0, 0x7FFF0000)]
+program = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *each) for each in code))
+described = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(code), ctypes.addressof(program)))
+libc = ctypes.CDLL(None)
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, described, 0, 0) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
 ESCAPES = {
     "a user namespace": "unshare --user true",
     "a mount": "mount -t tmpfs none /tmp",
@@ -240,6 +250,7 @@ ESCAPES = {
     "the kernel's switches": "echo x > /proc/sys/kernel/core_pattern",
     "a device": "mknod /tmp/device b 254 0",
     "the permissions of the machine's null device": "chmod 600 /dev/null",
+    "the same through its standard input": "chmod 666 /proc/self/fd/0",
     "the host name": "hostname other",
     "another root": "chroot / true",
     "another process's namespaces": "nsenter --target 1 --mount true",
@@ -261,6 +272,54 @@ def test_the_terminal_of_its_caller_cannot_be_typed_into(bench: Bench, python: s
     source = "import fcntl, os; m, s = os.openpty(); os.setsid; fcntl.ioctl(s, 0x5412, b'x')"
     assert "PermissionError" in bench.run(bench.host(), python, "-c", source).stderr
     assert "OSError" in bench.run(bench.host(), python, "-c", "open('/dev/tty')").stderr
+
+
+def test_streams_that_lead_nowhere_are_null_devices_all_the_same(bench: Bench) -> None:
+    assert sh(bench, "cat; stat -Lc '%F %t,%T' /proc/self/fd/0; echo x > /dev/null && echo ok").splitlines() == [
+        "character special file 1,3",
+        "ok",
+    ]
+
+
+def test_the_keys_of_the_user_outside_have_no_names_in_it(bench: Bench) -> None:
+    assert sh(bench, "cat /proc/keys; stat -c %F /proc/keys") == "regular empty file\n"
+
+
+def test_it_takes_no_more_than_its_share_of_the_machines_terminals(bench: Bench, python: str) -> None:
+    source = "import os\nwhile True: os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY); print('one', flush=True)"
+    seen = bench.run(bench.host(), python, "-c", source)
+    assert (seen.stdout.count("one"), "No space left on device" in seen.stderr) == (128, True), seen.stderr
+
+
+@pytest.mark.skipif(landlock_version() < 6, reason="needs Landlock of Linux 6.12")
+def test_with_the_hosts_network_it_reaches_no_abstract_socket_but_its_own(bench: Bench, python: str) -> None:
+    source = """
+import socket, sys
+def connect(name):
+    socket.socket(socket.AF_UNIX).connect(chr(0) + name)
+own = socket.socket(socket.AF_UNIX)
+own.bind(chr(0) + sys.argv[1] + "-own")
+own.listen()
+connect(sys.argv[1] + "-own")
+print("its own", flush=True)
+connect(sys.argv[1])
+"""
+    name = f"praxis-test-{uuid.uuid4().hex}"
+    with socket.socket(socket.AF_UNIX) as outside:
+        outside.bind(f"\0{name}")
+        outside.listen()
+        seen = bench.run(bench.host(), python, "-c", source, name, host_network=True)
+    assert seen.stdout == "its own\n"
+    assert "PermissionError" in seen.stderr.splitlines()[-1], seen
+
+
+def test_where_its_descriptors_could_not_be_closed_nothing_starts(bench: Bench, python: str) -> None:
+    """As in a container whose filter does not know the call."""
+    mounts = bench.host()
+    front = [python, "-c", REFUSE_CLOSE_RANGE]
+    seen = bench.run(mounts, "true", front=front)
+    assert seen.end is not None
+    assert (seen.end.kind, seen.end.step) == (EndKind.SETUP_FAILED, "descriptors")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
