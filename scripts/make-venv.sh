@@ -33,6 +33,13 @@ if [ -e "$venv/bin/python" ]; then
     exit 0
 fi
 
+above=$(dirname "$venv")
+if [ -d "$above" ] && ! [ -w "$above" ]; then
+    say "error: $venv cannot be made: this user may not write to $(cd "$above" && pwd). Copy the tree, or name a place of" \
+        "your own: make VENV=\"\$HOME/praxis-venv\" …"
+    exit 1
+fi
+
 python=
 for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
     if usable "$candidate"; then

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
@@ -80,3 +82,23 @@ def test_no_server_waits_for_an_http_client_at_its_start() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
+def test_a_tree_of_another_user_is_set_up_elsewhere_and_says_so() -> None:
+    script = (ROOT / "scripts/make-venv.sh").read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o555)
+        done = subprocess.run(
+            ["/bin/sh", "-s", "--", f"{place}/.venv"],
+            input=script,
+            cwd="/",
+            user=65534 if os.geteuid() == 0 else None,  # whom permissions concern
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert f"may not write to {place}" in done.stderr
+    assert "make VENV=" in done.stderr
