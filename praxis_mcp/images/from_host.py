@@ -152,6 +152,10 @@ class _Taking:
 
     def finish(self) -> None:
         """Add what is made for the image: compiled modules, the loader's table, and the users."""
+        private = [entry.path for entry in self.files if entry.is_private]
+        if private:
+            others = f" and {len(private) - 1} more" if len(private) > 1 else ""
+            self.files.note(f"not everyone may read {private[0]}{others} here, and every tool in the image can")
         sources = [entry for entry in self.files if entry.path.endswith(".py") and stat.S_ISREG(entry.mode)]
         for python in self.pythons:
             # Each its own library, and the first one what is nobody's.

@@ -39,6 +39,7 @@ class HostFile:
         target: of a symbolic link, as it stands here.
         identity: device, inode and time of change of a file here; what is opened later must still be that.
         content: of a file that is not from here.
+        is_private: whether not everyone may read it here; in the image, everyone may.
     """
 
     path: str
@@ -47,6 +48,7 @@ class HostFile:
     target: str = ""
     identity: tuple[int, int, int] | None = None
     content: bytes | None = None
+    is_private: bool = False
 
 
 class HostFiles:
@@ -277,7 +279,8 @@ class HostFiles:
         if found.st_mode & (stat.S_ISUID | stat.S_ISGID):
             self.note(f"{place} is set-user-id or set-group-id here, and a plain program in the image")
         mode = 0o755 if found.st_mode & 0o111 else 0o644
-        return HostFile(place, stat.S_IFREG | mode, found.st_size, identity=_identity(found))
+        is_private = not found.st_mode & stat.S_IROTH
+        return HostFile(place, stat.S_IFREG | mode, found.st_size, identity=_identity(found), is_private=is_private)
 
     def _directories(self, path: str) -> None:
         parts = path.split("/")[1:-1]

@@ -121,6 +121,8 @@ def test_what_is_not_as_it_was_or_was_left_out_is_said(store: ImageStore, place:
     (data / "dangling").symlink_to("nowhere")
     (data / "outside").symlink_to("/usr/share")
     os.mkfifo(data / "pipe")
+    for name in ("key", "other"):
+        (data / name).touch(0o640)
     made = store_from_host(store, "localhost/notes", [program], [data])
     assert stat.S_IMODE((made.image.root / program[1:]).stat().st_mode) == 0o755
     said = "\n".join(made.notes)
@@ -128,6 +130,7 @@ def test_what_is_not_as_it_was_or_was_left_out_is_said(store: ImageStore, place:
     assert "dangling leads to nowhere, which is not there" in said
     assert "outside leads to /usr/share, which was not taken with it" in said
     assert "left out" in said
+    assert f"not everyone may read {data}/key and 1 more here, and every tool in the image can" in said
     assert not (made.image.root / str(data)[1:] / "pipe").exists()
 
 
