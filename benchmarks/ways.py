@@ -29,7 +29,6 @@ from praxis_mcp.settings.model import Settings
 
 READY_LIMIT = 10.0
 """Seconds for a container to be made ready before a call that is to meet one."""
-_PIECE = 256 * 1024
 
 
 @dataclass(frozen=True)

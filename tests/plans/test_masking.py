@@ -72,9 +72,6 @@ ODD = 'pa"ss\\w\u00f6rd/\n\U0001f511&<1'
 """What JSON, URLs and XML all have to escape something of."""
 
 
-SECRETS = (ODD, "plain-token-0123456789", "with a blank + plus", "'q' \"Q\" `$x`", '\\\\"\\', "%41%", "ключ 鍵")
-
-
 def numbered(text: str) -> str:
     """Every character as JSON's escapes by number."""
     units = text.encode("utf-16-be")
