@@ -17,6 +17,7 @@ import pytest
 from praxis_mcp.engines.init.layout import LaidMount, MountFlag, MountKind, SandboxLayout
 from praxis_mcp.support.praxis_init import Ended, EndKind
 from tests.kit import requirements
+from tests.kit.until import until_blocking
 from tests.native.harness import IS_ROOT, MARK, NOBODY, PATIENCE, landlock_version, marked
 from tests.native.sandboxing import ENV, MIB, Bench, works_for
 
@@ -452,6 +453,26 @@ def test_it_is_gone_with_praxis_init_and_with_its_caller(bench: Bench, victim: s
         assert process.stdout.read() == b""  # whoever held it is gone
         assert os.read(reply, 100) == b""
     assert marked(mark) == []
+
+
+@pytest.mark.parametrize("processes", range(4))
+def test_killed_while_it_is_being_made_it_leaves_nothing(bench: Bench, processes: int) -> None:
+    """As soon as so many of its processes are seen: none, praxis-init's two, or the command as well."""
+    mounts = bench.host()
+    for _ in range(3):
+        mark = uuid.uuid4().hex
+        message = bench.message(
+            SandboxLayout(mounts, uid=1000, gid=1000),
+            "sh", "-c", "setsid sleep 1000 & exec sleep 1000",
+            env={**ENV, MARK.encode(): mark.encode()},
+        )  # fmt: skip
+        with bench.start(message, mounts, env={MARK: mark}) as (process, reply):
+            assert process.stdout is not None
+            until_blocking(lambda mark=mark: len(marked(mark)) >= processes, within=PATIENCE)
+            process.kill()
+            assert process.stdout.read() == b""  # whoever held it is gone
+            assert os.read(reply, 100) == b""
+        assert marked(mark) == []
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="needs root, to make a control group")
