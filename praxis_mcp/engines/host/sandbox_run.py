@@ -50,51 +50,47 @@ Layouts = dict[tuple[Blueprint, str], Layout]
 _MAX_LAYOUTS = 512
 
 
+@dataclass(frozen=True, slots=True)
 class SandboxRun:
     """One call in a sandbox.
 
     Attributes:
         plan: what to run.
         context: what surrounds it.
+        image: whose file system it sees.
+        tools: make its sandbox.
+        places: what it has on the host.
+        layouts: those of earlier calls.
+        later: may remove its control group.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        context: ExecutionContext,
-        image: StoredImage,
-        tools: Tools,
-        places: Places,
-        layouts: Layouts,
-        later: BackgroundTasks,
-    ) -> None:
-        self.plan = plan
-        self.context = context
-        self._image = image
-        self._tools = tools
-        self._places = places
-        self._layouts = layouts
-        self._later = later
+    plan: Plan
+    context: ExecutionContext
+    image: StoredImage
+    tools: Tools
+    places: Places
+    layouts: Layouts
+    later: BackgroundTasks
 
     async def run(self) -> Finished:
         """Run it to its end, or to its deadline; see `Launcher.run` for what is raised."""
-        return await self._tools.launcher.run(
+        return await self.tools.launcher.run(
             self.plan,
             self.context,
             self._prepare,
-            self._tools.cgroups,
+            self.tools.cgroups,
             default_pids=DEFAULT_PIDS,
-            later=self._later,
+            later=self.later,
         )
 
     @property
     def _command(self) -> tuple[str, ...]:
-        return (*(self._image.entrypoint if self.plan.blueprint.use_entrypoint else ()), *self.plan.call.argv)
+        return (*(self.image.entrypoint if self.plan.blueprint.use_entrypoint else ()), *self.plan.call.argv)
 
     async def _prepare(self) -> Sandboxed:
         fixed = self.plan.blueprint
-        has_layer = fixed.read_only is False and self._tools.no_layer is None
-        view = SandboxView(self._image, LAYER_SIZE if has_layer else None)
+        has_layer = fixed.read_only is False and self.tools.no_layer is None
+        view = SandboxView(self.image, LAYER_SIZE if has_layer else None)
         try:
             layout = await self._layout(view)
         except BaseException as exc:
@@ -106,7 +102,7 @@ class SandboxRun:
         if any("\0" in word for word in (*command, *env, *env.values())):  # whichever check of images has missed it
             view.close()
             raise ImageError(
-                f"The image {self._image.id} cannot be used: its own description holds a NUL character.",
+                f"The image {self.image.id} cannot be used: its own description holds a NUL character.",
                 remedy="Do not trust this image: remove it (praxis-mcp image rm), and choose another.",
             )
         return Sandboxed(
@@ -127,28 +123,28 @@ class SandboxRun:
 
     async def _layout(self, view: SandboxView) -> Layout:
         fixed = self.plan.blueprint
-        key = (fixed, self._image.id)
-        is_plain = not (fixed.mounts or self.plan.call.files or self._places.artifacts or self._places.caches)
-        if is_plain and key in self._layouts:
-            return self._layouts[key]
+        key = (fixed, self.image.id)
+        is_plain = not (fixed.mounts or self.plan.call.files or self.places.artifacts or self.places.caches)
+        if is_plain and key in self.layouts:
+            return self.layouts[key]
         layout = await anyio.to_thread.run_sync(self._lay_out, view)
         # A descriptor is this call's (those of the host's files for looking names up are held, where it has a network):
         # by the next call its number may be another file's.
         if is_plain and not view.descriptors:
-            if len(self._layouts) >= _MAX_LAYOUTS:
-                self._layouts.clear()
-            self._layouts[key] = layout
+            if len(self.layouts) >= _MAX_LAYOUTS:
+                self.layouts.clear()
+            self.layouts[key] = layout
         return layout
 
     def _lay_out(self, view: SandboxView) -> Layout:
         fixed = self.plan.blueprint
-        user = find_user(self._image.root, fixed.user or self._image.user)
-        start = view.build(self.plan, self._places, fixed.working_dir or self._image.working_dir)
+        user = find_user(self.image.root, fixed.user or self.image.user)
+        start = view.build(self.plan, self.places, fixed.working_dir or self.image.working_dir)
         return Layout(view.steps, start, user)
 
     def _environment(self, home: str) -> Mapping[str, str]:
         env = {"PATH": _DEFAULT_PATH, "HOME": home, "HOSTNAME": self._host_name}
-        env |= self._image.env
+        env |= self.image.env
         env |= self.plan.call.env
         if self.plan.blueprint.artifact_dir is not None:
             env[OUTPUT_DIR_VARIABLE] = self.plan.blueprint.artifact_dir
