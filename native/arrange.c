@@ -51,14 +51,6 @@ bool find_sources(struct layout *layout)
     return true;
 }
 
-static void drop(int descriptor)
-{
-    int error = errno;
-    if (descriptor >= 0)
-        close(descriptor);
-    errno = error;
-}
-
 static bool is_directory(int descriptor)
 {
     struct stat found;
@@ -285,24 +277,17 @@ static const char *put_entry(struct site *site, const struct entry *entry, const
     }
 }
 
-static int make_folder(int folder, const char *name)
-{
-    if (mkdirat(folder, name, 0755) != 0)
-        return -1;
-    return openat(folder, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-}
-
 /* An overlay over what the entry's descriptor holds, at no place yet; -1. Without `userxattr` overlayfs may write none
  * of its marks in a user namespace, and a directory that was removed would come back with its content. */
 static int make_overlay_root(const struct site *site, const struct entry *entry)
 {
     int lower = find_again(site, entry);
-    int place = lower < 0 ? -1 : make_folder(site->base, "layer");
+    int place = lower < 0 ? -1 : make_folder(site->base, "layer", 0755);
     int layer = place < 0 ? -1 : make_memory(entry->bytes, entry->files, 0755);
     int upper = -1, work = -1, overlay = -1;
     if (layer >= 0 && put_mount(layer, place)) {
-        upper = make_folder(layer, "upper");
-        work = upper < 0 ? -1 : make_folder(layer, "work");
+        upper = make_folder(layer, "upper", 0755);
+        work = upper < 0 ? -1 : make_folder(layer, "work", 0755);
     }
     if (work >= 0) {
         /* As descriptors: the kernel looks these up as this process, which needs no path to them. */
@@ -357,7 +342,7 @@ static const char *open_site(struct site *site, const struct layout *layout)
         return "private-mounts";
     if (fchdir(site->base) != 0 || syscall(SYS_pivot_root, ".", "old") != 0)
         return "pivot";
-    int place = make_folder(site->base, "root");
+    int place = make_folder(site->base, "root", 0755);
     if (place < 0)
         return "root";
     site->root = make_root(site, &layout->entries[0]);

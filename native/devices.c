@@ -42,12 +42,8 @@ enum { LINKS = sizeof links / sizeof links[0] };
 static bool put_and_close(int mount, int place)
 {
     bool good = mount >= 0 && place >= 0 && put_mount(mount, place);
-    int error = errno;
-    if (mount >= 0)
-        close(mount);
-    if (place >= 0)
-        close(place);
-    errno = error;
+    drop(mount);
+    drop(place);
     return good;
 }
 
@@ -66,9 +62,7 @@ static bool put_device(int root, int folder, const struct device *device)
     int mount = place < 0 ? -1
                           : copy_mount(source, MOUNTED_READ_ONLY | MOUNTED_NO_SET_USER_ID | MOUNTED_NO_PROGRAMS);
     good = put_and_close(mount, place);
-    int error = errno;
-    close(source);
-    errno = error;
+    drop(source);
     return good;
 }
 
@@ -83,19 +77,11 @@ static bool put_null_into_streams(int folder)
             continue;
         int file = openat(folder, null->name, (fcntl(stream, F_GETFL) & O_ACCMODE) | O_CLOEXEC);
         bool good = file >= 0 && dup2(file, stream) >= 0;
-        int error = errno;
-        if (file >= 0)
-            close(file);
-        errno = error;
+        drop(file);
         if (!good)
             return false;
     }
     return true;
-}
-
-static int make_folder(int folder, const char *name, mode_t mode)
-{
-    return mkdirat(folder, name, mode) != 0 ? -1 : openat(folder, name, O_PATH | O_DIRECTORY | O_CLOEXEC);
 }
 
 static bool put_terminals(int folder)
@@ -133,9 +119,6 @@ bool put_devices(int root, int place, uint64_t shared_memory, bool has_terminals
             good = put_and_close(make_memory(shared_memory, FILES_OF_SHARED_MEMORY, 01777), shared);
     }
     good = good && lock_mount(folder);
-    int error = errno;
-    if (folder >= 0)
-        close(folder);
-    errno = error;
+    drop(folder);
     return good;
 }

@@ -38,11 +38,24 @@ static bool set_attributes(int mount, unsigned flags, unsigned attributes)
     return syscall(CALL_MOUNT_SETATTR, mount, "", flags | AT_EMPTY_PATH, &wanted, sizeof wanted) == 0;
 }
 
-static int close_with_error(int descriptor)
+void drop(int descriptor)
 {
     int error = errno;
-    close(descriptor);
+    if (descriptor >= 0)
+        close(descriptor);
     errno = error;
+}
+
+int make_folder(int folder, const char *name, mode_t mode)
+{
+    if (mkdirat(folder, name, mode) != 0)
+        return -1;
+    return openat(folder, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+static int close_with_error(int descriptor)
+{
+    drop(descriptor);
     return -1;
 }
 

@@ -43,4 +43,10 @@ int find_parent(int root, const char *path, const char **name);
 /* The directory at the path, made with those above it where it is missing. */
 int make_directory(int root, const char *path, mode_t mode);
 
+/* A directory of that name, which must not be there yet, right in the folder. */
+int make_folder(int folder, const char *name, mode_t mode);
+
+/* Closes a descriptor, unless it is negative; errno stays. */
+void drop(int descriptor);
+
 #endif
