@@ -1,5 +1,6 @@
 """praxis-init as the tests run it: built if it is not yet, and where any user can execute it."""
 
+import hashlib
 import os
 import runpy
 import shutil
@@ -12,7 +13,7 @@ import pytest
 
 from praxis_mcp.support.praxis_init import praxis_init_path
 from tests.kit import requirements
-from tests.kit.cache import exclusive
+from tests.kit.cache import cache_dir, exclusive
 from tests.native.harness import IS_ROOT, NOBODY, PraxisInit, python_for
 from tests.native.waiting import PraxisWait
 
@@ -102,10 +103,25 @@ def checked_binary(binary: Path) -> Iterator[Path]:
         pytest.skip("needs a C compiler")
     with tempfile.TemporaryDirectory(prefix="praxis-init-checked-") as folder:
         Path(folder).chmod(0o755)
-        output = Path(folder) / "praxis-init"
-        sources = sorted((ROOT / "native").glob("*.c"))
-        flags = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-        done = subprocess.run([compiler, *flags, "-o", output, *sources], capture_output=True, text=True, timeout=300)
-        if done.returncode != 0:
-            pytest.skip(f"no sanitizers here: {done.stderr.strip()[-200:]}")
-        yield output
+        yield Path(shutil.copy(_checked(compiler), folder))
+
+
+def _checked(compiler: str) -> Path:
+    """It takes ten seconds to compile, so one is kept until the sources change."""
+    native = ROOT / "native"
+    flags = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    digest = hashlib.sha256(repr((compiler, flags)).encode())
+    for source in sorted(native.glob("*.[ch]")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes())
+    kept = cache_dir() / f"praxis-init-checked-{digest.hexdigest()[:16]}"
+    with exclusive("praxis-init-checked"):
+        if not kept.exists():
+            for old in kept.parent.glob("praxis-init-checked-*"):
+                old.unlink()
+            half = kept.with_suffix(".half")
+            command = [compiler, *flags, "-o", half, *sorted(native.glob("*.c"))]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+            if done.returncode != 0:
+                pytest.skip(f"no sanitizers here: {done.stderr.strip()[-200:]}")
+            half.replace(kept)
+    return kept

@@ -1,15 +1,11 @@
 """A channel that ends or speaks nonsense, at every step: the waiter goes, and all that it started."""
 
-import hashlib
 import os
 import random
-import shutil
 import signal
 import socket
 import struct
 import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,7 +21,6 @@ from praxis_mcp.engines.init.framing import (
     encode_stdin_end,
 )
 from praxis_mcp.support.praxis_init import Ended, EndKind
-from tests.kit.cache import cache_dir, exclusive
 from tests.native.harness import IS_ROOT, NOBODY, PATIENCE
 from tests.native.waiting import PraxisWait, Waiting, sh, whole, words
 
@@ -221,38 +216,6 @@ def test_nonsense_is_refused_with_a_reason_and_nothing_runs_any_more(placed_wait
         assert waiting.told.refusal is not None
         assert reason in waiting.told.refusal
         gone(waiting, 125)
-
-
-@pytest.fixture(scope="module")
-def checked_binary(binary: Path) -> Iterator[Path]:
-    """praxis-init with every memory access and every arithmetic checked."""
-    compiler = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("needs a C compiler")
-    with tempfile.TemporaryDirectory(prefix="praxis-init-checked-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(shutil.copy(_checked(compiler), folder))
-
-
-def _checked(compiler: str) -> Path:
-    """It takes ten seconds to compile, so one is kept until the sources change."""
-    native = Path(__file__).resolve().parents[2] / "native"
-    flags = ["-std=c11", "-D_GNU_SOURCE", "-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    digest = hashlib.sha256(repr((compiler, flags)).encode())
-    for source in sorted(native.glob("*.[ch]")):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes())
-    kept = cache_dir() / f"praxis-init-checked-{digest.hexdigest()[:16]}"
-    with exclusive("praxis-init-checked"):
-        if not kept.exists():
-            for old in kept.parent.glob("praxis-init-checked-*"):
-                old.unlink()
-            half = kept.with_suffix(".half")
-            command = [compiler, *flags, "-o", half, *sorted(native.glob("*.c"))]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-            if done.returncode != 0:
-                pytest.skip(f"no sanitizers here: {done.stderr.strip()[-200:]}")
-            half.replace(kept)
-    return kept
 
 
 def damaged(original: bytes, dice: random.Random) -> bytes:
