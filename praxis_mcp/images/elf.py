@@ -60,6 +60,15 @@ def read_elf(descriptor: int, what: str) -> Elf | None:
         raise ImageError(f"{what} is not a sound program or library: its headers are damaged.") from exc
 
 
+def read_elf_at(path: str) -> Elf | None:
+    """As `read_elf`, of what is at a path; does not wait for the writer of a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return read_elf(descriptor, path)
+    finally:
+        os.close(descriptor)
+
+
 class _Reader:
     def __init__(self, descriptor: int, ident: bytes) -> None:
         self._descriptor = descriptor

@@ -21,20 +21,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.elf import Elf, read_elf
+from praxis_mcp.images.elf import Elf, read_elf, read_elf_at
 from praxis_mcp.images.host_files import HostFile, HostFiles, open_taken
 from praxis_mcp.images.host_pythons import HostPython, ask_python, compiled, is_left_out, is_python_name
 from praxis_mcp.images.layers import Bounds
 from praxis_mcp.images.libraries import CACHE_FILE, Libraries, Loaded
 from praxis_mcp.images.manifests import architecture
-from praxis_mcp.images.model import ImageContent, Layer, Reference, StoredImage
+from praxis_mcp.images.model import IMAGE_PATH, ImageContent, Layer, Reference, StoredImage
 from praxis_mcp.images.store import ImageStore
 from praxis_mcp.images.streams import LAYER_PIECE, Measured
 
 BOUNDS = Bounds(size=1024**3, entries=50_000)
 """What such an image may take, unless its maker allows more."""
 
-_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LINKS = "/usr/local/bin"
 _MAX_INTERPRETERS = 4
 _MAX_FIRST_LINE = 512
@@ -279,13 +278,9 @@ class _Taking:
                     continue
                 seen.add(real)
                 try:
-                    descriptor = os.open(real, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+                    elf = read_elf_at(real)
                 except OSError:  # removed just now
                     return name
-                try:
-                    elf = read_elf(descriptor, real)
-                finally:
-                    os.close(descriptor)
                 if elf is not None:
                     waiting.append(Loaded(real, elf, at))
         return None
@@ -318,7 +313,7 @@ class _Taking:
 
     def _link(self, path: str, name: str | None = None) -> None:
         """Make a program known by its name where the image's PATH leads."""
-        if name is not None or os.path.dirname(path) not in _PATH.split(":"):
+        if name is not None or os.path.dirname(path) not in IMAGE_PATH.split(":"):
             self.files.link(os.path.join(_LINKS, name or os.path.basename(path)), path)
 
     @staticmethod
@@ -375,7 +370,7 @@ def _digest(layer: BinaryIO, is_stopped: Callable[[], bool]) -> str:
 def _config(digest: str) -> bytes:
     document = {
         "architecture": architecture(),
-        "config": {"Env": [f"PATH={_PATH}"]},
+        "config": {"Env": [f"PATH={IMAGE_PATH}"]},
         "created": "1980-01-01T00:00:00Z",
         "os": "linux",
         "rootfs": {"diff_ids": [digest], "type": "layers"},

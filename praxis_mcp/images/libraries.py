@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from praxis_mcp.images.elf import Elf, read_elf
+from praxis_mcp.images.elf import Elf, read_elf_at
 
 CACHE_FILE = "/etc/ld.so.cache"
 
@@ -115,15 +115,9 @@ class Libraries:
     def _fits(self, path: str, wanted: Elf) -> bool:
         """Whether the loader would take it: it passes over libraries for other machines."""
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        except OSError:
+            found = read_elf_at(path)
+        except OSError:  # it is not there, or a directory
             return False
-        try:
-            found = read_elf(descriptor, path)
-        except OSError:  # a directory
-            return False
-        finally:
-            os.close(descriptor)
         return found is not None and found.kind == wanted.kind
 
     def _musl_directories(self) -> tuple[str, ...]:

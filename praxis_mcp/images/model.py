@@ -12,6 +12,8 @@ from typing import Any, BinaryIO, Self
 from praxis_mcp.errors import ImageError
 
 DEFAULT_REGISTRY = "docker.io"
+IMAGE_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where a command is looked for in an image that does not say it, as on Docker."""
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 """The only algorithm that is taken: the OCI image specification registers sha512 too, and nobody uses it."""
 

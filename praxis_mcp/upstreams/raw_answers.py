@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import anyio
 from mcp.shared.exceptions import MCPError
@@ -42,6 +42,8 @@ CANCEL_TIMEOUT = 1.0
 """Seconds that telling a server of a cancelled request may take."""
 FIRST_ID = 2**30
 """Ids of requests that are asked here; the SDK counts from zero."""
+
+Inner = TypeVar("Inner", ReadStream[SessionMessage | Exception], WriteStream[SessionMessage])
 
 _KEY = "io.github.praxis-mcp/answer"
 _EMPTY_PAGE: Mapping[str, Any] = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private", "tools": []}
@@ -258,11 +260,27 @@ def why_left_out(tool: Any, usable: Collection[str]) -> str | None:
     return f"its input schema names a header that is not valid: {reason}" if reason else "the MCP SDK refuses it"
 
 
-class _Incoming:
-    def __init__(self, owner: RawAnswers, inner: ReadStream[SessionMessage | Exception]) -> None:
+class _Around(Generic[Inner]):
+    """A stream of a transport, whose messages are seen as they pass."""
+
+    def __init__(self, owner: RawAnswers, inner: Inner) -> None:
         self._owner = owner
         self._inner = inner
 
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> bool | None:
+        return await self._inner.__aexit__(exc_type, exc_val, exc_tb)
+
+
+class _Incoming(_Around[ReadStream[SessionMessage | Exception]]):
     @property
     def last_context(self) -> contextvars.Context | None:
         """The SDK asks for it, to run handlers in the context of the sender."""
@@ -279,9 +297,6 @@ class _Incoming:
             if passed is not None:
                 return passed
 
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
     def __aiter__(self) -> Self:
         return self
 
@@ -291,21 +306,8 @@ class _Incoming:
         except anyio.EndOfStream:
             raise StopAsyncIteration from None
 
-    async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
-        return self
 
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> bool | None:
-        return await self._inner.__aexit__(exc_type, exc_val, exc_tb)
-
-
-class _Outgoing:
-    def __init__(self, owner: RawAnswers, inner: WriteStream[SessionMessage]) -> None:
-        self._owner = owner
-        self._inner = inner
-
+class _Outgoing(_Around[WriteStream[SessionMessage]]):
     async def send(self, item: SessionMessage, /) -> None:
         self._owner.sent(item)
         try:
@@ -314,15 +316,3 @@ class _Outgoing:
             if reason := str(exc):
                 self._owner.ended(reason)
             raise
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def __aenter__(self) -> Self:
-        await self._inner.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> bool | None:
-        return await self._inner.__aexit__(exc_type, exc_val, exc_tb)
