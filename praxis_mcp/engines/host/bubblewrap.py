@@ -6,7 +6,6 @@ Only what version 0.4 (2019) knows is used; what is here is Linux's.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import anyio
-import anyio.to_thread
 
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.bubblewrap_options import (
@@ -31,8 +29,15 @@ from praxis_mcp.engines.host.bubblewrap_options import (
     proc_words,
 )
 from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
-from praxis_mcp.engines.host.process import Launch, run_process
-from praxis_mcp.engines.host.sandboxed import Launcher, NoLauncher, Prepare, Sandboxed, memory_file
+from praxis_mcp.engines.host.process import Launch, ReportPipe, run_process
+from praxis_mcp.engines.host.sandboxed import (
+    Launcher,
+    NoLauncher,
+    Prepare,
+    Sandboxed,
+    hold_content,
+    layout_failure,
+)
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.mounts.layout import Step, StepKind
 from praxis_mcp.engines.output import StreamCollector, Streams
@@ -42,7 +47,6 @@ from praxis_mcp.plans.model import Plan
 from praxis_mcp.support.owners import OWNER_VARIABLE, Owner
 from praxis_mcp.support.praxis_init import Ended, EndKind, join_words, praxis_init_path
 from praxis_mcp.support.processes import MarkedTree, NamespaceTree
-from praxis_mcp.support.scratch import Scratch
 from praxis_mcp.support.tasks import BackgroundTasks
 
 BUBBLEWRAP_PROBE_TIMEOUT = 4.0
@@ -137,33 +141,25 @@ class Bubblewrap(Launcher):
                     raise _failure(attempt.sandboxed, stderr.text, end.exit_code)
             return Finished(replace(end, out_of_memory=out_of_memory), stdout, stderr, attempt.started, ended)
 
-    async def why_no_layer(self) -> str | None:
+    async def why_no_layer(self, place: Path) -> str | None:
         """See the base. Bubblewrap itself has learned overlays in 0.11 only."""
         init = praxis_init_path()
         if init is None:
             return "praxis-init is missing"
         try:
-            scratch = await anyio.to_thread.run_sync(Scratch.make)
-        except OSError as exc:
-            return f"a directory to try it out in cannot be made ({exc.strerror})"
-        try:
             for name in (ROOT_FOLDER, LAYER_FOLDER):
-                await anyio.Path(scratch.path, name).mkdir()
-            mark = str(scratch.path)
-            words = [*join_words(str(init), overlay=(scratch.path, 1 << 30)), str(init), "--version"]
+                await anyio.Path(place, name).mkdir()
+            words = [*join_words(str(init), overlay=(place, 1 << 30)), str(init), "--version"]
             async with StreamCollector("stdout", keep=4096) as out, StreamCollector("stderr", keep=4096) as err:
                 ended = await run_process(
-                    Launch(tuple(words), {_OVERLAY_MARK: mark}),
-                    lambda process: MarkedTree(process, f"{_OVERLAY_MARK}={mark}"),
+                    Launch(tuple(words), {_OVERLAY_MARK: str(place)}),
+                    lambda process: MarkedTree(process, f"{_OVERLAY_MARK}={place}"),
                     timeout=OVERLAY_PROBE_TIMEOUT,
                     stdout=out,
                     stderr=err,
                 )
         except ExecutionError as exc:
             return exc.message
-        finally:
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(scratch.remove)
         if ended.exit_code == 0:
             return None
         reason = last_line(err.captured.text)
@@ -179,11 +175,11 @@ class Bubblewrap(Launcher):
             try:
                 options = options_of(plan, sandboxed, by_descriptor=self.binds_descriptors, sizes=self.sizes)
                 if (program := filter_for(fixed)) is not None:
-                    descriptors.append(memory_file(program, held))
+                    descriptors.append(hold_content(program, held))
                     options += ["--seccomp", str(descriptors[-1])]
-                descriptors.append(memory_file(join_options(options), held))
+                descriptors.append(hold_content(join_options(options), held))
             except OSError as exc:
-                raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
+                raise layout_failure(plan, exc) from exc
             launch = Launch(
                 (
                     *self._prefix(group, sandboxed.steps),
@@ -298,33 +294,21 @@ async def _binds_descriptors(program: str) -> bool:
     return b"--ro-bind-fd" in usage.stdout + usage.stderr
 
 
-class StatusPipe:
-    """What bubblewrap tells about a sandbox: the pid of its init, and the exit code of its command.
-
-    A context manager, which owns the pipe.
-    """
+class StatusPipe(ReportPipe):
+    """What bubblewrap tells about a sandbox: the pid of its init, and the exit code of its command."""
 
     def __init__(self) -> None:
         self._text = b""
 
-    def __enter__(self) -> StatusPipe:
-        self._read_end, self._write_end = os.pipe()
-        os.set_blocking(self._read_end, False)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._read_end)
-        os.close(self._write_end)
-
     @property
     def options(self) -> tuple[str, ...]:
         """Options that make bubblewrap write to the pipe."""
-        return "--json-status-fd", str(self._write_end)
+        return "--json-status-fd", str(self.write_end)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
         """What bubblewrap must inherit."""
-        return (self._write_end,)
+        return (self.write_end,)
 
     def tree(self, process: subprocess.Popen[bytes]) -> NamespaceTree:
         """What can end the sandbox."""
@@ -340,11 +324,7 @@ class StatusPipe:
         return self._value("exit-code")
 
     def _value(self, key: str) -> int | None:
-        try:
-            while piece := os.read(self._read_end, 4096):
-                self._text += piece
-        except BlockingIOError:
-            pass
+        self._text += self.read()
         for line in self._text.splitlines():
             try:
                 found = json.loads(line)

@@ -13,17 +13,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
-
-import anyio
-import anyio.to_thread
 
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.bubblewrap import find_bubblewrap
 from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
-from praxis_mcp.engines.host.process import Launch, run_process
-from praxis_mcp.engines.host.sandboxed import Launcher, NoLauncher, Prepare, Sandboxed, memory_file
+from praxis_mcp.engines.host.process import Launch, ReportPipe, run_process
+from praxis_mcp.engines.host.sandboxed import (
+    Launcher,
+    NoLauncher,
+    Prepare,
+    Sandboxed,
+    hold_content,
+    layout_failure,
+)
 from praxis_mcp.engines.init.framing import Detail, FrameDecoder, FramingError, FramingSizeError, Refused, WaitCall
 from praxis_mcp.engines.init.layout import (
     MAX_LAYOUT_HOST_NAME,
@@ -45,7 +50,6 @@ from praxis_mcp.support.owners import OWNER_VARIABLE, Owner
 from praxis_mcp.support.praxis_init import MOUNTS_STEP, Ended, EndKind, host_init_path, sandbox_words
 from praxis_mcp.support.processes import TERM_GRACE, SupervisedTree
 from praxis_mcp.support.rooted import CHANGED, open_path
-from praxis_mcp.support.scratch import Scratch
 from praxis_mcp.support.tasks import BackgroundTasks
 
 LAUNCHER_PROBE_TIMEOUT = 4.0
@@ -57,7 +61,6 @@ _PAGE = 4096
 _FEWEST_FILES, _MOST_FILES = 16, 1 << 24  # of a layout (FRAMING.md)
 _DEFAULT_SIZE = 1024**3
 _LAUNCHER_PROCESSES = 1  # the sandbox's init is in the run's group, and its limit must not pay for that
-_MAX_REPLY = 64 * 1024
 _REMEDY = (
     "Allow unprivileged user namespaces (by sysctl: user.max_user_namespaces above 0, "
     "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; in a container its runtime "
@@ -120,9 +123,9 @@ class OwnLauncher(Launcher):
             await group.remove(later)
         return Finished(replace(end, out_of_memory=out_of_memory), *streams.captured, started, ended)
 
-    async def why_no_layer(self) -> str | None:
+    async def why_no_layer(self, place: Path) -> str | None:
         """See the base."""
-        return await _why_not(self.program, StepKind.LAYERED_ROOT)
+        return await _why_not(self.program, Step(StepKind.LAYERED_ROOT, "/", str(place), size=_DEFAULT_SIZE))
 
     async def _run_in(self, plan: Plan, prepare: Prepare, group: RunGroup, streams: Streams) -> tuple[Ended, float]:
         fixed, call = plan.blueprint, plan.call
@@ -176,42 +179,34 @@ async def find_own_launcher() -> OwnLauncher | NoLauncher:
     init = host_init_path()
     if init is None:
         return NoLauncher("praxis-init is missing", "Install praxis-mcp so that praxis-init is built.")
-    why = await _why_not(str(init), StepKind.EMPTY_ROOT)
+    why = await _why_not(str(init), Step(StepKind.EMPTY_ROOT, "/"))
     return OwnLauncher(str(init)) if why is None else NoLauncher(why, _REMEDY)
 
 
-async def _why_not(program: str, root: StepKind) -> str | None:
+async def _why_not(program: str, root: Step) -> str | None:
     """Why no sandbox with such a root can be made; None where one can."""
     try:
-        scratch = await anyio.to_thread.run_sync(Scratch.make)
-    except OSError as exc:
-        return f"a directory to try it out in cannot be made ({exc.strerror})"
-    try:
         with ExitStack() as held:
-            source = None if root is StepKind.EMPTY_ROOT else str(scratch.path)
             steps = (
-                Step(root, "/", source, size=_DEFAULT_SIZE),
+                root,
                 Step(StepKind.PROC, "/proc", makes_place=True),
                 Step(StepKind.DEV, "/dev", makes_place=True, size=SHARED_MEMORY),
                 Step(StepKind.BIND, "/praxis-init", program, makes_place=True),
             )
             mounts = list(_mounts(steps, held))
             message = encode_sandbox(SandboxLayout(mounts, b"/"), WaitCall([b"/praxis-init", b"--version"]))
-            descriptors = [memory_file(message, held), *_descriptors_of(mounts)]
+            descriptors = [hold_content(message, held), *_descriptors_of(mounts)]
             async with StreamCollector("stdout", keep=4096) as out, StreamCollector("stderr", keep=4096) as err:
                 end, why = await _launch(
                     program,
                     descriptors[0],
                     descriptors,
-                    scratch.path.name,
+                    f"probe{os.urandom(4).hex()}",
                     Streams(out, err),
                     timeout=LAUNCHER_PROBE_TIMEOUT,
                 )
     except ExecutionError as exc:
         return exc.message
-    finally:
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(scratch.remove)
     if end.kind is EndKind.EXIT and end.number == 0:
         return None
     if end.timed_out:
@@ -236,14 +231,14 @@ async def _launch(
     Raises:
         ExecutionError: praxis-init cannot be started, or refuses the message.
     """
-    read_end, write_end = os.pipe()
-    try:
+    with ReportPipe() as reply:
+        words = sandbox_words(program, message, reply=reply.write_end, parent=os.getpid())
         launch = Launch(
-            tuple(sandbox_words(program, message, reply=write_end, parent=os.getpid())),
+            tuple(words),
             {MARK: run_id, OWNER_VARIABLE: str(Owner.current())},  # praxis-init's own, not the tool's
             stdin=stdin,
             capture=capture,
-            descriptors=(write_end, *descriptors),
+            descriptors=(reply.write_end, *descriptors),
             own_session=False,
         )
         ended = await run_process(
@@ -254,15 +249,7 @@ async def _launch(
             stderr=streams.stderr,
             on_start=on_start,
         )
-        os.set_blocking(read_end, False)
-        try:
-            reply = os.read(read_end, _MAX_REPLY)
-        except BlockingIOError:  # praxis-init was killed: by the kernel for memory, or by us
-            reply = b""
-    finally:
-        os.close(read_end)
-        os.close(write_end)
-    return _read_reply(reply, ended)
+        return _read_reply(reply.read(), ended)
 
 
 def _read_reply(reply: bytes, ended: Ended) -> tuple[Ended, str | None]:
@@ -314,11 +301,11 @@ def _message(plan: Plan, sandboxed: Sandboxed, group: RunGroup, held: ExitStack)
             host_network=plan.blueprint.network is not Network.NONE,
             groups=groups,
         )
-        message = memory_file(encode_sandbox(layout, call), held)
+        message = hold_content(encode_sandbox(layout, call), held)
     except FramingSizeError as exc:
         raise sandboxed.start_failure(os.strerror(errno.E2BIG)) from exc
     except (FramingError, OSError) as exc:
-        raise ExecutionError(f"The sandbox for {plan.blueprint.tool} cannot be laid out: {exc}.") from exc
+        raise layout_failure(plan, exc) from exc
     return message, [message, *_descriptors_of(mounts), *(number for _, number in groups)]
 
 

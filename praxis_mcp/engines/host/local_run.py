@@ -18,8 +18,8 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.call_directories import CallDirectories
 from praxis_mcp.engines.host.cgroups import Cgroups
 from praxis_mcp.engines.host.local_view import HOME, WORK, HostView
-from praxis_mcp.engines.host.process import Launch, run_process
-from praxis_mcp.engines.host.sandboxed import Launcher, Sandboxed
+from praxis_mcp.engines.host.process import Launch, ReportPipe, run_process
+from praxis_mcp.engines.host.sandboxed import Launcher, Sandboxed, laying_out
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.outcomes import HOST, SANDBOX, start_failure
 from praxis_mcp.engines.output import Streams
@@ -62,13 +62,8 @@ class LocalRun:
         async def prepare() -> Sandboxed:
             fixed = self.plan.blueprint
             view = HostView()
-            try:
+            with laying_out(view, self.plan):
                 await anyio.to_thread.run_sync(view.build, self.plan, settings, self.artifacts)
-            except BaseException as exc:
-                view.close()
-                if isinstance(exc, OSError):
-                    raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
-                raise
             return Sandboxed(
                 self.plan.call.argv,
                 environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108
@@ -108,8 +103,7 @@ class LocalRun:
         return Finished(end, *streams.captured, self._started, ended)
 
     async def _supervised(self, launch: Launch, init: str, mark: str, streams: Streams) -> Ended:
-        read_end, write_end = os.pipe()
-        try:
+        with ReportPipe() as reported:
             prefix = native.run_prefix(
                 init,
                 timeout=None,
@@ -117,7 +111,7 @@ class LocalRun:
                 kill_after=TERM_GRACE,
                 parent=os.getpid(),
                 seccomp=filter_for(self.plan.blueprint),
-                report=write_end,
+                report=reported.write_end,
             )
             ended = await self._process(
                 Launch(
@@ -126,20 +120,14 @@ class LocalRun:
                     launch.cwd,
                     launch.stdin,
                     launch.capture,
-                    descriptors=(write_end,),
+                    descriptors=(reported.write_end,),
                     own_session=False,
                 ),
                 lambda process: SupervisedTree(process, mark),
                 streams,
             )
-            os.set_blocking(read_end, False)
-            try:
-                report = parse_report(os.read(read_end, 4096).decode())
-            except BlockingIOError:  # praxis-init was killed: by the tool, or by us
-                report = None
-        finally:
-            os.close(read_end)
-            os.close(write_end)
+            # None where praxis-init was killed: by the tool, or by us.
+            report = parse_report(reported.read().decode())
         if report is None:
             return ended
         if report.kind is EndKind.EXEC_FAILED:
@@ -157,11 +145,9 @@ class LocalRun:
         launch: Launch,
         tree: Callable[[subprocess.Popen[bytes]], ProcessTree],
         streams: Streams,
-        on_start: Callable[[], None] = lambda: None,
     ) -> Ended:
         def started() -> None:
             self._started = time.perf_counter()
-            on_start()
 
         return await run_process(
             launch,

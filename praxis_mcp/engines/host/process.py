@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Self
 
 import anyio
 import anyio.to_thread
@@ -30,6 +30,7 @@ PROCESS_KILL_TIMEOUT = 10.0
 PIPES_DRAIN_TIMEOUT = 5.0
 """Seconds for reading what is left in the pipes once every process has ended."""
 
+_REPORT_PIECE = 64 * 1024
 _PIPE_PIECE = 256 * 1024
 # Fewer, larger reads. Not the most the kernel grants (1 MiB): a user's pipes share 64 MiB, beyond which every program
 # of that user gets tiny ones (pipe(7), pipe-user-pages-soft).
@@ -60,6 +61,31 @@ class Launch:
     capture: bool = True
     descriptors: tuple[int, ...] = ()
     own_session: bool = True
+
+
+class ReportPipe:
+    """A pipe through which a program says how it went. A context manager, which owns both ends.
+
+    Attributes:
+        write_end: what the program inherits.
+    """
+
+    def __enter__(self) -> Self:
+        self._read_end, self.write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._read_end)
+        os.close(self.write_end)
+
+    def read(self) -> bytes:
+        """What has come since the last time; never waits. Nothing where the program was killed before it wrote."""
+        found = b""
+        with contextlib.suppress(BlockingIOError):
+            while piece := os.read(self._read_end, _REPORT_PIECE):
+                found += piece
+        return found
 
 
 async def run_process(

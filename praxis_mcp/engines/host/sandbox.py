@@ -30,14 +30,14 @@ from praxis_mcp.engines.host.launcher import find_launcher
 from praxis_mcp.engines.host.sandbox_images import SandboxImages
 from praxis_mcp.engines.host.sandbox_run import Layouts, SandboxRun, Tools
 from praxis_mcp.engines.host.sandbox_view import Places
-from praxis_mcp.engines.host.sandboxed import Lookup, NoLauncher
+from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Capability, Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import LauncherChoice
 from praxis_mcp.support.owners import kill_orphans
-from praxis_mcp.support.scratch import sweep_scratch
+from praxis_mcp.support.scratch import Scratch, sweep_scratch
 from praxis_mcp.support.tasks import BackgroundTasks
 
 _ALWAYS = frozenset(
@@ -160,7 +160,20 @@ async def _find_tools(wanted: LauncherChoice) -> Tools | NoLauncher:
             return launcher
         return NoLauncher(launcher.reason, f"{launcher.remedy} Or set engines.sandbox.launcher: auto.")
     cgroups = await anyio.to_thread.run_sync(find_cgroups)
-    return Tools(launcher, await launcher.why_no_layer(), cgroups)
+    return Tools(launcher, await _why_no_layer(launcher), cgroups)
+
+
+async def _why_no_layer(launcher: Launcher) -> str | None:
+    """See `Launcher.why_no_layer`."""
+    try:
+        scratch = await anyio.to_thread.run_sync(Scratch.make)
+    except OSError as exc:
+        return f"a directory to try it out in cannot be made ({exc.strerror})"
+    try:
+        return await launcher.why_no_layer(scratch.path)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(scratch.remove)
 
 
 def _reap(tools: Tools) -> tuple[str, ...]:

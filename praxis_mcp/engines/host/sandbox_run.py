@@ -12,19 +12,17 @@ from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.cgroups import Cgroups
 from praxis_mcp.engines.host.sandbox_view import Places, SandboxUser, SandboxView, find_user
-from praxis_mcp.engines.host.sandboxed import Launcher, Sandboxed
+from praxis_mcp.engines.host.sandboxed import Launcher, Sandboxed, laying_out
 from praxis_mcp.engines.mounts.layout import Step
 from praxis_mcp.engines.outcomes import ProgramSource
 from praxis_mcp.engines.running import Finished
-from praxis_mcp.errors import ExecutionError, ImageError
-from praxis_mcp.images.model import StoredImage
+from praxis_mcp.errors import ImageError
+from praxis_mcp.images.model import IMAGE_PATH, StoredImage
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Plan
 from praxis_mcp.support.tasks import BackgroundTasks
 
 LAYER_SIZE = 1024**3
 """Bytes that a call may write to its root; they lie in memory, and count against the memory limit."""
-
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +89,14 @@ class SandboxRun:
         fixed = self.plan.blueprint
         has_layer = fixed.read_only is False and self.tools.no_layer is None
         view = SandboxView(self.image, LAYER_SIZE if has_layer else None)
-        try:
+        with laying_out(view, self.plan):
             layout = await self._layout(view)
-        except BaseException as exc:
-            view.close()
-            if isinstance(exc, OSError):
-                raise ExecutionError(f"The sandbox for {fixed.tool} cannot be laid out: {exc}.") from exc
-            raise
-        command, env = self._command, self._environment(layout.user.home)
-        if any("\0" in word for word in (*command, *env, *env.values())):  # whichever check of images has missed it
-            view.close()
-            raise ImageError(
-                f"The image {self.image.id} cannot be used: its own description holds a NUL character.",
-                remedy="Do not trust this image: remove it (praxis-mcp image rm), and choose another.",
-            )
+            command, env = self._command, self._environment(layout.user.home)
+            if any("\0" in word for word in (*command, *env, *env.values())):  # whichever check of images missed it
+                raise ImageError(
+                    f"The image {self.image.id} cannot be used: its own description holds a NUL character.",
+                    remedy="Do not trust this image: remove it (praxis-mcp image rm), and choose another.",
+                )
         return Sandboxed(
             command,
             env,
@@ -143,7 +135,7 @@ class SandboxRun:
         return Layout(view.steps, start, user)
 
     def _environment(self, home: str) -> Mapping[str, str]:
-        env = {"PATH": _DEFAULT_PATH, "HOME": home, "HOSTNAME": self._host_name}
+        env = {"PATH": IMAGE_PATH, "HOME": home, "HOSTNAME": self._host_name}
         env |= self.image.env
         env |= self.plan.call.env
         if self.plan.blueprint.artifact_dir is not None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 import anyio
 
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.cgroups import Cgroups
-from praxis_mcp.engines.mounts.layout import MountLayout, Step
+from praxis_mcp.engines.mounts.layout import MountLayout, Step, make_memory_file
 from praxis_mcp.engines.outcomes import ProgramSource, start_failure
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import CommandNotFound, ExecutionError
@@ -116,8 +117,12 @@ class Launcher(ABC):
         """
 
     @abstractmethod
-    async def why_no_layer(self) -> str | None:
-        """Why it gives no root a layer that can be written; None where it does."""
+    async def why_no_layer(self, place: Path) -> str | None:
+        """Why it gives no root a layer that can be written; None where it does.
+
+        Args:
+            place: an empty directory to try it out in.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +159,25 @@ class Lookup(Generic[T]):
             return self._found
 
 
-def memory_file(content: bytes, held: ExitStack) -> int:
-    """A descriptor of a file in memory with that content, to be read from its start; `held` closes it.
+@contextmanager
+def laying_out(layout: MountLayout, plan: Plan) -> Iterator[None]:
+    """Close the layout's descriptors where the body fails; what the system refuses in it is `layout_failure`."""
+    try:
+        yield
+    except BaseException as exc:
+        layout.close()
+        if isinstance(exc, OSError):
+            raise layout_failure(plan, exc) from exc
+        raise
 
-    Raises:
-        OSError: no more descriptors, or memory.
-    """
-    descriptor = os.memfd_create("praxis-sandbox")
+
+def layout_failure(plan: Plan, reason: Exception) -> ExecutionError:
+    """The error for a sandbox that cannot be laid out."""
+    return ExecutionError(f"The sandbox for {plan.blueprint.tool} cannot be laid out: {reason}.")
+
+
+def hold_content(content: bytes, held: ExitStack) -> int:
+    """See `make_memory_file`; `held` closes it."""
+    descriptor = make_memory_file(content)
     held.callback(os.close, descriptor)
-    with os.fdopen(os.dup(descriptor), "wb") as copy:
-        copy.write(content)
-    os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor

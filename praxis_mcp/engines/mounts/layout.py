@@ -196,10 +196,7 @@ class MountLayout:
         """
         path = self.resolve(file.path)
         self.make_room(path, is_directory=False)
-        descriptor = self._hold(os.memfd_create("praxis-file"))
-        with os.fdopen(os.dup(descriptor), "wb") as copy:
-            copy.write(file.content)
-        os.lseek(descriptor, 0, os.SEEK_SET)
+        descriptor = self._hold(make_memory_file(file.content))
         self._add(Step(StepKind.CONTENT, path, descriptor=descriptor, mode=0o644))
 
     def directory(self, path: str) -> None:
@@ -263,6 +260,23 @@ class MountLayout:
     def _add(self, step: Step, *, writable: bool = False, grows: bool = False) -> None:
         source = step.source if step.kind in _OF_THE_HOST else None
         self._view.layers.append(_Laid(step.path, source, writable, grows, [step]))
+
+
+def make_memory_file(content: bytes) -> int:
+    """A descriptor of a file in memory with that content, to be read from its start.
+
+    Raises:
+        OSError: no more descriptors, or memory.
+    """
+    descriptor = os.memfd_create("praxis-mcp")
+    try:
+        with os.fdopen(os.dup(descriptor), "wb") as copy:
+            copy.write(content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _makes_places(made: Mapping[str, tuple[int, bool]], path: str) -> bool:
