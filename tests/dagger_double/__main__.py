@@ -32,7 +32,15 @@ async def serve(state: Path) -> None:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server = Server(state, token)
-    config = uvicorn.Config(server.app(), log_level="error", lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        server.app(),
+        log_level="error",
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+        # `dagger session` closes no idle connection (Go's http.Server without IdleTimeout). uvicorn's 5 s are the
+        # client's own: a busy double closed a connection that was just used again, and the session counted as lost.
+        timeout_keep_alive=3600,
+    )
     web = uvicorn.Server(config)
     web.install_signal_handlers = lambda: None  # type: ignore[method-assign]
 
