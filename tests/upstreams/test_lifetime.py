@@ -10,12 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.upstreams.connection import LONGEST_DELAY, THRESHOLD, CircuitBreaker
 from praxis_mcp.upstreams.spec import OAuthClient, UpstreamSpec
+from praxis_mcp.upstreams.transports.lanes import Lanes
 from praxis_mcp.upstreams.upstream import UpstreamPool
+from tests.kit.raw_upstream import served
 from tests.kit.until import until
 from tests.kit.upstreams import ROOT, TRANSPORTS, upstream_at, words
 
@@ -149,10 +156,6 @@ async def test_cancelled_and_late_calls_leave_nothing_behind(pool: UpstreamPool,
 async def authorization_server(seen: list[dict[str, str]]) -> AsyncIterator[str]:
     """An OAuth server that gives out one token, and an MCP endpoint that wants it, and then tells it."""
     import uvicorn
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import JSONResponse, Response
-    from starlette.routing import Route
 
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
@@ -198,6 +201,30 @@ async def authorization_server(seen: list[dict[str, str]]) -> AsyncIterator[str]
         tasks.start_soon(server.serve, [listener])
         yield origin
         server.should_exit = True
+
+
+async def test_a_connection_is_left_before_common_servers_close_it_under_a_request() -> None:
+    clock = Clock()
+    ports: list[int] = []
+
+    async def note(request: Request) -> Response:
+        assert request.client is not None
+        ports.append(request.client.port)
+        return Response()
+
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        async with (
+            served(Starlette(routes=[Route("/", note)]), listener),
+            httpx2.AsyncClient(transport=Lanes(clock)) as client,
+        ):
+            for idle in (0.0, 3.5, 4.5):  # uvicorn and Node close at 5.0
+                clock.now += idle
+                with anyio.fail_after(LIMIT):
+                    await client.get(url)
+    first, soon, late = ports
+    assert first == soon != late
 
 
 async def test_a_token_is_had_for_client_credentials_and_masked_like_other_secrets(pool: UpstreamPool) -> None:

@@ -29,13 +29,13 @@ from praxis_mcp.upstreams.transports.answers import (
     request_id,
     status_of,
 )
-from praxis_mcp.upstreams.transports.lanes import Lanes, needs_proxy
+from praxis_mcp.upstreams.transports.lanes import KEPT_IDLE, Lanes, needs_proxy
 
 if TYPE_CHECKING:
     from praxis_mcp.plans.secrets import Masker
     from praxis_mcp.upstreams.spec import OAuthClient, UpstreamSpec
 
-_POOL = httpx2.Limits(max_connections=None, max_keepalive_connections=32)
+_POOL = httpx2.Limits(max_connections=None, max_keepalive_connections=32, keepalive_expiry=KEPT_IDLE)
 _WRITE_TIMEOUT = 60.0
 _NEVER_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 _BUSY = 429

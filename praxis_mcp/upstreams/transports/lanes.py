@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,8 +19,9 @@ import httpx2
 
 from praxis_mcp.support.http1 import ConnectionLost, HttpConnection, InvalidRequest, MalformedAnswer
 
-KEPT_IDLE = 5.0
-"""Seconds for which a connection without a request is used again; common servers close it about then."""
+KEPT_IDLE = 4.0
+"""Seconds for which a connection without a request is used again. Common servers (uvicorn, Node) close it after 5: what
+is sent at that moment is lost, and nobody knows whether the tool ran. So it is left a good while before."""
 MOST_IDLE = 32
 """Connections without a request that are kept."""
 _RECEIVE_SIZE = 256 * 1024  # as much as the event loop receives at once
@@ -38,7 +39,8 @@ def needs_proxy(url: str) -> bool:
 class Lanes(httpx2.AsyncBaseTransport):
     """Connections by scheme, host and port."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = anyio.current_time) -> None:
+        self.clock = clock
         self._idle: list[_Lane] = []
         self._tls: ssl.SSLContext | None = None
 
@@ -63,7 +65,7 @@ class Lanes(httpx2.AsyncBaseTransport):
         """Keep a connection for the next request; False where there are enough."""
         if len(self._idle) >= MOST_IDLE:
             return False
-        lane.idle_since = anyio.current_time()
+        lane.idle_since = self.clock()
         self._idle.append(lane)
         return True
 
@@ -115,7 +117,7 @@ class _Lane:
     @property
     def is_fresh(self) -> bool:
         """Whether the next request may go over it."""
-        return anyio.current_time() - self.idle_since < KEPT_IDLE and not _is_readable(self._socket)
+        return self._lanes.clock() - self.idle_since < KEPT_IDLE and not _is_readable(self._socket)
 
     async def exchange(self, request: httpx2.Request, write_timeout: float | None) -> httpx2.Response:
         """Send a request, and receive the head of its answer."""
