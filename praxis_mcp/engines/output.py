@@ -100,6 +100,17 @@ class StreamCollector:
         self._overflowed = False
         self._total = 0
 
+    def take(self, data: bytes) -> bool:
+        """Take in the next piece where it is kept in memory, without a wait. Else it is False, and nothing was taken:
+        `write` it."""
+        if self._overflowed or self._masked is not None or len(self._kept) + len(data) > self._keep:
+            return False
+        self._total += len(data)
+        if self._listener is not None:
+            self._listener(self._name, data)
+        self._kept += data
+        return True
+
     async def write(self, data: bytes) -> None:
         """Take in the next piece.
 

@@ -36,6 +36,11 @@ class ProcessTree(ABC):
 
     grace: float = TERM_GRACE
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether all of it is known to have ended, so that there is nothing to `kill`."""
+        return False
+
     @abstractmethod
     async def terminate(self) -> None:
         """Ask everything to end (SIGTERM)."""
@@ -104,9 +109,13 @@ class SupervisedTree(MarkedTree):
     async def terminate(self) -> None:
         send_signal([self._command.pid], signal.SIGTERM)
 
-    async def kill(self) -> None:
+    @property
+    def is_gone(self) -> bool:
         # praxis-init leaves after the last process of the tree, unless it was killed itself.
-        if self._command.returncode is None or self._command.returncode < 0:
+        return self._command.returncode is not None and self._command.returncode >= 0
+
+    async def kill(self) -> None:
+        if not self.is_gone:
             await super().kill()
 
 

@@ -12,11 +12,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Self
+from typing import Self
 
 import anyio
 import anyio.to_thread
 
+from praxis_mcp.engines.host.pipes import PipeReader, feed, readable
 from praxis_mcp.engines.outcomes import HOST, start_failure
 from praxis_mcp.engines.output import StreamCollector
 from praxis_mcp.errors import ExecutionError
@@ -31,11 +32,6 @@ PIPES_DRAIN_TIMEOUT = 5.0
 """Seconds for reading what is left in the pipes once every process has ended."""
 
 _REPORT_PIECE = 64 * 1024
-_PIPE_PIECE = 256 * 1024
-# Fewer, larger reads. Not the most the kernel grants (1 MiB): a user's pipes share 64 MiB, beyond which every program
-# of that user gets tiny ones (pipe(7), pipe-user-pages-soft).
-_PIPE_SIZE = 256 * 1024
-_F_SETPIPE_SZ = 1031
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,27 +114,34 @@ async def run_process(
     on_start()
     processes = tree(process)
     deadline = anyio.CancelScope(deadline=anyio.current_time() + timeout)
+    readers: list[PipeReader] = []
     try:
         with unwrapped():
-            async with anyio.create_task_group() as pumps:
-                if process.stdin is not None:
-                    pumps.start_soon(_feed, process.stdin, launch.stdin or b"")
-                if process.stdout is not None and process.stderr is not None:
-                    pumps.start_soon(_pump, process.stdout, stdout)
-                    pumps.start_soon(_pump, process.stderr, stderr)
+            async with anyio.create_task_group() as tasks:
                 try:
+                    if process.stdin is not None:
+                        feed(process.stdin, launch.stdin or b"", tasks)
+                    for stream, into in ((process.stdout, stdout), (process.stderr, stderr)):
+                        if stream is not None:
+                            readers.append(PipeReader(stream, into, tasks))
                     with deadline:
                         await _exit_of(process)
                 finally:
-                    with anyio.CancelScope(shield=True):
-                        await _end(process, processes)
-                pumps.cancel_scope.deadline = anyio.current_time() + PIPES_DRAIN_TIMEOUT
+                    if process.returncode is None or not processes.is_gone:
+                        with anyio.CancelScope(shield=True):
+                            await _end(process, processes)
+                tasks.cancel_scope.deadline = anyio.current_time() + PIPES_DRAIN_TIMEOUT
+                for reader in readers:
+                    await reader.finish()
     finally:
         processes.close()
+        for reader in readers:
+            reader.close()
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
     code = process.returncode
+    assert code is not None
     return Ended.by_code(EXIT_SIGNAL_BASE - code if code < 0 else code, timed_out=deadline.cancelled_caught)
 
 
@@ -174,7 +177,7 @@ async def _exit_of(process: subprocess.Popen[bytes]) -> None:
         await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
         return
     try:
-        await anyio.wait_readable(pidfd)
+        await readable(pidfd)
     finally:
         os.close(pidfd)
     process.wait()
@@ -205,40 +208,3 @@ async def _end(process: subprocess.Popen[bytes], tree: ProcessTree) -> None:
                 f"The tool's process {process.pid} cannot be killed.",
                 remedy="Look for a hung file system or a process of another user.",
             )
-
-
-async def _pump(stream: IO[bytes], into: StreamCollector) -> None:
-    descriptor = stream.fileno()
-    _set_pipe_size(descriptor)
-    while data := await _read(descriptor):
-        await into.write(data)
-
-
-async def _read(descriptor: int) -> bytes:
-    if sys.platform == "win32":
-        return await anyio.to_thread.run_sync(os.read, descriptor, _PIPE_PIECE, abandon_on_cancel=True)
-    await anyio.wait_readable(descriptor)
-    return os.read(descriptor, _PIPE_PIECE)
-
-
-async def _feed(stream: IO[bytes], data: bytes) -> None:
-    """Write all of it and close. A tool may end, or close its input, before it has read everything."""
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        if sys.platform == "win32":
-            await anyio.to_thread.run_sync(stream.write, data, abandon_on_cancel=True)
-        else:
-            descriptor = stream.fileno()
-            os.set_blocking(descriptor, False)
-            left = memoryview(data)
-            while left:
-                await anyio.wait_writable(descriptor)
-                left = left[os.write(descriptor, left[:_PIPE_PIECE]) :]
-    stream.close()
-
-
-def _set_pipe_size(descriptor: int) -> None:
-    if sys.platform == "linux":
-        import fcntl
-
-        with contextlib.suppress(OSError):  # the user's share is used up: the usual 64 KiB do
-            fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_SIZE)

@@ -1,0 +1,165 @@
+"""A command's pipes: what it writes goes into collectors, what it is to read is written.
+
+As far as that needs no wait it is done in callbacks of the event loop. A task for each pipe, and what wakes it, takes
+longer than all else that is done with the output of a short command.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from typing import IO
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from praxis_mcp.engines.output import StreamCollector
+
+_PIECE = 256 * 1024
+# Fewer, larger reads. Not the most the kernel grants (1 MiB): a user's pipes share 64 MiB, beyond which every program
+# of that user gets tiny ones (pipe(7), pipe-user-pages-soft).
+_PIPE_SIZE = 256 * 1024
+_LONG = 32 * 1024
+"""Bytes at once from which on a larger pipe pays."""
+_F_SETPIPE_SZ = 1031
+
+
+class PipeReader:
+    """Reads a pipe into a collector, to its end.
+
+    Args:
+        stream: the pipe.
+        into: takes it in.
+        tasks: for what needs a wait: a stream that goes to a file, any on Windows. An exception of the collector's
+            leaves there.
+    """
+
+    def __init__(self, stream: IO[bytes], into: StreamCollector, tasks: TaskGroup) -> None:
+        self._stream = stream
+        self._into = into
+        self._tasks = tasks
+        self._loop = asyncio.get_running_loop()
+        self._is_watched = False
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        if sys.platform == "win32":
+            self._tasks.start_soon(self._read_on, b"")
+        else:
+            os.set_blocking(stream.fileno(), False)
+            self._loop.add_reader(stream.fileno(), self._read)
+            self._is_watched = True
+
+    async def finish(self) -> None:
+        """Return at the pipe's end. Once every writer has ended, that is at once: what is in the pipe, and its end, are
+        two reads."""
+        if self._is_watched and self._read() and self._is_watched:
+            self._read()
+        await self._ended
+
+    def close(self) -> None:
+        """Read no more, and close it."""
+        self._unwatch()
+        self._stream.close()
+
+    def _read(self) -> bool:
+        """Take in what has come, as far as that needs no wait; whether there was anything."""
+        try:
+            data = os.read(self._stream.fileno(), _PIECE)
+            if data and self._into.take(data):
+                if len(data) >= _LONG:
+                    _enlarge(self._stream.fileno())
+                return True
+        except BlockingIOError:
+            return False
+        except Exception as exc:  # noqa: BLE001 - in a callback it would be lost
+            self._unwatch()
+            self._tasks.start_soon(_fail, exc)
+            return False
+        self._unwatch()
+        if data:
+            self._tasks.start_soon(self._read_on, data)
+        else:
+            self._ended.set_result(None)
+        return False
+
+    def _unwatch(self) -> None:
+        if self._is_watched:
+            self._is_watched = False
+            self._loop.remove_reader(self._stream.fileno())
+
+    async def _read_on(self, data: bytes) -> None:
+        """The rest of it, from `data` on; the command waits while a piece is being kept."""
+        _enlarge(self._stream.fileno())
+        if data:
+            await self._into.write(data)
+        while data := await _next(self._stream.fileno()):
+            await self._into.write(data)
+        self._ended.set_result(None)
+
+
+async def _fail(reason: BaseException) -> None:
+    raise reason
+
+
+async def _next(descriptor: int) -> bytes:
+    if sys.platform == "win32":
+        return await anyio.to_thread.run_sync(os.read, descriptor, _PIECE, abandon_on_cancel=True)
+    while True:
+        await anyio.wait_readable(descriptor)
+        with contextlib.suppress(BlockingIOError):
+            return os.read(descriptor, _PIECE)
+
+
+def feed(stream: IO[bytes], data: bytes, tasks: TaskGroup) -> None:
+    """Write all of it and close, in a task where that needs a wait. A command may end, or close its input, before it
+    has read everything."""
+    if sys.platform != "win32":
+        os.set_blocking(stream.fileno(), False)
+        try:
+            data = data[os.write(stream.fileno(), data[:_PIECE]) :] if data else data
+        except BlockingIOError:
+            pass
+        except (BrokenPipeError, ConnectionResetError):
+            data = b""
+        if not data:
+            stream.close()
+            return
+    tasks.start_soon(_feed, stream, data)
+
+
+async def _feed(stream: IO[bytes], data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        if sys.platform == "win32":
+            await anyio.to_thread.run_sync(stream.write, data, abandon_on_cancel=True)
+        else:
+            left = memoryview(data)
+            while left:
+                await anyio.wait_writable(stream.fileno())
+                left = left[os.write(stream.fileno(), left[:_PIECE]) :]
+    stream.close()
+
+
+async def readable(descriptor: int) -> None:
+    """Return when there is something to be read, or its end; for one task at a time."""
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(descriptor, _settle, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(descriptor)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _enlarge(descriptor: int) -> None:
+    if sys.platform == "linux":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # the user's share is used up: the usual 64 KiB do
+            fcntl.fcntl(descriptor, _F_SETPIPE_SZ, _PIPE_SIZE)
