@@ -14,6 +14,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.schemas.schema import validate_arguments
 from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector, Streams
+from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.engines.warm.pool import PoolMetrics, WarmBudget
 from praxis_mcp.errors import ContractError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.build import draft_blueprint
@@ -163,6 +164,8 @@ class ExecutionContext:
         max_stream: bytes of each stream that a file in `directory` may hold.
         is_served: whether the contract is still served: a call may have waited while it was changed, and then nothing
             is started ahead of a next one. Must not block.
+        phases: the call's clock. An engine says when its command starts (``context.phases.enter("run")``) and when it
+            has ended (``"collect"``); where it says neither, its result's own `phases` are taken.
     """
 
     on_output: OutputListener | None = None
@@ -171,6 +174,7 @@ class ExecutionContext:
     make_directory: Callable[[], object] = lambda: None
     max_stream: int = 128 * 1024 * 1024
     is_served: Callable[[], bool] = lambda: True
+    phases: PhaseClock = field(default_factory=PhaseClock)
 
     def status(self, text: str) -> None:
         """Tell the listener, if there is one."""

@@ -19,6 +19,7 @@ from praxis_mcp.engines.base import (
     RemoteContent,
 )
 from praxis_mcp.engines.output import OutputListener
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.plans.model import Capability, Plan
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import Settings
@@ -57,11 +58,11 @@ class RemoteMCPEngine(ExecutionEngine):
         remote = plan.blueprint.remote
         assert remote is not None
         upstream = self._pool.get(self._spec(plan))
-        began = anyio.current_time()
+        context.phases.enter(Phase.START)
         if not upstream.is_connected:
             context.status(f"connecting to {upstream.spec.place}")
             await upstream.connect()
-        started = anyio.current_time()
+        context.phases.enter(Phase.RUN)
         try:
             answer = await upstream.call(
                 remote.tool,
@@ -71,9 +72,11 @@ class RemoteMCPEngine(ExecutionEngine):
             )
         except TimeoutError:
             answer = None
-        phases = {"start": started - began, "run": anyio.current_time() - started}
+        context.phases.enter(Phase.COLLECT)
         if answer is None:
-            return ExecutionResult(plan.call.run_id, self.name, ISOLATION, None, timed_out=True, phases=phases)
+            return ExecutionResult(
+                plan.call.run_id, self.name, ISOLATION, None, timed_out=True, phases=context.phases.seconds
+            )
         content = read_answer(answer, upstream.masker)
         async with context.collectors(plan) as (stdout, _):
             await stdout.write(text_of(content).encode(errors="replace"))
@@ -83,7 +86,7 @@ class RemoteMCPEngine(ExecutionEngine):
             isolation=ISOLATION,
             exit_code=1 if answer.get("isError") is True else 0,
             stdout=stdout.captured,
-            phases=phases,
+            phases=context.phases.seconds,
             remote=content,
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import anyio.to_thread
 from praxis_mcp.engines.artifacts import collect_artifacts, make_artifact_directory
 from praxis_mcp.engines.base import ExecutionContext, ExecutionEngine, ExecutionResult
 from praxis_mcp.engines.output import Captured
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.plans.model import Guard, Mount, Plan
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.praxis_init import Ended
@@ -28,7 +28,6 @@ class Finished:
     Attributes:
         end: how it ended.
         stdout, stderr: see `Captured`.
-        started, ended: when it had, by `time.perf_counter`.
         image: the image with its digest, where there is one.
         left_out: names of artifacts that exceed what a call may hand back, and did not reach its directory.
         changed: files in writable mounts that it changed; None where a look at them tells.
@@ -37,15 +36,14 @@ class Finished:
     end: Ended
     stdout: Captured
     stderr: Captured
-    started: float
-    ended: float
     image: str | None = None
     left_out: tuple[str, ...] = ()
     changed: tuple[Path, ...] | None = None
 
 
 Command = Callable[[Path | None], Awaitable[Finished]]
-"""Runs a plan's command; gets the directory for its artifacts, where it declares any."""
+"""Runs a plan's command; gets the directory for its artifacts, where it declares any. It tells the context's clock when
+the command starts, and when it has ended."""
 
 
 async def run_command(
@@ -54,7 +52,6 @@ async def run_command(
     context: ExecutionContext,
     command: Command,
     *,
-    began: float,
     isolation: str,
     watches: bool = True,
 ) -> ExecutionResult:
@@ -65,20 +62,18 @@ async def run_command(
         plan: the plan.
         context: what surrounds the run.
         command: see `Command`.
-        began: when the run began, by `time.perf_counter`.
         isolation: what stands between tool and host.
         watches: whether changes in writable mounts show on this machine; else `Finished.changed` tells them.
 
     Raises:
         ExecutionError: the command's own, or its artifacts have no place.
     """
+    context.phases.enter(Phase.START)
     artifacts = await make_artifact_directory(plan, context)
     watch = await ChangeWatch.start(plan.blueprint.mounts if watches else ())
     done = await command(artifacts)
     collected = await collect_artifacts(plan, artifacts)
     changed = await watch.changes() if done.changed is None else done.changed
-    phases = {"start": done.started - began, "run": done.ended - done.started}
-    phases["collect"] = time.perf_counter() - done.ended
     return ExecutionResult(
         run_id=plan.call.run_id,
         engine=engine.name,
@@ -88,7 +83,7 @@ async def run_command(
         stderr=done.stderr,
         timed_out=done.end.timed_out,
         out_of_memory=done.end.out_of_memory and not done.end.timed_out,
-        phases=phases,
+        phases=context.phases.seconds,
         artifacts=collected.taken,
         artifacts_left_out=(*done.left_out, *collected.left_out),
         changed_files=changed,

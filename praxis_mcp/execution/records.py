@@ -19,6 +19,7 @@ import anyio.to_thread
 
 from praxis_mcp.engines.base import Artifact, ExecutionResult
 from praxis_mcp.engines.output import Captured, StreamName
+from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.sections import RecordSettings
@@ -143,6 +144,7 @@ class RunRecord:
         caller: who called, and may read it; empty is anonymous.
         result: how it ended; None while it runs, or when it failed.
         error: why it failed; None otherwise.
+        phases: the call's clock, which runs as long as the call does.
     """
 
     run_id: str
@@ -153,6 +155,7 @@ class RunRecord:
     caller: str = ""
     result: ExecutionResult | None = None
     error: str | None = None
+    phases: PhaseClock = field(default_factory=PhaseClock, repr=False)
     _streams: dict[StreamName, Captured] = field(default_factory=dict, repr=False)
 
     @property
@@ -205,6 +208,7 @@ class RunRecord:
     def summary(self) -> dict[str, Any]:
         """What there is to say about it, without anything the tool was given or wrote."""
         result = self.result
+        phases = result.phases if result else self.phases.seconds
         return {
             "run_id": self.run_id,
             "tool": self.tool,
@@ -216,7 +220,7 @@ class RunRecord:
             "exit_code": result.exit_code if result else None,
             "timed_out": result.timed_out if result else False,
             "out_of_memory": result.out_of_memory if result else False,
-            "seconds": {name: round(value, 6) for name, value in result.phases.items()} if result else {},
+            "seconds": {name: round(value, 6) for name, value in phases.items()},
             "stdout_bytes": result.stdout.total if result else None,
             "stderr_bytes": result.stderr.total if result else None,
             "artifacts": [{"name": item.name, "size": item.size} for item in self.artifacts],

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import anyio
-
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
+from praxis_mcp.engines.phases import Phase, PhaseClock
 from praxis_mcp.engines.remote import ISOLATION, progress_lines, text_of
 from praxis_mcp.errors import ArgumentError, RunNotFoundError
 from praxis_mcp.execution.admission import Share
@@ -93,12 +92,11 @@ class RelayRunner:
             if not all_finite(arguments):
                 # Their server would get null, or what is not JSON, and might never answer.
                 raise ArgumentError(f"The arguments of {tool.name} cannot be passed on: one {NOT_FINITE}.")
-            began = anyio.current_time()
+            counted.phases.enter(Phase.QUEUE)
             async with runner.admission.slot(tool.name, shares=self._shares(caller, tool.upstream)):
-                waited = anyio.current_time() - began
                 counted.engine = engine_name(tool)
                 counted.run_id = new_run_id()
-                result = await self._run(tool, counted.run_id, arguments, waited, caller, on_output)
+                result = await self._run(tool, counted.run_id, arguments, counted.phases, caller, on_output)
             counted.ended(result)
             return result
 
@@ -157,15 +155,17 @@ class RelayRunner:
         tool: RemoteTool,
         run_id: str,
         arguments: Mapping[str, Any],
-        waited: float,
+        phases: PhaseClock,
         caller: str,
         on_output: OutputListener | None,
     ) -> ExecutionResult:
+        phases.enter(Phase.RUN)
         record = await self._records.start_relayed(run_id, tool.name, engine_name(tool), caller)
+        record.phases = phases
         listener = progress_lines(on_output) if on_output is not None else None
         async with self._records.watched(record):
-            began = anyio.current_time()
             answer = await self._upstreams.call(tool, arguments, listener)
+            phases.enter(Phase.COLLECT)
             for uri in linked(answer.content):
                 self._links.remember(caller, tool.upstream, uri, tool.name)
             content = with_addresses_here(answer.content, tool.upstream, self._here(caller, tool.upstream))
@@ -175,7 +175,7 @@ class RelayRunner:
                 isolation=ISOLATION,
                 exit_code=1 if answer.is_error else 0,
                 stdout=await self._kept(record, text_of(content).encode(errors="replace")),
-                phases={"queue": waited, "run": anyio.current_time() - began},
+                phases=phases.seconds,
                 remote=content,
             )
             logger.bind(run=record.run_id).debug("{}: answered in {:.1f} ms", tool.name, result.duration * 1000)

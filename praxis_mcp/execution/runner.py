@@ -20,6 +20,7 @@ from praxis_mcp.contracts.values import BindKind
 from praxis_mcp.engines.base import Artifact, ExecutionContext, ExecutionResult, StatusListener
 from praxis_mcp.engines.outcomes import describe_end
 from praxis_mcp.engines.output import OutputListener
+from praxis_mcp.engines.phases import Phase, PhaseClock
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
 from praxis_mcp.execution.admission import Admission, CallerLimits
@@ -130,7 +131,8 @@ class ToolRunner:
         on_status: StatusListener | None,
         counted: Counted,
     ) -> ExecutionResult:
-        name = contract.name
+        name, phases = contract.name, counted.phases
+        phases.enter(Phase.PLAN)
         run_id = counted.run_id = new_run_id()
         log = logger.bind(run=run_id)
         if not is_compiled(contract):
@@ -141,23 +143,27 @@ class ToolRunner:
         key = await self._cache.key(plan, contract.directory)
         if key is not None and (known := self._cache.get(key)) is not None:
             log.debug("{}: answered from the cache", name)
+            phases.enter(Phase.CACHE)
             record = await self._records.start(plan, known.engine, caller)
+            record.phases = phases
             async with self._records.watched(record):
-                again = replace(known, run_id=run_id, phases=MappingProxyType({"cache": 0.0}))
+                again = replace(known, run_id=run_id, phases=MappingProxyType(phases.seconds))
                 return await self._records.finish(record, again)
-        began = anyio.current_time()
+        phases.enter(Phase.QUEUE)
         async with self.admission.slot(name, contract.max_concurrency, self.callers.shares(caller)):
-            waited = anyio.current_time() - began
+            phases.enter(Phase.CHOOSE)
             # Once more, now that the call runs at last: while it waited, a tool that may write there can have put a
             # link to something sensitive where a mount was approved.
             plan = await check_again(plan, self._settings)
             decision = await self.selector.choose(plan)
             assert decision.engine is not None
             counted.engine = decision.engine
-            log.debug("{}: admitted after {:.1f} ms; engine {}", name, waited * 1000, decision.engine)
+            log.debug(
+                "{}: admitted after {:.1f} ms; engine {}", name, phases.seconds[Phase.QUEUE] * 1000, decision.engine
+            )
             for verdict in decision.passed_over:
                 log.debug("{}: not {}: {}", name, verdict.engine, verdict.reason)
-            result = await self._run(contract, plan, decision.engine, waited, caller, on_output, on_status)
+            result = await self._run(contract, plan, decision.engine, phases, caller, on_output, on_status)
         if key is not None:
             self._cache.put(key, result)
         return result
@@ -167,12 +173,14 @@ class ToolRunner:
         contract: ToolContract,
         plan: Plan,
         engine: str,
-        waited: float,
+        phases: PhaseClock,
         caller: str,
         on_output: OutputListener | None,
         on_status: StatusListener | None,
     ) -> ExecutionResult:
+        phases.enter(Phase.START)
         record = await self._records.start(plan, engine, caller)
+        record.phases = phases
         context = ExecutionContext(
             on_output=on_output,
             on_status=on_status,
@@ -180,6 +188,7 @@ class ToolRunner:
             make_directory=partial(self._records.make_directory, record),
             max_stream=self._settings.records.max_stream,
             is_served=partial(self._catalog.serves, contract),
+            phases=phases,
         )
         log = logger.bind(run=plan.call.run_id)
         bound = plan.blueprint.limits.timeout + START_ALLOWANCE
@@ -198,9 +207,9 @@ class ToolRunner:
                     self.selector.forget(engine)
                 log.debug("{}: {}: {}", contract.name, type(exc).__name__, exc.message)
                 raise
+            phases.adopt(result.phases)
+            result = replace(mask_names(result, masker), phases=MappingProxyType(phases.seconds))
             log.debug("{}: {} in {:.1f} ms", contract.name, describe_end(result), result.duration * 1000)
-            result = mask_names(result, masker)
-            result = replace(result, phases=MappingProxyType({"queue": waited, **result.phases}))
             return await self._records.finish(record, result)
 
 

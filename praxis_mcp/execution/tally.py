@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import ArgumentError, PraxisError, QueueFull
 from praxis_mcp.support.logs import logger
 
@@ -37,11 +38,12 @@ class Histogram:
 
 @dataclass(slots=True)
 class Counted:
-    """One call: the engine that carried it out, how it ended, and its run."""
+    """One call: the engine that carried it out, how it ended, its run, and where its time goes."""
 
     engine: str = ""
     outcome: str = "error"
     run_id: str = ""
+    phases: PhaseClock = field(default_factory=PhaseClock)
 
     def ended(self, result: ExecutionResult) -> None:
         """It has a result."""
@@ -56,12 +58,14 @@ class CallTally:
             ``ok``, ``failed``, ``timed_out``, ``out_of_memory``, ``cached``; or ``bad_arguments``, ``refused`` (too
             many), ``error``, ``cancelled``.
         durations: of calls that an engine carried out, by engine.
+        phase_durations: of their phases, by engine and phase.
         under_way: calls that have begun and not ended.
     """
 
     def __init__(self) -> None:
         self.ended: Counter[tuple[str, str, str]] = Counter()
         self.durations: dict[str, Histogram] = {}
+        self.phase_durations: dict[tuple[str, str], Histogram] = {}
         self.under_way = 0
 
     @contextmanager
@@ -79,11 +83,14 @@ class CallTally:
             counted.outcome = "cancelled"
             raise
         finally:
+            counted.phases.close()
             self.under_way -= 1
             self.ended[tool, counted.engine, counted.outcome] += 1
             seconds = time.perf_counter() - began
             if counted.engine and counted.outcome != "cached":
                 self.durations.setdefault(counted.engine, Histogram()).add(seconds)
+                for phase, spent in counted.phases.seconds.items():
+                    self.phase_durations.setdefault((counted.engine, phase), Histogram()).add(spent)
             log_call(tool, caller, counted.engine, counted.outcome, seconds, counted.run_id)
 
 

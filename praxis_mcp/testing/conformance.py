@@ -74,6 +74,11 @@ async def test_a_result_says_who_ran_it_and_how_long(bench: Bench) -> None:
     assert 0 < result.duration < CALL_LIMIT
 
 
+async def test_the_time_that_a_command_takes_is_in_the_phase_run(bench: Bench) -> None:
+    result = await bench.run(bench.case.python("import time; time.sleep(0.3)"))
+    assert 0.3 <= result.phases["run"] <= result.duration
+
+
 # --- what reaches the tool --------------------------------------------------------------------------------------------
 
 

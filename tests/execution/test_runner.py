@@ -10,14 +10,17 @@ from typing import Any
 import anyio
 import pytest
 
+from praxis_mcp.contracts.catalog.catalog import Catalog
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.errors import ArgumentError, LimitUnsupported, UnknownToolError
+from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.errors import ArgumentError, ExecutionError, LimitUnsupported, UnknownToolError
 from praxis_mcp.execution.records import RunRecord, RunRecords
 from praxis_mcp.execution.result_checks import run_example
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.model import Settings
+from tests.execution.engines import AnsweringEngine, Engines
 from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
@@ -86,7 +89,35 @@ async def test_a_run_is_recorded_with_engine_phases_and_output(toolbox: Toolbox)
     result = await toolbox.runner.call("first", {})
     record = toolbox.records.get(result.run_id)
     assert (record.tool, record.engine, record.is_running) == ("first", "local", False)
-    assert set(result.phases) >= {"queue", "start", "run"}
+    assert list(result.phases) == ["plan", "queue", "choose", "start", "run", "collect"]
+    assert list(record.summary()["seconds"]) == list(result.phases)
+
+
+async def test_a_call_that_fails_says_in_which_phase_it_did(toolbox: Toolbox, tools: Path) -> None:
+    write(tools, "missing", command=["/nowhere/to/be/found"])
+    await toolbox.catalog.load()
+    with pytest.raises(ExecutionError):
+        await toolbox.runner.call("missing", {})
+    (record,) = toolbox.records.entries()
+    assert record.error is not None
+    assert {"plan", "queue", "choose", "start"} <= set(record.summary()["seconds"])
+    assert record.phases.current is None
+
+
+async def test_phases_that_another_packages_engine_measured_are_in_result_and_metrics(tools: Path) -> None:
+    def answer(plan: Plan) -> ExecutionResult:
+        return ExecutionResult(plan.call.run_id, "answering", "none", 0, phases={"run": 0.0})
+
+    write(tools, "first", command=["/bin/true"])
+    settings = Settings.model_validate({"tools": [tools], "root": tools.parent})
+    engines = Engines(local=AnsweringEngine(answer))
+    catalog = Catalog(settings.tool_directories)
+    await catalog.load()
+    async with RunRecords(settings.records) as records:
+        runner = ToolRunner(catalog, engines, records, settings)
+        result = await runner.call("first", {})
+    assert list(result.phases) == ["plan", "queue", "choose", "start", "run", "collect"]
+    assert {phase for _, phase in runner.tally.phase_durations} == set(result.phases)
 
 
 async def test_cancelling_a_call_ends_its_process_and_its_record(toolbox: Toolbox, tools: Path, tmp_path: Path) -> None:

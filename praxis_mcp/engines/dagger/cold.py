@@ -19,6 +19,7 @@ from praxis_mcp.engines.dagger.query import Field, chain
 from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.engines.mounts.write_back import Changes
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector, StreamName
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.plans.secrets import MaskedStream, Masker
@@ -59,11 +60,11 @@ async def run_cold(session: Session, request: CallRequest, context: ExecutionCon
     live = LiveOutput(request.plan, context.on_output) if context.on_output is not None else None
     if live is not None:
         context = replace(context, on_output=live.write_rest)
-    started = time.perf_counter()
+    context.phases.enter(Phase.RUN)
     outcome = await _run(session, request, live.write if live else None, grace)
-    ended = time.perf_counter()
+    context.phases.enter(Phase.COLLECT)
     stdout, stderr = await collect_streams(session, outcome, request.plan, context, request.scratch)
-    done = Finished(outcome.end, stdout, stderr, started, ended, request.base.image.name)
+    done = Finished(outcome.end, stdout, stderr, request.base.image.name)
     return CallResult(done, request.uploads, outcome.container, outcome.changes)
 
 

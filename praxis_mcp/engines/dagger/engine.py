@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -51,6 +50,7 @@ from praxis_mcp.engines.dagger.mounts import (
 from praxis_mcp.engines.dagger.sdk import sdk_installed, sdk_missing
 from praxis_mcp.engines.dagger.session import Session, SessionManager
 from praxis_mcp.engines.dagger.warm import WarmDagger
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.engines.warm.pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
@@ -185,7 +185,6 @@ class DaggerExecutionEngine(ExecutionEngine):
             await anyio.to_thread.run_sync(scratch.remove)
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
-        began = time.perf_counter()
         if plan.blueprint.artifact_dir is not None:
             env = {**plan.call.env, OUTPUT_DIR_VARIABLE: plan.blueprint.artifact_dir}
             plan = replace(plan, call=replace(plan.call, env=env))
@@ -203,7 +202,7 @@ class DaggerExecutionEngine(ExecutionEngine):
                     raise run_failed(plan.blueprint.tool, exc) from exc
             return replace(result.done, changed=changed)
 
-        return await run_command(self, plan, context, command, began=began, isolation="container", watches=False)
+        return await run_command(self, plan, context, command, isolation="container", watches=False)
 
     async def _call(
         self, session: Session, plan: Plan, context: ExecutionContext, base: BaseContainer, uploads: list[Upload]
@@ -211,6 +210,7 @@ class DaggerExecutionEngine(ExecutionEngine):
         grace = self._options.grace
 
         async def cold() -> CallResult:
+            context.phases.enter(Phase.START)  # again, where one that waited turned out not to run it
             async with self._call_directory() as scratch:
                 return await run_cold(session, CallRequest(base, plan, uploads, scratch), context, grace)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 import socket
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -38,6 +37,7 @@ from praxis_mcp.engines.dagger.session import Session, SessionManager
 from praxis_mcp.engines.init.framing import WaitCall, encode_call
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.init.waiter import WAITER_PATIENCE, Waiter, WaiterLost, WaiterSilent, wait_call
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
 from praxis_mcp.engines.warm.pool import WarmBudget
@@ -282,7 +282,7 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
             await self._queries.close(QUERIES_CLOSE_TIMEOUT)
 
     async def _run_in(self, waiting: WarmExec, plan: Plan, context: ExecutionContext, grace: float) -> CallResult:
-        began = time.perf_counter()
+        context.phases.enter(Phase.RUN)
         async with context.collectors(plan) as streams:
             try:
                 end = await waiting.waiter.run(_call_of(waiting, plan), plan.call.stdin, *streams, grace=grace)
@@ -293,8 +293,8 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
             if end.kind is EndKind.SETUP_FAILED:
                 raise WaiterLost(f"praxis-init could not set up {end.step}", may_have_run=False)
             end = check_started(plan, end)
-            ended = time.perf_counter()
-        done = CallResult(Finished(end, *streams.captured, began, ended, waiting.base.image.name), waiting.uploads)
+            context.phases.enter(Phase.COLLECT)
+        done = CallResult(Finished(end, *streams.captured, waiting.base.image.name), waiting.uploads)
         return await self._add_files(waiting, plan, done, grace) if _returns_files(plan.blueprint) else done
 
     @staticmethod

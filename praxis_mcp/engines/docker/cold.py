@@ -7,7 +7,6 @@ praxis-init cannot be in the container, it is attached, started, fed, read and e
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from praxis_mcp.engines.docker.init import DockerInit
 from praxis_mcp.engines.init.framing import FramingError
 from praxis_mcp.engines.init.waiter import Waiter, WaiterLost
 from praxis_mcp.engines.output import StreamName, Streams
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
 from praxis_mcp.plans.model import Plan
@@ -240,7 +240,7 @@ class CallWithoutInit:
         return None
 
     async def _supervise(self, stream: AttachedStream, pending: PendingExit) -> Finished:
-        started = ended = time.perf_counter()
+        self._context.phases.enter(Phase.RUN)
         end = Ended.by_code(None)
         listening = _Listening()
         async with self._context.collectors(self._plan) as streams:
@@ -250,12 +250,12 @@ class CallWithoutInit:
                     if self._plan.call.stdin is not None:
                         tasks.start_soon(stream.feed, self._plan.call.stdin)
                     end = await self._end(pending)
-                    ended = time.perf_counter()
+                    self._context.phases.enter(Phase.COLLECT)
                     await listening.drain()
                     tasks.cancel_scope.cancel()
             if listening.broken is not None:
                 logger.warning("{}: the end of its output was lost: {}", self._plan.blueprint.tool, listening.broken)
-        return Finished(end, *streams.captured, started, ended)
+        return Finished(end, *streams.captured)
 
     async def _end(self, pending: PendingExit) -> Ended:
         with anyio.move_on_after(self._plan.blueprint.limits.timeout):

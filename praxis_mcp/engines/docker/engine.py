@@ -34,6 +34,7 @@ from praxis_mcp.engines.docker.ownership import SERVER, OwnContainer, OwnContain
 from praxis_mcp.engines.docker.spec import Staging, container_config, stage, waiting_config
 from praxis_mcp.engines.docker.warm import WarmDocker
 from praxis_mcp.engines.init.waiter import REPORT_GRACE
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.engines.warm.pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
@@ -93,7 +94,6 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         bounds of their own."""
         await self.get_capabilities()
         daemon = await self._connected()
-        began = time.perf_counter()
 
         async def command(artifacts: Path | None) -> Finished:
             cold = partial(self._run_cold, daemon, plan, context, artifacts)
@@ -101,7 +101,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
 
         try:
             with self._translating(plan):
-                return await run_command(self, plan, context, command, began=began, isolation="container")
+                return await run_command(self, plan, context, command, isolation="container")
         except EngineUnavailable:
             await self._forget(daemon)
             raise
@@ -109,6 +109,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
     async def _run_cold(
         self, daemon: DockerDaemon, plan: Plan, context: ExecutionContext, artifacts: Path | None
     ) -> Finished:
+        context.phases.enter(Phase.START)  # again, where one that waited turned out not to run it
         async with stage(plan, artifacts) as staging:
             while True:
                 init = self._init

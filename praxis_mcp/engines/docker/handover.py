@@ -3,7 +3,6 @@ call ended there."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,6 +16,7 @@ from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.init.waiter import Waiter, WaiterLost, WaiterSilent, wait_call
 from praxis_mcp.engines.outcomes import end_failure
 from praxis_mcp.engines.output import Streams
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import Plan
@@ -103,7 +103,7 @@ class Handover:
             CommandNotFound: the image has no such command.
             ExecutionError: it could not be set up.
         """
-        started = time.perf_counter()
+        self._context.phases.enter(Phase.RUN)
         async with self._context.collectors(self._plan) as streams:
             # For the machine that praxis-init itself was built for: an emulated image has another.
             seccomp = filter_for(self._plan.blueprint, (await waiter.greet()).machine)
@@ -112,12 +112,12 @@ class Handover:
             failure = end_failure(self._plan, end, _TOO_TIGHT)
             if failure is not None:
                 raise failure
-            ended = time.perf_counter()
+            self._context.phases.enter(Phase.COLLECT)
             if end.timed_out:
                 end = replace(end, number=_KILLED)
             elif end.exit_code != 0 and self._plan.blueprint.limits.memory is not None:
                 end = replace(end, out_of_memory=await ran_out_of_memory(self._daemon, self._container, self._tool))
-        return Finished(end, *streams.captured, started, ended, self._image)
+        return Finished(end, *streams.captured, self._image)
 
     async def _end(self, waiter: Waiter, call: WaitCall, streams: Streams) -> Ended:
         try:

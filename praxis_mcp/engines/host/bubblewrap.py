@@ -9,7 +9,6 @@ import json
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -41,6 +40,7 @@ from praxis_mcp.engines.host.sandboxed import (
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.mounts.layout import Step, StepKind
 from praxis_mcp.engines.output import StreamCollector, Streams
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
@@ -122,11 +122,12 @@ class Bubblewrap(Launcher):
         attempts = 0
         while True:
             attempts += 1
+            context.phases.enter(Phase.START)
             group = cgroups.for_run(plan, default_pids=default_pids, own_processes=OWN_PROCESSES)
             try:
                 async with context.collectors(plan) as streams:
-                    attempt = await self._attempt(plan, prepare, group, streams)
-                    ended = time.perf_counter()
+                    attempt = await self._attempt(plan, context, prepare, group, streams)
+                    context.phases.enter(Phase.COLLECT)
                     out_of_memory = group.out_of_memory
             finally:
                 await group.remove(later)
@@ -139,7 +140,7 @@ class Bubblewrap(Launcher):
                     continue
                 else:
                     raise _failure(attempt.sandboxed, stderr.text, end.exit_code)
-            return Finished(replace(end, out_of_memory=out_of_memory), stdout, stderr, attempt.started, ended)
+            return Finished(replace(end, out_of_memory=out_of_memory), stdout, stderr)
 
     async def why_no_layer(self, place: Path) -> str | None:
         """See the base. Bubblewrap itself has learned overlays in 0.11 only."""
@@ -165,8 +166,9 @@ class Bubblewrap(Launcher):
         reason = last_line(err.captured.text)
         return f"the kernel lets no user namespace mount an overlay ({reason or f'exit code {ended.exit_code}'})"
 
-    async def _attempt(self, plan: Plan, prepare: Prepare, group: RunGroup, streams: Streams) -> Attempt:
-        started = 0.0
+    async def _attempt(
+        self, plan: Plan, context: ExecutionContext, prepare: Prepare, group: RunGroup, streams: Streams
+    ) -> Attempt:
         fixed, call = plan.blueprint, plan.call
         sandboxed = await prepare()
         with ExitStack() as held, StatusPipe() as status:
@@ -194,8 +196,7 @@ class Bubblewrap(Launcher):
             )
 
             def on_start() -> None:
-                nonlocal started
-                started = time.perf_counter()
+                context.phases.enter(Phase.RUN)
                 held.close()  # bubblewrap has its own by now, and a call may last
 
             ended = await run_process(
@@ -206,7 +207,7 @@ class Bubblewrap(Launcher):
                 stderr=streams.stderr,
                 on_start=on_start,
             )
-            return Attempt(sandboxed, ended, status.exit_code(), started)
+            return Attempt(sandboxed, ended, status.exit_code())
 
     def _prefix(self, group: RunGroup, steps: Sequence[Step]) -> list[str]:
         """praxis-init makes the layer on its way to bubblewrap, in a mount namespace that goes with the sandbox:
@@ -343,13 +344,12 @@ def may_try_again(stderr: str, exit_code: int | None) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An attempt to run a command: how bubblewrap ended, the command's exit code as bubblewrap tells it (None where it
-    started none, or was killed), and when the process existed, by `time.perf_counter`."""
+    """An attempt to run a command: how bubblewrap ended, and the command's exit code as bubblewrap tells it (None where
+    it started none, or was killed)."""
 
     sandboxed: Sandboxed
     ended: Ended
     exit_code: int | None
-    started: float
 
 
 def _failure(sandboxed: Sandboxed, stderr: str, exit_code: int | None) -> ExecutionError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -42,6 +41,7 @@ from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.mounts.layout import SHARED_MEMORY, Step, StepKind
 from praxis_mcp.engines.outcomes import end_failure
 from praxis_mcp.engines.output import StreamCollector, Streams
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
@@ -116,28 +116,28 @@ class OwnLauncher(Launcher):
         group = cgroups.for_run(plan, default_pids=default_pids, own_processes=_LAUNCHER_PROCESSES)
         try:
             async with context.collectors(plan) as streams:
-                end, started = await self._run_in(plan, prepare, group, streams)
-                ended = time.perf_counter()
+                end = await self._run_in(plan, context, prepare, group, streams)
+                context.phases.enter(Phase.COLLECT)
                 out_of_memory = group.out_of_memory
         finally:
             await group.remove(later)
-        return Finished(replace(end, out_of_memory=out_of_memory), *streams.captured, started, ended)
+        return Finished(replace(end, out_of_memory=out_of_memory), *streams.captured)
 
     async def why_no_layer(self, place: Path) -> str | None:
         """See the base."""
         return await _why_not(self.program, Step(StepKind.LAYERED_ROOT, "/", str(place), size=_DEFAULT_SIZE))
 
-    async def _run_in(self, plan: Plan, prepare: Prepare, group: RunGroup, streams: Streams) -> tuple[Ended, float]:
+    async def _run_in(
+        self, plan: Plan, context: ExecutionContext, prepare: Prepare, group: RunGroup, streams: Streams
+    ) -> Ended:
         fixed, call = plan.blueprint, plan.call
         sandboxed = await prepare()
-        started = 0.0
         with ExitStack() as held:
             held.callback(sandboxed.layout.close)
             message, descriptors = _message(plan, sandboxed, group, held)
 
             def on_start() -> None:
-                nonlocal started
-                started = time.perf_counter()
+                context.phases.enter(Phase.RUN)
                 held.close()  # praxis-init has its own by now, and a call may last
 
             end, why = await _launch(
@@ -155,7 +155,7 @@ class OwnLauncher(Launcher):
             raise sandboxed.start_failure(end.reason)
         if end.kind is EndKind.SETUP_FAILED:
             raise _setup_failure(plan, end, why)
-        return end, started
+        return end
 
 
 async def find_launcher(wanted: LauncherChoice) -> Launcher | NoLauncher:

@@ -7,7 +7,6 @@ unless the contract asks. Else as a plain process, where the settings allow it; 
 from __future__ import annotations
 
 import platform
-import time
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from praxis_mcp.engines.host.cgroups import Cgroups, find_cgroups
 from praxis_mcp.engines.host.launcher import find_launcher
 from praxis_mcp.engines.host.local_run import LocalRun
 from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.plans.model import Capability, Plan
@@ -95,7 +95,7 @@ class LocalExecutionEngine(ExecutionEngine):
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         """See the base."""
-        began = time.perf_counter()
+        context.phases.enter(Phase.START)
         sandbox = await self._sandbox()
         cgroups = await self._groups() if isinstance(sandbox, Launcher) else None
 
@@ -106,7 +106,7 @@ class LocalExecutionEngine(ExecutionEngine):
             return await run.in_sandbox(sandbox, self.settings, cgroups)
 
         isolation = sandbox.name if isinstance(sandbox, Launcher) else "process"
-        return await run_command(self, plan, context, command, began=began, isolation=isolation)
+        return await run_command(self, plan, context, command, isolation=isolation)
 
     async def reap(self) -> tuple[str, ...]:
         """Kill commands, and remove control groups and directories, of servers that were killed before they could."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from praxis_mcp.engines.host.sandboxed import Launcher, Sandboxed, laying_out
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.outcomes import HOST, SANDBOX, start_failure
 from praxis_mcp.engines.output import Streams
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
@@ -53,7 +53,6 @@ class LocalRun:
         self.plan = plan
         self.context = context
         self.artifacts = artifacts
-        self._started = 0.0
 
     async def in_sandbox(self, launcher: Launcher, settings: Settings, cgroups: Cgroups) -> Finished:
         """Run it in a sandbox, in a control group that limits it; see `HostView` and `Launcher.run` for what is
@@ -99,8 +98,8 @@ class LocalRun:
                 end = await self._process(launch, lambda process: MarkedTree(process, mark), streams)
             else:
                 end = await self._supervised(launch, str(init), mark, streams)
-            ended = time.perf_counter()
-        return Finished(end, *streams.captured, self._started, ended)
+            self.context.phases.enter(Phase.COLLECT)
+        return Finished(end, *streams.captured)
 
     async def _supervised(self, launch: Launch, init: str, mark: str, streams: Streams) -> Ended:
         with ReportPipe() as reported:
@@ -147,7 +146,7 @@ class LocalRun:
         streams: Streams,
     ) -> Ended:
         def started() -> None:
-            self._started = time.perf_counter()
+            self.context.phases.enter(Phase.RUN)
 
         return await run_process(
             launch,

@@ -7,7 +7,6 @@ the command's own.
 
 from __future__ import annotations
 
-import time
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -31,6 +30,7 @@ from praxis_mcp.engines.host.sandbox_images import SandboxImages
 from praxis_mcp.engines.host.sandbox_run import Layouts, SandboxRun, Tools
 from praxis_mcp.engines.host.sandbox_view import Places
 from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Capability, Plan
@@ -70,7 +70,7 @@ class SandboxExecutionEngine(ExecutionEngine):
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         """See `ExecutionEngine.run`. The plan's timeout counts from the tool's start; a pull has a bound of its own."""
-        began = time.perf_counter()
+        context.phases.enter(Phase.START)
         tools = await self._found()
         named = await self.images.ensure(str(plan.blueprint.image), context.on_status)
 
@@ -83,7 +83,7 @@ class SandboxExecutionEngine(ExecutionEngine):
                 run = SandboxRun(plan, context, named.image, tools, places, self._layouts, self._background)
                 return replace(await run.run(), image=named.pinned)
 
-        return await run_command(self, plan, context, command, began=began, isolation=tools.launcher.name)
+        return await run_command(self, plan, context, command, isolation=tools.launcher.name)
 
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
         """Bring the image into the store."""

@@ -37,7 +37,19 @@ def render(toolbox: Toolbox, connections: Mapping[str, int], version: str) -> st
         *_family("praxis_info", "gauge", "Version of the server.", [({"version": version}, 1)]),
         *_family("praxis_tools", "gauge", "Tools in the catalog.", [({}, len(toolbox.catalog.entries()))]),
         *_family("praxis_calls_total", "counter", "Calls that have ended, by outcome.", calls),
-        *_durations("praxis_call_duration_seconds", tally.durations),
+        *_histograms(
+            "praxis_call_duration_seconds",
+            "Seconds that calls took, waiting included, by engine.",
+            [({"engine": engine}, durations) for engine, durations in sorted(tally.durations.items())],
+        ),
+        *_histograms(
+            "praxis_call_phase_seconds",
+            "Seconds that calls spent in each of their phases.",
+            [
+                ({"engine": engine, "phase": phase}, durations)
+                for (engine, phase), durations in sorted(tally.phase_durations.items())
+            ],
+        ),
         *_family("praxis_calls_running", "gauge", "Calls that run.", [({}, runner.admission.running)]),
         *_family("praxis_calls_waiting", "gauge", "Calls that wait for a place.", [({}, runner.admission.waiting)]),
         *_warm(toolbox.engines.warm()),
@@ -98,15 +110,15 @@ def _warm(pools: Mapping[str, PoolMetrics]) -> Iterator[str]:
     )
 
 
-def _durations(name: str, histograms: Mapping[str, Histogram]) -> Iterator[str]:
-    yield f"# HELP {name} Seconds that calls took, waiting included, by engine."
+def _histograms(name: str, about: str, samples: Iterable[tuple[Mapping[str, str], Histogram]]) -> Iterator[str]:
+    yield f"# HELP {name} {about}"
     yield f"# TYPE {name} histogram"
     bounds = [*(f"{bound:g}" for bound in BUCKETS), "+Inf"]
-    for engine, histogram in sorted(histograms.items()):
+    for labels, histogram in samples:
         for bound, count in zip(bounds, accumulate(histogram.counts), strict=True):
-            yield f"{name}_bucket{_labels({'engine': engine, 'le': bound})} {count}"
-        yield f"{name}_sum{_labels({'engine': engine})} {histogram.total:.6f}"
-        yield f"{name}_count{_labels({'engine': engine})} {sum(histogram.counts)}"
+            yield f"{name}_bucket{_labels({**labels, 'le': bound})} {count}"
+        yield f"{name}_sum{_labels(labels)} {histogram.total:.6f}"
+        yield f"{name}_count{_labels(labels)} {sum(histogram.counts)}"
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -18,6 +18,7 @@ async def test_every_line_is_a_sample_or_a_description_whatever_a_tool_is_called
     async with open_server(settings_for(tmp_path)) as (toolbox, _):
         for name in ("plain", 'quo"te', "back\\slash", "new\nline"):
             with toolbox.runner.tally.call(name) as counted:
+                counted.phases.enter("run")
                 counted.ended(ExecutionResult("r", "local", "process", 0))
         text = render(toolbox, {"stream": 2}, "1.2.3")
     assert text.endswith("\n")
@@ -26,3 +27,4 @@ async def test_every_line_is_a_sample_or_a_description_whatever_a_tool_is_called
     assert 'praxis_calls_total{tool="quo\\"te",engine="local",outcome="ok"} 1' in text
     assert 'praxis_info{version="1.2.3"} 1' in text
     assert 'praxis_call_duration_seconds_count{engine="local"} 4' in text
+    assert 'praxis_call_phase_seconds_count{engine="local",phase="run"} 4' in text
