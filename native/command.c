@@ -6,6 +6,7 @@
 #include "confine.h"
 #include "diagnostics.h"
 #include "execute.h"
+#include "shares.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -120,6 +121,8 @@ const char *start_command(const struct command *command, const sigset_t *mask, s
     const char *step = command->no_network          ? refuse_network()
                        : command->no_new_privileges ? forbid_new_privileges()
                                                     : NULL;
+    if (step == NULL && command->filter.instructions != NULL && !forbid_cores())
+        step = "limits";
     if (step == NULL)
         step = install_filter(&command->filter);
     if (step != NULL)

@@ -8,6 +8,7 @@
 #include "execute.h"
 #include "namespaces.h"
 #include "outcome.h"
+#include "shares.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -50,6 +51,9 @@ static const struct option options[] = {
 
 static int become(const struct join_options *given)
 {
+    drop_groups();
+    if (!forbid_cores() || !bound_signals())
+        return fail_setup("cannot set up", "limits", errno);
     if (given->overlay.directory != NULL) {
         if (!make_overlay(given->overlay.directory, given->overlay.size))
             return fail_setup("no layer can be mounted over", given->overlay.directory, errno);

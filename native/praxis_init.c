@@ -10,6 +10,7 @@
  * execute      becoming a command
  * frames       the bytes of a frame on the channel
  * outcome      how a command ended, in each way of telling it
+ * shares       what a command gets of what is its user's
  * options      a form's options: reading and explaining them
  * seccomp      filters of system calls
  * namespaces   namespaces, and what is mounted in them

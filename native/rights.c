@@ -2,6 +2,7 @@
 #include "rights.h"
 
 #include "namespaces.h"
+#include "shares.h"
 
 #include <errno.h>
 #include <linux/capability.h>
@@ -35,6 +36,8 @@ const char *drop_capabilities(void)
 
 const char *set_limits(const struct layout *layout)
 {
+    if (!bound_signals())
+        return "limits";
     for (size_t index = 0; index < layout->limit_count; index++)
         if (setrlimit(layout->limits[index].resource, &layout->limits[index].values) != 0)
             return "limits";

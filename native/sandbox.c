@@ -17,6 +17,7 @@
 #include "outcome.h"
 #include "reply.h"
 #include "rights.h"
+#include "shares.h"
 #include "supervise.h"
 #include "wait.h"
 
@@ -156,6 +157,8 @@ static const char *lay_out(const struct inside *inside, const char **where)
         return "groups";
     int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
     const char *step = proc >= 0 && map_user(proc, &root, &inside->outside) ? NULL : "user-namespace";
+    if (step == NULL)
+        bound_watches(proc);
     /* The group that it has begun in is the top of what it sees; where there are no such namespaces, there is none. */
     if (step == NULL && unshare(CLONE_NEWCGROUP) != 0 && errno != EINVAL && errno != ENOSYS)
         step = "namespaces";
@@ -296,6 +299,7 @@ static int make_sandbox(const struct sandbox_options *chosen)
     }
     if (!find_sources(&given.layout))
         return fail(inside.reply, "mounts");
+    drop_groups();
     inside.life = (int)syscall(CALL_PIDFD_OPEN, getpid(), 0);
     if (inside.life < 0)
         return fail(inside.reply, "namespaces");

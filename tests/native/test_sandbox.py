@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -75,8 +76,7 @@ def test_every_mount_is_without_set_user_id_and_devices_and_nothing_of_the_old_r
         assert "nosuid" in options, line
         assert "nodev" in options or where.startswith("/dev/"), line
         assert "ro" in options.split(",") or where in ("/tmp", "/dev/shm", "/dev/pts"), line
-        assert "shared" not in line
-        assert "master" not in line
+        assert line.split()[6] == "-", line  # no mark: neither shared, nor another's slave
     assert [line.split()[4] for line in lines].count("/") == 1
 
 
@@ -290,6 +290,43 @@ def test_it_takes_no_more_than_its_share_of_the_machines_terminals(bench: Bench,
     source = "import os\nwhile True: os.open('/dev/ptmx', os.O_RDWR | os.O_NOCTTY); print('one', flush=True)"
     seen = bench.run(bench.host(), python, "-c", source)
     assert (seen.stdout.count("one"), "No space left on device" in seen.stderr) == (128, True), seen.stderr
+
+
+def test_it_takes_no_more_than_its_part_of_what_its_user_has_in_all_namespaces(bench: Bench, python: str) -> None:
+    source = """
+import ctypes, resource, signal
+def number(name):
+    return int(open(f"/proc/sys/{name}").read())
+count = 0
+while ctypes.CDLL(None).inotify_init1(0) >= 0:
+    count += 1
+print(count, number("fs/inotify/max_user_instances"))
+print(number("user/max_inotify_watches"), number("fs/inotify/max_user_watches"))
+print(*resource.getrlimit(resource.RLIMIT_SIGPENDING))
+"""
+    seen = bench.run(bench.host(), python, "-c", source)
+    instances, watches, signals = (tuple(map(int, line.split())) for line in seen.stdout.splitlines())
+    assert 0 < instances[0] <= instances[1] // 4  # the user may hold some elsewhere
+    assert watches[0] == watches[1] // 4
+    assert set(signals) == {resource.getrlimit(resource.RLIMIT_SIGPENDING)[0] // 4}
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="only root can drop groups: see SECURITY.md")
+def test_root_leaves_its_supplementary_groups_outside(binary: Path) -> None:
+    with (root := Bench(binary, None)).stack:
+        front = [shutil.which("setpriv") or "setpriv", "--groups", "4242"]
+        assert root.run(root.host(), "id", "-G", front=front).stdout == "0\n"
+
+
+def test_no_core_is_made_of_it_nor_a_program_of_the_host_started_for_one(bench: Bench, python: str) -> None:
+    """The kernel starts that one at a limit of 0 too, but not at 1."""
+    source = """
+import os, resource
+print(resource.getrlimit(resource.RLIMIT_CORE))
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # as gpg and ssh-agent do
+print(resource.getrlimit(resource.RLIMIT_CORE))
+"""
+    assert bench.run(bench.host(), python, "-c", source).stdout == "(1, 1)\n" * 2
 
 
 @pytest.mark.skipif(landlock_version() < 6, reason="needs Landlock of Linux 6.12")

@@ -60,6 +60,7 @@ MARK = "PRAXIS_SANDBOX"
 _PAGE = 4096
 _FEWEST_FILES, _MOST_FILES = 16, 1 << 24  # of a layout (FRAMING.md)
 _DEFAULT_SIZE = 1024**3
+_LANDLOCK_CREATE_RULESET, _ASKS_FOR_VERSION, _HAS_SCOPES = 444, 1, 6
 _LAUNCHER_PROCESSES = 1  # the sandbox's init is in the run's group, and its limit must not pay for that
 _REMEDY = (
     "Allow unprivileged user namespaces (by sysctl: user.max_user_namespaces above 0, "
@@ -101,6 +102,13 @@ class OwnLauncher(Launcher):
     def shown(self) -> str:
         """See the base."""
         return self.name
+
+    @property
+    def keeps_off_abstract_sockets(self) -> bool:
+        """See the base. By Landlock's scopes."""
+        import ctypes  # for doctor alone
+
+        return ctypes.CDLL(None).syscall(_LANDLOCK_CREATE_RULESET, None, 0, _ASKS_FOR_VERSION) >= _HAS_SCOPES
 
     async def run(
         self,

@@ -84,7 +84,8 @@ class LocalExecutionEngine(ExecutionEngine):
         except EngineUnavailable as exc:
             return EngineStatus(self.name, available=False, detail=exc.message, remedy=exc.remedy or "")
         if isinstance(sandbox, Launcher):
-            return EngineStatus(self.name, available=True, version=sandbox.shown, detail=sandbox.note)
+            notes = sandbox.notes(host_network=True)
+            return EngineStatus(self.name, available=True, version=sandbox.shown, detail=notes)
         return EngineStatus(
             self.name,
             available=True,

@@ -118,11 +118,12 @@ class SandboxExecutionEngine(ExecutionEngine):
             place = self.images.store.directory
         except ImageError as exc:  # nowhere: other engines can still be chosen
             return EngineStatus(self.name, available=False, detail=exc.message, remedy=exc.remedy or "")
+        host_network = self.settings.policy.host_network
         return EngineStatus(
             self.name,
             available=True,
             version=tools.launcher.shown,
-            detail="; ".join(filter(None, [f"images in {place}", tools.launcher.note])),
+            detail="; ".join(filter(None, [f"images in {place}", tools.launcher.notes(host_network=host_network)])),
         )
 
     async def reap(self) -> tuple[str, ...]:

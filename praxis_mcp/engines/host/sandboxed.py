@@ -25,6 +25,11 @@ from praxis_mcp.support.tasks import BackgroundTasks
 LOOK_AGAIN_AFTER = 30.0
 """Seconds after which a launcher that was not there is looked for again."""
 
+_REACH = (
+    "tools with network: host reach abstract sockets of other programs (an X server's, a container runtime's), which "
+    "praxis-init prevents from Linux 6.12 on, with Landlock"
+)
+
 T = TypeVar("T")
 
 
@@ -88,6 +93,16 @@ class Launcher(ABC):
     def note(self) -> str:
         """What it cannot do here; empty where there is nothing to say."""
         return ""
+
+    @property
+    def keeps_off_abstract_sockets(self) -> bool:
+        """Whether a tool with the host's network reaches no abstract socket of another program there."""
+        return False
+
+    def notes(self, *, host_network: bool) -> str:
+        """`note`, and what tools can do besides where the settings let them have the host's network."""
+        reach = _REACH if host_network and not self.keeps_off_abstract_sockets else ""
+        return "; ".join(filter(None, (self.note, reach)))
 
     @abstractmethod
     async def run(

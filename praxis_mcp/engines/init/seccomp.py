@@ -163,6 +163,11 @@ SOCKETPAIR: Numbers = (53, 199, 360, 288)
 
 PRLIMIT: Numbers = (302, 261, 340, 369)
 """Denied for any process but the caller: with no descriptor left to open, what supervises a tool could not find it."""
+SETRLIMIT: Numbers = (160, 164, 75, 75)
+LIMIT_OF_CORES = 4
+"""RLIMIT_CORE (asm-generic/resource.h). praxis-init sets it to 1, at which alone the kernel starts no program of the
+host's for a core (core(5), coredump_pipe in its fs/coredump.c). Setting it does nothing then, and succeeds: programs
+that hold secrets set it to 0, and some end where they cannot."""
 
 NEW_NAMESPACES = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET (sched.h); clone has no room for NEWTIME."""
@@ -184,10 +189,12 @@ _LOAD = 0x20  # BPF_LD | BPF_W | BPF_ABS
 _EQUAL, _AT_LEAST, _ANY_BIT = 0x15, 0x35, 0x45  # BPF_JMP | BPF_JEQ, BPF_JGE, BPF_JSET, all with BPF_K
 _JUMP = 0x05  # BPF_JMP | BPF_JA
 _RETURN = 0x06
-_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, (16, 24)  # offsets in struct seccomp_data; lower halves of the arguments
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, (16, 24, 32)  # offsets in struct seccomp_data: of arguments, the lower half
+_UPPER_HALF = 4
 _X32 = 0x40000000
 _TESTED_ONE_BY_ONE = 4
 
+_DO_NOTHING = _ERRNO  # and return 0
 _REFUSE, _UNKNOWN, _NO_FAMILY = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS, _ERRNO | 97  # Linux's EAFNOSUPPORT
 
 # How the kernel names a call's architecture (linux/audit.h), for a machine and for the 32-bit programs that it runs.
@@ -252,7 +259,8 @@ def _section(half: str, *, any_family: bool, has_capabilities: bool) -> Iterator
     yield from _by_argument(
         IOCTL[column], 1, [(_EQUAL, value) for value in TERMINAL_INPUT], met=_REFUSE, otherwise=_ALLOW
     )
-    yield from _by_argument(PRLIMIT[column], 0, [(_EQUAL, 0)], met=_ALLOW, otherwise=_REFUSE)
+    yield from _of_limits(PRLIMIT[column] or 0)
+    yield from _by_argument(SETRLIMIT[column], 0, [(_EQUAL, LIMIT_OF_CORES)], met=_DO_NOTHING, otherwise=_ALLOW)
     for call in (SOCKET, SOCKETPAIR):
         if any_family:
             tests = [(_EQUAL, family) for family in NOT_EVEN_ON_THE_HOSTS_NETWORK]
@@ -282,6 +290,18 @@ def _among(numbers: Sequence[int]) -> list[_Instruction]:
         (_EQUAL, left, 0, number) for left, number in zip(range(len(numbers), 0, -1), numbers, strict=True)
     ]  # to the last instruction
     return [*tests, (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)]
+
+
+def _of_limits(number: int) -> list[_Instruction]:
+    """prlimit64: of the caller alone, whose limit of cores can be read only (its new value is a pointer)."""
+    new = _ARGUMENTS[2]
+    rules = [
+        *((_LOAD, 0, 0, _ARGUMENTS[0]), (_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _REFUSE)),
+        *((_LOAD, 0, 0, _ARGUMENTS[1]), (_EQUAL, 0, 4, LIMIT_OF_CORES)),
+        *((_LOAD, 0, 0, new), (_EQUAL, 0, 3, 0), (_LOAD, 0, 0, new + _UPPER_HALF), (_EQUAL, 0, 1, 0)),
+        *((_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _DO_NOTHING)),
+    ]
+    return [(_EQUAL, 0, len(rules), number), *rules]
 
 
 def _by_argument(

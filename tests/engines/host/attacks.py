@@ -351,6 +351,32 @@ def _() -> object:
     return succeeding({"limit": limit, "priority": lambda: in_a_child(lambda: os.nice(-5) or 1)})
 
 
+@attack("more of the user's inotify instances than its part")
+def _() -> object:
+    total = int(text_of("/proc/sys/fs/inotify/max_user_instances"))
+    part = total // 4
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    held: list[int] = []
+    try:
+        while len(held) <= part and (number := LIBC.inotify_init1(0)) >= 0:
+            held.append(number)
+    finally:
+        for number in held:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return f"{len(held)} of {total}" if len(held) > part else None
+
+
+@attack("a core, or the program of the host that takes it")
+def _() -> object:
+    # Written from about a page on; the program is started at any limit but 1.
+    found = {resource.getrlimit(resource.RLIMIT_CORE)}
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    found.add(resource.getrlimit(resource.RLIMIT_CORE))
+    return sorted(found) if found != {(1, 1)} else None
+
+
 # --- files and devices ------------------------------------------------------------------------------------------------
 
 
@@ -429,6 +455,11 @@ def _() -> object:
         "its place gone": lambda: os.rmdir(READABLE) or 1,
     }
     return succeeding(tries)
+
+
+@attack("a file for a group that the server is in")
+def _() -> object:
+    return read(f"{READABLE}/of-a-group")
 
 
 @attack("the root, and what is above it")

@@ -38,6 +38,8 @@ from tests.native.harness import landlock_version
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("launcher")]
 
 NOBODY = 65534
+GROUP = 4242
+"""A supplementary group of the server's."""
 IS_ROOT = os.geteuid() == 0
 ATTACKS = (Path(__file__).parent / "attacks.py").read_text()
 
@@ -56,8 +58,12 @@ BUBBLEWRAP_LACKS = frozenset(
         "mounts that let devices, set-user-id programs or the host's later mounts in",
         "all the machine's terminals",
         "keys of the host's users",
+        # Only who makes the namespace can bound them.
+        "more of the user's inotify instances than its part",
     }
 )
+A_PLAIN_USER_LACKS = frozenset({"a file for a group that the server is in"})
+"""The kernel lets no plain user drop a group: files may be closed to a group."""
 
 SERVER = """
 import anyio, asyncio.subprocess, concurrent.futures.thread, encodings.ascii, fcntl, json, os, sys
@@ -69,7 +75,7 @@ from praxis_mcp.engines.host.local import LocalExecutionEngine
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.settings.model import Settings
 
-kind, user, image, settings, fields, *command = sys.argv[1:]
+kind, user, group, image, settings, fields, *command = sys.argv[1:]
 settings, fields = Settings(**json.loads(settings)), json.loads(fields)
 if kind == "sandbox":
     import docker
@@ -86,9 +92,10 @@ async def main():
     print(result.output, end="")
     sys.exit(result.stderr.text if not result.success else 0)
 
+if os.geteuid() == 0:
+    os.setgroups([int(group)])
 if user:  # the interpreter may lie where nobody may read: all that is needed is imported by now
     os.chdir("/")
-    os.setgroups([])
     os.setgid(int(user))
     os.setuid(int(user))
     os.environ["HOME"] = "/nonexistent"
@@ -124,6 +131,10 @@ def place(user: int | None) -> Iterator[Path]:
                 device = folder / name / "device-of-the-host"
                 os.mknod(device, stat.S_IFCHR | 0o666, os.makedev(1, 3))
                 device.chmod(0o666)
+            of_a_group = folder / "readable" / "of-a-group"
+            of_a_group.write_text("x")
+            of_a_group.chmod(0o040)
+            os.chown(of_a_group, other, GROUP)
         yield folder
 
 
@@ -175,7 +186,7 @@ def test_a_tool_gets_nothing_that_is_not_its_own(
     words = ["-c", ATTACKS, "/tmp/writable", "/tmp/writable/readable", abstract_socket, str(memory_key)]
     done = subprocess.run(
         [
-            *(sys.executable, "-W", "ignore", "-c", SERVER, kind, "" if user is None else str(user), IMAGE),
+            *(sys.executable, "-W", "ignore", "-c", SERVER, kind, "" if user is None else str(user), str(GROUP), IMAGE),
             *(json.dumps(settings), json.dumps({"mounts": mounts, "network": "host"}), program, *words),
         ],
         capture_output=True,
@@ -189,6 +200,8 @@ def test_a_tool_gets_nothing_that_is_not_its_own(
     allowed = BUBBLEWRAP_LACKS if launcher == "bubblewrap" else frozenset[str]()
     if landlock_version() < 6:  # Linux 6.12
         allowed |= {"an abstract socket of the host"}
+    if user is not None or not IS_ROOT:
+        allowed |= A_PLAIN_USER_LACKS
     assert {what: got for what, got in answer["got"].items() if what not in allowed} == {}
     assert (place / "readable" / "file").read_text() == "content"
 

@@ -17,6 +17,7 @@ from praxis_mcp.engines.init.seccomp import (
     MACHINES,
     NEW_NAMESPACES,
     PRLIMIT,
+    SETRLIMIT,
     SOCKET,
     SOCKETPAIR,
     WITH_CAPABILITIES,
@@ -155,13 +156,26 @@ def test_every_call_of_the_table_is_denied_on_every_machine(machine: str, half: 
     assert judged(program, AUDIT[half], PRLIMIT[column] or 0, 1) == EPERM
 
 
+@pytest.mark.parametrize(("machine", "half"), BOTH)
+def test_setting_the_limit_of_cores_does_nothing_and_succeeds(machine: str, half: str) -> None:
+    column, nothing, cores, files = MACHINES.index(half), 0x50000, 4, 7
+    prlimit, setrlimit = PRLIMIT[column] or 0, SETRLIMIT[column] or 0
+    for pointer in (1, 1 << 31, 1 << 32):
+        assert judged(filter_program(machine), AUDIT[half], prlimit, 0, cores, pointer) == nothing
+        assert judged(filter_program(machine), AUDIT[half], prlimit, 0, files, pointer) == ALLOW
+        assert judged(filter_program(machine), AUDIT[half], prlimit, 1, cores, pointer) == EPERM
+        assert judged(filter_program(machine), AUDIT[half], setrlimit, cores, pointer) == nothing
+        assert judged(filter_program(machine), AUDIT[half], setrlimit, files, pointer) == ALLOW
+    assert judged(filter_program(machine), AUDIT[half], prlimit, 0, cores, 0) == ALLOW  # reads it
+
+
 @pytest.mark.parametrize("has_capabilities", [False, True])
 @pytest.mark.parametrize(("machine", "half"), BOTH)
 def test_no_call_is_denied_but_those_of_the_table(machine: str, half: str, has_capabilities: bool) -> None:
     column = MACHINES.index(half)
     denied = {numbers[column] for group in DENIED for name, numbers in group.calls.items()
               if not (has_capabilities and name in WITH_CAPABILITIES)}  # fmt: skip
-    by_argument = {call[column] for call in (CLONE3, CLONE, IOCTL, PRLIMIT, SOCKET, SOCKETPAIR)}
+    by_argument = {call[column] for call in (CLONE3, CLONE, IOCTL, PRLIMIT, SETRLIMIT, SOCKET, SOCKETPAIR)}
     program = filter_program(machine, has_capabilities=has_capabilities)
     for number in (*range(1024), 2**29, 2**30 - 1):
         if number not in by_argument:

@@ -1,0 +1,21 @@
+/* What a command gets of the things that the kernel counts, or keeps, for a user and not for a namespace. */
+#ifndef SHARES_H
+#define SHARES_H
+
+#include <stdbool.h>
+
+/* No supplementary groups: what they open outside would be open inside. Only who may set groups can drop them (the
+ * kernel lets no plain user, since a file may be closed to a group); everybody else keeps them. */
+void drop_groups(void);
+
+/* No core file, and no program of the host's that is started for one. False and errno where that fails. */
+bool forbid_cores(void);
+
+/* No more pending signals than a part of the user's. False and errno where that fails. */
+bool bound_signals(void);
+
+/* In a user namespace of its own: no more of the user's inotify instances and watches than a part. Nothing where the
+ * kernel, or what a container does to /proc/sys, does not let us. `proc`: /proc. */
+void bound_watches(int proc);
+
+#endif
