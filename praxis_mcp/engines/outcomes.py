@@ -3,16 +3,20 @@ line word it here."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
-from praxis_mcp.plans.model import Plan
+from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.support.praxis_init import MOUNTS_STEP, Ended, EndKind, describe_exit
 
 _MIB = 1024 * 1024
 _INSTALL = "Install it, or fix the contract's command (or the interpreter that its first line names)."
+_NO_USER = re.compile(
+    r"unable to find (?P<kind>user|group) (?P<name>[^\s:]+)|no matching entries in (?:passwd|group)|get user", re.I
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,20 @@ def start_failure(command: str, reason: str, source: ProgramSource) -> Execution
     if "no such file" in low or "not found" in low or "not a directory" in low:
         return CommandNotFound(f'There is no command "{command}" in {source.place}.', remedy=source.remedy)
     return ExecutionError(f'"{command}" in {source.place} could not be started: {reason}.')
+
+
+def unknown_user(image: str | None, name: str | None, kind: str = "user") -> ImageError:
+    """The error for a user or group (`kind`) that a tool is to run as, and that its image does not have."""
+    return ImageError(
+        f'There is no {kind} "{name}" in the image {image}.',
+        remedy="Name one that it has, or use numbers (user: 1000:1000).",
+    )
+
+
+def user_refused(blueprint: Blueprint, said: str) -> ImageError | None:
+    """The same, where that is what a container engine (runc, BuildKit) says; None where it is not."""
+    match = _NO_USER.search(said)
+    return unknown_user(blueprint.image, match["name"] or blueprint.user, match["kind"] or "user") if match else None
 
 
 def end_failure(plan: Plan, end: Ended, remedy: str) -> ExecutionError | None:

@@ -163,6 +163,15 @@ async def test_a_tool_runs_as_the_user_of_its_contract(bench: Bench) -> None:
     assert (await bench.run(contract)).output == "1234 2345\n"
 
 
+@pytest.mark.demands(Capability.USER)
+async def test_a_user_that_is_not_there_is_named(bench: Bench) -> None:
+    contract = bench.case.sh("true", user="no-such-user-here")
+    if await bench.refuses(contract):
+        return
+    with pytest.raises(ExecutionError, match='no user "no-such-user-here" in the image'):
+        await bench.run(contract)
+
+
 # --- mounts -----------------------------------------------------------------------------------------------------------
 
 

@@ -199,7 +199,7 @@ class DaggerExecutionEngine(ExecutionEngine):
                         await export_artifacts(session, result.container, plan.blueprint, artifacts)
                     changed = () if result.done.end.timed_out else await self._write_back(session, result)
                 except QueryFailed as exc:
-                    raise run_failed(plan.blueprint.tool, exc) from exc
+                    raise run_failed(plan.blueprint, exc) from exc
             return replace(result.done, changed=changed)
 
         return await run_command(self, plan, context, command, isolation="container", watches=False)
@@ -254,7 +254,7 @@ class DaggerExecutionEngine(ExecutionEngine):
             with anyio.fail_after(self._options.connect_timeout):
                 return await make_base_container(session, blueprint, image)
         except QueryFailed as exc:
-            raise run_failed(blueprint.tool, exc) from exc
+            raise run_failed(blueprint, exc) from exc
         except TimeoutError as exc:
             raise ExecutionTimeout(
                 f"The Dagger engine did not prepare the container of {blueprint.tool} within "

@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from praxis_mcp.engines.dagger.cli import INSTALL_CLI
+from praxis_mcp.engines.outcomes import ProgramSource, start_failure, user_refused
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
+from praxis_mcp.plans.model import Blueprint
 
 MINIMUM_VERSION = (0, 19)
 
 _MAX_DETAIL = 600
 _TRACE = re.compile(r"\s*\[traceparent:[0-9a-f-]+\]")
+_NOT_STARTED = re.compile(r"exec(utable file)?:? .*not found|exec: .*no such file|exec format error")
 _COLOR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -150,24 +153,24 @@ def image_failed(reference: str, failure: QueryFailed, local: str = "") -> Image
     )
 
 
-def run_failed(tool: str, failure: QueryFailed) -> ExecutionError:
-    """The error for a query about a call that failed without the command having run to an end."""
-    text = failure.message
+def run_failed(blueprint: Blueprint, failure: QueryFailed, command: str | None = None) -> ExecutionError:
+    """The error for a query about a call that failed without the command having run to an end.
+
+    Args:
+        blueprint: the tool's.
+        failure: what the engine says.
+        command: the first word of what it was to run; None where it prepared the container.
+    """
+    tool, text = blueprint.tool, failure.message
+    if command is not None and _NOT_STARTED.search(text):
+        return start_failure(command, text, ProgramSource.image(blueprint.image))
     if re.search(r"insecure|security", text) and "not allowed" in text:
         return ExecutionError(
             f"The Dagger engine forbids privileged commands, which {tool} asks for ({text}).",
             remedy="Allow insecureRootCapabilities in the engine's configuration, or remove privileged: true.",
         )
-    if re.search(r"unable to find (user|group)|no matching entries in passwd|get user", text):
-        return ExecutionError(
-            f"The user that {tool} asks for does not exist in its image ({text}).",
-            remedy="Write a number, such as 1000:1000.",
-        )
-    if "exec format error" in text:
-        return ImageError(
-            f"The image of {tool} is for another processor than the Dagger engine's ({text}).",
-            remedy="Use an image for the engine's platform.",
-        )
+    if (unknown := user_refused(blueprint, text)) is not None:
+        return unknown
     return ExecutionError(f"Dagger could not run {tool}: {text}.", remedy="See the Dagger engine's log.")
 
 

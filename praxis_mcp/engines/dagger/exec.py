@@ -4,7 +4,6 @@ means."""
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ from praxis_mcp.engines.dagger.query import Field
 from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.mounts.write_back import Changes
-from praxis_mcp.engines.outcomes import ProgramSource, end_failure, start_failure
+from praxis_mcp.engines.outcomes import end_failure
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.support.praxis_init import (
@@ -344,7 +343,4 @@ def _failed(plan: Plan, failure: QueryFailed) -> Outcome:
         kept = [str(failure.extensions.get(name, "")) for name in ("stdout", "stderr")]
         streams = [Stream(len(text.encode()), text, True) for text in kept]
         return Outcome(Ended.by_code(code), streams[0], streams[1], "", {})
-    if re.search(r"exec(utable file)?:? .*not found|exec: .*no such file", failure.message):
-        source = ProgramSource.image(plan.blueprint.image)
-        raise start_failure(plan.call.argv[0], failure.message, source) from failure
-    raise run_failed(plan.blueprint.tool, failure) from failure
+    raise run_failed(plan.blueprint, failure, plan.call.argv[0]) from failure

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from praxis_mcp.engines.docker.connections import ConnectionLost, Refusal
-from praxis_mcp.engines.outcomes import ProgramSource, start_failure
+from praxis_mcp.engines.outcomes import ProgramSource, start_failure, user_refused
 from praxis_mcp.errors import (
     EngineUnavailable,
     ExecutionError,
@@ -100,11 +100,8 @@ def refused(explanation: str, plan: Plan) -> ExecutionError:
     low = text.lower()
     if (_EXEC.search(text) and _NO_START.search(text)) or "exec format error" in low:
         return _start_failure(plan, text)
-    if "unable to find user" in low or "unable to find group" in low or "no matching entries in passwd" in low:
-        return ImageError(
-            f"{blueprint.tool}: the image {blueprint.image} has no such user ({blueprint.user}).",
-            remedy="Write a number (user: 1000) in the contract, or a user that the image has.",
-        )
+    if (unknown := user_refused(blueprint, text)) is not None:
+        return unknown
     if "minimum memory limit" in low or "nanocpus" in low or "range of cpus" in low:
         return LimitUnsupported(f"{blueprint.tool}: the Docker daemon refuses the limit: {text}.")
     if "mounts denied" in low or "bind source path does not exist" in low:

@@ -130,7 +130,7 @@ class SandboxRun:
 
     def _lay_out(self, view: SandboxView) -> Layout:
         fixed = self.plan.blueprint
-        user = find_user(self.image.root, fixed.user or self.image.user)
+        user = find_user(self.image.root, fixed.user or self.image.user, fixed.image)
         start = view.build(self.plan, self.places, fixed.working_dir or self.image.working_dir)
         return Layout(view.steps, start, user)
 

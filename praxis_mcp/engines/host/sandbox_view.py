@@ -12,6 +12,7 @@ from pathlib import Path
 
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.mounts.layout import MountLayout
+from praxis_mcp.engines.outcomes import unknown_user
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.images.inside import above, below, open_file
 from praxis_mcp.images.model import StoredImage
@@ -122,12 +123,13 @@ class SandboxUser:
     home: str
 
 
-def find_user(root: Path, wanted: str) -> SandboxUser:
+def find_user(root: Path, wanted: str, image: str | None) -> SandboxUser:
     """The user that a contract or an image names, read as Docker does.
 
     Args:
         root: the image's root file system.
         wanted: ``name``, ``uid``, ``name:group``, ``uid:gid``, …; empty is root.
+        image: its name, for messages.
 
     Raises:
         ExecutionError: the image has no user or group of that name, or a number is too large.
@@ -143,14 +145,14 @@ def find_user(root: Path, wanted: str) -> SandboxUser:
                 uid, gid, home = found_uid, found_gid, fields[5] or "/"
                 break
     if uid is None:
-        raise _unknown("user", name)
+        raise unknown_user(image, name)
     if colon and group:
         number = _number(group)
         if number is None:
             numbers = (_number(fields[2]) for fields in _lines(root, "etc/group", 4) if fields[0] == group)
             number = next(numbers, None)
         if number is None:
-            raise _unknown("group", group)
+            raise unknown_user(image, group, "group")
         gid = number
     # A NUL ends a word of bubblewrap's options: what follows it would be an option of the image's own.
     return SandboxUser(uid, gid, home if home.startswith("/") and "\0" not in home else "/")
@@ -179,9 +181,3 @@ def _lines(root: Path, name: str, count: int) -> Iterator[list[str]]:
         fields = line.split(":")
         if len(fields) >= count:
             yield fields
-
-
-def _unknown(kind: str, name: str) -> ExecutionError:
-    return ExecutionError(
-        f'The image has no {kind} "{name}".', remedy="Name one that it has, or use numbers (user: 1000:1000)."
-    )

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from praxis_mcp.engines.dagger.cli import SessionAddress
 from praxis_mcp.engines.dagger.container import BaseContainer
-from praxis_mcp.engines.dagger.errors import QueryFailed, check_version, image_failed, opening_failed, tidy
+from praxis_mcp.engines.dagger.errors import QueryFailed, check_version, image_failed, opening_failed, run_failed, tidy
 from praxis_mcp.engines.dagger.exec import CallRequest, exec_steps
 from praxis_mcp.engines.dagger.images import Image
 from praxis_mcp.engines.dagger.logs import LogReader, LogTap
 from praxis_mcp.engines.dagger.mounts import MountLocks
 from praxis_mcp.engines.dagger.query import INTROSPECTION, Field, Schema, chain
-from praxis_mcp.errors import EngineUnavailable
+from praxis_mcp.errors import CommandNotFound, EngineUnavailable, ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, Where
 from tests.dagger_double import schema
 from tests.kit import requirements
@@ -114,6 +114,24 @@ def test_what_the_cli_says_at_its_end_becomes_a_remedy(
     error = opening_failed(stderr, host)
     assert message in error.message
     assert remedy in (error.remedy or "")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "text"),
+    [
+        ('exec: "nope": executable file not found in $PATH', CommandNotFound, 'no command "nope" in the image x.'),
+        ('exec: "/nope": stat /nope: no such file or directory', CommandNotFound, "There is no command"),
+        ("exec /nope: exec format error", ImageError, '"nope" in the image x is not for this machine'),
+        ("unable to find user bob: no matching entries in passwd file", ImageError, 'no user "bob" in the image x.'),
+        ("unable to find group dev: no matching entries in group file", ImageError, 'There is no group "dev" in'),
+        ("insecure root capabilities are not allowed", ExecutionError, "forbids privileged commands"),
+    ],
+)  # fmt: skip
+def test_a_command_that_did_not_start_is_worded_as_on_every_engine(said: str, kind: type[Exception], text: str) -> None:
+    blueprint = Blueprint("tool", Where.CONTAINER, ("dagger",), Limits(60), image="x")
+    error = run_failed(blueprint, QueryFailed(said, {}), "nope")
+    assert type(error) is kind
+    assert text in error.message
 
 
 def test_what_dagger_says_is_shown_without_its_trace_ids_and_in_bounds() -> None:

@@ -19,7 +19,7 @@ from praxis_mcp.contracts.values import Binding, BindKind, SecretRef
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker.connections import Address, open_wait
 from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
-from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError, LimitUnsupported
+from praxis_mcp.errors import CommandNotFound, ExecutionError, LimitUnsupported
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.praxis_init import EXIT_SETUP_FAILED
 from praxis_mcp.testing.bench import CALL_LIMIT, Bench, b64, with_parameter
@@ -277,11 +277,6 @@ async def test_a_file_inside_a_mount_is_refused(bench: Bench, tmp_path: Path) ->
     with pytest.raises(ExecutionError, match="in each other's way"):
         await bench.run(contract, data=b64(b"content"))
     assert list(tmp_path.iterdir()) == []
-
-
-async def test_a_user_that_the_image_lacks_is_named(bench: Bench) -> None:
-    with pytest.raises(ImageError, match="nosuchuser"):
-        await bench.run(tool("true", user="nosuchuser"))
 
 
 async def test_a_limit_that_the_daemon_refuses_is_a_refused_limit(bench: Bench) -> None:

@@ -27,7 +27,7 @@ DOCKER_28 = (
         (DOCKER_28 + "permission denied: unknown", CommandNotFound, "cannot be executed"),
         ("crun: executable file `nope` not found in $PATH: No such file or directory", CommandNotFound, "nope"),
         ("exec /bin/x: exec format error", ImageError, "processor"),
-        ("unable to find user bob: no matching entries in passwd file", ImageError, "no such user"),
+        ("unable to find user bob: no matching entries in passwd file", ImageError, 'no user "bob"'),
         ("Minimum memory limit allowed is 6MB", LimitUnsupported, "6MB"),
         ("Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", LimitUnsupported, "2 CPUs"),
         ('invalid mount config for type "bind": bind source path does not exist: /x', ExecutionError, "mounted path"),

@@ -4,9 +4,10 @@ from contextlib import suppress
 from typing import Any
 
 from praxis_mcp.engines.base import ExecutionContext, ExecutionEngine, ExecutionResult
+from praxis_mcp.engines.docker.connections import Refusal
 from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
 from praxis_mcp.engines.docker.warm import WarmDocker
-from praxis_mcp.errors import ExecutionError, ImageError
+from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.model import Settings
 from tests.engines.docker.case import DockerCase
@@ -26,7 +27,7 @@ class WarmFirstEngine(DockerSDKExecutionEngine):
             return await super().run(plan, context)
         try:
             await self._warm.pool.fill(key)
-        except (ImageError, ExecutionError):
+        except (ExecutionError, Refusal):
             return await super().run(plan, context)
         hits = self._warm.pool.metrics.hits
         result = await super().run(plan, context)

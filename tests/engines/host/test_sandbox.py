@@ -143,20 +143,20 @@ def test_users_are_read_as_docker_does(tmp_path: Path, wanted: str, found: tuple
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_bytes(b"broken\n" + PASSWD)
     (tmp_path / "etc/group").write_text("staff:x:50:\n")
-    user = find_user(tmp_path, wanted)
+    user = find_user(tmp_path, wanted, "it:1")
     assert (user.uid, user.gid, user.home) == found
 
 
 def test_a_home_directory_with_a_nul_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_bytes(b"root:x:0:0:root:/root\0--bind\0/\0/mnt:/bin/sh\n")
-    assert find_user(tmp_path, "root").home == "/"
+    assert find_user(tmp_path, "root", "it:1").home == "/"
 
 
 @pytest.mark.parametrize("wanted", ["nobody-here", "app:nobody-here", "99999999999", "1:99999999999"])
 def test_users_that_are_not_valid_are_refused(tmp_path: Path, wanted: str) -> None:
     with pytest.raises(ExecutionError) as failure:
-        find_user(tmp_path, wanted)
+        find_user(tmp_path, wanted, "it:1")
     assert failure.value.remedy
 
 
