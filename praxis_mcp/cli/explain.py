@@ -63,7 +63,7 @@ def _upstream_facts(tool: RemoteTool, toolbox: Toolbox) -> dict[str, Any]:
         "servers_behind_it": max(0, len(tool.via) - 1),
         "limits": {
             "timeout_s": toolbox.settings.upstreams[tool.upstream].timeout,
-            "inline_output_bytes": toolbox.relays.max_text,
+            "inline_output_bytes": toolbox.settings.calls.max_output,
         },
         "adapted": list(tool.notes),
     }

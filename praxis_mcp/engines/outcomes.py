@@ -90,9 +90,9 @@ def unknown_user(image: str | None, name: str | None, kind: str = "user") -> Ima
     )
 
 
-def user_refused(blueprint: Blueprint, said: str) -> ImageError | None:
+def user_refused(blueprint: Blueprint, answer: str) -> ImageError | None:
     """The same, where that is what a container engine (runc, BuildKit) says; None where it is not."""
-    match = _NO_USER.search(said)
+    match = _NO_USER.search(answer)
     return unknown_user(blueprint.image, match["name"] or blueprint.user, match["kind"] or "user") if match else None
 
 

@@ -17,14 +17,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from praxis_mcp.serving.wire import Wire, tells_readiness
+from praxis_mcp.support.installation import usable_plugins
 
 if TYPE_CHECKING:
     from praxis_mcp.settings.model import Settings
 
-INSTRUCTIONS = (
-    "Each tool runs one command in a sandbox and returns what it wrote. Long output is shown as its head and tail; "
-    "the whole is a resource, praxis://runs/{run_id}/stdout, that can be read in parts with ?offset=…&limit=…. "
-    "A failed call says why and what to change."
+_INSTRUCTIONS = (
+    "Long output is shown as its head and tail; the whole is a resource, praxis://runs/{run_id}/stdout, that can be "
+    "read in parts with ?offset=…&limit=…. A failed call says why and what to change."
 )
 DISCOVERY_KEPT = 60_000
 """Milliseconds for which clients may keep the answer to ``server/discover``."""
@@ -64,6 +64,20 @@ def greet(wire: Wire, settings: Settings) -> Wire:
     return replace(wire, read=data, answered=answer["id"])
 
 
+def instructions_of(settings: Settings) -> str:
+    """What a client tells its model about the server. By default only what the settings make sure of: contracts are not
+    read yet, and where nothing on this machine can make a sandbox, `engines.local.sandbox` allows plain processes."""
+    if settings.server.instructions:
+        return settings.server.instructions
+    if not settings.tools and settings.upstreams:
+        return f"The tools are those of other MCP servers, and run there. {_INSTRUCTIONS}"
+    where = ", isolated as far as its contract and this machine allow,"
+    if settings.engines.local.sandbox not in ("auto", "off") and not usable_plugins():
+        where = " in a container or a sandbox"
+    elsewhere = " Tools of other MCP servers run there." if settings.upstreams else ""
+    return f"Each tool runs one command{where} and returns what it wrote.{elsewhere} {_INSTRUCTIONS}"
+
+
 def answer_to(line: bytes, settings: Settings) -> dict[str, Any] | None:
     """The answer to a message, as the SDK gives it; None where it is for the SDK to say."""
     try:
@@ -78,7 +92,7 @@ def answer_to(line: bytes, settings: Settings) -> dict[str, Any] | None:
         case _:
             return None
     own = {"name": settings.server.name, "version": version("praxis-mcp")}
-    common = {"capabilities": CAPABILITIES, "instructions": settings.server.instructions or INSTRUCTIONS}
+    common = {"capabilities": CAPABILITIES, "instructions": instructions_of(settings)}
     match method, params:
         case "initialize", {"protocolVersion": str(wanted), "capabilities": client, "clientInfo": info, **rest}:
             if rest or not _is_plain(client, info):

@@ -118,6 +118,7 @@ def test_tools_of_upstreams_are_listed_called_and_explained_like_others(project:
     assert json.loads(failed.stdout)["engine"] == "upstream:here"
     explained = json.loads(praxis(project, "explain", "here_echo", "text=hello", "--json").stdout)
     assert {"upstream": "here", "tool_there": "echo", "engine": "upstream:here"}.items() <= explained.items()
+    assert explained["limits"]["inline_output_bytes"] == Settings().calls.max_output, "as for every other tool"
     unknown = praxis(project, "call", "nothing")
     assert unknown.returncode == 2
     assert "nothing" in unknown.stderr

@@ -75,6 +75,26 @@ async def test_the_first_answer_is_the_sdks(message: dict[str, Any], own: dict[s
     assert greeting.answer_to(json.dumps(message).encode(), settings) == await answer_of_the_sdk(message, settings)
 
 
+UPSTREAM = {"other": {"address": "http://127.0.0.1:1/mcp"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "beginning"),
+    [
+        ({}, "Each tool runs one command, isolated as far as its contract and this machine allow, and returns"),
+        ({"engines": {"local": {"sandbox": "off"}}}, "Each tool runs one command, isolated as far as"),
+        ({"engines": {"local": {"sandbox": "require"}}}, "Each tool runs one command in a container or a sandbox and"),
+        ({"upstreams": UPSTREAM}, "Each tool runs one command, isolated as far as"),
+        ({"tools": (), "upstreams": UPSTREAM}, "The tools are those of other MCP servers, and run there. Long output"),
+    ],
+)
+def test_a_sandbox_is_promised_only_where_the_settings_make_sure_of_one(values: dict[str, Any], beginning: str) -> None:
+    text = greeting.instructions_of(Settings(**values))
+    assert text.startswith(beginning)
+    assert ("other MCP servers" in text) is ("upstreams" in values)
+    assert ("sandbox" in text) is ("require" in str(values))
+
+
 PARAMS = initialize()["params"]
 LEFT = [
     *(b"", b"{", b"[]", b"7", b"\xff", b"[" * 100_000, b'{"jsonrpc": "2.0", "id": 1, "method": "initialize"}'),

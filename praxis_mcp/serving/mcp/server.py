@@ -40,7 +40,7 @@ from praxis_mcp.errors import ExecutionError, PraxisError, UnknownToolError
 from praxis_mcp.execution.tally import log_call
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.access import ANYONE, SCOPE_KEY, Caller
-from praxis_mcp.serving.greeting import DISCOVERY_KEPT, INSTRUCTIONS
+from praxis_mcp.serving.greeting import DISCOVERY_KEPT, instructions_of
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.progress import ProgressReporter, reporting
 from praxis_mcp.serving.mcp.relay import Relay
@@ -82,7 +82,7 @@ class PraxisServer:
         self.mcp = _LowLevelServer(
             toolbox.settings.server.name,
             version=version("praxis-mcp"),
-            instructions=toolbox.settings.server.instructions or INSTRUCTIONS,
+            instructions=instructions_of(toolbox.settings),
             cache_hints={**CACHE_HINTS, "tools/list": self._freshness()},
             get_tool_input_schema=self._input_schema,
             on_list_tools=self._list_tools,
