@@ -72,7 +72,7 @@ def open_top(root: Path | str) -> HeldDirectory:
         OSError: there is none, or it is a link.
     """
     parent, name = os.path.split(os.path.abspath(root))  # noqa: PTH100
-    with HeldDirectory.at(parent, links=True) as outside:
+    with HeldDirectory.at(parent, links=True, listed=False) as outside:
         return outside.enter(name or ".")
 
 

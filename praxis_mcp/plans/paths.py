@@ -249,7 +249,7 @@ def make_directory(
     root = Path(os.path.realpath(settings.root))
     names = place.relative_to(root).parts
     try:
-        held = HeldDirectory.at(root)
+        held = HeldDirectory.at(root, listed=False)
     except OSError:
         return None
     try:

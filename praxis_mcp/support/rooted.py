@@ -119,12 +119,13 @@ class HeldDirectory:
         self.shown = shown
 
     @classmethod
-    def at(cls, path: str | os.PathLike[str], *, links: bool = False) -> HeldDirectory:
+    def at(cls, path: str | os.PathLike[str], *, links: bool = False, listed: bool = True) -> HeldDirectory:
         """The directory at an absolute path.
 
         Args:
             path: the path.
             links: whether links on the way are followed; say so only where no tool can write to anything above it.
+            listed: see `enter`.
 
         Raises:
             OSError: there is none, or (ELOOP, ENOTDIR) a link is on the way.
@@ -135,8 +136,10 @@ class HeldDirectory:
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), text)
             return cls(-1, text)
         if links:
-            return cls(os.open(text, _ENTER & ~_NOFOLLOW), text)
+            return cls(os.open(text, (_ENTER if listed else _ENTER | _PATH) & ~_NOFOLLOW), text)
         held = open_path(f"{text}/.")
+        if not listed:
+            return cls(held, text)
         try:  # through directories that may be entered, and not listed, as a path leads
             return cls(os.open(".", _ENTER, dir_fd=held), text)
         finally:
@@ -383,16 +386,18 @@ def walk(
 
 
 def descend(top: HeldDirectory, path: str) -> HeldDirectory:
-    """The directory at a relative path below `top`, no link followed on the way; the caller closes it.
+    """The directory at a relative path below `top`, no link followed on the way; the caller closes it. Those on the way
+    need not be listed.
 
     Raises:
         OSError: there is none, or a link is on the way.
     """
-    found = top.enter(".")
+    names = [name for name in path.split("/") if name]
+    found = top.enter(".", listed=not names)
     found.shown = top.shown
-    for part in filter(None, path.split("/")):
+    for number, name in enumerate(names, 1):
         with found:
-            found = found.enter(part)
+            found = found.enter(name, listed=number == len(names))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,27 @@ def test_nothing_is_made_where_the_servers_own_belongs(tmp_path: Path, source: s
     with pytest.raises(ExecutionError):
         call(contract, tmp_path, **own)
     assert os.listdir(tmp_path) == ["tools"]
+
+
+@needs_dir_fd
+def test_a_directory_is_made_below_a_root_that_the_user_may_enter_and_not_list() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(os.path.realpath(name))
+        contract = older(root, {"./open/new": "/data"})
+        (root / "open").mkdir()
+        (root / "open").chmod(0o777)
+        root.chmod(0o311)
+        as_root = os.geteuid() == 0
+        if as_root:
+            root.chmod(0o711)
+            os.seteuid(65534)
+        try:
+            assert mounts_of(call(contract, root), root) == {"/data": ("open/new", True)}
+        finally:
+            if as_root:
+                os.seteuid(0)
+            root.chmod(0o755)
+        assert (root / "open" / "new").is_dir()
 
 
 def test_nothing_is_made_below_a_root_that_holds_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -231,7 +231,7 @@ class _Inspected:
 
 def _inspect(source: str) -> _Inspected:
     above, name = os.path.split(source)
-    with HeldDirectory.at(above) as around:
+    with HeldDirectory.at(above, listed=False) as around:
         status = around.look(name) if name else around.status
         if status is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)

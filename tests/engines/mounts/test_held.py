@@ -13,7 +13,7 @@ from praxis_mcp.engines.dagger.mounts import upload_mount
 from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Mount
-from praxis_mcp.support.rooted import MAX_WALK_DEPTH, HeldDirectory, walk
+from praxis_mcp.support.rooted import MAX_WALK_DEPTH, HeldDirectory, descend, walk
 
 
 def test_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:
@@ -71,6 +71,11 @@ def test_a_directory_is_reached_through_those_that_may_be_entered_and_not_listed
             os.seteuid(65534)
         try:
             with HeldDirectory.at(place / "closed" / "mine") as held:
+                assert [entry.name for entry in held.entries()] == ["file"]
+            for links in (False, True):
+                with HeldDirectory.at(place / "closed", links=links, listed=False) as closed:
+                    assert closed.look("mine") is not None
+            with HeldDirectory.at(place) as top, descend(top, "closed/mine") as held:
                 assert [entry.name for entry in held.entries()] == ["file"]
         finally:
             if as_root:
