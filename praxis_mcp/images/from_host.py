@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.elf import Elf, read_elf, read_elf_at
+from praxis_mcp.images.executables import MAX_FIRST_LINE, Elf, interpreters_of, read_elf, read_elf_at
 from praxis_mcp.images.host_files import HostFile, HostFiles, open_taken
 from praxis_mcp.images.host_pythons import HostPython, ask_python, compiled, is_left_out, is_python_name
 from praxis_mcp.images.layers import Bounds
@@ -36,7 +36,6 @@ BOUNDS = Bounds(size=1024**3, entries=50_000)
 
 _LINKS = "/usr/local/bin"
 _MAX_INTERPRETERS = 4
-_MAX_FIRST_LINE = 512
 _LOADED_LATER = ("libgcc_s.so.1", "libnss_files.so.2", "libnss_dns.so.2")
 """What glibc loads when it is needed, and no program names: to end threads, and to look up names."""
 _PASSWD = b"root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"
@@ -287,8 +286,8 @@ class _Taking:
 
     def _take_script(self, entry: HostFile, path: str, depth: int) -> None:
         with open_taken(entry) as file:
-            first = file.read(_MAX_FIRST_LINE).partition(b"\n")[0]
-        if not first.startswith(b"#!") or not (words := _interpreter(os.fsdecode(first[2:]))):
+            words = interpreters_of(file.read(MAX_FIRST_LINE))
+        if not words or not os.path.isabs(words[0]):
             raise ImageError(
                 f"{path} is neither an ELF program nor a script that names its interpreter (#!/…).",
                 remedy="Name its interpreter, and take the file by --with.",
@@ -331,19 +330,6 @@ def _find(program: str) -> str:
         where = "" if "/" in program else " on the PATH"
         raise ImageError(f"There is no program {program!r}{where}.", remedy="Name it by its full path.")
     return os.path.abspath(found)
-
-
-def _interpreter(line: str) -> list[str]:
-    """The programs that a script's first line names: the interpreter; and what env(1) then looks for."""
-    path, _, argument = line.strip().partition(" ")
-    if not os.path.isabs(path) or os.path.basename(path) != "env":
-        return [path] if os.path.isabs(path) else []
-    try:
-        words = shlex.split(argument)
-    except ValueError:
-        return []
-    names = [word for word in words if not word.startswith("-") and "=" not in word]
-    return [path, *names[:1]]
 
 
 def _is_musl(elf: Elf) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from praxis_mcp.images.elf import Elf, read_elf_at
+from praxis_mcp.images.executables import Elf, read_elf_at
 
 CACHE_FILE = "/etc/ld.so.cache"
 

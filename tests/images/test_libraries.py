@@ -15,10 +15,30 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.elf import Elf, read_elf
+from praxis_mcp.images.executables import Elf, interpreters_of, read_elf
 from praxis_mcp.images.libraries import CacheEntry, Libraries, Loaded, read_cache, write_cache
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's loader")
+
+
+@pytest.mark.parametrize(
+    ("first", "programs"),
+    [
+        (b"#!/bin/sh\ntrue\n", ["/bin/sh"]),
+        (b"#! /bin/sh -e\n", ["/bin/sh"]),
+        (b"#!/usr/bin/env python3\n", ["/usr/bin/env", "python3"]),
+        (b"#!\t/usr/bin/env\tpython3", ["/usr/bin/env", "python3"]),
+        (b"#!/usr/bin/env -S LC_ALL=C sh -e\n", ["/usr/bin/env", "sh"]),
+        (b"#!/usr/bin/env -S -u HOME -i 'my sh' -e\n", ["/usr/bin/env", "my sh"]),
+        (b"#!/usr/bin/env\n", ["/usr/bin/env"]),
+        (b"#!/usr/bin/env -S 'open\n", []),
+        (b"#!\n", []),
+        (b"# !/bin/sh\n", []),
+        (b"", []),
+    ],
+)
+def test_a_scripts_first_line_names_its_interpreter_and_what_env_looks_for(first: bytes, programs: list[str]) -> None:
+    assert interpreters_of(first) == programs
 
 
 def elf_of(path: str) -> Elf | None:

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import stat
-from collections.abc import Iterator
 
-from praxis_mcp.support.files import home
+from praxis_mcp.images.executables import MAX_FIRST_LINE, interpreters_of
+from praxis_mcp.support.files import home, read_regular
 
 _MAX_LINKS = 40
 _MAX_PROGRAMS = 8
 """Interpreters of interpreters that are followed."""
-_MAX_SHEBANG = 512
 _PROGRAM_FOLDERS = ("bin", "sbin", "libexec", "Scripts")
 _CODE = ("bin", "sbin", "lib", "lib32", "lib64", "libexec")
 _INSTALLATION = (*_CODE, "include", "share", "etc", "ssl", "conda-meta", "pyvenv.cfg")
@@ -61,7 +59,7 @@ class ProgramFiles:
         called = os.path.join(os.path.realpath(os.path.dirname(found)), os.path.basename(found))
         for place in dict.fromkeys((*self.links, called, real)):
             self._add_installation(place)
-        for name in _interpreter(real):
+        for name in interpreters_of(_beginning(real)):
             self.add_program(name, path, directory)
 
     def add_place(self, place: str) -> None:
@@ -104,7 +102,7 @@ class ProgramFiles:
         for name in _INSTALLATION if _is_installation(top) else _CODE:
             if os.path.lexists(place := os.path.join(top, name)) and place not in self.places:
                 self.add_place(place)
-        for line in _lines(os.path.join(top, "pyvenv.cfg")):
+        for line in os.fsdecode(_beginning(os.path.join(top, "pyvenv.cfg"))).splitlines():
             key, _, value = line.partition("=")
             if key.strip() == "home" and (base := value.strip()).startswith("/"):
                 # The installation that a virtual environment is of (PEP 405).
@@ -122,31 +120,9 @@ def _is_shared(top: str) -> bool:
     return top in shared or os.path.basename(top) == ".local" or os.path.dirname(top) in ("/", "/home")
 
 
-def _interpreter(program: str) -> Iterator[str]:
-    """The words of a script's first line that are programs (execve(2), "Interpreter scripts"; env(1))."""
-    line = next(_lines(program), "")
-    if not line.startswith("#!"):
-        return
-    words = line[2:].split()
-    if not words:
-        return
-    yield words[0]
-    if os.path.basename(words[0]) == "env":
-        yield from [word for word in words[1:] if not word.startswith("-") and "=" not in word][:1]
-
-
-def _lines(file: str) -> Iterator[str]:
-    """The first lines of a regular file; none where it cannot be read."""
+def _beginning(file: str) -> bytes:
+    """Of a regular file; nothing where it cannot be read."""
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_regular(file, MAX_FIRST_LINE)
     except OSError:
-        return
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return
-        text = os.read(descriptor, _MAX_SHEBANG)
-    except OSError:
-        return
-    finally:
-        os.close(descriptor)
-    yield from text.decode(errors="surrogateescape").splitlines()
+        return b""

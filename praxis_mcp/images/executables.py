@@ -1,9 +1,11 @@
-"""What a program or library says of how it is loaded (ELF; System V ABI, "Program Loading and Dynamic Linking")."""
+"""What a program or library says of how it is loaded (ELF; System V ABI, "Program Loading and Dynamic Linking"), and
+a script of what runs it."""
 
 from __future__ import annotations
 
 import os
 import platform
+import shlex
 import struct
 from dataclasses import dataclass
 
@@ -18,6 +20,35 @@ _MAX_HEADERS = 512
 _MAX_DYNAMIC = 64 * 1024
 _MAX_STRINGS = 16 * 1024 * 1024
 _MAX_NAME = 4096
+
+MAX_FIRST_LINE = 512
+"""Bytes of a script's first line that are read, twice as many as Linux reads (BINPRM_BUF_SIZE)."""
+_ENV_VALUES = frozenset({"-u", "--unset", "-C", "--chdir"})
+"""Options of env(1) whose value is the word that follows."""
+
+
+def interpreters_of(script: bytes) -> list[str]:
+    """The programs that a script's first line names: its interpreter, and where that is env(1), what env looks for.
+
+    Args:
+        script: how the file begins.
+
+    Returns:
+        nothing where it is not a script, or its first line is not valid (execve(2), "Interpreter scripts").
+    """
+    line = script[:MAX_FIRST_LINE].partition(b"\n")[0]
+    if not line.startswith(b"#!"):
+        return []
+    path, *argument = os.fsdecode(line[2:]).strip(" \t\r").split(maxsplit=1) or [""]
+    if os.path.basename(path) != "env" or not argument:  # noqa: PTH119
+        return [path] if path else []
+    try:
+        words = shlex.split(argument[0])
+    except ValueError:
+        return []
+    while words and (words[0].startswith("-") or "=" in words[0]):
+        del words[: 2 if words[0] in _ENV_VALUES else 1]
+    return [path, *words[:1]]
 
 
 @dataclass(frozen=True, slots=True)
