@@ -207,31 +207,31 @@ def praxis(*words: str, timeout: float) -> subprocess.CompletedProcess[str]:
     )
 
 
-def prepare_tools(place: Path) -> Path:
+def prepare_tools(place: Path, tools: Path) -> Path:
     """The tools to serve. Where the sandbox alone can run the first one, and has no image for it, a copy of them in
     `place` that names an image of the Python that runs this: no registry is needed."""
     tool, arguments = CANDIDATES[0]
     try:
-        found = explain(tool, arguments, TOOLS)
+        found = explain(tool, arguments, tools)
         if found["engine"] != "sandbox":
-            return TOOLS
+            return tools
         image = str(found["image"])
         stored = {
             str(item["name"]) for item in json.loads(praxis("image", "ls", "--json", timeout=EXPLAIN_LIMIT).stdout)
         }
         if image in stored:
-            return TOOLS
+            return tools
         if HOST_IMAGE not in stored:
             with console.status("making an image of this Python"):
                 praxis("image", "from-host", HOST_IMAGE, sys.executable, timeout=CALL_LIMIT)
-        shutil.copytree(TOOLS, place / "tools")
-        for contract in (place / "tools" / tool).glob("contract.*"):
+        shutil.copytree(tools, place / "tools")
+        for contract in (place / "tools").rglob("contract.*"):
             text = contract.read_text(encoding="utf-8").replace(f"image: {image}", f"image: {HOST_IMAGE}")
             contract.write_text(text, encoding="utf-8")
     except (subprocess.SubprocessError, OSError, ValueError, KeyError):
-        return TOOLS  # the calls will show what is wrong
+        return tools  # the calls will show what is wrong
     console.print(
-        f"There is no container engine here, and no image {escape(image)}: {tool} runs in one of this machine's own "
+        f"There is no container engine here, and no image {escape(image)}: its tools run in one of this machine's own "
         f"Python, made by\n  praxis-mcp image from-host {HOST_IMAGE} {escape(shlex.quote(sys.executable))}"
     )
     return place / "tools"
@@ -270,7 +270,7 @@ def main() -> int:
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
     ):
         try:
-            succeeded = anyio.run(demonstrate, prepare_tools(Path(place)), log)
+            succeeded = anyio.run(demonstrate, prepare_tools(Path(place), TOOLS), log)
             problem = "No tool could be called."
         except* (MCPError, OSError, TimeoutError) as group:
             succeeded = False

@@ -2,8 +2,9 @@
 calls a tool of each through it.
 
 Three servers on the loopback, each at a free port: two workers, and the orchestrator (configs/orchestrator.yaml) that
-reaches them by HTTP. A tool runs in a container where there is an engine and its image, else one that runs on the
-host is called. Ends with 0 only if each worker answered.
+reaches them by HTTP. As in `make demo`, a tool runs in a container where there is an engine and its image, in an image
+of the Python that runs this where there is only the sandbox, else one that runs on the host is called. Ends with 0 only
+if each worker answered.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from typing import Any, TextIO
 
 import anyio
 import anyio.abc
+import yaml
 from anyio.streams.buffered import BufferedByteReceiveStream
+from demo import prepare_tools
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import CallToolResult, TextContent
@@ -32,6 +35,7 @@ from praxis_mcp.cli.terminal import write_in_any_encoding
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = Path("configs")
+TOOLS = ROOT / "tools"
 SCRIPTS = Path(sysconfig.get_path("scripts"))
 
 TEXT = "the quick brown fox jumps over the lazy dog, and the dog sleeps on"
@@ -50,12 +54,12 @@ CALL_LIMIT = 240.0
 console = Console(highlight=False, soft_wrap=True)
 
 
-async def demonstrate(log: TextIO) -> bool:
-    """Whether a tool of each worker answered. The servers' logs go to `log`."""
+async def demonstrate(tools_directory: Path, log: TextIO) -> bool:
+    """Whether a tool of each worker answered, of those in `tools_directory`. The servers' logs go to `log`."""
     async with AsyncExitStack() as stack:
         places: dict[str, str] = {}
         for worker in CANDIDATES:
-            url = await stack.enter_async_context(serving(f"worker-{worker}", {}, log))
+            url = await stack.enter_async_context(serving(f"worker-{worker}", moved(worker, tools_directory), log))
             places[f"PRAXIS_UPSTREAMS__{worker.upper()}__ADDRESS"] = url
         url = await stack.enter_async_context(serving("orchestrator", places, log))
         client = await stack.enter_async_context(Client(url))
@@ -67,6 +71,14 @@ async def demonstrate(log: TextIO) -> bool:
         for tool in tools:
             console.print(f"  [cyan]{tool.name}[/]")
         return all([await call_one(client, worker) for worker in CANDIDATES])
+
+
+def moved(worker: str, tools_directory: Path) -> dict[str, str]:
+    """The variables by which a worker serves its tools from another directory than its file of settings names."""
+    if tools_directory == TOOLS:
+        return {}
+    own = yaml.safe_load((ROOT / CONFIGS / f"worker-{worker}.yaml").read_text(encoding="utf-8"))["tools"]
+    return {"PRAXIS_TOOLS": json.dumps([str(tools_directory / Path(tool).name) for tool in own])}
 
 
 @asynccontextmanager
@@ -141,9 +153,12 @@ def indented(text: str) -> str:
 
 
 def main() -> int:
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
+    with (
+        tempfile.TemporaryDirectory(prefix="praxis-demo-") as place,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as log,
+    ):
         try:
-            worked = anyio.run(demonstrate, log)
+            worked = anyio.run(demonstrate, prepare_tools(Path(place), TOOLS), log)
         except (MCPError, TimeoutError, OSError) as exc:
             console.print(f"[red]✗[/] {escape(str(exc) or type(exc).__name__)}")
             worked = False

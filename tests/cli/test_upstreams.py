@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from praxis_mcp.settings.model import Settings
 from tests.kit import command_line
 from tests.kit.upstreams import ROOT, http_server, words
 
