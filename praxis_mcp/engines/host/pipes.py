@@ -59,7 +59,7 @@ class PipeReader:
         await self._ended
 
     def close(self) -> None:
-        """Read no more, and close it."""
+        """Stop reading, and close it."""
         self._unwatch()
         self._stream.close()
 
