@@ -21,6 +21,13 @@ class BackgroundTasks:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
+    def __len__(self) -> int:
+        """How many have not ended."""
+        return len(self._tasks)
+
+    def __bool__(self) -> bool:
+        return True
+
     def start(self, function: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
         """Run it in a task of its own, which sees nothing of the caller's context (ids in log lines and the like)."""
         task = asyncio.create_task(function(), name=name, context=contextvars.Context())

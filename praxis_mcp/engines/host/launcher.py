@@ -19,7 +19,7 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.bubblewrap import find_bubblewrap
 from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
-from praxis_mcp.engines.host.process import Launch, ReportPipe, run_process
+from praxis_mcp.engines.host.process import EarlyEnd, Launch, ReportPipe, run_process
 from praxis_mcp.engines.host.sandboxed import (
     Launcher,
     NoLauncher,
@@ -54,6 +54,8 @@ from praxis_mcp.support.tasks import BackgroundTasks
 
 LAUNCHER_PROBE_TIMEOUT = 4.0
 """Seconds for trying it out."""
+MOST_LEAVING = 32
+"""Sandboxes whose calls are answered and that have not left yet; with more, a call waits for its own to leave."""
 MARK = "PRAXIS_SANDBOX"
 """The variable that marks a sandbox's own processes, with the run's id. The command does not get it."""
 
@@ -122,13 +124,18 @@ class OwnLauncher(Launcher):
     ) -> Finished:
         """See the base."""
         group = cgroups.for_run(plan, default_pids=default_pids, own_processes=_LAUNCHER_PROCESSES)
-        try:
-            async with context.collectors(plan) as streams:
-                end = await self._run_in(plan, context, prepare, group, streams)
-                context.phases.enter(Phase.COLLECT)
-                out_of_memory = group.out_of_memory
-        finally:
-            await group.remove(later)
+        with Reply() as reply:
+            early = None
+            if later is not None and len(later) < MOST_LEAVING:
+                early = EarlyEnd(reply, later, group.remove)
+            try:
+                async with context.collectors(plan) as streams:
+                    end = await self._run_in(plan, context, prepare, group, streams, reply, early)
+                    context.phases.enter(Phase.COLLECT)
+                    out_of_memory = group.out_of_memory
+            finally:
+                if early is None or not early.is_taken:
+                    await group.remove(later)
         return Finished(replace(end, out_of_memory=out_of_memory), *streams.captured)
 
     async def why_no_layer(self, place: Path) -> str | None:
@@ -136,33 +143,45 @@ class OwnLauncher(Launcher):
         return await _why_not(self.program, Step(StepKind.LAYERED_ROOT, "/", str(place), size=_DEFAULT_SIZE))
 
     async def _run_in(
-        self, plan: Plan, context: ExecutionContext, prepare: Prepare, group: RunGroup, streams: Streams
+        self,
+        plan: Plan,
+        context: ExecutionContext,
+        prepare: Prepare,
+        group: RunGroup,
+        streams: Streams,
+        reply: Reply,
+        early: EarlyEnd | None,
     ) -> Ended:
         fixed, call = plan.blueprint, plan.call
         sandboxed = await prepare()
         with ExitStack() as held:
             held.callback(sandboxed.layout.close)
             message, descriptors = _message(plan, sandboxed, group, held)
+            # Until praxis-init has left, its mounts keep the file systems busy that they are of: whoever unmounts or
+            # removes one behind the answer must not meet that, and so only what has nothing but an image ends early.
+            is_private = not sandboxed.layout.descriptors
 
             def on_start() -> None:
                 context.phases.enter(Phase.RUN)
                 held.close()  # praxis-init has its own by now, and a call may last
 
-            end, why = await _launch(
+            end = await _launch(
                 self.program,
                 message,
                 descriptors,
                 call.run_id,
                 streams,
+                reply,
                 timeout=fixed.limits.timeout,
                 stdin=call.stdin,
                 capture=fixed.capture_output,
                 on_start=on_start,
+                early=early if is_private else None,
             )
         if end.kind is EndKind.EXEC_FAILED:
             raise sandboxed.start_failure(end.reason)
         if end.kind is EndKind.SETUP_FAILED:
-            raise _setup_failure(plan, end, why)
+            raise _setup_failure(plan, end, reply.why)
         return end
 
 
@@ -204,13 +223,15 @@ async def _why_not(program: str, root: Step) -> str | None:
             mounts = list(_mounts(steps, held))
             message = encode_sandbox(SandboxLayout(mounts, b"/"), WaitCall([b"/praxis-init", b"--version"]))
             descriptors = [hold_content(message, held), *_descriptors_of(mounts)]
+            reply = held.enter_context(Reply())
             async with StreamCollector("stdout", keep=4096) as out, StreamCollector("stderr", keep=4096) as err:
-                end, why = await _launch(
+                end = await _launch(
                     program,
                     descriptors[0],
                     descriptors,
                     f"probe{os.urandom(4).hex()}",
                     Streams(out, err),
+                    reply,
                     timeout=LAUNCHER_PROBE_TIMEOUT,
                 )
     except ExecutionError as exc:
@@ -219,7 +240,49 @@ async def _why_not(program: str, root: Step) -> str | None:
         return None
     if end.timed_out:
         return f"no answer within {LAUNCHER_PROBE_TIMEOUT:g} s"
-    return (why or f"{end.step or end.kind}: {end.reason}").rstrip(".")
+    return (reply.why or f"{end.step or end.kind}: {end.reason}").rstrip(".")
+
+
+class Reply(ReportPipe):
+    """What praxis-init says of a sandbox.
+
+    Attributes:
+        why: what it says of a failure; None where there was none.
+    """
+
+    def __init__(self) -> None:
+        self.why: str | None = None
+        self._end: Ended | None = None
+        self._decoder = FrameDecoder()
+
+    def is_complete(self) -> bool:
+        """See the base.
+
+        Raises:
+            ExecutionError: praxis-init refuses the message, or this is not a reply.
+        """
+        return self.end() is not None
+
+    def end(self) -> Ended | None:
+        """How the command has ended, where that is known.
+
+        Raises:
+            ExecutionError: see `is_complete`.
+        """
+        try:
+            for event in self._decoder.feed(self.read()):
+                match event:
+                    case Detail(text):
+                        self.why = text
+                    case Refused(reason):
+                        raise ExecutionError(f"praxis-init refused to make a sandbox: {reason}.")
+                    case Ended():
+                        self._end = event
+                    case _:
+                        pass
+        except FramingError as exc:
+            raise ExecutionError(f"praxis-init said something that is not a reply: {exc}.") from exc
+        return self._end
 
 
 async def _launch(
@@ -228,54 +291,39 @@ async def _launch(
     descriptors: Sequence[int],
     run_id: str,
     streams: Streams,
+    reply: Reply,
     *,
     timeout: float,
     stdin: bytes | None = None,
     capture: bool = True,
     on_start: Callable[[], None] = lambda: None,
-) -> tuple[Ended, str | None]:
-    """Run praxis-init on a message; how the command ended, and what praxis-init says of a failure.
+    early: EarlyEnd | None = None,
+) -> Ended:
+    """Run praxis-init on a message; how the command ended.
 
     Raises:
         ExecutionError: praxis-init cannot be started, or refuses the message.
     """
-    with ReportPipe() as reply:
-        words = sandbox_words(program, message, reply=reply.write_end, parent=os.getpid())
-        launch = Launch(
-            tuple(words),
-            {MARK: run_id, OWNER_VARIABLE: str(Owner.current())},  # praxis-init's own, not the tool's
-            stdin=stdin,
-            capture=capture,
-            descriptors=(reply.write_end, *descriptors),
-            own_session=False,
-        )
-        ended = await run_process(
-            launch,
-            lambda process: SupervisedTree(process, f"{MARK}={run_id}"),
-            timeout=timeout,
-            stdout=streams.stdout,
-            stderr=streams.stderr,
-            on_start=on_start,
-        )
-        return _read_reply(reply.read(), ended)
-
-
-def _read_reply(reply: bytes, ended: Ended) -> tuple[Ended, str | None]:
-    why = None
-    try:
-        for event in FrameDecoder().feed(reply):
-            match event:
-                case Detail(text):
-                    why = text
-                case Refused(reason):
-                    raise ExecutionError(f"praxis-init refused to make a sandbox: {reason}.")
-                case Ended() if not ended.timed_out:
-                    ended = event
-                case _:
-                    pass
-    except FramingError as exc:
-        raise ExecutionError(f"praxis-init said something that is not a reply: {exc}.") from exc
-    return ended, why
+    words = sandbox_words(program, message, reply=reply.write_end, parent=os.getpid())
+    launch = Launch(
+        tuple(words),
+        {MARK: run_id, OWNER_VARIABLE: str(Owner.current())},  # praxis-init's own, not the tool's
+        stdin=stdin,
+        capture=capture,
+        descriptors=(reply.write_end, *descriptors),
+        own_session=False,
+    )
+    ended = await run_process(
+        launch,
+        lambda process: SupervisedTree(process, f"{MARK}={run_id}"),
+        timeout=timeout,
+        stdout=streams.stdout,
+        stderr=streams.stderr,
+        on_start=on_start,
+        early=early,
+    )
+    said = reply.end()
+    return ended if ended.timed_out or said is None else said
 
 
 def _setup_failure(plan: Plan, end: Ended, why: str | None) -> ExecutionError:

@@ -51,12 +51,17 @@ class PipeReader:
             self._loop.add_reader(stream.fileno(), self._read)
             self._is_watched = True
 
-    async def finish(self) -> None:
+    async def finish(self, *, at_once: bool = False) -> None:
         """Return at the pipe's end. Once every writer has ended, that is at once: what is in the pipe, and its end, are
-        two reads."""
+        two reads.
+
+        Args:
+            at_once: nobody writes any more, though somebody holds the pipe: what is in it now is all.
+        """
         if self._is_watched and self._read() and self._is_watched:
             self._read()
-        await self._ended
+        if not (at_once and self._is_watched):
+            await self._ended
 
     def close(self) -> None:
         """Stop reading, and close it."""
@@ -141,15 +146,17 @@ async def _feed(stream: IO[bytes], data: bytes) -> None:
     stream.close()
 
 
-async def readable(descriptor: int) -> None:
-    """Return when there is something to be read, or its end; for one task at a time."""
+async def readable(*descriptors: int) -> None:
+    """Return when there is something to be read from one of them, or its end; each is for one task at a time."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, _settle, ready)
     try:
+        for descriptor in descriptors:
+            loop.add_reader(descriptor, _settle, ready)
         await ready
     finally:
-        loop.remove_reader(descriptor)
+        for descriptor in descriptors:
+            loop.remove_reader(descriptor)
 
 
 def _settle(future: asyncio.Future[None]) -> None:

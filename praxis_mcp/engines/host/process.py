@@ -10,8 +10,9 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 import anyio
@@ -24,7 +25,7 @@ from praxis_mcp.errors import ExecutionError
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.praxis_init import EXIT_SIGNAL_BASE, Ended
 from praxis_mcp.support.processes import ProcessTree
-from praxis_mcp.support.tasks import unwrapped
+from praxis_mcp.support.tasks import BackgroundTasks, unwrapped
 
 PROCESS_KILL_TIMEOUT = 10.0
 """Seconds after which a process that survives SIGKILL (a dead disk, another user's) is abandoned."""
@@ -63,25 +64,48 @@ class ReportPipe:
     """A pipe through which a program says how it went. A context manager, which owns both ends.
 
     Attributes:
+        read_end: what it says is read there.
         write_end: what the program inherits.
     """
 
     def __enter__(self) -> Self:
-        self._read_end, self.write_end = os.pipe()
-        os.set_blocking(self._read_end, False)
+        self.read_end, self.write_end = os.pipe()
+        os.set_blocking(self.read_end, False)
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._read_end)
+        os.close(self.read_end)
         os.close(self.write_end)
+
+    def is_complete(self) -> bool:
+        """Whether it has said all, and its command is gone. Not known by default."""
+        return False
 
     def read(self) -> bytes:
         """What has come since the last time; never waits. Nothing where the program was killed before it wrote."""
         found = b""
         with contextlib.suppress(BlockingIOError):
-            while piece := os.read(self._read_end, _REPORT_PIECE):
+            while piece := os.read(self.read_end, _REPORT_PIECE):
                 found += piece
         return found
+
+
+@dataclass(slots=True)
+class EarlyEnd:
+    """What makes a call end before the program that ran its command has left: its report, which says that the command
+    has ended, and that nothing of it is left. The program, and what it has, are gone a moment behind the answer.
+
+    Attributes:
+        report: says so.
+        later: waits for the program to leave.
+        release: is called then.
+        is_taken: whether the call has ended so.
+    """
+
+    report: ReportPipe
+    later: BackgroundTasks
+    release: Callable[[], Awaitable[None]]
+    is_taken: bool = False
 
 
 async def run_process(
@@ -92,10 +116,12 @@ async def run_process(
     stdout: StreamCollector,
     stderr: StreamCollector,
     on_start: Callable[[], None] = lambda: None,
+    early: EarlyEnd | None = None,
 ) -> Ended:
     """Run a command to its end, or to its deadline `timeout` seconds after its start.
 
-    When this returns or raises, cancelled or not, every process of the tree is gone.
+    When this returns or raises, cancelled or not, every process of the tree is gone; but for the program itself where
+    the end was taken early.
 
     Args:
         launch: what to start.
@@ -103,6 +129,7 @@ async def run_process(
         timeout: seconds.
         stdout, stderr: take the streams in.
         on_start: called when the process exists.
+        early: see `EarlyEnd`. How the command has ended is in the report then, and not in what is returned.
 
     Raises:
         CommandNotFound: the program does not exist or cannot be executed.
@@ -125,21 +152,28 @@ async def run_process(
                         if stream is not None:
                             readers.append(PipeReader(stream, into, tasks))
                     with deadline:
-                        await _exit_of(process)
+                        await _exit_of(process, early)
+                        if early is not None and process.returncode is None:
+                            early.is_taken = True
                 finally:
-                    if process.returncode is None or not processes.is_gone:
+                    if early is not None and early.is_taken:
+                        early.later.start(partial(_leave, process, processes, early.release), "see a sandbox off")
+                    elif process.returncode is None or not processes.is_gone:
                         with anyio.CancelScope(shield=True):
                             await _end(process, processes)
                 tasks.cancel_scope.deadline = anyio.current_time() + PIPES_DRAIN_TIMEOUT
                 for reader in readers:
-                    await reader.finish()
+                    await reader.finish(at_once=early is not None and early.is_taken)
     finally:
-        processes.close()
+        if early is None or not early.is_taken:
+            processes.close()
         for reader in readers:
             reader.close()
         for stream in (process.stdin, process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+    if early is not None and early.is_taken:
+        return Ended.by_code(None)
     code = process.returncode
     assert code is not None
     return Ended.by_code(EXIT_SIGNAL_BASE - code if code < 0 else code, timed_out=deadline.cancelled_caught)
@@ -168,8 +202,8 @@ def _start(launch: Launch) -> subprocess.Popen[bytes]:
         ) from exc
 
 
-async def _exit_of(process: subprocess.Popen[bytes]) -> None:
-    """Return when the process has ended, even where others still hold its pipes."""
+async def _exit_of(process: subprocess.Popen[bytes], early: EarlyEnd | None = None) -> None:
+    """Return when the process has ended, even where others still hold its pipes, or when its report is complete."""
     if process.poll() is not None:
         return
     pidfd = _open_pidfd(process.pid)
@@ -177,10 +211,26 @@ async def _exit_of(process: subprocess.Popen[bytes]) -> None:
         await anyio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
         return
     try:
-        await readable(pidfd)
+        if early is None:
+            await readable(pidfd)
+            process.wait()
+        else:
+            while not early.report.is_complete() and process.poll() is None:
+                await readable(pidfd, early.report.read_end)
     finally:
         os.close(pidfd)
-    process.wait()
+
+
+async def _leave(process: subprocess.Popen[bytes], tree: ProcessTree, release: Callable[[], Awaitable[None]]) -> None:
+    """Wait for a program whose command has ended; bounded. One that does not leave is killed."""
+    try:
+        with anyio.move_on_after(PROCESS_KILL_TIMEOUT):
+            await _exit_of(process)
+        if process.returncode is None or not tree.is_gone:
+            await _end(process, tree)
+    finally:
+        tree.close()
+        await release()
 
 
 def _open_pidfd(pid: int) -> int | None:

@@ -1,0 +1,140 @@
+"""A call that ends as soon as its command is known to be gone, a moment before the program that ran it has left."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.host import process as process_module
+from praxis_mcp.engines.host.process import EarlyEnd, Launch, ReportPipe, run_process
+from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
+from praxis_mcp.engines.output import Captured, StreamCollector
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.owners import Owner
+from praxis_mcp.support.processes import SupervisedTree
+from praxis_mcp.support.tasks import BackgroundTasks
+from praxis_mcp.testing.bench import CALL_LIMIT
+from tests.engines.host.sandbox_case import IMAGE, control_groups, shared_store
+
+pytestmark = pytest.mark.anyio
+
+# Says that all is done, and leaves when its gate is closed: it holds both streams until then, as praxis-init does one.
+PROGRAM = """
+import os, sys
+os.write(1, b"o" * 100_000)
+os.write(2, b"e")
+os.write(int(sys.argv[1]), b"done")
+os.read(int(sys.argv[2]), 1)
+"""
+
+
+class Report(ReportPipe):
+    said = b""
+
+    def is_complete(self) -> bool:
+        self.said += self.read()
+        return self.said == b"done"
+
+
+def children() -> set[int]:
+    """This process's own, those among them that wait to be reaped."""
+    return {int(pid) for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["by itself", "by a signal"])
+async def test_a_call_ends_with_the_report_and_the_program_and_what_it_had_are_gone_behind_it(
+    leaves: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_module, "PROCESS_KILL_TIMEOUT", CALL_LIMIT if leaves else 0.1)
+    before = children()
+    later, released = BackgroundTasks(), anyio.Event()
+
+    async def release() -> None:
+        assert children() == before
+        released.set()
+
+    closed, gate = os.pipe()
+    out, err = StreamCollector("stdout", keep=200_000), StreamCollector("stderr", keep=100)
+    with Report() as report, anyio.fail_after(CALL_LIMIT):
+        early = EarlyEnd(report, later, release)
+        words = (sys.executable, "-I", "-c", PROGRAM, str(report.write_end), str(closed))
+        async with out, err:
+            await run_process(
+                Launch(words, {}, descriptors=(report.write_end, closed), own_session=False),
+                lambda process: SupervisedTree(process, "PRAXIS_TEST=none"),
+                timeout=CALL_LIMIT,
+                stdout=out,
+                stderr=err,
+                early=early,
+            )
+        assert early.is_taken
+        assert len(children() - before) == 1
+        assert (out.captured.data, err.captured) == (b"o" * 100_000, Captured(b"e", total=1))
+        os.close(closed)
+        if leaves:
+            os.close(gate)
+        await later.close(CALL_LIMIT)
+        assert released.is_set()
+        if not leaves:
+            os.close(gate)
+    assert children() == before
+
+
+async def test_a_call_that_is_cancelled_before_the_report_leaves_nothing(tmp_path: Path) -> None:
+    before = children()
+    later = BackgroundTasks()
+
+    async def release() -> None:
+        raise AssertionError("whoever cancels releases")
+
+    started = anyio.Event()
+    out, err = StreamCollector("stdout", keep=100, listener=lambda *_: started.set()), StreamCollector("stderr", keep=9)
+    words = (sys.executable, "-I", "-c", "import os; os.write(1, b'hi'); os.read(0, 1)")
+    with Report() as report, anyio.fail_after(CALL_LIMIT):
+        early = EarlyEnd(report, later, release)
+
+        async def run() -> None:
+            async with out, err:
+                await run_process(
+                    Launch(words, {}, stdin=b"x" * 10_000_000, own_session=False),
+                    lambda process: SupervisedTree(process, "PRAXIS_TEST=none"),
+                    timeout=CALL_LIMIT,
+                    stdout=out,
+                    stderr=err,
+                    early=early,
+                )
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            await started.wait()
+            tasks.cancel_scope.cancel()
+    assert not early.is_taken
+    assert len(later) == 0
+    assert children() == before
+
+
+@pytest.mark.docker
+@pytest.mark.sandbox
+async def test_a_sandbox_that_holds_a_mount_has_left_when_its_call_ends_and_any_other_at_the_latest_with_its_engine(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "data").mkdir()
+    sandbox: Any = {"store": shared_store(), "launcher": "own"}
+    settings = Settings.model_validate({"root": tmp_path, "engines": {"sandbox": sandbox}})
+    plain = ToolContract.create_dagger_tool("tool", IMAGE, ["/bin/true"])
+    mounted = ToolContract.create_dagger_tool("tool", IMAGE, ["/bin/true"], mounts={"./data": "/data:rw"})
+    with anyio.fail_after(CALL_LIMIT):
+        async with SandboxExecutionEngine(settings) as engine:
+            await engine.execute(mounted, {})
+            before = children()
+            for _ in range(10):
+                assert (await engine.execute(mounted, {})).success
+                assert children() == before
+            for _ in range(10):
+                assert (await engine.execute(plain, {})).success
+    assert children() == before
+    assert control_groups(f"praxis-mcp-{Owner.current()}-") == []
