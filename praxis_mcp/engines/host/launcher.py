@@ -157,8 +157,8 @@ class OwnLauncher(Launcher):
         with ExitStack() as held:
             held.callback(sandboxed.layout.close)
             message, descriptors = _message(plan, sandboxed, group, held)
-            # Until praxis-init has left, its mounts keep the file systems busy that they are of: whoever unmounts or
-            # removes one behind the answer must not meet that, and so only what has nothing but an image ends early.
+            # Until praxis-init has left, its mounts keep the file systems busy that they are of, one of which may be
+            # unmounted or removed right behind the answer: only what has nothing but an image ends early.
             is_private = not sandboxed.layout.descriptors
 
             def on_start() -> None:
@@ -322,8 +322,8 @@ async def _launch(
         on_start=on_start,
         early=early,
     )
-    said = reply.end()
-    return ended if ended.timed_out or said is None else said
+    reported = reply.end()
+    return ended if ended.timed_out or reported is None else reported
 
 
 def _setup_failure(plan: Plan, end: Ended, why: str | None) -> ExecutionError:
