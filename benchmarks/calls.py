@@ -79,12 +79,13 @@ async def measure(rounds: int) -> list[Report]:
         plain = serving(write_noops(temporary / "plain", 1, network="host"))
         unsandboxed = await stack.enter_async_context(connected(plain, {"PRAXIS_ENGINES__LOCAL__SANDBOX": "off"}))
         ways = {"plain process": (unsandboxed, COMMAND)}
-        if shutil.which("bwrap"):
-            boxed = serving(write_noops(temporary / "boxed", 1))
-            for launcher in await launchers():
-                environment = {"PRAXIS_ENGINES__LOCAL__SANDBOX": launcher}
-                client = await stack.enter_async_context(connected(boxed, environment))
-                ways[f"in a sandbox ({launcher}; spawn: under bubblewrap)"] = (client, [*BUBBLEWRAP, *COMMAND])
+        boxed = serving(write_noops(temporary / "boxed", 1))
+        for launcher in await launchers():
+            environment = {"PRAXIS_ENGINES__LOCAL__SANDBOX": launcher}
+            client = await stack.enter_async_context(connected(boxed, environment))
+            ways[f"in a sandbox by {launcher}"] = (client, COMMAND)
+            if shutil.which("bwrap"):
+                ways[f"in a sandbox by {launcher}; spawn: under bubblewrap"] = (client, [*BUBBLEWRAP, *COMMAND])
         for name, (client, command) in ways.items():
             works = {
                 "spawn": spawning(command),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -10,9 +9,10 @@ from pathlib import Path
 import anyio
 from mcp import Client
 
-from benchmarks.calls import connected
+from benchmarks.calls import connected, launchers
 from benchmarks.contracts import NOOP
 from benchmarks.measure import Table
+from benchmarks.sandbox import find_image, opened
 from benchmarks.startup import BARE, serving
 from benchmarks.ways import has_docker
 
@@ -63,9 +63,11 @@ async def measure(rounds: int) -> list[Table]:
 
 
 async def _with_images() -> list[tuple[str, str, str]]:
-    image = "image: busybox:1.36\n"
-    found = [("sandbox", "sandbox", image)] if shutil.which("bwrap") else []
-    return [*found, *([("docker", "docker", image)] if await has_docker() else [])]
+    found: list[tuple[str, str, str]] = []
+    if choices := await launchers():
+        async with opened(choices[0]) as engine:
+            found.append(("sandbox", "sandbox", f"image: {await find_image(engine)}\n"))
+    return [*found, *([("docker", "docker", "image: busybox:1.36\n")] if await has_docker() else [])]
 
 
 async def _many(client: Client) -> None:

@@ -1,29 +1,39 @@
-"""One call of the sandbox engine, compared with bubblewrap alone over the same file system, and with ``docker run``."""
+"""Calls of the sandbox engine by each launcher, cold and waiting, compared with a bare subprocess, with bubblewrap
+alone over the same file system, and with ``docker run``."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
 
-from benchmarks.calls import calling, connected, spawning
+from benchmarks.calls import calling, connected, launchers, spawning
 from benchmarks.measure import Report, Row, Work, in_turns
 from benchmarks.startup import serving
 from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.base import ExecutionEngine
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.errors import ExecutionError
+from praxis_mcp.images.from_host import BOUNDS
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.sections import LauncherChoice
 
 IMAGES = ("python:3.11-slim", "busybox:1.36")
-"""Images to measure with, the first that can be found: from the store, a Docker daemon, or a registry."""
-RAW, OURS, DOCKER = "bubblewrap alone", "sandbox engine", "docker run"
+"""Images to measure with, the first that can be found: from the store, a Docker daemon, or a registry; else one is made
+of this machine's programs."""
+OF_THE_HOST = "localhost/praxis-mcp-benchmark"
+BARE, RAW, DOCKER, CALL = "bare subprocess", "bubblewrap alone", "docker run", "tools/call over stdio"
+ECHO = ["echo", "hi"]
 AT_ONCE = 4
 SECONDS = 5.0
 """Of each closed loop: so many calls at once, each followed by the next, for so long."""
+READY_LIMIT = 10.0
+"""Seconds for a sandbox to be made ready before a call that is to meet one."""
 
 CONTRACT = """\
 name: noop
@@ -31,6 +41,7 @@ description: Say hi.
 engine: sandbox
 image: {image}
 command: [echo, hi]
+warm: false
 """
 
 
@@ -43,10 +54,13 @@ def raw_bubblewrap(root: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def running(engine: SandboxExecutionEngine, contract: ToolContract) -> Work:
-    """Run it once by the engine, to its end."""
+def running(engine: ExecutionEngine, contract: ToolContract) -> Work:
+    """Run it once by the engine, to its end; where things wait for calls, once one does, which is not counted."""
 
     async def work() -> float:
+        with anyio.move_on_after(READY_LIMIT):
+            while (pool := engine.warm()) is not None and not pool.waiting:
+                await anyio.sleep(0.005)
         began = time.perf_counter()
         result = await engine.execute(contract, {})
         seconds = time.perf_counter() - began
@@ -54,6 +68,33 @@ def running(engine: SandboxExecutionEngine, contract: ToolContract) -> Work:
         return seconds
 
     return work
+
+
+def opened(launcher: LauncherChoice, *, warm: bool = False) -> SandboxExecutionEngine:
+    """An engine that makes sandboxes so."""
+    return SandboxExecutionEngine(
+        Settings.model_validate({"engines": {"sandbox": {"launcher": launcher}}, "warm": {"enabled": warm}})
+    )
+
+
+@asynccontextmanager
+async def engines() -> AsyncIterator[dict[str, SandboxExecutionEngine]]:
+    """One for each launcher that works here, and one whose sandboxes wait, by the names of their rows."""
+    async with AsyncExitStack() as stack:
+        found: dict[str, SandboxExecutionEngine] = {}
+        for launcher in await launchers():
+            found[named(launcher)] = await stack.enter_async_context(opened(launcher))
+            warm = await stack.enter_async_context(opened(launcher, warm=True))
+            await find_image(warm)
+            await warm.execute(ToolContract.create_dagger_tool("noop", await find_image(warm), ECHO), {})
+            if warm.warm() is not None:
+                found[f"{named(launcher)}, waiting"] = warm
+        yield found
+
+
+def named(launcher: LauncherChoice) -> str:
+    """The name of a launcher's row."""
+    return f"sandbox engine, {launcher}"
 
 
 async def closed_loop(work: Work) -> float:
@@ -75,50 +116,69 @@ async def closed_loop(work: Work) -> float:
 
 async def measure(rounds: int) -> list[Report]:
     """One call at a time, for commands that cost nothing and little; then the closed loop."""
-    if not shutil.which("bwrap"):
-        return [Report("The sandbox engine: bubblewrap is not installed", [])]
     async with AsyncExitStack() as stack:
-        engine = await stack.enter_async_context(SandboxExecutionEngine(Settings()))
-        image = await _first_image(engine)
-        if image is None:
-            return [Report(f"The sandbox engine: none of {', '.join(IMAGES)} could be found", [])]
-        made_by = f"sandboxes made by {(await engine.probe()).version}"
-        root = (await engine.images.ensure(image)).image.root
+        found = await stack.enter_async_context(engines())
+        if not found:
+            return [Report("The sandbox engine: nothing here makes sandboxes", [])]
+        first = next(iter(found.values()))
+        image = await find_image(first)
+        root = (await first.images.ensure(image)).image.root
         docker = ["docker", "run", "--rm", "--network", "none", image] if await _has(image) else None
+        against = dict.fromkeys(found, BARE) | {DOCKER: BARE, RAW: BARE}
 
-        def works_of(command: list[str]) -> dict[str, Work]:
+        def works_of(command: list[str], on_host: list[str]) -> dict[str, Work]:
             contract = ToolContract.create_dagger_tool("noop", image, command)
-            works = {RAW: spawning([*raw_bubblewrap(root), *command]), OURS: running(engine, contract)}
+            works = {BARE: spawning(on_host)}
+            if shutil.which("bwrap"):
+                works[RAW] = spawning([*raw_bubblewrap(root), *command])
+            works |= {name: running(engine, contract) for name, engine in found.items()}
             return works | ({DOCKER: spawning([*docker, *command])} if docker else {})
 
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (place / "contract.yaml").write_text(CONTRACT.format(image=image))
-        client = await stack.enter_async_context(connected(serving(place)))
-        writable = ToolContract.create_dagger_tool("noop", image, ["echo", "hi"], read_only=False)
-        echo = works_of(["echo", "hi"])
-        tools_call = {"tools/call of it, over stdio": calling(client), "writable root": running(engine, writable)}
-        against = dict.fromkeys((OURS, *tools_call), RAW) | {DOCKER: OURS}
-        rows = await in_turns(echo | tools_call, rounds, against=against)
-        reports = [Report(f"The sandbox engine, echo hi in {image}", rows, f"One call at a time; {made_by}.")]
+        writable = ToolContract.create_dagger_tool("noop", image, ECHO, read_only=False)
+        echo = more = works_of(ECHO, ECHO)
+        for launcher in await launchers():
+            environment = {"PRAXIS_ENGINES__SANDBOX__LAUNCHER": launcher}
+            client = await stack.enter_async_context(connected(serving(place), environment))
+            more = more | {
+                f"{CALL}, {launcher}": calling(client),
+                f"{named(launcher)}, writable root": running(found[named(launcher)], writable),
+            }
+        against |= dict.fromkeys(more.keys() - {BARE}, BARE)
+        reports = [Report(f"{' '.join(ECHO)} in {image}", await in_turns(more, rounds, against=against), _NOTE)]
         if image.startswith("python"):
-            rows = await in_turns(works_of(["python3", "-c", "pass"]), rounds, against=against)
-            reports.append(
-                Report(f"The sandbox engine, python3 -c pass in {image}", rows, f"One call at a time; {made_by}.")
-            )
-        loops = [Row(name, [await closed_loop(work)], against.get(name)) for name, work in echo.items()]
-        note = f"{AT_ONCE} calls at once, for {SECONDS:g} s each: milliseconds of wall time a call; {made_by}."
+            python = shutil.which("python3", path="/usr/bin:/usr/local/bin") or "python3"
+            works = works_of(["python3", "-c", "pass"], [python, "-c", "pass"])
+            rows = await in_turns(works, rounds, against=against)
+            reports.append(Report(f"python3 -c pass in {image}", rows, _NOTE))
+        # A call that waits for its sandbox measures how fast they are made: that is the cold way.
+        loops = [
+            Row(name, [await closed_loop(work)], against.get(name))
+            for name, work in echo.items()
+            if not name.endswith("waiting")
+        ]
+        note = f"{AT_ONCE} calls at once, for {SECONDS:g} s each: milliseconds of wall time a call."
         reports.append(Report("The sandbox engine in a closed loop, echo hi", loops, note))
         return reports
 
 
-async def _first_image(engine: SandboxExecutionEngine) -> str | None:
-    for image in IMAGES:
+_NOTE = (
+    "One call at a time. The bare subprocess is the host's program. own: praxis-init makes the sandbox; waiting: it "
+    "was made before the call; tools/call: with a server around it, cold."
+)
+
+
+async def find_image(engine: SandboxExecutionEngine) -> str:
+    """An image that the engine can run `ECHO` in."""
+    for image in (*IMAGES, OF_THE_HOST):
         try:
             await engine.images.ensure(image)
         except ExecutionError:
             continue
         return image
-    return None
+    await engine.images.from_host(OF_THE_HOST, ["echo", "head", "true"], [], BOUNDS, lambda _: None)
+    return OF_THE_HOST
 
 
 async def _has(image: str) -> bool:

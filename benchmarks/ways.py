@@ -77,10 +77,11 @@ class Way:
 @asynccontextmanager
 async def ways() -> AsyncIterator[list[Way]]:
     """All that this machine has."""
+    bare = "bare subprocess"
     async with AsyncExitStack() as stack:
-        found = [Way("bare subprocess", lambda task: _spawn(task.of_the_host(), ()))]
-        plain = await stack.enter_async_context(LocalExecutionEngine(_settings(local={"sandbox": "off"})))
-        found.append(Way("local, plain process", _by(plain, _on_host), "bare subprocess"))
+        found = [Way(bare, lambda task: _spawn(task.of_the_host(), ()))]
+        plain = await stack.enter_async_context(LocalExecutionEngine(_cold(local={"sandbox": "off"})))
+        found.append(Way("local, plain process", _by(plain, _on_host), bare))
         if shutil.which("bwrap"):
             images = SandboxImages(Settings())
 
@@ -88,15 +89,14 @@ async def ways() -> AsyncIterator[list[Way]]:
                 root = (await images.ensure(task.image)).image.root
                 return await _spawn(task, raw_bubblewrap(root))
 
-            found.append(Way("raw bwrap over the image", raw))
-            for launcher in await launchers():
-                local = LocalExecutionEngine(_settings(local={"sandbox": launcher}))
-                sandbox = SandboxExecutionEngine(_settings(sandbox={"launcher": launcher}))
-                for name, engine, make in (("local", local, _on_host), ("sandbox", sandbox, _in_image)):
-                    run = _by(await stack.enter_async_context(engine), make)
-                    found.append(Way(f"{name}, {launcher}", run, "raw bwrap over the image"))
+            found.append(Way("raw bwrap over the image", raw, bare))
+        for launcher in await launchers():
+            local = LocalExecutionEngine(_cold(local={"sandbox": launcher}))
+            sandbox = SandboxExecutionEngine(_cold(sandbox={"launcher": launcher}))
+            for name, engine, make in (("local", local, _on_host), ("sandbox", sandbox, _in_image)):
+                found.append(Way(f"{name}, {launcher}", _by(await stack.enter_async_context(engine), make), bare))
         if await has_docker():
-            cold = await stack.enter_async_context(DockerSDKExecutionEngine(Settings(warm={"enabled": False})))  # pyright: ignore[reportArgumentType]
+            cold = await stack.enter_async_context(DockerSDKExecutionEngine(_cold()))
             warm = await stack.enter_async_context(DockerSDKExecutionEngine(Settings()))
             api = await stack.enter_async_context(DockerApi.open())
 
@@ -122,8 +122,9 @@ async def has_docker() -> bool:
     return (await anyio.run_process(["docker", "version"], check=False)).returncode == 0
 
 
-def _settings(**engines: object) -> Settings:
-    return Settings(engines=engines)  # pyright: ignore[reportArgumentType]
+def _cold(**engines: object) -> Settings:
+    """Nothing is started ahead of a call."""
+    return Settings.model_validate({"engines": engines, "warm": {"enabled": False}})
 
 
 async def _spawn(task: Task, prefix: tuple[str, ...] | list[str]) -> Sample:
