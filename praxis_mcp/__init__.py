@@ -56,6 +56,7 @@ if TYPE_CHECKING:  # written by scripts/exports.py from the table below
     from praxis_mcp.errors import OutputMisfit as OutputMisfit
     from praxis_mcp.errors import PraxisError as PraxisError
     from praxis_mcp.errors import QueueFull as QueueFull
+    from praxis_mcp.errors import RecordsUnavailable as RecordsUnavailable
     from praxis_mcp.errors import RemoteError as RemoteError
     from praxis_mcp.errors import RunNotFoundError as RunNotFoundError
     from praxis_mcp.errors import SettingsError as SettingsError
@@ -108,6 +109,7 @@ _MODULES = {
         "OutputMisfit",
         "PraxisError",
         "QueueFull",
+        "RecordsUnavailable",
         "RemoteError",
         "RunNotFoundError",
         "SettingsError",

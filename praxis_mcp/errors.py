@@ -9,6 +9,7 @@
     ├── ArgumentError            the caller's arguments do not fit the contract; the caller can fix the call
     ├── OutputMisfit             a tool ended well, but its output is not what its contract declares
     ├── RunNotFoundError         no run record has that id (any more)
+    ├── RecordsUnavailable       the store of run records cannot be read or written
     └── ExecutionError           the tool could not be run, or its run could not be finished
         ├── EngineUnavailable    an engine is missing, down or out of reach
         ├── ImageError           an image is missing, unreachable or unusable
@@ -80,6 +81,10 @@ class OutputMisfit(PraxisError):
 
 class RunNotFoundError(PraxisError):
     """No record of that run is kept (any more)."""
+
+
+class RecordsUnavailable(PraxisError):
+    """The store of run records cannot be read or written. No call fails of it."""
 
 
 class ExecutionError(PraxisError):

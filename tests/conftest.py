@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import tempfile
 from collections.abc import Callable
 
 import pytest
@@ -32,6 +33,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Where servers and commands that tests start keep records; not where those of this user are.
+    state = at_end.enter_context(tempfile.TemporaryDirectory(prefix="praxis-mcp-tests-state-"))
+    os.environ["XDG_STATE_HOME"] = state
     logger.enable(NAME)  # tests hear what is logged, as the command line does
     requirements.demanded()  # a misspelt PRAXIS_TEST_REQUIRE is told at once, not by tests that quietly skip
     requirements.check_absence()

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from praxis_mcp.contracts.model import ToolContract
     from praxis_mcp.engines.base import ExecutionResult, StatusListener
     from praxis_mcp.engines.output import StreamName
-    from praxis_mcp.execution.records import RunRecord
+    from praxis_mcp.execution.records.record import RunRecord
     from praxis_mcp.execution.toolbox import Toolbox
 
+_CLIENT = "praxis-mcp call"
+"""What records call the program that called."""
 _ARGUMENT_PIECE = 64 * 1024
 _PERCENT = re.compile(r"(\d{1,3})\s?%")
 
@@ -70,11 +72,11 @@ def call(
         async with open_tool(toolbox, name) as tool:
             arguments = read_arguments(dict(tool.input_schema), words, given)
             if not isinstance(tool, CatalogEntry):
-                result = await toolbox.relays.call(tool, arguments)
+                result = await toolbox.relays.call(tool, arguments, client=_CLIENT)
                 _show(toolbox.records.get(result.run_id), result, as_json, artifacts)
                 return _exit_code(result)
             with _status() as on_status:
-                result = await toolbox.runner.call(name, arguments, on_status=on_status)
+                result = await toolbox.runner.call(name, arguments, client=_CLIENT, on_status=on_status)
         contract = tool.contract
         trouble = _trouble(contract, result)
         _show(toolbox.records.get(result.run_id), result, as_json, artifacts, more_follows=trouble is not None)
@@ -86,7 +88,7 @@ def call(
             structured_output(contract, result)
         return _exit_code(result)
 
-    raise typer.Exit(run_with_toolbox(settings, work))
+    raise typer.Exit(run_with_toolbox(settings, work, keep_records=True))
 
 
 def _trouble(contract: ToolContract, result: ExecutionResult) -> tuple[str, str] | None:

@@ -170,8 +170,12 @@ def collect_garbage() -> None:
     gc.enable()
 
 
-def run_with_toolbox(settings: Settings, work: Callable[[Toolbox], Awaitable[T]]) -> T:
-    """Open a toolbox, do the work, close it."""
+def run_with_toolbox(settings: Settings, work: Callable[[Toolbox], Awaitable[T]], *, keep_records: bool = False) -> T:
+    """Open a toolbox, do the work, close it.
+
+    Args:
+        keep_records: see `open_toolbox`.
+    """
     import anyio
 
     from praxis_mcp.execution.toolbox import open_toolbox
@@ -182,7 +186,7 @@ def run_with_toolbox(settings: Settings, work: Callable[[Toolbox], Awaitable[T]]
     collect_garbage()
 
     async def main() -> T:
-        async with open_toolbox(settings) as toolbox:
+        async with open_toolbox(settings, keep_records=keep_records) as toolbox:
             return await work(toolbox)
 
     return anyio.run(main)

@@ -69,7 +69,7 @@ def serve(
         from praxis_mcp.serving.stdio import serve_stdio
 
         async def main() -> None:
-            async with open_toolbox(settings, scan_in_background=True) as toolbox:
+            async with open_toolbox(settings, scan_in_background=True, keep_records=True) as toolbox:
                 await serve_stdio(toolbox, wire)
 
         collect_garbage()
@@ -101,7 +101,7 @@ def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
                 say(f"Listening on {url}", err=True)
 
     async def main() -> None:
-        async with open_toolbox(settings, scan_in_background=True) as toolbox:
+        async with open_toolbox(settings, scan_in_background=True, keep_records=True) as toolbox:
             await serve_http(toolbox, streamable=streamable, sse=sse, on_listening=announce)
 
     collect_garbage()

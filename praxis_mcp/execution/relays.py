@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from praxis_mcp.engines.phases import Phase, PhaseClock
 from praxis_mcp.engines.remote import ISOLATION, progress_lines, text_of
 from praxis_mcp.errors import ArgumentError, RunNotFoundError
 from praxis_mcp.execution.admission import Share
-from praxis_mcp.execution.records import RunRecord, RunRecords
+from praxis_mcp.execution.records.record import RunRecord
+from praxis_mcp.execution.records.row import About
+from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.federation.addresses import (
     CallerLinks,
@@ -72,6 +75,7 @@ class RelayRunner:
         arguments: Mapping[str, Any],
         *,
         caller: str = "",
+        client: str = "",
         on_output: OutputListener | None = None,
     ) -> ExecutionResult:
         """What the tool answered. Cancelling cancels it there.
@@ -80,6 +84,7 @@ class RelayRunner:
             tool: the tool; its server checks the arguments.
             arguments: passed on as they are, where JSON can carry them.
             caller: who calls; the run's record, and what the answer links, is theirs. Empty is anonymous.
+            client: name and version of the program that calls, as it gives them.
             on_output: receives progress, a line of JSON on standard error each.
 
         Raises:
@@ -96,7 +101,8 @@ class RelayRunner:
             async with runner.admission.slot(tool.name, shares=self._shares(caller, tool.upstream)):
                 counted.engine = engine_name(tool)
                 counted.run_id = new_run_id()
-                result = await self._run(tool, counted.run_id, arguments, counted.phases, caller, on_output)
+                about = About(client, str(self._settings.root))
+                result = await self._run(tool, counted.run_id, arguments, counted.phases, caller, about, on_output)
             counted.ended(result)
             return result
 
@@ -157,10 +163,12 @@ class RelayRunner:
         arguments: Mapping[str, Any],
         phases: PhaseClock,
         caller: str,
+        about: About,
         on_output: OutputListener | None,
     ) -> ExecutionResult:
         phases.enter(Phase.RUN)
-        record = await self._records.start_relayed(run_id, tool.name, engine_name(tool), caller)
+        about = replace(about, arguments=await self._records.relayed_arguments(arguments, tool.input_schema))
+        record = await self._records.start_relayed(run_id, tool.name, engine_name(tool), caller, about)
         record.phases = phases
         listener = progress_lines(on_output) if on_output is not None else None
         async with self._records.watched(record):

@@ -25,7 +25,8 @@ from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
 from praxis_mcp.execution.admission import Admission, CallerLimits
 from praxis_mcp.execution.cache import ResultCache
-from praxis_mcp.execution.records import RunRecords
+from praxis_mcp.execution.records.row import About
+from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.execution.selection import Decision, EngineSelector
 from praxis_mcp.execution.tally import CallTally, Counted
 from praxis_mcp.plans.build import new_run_id
@@ -78,6 +79,7 @@ class ToolRunner:
         arguments: Mapping[str, Any],
         *,
         caller: str = "",
+        client: str = "",
         on_output: OutputListener | None = None,
         on_status: StatusListener | None = None,
     ) -> ExecutionResult:
@@ -87,6 +89,7 @@ class ToolRunner:
             name: the tool.
             arguments: as the caller gave them.
             caller: who calls; the run's record is theirs. Empty is anonymous.
+            client: name and version of the program that calls, as it gives them.
             on_output: receives output as it arrives, secrets masked.
             on_status: is called with what the engine is busy with.
 
@@ -96,8 +99,9 @@ class ToolRunner:
             ContractError, SettingsError: contract or settings keep it from running.
             ExecutionError: it could not be run; see the subclasses.
         """
-        contract = self._catalog.get(name).contract
-        return await self.run(contract, arguments, caller=caller, on_output=on_output, on_status=on_status)
+        entry = self._catalog.get(name)
+        about = About(client, str(self._settings.root), str(entry.source), entry.fingerprint)
+        return await self._counted(entry.contract, arguments, caller, about, on_output, on_status)
 
     async def run(
         self,
@@ -109,8 +113,20 @@ class ToolRunner:
         on_status: StatusListener | None = None,
     ) -> ExecutionResult:
         """As `call`, for a contract that need not be in the catalog: one that was built in code."""
+        about = About(root=str(self._settings.root))
+        return await self._counted(contract, arguments, caller, about, on_output, on_status)
+
+    async def _counted(
+        self,
+        contract: ToolContract,
+        arguments: Mapping[str, Any],
+        caller: str,
+        about: About,
+        on_output: OutputListener | None,
+        on_status: StatusListener | None,
+    ) -> ExecutionResult:
         with self.tally.call(contract.name, caller) as counted, self.callers.hold(caller, contract.name):
-            result = await self._call(contract, arguments, caller, on_output, on_status, counted)
+            result = await self._call(contract, arguments, caller, about, on_output, on_status, counted)
             counted.ended(result)
             return result
 
@@ -127,6 +143,7 @@ class ToolRunner:
         contract: ToolContract,
         arguments: Mapping[str, Any],
         caller: str,
+        about: About,
         on_output: OutputListener | None,
         on_status: StatusListener | None,
         counted: Counted,
@@ -140,11 +157,12 @@ class ToolRunner:
         fitting = validate_arguments(contract, arguments)
         plan = await plan_call(contract, fitting, self._settings, run_id, caller, create=True)
         log.debug("{}: arguments fit; planned as run {}", name, run_id)
+        about = replace(about, arguments=await self._records.arguments(plan, contract.parameters))
         key = await self._cache.key(plan, contract.directory)
         if key is not None and (known := self._cache.get(key)) is not None:
             log.debug("{}: answered from the cache", name)
             phases.enter(Phase.CACHE)
-            record = await self._records.start(plan, known.engine, caller)
+            record = await self._records.start(plan, known.engine, caller, about)
             record.phases = phases
             async with self._records.watched(record):
                 again = replace(known, run_id=run_id, phases=MappingProxyType(phases.seconds))
@@ -155,7 +173,11 @@ class ToolRunner:
             # Once more, now that the call runs at last: while it waited, a tool that may write there can have put a
             # link to something sensitive where a mount was approved.
             plan = await check_again(plan, self._settings)
-            decision = await self.selector.choose(plan)
+            try:
+                decision = await self.selector.choose(plan)
+            except ExecutionError as exc:
+                await self._records.refuse(plan, caller, about, phases, str(exc))
+                raise
             assert decision.engine is not None
             counted.engine = decision.engine
             log.debug(
@@ -163,7 +185,8 @@ class ToolRunner:
             )
             for verdict in decision.passed_over:
                 log.debug("{}: not {}: {}", name, verdict.engine, verdict.reason)
-            result = await self._run(contract, plan, decision.engine, phases, caller, on_output, on_status)
+            about = replace(about, passed_over=tuple((item.engine, item.reason) for item in decision.passed_over))
+            result = await self._run(contract, plan, decision.engine, phases, caller, about, on_output, on_status)
         if key is not None:
             self._cache.put(key, result)
         return result
@@ -175,11 +198,12 @@ class ToolRunner:
         engine: str,
         phases: PhaseClock,
         caller: str,
+        about: About,
         on_output: OutputListener | None,
         on_status: StatusListener | None,
     ) -> ExecutionResult:
         phases.enter(Phase.START)
-        record = await self._records.start(plan, engine, caller)
+        record = await self._records.start(plan, engine, caller, about)
         record.phases = phases
         context = ExecutionContext(
             on_output=on_output,

@@ -47,7 +47,7 @@ class Counted:
 
     def ended(self, result: ExecutionResult) -> None:
         """It has a result."""
-        self.engine, self.outcome, self.run_id = result.engine, _outcome(result), result.run_id
+        self.engine, self.outcome, self.run_id = result.engine, outcome_of(result), result.run_id
 
 
 class CallTally:
@@ -94,7 +94,8 @@ class CallTally:
             log_call(tool, caller, counted.engine, counted.outcome, seconds, counted.run_id)
 
 
-def _outcome(result: ExecutionResult) -> str:
+def outcome_of(result: ExecutionResult) -> str:
+    """How a call with a result ended, in a word (see `CallTally`)."""
     if "cache" in result.phases:
         return "cached"
     if result.timed_out:

@@ -16,7 +16,8 @@ from praxis_mcp.engines.base import ExecutionResult, StatusListener
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import PraxisError
-from praxis_mcp.execution.records import RunRecords
+from praxis_mcp.execution.records.runs import RunRecords
+from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.execution.relays import RelayRunner
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.servers import ServerStatus, reap_periodically
@@ -113,6 +114,7 @@ class Toolbox:
 
     async def reap_periodically(self) -> None:
         """Remove what killed servers left behind, now and every minute, until cancelled."""
+        self.records.look_after()
         await reap_periodically(self.engines, self.runner.selector)
 
     async def keep_status(self) -> None:
@@ -137,7 +139,9 @@ class Toolbox:
 
 
 @asynccontextmanager
-async def open_toolbox(settings: Settings | None = None, *, scan_in_background: bool = False) -> AsyncIterator[Toolbox]:
+async def open_toolbox(
+    settings: Settings | None = None, *, scan_in_background: bool = False, keep_records: bool | None = None
+) -> AsyncIterator[Toolbox]:
     """A toolbox whose catalog has been scanned; engines are made when first needed.
 
     Args:
@@ -145,6 +149,8 @@ async def open_toolbox(settings: Settings | None = None, *, scan_in_background: 
             environment's ``PRAXIS_…``.
         scan_in_background: do not wait for the catalog's first scan: until `Toolbox.loaded` returns, the catalog is
             empty. For servers, which answer clients before.
+        keep_records: whether runs are recorded in the store that outlives the process, as `praxis-mcp serve` and
+            `call` do, unless ``records.enabled`` is False; None is whether the settings name its directory.
 
     Raises:
         SettingsError: the directory for run records cannot be made.
@@ -152,7 +158,11 @@ async def open_toolbox(settings: Settings | None = None, *, scan_in_background: 
     settings = settings or Settings()
     approvals = ContractApprovals() if settings.reload == "approved" else None
     catalog = Catalog(settings.tool_directories, approvals=approvals)
-    async with EngineRegistry(settings) as engines, RunRecords(settings.records) as records:
+    if keep_records is None:
+        keep_records = settings.records.directory is not None
+    place = settings.records.place if keep_records and settings.records.enabled else None
+    store = RecordStore(place, settings.records) if place is not None else None
+    async with EngineRegistry(settings) as engines, RunRecords(settings.records, store) as records:
         toolbox = Toolbox(settings, catalog, engines, records, ToolRunner(catalog, engines, records, settings))
         # The caller must see their own exception.
         with unwrapped():

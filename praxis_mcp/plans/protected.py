@@ -20,7 +20,7 @@ from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Guard, Mount
 from praxis_mcp.plans.view import is_below
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.files import config_home, data_home
+from praxis_mcp.support.files import config_home, data_home, state_home
 
 _MOST_NAMES = 4096
 """On the way along links, of which Linux follows forty."""
@@ -74,6 +74,7 @@ def protected_places(settings: Settings, contract_dir: Path | None) -> Iterator[
         (default_cache_dir(), "is the cache of contracts"),
         (data_home(), "holds images that tools run in"),
         (settings.engines.sandbox.store, "holds images that tools run in"),
+        (state_home(), "holds the records of runs"),
         (settings.records.directory, "holds the records of runs"),
     ):
         if place is not None:

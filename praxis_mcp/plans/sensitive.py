@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.trust import approvals_directory
-from praxis_mcp.support.files import home, homes_of_users
+from praxis_mcp.support.files import home, homes_of_users, state_home
 
 _IN_HOME = (
     ".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config/gcloud", ".config/gh", ".config/containers",
@@ -42,6 +42,7 @@ WHOLE = "is the whole file system"
 HOME = "holds the whole home directory"
 CREDENTIALS = "holds credentials or the system's own state"
 TEMPORARY = "holds every program's temporary files, with the sockets and the records of calls among them"
+RECORDS = "holds what other calls wrote, as their records keep it"
 SOCKET = "gives access to a container engine's or another service's socket, and with it to the host"
 
 
@@ -51,7 +52,7 @@ def hidden_places(settings: Settings) -> Iterator[str]:
     yield from _credentials()
     yield from engine_sockets(settings)
     yield from (str(source.file) for source in settings.secrets.values() if source.file is not None)
-    yield from (str(path) for path in (settings.records.directory, settings.http.tls_key) if path is not None)
+    yield from (str(path) for path in (settings.records.place, settings.http.tls_key) if path is not None)
 
 
 def engine_sockets(settings: Settings) -> Iterator[str]:
@@ -94,7 +95,8 @@ def why_sensitive(path: Path, settings: Settings) -> str | None:
     named = [str(file) for file in (*secrets, settings.http.tls_key) if file is not None]
     if any(_overlaps(path, place) for place in (*_SECRET, *_OF_ENGINES, *_SYSTEM, *_credentials(), *named)):
         return CREDENTIALS
-    return None
+    state = state_home()
+    return RECORDS if state is not None and _overlaps(path, str(state)) else None
 
 
 def _credentials() -> Iterator[str]:

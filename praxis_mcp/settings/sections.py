@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from praxis_mcp.support.files import state_home
 from praxis_mcp.support.installation import usable_plugins
 
 CONTAINER_ENGINES = ("dagger", "docker", "sandbox")
@@ -275,17 +276,36 @@ class CallSettings(Section):
 
 
 class RecordSettings(Section):
-    """What is kept of runs, as resources ``praxis://runs/…``.
+    """What is kept of runs: as resources ``praxis://runs/…`` while the server lives, and in a store that outlives it,
+    for ``praxis-mcp runs``.
 
     Attributes:
-        directory: where; None is a fresh temporary directory, removed when the server ends.
-        keep: how many runs.
+        enabled: whether ``serve`` and ``call`` keep records in the store.
+        directory: where the store is; None is ``$XDG_STATE_HOME/praxis-mcp/records``.
+        keep: how many runs a server offers as resources.
         max_stream: bytes of each stream that a record keeps; what is beyond is counted, not kept.
+        max_age: days for which a run stays in the store.
+        max_runs: how many stay in it; the oldest give way.
+        max_bytes: how many bytes of runs, files included, stay in it; the oldest give way.
+        arguments: what a record says of a call's arguments: ``none``; ``masked``: the values, but for secrets and
+            parameters that are ``writeOnly`` or of the format ``password``; ``hashed``: one digest, by a key of the
+            store's own, which shows equal arguments and nothing else.
     """
 
+    enabled: bool = True
     directory: Path | None = None
     keep: int = Field(default=100, ge=0)
     max_stream: int = Field(default=128 * 1024 * 1024, ge=0)
+    max_age: float = Field(default=30, gt=0)
+    max_runs: int = Field(default=100_000, ge=0)
+    max_bytes: int = Field(default=1024**3, ge=0)
+    arguments: Literal["none", "masked", "hashed"] = "none"
+
+    @property
+    def place(self) -> Path | None:
+        """Where the store is; None for a user without a home."""
+        state = state_home()
+        return self.directory or (state / "records" if state is not None else None)
 
 
 class ServerSettings(Section):

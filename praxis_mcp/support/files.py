@@ -171,6 +171,11 @@ def data_home() -> Path | None:
     return _xdg("XDG_DATA_HOME", ".local/share")
 
 
+def state_home() -> Path | None:
+    """``$XDG_STATE_HOME/praxis-mcp``; None for a user without a home."""
+    return _xdg("XDG_STATE_HOME", ".local/state")
+
+
 def cache_home() -> Path | None:
     """``$XDG_CACHE_HOME/praxis-mcp``; None for a user without a home."""
     return _xdg("XDG_CACHE_HOME", ".cache")

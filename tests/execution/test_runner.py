@@ -14,7 +14,9 @@ from praxis_mcp.contracts.catalog.catalog import Catalog
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.errors import ArgumentError, ExecutionError, LimitUnsupported, UnknownToolError
-from praxis_mcp.execution.records import RunRecord, RunRecords
+from praxis_mcp.execution.records.record import RunRecord
+from praxis_mcp.execution.records.row import NOTHING, About
+from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.execution.result_checks import run_example
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
@@ -221,8 +223,8 @@ class CancellingRecords(RunRecords):
 
     scope: anyio.CancelScope | None = None
 
-    async def start(self, plan: Plan, engine: str, caller: str = "") -> RunRecord:
-        record = await super().start(plan, engine, caller)
+    async def start(self, plan: Plan, engine: str, caller: str = "", about: About = NOTHING) -> RunRecord:
+        record = await super().start(plan, engine, caller, about)
         if self.scope is not None:
             self.scope.cancel()
         return record

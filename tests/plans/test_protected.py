@@ -10,6 +10,7 @@ from praxis_mcp.contracts.discovery import find_contracts
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Guard, Mount
 from praxis_mcp.plans.protected import find_forbidden, guard_mounts
+from praxis_mcp.plans.sensitive import hidden_places, why_sensitive
 from praxis_mcp.settings.model import Settings
 
 
@@ -125,6 +126,18 @@ def test_what_does_not_exist_yet_could_be_created_and_must_be_there_first(tmp_pa
             guard_mounts([mount], given, None, "tool")
         assert f"Create {tmp_path / missing} on the host" in (refusal.value.remedy or "")
     assert guard_mounts([mount], settings(tmp_path), None, "tool") == (mount,)
+
+
+def test_no_tool_gets_the_store_of_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    store = tmp_path / "state/praxis-mcp/records"
+    store.mkdir(parents=True)
+    given = settings(tmp_path)
+    assert str(store) in hidden_places(given)
+    for path in (store, store / "files", tmp_path / "state"):
+        assert "other calls" in (why_sensitive(path, given) or "")
+    with pytest.raises(LimitUnsupported, match="holds the records of runs"):
+        guard_mounts([Mount(store, "/r", writable=True)], given, None, "tool")
 
 
 def test_a_link_to_contracts_in_a_writable_mount_is_refused_for_the_tool_could_turn_it(tmp_path: Path) -> None:

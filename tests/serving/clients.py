@@ -49,7 +49,8 @@ def server_command(*arguments: str) -> list[str]:
 
 
 def server_environment(**settings: str) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"], **ENVIRONMENT, **settings}
+    own = {name: os.environ[name] for name in ("PATH", "XDG_STATE_HOME")}
+    return {**own, **ENVIRONMENT, **settings}
 
 
 def settings_for(directory: Path, **sections: Any) -> Settings:

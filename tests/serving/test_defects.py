@@ -10,7 +10,8 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from praxis_mcp.engines.base import ExecutionResult
-from praxis_mcp.execution.records import RunRecord, RunRecords
+from praxis_mcp.execution.records.record import RunRecord
+from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.toolbox import open_toolbox
 from praxis_mcp.plans.model import Plan

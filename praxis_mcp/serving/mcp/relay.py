@@ -47,6 +47,7 @@ class Relay:
         dialect: Dialect,
         on_output: OutputListener | None,
         caller: str = "",
+        client: str = "",
     ) -> CallToolResult:
         """What the tool answered.
 
@@ -56,7 +57,7 @@ class Relay:
         """
         relays = self._toolbox.relays
         try:
-            result = await relays.call(tool, arguments, caller=caller, on_output=on_output)
+            result = await relays.call(tool, arguments, caller=caller, client=client, on_output=on_output)
         except RemoteError as exc:
             raise MCPError(exc.code, exc.message, exc.data) from exc
         problem = None

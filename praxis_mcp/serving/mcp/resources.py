@@ -28,7 +28,8 @@ from mcp_types import (
 from praxis_mcp.engines.outcomes import describe_end
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import RunNotFoundError
-from praxis_mcp.execution.records import RunRecord, RunRecords
+from praxis_mcp.execution.records.record import RunRecord
+from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.serving.access import ANYONE, Caller
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.media import clean, decode_text, mime_of_file

@@ -46,7 +46,7 @@ from praxis_mcp.serving.mcp.progress import ProgressReporter, reporting
 from praxis_mcp.serving.mcp.relay import Relay
 from praxis_mcp.serving.mcp.resources import RunResources
 from praxis_mcp.serving.mcp.results import ResultWriter, error_result, refusal
-from praxis_mcp.serving.mcp.tools import BadCursor, PageWatch, ToolLister, with_origin
+from praxis_mcp.serving.mcp.tools import BadCursor, PageWatch, ToolLister, client_name, with_origin
 from praxis_mcp.support.logs import logger, places, report_defect
 from praxis_mcp.support.mcp_sdk import ReadStream, WriteStream, connection_of
 from praxis_mcp.support.tasks import unwrapped
@@ -220,13 +220,16 @@ class PraxisServer:
             reporter = self._reporter(ctx)
             async with reporting(reporter):
                 on_output = reporter.on_output if reporter else None
-                return await self._relay.call(remote, params.arguments or {}, dialect, on_output, caller.name)
+                return await self._relay.call(
+                    remote, params.arguments or {}, dialect, on_output, caller.name, client_name(ctx)
+                )
         reporter = self._reporter(ctx, stdout_is_data=contract.output == "json")
         async with reporting(reporter):
             result = await self._toolbox.runner.call(
                 params.name,
                 params.arguments or {},
                 caller=caller.name,
+                client=client_name(ctx),
                 on_output=reporter.on_output if reporter else None,
                 on_status=reporter.on_status if reporter else None,
             )

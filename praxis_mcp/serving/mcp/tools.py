@@ -219,13 +219,19 @@ class PageWatch:
         self._warned[key] = None
         if len(self._warned) > _MAX_CLIENTS:
             self._warned.popitem(last=False)
-        info = _info(ctx)
+        name = client_name(ctx)
         logger.warning(
             "{} took {} and did not ask for the next page, so its model misses the others: raise "
             "server.page_size, or serve fewer tools",
-            f"the client {info.name[:64]} {info.version[:32]}" if info else "a client",
+            f"the client {name}" if name else "a client",
             counted(found.shown, "tool"),
         )
+
+
+def client_name(ctx: ServerRequestContext[Any, Any]) -> str:
+    """Name and version of the program that made a request, as it gives them; empty where it gives none."""
+    info = _info(ctx)
+    return f"{info.name[:64]} {info.version[:32]}" if info is not None else ""
 
 
 def _info(ctx: ServerRequestContext[Any, Any]) -> Implementation | None:

@@ -1,0 +1,102 @@
+"""The seam between the records and what they are stored in. A database is used by one thread: that which opened it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from praxis_mcp.execution.records.row import StoredRun
+
+Pieces = Sequence[tuple[str, str, bytes]]
+"""Output of runs that have not ended, in order: run, stream, bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is kept.
+
+    Attributes:
+        max_age: seconds since a run began.
+        max_runs: runs.
+        max_bytes: of all runs together, their files included.
+    """
+
+    max_age: float
+    max_runs: int
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which runs are meant. Empty and None leave it open.
+
+    Attributes:
+        tool, engine, outcome, caller: exactly this one.
+        since, until: when it began, in seconds since 1970: at or after, and before.
+    """
+
+    tool: str = ""
+    engine: str = ""
+    outcome: str = ""
+    caller: str = ""
+    since: float | None = None
+    until: float | None = None
+
+
+class Database(Protocol):
+    """What the records ask of a database. Every method blocks, and raises `RecordsUnavailable`."""
+
+    def write(self, runs: Iterable[StoredRun], pieces: Pieces = ()) -> None:
+        """Keep runs, whole or not at all; one that is there is replaced, and one that has ended loses its live
+        output."""
+        ...
+
+    def servers_of_open_runs(self) -> list[str]:
+        """The servers that have runs which have not ended."""
+        ...
+
+    def close_runs_of(self, server: str, ended: float) -> int:
+        """Say of a server's runs that have not ended that they are lost; how many."""
+        ...
+
+    def remove_beyond(self, bounds: Bounds, now: float) -> list[str]:
+        """Remove ended runs that are too old or too many, the oldest first, not too many at once; their ids."""
+        ...
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """Remove runs."""
+        ...
+
+    def find(self, run_id: str) -> StoredRun | None:
+        """A run with its streams."""
+        ...
+
+    def find_ids(self, prefix: str, limit: int) -> list[str]:
+        """Ids that begin so."""
+        ...
+
+    def select(self, filters: Filters, limit: int | None = None) -> Iterator[StoredRun]:
+        """Runs without their streams, newest first."""
+        ...
+
+    def live_output(self, run_id: str, after: int) -> list[tuple[int, str, bytes]]:
+        """Pieces of output of a run that has not ended, from the number `after` on: number, stream, bytes."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+def migrations() -> list[tuple[int, list[str]]]:
+    """What takes a database from nothing to now: number, and statements; each is applied once, in one transaction."""
+    from importlib.resources import files
+
+    found: list[tuple[int, list[str]]] = []
+    directory = files("praxis_mcp.execution.records") / "migrations"
+    for item in sorted(directory.iterdir(), key=lambda item: item.name):
+        if item.name.endswith(".sql"):
+            statements = (text.strip() for text in item.read_text(encoding="utf-8").split(";"))
+            found.append((int(item.name.partition("_")[0]), [text for text in statements if text]))
+    return found

@@ -1,0 +1,191 @@
+"""One run as the process that runs it knows it: running or ended, its streams and its artifacts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+
+from praxis_mcp.engines.base import Artifact, ExecutionResult
+from praxis_mcp.engines.output import Captured, StreamName
+from praxis_mcp.engines.phases import PhaseClock
+from praxis_mcp.errors import RunNotFoundError
+from praxis_mcp.execution.records.row import NOTHING, RUNNING, About, StoredRun
+
+IN_MEMORY = 64 * 1024
+"""Bytes of a stream that a record keeps in memory; more is in its file."""
+
+
+@dataclass(slots=True)
+class RunRecord:
+    """One run, running or ended.
+
+    Attributes:
+        run_id: its id.
+        tool: name of the tool.
+        engine: name of the engine.
+        started: when, in UTC.
+        directory: where its files lie; None while it has none.
+        caller: who called, and may read it; empty is anonymous.
+        plan: what runs; empty for another server's tool.
+        about: see `About`.
+        result: how it ended; None while it runs, or when it failed.
+        error: why it failed; None otherwise.
+        streams: what is kept of its streams, once it has ended.
+        phases: the call's clock, which runs as long as the call does.
+        outcome: see `StoredRun`.
+    """
+
+    run_id: str
+    tool: str
+    engine: str
+    started: datetime
+    directory: Path | None
+    caller: str = ""
+    plan: str = "{}"
+    about: About = NOTHING
+    result: ExecutionResult | None = None
+    error: str | None = None
+    phases: PhaseClock = field(default_factory=PhaseClock, repr=False)
+    outcome: str = RUNNING
+    streams: dict[StreamName, Captured] = field(default_factory=dict, repr=False)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.result is None and self.error is None
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The files it left as results."""
+        return self.result.artifacts if self.result else ()
+
+    def path(self, stream: StreamName) -> Path | None:
+        """The file that holds the whole stream, where it was long enough to need one."""
+        captured = self.streams.get(stream)
+        return captured.file if captured else None
+
+    def size(self, stream: StreamName) -> int:
+        """Bytes of that stream that are kept.
+
+        Raises:
+            RunNotFoundError: its file is gone.
+        """
+        captured = self.streams.get(stream, Captured())
+        with self._still_there(stream):
+            return captured.file.stat().st_size if captured.file else len(captured.data)
+
+    async def read(self, stream: StreamName, offset: int = 0, limit: int | None = None) -> bytes:
+        """Bytes of that stream, from `offset`, at most `limit`.
+
+        Raises:
+            RunNotFoundError: its file is gone.
+        """
+        captured = self.streams.get(stream, Captured())
+        if captured.file is None:
+            end = None if limit is None else offset + limit
+            return captured.data[offset:end]
+        with self._still_there(stream):
+            return await anyio.to_thread.run_sync(_read_range, captured.file, offset, limit)
+
+    @contextmanager
+    def _still_there(self, stream: StreamName) -> Iterator[None]:
+        # A cleaner of temporary files takes what has not been read for days; another server trims a shared directory.
+        # A client need not know where the file was.
+        try:
+            yield
+        except OSError as exc:
+            raise RunNotFoundError(f"The {stream} of run {self.run_id} is no longer kept.") from exc
+
+    def summary(self) -> dict[str, Any]:
+        """What there is to say about it, without anything the tool was given or wrote."""
+        result = self.result
+        phases = result.phases if result else self.phases.seconds
+        return {
+            "run_id": self.run_id,
+            "tool": self.tool,
+            "engine": self.engine,
+            "started": self.started.isoformat(),
+            "caller": self.caller,
+            "running": self.is_running,
+            "error": self.error,
+            "exit_code": result.exit_code if result else None,
+            "timed_out": result.timed_out if result else False,
+            "out_of_memory": result.out_of_memory if result else False,
+            "seconds": {name: round(value, 6) for name, value in phases.items()},
+            "stdout_bytes": result.stdout.total if result else None,
+            "stderr_bytes": result.stderr.total if result else None,
+            "artifacts": [{"name": item.name, "size": item.size} for item in self.artifacts],
+            "image": result.image if result else None,
+        }
+
+
+def kept_of(captured: Captured) -> Captured:
+    """A stream as its record has it in memory."""
+    return replace(captured, head=b"", tail=b"") if captured.file or len(captured.data) > IN_MEMORY else captured
+
+
+def row_of(record: RunRecord, server: str, max_stream: int, ended: datetime | None = None) -> StoredRun:
+    """A run for the store.
+
+    Args:
+        record: the run.
+        server: id of this process there.
+        max_stream: bytes of each stream that are kept.
+        ended: when it ended; None where it has not.
+    """
+    about, result = record.about, record.result
+    row = StoredRun(
+        id=record.run_id,
+        server=server,
+        tool=record.tool,
+        engine=record.engine,
+        caller=record.caller,
+        client=about.client,
+        root=about.root,
+        contract=about.contract,
+        contract_sha256=about.contract_sha256,
+        started=record.started.timestamp(),
+        ended=ended.timestamp() if ended is not None else None,
+        outcome=record.outcome,
+        error=record.error,
+        why=json.dumps(about.passed_over),
+        phases=_phases(record),
+        plan=record.plan,
+        arguments=about.arguments,
+    )
+    if result is None:
+        return row
+    streams = record.streams
+    files = sum(item.size for item in result.artifacts)
+    files += sum(min(each.total, max_stream) for each in streams.values() if each.file is not None)
+    row = replace(
+        row,
+        exit_code=result.exit_code,
+        isolation=result.isolation,
+        image=result.image,
+        artifacts=json.dumps([{"name": item.name, "size": item.size} for item in result.artifacts]),
+        changed_files=json.dumps([str(path) for path in result.changed_files]),
+        stdout_bytes=result.stdout.total,
+        stderr_bytes=result.stderr.total,
+        stdout=streams["stdout"].data if streams["stdout"].file is None else None,
+        stderr=streams["stderr"].data if streams["stderr"].file is None else None,
+    )
+    return replace(row, kept_bytes=row.weight + files)
+
+
+def _phases(record: RunRecord) -> str:
+    phases = record.result.phases if record.result else record.phases.seconds
+    return json.dumps({name: round(value, 6) for name, value in phases.items()})
+
+
+def _read_range(file: Path, offset: int, limit: int | None) -> bytes:
+    with file.open("rb") as stream:
+        stream.seek(offset)
+        return stream.read() if limit is None else stream.read(limit)

@@ -1,0 +1,284 @@
+"""The records of one process: each call begins one and ends it, and the newest can be read as resources."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+import anyio.to_thread
+
+from praxis_mcp.contracts.model import ToolParameter
+from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.engines.output import Captured, StreamName
+from praxis_mcp.engines.phases import PhaseClock
+from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
+from praxis_mcp.execution.records.arguments import hashed_arguments, is_private, masked_arguments
+from praxis_mcp.execution.records.files import RunFiles
+from praxis_mcp.execution.records.record import IN_MEMORY, RunRecord, kept_of, row_of
+from praxis_mcp.execution.records.row import NOTHING, About, plan_text
+from praxis_mcp.execution.records.store import RecordStore
+from praxis_mcp.execution.tally import outcome_of
+from praxis_mcp.plans.model import Plan
+from praxis_mcp.plans.secrets import Masker
+from praxis_mcp.settings.sections import RecordSettings
+from praxis_mcp.support.installation import OWN_ENGINES
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.scratch import remove_directory
+
+_WRITTEN_WITHIN = 0.25
+"""Seconds that an answer waits for its record to be written. It takes a thousandth of that, unless the disk hangs or
+another process holds the database."""
+
+
+class RunRecords:
+    """The records of one process, newest kept; an async context manager that owns their directory.
+
+    Args:
+        settings: how much is kept.
+        store: where they go in addition, to outlive this process; None where they do not.
+    """
+
+    def __init__(self, settings: RecordSettings, store: RecordStore | None = None) -> None:
+        self._settings = settings
+        self._store = store
+        self._files = RunFiles(store)
+        self._records: dict[str, RunRecord] = {}
+        self._making = threading.Lock()
+
+    async def start(self, plan: Plan, engine: str, caller: str = "", about: About = NOTHING) -> RunRecord:
+        """A record for a run that begins now; the oldest ended ones give way.
+
+        Its directory is made at once where something is sure to be put there, or where an engine of another package
+        may expect it; else see `make_directory`.
+
+        Raises:
+            ExecutionError: the directory cannot be made.
+        """
+        run_id = plan.call.run_id
+        text = plan_text(plan.blueprint) if self._store is not None else "{}"
+        record = RunRecord(run_id, plan.blueprint.tool, engine, datetime.now(UTC), None, caller, text, about)
+        if plan.blueprint.artifact_dir is None and engine in OWN_ENGINES:
+            return await self._start(record)
+        # Broken off between the two, the call would leave directories that nobody knows. One visit to a thread for all.
+        with _translated(), anyio.CancelScope(shield=True):
+            record.directory = await anyio.to_thread.run_sync(self._make, run_id, self._leaving())
+        self._begun(record)
+        return record
+
+    async def start_relayed(
+        self, run_id: str, tool: str, engine: str, caller: str = "", about: About = NOTHING
+    ) -> RunRecord:
+        """A record for a call that another server answers; a directory is made for it when something is to be put
+        there, because making one takes as long as passing such a call on."""
+        return await self._start(RunRecord(run_id, tool, engine, datetime.now(UTC), None, caller, about=about))
+
+    async def refuse(self, plan: Plan, caller: str, about: About, phases: PhaseClock, error: str) -> None:
+        """A record of a call that no engine can carry out. Where there is no store, none: nobody could read it."""
+        if self._store is not None:
+            text, now = plan_text(plan.blueprint), datetime.now(UTC)
+            record = RunRecord(plan.call.run_id, plan.blueprint.tool, "", now, None, caller, text, about, error=error)
+            record.phases = phases
+            await self._ended(record, "error")
+
+    async def arguments(self, plan: Plan, parameters: Sequence[ToolParameter]) -> str | None:
+        """A call's arguments as the settings ask for them."""
+        if self._store is None or self._settings.arguments == "none":
+            return None
+        private = {item.name for item in parameters if is_private(item.keywords)}
+        return await self._shown(plan.call.arguments, private, Masker(plan.call.secrets))
+
+    async def relayed_arguments(self, arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
+        """As `arguments`, of a call that another server answers."""
+        if self._store is None or self._settings.arguments == "none":
+            return None
+        properties = schema.get("properties")
+        private = (
+            {name for name, part in properties.items() if is_private(part)}
+            if isinstance(properties, Mapping)
+            else set()
+        )
+        return await self._shown(arguments, private, Masker(()))
+
+    async def _shown(self, arguments: Mapping[str, Any], private: Collection[str], masker: Masker) -> str | None:
+        assert self._store is not None
+        if self._settings.arguments == "masked":
+            return masked_arguments(arguments, private, masker)
+        key = await anyio.to_thread.run_sync(self._store.key)
+        return hashed_arguments(arguments, key) if key is not None else None
+
+    async def _start(self, record: RunRecord) -> RunRecord:
+        self._begun(record)
+        if leaving := self._leaving():
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(self._remove, leaving)
+        return record
+
+    def place_of(self, record: RunRecord) -> Path:
+        """Where its directory is, or is to be."""
+        return record.directory or self._files.place(record.run_id)
+
+    def make_directory(self, record: RunRecord) -> Path:
+        """The directory of a run, made where it has none. Blocks.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        with self._making:  # both streams of a run may come to need it at once
+            if record.directory is None:
+                record.directory = self._files.make(record.run_id)
+        return record.directory
+
+    async def directory_of(self, record: RunRecord) -> Path:
+        """As `make_directory`, but never blocks the event loop.
+
+        Raises:
+            ExecutionError: it cannot be made.
+        """
+        if record.directory is None:
+            with _translated():
+                return await anyio.to_thread.run_sync(self.make_directory, record)
+        return record.directory
+
+    async def finish(self, record: RunRecord, result: ExecutionResult) -> ExecutionResult:
+        """The run ended; returns the result as it is kept."""
+        streams: dict[StreamName, Captured] = {"stdout": result.stdout, "stderr": result.stderr}
+        for name, captured in streams.items():
+            if captured.file is None and len(captured.data) > IN_MEMORY:
+                try:
+                    file = await self.directory_of(record) / name
+                    await anyio.to_thread.run_sync(file.write_bytes, captured.data)
+                except (OSError, ExecutionError) as exc:
+                    # The caller gets all of it with the answer, which must not be lost with the record.
+                    logger.warning("the {} of run {} is not kept: {}", name, record.run_id, exc)
+                    continue
+                streams[name] = replace(captured, file=file)
+        record.streams = {name: kept_of(captured) for name, captured in streams.items()}
+        # Not what a remote tool answered: a hundred answers of many megabytes each are nothing to keep in memory.
+        record.result = replace(result, stdout=record.streams["stdout"], stderr=record.streams["stderr"], remote=None)
+        await self._ended(record, outcome_of(result))
+        return replace(result, stdout=streams["stdout"], stderr=streams["stderr"])
+
+    async def fail(self, record: RunRecord, error: str, outcome: str = "error") -> None:
+        """The run failed."""
+        record.error = error
+        await self._ended(record, outcome)
+
+    @asynccontextmanager
+    async def watched(self, record: RunRecord) -> AsyncIterator[None]:
+        """Around all that happens between the beginning of a run and its end: whatever breaks the body off, a
+        cancellation as well, ends the record too."""
+        try:
+            yield
+        except ExecutionError as exc:
+            await self.fail(record, str(exc))
+            raise
+        except BaseException as exc:
+            if record.is_running:  # else the caller left while the end was being written
+                outcome = "cancelled" if isinstance(exc, anyio.get_cancelled_exc_class()) else "error"
+                with anyio.CancelScope(shield=True):
+                    await self.fail(record, "cancelled or broken off", outcome)
+            raise
+
+    def get(self, run_id: str, caller: str = "") -> RunRecord:
+        """The record of that run of a caller.
+
+        Raises:
+            RunNotFoundError: they have none (any more).
+        """
+        record = self._records.get(run_id)
+        if record is None or record.caller != caller:
+            raise RunNotFoundError(
+                f'No run "{run_id[:64]}" is kept.', remedy=f"Only the last {self._settings.keep} are (records.keep)."
+            )
+        return record
+
+    def entries(self) -> tuple[RunRecord, ...]:
+        """All records, newest first."""
+        return tuple(reversed(self._records.values()))
+
+    def _leaving(self) -> list[Path]:
+        """The oldest ended runs beyond `keep` give way; the directories that they leave."""
+        ended = [record for record in self._records.values() if not record.is_running]
+        leaving = ended[: max(0, len(ended) - self._settings.keep)]
+        for record in leaving:  # now: while they are removed from disk, another call looks for who has to leave
+            del self._records[record.run_id]
+        if self._files.is_lasting:
+            return []
+        return [record.directory for record in leaving if record.directory is not None]
+
+    def _make(self, run_id: str, leaving: list[Path]) -> Path:
+        try:
+            return self._files.make(run_id)
+        finally:
+            self._remove(leaving)
+
+    def _remove(self, directories: list[Path]) -> None:
+        for directory in directories:
+            remove_directory(directory)
+
+    def look_after(self) -> None:
+        """Have the store looked through from now on, though no run has begun yet: for what killed servers left, and
+        what exceeds its bounds."""
+        if self._store is not None:
+            self._store.writer.wake()
+
+    def _begun(self, record: RunRecord) -> None:
+        self._records[record.run_id] = record
+        if self._store is not None:
+            self._store.writer.put(row_of(record, self._store.server, self._settings.max_stream))
+
+    async def _ended(self, record: RunRecord, outcome: str) -> None:
+        record.outcome = outcome
+        if self._store is None:
+            return
+        row = row_of(record, self._store.server, self._settings.max_stream, datetime.now(UTC))
+        written = self._store.writer.put(row, wait=True)
+        if written is not None:
+            with anyio.move_on_after(_WRITTEN_WITHIN):
+                await written
+
+    async def __aenter__(self) -> Self:
+        try:
+            try:
+                await anyio.to_thread.run_sync(self._files.open)
+            except OSError as exc:
+                if self._store is None or self._settings.directory is not None:
+                    raise
+                logger.warning("runs are not recorded: {} cannot be used: {}", self._store.directory, exc.strerror)
+                self._store, self._files = None, RunFiles(None)
+                await anyio.to_thread.run_sync(self._files.open)
+        except OSError as exc:
+            raise SettingsError(
+                f"The directory for run records cannot be made: {exc.strerror}: {exc.filename}.",
+                remedy="Fix records.directory in the settings, or TMPDIR.",
+            ) from exc
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._close)
+
+    def _close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+        self._files.close()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise ExecutionError(
+            f"The records of this run cannot be written: {exc.strerror}: {exc.filename}.",
+            remedy="Free space where records.directory (or TMPDIR) is, or name another place.",
+        ) from exc

@@ -1,0 +1,230 @@
+"""What is kept of runs beyond the life of a server: a directory with the database, and with a directory for each run
+whose streams are long or which left files.
+
+Servers and commands of the same user share it. Each holds a lock of its own on a file in it for as long as it lives;
+the kernel lets go of that with the process, and so the next one knows which runs will never end.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from praxis_mcp.execution.records.database import Bounds, Database
+from praxis_mcp.execution.records.writer import RecordWriter
+from praxis_mcp.settings.sections import RecordSettings
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.scratch import remove_directory
+
+if TYPE_CHECKING:
+    from praxis_mcp.execution.records.sqlite import SqliteDatabase
+
+try:
+    import fcntl
+except ImportError:  # Windows: runs of a killed server stay open until they are too old
+    fcntl = None
+
+DATABASE = "runs.db"
+KEY = "key"
+_ABANDONED = 2 * 86_400.0
+"""Seconds after which a run's directory that no record names was left by a killed server: twice the longest timeout."""
+_SWEPT_EACH = 60
+"""A look for such directories is made with each so many looks at the bounds, the second one first."""
+
+
+class RecordStore:
+    """The lasting records, as a server sees them.
+
+    Args:
+        directory: where they are.
+        settings: how much is kept.
+
+    Attributes:
+        server: id of this process among those that write here.
+        writer: takes what is to be kept.
+    """
+
+    def __init__(self, directory: Path, settings: RecordSettings) -> None:
+        self.directory = directory
+        self.server = uuid.uuid4().hex
+        self.writer = RecordWriter(self._connect, self._upkeep)
+        self._bounds = bounds_of(settings)
+        self._lock: int | None = None
+        self._looks = 0
+        self._key: bytes | None = None
+
+    @property
+    def files(self) -> Path:
+        """Where the directories of runs are."""
+        return self.directory / "files"
+
+    def prepare(self) -> None:
+        """Make the directories. Blocks, if only shortly.
+
+        Raises:
+            OSError: they cannot be made.
+        """
+        for directory in (self.directory, self.files, self.directory / "servers"):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def key(self) -> bytes | None:
+        """A secret of this store's own, by which values are hashed in it: nobody without it can find a value by trying
+        likely ones. None where it cannot be read or made. Blocks, if only shortly."""
+        if self._key is None:
+            try:
+                self._key = _read_key(self.directory / KEY)
+            except OSError as exc:
+                logger.warning("arguments are not recorded: {}: {}", exc.strerror, exc.filename)
+        return self._key
+
+    def close(self) -> None:
+        """Write what is left. Blocks, if only shortly."""
+        self.writer.close()
+        if self._lock is not None:
+            (self.directory / "servers" / self.server).unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+    def _connect(self) -> Database:
+        database = open_database(self.directory)
+        if self._lock is None and fcntl is not None:
+            # Before the first run of this server is in the database.
+            with translated(self.directory):
+                self._lock = _hold(self.directory / "servers" / self.server)
+        return database
+
+    def _upkeep(self, database: Database) -> None:
+        close_lost_runs(database, self.directory, self.server)
+        while ids := database.remove_beyond(self._bounds, time.time()):
+            self._remove_files(ids)
+        # Which there seldom are, and may take long to look for: not in a command that soon ends.
+        if self._looks % _SWEPT_EACH == 1:
+            self._remove_abandoned(database)
+        self._looks += 1
+
+    def _remove_files(self, ids: list[str]) -> None:
+        for run_id in ids:
+            if (self.files / run_id).is_dir():
+                remove_directory(self.files / run_id)
+
+    def _remove_abandoned(self, database: Database) -> None:
+        oldest = time.time() - _ABANDONED
+        with translated(self.directory):
+            for directory in self.files.iterdir():
+                with suppress(FileNotFoundError):  # another server is at it
+                    if directory.stat().st_mtime < oldest and database.find(directory.name) is None:
+                        remove_directory(directory)
+
+
+def bounds_of(settings: RecordSettings) -> Bounds:
+    """The bounds that the settings give."""
+    return Bounds(settings.max_age * 86_400, settings.max_runs, settings.max_bytes)
+
+
+def open_database(directory: Path, *, create: bool = True) -> SqliteDatabase:
+    """The database in a directory of records.
+
+    Raises:
+        RecordsUnavailable: it cannot be opened.
+    """
+    from praxis_mcp.execution.records.sqlite import SqliteDatabase
+
+    return SqliteDatabase(directory / DATABASE, create=create)
+
+
+def close_lost_runs(database: Database, directory: Path, own: str = "") -> None:
+    """Say of the runs of servers that are gone that they are lost. Blocks.
+
+    Args:
+        database: has the runs.
+        directory: of the records.
+        own: the id of this process, where it is one of those that write.
+
+    Raises:
+        RecordsUnavailable: that cannot be written.
+    """
+    if fcntl is None:
+        return
+    with translated(directory):
+        held = {path.name for path in (directory / "servers").iterdir()} if (directory / "servers").is_dir() else set()
+        for server in {*database.servers_of_open_runs(), *held} - {own}:
+            with _gone(directory / "servers" / server) as is_gone:
+                if is_gone and (count := database.close_runs_of(server, time.time())):
+                    logger.info("{} runs of a server that is gone are recorded as lost", count)
+
+
+def _read_key(file: Path) -> bytes:
+    while True:
+        with suppress(FileNotFoundError):
+            return bytes.fromhex(file.read_text(encoding="ascii"))
+        fresh = file.with_name(f"{KEY}.{uuid.uuid4().hex}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as out:
+                out.write(secrets.token_hex(32))
+            with suppress(FileExistsError):  # another process was first, and its key is the one
+                file.hardlink_to(fresh)
+        finally:
+            fresh.unlink()
+
+
+def _hold(file: Path) -> int:
+    """A new file that this process has locked.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    assert fcntl is not None
+    while True:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(lock), file.stat()):
+                return lock
+        except FileNotFoundError:  # somebody met it before it was locked
+            pass
+        os.close(lock)
+
+
+@contextmanager
+def _gone(file: Path) -> Iterator[bool]:
+    """Whether the process that held that file is gone; its file is removed with the end of the body."""
+    assert fcntl is not None
+    try:
+        lock = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        yield True
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        yield False
+        return
+    try:
+        yield True
+        with suppress(FileNotFoundError):
+            file.unlink()
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def translated(directory: Path) -> Iterator[None]:
+    """Around what works on files of the records."""
+    from praxis_mcp.errors import RecordsUnavailable
+
+    try:
+        yield
+    except OSError as exc:
+        raise RecordsUnavailable(
+            f"The records in {directory} cannot be used: {exc.strerror}: {exc.filename}.",
+            remedy="See who may write there, and whether the disk is full.",
+        ) from exc

@@ -1,0 +1,237 @@
+"""One thread that writes records, several at once, so that no call waits for a disk longer than it must."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from praxis_mcp.errors import RecordsUnavailable
+from praxis_mcp.execution.records.database import Database
+from praxis_mcp.execution.records.row import StoredRun
+from praxis_mcp.support.logs import logger, places
+
+BEGIN_DELAY = 0.005
+"""Seconds for which the beginning of a run waits for its end, or for others: most runs are written once."""
+LIVE_EVERY = 0.5
+"""Seconds between two writes of what runs that go on have put out."""
+UPKEEP_EVERY = 60.0
+"""Seconds between two looks for what killed servers left, and for what exceeds the bounds."""
+UPKEEP_AFTER = 500
+UPKEEP_AFTER_BYTES = 32 * 1024 * 1024
+"""Ended runs, and bytes that they take up, after which the bounds are looked at sooner."""
+MOST_HELD = 16 * 1024 * 1024
+"""Bytes of records, and of output of runs that go on, that wait for a database which cannot be written."""
+RETRY_FIRST, RETRY_LAST = 0.25, 15.0
+"""Seconds from one try to the next, doubled each time, where the database cannot be written."""
+CLOSE_TIMEOUT = 5.0
+"""Seconds that the last records may take to be written."""
+_LIVE_PER_RUN = 8 * 1024 * 1024
+"""Bytes of output of one run that are written while it goes on; all of it is there once it has ended."""
+
+
+class RecordWriter:
+    """Writes in the background, from the first record on until it is closed.
+
+    What cannot be written is held, tried again, and dropped beyond `MOST_HELD`, oldest first; the log says so once
+    when it begins and once when it is over.
+
+    Args:
+        connect: opens the database, in the thread.
+        upkeep: is called in the thread now and then, with the database.
+    """
+
+    def __init__(self, connect: Callable[[], Database], upkeep: Callable[[Database], None]) -> None:
+        self._connect = connect
+        self._upkeep = upkeep
+        self._changed = threading.Condition()
+        self._runs: dict[str, StoredRun] = {}
+        self._held = 0
+        self._live: dict[str, list[tuple[str, bytes]]] = {}
+        self._live_written: dict[str, int] = {}
+        self._live_held = 0
+        self._waiting: list[asyncio.Future[None]] = []
+        self._thread: threading.Thread | None = None
+        self._is_urgent = False
+        self._is_closing = False
+        self._is_behind = False
+        self._dropped = 0
+        self._since_upkeep = (0, 0)
+
+    def put(self, run: StoredRun, *, wait: bool = False) -> asyncio.Future[None] | None:
+        """Have a run written. Never blocks for longer than a moment.
+
+        Args:
+            run: the run as it is now; what an earlier one of this id said is replaced.
+            wait: write it at once, and return what is done when it is written; None where it cannot be written now,
+                for which no call has to wait.
+        """
+        with self._changed:
+            if self._is_closing:
+                return None
+            before = self._runs.pop(run.id, None)
+            self._held += run.weight - (before.weight if before is not None else 0)
+            self._runs[run.id] = run
+            while self._held > MOST_HELD and len(self._runs) > 1:
+                self._drop(next(iter(self._runs)))
+            future = None
+            if wait and not self._is_behind:
+                future = asyncio.get_running_loop().create_future()
+                self._waiting.append(future)
+            if run.ended is not None:
+                self._is_urgent = True
+                self._forget_live(run.id)
+            if self._thread is None:
+                self._start()
+            if not self._is_behind:
+                self._changed.notify()
+            return future
+
+    def put_output(self, run_id: str, stream: str, data: bytes) -> None:
+        """Have a piece of the output of a run that goes on written before long; dropped where there is too much."""
+        with self._changed:
+            written = self._live_written.get(run_id, 0)
+            if self._is_closing or written > _LIVE_PER_RUN or self._live_held > MOST_HELD:
+                self._live_written[run_id] = _LIVE_PER_RUN + 1  # a gap would put all that follows in the wrong place
+                return
+            self._live_written[run_id] = written + len(data)
+            self._live.setdefault(run_id, []).append((stream, data))
+            self._live_held += len(data)
+
+    def wake(self) -> None:
+        """Open the database and look for what killed servers left, though there is nothing to write yet."""
+        with self._changed:
+            if self._thread is None and not self._is_closing:
+                self._start()
+
+    def close(self) -> None:
+        """Write what is left, and end. Blocks, within `CLOSE_TIMEOUT`."""
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(CLOSE_TIMEOUT)
+            if self._thread.is_alive():
+                logger.warning("the last records of runs could not be written within {:g} s", CLOSE_TIMEOUT)
+
+    def _start(self) -> None:
+        # A disk that hangs does not keep the process from ending.
+        self._thread = threading.Thread(target=self._run, name="praxis-mcp records", daemon=True)
+        self._thread.start()
+
+    def _forget_live(self, run_id: str) -> None:
+        self._live_written.pop(run_id, None)
+        self._live_held -= sum(len(data) for _, data in self._live.pop(run_id, ()))
+
+    def _drop(self, run_id: str) -> None:
+        self._held -= self._runs.pop(run_id).weight
+        self._dropped += 1
+
+    # --- in the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        database: Database | None = None
+        retry = RETRY_FIRST
+        upkeep_at = 0.0
+        try:
+            while True:
+                try:
+                    if database is None:
+                        database = self._connect()
+                    self._write_waiting(database)
+                    retry = RETRY_FIRST
+                    if self._is_closing and not self._runs:
+                        return
+                    runs, size = self._since_upkeep
+                    if time.monotonic() >= upkeep_at or runs >= UPKEEP_AFTER or size >= UPKEEP_AFTER_BYTES:
+                        upkeep_at = time.monotonic() + UPKEEP_EVERY
+                        self._keep_up(database)
+                    self._wait_for_work(upkeep_at - time.monotonic())
+                except RecordsUnavailable as exc:
+                    self._fell_behind(exc)
+                    if self._is_closing:
+                        return
+                    if database is not None:
+                        with suppress(RecordsUnavailable):
+                            database.close()
+                        database = None
+                    with self._changed:
+                        self._changed.wait_for(lambda: self._is_closing, retry)
+                    retry = min(RETRY_LAST, retry * 2)
+        except Exception as exc:  # noqa: BLE001 - a defect here must not take calls down with it
+            logger.error("runs are not recorded any more: {}", places(exc))
+        finally:
+            with self._changed:
+                self._is_behind = True
+                waiting, self._waiting = self._waiting, []
+            _resolve(waiting)
+            if self._runs or self._dropped:
+                logger.warning("{} records of runs could not be written", len(self._runs) + self._dropped)
+            if database is not None:
+                with suppress(RecordsUnavailable):
+                    database.close()
+
+    def _keep_up(self, database: Database) -> None:
+        self._since_upkeep = (0, 0)
+        try:
+            self._upkeep(database)
+        except RecordsUnavailable as exc:  # another process is at it, say; there is a next time
+            logger.debug("the records were not looked through: {}", exc)
+
+    def _wait_for_work(self, at_most: float) -> None:
+        with self._changed:
+            if not self._runs and not self._is_closing:
+                until = min(at_most, LIVE_EVERY) if self._live else at_most
+                self._changed.wait_for(lambda: self._runs or self._is_closing, max(0.0, until))
+            if self._runs:
+                self._changed.wait_for(lambda: self._is_urgent or self._is_closing, BEGIN_DELAY)
+
+    def _write_waiting(self, database: Database) -> None:
+        with self._changed:
+            runs, self._runs, self._held = self._runs, {}, 0
+            live, self._live, self._live_held = self._live, {}, 0
+            waiting, self._waiting = self._waiting, []
+            self._is_urgent = False
+        try:
+            pieces = [(run_id, stream, data) for run_id, each in live.items() for stream, data in each]
+            if runs or pieces:
+                database.write(runs.values(), pieces)
+        except BaseException:
+            with self._changed:
+                for run_id in live:
+                    self._live_written[run_id] = _LIVE_PER_RUN + 1
+                newer = self._runs
+                self._runs = {key: run for key, run in runs.items() if key not in newer} | newer
+                self._held = sum(run.weight for run in self._runs.values())
+                self._waiting = waiting + self._waiting
+            raise
+        ended = [run.kept_bytes for run in runs.values() if run.ended is not None]
+        self._since_upkeep = (self._since_upkeep[0] + len(ended), self._since_upkeep[1] + sum(ended))
+        with self._changed:
+            was_behind, self._is_behind = self._is_behind, False
+            dropped, self._dropped = self._dropped, 0
+        _resolve(waiting)
+        if was_behind:
+            logger.info("runs are recorded again; the records of {} are lost", dropped)
+
+    def _fell_behind(self, exc: RecordsUnavailable) -> None:
+        with self._changed:
+            was_behind, self._is_behind = self._is_behind, True
+            waiting, self._waiting = self._waiting, []
+        _resolve(waiting)
+        if not was_behind:
+            logger.warning("runs are not recorded for now: {}", exc)
+
+
+def _resolve(waiting: list[asyncio.Future[None]]) -> None:
+    for loop in {future.get_loop() for future in waiting}:
+        with suppress(RuntimeError):  # it has ended, and nobody waits any more
+            loop.call_soon_threadsafe(_set, [future for future in waiting if future.get_loop() is loop])
+
+
+def _set(futures: list[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)

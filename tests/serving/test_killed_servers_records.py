@@ -1,0 +1,139 @@
+"""Servers that are killed in the middle of many calls, and what is then recorded of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from praxis_mcp.execution.records.database import Filters
+from praxis_mcp.execution.records.row import StoredRun
+from praxis_mcp.execution.records.store import DATABASE, close_lost_runs, open_database
+from tests.serving.clients import server_command, server_environment
+
+KILLS = int(os.environ.get("PRAXIS_TEST_KILLS", "5"))
+"""How many servers are killed."""
+AT_ONCE = 8
+MOST_ANSWERS = 60
+"""Answers after which a server is killed at the latest."""
+
+ECHO = """\
+name: echo
+description: Says it again.
+engine: local
+command: [/bin/sh, -c, 'printf "%s\\n" "$word"']
+timeout: 60
+parameters:
+  word: {type: string}
+"""
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    (tmp_path / "tools" / "echo").mkdir(parents=True)
+    (tmp_path / "tools" / "echo" / "contract.yaml").write_text(ECHO)
+    return tmp_path / "tools"
+
+
+@pytest.mark.timeout(60 + 30 * KILLS)
+def test_no_answered_call_lacks_its_record_and_none_is_half_written_however_often_servers_are_killed(
+    tools: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "records"
+    chance = random.Random(4)
+    answered: set[str] = set()
+    called: set[str] = set()
+    for number in range(KILLS):
+        for word in kill_among_calls(tools, place, f"server{number}", chance.randrange(1, MOST_ANSWERS), called):
+            answered.add(word)
+    assert len(answered) >= KILLS
+
+    database = open_database(place, create=False)
+    close_lost_runs(database, place)
+    runs = list(all_runs(database))
+    # https://sqlite.org/pragma.html#pragma_integrity_check
+    assert database._connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    database.close()
+    assert {run.outcome for run in runs} <= {"ok", "lost"}
+    finished = [said(run) for run in runs if run.outcome == "ok"]
+    assert not answered - set(finished), "a result that a client has got is recorded"
+    assert len(finished) == len(set(finished))
+    assert set(finished) <= called
+    for run in runs:
+        assert run.ended is not None
+        assert run.started <= run.ended
+        assert run.tool == "echo"
+        assert len(run.contract_sha256) == 64
+        if run.outcome == "ok":
+            assert run.stdout is not None
+            assert len(run.stdout) == run.stdout_bytes
+            assert json.loads(run.phases).keys() >= {"queue", "run"}
+    assert not list((place / "servers").iterdir()), "nothing of the killed ones is left but their records"
+    assert (place / DATABASE).stat().st_mode & 0o777 == 0o600
+
+
+def all_runs(database: Any) -> Iterator[StoredRun]:
+    for run in list(database.select(Filters())):
+        found = database.find(run.id)
+        assert found is not None
+        yield found
+
+
+def said(run: StoredRun) -> str:
+    return (run.stdout or b"").decode().strip()
+
+
+def kill_among_calls(tools: Path, place: Path, name: str, after: int, called: set[str]) -> Iterator[str]:
+    """What the calls said that a server answered, which is killed after so many; as many as may run at once are under
+    way then."""
+    server = subprocess.Popen(
+        server_command(str(tools)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=server_environment(PRAXIS_RECORDS__DIRECTORY=str(place), PRAXIS_LOG_LEVEL="ERROR"),
+        cwd=tools,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    try:
+        about = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "killer", "version": "1"}}
+        send(server.stdin, id="hello", method="initialize", params=about)
+        assert json.loads(server.stdout.readline())["id"] == "hello"
+        send(server.stdin, method="notifications/initialized")
+        for number in range(AT_ONCE):
+            called.add(call(server.stdin, f"{name}-{number}"))
+        for number in range(AT_ONCE, AT_ONCE + after):
+            yield answer(server.stdout.readline())
+            called.add(call(server.stdin, f"{name}-{number}"))
+        server.send_signal(signal.SIGKILL)
+        # What it had answered, and nobody had read yet, counts as well.
+        for line in server.stdout.read().splitlines(keepends=True):
+            if line.endswith(b"\n"):
+                yield answer(line)
+    finally:
+        server.kill()
+        server.communicate(timeout=30)
+
+
+def answer(line: bytes) -> str:
+    result = json.loads(line)["result"]
+    assert not result.get("isError"), result
+    return str(result["content"][0]["text"]).strip()
+
+
+def call(stdin: IO[bytes], word: str) -> str:
+    send(stdin, id=word, method="tools/call", params={"name": "echo", "arguments": {"word": word}})
+    return word
+
+
+def send(stdin: IO[bytes], **message: Any) -> None:
+    stdin.write(json.dumps({"jsonrpc": "2.0", **message}).encode() + b"\n")
+    stdin.flush()
