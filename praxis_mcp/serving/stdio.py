@@ -19,7 +19,7 @@ import stat
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, closing, nullcontext
 
 import anyio
 import anyio.from_thread
@@ -91,7 +91,6 @@ async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStre
     incoming, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     write_stream, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
     reader = _Reader(wire, incoming, write_stream.clone())
-    writer = _Writer(wire.stdout)
     written = anyio.Event()
     # When the server is cancelled, the last answers may still go out, for a moment.
     writing = anyio.CancelScope(shield=True)
@@ -112,18 +111,19 @@ async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStre
         # The client is gone: what it requested need not be finished.
         incoming.close()
 
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(write)
-        tasks.start_soon(reader.run)
-        try:
-            yield read_stream, write_stream
-        finally:
-            write_stream.close()
-            reader.close()
-            with anyio.move_on_after(MESSAGES_DRAIN_TIMEOUT, shield=True):
-                await written.wait()
-            writing.cancel()
-            tasks.cancel_scope.cancel()
+    with read_stream, outgoing, closing(_Writer(wire.stdout)) as writer:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(write)
+            tasks.start_soon(reader.run)
+            try:
+                yield read_stream, write_stream
+            finally:
+                write_stream.close()
+                reader.close()
+                with anyio.move_on_after(MESSAGES_DRAIN_TIMEOUT, shield=True):
+                    await written.wait()
+                writing.cancel()
+                tasks.cancel_scope.cancel()
 
 
 def _answers(message: JSONRPCMessage, identity: RequestId) -> bool:
@@ -208,6 +208,10 @@ class _Writer:
         self._socket = socket.socket(fileno=os.dup(descriptor)) if _is_socket(descriptor) else None
         self._token = anyio.lowlevel.current_token()
         self._queue: queue.SimpleQueue[tuple[bytes, Callable[[bool], None]]] | None = None
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
 
     async def write(self, data: bytes) -> bool:
         """Write, and say whether that worked; it does not when the client has closed its end."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from praxis_mcp.engines.host.cgroups import find_cgroups
 from praxis_mcp.support.owners import OWNER_VARIABLE
+from tests.kit.measuring import measured
 
 LONG = "trap '' TERM; (setsid sleep 1000 &); echo ready; sleep 1000 & wait; wait"
 """Runs on in two sessions, and is not impressed by the polite signal."""
@@ -72,6 +73,7 @@ class Ground:
         """The environment of a server."""
         return {
             **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
+            **measured(),
             "HOME": str(self.root),
             "TMPDIR": str(self.temporary),
             "PRAXIS_PULL": "never",

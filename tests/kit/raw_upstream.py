@@ -6,7 +6,7 @@ import json
 import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,6 +114,7 @@ class RawSseUpstream(RawUpstream):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
+        self.opened = ExitStack()
         self._streams: dict[str, MemoryObjectSendStream[bytes]] = {}
 
     def forget(self) -> None:
@@ -124,7 +125,8 @@ class RawSseUpstream(RawUpstream):
         session = secrets.token_hex(8)
         self.sessions.add(session)
         send, receive = anyio.create_memory_object_stream[bytes](16)
-        self._streams[session] = send
+        self._streams[session] = self.opened.enter_context(send)
+        self.opened.enter_context(receive)
         # It begins with a byte order mark, as files from some editors do.
         await send.send(f"\N{BYTE ORDER MARK}event: endpoint\ndata: /message?session={session}\n\n".encode())
         return StreamingResponse(receive, media_type="text/event-stream; charset=utf-8")
@@ -145,8 +147,9 @@ async def raw_sse_upstream() -> AsyncIterator[RawSseUpstream]:
     listener, origin = _listener()
     found = RawSseUpstream(f"{origin}/sse")
     routes = [Route("/sse", found.stream, methods=["GET"]), Route("/message", found.message, methods=["POST"])]
-    async with served(Starlette(routes=routes), listener):
-        yield found
+    with found.opened:
+        async with served(Starlette(routes=routes), listener):
+            yield found
 
 
 def _listener() -> tuple[socket.socket, str]:

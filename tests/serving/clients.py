@@ -19,6 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.serving.mcp.server import PraxisServer
 from praxis_mcp.settings.model import Settings
+from tests.kit.measuring import measured
 
 Transport = Literal["memory", "stdio", "http", "sse"]
 Era = Literal["legacy", "modern"]
@@ -50,7 +51,7 @@ def server_command(*arguments: str) -> list[str]:
 
 def server_environment(**settings: str) -> dict[str, str]:
     own = {name: os.environ[name] for name in ("PATH", "XDG_STATE_HOME")}
-    return {**own, **ENVIRONMENT, **settings}
+    return {**own, **measured(), **ENVIRONMENT, **settings}
 
 
 def settings_for(directory: Path, **sections: Any) -> Settings:

@@ -272,9 +272,7 @@ async def what_was_read(data: bytes) -> AsyncIterator[tuple[ReadStream, Buffered
         wire = Wire(own.fileno(), own.fileno(), data)
         async with (
             await anyio.abc.SocketStream.from_socket(other) as answers,
-            stdio_streams(wire) as (incoming, outgoing),
-            incoming,
-            outgoing,
+            stdio_streams(wire) as (incoming, _),
         ):
             yield incoming, BufferedByteReceiveStream(answers)
 
