@@ -33,7 +33,10 @@ def serve(
         list[str] | None, typer.Option(help="Origin of web pages that may call; may be given more than once.")
     ] = None,
 ) -> None:
-    """Serve the tools over MCP: on stdin and stdout, for an IDE or an agent that starts this command, or over HTTP."""
+    """Serve the tools over MCP: on stdin and stdout, for an IDE or an agent that starts this command, or over HTTP.
+
+    Spans of the calls go to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names, where that is set.
+    """
     flags = {
         "host": host,
         "port": port,

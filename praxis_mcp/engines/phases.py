@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 MOST_PHASES = 16
@@ -29,17 +29,25 @@ class Phase(StrEnum):
     """It is answered by an earlier call's result; nothing runs."""
 
 
+PhaseListener = Callable[[str | None, float], None]
+"""Is called with a phase that begins, and when, by `time.perf_counter`; with None when the call has ended."""
+
+
 class PhaseClock:
     """The phases of one call: each ends where the next one begins. A call that starts once more, because nothing had
     run, is in a phase twice; its seconds are added up.
 
-    Whoever knows that a phase begins says so: the runner, then the engine. What breaks a call off leaves the phase that
+    The code that begins a phase says so: the runner's, then the engine's. What breaks a call off leaves the phase that
     it was in as the last one.
+
+    Args:
+        listener: see `PhaseListener`. Must not block.
     """
 
-    __slots__ = ("_began", "_current", "_seconds")
+    __slots__ = ("_began", "_current", "_listener", "_seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, listener: PhaseListener | None = None) -> None:
+        self._listener = listener
         self._seconds: dict[str, float] = {}
         self._current: str | None = None
         self._began = 0.0
@@ -70,6 +78,8 @@ class PhaseClock:
         self._end(at)
         self._seconds.setdefault(phase, 0.0)
         self._current, self._began = phase, at
+        if self._listener is not None:
+            self._listener(phase, at)
 
     def adopt(self, phases: Mapping[str, float]) -> None:
         """Take over the phases that an engine measured by itself: they began with the current one, one after another.
@@ -87,7 +97,10 @@ class PhaseClock:
 
     def close(self) -> None:
         """The call has ended."""
-        self._end(time.perf_counter())
+        at = time.perf_counter()
+        self._end(at)
+        if self._current is not None and self._listener is not None:
+            self._listener(None, at)
         self._current = None
 
     def _end(self, at: float) -> None:

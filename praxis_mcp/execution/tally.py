@@ -18,6 +18,7 @@ from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import ArgumentError, PraxisError, QueueFull
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.tracing import current_trace
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 """Seconds that durations are sorted by."""
@@ -71,7 +72,8 @@ class CallTally:
     @contextmanager
     def call(self, tool: str, caller: str = "") -> Iterator[Counted]:
         """Around one call."""
-        counted = Counted()
+        trace = current_trace()
+        counted = Counted(phases=PhaseClock(trace.enter if trace is not None else None))
         began = time.perf_counter()
         self.under_way += 1
         try:
@@ -91,7 +93,18 @@ class CallTally:
                 self.durations.setdefault(counted.engine, Histogram()).add(seconds)
                 for phase, spent in counted.phases.seconds.items():
                     self.phase_durations.setdefault((counted.engine, phase), Histogram()).add(spent)
+            if trace is not None:
+                trace.called(tool, _about(counted, caller))
             log_call(tool, caller, counted.engine, counted.outcome, seconds, counted.run_id)
+
+
+def _about(counted: Counted, caller: str) -> dict[str, str]:
+    return {
+        "praxis.engine": counted.engine,
+        "praxis.outcome": counted.outcome,
+        "praxis.run.id": counted.run_id,
+        "enduser.id": caller,
+    }
 
 
 def outcome_of(result: ExecutionResult) -> str:

@@ -41,6 +41,7 @@ from praxis_mcp.plans.protected import guard_mounts
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.plans.view import check_places
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.tracing import VARIABLES, trace_variables
 
 STRUCTURED_OUTPUT = 4 * 1024 * 1024
 """Bytes of standard output that are kept inline for a tool with `output: json`: cut JSON is not JSON."""
@@ -97,7 +98,7 @@ def build_plan(
         )
         return Plan(blueprint, call)
     bound = bind_arguments(contract, arguments)
-    env = _home(contract, spec, blueprint) | _passed_through(spec, blueprint.where)
+    env = _home(contract, spec, blueprint) | _passed_through(spec, blueprint)
     env |= _env(contract, spec, settings, secrets)
     # Arguments come last: older contracts list their parameters among env_passthrough as well.
     env |= bound.env
@@ -121,9 +122,19 @@ def _home(contract: ToolContract, spec: CommandSpec, blueprint: Blueprint) -> di
     return {} if blueprint.user == getattr(spec, "user", None) else {"HOME": "/tmp"}  # noqa: S108 - the container's own
 
 
-def _passed_through(spec: CommandSpec, where: Where) -> dict[str, str]:
-    wanted = (name for name in spec.env_passthrough if where is Where.HOST or not is_of_the_host(name))
-    return {name: os.environ[name] for name in wanted if name in os.environ}
+def _passed_through(spec: CommandSpec, blueprint: Blueprint) -> dict[str, str]:
+    if not spec.env_passthrough:
+        return {}
+    of_trace = trace_variables()
+    found: dict[str, str] = {}
+    for name in spec.env_passthrough:
+        if name in VARIABLES and (of_trace or blueprint.pure):
+            # The call's own, never in part the server's. An answer that is kept for other calls belongs to no trace.
+            if name in of_trace and not blueprint.pure:
+                found[name] = of_trace[name]
+        elif name in os.environ and (blueprint.where is Where.HOST or not is_of_the_host(name)):
+            found[name] = os.environ[name]
+    return found
 
 
 def needs_io(contract: ToolContract) -> bool:

@@ -8,21 +8,24 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from io import TextIOWrapper
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
 from mcp_types import Implementation, ToolListChangedNotification
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from opentelemetry.propagate import inject
 
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.mcp_sdk import stamp
+from praxis_mcp.support.telemetry import inject_ambient
+from praxis_mcp.support.tracing import sending
 from praxis_mcp.upstreams.loops import DEPTH_VARIABLE, child_depth
 from praxis_mcp.upstreams.raw_answers import MAX_UPSTREAM_MESSAGE, RawAnswers
 from praxis_mcp.upstreams.spec import ProgressListener, UpstreamSpec
@@ -67,10 +70,12 @@ class Channel:
 
     Attributes:
         client: the SDK's client.
+        about: what spans of requests say about the way to the server.
     """
 
     client: Client
     _asker: RawAnswers | Posts
+    about: Mapping[str, str | int] = field(default_factory=dict)
 
     async def ask(
         self, method: str, params: dict[str, Any], on_progress: ProgressListener | None = None
@@ -86,8 +91,18 @@ class Channel:
             MCPError: the answer is an error, or there will be none.
         """
         headers = stamp(self.client.session, method, params)
-        inject(params["_meta"])
-        return await self._asker.ask(method, params, headers, on_progress)
+        inject_ambient(params["_meta"])
+        about = {**self.about, "mcp.protocol.version": str(self.client.protocol_version)}
+        with sending(method, str(params.get("name", "")), about) as sent:
+            params["_meta"].update(sent.context.carrier())
+            try:
+                answer = await self._asker.ask(method, params, headers, on_progress)
+            except MCPError as exc:
+                sent.failed(str(exc.error.code))
+                raise
+            if answer.get("isError") is True:
+                sent.failed("tool_error")
+            return answer
 
 
 @asynccontextmanager
@@ -129,13 +144,24 @@ async def open_client(
         )
         async with client:
             if http is None or client.protocol_version not in MODERN_PROTOCOL_VERSIONS:
-                yield Channel(client, answers)
+                yield Channel(client, answers, _about(spec))
                 return
             posts = Posts(http, str(spec.address), on_received)
             try:
-                yield Channel(client, posts)
+                yield Channel(client, posts, _about(spec))
             finally:
                 posts.close()
+
+
+def _about(spec: UpstreamSpec) -> Mapping[str, str | int]:
+    if spec.words:
+        return {"network.transport": "pipe"}
+    found: dict[str, str | int] = {"network.transport": "tcp", "network.protocol.name": "http"}
+    address = urlsplit(str(spec.address))
+    if address.hostname:
+        port = address.port or (443 if address.scheme == "https" else 80)
+        found |= {"server.address": address.hostname, "server.port": port}
+    return found
 
 
 @asynccontextmanager

@@ -51,6 +51,9 @@ OBJECT: dict[str, Any] = {"type": "object"}
 Context = ServerRequestContext[Any, Any]
 
 
+TRACE_KEYS = ("traceparent", "tracestate", "baggage")
+
+
 class Upstream:
     """The server's tools, and what they do."""
 
@@ -192,6 +195,7 @@ class Upstream:
             "environment": dict(os.environ),
             "headers": headers,
             "meta": {key: value for key, value in (ctx.meta or {}).items() if isinstance(value, list)},
+            "trace": {key: value for key, value in (ctx.meta or {}).items() if key in TRACE_KEYS},
         }
         return said(json.dumps(about))
 

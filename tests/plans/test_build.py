@@ -20,6 +20,7 @@ from praxis_mcp.plans.model import Capability
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.plans.sensitive import why_sensitive
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.tracing import Trace, TraceContext, belonging_to
 
 
 def image_tool(**fields: Any) -> ToolContract:
@@ -112,6 +113,18 @@ def test_what_describes_this_machine_does_not_reach_an_image(name: str, monkeypa
     assert build_plan(written, {}, Settings()).call.env == {name: "/of/the/image"}
     local = ToolContract.create_local_tool("t", ["true"], env_passthrough=[name])
     assert build_plan(local, {}, Settings()).call.env == {name: "/of/the/host"}
+
+
+def test_calls_of_different_traces_meet_the_same_warm_container_and_get_their_own_variables() -> None:
+    contract = image_tool(env_passthrough=["TRACEPARENT", "TRACESTATE"])
+    plans = []
+    for span in ("1" * 16, "2" * 16):
+        with belonging_to(Trace(TraceContext(f"00-{'a' * 32}-{span}-01"))):
+            plans.append(build_plan(contract, {}, Settings()))
+    first, second = plans
+    assert first.blueprint == second.blueprint
+    assert first.call.env == {"TRACEPARENT": f"00-{'a' * 32}-{'1' * 16}-01"}
+    assert first.call.env != second.call.env
 
 
 def test_flags_stand_before_the_word_that_ends_them() -> None:

@@ -24,6 +24,7 @@ from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.settings.sections import DaggerSettings
 from praxis_mcp.support.files import home
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.tracing import VARIABLES
 
 CLI_VARIABLE = "_EXPERIMENTAL_DAGGER_CLI_BIN"
 RUNNER_VARIABLE = "_EXPERIMENTAL_DAGGER_RUNNER_HOST"
@@ -90,7 +91,12 @@ def runner_host(settings: DaggerSettings) -> str | None:
 
 def cli_environment(settings: DaggerSettings) -> Mapping[str, str]:
     """What `dagger session` runs with."""
-    environment = {name: value for name, value in os.environ.items() if name not in (PORT_VARIABLE, TOKEN_VARIABLE)}
+    # Where spans are exported, the CLI would export its own too, in which every command stands with its arguments.
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in (PORT_VARIABLE, TOKEN_VARIABLE, *VARIABLES) and not name.startswith("OTEL_")
+    }
     # Without it the CLI keeps every span and log line of the session in memory.
     environment |= {"DAGGER_SILENT": "1", "DO_NOT_TRACK": "1", "DAGGER_NO_NAG": "1", "DAGGER_NO_UPDATE_CHECK": "1"}
     if settings.runner_host:

@@ -47,6 +47,7 @@ from praxis_mcp.serving.mcp.relay import Relay
 from praxis_mcp.serving.mcp.resources import RunResources
 from praxis_mcp.serving.mcp.results import ResultWriter, error_result, refusal
 from praxis_mcp.serving.mcp.tools import BadCursor, PageWatch, ToolLister, client_name, with_origin
+from praxis_mcp.serving.mcp.tracing import RequestTraces
 from praxis_mcp.support.logs import logger, places, report_defect
 from praxis_mcp.support.mcp_sdk import ReadStream, WriteStream, connection_of
 from praxis_mcp.support.tasks import unwrapped
@@ -92,6 +93,8 @@ class PraxisServer:
             on_read_resource=self._read_resource,
             on_subscriptions_listen=self._notifier.listen,
         )
+        self._traces = RequestTraces(self._has_handler)
+        self.mcp.middleware[:] = [self._traces]
         self.mcp.add_notification_handler(
             "notifications/initialized", NotificationParams, self._notifier.on_initialized
         )
@@ -123,6 +126,8 @@ class PraxisServer:
                 def begin(what: str, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
                     tasks.start_soon(server._guarded, what, partial(work, *arguments))
 
+                if server._traces.open():
+                    begin("exporting spans", server._traces.load)
                 tasks.start_soon(notifier.run)
                 begin("republishing tools of upstreams", toolbox.upstreams.run, notifier.changed)
                 if settings.reload:
@@ -131,7 +136,10 @@ class PraxisServer:
                 begin("reporting to doctor", toolbox.keep_status)
                 if settings.prefetch:
                     begin("pulling images ahead of calls", server._prefetch)
-                yield server
+                try:
+                    yield server
+                finally:
+                    await server._traces.close()
                 notifier.close()
                 tasks.cancel_scope.cancel()
 
@@ -158,6 +166,10 @@ class PraxisServer:
             await work()
         except Exception as exc:  # noqa: BLE001 - a comfort that fails must not take the calls down with it
             logger.error("{} has ended: {}", what, places(exc))
+
+    def _has_handler(self, method: str) -> bool:
+        known = (self.mcp.get_request_handler, self.mcp.get_notification_handler)
+        return any(find(method) is not None for find in known)
 
     def _input_schema(self, name: str) -> Mapping[str, Any] | None:
         try:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from praxis_mcp.engines.dagger.cli import SessionAddress
+from praxis_mcp.engines.dagger.cli import SessionAddress, cli_environment
 from praxis_mcp.engines.dagger.container import BaseContainer
 from praxis_mcp.engines.dagger.errors import QueryFailed, check_version, image_failed, opening_failed, run_failed, tidy
 from praxis_mcp.engines.dagger.exec import CallRequest, exec_steps
@@ -19,6 +19,7 @@ from praxis_mcp.engines.dagger.mounts import MountLocks
 from praxis_mcp.engines.dagger.query import INTROSPECTION, Field, Schema, chain
 from praxis_mcp.errors import CommandNotFound, EngineUnavailable, ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, Where
+from praxis_mcp.settings.sections import DaggerSettings
 from tests.dagger_double import schema
 from tests.kit import requirements
 
@@ -188,3 +189,12 @@ def test_log_records_are_distinguished_however_the_stream_is_cut(cuts: list[int]
         for start, end in itertools.pairwise(places):
             reader.feed(stream[start:end])
     assert received == [("stderr", "mine\u2028\n".encode())]
+
+
+def test_the_cli_exports_no_spans_of_its_own_in_which_arguments_would_stand(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_HEADERS", "TRACEPARENT", "TRACESTATE", "BAGGAGE"):
+        monkeypatch.setenv(name, "of the server")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy")
+    found = cli_environment(DaggerSettings())
+    assert "of the server" not in found.values()
+    assert found["HTTPS_PROXY"] == "http://proxy"
