@@ -206,7 +206,7 @@ class ToolRunner:
         record = await self._records.start(plan, engine, caller, about)
         record.phases = phases
         context = ExecutionContext(
-            on_output=on_output,
+            on_output=self._records.listener(record, on_output),
             on_status=on_status,
             directory=self._records.place_of(record),
             make_directory=partial(self._records.make_directory, record),

@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from praxis_mcp.contracts.model import ToolParameter
 from praxis_mcp.engines.base import ExecutionResult
-from praxis_mcp.engines.output import Captured, StreamName
+from praxis_mcp.engines.output import Captured, OutputListener, StreamName
 from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
 from praxis_mcp.execution.records.arguments import hashed_arguments, is_private, masked_arguments
@@ -119,6 +119,21 @@ class RunRecords:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._remove, leaving)
         return record
+
+    def listener(self, record: RunRecord, on_output: OutputListener | None) -> OutputListener | None:
+        """What is called with the output of a run: `on_output`, if any, and the store, so that others can follow the
+        run."""
+        store = self._store
+        # Dagger reports output of a run that goes on by a stream of its own, which is opened only for a listener.
+        if store is None or (on_output is None and record.engine == "dagger"):
+            return on_output
+
+        def hear(stream: StreamName, data: bytes) -> None:
+            store.writer.put_output(record.run_id, stream, data)
+            if on_output is not None:
+                on_output(stream, data)
+
+        return hear
 
     def place_of(self, record: RunRecord) -> Path:
         """Where its directory is, or is to be."""

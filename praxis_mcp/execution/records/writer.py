@@ -52,6 +52,7 @@ class RecordWriter:
         self._live: dict[str, list[tuple[str, bytes]]] = {}
         self._live_written: dict[str, int] = {}
         self._live_held = 0
+        self._live_at = 0.0
         self._waiting: list[asyncio.Future[None]] = []
         self._thread: threading.Thread | None = None
         self._is_urgent = False
@@ -97,6 +98,10 @@ class RecordWriter:
                 self._live_written[run_id] = _LIVE_PER_RUN + 1  # a gap would put all that follows in the wrong place
                 return
             self._live_written[run_id] = written + len(data)
+            if not self._live:
+                # Most runs have ended by then, and their output is written with their end.
+                self._live_at = time.monotonic() + LIVE_EVERY
+                self._changed.notify()
             self._live.setdefault(run_id, []).append((stream, data))
             self._live_held += len(data)
 
@@ -182,16 +187,21 @@ class RecordWriter:
 
     def _wait_for_work(self, at_most: float) -> None:
         with self._changed:
-            if not self._runs and not self._is_closing:
-                until = min(at_most, LIVE_EVERY) if self._live else at_most
-                self._changed.wait_for(lambda: self._runs or self._is_closing, max(0.0, until))
+            end = time.monotonic() + at_most
+            while not self._runs and not self._is_closing:
+                left = (min(end, self._live_at) if self._live else end) - time.monotonic()
+                if left <= 0:
+                    break
+                self._changed.wait(left)
             if self._runs:
                 self._changed.wait_for(lambda: self._is_urgent or self._is_closing, BEGIN_DELAY)
 
     def _write_waiting(self, database: Database) -> None:
         with self._changed:
             runs, self._runs, self._held = self._runs, {}, 0
-            live, self._live, self._live_held = self._live, {}, 0
+            live: dict[str, list[tuple[str, bytes]]] = {}
+            if self._live and time.monotonic() >= self._live_at:
+                live, self._live, self._live_held = self._live, {}, 0
             waiting, self._waiting = self._waiting, []
             self._is_urgent = False
         try:

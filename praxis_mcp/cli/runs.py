@@ -1,0 +1,236 @@
+"""``praxis-mcp runs``: what has been called, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes_settings
+from praxis_mcp.cli.terminal import console, echo_json, escape, say, shown_on_terminal, table
+from praxis_mcp.support.text import counted
+
+if TYPE_CHECKING:
+    from praxis_mcp.execution.records.archive import RunArchive
+    from praxis_mcp.execution.records.database import Filters
+    from praxis_mcp.execution.records.row import StoredRun
+
+app = typer.Typer(name="runs", no_args_is_help=True, help="Calls that were recorded: what ran, for whom, how it ended.")
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, its beginning, or: last.")]
+ToolOption = Annotated[str, typer.Option("--of", metavar="TOOL", help="Runs of this tool.")]
+EngineOption = Annotated[str, typer.Option("--engine", help="Runs on this engine.")]
+OutcomeOption = Annotated[
+    str,
+    typer.Option("--outcome", help="ok, failed, timed_out, out_of_memory, cached, error, cancelled, lost or running."),
+]
+CallerOption = Annotated[str, typer.Option("--caller", help="Runs of this caller: the name of a token.")]
+SinceOption = Annotated[
+    str, typer.Option("--since", help="Runs that began since: 15m, 2h, 3d, 1w ago, or a date (2026-11-28T09:30).")
+]
+UntilOption = Annotated[str, typer.Option("--until", help="Runs that began before: as --since.")]
+
+
+@app.command("list")
+@takes_settings(tools=False, root=False)
+def list_runs(
+    options: SettingsOptions,
+    tool: ToolOption = "",
+    engine: EngineOption = "",
+    outcome: OutcomeOption = "",
+    caller: CallerOption = "",
+    since: SinceOption = "",
+    until: UntilOption = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """List runs, newest first."""
+    filters = _filters(tool, engine, outcome, caller, since, until)
+    with _archive(options) as archive:
+        runs = list(archive.runs(filters, limit)) if archive is not None else []
+    if as_json:
+        echo_json([run.as_json() for run in runs])
+    elif runs:
+        console().print(_table(runs))
+    else:
+        say("No such run is recorded.", err=True)
+
+
+@app.command("show")
+@takes_settings(tools=False, root=False)
+def show(options: SettingsOptions, run: RunArgument, as_json: JsonOption = False) -> None:
+    """Show all that is recorded of a run; `runs logs` has what it wrote."""
+    with _found(options, run) as (_, found):
+        facts = found.as_json()
+    if as_json:
+        echo_json(facts)
+        return
+    for name, value in facts.items():
+        if value not in (None, "", [], {}):
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            say(f"{name + ':':<17}{text}")
+
+
+@app.command("logs")
+@takes_settings(tools=False, root=False)
+def logs(
+    options: SettingsOptions,
+    run: RunArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    stream: Annotated[Literal["stdout", "stderr"] | None, typer.Option("--stream", help="Only this stream.")] = None,
+) -> None:
+    """Print what a run wrote, standard error on standard error.
+
+    Of a run that goes on, and of one whose server died, it is what has been written down so far: twice a second, 8 MiB
+    at most.
+    """
+    with _found(options, run) as (archive, found):
+        pieces = archive.follow(found.id) if follow else archive.output(found)
+        for name, data in pieces:
+            if stream is None or name == stream:
+                out = sys.stdout if name == "stdout" else sys.stderr
+                for piece in shown_on_terminal([data]) if out.isatty() else [data]:
+                    out.buffer.write(piece)
+                out.flush()
+
+
+@app.command("artifacts")
+@takes_settings(tools=False, root=False)
+def artifacts(
+    options: SettingsOptions,
+    run: RunArgument,
+    directory: Annotated[
+        Path | None, typer.Option("--to", file_okay=False, help="Directory to copy them to; made where there is none.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the files that a run left as results, or copy them."""
+    with _found(options, run) as (archive, found):
+        files = archive.artifacts(found)
+        if directory is not None:
+            from praxis_mcp.engines.artifacts import copy_artifacts
+
+            directory.mkdir(parents=True, exist_ok=True)
+            copy_artifacts(files, directory)
+    if as_json:
+        echo_json([{"name": item.name, "size": item.size, "file": str(item.file)} for item in files])
+        return
+    for item in files:
+        say(f"{item.size:>12}  {item.name}")
+    gone = len(found.as_json()["artifacts"]) - len(files)
+    if gone:
+        say(f"{counted(gone, 'file')} no longer kept", err=True)
+
+
+@app.command("rm")
+@takes_settings(tools=False, root=False)
+def remove(
+    options: SettingsOptions,
+    runs: Annotated[list[str] | None, typer.Argument(metavar="RUN…", help="Ids of runs, or their beginnings.")] = None,
+    tool: ToolOption = "",
+    engine: EngineOption = "",
+    outcome: OutcomeOption = "",
+    caller: CallerOption = "",
+    since: SinceOption = "",
+    until: UntilOption = "",
+    everything: Annotated[bool, typer.Option("--all", help="Every run that has ended.")] = False,
+) -> None:
+    """Remove runs that have ended, with their files: those that are named, or those that the options describe."""
+    from praxis_mcp.errors import ArgumentError
+
+    filters = _filters(tool, engine, outcome, caller, since, until)
+    described = any((tool, engine, outcome, caller, since, until))
+    if sum((bool(runs), described, everything)) != 1:
+        raise ArgumentError("Write which runs: their ids, or options such as --of and --until, or --all.")
+    with _archive(options) as archive:
+        if archive is None:
+            count = 0
+        elif runs:
+            count = archive.remove([archive.find(name) for name in runs])
+        else:
+            count = archive.remove(archive.runs(filters))
+    say(f"{counted(count, 'run')} removed")
+
+
+@app.command("export")
+@takes_settings(tools=False, root=False)
+def export(
+    options: SettingsOptions,
+    tool: ToolOption = "",
+    engine: EngineOption = "",
+    outcome: OutcomeOption = "",
+    caller: CallerOption = "",
+    since: SinceOption = "",
+    until: UntilOption = "",
+) -> None:
+    """Print runs as JSON, one a line, newest first: all of them, or those that the options describe."""
+    filters = _filters(tool, engine, outcome, caller, since, until)
+    with _archive(options) as archive:
+        for run in archive.runs(filters) if archive is not None else ():
+            sys.stdout.write(json.dumps(run.as_json()) + "\n")
+
+
+@contextmanager
+def _archive(options: SettingsOptions) -> Iterator[RunArchive | None]:
+    from praxis_mcp.execution.records.archive import open_archive
+
+    with open_archive(options.read().records) as archive:
+        yield archive
+
+
+@contextmanager
+def _found(options: SettingsOptions, name: str) -> Iterator[tuple[RunArchive, StoredRun]]:
+    from praxis_mcp.errors import RunNotFoundError
+
+    with _archive(options) as archive:
+        if archive is None:
+            raise RunNotFoundError("No run is recorded yet.", remedy="praxis-mcp call and serve record runs.")
+        yield archive, archive.find(name)
+
+
+def _filters(tool: str, engine: str, outcome: str, caller: str, since: str, until: str) -> Filters:
+    from praxis_mcp.execution.records.database import Filters
+
+    return Filters(tool, engine, outcome, caller, _time(since, "--since"), _time(until, "--until"))
+
+
+def _time(text: str, option: str) -> float | None:
+    if not text:
+        return None
+    if age := _AGE.fullmatch(text):
+        return time.time() - float(age[1]) * _UNITS[age[2]]
+    try:
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except ValueError as exc:
+        from praxis_mcp.errors import ArgumentError
+
+        raise ArgumentError(
+            f"{option} {text[:40]} is not a time.",
+            remedy="Write an age (15m, 2h, 3d, 1w) or a date (2026-11-28T09:30).",
+        ) from exc
+
+
+def _table(runs: list[StoredRun]) -> object:
+    rows = table("run", "began", "tool", "engine", "outcome", "took", "caller", "client")
+    for run in runs:
+        began = datetime.fromtimestamp(run.started).strftime("%Y-%m-%d %H:%M:%S")
+        took = "" if run.ended is None else _duration(run.ended - run.started)
+        outcome = f"{run.outcome} {run.exit_code}" if run.outcome == "failed" else run.outcome
+        names = (run.tool, run.engine, outcome, took, run.caller, run.client)
+        rows.add_row(run.id[:12], began, *map(escape, names))
+    return rows
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"

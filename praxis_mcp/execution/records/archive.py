@@ -1,0 +1,173 @@
+"""The store as its reader sees it: `praxis-mcp runs`. Everything here blocks."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from praxis_mcp.engines.base import Artifact
+from praxis_mcp.engines.output import StreamName
+from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
+from praxis_mcp.execution.records.database import Database, Filters
+from praxis_mcp.execution.records.row import StoredRun
+from praxis_mcp.execution.records.store import DATABASE, close_lost_runs, open_database
+from praxis_mcp.settings.sections import RecordSettings
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.scratch import remove_directory
+
+LAST = "last"
+"""Names the newest run."""
+FOLLOW_EVERY = 0.25
+"""Seconds between two looks at a run that is followed."""
+_LOST_EVERY = 8
+"""With each so many of them it is looked whether its server lives."""
+_PIECE = 64 * 1024
+_MOST_AMBIGUOUS = 5
+_REMOVED_AT_ONCE = 500
+
+Piece = tuple[StreamName, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class RunArchive:
+    """Runs that are kept; see `open_archive`."""
+
+    directory: Path
+    database: Database
+
+    def runs(self, filters: Filters, limit: int | None = None) -> Iterator[StoredRun]:
+        """Runs without their streams, newest first.
+
+        Raises:
+            RecordsUnavailable: they cannot be read.
+        """
+        return self.database.select(filters, limit)
+
+    def find(self, name: str) -> StoredRun:
+        """A run by its id, by the beginning of it, or ``last``.
+
+        Raises:
+            RunNotFoundError: there is none, or more than one.
+            RecordsUnavailable: it cannot be read.
+        """
+        ids = [run.id for run in self.runs(Filters(), 1)] if name == LAST else self._ids(name)
+        if len(ids) > 1:
+            shown = ", ".join(ids[: _MOST_AMBIGUOUS - 1]) + (" …" if len(ids) >= _MOST_AMBIGUOUS else "")
+            raise RunNotFoundError(f'More than one run begins with "{name[:64]}": {shown}.', remedy="Write more of it.")
+        found = self.database.find(ids[0]) if ids else None
+        if found is None:
+            raise RunNotFoundError(
+                f'No run "{name[:64]}" is recorded.', remedy="praxis-mcp runs list shows the newest ones."
+            )
+        return found
+
+    def output(self, run: StoredRun, skip: dict[str, int] | None = None) -> Iterator[Piece]:
+        """What a run wrote, in pieces: in the order in which it came, as long as it runs; else one stream after the
+        other.
+
+        Args:
+            run: as `find` gave it.
+            skip: bytes of each stream to leave out.
+        """
+        skip = dict(skip or {})
+        live = [(stream, data) for _, stream, data in self.database.live_output(run.id, 0)]
+        pieces = iter(live) if live else self._ended_output(run)
+        for stream, data in pieces:
+            left_out = min(skip.get(stream, 0), len(data))
+            skip[stream] = skip.get(stream, 0) - left_out
+            if left_out < len(data):
+                yield ("stdout" if stream == "stdout" else "stderr"), data[left_out:]
+
+    def follow(self, name: str, sleep: Callable[[float], None] = time.sleep) -> Iterator[Piece]:
+        """As `output`, on and on until the run has ended.
+
+        Raises:
+            RunNotFoundError: it is no longer kept.
+            RecordsUnavailable: it cannot be read.
+        """
+        run = self.find(name)
+        seen: dict[str, int] = {}
+        looks = 0
+        while True:
+            for stream, data in self.output(run, seen):
+                seen[stream] = seen.get(stream, 0) + len(data)
+                yield stream, data
+            if run.ended is not None:
+                return
+            sleep(FOLLOW_EVERY)
+            looks += 1
+            if looks % _LOST_EVERY == 0:
+                close_lost_runs(self.database, self.directory)
+            run = self.find(run.id)
+
+    def artifacts(self, run: StoredRun) -> tuple[Artifact, ...]:
+        """The files that a run left as results, as far as they are there."""
+        directory = self._files(run.id) / "artifacts"
+        listed = (Artifact(item["name"], directory / item["name"], item["size"]) for item in run.as_json()["artifacts"])
+        return tuple(item for item in listed if item.file.is_file())
+
+    def remove(self, runs: Iterator[StoredRun] | list[StoredRun]) -> int:
+        """Remove runs that have ended, with their files; how many.
+
+        Raises:
+            RecordsUnavailable: they cannot be removed.
+        """
+        ids = [run.id for run in runs if run.ended is not None]
+        for begin in range(0, len(ids), _REMOVED_AT_ONCE):
+            some = ids[begin : begin + _REMOVED_AT_ONCE]
+            self.database.remove(some)
+            for run_id in some:
+                if self._files(run_id).is_dir():
+                    remove_directory(self._files(run_id))
+        return len(ids)
+
+    def _ids(self, name: str) -> list[str]:
+        return self.database.find_ids(name, _MOST_AMBIGUOUS) if name.isalnum() and name.isascii() else []
+
+    def _files(self, run_id: str) -> Path:
+        return self.directory / "files" / run_id
+
+    def _ended_output(self, run: StoredRun) -> Iterator[tuple[str, bytes]]:
+        for stream, data in (("stdout", run.stdout), ("stderr", run.stderr)):
+            if data is not None:
+                yield stream, data
+            elif (run.stdout_bytes if stream == "stdout" else run.stderr_bytes) > 0:
+                for piece in _pieces(self._files(run.id) / stream):
+                    yield stream, piece
+
+
+@contextmanager
+def open_archive(settings: RecordSettings) -> Iterator[RunArchive | None]:
+    """The runs that are kept where the settings say; None where no run has been recorded there.
+
+    Raises:
+        RecordsUnavailable: they cannot be read.
+    """
+    place = settings.place
+    if place is None or not (place / DATABASE).exists():
+        yield None
+        return
+    database = open_database(place, create=False)
+    try:
+        with suppress(RecordsUnavailable):  # where it is locked, reading works all the same
+            close_lost_runs(database, place)
+        yield RunArchive(place, database)
+    finally:
+        database.close()
+
+
+def _pieces(file: Path) -> Iterator[bytes]:
+    try:
+        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    except OSError as exc:
+        logger.warning("{} is no longer kept: {}", file.name, exc.strerror)
+        return
+    with os.fdopen(descriptor, "rb") as source:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            while piece := source.read(_PIECE):
+                yield piece

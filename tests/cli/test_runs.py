@@ -1,0 +1,189 @@
+"""``praxis-mcp runs``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from praxis_mcp.execution.records.row import StoredRun
+from praxis_mcp.execution.records.store import open_database
+from tests.kit import command_line
+from tests.kit.until import until_blocking
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+GREET = """\
+name: greet
+description: Greet somebody.
+engine: local
+command:
+  - /bin/sh
+  - -c
+  - 'echo "Hello, $who"; echo "to stderr" >&2; echo kept > "$PRAXIS_OUTPUT_DIR/left.txt"; exit "$code"'
+timeout: 20
+artifacts: ["/out/*.txt"]
+parameters:
+  who: {type: string}
+  code: {type: integer, default: 0}
+"""
+SLOW = """\
+name: slow
+description: Says something, and waits until a file is there.
+engine: local
+command: [/bin/sh, -c, 'echo begun; until [ -e "$file" ]; do sleep 0.05; done; echo over']
+timeout: 120
+parameters:
+  file: {type: string}
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name, text in (("greet", GREET), ("slow", SLOW)):
+        (tmp_path / "tools" / name).mkdir(parents=True)
+        (tmp_path / "tools" / name / "contract.yaml").write_text(text)
+    return tmp_path
+
+
+@pytest.fixture
+def environment(project: Path) -> dict[str, str]:
+    return {**os.environ, "XDG_STATE_HOME": str(project / "state"), "PRAXIS_ENGINES__LOCAL__SANDBOX": "off"}
+
+
+@pytest.fixture
+def praxis(project: Path, environment: dict[str, str]) -> Run:
+    def run(*words: str, code: int = 0, **variables: str) -> subprocess.CompletedProcess[str]:
+        done = command_line.praxis(*words, cwd=project, env={**environment, **variables})
+        assert done.returncode == code, done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def database(project: Path) -> Path:
+    place = project / "state" / "praxis-mcp" / "records"
+    place.mkdir(parents=True)
+    return place
+
+
+def listed(praxis: Run, *words: str) -> list[dict[str, Any]]:
+    return json.loads(praxis("runs", "list", "--json", *words).stdout)
+
+
+def test_what_was_called_is_listed_and_shown_with_what_it_wrote_and_left(praxis: Run, project: Path) -> None:
+    praxis("call", "greet", "who=Ada")
+    praxis("call", "greet", "who=Bob", "code=3", code=3)
+    newest, oldest = listed(praxis)
+    assert (newest["outcome"], newest["exit_code"], oldest["outcome"]) == ("failed", 3, "ok")
+    text = praxis("runs", "list").stdout
+    assert "failed 3" in text
+    assert oldest["run_id"][:12] in text
+    assert f"run_id:          {newest['run_id']}" in praxis("runs", "show", "last").stdout
+    logs = praxis("runs", "logs", oldest["run_id"][:12])
+    assert (logs.stdout, logs.stderr) == ("Hello, Ada\n", "to stderr\n")
+    assert praxis("runs", "logs", "last", "--stream", "stderr").stdout == ""
+    assert "left.txt" in praxis("runs", "artifacts", "last").stdout
+    praxis("runs", "artifacts", "last", "--to", str(project / "got"))
+    assert (project / "got" / "left.txt").read_text() == "kept\n"
+
+
+def test_runs_are_found_by_tool_outcome_and_time_and_exported_one_a_line(praxis: Run, database: Path) -> None:
+    made = open_database(database)
+    made.write([row(f"a{number}", "one", number) for number in range(3)])
+    made.write([row("b1", "two", 2, outcome="failed", caller="ci")])
+    made.close()
+    assert [run["run_id"] for run in listed(praxis, "--of", "one", "--limit", "2")] == ["a2", "a1"]
+    assert [run["run_id"] for run in listed(praxis, "--outcome", "failed")] == ["b1"]
+    assert [run["run_id"] for run in listed(praxis, "--caller", "ci")] == ["b1"]
+    since = ("--since", "1970-01-01T00:00:01+00:00", "--until", "1970-01-01T00:00:02+00:00")
+    assert [run["run_id"] for run in listed(praxis, *since)] == ["a1"]
+    assert listed(praxis, "--since", "1h") == []
+    lines = praxis("runs", "export", "--of", "one").stdout.splitlines()
+    assert [json.loads(line)["run_id"] for line in lines] == ["a2", "a1", "a0"]
+    assert "a1, " in praxis("runs", "show", "a", code=2).stderr, "which ones begin so"
+
+
+def row(run_id: str, tool: str, began: float, **fields: Any) -> StoredRun:
+    known = {"server": "gone", "engine": "local", "caller": "", "client": "", "root": "", "outcome": "ok"}
+    return StoredRun(
+        id=run_id, tool=tool, started=began, ended=began, contract="", contract_sha256="", **{**known, **fields}
+    )
+
+
+def test_removing_takes_what_was_named_or_described_with_its_files_and_nothing_else(praxis: Run, project: Path) -> None:
+    for who in ("Ada", "Bob"):
+        praxis("call", "greet", f"who={who}")
+    files = project / "state" / "praxis-mcp" / "records" / "files"
+    assert len(list(files.iterdir())) == 2
+    first = listed(praxis)[1]["run_id"]
+    assert praxis("runs", "rm", first).stdout == "1 run removed\n"
+    assert [path.name for path in files.iterdir()] == [listed(praxis)[0]["run_id"]]
+    assert "Write which runs" in praxis("runs", "rm", code=2).stderr
+    assert praxis("runs", "rm", "--of", "slow").stdout == "0 runs removed\n"
+    assert praxis("runs", "rm", "--all").stdout == "1 run removed\n"
+    assert list(files.iterdir()) == []
+    assert "No such run" in praxis("runs", "list").stderr
+
+
+def test_where_nothing_is_recorded_lists_are_empty_and_a_run_is_not_found(praxis: Run, project: Path) -> None:
+    praxis("call", "greet", "who=Ada", PRAXIS_RECORDS__ENABLED="false")
+    assert listed(praxis) == []
+    assert "No run is recorded yet" in praxis("runs", "show", "last", code=2).stderr
+    assert not (project / "state").exists()
+
+
+def test_text_of_a_client_steers_no_terminal_and_forges_no_line(praxis: Run, database: Path) -> None:
+    made = open_database(database)
+    made.write([row("a1", "one", 1, client="evil\x1b[2J\nrun_id: forged")])
+    made.close()
+    for words in (("list",), ("show", "a1"), ("export",), ("list", "--json")):
+        text = praxis("runs", *words).stdout
+        assert "\x1b" not in text
+        assert not any(line.startswith("run_id: forged") for line in text.splitlines())
+
+
+def test_a_run_that_goes_on_can_be_followed_from_elsewhere_until_it_ends(
+    praxis: Run, project: Path, environment: dict[str, str]
+) -> None:
+    command = [sys.executable, "-m", "praxis_mcp.cli"]
+    common: dict[str, Any] = {"cwd": project, "env": environment, "stdout": subprocess.PIPE}
+    with subprocess.Popen([*command, "call", "slow", f"file={project / 'go'}"], **common) as called:
+        try:
+            until_blocking(lambda: [run["outcome"] for run in listed(praxis)] == ["running"])
+            with subprocess.Popen([*command, "runs", "logs", "-f", "last"], **common) as following:
+                try:
+                    assert following.stdout is not None
+                    assert following.stdout.readline() == b"begun\n"
+                    (project / "go").touch()
+                    assert following.stdout.read() == b"over\n", "each piece once, though it is kept twice for a moment"
+                    assert following.wait(timeout=60) == 0
+                finally:
+                    following.kill()
+            assert called.wait(timeout=60) == 0
+        finally:
+            called.kill()
+    assert [run["outcome"] for run in listed(praxis)] == ["ok"]
+
+
+def test_a_run_whose_process_was_killed_is_lost_and_what_it_had_written_can_be_read(
+    praxis: Run, project: Path, environment: dict[str, str]
+) -> None:
+    command = [sys.executable, "-m", "praxis_mcp.cli", "call", "slow", f"file={project / 'go'}"]
+    with subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.DEVNULL) as called:
+        try:
+            until_blocking(lambda: listed(praxis) and praxis("runs", "logs", "last").stdout == "begun\n")
+        finally:
+            called.kill()
+    (run,) = listed(praxis)
+    assert run["outcome"] == "lost"
+    assert run["ended"] is not None
+    assert praxis("runs", "logs", "-f", "last").stdout == "begun\n"
+    (project / "go").touch()
