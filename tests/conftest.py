@@ -3,8 +3,11 @@
 import importlib
 import importlib.util
 import os
+import socket
 import tempfile
 from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -51,6 +54,19 @@ def _import_sdks() -> None:
     for sdk in ("docker", "dagger"):
         if importlib.util.find_spec(sdk):
             importlib.import_module(sdk)
+    if importlib.util.find_spec("docker"):
+        importlib.import_module("docker.transport.unixconn").UnixHTTPConnection.connect = _connect_or_close
+
+
+def _connect_or_close(connection: Any) -> None:
+    """As docker 7.2 does it, which leaves the socket open where nobody listens. No filter of warnings could tell that
+    one from a socket pair that we forgot to close."""
+    with ExitStack() as on_failure:
+        sock = on_failure.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        sock.settimeout(connection.timeout)
+        sock.connect(connection.unix_socket)
+        connection.sock = sock
+        on_failure.pop_all()
 
 
 @pytest.hookimpl(trylast=True)

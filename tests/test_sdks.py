@@ -93,6 +93,7 @@ def socket_of_an_attached_stream() -> None:
     with mine, other, mine.makefile("rb", buffering=0) as stream:
         assert half_closable(stream) is mine
     assert half_closable(mine) is mine
+    assert "sock._response = response" in inspect.getsource(APIClient), "closing it may leave the connection open"
 
 
 def connection_to_a_dagger_session() -> None:

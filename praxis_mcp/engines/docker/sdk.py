@@ -8,6 +8,7 @@ Each name may go with any release of the SDK, so pyproject.toml bounds its versi
   ``/_ping`` says it at once, but only a client that exists already can ask that.
 - `unix_socket_of`: where the SDK has found the daemon's socket, for connections of our own to it.
 - `half_closable`: the SDK hands out an object that reads and writes, and only the socket in it can end one direction.
+- `response_of`: that object is a view of an HTTP response, and closing the view leaves the connection open.
 
 Each read, write and wait of a stream holds a thread while it blocks; the threads are not those of anyio's shared pool,
 so that long calls cannot starve short ones. Closing the socket frees them.
@@ -46,6 +47,11 @@ def half_closable(attached: Any) -> Any:
     return getattr(attached, "_sock", attached)
 
 
+def response_of(attached: Any) -> Any | None:
+    """The response whose connection that is, where the SDK keeps it with what it gave."""
+    return getattr(attached, "_response", None)
+
+
 class ThreadedDuplex(ByteStream):
     """A connection over a blocking socket, ssh channel or pipe of the SDK."""
 
@@ -77,8 +83,10 @@ class ThreadedDuplex(ByteStream):
         """Close both directions, and with them what still blocks."""
         with suppress(OSError, AttributeError):
             self._connection.shutdown(socket.SHUT_RDWR)
-        with suppress(OSError):
-            self._owner.close()
+        for each in (self._owner, response_of(self._owner)):
+            if each is not None:
+                with suppress(OSError):
+                    each.close()
 
     async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
         return await anyio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=self._limiter)
