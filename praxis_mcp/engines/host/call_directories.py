@@ -2,15 +2,16 @@
 
 To make one takes a visit to a thread, and to remove its four directories takes a file system with a journal several
 milliseconds each on a busy machine, during which nothing is computed: together more than all the rest of such a call.
+One in which a call has changed nothing is as good as a fresh one, and serves the next call.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -27,15 +28,41 @@ REMOVAL_TIMEOUT = 10.0
 """Seconds that the last removals may take when the engine is closed."""
 MOST_LEFT = 32
 """Directories of answered calls that may wait to be removed; with more, a call removes its own before its answer."""
+MOST_READY = 8
+"""Directories that may wait for calls."""
+SETTLED_AFTER = 0.1
+"""Seconds after which each change shows in a directory's time of change, which comes from a clock that ticks."""
 _FOLDERS = ("home", "work", "tmp")
+
+_Stamps = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    """One, with what it was like when it was made, and when that was, by `time.monotonic`."""
+
+    scratch: Scratch
+    stamps: _Stamps | None
+    made: float
+
+    def is_fresh(self, since: float) -> bool:
+        """Whether it is still as it was made, and cleaners of temporary files have not come near it.
+
+        Args:
+            since: when it was given to whom may have changed it, by `time.monotonic`.
+        """
+        place = self.scratch.path
+        if time.monotonic() - self.made >= FRESH_FOR or self.stamps is None or _stamps(place) != self.stamps:
+            return False
+        return since - self.made > SETTLED_AFTER or _is_bare(place)
 
 
 class CallDirectories:
-    """Gives each call a directory with `home`, `work` and `tmp`, which no other call gets."""
+    """Gives each call a directory with `home`, `work` and `tmp`, in which no other call has changed anything."""
 
     def __init__(self) -> None:
         self._background = BackgroundTasks()
-        self._ready: tuple[Scratch, float] | None = None
+        self._ready: list[_Directory] = []
         self._making = False
         self._given = 0
         self._left = 0
@@ -47,37 +74,39 @@ class CallDirectories:
         Raises:
             ExecutionError: it cannot be made.
         """
-        scratch = self._take()
-        if scratch is None:
+        held = self._take()
+        if held is None:
             try:
-                scratch = await anyio.to_thread.run_sync(_make)
+                held = await anyio.to_thread.run_sync(_make)
             except OSError as exc:
                 raise ExecutionError(f"A directory for the call cannot be made: {exc}.") from exc
         self._given += 1
+        since = time.monotonic()
         try:
-            yield scratch.path
+            yield held.scratch.path
         finally:
-            if self._left < MOST_LEFT:
-                self._remove_later(scratch)
+            if len(self._ready) < MOST_READY and held.is_fresh(since):
+                self._ready.append(held)
+            elif self._left < MOST_LEFT:
+                self._remove_later(held.scratch)
             else:
                 with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(scratch.remove)
+                    await anyio.to_thread.run_sync(held.scratch.remove)
 
     async def close(self) -> None:
         """Remove what waits for a call, and wait for the last removals."""
         await self._background.close(REMOVAL_TIMEOUT)
         self._given = 0
-        if self._ready is not None:
-            (scratch, _), self._ready = self._ready, None
-            await anyio.to_thread.run_sync(scratch.remove)
+        while self._ready:
+            await anyio.to_thread.run_sync(self._ready.pop().scratch.remove)
 
-    def _take(self) -> Scratch | None:
-        if self._ready is None:
-            return None
-        (scratch, made), self._ready = self._ready, None
-        if time.monotonic() - made < FRESH_FOR and _is_untouched(scratch.path):
-            return scratch
-        self._remove_later(scratch)
+    def _take(self) -> _Directory | None:
+        while self._ready:
+            found = self._ready.pop()
+            # Commands of other calls are this user's processes, and some clean up, or leave things, in all of /tmp.
+            if found.is_fresh(found.made):
+                return found
+            self._remove_later(found.scratch)
         return None
 
     def _remove_later(self, scratch: Scratch) -> None:
@@ -86,9 +115,9 @@ class CallDirectories:
 
     async def _renew(self, scratch: Scratch) -> None:
         # Not after the first: a command line that makes one call has no next.
-        makes = self._ready is None and not self._making and self._given > 1
+        makes = not self._ready and not self._making and self._given > 1
         self._making = self._making or makes
-        fresh: Scratch | None = None
+        fresh: _Directory | None = None
         try:
             with anyio.CancelScope(shield=True):
                 fresh = await anyio.to_thread.run_sync(_replace, scratch, makes)
@@ -97,20 +126,36 @@ class CallDirectories:
             if makes:
                 self._making = False
         if fresh is not None:
-            self._ready = fresh, time.monotonic()
+            self._ready.append(fresh)
 
 
-def _is_untouched(directory: Path) -> bool:
-    """Whether it is as it was made: commands of other calls are this user's processes, and some clean up, or leave
-    things, in all of /tmp. Three looks of some microseconds each."""
+def _stamps(directory: Path) -> _Stamps | None:
+    """What tells whether anything was done in a directory or its folders, or to them: no call sets the time of change
+    back. None where one is gone. Four looks of some microseconds each."""
     try:
-        places = [directory / name for name in _FOLDERS]
-        return not any(stat.S_ISLNK(place.lstat().st_mode) or os.listdir(place) for place in places)  # noqa: PTH208
+        found = [os.lstat(place) for place in _places(directory)]
     except OSError:
+        return None
+    return tuple((status.st_ino, status.st_ctime_ns, status.st_mode, status.st_uid, status.st_gid) for status in found)
+
+
+def _is_bare(directory: Path) -> bool:
+    """Whether nothing is in its folders, and nothing of a user's is attached to any of them."""
+    top, *folders = _places(directory)
+    try:
+        attached = (name for place in (top, *folders) for name in os.listxattr(place))
+        return not any(os.listdir(place) for place in folders) and all(  # noqa: PTH208
+            name.startswith("security.") for name in attached
+        )
+    except (OSError, AttributeError):  # macOS has no listxattr
         return False
 
 
-def _replace(used: Scratch, makes: bool) -> Scratch | None:
+def _places(directory: Path) -> tuple[str, ...]:
+    return str(directory), *(f"{directory}/{name}" for name in _FOLDERS)
+
+
+def _replace(used: Scratch, makes: bool) -> _Directory | None:
     """Make another, where that is wanted and works (a full disk is for the next call to report), and remove this."""
     fresh = None
     if makes:
@@ -127,7 +172,7 @@ def _replace(used: Scratch, makes: bool) -> Scratch | None:
     return fresh
 
 
-def _make() -> Scratch:
+def _make() -> _Directory:
     scratch = Scratch.make()
     try:
         for name in _FOLDERS:
@@ -135,4 +180,4 @@ def _make() -> Scratch:
     except OSError:
         scratch.remove()
         raise
-    return scratch
+    return _Directory(scratch, _stamps(scratch.path), time.monotonic())

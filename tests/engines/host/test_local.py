@@ -1,5 +1,6 @@
 """The local engine beyond what every engine does alike: its sandbox, its fallbacks, and that nothing outlives it."""
 
+import itertools
 import os
 import shutil
 import socket
@@ -643,6 +644,35 @@ async def test_the_directory_of_a_plain_call_goes_while_the_engine_lives_and_no_
                     tasks.start_soon(one)
             assert len(places) == 10
             await until(lambda: not left())
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("deed", "serves_again"),
+    [
+        ("ls -A . ~ $TMPDIR", True),
+        ("touch ~/x", False),
+        ("mkdir $TMPDIR/x", False),
+        ("chmod 500 .", False),
+        ("rmdir ~ && mkdir ~", False),
+        ("touch ../x", False),
+    ],
+)
+async def test_a_directory_serves_the_next_call_only_where_nothing_was_changed_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deed: str, serves_again: bool
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    settings = local(tmp_path, "off")
+    tool = ToolContract.create_local_tool("tool", ["sh", "-ec", f"pwd; {deed} >&2"])
+    with anyio.fail_after(CALL_LIMIT):
+        async with LocalExecutionEngine(settings) as engine:
+            found: list[str] = []
+            for _ in range(4):
+                result = await engine.run(build_plan(tool, {}, settings), ExecutionContext())
+                assert result.success, result.stderr.text
+                found.append(result.output)
+    again = [one == other for one, other in itertools.pairwise(found)]
+    assert again == [serves_again] * 3
     assert os.listdir(tmp_path) == []
 
 
