@@ -108,6 +108,11 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
             {"engine": item.engine, "reason": item.reason or "chosen", "remedy": item.remedy}
             for item in decision.verdicts
         ],
+        "spill": {
+            "engine": explanation.standby.engine,
+            "image": explanation.standby.image.digest if explanation.standby.image else None,
+            "reason": explanation.standby.reason,
+        },
         "image": fixed.image,
         "remote": {"address": remote.address, "tool": remote.tool, "transport": remote.transport} if remote else None,
         "command": [masker.text(word) for word in call.argv],
@@ -149,6 +154,8 @@ def _print(facts: dict[str, Any]) -> None:
         chosen = item["engine"] == facts["engine"]
         mark, text = ("[green]✓[/]", "runs it") if chosen else ("[red]✗[/]", escape(item["reason"]))
         table.add_row(f"{mark} {item['engine']}", text)
+    if facts["image"] is not None and facts["engine"] is not None:
+        table.add_row("where it would wait", escape(_elsewhere(facts)))
     if facts["engine"] is None:
         table.add_row("[red]engine[/]", "none: the call would be refused (what is missing: praxis-mcp doctor)")
     if facts["isolation"] == "process":
@@ -171,6 +178,14 @@ def _print(facts: dict[str, Any]) -> None:
         table.add_row(*_limit(name, value))
     table.add_row("demands", ", ".join(facts["demands"]))
     console().print(table)
+
+
+def _elsewhere(facts: dict[str, Any]) -> str:
+    """Where a call runs that nothing waits for on the first engine."""
+    spill = facts["spill"]
+    if spill["engine"] is None:
+        return f"it stays: {spill['reason']}"
+    return f"{spill['engine']} runs it at once, with the same image ({spill['image']}), unless engines.spill is false"
 
 
 def _limit(name: str, value: float | None) -> tuple[str, str]:

@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -57,6 +58,13 @@ async def make_artifact_directory(plan: Plan, context: ExecutionContext) -> Path
     except OSError as exc:
         raise ExecutionError(f"The artifact directory {directory} cannot be made: {exc.strerror}.") from exc
     return directory
+
+
+async def remove_artifact_directory(context: ExecutionContext) -> None:
+    """Remove the empty one of a run that has not begun, so that it can begin on another engine."""
+    if context.directory is not None:
+        with suppress(OSError):
+            await anyio.to_thread.run_sync((context.directory / "artifacts").rmdir)
 
 
 async def adopt_artifact_directory(plan: Plan, context: ExecutionContext, made: Path) -> tuple[str, ...]:

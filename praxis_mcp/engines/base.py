@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ from praxis_mcp.contracts.schemas.schema import validate_arguments
 from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector, Streams
 from praxis_mcp.engines.phases import PhaseClock
+from praxis_mcp.engines.warm.call import Claim
 from praxis_mcp.engines.warm.pool import PoolMetrics, WarmBudget
 from praxis_mcp.errors import ContractError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.build import draft_blueprint
@@ -151,6 +152,27 @@ class ExecutionResult:
 
 
 @dataclass(frozen=True, slots=True)
+class PinnedImage:
+    """The one image that an engine would run now, whatever its name comes to mean.
+
+    Attributes:
+        reference: as the contract names it.
+        id: the digest by which the engine knows it.
+        digest: as results name it (`ExecutionResult.image`).
+        user: whom its commands run as, where the contract does not say; empty is root.
+        has_volumes: whether it declares places of its own that can be written.
+        size: bytes of its files.
+    """
+
+    reference: str
+    id: str
+    digest: str
+    user: str = ""
+    has_volumes: bool = False
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionContext:
     """What surrounds one run.
 
@@ -166,6 +188,9 @@ class ExecutionContext:
             is started ahead of a next one. Must not block.
         phases: the call's clock. An engine says when its command starts (``context.phases.enter("run")``) and when it
             has ended (``"collect"``); where it says neither, its result's own `phases` are taken.
+        claim: what the engine has for this run already, by `ExecutionEngine.claim`.
+        image: the image to run, whatever the plan's reference means to this engine; `ExecutionEngine.has_image` has
+            found it.
     """
 
     on_output: OutputListener | None = None
@@ -175,6 +200,8 @@ class ExecutionContext:
     max_stream: int = 128 * 1024 * 1024
     is_served: Callable[[], bool] = lambda: True
     phases: PhaseClock = field(default_factory=PhaseClock)
+    claim: Claim | None = None
+    image: PinnedImage | None = None
 
     def status(self, text: str) -> None:
         """Tell the listener, if there is one."""
@@ -210,10 +237,13 @@ class ExecutionEngine(ABC):
         settings: the settings.
         warm_budget: what it may have waiting for calls, and whom it shares that with.
         never: what it can enforce on no machine, so that installing it helps no plan that demands that.
+        stands_in_for: engines whose calls it runs with the same result, but for what `execution.spill` keeps from it:
+            what a contract leaves open (a root that is read-only, capabilities, the number of processes) is the same.
     """
 
     name: ClassVar[str]
     never: ClassVar[frozenset[Capability]] = frozenset()
+    stands_in_for: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or Settings()
@@ -270,6 +300,26 @@ class ExecutionEngine(ABC):
     @abstractmethod
     async def probe(self) -> EngineStatus:
         """Whether the engine can be used now; bounded in time, raises nothing of its own."""
+
+    def claim(self, plan: Plan, context: ExecutionContext) -> AbstractContextManager[Claim]:
+        """Around a call of this plan, on this engine or on one that stands in for it: whether it would begin at once,
+        and what waits for it, kept for it (`ExecutionContext.claim`). Must not block. By default every call begins at
+        once, and none goes elsewhere."""
+        return nullcontext(Claim())
+
+    async def pin_image(self, blueprint: Blueprint) -> PinnedImage | None:
+        """The image that a call which begins now would run; None where it cannot be told, or would not run on this very
+        machine. Then no other engine stands in."""
+        return None
+
+    def has_image(self, image: PinnedImage) -> bool:
+        """Whether that very image is there to be run at once (`ExecutionContext.image`). Must not block. Never, by
+        default."""
+        return False
+
+    def take_image(self, image: PinnedImage) -> None:
+        """Take an image that another engine has, in the background and within bounds, so that `has_image` finds it some
+        day. Nothing by default."""
 
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
         """Do ahead of a call what needs no call: pull the image, say. Nothing by default."""

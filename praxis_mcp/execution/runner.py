@@ -17,17 +17,20 @@ from praxis_mcp.contracts.catalog.catalog import Catalog
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.schemas.schema import compile_schemas, is_compiled, validate_arguments
 from praxis_mcp.contracts.values import BindKind
+from praxis_mcp.engines.artifacts import remove_artifact_directory
 from praxis_mcp.engines.base import Artifact, ExecutionContext, ExecutionResult, StatusListener
 from praxis_mcp.engines.outcomes import describe_end
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.phases import Phase, PhaseClock
 from praxis_mcp.engines.registry import EngineRegistry
-from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
 from praxis_mcp.execution.admission import Admission, CallerLimits
 from praxis_mcp.execution.cache import ResultCache
+from praxis_mcp.execution.records.record import RunRecord
 from praxis_mcp.execution.records.row import About
 from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.execution.selection import Decision, EngineSelector
+from praxis_mcp.execution.spill import Spilling, Standby
 from praxis_mcp.execution.tally import CallTally, Counted
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.plans.model import Plan
@@ -45,12 +48,14 @@ class Explanation:
     """What a call would do: the plan, whole, and the engine that would run it.
 
     Attributes:
+        standby: the engine that runs it instead where it would not begin at once on that one.
         placeholders: the required parameters that were not given; ``<name>`` stands for each.
     """
 
     contract: ToolContract
     plan: Plan
     decision: Decision
+    standby: Standby = Standby()
     placeholders: tuple[str, ...] = ()
 
 
@@ -62,6 +67,7 @@ class ToolRunner:
         self.callers = CallerLimits(settings.calls)
         self.tally = CallTally()
         self.selector = EngineSelector(engines)
+        self._spilling = Spilling(engines, self.selector, enabled=settings.engines.spill)
         self._catalog = catalog
         self._engines = engines
         self._records = records
@@ -136,7 +142,9 @@ class ToolRunner:
         contract = self._catalog.get(name).contract
         filled, placeholders = fill_arguments(contract, arguments)
         plan = await plan_call(contract, filled, self._settings)
-        return Explanation(contract, plan, await self.selector.decide(plan), placeholders)
+        decision = await self.selector.decide(plan)
+        standby = await self._spilling.find(plan, decision, take=False)
+        return Explanation(contract, plan, decision, standby, placeholders)
 
     async def _call(
         self,
@@ -178,15 +186,13 @@ class ToolRunner:
             except ExecutionError as exc:
                 await self._records.refuse(plan, caller, about, phases, str(exc))
                 raise
-            assert decision.engine is not None
-            counted.engine = decision.engine
             log.debug(
                 "{}: admitted after {:.1f} ms; engine {}", name, phases.seconds[Phase.QUEUE] * 1000, decision.engine
             )
             for verdict in decision.passed_over:
                 log.debug("{}: not {}: {}", name, verdict.engine, verdict.reason)
             about = replace(about, passed_over=tuple((item.engine, item.reason) for item in decision.passed_over))
-            result = await self._run(contract, plan, decision.engine, phases, caller, about, on_output, on_status)
+            result = await self._run(contract, plan, decision, phases, caller, about, on_output, on_status, counted)
         if key is not None:
             self._cache.put(key, result)
         return result
@@ -195,13 +201,15 @@ class ToolRunner:
         self,
         contract: ToolContract,
         plan: Plan,
-        engine: str,
+        decision: Decision,
         phases: PhaseClock,
         caller: str,
         about: About,
         on_output: OutputListener | None,
         on_status: StatusListener | None,
+        counted: Counted,
     ) -> ExecutionResult:
+        engine = counted.engine = decision.engine or ""
         phases.enter(Phase.START)
         record = await self._records.start(plan, engine, caller, about)
         record.phases = phases
@@ -220,21 +228,53 @@ class ToolRunner:
         async with self._records.watched(record):
             try:
                 with anyio.fail_after(bound):
-                    result = await self._engines.get(engine).run(plan, context)
+                    result = await self._run_or_spill(plan, decision, context, record, counted)
             except TimeoutError as exc:
                 raise ExecutionTimeout(
-                    f"The {engine} engine did not finish {contract.name} within {bound:g} s."
+                    f"The {record.engine} engine did not finish {contract.name} within {bound:g} s."
                 ) from exc
             except ExecutionError as exc:
                 mask_error(exc, masker)
                 if isinstance(exc, EngineUnavailable):
-                    self.selector.forget(engine)
+                    self.selector.forget(record.engine)
                 log.debug("{}: {}: {}", contract.name, type(exc).__name__, exc.message)
                 raise
             phases.adopt(result.phases)
             result = replace(mask_names(result, masker), phases=MappingProxyType(phases.seconds))
             log.debug("{}: {} in {:.1f} ms", contract.name, describe_end(result), result.duration * 1000)
             return await self._records.finish(record, result)
+
+    async def _run_or_spill(
+        self, plan: Plan, decision: Decision, context: ExecutionContext, record: RunRecord, counted: Counted
+    ) -> ExecutionResult:
+        """Run it on the chosen engine, or on one that stands in for that where it would not begin at once there."""
+        first = decision.engine or ""
+        engine = self._engines.get(first)
+        with engine.claim(plan, context) as claim:
+            standby = Standby() if claim.begins_now else await self._spilling.find(plan, decision)
+            if standby.engine is not None:
+                record.engine = counted.engine = standby.engine
+                record.choice = f"{standby.engine} instead of {first}, where nothing waited for the call"
+                claim.run_elsewhere()
+                try:
+                    result = await self._engines.get(standby.engine).run(plan, replace(context, image=standby.image))
+                except (EngineUnavailable, ImageError, LimitUnsupported) as exc:  # nothing has run
+                    self._spilling.failed(standby.engine)
+                    await remove_artifact_directory(context)
+                    logger.warning("{} could not stand in for {}: {}", standby.engine, first, exc.message)
+                else:
+                    self.tally.spilled[plan.blueprint.tool, standby.engine, first] += 1
+                    return result
+            record.engine = counted.engine = first
+            record.choice = _why_first(first, standby, begins_now=claim.begins_now)
+            return await engine.run(plan, replace(context, claim=claim))
+
+
+def _why_first(engine: str, standby: Standby, *, begins_now: bool) -> str:
+    if begins_now:
+        return f"{engine}: the first that can run it"
+    why = standby.reason or f"{standby.engine} could not stand in for it"
+    return f"{engine}: the first that can run it; nothing waited for the call, and {why}"
 
 
 def mask_names(result: ExecutionResult, masker: Masker) -> ExecutionResult:

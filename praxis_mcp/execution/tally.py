@@ -58,6 +58,7 @@ class CallTally:
         ended: calls by tool, engine (empty where none was reached, ``upstream:NAME`` for a republished tool), outcome:
             ``ok``, ``failed``, ``timed_out``, ``out_of_memory``, ``cached``; or ``bad_arguments``, ``refused`` (too
             many), ``error``, ``cancelled``.
+        spilled: calls that another engine ran than the one that comes first, by tool, that engine and the first one.
         durations: of calls that an engine carried out, by engine.
         phase_durations: of their phases, by engine and phase.
         under_way: calls that have begun and not ended.
@@ -65,6 +66,7 @@ class CallTally:
 
     def __init__(self) -> None:
         self.ended: Counter[tuple[str, str, str]] = Counter()
+        self.spilled: Counter[tuple[str, str, str]] = Counter()
         self.durations: dict[str, Histogram] = {}
         self.phase_durations: dict[tuple[str, str], Histogram] = {}
         self.under_way = 0

@@ -202,11 +202,14 @@ class EngineSettings(Section):
     Attributes:
         order: the container engines to consider for an image contract, first choice first; an engine that another
             package brings may be among them.
+        spill: whether a call that would not begin at once on the engine that comes first (no container waits for it)
+            runs on a later one of `order` that begins at once, where image and result are the same.
         registries: registry host (``ghcr.io``, ``docker.io``) → login, for Dagger and the sandbox; logins that
             ``docker login`` has stored are used without it.
     """
 
     order: tuple[Annotated[str, AfterValidator(_names_an_engine)], ...] = CONTAINER_ENGINES
+    spill: bool = True
     registries: Mapping[str, RegistryLogin] = {}
     docker: DockerSettings = DockerSettings()
     dagger: DaggerSettings = DaggerSettings()

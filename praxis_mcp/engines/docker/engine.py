@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import platform
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from praxis_mcp.engines.base import (
     ExecutionContext,
     ExecutionEngine,
     ExecutionResult,
+    PinnedImage,
     StatusListener,
 )
 from praxis_mcp.engines.docker import errors as docker_errors
@@ -36,6 +38,7 @@ from praxis_mcp.engines.docker.warm import WarmDocker
 from praxis_mcp.engines.init.waiter import REPORT_GRACE
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
+from praxis_mcp.engines.warm.call import Claim
 from praxis_mcp.engines.warm.pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Capability, Plan
@@ -61,6 +64,7 @@ _ALWAYS = frozenset(
     }
 )  # fmt: skip
 _LOCAL_ONLY = (Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES, Capability.ARTIFACTS)
+_USUAL_RUNTIMES = ("runc", "crun", "io.containerd.runc.v2")
 _CONTROLLED = {
     Capability.MEMORY_LIMIT: "MemoryLimit",
     Capability.CPU_LIMIT: "CpuCfsQuota",
@@ -85,6 +89,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         self._daemon: DockerDaemon | None = None
         self._capabilities: EngineCapabilities | None = None
         self._init: DockerInit | None = None
+        self._is_plain = False
         self._warm: WarmDocker | None = None
         self._connecting = anyio.Lock()
         self._background = BackgroundTasks()
@@ -236,6 +241,37 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             )
         await self._images.pull(daemon, image, on_status)
 
+    @contextmanager
+    def claim(self, plan: Plan, context: ExecutionContext) -> Iterator[Claim]:
+        """See `ExecutionEngine.claim`. A daemon takes a tenth of a second to start a container, and starts wait for
+        each other: a call begins at once only where one waits."""
+        key = WarmDocker.key(plan, context) if self._warm is not None else None
+        if self._warm is None or key is None:
+            yield Claim(begins_now=False)
+            return
+        with self._warm.claim(key) as claim:
+            yield claim
+
+    async def pin_image(self, blueprint: Blueprint) -> PinnedImage | None:
+        """See `ExecutionEngine.pin_image`."""
+        if not self._is_plain or blueprint.image is None:
+            return None
+        if self._warm is not None:
+            facts = await self._warm.image(blueprint.image)
+        else:
+            with self._translating():
+                facts = await self._images.facts(await self._connected(), blueprint.image)
+        if facts is None:
+            return None
+        return PinnedImage(blueprint.image, facts.id, facts.digest, facts.user, facts.has_volumes, facts.size)
+
+    def _runs_plainly_here(self, daemon: DockerDaemon, info: Mapping[str, Any]) -> bool:
+        """Whether its containers run on this very machine and by the usual runtime: what the user has chosen instead
+        (another kernel, gVisor, a runtime that adds devices) no other engine has."""
+        runtime = self.settings.engines.docker.runtime or info.get("DefaultRuntime") or "runc"
+        is_here = daemon.has_socket and info.get("KernelVersion") == platform.release()
+        return is_here and runtime in _USUAL_RUNTIMES
+
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
         """Pull the image where it is missing."""
         with self._translating():
@@ -257,6 +293,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             if self._init is None:
                 _warn_of_no_init(why_no_init(info))
             self._open_warm(daemon)
+            self._is_plain = self._runs_plainly_here(daemon, info)
             self._capabilities = _capabilities_of(daemon, info)
         return self._capabilities
 

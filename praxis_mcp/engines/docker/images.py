@@ -29,18 +29,31 @@ class ImageFacts:
         id: its id.
         digest: the image by its digest: ``python@sha256:…``, or ``sha256:…`` (its id) where it came from no registry.
         entrypoint: the words of its entrypoint.
+        user: whom its commands run as; empty is root.
+        has_volumes: whether it declares volumes.
+        size: bytes of its files.
     """
 
     id: str
     digest: str
     entrypoint: tuple[str, ...]
+    user: str = ""
+    has_volumes: bool = False
+    size: int = 0
 
     @classmethod
     def of(cls, image: Mapping[str, Any]) -> ImageFacts:
         """From what the daemon says of an image (Docker Engine API, ImageInspect)."""
         digests = image.get("RepoDigests") or []
-        words = (image.get("Config") or {}).get("Entrypoint") or ()
-        return cls(str(image["Id"]), str(digests[0] if digests else image["Id"]), tuple(map(str, words)))
+        config = image.get("Config") or {}
+        return cls(
+            str(image["Id"]),
+            str(digests[0] if digests else image["Id"]),
+            tuple(map(str, config.get("Entrypoint") or ())),
+            user=str(config.get("User") or ""),
+            has_volumes=bool(config.get("Volumes")),
+            size=int(image.get("Size") or 0),
+        )
 
 
 class DockerImages:

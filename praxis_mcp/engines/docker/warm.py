@@ -229,7 +229,7 @@ class WarmDocker(WarmCalls[None, WarmContainer]):
                 end = replace(end, left_out=await adopt_artifact_directory(plan, context, place.artifacts))
             return end
 
-        return await self.call(self.key(plan, context), hand_over, cold)
+        return await self.call(self.key(plan, context), hand_over, cold, context.claim)
 
     async def close(self) -> None:
         """See `WarmCalls.close`."""
@@ -240,13 +240,14 @@ class WarmDocker(WarmCalls[None, WarmContainer]):
 
     async def _is_current(self, container: WarmContainer) -> bool:
         """Whether the image's name still means the image that the container was made from."""
-        image = await self._image(container.place.key.blueprint.image or "")
+        image = await self.image(container.place.key.blueprint.image or "")
         if image is not None and image.id == container.image.id:
             return True
         self.pool.drop(lambda other: other.image.id == container.image.id)
         return False
 
-    async def _image(self, reference: str) -> ImageFacts | None:
+    async def image(self, reference: str) -> ImageFacts | None:
+        """What the daemon means by that name now; None where it has no such image, or does not say."""
         found: Mapping[str, Any] | None = None
         if self._lookup is not None:
             try:
@@ -258,7 +259,7 @@ class WarmDocker(WarmCalls[None, WarmContainer]):
     async def start(self, key: DockerKey) -> WarmContainer:
         """See `WarmCalls.start`."""
         blueprint = key.blueprint
-        image = await self._image(blueprint.image or "")
+        image = await self.image(blueprint.image or "")
         if image is None:
             raise ImageError(f"The image {blueprint.image} is not there.")
         place = WarmPlace(key)

@@ -22,6 +22,7 @@ from praxis_mcp.engines.base import (
     ExecutionContext,
     ExecutionEngine,
     ExecutionResult,
+    PinnedImage,
     StatusListener,
 )
 from praxis_mcp.engines.host.cgroups import CGROUP_REMOVE_TIMEOUT, find_cgroups
@@ -31,8 +32,10 @@ from praxis_mcp.engines.host.sandbox_run import Layouts, SandboxRun, Tools
 from praxis_mcp.engines.host.sandbox_view import Places
 from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher
 from praxis_mcp.engines.phases import Phase
+from praxis_mcp.engines.host.taken_images import TakenImages
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
+from praxis_mcp.images.model import NamedImage
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Capability, Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import LauncherChoice
@@ -60,6 +63,7 @@ class SandboxExecutionEngine(ExecutionEngine):
 
     name: ClassVar[str] = "sandbox"
     never: ClassVar[frozenset[Capability]] = frozenset({Capability.PRIVILEGED})
+    stands_in_for: ClassVar[frozenset[str]] = frozenset({"docker"})
 
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
@@ -67,12 +71,13 @@ class SandboxExecutionEngine(ExecutionEngine):
         self._tools = Lookup(partial(_find_tools, self.settings.engines.sandbox.launcher))
         self._layouts: Layouts = {}
         self._background = BackgroundTasks()
+        self._taken = TakenImages(self.images, self._background)
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         """See `ExecutionEngine.run`. The plan's timeout counts from the tool's start; a pull has a bound of its own."""
         context.phases.enter(Phase.START)
         tools = await self._found()
-        named = await self.images.ensure(str(plan.blueprint.image), context.on_status)
+        named, shown = await self._image(plan, context)
 
         async def command(artifacts: Path | None) -> Finished:
             async with self.images.use(named.image), AsyncExitStack() as holds:
@@ -81,9 +86,27 @@ class SandboxExecutionEngine(ExecutionEngine):
                     caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint, holds)
                 places = Places(artifacts, caches)
                 run = SandboxRun(plan, context, named.image, tools, places, self._layouts, self._background)
-                return replace(await run.run(), image=named.pinned)
+                return replace(await run.run(), image=shown)
 
         return await run_command(self, plan, context, command, isolation=tools.launcher.name)
+
+    async def _image(self, plan: Plan, context: ExecutionContext) -> tuple[NamedImage, str]:
+        """The image to run, and its name by digest, as results have it."""
+        pinned = context.image
+        if pinned is None:
+            named = await self.images.ensure(str(plan.blueprint.image), context.on_status)
+            return named, named.pinned
+        if (named := self._taken.find(pinned)) is None:
+            raise ImageError(f"The image {pinned.reference} was removed from the store just now.", remedy="Call again.")
+        return named, pinned.digest
+
+    def has_image(self, image: PinnedImage) -> bool:
+        """See `ExecutionEngine.has_image`."""
+        return self._taken.find(image) is not None
+
+    def take_image(self, image: PinnedImage) -> None:
+        """See `ExecutionEngine.take_image`."""
+        self._taken.start_taking(image)
 
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
         """Bring the image into the store."""

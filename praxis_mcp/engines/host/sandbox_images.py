@@ -119,6 +119,20 @@ class SandboxImages:
         named = (self.store.find(reference) for reference, _ in found)
         return tuple(item for item in named if item is not None)
 
+    async def copy(self, reference: str, name: str) -> None:
+        """An image that this machine has already, under a name of its own; of no registry, and whatever the settings
+        say of pulls.
+
+        Args:
+            reference: what it is called where it is.
+            name: its name in the store.
+
+        Raises:
+            ImageError: it is not there any more, or cannot be stored.
+        """
+        if not await self._from_this_machine(reference, name, lambda _: None):
+            raise ImageError(f"The image {reference} is not on this machine.", remedy="Call again.")
+
     async def from_host(
         self, name: str, programs: Sequence[str], extra: Sequence[Path], bounds: Bounds, on_status: StatusListener
     ) -> HostImage:
@@ -138,7 +152,7 @@ class SandboxImages:
         )
 
     async def _bring(self, reference: str, tell: StatusListener) -> None:
-        if await self._from_this_machine(reference, tell):
+        if await self._from_this_machine(reference, reference, tell):
             return
         if self._settings.pull == "never":
             raise ImageError(
@@ -148,8 +162,8 @@ class SandboxImages:
             )
         await self._from_registry(Reference.parse(reference), tell)
 
-    async def _from_this_machine(self, reference: str, tell: StatusListener) -> bool:
-        """Whether this machine had it."""
+    async def _from_this_machine(self, reference: str, name: str, tell: StatusListener) -> bool:
+        """Whether this machine had it; it is stored under `name`."""
         try:
             with tempfile.TemporaryFile(dir=await anyio.to_thread.run_sync(self.store.temporary)) as archive:
                 if not await self._local_images(self._settings, reference, cast(BinaryIO, archive), tell):
@@ -158,7 +172,7 @@ class SandboxImages:
                     lambda is_stopped, on_progress: import_file(
                         self.store,
                         cast(BinaryIO, archive),
-                        reference,
+                        name,
                         is_stopped=is_stopped,
                         on_progress=lambda text: on_progress(f"{reference}: {text}"),
                     ),

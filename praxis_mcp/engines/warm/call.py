@@ -8,7 +8,8 @@ the engine is here: what a call may meet, when it is run from the beginning afte
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
@@ -45,6 +46,51 @@ class WarmKey(Generic[S]):
         return cls(plan.blueprint, tuple(file.path for file in plan.call.files), session)
 
 
+@dataclass(slots=True)
+class Claim:
+    """What an engine has for a call that is about to begin.
+
+    Attributes:
+        begins_now: whether it would begin at once: something waits for it, or to start it takes a few milliseconds.
+    """
+
+    begins_now: bool = True
+
+    def run_elsewhere(self) -> None:
+        """Another engine runs it."""
+
+
+class WarmClaim(Claim, Generic[S, T]):
+    """What waited for a call, if anything did: the call's from now on.
+
+    Args:
+        pool: where it waited.
+        key: what the call may meet.
+        item: what waited.
+    """
+
+    __slots__ = ("_item", "_pool", "key")
+
+    def __init__(self, pool: WarmPool[WarmKey[S], T], key: WarmKey[S], item: T | None) -> None:
+        super().__init__(begins_now=item is not None)
+        self.key = key
+        self._pool = pool
+        self._item = item
+
+    def is_for(self, pool: WarmPool[WarmKey[S], T], key: WarmKey[S]) -> bool:
+        """Whether it is for a call of that key, and of what waits in that pool."""
+        return self._pool is pool and self.key == key
+
+    def take(self) -> T | None:
+        """What waited; once."""
+        item, self._item = self._item, None
+        return item
+
+    def run_elsewhere(self) -> None:
+        """See `Claim.run_elsewhere`."""
+        self._pool.spare(self.key)
+
+
 class WarmCalls(ABC, Generic[S, T]):
     """The warm calls of one engine, and the pool of what waits for them.
 
@@ -69,8 +115,23 @@ class WarmCalls(ABC, Generic[S, T]):
     async def start(self, key: WarmKey[S]) -> T:
         """Start one; bounds its own time, and leaves nothing behind when it fails or is cancelled."""
 
+    @contextmanager
+    def claim(self, key: WarmKey[S]) -> Iterator[WarmClaim[S, T]]:
+        """Around a call: takes what waits for it. What is not used is removed."""
+        with self.pool.demand(key) as item:
+            claim = WarmClaim(self.pool, key, item)
+            try:
+                yield claim
+            finally:
+                if (unused := claim.take()) is not None:
+                    self.pool.remove(unused)
+
     async def call(
-        self, key: WarmKey[S] | None, hand_over: Callable[[T], Awaitable[R | None]], cold: Callable[[], Awaitable[R]]
+        self,
+        key: WarmKey[S] | None,
+        hand_over: Callable[[T], Awaitable[R | None]],
+        cold: Callable[[], Awaitable[R]],
+        claim: Claim | None = None,
     ) -> R:
         """Run a call in one that waits; from the beginning where none does, or where it surely has not run there.
 
@@ -79,15 +140,22 @@ class WarmCalls(ABC, Generic[S, T]):
             hand_over: has one run the call, to its end; None where it surely has not run. That one is removed
                 whatever happens.
             cold: runs the call from the beginning.
+            claim: what it has taken already, by `claim`.
 
         Raises:
             ExecutionError: the call was handed over, and nobody can tell how it ended; or as `hand_over` and `cold`.
         """
         if key is None:
             return await cold()
-        with self.pool.demand(key) as item:
+        with self._claimed(claim, key) as held:
+            item = held.take()
             end = await self._hand_over(item, key.blueprint.tool, hand_over) if item is not None else None
             return await cold() if end is None else end
+
+    def _claimed(self, claim: Claim | None, key: WarmKey[S]) -> AbstractContextManager[WarmClaim[S, T]]:
+        if isinstance(claim, WarmClaim) and claim.is_for(self.pool, key):
+            return nullcontext(claim)
+        return self.claim(key)
 
     async def close(self) -> None:
         """Remove all that wait; bounded in time. Calls go on."""

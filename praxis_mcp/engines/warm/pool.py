@@ -27,6 +27,8 @@ QUIET = 0.05
 """Seconds since the last beginning or end of a call after which there is time to make one."""
 MOST_QUIET = 0.5
 """Seconds after which one is made although calls never leave time for it."""
+USUAL_FILL, MOST_FILL = 0.25, 2.0
+"""Seconds that making one is taken to last before one was made, and at most, where calls can do without."""
 POOL_CHECK_INTERVAL = 5.0
 """Seconds between looks at those that wait: one may have died."""
 RETRY_AFTER, MOST_RETRY_AFTER = 2.0, 120.0
@@ -119,6 +121,7 @@ class _Shelf(Generic[K, T]):
     touched: float = 0.0
     failures: int = 0
     retry_at: float = 0.0
+    is_spared: bool = False
 
     def begin(self, now: float) -> None:
         """A call begins."""
@@ -135,6 +138,11 @@ class _Shelf(Generic[K, T]):
         fading = math.exp(-(now - self.touched) / FORGET_AFTER)
         by_demand = math.ceil(max(self.peak * fading - 0.5, self.rate * fading * fill_seconds))
         return min(settings.max_per_tool, max(1, by_demand))
+
+    def due_at(self, fill_seconds: float) -> float:
+        """When one may be made for it (`time.monotonic`)."""
+        quiet = min(max(fill_seconds, QUIET), MOST_FILL) if self.is_spared else 0.0
+        return max(self.retry_at, self.touched + quiet)
 
 
 class WarmBudget:
@@ -230,6 +238,12 @@ class WarmPool(Generic[K, T]):
         finally:
             shelf.running -= 1
             self._stir()
+
+    def spare(self, key: K) -> None:
+        """A call of that key began at once elsewhere, in what starts faster. From now on one is made for it only when
+        no call came for as long as that takes: to make one costs what many calls there do, which would wait for it."""
+        if (shelf := self._shelves.get(key)) is not None:
+            shelf.is_spared = True
 
     async def fill(self, key: K) -> None:
         """Make one now, beyond demand and budget.
@@ -347,8 +361,15 @@ class WarmPool(Generic[K, T]):
 
     async def _pause(self) -> None:
         self._wake = anyio.Event()
-        with anyio.move_on_after(min(POOL_CHECK_INTERVAL, self._settings.idle_seconds)):
+        now = time.monotonic()
+        waits = (shelf.due_at(self._fill_seconds) - now for shelf in self._shelves.values())
+        soonest = min((wait for wait in waits if wait > 0), default=POOL_CHECK_INTERVAL)
+        with anyio.move_on_after(min(soonest, POOL_CHECK_INTERVAL, self._settings.idle_seconds)):
             await self._wake.wait()
+
+    @property
+    def _fill_seconds(self) -> float:
+        return self._counts.fill_seconds if self._counts.made else USUAL_FILL
 
     async def _wait_for_quiet(self) -> None:
         limit = time.monotonic() + MOST_QUIET
@@ -373,8 +394,8 @@ class WarmPool(Generic[K, T]):
         """The shelf to fill next: of those that lack one and may have it, the one called last."""
         now = time.monotonic()
         for shelf in sorted(self._shelves.values(), key=lambda shelf: shelf.touched, reverse=True):
-            lacks = len(shelf.items) < shelf.wanted(now, self._counts.fill_seconds, self._settings)
-            if lacks and now >= shelf.retry_at and self._budget.make_room(shelf.touched):
+            lacks = len(shelf.items) < shelf.wanted(now, self._fill_seconds, self._settings)
+            if lacks and now >= shelf.due_at(self._fill_seconds) and self._budget.make_room(shelf.touched):
                 return shelf
         return None
 

@@ -38,6 +38,7 @@ class RunRecord:
         result: how it ended; None while it runs, or when it failed.
         error: why it failed; None otherwise.
         streams: what is kept of its streams, once it has ended.
+        choice: why that engine; empty for another server's tool.
         phases: the call's clock, which runs as long as the call does.
         outcome: see `StoredRun`.
     """
@@ -52,6 +53,7 @@ class RunRecord:
     about: About = NOTHING
     result: ExecutionResult | None = None
     error: str | None = None
+    choice: str = ""
     phases: PhaseClock = field(default_factory=PhaseClock, repr=False)
     outcome: str = RUNNING
     streams: dict[StreamName, Captured] = field(default_factory=dict, repr=False)
@@ -111,6 +113,7 @@ class RunRecord:
             "run_id": self.run_id,
             "tool": self.tool,
             "engine": self.engine,
+            "choice": self.choice,
             "started": self.started.isoformat(),
             "caller": self.caller,
             "running": self.is_running,

@@ -32,11 +32,16 @@ def render(toolbox: Toolbox, connections: Mapping[str, int], version: str) -> st
         ({"tool": tool, "engine": engine, "outcome": outcome}, count)
         for (tool, engine, outcome), count in sorted(tally.ended.items())
     ]
+    spilled = [
+        ({"tool": tool, "engine": engine, "instead_of": first}, count)
+        for (tool, engine, first), count in sorted(tally.spilled.items())
+    ]
     upstreams = toolbox.upstreams.reports()
     lines = [
         *_family("praxis_info", "gauge", "Version of the server.", [({"version": version}, 1)]),
         *_family("praxis_tools", "gauge", "Tools in the catalog.", [({}, len(toolbox.catalog.entries()))]),
         *_family("praxis_calls_total", "counter", "Calls that have ended, by outcome.", calls),
+        *_family("praxis_calls_spilled_total", "counter", "Calls that ran on another engine than the first.", spilled),
         *_histograms(
             "praxis_call_duration_seconds",
             "Seconds that calls took, waiting included, by engine.",
