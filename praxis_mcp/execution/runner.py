@@ -251,7 +251,11 @@ class ToolRunner:
         first = decision.engine or ""
         engine = self._engines.get(first)
         with engine.claim(plan, context) as claim:
-            standby = Standby() if claim.begins_now else await self._spilling.find(plan, decision)
+            standby = Standby()
+            if not claim.begins_now:
+                context.phases.enter(Phase.CHOOSE)
+                standby = await self._spilling.find(plan, decision)
+                context.phases.enter(Phase.START)
             if standby.engine is not None:
                 record.engine = counted.engine = standby.engine
                 record.choice = f"{standby.engine} instead of {first}, where nothing waited for the call"

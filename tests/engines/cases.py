@@ -10,6 +10,7 @@ from praxis_mcp.testing import EngineCase
 MODULES = (
     "tests.engines.docker.case",
     "tests.engines.docker.warm_case",
+    "tests.engines.docker.spilled_case",
     "tests.engines.dagger.case",
     "tests.engines.dagger.warm_case",
     "tests.engines.host.sandbox_case",

@@ -31,8 +31,8 @@ from praxis_mcp.engines.host.sandbox_images import SandboxImages
 from praxis_mcp.engines.host.sandbox_run import Layouts, SandboxRun, Tools
 from praxis_mcp.engines.host.sandbox_view import Places
 from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher
-from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.host.taken_images import TakenImages
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
 from praxis_mcp.images.model import NamedImage

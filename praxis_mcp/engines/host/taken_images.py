@@ -24,7 +24,7 @@ TAKEN_PREFIX = "localhost/docker/"
 """How the names of taken images begin, in `praxis-mcp image ls` too."""
 MOST_TAKEN = 8 * 1024**3
 """Bytes of all that are taken together; what is beyond stays where it is."""
-_ROOM = 4
+ROOM = 4
 """How many times its own size must be free on the disk before one is taken: the archive and the files are two."""
 _TRY_AGAIN_AFTER = 600.0
 """Seconds until one that could not be taken, or was removed, is tried again."""
@@ -85,8 +85,8 @@ class TakenImages:
         held = {item.image.id: item.image.size for item in self._taken() if not item.reference.startswith(older)}
         if sum(held.values()) + image.size > MOST_TAKEN:
             return f"images that were taken have {MOST_TAKEN // 1024**3} GiB already (praxis-mcp image ls, image rm)"
-        if shutil.disk_usage(self._images.store.temporary()).free < _ROOM * image.size:
-            return f"the disk has less than {_ROOM} times its size left"
+        if shutil.disk_usage(self._images.store.temporary()).free < ROOM * image.size:
+            return f"the disk has less than {ROOM} times its size left"
         return ""
 
     def _remove_older(self, image: PinnedImage) -> None:

@@ -1,0 +1,144 @@
+"""Calls that would wait for a container of a real daemon, and run in real sandboxes instead."""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import anyio
+import pytest
+
+from praxis_mcp.engines.base import ExecutionResult, PinnedImage
+from praxis_mcp.engines.host import taken_images
+from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
+from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
+from praxis_mcp.images.store import ImageStore
+from praxis_mcp.settings.model import Settings
+from tests.engines.docker.bench import BUSYBOX
+from tests.kit.until import until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.sandbox, pytest.mark.native]
+
+CONTRACT = """
+name: shown
+description: Say which image this is.
+image: {image}
+command: [/bin/sh, -c, 'ls /usr/lib/python3 >/dev/null 2>&1 && echo python || echo busybox']
+"""
+
+
+def docker(*words: str) -> str:
+    return subprocess.run(["docker", *words], check=True, capture_output=True, text=True).stdout.strip()
+
+
+@pytest.fixture
+def image() -> Iterator[str]:
+    """A name of this test's own for busybox."""
+    name = f"localhost/praxis-test-spill:{uuid4().hex}"
+    docker("tag", BUSYBOX, name)
+    yield name
+    docker("rmi", name)
+
+
+@asynccontextmanager
+async def toolbox_of(tmp_path: Path, image: str, **values: Any) -> AsyncIterator[Toolbox]:
+    (tmp_path / "tools").mkdir(exist_ok=True)
+    (tmp_path / "tools" / "contract.yaml").write_text(CONTRACT.format(image=image))
+    engines = {"order": ["docker", "sandbox"], "sandbox": {"store": tmp_path / "store", "launcher": "own"}}
+    settings = {"root": tmp_path, "tools": [tmp_path / "tools"], "engines": engines, "warm": {"enabled": False}}
+    async with open_toolbox(Settings.model_validate({**settings, **values})) as toolbox:
+        yield toolbox
+
+
+async def spilled(toolbox: Toolbox) -> ExecutionResult:
+    """Call until one has run in the sandbox."""
+
+    async def called() -> ExecutionResult | None:
+        result = await toolbox.call("shown")
+        return result if result.engine == "sandbox" else None
+
+    result = await until(called)
+    assert result is not None
+    return result
+
+
+async def test_a_call_runs_in_the_sandbox_once_that_has_taken_the_image_with_the_same_result(
+    tmp_path: Path, image: str
+) -> None:
+    async with toolbox_of(tmp_path, image) as toolbox:
+        first = await toolbox.call("shown")
+        there = await spilled(toolbox)
+    assert (first.engine, first.output, first.exit_code) == ("docker", "busybox\n", 0)
+    assert (there.output, there.exit_code, there.image) == (first.output, 0, first.image)
+
+
+async def test_a_name_that_means_another_image_runs_that_one_from_the_next_call_on(tmp_path: Path, image: str) -> None:
+    async with toolbox_of(tmp_path, image) as toolbox:
+        await toolbox.call("shown")
+        await spilled(toolbox)
+        old = {item.reference for item in ImageStore(tmp_path / "store").names()}
+        docker("tag", "python:3.11-slim", image)
+        result = await toolbox.call("shown")
+        assert (result.engine, result.output) == ("docker", "python\n")
+        there = await spilled(toolbox)
+        assert (there.output, there.image) == ("python\n", result.image)
+        new = {item.reference for item in ImageStore(tmp_path / "store").names()}
+        assert (len(old), len(new), old & new) == (1, 1, set())
+
+
+async def test_what_the_sandbox_means_by_a_name_stays_as_it_was(tmp_path: Path, image: str) -> None:
+    async with toolbox_of(tmp_path, image) as toolbox:
+        sandbox = toolbox.engines.get("sandbox")
+        assert isinstance(sandbox, SandboxExecutionEngine)
+        own = await sandbox.images.ensure(image)
+        docker("tag", "python:3.11-slim", image)
+        await toolbox.call("shown")
+        assert (await spilled(toolbox)).output == "python\n"
+        assert await sandbox.images.ensure(image) == own
+
+
+async def test_a_closed_loop_of_eight_runs_in_the_sandbox_and_starts_no_containers_meanwhile(
+    tmp_path: Path, image: str
+) -> None:
+    engines: Counter[str] = Counter()
+    async with toolbox_of(tmp_path, image, warm={}) as toolbox:
+        await toolbox.call("shown")
+        await spilled(toolbox)
+
+        async def calls(number: int) -> None:
+            for _ in range(number):
+                result = await toolbox.call("shown")
+                assert result.output == "busybox\n"
+                engines[result.engine] += 1
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(8):
+                    tasks.start_soon(calls, 10)
+        pool = toolbox.engines.warm()["docker"]
+    # Those that waited when the loop began, and one that was being made.
+    assert engines["docker"] <= 5
+    assert engines["sandbox"] >= 75
+    assert pool.misses >= engines["sandbox"]
+
+
+@pytest.mark.parametrize("kept", ["full", "no room"])
+async def test_an_image_is_not_taken_beyond_the_bounds(
+    tmp_path: Path, image: str, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taken_images, *(("MOST_TAKEN", 1000) if kept == "full" else ("ROOM", 10**12)))
+    facts = docker("image", "inspect", "--format", "{{.Id}} {{.Size}}", image).split()
+    pinned = PinnedImage(image, facts[0], facts[0], size=int(facts[1]))
+    settings = Settings.model_validate({"engines": {"sandbox": {"store": tmp_path / "store"}}})
+    async with SandboxExecutionEngine(settings) as sandbox:
+        sandbox.take_image(pinned)
+    assert not sandbox.has_image(pinned)
+    monkeypatch.undo()
+    async with SandboxExecutionEngine(settings) as sandbox:
+        sandbox.take_image(pinned)
+        await until(lambda: sandbox.has_image(pinned))
