@@ -213,7 +213,7 @@ class ImageLookup:
         self._prefix = prefix
         self._lock = anyio.Lock()
         self._http: HttpConnection | None = None
-        self._asked = 0
+        self._requested = 0
         self._last: tuple[str, int, Mapping[str, Any] | None] | None = None
 
     async def image(self, reference: str) -> Mapping[str, Any] | None:
@@ -224,12 +224,12 @@ class ImageLookup:
             Refusal: it will not tell.
             TimeoutError: it does not tell within `LOOKUP_TIMEOUT`.
         """
-        self._asked += 1
-        number = self._asked
+        self._requested += 1
+        number = self._requested
         async with self._lock:
             if self._last is not None and self._last[0] == reference and self._last[1] >= number:
                 return self._last[2]
-            last = self._asked
+            last = self._requested
             status, body = await self._get(f"/images/{quote(reference, safe='/:@')}/json")
             if status not in (200, 404):
                 raise Refusal(status, answer_message(body))
