@@ -308,8 +308,8 @@ class ExecutionEngine(ABC):
         return nullcontext(Claim())
 
     async def pin_image(self, blueprint: Blueprint) -> PinnedImage | None:
-        """The image that a call which begins now would run; None where that is not known, or where it would not run on this very
-        machine. Then no other engine stands in."""
+        """The image that a call which begins now would run; None where that is not known, or where it would not run on
+        this very machine. Then no other engine stands in."""
         return None
 
     def has_image(self, image: PinnedImage) -> bool:

@@ -259,10 +259,13 @@ class ToolRunner:
             if standby.engine is not None:
                 record.engine = counted.engine = standby.engine
                 record.choice = f"{standby.engine} instead of {first}, where nothing waited for the call"
+                about = record.about
+                record.about = replace(about, passed_over=(*about.passed_over, (first, "nothing waited for the call")))
                 claim.run_elsewhere()
                 try:
                     result = await self._engines.get(standby.engine).run(plan, replace(context, image=standby.image))
                 except (EngineUnavailable, ImageError, LimitUnsupported) as exc:  # nothing has run
+                    record.about = about
                     self._spilling.failed(standby.engine)
                     await remove_artifact_directory(context)
                     logger.warning("{} could not stand in for {}: {}", standby.engine, first, exc.message)

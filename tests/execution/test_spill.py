@@ -145,6 +145,8 @@ async def test_a_call_runs_on_the_first_engine_where_something_waits_for_it_and_
         assert [await made.call() for _ in range(3)] == ["docker", "sandbox", "sandbox"]
         assert made.sandbox.ran == [IMAGE, IMAGE]
         assert [claim.went for claim in made.docker.claims] == [[], ["elsewhere"], ["elsewhere"]]
+        passed_over = [record.about.passed_over for record in made.toolbox.records.entries()]
+        assert passed_over == [*([(("docker", "nothing waited for the call"),)] * 2), ()]
         assert made.choices() == [
             "sandbox instead of docker, where nothing waited for the call",
             "sandbox instead of docker, where nothing waited for the call",
