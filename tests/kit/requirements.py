@@ -97,6 +97,10 @@ def _mcp1() -> str | None:
     return f"this Python lacks {' and '.join(missing)}" if missing else None
 
 
+def _promtool() -> str | None:
+    return _probe("promtool", "--version")
+
+
 CHECKS: dict[str, Callable[[], str | None]] = {
     "docker": _docker,
     "bubblewrap": _bubblewrap,
@@ -104,6 +108,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "node": _node,
     "native": _native,
     "mcp1": _mcp1,
+    "promtool": _promtool,
     "dagger": _dagger,
     "dagger_real": _dagger_real,
 }

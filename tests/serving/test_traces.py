@@ -268,9 +268,10 @@ async def test_a_tool_that_asks_gets_the_span_of_its_call(tools: Path, collectin
 async def test_over_http_the_header_is_a_link_or_the_parent_where_the_request_names_none(
     tools: Path, era: Era, collecting: Collector
 ) -> None:
-    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collecting.endpoint, "OTEL_SERVICE_NAME": "mine"}
     async with (
-        running_http(tools, "--http", **environment) as server,
+        running_http(
+            tools, "--http", OTEL_EXPORTER_OTLP_ENDPOINT=collecting.endpoint, OTEL_SERVICE_NAME="mine"
+        ) as server,
         http_client() as http,
         Client(
             streamable_http_client(server.mcp, http_client=http),
