@@ -14,7 +14,7 @@ import re
 import shutil
 import signal
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,9 +119,9 @@ class Cgroups:
                 place.mkdir()
             for controller, files in values.items():
                 for file, value in files.items():
-                    path = self.bases[controller] / name / file
-                    if file not in _OF_SWAP or path.exists():
-                        path.write_text(value)
+                    path = f"{self.bases[controller]}/{name}/{file}"
+                    with suppress(FileNotFoundError) if file in _OF_SWAP else nullcontext():
+                        _write(path, value)
         except BaseException:
             group.try_remove()
             raise
@@ -151,6 +151,15 @@ class Cgroups:
                     if group.try_remove():
                         removed.append(place.name)
         return tuple(dict.fromkeys(removed))
+
+
+def _write(path: str, value: str) -> None:
+    """Write to a file of the kernel's, which takes a value in one piece."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, value.encode())
+    finally:
+        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +205,9 @@ class RunGroup:
         """Whether the kernel killed a process because the memory limit was reached."""
         name = "memory.events" if self.unified else "memory.oom_control"
         for place in self.places:
+            # Of version 1 only the group that limits memory has the file, and most calls have no such limit.
+            if not os.access(f"{place}/{name}", os.R_OK):
+                continue
             with suppress(OSError):
                 for line in (place / name).read_text().splitlines():
                     key, _, value = line.partition(" ")

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, IntFlag
+from functools import lru_cache
 
 from praxis_mcp.engines.init.framing import (
     FrameType,
@@ -184,6 +185,7 @@ def _mounts(mounts: Iterable[LaidMount]) -> Iterable[bytes]:
         yield encode_frame(FrameType.MOUNT, head + tail)
 
 
+@lru_cache(maxsize=256)  # most are those of every call: /proc, /dev, /tmp
 def _path(path: bytes) -> bytes:
     """The path, if it is one.
 

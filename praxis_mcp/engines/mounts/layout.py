@@ -270,8 +270,9 @@ def make_memory_file(content: bytes) -> int:
     """
     descriptor = os.memfd_create("praxis-mcp")
     try:
-        with os.fdopen(os.dup(descriptor), "wb") as copy:
-            copy.write(content)
+        left = memoryview(content)
+        while left:
+            left = left[os.write(descriptor, left) :]
         os.lseek(descriptor, 0, os.SEEK_SET)
     except BaseException:
         os.close(descriptor)
