@@ -23,7 +23,7 @@ from praxis_mcp.engines.phases import Phase
 from praxis_mcp.plans.model import Capability, Plan
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.owners import kill_orphans
+from praxis_mcp.support.processes import kill_orphans
 from praxis_mcp.support.text import finite
 from praxis_mcp.upstreams.spec import ProgressListener, UpstreamSpec
 from praxis_mcp.upstreams.upstream import UpstreamPool

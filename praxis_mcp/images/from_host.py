@@ -21,11 +21,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.executables import MAX_FIRST_LINE, Elf, interpreters_of, read_elf, read_elf_at
+from praxis_mcp.images.executables import (
+    CACHE_FILE,
+    MAX_FIRST_LINE,
+    Elf,
+    Libraries,
+    Loaded,
+    interpreters_of,
+    read_elf,
+    read_elf_at,
+)
 from praxis_mcp.images.host_files import HostFile, HostFiles, open_taken
 from praxis_mcp.images.host_pythons import HostPython, ask_python, compiled, is_left_out, is_python_name
 from praxis_mcp.images.layers import Bounds
-from praxis_mcp.images.libraries import CACHE_FILE, Libraries, Loaded
 from praxis_mcp.images.manifests import architecture
 from praxis_mcp.images.model import IMAGE_PATH, ImageContent, Layer, Reference, StoredImage
 from praxis_mcp.images.store import ImageStore

@@ -29,8 +29,7 @@ from praxis_mcp.support.tracing import sending
 from praxis_mcp.upstreams.loops import DEPTH_VARIABLE, child_depth
 from praxis_mcp.upstreams.raw_answers import MAX_UPSTREAM_MESSAGE, RawAnswers
 from praxis_mcp.upstreams.spec import ProgressListener, UpstreamSpec
-from praxis_mcp.upstreams.transports.http import http_client
-from praxis_mcp.upstreams.transports.posts import Posts
+from praxis_mcp.upstreams.transports.http import Posts, http_client
 from praxis_mcp.upstreams.transports.sse import sse_streams
 from praxis_mcp.upstreams.transports.stdio import stdio_streams
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from praxis_mcp.engines.host.cgroups import find_cgroups
-from praxis_mcp.support.owners import OWNER_VARIABLE
+from praxis_mcp.support.processes import OWNER_VARIABLE
 from tests.kit.measuring import measured
 
 LONG = "trap '' TERM; (setsid sleep 1000 &); echo ready; sleep 1000 & wait; wait"

@@ -137,7 +137,7 @@ async def load(peer: StdioPeer, ground: Ground, dice: random.Random) -> None:
 @asynccontextmanager
 async def stdio_peer(ground: Ground, log: Path, **environment: Any) -> AsyncIterator[StdioPeer]:
     """A server over stdio; killed at the end, if it has not ended before."""
-    command = [sys.executable, "-m", "praxis_mcp.cli", "serve", str(ground.root / "tools")]
+    command = [sys.executable, "-m", "praxis_mcp", "serve", str(ground.root / "tools")]
     with log.open("wb") as file:
         process = await anyio.open_process(
             command, env=ground.environment(**environment), cwd=ground.root, stderr=file, start_new_session=True
@@ -151,7 +151,7 @@ async def stdio_peer(ground: Ground, log: Path, **environment: Any) -> AsyncIter
 @asynccontextmanager
 async def http_server(ground: Ground, log: Path, **environment: Any) -> AsyncIterator[tuple[anyio.abc.Process, str]]:
     """A server over Streamable HTTP, and its URL; killed at the end, if it has not ended before."""
-    command = [sys.executable, "-m", "praxis_mcp.cli", "serve", str(ground.root / "tools"), "--http", "--port", "0"]
+    command = [sys.executable, "-m", "praxis_mcp", "serve", str(ground.root / "tools"), "--http", "--port", "0"]
     with log.open("wb") as file:
         process = await anyio.open_process(
             command, env=ground.environment(**environment), cwd=ground.root, stdin=subprocess.DEVNULL,

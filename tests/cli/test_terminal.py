@@ -57,7 +57,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def praxis(project: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", "praxis_mcp.cli", *words],
+        [sys.executable, "-m", "praxis_mcp", *words],
         cwd=project,
         capture_output=True,
         timeout=60,
@@ -110,7 +110,7 @@ def test_a_person_who_approves_a_tool_reads_the_whole_of_its_description(project
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_an_entry_of_the_log_is_one_line_whatever_an_upstream_calls_its_tools(project: Path, form: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "praxis_mcp.cli", "serve", "--log-level", "DEBUG"],
+        [sys.executable, "-m", "praxis_mcp", "serve", "--log-level", "DEBUG"],
         cwd=project,
         env={**os.environ, "PRAXIS_LOG_FORMAT": form},
         stdin=subprocess.PIPE,
@@ -164,7 +164,7 @@ def test_what_a_tool_writes_reaches_a_pipe_as_it_is_and_a_terminal_in_numbers(pr
     assert praxis(project, "call", "own").stdout == EVIL.encode()
     controller, terminal = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "praxis_mcp.cli", "call", "own"], cwd=project, stdout=terminal, stderr=subprocess.PIPE
+        [sys.executable, "-m", "praxis_mcp", "call", "own"], cwd=project, stdout=terminal, stderr=subprocess.PIPE
     )
     os.close(terminal)
     shown = b"".join(read(controller)).decode()

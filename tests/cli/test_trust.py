@@ -44,7 +44,7 @@ def praxis(clone: Path, *words: str, cwd: Path | None = None) -> subprocess.Comp
 async def served(clone: Path) -> tuple[list[str], str]:
     """The tools that a server lists which a client started in the clone, and its log."""
     with (clone.parent / "log").open("w+") as log:
-        command = {"command": sys.executable, "args": ["-m", "praxis_mcp.cli", "serve"], "cwd": clone}
+        command = {"command": sys.executable, "args": ["-m", "praxis_mcp", "serve"], "cwd": clone}
         server = StdioServerParameters.model_validate({**command, "env": environment(clone)})
         async with Client(stdio_client(server, errlog=log), read_timeout_seconds=LIMIT) as client:
             names = [tool.name for tool in (await client.list_tools()).tools]
@@ -125,7 +125,7 @@ def test_all_that_a_file_sets_is_named_when_it_is_approved_whatever_the_environm
     local = {"sandbox": "off", "visible": ["~/.cache/models"]}
     settings = {"engines": {"local": local}, "records": {"directory": "runs"}, "policy": {"privileged": True}}
     (clone / "praxis.yaml").write_text(json.dumps(settings))
-    words = [sys.executable, "-m", "praxis_mcp.cli", "trust", "--json"]
+    words = [sys.executable, "-m", "praxis_mcp", "trust", "--json"]
     hiding = {**environment(clone), "PRAXIS_ENGINES__LOCAL__SANDBOX": "require", "PRAXIS_POLICY__HOST_NETWORK": "true"}
     done = subprocess.run(words, cwd=clone, env=hiding, capture_output=True, text=True, timeout=60, check=True)
     lines = json.loads(done.stdout)["allows"]
@@ -165,7 +165,7 @@ async def test_the_snippets_for_clients_work_from_any_directory(tmp_path: Path) 
         for start in (Path("/"), tmp_path / "home"):
             server = StdioServerParameters(
                 command=sys.executable,
-                args=["-m", "praxis_mcp.cli", *words],
+                args=["-m", "praxis_mcp", *words],
                 env={**environment(tmp_path / "x"), "PRAXIS_PREFETCH": "false"},
                 cwd=start,
             )

@@ -450,7 +450,7 @@ async def test_upstreams_learn_which_servers_a_call_came_through(tmp_path: Path)
 
 async def test_a_server_that_starts_itself_ends_at_a_bounded_depth(tmp_path: Path) -> None:
     config = tmp_path / "praxis.yaml"
-    command = [sys.executable, "-m", "praxis_mcp.cli", "serve", "--config", str(config), str(tmp_path)]
+    command = [sys.executable, "-m", "praxis_mcp", "serve", "--config", str(config), str(tmp_path)]
     config.write_text(f"tools: []\nupstreams:\n  me: {{address: {json.dumps(command)}}}\n")
     depth = str(loops.MOST_HOPS - 1)
     me = {"address": command, "env": {loops.DEPTH_VARIABLE: depth}}
@@ -463,7 +463,7 @@ async def test_a_chain_of_two_servers_works_and_its_tools_say_where_they_come_fr
 ) -> None:
     tools = tmp_path_factory.mktemp("tools")
     write_sample_tools(tools)
-    inner = [sys.executable, "-m", "praxis_mcp.cli", "serve", str(tools)]
+    inner = [sys.executable, "-m", "praxis_mcp", "serve", str(tools)]
     env = {"PRAXIS_ENGINES__LOCAL__SANDBOX": "off"}
     async with proxy(tmp_path, far={"address": inner, "env": env}) as (client, toolbox):
         await until(lambda: toolbox.upstreams.served("far_echo"))
@@ -499,7 +499,7 @@ async def test_two_servers_that_republish_each_other_settle_and_list_nothing_in_
             }
             config = directory / "praxis.yaml"
             config.write_text(json.dumps(settings))
-            command = [sys.executable, "-m", "praxis_mcp.cli", "serve", "--http", "--port", str(ports[name])]
+            command = [sys.executable, "-m", "praxis_mcp", "serve", "--http", "--port", str(ports[name])]
             processes.append(subprocess.Popen([*command, "--config", str(config)], cwd=tmp_path))
         found: dict[str, list[str]] = {}
 

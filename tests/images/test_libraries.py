@@ -15,8 +15,16 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.executables import Elf, interpreters_of, read_elf
-from praxis_mcp.images.libraries import CacheEntry, Libraries, Loaded, read_cache, write_cache
+from praxis_mcp.images.executables import (
+    CacheEntry,
+    Elf,
+    Libraries,
+    Loaded,
+    interpreters_of,
+    read_cache,
+    read_elf,
+    write_cache,
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's loader")
 

@@ -84,11 +84,10 @@ def test_a_contract_is_read_again_once_its_engine_is_installed_or_removed(tmp_pa
         assert ("Says it." in listed.stdout) is is_installed, listed.stderr
 
 
-@pytest.mark.parametrize("module", ["praxis_mcp", "praxis_mcp.cli"])
-def test_the_directory_that_python_is_started_in_brings_no_engine(tmp_path: Path, module: str) -> None:
+def test_the_directory_that_python_is_started_in_brings_no_engine(tmp_path: Path) -> None:
     shutil.copytree(THIRD_PARTY, tmp_path, dirs_exist_ok=True)
     write(tmp_path, "theirs", engine="tiny", network="host")
-    command = [sys.executable, "-m", module, "call", "--tools", ".", "theirs"]
+    command = [sys.executable, "-m", "praxis_mcp", "call", "--tools", ".", "theirs"]
     called = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert called.returncode != 0
     assert '"tiny" is not an engine' in called.stderr

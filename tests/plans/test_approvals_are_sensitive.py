@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.plans.sensitive import hidden_places, why_sensitive
+from praxis_mcp.plans.paths import hidden_places, why_sensitive
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.trust import TrustStore, approvals_directory
 

@@ -17,8 +17,8 @@ from praxis_mcp.contracts.values import Network, parse_size
 from praxis_mcp.errors import ExecutionError, LimitUnsupported, SettingsError
 from praxis_mcp.plans.build import build_blueprint, build_plan, check_mounts, find_problems, needs_io
 from praxis_mcp.plans.model import Capability
+from praxis_mcp.plans.paths import why_sensitive
 from praxis_mcp.plans.secrets import Masker
-from praxis_mcp.plans.sensitive import why_sensitive
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.tracing import Trace, TraceContext, belonging_to
 

@@ -9,8 +9,8 @@ import pytest
 from praxis_mcp.contracts.discovery import find_contracts
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Guard, Mount
+from praxis_mcp.plans.paths import hidden_places, why_sensitive
 from praxis_mcp.plans.protected import find_forbidden, guard_mounts
-from praxis_mcp.plans.sensitive import hidden_places, why_sensitive
 from praxis_mcp.settings.model import Settings
 
 

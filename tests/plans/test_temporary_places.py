@@ -9,8 +9,7 @@ import pytest
 
 from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.plans.model import Mount
-from praxis_mcp.plans.paths import check_mount, check_working_directory
-from praxis_mcp.plans.sensitive import why_sensitive
+from praxis_mcp.plans.paths import check_mount, check_working_directory, why_sensitive
 from praxis_mcp.settings.model import Settings
 
 

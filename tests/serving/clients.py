@@ -46,7 +46,7 @@ ENVIRONMENT = {
 
 
 def server_command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "praxis_mcp.cli", "serve", *arguments]
+    return [sys.executable, "-m", "praxis_mcp", "serve", *arguments]
 
 
 def server_environment(**settings: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ CONFIG = ROOT / "configs" / "production-http.yaml"
 
 
 def token_new(*words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "praxis_mcp.cli", "token", "new", *words]
+    command = [sys.executable, "-m", "praxis_mcp", "token", "new", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
 
 

@@ -14,10 +14,9 @@ import pytest
 from praxis_mcp.engines.remote import RemoteMCPEngine
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support import owners
 from praxis_mcp.support import praxis_init as native
-from praxis_mcp.support.owners import OWNER_VARIABLE, kill_orphans
-from praxis_mcp.support.processes import send_signal
+from praxis_mcp.support import processes
+from praxis_mcp.support.processes import OWNER_VARIABLE, kill_orphans, send_signal
 from praxis_mcp.upstreams.spec import UpstreamSpec
 from praxis_mcp.upstreams.transports.stdio import MARK_VARIABLE
 from praxis_mcp.upstreams.upstream import Upstream, UpstreamPool
@@ -138,7 +137,7 @@ async def test_a_server_that_cleans_up_meanwhile_leaves_praxis_init_to_end_what_
 async def test_a_praxis_init_that_does_not_end_when_asked_is_killed_later(
     brood: Brood, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owners, "SUPERVISOR_TIMEOUT", 0.0)
+    monkeypatch.setattr(processes, "SUPERVISOR_TIMEOUT", 0.0)
     with killed_server(brood):
         await brood.all_there()
         supervisor = parent_of(brood.pids["server"])

@@ -14,8 +14,8 @@ import anyio.to_thread
 
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
-from praxis_mcp.engines.docker.caches import cache_mount
 from praxis_mcp.engines.docker.init import DockerInit
+from praxis_mcp.engines.docker.ownership import cache_mount
 from praxis_mcp.engines.mounts.nested import Room, submounts, with_room
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, CallFile, Mount, Plan

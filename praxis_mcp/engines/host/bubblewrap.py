@@ -44,9 +44,8 @@ from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.owners import OWNER_VARIABLE, Owner
 from praxis_mcp.support.praxis_init import Ended, EndKind, join_words, praxis_init_path
-from praxis_mcp.support.processes import MarkedTree, NamespaceTree
+from praxis_mcp.support.processes import OWNER_VARIABLE, MarkedTree, NamespaceTree, Owner
 from praxis_mcp.support.tasks import BackgroundTasks
 
 BUBBLEWRAP_PROBE_TIMEOUT = 4.0

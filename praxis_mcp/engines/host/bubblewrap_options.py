@@ -11,7 +11,7 @@ from praxis_mcp.engines.host.sandboxed import Sandboxed
 from praxis_mcp.engines.mounts.layout import Step, StepKind
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.owners import OWNER_VARIABLE
+from praxis_mcp.support.processes import OWNER_VARIABLE
 
 ROOT_FOLDER, LAYER_FOLDER = "rootfs", "layer"
 """Of an image's directory: what praxis-init mounts the overlay of, and where (`join_words`)."""

@@ -23,8 +23,8 @@ import anyio
 from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.plans.model import Capability, Limits, Plan
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.owners import Owner
 from praxis_mcp.support.praxis_init import join_words, praxis_init_path
+from praxis_mcp.support.processes import Owner
 from praxis_mcp.support.tasks import BackgroundTasks
 
 CGROUP_REMOVE_TIMEOUT = 2.0

@@ -46,9 +46,8 @@ from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.sections import LauncherChoice
-from praxis_mcp.support.owners import OWNER_VARIABLE, Owner
 from praxis_mcp.support.praxis_init import MOUNTS_STEP, Ended, EndKind, host_init_path, sandbox_words
-from praxis_mcp.support.processes import TERM_GRACE, SupervisedTree
+from praxis_mcp.support.processes import OWNER_VARIABLE, TERM_GRACE, Owner, SupervisedTree
 from praxis_mcp.support.rooted import CHANGED, open_path
 from praxis_mcp.support.tasks import BackgroundTasks
 

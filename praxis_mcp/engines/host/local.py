@@ -25,7 +25,7 @@ from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.plans.model import Capability, Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support import praxis_init as native
-from praxis_mcp.support.owners import kill_orphans
+from praxis_mcp.support.processes import kill_orphans
 from praxis_mcp.support.scratch import sweep_scratch
 
 _ALWAYS = frozenset(

@@ -28,9 +28,8 @@ from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support import praxis_init as native
-from praxis_mcp.support.owners import OWNER_VARIABLE, Owner
 from praxis_mcp.support.praxis_init import Ended, EndKind, parse_report
-from praxis_mcp.support.processes import TERM_GRACE, MarkedTree, ProcessTree, SupervisedTree
+from praxis_mcp.support.processes import OWNER_VARIABLE, TERM_GRACE, MarkedTree, Owner, ProcessTree, SupervisedTree
 
 RUN_ID_VARIABLE = "PRAXIS_RUN_ID"
 """Tells the tool its run's id, and us which processes belong to it."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from praxis_mcp.engines.host.programs import ProgramFiles
 from praxis_mcp.engines.mounts.layout import FOR_MOUNTS, MountLayout
 from praxis_mcp.plans.model import Mount, Plan
-from praxis_mcp.plans.sensitive import hidden_places
+from praxis_mcp.plans.paths import hidden_places
 from praxis_mcp.plans.view import by_depth, is_below
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.files import home, home_directories

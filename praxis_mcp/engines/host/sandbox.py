@@ -39,7 +39,7 @@ from praxis_mcp.images.model import NamedImage
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Capability, Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import LauncherChoice
-from praxis_mcp.support.owners import kill_orphans
+from praxis_mcp.support.processes import kill_orphans
 from praxis_mcp.support.scratch import Scratch, sweep_scratch
 from praxis_mcp.support.tasks import BackgroundTasks
 

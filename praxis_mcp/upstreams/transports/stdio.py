@@ -40,9 +40,8 @@ from mcp.shared.message import SessionMessage
 from praxis_mcp.support import praxis_init as native
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.mcp_sdk import TransportStreams
-from praxis_mcp.support.owners import OWNER_VARIABLE, Owner
 from praxis_mcp.support.praxis_init import EndKind, parse_report
-from praxis_mcp.support.processes import MarkedTree, SupervisedTree
+from praxis_mcp.support.processes import OWNER_VARIABLE, MarkedTree, Owner, SupervisedTree
 from praxis_mcp.upstreams.messages import message_in
 from praxis_mcp.upstreams.raw_answers import MAX_UPSTREAM_MESSAGE
 

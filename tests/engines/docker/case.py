@@ -10,8 +10,8 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionEngine
-from praxis_mcp.engines.docker.caches import cache_volume
 from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
+from praxis_mcp.engines.docker.ownership import cache_volume
 from praxis_mcp.plans.model import Blueprint
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.testing import EngineCase

@@ -9,7 +9,7 @@ import pytest
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.docker import caches as docker_caches
+from praxis_mcp.engines.docker import ownership
 from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
@@ -23,8 +23,8 @@ async def test_the_oldest_go_that_no_container_uses_when_there_are_too_many(
 ) -> None:
     # A label of the test's own, or it would remove the caches of other servers on this daemon.
     label = f"praxis-mcp.test-cache-{uuid.uuid4().hex}"
-    monkeypatch.setattr(docker_caches, "CACHE", label)
-    monkeypatch.setattr(docker_caches, "MAX_CACHE_VOLUMES", 2)
+    monkeypatch.setattr(ownership, "CACHE", label)
+    monkeypatch.setattr(ownership, "MAX_CACHE_VOLUMES", 2)
     settings = Settings(root=tmp_path, warm={"enabled": False})  # pyright: ignore[reportArgumentType]
 
     def volumes() -> set[str]:
@@ -36,13 +36,13 @@ async def test_the_oldest_go_that_no_container_uses_when_there_are_too_many(
         plan = build_plan(contract, {}, settings)
         with anyio.fail_after(CALL_LIMIT):
             assert (await engine.run(plan, ExecutionContext())).success
-        return docker_caches.cache_volume(plan.blueprint, f"/cache{number}")
+        return ownership.cache_volume(plan.blueprint, f"/cache{number}")
 
     try:
         async with DockerSDKExecutionEngine(settings) as engine:
             young = [await call(number) for number in range(3)]
             assert volumes() == set(young), "a call may be about to use a new one"
-            monkeypatch.setattr(docker_caches, "YOUNG", -60.0)
+            monkeypatch.setattr(ownership, "YOUNG", -60.0)
             newest = await call(3)
         assert newest in volumes()
         assert len(volumes()) == 2

@@ -23,7 +23,7 @@ from praxis_mcp.engines.docker.ownership import (
     is_orphan,
 )
 from praxis_mcp.plans.model import Blueprint, Limits, Where
-from praxis_mcp.support.owners import start_of
+from praxis_mcp.support.processes import start_of
 
 BLUEPRINT = Blueprint("tool", Where.CONTAINER, ("docker",), Limits(60), image="python:3.11-slim")
 ME = ServerIdentity.current()

@@ -14,8 +14,7 @@ from praxis_mcp.engines.host.process import EarlyEnd, Launch, ReportPipe, run_pr
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.engines.output import Captured, StreamCollector
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.owners import Owner
-from praxis_mcp.support.processes import SupervisedTree
+from praxis_mcp.support.processes import Owner, SupervisedTree
 from praxis_mcp.support.tasks import BackgroundTasks
 from praxis_mcp.testing.bench import CALL_LIMIT
 from tests.engines.host.sandbox_case import IMAGE, control_groups, shared_store

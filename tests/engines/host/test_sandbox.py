@@ -25,7 +25,7 @@ from praxis_mcp.images.store import ImageStore
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.owners import OWNER_VARIABLE
+from praxis_mcp.support.processes import OWNER_VARIABLE
 from praxis_mcp.testing.bench import CALL_LIMIT, processes
 from tests.engines.host import launchers
 from tests.engines.host.sandbox_case import IMAGE, control_groups, shared_store
