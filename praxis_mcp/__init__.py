@@ -27,7 +27,6 @@ if TYPE_CHECKING:  # written by scripts/exports.py from the table below
     from praxis_mcp.contracts.values import Binding as Binding
     from praxis_mcp.contracts.values import BindKind as BindKind
     from praxis_mcp.contracts.values import Network as Network
-    from praxis_mcp.contracts.values import SecretRef as SecretRef
     from praxis_mcp.diagnostics import Diagnostic as Diagnostic
     from praxis_mcp.diagnostics import Severity as Severity
     from praxis_mcp.engines.base import Artifact as Artifact
@@ -71,6 +70,7 @@ if TYPE_CHECKING:  # written by scripts/exports.py from the table below
     from praxis_mcp.plans.model import Plan as Plan
     from praxis_mcp.settings.model import Settings as Settings
     from praxis_mcp.settings.model import load_settings as load_settings
+    from praxis_mcp.settings.sections import SecretRef as SecretRef
 
     __version__: str
 
@@ -79,7 +79,7 @@ _MODULES = {
     "contracts.reading.loading": ("LoadedContract", "load_contract"),
     "contracts.model": ("Annotations", "EngineType", "Example", "ToolContract", "ToolParameter"),
     "contracts.specs": ("CommandSpec", "DaggerEngineSpec", "LocalEngineSpec", "RemoteMCPEngineSpec"),
-    "contracts.values": ("BindKind", "Binding", "Network", "SecretRef"),
+    "contracts.values": ("BindKind", "Binding", "Network"),
     "diagnostics": ("Diagnostic", "Severity"),
     "engines.base": (
         "Artifact",
@@ -120,6 +120,7 @@ _MODULES = {
     "execution.toolbox": ("Toolbox", "open_toolbox"),
     "plans.model": ("Blueprint", "Call", "Capability", "Plan"),
     "settings.model": ("Settings", "load_settings"),
+    "settings.sections": ("SecretRef",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

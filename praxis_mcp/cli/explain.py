@@ -83,9 +83,10 @@ def _print_upstream(facts: dict[str, Any]) -> None:
 
 def _facts(explanation: Explanation) -> dict[str, Any]:
     """The plan as plain values, secrets masked."""
-    from praxis_mcp.contracts.values import BindKind, SecretRef
+    from praxis_mcp.contracts.values import BindKind
     from praxis_mcp.plans.model import Guard
     from praxis_mcp.plans.secrets import MASK, Masker
+    from praxis_mcp.settings.sections import SecretRef
 
     plan, decision = explanation.plan, explanation.decision
     capabilities = decision.capabilities

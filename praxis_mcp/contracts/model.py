@@ -26,10 +26,10 @@ from praxis_mcp.contracts.values import (
     ByteSize,
     CachePolicy,
     OutputKind,
-    SecretRef,
     Whole,
     check_artifact_patterns,
 )
+from praxis_mcp.settings.sections import SecretRef
 from praxis_mcp.support.installation import usable_plugins
 
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9_.-]{1,128}$")

@@ -7,9 +7,10 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from praxis_mcp.contracts.problems import did_you_mean, quoted
+from praxis_mcp.settings.sections import TextOrSecret
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b?)\s*", re.IGNORECASE | re.ASCII)
 _LARGEST_SIZE = 2**63 - 1
@@ -88,18 +89,6 @@ def parse_network(value: object) -> Network:
     return NETWORK_WORDS[word]
 
 
-class SecretRef(BaseModel):
-    """A secret by name; its value is looked up when a call is planned and masked wherever output goes.
-
-    Attributes:
-        secret: name; found in the environment, or among the `secrets` of the settings (file or keyring).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    secret: str = Field(min_length=1)
-
-
 def _plain_text(value: object) -> object:
     # YAML reads `PORT: 8080` and `DEBUG: true` as numbers and booleans; what the tool gets is text either way.
     if isinstance(value, bool):
@@ -109,7 +98,7 @@ def _plain_text(value: object) -> object:
     return value
 
 
-EnvValue = Annotated[str | SecretRef, BeforeValidator(_plain_text)]
+EnvValue = Annotated[TextOrSecret, BeforeValidator(_plain_text)]
 """Text, or ``{secret: NAME}``."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,9 +14,8 @@ from praxis_mcp.contracts.schemas.patterns import PatternBudget
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.federation.names import prefix_of
 from praxis_mcp.federation.remote_tools import UPSTREAM_BYTES, RemoteTool, Unusable, adapt, fingerprint
-from praxis_mcp.plans.secrets import resolve_secret
+from praxis_mcp.plans.secrets import resolve_headers, resolve_secret, resolve_values
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.settings.sections import SecretName, TextOrSecret
 from praxis_mcp.support.logs import logger, places
 from praxis_mcp.support.tasks import BackgroundTasks
 from praxis_mcp.upstreams.connection import UPSTREAM_CLOSE_TIMEOUT
@@ -189,20 +188,18 @@ class UpstreamSource:
     def _spec(self) -> UpstreamSpec:
         settings = self.settings
         hidden: list[str] = []
-        headers = dict(self._resolved(settings.headers, hidden))
-        if settings.auth_token is not None:
-            token = dict(self._resolved({"token": settings.auth_token}, hidden))["token"]
-            headers["Authorization"] = f"Bearer {token}"
+        who = f"The upstream {self.name}"
+        headers = resolve_headers(settings.headers, settings.auth_token, self._all, who, hidden)
         oauth = None
         if settings.oauth is not None:
-            secret = resolve_secret(settings.oauth.client_secret, self._all, f"The upstream {self.name}")
+            secret = resolve_secret(settings.oauth.client_secret, self._all, who)
             oauth = OAuthClient(settings.oauth.client_id, secret, settings.oauth.issuer, settings.oauth.scope)
         spec = UpstreamSpec(
             name=f"the upstream {self.name}",
             address=settings.address,
             transport=settings.transport,
             headers=tuple(sorted(headers.items())),
-            env=tuple(sorted(self._resolved(settings.env, hidden))),
+            env=tuple(sorted(resolve_values(settings.env, self._all, who, hidden))),
             directory=self._all.base,
             oauth=oauth,
             hidden=tuple(hidden),
@@ -210,15 +207,6 @@ class UpstreamSource:
         # Over a connection to a server by URL its changes are announced; a process is not worth keeping for that.
         idle = settings.idle_timeout if spec.words else None
         return dataclasses.replace(spec, idle_timeout=idle)
-
-    def _resolved(self, values: Mapping[str, TextOrSecret], hidden: list[str]) -> Iterator[tuple[str, str]]:
-        for name, value in values.items():
-            if isinstance(value, SecretName):
-                text = resolve_secret(value.secret, self._all, f"The upstream {self.name}")
-                hidden.append(text)
-                yield name, text
-            else:
-                yield name, value
 
     def _defect(self, subject: str, exc: Exception, tool: str = "") -> str:
         """A sentence for an error that nobody foresaw; its place goes to the log, its text may hold what was sent."""

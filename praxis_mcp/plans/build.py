@@ -23,7 +23,7 @@ from praxis_mcp.contracts.commands import (
 from praxis_mcp.contracts.model import Derived, EngineType, ToolContract
 from praxis_mcp.contracts.reading.bindings import misplaced as misplaced_fields
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
-from praxis_mcp.contracts.values import BindKind, Network, SecretRef, artifact_directory
+from praxis_mcp.contracts.values import BindKind, Network, artifact_directory
 from praxis_mcp.contracts.variables import is_of_the_host
 from praxis_mcp.errors import ExecutionError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.binding import Bound, bind_arguments, ends_options
@@ -38,9 +38,10 @@ from praxis_mcp.plans.paths import (
     parse_mount,
 )
 from praxis_mcp.plans.protected import guard_mounts
-from praxis_mcp.plans.secrets import resolve_secret
+from praxis_mcp.plans.secrets import resolve_headers, resolve_secret, resolve_values
 from praxis_mcp.plans.view import check_places
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.sections import SecretRef
 from praxis_mcp.support.tracing import VARIABLES, trace_variables
 
 STRUCTURED_OUTPUT = 4 * 1024 * 1024
@@ -85,10 +86,7 @@ def build_plan(
     secrets: list[str] = []
     spec = contract.engine_spec
     if isinstance(spec, RemoteMCPEngineSpec):
-        headers = dict(_resolved(spec.headers, settings, contract.name, secrets))
-        if spec.auth_token is not None:
-            token = dict(_resolved({"token": spec.auth_token}, settings, contract.name, secrets))["token"]
-            headers["Authorization"] = f"Bearer {token}"
+        headers = resolve_headers(spec.headers, spec.auth_token, settings, contract.name, secrets)
         call = Call(
             run_id=run_id or new_run_id(),
             arguments=MappingProxyType(dict(arguments)),
@@ -388,7 +386,7 @@ def _env(
 ) -> dict[str, str]:
     # Before secrets are looked up: what they hold is nothing to look for placeholders in.
     values = {name: _expanded(contract, value) if isinstance(value, str) else value for name, value in spec.env.items()}
-    return dict(_resolved(values, settings, contract.name, secrets))
+    return dict(resolve_values(values, settings, contract.name, secrets))
 
 
 def _expanded(contract: ToolContract, text: str, *, in_shell: bool = False) -> str:
@@ -406,13 +404,3 @@ def _expanded(contract: ToolContract, text: str, *, in_shell: bool = False) -> s
             remedy="Move the tools to a path without spaces and special characters, or give the folder in env:.",
         )
     return expand(text, folder)
-
-
-def _resolved(
-    values: Mapping[str, str | SecretRef], settings: Settings, tool: str, secrets: list[str]
-) -> Iterator[tuple[str, str]]:
-    for name, value in values.items():
-        if isinstance(value, SecretRef):
-            value = resolve_secret(value.secret, settings, tool)
-            secrets.append(value)
-        yield name, value

@@ -20,6 +20,7 @@ from typing import Any
 from praxis_mcp.contracts.discovery import read_bytes
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.sections import SecretRef, TextOrSecret
 from praxis_mcp.support.installation import install_command
 
 MASK = "***"
@@ -67,6 +68,36 @@ def resolve_secret(name: str, settings: Settings, tool: str) -> str:
             remedy="Give it a longer value; what is not secret can be written as plain text instead.",
         )
     return value
+
+
+def resolve_values(
+    values: Mapping[str, TextOrSecret], settings: Settings, tool: str, hidden: list[str]
+) -> Iterator[tuple[str, str]]:
+    """Variables or headers with the values of their secrets, which are added to `hidden`.
+
+    Raises:
+        SettingsError: see `resolve_secret`.
+    """
+    for name, value in values.items():
+        if isinstance(value, SecretRef):
+            value = resolve_secret(value.secret, settings, tool)
+            hidden.append(value)
+        yield name, value
+
+
+def resolve_headers(
+    headers: Mapping[str, TextOrSecret],
+    auth_token: TextOrSecret | None,
+    settings: Settings,
+    tool: str,
+    hidden: list[str],
+) -> dict[str, str]:
+    """The same of HTTP headers, a bearer token among them."""
+    found = dict(resolve_values(headers, settings, tool, hidden))
+    if auth_token is not None:
+        ((_, token),) = resolve_values({"token": auth_token}, settings, tool, hidden)
+        found["Authorization"] = f"Bearer {token}"
+    return found
 
 
 def _look_up(name: str, settings: Settings, tool: str) -> str:

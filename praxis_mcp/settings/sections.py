@@ -24,13 +24,17 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-class SecretName(Section):
-    """Names a secret (see `Settings.secrets`)."""
+class SecretRef(Section):
+    """A secret by name; its value is looked up when it is needed, and masked wherever output goes.
+
+    Attributes:
+        secret: name; found in the environment, or among the `secrets` of the settings (file or keyring).
+    """
 
     secret: str = Field(min_length=1)
 
 
-TextOrSecret = str | SecretName
+TextOrSecret = str | SecretRef
 
 
 class OAuthSettings(Section):

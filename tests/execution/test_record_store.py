@@ -19,7 +19,6 @@ import anyio.to_thread
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.contracts.values import SecretRef
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.errors import LimitUnsupported, RecordsUnavailable
@@ -32,7 +31,7 @@ from praxis_mcp.execution.records.store import DATABASE, RecordStore, close_lost
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.settings.sections import RecordSettings
+from praxis_mcp.settings.sections import RecordSettings, SecretRef
 from praxis_mcp.support.logs import logger
 from tests.kit.until import until
 

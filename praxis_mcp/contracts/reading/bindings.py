@@ -12,9 +12,10 @@ from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.problems import shape
 from praxis_mcp.contracts.reading.findings import Findings
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec
-from praxis_mcp.contracts.values import BindKind, SecretRef, artifact_directory, is_variable_name
+from praxis_mcp.contracts.values import BindKind, artifact_directory, is_variable_name
 from praxis_mcp.contracts.variables import all_variable_names, is_reserved, programs_in, reader_of, variable_names
 from praxis_mcp.diagnostics import Keys
+from praxis_mcp.settings.sections import SecretRef
 
 _TAKEN: tuple[str, ...] = ("/proc", "/.praxis", "/.praxis-init")
 """Places in a container or sandbox where no engine lets a contract have anything."""

@@ -15,12 +15,13 @@ from typing import Any
 import anyio
 import pytest
 
-from praxis_mcp.contracts.values import Binding, BindKind, SecretRef
+from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker.connections import Address, open_wait
 from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
 from praxis_mcp.errors import CommandNotFound, ExecutionError, LimitUnsupported
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.sections import SecretRef
 from praxis_mcp.support.praxis_init import EXIT_SETUP_FAILED
 from praxis_mcp.testing.bench import CALL_LIMIT, Bench, b64, with_parameter
 from tests.engines.docker.bench import BUSYBOX, bench_on, tool
