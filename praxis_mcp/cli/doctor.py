@@ -12,6 +12,7 @@ import typer
 
 from praxis_mcp.cli.common import JsonOption, SettingsOptions, diagnostics_as_json, run_with_toolbox, takes_settings
 from praxis_mcp.cli.terminal import console, echo_json, escape, table
+from praxis_mcp.cli.tool_call import connected_upstreams
 from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
@@ -272,19 +273,8 @@ def _lacks(notes: dict[str, str]) -> str:
 
 async def examine_upstreams(toolbox: Toolbox) -> list[dict[str, Any]]:
     """Whether each can be reached, by which protocol revision, how many tools are served, held back, left out."""
-    import anyio
-
-    from praxis_mcp.support.tasks import unwrapped
-
-    found: list[dict[str, Any]] = []
-    with unwrapped():
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(toolbox.upstreams.run)
-            with anyio.move_on_after(UPSTREAM_TIMEOUT):
-                await toolbox.upstreams.wait_attempted()
-            found += [_upstream_facts(report) for report in toolbox.upstreams.reports()]
-            tasks.cancel_scope.cancel()
-    return found
+    async with connected_upstreams(toolbox.upstreams, UPSTREAM_TIMEOUT):
+        return [_upstream_facts(report) for report in toolbox.upstreams.reports()]
 
 
 def _upstream_table(found: list[dict[str, Any]]) -> Table:

@@ -38,7 +38,7 @@ def list_tools(options: SettingsOptions, as_json: JsonOption = False) -> None:
         toolbox: Toolbox,
     ) -> tuple[Sequence[Entry], tuple[Diagnostic, ...], tuple[UpstreamReport, ...]]:
         own = toolbox.catalog.entries()
-        async with connected_upstreams(toolbox):
+        async with connected_upstreams(toolbox.upstreams):
             return toolbox.upstreams.merged_with(own), toolbox.catalog.diagnostics, toolbox.upstreams.reports()
 
     entries, diagnostics, upstreams = run_with_toolbox(settings, read)

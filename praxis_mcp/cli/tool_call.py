@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from praxis_mcp.contracts.catalog.catalog import CatalogEntry
     from praxis_mcp.diagnostics import Diagnostic
     from praxis_mcp.execution.toolbox import Toolbox
-    from praxis_mcp.federation.upstreams import Entry
+    from praxis_mcp.federation.upstreams import Entry, Upstreams
 
 _SAMPLES = {"object": """'{"a": 1}'""", "array": """'[1, "b"]'""", "integer": "1", "number": "1.5", "boolean": "true"}
 """How a value of each type is written for a shell."""
@@ -41,14 +42,16 @@ ArgumentsOption = Annotated[
 
 
 @asynccontextmanager
-async def connected_upstreams(toolbox: Toolbox) -> AsyncIterator[None]:
-    """Meanwhile the upstreams of the settings are connected; each has listed its tools, or could not be reached."""
+async def connected_upstreams(upstreams: Upstreams, patience: float = math.inf) -> AsyncIterator[None]:
+    """Meanwhile the upstreams of the settings are connected; each has listed its tools, or could not be reached, or
+    `patience` (seconds) is over."""
     from praxis_mcp.support.tasks import unwrapped
 
     with unwrapped():
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(toolbox.upstreams.run)
-            await toolbox.upstreams.wait_attempted()
+            tasks.start_soon(upstreams.run)
+            with anyio.move_on_after(patience):
+                await upstreams.wait_attempted()
             yield
             tasks.cancel_scope.cancel()
 
@@ -65,7 +68,7 @@ async def open_tool(toolbox: Toolbox, name: str) -> AsyncIterator[Entry]:
     except UnknownToolError:
         if not toolbox.settings.upstreams:
             raise
-        async with connected_upstreams(toolbox):
+        async with connected_upstreams(toolbox.upstreams):
             remote = await toolbox.relays.find(name)
             if remote is None:
                 raise

@@ -9,6 +9,7 @@ import typer
 
 from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes_settings
 from praxis_mcp.cli.terminal import console, echo_json, escape, say
+from praxis_mcp.cli.tool_call import connected_upstreams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -75,11 +76,8 @@ def _with_upstreams(settings: Settings, work: Callable[[Upstreams], T]) -> T:
 
     async def main() -> T:
         upstreams = Upstreams(settings)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(upstreams.run)
-            await upstreams.wait_attempted()
-            tasks.cancel_scope.cancel()
-        return work(upstreams)
+        async with connected_upstreams(upstreams):
+            return work(upstreams)
 
     return anyio.run(main)
 
