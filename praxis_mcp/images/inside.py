@@ -1,8 +1,5 @@
 """Paths inside an image's file system, whose links must never lead out of it."""
 
-# Paths of another file system, as text.
-# ruff: noqa: PTH115
-
 from __future__ import annotations
 
 import errno
@@ -13,15 +10,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
+from praxis_mcp.support.files import follow_links, link_target
 from praxis_mcp.support.rooted import CHANGED, HeldDirectory, descend
 
-_MAX_LINKS = 40
-"""As the kernel's own bound (path_resolution(7))."""
-_MAX_STEPS = 4096
-"""Names on the way, those of the links' targets counted: 40 links of 4,095 bytes have 82,000."""
 
-
-def resolve(root: Path | str, path: str, *, last: bool = True) -> str:
+def resolve(root: Path | str, path: str) -> str:
     """Where `path` leads for somebody whose root is `root`: absolute, without links and ``..``, as seen from there.
 
     What does not exist is taken as it is written.
@@ -29,40 +22,15 @@ def resolve(root: Path | str, path: str, *, last: bool = True) -> str:
     Args:
         root: the directory.
         path: absolute or relative to `root`.
-        last: whether a link at the very end is followed as well.
 
     Raises:
         ImageError: it has more links than the kernel would follow, or they lead too far around.
     """
-    waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
     base = os.fspath(root).rstrip("/")
-    found = [base]  # each place on the way, whole: to put them together again at each step would be quadratic
-    links = steps = 0
-    while waiting:
-        part = waiting.pop()
-        steps += 1
-        if steps > _MAX_STEPS:
-            raise ImageError(f"The image's links lead through more than {_MAX_STEPS} directories at {path[:200]!r}.")
-        if part == "..":
-            if len(found) > 1:
-                found.pop()
-            continue
-        place, target = f"{found[-1]}/{part}", None
-        if waiting or last:
-            try:
-                target = os.readlink(place)
-            except OSError:  # not a link, or nothing
-                target = None
-        if target is None:
-            found.append(place)
-            continue
-        links += 1
-        if links > _MAX_LINKS:
-            raise ImageError(f"The image's links go round in circles at {path[:200]}.")
-        if target.startswith("/"):
-            found = [base]
-        waiting += [piece for piece in reversed(target.split("/")) if piece not in ("", ".")]
-    return found[-1].removeprefix(base) or "/"
+    try:
+        return follow_links(path, lambda place: link_target(base + place))
+    except OSError as exc:
+        raise ImageError(f"The image's links go round in circles, or a long way around, at {path[:200]!r}.") from exc
 
 
 def open_top(root: Path | str) -> HeldDirectory:

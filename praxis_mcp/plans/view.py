@@ -6,7 +6,7 @@ not in a writable mount.
 """
 
 # Paths of two file systems, as text: one of them is not this process's.
-# ruff: noqa: PTH112, PTH114, PTH115, PTH118, PTH120
+# ruff: noqa: PTH112, PTH118, PTH120
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ from typing import Generic, TypeVar
 
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Mount, Where
-
-_MAX_LINKS = 40
-"""As the kernel's own bound (path_resolution(7))."""
+from praxis_mcp.support.files import follow_links, link_target
 
 
 @dataclass(slots=True)
@@ -97,27 +95,14 @@ class View(Generic[L]):
         Raises:
             ExecutionError: it has more links than the kernel would follow.
         """
-        waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-        found = "/"
-        links = 0
-        while waiting:
-            part = waiting.pop()
-            if part == "..":
-                found = os.path.dirname(found)
-                continue
-            place = os.path.join(found, part)
-            origin = self.origin(place)
-            if origin is None or not os.path.islink(origin):
-                found = place
-                continue
-            links += 1
-            if links > _MAX_LINKS:
-                raise ExecutionError(f"Nothing can be mounted at {path[:200]}: its links go round in circles.")
-            target = os.readlink(origin)
-            if target.startswith("/"):
-                found = "/"
-            waiting += [piece for piece in reversed(target.split("/")) if piece not in ("", ".")]
-        return found
+        try:
+            return follow_links(path, self._link)
+        except OSError as exc:
+            raise ExecutionError(f"Nothing can be mounted at {path[:200]}: its links go round in circles.") from exc
+
+    def _link(self, place: str) -> str | None:
+        origin = self.origin(place)
+        return None if origin is None else link_target(origin)
 
     def find_gap(self, path: str, *, is_directory: bool) -> Gap | None:
         """Where room must be made before something can lie at `path`; None where nothing has to be.

@@ -391,7 +391,7 @@ def test_an_opaque_directory_within_an_opaque_one_hides_nothing_of_its_own_layer
 def test_links_that_lead_a_long_way_around_are_refused(tmp_path: Path) -> None:
     around = "x/../" * 800
     links = [symlink(f"l{number}", f"{around}l{number + 1}") for number in range(39)]
-    with pytest.raises(ImageError, match="lead through more than 4096 directories"):
+    with pytest.raises(ImageError, match="a long way around"):
         build(tmp_path / "root", layer(directory("x"), *links, directory("l39"), file("l0/f")))
 
 

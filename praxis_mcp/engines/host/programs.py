@@ -6,7 +6,7 @@ these exactly the installation is shown, never the directory that it happens to 
 """
 
 # Paths as text, whose links are followed one by one.
-# ruff: noqa: PTH115, PTH118, PTH119, PTH120
+# ruff: noqa: PTH118, PTH119, PTH120
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ import os
 import shutil
 
 from praxis_mcp.images.executables import MAX_FIRST_LINE, interpreters_of
-from praxis_mcp.support.files import home, read_regular
+from praxis_mcp.support.files import follow_links, home, link_target, read_regular
 
-_MAX_LINKS = 40
 _MAX_PROGRAMS = 8
 """Interpreters of interpreters that are followed."""
 _PROGRAM_FOLDERS = ("bin", "sbin", "libexec", "Scripts")
@@ -69,29 +68,18 @@ class ProgramFiles:
             self.places[real] = None
 
     def _follow(self, path: str) -> str:
-        """Where a path leads, its links noted."""
-        waiting = [part for part in reversed(path.split("/")) if part not in ("", ".")]
-        found = ""
-        links = 0
-        while waiting:
-            part = waiting.pop()
-            if part == "..":
-                found = found.rpartition("/")[0]
-                continue
-            place = f"{found}/{part}"
-            try:
-                target = os.readlink(place)
-            except OSError:  # not a link, or nothing
-                found = place
-                continue
-            links += 1
-            if links > _MAX_LINKS:
-                return place
-            self.links[place] = target
-            if target.startswith("/"):
-                found = ""
-            waiting += [piece for piece in reversed(target.split("/")) if piece not in ("", ".")]
-        return found or "/"
+        """Where a path leads, its links noted; itself where they lead nowhere."""
+
+        def note(place: str) -> str | None:
+            target = link_target(place)
+            if target is not None:
+                self.links[place] = target
+            return target
+
+        try:
+            return follow_links(path, note)
+        except OSError:  # in circles
+            return path
 
     def _add_installation(self, program: str) -> None:
         folder, top = os.path.dirname(program), os.path.dirname(os.path.dirname(program))
