@@ -1,13 +1,19 @@
-"""Finds contracts below directories, and reads their bytes."""
+"""Finds contracts below directories, reads their bytes, and tells when they may have changed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
+
+import anyio
+import anyio.lowlevel
 
 from praxis_mcp.diagnostics import Diagnostic, Severity
 from praxis_mcp.support.files import read_regular
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.tasks import unwrapped
 
 MAX_BYTES = 1024 * 1024
 """Bytes of a file; a larger one is not a contract."""
@@ -130,3 +136,142 @@ def read_bytes(path: str | Path) -> bytes:
         OSError: it cannot be read, or is not a regular file.
     """
     return read_regular(path, MAX_BYTES)
+
+
+DEBOUNCE = 0.1
+"""Seconds that a burst of changes may go on before it is reported, at once where it pauses for half of that."""
+DIRECTORIES_CHECK_INTERVAL = 0.5
+"""Seconds between looks at the directories themselves, which may be made, deleted or replaced."""
+WATCH_POLL_INTERVAL = 2.0
+"""Seconds between looks at everything, where the system cannot watch it for us."""
+
+_Identity = tuple[tuple[int, int] | None, ...]
+
+
+async def watch_contracts(
+    directories: Sequence[Path], look: Callable[[], Awaitable[None]], others: Sequence[Path] = ()
+) -> None:
+    """Await `look` whenever a contract may have been added, changed or removed, and once when the watch begins.
+
+    Scripts and data next to a contract are of no interest. A directory that does not exist yet, or is deleted and made
+    again, is watched as soon as it is there. Runs until cancelled.
+
+    Args:
+        directories: of contracts.
+        look: what to await.
+        others: directories of which every file matters.
+    """
+    can_watch = True
+    directories = (*directories, *others)
+    while True:
+        identity = await anyio.to_thread.run_sync(_identity, directories)
+        present = [path for path, known in zip(directories, identity, strict=True) if known is not None]
+        if present and can_watch:
+            try:
+                await _watch(present, directories, identity, look, others)
+                await anyio.lowlevel.checkpoint()
+            except _CannotWatch as exc:
+                if isinstance(exc.__cause__, FileNotFoundError):
+                    await anyio.sleep(DIRECTORIES_CHECK_INTERVAL)  # deleted meanwhile
+                    continue
+                # Most often the limit of inotify watches (fs.inotify.max_user_watches).
+                logger.warning(
+                    "contracts are polled every {:g} s, as they cannot be watched: {}",
+                    WATCH_POLL_INTERVAL,
+                    exc.__cause__,
+                )
+                can_watch = False
+            continue
+        await look()
+        await anyio.sleep(WATCH_POLL_INTERVAL if present else DIRECTORIES_CHECK_INTERVAL)
+
+
+class _CannotWatch(Exception):
+    """The system refuses; the cause says why."""
+
+
+async def _watch(
+    present: Sequence[Path],
+    directories: Sequence[Path],
+    identity: _Identity,
+    look: Callable[[], Awaitable[None]],
+    others: Sequence[Path],
+) -> None:
+    """Watch until one of the directories is another than before.
+
+    Raises:
+        _CannotWatch: the watch cannot begin.
+    """
+    from watchfiles import awatch
+    from watchfiles._rust_notify import WatchfilesRustInternalError
+
+    async with _set_when_cancelled() as stop:
+        batches = awatch(
+            *present,
+            watch_filter=None,
+            debounce=int(DEBOUNCE * 1000),
+            step=int(DEBOUNCE * 500),
+            rust_timeout=int(DIRECTORIES_CHECK_INTERVAL * 1000),
+            yield_on_timeout=True,
+            ignore_permission_denied=True,
+            stop_event=stop,
+        )
+        is_first = True
+        async with aclosing(batches):
+            while True:
+                try:
+                    batch = await anext(batches, None)
+                except (OSError, WatchfilesRustInternalError) as exc:
+                    raise _CannotWatch from exc
+                if batch is None:
+                    return  # stopped: this task is being cancelled
+                # What changed before the watch began is seen by no watch: the first batch always counts, be it empty.
+                if is_first or (
+                    batch and await anyio.to_thread.run_sync(_any_matters, [path for _, path in batch], others)
+                ):
+                    is_first = False
+                    await look()
+                if await anyio.to_thread.run_sync(_identity, directories) != identity:
+                    return
+
+
+@asynccontextmanager
+async def _set_when_cancelled() -> AsyncIterator[anyio.Event]:
+    """An event that is set as soon as the task is cancelled: watchfiles itself notices only when its wait times out,
+    because anyio waits for the worker thread."""
+    stop = anyio.Event()
+
+    async def wait() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            stop.set()
+
+    with unwrapped():
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            yield stop
+            tasks.cancel_scope.cancel()
+
+
+def _any_matters(paths: Sequence[str], others: Sequence[Path]) -> bool:
+    places = [path for other in others for path in (other, Path(os.path.realpath(other)))]
+    return any(_matters(Path(path)) or any(Path(path).is_relative_to(place) for place in places) for path in paths)
+
+
+def _matters(path: Path) -> bool:
+    # A directory that was moved here or away carries its contracts along, and is the only one to be reported. Of one
+    # that is gone, only a name without an ending hints that it was a directory.
+    return is_contract_name(path.name) or "." not in path.name[1:] or path.is_dir()
+
+
+def _identity(directories: Sequence[Path]) -> _Identity:
+    return tuple(_identity_of(path) for path in directories)
+
+
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino)

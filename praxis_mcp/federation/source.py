@@ -12,7 +12,6 @@ import anyio.to_thread
 
 from praxis_mcp.contracts.schemas.patterns import PatternBudget
 from praxis_mcp.errors import PraxisError
-from praxis_mcp.federation.names import prefix_of
 from praxis_mcp.federation.remote_tools import UPSTREAM_BYTES, RemoteTool, Unusable, adapt, fingerprint
 from praxis_mcp.plans.secrets import resolve_headers, resolve_secret, resolve_values
 from praxis_mcp.settings.model import Settings
@@ -43,13 +42,15 @@ class UpstreamSource:
         refusal: why it is never connected to; empty where it may be.
     """
 
-    def __init__(self, name: str, settings: Settings, refusal: str = "") -> None:
+    def __init__(self, name: str, settings: Settings, prefix: str, refusal: str = "") -> None:
+        """`prefix`: of the names that its tools have here."""
         self.name = name
         self.settings = settings.upstreams[name]
         self.tools: tuple[RemoteTool, ...] = ()
         self.unusable: tuple[tuple[str, str], ...] = ()
         self.attempted = anyio.Event()
         self._all = settings
+        self._prefix = prefix
         self._background = BackgroundTasks()
         self._upstream: Upstream | None = None
         self._wake = anyio.Event()
@@ -180,7 +181,7 @@ class UpstreamSource:
         )
 
     def _name_here(self, name: str) -> str:
-        return prefix_of(self.name, self.settings) + self.settings.rename.get(name, name)
+        return self._prefix + self.settings.rename.get(name, name)
 
     def _changed(self) -> None:
         self._wake.set()

@@ -13,9 +13,9 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import ToolListChangedNotification
 from starlette.responses import JSONResponse
 
-from praxis_mcp.federation import names as upstream_names
+from praxis_mcp.federation import upstreams as upstream_names
 from praxis_mcp.federation import upstreams as upstreams_module
-from praxis_mcp.federation.names import Owners, refusals
+from praxis_mcp.federation.upstreams import Owners, refusals
 from praxis_mcp.settings.sections import UpstreamSettings
 from tests.federation.test_upstreams import STARTING, asked, call, names, proxy
 from tests.kit.raw_upstream import RawUpstream, answer, raw_upstream, text

@@ -21,8 +21,7 @@ from praxis_mcp.contracts.catalog.entries import (
     entry_of,
     face_of,
 )
-from praxis_mcp.contracts.catalog.watching import watch_contracts
-from praxis_mcp.contracts.discovery import find_contracts, read_bytes
+from praxis_mcp.contracts.discovery import find_contracts, read_bytes, watch_contracts
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.diagnostics import Diagnostic, Severity
 from praxis_mcp.errors import ContractError, UnknownToolError

@@ -10,9 +10,9 @@ from pathlib import Path
 import anyio
 
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.dagger.container import STDERR, STDOUT
 from praxis_mcp.engines.dagger.errors import no_answer
 from praxis_mcp.engines.dagger.exec import CallRequest, Outcome, Stream, run_call
+from praxis_mcp.engines.dagger.images import STDERR, STDOUT
 from praxis_mcp.engines.dagger.logs import PieceListener
 from praxis_mcp.engines.dagger.mounts import Upload
 from praxis_mcp.engines.dagger.query import Field, chain

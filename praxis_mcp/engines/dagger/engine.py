@@ -34,11 +34,10 @@ from praxis_mcp.engines.base import (
 )
 from praxis_mcp.engines.dagger.cli import find_cli, probe_engine, runner_host, session_in_environment
 from praxis_mcp.engines.dagger.cold import CallResult, run_cold
-from praxis_mcp.engines.dagger.container import BaseContainer, make_base_container
 from praxis_mcp.engines.dagger.errors import QueryFailed, run_failed
 from praxis_mcp.engines.dagger.exec import CallRequest
 from praxis_mcp.engines.dagger.export import export_artifacts, export_changes
-from praxis_mcp.engines.dagger.images import Image, ImageSource
+from praxis_mcp.engines.dagger.images import BaseContainer, Image, ImageSource, make_base_container
 from praxis_mcp.engines.dagger.mounts import (
     MountLocks,
     Upload,

@@ -13,7 +13,9 @@ from typing import Any
 import anyio
 
 from praxis_mcp.contracts.values import Network
-from praxis_mcp.engines.dagger.container import (
+from praxis_mcp.engines.dagger.errors import QueryFailed, run_failed
+from praxis_mcp.engines.dagger.export import changes_fields, read_changes
+from praxis_mcp.engines.dagger.images import (
     ENGINE_VARIABLES,
     INIT,
     REPORT,
@@ -23,8 +25,6 @@ from praxis_mcp.engines.dagger.container import (
     BaseContainer,
     carried_name,
 )
-from praxis_mcp.engines.dagger.errors import QueryFailed, run_failed
-from praxis_mcp.engines.dagger.export import changes_fields, read_changes
 from praxis_mcp.engines.dagger.logs import LogTap, PieceListener
 from praxis_mcp.engines.dagger.mounts import Upload, mount_steps
 from praxis_mcp.engines.dagger.query import Field

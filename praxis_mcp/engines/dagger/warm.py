@@ -20,7 +20,6 @@ import anyio
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.dagger.cold import CallResult
-from praxis_mcp.engines.dagger.container import ENGINE_VARIABLES, INIT, SOCKET, BaseContainer
 from praxis_mcp.engines.dagger.errors import QueryFailed, SessionLost, no_answer
 from praxis_mcp.engines.dagger.exec import (
     KILL_TIME,
@@ -31,6 +30,7 @@ from praxis_mcp.engines.dagger.exec import (
     is_in_mount,
 )
 from praxis_mcp.engines.dagger.export import changes_fields, read_changes
+from praxis_mcp.engines.dagger.images import ENGINE_VARIABLES, INIT, SOCKET, BaseContainer
 from praxis_mcp.engines.dagger.mounts import Upload
 from praxis_mcp.engines.dagger.query import Field, value_at
 from praxis_mcp.engines.dagger.session import Session, SessionManager

@@ -21,7 +21,7 @@ from praxis_mcp.engines.docker.api import DockerDaemon
 from praxis_mcp.engines.docker.connections import AttachedStream, ConnectionLost, PendingExit, Refusal
 from praxis_mcp.engines.docker.handover import CONTAINER_START_TIMEOUT, AttachedChannel, Handover
 from praxis_mcp.engines.docker.images import DockerImages, ImageFacts
-from praxis_mcp.engines.docker.init import DockerInit
+from praxis_mcp.engines.docker.spec import DockerInit
 from praxis_mcp.engines.init.framing import FramingError
 from praxis_mcp.engines.init.waiter import Waiter, WaiterLost
 from praxis_mcp.engines.output import StreamName, Streams

@@ -30,9 +30,16 @@ from praxis_mcp.engines.docker.cold import CallWithoutInit, ColdCall, InitRefuse
 from praxis_mcp.engines.docker.connections import Refusal
 from praxis_mcp.engines.docker.handover import CONTAINER_START_TIMEOUT, ran_out_of_memory
 from praxis_mcp.engines.docker.images import DockerImages
-from praxis_mcp.engines.docker.init import DockerInit, init_for, why_no_init
 from praxis_mcp.engines.docker.ownership import SERVER, DockerCaches, OwnContainer, OwnContainers, call_labels
-from praxis_mcp.engines.docker.spec import Staging, container_config, stage, waiting_config
+from praxis_mcp.engines.docker.spec import (
+    DockerInit,
+    Staging,
+    container_config,
+    init_for,
+    stage,
+    waiting_config,
+    why_no_init,
+)
 from praxis_mcp.engines.docker.warm import WarmDocker
 from praxis_mcp.engines.init.waiter import REPORT_GRACE
 from praxis_mcp.engines.phases import Phase

@@ -24,9 +24,8 @@ from praxis_mcp.engines.docker.api import DockerDaemon
 from praxis_mcp.engines.docker.connections import AttachedStream, ConnectionLost, ImageLookup, Refusal
 from praxis_mcp.engines.docker.handover import CONTAINER_START_TIMEOUT, AttachedChannel, Handover
 from praxis_mcp.engines.docker.images import ImageFacts
-from praxis_mcp.engines.docker.init import DockerInit
 from praxis_mcp.engines.docker.ownership import DockerCaches, OwnContainer, OwnContainers, waiting_labels
-from praxis_mcp.engines.docker.spec import Staging, waiting_config
+from praxis_mcp.engines.docker.spec import DockerInit, Staging, waiting_config
 from praxis_mcp.engines.init.waiter import REPORT_GRACE, WAITER_PATIENCE, Waiter
 from praxis_mcp.engines.mounts.nested import Room, with_room
 from praxis_mcp.engines.running import Finished

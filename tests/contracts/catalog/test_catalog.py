@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 import praxis_mcp
-from praxis_mcp.contracts.catalog import watching
+from praxis_mcp.contracts import discovery
 from praxis_mcp.contracts.catalog.catalog import Catalog, CatalogChange
 from praxis_mcp.contracts.reading import loading
 from praxis_mcp.contracts.schemas.schema import input_schema
@@ -474,11 +474,11 @@ class TestWatch:
 
         (tools / "scripts").mkdir()
         async with anyio.create_task_group() as group:
-            group.start_soon(watching.watch_contracts, [tools], look)
+            group.start_soon(discovery.watch_contracts, [tools], look)
             await until(looked)
             for index in range(20):
                 write(tools / "scripts" / f"main{index}.py", "print()")
-                await anyio.sleep(watching.DEBOUNCE / 10)
+                await anyio.sleep(discovery.DEBOUNCE / 10)
             write(tools / "scripts" / "a.txt", contract("a")).rename(file)
             await until(looked_again)
             group.cancel_scope.cancel()
@@ -493,7 +493,7 @@ class TestWatch:
             raise OSError(28, "inotify watch limit reached")
 
         monkeypatch.setattr(watchfiles.main, "RustNotify", refuse)
-        monkeypatch.setattr(watching, "WATCH_POLL_INTERVAL", 0.05)
+        monkeypatch.setattr(discovery, "WATCH_POLL_INTERVAL", 0.05)
         catalog = Catalog([tools], cache_dir=cache)
         await catalog.load()
         async with watched(catalog) as changes:

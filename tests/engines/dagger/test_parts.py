@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from praxis_mcp.engines.dagger.cli import SessionAddress, cli_environment
-from praxis_mcp.engines.dagger.container import BaseContainer
 from praxis_mcp.engines.dagger.errors import QueryFailed, check_version, image_failed, opening_failed, run_failed, tidy
 from praxis_mcp.engines.dagger.exec import CallRequest, exec_steps
-from praxis_mcp.engines.dagger.images import Image
+from praxis_mcp.engines.dagger.images import BaseContainer, Image
 from praxis_mcp.engines.dagger.logs import LogReader, LogTap
 from praxis_mcp.engines.dagger.mounts import MountLocks
 from praxis_mcp.engines.dagger.query import INTROSPECTION, Field, Schema, chain
