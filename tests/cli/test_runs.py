@@ -153,7 +153,7 @@ def test_text_of_a_client_steers_no_terminal_and_forges_no_line(praxis: Run, dat
 def test_a_run_that_goes_on_can_be_followed_from_elsewhere_until_it_ends(
     praxis: Run, project: Path, environment: dict[str, str]
 ) -> None:
-    command = [sys.executable, "-m", "praxis_mcp.cli"]
+    command = [sys.executable, "-m", "praxis_mcp"]
     common: dict[str, Any] = {"cwd": project, "env": environment, "stdout": subprocess.PIPE}
     with subprocess.Popen([*command, "call", "slow", f"file={project / 'go'}"], **common) as called:
         try:
@@ -176,7 +176,7 @@ def test_a_run_that_goes_on_can_be_followed_from_elsewhere_until_it_ends(
 def test_a_run_whose_process_was_killed_is_lost_and_what_it_had_written_can_be_read(
     praxis: Run, project: Path, environment: dict[str, str]
 ) -> None:
-    command = [sys.executable, "-m", "praxis_mcp.cli", "call", "slow", f"file={project / 'go'}"]
+    command = [sys.executable, "-m", "praxis_mcp", "call", "slow", f"file={project / 'go'}"]
     with subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.DEVNULL) as called:
         try:
             until_blocking(lambda: listed(praxis) and praxis("runs", "logs", "last").stdout == "begun\n")
