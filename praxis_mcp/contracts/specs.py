@@ -39,7 +39,8 @@ class CommandSpec(EngineSpec):
         command: the words of the command; arguments bound to flags and positions are appended.
         env: variables for the tool; a value is text, or ``{secret: NAME}``.
         env_passthrough: variables copied from the server's own environment, where set there; those that describe its
-            machine, such as PATH, are not copied into an image.
+            machine, such as PATH, are not copied into an image, and TRACEPARENT, TRACESTATE and BAGGAGE are those of
+            the call, where it belongs to a trace.
         mounts: host path → path for the tool, read-only unless it ends in ``:rw``. A relative host path starts at
             the project root.
         network: what the tool can reach.

@@ -23,6 +23,7 @@ from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Capability
+from praxis_mcp.support.tracing import Trace, TraceContext, belonging_to
 from praxis_mcp.testing.bench import CALL_LIMIT, FOREVER, Bench, b64, measured_growth, stdin_of, with_parameter
 
 pytestmark = pytest.mark.anyio
@@ -107,6 +108,16 @@ async def test_an_engines_own_variables_stay_away_and_the_contracts_of_these_nam
     for wanted in ({}, env):
         result = await bench.run(bench.case.python(source, env=wanted))
         assert json.loads(result.output) == wanted
+
+
+async def test_a_tool_that_asks_gets_the_trace_of_its_own_call_and_no_other_tool_does(bench: Bench) -> None:
+    source = "import os; print(*(os.environ.get(name) for name in ('TRACEPARENT', 'TRACESTATE', 'BAGGAGE')))"
+    asking = bench.case.python(source, env_passthrough=["TRACEPARENT", "TRACESTATE"])
+    for span in ("1" * 16, "2" * 16, "3" * 16):
+        parent = f"00-{'a' * 32}-{span}-01"
+        with belonging_to(Trace(TraceContext(parent, "vendor=1", "user=alice"))):
+            assert (await bench.run(asking)).output == f"{parent} vendor=1 None\n"
+            assert (await bench.run(bench.case.python(source))).output == "None None None\n"
 
 
 async def test_standard_input_arrives_byte_for_byte(bench: Bench) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from mcp import Client
+from mcp import Client, StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import EmptyResult, Request
@@ -24,7 +24,17 @@ from praxis_mcp.support.logs import logger
 from tests.kit.otlp import Collector, attributes_of, collector
 from tests.kit.until import until
 from tests.kit.upstreams import ROOT, words
-from tests.serving.clients import ERAS, LIMIT, Era, memory_client, open_server, settings_for, text_of
+from tests.serving.clients import (
+    ERAS,
+    LIMIT,
+    Era,
+    memory_client,
+    open_server,
+    server_command,
+    server_environment,
+    settings_for,
+    text_of,
+)
 from tests.serving.http_server import http_client, running_http
 from tests.serving.sample_tools import python, write_tool
 
@@ -291,6 +301,37 @@ async def test_over_http_the_header_is_a_link_or_the_parent_where_the_request_na
     found = attributes_of(span)
     assert (found["network.transport"], found["network.protocol.name"]) == ("tcp", "http")
     assert (found["client.address"], "mcp.session.id" in found) == ("127.0.0.1", era == "legacy")
+    assert collecting.resource["service.name"] == "mine"
+
+
+async def test_a_trace_that_its_client_does_not_sample_is_passed_on_and_not_exported(
+    tools: Path, collecting: Collector
+) -> None:
+    unsampled = PARENT[:-2] + "00"
+    async with open_server(settings_for(tools)) as (_, server), memory_client(server, "modern") as client:
+        found = await variables(client, "asking", traceparent=unsampled)
+        await call(client, "echo", {"text": "a"})
+    assert (found["TRACEPARENT"][:36], found["TRACEPARENT"][-3:]) == (unsampled[:36], "-00")
+    assert len(collecting.named("tools/call echo")) == 1
+    assert not [span for span in collecting.spans if span.trace_id.hex() == TRACE]
+
+
+@pytest.mark.parametrize("era", ERAS)
+async def test_a_server_over_stdio_exports_its_last_spans_when_its_client_leaves(
+    tools: Path, era: Era, collecting: Collector
+) -> None:
+    # So long that only the end of the server exports anything.
+    environment = server_environment(
+        OTEL_EXPORTER_OTLP_ENDPOINT=collecting.endpoint, OTEL_BSP_SCHEDULE_DELAY="600000", OTEL_SERVICE_NAME="mine"
+    )
+    words = server_command(str(tools))
+    parameters = StdioServerParameters(command=words[0], args=words[1:], env=environment, cwd=tools)
+    async with Client(parameters, mode="legacy" if era == "legacy" else "auto", read_timeout_seconds=LIMIT) as client:
+        assert text_of(await call(client, "echo", {"text": "a"}, **META)) == "a"
+        assert collecting.spans == []
+    (span,) = await anyio.to_thread.run_sync(collecting.named, "tools/call echo")
+    assert (span.trace_id.hex(), attributes_of(span)["network.transport"]) == (TRACE, "pipe")
+    assert collecting.named("initialize" if era == "legacy" else "server/discover")
     assert collecting.resource["service.name"] == "mine"
 
 

@@ -302,7 +302,9 @@ _SPEC: dict[str, Schema] = {
     },
     "command": {**_WORDS, "minItems": 1, "description": "The words of the command; bound arguments are appended."},
     "env": _described(_VALUES, "Variables for the tool: text, or {secret: NAME}."),
-    "env_passthrough": _described(_WORDS, "Variables copied from the server's environment, where set there."),
+    "env_passthrough": _described(
+        _WORDS, "Variables copied from the server's environment, where set there; TRACEPARENT is that of the call."
+    ),
     "mounts": {
         "type": "object",
         "additionalProperties": {"type": "string", "pattern": "^/.+"},
