@@ -183,14 +183,16 @@ class RegistryClient:
         file = BlobFile(store.download(part.digest), part)
 
         async def fetch() -> None:
-            size = await anyio.to_thread.run_sync(file.open)
-            progress.add(part.digest, size)
             try:
+                size = await anyio.to_thread.run_sync(file.open)
+                progress.add(part.digest, size)
                 if size < part.size:
                     await self._rest(reference, part, file, size, progress)
                 await anyio.to_thread.run_sync(file.check, str(reference))
             finally:
-                await anyio.to_thread.run_sync(file.close)
+                # Left open, it would write what it still holds whenever it is collected, after that of the next pull.
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(file.close)
 
         await _tried_again(fetch, reference)
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,7 @@ def test_an_image_goes_with_all_its_names_when_it_is_removed_by_id(store: ImageS
 def test_an_image_in_use_is_not_removed_even_by_another_process(store: ImageStore) -> None:
     stored = store.install(hello().content(), ["tool:1"])
     source = f"""
+from contextlib import nullcontext
 from pathlib import Path
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.store import ImageStore
@@ -276,9 +278,8 @@ def test_oci_layouts_and_archives_are_imported_with_their_digest(store: ImageSto
     source: object = place
     if way != "directory":
         source = packed(place, tmp_path / "image.tar", "w:gz" if way == "gzip" else "w")
-    if way == "open":
-        source = (tmp_path / "image.tar").open("rb")
-    import_file(store, source)  # pyright: ignore[reportArgumentType]
+    with (tmp_path / "image.tar").open("rb") if way == "open" else nullcontext(source) as source:
+        import_file(store, source)  # pyright: ignore[reportArgumentType]
     found = store.find("example.org/tool:1")
     assert found is not None
     assert found.pinned == f"example.org/tool@{made.digest}"
@@ -394,6 +395,7 @@ def test_images_of_a_store_that_is_mounted_read_only_can_be_used_and_the_rest_sa
     stored = store.install(hello().content(), ["tool:1"])
     (store.directory / "locks" / stored.id.removeprefix("sha256:")).unlink()
     source = f"""
+from contextlib import nullcontext
 from pathlib import Path
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.archives import import_file
