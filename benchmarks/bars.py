@@ -25,7 +25,7 @@ from mcp import Client
 from benchmarks.calls import COMMAND, FASTMCP, FASTMCP_SERVER, calling, connected, launchers, spawning
 from benchmarks.contracts import write_noops
 from benchmarks.measure import Report, Row, Table, Work, in_turns, save
-from benchmarks.sandbox import BARE, CALL, CONTRACT, ECHO, engines, find_image, named, running
+from benchmarks.sandbox import BARE, CALL, CONTRACT, ECHO, SMALLEST_FIRST, engines, find_image, named, running
 from benchmarks.startup import BARE as BARE_SERVER
 from benchmarks.startup import serving, starting
 from benchmarks.throughput import MANY, Busy, in_turn, memory_over
@@ -107,7 +107,7 @@ async def sandboxed(rounds: int, kept: list[Report | Table]) -> list[Bar]:
         found = await stack.enter_async_context(engines())
         if own not in found:
             return [left_out(title, "no own launcher")]
-        image = await find_image(found[own])
+        image = await find_image(found[own], SMALLEST_FIRST)
         contract = ToolContract.create_dagger_tool("noop", image, ECHO)
         works: dict[str, Work] = {BARE: spawning(ECHO)}
         works |= {name: running(engine, contract) for name, engine in found.items()}
@@ -160,7 +160,7 @@ async def busy(kept: list[Report | Table]) -> list[Bar]:
     async with engines() as found:
         if name not in found:
             return [left_out("sandbox, closed loop", "no own launcher")]
-        contract = ToolContract.create_dagger_tool("noop", await find_image(found[name]), ECHO)
+        contract = ToolContract.create_dagger_tool("noop", await find_image(found[name], SMALLEST_FIRST), ECHO)
         did = Busy()
         for _ in range(LOOP_TURNS):
             await in_turn(found[name], contract, did)

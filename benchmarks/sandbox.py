@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -26,12 +26,15 @@ from praxis_mcp.settings.sections import LauncherChoice
 IMAGES = ("python:3.11-slim", "busybox:1.36")
 """Images to measure with, the first that can be found: from the store, a Docker daemon, or a registry; else one is made
 of this machine's programs."""
+SMALLEST_FIRST = tuple(reversed(IMAGES))
 OF_THE_HOST = "localhost/praxis-mcp-benchmark"
 BARE, RAW, DOCKER, CALL = "bare subprocess", "bubblewrap alone", "docker run", "tools/call over stdio"
 ECHO = ["echo", "hi"]
 AT_ONCE = 4
 SECONDS = 5.0
 """Of each closed loop: so many calls at once, each followed by the next, for so long."""
+REST = 0.5
+"""Seconds of rest after ``docker run``, one at a time."""
 READY_LIMIT = 10.0
 """Seconds for a sandbox to be made ready before a call that is to meet one."""
 
@@ -70,6 +73,17 @@ def running(engine: ExecutionEngine, contract: ToolContract) -> Work:
     return work
 
 
+def resting(work: Work) -> Work:
+    """The same, with a rest behind it: while Docker takes a container's network down, no sandbox gets one."""
+
+    async def rested() -> float:
+        seconds = await work()
+        await anyio.sleep(REST)
+        return seconds
+
+    return rested
+
+
 def opened(launcher: LauncherChoice, *, warm: bool = False) -> SandboxExecutionEngine:
     """An engine that makes sandboxes so."""
     return SandboxExecutionEngine(
@@ -85,7 +99,6 @@ async def engines() -> AsyncIterator[dict[str, SandboxExecutionEngine]]:
         for launcher in await launchers():
             found[named(launcher)] = await stack.enter_async_context(opened(launcher))
             warm = await stack.enter_async_context(opened(launcher, warm=True))
-            await find_image(warm)
             await warm.execute(ToolContract.create_dagger_tool("noop", await find_image(warm), ECHO), {})
             if warm.warm() is not None:
                 found[f"{named(launcher)}, waiting"] = warm
@@ -132,7 +145,7 @@ async def measure(rounds: int) -> list[Report]:
             if shutil.which("bwrap"):
                 works[RAW] = spawning([*raw_bubblewrap(root), *command])
             works |= {name: running(engine, contract) for name, engine in found.items()}
-            return works | ({DOCKER: spawning([*docker, *command])} if docker else {})
+            return works | ({DOCKER: resting(spawning([*docker, *command]))} if docker else {})
 
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         (place / "contract.yaml").write_text(CONTRACT.format(image=image))
@@ -153,6 +166,8 @@ async def measure(rounds: int) -> list[Report]:
             rows = await in_turns(works, rounds, against=against)
             reports.append(Report(f"python3 -c pass in {image}", rows, _NOTE))
         # A call that waits for its sandbox measures how fast they are made: that is the cold way.
+        if docker:
+            echo[DOCKER] = spawning([*docker, *ECHO])
         loops = [
             Row(name, [await closed_loop(work)], against.get(name))
             for name, work in echo.items()
@@ -169,9 +184,9 @@ _NOTE = (
 )
 
 
-async def find_image(engine: SandboxExecutionEngine) -> str:
-    """An image that the engine can run `ECHO` in."""
-    for image in (*IMAGES, OF_THE_HOST):
+async def find_image(engine: SandboxExecutionEngine, images: Sequence[str] = IMAGES) -> str:
+    """An image that the engine can run `ECHO` in, the first of these that can be found."""
+    for image in (*images, OF_THE_HOST):
         try:
             await engine.images.ensure(image)
         except ExecutionError:

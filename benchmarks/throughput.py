@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 
 from benchmarks.measure import Table
-from benchmarks.sandbox import ECHO, engines, find_image
+from benchmarks.sandbox import ECHO, SMALLEST_FIRST, engines, find_image
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 
@@ -51,7 +51,9 @@ async def measure(rounds: int) -> list[Table]:
     async with engines() as found:
         if not found:
             return []
-        contract = ToolContract.create_dagger_tool("noop", await find_image(next(iter(found.values()))), ECHO)
+        contract = ToolContract.create_dagger_tool(
+            "noop", await find_image(next(iter(found.values())), SMALLEST_FIRST), ECHO
+        )
         busy = {name: Busy() for name in found}
         for _ in range(rounds):
             for name, engine in found.items():
