@@ -54,6 +54,7 @@ struct entry {
     const char *path;   /* in the sandbox */
     const char *target; /* of a link */
     const char *source; /* the descriptor's path outside; see find_sources() */
+    uint64_t mount;     /* what is mounted at the path; see note_places() */
 };
 
 struct group {

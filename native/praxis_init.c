@@ -48,7 +48,7 @@
 static const struct form *const forms[] = {&run_form, &wait_form, &join_form, &sandbox_form};
 enum { FORMS = sizeof forms / sizeof forms[0] };
 
-static const char version[] = "praxis-init 4\n";
+static const char version[] = "praxis-init 5\n";
 
 int main(int argc, char **argv)
 {

@@ -15,6 +15,7 @@
 #include "layout.h"
 #include "namespaces.h"
 #include "outcome.h"
+#include "places.h"
 #include "reply.h"
 #include "rights.h"
 #include "shares.h"
@@ -223,8 +224,10 @@ static int be_inside(const struct inside *inside)
         reply_failure(inside->reply, &failed, where);
         return EXIT_SETUP;
     }
-    if ((given.layout.flags & LAYOUT_WAITS) != 0)
-        return wait_inside(given.layout.patience, (given.layout.flags & LAYOUT_HOST_NETWORK) != 0, &inside->mask);
+    if ((given.layout.flags & LAYOUT_WAITS) != 0) {
+        note_places(&given.layout);
+        return wait_inside(&given.layout, &inside->mask);
+    }
     struct outcome outcome = run_call(&inside->mask);
     if (outcome.kind == OUTCOME_SETUP_FAILED)
         reply_failure(inside->reply, &outcome, NULL);

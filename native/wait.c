@@ -10,6 +10,7 @@
 #include "files.h"
 #include "frames.h"
 #include "outcome.h"
+#include "places.h"
 #include "relay.h"
 #include "supervise.h"
 
@@ -40,7 +41,7 @@ struct wait_options {
     int64_t patience;   /* nanoseconds that the call may take to come, or NO_DEADLINE */
     const char *boot;   /* the id of the kernel's boot that `sources` are of; NULL: there are none */
     struct sources sources;
-    bool has_host_network; /* see struct command */
+    const struct layout *layout; /* of the sandbox that we wait in; NULL: it is none of ours */
 };
 
 /* "DEVICE:INODE", in digits. */
@@ -161,17 +162,18 @@ static struct outcome run_call(const struct wait_options *given, const sigset_t 
     struct call *call = &relay.call;
     if (call->failed)
         return call->failure;
-    if (!sources_are_right(given))
+    if (!sources_are_right(given) || (given->layout != NULL && !places_are_right(given->layout)))
         return outcome_of_failed_setup("mounts", ESTALE);
+    bool has_host_network = given->layout != NULL && (given->layout->flags & LAYOUT_HOST_NETWORK) != 0;
     int streams[3];
     struct command command = {
         .words = call->words.items,
         .environment = call->variables.items,
         .streams = streams,
         .no_network = (call->flags & CALL_NO_NETWORK) != 0,
-        .no_new_privileges = (call->flags & CALL_NO_NEW_PRIVILEGES) != 0 || given->has_host_network,
+        .no_new_privileges = (call->flags & CALL_NO_NEW_PRIVILEGES) != 0 || given->layout != NULL,
         .filter = call->filter,
-        .has_host_network = given->has_host_network,
+        .has_host_network = has_host_network,
     };
     struct started started;
     const char *step = relay_make_pipes(&relay, streams);
@@ -240,9 +242,9 @@ static int take_call(char **arguments)
     return wait_for_call(&given, &inherited);
 }
 
-int wait_inside(int64_t patience, bool has_host_network, const sigset_t *mask)
+int wait_inside(const struct layout *layout, const sigset_t *mask)
 {
-    const struct wait_options given = {.patience = patience, .has_host_network = has_host_network};
+    const struct wait_options given = {.patience = layout->patience, .layout = layout};
     return wait_for_call(&given, mask);
 }
 

@@ -2,10 +2,10 @@
 #ifndef WAIT_H
 #define WAIT_H
 
+#include "layout.h"
 #include "options.h"
 
 #include <signal.h>
-#include <stdint.h>
 
 /* praxis-init wait [options]
  *
@@ -15,7 +15,7 @@
 extern const struct form wait_form;
 
 /* The same on standard input and output, for a form that has taken charge already (command.h): `mask` is what that gave
- * it. `patience`: nanoseconds, or NO_DEADLINE; `has_host_network`: see struct command. Returns the status to leave with. */
-int wait_inside(int64_t patience, bool has_host_network, const sigset_t *mask);
+ * it. Returns the status to leave with. */
+int wait_inside(const struct layout *layout, const sigset_t *mask);
 
 #endif

@@ -34,7 +34,7 @@ from praxis_mcp.support.logs import logger
 TERM_GRACE = 0.5
 """Seconds between asking a tool to end and killing it."""
 _KILL_AGAIN_AFTER = 0.01
-_INIT_GIVES_UP_AFTER = 6.0
+INIT_GIVES_UP_AFTER = 6.0
 """Seconds after which praxis-init, once it kills, has either succeeded or stopped trying (5), and a little."""
 
 
@@ -115,7 +115,7 @@ class SupervisedTree(MarkedTree):
 
     def __init__(self, command: Command, mark: str) -> None:
         super().__init__(command, mark)
-        self.grace = TERM_GRACE + _INIT_GIVES_UP_AFTER
+        self.grace = TERM_GRACE + INIT_GIVES_UP_AFTER
 
     async def terminate(self) -> None:
         send_signal([self._command.pid], signal.SIGTERM)

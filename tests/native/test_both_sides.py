@@ -42,7 +42,7 @@ ASKED = {
 }
 
 
-INTERFACES = {4: "4b3f0d04024c7905"}
+INTERFACES = {5: "4b3f0d04024c7905"}
 """What each version stands for, as a digest: a binary of another version is refused before it is used."""
 
 

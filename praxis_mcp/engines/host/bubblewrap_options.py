@@ -43,7 +43,7 @@ def options_of(plan: Plan, sandboxed: Sandboxed, *, by_descriptor: bool, sizes: 
     if sandboxed.host_name is not None:
         options += ["--hostname", sandboxed.host_name]
     options += ["--chdir", sandboxed.working_dir, "--unsetenv", OWNER_VARIABLE]
-    for name, value in sandboxed.env.items():
+    for name, value in sandboxed.variables.items():
         options += ["--setenv", name, value]
     return options
 

@@ -58,11 +58,13 @@ MOST_LEAVING = 32
 MARK = "PRAXIS_SANDBOX"
 """The variable that marks a sandbox's own processes, with the run's id. The command does not get it."""
 
+LAUNCHER_PROCESSES = 1
+"""The sandbox's init is in the run's group, and its limit must not pay for that."""
+
 _PAGE = 4096
 _FEWEST_FILES, _MOST_FILES = 16, 1 << 24  # of a layout (FRAMING.md)
 _DEFAULT_SIZE = 1024**3
 _LANDLOCK_CREATE_RULESET, _ASKS_FOR_VERSION, _HAS_SCOPES = 444, 1, 6
-_LAUNCHER_PROCESSES = 1  # the sandbox's init is in the run's group, and its limit must not pay for that
 _REMEDY = (
     "Allow unprivileged user namespaces (by sysctl: user.max_user_namespaces above 0, "
     "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; in a container its runtime "
@@ -122,7 +124,7 @@ class OwnLauncher(Launcher):
         later: BackgroundTasks | None = None,
     ) -> Finished:
         """See the base."""
-        group = cgroups.for_run(plan, default_pids=default_pids, own_processes=_LAUNCHER_PROCESSES)
+        group = cgroups.for_run(plan, default_pids=default_pids, own_processes=LAUNCHER_PROCESSES)
         with Reply() as reply:
             early = None
             if later is not None and len(later) < MOST_LEAVING:
@@ -151,11 +153,12 @@ class OwnLauncher(Launcher):
         reply: Reply,
         early: EarlyEnd | None,
     ) -> Ended:
-        fixed, call = plan.blueprint, plan.call
+        fixed = plan.blueprint
         sandboxed = await prepare()
         with ExitStack() as held:
             held.callback(sandboxed.layout.close)
-            message, descriptors = _message(plan, sandboxed, group, held)
+            call = call_of(plan, sandboxed)
+            message, descriptors = pack(plan, sandboxed, group, held, lambda layout: encode_sandbox(layout, call))
             # Until praxis-init has left, its mounts keep the file systems busy that they are of, one of which may be
             # unmounted or removed right behind the answer: only what has nothing but an image ends early.
             is_private = not sandboxed.layout.descriptors
@@ -168,11 +171,11 @@ class OwnLauncher(Launcher):
                 self.program,
                 message,
                 descriptors,
-                call.run_id,
+                plan.call.run_id,
                 streams,
                 reply,
                 timeout=fixed.limits.timeout,
-                stdin=call.stdin,
+                stdin=plan.call.stdin,
                 capture=fixed.capture_output,
                 on_start=on_start,
                 early=early if is_private else None,
@@ -180,7 +183,7 @@ class OwnLauncher(Launcher):
         if end.kind is EndKind.EXEC_FAILED:
             raise sandboxed.start_failure(end.reason)
         if end.kind is EndKind.SETUP_FAILED:
-            raise _setup_failure(plan, end, reply.why)
+            raise setup_failure(plan, end, reply.why)
         return end
 
 
@@ -325,7 +328,8 @@ async def _launch(
     return ended if ended.timed_out or reported is None else reported
 
 
-def _setup_failure(plan: Plan, end: Ended, why: str | None) -> ExecutionError:
+def setup_failure(plan: Plan, end: Ended, why: str | None) -> ExecutionError:
+    """The error for a sandbox that could not be made; `why` is what praxis-init says of it."""
     if end.step == MOUNTS_STEP or why is None:
         failure = end_failure(plan, end, remedy=_REMEDY)
         assert failure is not None
@@ -336,14 +340,24 @@ def _setup_failure(plan: Plan, end: Ended, why: str | None) -> ExecutionError:
     )
 
 
-def _message(plan: Plan, sandboxed: Sandboxed, group: RunGroup, held: ExitStack) -> tuple[int, list[int]]:
-    """The descriptor of the message for praxis-init, and all that praxis-init must inherit."""
-    call = WaitCall(
+def call_of(plan: Plan, sandboxed: Sandboxed) -> WaitCall:
+    """The command of a sandbox, as praxis-init takes it."""
+    return WaitCall(
         [os.fsencode(word) for word in sandboxed.argv],
-        {os.fsencode(name): os.fsencode(value) for name, value in sandboxed.env.items()},
+        {os.fsencode(name): os.fsencode(value) for name, value in sandboxed.variables.items()},
         kill_after=TERM_GRACE,
         seccomp=filter_for(plan.blueprint),
     )
+
+
+def pack(
+    plan: Plan, sandboxed: Sandboxed, group: RunGroup, held: ExitStack, encode: Callable[[SandboxLayout], bytes]
+) -> tuple[int, list[int]]:
+    """The descriptor of the message for praxis-init, and all that praxis-init must inherit; `held` closes them.
+
+    Raises:
+        ExecutionError: the message cannot be made.
+    """
     try:
         groups = list(_groups(group, held))
         mounts = list(_mounts(sandboxed.steps, held))
@@ -356,7 +370,7 @@ def _message(plan: Plan, sandboxed: Sandboxed, group: RunGroup, held: ExitStack)
             host_network=plan.blueprint.network is not Network.NONE,
             groups=groups,
         )
-        message = hold_content(encode_sandbox(layout, call), held)
+        message = hold_content(encode(layout), held)
     except FramingSizeError as exc:
         raise sandboxed.start_failure(os.strerror(errno.E2BIG)) from exc
     except (FramingError, OSError) as exc:

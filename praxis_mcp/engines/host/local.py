@@ -7,6 +7,9 @@ unless the contract asks. Else as a plain process, where the settings allow it; 
 from __future__ import annotations
 
 import platform
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +21,11 @@ from praxis_mcp.engines.host.call_directories import CallDirectories
 from praxis_mcp.engines.host.cgroups import Cgroups, find_cgroups
 from praxis_mcp.engines.host.launcher import find_launcher
 from praxis_mcp.engines.host.local_run import LocalRun
-from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher
+from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher, Sandboxed
+from praxis_mcp.engines.host.warm import SandboxKey, WarmSandboxes, open_warm
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
+from praxis_mcp.engines.warm.pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.plans.model import Capability, Plan
 from praxis_mcp.settings.model import Settings
@@ -55,6 +60,7 @@ class LocalExecutionEngine(ExecutionEngine):
         self._launcher = Lookup(partial(find_launcher, "auto" if wanted in ("require", "off") else wanted))
         self._cgroups: Cgroups | None = None
         self._directories = CallDirectories()
+        self._warm: WarmSandboxes | None = None
 
     async def get_capabilities(self) -> EngineCapabilities:
         """See the base.
@@ -104,7 +110,14 @@ class LocalExecutionEngine(ExecutionEngine):
             run = LocalRun(plan, context, artifacts)
             if not isinstance(sandbox, Launcher) or cgroups is None:
                 return await run.as_plain_process(self._directories)
-            return await run.in_sandbox(sandbox, self.settings, cgroups)
+            prepare = partial(run.prepare, self.settings)
+            cold = partial(run.in_sandbox, sandbox, cgroups)
+            warm = self._warm = self._warm or self._open_warm(sandbox, cgroups)
+            if warm is None:
+                return await cold(prepare)
+            # Its sandbox shows the program, which is looked for on the PATH.
+            key = warm.key(plan, context, plan.call.argv[0], *filter(None, [plan.call.env.get("PATH")]))
+            return await warm.run(key, plan, context, prepare, cold)
 
         isolation = sandbox.name if isinstance(sandbox, Launcher) else "process"
         return await run_command(self, plan, context, command, isolation=isolation)
@@ -114,8 +127,33 @@ class LocalExecutionEngine(ExecutionEngine):
         return await anyio.to_thread.run_sync(_reap, await self._groups())
 
     async def cleanup(self) -> None:
-        """Wait for the last of what calls have left to be removed."""
+        """Remove what waits for calls, and wait for the last of what calls have left to be removed."""
+        warm, self._warm = self._warm, None
+        if warm is not None:
+            await warm.close()
         await self._directories.close()
+
+    def warm(self) -> PoolMetrics | None:
+        """See `ExecutionEngine.warm`."""
+        return self._warm.pool.metrics if self._warm is not None else None
+
+    def retire(self, tools: Collection[str]) -> None:
+        """See `ExecutionEngine.retire`."""
+        if self._warm is not None:
+            self._warm.pool.retire(tools)
+
+    def _open_warm(self, sandbox: Launcher, cgroups: Cgroups) -> WarmSandboxes | None:
+        return open_warm(
+            sandbox, cgroups, self._lay_out, self.settings.warm, self.warm_budget, default_pids=None
+        )  # fmt: skip
+
+    @asynccontextmanager
+    async def _lay_out(self, plan: Plan, key: SandboxKey, artifacts: Path | None) -> AsyncIterator[Sandboxed]:
+        """See `LayOut`."""
+        program, *path = key.session
+        call = replace(plan.call, argv=(program,), env={"PATH": path[0]} if path else {})
+        run = LocalRun(replace(plan, call=call), ExecutionContext(), artifacts)
+        yield await run.prepare(self.settings)
 
     async def _groups(self) -> Cgroups:
         if self._cgroups is None:

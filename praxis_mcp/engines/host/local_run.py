@@ -18,7 +18,7 @@ from praxis_mcp.engines.host.call_directories import CallDirectories
 from praxis_mcp.engines.host.cgroups import Cgroups
 from praxis_mcp.engines.host.local_view import HOME, WORK, HostView
 from praxis_mcp.engines.host.process import Launch, ReportPipe, run_process
-from praxis_mcp.engines.host.sandboxed import Launcher, Sandboxed, laying_out
+from praxis_mcp.engines.host.sandboxed import Launcher, Prepare, Sandboxed, laying_out
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.outcomes import HOST, SANDBOX, start_failure
 from praxis_mcp.engines.output import Streams
@@ -53,26 +53,32 @@ class LocalRun:
         self.context = context
         self.artifacts = artifacts
 
-    async def in_sandbox(self, launcher: Launcher, settings: Settings, cgroups: Cgroups) -> Finished:
-        """Run it in a sandbox, in a control group that limits it; see `HostView` and `Launcher.run` for what is
-        raised."""
-
-        async def prepare() -> Sandboxed:
-            fixed = self.plan.blueprint
-            view = HostView()
-            with laying_out(view, self.plan):
-                await anyio.to_thread.run_sync(view.build, self.plan, settings, self.artifacts)
-            return Sandboxed(
-                self.plan.call.argv,
-                environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108
-                view.steps,
-                view,
-                fixed.working_dir or WORK,
-                SANDBOX,
-                hidden=view.hidden_program,
-            )
-
+    async def in_sandbox(self, launcher: Launcher, cgroups: Cgroups, prepare: Prepare) -> Finished:
+        """Run it in a sandbox, in a control group that limits it; see `Launcher.run` for what is raised."""
         return await launcher.run(self.plan, self.context, prepare, cgroups, default_pids=None)
+
+    async def prepare(self, settings: Settings) -> Sandboxed:
+        """Lay its sandbox out; see `HostView` for what is raised."""
+        fixed = self.plan.blueprint
+        artifacts = None if self.artifacts is None else str(self.artifacts)
+        view = HostView()
+
+        def build() -> tuple[object, ...]:
+            view.build(self.plan, settings, self.artifacts)
+            return view.state(artifacts)
+
+        with laying_out(view, self.plan):
+            state = await anyio.to_thread.run_sync(build)
+        return Sandboxed(
+            self.plan.call.argv,
+            environment(self.plan, home=HOME, temporary="/tmp", artifacts=fixed.artifact_dir),  # noqa: S108
+            view.steps,
+            view,
+            fixed.working_dir or WORK,
+            SANDBOX,
+            hidden=view.hidden_program,
+            state=state,
+        )
 
     async def as_plain_process(self, directories: CallDirectories) -> Finished:
         """Run it without one, under praxis-init where that is present; see `CallDirectories` and `run_process` for what

@@ -152,7 +152,7 @@ async def run_process(
                         if stream is not None:
                             readers.append(PipeReader(stream, into, tasks))
                     with deadline:
-                        await _exit_of(process, early)
+                        await exit_of(process, early)
                         if early is not None and process.returncode is None:
                             early.is_taken = True
                 finally:
@@ -202,7 +202,7 @@ def _start(launch: Launch) -> subprocess.Popen[bytes]:
         ) from exc
 
 
-async def _exit_of(process: subprocess.Popen[bytes], early: EarlyEnd | None = None) -> None:
+async def exit_of(process: subprocess.Popen[bytes], early: EarlyEnd | None = None) -> None:
     """Return when the process has ended, even where others still hold its pipes, or when its report is complete."""
     if process.poll() is not None:
         return
@@ -225,7 +225,7 @@ async def _leave(process: subprocess.Popen[bytes], tree: ProcessTree, release: C
     """Wait for a program whose command has ended; bounded. One that does not leave is killed."""
     try:
         with anyio.move_on_after(PROCESS_KILL_TIMEOUT):
-            await _exit_of(process)
+            await exit_of(process)
         if process.returncode is None or not tree.is_gone:
             await _end(process, tree)
     finally:
@@ -247,10 +247,10 @@ async def _end(process: subprocess.Popen[bytes], tree: ProcessTree) -> None:
     if process.poll() is None:
         await tree.terminate()
         with anyio.move_on_after(tree.grace):
-            await _exit_of(process)
+            await exit_of(process)
     with anyio.move_on_after(PROCESS_KILL_TIMEOUT) as limit:
         await tree.kill()
-        await _exit_of(process)
+        await exit_of(process)
     if limit.cancelled_caught:
         logger.error("process {} or one that it started survives SIGKILL", process.pid)
         if process.returncode is None:

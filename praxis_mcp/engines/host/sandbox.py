@@ -7,7 +7,8 @@ the command's own.
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -30,10 +31,12 @@ from praxis_mcp.engines.host.launcher import find_launcher
 from praxis_mcp.engines.host.sandbox_images import SandboxImages
 from praxis_mcp.engines.host.sandbox_run import Layouts, SandboxRun, Tools
 from praxis_mcp.engines.host.sandbox_view import Places
-from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher
+from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher, Sandboxed
 from praxis_mcp.engines.host.taken_images import TakenImages
+from praxis_mcp.engines.host.warm import SandboxKey, WarmSandboxes, open_warm
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
+from praxis_mcp.engines.warm.pool import PoolMetrics
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
 from praxis_mcp.images.model import NamedImage
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Capability, Plan
@@ -70,6 +73,7 @@ class SandboxExecutionEngine(ExecutionEngine):
         self.images = SandboxImages(self.settings)
         self._tools = Lookup(partial(_find_tools, self.settings.engines.sandbox.launcher))
         self._layouts: Layouts = {}
+        self._warm: WarmSandboxes | None = None
         self._background = BackgroundTasks()
         self._taken = TakenImages(self.images, self._background)
 
@@ -78,6 +82,7 @@ class SandboxExecutionEngine(ExecutionEngine):
         context.phases.enter(Phase.START)
         tools = await self._found()
         named, shown = await self._image(plan, context)
+        session = (named.image.id, "" if context.image is None else "taken")
 
         async def command(artifacts: Path | None) -> Finished:
             async with self.images.use(named.image), AsyncExitStack() as holds:
@@ -86,7 +91,16 @@ class SandboxExecutionEngine(ExecutionEngine):
                     caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint, holds)
                 places = Places(artifacts, caches)
                 run = SandboxRun(plan, context, named.image, tools, places, self._layouts, self._background)
-                return replace(await run.run(), image=shown)
+                warm = self._warm = self._warm or self._open_warm(tools)
+                if warm is None:
+                    return replace(await run.run(), image=shown)
+                # An image of another digest that the name has meant before.
+                warm.pool.forget(
+                    lambda other: other.blueprint.image == plan.blueprint.image
+                    and (other.session[1], other.session[0] == session[0]) == (session[1], False)
+                )
+                key = warm.key(plan, context, *session)
+                return replace(await warm.run(key, plan, context, run.prepare, run.run), image=shown)
 
         return await run_command(self, plan, context, command, isolation=tools.launcher.name)
 
@@ -157,8 +171,43 @@ class SandboxExecutionEngine(ExecutionEngine):
         return await anyio.to_thread.run_sync(_reap, tools)
 
     async def cleanup(self) -> None:
-        """Wait for the last of what calls have left to be removed."""
+        """Remove what waits for calls, and wait for the last of what calls have left to be removed."""
+        warm, self._warm = self._warm, None
+        if warm is not None:
+            await warm.close()
         await self._background.close(2 * CGROUP_REMOVE_TIMEOUT)
+
+    def warm(self) -> PoolMetrics | None:
+        """See `ExecutionEngine.warm`."""
+        return self._warm.pool.metrics if self._warm is not None else None
+
+    def retire(self, tools: Collection[str]) -> None:
+        """See `ExecutionEngine.retire`."""
+        if self._warm is not None:
+            self._warm.pool.retire(tools)
+
+    def _open_warm(self, tools: Tools) -> WarmSandboxes | None:
+        settings, budget = self.settings.warm, self.warm_budget
+        lay_out = partial(self._lay_out, tools)
+        return open_warm(tools.launcher, tools.cgroups, lay_out, settings, budget, default_pids=DEFAULT_PIDS)
+
+    @asynccontextmanager
+    async def _lay_out(
+        self, tools: Tools, plan: Plan, key: SandboxKey, artifacts: Path | None
+    ) -> AsyncIterator[Sandboxed]:
+        """See `LayOut`."""
+        named = self.images.store.find(key.session[0])
+        if named is None:
+            raise ImageError(f"The image {plan.blueprint.image} is not there any more.")
+        async with self.images.use(named.image), AsyncExitStack() as holds:
+            caches = ()
+            if plan.blueprint.cache_dirs:
+                caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint, holds)
+            places = Places(artifacts, caches)
+            run = SandboxRun(
+                plan, ExecutionContext(), named.image, tools, places, self._layouts, self._background
+            )  # fmt: skip
+            yield await run.prepare()
 
     def _caches(self, blueprint: Blueprint, holds: AsyncExitStack) -> tuple[tuple[str, Path], ...]:
         store = self.images.store

@@ -12,7 +12,7 @@ from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.cgroups import Cgroups
 from praxis_mcp.engines.host.sandbox_view import Places, SandboxUser, SandboxView, find_user
-from praxis_mcp.engines.host.sandboxed import Launcher, Sandboxed, laying_out
+from praxis_mcp.engines.host.sandboxed import Launcher, Prepare, Sandboxed, laying_out
 from praxis_mcp.engines.mounts.layout import Step
 from praxis_mcp.engines.outcomes import ProgramSource
 from praxis_mcp.engines.running import Finished
@@ -36,11 +36,12 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A file system, and where and as whom a command begins in it."""
+    """A file system, and where and as whom a command begins in it; `state`: see `MountLayout.state`."""
 
     steps: tuple[Step, ...]
     working_dir: str
     user: SandboxUser
+    state: tuple[object, ...]
 
 
 Layouts = dict[tuple[Blueprint, str], Layout]
@@ -70,12 +71,16 @@ class SandboxRun:
     layouts: Layouts
     later: BackgroundTasks
 
-    async def run(self) -> Finished:
-        """Run it to its end, or to its deadline; see `Launcher.run` for what is raised."""
+    async def run(self, prepare: Prepare | None = None) -> Finished:
+        """Run it to its end, or to its deadline; see `Launcher.run` for what is raised.
+
+        Args:
+            prepare: gives its sandbox; None is `prepare`.
+        """
         return await self.tools.launcher.run(
             self.plan,
             self.context,
-            self._prepare,
+            prepare or self.prepare,
             self.tools.cgroups,
             default_pids=DEFAULT_PIDS,
             later=self.later,
@@ -85,7 +90,12 @@ class SandboxRun:
     def _command(self) -> tuple[str, ...]:
         return (*(self.image.entrypoint if self.plan.blueprint.use_entrypoint else ()), *self.plan.call.argv)
 
-    async def _prepare(self) -> Sandboxed:
+    async def prepare(self) -> Sandboxed:
+        """Lay its sandbox out.
+
+        Raises:
+            ExecutionError: something has no place in it, or the image is not usable.
+        """
         fixed = self.plan.blueprint
         has_layer = fixed.read_only is False and self.tools.no_layer is None
         view = SandboxView(self.image, LAYER_SIZE if has_layer else None)
@@ -107,6 +117,7 @@ class SandboxRun:
             layout.user.uid,
             layout.user.gid,
             self._host_name,
+            state=layout.state,
         )
 
     @property
@@ -132,10 +143,11 @@ class SandboxRun:
         fixed = self.plan.blueprint
         user = find_user(self.image.root, fixed.user or self.image.user, fixed.image)
         start = view.build(self.plan, self.places, fixed.working_dir or self.image.working_dir)
-        return Layout(view.steps, start, user)
+        artifacts = None if self.places.artifacts is None else str(self.places.artifacts)
+        return Layout(view.steps, start, user, view.state(artifacts))
 
     def _environment(self, home: str) -> Mapping[str, str]:
-        env = {"PATH": IMAGE_PATH, "HOME": home, "HOSTNAME": self._host_name}
+        env = {"PATH": IMAGE_PATH, "HOME": home}
         env |= self.image.env
         env |= self.plan.call.env
         if self.plan.blueprint.artifact_dir is not None:

@@ -39,7 +39,7 @@ class Sandboxed:
 
     Attributes:
         argv: program and words.
-        env: the whole environment.
+        env: the environment, but for the machine's name: see `variables`.
         steps: the file system.
         layout: owns the descriptors that `steps` name.
         working_dir: where the command begins, without links.
@@ -47,6 +47,7 @@ class Sandboxed:
         host_name: the machine's name, as it sees that.
         programs: where its program must be.
         hidden: what of the command the host has and the sandbox hides.
+        state: what `steps` are on this host (`MountLayout.state`); empty where nobody asked.
     """
 
     argv: tuple[str, ...] = field(repr=False)
@@ -59,6 +60,12 @@ class Sandboxed:
     gid: int | None = None
     host_name: str | None = None
     hidden: str | None = None
+    state: tuple[object, ...] = ()
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        """The whole environment."""
+        return self.env if self.host_name is None else {"HOSTNAME": self.host_name, **self.env}
 
     def start_failure(self, reason: str) -> ExecutionError:
         """The error for a command that could not be executed; `reason` says why, in the system's words."""

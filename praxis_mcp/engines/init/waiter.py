@@ -6,8 +6,9 @@ A waiter is for a single call. Closing the channel ends it, and all that it has 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
@@ -15,6 +16,7 @@ import anyio
 from praxis_mcp.engines.init.framing import (
     FRAME_PIECE,
     MAX_PAYLOAD,
+    Detail,
     Event,
     FrameDecoder,
     FramingError,
@@ -77,6 +79,21 @@ class WaiterLost(Exception):
     def __init__(self, message: str, *, may_have_run: bool) -> None:
         super().__init__(message)
         self.may_have_run = may_have_run
+
+
+@dataclass(slots=True)
+class Stop:
+    """Ends a call from this side, as a signal to praxis-init would: politely first, as its `WaitCall.kill_after` says.
+
+    Attributes:
+        ask: asks for the end. Must not block.
+        after: seconds from the call's start after which that is done; the call then needs no timeout of its own.
+        passed: whether they have passed.
+    """
+
+    ask: Callable[[], None]
+    after: float
+    passed: bool = False
 
 
 class WaiterSilent(Exception):
@@ -150,12 +167,21 @@ class Waiter:
             WaiterLost: it never will.
         """
         if self._hello is None:
+            why = ""
             async with aclosing(self._events()) as events:
-                event = await anext(events, None)
-            if not isinstance(event, Hello):
-                raise WaiterLost("the waiter did not say hello", may_have_run=False)
-            self._hello = event
-            self._credit = event.stdin_window
+                async for event in events:
+                    match event:
+                        case Hello():
+                            self._hello = event
+                            self._credit = event.stdin_window
+                            return event
+                        case Detail(text) | Refused(text):
+                            why = f": {text}"
+                        case Ended():
+                            why = why or f": {event.step}: {event.reason}"
+                        case _:
+                            break
+            raise WaiterLost(f"the waiter did not say hello{why}", may_have_run=False)
         return self._hello
 
     async def run(
@@ -166,6 +192,7 @@ class Waiter:
         stderr: StreamCollector,
         *,
         grace: float | None = None,
+        stop: Stop | None = None,
     ) -> Ended:
         """Have it run a call, and close the channel, whatever happens.
 
@@ -175,6 +202,8 @@ class Waiter:
             stdout, stderr: take the output in. Where they are slow, so is the command.
             grace: seconds past the deadline and what ending takes, within which the end must have been received; None
                 is `REPORT_GRACE`.
+            stop: ends the call at its deadline, and where it is cancelled or its output cannot be kept; None: the call
+                has a timeout, and ends with its channel.
 
         Returns:
             How it ended.
@@ -190,11 +219,14 @@ class Waiter:
         end: Ended | None = None
         failure: WaiterLost | WaiterSilent | ExecutionError | None = None
         grace = REPORT_GRACE if grace is None else grace
-        limit = None if call.timeout is None else call.timeout + call.kill_after + grace
+        timeout = call.timeout if stop is None else stop.after
+        limit = None if timeout is None else timeout + call.kill_after + grace
         try:
             await self.greet()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._send, begin, call.files, stdin or b"")
+                if stop is not None:
+                    tasks.start_soon(_stop_in_time, stop)
                 with anyio.move_on_after(limit) as deadline:
                     try:
                         end = await self._receive(collectors)
@@ -204,6 +236,9 @@ class Waiter:
                     failure = WaiterSilent(limit)
                 tasks.cancel_scope.cancel()
         finally:
+            # Not where it is lost, or has been asked: there is nobody, or no more to wait for.
+            if end is None and stop is not None and self._may_have_run and isinstance(failure, ExecutionError | None):
+                await self._end(stop, call.kill_after + grace)
             await self.aclose()
         if end is None:
             raise failure or WaiterLost("nothing was received", may_have_run=self._may_have_run)
@@ -213,6 +248,15 @@ class Waiter:
         """Close the channel: what waits or runs at its other end, ends."""
         with anyio.CancelScope(shield=True):
             await self._channel.aclose()
+
+    async def _end(self, stop: Stop, limit: float) -> None:
+        """Ask for the end, and wait for it; what is written meanwhile is nobody's any more."""
+        stop.ask()
+        with anyio.move_on_after(limit, shield=True), suppress(WaiterLost):
+            async with aclosing(self._events()) as events:
+                async for event in events:
+                    if isinstance(event, Ended | Refused):
+                        return
 
     async def _receive(self, collectors: Mapping[StreamName, StreamCollector]) -> Ended:
         async with aclosing(self._events()) as events:
@@ -282,3 +326,9 @@ def _pieces(begin: bytes, files: Sequence[WaitFile]) -> Iterator[bytes]:
         yield begin
     for file in files:
         yield from encode_file(file)
+
+
+async def _stop_in_time(stop: Stop) -> None:
+    await anyio.sleep(stop.after)
+    stop.passed = True
+    stop.ask()

@@ -19,8 +19,8 @@ from enum import Enum, auto
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import CallFile, Mount
 from praxis_mcp.plans.paths import open_mount
-from praxis_mcp.plans.view import Gap, Layer, View
-from praxis_mcp.support.rooted import CHANGED, open_path
+from praxis_mcp.plans.view import Gap, Layer, View, is_below
+from praxis_mcp.support.rooted import CHANGED, Identity, identity_of, open_path
 
 MAX_SIBLINGS = 256
 """Entries of a directory in which room can be made."""
@@ -126,6 +126,29 @@ class MountLayout:
             if top is not None and (top.path, top.source) == (path, None):  # a mount of the contract may cover it
                 found.append(Step(StepKind.FREEZE, path))
         return tuple(found)
+
+    def state(self, unlike: str | None = None) -> tuple[object, ...]:
+        """What is laid where, and which files and directories of the host that is; while the descriptors are open. Two
+        layouts with the same state show a tool the same. Looks at files.
+
+        Args:
+            unlike: a source on the host that is another one for each call.
+        """
+        return tuple(
+            (step.kind, step.path, step.writable, step.optional, step.makes_place, step.mode, step.size)
+            + ((None,) if unlike is not None and step.source == unlike else (step.source, _identity(step)))
+            for step in self.steps
+        )
+
+    def shows(self, path: str) -> bool:
+        """Whether a tool sees what the host has at a path without links."""
+        for number, layer in enumerate(self._view.layers):
+            source = layer.source
+            if source is not None and (path == source or is_below(path, [source])):
+                place = os.path.join(layer.path, path[len(source) :].lstrip("/"))
+                if self._view.provider(place.rstrip("/") or "/") == number:
+                    return True
+        return False
 
     def close(self) -> None:
         """Close the descriptors."""
@@ -260,6 +283,18 @@ class MountLayout:
     def _add(self, step: Step, *, writable: bool = False, grows: bool = False) -> None:
         source = step.source if step.kind in _OF_THE_HOST else None
         self._view.layers.append(_Laid(step.path, source, writable, grows, [step]))
+
+
+def _identity(step: Step) -> Identity | None:
+    """Which file or directory of the host it lays; None where that is none, or gone."""
+    if step.descriptor is not None:
+        return identity_of(step.descriptor)
+    if step.kind not in _OF_THE_HOST or step.source is None:
+        return None
+    try:
+        return identity_of(os.lstat(step.source))
+    except OSError:
+        return None
 
 
 def make_memory_file(content: bytes) -> int:

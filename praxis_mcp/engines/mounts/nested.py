@@ -11,13 +11,13 @@ each of the directory's; what these hold is mounted onto them singly. Nothing is
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from praxis_mcp.engines.mounts.layout import entries_of, open_entry
+from praxis_mcp.engines.mounts.table import place_of
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Mount
 from praxis_mcp.plans.view import Gap, Layer, View, list_layers, start_directories
@@ -141,7 +141,6 @@ MAX_SUBMOUNTS = 64
 """File systems below one mount; each is mounted singly."""
 
 _TABLE = Path("/proc/self/mountinfo")
-_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 def submounts(source: Path) -> list[str]:
@@ -174,9 +173,8 @@ def _uncovered(table: str, prefix: str) -> Iterator[str]:
     and in a directory that has gone with it the daemon would look in vain."""
     mounts: dict[str, tuple[str, str]] = {}
     for line in filter(None, table.split("\n")):
-        # proc_pid_mountinfo(5): mount, parent, device, root, mount point, with spaces and the like in octal.
-        number, parent, _, _, place = line.split(" ")[:5]
-        mounts[number] = (parent, _ESCAPE.sub(lambda found: chr(int(found[1], 8)), place))
+        number, parent = line.split(" ", 2)[:2]
+        mounts[number] = (parent, place_of(line))
     # The first of all is its own parent.
     attached = {mount for number, mount in mounts.items() if mount[0] != number}
 

@@ -1,0 +1,19 @@
+/* What a sandbox that waits has mounted, seen from within: whether all of it is still in its place when the call comes.
+ *
+ * A mount goes, without a word, where somebody outside removes the file or directory that it lies on, or puts another in
+ * its place (a new /etc/shadow, say): what it covered, or what is there now, would be seen instead.
+ */
+#ifndef PLACES_H
+#define PLACES_H
+
+#include "layout.h"
+
+#include <stdbool.h>
+
+/* Notes what is mounted at each place of the layout; once there are no more rights to lose. */
+void note_places(struct layout *layout);
+
+/* Whether the same mounts are at all of them, and the working directory is still the one of that path. */
+bool places_are_right(const struct layout *layout);
+
+#endif
