@@ -14,8 +14,10 @@ MODULES = (
     "tests.engines.dagger.case",
     "tests.engines.dagger.warm_case",
     "tests.engines.host.sandbox_case",
+    "tests.engines.host.sandbox_waiting_case",
     "tests.engines.host.sandbox_bubblewrap_case",
     "tests.engines.host.local_case",
+    "tests.engines.host.local_waiting_case",
     "tests.engines.host.local_bubblewrap_case",
     "tests.engines.host.local_plain_case",
 )

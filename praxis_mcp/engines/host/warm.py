@@ -113,7 +113,9 @@ class WarmSandboxes(WarmCalls[tuple[str, ...], WaitingSandbox]):
             if made.sandboxed.state != laid.state:
                 self.pool.drop(lambda other: other.made.sandboxed.state == made.sandboxed.state)
                 return None
-            end = await waiting.run(plan, context, laid)
+            own, laid = laid, None
+            own.layout.close()  # a call may last
+            end = await waiting.run(plan, context, own)
             if end is not None and made.artifacts is not None:
                 left_out = await adopt_artifact_directory(plan, context, _place_in(made.artifacts))
                 end = replace(end, left_out=left_out)

@@ -1,7 +1,7 @@
 """The local engine as a case of the conformance suite."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from praxis_mcp.contracts.model import ToolContract
@@ -38,6 +38,13 @@ class LocalCase(EngineCase):
         if requirements.missing("sandbox") and requirements.missing("bubblewrap"):
             return OF_SANDBOXES | LIMITS
         return frozenset(find_cgroups().notes)
+
+    sandbox = "auto"
+    warm: Mapping[str, Any] = {"enabled": False}
+
+    def settings(self, **values: Any) -> Settings:
+        local = {"sandbox": self.sandbox}
+        return Settings.model_validate({"engines": {"local": local}, "warm": self.warm, **values})
 
     def engine(self, settings: Settings) -> ExecutionEngine:
         return LocalExecutionEngine(settings)

@@ -5,7 +5,7 @@ import functools
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,11 @@ class SandboxCase(EngineCase):
         return frozenset({Capability.PRIVILEGED}) | find_cgroups().notes.keys()
 
     launcher = "own"
+    warm: Mapping[str, Any] = {"enabled": False}
 
     def settings(self, **values: Any) -> Settings:
         sandbox = {"store": shared_store(), "launcher": self.launcher}
-        return Settings(engines={"sandbox": sandbox}, **values)  # pyright: ignore[reportArgumentType]
+        return Settings.model_validate({"engines": {"sandbox": sandbox}, "warm": self.warm, **values})
 
     def engine(self, settings: Settings) -> ExecutionEngine:
         return SandboxExecutionEngine(settings)
