@@ -25,6 +25,7 @@
  * mounting     mounts, and the places that they get, by descriptor
  * devices      a /dev of a sandbox's own
  * arrange      the file system of a sandbox
+ * places       whether all that is mounted in a sandbox is still in its place
  * rights       what a process in a sandbox may do
  * reply        what goes back to the caller of a sandbox
  * relay        the channel and the command's streams

@@ -47,6 +47,7 @@ class CommandSpec(EngineSpec):
         memory_limit: bytes, or text such as ``512Mi``; the tool is killed above it.
         cpu_limit: cores, such as ``0.5``.
         pids_limit: how many processes and threads the tool may have at once.
+        warm: False: no container or sandbox is started for this tool before it is called.
     """
 
     command: tuple[str, ...] = Field(min_length=1)
@@ -57,6 +58,7 @@ class CommandSpec(EngineSpec):
     memory_limit: ByteSize | None = None
     cpu_limit: Real | None = Field(default=None, gt=0, allow_inf_nan=False)
     pids_limit: Whole | None = Field(default=None, gt=0)
+    warm: bool = True
 
     @field_validator("mounts")
     @classmethod
@@ -101,7 +103,6 @@ class DaggerEngineSpec(CommandSpec):
             (package caches); shared, so not for anything that must stay private to a call.
         drop_capabilities: True: every Linux capability must be dropped; False: the engine's usual set is kept, which
             is what the older spellings, written for plain Docker, expect; None: dropped where the engine can.
-        warm: False: no container is started for this tool before it is called.
     """
 
     image: str = Field(min_length=1, pattern=r"^\S+$")
@@ -112,7 +113,6 @@ class DaggerEngineSpec(CommandSpec):
     use_entrypoint: bool = False
     cache_dirs: tuple[Annotated[str, Field(pattern=r"^/.")], ...] = ()
     drop_capabilities: bool | None = None
-    warm: bool = True
 
     @field_validator("user", mode="before")
     @classmethod

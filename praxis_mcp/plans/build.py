@@ -280,6 +280,7 @@ def draft_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
         "stdin": any(parameter.bind.kind is BindKind.STDIN for parameter in contract.parameters),
         "files": any(parameter.bind.kind is BindKind.FILE for parameter in contract.parameters),
         "pure": contract.cache == "pure",
+        "warm": spec.warm,
     }
     if isinstance(spec, LocalEngineSpec):
         cwd = str(host_path(spec.cwd, settings.root, contract.directory)) if spec.cwd else None
@@ -304,7 +305,6 @@ def draft_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
         use_entrypoint=spec.use_entrypoint,
         cache_dirs=spec.cache_dirs,
         cache_owner=_digest(str(settings.root), str(contract.source or "")),
-        warm=spec.warm,
         working_dir=_expanded(contract, spec.working_dir) if spec.working_dir else None,
         **shared,
     )

@@ -154,7 +154,7 @@ class Blueprint:
         limits: see `Limits`.
         stdin, files: a parameter is bound to standard input, or to a file, whether or not a call gives it.
         pure: equal calls may be answered from a cache.
-        warm: containers may be started before they are called for.
+        warm: containers and sandboxes may be started before they are called for.
         capture_output: False discards what the tool writes.
         remote: the tool elsewhere, for `Where.REMOTE`.
     """
