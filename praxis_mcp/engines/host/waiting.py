@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from praxis_mcp.engines.init.waiter import WAITER_PATIENCE, Stop, Waiter, Waiter
 from praxis_mcp.engines.mounts.layout import MountLayout, Step, StepKind
 from praxis_mcp.engines.mounts.table import MountTable
 from praxis_mcp.engines.output import Streams
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
@@ -97,6 +97,7 @@ class WaitingSandbox:
         self._waiter = waiter
         self._group = group
         self._root = _root_of(made.sandboxed.steps)
+        self._is_private = not made.sandboxed.layout.descriptors
 
     @classmethod
     async def start(cls, program: str, ahead: Ahead, group: RunGroup, ident: str) -> WaitingSandbox:
@@ -138,7 +139,11 @@ class WaitingSandbox:
     def is_fresh(self) -> bool:
         """See `WarmItem.is_fresh`. Not if something was mounted on the host since where the sandbox shows it, or
         unmounted, or if its image was removed."""
-        is_there = self._waiter.is_waiting() and self._root == _root_of(self.made.sandboxed.steps)
+        is_there = (
+            self._waiter.is_waiting()
+            and self._process.poll() is None
+            and self._root == _root_of(self.made.sandboxed.steps)
+        )
         return is_there and self.made.mounts.are_current()
 
     async def discard(self) -> None:
@@ -166,20 +171,23 @@ class WaitingSandbox:
             CommandNotFound: there is no such command in the sandbox.
             ExecutionError: it could not be started, or its output cannot be kept.
         """
-        started = time.perf_counter()
+        context.phases.enter(Phase.RUN)
         if sandboxed.host_name is not None:
             sandboxed = replace(sandboxed, host_name=self.made.sandboxed.host_name)
         async with context.collectors(plan) as streams:
             end = await self._run(call_of(plan, sandboxed), plan, streams)
             if end.kind is EndKind.SETUP_FAILED and end.step == MOUNTS_STEP:
+                context.phases.enter(Phase.START)
                 return None
             if end.kind is EndKind.EXEC_FAILED:
                 raise sandboxed.start_failure(end.reason)
             if end.kind is EndKind.SETUP_FAILED:
                 raise setup_failure(plan, end, None)
-            ended = time.perf_counter()
+            context.phases.enter(Phase.COLLECT)
         end = replace(end, out_of_memory=self._group.out_of_memory)
-        return Finished(end, *streams.captured, started, ended)
+        if not self._is_private:
+            await self._end()  # whoever unmounts or removes what it mounts behind the answer must not meet it
+        return Finished(end, *streams.captured)
 
     async def _run(self, call: WaitCall, plan: Plan, streams: Streams) -> Ended:
         stop = Stop(self._ask, plan.blueprint.limits.timeout)
