@@ -323,7 +323,7 @@ def _warm_sentence(warm: WarmSettings) -> str:
     """The settings in words."""
     if not warm.enabled:
         return "off (warm.enabled)"
-    wait = counted(warm.max_containers, "container waits", "containers wait")
+    wait = counted(warm.max_containers, "container or sandbox waits", "containers and sandboxes wait")
     return (
         f"at most {wait} ({warm.max_per_tool} a tool, "
         f"{warm.max_memory // 1024**2} MiB together), none after {warm.idle_seconds:g} s without a call"
@@ -332,7 +332,7 @@ def _warm_sentence(warm: WarmSettings) -> str:
 
 def _server_table(servers: Sequence[dict[str, Any]]) -> Table:
     """A row for each engine of each server, and one for each of its tools below."""
-    title = "Servers that run here, and calls that met a container which waited for them"
+    title = "Servers that run here, and calls that met what waited for them"
     rows = table("server", "root", "engine", "tool", title=title)
     for column in ("hits", "misses", "idle", "fill time"):
         rows.add_column(column, justify="right")

@@ -222,7 +222,8 @@ class EngineSettings(Section):
 
 
 class WarmSettings(Section):
-    """Containers that are started before they are called for: fresh for every call all the same, and milliseconds away.
+    """Containers and sandboxes that are started before they are called for: fresh for every call all the same, and
+    milliseconds away.
 
     Attributes:
         enabled: whether there are any; ``warm: false`` in a contract is its own no.

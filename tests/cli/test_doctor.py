@@ -178,7 +178,10 @@ def test_the_settings_of_warm_starts_are_shown(tmp_path: Path) -> None:
     settings = {"tools": [], "warm": {"max_containers": 5, "max_per_tool": 3, "idle_seconds": 77}}
     (tmp_path / "praxis.yaml").write_text(yaml.safe_dump(settings))
     assert json.loads(doctor(tmp_path, "--json").stdout)["warm"]["max_containers"] == 5
-    assert "at most 5 containers wait (3 a tool, 512 MiB together), none after 77 s" in doctor(tmp_path).stdout
+    assert (
+        "at most 5 containers and sandboxes wait (3 a tool, 512 MiB together), none after 77 s"
+        in doctor(tmp_path).stdout
+    )
 
 
 def test_an_engine_that_no_tool_needs_is_called_optional_and_a_verdict_ends_the_report(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """Things that are started before they are called for, each for a single call, by key: how many, which, until when.
 
-What they are (containers of Docker, execs of Dagger) is the engine's; it says how one is made. The pool has as many as
-recent demand needs: none for what has not been called yet, one more for each call that ran at the same time as others,
-none again when no call has come for a while. They are made one after the other, when calls leave time for it, and
-within a budget that all keys, and all pools, share: what was called longest ago gives way.
+What they are (containers of Docker, execs of Dagger, sandboxes) is the engine's; it says how one is made. The pool has
+as many as recent demand needs: none for what has not been called yet, one more for each call that ran at the same time
+as others, none again when no call has come for a while. They are made one after the other, when calls leave time for
+it, and within a budget that all keys, and all pools, share: what was called longest ago gives way.
 """
 
 from __future__ import annotations

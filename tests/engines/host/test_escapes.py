@@ -32,6 +32,7 @@ from praxis_mcp.settings.model import Settings
 from praxis_mcp.testing.bench import CALL_LIMIT
 from tests.engines.host.local_case import CASE
 from tests.engines.host.sandbox_case import IMAGE, shared_store
+from tests.engines.host.waiting import WHEN_ASKED
 from tests.kit.ending import at_end
 from tests.native.harness import landlock_version
 
@@ -75,15 +76,17 @@ from praxis_mcp.engines.host.local import LocalExecutionEngine
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.settings.model import Settings
 
-kind, user, group, image, settings, fields, *command = sys.argv[1:]
+from tests.engines.host.waiting import WaitingLocalEngine, WaitingSandboxEngine
+
+kind, waits, user, group, image, settings, fields, *command = sys.argv[1:]
 settings, fields = Settings(**json.loads(settings)), json.loads(fields)
 if kind == "sandbox":
     import docker
     contract = ToolContract.create_dagger_tool("attack", image, command, **fields)
-    engine = SandboxExecutionEngine(settings)
+    engine = (WaitingSandboxEngine if waits else SandboxExecutionEngine)(settings)
 else:
     contract = ToolContract.create_local_tool("attack", command, **fields)
-    engine = LocalExecutionEngine(settings)
+    engine = (WaitingLocalEngine if waits else LocalExecutionEngine)(settings)
 validate_arguments(contract, {})
 
 async def main():
@@ -173,26 +176,32 @@ def store_of(user: int | None) -> Path:
     return store
 
 
+@pytest.mark.parametrize("waits", ["", "waiting"], ids=["made for the call", "waiting"])
 @pytest.mark.parametrize("kind", [pytest.param("sandbox", marks=pytest.mark.docker), "local"])
 def test_a_tool_gets_nothing_that_is_not_its_own(
-    kind: str, launcher: str, user: int | None, place: Path, abstract_socket: str, memory_key: int
+    kind: str, waits: str, launcher: str, user: int | None, place: Path, abstract_socket: str, memory_key: int
 ) -> None:
+    if waits and launcher == "bubblewrap":
+        pytest.skip("bubblewrap makes none that waits for its call")
     engines: dict[str, Any] = {"local": {"sandbox": launcher}}
     if kind == "sandbox":
         engines = {"sandbox": {"launcher": launcher, "store": str(store_of(user))}}
     settings = {"root": str(place), "engines": engines, "policy": {"host_network": True}}
+    settings["warm"] = WHEN_ASKED if waits else {"enabled": False}
     mounts = {f"{place}/writable": "/tmp/writable:rw", f"{place}/readable": "/tmp/writable/readable"}
     program = "python3" if kind == "sandbox" else CASE.python_program
     words = ["-c", ATTACKS, "/tmp/writable", "/tmp/writable/readable", abstract_socket, str(memory_key)]
     done = subprocess.run(
         [
-            *(sys.executable, "-W", "ignore", "-c", SERVER, kind, "" if user is None else str(user), str(GROUP), IMAGE),
+            *(sys.executable, "-W", "ignore", "-c", SERVER, kind, waits),
+            *("" if user is None else str(user), str(GROUP), IMAGE),
             *(json.dumps(settings), json.dumps({"mounts": mounts, "network": "host"}), program, *words),
         ],
         capture_output=True,
         text=True,
         timeout=CALL_LIMIT,
         check=False,
+        cwd=Path(__file__).parents[3],
     )
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
