@@ -82,7 +82,7 @@ class SandboxExecutionEngine(ExecutionEngine):
         context.phases.enter(Phase.START)
         tools = await self._found()
         named, shown = await self._image(plan, context)
-        session = (named.image.id, "" if context.image is None else "taken")
+        ident = named.image.id
 
         async def command(artifacts: Path | None) -> Finished:
             async with self.images.use(named.image), AsyncExitStack() as holds:
@@ -92,14 +92,14 @@ class SandboxExecutionEngine(ExecutionEngine):
                 places = Places(artifacts, caches)
                 run = SandboxRun(plan, context, named.image, tools, places, self._layouts, self._background)
                 warm = self._warm = self._warm or self._open_warm(tools)
-                if warm is None:
+                if warm is None or context.image is not None:
+                    # Where it stands in for another engine, the places of those that wait are that one's.
                     return replace(await run.run(), image=shown)
-                # An image of another digest that the name has meant before.
+                # An image that the name has meant before.
                 warm.pool.forget(
-                    lambda other: other.blueprint.image == plan.blueprint.image
-                    and (other.session[1], other.session[0] == session[0]) == (session[1], False)
+                    lambda other: other.blueprint.image == plan.blueprint.image and ident not in other.session
                 )
-                key = warm.key(plan, context, *session)
+                key = warm.key(plan, context, ident)
                 return replace(await warm.run(key, plan, context, run.prepare, run.run), image=shown)
 
         return await run_command(self, plan, context, command, isolation=tools.launcher.name)
