@@ -136,7 +136,8 @@ async def test_a_server_that_runs_is_shown_and_one_that_ended_or_was_killed_is_n
         about = await told(tools, temporary, lambda found: found["calls"] == {"ended": 1, "running": 0})
         assert about["pid"] == server.process.pid
         assert about["root"] == str(tools)
-        assert about["warm"] == {"enabled": True, "engines": {}}
+        assert about["warm"]["enabled"] is True
+        assert set(about["warm"]["engines"]) <= {"local"}  # whose sandboxes wait, where it makes any
         server.signal(signal.SIGTERM)
         assert await server.exit_code() == 0
     assert list(temporary.iterdir()) == []
