@@ -34,9 +34,8 @@ from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.owners import OWNER_VARIABLE, Owner
 from praxis_mcp.support.praxis_init import MOUNTS_STEP, Ended, EndKind, sandbox_words
-from praxis_mcp.support.processes import INIT_GIVES_UP_AFTER, send_signal
+from praxis_mcp.support.processes import INIT_GIVES_UP_AFTER, OWNER_VARIABLE, Owner, send_signal
 from praxis_mcp.support.rooted import Identity, identity_of
 from praxis_mcp.support.scratch import Scratch
 from praxis_mcp.support.unix_stream import UnixStream

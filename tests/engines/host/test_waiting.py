@@ -11,7 +11,6 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import pytest
-from praxis_mcp.support.owners import OWNER_VARIABLE
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.specs import DaggerEngineSpec
@@ -27,6 +26,7 @@ from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.images.store import ImageStore
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.processes import OWNER_VARIABLE
 from praxis_mcp.testing.bench import CALL_LIMIT, Bench, EngineCase, b64, stdin_of, with_parameter
 from tests.engines.host.local_case import LocalCase
 from tests.engines.host.sandbox_case import SandboxCase, control_groups, shared_store
