@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -29,9 +29,10 @@ UPSTREAM = "while [ ! -e '{go}' ]; do sleep 0.05; done"
 """A command that says nothing, and ends when the file is there."""
 
 
-class Manager:
+class Manager(ExitStack):
     def __init__(self, address: str) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        super().__init__()
+        self.socket = self.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         self.socket.setblocking(False)
         self.socket.bind(f"\0{address[1:]}" if address.startswith("@") else address)
         self.address = address
@@ -46,11 +47,16 @@ class Manager:
                     return text
 
 
+@asynccontextmanager
+async def notifications(directory: Path) -> AsyncIterator[Manager]:
+    with Manager(str(directory / "notify")) as manager:
+        yield manager
+
+
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]:
-    made = Manager(str(tmp_path / "notify") if request.param == "path" else f"@praxis-test-{os.getpid()}")
-    yield made
-    made.socket.close()
+    with Manager(str(tmp_path / "notify") if request.param == "path" else f"@praxis-test-{os.getpid()}") as made:
+        yield made
 
 
 async def test_it_is_notified_that_the_server_is_ready_lives_and_ends(sample_directory: Path, manager: Manager) -> None:
@@ -67,13 +73,12 @@ async def test_it_is_notified_that_the_server_is_ready_lives_and_ends(sample_dir
 
 async def test_no_tool_can_speak_for_the_server(tmp_path: Path) -> None:
     write_tool(tmp_path, "show", python("import os; print(sorted(os.environ))"))
-    notify = Manager(str(tmp_path / "notify"))
     async with (
+        notifications(tmp_path) as notify,
         running_http(tmp_path, "--http", NOTIFY_SOCKET=notify.address) as server,
         Client(streamable_http_client(server.mcp), read_timeout_seconds=LIMIT) as client,
     ):
         assert "NOTIFY_SOCKET" not in text_of(await client.call_tool("show", {}))
-    notify.socket.close()
 
 
 @asynccontextmanager
@@ -90,8 +95,11 @@ async def with_slow_upstream(directory: Path, manager: Manager) -> AsyncIterator
 
 async def test_a_server_is_ready_when_its_upstreams_were_asked_once(tmp_path: Path) -> None:
     write_tool(tmp_path, "one", ["true"])
-    notify = Manager(str(tmp_path / "notify"))
-    async with with_slow_upstream(tmp_path, notify) as (server, go), http_client() as client:
+    async with (
+        notifications(tmp_path) as notify,
+        with_slow_upstream(tmp_path, notify) as (server, go),
+        http_client() as client,
+    ):
         with anyio.fail_after(LIMIT):
             while "scanned" in (answer := await client.get(server.base + "/ready")).text:
                 pass
@@ -100,7 +108,6 @@ async def test_a_server_is_ready_when_its_upstreams_were_asked_once(tmp_path: Pa
         go.touch()
         await notify.heard("READY=1")
         assert (await client.get(server.base + "/ready")).json() == {"status": "ready"}
-    notify.socket.close()
 
 
 def test_a_hangup_that_nohup_has_it_ignore_stays_ignored() -> None:
@@ -146,9 +153,8 @@ def test_a_service_manager_that_is_gone_is_reported_once_until_it_is_back(tmp_pa
         for _ in range(3):
             manager.ready("")
         assert [line.split(":")[0] for line in lines] == ["the service manager cannot be reached"]
-        back = Manager(address)
-        manager.ready("")
-        back.socket.close()
+        with Manager(address):
+            manager.ready("")
         manager.ready("")
         assert len(lines) == 2
     finally:
