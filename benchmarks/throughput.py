@@ -89,7 +89,7 @@ async def memory_over(engine: SandboxExecutionEngine, contract: ToolContract, na
             left = iter(range(MANY // PARTS))
             done += await loop(engine, contract, lambda left=left: next(left, None) is not None)
             rows.append((f"after {part} of {PARTS}", [done, _memory()]))
-    note = f"{name}, {AT_ONCE} at once. Flat: no more than a MiB between the second part and the last."
+    note = f"{name}, {AT_ONCE} at once. Flat: no more than 2 MiB between the second part and the last."
     return Table(f"Memory over {MANY:,} calls in a sandbox", ["calls", "memory, MiB"], rows, note)
 
 
