@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,21 @@ ROOT = Path(__file__).resolve().parents[1]
 def test_an_extra_is_named_by_its_own_packages_which_an_index_has() -> None:
     assert [re.split(r"[<\[]", package)[0] for package in packages_of("docker")] == ["docker"]
     assert [re.split(r"[<\[]", package)[0] for package in packages_of("dagger")] == ["dagger-io", "gql"]
+    otel = [re.split(r"[<>]", package)[0] for package in packages_of("otel")]
+    assert otel == ["opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"]
     assert packages_of("no such extra") == ("no such extra",)
-    for extra in ("docker", "dagger"):
+    for extra in ("docker", "dagger", "otel"):
         assert "praxis-mcp[" not in install_command_for_extra(extra)
+
+
+def test_without_metadata_an_extra_is_named_by_its_packages_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> list[str]:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.requires", missing)
+    assert packages_of("docker") == ("docker",)
+    assert packages_of("dagger")[0] == "dagger-io"
+    assert packages_of("otel") == ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http")
 
 
 def test_in_this_environment_pip_is_called_by_the_python_that_runs(tmp_path: Path) -> None:

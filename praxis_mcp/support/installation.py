@@ -35,6 +35,13 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
 
 
+_PACKAGES = {
+    "dagger": ("dagger-io", "gql[httpx]"),
+    "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
+}
+"""Packages of extras that are not named as their only package is: an index has strangers' packages of those names."""
+
+
 def install_command_for_extra(extra: str) -> str:
     """The command that installs what one of this package's extras needs."""
     return install_command(*packages_of(extra))
@@ -64,8 +71,7 @@ def install_command(*packages: str, prefix: Path | None = None) -> str:
 
 
 def packages_of(extra: str) -> tuple[str, ...]:
-    """The requirements of one of this package's extras; of a copy without metadata, the extra's name, which is that of
-    its first package."""
+    """The requirements of one of this package's extras; of a copy without metadata, the names of its packages."""
     import importlib.metadata  # with email, which no start needs
 
     try:
@@ -79,7 +85,7 @@ def packages_of(extra: str) -> tuple[str, ...]:
         match = _EXTRA.search(marker)
         if match and match[1] == extra and _name(requirement) not in core:
             found.append(requirement.strip())
-    return tuple(found) or (extra,)
+    return tuple(found) or _PACKAGES.get(extra, (extra,))
 
 
 def _source() -> str:

@@ -381,6 +381,22 @@ async def test_a_collector_that_hangs_does_not_hold_the_end_up(tools: Path, monk
         assert time.monotonic() - began < 30
 
 
+async def test_without_the_sdk_calls_go_on_and_the_log_has_the_command_that_installs_it(
+    tools: Path, collecting: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
+    lines: list[str] = []
+    logger.enable("praxis_mcp")
+    sink = logger.add(lambda message: lines.append(str(message)), level="WARNING")
+    try:
+        async with open_server(settings_for(tools)) as (_, server), memory_client(server, "modern") as client:
+            assert (await variables(client, "asking", **META))["TRACEPARENT"] == PARENT
+    finally:
+        logger.remove(sink)
+    assert sum("OpenTelemetry's SDK is not installed" in line for line in lines) == 1
+    assert collecting.spans == []
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
