@@ -123,7 +123,7 @@ async def test_a_sandbox_that_holds_a_mount_has_left_when_its_call_ends_and_any_
 ) -> None:
     (tmp_path / "data").mkdir()
     sandbox: Any = {"store": shared_store(), "launcher": "own"}
-    settings = Settings.model_validate({"root": tmp_path, "engines": {"sandbox": sandbox}})
+    settings = Settings.model_validate({"root": tmp_path, "engines": {"sandbox": sandbox}, "warm": {"enabled": False}})
     plain = ToolContract.create_dagger_tool("tool", IMAGE, ["/bin/true"])
     mounted = ToolContract.create_dagger_tool("tool", IMAGE, ["/bin/true"], mounts={"./data": "/data:rw"})
     with anyio.fail_after(CALL_LIMIT):
