@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +26,7 @@ parameters: {mark: string, text: {type: string, bind: {file: /work/in.txt}}}
 artifacts: ["/out/*.txt"]
 """
 
-ENGINES = ("docker", "sandbox", "local")
+ENGINES = tuple(os.environ.get("PRAXIS_CHAOS_ENGINES", "docker,sandbox,local").split(","))
 KINDS = ("quick", "loud", "filed", "limited", "long")
 LIMITED = ("docker", "sandbox")
 """Engines whose tools have a memory limit, and a root of their own to write to."""
@@ -38,6 +41,53 @@ class Remains:
     temporary: tuple[Path, ...]
     containers: tuple[tuple[str, str], ...]
     """Ids, and where each one's root was mounted."""
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """One that a server has made: praxis-init outside, and inside (None: not started yet)."""
+
+    outer: int
+    inner: int | None
+
+    @classmethod
+    def all_of(cls, server: int) -> list[Sandbox]:
+        """Those of a server that are there now."""
+        found: list[Sandbox] = []
+        for pid in _children(server):
+            with suppress(OSError):  # it ended just now
+                if _is_sandbox(pid):
+                    found.append(cls(pid, next(iter(_children(pid)), None)))
+        return found
+
+    @contextmanager
+    def watched(self) -> Iterator[Callable[[], list[str]]]:
+        """Gives what tells the processes that are still there of it."""
+        try:
+            namespace = None if self.inner is None else os.open(f"/proc/{self.inner}/ns/pid", os.O_RDONLY)
+        except OSError:  # it ended just now
+            namespace = None
+        try:
+            yield lambda: [] if namespace is None else _processes_in(os.fstat(namespace).st_ino)
+        finally:
+            if namespace is not None:  # open until now: the number would go to the next namespace
+                os.close(namespace)
+
+    def kill(self, pid: int) -> bool:
+        """Kill one of the two; whether it was there."""
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return False
+        try:
+            if _is_sandbox(pid):  # and not another one that has got the number meanwhile
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+                return True
+        except OSError:
+            pass
+        finally:
+            os.close(descriptor)
+        return False
 
 
 @dataclass
@@ -69,7 +119,7 @@ class Ground:
                 ground.tools.append((engine, kind))
         return ground
 
-    def environment(self, *, bubblewrap: bool, store: Path | None = None) -> dict[str, str]:
+    def environment(self, *, local_sandbox: bool, store: Path | None = None) -> dict[str, str]:
         """The environment of a server."""
         return {
             **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
@@ -78,7 +128,7 @@ class Ground:
             "TMPDIR": str(self.temporary),
             "PRAXIS_PULL": "never",
             "PRAXIS_LOG_LEVEL": "DEBUG",
-            "PRAXIS_ENGINES__LOCAL__SANDBOX": "auto" if bubblewrap else "off",
+            "PRAXIS_ENGINES__LOCAL__SANDBOX": "auto" if local_sandbox else "off",
             "PRAXIS_ENGINES__SANDBOX__STORE": str(store or self.store),
             "PRAXIS_HTTP__DRAIN": "0.3",
         }
@@ -121,6 +171,27 @@ def marked_processes(gone: Remains) -> list[str]:
     return found
 
 
+def _processes_in(namespace: int) -> list[str]:
+    found: list[str] = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended just now
+            if os.stat(place / "ns/pid").st_ino == namespace:
+                found.append(f"{place.name}: {(place / 'cmdline').read_bytes()[:120]!r}")
+    return found
+
+
+def _is_sandbox(pid: int) -> bool:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:2] == [b"sandbox"]
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for place in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # the thread ended just now
+            found += map(int, place.read_text().split())
+    return found
+
+
 def _contract(engine: str, kind: str) -> str:
     command = {"long": LONG, "loud": _LOUD, "filed": _FILED}.get(kind, "echo hi")
     text = f"name: {engine}_{kind}\ndescription: Of the chaos tests.\nengine: {engine}\ntimeout: 600\n"
@@ -134,6 +205,8 @@ def _contract(engine: str, kind: str) -> str:
 
 
 def _container_ids(pid: int) -> list[str]:
+    if "docker" not in ENGINES:
+        return []
     command = ["docker", "ps", "--all", "--quiet", "--no-trunc", "--filter", f"label=praxis-mcp.pid={pid}"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 

@@ -7,8 +7,8 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -27,7 +27,7 @@ Way = Literal["SIGKILL", "SIGTERM", "closed stdin", "disconnect"]
 WAYS: tuple[Way, ...] = ("SIGKILL", "SIGTERM", "closed stdin", "disconnect")
 WORKERS = 8
 """Calls under way at once, beside those that do not end."""
-EXIT_LIMIT = 15.0
+EXIT_LIMIT = 60.0
 """Seconds within which a server that was asked to end has ended."""
 START_LIMIT = 30.0
 _TORN = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead, OSError)
@@ -107,6 +107,12 @@ class StdioPeer:
             await self._input.send(json.dumps(message).encode() + b"\n")
 
 
+async def until_torn(function: Callable[..., Awaitable[Any]], *args: Any) -> None:
+    """Call it; that the server is gone meanwhile is no failure."""
+    with suppress(*_TORN):
+        await function(*args)
+
+
 async def load(peer: StdioPeer, ground: Ground, dice: random.Random) -> None:
     """Call tools of every engine, some that never end among them, until cancelled or the server is gone."""
 
@@ -114,24 +120,18 @@ async def load(peer: StdioPeer, ground: Ground, dice: random.Random) -> None:
         while True:
             await peer.call(*dice.choice([tool for tool in ground.tools if tool[1] != "long"]))
 
-    async def guarded(function: Any, *args: Any) -> None:
-        try:
-            await function(*args)
-        except _TORN:
-            return
-
     async def begin() -> None:
         await peer.open()
         async with anyio.create_task_group() as tasks:
             for engine, kind in ground.tools:
                 if kind == "long":
-                    tasks.start_soon(guarded, peer.call, engine, kind)
+                    tasks.start_soon(until_torn, peer.call, engine, kind)
             for _ in range(WORKERS):
-                tasks.start_soon(guarded, work)
+                tasks.start_soon(until_torn, work)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(peer.read)
-        await guarded(begin)
+        await until_torn(begin)
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,36 @@ def test_a_launcher_that_is_missing_is_named_with_how_to_get_it_and_how_to_do_wi
     done = command_line.praxis("doctor", cwd=tmp_path, env=environment)
     (row,) = (line for line in done.stdout.splitlines() if line.split()[:2] == ["✗", "sandbox"])
     assert "Or set engines.sandbox.launcher: auto." in row
+
+
+# A plain user to all that runs in it, for whom the kernel makes no more namespaces.
+WITHOUT_NAMESPACES = """
+import ctypes, os, sys
+uid, gid = os.getuid(), os.getgid()
+if ctypes.CDLL(None).unshare(0x10000000) != 0:
+    sys.exit("no user namespaces here")
+for name, text in (("uid_map", f"1000 {uid} 1"), ("setgroups", "deny"), ("gid_map", f"1000 {gid} 1")):
+    with open(f"/proc/self/{name}", "w") as file:
+        file.write(text)
+with open("/proc/sys/user/max_user_namespaces", "w") as file:
+    file.write("0")
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.sandbox
+def test_a_user_who_may_make_no_namespaces_learns_which_step_failed_and_who_can_change_that(tmp_path: Path) -> None:
+    project(tmp_path, ECHO)
+    command = [sys.executable, "-c", WITHOUT_NAMESPACES, sys.executable, "-m", "praxis_mcp", "doctor", "--json"]
+    environment = {**os.environ, "PRAXIS_TOOLS": json.dumps([str(tmp_path)])}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, cwd=tmp_path, env=environment)
+    engines = {item["engine"]: item for item in json.loads(done.stdout)["engines"]}
+    for name in ("sandbox", "local"):
+        assert "praxis-init: user-namespace: No space left on device." in engines[name]["detail"]
+        assert "raise user.max_user_namespaces (sysctl)" in engines[name]["detail"]
+        assert "by sudo or through whoever administers this machine" in engines[name]["remedy"]
+    assert engines["local"]["isolation"] == "process"
+    assert not engines["sandbox"]["available"]
 
 
 def test_an_engine_that_a_tool_misses_is_shown_with_how_to_get_it(tmp_path: Path) -> None:

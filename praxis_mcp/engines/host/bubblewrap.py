@@ -36,6 +36,7 @@ from praxis_mcp.engines.host.sandboxed import (
     Sandboxed,
     hold_content,
     layout_failure,
+    namespace_remedy,
 )
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.mounts.layout import Step, StepKind
@@ -277,9 +278,7 @@ async def _try_out(program: str, *, private_mounts: bool) -> tuple[Bubblewrap | 
         reason = f"no answer within {BUBBLEWRAP_PROBE_TIMEOUT:g} s"
     nothing = NoLauncher(
         f"{program} does not work here: {reason}",
-        "Allow unprivileged user namespaces (by sysctl: user.max_user_namespaces above 0, "
-        "kernel.unprivileged_userns_clone=1; an AppArmor profile for bwrap; in a container its runtime must allow "
-        "them).",
+        f"{namespace_remedy()} An AppArmor profile for bwrap allows them to it alone.",
     )
     return nothing, not ended.timed_out and may_try_again(errors, ended.exit_code)
 

@@ -44,10 +44,6 @@ _MOVE = 'while [ "$1" != -- ]; do echo 0 > "$1" || exit 1; shift; done; shift; e
 _OF_SWAP = ("memory.swap.max", "memory.memsw.limit_in_bytes")
 """Kernels without swap accounting lack these."""
 _NAME = re.compile(r"praxis-mcp-(\d+-\d+-\d+)-[0-9a-zA-Z]+")
-_REMEDY = (
-    "limits need cgroups that this user may write to: run the server as root or, on a system with cgroup v2, start it "
-    "by systemd-run --user --scope --quiet praxis-mcp …"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,7 @@ class Cgroups:
 
     bases: Mapping[str, Path] = field(default_factory=dict)
     unified: bool = False
-    reason: str = _REMEDY
+    reason: str = "there are no control groups here"
 
     @property
     def enforces(self) -> frozenset[Capability]:
@@ -275,7 +271,7 @@ def find_cgroups(proc: Path = Path("/proc/self")) -> Cgroups:
             bases |= {controller: Path(words[1]) for controller in CONTROLLERS.values() if controller in options}
     if bases:
         usable = {controller: base for controller, base in bases.items() if _works(Cgroups({controller: base}))}
-        return Cgroups(usable)
+        return Cgroups(usable, reason=_why_not(version=1))
     if unified is None:
         return Cgroups()
     path = next((line[3:] for line in own if line.startswith("0::")), "/")
@@ -283,7 +279,22 @@ def find_cgroups(proc: Path = Path("/proc/self")) -> Cgroups:
         found = Cgroups(dict.fromkeys(_enabled(base), base.resolve()), unified=True)
         if found.bases and _works(found):
             return found
-    return Cgroups()
+    return Cgroups(reason=_why_not(version=2))
+
+
+def _why_not(version: int) -> str:
+    """Why controllers are missing, and what this user can do about that."""
+    if os.geteuid() == 0:
+        return "limits need control groups that can be written: in a container, its runtime must allow that"
+    if version == 1:
+        return (
+            "limits need control groups, which in version 1 only root may make: start the machine with version 2 "
+            "(systemd.unified_cgroup_hierarchy=1 for its kernel), or use Docker"
+        )
+    return (
+        "limits need control groups that this user may write to: start the server by systemd-run --user --scope "
+        "--quiet praxis-mcp …"
+    )
 
 
 def _enabled(base: Path) -> Iterable[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -27,6 +28,7 @@ from praxis_mcp.engines.host.sandboxed import (
     Sandboxed,
     hold_content,
     layout_failure,
+    namespace_remedy,
 )
 from praxis_mcp.engines.init.framing import Detail, FrameDecoder, FramingError, FramingSizeError, Refused, WaitCall
 from praxis_mcp.engines.init.layout import (
@@ -46,7 +48,15 @@ from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.sections import LauncherChoice
-from praxis_mcp.support.praxis_init import MOUNTS_STEP, Ended, EndKind, host_init_path, sandbox_words
+from praxis_mcp.support.praxis_init import (
+    EXIT_SIGNAL_BASE,
+    MOUNTS_STEP,
+    Ended,
+    EndKind,
+    describe_exit,
+    host_init_path,
+    sandbox_words,
+)
 from praxis_mcp.support.processes import OWNER_VARIABLE, TERM_GRACE, Owner, SupervisedTree
 from praxis_mcp.support.rooted import CHANGED, open_path
 from praxis_mcp.support.tasks import BackgroundTasks
@@ -55,6 +65,9 @@ LAUNCHER_PROBE_TIMEOUT = 4.0
 """Seconds for trying it out."""
 MOST_LEAVING = 32
 """Sandboxes whose calls are answered and that have not left yet; with more, a call waits for its own to leave."""
+PROBE_ATTEMPTS = 3
+"""A trial that was killed, by the out-of-memory killer say, shows nothing of this machine; and what it decides stays
+for the life of the server."""
 MARK = "PRAXIS_SANDBOX"
 """The variable that marks a sandbox's own processes, with the run's id. The command does not get it."""
 
@@ -64,12 +77,8 @@ LAUNCHER_PROCESSES = 1
 _PAGE = 4096
 _FEWEST_FILES, _MOST_FILES = 16, 1 << 24  # of a layout (FRAMING.md)
 _DEFAULT_SIZE = 1024**3
+_KILLED = EXIT_SIGNAL_BASE + signal.SIGKILL
 _LANDLOCK_CREATE_RULESET, _ASKS_FOR_VERSION, _HAS_SCOPES = 444, 1, 6
-_REMEDY = (
-    "Allow unprivileged user namespaces (by sysctl: user.max_user_namespaces above 0, "
-    "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; in a container its runtime "
-    "must allow them)."
-)
 _KINDS = {
     StepKind.ROOT: MountKind.ROOT_DIRECTORY,
     StepKind.LAYERED_ROOT: MountKind.ROOT_OVERLAY,
@@ -209,40 +218,49 @@ async def find_own_launcher() -> OwnLauncher | NoLauncher:
     if init is None:
         return NoLauncher("praxis-init is missing", "Install praxis-mcp so that praxis-init is built.")
     why = await _why_not(str(init), Step(StepKind.EMPTY_ROOT, "/"))
-    return OwnLauncher(str(init)) if why is None else NoLauncher(why, _REMEDY)
+    return OwnLauncher(str(init)) if why is None else NoLauncher(why, namespace_remedy())
 
 
 async def _why_not(program: str, root: Step) -> str | None:
     """Why no sandbox with such a root can be made; None where one can."""
     try:
-        with ExitStack() as held:
-            steps = (
-                root,
-                Step(StepKind.PROC, "/proc", makes_place=True),
-                Step(StepKind.DEV, "/dev", makes_place=True, size=SHARED_MEMORY),
-                Step(StepKind.BIND, "/praxis-init", program, makes_place=True),
-            )
-            mounts = list(_mounts(steps, held))
-            message = encode_sandbox(SandboxLayout(mounts, b"/"), WaitCall([b"/praxis-init", b"--version"]))
-            descriptors = [hold_content(message, held), *_descriptors_of(mounts)]
-            reply = held.enter_context(Reply())
-            async with StreamCollector("stdout", keep=4096) as out, StreamCollector("stderr", keep=4096) as err:
-                end = await _launch(
-                    program,
-                    descriptors[0],
-                    descriptors,
-                    f"probe{os.urandom(4).hex()}",
-                    Streams(out, err),
-                    reply,
-                    timeout=LAUNCHER_PROBE_TIMEOUT,
-                )
+        end, why = await _try_out(program, root)
+        for _ in range(1, PROBE_ATTEMPTS):
+            if end.exit_code != _KILLED:
+                break
+            end, why = await _try_out(program, root)
     except ExecutionError as exc:
         return exc.message
-    if end.kind is EndKind.EXIT and end.number == 0:
-        return None
+    if end.kind is EndKind.EXIT:
+        return None if end.number == 0 else f"praxis-init ended with {describe_exit(end.number or 0)}"
     if end.timed_out:
         return f"no answer within {LAUNCHER_PROBE_TIMEOUT:g} s"
-    return (reply.why or f"{end.step or end.kind}: {end.reason}").rstrip(".")
+    return (why or f"{end.step or end.kind}: {end.reason}").rstrip(".")
+
+
+async def _try_out(program: str, root: Step) -> tuple[Ended, str | None]:
+    with ExitStack() as held:
+        steps = (
+            root,
+            Step(StepKind.PROC, "/proc", makes_place=True),
+            Step(StepKind.DEV, "/dev", makes_place=True, size=SHARED_MEMORY),
+            Step(StepKind.BIND, "/praxis-init", program, makes_place=True),
+        )
+        mounts = list(_mounts(steps, held))
+        message = encode_sandbox(SandboxLayout(mounts, b"/"), WaitCall([b"/praxis-init", b"--version"]))
+        descriptors = [hold_content(message, held), *_descriptors_of(mounts)]
+        reply = held.enter_context(Reply())
+        async with StreamCollector("stdout", keep=4096) as out, StreamCollector("stderr", keep=4096) as err:
+            end = await _launch(
+                program,
+                descriptors[0],
+                descriptors,
+                f"probe{os.urandom(4).hex()}",
+                Streams(out, err),
+                reply,
+                timeout=LAUNCHER_PROBE_TIMEOUT,
+            )
+            return end, reply.why
 
 
 class Reply(ReportPipe):
@@ -331,7 +349,7 @@ async def _launch(
 def setup_failure(plan: Plan, end: Ended, why: str | None) -> ExecutionError:
     """The error for a sandbox that could not be made; `why` is what praxis-init says of it."""
     if end.step == MOUNTS_STEP or why is None:
-        failure = end_failure(plan, end, remedy=_REMEDY)
+        failure = end_failure(plan, end, remedy=namespace_remedy())
         assert failure is not None
         return failure
     return ExecutionError(

@@ -155,6 +155,16 @@ class NoLauncher:
     remedy: str
 
 
+def namespace_remedy() -> str:
+    """How this user gets the namespaces that every launcher needs."""
+    who = "Allow" if os.geteuid() == 0 else "Allow, by sudo or through whoever administers this machine,"
+    return (
+        f"{who} unprivileged user namespaces (by sysctl: user.max_user_namespaces above 0, "
+        "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; in a container its "
+        "runtime must allow them)."
+    )
+
+
 class Lookup(Generic[T]):
     """What an engine needs of a launcher: found once and kept; where there is none, looked for again now and then.
 

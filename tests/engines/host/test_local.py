@@ -19,6 +19,7 @@ from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.host import launcher as launcher_module
+from praxis_mcp.engines.host.launcher import OwnLauncher, find_own_launcher
 from praxis_mcp.engines.host.local import LocalExecutionEngine
 from praxis_mcp.engines.host.sandboxed import NoLauncher
 from praxis_mcp.errors import CommandNotFound, EngineUnavailable, ExecutionError, LimitUnsupported
@@ -27,8 +28,10 @@ from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support import praxis_init as native
 from praxis_mcp.testing.bench import CALL_LIMIT, processes
+from tests.chaos.ground import Sandbox
 from tests.engines.host import launchers
 from tests.engines.host.local_case import CASE
+from tests.kit.places import directory_among_sockets, directory_in_sight
 from tests.kit.until import until
 from tests.native.harness import landlock_version
 
@@ -140,8 +143,8 @@ async def test_making_room_in_the_home_directory_brings_no_credentials_to_light(
 async def test_what_other_calls_have_in_the_servers_temporary_directory_is_out_of_sight(
     monkeypatch: pytest.MonkeyPatch, home: str
 ) -> None:
-    with tempfile.TemporaryDirectory(dir="/opt", prefix="praxis-test-") as place:
-        temporary = Path(place)
+    with directory_in_sight() as temporary:
+        place = str(temporary)
         monkeypatch.setattr(tempfile, "tempdir", place)
         monkeypatch.setenv("HOME", {"here": place, "below": f"{place}/somebody"}.get(home, "/root"))
         if home == "programs":
@@ -317,7 +320,8 @@ async def test_a_missing_working_directory_is_named_and_not_made(tmp_path: Path,
 
 @sandboxed
 async def test_a_working_directory_among_the_hosts_sockets_is_refused(tmp_path: Path) -> None:
-    with tempfile.TemporaryDirectory(dir="/run") as place:
+    with directory_among_sockets() as found:
+        place = str(found)
         with pytest.raises(LimitUnsupported, match=r"sockets.*policy\.sensitive_paths"):
             await call(local(tmp_path), ["true"], working_dir=place)
         allowed = local(tmp_path, policy={"sensitive_paths": [place]})
@@ -326,15 +330,12 @@ async def test_a_working_directory_among_the_hosts_sockets_is_refused(tmp_path: 
 
 @sandboxed
 async def test_the_socket_of_an_engine_that_the_settings_name_is_out_of_sight(tmp_path: Path) -> None:
-    path = f"/opt/praxis-test-{os.getpid()}.sock"
-    with closing(socket.socket(socket.AF_UNIX)) as listener:
+    with directory_in_sight() as place, closing(socket.socket(socket.AF_UNIX)) as listener:
+        path = str(place / "socket")
         listener.bind(path)
-        try:
-            settings = Settings.model_validate({"root": tmp_path, "engines": {"docker": {"host": f"unix://{path}"}}})
-            source = f"import os, stat; print(stat.S_ISSOCK(os.stat({path!r}).st_mode))"
-            assert await python(settings, source) == "False"
-        finally:
-            os.unlink(path)
+        settings = Settings.model_validate({"root": tmp_path, "engines": {"docker": {"host": f"unix://{path}"}}})
+        source = f"import os, stat; print(stat.S_ISSOCK(os.stat({path!r}).st_mode))"
+        assert await python(settings, source) == "False"
 
 
 async def test_a_variable_that_no_process_can_have_is_refused(tmp_path: Path) -> None:
@@ -605,6 +606,24 @@ async def test_the_sandbox_is_named_in_status_and_result(tmp_path: Path, launche
         launcher == "bubblewrap" or landlock_version() < 6
     )
     assert (await call(local(tmp_path), ["true"])).isolation == name
+
+
+@pytest.mark.sandbox
+async def test_that_a_trial_was_killed_says_nothing_of_this_machine() -> None:
+    """By the out-of-memory killer, say: the server would do without sandboxes, or with bubblewrap's, for its life."""
+    hits = 0
+
+    async def hit() -> None:
+        nonlocal hits
+        found = await until(lambda: Sandbox.all_of(os.getpid()), every=0)
+        hits += found[0].kill(found[0].outer)
+
+    with anyio.fail_after(CALL_LIMIT):
+        while not hits:  # it takes a few milliseconds, and may have ended before
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(hit)
+                assert isinstance(await find_own_launcher(), OwnLauncher)
+                tasks.cancel_scope.cancel()
 
 
 async def test_a_sandbox_that_is_off_is_not_used(tmp_path: Path) -> None:

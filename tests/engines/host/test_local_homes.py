@@ -3,7 +3,6 @@ program needs to run."""
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.files import home_directories
 from praxis_mcp.testing.bench import CALL_LIMIT
 from tests.engines.host import launchers
+from tests.kit.places import directory_in_sight
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("launcher")]
 
@@ -35,13 +35,12 @@ CREDENTIALS = (
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home directory with secrets in it, not in /tmp, which is hidden anyway."""
-    with tempfile.TemporaryDirectory(dir="/opt", prefix="praxis-test-home-") as place:
-        directory = Path(place)
+    with directory_in_sight() as directory:
         for name in CREDENTIALS:
             (directory / name).parent.mkdir(parents=True, exist_ok=True)
             (directory / name).write_text(f"secret of {name}\n")
         (directory / "work/project").mkdir()
-        monkeypatch.setenv("HOME", place)
+        monkeypatch.setenv("HOME", str(directory))
         yield directory
 
 
@@ -110,12 +109,12 @@ async def test_a_contract_in_the_home_directory_itself_shows_nothing_of_it(home:
 async def test_homes_of_others_and_xdg_directories_elsewhere_are_hidden(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with tempfile.TemporaryDirectory(dir="/opt", prefix="praxis-test-xdg-") as place:
-        (Path(place) / "token").write_text("secret")
-        monkeypatch.setenv("XDG_CONFIG_HOME", place)
+    with directory_in_sight() as place:
+        (place / "token").write_text("secret")
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(place))
         script = f"cat {place}/token; ls -A /root /home | grep -v linuxbrew; touch /root/x {home}/x {place}/x"
         result = await run(settings_of(home / "work/project"), ["sh", "-c", script])
-        assert set(home_directories()) >= {str(home), "/root", place}
+        assert set(home_directories()) >= {str(home), "/root", str(place)}
     assert result.output.replace("/root:", "").replace("/home:", "").strip() == ""
     assert result.stderr.text.count("Read-only file system") == 3
 
@@ -197,8 +196,8 @@ async def test_a_program_below_tmp_runs_and_nothing_else_of_it_is_seen(tmp_path:
 
 
 async def test_a_program_among_what_only_the_server_may_see_is_refused_by_its_path(home: Path) -> None:
-    with tempfile.TemporaryDirectory(dir="/opt", prefix="praxis-test-records-") as place:
-        found = program(Path(place, "mine"), "#!/bin/sh\n")
+    with directory_in_sight() as place:
+        found = program(place / "mine", "#!/bin/sh\n")
         settings = settings_of(home / "work/project", records={"directory": place})
         with pytest.raises(CommandNotFound, match=rf"hides {found}") as refused:
             await run(settings, [str(found)])
