@@ -241,7 +241,7 @@ def test_a_user_who_may_make_no_namespaces_learns_which_step_failed_and_who_can_
     for name in ("sandbox", "local"):
         assert "praxis-init: user-namespace: No space left on device." in engines[name]["detail"]
         assert "raise user.max_user_namespaces (sysctl)" in engines[name]["detail"]
-        assert "by sudo or through whoever administers this machine" in engines[name]["remedy"]
+        assert "by sudo or through an administrator of this machine" in engines[name]["remedy"]
     assert engines["local"]["isolation"] == "process"
     assert not engines["sandbox"]["available"]
 

@@ -157,7 +157,7 @@ class NoLauncher:
 
 def namespace_remedy() -> str:
     """How this user gets the namespaces that every launcher needs."""
-    who = "Allow" if os.geteuid() == 0 else "Allow, by sudo or through whoever administers this machine,"
+    who = "Allow" if os.geteuid() == 0 else "Allow, by sudo or through an administrator of this machine,"
     return (
         f"{who} unprivileged user namespaces (by sysctl: user.max_user_namespaces above 0, "
         "kernel.unprivileged_userns_clone=1, kernel.apparmor_restrict_unprivileged_userns=0; in a container its "
