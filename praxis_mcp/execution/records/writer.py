@@ -13,8 +13,9 @@ from praxis_mcp.execution.records.database import Database
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.support.logs import logger, places
 
-BEGIN_DELAY = 0.005
-"""Seconds for which the beginning of a run waits for its end, or for others: most runs are written once."""
+BEGIN_DELAY = 0.02
+"""Seconds for which the beginning of a run waits for its end, or for others: most runs are written once, and wake the
+thread once."""
 LIVE_EVERY = 0.5
 """Seconds between two writes of what runs that go on have put out."""
 UPKEEP_EVERY = 60.0
@@ -28,6 +29,8 @@ RETRY_FIRST, RETRY_LAST = 0.25, 15.0
 """Seconds from one try to the next, doubled each time, where the database cannot be written."""
 CLOSE_TIMEOUT = 5.0
 """Seconds that the last records may take to be written."""
+_ALMOST = 0.01
+"""Seconds by which a timer may be early."""
 _LIVE_PER_RUN = 8 * 1024 * 1024
 """Bytes of output of one run that are written while it goes on; all of it is there once it has ended."""
 
@@ -56,6 +59,7 @@ class RecordWriter:
         self._waiting: list[asyncio.Future[None]] = []
         self._thread: threading.Thread | None = None
         self._is_urgent = False
+        self._timer: asyncio.TimerHandle | None = None
         self._is_closing = False
         self._is_behind = False
         self._dropped = 0
@@ -82,12 +86,12 @@ class RecordWriter:
                 future = asyncio.get_running_loop().create_future()
                 self._waiting.append(future)
             if run.ended is not None:
-                self._is_urgent = True
                 self._forget_live(run.id)
+                self._wake_now()
+            else:
+                self._wake_after(BEGIN_DELAY)
             if self._thread is None:
                 self._start()
-            if not self._is_behind:
-                self._changed.notify()
             return future
 
     def put_output(self, run_id: str, stream: str, data: bytes) -> None:
@@ -101,7 +105,7 @@ class RecordWriter:
             if not self._live:
                 # Most runs have ended by then, and their output is written with their end.
                 self._live_at = time.monotonic() + LIVE_EVERY
-                self._changed.notify()
+                self._wake_after(LIVE_EVERY)
             self._live.setdefault(run_id, []).append((stream, data))
             self._live_held += len(data)
 
@@ -120,6 +124,30 @@ class RecordWriter:
             self._thread.join(CLOSE_TIMEOUT)
             if self._thread.is_alive():
                 logger.warning("the last records of runs could not be written within {:g} s", CLOSE_TIMEOUT)
+
+    def _wake_now(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._is_urgent = True
+        if not self._is_behind:
+            self._changed.notify()
+        left = self._live_at - time.monotonic()
+        if self._live and left > _ALMOST:
+            self._wake_after(left)
+
+    def _wake_after(self, seconds: float) -> None:
+        # To wake a thread takes longer than to write a record: a timer of the loop is cheaper, and mostly cancelled.
+        loop = asyncio.get_running_loop()
+        if self._timer is None or self._timer.when() > loop.time() + seconds:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = loop.call_later(seconds, self._timer_ended)
+
+    def _timer_ended(self) -> None:
+        with self._changed:
+            self._timer = None
+            self._wake_now()
 
     def _start(self) -> None:
         # A disk that hangs does not keep the process from ending.
@@ -187,20 +215,13 @@ class RecordWriter:
 
     def _wait_for_work(self, at_most: float) -> None:
         with self._changed:
-            end = time.monotonic() + at_most
-            while not self._runs and not self._is_closing:
-                left = (min(end, self._live_at) if self._live else end) - time.monotonic()
-                if left <= 0:
-                    break
-                self._changed.wait(left)
-            if self._runs:
-                self._changed.wait_for(lambda: self._is_urgent or self._is_closing, BEGIN_DELAY)
+            self._changed.wait_for(lambda: self._is_urgent or self._is_closing, max(0.0, at_most))
 
     def _write_waiting(self, database: Database) -> None:
         with self._changed:
             runs, self._runs, self._held = self._runs, {}, 0
             live: dict[str, list[tuple[str, bytes]]] = {}
-            if self._live and time.monotonic() >= self._live_at:
+            if self._live and time.monotonic() >= self._live_at - _ALMOST:
                 live, self._live, self._live_held = self._live, {}, 0
             waiting, self._waiting = self._waiting, []
             self._is_urgent = False

@@ -1,0 +1,274 @@
+"""The audit trail: a line of JSON for each call, refused ones too, appended and never changed.
+
+Each line holds the SHA-256 of the one before it (`prev`), so that a line which was changed, removed or put in between is
+found. Processes of one user share the file; who appends locks it. A process that is killed in the middle of a line
+leaves a piece of one: the next ends it and goes on from it, and it is found as such.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from praxis_mcp.errors import RecordsUnavailable
+from praxis_mcp.execution.records.row import StoredRun, iso_time
+
+try:
+    import fcntl
+except ImportError:  # Windows: one process appends, or their lines break each other's chain
+    fcntl = None
+
+AUDIT = "audit.jsonl"
+FIRST = "0" * 64
+"""The `prev` of the very first line."""
+MAX_FILE = 16 * 1024 * 1024
+"""Bytes after which another file is begun."""
+LOCK_TIMEOUT = 2.0
+"""Seconds to wait for another process that appends."""
+_LOCK_EVERY = 0.01
+_TAIL = 256 * 1024
+"""Bytes in which the last line is, however long its names are."""
+_MOST_PROBLEMS = 20
+
+Line = dict[str, Any]
+
+
+def line_of(run: StoredRun) -> Line:
+    """What the trail says of a call that has ended."""
+    ended = run.ended if run.ended is not None else run.started
+    return {
+        "time": iso_time(ended),
+        "caller": run.caller,
+        "client": run.client,
+        "tool": run.tool,
+        "contract_sha256": run.contract_sha256,
+        "image": run.image,
+        "engine": run.engine,
+        "outcome": run.outcome,
+        "ms": round((ended - run.started) * 1000, 1),
+        "run": run.id,
+        "arguments": run.arguments,
+        "server": run.server,
+    }
+
+
+class AuditTrail:
+    """Appends to the trail in a directory. Everything here blocks.
+
+    Args:
+        directory: that of the records, which exists.
+        max_bytes: how much is kept in all; the oldest file is removed beyond.
+    """
+
+    def __init__(self, directory: Path, max_bytes: int) -> None:
+        self._file = directory / AUDIT
+        self._max_bytes = max_bytes
+
+    def append(self, lines: Sequence[Line]) -> None:
+        """Append lines, all or none.
+
+        Raises:
+            RecordsUnavailable: they cannot be written.
+        """
+        with _translated(self._file), self._locked() as descriptor:
+            size = os.fstat(descriptor).st_size
+            number, last = _end_of(descriptor, size) if size else self._end_of_previous()
+            text = b""
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                text = b"\n"
+            for line in lines:
+                number += 1
+                entry = json.dumps({"seq": number, **line, "prev": last}).encode()
+                last = digest(entry)
+                text += entry + b"\n"
+            try:
+                _write_all(descriptor, text)
+            except OSError:
+                with suppress(OSError):  # a part of ours, on a full disk
+                    os.ftruncate(descriptor, size)
+                raise
+            if size + len(text) > MAX_FILE:
+                self._rotate()
+
+    def _end_of_previous(self) -> tuple[int, str]:
+        for file in reversed(files_of(self._file.parent)):
+            if file != self._file:
+                with file.open("rb") as source:
+                    size = os.fstat(source.fileno()).st_size
+                    if size:
+                        return _end_of(source.fileno(), size)
+        return 0, FIRST
+
+    def _rotate(self) -> None:
+        with self._file.open("rb") as source:
+            first = next((line["seq"] for line in map(_parsed, source) if line is not None), 0)
+        self._file.rename(self._file.with_name(f"audit-{first:012d}.jsonl"))
+        kept = [(file, file.stat().st_size) for file in files_of(self._file.parent)]
+        while len(kept) > 1 and sum(size for _, size in kept) > self._max_bytes:
+            kept.pop(0)[0].unlink()
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        limit = time.monotonic() + LOCK_TIMEOUT
+        while True:
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+            descriptor = os.open(self._file, flags, 0o600)
+            try:
+                _lock(descriptor, limit)
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(descriptor), self._file.stat()):
+                        yield descriptor
+                        return
+            finally:
+                os.close(descriptor)
+            # Another process has begun the next file meanwhile.
+
+
+def _lock(descriptor: int, limit: float) -> None:
+    if fcntl is None:
+        return
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > limit:
+                raise
+            time.sleep(_LOCK_EVERY)
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What a look at the whole trail found.
+
+    Attributes:
+        lines: how many there are.
+        first: number of the first one; more than 1 where older files are gone.
+        last: number of the last one.
+        head: its digest. Whoever keeps that elsewhere can find out that the end was cut off.
+        torn: places of pieces of lines that killed processes left.
+        problems: what has been tampered with, one sentence each.
+    """
+
+    lines: int = 0
+    first: int = 0
+    last: int = 0
+    head: str = FIRST
+    torn: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing was changed, removed or put in between."""
+        return not self.problems
+
+
+def verify(directory: Path, known: tuple[int, str] | None = None) -> Verdict:
+    """Look at every line of the trail.
+
+    Args:
+        directory: of the records.
+        known: the number and the digest of a line that were noted before: it has to be there as it was.
+
+    Raises:
+        RecordsUnavailable: it cannot be read.
+    """
+    found = Verdict()
+    expected: str | None = None
+    seen = known is None
+    for place, text in _texts(directory):
+        line = _parsed(text)
+        if line is None:
+            found.torn.append(place)
+            expected = digest(text)
+            continue
+        number = line["seq"]
+        if expected is None:
+            found.first = number
+            if number == 1 and line["prev"] != FIRST:
+                found.problems.append(f"{place}: the first line names one before it.")
+        elif line["prev"] != expected:
+            found.problems.append(f"{place}: what was before line {number} has been changed or removed.")
+        elif number != found.last + 1:
+            found.problems.append(f"{place}: line {number} follows line {found.last}.")
+        found.lines, found.last, found.head = found.lines + 1, number, digest(text)
+        expected = found.head
+        if known is not None and number == known[0]:
+            seen = True
+            if found.head != known[1]:
+                found.problems.append(f"{place}: line {number} is not the one that was noted.")
+        if len(found.problems) >= _MOST_PROBLEMS:
+            break
+    if not seen and known is not None and not found.problems:
+        where = "was removed by the bound, or by someone" if known[0] < found.first else "has been cut off"
+        found.problems.append(f"Line {known[0]}, which was noted, is not there: it {where}.")
+    return found
+
+
+def read(directory: Path) -> Iterator[Line]:
+    """The lines of the trail, oldest first; pieces of lines are left out.
+
+    Raises:
+        RecordsUnavailable: it cannot be read.
+    """
+    for _, text in _texts(directory):
+        line = _parsed(text)
+        if line is not None:
+            yield line
+
+
+def files_of(directory: Path) -> list[Path]:
+    """The files of the trail, oldest first."""
+    older = sorted(directory.glob("audit-*.jsonl"))
+    return [*older, *([directory / AUDIT] if (directory / AUDIT).exists() else [])]
+
+
+def digest(line: bytes) -> str:
+    """Of a line without its end."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def _texts(directory: Path) -> Iterator[tuple[str, bytes]]:
+    for file in files_of(directory):
+        with _translated(file), suppress(FileNotFoundError), file.open("rb") as source:
+            for count, text in enumerate(source, 1):
+                yield f"{file.name}:{count}", text.removesuffix(b"\n")
+
+
+def _parsed(text: bytes) -> Line | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    is_line = isinstance(line, dict) and isinstance(line.get("seq"), int) and isinstance(line.get("prev"), str)
+    return line if is_line else None
+
+
+def _end_of(descriptor: int, size: int) -> tuple[int, str]:
+    """Number of the last whole line, and digest of the last one."""
+    tail = os.pread(descriptor, _TAIL, max(0, size - _TAIL)).removesuffix(b"\n").split(b"\n")
+    number = next((line["seq"] for line in map(_parsed, reversed(tail)) if line is not None), 0)
+    return number, digest(tail[-1])
+
+
+def _write_all(descriptor: int, text: bytes) -> None:
+    while text:
+        text = text[os.write(descriptor, text) :]
+
+
+@contextmanager
+def _translated(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise RecordsUnavailable(
+            f"The audit trail {file} cannot be used: {exc.strerror}.",
+            remedy="See who may write there, and whether the disk is full.",
+        ) from exc
