@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from praxis_mcp.cli import (
+    audit,
     authoring,
     call,
     contracts,
@@ -45,11 +46,12 @@ app.command("trust")(trust.trust)
 app.command("schema")(authoring.schema)
 app.add_typer(images.app)
 app.add_typer(runs.app)
+app.add_typer(audit.app)
 app.add_typer(contracts.app, name="contracts")
 app.add_typer(upstreams.app, name="upstreams")
 app.add_typer(token.commands, name="token")
 
-for group in (app, images.app, runs.app, contracts.app, upstreams.app, token.commands):
+for group in (app, images.app, runs.app, audit.app, contracts.app, upstreams.app, token.commands):
     for command in group.registered_commands:
         # Rich keeps a docstring's line breaks, wherever they fall in a terminal's width: only paragraphs are meant.
         text = inspect.getdoc(command.callback) or ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector
-from praxis_mcp.engines.phases import Phase, PhaseClock
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.remote import ISOLATION, progress_lines, text_of
 from praxis_mcp.errors import ArgumentError, RunNotFoundError
 from praxis_mcp.execution.admission import Share
@@ -17,6 +17,7 @@ from praxis_mcp.execution.records.record import RunRecord
 from praxis_mcp.execution.records.row import About
 from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.execution.runner import ToolRunner
+from praxis_mcp.execution.tally import Counted
 from praxis_mcp.federation.addresses import (
     CallerLinks,
     Here,
@@ -93,7 +94,7 @@ class RelayRunner:
             ExecutionError: see `Upstreams.call`.
         """
         runner = self._runner
-        with runner.tally.call(tool.name, caller) as counted, runner.callers.hold(caller, tool.name):
+        with runner.tally.call(tool.name, caller, client) as counted, runner.callers.hold(caller, tool.name):
             if not all_finite(arguments):
                 # Their server would get null, or what is not JSON, and might never answer.
                 raise ArgumentError(f"The arguments of {tool.name} cannot be passed on: one {NOT_FINITE}.")
@@ -102,7 +103,7 @@ class RelayRunner:
                 counted.engine = engine_name(tool)
                 counted.run_id = new_run_id()
                 about = About(client, str(self._settings.root))
-                result = await self._run(tool, counted.run_id, arguments, counted.phases, caller, about, on_output)
+                result = await self._run(tool, counted, arguments, caller, about, on_output)
             counted.ended(result)
             return result
 
@@ -159,16 +160,17 @@ class RelayRunner:
     async def _run(
         self,
         tool: RemoteTool,
-        run_id: str,
+        counted: Counted,
         arguments: Mapping[str, Any],
-        phases: PhaseClock,
         caller: str,
         about: About,
         on_output: OutputListener | None,
     ) -> ExecutionResult:
+        run_id, phases = counted.run_id, counted.phases
         phases.enter(Phase.RUN)
         about = replace(about, arguments=await self._records.relayed_arguments(arguments, tool.input_schema))
         record = await self._records.start_relayed(run_id, tool.name, engine_name(tool), caller, about)
+        counted.is_recorded = True
         record.phases = phases
         listener = progress_lines(on_output) if on_output is not None else None
         async with self._records.watched(record):

@@ -65,7 +65,7 @@ class ToolRunner:
     def __init__(self, catalog: Catalog, engines: EngineRegistry, records: RunRecords, settings: Settings) -> None:
         self.admission = Admission(settings.calls)
         self.callers = CallerLimits(settings.calls)
-        self.tally = CallTally()
+        self.tally = CallTally(records.refused)
         self.selector = EngineSelector(engines)
         self._spilling = Spilling(engines, self.selector, enabled=settings.engines.spill)
         self._catalog = catalog
@@ -131,7 +131,7 @@ class ToolRunner:
         on_output: OutputListener | None,
         on_status: StatusListener | None,
     ) -> ExecutionResult:
-        with self.tally.call(contract.name, caller) as counted, self.callers.hold(caller, contract.name):
+        with self.tally.call(contract.name, caller, about.client) as counted, self.callers.hold(caller, contract.name):
             result = await self._call(contract, arguments, caller, about, on_output, on_status, counted)
             counted.ended(result)
             return result
@@ -171,6 +171,7 @@ class ToolRunner:
             log.debug("{}: answered from the cache", name)
             phases.enter(Phase.CACHE)
             record = await self._records.start(plan, known.engine, caller, about)
+            counted.is_recorded = True
             record.phases = phases
             async with self._records.watched(record):
                 again = replace(known, run_id=run_id, phases=MappingProxyType(phases.seconds))
@@ -184,6 +185,7 @@ class ToolRunner:
             try:
                 decision = await self.selector.choose(plan)
             except ExecutionError as exc:
+                counted.is_recorded = True
                 await self._records.refuse(plan, caller, about, phases, str(exc))
                 raise
             log.debug(
@@ -212,6 +214,7 @@ class ToolRunner:
         engine = counted.engine = decision.engine or ""
         phases.enter(Phase.START)
         record = await self._records.start(plan, engine, caller, about)
+        counted.is_recorded = True
         record.phases = phases
         context = ExecutionContext(
             on_output=self._records.listener(record, on_output),

@@ -8,7 +8,7 @@ import re
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -45,6 +45,8 @@ class Counted:
     outcome: str = "error"
     run_id: str = ""
     phases: PhaseClock = field(default_factory=PhaseClock)
+    client: str = ""
+    is_recorded: bool = False
 
     def ended(self, result: ExecutionResult) -> None:
         """It has a result."""
@@ -53,6 +55,9 @@ class Counted:
 
 class CallTally:
     """Counts calls of tools that exist, and logs each (`log_call`).
+
+    Args:
+        on_refused: is called with tool, caller, outcome, seconds and client of each call that left no record.
 
     Attributes:
         ended: calls by tool, engine (empty where none was reached, ``upstream:NAME`` for a republished tool), outcome:
@@ -64,7 +69,8 @@ class CallTally:
         under_way: calls that have begun and not ended.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_refused: Callable[[str, str, str, float, str], None] = lambda *_: None) -> None:
+        self._on_refused = on_refused
         self.ended: Counter[tuple[str, str, str]] = Counter()
         self.spilled: Counter[tuple[str, str, str]] = Counter()
         self.durations: dict[str, Histogram] = {}
@@ -72,10 +78,10 @@ class CallTally:
         self.under_way = 0
 
     @contextmanager
-    def call(self, tool: str, caller: str = "") -> Iterator[Counted]:
+    def call(self, tool: str, caller: str = "", client: str = "") -> Iterator[Counted]:
         """Around one call."""
         trace = current_trace()
-        counted = Counted(phases=PhaseClock(trace.enter if trace is not None else None))
+        counted = Counted(client=client, phases=PhaseClock(trace.enter if trace is not None else None))
         began = time.perf_counter()
         self.under_way += 1
         try:
@@ -98,6 +104,19 @@ class CallTally:
             if trace is not None:
                 trace.called(tool, _about(counted, caller))
             log_call(tool, caller, counted.engine, counted.outcome, seconds, counted.run_id)
+            if not counted.is_recorded:
+                self._on_refused(tool, caller, counted.outcome, seconds, counted.client)
+
+    def refuse(self, tool: str, caller: str, outcome: str, client: str = "") -> None:
+        """A call was refused before it was known what to run: logged, and reported, but not counted.
+
+        Args:
+            tool: the name that was called.
+            caller, client: who called.
+            outcome: see `log_call`.
+        """
+        log_call(tool, caller, "", outcome, 0)
+        self._on_refused(tool, caller, outcome, 0.0, client)
 
 
 def _about(counted: Counted, caller: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 import pytest
 
+from praxis_mcp.execution.records.audit import AuditTrail, read, verify
 from praxis_mcp.execution.records.database import Filters
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.store import DATABASE, close_lost_runs, open_database
@@ -56,7 +57,7 @@ def test_no_answered_call_lacks_its_record_and_none_is_half_written_however_ofte
     assert len(answered) >= KILLS
 
     database = open_database(place, create=False)
-    close_lost_runs(database, place)
+    close_lost_runs(database, place, AuditTrail(place, 10**9))
     runs = list(all_runs(database))
     # https://sqlite.org/pragma.html#pragma_integrity_check
     assert database._connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -75,6 +76,10 @@ def test_no_answered_call_lacks_its_record_and_none_is_half_written_however_ofte
             assert run.stdout is not None
             assert len(run.stdout) == run.stdout_bytes
             assert json.loads(run.phases).keys() >= {"queue", "run"}
+    trail = verify(place)
+    assert trail.problems == []
+    audited = {(line["run"], line["outcome"]) for line in read(place)}
+    assert audited >= {(run.id, run.outcome) for run in runs}
     assert not list((place / "servers").iterdir()), "nothing of the killed ones is left but their records"
     assert (place / DATABASE).stat().st_mode & 0o777 == 0o600
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from praxis_mcp.engines.base import Artifact
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
+from praxis_mcp.execution.records.audit import AuditTrail
 from praxis_mcp.execution.records.database import Database, Filters
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.store import DATABASE, close_lost_runs, open_database
@@ -39,6 +40,7 @@ class RunArchive:
 
     directory: Path
     database: Database
+    trail: AuditTrail | None = None
 
     def runs(self, filters: Filters, limit: int | None = None) -> Iterator[StoredRun]:
         """Runs without their streams, newest first.
@@ -102,7 +104,7 @@ class RunArchive:
             sleep(FOLLOW_EVERY)
             looks += 1
             if looks % _LOST_EVERY == 0:
-                close_lost_runs(self.database, self.directory)
+                close_lost_runs(self.database, self.directory, self.trail)
             run = self.find(run.id)
 
     def artifacts(self, run: StoredRun) -> tuple[Artifact, ...]:
@@ -153,10 +155,11 @@ def open_archive(settings: RecordSettings) -> Iterator[RunArchive | None]:
         yield None
         return
     database = open_database(place, create=False)
+    trail = AuditTrail(place, settings.audit_max_bytes) if settings.audit else None
     try:
         with suppress(RecordsUnavailable):  # where it is locked, reading works all the same
-            close_lost_runs(database, place)
-        yield RunArchive(place, database)
+            close_lost_runs(database, place, trail)
+        yield RunArchive(place, database, trail)
     finally:
         database.close()
 

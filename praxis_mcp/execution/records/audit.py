@@ -1,7 +1,7 @@
 """The audit trail: a line of JSON for each call, refused ones too, appended and never changed.
 
-Each line holds the SHA-256 of the one before it (`prev`), so that a line which was changed, removed or put in between is
-found. Processes of one user share the file; who appends locks it. A process that is killed in the middle of a line
+Each line holds the SHA-256 of the one before it (`prev`), so that a line which was changed, removed or put in between
+is found. Processes of one user share the file, and lock it to append. A process that is killed in the middle of a line
 leaves a piece of one: the next ends it and goes on from it, and it is found as such.
 """
 
@@ -152,7 +152,7 @@ class Verdict:
         lines: how many there are.
         first: number of the first one; more than 1 where older files are gone.
         last: number of the last one.
-        head: its digest. Whoever keeps that elsewhere can find out that the end was cut off.
+        head: its digest, which shows that the end was cut off to those who keep it elsewhere.
         torn: places of pieces of lines that killed processes left.
         problems: what has been tampered with, one sentence each.
     """

@@ -56,8 +56,8 @@ class Database(Protocol):
         """The servers that have runs which have not ended."""
         ...
 
-    def close_runs_of(self, server: str, ended: float) -> int:
-        """Say of a server's runs that have not ended that they are lost; how many."""
+    def close_runs_of(self, server: str, ended: float) -> list[StoredRun]:
+        """Say of a server's runs that have not ended that they are lost; which those are."""
         ...
 
     def remove_beyond(self, bounds: Bounds, now: float) -> list[str]:

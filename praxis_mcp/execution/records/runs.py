@@ -20,9 +20,10 @@ from praxis_mcp.engines.output import Captured, OutputListener, StreamName
 from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
 from praxis_mcp.execution.records.arguments import hashed_arguments, is_private, masked_arguments
+from praxis_mcp.execution.records.audit import line_of
 from praxis_mcp.execution.records.files import RunFiles
 from praxis_mcp.execution.records.record import IN_MEMORY, RunRecord, kept_of, row_of
-from praxis_mcp.execution.records.row import NOTHING, About, plan_text
+from praxis_mcp.execution.records.row import NOTHING, About, StoredRun, plan_text
 from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.execution.tally import outcome_of
 from praxis_mcp.plans.model import Plan
@@ -119,6 +120,33 @@ class RunRecords:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._remove, leaving)
         return record
+
+    def refused(self, tool: str, caller: str, outcome: str, seconds: float = 0.0, client: str = "") -> None:
+        """A call has ended without a run: a line of the audit trail.
+
+        Args:
+            tool: the name that was called, whether or not there is such a tool.
+            caller, client: who called.
+            outcome: see `log_call`.
+            seconds: from the call to its end.
+        """
+        if self._store is not None:
+            now = datetime.now(UTC).timestamp()
+            run = StoredRun(
+                id="",
+                server=self._store.server,
+                tool=tool[:128],
+                engine="",
+                caller=caller,
+                client=client,
+                root="",
+                contract="",
+                contract_sha256="",
+                started=now - seconds,
+                ended=now,
+                outcome=outcome,
+            )
+            self._store.writer.put_line(line_of(run))
 
     def listener(self, record: RunRecord, on_output: OutputListener | None) -> OutputListener | None:
         """What is called with the output of a run: `on_output`, if any, and the store, so that others can follow the

@@ -13,6 +13,7 @@ import sqlite3
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,12 +73,15 @@ class SqliteDatabase:
     def servers_of_open_runs(self) -> list[str]:
         return [server for (server,) in self._read("SELECT DISTINCT server FROM runs WHERE ended IS NULL")]
 
-    def close_runs_of(self, server: str, ended: float) -> int:
+    def close_runs_of(self, server: str, ended: float) -> list[StoredRun]:
+        open_ones = f"SELECT {', '.join(SHOWN)} FROM runs WHERE ended IS NULL AND server = ?"  # noqa: S608
         with self._transaction() as run_sql:
-            return run_sql(
+            found = [StoredRun(*row) for row in run_sql(open_ones, (server,)).fetchall()]
+            run_sql(
                 "UPDATE runs SET ended = max(started, ?), outcome = ? WHERE ended IS NULL AND server = ?",
                 (ended, LOST, server),
-            ).rowcount
+            )
+        return [replace(run, ended=max(run.started, ended), outcome=LOST) for run in found]
 
     def remove_beyond(self, bounds: Bounds, now: float) -> list[str]:
         oldest = self._oldest_kept(bounds, now)

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from praxis_mcp.execution.records.audit import AuditTrail, line_of
 from praxis_mcp.execution.records.database import Bounds, Database
 from praxis_mcp.execution.records.writer import RecordWriter
 from praxis_mcp.settings.sections import RecordSettings
@@ -53,7 +54,8 @@ class RecordStore:
     def __init__(self, directory: Path, settings: RecordSettings) -> None:
         self.directory = directory
         self.server = uuid.uuid4().hex
-        self.writer = RecordWriter(self._connect, self._upkeep)
+        self._trail = AuditTrail(directory, settings.audit_max_bytes) if settings.audit else None
+        self.writer = RecordWriter(self._connect, self._upkeep, self._trail)
         self._bounds = bounds_of(settings)
         self._lock: int | None = None
         self._looks = 0
@@ -100,7 +102,7 @@ class RecordStore:
         return database
 
     def _upkeep(self, database: Database) -> None:
-        close_lost_runs(database, self.directory, self.server)
+        close_lost_runs(database, self.directory, self._trail, self.server)
         while ids := database.remove_beyond(self._bounds, time.time()):
             self._remove_files(ids)
         # Which there seldom are, and may take long to look for: not in a command that soon ends.
@@ -138,12 +140,13 @@ def open_database(directory: Path, *, create: bool = True) -> SqliteDatabase:
     return SqliteDatabase(directory / DATABASE, create=create)
 
 
-def close_lost_runs(database: Database, directory: Path, own: str = "") -> None:
+def close_lost_runs(database: Database, directory: Path, trail: AuditTrail | None = None, own: str = "") -> None:
     """Say of the runs of servers that are gone that they are lost. Blocks.
 
     Args:
         database: has the runs.
         directory: of the records.
+        trail: where a line is appended for each.
         own: the id of this process, where it is one of those that write.
 
     Raises:
@@ -155,8 +158,11 @@ def close_lost_runs(database: Database, directory: Path, own: str = "") -> None:
         held = {path.name for path in (directory / "servers").iterdir()} if (directory / "servers").is_dir() else set()
         for server in {*database.servers_of_open_runs(), *held} - {own}:
             with _gone(directory / "servers" / server) as is_gone:
-                if is_gone and (count := database.close_runs_of(server, time.time())):
-                    logger.info("{} runs of a server that is gone are recorded as lost", count)
+                lost = database.close_runs_of(server, time.time()) if is_gone else []
+                if lost:
+                    logger.info("{} runs of a server that is gone are recorded as lost", len(lost))
+                if lost and trail is not None:
+                    trail.append([line_of(run) for run in lost])
 
 
 def _read_key(file: Path) -> bytes:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from praxis_mcp.errors import RecordsUnavailable
+from praxis_mcp.execution.records.audit import AuditTrail, Line, line_of
 from praxis_mcp.execution.records.database import Database
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.support.logs import logger, places
@@ -25,6 +26,8 @@ UPKEEP_AFTER_BYTES = 32 * 1024 * 1024
 """Ended runs, and bytes that they take up, after which the bounds are looked at sooner."""
 MOST_HELD = 16 * 1024 * 1024
 """Bytes of records, and of output of runs that go on, that wait for a database which cannot be written."""
+MOST_LINES = 20_000
+"""Lines of the audit trail that wait for a file which cannot be written."""
 RETRY_FIRST, RETRY_LAST = 0.25, 15.0
 """Seconds from one try to the next, doubled each time, where the database cannot be written."""
 CLOSE_TIMEOUT = 5.0
@@ -44,11 +47,16 @@ class RecordWriter:
     Args:
         connect: opens the database, in the thread.
         upkeep: is called in the thread now and then, with the database.
+        trail: where a line for each call goes; None where there is to be none.
     """
 
-    def __init__(self, connect: Callable[[], Database], upkeep: Callable[[Database], None]) -> None:
+    def __init__(
+        self, connect: Callable[[], Database], upkeep: Callable[[Database], None], trail: AuditTrail | None = None
+    ) -> None:
         self._connect = connect
         self._upkeep = upkeep
+        self._trail = trail
+        self._lines: list[Line] = []
         self._changed = threading.Condition()
         self._runs: dict[str, StoredRun] = {}
         self._held = 0
@@ -63,6 +71,7 @@ class RecordWriter:
         self._is_closing = False
         self._is_behind = False
         self._dropped = 0
+        self._dropped_lines = 0
         self._since_upkeep = (0, 0)
 
     def put(self, run: StoredRun, *, wait: bool = False) -> asyncio.Future[None] | None:
@@ -86,6 +95,8 @@ class RecordWriter:
                 future = asyncio.get_running_loop().create_future()
                 self._waiting.append(future)
             if run.ended is not None:
+                if self._trail is not None:
+                    self._lines.append(line_of(run))
                 self._forget_live(run.id)
                 self._wake_now()
             else:
@@ -93,6 +104,15 @@ class RecordWriter:
             if self._thread is None:
                 self._start()
             return future
+
+    def put_line(self, line: Line) -> None:
+        """Have a line of a call that has no run, because it was refused, written before long."""
+        with self._changed:
+            if self._trail is not None and not self._is_closing:
+                self._lines.append(line)
+                self._wake_after(BEGIN_DELAY)
+                if self._thread is None:
+                    self._start()
 
     def put_output(self, run_id: str, stream: str, data: bytes) -> None:
         """Have a piece of the output of a run that goes on written before long; dropped where there is too much."""
@@ -175,7 +195,7 @@ class RecordWriter:
                         database = self._connect()
                     self._write_waiting(database)
                     retry = RETRY_FIRST
-                    if self._is_closing and not self._runs:
+                    if self._is_closing and not self._runs and not self._lines:
                         return
                     runs, size = self._since_upkeep
                     if time.monotonic() >= upkeep_at or runs >= UPKEEP_AFTER or size >= UPKEEP_AFTER_BYTES:
@@ -200,11 +220,32 @@ class RecordWriter:
                 self._is_behind = True
                 waiting, self._waiting = self._waiting, []
             _resolve(waiting)
+            if self._lines or self._dropped_lines:
+                logger.warning("{} lines of the audit trail are lost", len(self._lines) + self._dropped_lines)
             if self._runs or self._dropped:
                 logger.warning("{} records of runs could not be written", len(self._runs) + self._dropped)
             if database is not None:
                 with suppress(RecordsUnavailable):
                     database.close()
+
+    def _append(self, lines: list[Line]) -> RecordsUnavailable | None:
+        """Append to the trail; what kept that from being done, where it could not be."""
+        if self._trail is None or not lines:
+            return None
+        try:
+            self._trail.append(lines)
+        except RecordsUnavailable as exc:
+            with self._changed:
+                self._lines = lines + self._lines
+                beyond = len(self._lines) - MOST_LINES
+                if beyond > 0:
+                    del self._lines[:beyond]
+                    self._dropped_lines += beyond
+            return exc
+        if self._dropped_lines:
+            logger.warning("{} lines of the audit trail are lost", self._dropped_lines)
+            self._dropped_lines = 0
+        return None
 
     def _keep_up(self, database: Database) -> None:
         self._since_upkeep = (0, 0)
@@ -224,7 +265,10 @@ class RecordWriter:
             if self._live and time.monotonic() >= self._live_at - _ALMOST:
                 live, self._live, self._live_held = self._live, {}, 0
             waiting, self._waiting = self._waiting, []
+            lines, self._lines = self._lines, []
             self._is_urgent = False
+        # First, so that nothing is recorded that the trail lacks.
+        failure = self._append(lines)
         try:
             pieces = [(run_id, stream, data) for run_id, each in live.items() for stream, data in each]
             if runs or pieces:
@@ -238,6 +282,9 @@ class RecordWriter:
                 self._held = sum(run.weight for run in self._runs.values())
                 self._waiting = waiting + self._waiting
             raise
+        if failure is not None:
+            _resolve(waiting)
+            raise failure
         ended = [run.kept_bytes for run in runs.values() if run.ended is not None]
         self._since_upkeep = (self._since_upkeep[0] + len(ended), self._since_upkeep[1] + sum(ended))
         with self._changed:

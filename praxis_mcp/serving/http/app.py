@@ -99,7 +99,7 @@ async def open_application(
         stands=stands,
         opens_sessions=MCP_PATH,
     )
-    authenticated = await open_authentication(shared, settings.auth)
+    authenticated = await open_authentication(shared, settings.auth, toolbox.runner.tally.refuse)
     tracker = RequestTracker(
         Guard(_for_browsers(authenticated, names), names),
         max_streams=settings.max_streams,

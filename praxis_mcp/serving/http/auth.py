@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -11,7 +11,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from praxis_mcp.execution.tally import log_call
 from praxis_mcp.serving.access import (
     ALL_TOOLS,
     ANYONE,
@@ -40,7 +39,11 @@ class _Refusal(Exception):
         self.status, self.error, self.description, self.scope = status, error, description, scope
 
 
-async def open_authentication(app: ASGIApp, settings: AuthSettings) -> Authentication:
+Forbidden = Callable[[str, str, str], None]
+"""Is called with tool, caller and ``forbidden`` where a token does not cover the tool that it calls."""
+
+
+async def open_authentication(app: ASGIApp, settings: AuthSettings, on_forbidden: Forbidden) -> Authentication:
     """Authentication in front of an application.
 
     Raises:
@@ -53,15 +56,18 @@ async def open_authentication(app: ASGIApp, settings: AuthSettings) -> Authentic
         keys = KeySet(settings.oauth)
         await keys.read_file()
         checks.append(JwtTokens(settings.oauth, keys))
-    return Authentication(app, checks, settings.oauth)
+    return Authentication(app, checks, settings.oauth, on_forbidden)
 
 
 class Authentication:
     """ASGI middleware that gives every request its `Caller`, or refuses it: 401 without a valid token, 403 with one
     that does not reach far enough. Health and the metadata are open to all."""
 
-    def __init__(self, app: ASGIApp, checks: Sequence[TokenCheck], oauth: OAuthResource | None) -> None:
+    def __init__(
+        self, app: ASGIApp, checks: Sequence[TokenCheck], oauth: OAuthResource | None, on_forbidden: Forbidden
+    ) -> None:
         self._app = app
+        self._on_forbidden = on_forbidden
         self._checks = checks
         self._metadata = f', resource_metadata="{metadata_url(oauth)}"' if oauth else ""
 
@@ -75,7 +81,7 @@ class Authentication:
         headers = Headers(scope=scope)
         try:
             caller = await self._caller(headers)
-            _demand(caller, path, headers)
+            self._demand(caller, path, headers)
         except _Refusal as refusal:
             await self._refuse(refusal)(scope, receive, send)
         except KeysUnavailable:
@@ -106,27 +112,26 @@ class Authentication:
             raise _Refusal(401, "invalid_token", str(exc)) from exc
         raise _Refusal(401, "invalid_token", "The token is not known here")
 
+    def _demand(self, caller: Caller, path: str, headers: Headers) -> None:
+        if path == METRICS_PATH:
+            if READ_METRICS not in caller.scopes:
+                raise _Refusal(403, "insufficient_scope", "Metrics need another scope", READ_METRICS)
+            return
+        if not caller.calls_tools:
+            raise _Refusal(403, "insufficient_scope", "The token covers no tools")
+        # From 2026-07-28 on these headers repeat what the body says, and the transport refuses a request where they do
+        # not. What older clients call is known once the body is read, and refused by the handler.
+        if headers.get("mcp-method") == "tools/call":
+            tool = headers.get("mcp-name", "")
+            if _is_plain(tool) and not caller.may_call(tool):
+                self._on_forbidden(tool, caller.name, "forbidden")
+                raise _Refusal(403, "insufficient_scope", "The token does not cover this tool", TOOLS + tool)
+
     def _refuse(self, refusal: _Refusal) -> Response:
         error = f'error="{refusal.error}", error_description="{refusal.description}", ' if refusal.error else ""
         challenge = f'Bearer {error}scope="{refusal.scope}"{self._metadata}'
         body = {"error": refusal.error or "unauthorized", "error_description": refusal.description}
         return JSONResponse(body, status_code=refusal.status, headers={"WWW-Authenticate": challenge})
-
-
-def _demand(caller: Caller, path: str, headers: Headers) -> None:
-    if path == METRICS_PATH:
-        if READ_METRICS not in caller.scopes:
-            raise _Refusal(403, "insufficient_scope", "Metrics need another scope", READ_METRICS)
-        return
-    if not caller.calls_tools:
-        raise _Refusal(403, "insufficient_scope", "The token covers no tools")
-    # From 2026-07-28 on these headers repeat what the body says, and the transport refuses a request where they do
-    # not. What older clients call is known once the body is read, and refused by the handler.
-    if headers.get("mcp-method") == "tools/call":
-        tool = headers.get("mcp-name", "")
-        if _is_plain(tool) and not caller.may_call(tool):
-            log_call(tool, caller.name, "", "forbidden", 0)
-            raise _Refusal(403, "insufficient_scope", "The token does not cover this tool", TOOLS + tool)
 
 
 def _is_plain(tool: str) -> bool:

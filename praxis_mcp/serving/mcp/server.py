@@ -37,7 +37,6 @@ from mcp_types import (
 
 from praxis_mcp.contracts.catalog.catalog import CatalogChange
 from praxis_mcp.errors import ExecutionError, PraxisError, UnknownToolError
-from praxis_mcp.execution.tally import log_call
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.access import ANYONE, SCOPE_KEY, Caller
 from praxis_mcp.serving.greeting import DISCOVERY_KEPT, instructions_of
@@ -199,14 +198,14 @@ class PraxisServer:
         caller = _caller_of(ctx)
         self._pages.called(ctx, caller.name)
         if not caller.may_call(params.name):
-            log_call(params.name, caller.name, "", "forbidden", 0)
+            self._toolbox.runner.tally.refuse(params.name, caller.name, "forbidden", client_name(ctx))
             # Whether there is such a tool is not theirs to know.
             raise MCPError(INVALID_PARAMS, f'Your credentials do not cover the tool "{params.name[:128]}".')
         try:
             with continuing(read_hops(ctx.meta)):
                 return await self._run(ctx, params, caller)
         except UnknownToolError as exc:
-            log_call(params.name, caller.name, "", "unknown_tool", 0)
+            self._toolbox.runner.tally.refuse(params.name, caller.name, "unknown_tool", client_name(ctx))
             # The error names similar tools, among which there may be some that are not theirs to know.
             text = str(exc) if caller.calls_all_tools else f'There is no tool "{params.name[:128]}".'
             raise MCPError(INVALID_PARAMS, text) from exc
@@ -225,7 +224,7 @@ class PraxisServer:
             try:
                 remote = await self._toolbox.relays.find(params.name)
             except ExecutionError:
-                log_call(params.name, caller.name, "", "held_back", 0)
+                self._toolbox.runner.tally.refuse(params.name, caller.name, "held_back", client_name(ctx))
                 raise
             if remote is None:
                 raise

@@ -1,0 +1,95 @@
+"""``praxis-mcp audit``: who called what, and whether anybody has changed that since."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import deque
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes_settings
+from praxis_mcp.cli.terminal import echo_json, say
+from praxis_mcp.support.text import counted
+
+app = typer.Typer(name="audit", no_args_is_help=True, help="The audit trail: a line for each call, chained by hashes.")
+
+_KNOWN = re.compile(r"(\d+):([0-9a-f]{64})")
+
+
+@app.command("verify")
+@takes_settings(tools=False, root=False)
+def verify(
+    options: SettingsOptions,
+    known: Annotated[
+        str,
+        typer.Option("--known", metavar="LINE:HASH", help="A line that was noted before, and must be there as it was."),
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Look at every line: whether one was changed, removed or put in between.
+
+    Prints the last line's number and hash. Note them elsewhere: with --known they show that the end was not cut off
+    since. Exit code 1 where something has been tampered with; a piece of a line that a killed process left is only
+    reported.
+    """
+    from praxis_mcp.execution.records import audit
+
+    found = audit.verify(_directory(options), _read_known(known))
+    if as_json:
+        facts = {"lines": found.lines, "first": found.first, "last": found.last, "head": found.head}
+        echo_json({**facts, "whole": found.is_whole, "torn": found.torn, "problems": found.problems})
+    else:
+        for problem in found.problems:
+            say(problem, fg="red", err=True)
+        for place in found.torn:
+            say(f"{place}: a piece of a line that a killed process left", fg="yellow", err=True)
+        if found.first > 1:
+            say(f"lines before {found.first} are no longer kept", err=True)
+        say(f"{counted(found.lines, 'line')}, {'whole' if found.is_whole else 'NOT whole'}; {found.last}:{found.head}")
+    raise typer.Exit(0 if found.is_whole else 1)
+
+
+@app.command("show")
+@takes_settings(tools=False, root=False)
+def show(
+    options: SettingsOptions,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the newest lines, oldest first."""
+    from praxis_mcp.execution.records import audit
+
+    for line in deque(audit.read(_directory(options)), limit):
+        if as_json:
+            sys.stdout.write(json.dumps(line) + "\n")
+        else:
+            words = (f"{name}={value}" for name, value in line.items() if name not in _BRIEF and value)
+            say(f"{line['seq']} {line.get('time')} {' '.join(words)}")
+
+
+_BRIEF = ("seq", "time", "prev", "server", "contract_sha256", "arguments")
+
+
+def _directory(options: SettingsOptions) -> Path:
+    from praxis_mcp.errors import SettingsError
+
+    place = options.read().records.place
+    if place is None:
+        raise SettingsError("There is no home directory to keep records in.", remedy="Name records.directory.")
+    return place
+
+
+def _read_known(text: str) -> tuple[int, str] | None:
+    if not text:
+        return None
+    if (found := _KNOWN.fullmatch(text)) is None:
+        from praxis_mcp.errors import ArgumentError
+
+        raise ArgumentError(
+            f"--known {text[:40]} is not a line.", remedy="Write what `audit verify` printed: LINE:HASH."
+        )
+    return int(found[1]), found[2]

@@ -1,0 +1,220 @@
+"""The audit trail: what it holds, and what is found in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.errors import ArgumentError, RecordsUnavailable
+from praxis_mcp.execution.records import audit
+from praxis_mcp.execution.records.audit import AUDIT, AuditTrail, read, verify
+from praxis_mcp.execution.records.database import Filters
+from praxis_mcp.execution.records.store import close_lost_runs, open_database
+from tests.execution.test_record_store import row, toolbox_for
+from tests.kit import command_line
+from tests.kit.until import until_blocking
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def trail(directory: Path, **options: Any) -> AuditTrail:
+    return AuditTrail(directory, **{"max_bytes": 10**9, **options})
+
+
+def texts(directory: Path) -> list[bytes]:
+    return (directory / AUDIT).read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.anyio
+async def test_each_call_is_a_line_with_who_called_what_and_how_it_ended_and_a_refused_one_too(tmp_path: Path) -> None:
+    place = tmp_path / "records"
+    tool = ToolContract.create_local_tool("t", ["/bin/true"], parameters=[{"name": "n", "type": "integer"}])
+    async with toolbox_for(place) as toolbox:
+        await toolbox.runner.run(tool, {"n": 1}, caller="ada")
+        with pytest.raises(ArgumentError):
+            await toolbox.runner.run(tool, {"n": "x"}, caller="bob")
+        toolbox.runner.tally.refuse("secret_tool", "eve", "forbidden", "client 1")
+    first, second, third = read(place)
+    (run,) = toolbox.records.entries()
+    assert (first["tool"], first["caller"], first["engine"], first["outcome"]) == ("t", "ada", "local", "ok")
+    assert first["run"] == run.run_id
+    assert first["ms"] > 0
+    assert (second["caller"], second["outcome"], second["run"]) == ("bob", "bad_arguments", "")
+    assert (third["tool"], third["caller"], third["client"]) == ("secret_tool", "eve", "client 1")
+    assert (first["arguments"], second["arguments"]) == (None, None)
+    assert (place / AUDIT).stat().st_mode & 0o777 == 0o600
+    assert verify(place).is_whole
+
+
+@pytest.mark.anyio
+async def test_the_line_of_a_run_is_there_when_its_caller_has_the_answer(tmp_path: Path) -> None:
+    async with toolbox_for(tmp_path / "records") as toolbox:
+        for number in range(5):
+            await toolbox.call(ToolContract.create_local_tool("t", ["/bin/true"]), {})
+            assert len(list(read(tmp_path / "records"))) == number + 1
+
+
+@pytest.mark.anyio
+async def test_a_trail_that_cannot_be_written_costs_neither_answer_nor_record(tmp_path: Path) -> None:
+    place = tmp_path / "records"
+    (place / AUDIT).mkdir(parents=True)
+    async with toolbox_for(place) as toolbox:
+        for _ in range(3):
+            assert (await toolbox.call(ToolContract.create_local_tool("t", ["/bin/true"]), {})).success
+        (place / AUDIT).rmdir()
+    database = open_database(place)
+    assert len(list(database.select(Filters()))) == 3
+    database.close()
+    assert len(list(read(place))) == 3, "they were tried again at the end"
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda lines: [*lines[:3], lines[3].replace(b'"ok"', b'"no"'), *lines[4:]], "changed or removed"),
+        (lambda lines: [*lines[:3], *lines[4:]], "changed or removed"),
+        (lambda lines: [*lines[:3], lines[4], lines[3], *lines[5:]], "changed or removed"),
+        (lambda lines: [*lines[:3], lines[3], lines[3], *lines[4:]], "changed or removed"),
+        (lambda lines: [*lines[:3], b"x" * 10 + b"\n", *lines[4:]], "changed or removed"),
+        (lambda lines: lines[:3], "has been cut off"),
+        (lambda lines: lines[4:], "removed by the bound, or by someone"),
+        (lambda lines: [], "has been cut off"),
+    ],
+    ids=["changed", "removed", "swapped", "doubled", "garbled", "cut off", "beheaded", "emptied"],
+)
+def test_tampering_is_found(tmp_path: Path, change: Any, found: str) -> None:
+    for number in range(8):
+        trail(tmp_path).append([{"tool": f"t{number}", "outcome": "ok"}])
+    whole = verify(tmp_path)
+    assert (whole.lines, whole.last, whole.is_whole) == (8, 8, True)
+    noted = (3, audit.digest(texts(tmp_path)[2].rstrip(b"\n"))) if found.startswith("removed") else (8, whole.head)
+    (tmp_path / AUDIT).write_bytes(b"".join(change(texts(tmp_path))))
+    assert found in verify(tmp_path, noted).problems[0]
+
+
+def test_a_line_that_a_killed_process_left_half_written_is_found_and_the_trail_goes_on(tmp_path: Path) -> None:
+    for cut in range(1, 60, 7):
+        trail(tmp_path).append([{"tool": "before"}])
+        with (tmp_path / AUDIT).open("ab") as out:
+            out.write(b'{"seq": 99, "tool": "half", "prev": "0123456789abcdef0123456789"'[:cut])
+        assert len(verify(tmp_path).torn) >= 1
+        trail(tmp_path).append([{"tool": "after"}, {"tool": "more"}])
+    found = verify(tmp_path)
+    assert found.is_whole
+    assert len(found.torn) == 9
+    assert [line["seq"] for line in read(tmp_path)] == list(range(1, 28))
+
+
+def test_a_full_disk_leaves_no_piece_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trail(tmp_path).append([{"tool": "before"}])
+    before = texts(tmp_path)
+    write = os.write
+
+    def full(descriptor: int, data: bytes) -> int:
+        if len(data) <= 20:
+            raise OSError(28, "No space left on device")
+        return write(descriptor, data[: len(data) // 2])
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(RecordsUnavailable, match="No space"):
+        trail(tmp_path).append([{"tool": "lost"}])
+    monkeypatch.undo()
+    assert texts(tmp_path) == before
+    trail(tmp_path).append([{"tool": "after"}])
+    assert verify(tmp_path).is_whole
+
+
+def test_files_are_rotated_chained_and_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "MAX_FILE", 2000)
+    for number in range(120):
+        trail(tmp_path, max_bytes=8000).append([{"tool": f"t{number}"}])
+    found = verify(tmp_path)
+    assert found.is_whole
+    assert found.last == 120
+    assert 1 < found.first < 120
+    assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 11_000
+    assert len(list(tmp_path.iterdir())) > 2
+    sorted(tmp_path.glob("audit-*.jsonl"))[1].unlink()
+    assert not verify(tmp_path).is_whole, "a file in the middle is missed"
+
+
+def test_processes_that_append_at_once_and_are_killed_leave_a_trail_that_verifies(tmp_path: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom praxis_mcp.execution.records.audit import AuditTrail\n"
+        "trail = AuditTrail(Path(sys.argv[1]), 10**9)\nprint('ready', flush=True)\n"
+        "while True: trail.append([{'tool': 'x' * 500}] * 5)\n"
+    )
+    chance = random.Random(1)
+    many = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT)
+        for _ in range(3)
+    ]
+    try:
+        for each in many:
+            assert each.stdout is not None
+            assert each.stdout.readline() == b"ready\n"
+        for each in many:
+            wanted = len(list(read(tmp_path))) + chance.randrange(10, 100)
+            until_blocking(lambda wanted=wanted: verify(tmp_path).last >= wanted)
+            each.send_signal(signal.SIGKILL)
+            each.wait(timeout=30)
+    finally:
+        for each in many:
+            each.kill()
+            each.communicate(timeout=30)
+    trail(tmp_path).append([{"tool": "last"}])
+    found = verify(tmp_path)
+    assert found.problems == []
+    assert found.lines == found.last
+
+
+def test_a_run_that_is_lost_with_its_server_is_in_the_trail(tmp_path: Path) -> None:
+    database = open_database(tmp_path)
+    database.write([row("left", 1000.0, caller="ada")])
+    close_lost_runs(database, tmp_path, trail(tmp_path))
+    database.close()
+    (line,) = read(tmp_path)
+    assert (line["run"], line["caller"], line["outcome"]) == ("left", "ada", "lost")
+
+
+def test_the_command_verifies_shows_and_fails_where_something_was_changed(tmp_path: Path) -> None:
+    def praxis(*words: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PRAXIS_RECORDS__DIRECTORY": str(tmp_path / "records")}
+        return command_line.praxis("audit", *words, cwd=tmp_path, env=environment)
+
+    (tmp_path / "records").mkdir()
+    for number in range(3):
+        trail(tmp_path / "records").append([{"tool": f"t{number}\x1b[2J", "outcome": "ok", "time": "now"}])
+    done = praxis("verify")
+    assert done.returncode == 0
+    assert "3 lines, whole; 3:" in done.stdout
+    noted = done.stdout.split("; ")[1].strip()
+    assert praxis("verify", "--known", noted).returncode == 0
+    shown = praxis("show", "--limit", "1").stdout
+    assert "t2" in shown
+    assert "\x1b" not in shown
+    assert json.loads(praxis("show", "--json", "--limit", "1").stdout)["seq"] == 3
+    file = tmp_path / "records" / AUDIT
+    file.write_text(file.read_text().replace("t1", "t7"))
+    changed = praxis("verify", "--json")
+    assert changed.returncode == 1
+    assert json.loads(changed.stdout)["whole"] is False
+
+
+def test_no_trail_is_kept_where_the_settings_say_so(tmp_path: Path) -> None:
+    async def call() -> None:
+        async with toolbox_for(tmp_path / "records", audit=False) as toolbox:
+            await toolbox.call(ToolContract.create_local_tool("t", ["/bin/true"]), {})
+
+    anyio.run(call)
+    assert not (tmp_path / "records" / AUDIT).exists()
