@@ -19,6 +19,7 @@ NAMES = {
     "dagger": 30,
     "docker": 8,
     "sandbox": 20,
+    "spill": 3,
     "throughput": 5,
     "engines": 4,
     "memory": 1,

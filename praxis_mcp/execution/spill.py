@@ -16,8 +16,8 @@ from praxis_mcp.errors import EngineUnavailable, ExecutionError
 from praxis_mcp.execution.selection import Decision, EngineSelector
 from praxis_mcp.plans.model import Blueprint, Plan, Where
 
-PIN_TIMEOUT = 0.5
-"""Seconds that an engine may take to say which image it would run; a call that waits for a container waits as long."""
+PIN_TIMEOUT = 2.0
+"""Seconds that an engine may take to say which image it would run: a daemon that is slower starts no container soon."""
 AVOID_AFTER_FAILURE = 30.0
 """Seconds for which an engine that could not run what it stood in for is not asked again."""
 _ROOT = frozenset({"", "0", "root", "0:0", "root:root", "0:root", "root:0"})
@@ -52,7 +52,6 @@ class Spilling:
         self._selector = selector
         self._enabled = enabled
         self._avoided: dict[str, float] = {}
-        self._missed: set[str] = set()
 
     async def find(self, plan: Plan, decision: Decision, *, take: bool = True) -> Standby:
         """The engine that stands in for the chosen one, or why none does.
@@ -60,8 +59,7 @@ class Spilling:
         Args:
             plan: what is to run.
             decision: which engine comes first.
-            take: whether an image that only keeps it from that is taken in the background, from the second call on
-                that asks for it.
+            take: whether an image that only keeps it from that is taken in the background.
         """
         fixed = plan.blueprint
         if decision.engine is None or decision.capabilities is None or fixed.where is not Where.CONTAINER:
@@ -118,15 +116,8 @@ class Spilling:
         if engine.has_image(image):
             return Standby(name, image)
         if take:
-            self._take(engine, image)
-        return Standby(reason=f"{name} does not have its image ({image.digest}) yet")
-
-    def _take(self, engine: ExecutionEngine, image: PinnedImage) -> None:
-        # Not for the only call of a process that ends after it.
-        if image.id in self._missed:
             engine.take_image(image)
-        elif len(self._missed) < _MOST_MISSED:
-            self._missed.add(image.id)
+        return Standby(reason=f"{name} does not have its image ({image.digest}) yet")
 
     @staticmethod
     async def _pinned(engine: ExecutionEngine, blueprint: Blueprint) -> PinnedImage | None:
@@ -136,9 +127,6 @@ class Spilling:
             except ExecutionError:  # the call will say it
                 return None
         return None
-
-
-_MOST_MISSED = 1024
 
 
 def _differences(fixed: Blueprint) -> Iterator[str]:

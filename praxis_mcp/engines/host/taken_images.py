@@ -26,6 +26,8 @@ MOST_TAKEN = 8 * 1024**3
 """Bytes of all that are taken together; what is beyond stays where it is."""
 ROOM = 4
 """How many times its own size must be free on the disk before one is taken: the archive and the files are two."""
+TAKE_AFTER = 0.5
+"""Seconds between the call that needed an image and its taking: that call, or the end of its process, goes first."""
 _TRY_AGAIN_AFTER = 600.0
 """Seconds until one that could not be taken, or was removed, is tried again."""
 _MOST_REMEMBERED = 256
@@ -45,6 +47,7 @@ class TakenImages:
         self._background = background
         self._tried: dict[str, float] = {}
         self._one_at_a_time = anyio.Lock()
+        self._taking: set[anyio.CancelScope] = set()
 
     def find(self, image: PinnedImage) -> NamedImage | None:
         """That very image, where it is there. Looks at a few small files."""
@@ -62,9 +65,26 @@ class TakenImages:
         if len(self._tried) >= _MOST_REMEMBERED:
             self._tried.clear()
         self._tried[image.id] = now
-        self._background.start(lambda: self._take(image), f"taking the image {image.reference}")
+        scope = anyio.CancelScope()
+        self._taking.add(scope)
+        self._background.start(lambda: self._take(image, scope), f"taking the image {image.reference}")
 
-    async def _take(self, image: PinnedImage) -> None:
+    def stop(self) -> None:
+        """Take no more; what is being taken is left."""
+        for scope in self._taking:
+            scope.cancel()
+
+    async def _take(self, image: PinnedImage, scope: anyio.CancelScope) -> None:
+        try:
+            with scope:
+                await anyio.sleep(TAKE_AFTER)
+                await self._take_now(image)
+        finally:
+            self._taking.discard(scope)
+        if scope.cancelled_caught:
+            self._tried.pop(image.id, None)
+
+    async def _take_now(self, image: PinnedImage) -> None:
         async with self._one_at_a_time:
             if self.find(image) is not None:
                 return

@@ -96,3 +96,48 @@ async def test_each_image_is_looked_up_though_the_daemon_closes_after_it(tmp_pat
             assert found == [{"Id": "1"}, {"Id": "2"}, {"Id": "3"}]
             await lookup.aclose()
             tasks.cancel_scope.cancel()
+
+
+@pytest.mark.anyio
+async def test_lookups_that_wait_share_an_answer_that_was_asked_for_after_they_came(tmp_path: Path) -> None:
+    path = tmp_path / "docker.sock"
+    asked: list[bytes] = []
+    first_came, go_on = anyio.Event(), anyio.Event()
+
+    async def serve(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            while True:
+                try:
+                    asked.append((await stream.receive()).split(b" ")[1])
+                except anyio.EndOfStream:
+                    return
+                first_came.set()
+                await go_on.wait()
+                body = f'{{"Id":"{len(asked)}"}}'
+                await stream.send(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+
+    found: dict[str, object] = {}
+    with anyio.fail_after(20):
+        async with await anyio.create_unix_listener(path) as listener, anyio.create_task_group() as server:
+            server.start_soon(listener.serve, serve)
+            lookup = ImageLookup(Address(str(path)), "/v1.41")
+
+            async def look(who: str, reference: str) -> None:
+                found[who] = await lookup.image(reference)
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(look, "the first", "tool")
+                await first_came.wait()
+                for number in range(3):
+                    tasks.start_soon(look, f"late {number}", "tool")
+                tasks.start_soon(look, "of another image", "other")
+                await anyio.wait_all_tasks_blocked()
+                go_on.set()
+            await lookup.aclose()
+            server.cancel_scope.cancel()
+    assert found == {
+        "the first": {"Id": "1"},
+        **{f"late {number}": {"Id": "2"} for number in range(3)},
+        "of another image": {"Id": "3"},
+    }
+    assert [target.rpartition(b"/images/")[2] for target in asked] == [b"tool/json", b"tool/json", b"other/json"]

@@ -19,6 +19,7 @@ from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.images.store import ImageStore
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.logs import logger
 from tests.engines.docker.bench import BUSYBOX
 from tests.kit.until import until
 
@@ -28,7 +29,7 @@ CONTRACT = """
 name: shown
 description: Say which image this is.
 image: {image}
-command: [/bin/sh, -c, 'ls /usr/lib/python3 >/dev/null 2>&1 && echo python || echo busybox']
+command: [/bin/sh, -c, 'echo ${{WHICH:-busybox}}']
 """
 
 
@@ -43,6 +44,19 @@ def image() -> Iterator[str]:
     docker("tag", BUSYBOX, name)
     yield name
     docker("rmi", name)
+
+
+@pytest.fixture
+def other() -> Iterator[str]:
+    """Another small image: that one with a variable."""
+    container = docker("create", BUSYBOX, "true")
+    try:
+        ident = docker("commit", "--change", "ENV WHICH=other", container)
+    finally:
+        docker("rm", container)
+    yield ident
+    # It went with its last name, where it has had one.
+    subprocess.run(["docker", "rmi", "--force", ident], check=False, capture_output=True)
 
 
 @asynccontextmanager
@@ -77,28 +91,30 @@ async def test_a_call_runs_in_the_sandbox_once_that_has_taken_the_image_with_the
     assert (there.output, there.exit_code, there.image) == (first.output, 0, first.image)
 
 
-async def test_a_name_that_means_another_image_runs_that_one_from_the_next_call_on(tmp_path: Path, image: str) -> None:
+async def test_a_name_that_means_another_image_runs_that_one_from_the_next_call_on(
+    tmp_path: Path, image: str, other: str
+) -> None:
     async with toolbox_of(tmp_path, image) as toolbox:
         await toolbox.call("shown")
         await spilled(toolbox)
         old = {item.reference for item in ImageStore(tmp_path / "store").names()}
-        docker("tag", "python:3.11-slim", image)
+        docker("tag", other, image)
         result = await toolbox.call("shown")
-        assert (result.engine, result.output) == ("docker", "python\n")
+        assert (result.engine, result.output) == ("docker", "other\n")
         there = await spilled(toolbox)
-        assert (there.output, there.image) == ("python\n", result.image)
+        assert (there.output, there.image) == ("other\n", result.image)
         new = {item.reference for item in ImageStore(tmp_path / "store").names()}
         assert (len(old), len(new), old & new) == (1, 1, set())
 
 
-async def test_what_the_sandbox_means_by_a_name_stays_as_it_was(tmp_path: Path, image: str) -> None:
+async def test_what_the_sandbox_means_by_a_name_stays_as_it_was(tmp_path: Path, image: str, other: str) -> None:
     async with toolbox_of(tmp_path, image) as toolbox:
         sandbox = toolbox.engines.get("sandbox")
         assert isinstance(sandbox, SandboxExecutionEngine)
         own = await sandbox.images.ensure(image)
-        docker("tag", "python:3.11-slim", image)
+        docker("tag", other, image)
         await toolbox.call("shown")
-        assert (await spilled(toolbox)).output == "python\n"
+        assert (await spilled(toolbox)).output == "other\n"
         assert await sandbox.images.ensure(image) == own
 
 
@@ -135,10 +151,31 @@ async def test_an_image_is_not_taken_beyond_the_bounds(
     facts = docker("image", "inspect", "--format", "{{.Id}} {{.Size}}", image).split()
     pinned = PinnedImage(image, facts[0], facts[0], size=int(facts[1]))
     settings = Settings.model_validate({"engines": {"sandbox": {"store": tmp_path / "store"}}})
-    async with SandboxExecutionEngine(settings) as sandbox:
-        sandbox.take_image(pinned)
-    assert not sandbox.has_image(pinned)
+    monkeypatch.setattr(taken_images, "TAKE_AFTER", 0.0)
+    messages: list[str] = []
+    sink = logger.add(messages.append, format="{message}", filter=lambda record: image in record["message"])
+    try:
+        async with SandboxExecutionEngine(settings) as sandbox:
+            sandbox.take_image(pinned)
+            await until(lambda: messages)
+            assert f"{image} is not taken for the sandbox" in messages[0]
+            assert not sandbox.has_image(pinned)
+    finally:
+        logger.remove(sink)
     monkeypatch.undo()
     async with SandboxExecutionEngine(settings) as sandbox:
+        sandbox.take_image(pinned)
+        await until(lambda: sandbox.has_image(pinned))
+
+
+async def test_an_engine_that_is_closed_takes_no_more(tmp_path: Path, image: str) -> None:
+    ident = docker("image", "inspect", "--format", "{{.Id}}", image)
+    pinned = PinnedImage(image, ident, ident)
+    settings = Settings.model_validate({"engines": {"sandbox": {"store": tmp_path / "store"}}})
+    async with SandboxExecutionEngine(settings) as sandbox:
+        sandbox.take_image(pinned)
+        await anyio.wait_all_tasks_blocked()
+    assert not sandbox.has_image(pinned)
+    async with sandbox:
         sandbox.take_image(pinned)
         await until(lambda: sandbox.has_image(pinned))

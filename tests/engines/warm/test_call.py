@@ -76,6 +76,48 @@ async def test_a_call_that_meets_one_runs_in_it_and_the_next_runs_from_the_begin
     assert (tools["greet"].hits, tools["greet"].misses) == (1, 1)
 
 
+async def test_a_claim_keeps_what_waits_for_its_call_and_counts_once(engine: Engine) -> None:
+    item = await waiting(engine)
+
+    async def hand_over(met: Item) -> str:
+        assert met is item
+        return "warm"
+
+    async def cold() -> str:
+        return "cold"
+
+    with engine.claim(KEY) as claim, engine.claim(KEY) as late:
+        assert (claim.begins_now, late.begins_now) == (True, False)
+        assert await engine.call(KEY, hand_over, cold, late) == "cold"
+        assert await engine.call(KEY, hand_over, cold, claim) == "warm"
+    assert (engine.pool.metrics.hits, engine.pool.metrics.misses) == (1, 1)
+
+
+async def test_what_a_claim_kept_and_no_call_used_is_removed(engine: Engine) -> None:
+    item = await waiting(engine)
+    with pytest.raises(ExecutionError), engine.claim(KEY):
+        raise ExecutionError("before the call began")
+    await until(lambda: item.removed)
+    assert engine.pool.waiting == ()
+
+
+async def test_a_claim_on_another_pool_is_of_no_use(engine: Engine) -> None:
+    item = await waiting(engine)
+    settings = WarmSettings(max_per_tool=0)
+    other = Engine(settings, WarmBudget(settings))
+
+    async def hand_over(met: Item) -> str:
+        raise AssertionError("it waits elsewhere")
+
+    async def cold() -> str:
+        return "cold"
+
+    with engine.claim(KEY) as claim:
+        assert await other.call(KEY, hand_over, cold, claim) == "cold"
+    await until(lambda: item.removed)
+    await other.close()
+
+
 async def test_a_call_that_may_meet_none_is_not_counted(engine: Engine) -> None:
     item = await waiting(engine)
 

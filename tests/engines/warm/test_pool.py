@@ -118,6 +118,31 @@ async def test_as_many_wait_as_ran_at_once_up_to_the_bound_for_a_tool() -> None:
         assert one.waiting() == 3
 
 
+async def test_for_calls_that_begin_at_once_elsewhere_none_is_made_before_there_is_time_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(warm_pool, "MOST_QUIET", 0.01)
+    monkeypatch.setattr(warm_pool, "USUAL_FILL", 3600.0)
+    monkeypatch.setattr(warm_pool, "MOST_FILL", 3600.0)
+    async with shop() as one:
+        with one.calls("a", 2):
+            one.pool.spare("a")
+        await one.settled()
+        assert one.made == []
+
+
+async def test_once_no_call_came_for_as_long_as_making_one_takes_as_many_wait_as_ran_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(warm_pool, "USUAL_FILL", 0.05)
+    async with shop(idle_seconds=60) as one:
+        with one.calls("a", 3):
+            one.pool.spare("a")
+        await until(lambda: one.waiting("a") == 3)
+        with one.calls("a") as (met,):
+            assert met is one.made[0]
+
+
 async def test_a_burst_above_the_pool_gets_what_there_is() -> None:
     async with shop() as one:
         with one.calls("a", 2):
