@@ -37,13 +37,18 @@ def docker(*words: str) -> str:
     return subprocess.run(["docker", *words], check=True, capture_output=True, text=True).stdout.strip()
 
 
+def remove(image: str) -> None:
+    """Remove a name or an image, unless it went with the other."""
+    subprocess.run(["docker", "rmi", "--force", image], check=False, capture_output=True)
+
+
 @pytest.fixture
 def image() -> Iterator[str]:
     """A name of this test's own for busybox."""
     name = f"localhost/praxis-test-spill:{uuid4().hex}"
     docker("tag", BUSYBOX, name)
     yield name
-    docker("rmi", name)
+    remove(name)
 
 
 @pytest.fixture
@@ -55,8 +60,7 @@ def other() -> Iterator[str]:
     finally:
         docker("rm", container)
     yield ident
-    # It went with its last name, where it has had one.
-    subprocess.run(["docker", "rmi", "--force", ident], check=False, capture_output=True)
+    remove(ident)
 
 
 @asynccontextmanager
