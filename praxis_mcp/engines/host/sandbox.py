@@ -171,8 +171,8 @@ class SandboxExecutionEngine(ExecutionEngine):
         return await anyio.to_thread.run_sync(_reap, tools)
 
     async def cleanup(self) -> None:
-        """Remove what waits for calls, and wait for the last of what calls have left to be removed; no image is taken any
-        more."""
+        """Remove what waits for calls, and wait for the last of what calls have left to be removed. No image is taken
+        any more."""
         self._taken.stop()
         warm, self._warm = self._warm, None
         if warm is not None:
