@@ -1,7 +1,7 @@
 /* What a sandbox that waits has mounted, seen from within: whether all of it is still in its place when the call comes.
  *
- * A mount goes, without a word, where somebody outside removes the file or directory that it lies on, or puts another in
- * its place (a new /etc/shadow, say): what it covered, or what is there now, would be seen instead.
+ * The kernel drops a mount, without a word, when somebody outside removes the file or directory that it covers, or puts
+ * another in its place (a new /etc/shadow, say): that would be seen then.
  */
 #ifndef PLACES_H
 #define PLACES_H

@@ -41,7 +41,7 @@ struct wait_options {
     int64_t patience;   /* nanoseconds that the call may take to come, or NO_DEADLINE */
     const char *boot;   /* the id of the kernel's boot that `sources` are of; NULL: there are none */
     struct sources sources;
-    const struct layout *layout; /* of the sandbox that we wait in; NULL: it is none of ours */
+    const struct layout *layout; /* of the sandbox that we wait in; NULL: in another's container */
 };
 
 /* "DEVICE:INODE", in digits. */

@@ -185,7 +185,7 @@ class WaitingSandbox:
             context.phases.enter(Phase.COLLECT)
         end = replace(end, out_of_memory=self._group.out_of_memory)
         if not self._is_private:
-            await self._end()  # whoever unmounts or removes what it mounts behind the answer must not meet it
+            await self._end()  # what it mounts may be unmounted or removed right behind the answer
         return Finished(end, *streams.captured)
 
     async def _run(self, call: WaitCall, plan: Plan, streams: Streams) -> Ended:

@@ -32,7 +32,7 @@ from praxis_mcp.support.logs import logger
 from praxis_mcp.support.scratch import Scratch
 
 SandboxKey = WarmKey[tuple[str, ...]]
-"""The key of waiting sandboxes: beside the blueprint what else decides which sandbox a call gets."""
+"""The key of waiting sandboxes: the blueprint, and what else decides which sandbox a call gets."""
 LayOut = Callable[[Plan, SandboxKey, Path | None], AbstractAsyncContextManager[Sandboxed]]
 """Lays a sandbox out ahead of its call, for the length of the block; given the directory for its artifacts."""
 

@@ -286,7 +286,7 @@ class MountLayout:
 
 
 def _identity(step: Step) -> Identity | None:
-    """Which file or directory of the host it lays; None where that is none, or gone."""
+    """Which file or directory of the host it lays; None where it lays nothing of the host, or that is gone."""
     if step.descriptor is not None:
         return identity_of(step.descriptor)
     if step.kind not in _OF_THE_HOST or step.source is None:

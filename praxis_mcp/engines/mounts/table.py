@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 _TABLE = "/proc/self/mountinfo"
 _ESCAPE = re.compile(r"\\([0-7]{3})")
-_PIECE = 256 * 1024
+_TABLE_PIECE = 256 * 1024
 
 
 def place_of(line: str) -> str:
@@ -57,6 +57,6 @@ class MountTable:
     def _read(self) -> Iterator[str]:
         os.lseek(self._file, 0, os.SEEK_SET)
         found = b""
-        while piece := os.read(self._file, _PIECE):
+        while piece := os.read(self._file, _TABLE_PIECE):
             found += piece
         return iter(found.decode(errors="surrogateescape").split("\n"))

@@ -276,7 +276,9 @@ async def test_what_the_host_has_mounted_or_unmounted_meanwhile_is_seen(bench: B
     assert hits(bench) == 0
 
 
-async def test_what_is_mounted_elsewhere_is_no_reason_to_make_another(bench: Bench, place_to_mount: Path) -> None:
+async def test_a_sandbox_stays_when_something_is_mounted_where_it_shows_nothing(
+    bench: Bench, place_to_mount: Path
+) -> None:
     (place_to_mount.parent.parent / "mounted").mkdir()
     contract = bench.case.sh("ls /praxis", mounts={str(place_to_mount.parent.parent / "mounted"): "/praxis"})
     waiting = await warmed(bench, contract)
