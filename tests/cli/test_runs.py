@@ -23,6 +23,7 @@ GREET = """\
 name: greet
 description: Greet somebody.
 engine: local
+network: host
 command:
   - /bin/sh
   - -c
@@ -37,6 +38,7 @@ SLOW = """\
 name: slow
 description: Says something, and waits until a file is there.
 engine: local
+network: host
 command: [/bin/sh, -c, 'echo begun; until [ -e "$file" ]; do sleep 0.05; done; echo over']
 timeout: 120
 parameters:

@@ -29,6 +29,7 @@ ECHO = """\
 name: echo
 description: Says it again.
 engine: local
+network: host
 command: [/bin/sh, -c, 'printf "%s\\n" "$word"']
 timeout: 60
 parameters:
