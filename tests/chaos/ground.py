@@ -165,7 +165,7 @@ def marked_processes(gone: Remains) -> list[str]:
             variables = (place / "environ").read_bytes().split(b"\0")
             if any(each.startswith(sign) for each in variables for sign in signs):
                 words = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                found.append(f"{place.name}: {words[:120]}")
+                found.append(f"{place.name}: {words[:400]}")
         except OSError:  # it ended just now
             continue
     return found
