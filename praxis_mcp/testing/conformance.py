@@ -18,7 +18,7 @@ import pytest
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.values import Binding, BindKind
-from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.base import EngineStatus, ExecutionContext
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
 from praxis_mcp.plans.build import build_plan
@@ -434,11 +434,15 @@ async def check_cache(bench: Bench, contract: ToolContract) -> None:
 # --- the engine itself ------------------------------------------------------------------------------------------------
 
 
-async def test_an_engine_that_can_be_used_says_so(bench: Bench) -> None:
-    with anyio.fail_after(10):
-        status = await bench.engine.probe()
-    assert (status.engine, status.available) == (bench.engine.name, True), status
-    assert status.version
+async def test_an_engine_that_can_be_used_says_so_and_once_it_was_used_its_version(bench: Bench) -> None:
+    async def probe() -> EngineStatus:
+        with anyio.fail_after(10):
+            return await bench.engine.probe()
+
+    unused = await probe()
+    assert (unused.engine, unused.available) == (bench.engine.name, True), unused
+    assert (await bench.run(bench.case.sh("exit 0"))).exit_code == 0
+    assert (await probe()).version
 
 
 async def test_an_engine_can_be_used_again_after_its_cleanup(bench: Bench) -> None:
