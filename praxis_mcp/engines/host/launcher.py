@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+import anyio
+
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.bubblewrap import find_bubblewrap
@@ -134,16 +136,23 @@ class OwnLauncher(Launcher):
     ) -> Finished:
         """See the base."""
         group = cgroups.for_run(plan, default_pids=default_pids, own_processes=LAUNCHER_PROCESSES)
+        looked = anyio.Event()
+
+        async def release() -> None:
+            await looked.wait()  # the group alone tells that memory ran out
+            await group.remove()
+
         with Reply() as reply:
             early = None
             if later is not None and len(later) < MOST_LEAVING:
-                early = EarlyEnd(reply, later, group.remove)
+                early = EarlyEnd(reply, later, release)
             try:
                 async with context.collectors(plan) as streams:
                     end = await self._run_in(plan, context, prepare, group, streams, reply, early)
                     context.phases.enter(Phase.COLLECT)
                     out_of_memory = group.out_of_memory
             finally:
+                looked.set()
                 if early is None or not early.is_taken:
                     await group.remove(later)
         return Finished(replace(end, out_of_memory=out_of_memory), *streams.captured)

@@ -24,7 +24,7 @@ _PIECE = 256 * 1024
 _PIPE_SIZE = 256 * 1024
 _LONG = 32 * 1024
 """Bytes at once from which on a larger pipe pays."""
-_F_SETPIPE_SZ = 1031
+_F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
 
 
 class PipeReader:
@@ -58,8 +58,10 @@ class PipeReader:
         Args:
             at_once: nobody writes any more, though somebody holds the pipe: what is in it now is all.
         """
-        if self._is_watched and self._read() and self._is_watched:
-            self._read()
+        # The command may have made the pipe larger. A bound, because somebody outside may have been given its end.
+        for _ in range(2 + _size(self._stream.fileno()) // _PIECE if at_once else 2):
+            if not (self._is_watched and self._read()):
+                break
         if not (at_once and self._is_watched):
             await self._ended
 
@@ -162,6 +164,15 @@ async def readable(*descriptors: int) -> None:
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _size(descriptor: int) -> int:
+    """Bytes that a pipe holds at most."""
+    if sys.platform != "linux":
+        return _PIPE_SIZE
+    import fcntl
+
+    return fcntl.fcntl(descriptor, _F_GETPIPE_SZ)
 
 
 def _enlarge(descriptor: int) -> None:

@@ -36,7 +36,7 @@ class Tools:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A file system, and where and as whom a command begins in it; `state`: see `MountLayout.state`."""
+    """A file system, and where and as whom a command begins in it; `state`: see `Sandboxed.state`."""
 
     steps: tuple[Step, ...]
     working_dir: str
@@ -144,7 +144,7 @@ class SandboxRun:
         user = find_user(self.image.root, fixed.user or self.image.user, fixed.image)
         start = view.build(self.plan, self.places, fixed.working_dir or self.image.working_dir)
         artifacts = None if self.places.artifacts is None else str(self.places.artifacts)
-        return Layout(view.steps, start, user, view.state(artifacts))
+        return Layout(view.steps, start, user, (start, *view.state(artifacts)))
 
     def _environment(self, home: str) -> Mapping[str, str]:
         env = {"PATH": IMAGE_PATH, "HOME": home}

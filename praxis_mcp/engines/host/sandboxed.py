@@ -47,7 +47,8 @@ class Sandboxed:
         host_name: the machine's name, as it sees that.
         programs: where its program must be.
         hidden: what of the command the host has and the sandbox hides.
-        state: what `steps` are on this host (`MountLayout.state`); empty where nobody asked.
+        state: what `steps` are on this host (`MountLayout.state`), and where its blueprint has the command begin now;
+            empty where nobody asked.
     """
 
     argv: tuple[str, ...] = field(repr=False)

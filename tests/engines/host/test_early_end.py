@@ -9,15 +9,18 @@ import anyio
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host import process as process_module
+from praxis_mcp.engines.host.cgroups import find_cgroups
 from praxis_mcp.engines.host.process import EarlyEnd, Launch, ReportPipe, run_process
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.engines.output import Captured, StreamCollector
+from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.processes import Owner, SupervisedTree
 from praxis_mcp.support.tasks import BackgroundTasks
 from praxis_mcp.testing.bench import CALL_LIMIT
-from tests.engines.host.sandbox_case import IMAGE, control_groups, shared_store
+from tests.engines.host.sandbox_case import IMAGE, SandboxCase, control_groups, shared_store
 
 pytestmark = pytest.mark.anyio
 
@@ -137,3 +140,23 @@ async def test_a_sandbox_that_holds_a_mount_has_left_when_its_call_ends_and_any_
                 assert (await engine.execute(plain, {})).success
     assert children() == before
     assert control_groups(f"praxis-mcp-{Owner.current()}-") == []
+
+
+@pytest.mark.sandbox
+@pytest.mark.skipif(Capability.MEMORY_LIMIT in find_cgroups().notes, reason="no control group limits memory here")
+async def test_memory_that_ran_out_is_reported_though_the_sandbox_has_left_before_its_end_is_read() -> None:
+    case = SandboxCase()
+    code = "print('ready', flush=True); held = bytearray(200_000_000)"
+    contract = case.python(code, memory_limit="64m")
+    settings = case.settings()
+
+    def until_it_has_left(*_: object) -> None:
+        """Of the event loop's own thread, so that nothing of the end is seen meanwhile."""
+        (program,) = children() - before
+        os.waitid(os.P_PID, program, os.WEXITED | os.WNOWAIT)
+
+    with anyio.fail_after(CALL_LIMIT):
+        async with case.engine(settings) as engine:
+            before = children()
+            result = await engine.execute(contract, {}, ExecutionContext(on_output=until_it_has_left))
+    assert (result.exit_code, result.out_of_memory) == (137, True)

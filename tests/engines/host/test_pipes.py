@@ -1,5 +1,7 @@
 """What a command writes and reads, in callbacks of the event loop as far as nothing has to wait, and in tasks."""
 
+import fcntl
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from praxis_mcp.engines.host.pipes import PipeReader
 from praxis_mcp.engines.host.process import Launch, run_process
 from praxis_mcp.engines.output import Captured, StreamCollector
 from praxis_mcp.support.praxis_init import Ended
@@ -73,3 +76,17 @@ async def test_input_is_read_to_its_end_or_as_far_as_the_command_wants(
     out = StreamCollector("stdout", keep=KEPT)
     assert (await run(code, out, stdin=b"x" * size)).exit_code == 0
     assert out.captured.text.strip() == taken(size)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes of a size of one's own are Linux's")
+async def test_what_is_in_a_pipe_that_the_command_made_larger_is_read_though_somebody_holds_it() -> None:
+    ours, theirs = os.pipe()
+    size = fcntl.fcntl(theirs, 1031, 1024 * 1024)  # F_SETPIPE_SZ
+    out = StreamCollector("stdout", keep=2 * size)
+    with os.fdopen(ours, "rb", 0) as stream, os.fdopen(theirs, "wb", 0) as command, anyio.fail_after(LIMIT):
+        async with out, anyio.create_task_group() as tasks:
+            assert command.write(b"x" * size) == size
+            reader = PipeReader(stream, out, tasks)
+            await reader.finish(at_once=True)
+            reader.close()
+    assert out.captured == Captured(b"x" * size, total=size)

@@ -248,6 +248,26 @@ async def test_a_tool_begins_in_the_working_directory_that_is_there_now(local: B
     assert (await local.run(contract)).output == "second\n"
 
 
+async def test_a_working_directory_behind_a_link_is_the_one_that_the_link_leads_to_now(
+    bench: Bench, tmp_path: Path
+) -> None:
+    place = tmp_path / "root" / "shown"
+    for name in ("first", "second"):
+        (place / name).mkdir(parents=True)
+        (place / name / name).touch()
+    (place / "current").symlink_to("first")
+    is_host = not isinstance(bench.engine, SandboxExecutionEngine)
+    directory = str(place / "current") if is_host else "/praxis/current"
+    contract = bench.case.sh("ls", mounts={} if is_host else {str(place): "/praxis"}, working_dir=directory)
+    await warmed(bench, contract)
+    assert (await bench.run(contract)).output == "first\n"
+    assert hits(bench) == 1
+    await warmed(bench, contract)
+    (place / "new").symlink_to("second")
+    (place / "new").rename(place / "current")
+    assert (await bench.run(contract)).output == "second\n"
+
+
 @pytest.fixture
 def place_to_mount(tmp_path: Path) -> Iterator[Path]:
     """A directory below which a test may mount."""
