@@ -169,9 +169,8 @@ class RelayRunner:
         run_id, phases = counted.run_id, counted.phases
         phases.enter(Phase.RUN)
         about = replace(about, arguments=await self._records.relayed_arguments(arguments, tool.input_schema))
-        record = await self._records.start_relayed(run_id, tool.name, engine_name(tool), caller, about)
+        record = await self._records.start_relayed(run_id, tool.name, engine_name(tool), caller, about, phases)
         counted.is_recorded = True
-        record.phases = phases
         listener = progress_lines(on_output) if on_output is not None else None
         async with self._records.watched(record):
             answer = await self._upstreams.call(tool, arguments, listener)

@@ -170,9 +170,8 @@ class ToolRunner:
         if key is not None and (known := self._cache.get(key)) is not None:
             log.debug("{}: answered from the cache", name)
             phases.enter(Phase.CACHE)
-            record = await self._records.start(plan, known.engine, caller, about)
+            record = await self._records.start(plan, known.engine, caller, about, phases)
             counted.is_recorded = True
-            record.phases = phases
             async with self._records.watched(record):
                 again = replace(known, run_id=run_id, phases=MappingProxyType(phases.seconds))
                 return await self._records.finish(record, again)
@@ -213,9 +212,8 @@ class ToolRunner:
     ) -> ExecutionResult:
         engine = counted.engine = decision.engine or ""
         phases.enter(Phase.START)
-        record = await self._records.start(plan, engine, caller, about)
+        record = await self._records.start(plan, engine, caller, about, phases)
         counted.is_recorded = True
-        record.phases = phases
         context = ExecutionContext(
             on_output=self._records.listener(record, on_output),
             on_status=on_status,

@@ -22,7 +22,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.errors import LimitUnsupported, RecordsUnavailable
-from praxis_mcp.execution.records import writer
+from praxis_mcp.execution.records import audit, writer
 from praxis_mcp.execution.records.database import Bounds, Filters
 from praxis_mcp.execution.records.record import RunRecord
 from praxis_mcp.execution.records.row import StoredRun
@@ -145,6 +145,24 @@ async def test_a_record_says_what_ran_and_who_called_and_holds_no_secret_variabl
         assert value not in shown
     assert '"where": "host"' in row.plan
     assert row.as_json()["phases"].keys() >= {"queue", "run"}
+
+
+async def test_a_run_is_recorded_from_when_its_call_came_its_wait_for_a_place_included(
+    tmp_path: Path, place: Path
+) -> None:
+    go = tmp_path / "go"
+    script = f'until [ -e "{go}" ]; do sleep 0.05; done'
+    tool = ToolContract.create_local_tool("t", ["/bin/sh", "-c", script], max_concurrency=1)
+    async with toolbox_for(place) as toolbox, anyio.create_task_group() as calls:
+        calls.start_soon(toolbox.call, tool)
+        calls.start_soon(toolbox.call, tool)
+        await until(lambda: toolbox.runner.admission.waiting == 1)
+        go.touch()
+    (line,) = (line for line in audit.read(place) if line["seq"] == 2)
+    (last,) = (row.as_json() for row in rows(place) if row.id == line["run"])
+    assert last["phases"]["queue"] > 0
+    assert last["seconds"] > sum(last["phases"].values()) - 0.001
+    assert line["ms"] == round(last["seconds"] * 1000, 1)
 
 
 @pytest.mark.parametrize("mode", ["masked", "hashed"])

@@ -13,6 +13,7 @@ import pytest
 from praxis_mcp.contracts.catalog.catalog import Catalog
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import ArgumentError, ExecutionError, LimitUnsupported, UnknownToolError
 from praxis_mcp.execution.records.record import RunRecord
 from praxis_mcp.execution.records.row import NOTHING, About
@@ -223,8 +224,10 @@ class CancellingRecords(RunRecords):
 
     scope: anyio.CancelScope | None = None
 
-    async def start(self, plan: Plan, engine: str, caller: str = "", about: About = NOTHING) -> RunRecord:
-        record = await super().start(plan, engine, caller, about)
+    async def start(
+        self, plan: Plan, engine: str, caller: str = "", about: About = NOTHING, phases: PhaseClock | None = None
+    ) -> RunRecord:
+        record = await super().start(plan, engine, caller, about, phases)
         if self.scope is not None:
             self.scope.cancel()
         return record

@@ -30,7 +30,7 @@ class RunRecord:
         run_id: its id.
         tool: name of the tool.
         engine: name of the engine.
-        started: when, in UTC.
+        started: when the call came, in UTC: before it waited for a place and an engine.
         directory: where its files lie; None while it has none.
         caller: who called, and may read it; empty is anonymous.
         plan: what runs; empty for another server's tool.

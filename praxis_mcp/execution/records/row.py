@@ -50,7 +50,7 @@ class StoredRun:
         tool, engine, isolation, image, exit_code, stdout_bytes, stderr_bytes: see `ExecutionResult`.
         caller: who called; empty is anonymous.
         client, root, contract, contract_sha256, arguments: see `About`.
-        started, ended: seconds since 1970 (UTC); None while it runs.
+        started, ended: when the call came, and when it ended, in seconds since 1970 (UTC); None while it runs.
         outcome: as in `CallTally`; or ``running``; or ``lost``, where its server died before it ended.
         error: why it failed, in the words that the caller got.
         why: JSON: the engines that were passed over, and why.

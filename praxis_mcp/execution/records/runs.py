@@ -6,7 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -53,18 +53,26 @@ class RunRecords:
         self._records: dict[str, RunRecord] = {}
         self._making = threading.Lock()
 
-    async def start(self, plan: Plan, engine: str, caller: str = "", about: About = NOTHING) -> RunRecord:
+    async def start(
+        self, plan: Plan, engine: str, caller: str = "", about: About = NOTHING, phases: PhaseClock | None = None
+    ) -> RunRecord:
         """A record for a run that begins now; the oldest ended ones give way.
 
         Its directory is made at once where something is sure to be put there, or where an engine of another package
         may expect it; else see `make_directory`.
+
+        Args:
+            plan, engine, caller, about: what runs, where, for whom, and what else is said of it.
+            phases: the call's clock; the record starts where that did. None starts one now.
 
         Raises:
             ExecutionError: the directory cannot be made.
         """
         run_id = plan.call.run_id
         text = plan_text(plan.blueprint) if self._store is not None else "{}"
-        record = RunRecord(run_id, plan.blueprint.tool, engine, datetime.now(UTC), None, caller, text, about)
+        phases = phases or PhaseClock()
+        began = _began(phases)
+        record = RunRecord(run_id, plan.blueprint.tool, engine, began, None, caller, text, about, phases=phases)
         if plan.blueprint.artifact_dir is None and engine in OWN_ENGINES:
             return await self._start(record)
         # Broken off between the two, the call would leave directories that nobody knows. One visit to a thread for all.
@@ -74,18 +82,27 @@ class RunRecords:
         return record
 
     async def start_relayed(
-        self, run_id: str, tool: str, engine: str, caller: str = "", about: About = NOTHING
+        self,
+        run_id: str,
+        tool: str,
+        engine: str,
+        caller: str = "",
+        about: About = NOTHING,
+        phases: PhaseClock | None = None,
     ) -> RunRecord:
         """A record for a call that another server answers; a directory is made for it when something is to be put
-        there, because making one takes as long as passing such a call on."""
-        return await self._start(RunRecord(run_id, tool, engine, datetime.now(UTC), None, caller, about=about))
+        there, because making one takes as long as passing such a call on. `phases`: as for `start`."""
+        phases = phases or PhaseClock()
+        return await self._start(
+            RunRecord(run_id, tool, engine, _began(phases), None, caller, about=about, phases=phases)
+        )
 
     async def refuse(self, plan: Plan, caller: str, about: About, phases: PhaseClock, error: str) -> None:
         """A record of a call that no engine can carry out. Where there is no store, none: nobody could read it."""
         if self._store is not None:
-            text, now = plan_text(plan.blueprint), datetime.now(UTC)
-            record = RunRecord(plan.call.run_id, plan.blueprint.tool, "", now, None, caller, text, about, error=error)
-            record.phases = phases
+            tool, text = plan.blueprint.tool, plan_text(plan.blueprint)
+            record = RunRecord(plan.call.run_id, tool, "", _began(phases), None, caller, text, about, phases=phases)
+            record.error = error
             await self._ended(record, "error")
 
     async def arguments(self, plan: Plan, parameters: Sequence[ToolParameter]) -> str | None:
@@ -314,6 +331,11 @@ class RunRecords:
         if self._store is not None:
             self._store.close()
         self._files.close()
+
+
+def _began(phases: PhaseClock) -> datetime:
+    """When a call came. It has waited for a place and an engine since, which is a part of how long it took."""
+    return datetime.now(UTC) - timedelta(seconds=sum(phases.seconds.values()))
 
 
 @contextmanager
