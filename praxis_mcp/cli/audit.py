@@ -38,7 +38,8 @@ def verify(
     """
     from praxis_mcp.execution.records import audit
 
-    found = audit.verify(_directory(options), _read_known(known))
+    directory = _directory(options)
+    found = audit.verify(directory, _read_known(known))
     if as_json:
         facts = {"lines": found.lines, "first": found.first, "last": found.last, "head": found.head}
         echo_json({**facts, "whole": found.is_whole, "torn": found.torn, "problems": found.problems})
@@ -49,6 +50,8 @@ def verify(
             say(f"{place}: a piece of a line that a killed process left", fg="yellow", err=True)
         if found.first > 1:
             say(f"lines before {found.first} are no longer kept", err=True)
+        if not found.lines:
+            say(_empty(directory), err=True)
         say(f"{counted(found.lines, 'line')}, {'whole' if found.is_whole else 'NOT whole'}; {found.last}:{found.head}")
     raise typer.Exit(0 if found.is_whole else 1)
 
@@ -63,7 +66,11 @@ def show(
     """Show the newest lines, oldest first."""
     from praxis_mcp.execution.records import audit
 
-    for line in deque(audit.read(_directory(options)), limit):
+    directory = _directory(options)
+    lines = deque(audit.read(directory), limit)
+    if not lines:
+        say(f"{_empty(directory)} praxis-mcp call and serve write it, unless records.audit is false.", err=True)
+    for line in lines:
         if as_json:
             sys.stdout.write(json.dumps(line) + "\n")
         else:
@@ -81,6 +88,10 @@ def _directory(options: SettingsOptions) -> Path:
     if place is None:
         raise SettingsError("There is no home directory to keep records in.", remedy="Name records.directory.")
     return place
+
+
+def _empty(directory: Path) -> str:
+    return f"There is no line of an audit trail in {directory}."
 
 
 def _read_known(text: str) -> tuple[int, str] | None:

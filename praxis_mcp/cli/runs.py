@@ -26,14 +26,19 @@ if TYPE_CHECKING:
 app = typer.Typer(name="runs", no_args_is_help=True, help="Calls that were recorded: what ran, for whom, how it ended.")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_RECORDED_BY = "praxis-mcp call and serve record runs."
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, its beginning, or: last.")]
 ToolOption = Annotated[str, typer.Option("--of", metavar="TOOL", help="Runs of this tool.")]
 EngineOption = Annotated[str, typer.Option("--engine", help="Runs on this engine.")]
 OutcomeOption = Annotated[
-    str,
-    typer.Option("--outcome", help="ok, failed, timed_out, out_of_memory, cached, error, cancelled, lost or running."),
+    Literal["ok", "failed", "timed_out", "out_of_memory", "cached", "error", "cancelled", "lost", "running"] | None,
+    typer.Option(
+        "--outcome",
+        metavar="OUTCOME",
+        help="ok, failed, timed_out, out_of_memory, cached, error, cancelled, lost or running.",
+    ),
 ]
 CallerOption = Annotated[str, typer.Option("--caller", help="Runs of this caller: the name of a token.")]
 SinceOption = Annotated[
@@ -48,7 +53,7 @@ def list_runs(
     options: SettingsOptions,
     tool: ToolOption = "",
     engine: EngineOption = "",
-    outcome: OutcomeOption = "",
+    outcome: OutcomeOption = None,
     caller: CallerOption = "",
     since: SinceOption = "",
     until: UntilOption = "",
@@ -57,14 +62,15 @@ def list_runs(
 ) -> None:
     """List runs, newest first."""
     filters = _filters(tool, engine, outcome, caller, since, until)
-    with _archive(options) as archive:
+    with _archive(options) as (archive, place):
         runs = list(archive.runs(filters, limit)) if archive is not None else []
     if as_json:
         echo_json([run.as_json() for run in runs])
     elif runs:
         console().print(_table(runs))
     else:
-        say("No such run is recorded.", err=True)
+        described = any((tool, engine, outcome, caller, since, until))
+        say("No such run is recorded." if described else f"{_none_in(place)} {_RECORDED_BY}", err=True)
 
 
 @app.command("show")
@@ -129,6 +135,8 @@ def artifacts(
     for item in files:
         say(f"{item.size:>12}  {item.name}")
     gone = len(found.as_json()["artifacts"]) - len(files)
+    if not files and not gone:
+        say("The run left no files as results.", err=True)
     if gone:
         say(f"{counted(gone, 'file')} no longer kept", err=True)
 
@@ -140,7 +148,7 @@ def remove(
     runs: Annotated[list[str] | None, typer.Argument(metavar="RUN…", help="Ids of runs, or their beginnings.")] = None,
     tool: ToolOption = "",
     engine: EngineOption = "",
-    outcome: OutcomeOption = "",
+    outcome: OutcomeOption = None,
     caller: CallerOption = "",
     since: SinceOption = "",
     until: UntilOption = "",
@@ -153,7 +161,7 @@ def remove(
     described = any((tool, engine, outcome, caller, since, until))
     if sum((bool(runs), described, everything)) != 1:
         raise ArgumentError("Write which runs: their ids, or options such as --of and --until, or --all.")
-    with _archive(options) as archive:
+    with _archive(options) as (archive, _):
         if archive is None:
             count = 0
         elif runs:
@@ -169,40 +177,45 @@ def export(
     options: SettingsOptions,
     tool: ToolOption = "",
     engine: EngineOption = "",
-    outcome: OutcomeOption = "",
+    outcome: OutcomeOption = None,
     caller: CallerOption = "",
     since: SinceOption = "",
     until: UntilOption = "",
 ) -> None:
     """Print runs as JSON, one a line, newest first: all of them, or those that the options describe."""
     filters = _filters(tool, engine, outcome, caller, since, until)
-    with _archive(options) as archive:
+    with _archive(options) as (archive, _):
         for run in archive.runs(filters) if archive is not None else ():
             sys.stdout.write(json.dumps(run.as_json()) + "\n")
 
 
 @contextmanager
-def _archive(options: SettingsOptions) -> Iterator[RunArchive | None]:
+def _archive(options: SettingsOptions) -> Iterator[tuple[RunArchive | None, Path | None]]:
     from praxis_mcp.execution.records.archive import open_archive
 
-    with open_archive(options.read().records) as archive:
-        yield archive
+    settings = options.read().records
+    with open_archive(settings) as archive:
+        yield archive, settings.place
 
 
 @contextmanager
 def _found(options: SettingsOptions, name: str) -> Iterator[tuple[RunArchive, StoredRun]]:
     from praxis_mcp.errors import RunNotFoundError
 
-    with _archive(options) as archive:
+    with _archive(options) as (archive, place):
         if archive is None:
-            raise RunNotFoundError("No run is recorded yet.", remedy="praxis-mcp call and serve record runs.")
+            raise RunNotFoundError(_none_in(place), remedy=_RECORDED_BY)
         yield archive, archive.find(name)
 
 
-def _filters(tool: str, engine: str, outcome: str, caller: str, since: str, until: str) -> Filters:
+def _none_in(place: Path | None) -> str:
+    return f"No run is recorded in {place}." if place is not None else "No run is recorded yet."
+
+
+def _filters(tool: str, engine: str, outcome: str | None, caller: str, since: str, until: str) -> Filters:
     from praxis_mcp.execution.records.database import Filters
 
-    return Filters(tool, engine, outcome, caller, _time(since, "--since"), _time(until, "--until"))
+    return Filters(tool, engine, outcome or "", caller, _time(since, "--since"), _time(until, "--until"))
 
 
 def _time(text: str, option: str) -> float | None:

@@ -132,14 +132,29 @@ def test_removing_takes_what_was_named_or_described_with_its_files_and_nothing_e
     assert praxis("runs", "rm", "--of", "slow").stdout == "0 runs removed\n"
     assert praxis("runs", "rm", "--all").stdout == "1 run removed\n"
     assert list(files.iterdir()) == []
-    assert "No such run" in praxis("runs", "list").stderr
+    assert "No run is recorded in " in praxis("runs", "list").stderr
+    assert "No such run" in praxis("runs", "list", "--of", "greet").stderr
 
 
 def test_where_nothing_is_recorded_lists_are_empty_and_a_run_is_not_found(praxis: Run, project: Path) -> None:
     praxis("call", "greet", "who=Ada", PRAXIS_RECORDS__ENABLED="false")
     assert listed(praxis) == []
-    assert "No run is recorded yet" in praxis("runs", "show", "last", code=2).stderr
+    store = project / "state" / "praxis-mcp" / "records"
+    for words, code in ((("list",), 0), (("show", "last"), 2)):
+        assert f"No run is recorded in {store}." in praxis("runs", *words, code=code).stderr
     assert not (project / "state").exists()
+
+
+def test_an_outcome_that_does_not_exist_is_refused_with_those_that_do(praxis: Run) -> None:
+    assert "out_of_memory" in praxis("runs", "list", "--outcome", "timeout", code=2).stderr
+
+
+def test_a_run_without_artifacts_says_that_it_left_none(praxis: Run, database: Path) -> None:
+    made = open_database(database)
+    made.write([row("a1", "one", 1)])
+    made.close()
+    shown = praxis("runs", "artifacts", "last")
+    assert (shown.stdout, shown.stderr) == ("", "The run left no files as results.\n")
 
 
 def test_text_of_a_client_steers_no_terminal_and_forges_no_line(praxis: Run, database: Path) -> None:

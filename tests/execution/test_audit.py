@@ -193,6 +193,8 @@ def test_the_command_verifies_shows_and_fails_where_something_was_changed(tmp_pa
         return command_line.praxis("audit", *words, cwd=tmp_path, env=environment)
 
     (tmp_path / "records").mkdir()
+    for words in (("show",), ("verify",)):
+        assert f"no line of an audit trail in {tmp_path / 'records'}" in praxis(*words).stderr
     for number in range(3):
         trail(tmp_path / "records").append([{"tool": f"t{number}\x1b[2J", "outcome": "ok", "time": "now"}])
     done = praxis("verify")
