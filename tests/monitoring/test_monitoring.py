@@ -20,6 +20,7 @@ from tests.serving.clients import open_server, settings_for
 ROOT = Path(__file__).resolve().parents[2]
 ALERTS = ROOT / "configs" / "monitoring" / "alerts.yaml"
 DASHBOARD = ROOT / "configs" / "monitoring" / "grafana-dashboard.json"
+OPERATIONS = ROOT / "docs" / "operations.md"
 OUTCOMES = {
     "ok", "failed", "timed_out", "out_of_memory", "cached", "bad_arguments", "refused", "error", "cancelled",
 }  # fmt: skip
@@ -47,12 +48,18 @@ def of_dashboard() -> Iterator[str]:
             yield variable["query"]["query"]
 
 
+def documented() -> set[str]:
+    rows = [line for line in OPERATIONS.read_text(encoding="utf-8").splitlines() if line.startswith("| `praxis_")]
+    return {name for line in rows for name in re.findall(r"`(praxis_\w+)`", line.split(" | ")[0])}
+
+
 async def exposed(directory: Path) -> str:
     async with open_server(settings_for(directory)) as (toolbox, _):
         for phase in Phase:
             with toolbox.runner.tally.call("tool") as counted:
                 counted.engine = "docker"
                 counted.phases.enter(phase)
+        toolbox.runner.tally.spilled["tool", "sandbox", "docker"] += 1
         return render(toolbox, {"stream": 1}, "1.2.3")
 
 
@@ -68,6 +75,7 @@ async def test_every_metric_that_is_used_is_one_that_the_server_exposes(tmp_path
     of_the_dashboard = {name for expression in of_dashboard() for name in re.findall(r"praxis_\w+", expression)}
     shown = {re.sub(r"_(bucket|sum|count)$", "", name) for name in of_the_dashboard}
     assert set(kinds) - shown == set(), "the dashboard shows everything that there is"
+    assert set(kinds) - documented() == set(), "and docs/operations.md lists it"
 
 
 def test_every_outcome_and_phase_that_is_selected_exists() -> None:
