@@ -262,6 +262,31 @@ def at_root(value: Any, root: Path) -> Any:
     return value
 
 
+_WANTED = {
+    "bool_parsing": "write true or false",
+    "bool_type": "write true or false",
+    "float_parsing": "write a number",
+    "float_type": "write a number",
+    "finite_number": "write a number",
+    "int_from_float": "write a whole number",
+    "int_parsing": "write a whole number",
+    "int_type": "write a whole number",
+    "string_type": "write text",
+    "path_type": "write a path",
+    "dict_type": "write a mapping",
+    "model_attributes_type": "write a mapping of its settings",
+    "model_type": "write a mapping of its settings",
+    "list_type": "write a list",
+    "tuple_type": "write a list",
+    "literal_error": "write {expected}",
+    "greater_than": "write more than {gt}",
+    "greater_than_equal": "write {ge} or more",
+    "less_than": "write less than {lt}",
+    "less_than_equal": "write {le} or less",
+}
+"""What to write, by pydantic's type of error: its own words are those of programmers."""
+
+
 def _explain(exc: ValidationError | PydanticSettingsError, model: type[BaseModel], file: Path | None, text: str) -> str:
     """What is wrong with the settings, in one sentence, by file and line, or by variable. A value is never shown: it
     may be a secret.
@@ -287,7 +312,10 @@ def _explain(exc: ValidationError | PydanticSettingsError, model: type[BaseModel
 def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
     name = ".".join(str(part) for part in error["loc"])
     if error["type"] != "extra_forbidden":
-        return f"{name}: {error['msg'].removeprefix('Value error, ')}"
+        template = _WANTED.get(error["type"])
+        if template is None:
+            return f"{name}: {error['msg'].removeprefix('Value error, ')}"
+        return f"{name}: {template.format_map(error.get('ctx', {}))}"
     *above, last = error["loc"]
     close = difflib.get_close_matches(str(last), _known(model, above), n=1)
     return f"{name} is not a setting (did you mean {close[0]}?)" if close else f"{name} is not a setting"

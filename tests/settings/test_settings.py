@@ -103,6 +103,30 @@ def test_a_value_that_cannot_be_read_says_how_to_write_it(
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("records: false", "records: write a mapping of its settings"),
+        ("records: {max_age: 30d}", "records.max_age: write a number"),
+        ("records: {max_bytes: 1GiB}", "records.max_bytes: write a whole number"),
+        ("records: {audit: maybe}", "records.audit: write true or false"),
+        ("records: {arguments: all}", "records.arguments: write 'none', 'masked' or 'hashed'"),
+        ("warm: {max_containers: -1}", "warm.max_containers: write 0 or more"),
+        ("calls: {max_timeout: 0}", "calls.max_timeout: write more than 0.0"),
+        ("tools: [[a]]", "tools.0: write a path"),
+        ("policy: {sensitive_paths: /srv}", "policy.sensitive_paths: write a list"),
+        ("server: {name: [a]}", "server.name: write text"),
+        ("upstreams: [a]", "upstreams: write a mapping"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_says_what_to_write(tmp_path: Path, text: str, wanted: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(file)
+    assert caught.value.message == f"The settings are wrong: {file}:1: {wanted}."
+
+
 def test_reload_says_in_one_sentence_what_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     for text, value in (("approved", "approved"), ("false", False), ("yes", True)):
         monkeypatch.setenv("PRAXIS_RELOAD", text)
