@@ -19,6 +19,10 @@ _NO_USER = re.compile(
 )
 
 
+class NotBegun(ExecutionError):
+    """What a call was to run in could not be made: its command has surely not run."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProgramSource:
     """Where a command's program must be.
@@ -106,12 +110,12 @@ def end_failure(plan: Plan, end: Ended, remedy: str) -> ExecutionError | None:
     """
     if end.kind is EndKind.SETUP_FAILED and end.step == MOUNTS_STEP:
         places = ", ".join(str(mount.source) for mount in plan.blueprint.mounts)
-        return ExecutionError(
+        return NotBegun(
             f"{plan.blueprint.tool} was not started: what it mounts ({places}) was replaced after it had been checked.",
             remedy="Call again. If it persists, another program, or a tool with a writable mount there, changes it.",
         )
     if end.kind is EndKind.SETUP_FAILED:
-        return ExecutionError(
+        return NotBegun(
             f"{plan.blueprint.tool} could not be set up in its container: {end.step}: {end.reason}.", remedy=remedy
         )
     if end.kind is EndKind.EXEC_FAILED:

@@ -19,7 +19,7 @@ from praxis_mcp.contracts.schemas.schema import compile_schemas, is_compiled, va
 from praxis_mcp.contracts.values import BindKind
 from praxis_mcp.engines.artifacts import remove_artifact_directory
 from praxis_mcp.engines.base import Artifact, ExecutionContext, ExecutionResult, StatusListener
-from praxis_mcp.engines.outcomes import describe_end
+from praxis_mcp.engines.outcomes import NotBegun, describe_end
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.phases import Phase, PhaseClock
 from praxis_mcp.engines.registry import EngineRegistry
@@ -265,9 +265,9 @@ class ToolRunner:
                 claim.run_elsewhere()
                 try:
                     result = await self._engines.get(standby.engine).run(plan, replace(context, image=standby.image))
-                except (EngineUnavailable, ImageError, LimitUnsupported) as exc:  # nothing has run
+                except (EngineUnavailable, ImageError, LimitUnsupported, NotBegun) as exc:  # nothing has run
                     record.about = about
-                    self._spilling.failed(standby.engine)
+                    self._spilling.failed(standby.engine, plan.blueprint.tool)
                     await remove_artifact_directory(context)
                     logger.warning("{} could not stand in for {}: {}", standby.engine, first, exc.message)
                 else:

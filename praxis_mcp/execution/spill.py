@@ -19,7 +19,7 @@ from praxis_mcp.plans.model import Blueprint, Plan, Where
 PIN_TIMEOUT = 2.0
 """Seconds that an engine may take to say which image it would run: a daemon that is slower starts no container soon."""
 AVOID_AFTER_FAILURE = 30.0
-"""Seconds for which an engine that could not run what it stood in for is not asked again."""
+"""Seconds for which an engine that could not run what it stood in for is not asked again for that tool."""
 _ROOT = frozenset({"", "0", "root", "0:0", "root:root", "0:root", "root:0"})
 
 
@@ -51,7 +51,7 @@ class Spilling:
         self._engines = engines
         self._selector = selector
         self._enabled = enabled
-        self._avoided: dict[str, float] = {}
+        self._avoided: dict[tuple[str, str], float] = {}
 
     async def find(self, plan: Plan, decision: Decision, *, take: bool = True) -> Standby:
         """The engine that stands in for the chosen one, or why none does.
@@ -79,9 +79,11 @@ class Spilling:
             reasons.append(f"{name} {reason}")
         return Standby(reason="; ".join(reasons))
 
-    def failed(self, engine: str) -> None:
-        """That engine could not run what it stood in for."""
-        self._avoided[engine] = anyio.current_time() + AVOID_AFTER_FAILURE
+    def failed(self, engine: str, tool: str) -> None:
+        """That engine could not run a call of that tool, for which it stood in."""
+        now = anyio.current_time()
+        self._avoided = {key: until for key, until in self._avoided.items() if until > now}
+        self._avoided[engine, tool] = now + AVOID_AFTER_FAILURE
 
     async def _why_not(self, name: str, plan: Plan, decision: Decision) -> str:
         """Why that engine does not stand in, its image aside; empty where it does."""
@@ -89,7 +91,7 @@ class Spilling:
             engine = self._engines.get(name)
             if decision.engine not in engine.stands_in_for:
                 return f"does not stand in for {decision.engine}"
-            if self._avoided.get(name, 0.0) > anyio.current_time():
+            if self._avoided.get((name, plan.blueprint.tool), 0.0) > anyio.current_time():
                 return "has failed just now"
             status = await self._selector.status(name)
             if not status.available:
@@ -107,7 +109,7 @@ class Spilling:
     async def _with_image(self, name: str, plan: Plan, first: str, *, take: bool) -> Standby:
         image = await self._pinned(self._engines.get(first), plan.blueprint)
         if image is None:
-            return Standby(reason=f"{first} does not say which image it would run, or would not run it on this machine")
+            return Standby(reason=f"{first} does not say which image it would run, or is set up as no other engine is")
         if plan.blueprint.user is None and image.user not in _ROOT:
             return Standby(reason="another engine would run it differently (the image's own user)")
         if image.has_volumes:

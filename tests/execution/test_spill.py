@@ -14,6 +14,7 @@ import pytest
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import EngineCapabilities, ExecutionContext, ExecutionEngine, ExecutionResult, PinnedImage
+from praxis_mcp.engines.outcomes import NotBegun
 from praxis_mcp.engines.warm.call import Claim
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError, LimitUnsupported
 from praxis_mcp.execution.runner import ToolRunner
@@ -122,8 +123,8 @@ class Bench:
         return [str(record.summary()["choice"]) for record in self.toolbox.records.entries()]
 
 
-def tool(**fields: Any) -> ToolContract:
-    return ToolContract.create_dagger_tool("t", "busybox:1.36", ["true"], **fields)
+def tool(name: str = "t", **fields: Any) -> ToolContract:
+    return ToolContract.create_dagger_tool(name, "busybox:1.36", ["true"], **fields)
 
 
 @asynccontextmanager
@@ -277,7 +278,8 @@ async def test_a_daemon_that_does_not_say_its_image_in_time_keeps_its_call(tmp_p
 
 
 @pytest.mark.parametrize(
-    "error", [ImageError("removed just now"), EngineUnavailable("gone"), LimitUnsupported("no group")]
+    "error",
+    [ImageError("removed just now"), EngineUnavailable("gone"), LimitUnsupported("no group"), NotBegun("no namespace")],
 )
 async def test_where_the_other_engine_cannot_begin_the_first_one_runs_the_call(
     tmp_path: Path, error: ExecutionError
@@ -289,7 +291,8 @@ async def test_where_the_other_engine_cannot_begin_the_first_one_runs_the_call(
         made.sandbox.fails_with = None
         assert await made.call() == "docker"  # and is not asked again at once
         assert "sandbox has failed just now" in made.choices()[0]
-        assert made.runner.tally.spilled == {}
+        assert await made.call(tool(name="another")) == "sandbox"
+        assert made.runner.tally.spilled == {("another", "sandbox", "docker"): 1}
 
 
 async def test_a_tool_that_fails_there_is_not_run_a_second_time(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
@@ -36,6 +35,7 @@ from praxis_mcp.engines.docker.spec import (
     Staging,
     container_config,
     init_for,
+    is_usual,
     stage,
     waiting_config,
     why_no_init,
@@ -70,7 +70,6 @@ _ALWAYS = frozenset(
     }
 )  # fmt: skip
 _LOCAL_ONLY = (Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES, Capability.ARTIFACTS)
-_USUAL_RUNTIMES = ("runc", "crun", "io.containerd.runc.v2")
 _CONTROLLED = {
     Capability.MEMORY_LIMIT: "MemoryLimit",
     Capability.CPU_LIMIT: "CpuCfsQuota",
@@ -271,13 +270,6 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             return None
         return PinnedImage(blueprint.image, facts.id, facts.digest, facts.user, facts.has_volumes, facts.size)
 
-    def _runs_plainly_here(self, daemon: DockerDaemon, info: Mapping[str, Any]) -> bool:
-        """Whether its containers run on this very machine and by the usual runtime: what the user has chosen instead
-        (another kernel, gVisor, a runtime that adds devices) no other engine has."""
-        runtime = self.settings.engines.docker.runtime or info.get("DefaultRuntime") or "runc"
-        is_here = daemon.has_socket and info.get("KernelVersion") == platform.release()
-        return is_here and runtime in _USUAL_RUNTIMES
-
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
         """Pull the image where it is missing."""
         with self._translating():
@@ -299,7 +291,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             if self._init is None:
                 _warn_of_no_init(why_no_init(info))
             self._open_warm(daemon)
-            self._is_plain = self._runs_plainly_here(daemon, info)
+            self._is_plain = daemon.has_socket and is_usual(info, self.settings.engines.docker.runtime)
             self._capabilities = _capabilities_of(daemon, info)
         return self._capabilities
 

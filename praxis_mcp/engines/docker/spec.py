@@ -35,6 +35,9 @@ from praxis_mcp.support.scratch import Scratch
 
 INIT_TARGET = "/.praxis-init"
 _FILE = "init"
+_USUAL_RUNTIMES = ("runc", "crun", "io.containerd.runc.v2")
+_USUAL_FILTERS = ("default", "builtin", "unconfined")
+"""As daemons name what they come with, and none at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,26 @@ def init_for(daemon: DockerDaemon, info: Mapping[str, Any]) -> DockerInit | None
     # execute files that carry the labels of the host's packages.
     has_labels = any("selinux" in str(option) for option in info.get("SecurityOptions") or ())
     return DockerInit(path, is_mounted=sys.platform == "linux" and daemon.is_local and not has_labels)
+
+
+def is_usual(info: Mapping[str, Any], runtime: str | None) -> bool:
+    """Whether a daemon (SystemInfo) runs containers on this machine's kernel, by the usual runtime, and as it comes.
+    What the user has chosen instead (gVisor, a runtime that adds devices, a plugin that judges what may run, other
+    users, a filter of the user's own) no other engine has.
+
+    Args:
+        runtime: the settings' own.
+    """
+    uses = runtime or info.get("DefaultRuntime") or "runc"
+    plugins = info.get("Plugins") or {}
+    options = [str(option) for option in info.get("SecurityOptions") or ()]
+    is_filtered = any(
+        option.startswith("name=seccomp,") and option.partition("profile=")[2] not in _USUAL_FILTERS
+        for option in options
+    )
+    is_here = info.get("KernelVersion") == platform.release()
+    changed = bool(plugins.get("Authorization")) or "name=userns" in options or is_filtered
+    return is_here and uses in _USUAL_RUNTIMES and not changed
 
 
 def why_no_init(info: Mapping[str, Any]) -> str:

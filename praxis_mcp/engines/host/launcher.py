@@ -43,7 +43,7 @@ from praxis_mcp.engines.init.layout import (
 )
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.mounts.layout import SHARED_MEMORY, Step, StepKind
-from praxis_mcp.engines.outcomes import end_failure
+from praxis_mcp.engines.outcomes import NotBegun, end_failure
 from praxis_mcp.engines.output import StreamCollector, Streams
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished
@@ -361,7 +361,7 @@ def setup_failure(plan: Plan, end: Ended, why: str | None) -> ExecutionError:
         failure = end_failure(plan, end, remedy=namespace_remedy())
         assert failure is not None
         return failure
-    return ExecutionError(
+    return NotBegun(
         f"The sandbox for {plan.blueprint.tool} could not be made: {why}",
         remedy="Check the contract's mounts, or see what `praxis-mcp doctor` says about the engine.",
     )

@@ -16,7 +16,7 @@ import anyio
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.cgroups import Cgroups
 from praxis_mcp.engines.mounts.layout import MountLayout, Step, make_memory_file
-from praxis_mcp.engines.outcomes import ProgramSource, start_failure
+from praxis_mcp.engines.outcomes import NotBegun, ProgramSource, start_failure
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.plans.model import Plan
@@ -206,7 +206,7 @@ def laying_out(layout: MountLayout, plan: Plan) -> Iterator[None]:
 
 def layout_failure(plan: Plan, reason: Exception) -> ExecutionError:
     """The error for a sandbox that cannot be laid out."""
-    return ExecutionError(f"The sandbox for {plan.blueprint.tool} cannot be laid out: {reason}.")
+    return NotBegun(f"The sandbox for {plan.blueprint.tool} cannot be laid out: {reason}.")
 
 
 def hold_content(content: bytes, held: ExitStack) -> int:

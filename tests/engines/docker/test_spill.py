@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ import anyio
 import pytest
 
 from praxis_mcp.engines.base import ExecutionResult, PinnedImage
+from praxis_mcp.engines.docker.spec import is_usual
 from praxis_mcp.engines.host import taken_images
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
@@ -109,6 +111,25 @@ async def test_a_name_that_means_another_image_runs_that_one_from_the_next_call_
         assert (there.output, there.image) == ("other\n", result.image)
         new = {item.reference for item in ImageStore(tmp_path / "store").names()}
         assert (len(old), len(new), old & new) == (1, 1, set())
+
+
+@pytest.mark.parametrize(
+    ("changed", "runtime"),
+    [
+        ({"DefaultRuntime": "runsc"}, None),
+        ({}, "kata"),
+        ({"KernelVersion": "5.10.0-of-a-virtual-machine"}, None),
+        ({"Plugins": {"Authorization": ["opa-docker-authz"]}}, None),
+        ({"SecurityOptions": ["name=seccomp,profile=default", "name=userns"]}, None),
+        ({"SecurityOptions": ["name=seccomp,profile=/etc/docker/ours.json"]}, None),
+    ],
+)
+def test_what_the_user_has_chosen_for_docker_keeps_its_calls_there(
+    changed: dict[str, Any], runtime: str | None
+) -> None:
+    info = json.loads(docker("info", "--format", "{{json .}}"))
+    assert is_usual(info, None)
+    assert not is_usual({**info, **changed}, runtime)
 
 
 async def test_what_the_sandbox_means_by_a_name_stays_as_it_was(tmp_path: Path, image: str, other: str) -> None:

@@ -9,11 +9,13 @@ import anyio
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.specs import DaggerEngineSpec
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host import process as process_module
 from praxis_mcp.engines.host.cgroups import find_cgroups
 from praxis_mcp.engines.host.process import EarlyEnd, Launch, ReportPipe, run_process
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
+from praxis_mcp.engines.outcomes import NotBegun
 from praxis_mcp.engines.output import Captured, StreamCollector
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings.model import Settings
@@ -160,3 +162,23 @@ async def test_memory_that_ran_out_is_reported_though_the_sandbox_has_left_befor
             before = children()
             result = await engine.execute(contract, {}, ExecutionContext(on_output=until_it_has_left))
     assert (result.exit_code, result.out_of_memory) == (137, True)
+
+
+@pytest.mark.sandbox
+async def test_a_call_whose_sandbox_cannot_be_made_is_said_not_to_have_begun() -> None:
+    case = SandboxCase()
+    contract = case.sh("echo well")
+    async with case.engine(case.settings()) as engine:
+        assert isinstance(engine, SandboxExecutionEngine)
+        assert isinstance(contract.engine_spec, DaggerEngineSpec)
+        with anyio.fail_after(CALL_LIMIT):
+            assert (await engine.execute(contract, {})).success
+            root = (await engine.images.ensure(contract.engine_spec.image)).image.root
+            for missing, why in ((root / "proc", "proc"), (root, "cannot be laid out")):
+                missing.rename(missing.with_name("aside"))
+                try:
+                    with pytest.raises(NotBegun, match=why):
+                        await engine.execute(contract, {})
+                finally:
+                    missing.with_name("aside").rename(missing)
+            assert (await engine.execute(contract, {})).success
