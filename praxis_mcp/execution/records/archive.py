@@ -16,10 +16,9 @@ from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
 from praxis_mcp.execution.records.audit import AuditTrail
 from praxis_mcp.execution.records.database import Database, Filters
 from praxis_mcp.execution.records.row import StoredRun
-from praxis_mcp.execution.records.store import DATABASE, close_lost_runs, open_database
+from praxis_mcp.execution.records.store import DATABASE, close_lost_runs, open_database, remove_files
 from praxis_mcp.settings.sections import RecordSettings
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.scratch import remove_directory
 
 LAST = "last"
 """Names the newest run."""
@@ -124,8 +123,7 @@ class RunArchive:
             some = ids[begin : begin + _REMOVED_AT_ONCE]
             self.database.remove(some)
             for run_id in some:
-                if self._files(run_id).is_dir():
-                    remove_directory(self._files(run_id))
+                remove_files(self.directory / "files", run_id)
         return len(ids)
 
     def _ids(self, name: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -56,8 +56,16 @@ class Database(Protocol):
         """The servers that have runs which have not ended."""
         ...
 
-    def close_runs_of(self, server: str, ended: float) -> list[StoredRun]:
-        """Say of a server's runs that have not ended that they are lost; which those are."""
+    def close_runs_of(
+        self, server: str, ended: float, before: Callable[[list[StoredRun]], None] = lambda _: None
+    ) -> list[StoredRun]:
+        """Say of a server's runs that have not ended that they are lost; which those are.
+
+        Args:
+            server: which.
+            ended: when.
+            before: is called with the runs, if any, before others see that; where it raises, nothing is changed.
+        """
         ...
 
     def remove_beyond(self, bounds: Bounds, now: float) -> list[str]:

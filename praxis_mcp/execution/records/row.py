@@ -96,6 +96,10 @@ class StoredRun:
         texts = (self.error, self.why, self.plan, self.arguments, self.phases, self.artifacts, self.changed_files)
         return 512 + sum(map(len, filter(None, (*texts, self.stdout, self.stderr))))
 
+    def values(self) -> tuple[Any, ...]:
+        """What its columns hold, in the order of `COLUMNS`."""
+        return tuple(storable(getattr(self, name)) for name in COLUMNS)
+
     def as_json(self) -> dict[str, Any]:
         """For people and scripts; without the streams."""
         ended = self.ended
@@ -126,6 +130,14 @@ class StoredRun:
             "artifacts": json.loads(self.artifacts),
             "changed_files": json.loads(self.changed_files),
         }
+
+
+def storable(value: Any) -> Any:
+    """A value as a database takes it: paths and arguments may hold bytes that are not UTF-8 (PEP 383), and halves of
+    characters; these are written as numbers."""
+    if isinstance(value, str) and not value.isascii():
+        return value.encode(errors="backslashreplace").decode()
+    return value
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(StoredRun))

@@ -226,8 +226,12 @@ class RunRecords:
         return replace(result, stdout=streams["stdout"], stderr=streams["stderr"])
 
     async def fail(self, record: RunRecord, error: str, outcome: str = "error") -> None:
-        """The run failed."""
+        """The run failed. What it has left in its directory goes, which nothing names and no bound counts."""
         record.error = error
+        if record.directory is not None:
+            directory, record.directory = record.directory, None
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(remove_directory, directory)
         await self._ended(record, outcome)
 
     @asynccontextmanager

@@ -11,7 +11,7 @@ import errno
 import os
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from praxis_mcp.errors import RecordsUnavailable
 from praxis_mcp.execution.records.database import Bounds, Filters, Pieces, migrations
-from praxis_mcp.execution.records.row import COLUMNS, LOST, SHOWN, StoredRun
+from praxis_mcp.execution.records.row import COLUMNS, LOST, SHOWN, StoredRun, storable
 
 BUSY_TIMEOUT = 2.0
 """Seconds to wait for another process that writes."""
@@ -60,7 +60,7 @@ class SqliteDatabase:
         ended = [(run.id,) for run in runs if run.ended is not None]
         with self._transaction() as run_sql:
             for run in runs:
-                run_sql(_INSERT, tuple(getattr(run, name) for name in COLUMNS))
+                run_sql(_INSERT, run.values())
             for run_id, stream, data in pieces:
                 run_sql(
                     "INSERT INTO live_output SELECT ?, 1 + coalesce(max(number), 0), ?, ? FROM live_output "
@@ -73,15 +73,25 @@ class SqliteDatabase:
     def servers_of_open_runs(self) -> list[str]:
         return [server for (server,) in self._read("SELECT DISTINCT server FROM runs WHERE ended IS NULL")]
 
-    def close_runs_of(self, server: str, ended: float) -> list[StoredRun]:
+    def close_runs_of(
+        self, server: str, ended: float, before: Callable[[list[StoredRun]], None] = lambda _: None
+    ) -> list[StoredRun]:
         open_ones = f"SELECT {', '.join(SHOWN)} FROM runs WHERE ended IS NULL AND server = ?"  # noqa: S608
         with self._transaction() as run_sql:
-            found = [StoredRun(*row) for row in run_sql(open_ones, (server,)).fetchall()]
-            run_sql(
-                "UPDATE runs SET ended = max(started, ?), outcome = ? WHERE ended IS NULL AND server = ?",
-                (ended, LOST, server),
-            )
-        return [replace(run, ended=max(run.started, ended), outcome=LOST) for run in found]
+            found = [
+                replace(run, ended=max(run.started, ended), outcome=LOST)
+                for run in (StoredRun(*row) for row in run_sql(open_ones, (server,)).fetchall())
+            ]
+            if found:
+                # What it had put out stays, and counts.
+                run_sql(
+                    "UPDATE runs SET ended = max(started, ?), outcome = ?, kept_bytes = kept_bytes + coalesce("
+                    "(SELECT sum(length(data)) FROM live_output WHERE run = runs.id), 0) "
+                    "WHERE ended IS NULL AND server = ?",
+                    (ended, LOST, server),
+                )
+                before(found)
+        return found
 
     def remove_beyond(self, bounds: Bounds, now: float) -> list[str]:
         oldest = self._oldest_kept(bounds, now)
@@ -145,7 +155,7 @@ class SqliteDatabase:
         for name in ("tool", "engine", "outcome", "caller"):
             if value := getattr(filters, name):
                 where.append(f"{name} = ?" + (" AND caller <> ''" if name == "caller" else ""))
-                values.append(value)
+                values.append(storable(value))
         for test, bound in (("started >= ?", filters.since), ("started < ?", filters.until)):
             if bound is not None:
                 where.append(test)

@@ -7,19 +7,24 @@ the kernel lets go of that with the process, and so the next one knows which run
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import secrets
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from praxis_mcp.execution.records.audit import AuditTrail, line_of
 from praxis_mcp.execution.records.database import Bounds, Database
+from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.writer import RecordWriter
 from praxis_mcp.settings.sections import RecordSettings
+from praxis_mcp.support.files import read_regular
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.scratch import remove_directory
 
@@ -33,6 +38,8 @@ except ImportError:  # Windows: runs of a killed server stay open until they are
 
 DATABASE = "runs.db"
 KEY = "key"
+_KEY = re.compile(rb"[0-9a-f]{64}")
+_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
 _ABANDONED = 2 * 86_400.0
 """Seconds after which a run's directory that no record names was left by a killed server: twice the longest timeout."""
 _SWEPT_EACH = 60
@@ -60,6 +67,7 @@ class RecordStore:
         self._lock: int | None = None
         self._looks = 0
         self._key: bytes | None = None
+        self._lacks_key = False
 
     @property
     def files(self) -> Path:
@@ -82,14 +90,17 @@ class RecordStore:
             try:
                 self._key = _read_key(self.directory / KEY)
             except OSError as exc:
-                logger.warning("arguments are not recorded: {}: {}", exc.strerror, exc.filename)
+                if not self._lacks_key:
+                    logger.warning("arguments are not recorded: {}: {}", self.directory / KEY, exc.strerror)
+                self._lacks_key = True
         return self._key
 
     def close(self) -> None:
         """Write what is left. Blocks, if only shortly."""
         self.writer.close()
         if self._lock is not None:
-            (self.directory / "servers" / self.server).unlink(missing_ok=True)
+            with suppress(OSError):  # the next process finds that nobody holds it
+                (self.directory / "servers" / self.server).unlink()
             os.close(self._lock)
             self._lock = None
 
@@ -102,18 +113,16 @@ class RecordStore:
         return database
 
     def _upkeep(self, database: Database) -> None:
-        close_lost_runs(database, self.directory, self._trail, self.server)
-        while ids := database.remove_beyond(self._bounds, time.time()):
-            self._remove_files(ids)
+        try:
+            close_lost_runs(database, self.directory, self._trail, self.server)
+        finally:  # whatever keeps that from being done, the store stays bounded
+            while ids := database.remove_beyond(self._bounds, time.time()):
+                for run_id in ids:
+                    remove_files(self.files, run_id)
         # Which there seldom are, and may take long to look for: not in a command that soon ends.
         if self._looks % _SWEPT_EACH == 1:
             self._remove_abandoned(database)
         self._looks += 1
-
-    def _remove_files(self, ids: list[str]) -> None:
-        for run_id in ids:
-            if (self.files / run_id).is_dir():
-                remove_directory(self.files / run_id)
 
     def _remove_abandoned(self, database: Database) -> None:
         oldest = time.time() - _ABANDONED
@@ -156,19 +165,33 @@ def close_lost_runs(database: Database, directory: Path, trail: AuditTrail | Non
         return
     with translated(directory):
         held = {path.name for path in (directory / "servers").iterdir()} if (directory / "servers").is_dir() else set()
-        for server in {*database.servers_of_open_runs(), *held} - {own}:
-            with _gone(directory / "servers" / server) as is_gone:
-                lost = database.close_runs_of(server, time.time()) if is_gone else []
+    for server in {*database.servers_of_open_runs(), *held} - {own}:
+        with _gone(directory / "servers", server) as is_gone:
+            if is_gone:
+                lost = database.close_runs_of(server, time.time(), partial(_append_lost, trail))
                 if lost:
                     logger.info("{} runs of a server that is gone are recorded as lost", len(lost))
-                if lost and trail is not None:
-                    trail.append([line_of(run) for run in lost])
+
+
+def _append_lost(trail: AuditTrail | None, runs: list[StoredRun]) -> None:
+    if runs and trail is not None:
+        trail.append([line_of(run) for run in runs])
+
+
+def remove_files(files: Path, run_id: str) -> None:
+    """Remove the directory of a run, where it has one. Blocks."""
+    # What a database holds leads nowhere else: it may have been somebody else's, or be damaged.
+    if _ID.fullmatch(run_id) and os.path.lexists(files / run_id):
+        remove_directory(files / run_id)
 
 
 def _read_key(file: Path) -> bytes:
     while True:
         with suppress(FileNotFoundError):
-            return bytes.fromhex(file.read_text(encoding="ascii"))
+            text = read_regular(file, 64, follow=False)
+            if _KEY.fullmatch(text) is None:
+                raise OSError(errno.EINVAL, "it is damaged; without it, another is made")
+            return bytes.fromhex(text.decode())
         fresh = file.with_name(f"{KEY}.{uuid.uuid4().hex}")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -200,13 +223,20 @@ def _hold(file: Path) -> int:
 
 
 @contextmanager
-def _gone(file: Path) -> Iterator[bool]:
-    """Whether the process that held that file is gone; its file is removed with the end of the body."""
+def _gone(servers: Path, server: str) -> Iterator[bool]:
+    """Whether the process that held the file of that name is gone; its file is removed with the end of the body. Of
+    what is no such file (another user's, a directory, a link) nothing is known: it is taken for one that lives."""
     assert fcntl is not None
+    file = servers / server
     try:
-        lock = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        if not _ID.fullmatch(server):
+            raise FileNotFoundError
+        lock = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         yield True
+        return
+    except OSError:
+        yield False
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -216,7 +246,7 @@ def _gone(file: Path) -> Iterator[bool]:
         return
     try:
         yield True
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             file.unlink()
     finally:
         os.close(lock)

@@ -36,6 +36,8 @@ _ALMOST = 0.01
 """Seconds by which a timer may be early."""
 _LIVE_PER_RUN = 8 * 1024 * 1024
 """Bytes of output of one run that are written while it goes on; all of it is there once it has ended."""
+_PIECE = 128
+"""Bytes that a piece of output takes up besides what it holds: a tool may write a byte at a time."""
 
 
 class RecordWriter:
@@ -60,7 +62,7 @@ class RecordWriter:
         self._changed = threading.Condition()
         self._runs: dict[str, StoredRun] = {}
         self._held = 0
-        self._live: dict[str, list[tuple[str, bytes]]] = {}
+        self._live: dict[str, list[tuple[str, bytearray]]] = {}
         self._live_written: dict[str, int] = {}
         self._live_held = 0
         self._live_at = 0.0
@@ -96,7 +98,7 @@ class RecordWriter:
                 self._waiting.append(future)
             if run.ended is not None:
                 if self._trail is not None:
-                    self._lines.append(line_of(run))
+                    self._add_line(line_of(run))
                 self._forget_live(run.id)
                 self._wake_now()
             else:
@@ -109,7 +111,7 @@ class RecordWriter:
         """Have a line of a call that has no run, because it was refused, written before long."""
         with self._changed:
             if self._trail is not None and not self._is_closing:
-                self._lines.append(line)
+                self._add_line(line)
                 self._wake_after(BEGIN_DELAY)
                 if self._thread is None:
                     self._start()
@@ -121,13 +123,20 @@ class RecordWriter:
             if self._is_closing or written > _LIVE_PER_RUN or self._live_held > MOST_HELD:
                 self._live_written[run_id] = _LIVE_PER_RUN + 1  # a gap would put all that follows in the wrong place
                 return
-            self._live_written[run_id] = written + len(data)
             if not self._live:
                 # Most runs have ended by then, and their output is written with their end.
                 self._live_at = time.monotonic() + LIVE_EVERY
                 self._wake_after(LIVE_EVERY)
-            self._live.setdefault(run_id, []).append((stream, data))
-            self._live_held += len(data)
+            pieces = self._live.setdefault(run_id, [])
+            before = _live_weight(pieces[-1:])
+            if pieces and pieces[-1][0] == stream:
+                pieces[-1][1].extend(data)
+            else:
+                pieces.append((stream, bytearray(data)))
+                before = 0
+            added = _live_weight(pieces[-1:]) - before
+            self._live_written[run_id] = written + added
+            self._live_held += added
 
     def wake(self) -> None:
         """Open the database and look for what killed servers left, though there is nothing to write yet."""
@@ -176,7 +185,17 @@ class RecordWriter:
 
     def _forget_live(self, run_id: str) -> None:
         self._live_written.pop(run_id, None)
-        self._live_held -= sum(len(data) for _, data in self._live.pop(run_id, ()))
+        self._live_held -= _live_weight(self._live.pop(run_id, []))
+
+    def _add_line(self, line: Line) -> None:
+        self._lines.append(line)
+        self._drop_lines()
+
+    def _drop_lines(self) -> None:
+        beyond = len(self._lines) - MOST_LINES
+        if beyond > 0:
+            del self._lines[:beyond]
+            self._dropped_lines += beyond
 
     def _drop(self, run_id: str) -> None:
         self._held -= self._runs.pop(run_id).weight
@@ -192,7 +211,7 @@ class RecordWriter:
             while True:
                 try:
                     if database is None:
-                        database = self._connect()
+                        database = self._connected()
                     self._write_waiting(database)
                     retry = RETRY_FIRST
                     if self._is_closing and not self._runs and not self._lines:
@@ -202,7 +221,7 @@ class RecordWriter:
                         upkeep_at = time.monotonic() + UPKEEP_EVERY
                         self._keep_up(database)
                     self._wait_for_work(upkeep_at - time.monotonic())
-                except RecordsUnavailable as exc:
+                except Exception as exc:  # noqa: BLE001 - a defect here takes neither calls nor later records with it
                     self._fell_behind(exc)
                     if self._is_closing:
                         return
@@ -213,11 +232,9 @@ class RecordWriter:
                     with self._changed:
                         self._changed.wait_for(lambda: self._is_closing, retry)
                     retry = min(RETRY_LAST, retry * 2)
-        except Exception as exc:  # noqa: BLE001 - a defect here must not take calls down with it
-            logger.error("runs are not recorded any more: {}", places(exc))
         finally:
             with self._changed:
-                self._is_behind = True
+                self._is_behind = self._is_closing = True  # nobody would take what is put from now on
                 waiting, self._waiting = self._waiting, []
             _resolve(waiting)
             if self._lines or self._dropped_lines:
@@ -228,6 +245,18 @@ class RecordWriter:
                 with suppress(RecordsUnavailable):
                     database.close()
 
+    def _connected(self) -> Database:
+        try:
+            return self._connect()
+        except RecordsUnavailable:
+            self._append(self._taken_lines())  # which needs no database
+            raise
+
+    def _taken_lines(self) -> list[Line]:
+        with self._changed:
+            lines, self._lines = self._lines, []
+        return lines
+
     def _append(self, lines: list[Line]) -> RecordsUnavailable | None:
         """Append to the trail; what kept that from being done, where it could not be."""
         if self._trail is None or not lines:
@@ -237,10 +266,7 @@ class RecordWriter:
         except RecordsUnavailable as exc:
             with self._changed:
                 self._lines = lines + self._lines
-                beyond = len(self._lines) - MOST_LINES
-                if beyond > 0:
-                    del self._lines[:beyond]
-                    self._dropped_lines += beyond
+                self._drop_lines()
             return exc
         if self._dropped_lines:
             logger.warning("{} lines of the audit trail are lost", self._dropped_lines)
@@ -261,22 +287,24 @@ class RecordWriter:
     def _write_waiting(self, database: Database) -> None:
         with self._changed:
             runs, self._runs, self._held = self._runs, {}, 0
-            live: dict[str, list[tuple[str, bytes]]] = {}
+            live: dict[str, list[tuple[str, bytearray]]] = {}
             if self._live and time.monotonic() >= self._live_at - _ALMOST:
                 live, self._live, self._live_held = self._live, {}, 0
             waiting, self._waiting = self._waiting, []
-            lines, self._lines = self._lines, []
             self._is_urgent = False
         # First, so that nothing is recorded that the trail lacks.
-        failure = self._append(lines)
+        failure = self._append(self._taken_lines())
         try:
-            pieces = [(run_id, stream, data) for run_id, each in live.items() for stream, data in each]
+            pieces = [(run_id, stream, bytes(data)) for run_id, each in live.items() for stream, data in each]
             if runs or pieces:
                 database.write(runs.values(), pieces)
-        except BaseException:
+        except BaseException as exc:
             with self._changed:
-                for run_id in live:
+                for run_id in live.keys() & self._live_written.keys():  # those that have not ended meanwhile
                     self._live_written[run_id] = _LIVE_PER_RUN + 1
+                if not isinstance(exc, RecordsUnavailable):  # a defect, which they would meet again and again
+                    self._dropped += len(runs)
+                    runs = {}
                 newer = self._runs
                 self._runs = {key: run for key, run in runs.items() if key not in newer} | newer
                 self._held = sum(run.weight for run in self._runs.values())
@@ -294,13 +322,19 @@ class RecordWriter:
         if was_behind:
             logger.info("runs are recorded again; the records of {} are lost", dropped)
 
-    def _fell_behind(self, exc: RecordsUnavailable) -> None:
+    def _fell_behind(self, exc: Exception) -> None:
         with self._changed:
             was_behind, self._is_behind = self._is_behind, True
             waiting, self._waiting = self._waiting, []
         _resolve(waiting)
-        if not was_behind:
+        if not isinstance(exc, RecordsUnavailable):
+            logger.error("records of runs are lost by a defect: {}", places(exc))
+        elif not was_behind:
             logger.warning("runs are not recorded for now: {}", exc)
+
+
+def _live_weight(pieces: list[tuple[str, bytearray]]) -> int:
+    return sum(_PIECE + len(data) for _, data in pieces)
 
 
 def _resolve(waiting: list[asyncio.Future[None]]) -> None:

@@ -1,0 +1,217 @@
+"""Records where what they meet is damaged, hostile, or not what they were made for: no call pays for it, and nothing
+grows."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.errors import RecordsUnavailable
+from praxis_mcp.execution.records import writer
+from praxis_mcp.execution.records.archive import RunArchive
+from praxis_mcp.execution.records.audit import AUDIT, AuditTrail, read
+from praxis_mcp.execution.records.database import Bounds, Filters
+from praxis_mcp.execution.records.row import About
+from praxis_mcp.execution.records.store import DATABASE, KEY, RecordStore, close_lost_runs, open_database
+from praxis_mcp.execution.records.writer import RecordWriter
+from praxis_mcp.plans.build import build_plan
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.sections import RecordSettings
+from tests.execution.test_record_store import log, opened, place, record_run, row, rows, toolbox_for
+from tests.kit.until import until
+
+pytestmark = pytest.mark.anyio
+__all__ = ["log", "place"]
+
+
+def _pipe(file: Path) -> None:
+    os.mkfifo(file)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_text("not a key"),
+        lambda file: file.write_text(""),
+        lambda file: file.write_bytes(b"\xff" * 64),
+        lambda file: file.mkdir(),
+        lambda file: file.symlink_to("nowhere"),
+        _pipe,
+    ],
+    ids=["other text", "empty", "bytes", "directory", "dangling link", "pipe"],
+)
+async def test_a_damaged_key_costs_arguments_in_records_and_no_call(
+    place: Path, log: Callable[[], str], damage: Callable[[Path], object]
+) -> None:
+    place.mkdir()
+    damage(place / KEY)
+    tool = ToolContract.create_local_tool("t", ["/bin/true"], parameters=[{"name": "word"}])
+    async with toolbox_for(place, arguments="hashed") as toolbox:
+        for word in ("one", "two"):
+            assert (await toolbox.call(tool, {"word": word})).success
+    assert [run.arguments for run in rows(place)] == [None, None], "and none by a key that others know"
+    assert log().count("arguments are not recorded") == 1
+
+
+async def test_text_that_is_not_unicode_is_recorded_by_numbers_and_keeps_no_other_run_from_being_recorded(
+    place: Path,
+) -> None:
+    tool = ToolContract.create_local_tool("t", ["/bin/true"])
+    async with toolbox_for(place, arguments="masked") as toolbox:
+        for caller in ("na\udce9ve", "ada"):
+            await toolbox.runner.run(tool, {}, caller=caller)
+        arguments = await toolbox.records.relayed_arguments({"word": "half \ud83d of one"}, {})
+        about = About("na\udce9ve", arguments=arguments)
+        await toolbox.records.start_relayed("relayed", "t", "upstream:u", about=about)
+    database = open_database(place)
+    found = {run.caller: run for run in database.select(Filters())}
+    named = [run.caller for run in database.select(Filters(caller="na\udce9ve"))]
+    database.close()
+    assert set(found) == {"na\\udce9ve", "ada", ""}
+    assert (found[""].client, found[""].arguments) == ("na\\udce9ve", '{"word": "half \\ud83d of one"}')
+    assert named == ["na\\udce9ve"]
+
+
+async def test_a_defect_in_writing_one_run_costs_that_run_and_not_those_after_it(
+    place: Path, log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "RETRY_FIRST", 0.01)
+    async with opened(place) as records:
+        first = await record_run(records)
+        assert records._store is not None
+        records._store.writer.put(row("broken", 1.0, ended=2.0, exit_code=2**70))  # more than a column takes
+        await until(lambda: "lost by a defect" in log())
+        await until(lambda: "runs are recorded again; the records of 1 are lost" in log())
+        last = await record_run(records)
+    assert {run.id for run in rows(place)} == {first.run_id, last.run_id}
+
+
+async def test_the_trail_is_written_where_the_database_cannot_be_opened(place: Path) -> None:
+    async with opened(place) as records:
+        (place / DATABASE).write_text("not a database" * 100)
+        run = await record_run(records)
+        await until(lambda: [line["run"] for line in read(place)] == [run.run_id])
+
+
+async def test_lines_that_cannot_be_written_are_bounded_wherever_they_come_from(
+    place: Path, log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MOST_LINES", 10)
+    (place / AUDIT).mkdir(parents=True)
+    async with opened(place) as records:
+        (place / DATABASE).mkdir()
+        for number in range(50):
+            records.refused(f"t{number}", "eve", "unknown_tool")
+        await until(lambda: "runs are not recorded for now" in log())
+        for number in range(50):
+            records.refused(f"t{number}", "eve", "unknown_tool")
+        (place / AUDIT).rmdir()
+    assert len(list(read(place))) == 10
+    assert "90 lines of the audit trail are lost" in log()
+
+
+async def test_output_of_many_small_pieces_is_held_and_written_as_few(place: Path) -> None:
+    async with opened(place) as records:
+        plan = build_plan(ToolContract.create_local_tool("t", ["x"]), {}, Settings())
+        record = await records.start(plan, "local")
+        hear = records.listener(record, None)
+        assert hear is not None
+        for number in range(20_000):
+            hear("stdout" if number % 20_000 < 10_000 else "stderr", b"x")
+        database = open_database(place)
+        await until(lambda: sum(len(data) for *_, data in database.live_output(record.run_id, 0)) == 20_000)
+        pieces = database.live_output(record.run_id, 0)
+        database.close()
+        await records.fail(record, "over")
+    assert len(pieces) < 20
+
+
+async def test_pieces_that_alternate_count_for_what_they_take_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> object:
+        raise RecordsUnavailable("locked")
+
+    monkeypatch.setattr(writer, "MOST_HELD", 100_000)
+    held = RecordWriter(fail, lambda _: None)  # pyright: ignore[reportArgumentType]
+    for number in range(20_000):
+        held.put_output("run", ("stdout", "stderr")[number % 2], b"x")
+    assert len(held._live["run"]) < 1000
+    held.close()
+
+
+async def test_what_a_cancelled_run_has_left_is_removed_with_it(place: Path) -> None:
+    tool = ToolContract.create_local_tool("t", ["/bin/sh", "-c", "head -c 3000000 /dev/zero; sleep 60"], timeout=90)
+    seen = 0
+
+    def hear(_: str, data: bytes) -> None:
+        nonlocal seen
+        seen += len(data)
+
+    async with toolbox_for(place) as toolbox, anyio.create_task_group() as tasks:
+
+        async def call() -> None:
+            await toolbox.call(tool, on_output=hear)
+
+        tasks.start_soon(call)
+        await until(lambda: seen == 3_000_000 and any((place / "files").iterdir()))
+        tasks.cancel_scope.cancel()
+    assert [run.outcome for run in rows(place)] == ["cancelled"]
+    assert list((place / "files").iterdir()) == []
+
+
+def test_ids_from_a_database_lead_to_no_file_outside_the_store(tmp_path: Path, place: Path) -> None:
+    (place / "files").mkdir(parents=True)
+    (place / "servers").mkdir()
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "file").write_text("dear")
+    database = open_database(place)
+    database.write([row(name, 1.0, ended=2.0) for name in ("../../own", str(own), "..", ".")])
+    database.write([row("open", 1.0, server="../../own/file")])
+    close_lost_runs(database, place)
+    archive = RunArchive(place, database)
+    assert archive.remove(archive.runs(Filters())) == 5
+    database.close()
+    assert (own / "file").read_text() == "dear"
+    assert {path.name for path in place.iterdir()} >= {"files", "servers", DATABASE}
+
+
+async def test_what_does_not_belong_among_the_servers_keeps_nothing_from_being_bounded(
+    tmp_path: Path, place: Path
+) -> None:
+    (place / "servers" / "directory").mkdir(parents=True)
+    (tmp_path / "own").write_text("dear")
+    (place / "servers" / "link").symlink_to(tmp_path / "own")
+    _pipe(place / "servers" / "pipe")
+    database = open_database(place)
+    now = time.time()
+    database.write([row(f"run{number}", now - number, ended=now) for number in range(5)])
+    database.write([row("open", now, server="directory")])
+    database.close()
+    async with opened(place, max_runs=2):
+        store = RecordStore(place, RecordSettings(directory=place, max_runs=2))
+        database = open_database(place)
+        store._upkeep(database)
+        assert len(list(database.select(Filters()))) == 2
+        database.close()
+    assert (tmp_path / "own").read_text() == "dear"
+
+
+async def test_a_lost_run_that_the_trail_cannot_have_is_closed_when_it_can(place: Path) -> None:
+    (place / AUDIT).mkdir(parents=True)
+    database = open_database(place)
+    database.write([row("left", 1000.0), row("run", 1.0, ended=1.0)], [("left", "stdout", b"x" * 5000)])
+    trail = AuditTrail(place, 10**9)
+    with pytest.raises(RecordsUnavailable):
+        close_lost_runs(database, place, trail)
+    (place / AUDIT).rmdir()
+    close_lost_runs(database, place, trail)
+    close_lost_runs(database, place, trail)
+    assert [(line["run"], line["outcome"]) for line in read(place)] == [("left", "lost")]
+    assert database.remove_beyond(Bounds(10**9, 100, 4000), 2000.0) == ["run", "left"], "what it put out counts"
+    database.close()
