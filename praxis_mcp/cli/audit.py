@@ -13,7 +13,7 @@ import typer
 
 from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes_settings
 from praxis_mcp.cli.terminal import echo_json, say
-from praxis_mcp.support.text import counted
+from praxis_mcp.support.text import as_field, counted
 
 app = typer.Typer(name="audit", no_args_is_help=True, help="The audit trail: a line for each call, chained by hashes.")
 
@@ -74,7 +74,7 @@ def show(
         if as_json:
             sys.stdout.write(json.dumps(line) + "\n")
         else:
-            words = (f"{name}={value}" for name, value in line.items() if name not in _BRIEF and value)
+            words = (f"{name}={as_field(str(value))}" for name, value in line.items() if name not in _BRIEF and value)
             say(f"{line['seq']} {line.get('time')} {' '.join(words)}")
 
 

@@ -20,7 +20,7 @@ from praxis_mcp.cli.common import (
     run_with_toolbox,
     takes_settings,
 )
-from praxis_mcp.cli.terminal import console, echo_json, escape, say, shown_on_terminal
+from praxis_mcp.cli.terminal import console, echo_json, escape, phases_in_words, say, shown_on_terminal
 from praxis_mcp.cli.tool_call import ArgumentsOption, ToolArgument, WordsArgument, open_tool, read_arguments
 from praxis_mcp.support.praxis_init import EXIT_CANNOT_RUN, EXIT_TIMED_OUT
 from praxis_mcp.support.text import counted
@@ -182,9 +182,7 @@ def _footer(result: ExecutionResult) -> None:
         return
     from praxis_mcp.engines.outcomes import describe_end
 
-    phases = ", ".join(
-        f"{name} {seconds * 1000:.0f} ms" for name, seconds in result.phases.items() if seconds >= 0.0005
-    )
+    phases = phases_in_words(result.phases)
     say(f"{result.engine} ({result.isolation}) · {describe_end(result)} · {phases}", dim=True, err=True)
     for item in result.artifacts:
         size = counted(item.size, "byte")

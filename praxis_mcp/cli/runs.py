@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes_settings
-from praxis_mcp.cli.terminal import console, echo_json, escape, say, shown_on_terminal, table
+from praxis_mcp.cli.terminal import console, echo_json, escape, phases_in_words, say, shown_on_terminal, table
 from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
@@ -83,9 +83,8 @@ def show(options: SettingsOptions, run: RunArgument, as_json: JsonOption = False
         echo_json(facts)
         return
     for name, value in facts.items():
-        if value not in (None, "", [], {}):
-            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            say(f"{name + ':':<17}{text}")
+        for number, line in enumerate(_in_words(name, value)):
+            say(f"{'' if number else name + ':':<17}{line}")
 
 
 @app.command("logs")
@@ -206,6 +205,21 @@ def _found(options: SettingsOptions, name: str) -> Iterator[tuple[RunArchive, St
         if archive is None:
             raise RunNotFoundError(_none_in(place), remedy=_RECORDED_BY)
         yield archive, archive.find(name)
+
+
+def _in_words(name: str, value: Any) -> list[str]:
+    """What `runs show` says of a fact, a line for each part; nothing where there is none."""
+    if value in (None, "", [], {}):
+        return []
+    if name == "phases":
+        return [phases_in_words(value)]
+    if name == "passed_over":
+        return [f"{item['engine']}: {item['reason']}" for item in value]
+    if name == "artifacts":
+        return [f"{item['name']}, {counted(item['size'], 'byte')}" for item in value]
+    if name == "changed_files":
+        return list(value)
+    return [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
 
 
 def _none_in(place: Path | None) -> str:

@@ -12,7 +12,7 @@ import codecs
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import typer
@@ -79,6 +79,15 @@ def table(*columns: str, title: str | None = None) -> Table:
     from rich.table import Table
 
     return Table(*columns, box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+
+
+def phases_in_words(phases: Mapping[str, float]) -> str:
+    """Where the time of a call went: ``start 7 ms, run 12 ms``; without what took none.
+
+    Args:
+        phases: seconds by phase.
+    """
+    return ", ".join(f"{name} {seconds * 1000:.0f} ms" for name, seconds in phases.items() if seconds >= 0.0005)
 
 
 def echo_json(value: Any) -> None:

@@ -3,8 +3,6 @@ the log for each call."""
 
 from __future__ import annotations
 
-import json
-import re
 import time
 from bisect import bisect_left
 from collections import Counter
@@ -18,6 +16,7 @@ from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import ArgumentError, PraxisError, QueueFull
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.text import as_field
 from praxis_mcp.support.tracing import current_trace
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -145,8 +144,6 @@ def _refusal(error: PraxisError) -> str:
     return "refused" if isinstance(error, QueueFull) else "error"
 
 
-_WORD = re.compile(r"[!#-<>-~]+")
-"""What stands without quotation marks: printable ASCII but for blanks, ``"`` and ``=``."""
 _MAX_LOGGED_NAME = 128
 
 
@@ -164,10 +161,5 @@ def log_call(tool: str, caller: str, engine: str, outcome: str, seconds: float, 
     """
     facts = {"tool": tool[:_MAX_LOGGED_NAME], "caller": caller[:_MAX_LOGGED_NAME], "engine": engine, "outcome": outcome}
     milliseconds = round(seconds * 1000, 1)
-    line = " ".join(f"{name}={_word(value)}" for name, value in facts.items())
+    line = " ".join(f"{name}={as_field(value)}" for name, value in facts.items())
     logger.bind(event="call", **facts, ms=milliseconds, run=run_id).info("call {} ms={}", line, milliseconds)
-
-
-def _word(value: str) -> str:
-    """As it is, or in quotation marks: no name of others adds a field."""
-    return value if _WORD.fullmatch(value) else json.dumps(value, ensure_ascii=False) if value else "-"

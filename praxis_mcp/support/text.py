@@ -31,6 +31,8 @@ _JOINED = (
     rf"{_KEYCAP}|(?<=[^\x00-\x7f{_CONTROLS}{_UNSEEN}{_JOINERS}])(?:[\ufe00-\ufe0f]?[\u200c\u200d]|[\ufe00-\ufe0f])"
 )
 _ODD = re.compile(rf"({_JOINED})(?![{_JOINERS}])|[{_CONTROLS}{_UNSEEN}{_JOINERS}]")
+_WORD = re.compile(r"[!#-<>-~]+")
+"""What stands without quotation marks: printable ASCII but for blanks, ``"`` and ``=``."""
 _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -51,6 +53,11 @@ def unseen(text: str) -> tuple[str, ...]:
     """What `visible` shows by number, each once, such as ``\\u202e``; empty for honest text."""
     found = (_numbered(match) for line in _lines(text) for match in _ODD.finditer(line.replace("\t", " ")))
     return tuple(dict.fromkeys(escape for escape in found if escape.startswith("\\")))
+
+
+def as_field(value: str) -> str:
+    """The value of ``name=value`` in a line: as it is, in quotation marks, or ``-``: no name of others adds a field."""
+    return value if _WORD.fullmatch(value) else json.dumps(value, ensure_ascii=False) if value else "-"
 
 
 def counted(number: float, noun: str, plural: str | None = None, *, form: str = "") -> str:

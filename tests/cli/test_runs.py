@@ -157,6 +157,20 @@ def test_a_run_without_artifacts_says_that_it_left_none(praxis: Run, database: P
     assert (shown.stdout, shown.stderr) == ("", "The run left no files as results.\n")
 
 
+def test_a_run_is_shown_in_words_a_line_for_each_part(praxis: Run, database: Path) -> None:
+    made = open_database(database)
+    why = '[["dagger", "no CLI"], ["docker", "no daemon"]]'
+    left = '[{"name": "a.txt", "size": 1}]'
+    phases = '{"plan": 0.0001, "start": 0.0074, "run": 0.012}'
+    made.write([row("a1", "one", 1, why=why, artifacts=left, changed_files='["b", "c"]', phases=phases)])
+    made.close()
+    shown = [" ".join(line.split()) for line in praxis("runs", "show", "a1").stdout.splitlines()]
+    assert "phases: start 7 ms, run 12 ms" in shown
+    assert shown[shown.index("passed_over: dagger: no CLI") + 1] == "docker: no daemon"
+    assert "artifacts: a.txt, 1 byte" in shown
+    assert shown[shown.index("changed_files: b") + 1] == "c"
+
+
 def test_text_of_a_client_steers_no_terminal_and_forges_no_line(praxis: Run, database: Path) -> None:
     made = open_database(database)
     made.write([row("a1", "one", 1, client="evil\x1b[2J\nrun_id: forged")])

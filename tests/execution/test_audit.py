@@ -196,7 +196,8 @@ def test_the_command_verifies_shows_and_fails_where_something_was_changed(tmp_pa
     for words in (("show",), ("verify",)):
         assert f"no line of an audit trail in {tmp_path / 'records'}" in praxis(*words).stderr
     for number in range(3):
-        trail(tmp_path / "records").append([{"tool": f"t{number}\x1b[2J", "outcome": "ok", "time": "now"}])
+        line = {"tool": f"t{number}\x1b[2J", "client": "one caller=ada", "outcome": "ok", "time": "now"}
+        trail(tmp_path / "records").append([line])
     done = praxis("verify")
     assert done.returncode == 0
     assert "3 lines, whole; 3:" in done.stdout
@@ -204,6 +205,7 @@ def test_the_command_verifies_shows_and_fails_where_something_was_changed(tmp_pa
     assert praxis("verify", "--known", noted).returncode == 0
     shown = praxis("show", "--limit", "1").stdout
     assert "t2" in shown
+    assert ' client="one caller=ada" ' in shown, "no name adds a field"
     assert "\x1b" not in shown
     assert json.loads(praxis("show", "--json", "--limit", "1").stdout)["seq"] == 3
     file = tmp_path / "records" / AUDIT
