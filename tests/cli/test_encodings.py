@@ -156,7 +156,7 @@ def test_completion_that_cannot_be_installed_is_said_with_what_to_do_instead(gro
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell closes the streams")
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_a_command_works_with_standard_streams_closed(ground: Path, closed: str) -> None:
-    words = ["sh", "-c", f'exec "$0" -m praxis_mcp.cli call shout --log-level DEBUG {closed}', sys.executable]
+    words = ["sh", "-c", f'exec "$0" -m praxis_mcp call shout --log-level DEBUG {closed}', sys.executable]
     done = subprocess.run(words, cwd=ground, env=environment(ground), capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == (b"" if ">&-" in closed.replace("2>&-", "") else "✓ 大".encode())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.dagger_double.execs import LABEL
 from tests.dagger_double.schema import definitions
+from tests.kit.until import until_blocking
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,11 +24,17 @@ def install(state: Path) -> Path:
 
 
 def remove_containers(state: Path) -> None:
-    """What execs of the double's engine have left on the Docker daemon."""
+    """Remove what execs of the double's engine have left on the Docker daemon."""
     listing = ["docker", "ps", "--all", "--quiet", "--filter", f"label={LABEL}={state.name}"]
-    found = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
-    if found:
-        subprocess.run(["docker", "rm", "--force", "--volumes", *found], capture_output=True, check=True)
+
+    def none_left() -> bool:
+        found = subprocess.run(listing, capture_output=True, text=True, check=True).stdout.split()
+        if found:
+            # Refused for one that a session, which is just ending, removes at the same moment; hence the next look.
+            subprocess.run(["docker", "rm", "--force", "--volumes", *found], capture_output=True, check=False)
+        return not found
+
+    until_blocking(none_left)
 
 
 def running_containers(state: Path) -> list[str]:

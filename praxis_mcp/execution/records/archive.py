@@ -26,7 +26,7 @@ FOLLOW_EVERY = 0.25
 """Seconds between two looks at a run that is followed."""
 _LOST_EVERY = 8
 """With each so many of them it is looked whether its server lives."""
-_PIECE = 64 * 1024
+_ARCHIVE_PIECE = 64 * 1024
 _MOST_AMBIGUOUS = 5
 _REMOVED_AT_ONCE = 500
 
@@ -170,5 +170,5 @@ def _pieces(file: Path) -> Iterator[bytes]:
         return
     with os.fdopen(descriptor, "rb") as source:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            while piece := source.read(_PIECE):
+            while piece := source.read(_ARCHIVE_PIECE):
                 yield piece

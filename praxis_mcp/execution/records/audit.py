@@ -30,7 +30,7 @@ FIRST = "0" * 64
 """The `prev` of the very first line."""
 MAX_FILE = 16 * 1024 * 1024
 """Bytes after which another file is begun."""
-LOCK_TIMEOUT = 2.0
+TRAIL_LOCK_TIMEOUT = 2.0
 """Seconds to wait for another process that appends."""
 _LOCK_EVERY = 0.01
 _TAIL = 256 * 1024
@@ -116,7 +116,7 @@ class AuditTrail:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        limit = time.monotonic() + LOCK_TIMEOUT
+        limit = time.monotonic() + TRAIL_LOCK_TIMEOUT
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
             descriptor = os.open(self._file, flags, 0o600)

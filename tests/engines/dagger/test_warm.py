@@ -23,7 +23,7 @@ from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.praxis_init import praxis_init_path
 from praxis_mcp.testing.bench import CALL_LIMIT
-from tests.dagger_double.install import remove_containers
+from tests.dagger_double.install import remove_containers, running_containers
 from tests.engines.dagger.case import IS_REAL
 from tests.engines.dagger.ground import Ground, cli_processes, new_ground, settings_for, sh
 from tests.kit.until import until
@@ -284,6 +284,8 @@ async def test_a_server_that_is_killed_leaves_no_exec_that_waits(state: Path, wo
         assert processes_in(workdir)
         process.kill()
         await until(lambda: not processes_in(workdir), within=5)
+    # Its session removes the containers a moment later, which a test after this one must not meet.
+    await until(lambda: IS_REAL or not running_containers(state), within=CALL_LIMIT)
 
 
 async def test_a_frozen_engine_is_not_blamed_on_the_tool(state: Path) -> None:

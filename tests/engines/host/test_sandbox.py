@@ -395,7 +395,7 @@ async def test_without_cgroups_limits_are_refused_with_the_reason(tmp_path: Path
         frozenset(),
         {Capability.MEMORY_LIMIT, Capability.CPU_LIMIT, Capability.PIDS_LIMIT},
     )
-    assert all("cgroups" in note for note in found.notes.values())
+    assert all("control groups" in note for note in found.notes.values())
 
 
 async def test_words_and_variables_that_the_kernel_refuses_are_refused_by_name(tmp_path: Path) -> None:
