@@ -25,9 +25,10 @@ struct outcome {
     char step[STEP_LENGTH];
 };
 
-/* What is known of a command when its whole tree is gone. */
+/* What is known of a command when its whole tree is gone, or what is left of it cannot be killed. */
 struct ending {
     bool command_ended; /* false only if it could not even be killed */
+    bool leaves_some;   /* processes that could not be */
     int status;         /* the command's, as wait gave it */
     bool timed_out;
 };

@@ -188,7 +188,8 @@ static const char *lay_out(const struct inside *inside, const char **where)
     return step;
 }
 
-static struct outcome run_call(const sigset_t *mask)
+/* `is_gone`: whether nothing of the command is left. */
+static struct outcome run_call(const sigset_t *mask, bool *is_gone)
 {
     const struct command command = {
         .words = given.call.words.items,
@@ -203,6 +204,7 @@ static struct outcome run_call(const sigset_t *mask)
     const char *step = keep_the_tree();
     if (step == NULL)
         step = start_command(&command, mask, &started);
+    *is_gone = true;
     if (step != NULL)
         return outcome_of_failed_setup(step, errno);
     /* Not ours to hold: the other ends would not see the command close its own. */
@@ -210,6 +212,7 @@ static struct outcome run_call(const sigset_t *mask)
     close(STDOUT_FILENO);
     const struct time_limits limits = {moment_after(start, given.call.timeout), given.call.kill_after};
     struct ending ending = supervise(started.pid, &limits, NULL);
+    *is_gone = !ending.leaves_some;
     return outcome_of_command(&started, &ending);
 }
 
@@ -228,10 +231,11 @@ static int be_inside(const struct inside *inside)
         note_places(&given.layout);
         return wait_inside(&given.layout, &inside->mask);
     }
-    struct outcome outcome = run_call(&inside->mask);
+    bool is_gone;
+    struct outcome outcome = run_call(&inside->mask, &is_gone);
     if (outcome.kind == OUTCOME_SETUP_FAILED)
         reply_failure(inside->reply, &outcome, NULL);
-    else
+    else if (is_gone) /* else the kernel keeps us, and so the outer one, until it is: who reads no end waits for that */
         reply_end(inside->reply, &outcome);
     return exit_status_of(&outcome);
 }

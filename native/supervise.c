@@ -133,6 +133,7 @@ static void supervise_until_none_is_left(struct supervision *run)
         if (run->phase == KILLING && is_due) {
             if (time >= run->give_up) {
                 complain("some processes could not be killed", NULL, 0);
+                run->ending.leaves_some = true;
                 return;
             }
             signal_tree(SIGKILL, run->command);

@@ -23,8 +23,8 @@ struct time_limits {
     int64_t kill_after; /* nanoseconds between the polite signal and SIGKILL; 0: SIGKILL at once */
 };
 
-/* Returns when the command and all its descendants are gone. All signals must be blocked. Without a pump (NULL) the
- * command has streams that nobody here looks after. */
+/* Returns when the command and all its descendants are gone, but for what cannot be killed. All signals must be
+ * blocked. Without a pump (NULL) the command has streams that nobody here looks after. */
 struct ending supervise(pid_t command, const struct time_limits *limits, const struct pump *pump);
 
 #endif

@@ -157,9 +157,11 @@ static bool has_lost_its_caller(const void *state)
     return relay_is_over(state);
 }
 
-static struct outcome run_call(const struct wait_options *given, const sigset_t *mask)
+/* `is_gone`: whether nothing of the command is left. */
+static struct outcome run_call(const struct wait_options *given, const sigset_t *mask, bool *is_gone)
 {
     struct call *call = &relay.call;
+    *is_gone = true;
     if (call->failed)
         return call->failure;
     if (!sources_are_right(given) || (given->layout != NULL && !places_are_right(given->layout)))
@@ -186,6 +188,7 @@ static struct outcome run_call(const struct wait_options *given, const sigset_t 
     const struct time_limits limits = {moment_after(start, call->timeout), call->kill_after};
     const struct pump pump = {&relay, move_streams, has_lost_its_caller};
     struct ending ending = supervise(started.pid, &limits, &pump);
+    *is_gone = !ending.leaves_some;
     return outcome_of_command(&started, &ending);
 }
 
@@ -213,8 +216,11 @@ static int wait_for_call(const struct wait_options *given, const sigset_t *mask)
     if (!receive_call(given->patience))
         return relay.call.began ? EXIT_SETUP : 0;
     if (relay.refusal == NULL) {
-        struct outcome outcome = run_call(given, mask);
+        bool is_gone;
+        struct outcome outcome = run_call(given, mask, &is_gone);
         relay_flush(&relay); /* all output first */
+        if (given->layout != NULL && !is_gone) /* as in sandbox.c; a container's end is its engine's to see to */
+            return EXIT_SETUP;
         if (!relay_is_over(&relay))
             tell_end(&outcome);
     }

@@ -18,6 +18,7 @@ import pytest
 from praxis_mcp.engines.init.layout import LaidMount, MountFlag, MountKind, SandboxLayout
 from praxis_mcp.support.praxis_init import Ended, EndKind
 from tests.kit import requirements
+from tests.kit.unkillable import children_of, held
 from tests.kit.until import until_blocking
 from tests.native.harness import IS_ROOT, MARK, NOBODY, PATIENCE, landlock_version, marked
 from tests.native.sandboxing import ENV, MIB, Bench, works_for
@@ -458,6 +459,22 @@ def test_what_the_command_leaves_behind_ends_with_it(bench: Bench) -> None:
     env = {**ENV, MARK.encode(): mark.encode()}
     assert bench.run(bench.host(), "sh", "-c", "setsid sleep 1000 & exit 3", env=env).code == 3
     assert marked(mark) == []
+
+
+def test_no_end_comes_back_while_something_lives_that_cannot_be_killed(bench: Bench) -> None:
+    mounts = bench.host()
+    message = bench.message(SandboxLayout(mounts), "sh", "-c", "sleep 1000 & echo ready; wait")
+    with bench.start(message, mounts) as (process, reply):
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        (inside,) = children_of(process.pid)
+        (command,) = children_of(inside)
+        (left,) = children_of(command)
+        with held(left):
+            os.kill(command, signal.SIGKILL)
+            assert os.read(reply, 65536) == b""  # within five seconds
+            assert process.poll() is None
+        assert process.wait(PATIENCE) == 137
 
 
 def test_a_signal_is_passed_on_and_the_end_comes_back_all_the_same(bench: Bench) -> None:

@@ -254,7 +254,12 @@ async def _end(process: subprocess.Popen[bytes], tree: ProcessTree) -> None:
     if limit.cancelled_caught:
         logger.error("process {} or one that it started survives SIGKILL", process.pid)
         if process.returncode is None:
-            raise ExecutionError(
-                f"The tool's process {process.pid} cannot be killed.",
-                remedy="Look for a hung file system or a process of another user.",
-            )
+            raise unkillable(process)
+
+
+def unkillable(process: subprocess.Popen[bytes]) -> ExecutionError:
+    """The error for a process that survives SIGKILL, or that stays because one that it started does."""
+    return ExecutionError(
+        f"The tool's process {process.pid} cannot be killed.",
+        remedy="Look for a hung file system or a process of another user.",
+    )

@@ -21,7 +21,7 @@ import anyio.to_thread
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.cgroups import RunGroup
 from praxis_mcp.engines.host.launcher import MARK, call_of, pack, setup_failure
-from praxis_mcp.engines.host.process import PROCESS_KILL_TIMEOUT, exit_of
+from praxis_mcp.engines.host.process import PROCESS_KILL_TIMEOUT, exit_of, unkillable
 from praxis_mcp.engines.host.sandboxed import Sandboxed
 from praxis_mcp.engines.init.framing import WaitCall
 from praxis_mcp.engines.init.layout import encode_waiting_sandbox
@@ -196,8 +196,10 @@ class WaitingSandbox:
             self._process.kill()
             return Ended.by_code(_KILLED, timed_out=True)
         except WaiterLost as exc:
-            with anyio.move_on_after(_END_TIMEOUT):
+            with anyio.move_on_after(PROCESS_KILL_TIMEOUT):
                 await exit_of(self._process)
+            if self._process.returncode is None:
+                raise unkillable(self._process) from exc
             if not exc.may_have_run or self._process.returncode not in (_KILLED, -signal.SIGKILL):
                 raise
             return Ended.by_code(_KILLED)  # the kernel, for the memory limit; or somebody outside

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -17,6 +18,7 @@ from praxis_mcp.contracts.specs import DaggerEngineSpec
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host import launcher as launcher_module
+from praxis_mcp.engines.host import waiting as waiting_module
 from praxis_mcp.engines.host.launcher import MARK
 from praxis_mcp.engines.host.local import LocalExecutionEngine
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
@@ -32,6 +34,7 @@ from tests.engines.host.local_case import LocalCase
 from tests.engines.host.sandbox_case import SandboxCase, control_groups, shared_store
 from tests.engines.host.waiting import WHEN_ASKED
 from tests.images.tars import directory, image, layer
+from tests.kit.unkillable import children_of, held
 from tests.kit.until import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
@@ -450,6 +453,35 @@ async def test_a_sandbox_that_cannot_be_made_leaves_nothing_and_its_tool_is_call
     (tmp_path / "aside").rename(source)
     (source / "file").touch()
     assert (await bench.run(contract)).output == "file\n"
+
+
+async def test_a_tool_that_leaves_what_cannot_be_killed_has_not_ended(
+    local: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting_module, "PROCESS_KILL_TIMEOUT", 0.1)
+    contract = local.case.sh("sleep 1000 & echo ready; wait")
+    waiting = await warmed(local, contract)
+    outside = waiting._process
+    heard = anyio.Event()
+    error: ExecutionError | None = None
+
+    async def call() -> None:
+        nonlocal error
+        with pytest.raises(ExecutionError, match=f"process {outside.pid} cannot be killed") as caught:
+            await local.run(contract, ExecutionContext(on_output=lambda *_: heard.set()))
+        error = caught.value
+
+    with anyio.fail_after(CALL_LIMIT):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call)
+            await heard.wait()
+            (inside,) = children_of(outside.pid)
+            (command,) = children_of(inside)
+            (left,) = children_of(command)
+            with held(left):
+                os.kill(command, signal.SIGKILL)
+                await until(lambda: error)
+    await until(lambda: outside.poll() is not None)
 
 
 # --- none stays -------------------------------------------------------------------------------------------------------
