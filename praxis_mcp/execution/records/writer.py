@@ -36,7 +36,7 @@ _ALMOST = 0.01
 """Seconds by which a timer may be early."""
 _LIVE_PER_RUN = 8 * 1024 * 1024
 """Bytes of output of one run that are written while it goes on; all of it is there once it has ended."""
-_PIECE = 128
+_OVERHEAD = 128
 """Bytes that a piece of output takes up besides what it holds: a tool may write a byte at a time."""
 
 
@@ -334,7 +334,7 @@ class RecordWriter:
 
 
 def _live_weight(pieces: list[tuple[str, bytearray]]) -> int:
-    return sum(_PIECE + len(data) for _, data in pieces)
+    return sum(_OVERHEAD + len(data) for _, data in pieces)
 
 
 def _resolve(waiting: list[asyncio.Future[None]]) -> None:
