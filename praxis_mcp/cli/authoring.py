@@ -14,6 +14,7 @@ from praxis_mcp.cli.common import (
     print_error,
     print_findings,
     run_with_toolbox,
+    say_where_contracts_go,
     takes_settings,
 )
 from praxis_mcp.cli.terminal import echo_json, say
@@ -51,6 +52,8 @@ def validate(
     else:
         for item in diagnostics:
             say(str(item), fg="red" if item.is_error else "yellow")
+        if not count and not diagnostics:
+            say_where_contracts_go(settings)
         errors = sum(item.is_error for item in diagnostics)
         warnings = len(diagnostics) - errors
         say(f"{counted(count, 'tool')} usable, {counted(errors, 'error')}, {counted(warnings, 'warning')}")

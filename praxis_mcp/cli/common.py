@@ -199,6 +199,16 @@ def print_findings(diagnostics: Sequence[Diagnostic]) -> bool:
     return any(item.is_error for item in diagnostics)
 
 
+def say_where_contracts_go(settings: Settings) -> None:
+    """Say on standard error where a first contract belongs, to somebody who has none."""
+    places = " or ".join(str(directory) for directory in settings.tool_directories)
+    say(
+        f"There are no contracts in {places}. A tool is a file there: NAME/contract.yaml or NAME.contract.yaml "
+        "(docs/contracts.md).",
+        err=True,
+    )
+
+
 def diagnostics_as_json(diagnostics: Sequence[Diagnostic]) -> list[dict[str, object]]:
     """Diagnostics as plain values."""
     return [

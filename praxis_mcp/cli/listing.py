@@ -14,6 +14,7 @@ from praxis_mcp.cli.common import (
     diagnostics_as_json,
     print_findings,
     run_with_toolbox,
+    say_where_contracts_go,
     takes_settings,
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape, say, table
@@ -59,6 +60,8 @@ def list_tools(options: SettingsOptions, as_json: JsonOption = False) -> None:
     else:
         console().print(_table(entries, upstreams))
         print_findings(diagnostics)
+        if not entries and not diagnostics and not upstreams:
+            say_where_contracts_go(settings)
         for item in upstreams:
             if item.trouble:
                 say(f"the upstream {item.name} has no list of tools: {item.trouble}", err=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -21,6 +22,12 @@ MAX_BYTES = 1024 * 1024
 _SUFFIXES = (".yaml", ".yml", ".json")
 _NAMES = frozenset("contract" + suffix for suffix in _SUFFIXES)
 _ENDINGS = tuple(".contract" + suffix for suffix in _SUFFIXES)
+_YAML = (".yaml", ".yml")
+MOST_OTHERS = 100
+"""Files without a contract's name that a scan looks into."""
+_LOOKED_AT = 64 * 1024
+_HAS_NAME = re.compile(rb"^name:[ \t]*\S", re.MULTILINE)
+_HAS_ENGINE = re.compile(rb"^(?:command|engine|engineSpec|engine_spec):", re.MULTILINE)
 _SKIPPED = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
 
 
@@ -35,13 +42,17 @@ def is_contract_name(name: str) -> bool:
     return (name in _NAMES or name.endswith(_ENDINGS)) and not name.startswith(".")
 
 
-def find_contracts(directories: Sequence[Path]) -> tuple[list[str], list[Diagnostic]]:
+def find_contracts(directories: Sequence[Path], others: list[str] | None = None) -> tuple[list[str], list[Diagnostic]]:
     """Every contract in or below the directories, in a stable order, each once however many ways lead there.
 
     Links are followed as far as they lead to what is in one of the directories, and loops of them end: anyone who may
     write there must not have other people's files served as tools. Hidden directories and those of package managers are
     left out. A file among the directories is a contract whatever its name. Paths are text, because a thousand `Path`
     objects take as long as finding the files.
+
+    Args:
+        directories: where to look.
+        others: gets the YAML files there that have no contract's name (see `misnamed_contracts`).
     """
     files: dict[str, None] = {}
     links: dict[str, None] = {}
@@ -52,7 +63,7 @@ def find_contracts(directories: Sequence[Path]) -> tuple[list[str], list[Diagnos
         if directory.is_file():
             files[str(directory)] = None
         elif directory.is_dir():
-            _walk(str(directory), tops, files, links, problems, seen)
+            _walk(str(directory), tops, files, links, problems, seen, others)
         else:
             problems.append(
                 Diagnostic(
@@ -77,6 +88,7 @@ def _walk(
     links: dict[str, None],
     problems: list[Diagnostic],
     seen: set[tuple[int, int]],
+    others: list[str] | None,
 ) -> None:
     waiting = [top]
     while waiting:
@@ -94,6 +106,8 @@ def _walk(
                 name = entry.name
                 is_contract = is_contract_name(name) and not entry.is_dir()
                 if not is_contract and not (is_searched(name) and entry.is_dir()):
+                    if others is not None and name.endswith(_YAML) and not name.startswith("."):
+                        others.append(entry.path)
                     continue
                 if entry.is_symlink() and (problem := _why_not_followed(entry.path, tops, is_contract)) is not None:
                     problems.append(problem)
@@ -115,6 +129,34 @@ def _walk(
             )
             continue
         waiting += reversed(below)
+
+
+def misnamed_contracts(others: Sequence[str], known: Collection[str] = ()) -> list[Diagnostic]:
+    """What looks like a contract, and is none by its name: a warning each, because nobody would learn it otherwise.
+
+    Args:
+        others: YAML files, of which the first `MOST_OTHERS` are looked at.
+        known: those that are contracts all the same, because they were named themselves.
+    """
+    found: list[Diagnostic] = []
+    for path in others[:MOST_OTHERS]:
+        try:
+            content = read_regular(path, _LOOKED_AT) if path not in known else b""
+        except OSError:
+            continue
+        if _HAS_NAME.search(content) and _HAS_ENGINE.search(content):
+            name = os.path.basename(path)  # noqa: PTH119
+            ending = name.rpartition(".")[2]
+            found.append(
+                Diagnostic(
+                    message=f"{name} looks like a contract, and is not served: no contract has such a name.",
+                    remedy=f"Name it {name.removesuffix('.' + ending)}.contract.{ending}, or contract.{ending} in a "
+                    "folder of its own.",
+                    severity=Severity.WARNING,
+                    path=Path(path),
+                )
+            )
+    return found
 
 
 def _why_not_followed(link: str, tops: tuple[str, ...], is_contract: bool) -> Diagnostic | None:

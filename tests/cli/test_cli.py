@@ -54,6 +54,15 @@ def praxis(project: Path) -> Run:
     return run
 
 
+@pytest.mark.parametrize("command", ["list", "validate"])
+def test_somebody_without_contracts_learns_where_they_go(tmp_path: Path, command: str) -> None:
+    (tmp_path / "tools").mkdir()
+    done = command_line.praxis(command, cwd=tmp_path)
+    assert done.returncode == 0
+    assert f"There are no contracts in {tmp_path / 'tools'}." in done.stderr
+    assert "NAME.contract.yaml" in done.stderr
+
+
 def test_call_prints_what_the_tool_wrote_and_ends_with_its_exit_code(praxis: Run) -> None:
     done = praxis("call", "greet", "who=Ada Lovelace", "times=3")
     assert (done.stdout, done.returncode) == ("Hello, Ada Lovelace3\n", 0)

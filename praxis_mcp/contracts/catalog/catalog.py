@@ -21,7 +21,7 @@ from praxis_mcp.contracts.catalog.entries import (
     entry_of,
     face_of,
 )
-from praxis_mcp.contracts.discovery import find_contracts, read_bytes, watch_contracts
+from praxis_mcp.contracts.discovery import find_contracts, misnamed_contracts, read_bytes, watch_contracts
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.diagnostics import Diagnostic, Severity
 from praxis_mcp.errors import ContractError, UnknownToolError
@@ -176,7 +176,9 @@ def scan(
         before: the last look.
         approvals: hold back what they do not cover; None serves everything.
     """
-    files, found = find_contracts(directories)
+    others: list[str] = []
+    files, found = find_contracts(directories, others)
+    found += misnamed_contracts(others, files)
     faces = cache.read()
     used: dict[str, Any] = {}
     known: dict[str, CatalogEntry] = {}

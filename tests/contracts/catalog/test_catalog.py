@@ -117,6 +117,22 @@ class TestDiscovery:
         await catalog.load()
         assert names(catalog) == ["a"]
 
+    async def test_a_contract_under_a_name_that_none_has_is_a_warning_with_the_name_to_give_it(
+        self, tools: Path, cache: Path
+    ) -> None:
+        write(tools / "shout.yaml", contract("shout"))
+        write(tools / "named.yml", contract("named"))
+        write(tools / "compose.yaml", "name: web\nservices: {}\n")
+        os.mkfifo(tools / "pipe.yaml")
+        catalog = Catalog([tools, tools / "named.yml"], cache_dir=cache)
+        await catalog.load()
+        assert names(catalog) == ["named"]
+        (warning,) = catalog.diagnostics
+        assert not warning.is_error
+        assert warning.path == tools / "shout.yaml"
+        assert warning.message.startswith("shout.yaml looks like a contract")
+        assert warning.remedy.startswith("Name it shout.contract.yaml, ")
+
     async def test_a_dangling_link_and_a_pipe_are_reported_and_hold_nobody_up(self, tools: Path, cache: Path) -> None:
         import os
 
