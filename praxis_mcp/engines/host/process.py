@@ -222,12 +222,18 @@ async def exit_of(process: subprocess.Popen[bytes], early: EarlyEnd | None = Non
 
 
 async def _leave(process: subprocess.Popen[bytes], tree: ProcessTree, release: Callable[[], Awaitable[None]]) -> None:
-    """Wait for a program whose command has ended; bounded. One that does not leave is killed."""
+    """Wait for a program whose command has ended; bounded. One that does not leave is killed, at once where this is
+    cancelled: its engine is closed."""
     try:
         with anyio.move_on_after(PROCESS_KILL_TIMEOUT):
             await exit_of(process)
         if process.returncode is None or not tree.is_gone:
             await _end(process, tree)
+    except anyio.get_cancelled_exc_class():
+        with anyio.move_on_after(PROCESS_KILL_TIMEOUT, shield=True):
+            await tree.kill()
+            await exit_of(process)
+        raise
     finally:
         tree.close()
         await release()

@@ -50,6 +50,7 @@ class WarmSandboxes(WarmCalls[tuple[str, ...], WaitingSandbox]):
     """
 
     log = "the server's log"
+    kind = "sandbox"
 
     def __init__(
         self,

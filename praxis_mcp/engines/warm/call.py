@@ -101,9 +101,11 @@ class WarmCalls(ABC, Generic[S, T]):
 
     Attributes:
         log: where to look when one was lost; for messages.
+        kind: what one is; for messages.
     """
 
     log: ClassVar[str]
+    kind: ClassVar[str] = "container"
 
     def __init__(self, settings: WarmSettings, budget: WarmBudget, *expected: type[Exception]) -> None:
         failures = (ExecutionError, WaiterLost, TimeoutError, OSError, *expected)
@@ -172,7 +174,7 @@ class WarmCalls(ABC, Generic[S, T]):
             except WaiterLost as exc:
                 if exc.may_have_run:
                     raise ExecutionError(
-                        f"{tool}: its container ended before the call did: {exc}.",
+                        f"{tool}: its {self.kind} ended before the call did: {exc}.",
                         remedy=f"Something outside may have removed it. Call again; if it persists, see {self.log}.",
                     ) from exc
                 end = None

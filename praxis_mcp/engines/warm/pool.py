@@ -35,6 +35,8 @@ RETRY_AFTER, MOST_RETRY_AFTER = 2.0, 120.0
 """Seconds until a failed attempt is repeated; doubled with each failure, up to the second."""
 POOL_CLOSE_TIMEOUT = 20.0
 """Seconds for the removal of all that wait, when the pool closes."""
+MOST_KEYS = 1024
+"""Keys whose demand is known at once: a tool has another one whenever what it mounts was replaced."""
 FORGET_AFTER = 30.0
 """Seconds in which the demand of a moment fades to a third."""
 WAITING_MEMORY = 8 * 1024 * 1024
@@ -227,7 +229,7 @@ class WarmPool(Generic[K, T]):
     @contextmanager
     def demand(self, key: K) -> Iterator[T | None]:
         """Around a call: gives one that waited, which is the caller's from now on, or None."""
-        shelf = self._shelves.setdefault(key, _Shelf(key))
+        shelf = self._shelf(key)
         shelf.begin(time.monotonic())
         self._stir()
         item = self._take(shelf)
@@ -320,6 +322,17 @@ class WarmPool(Generic[K, T]):
         """Remove one of that key."""
         shelves = [shelf for shelf in self._shelves.values() if shelf.items]
         self._discard(min(shelves, key=lambda shelf: shelf.touched).items.popleft())
+
+    def _shelf(self, key: K) -> _Shelf[K, T]:
+        """The shelf of a key; the one called longest ago gives way where there are too many."""
+        shelf = self._shelves.get(key)
+        if shelf is None:
+            idle = [other for other in self._shelves.values() if not other.running]
+            if len(self._shelves) >= MOST_KEYS and idle:
+                oldest = min(idle, key=lambda other: other.touched)
+                self.forget(lambda other: other == oldest.key)
+            shelf = self._shelves[key] = _Shelf(key)
+        return shelf
 
     def _take(self, shelf: _Shelf[K, T]) -> T | None:
         while shelf.items:

@@ -284,6 +284,21 @@ async def test_pools_that_find_room_at_the_same_time_do_not_both_take_it() -> No
         assert one.waiting() + other.waiting() == 1
 
 
+async def test_of_more_keys_than_a_pool_remembers_the_one_called_longest_ago_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(warm_pool, "MOST_KEYS", 3)
+    async with shop() as made:
+        with made.calls("runs"):
+            for key in ("a", "b", "a", "c"):
+                with made.calls(key):
+                    pass
+                await until(lambda key=key: made.waiting(key))
+            assert [made.waiting(key) for key in ("a", "b", "c")] == [1, 0, 1]
+        assert len(made.pool._shelves) == 3
+        await until(lambda: [item.discarded for item in made.made if item.key == "b"] == [True])
+
+
 async def test_a_key_that_is_forgotten_has_nothing_waiting_and_gets_nothing() -> None:
     async with shop() as one:
         with one.calls("a"):
