@@ -132,7 +132,7 @@ def _walk(
 
 
 def misnamed_contracts(others: Sequence[str], known: Collection[str] = ()) -> list[Diagnostic]:
-    """What looks like a contract, and is none by its name: a warning each, because nobody would learn it otherwise.
+    """What looks like a contract, but does not have the name of one: a warning each, because nobody would learn it otherwise.
 
     Args:
         others: YAML files, of which the first `MOST_OTHERS` are looked at.
@@ -149,7 +149,7 @@ def misnamed_contracts(others: Sequence[str], known: Collection[str] = ()) -> li
             ending = name.rpartition(".")[2]
             found.append(
                 Diagnostic(
-                    message=f"{name} looks like a contract, and is not served: no contract has such a name.",
+                    message=f"{name} looks like a contract, but is not served because of its name.",
                     remedy=f"Name it {name.removesuffix('.' + ending)}.contract.{ending}, or contract.{ending} in a "
                     "folder of its own.",
                     severity=Severity.WARNING,
