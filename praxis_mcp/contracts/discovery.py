@@ -132,7 +132,7 @@ def _walk(
 
 
 def misnamed_contracts(others: Sequence[str], known: Collection[str] = ()) -> list[Diagnostic]:
-    """What looks like a contract, but does not have the name of one: a warning each, because nobody would learn it otherwise.
+    """What looks like a contract but does not have the name of one: a warning each, or nobody would learn it.
 
     Args:
         others: YAML files, of which the first `MOST_OTHERS` are looked at.
