@@ -7,7 +7,7 @@ import re
 import sys
 from collections import deque
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,9 +15,12 @@ from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes_settings
 from praxis_mcp.cli.terminal import echo_json, say
 from praxis_mcp.support.text import as_field, counted
 
+if TYPE_CHECKING:
+    from praxis_mcp.execution.records.row import StoredRun
+
 app = typer.Typer(name="audit", no_args_is_help=True, help="The audit trail: a line for each call, chained by hashes.")
 
-_KNOWN = re.compile(r"(\d+):([0-9a-f]{64})")
+_KNOWN = re.compile(r"([0-9]{1,18}):([0-9a-f]{64})")
 
 
 @app.command("verify")
@@ -32,14 +35,16 @@ def verify(
 ) -> None:
     """Look at every line: whether one was changed, removed or put in between.
 
-    Prints the last line's number and hash. Note them elsewhere: with --known they show that the end was not cut off
-    since. Exit code 1 where something has been tampered with; a piece of a line that a killed process left is only
-    reported.
+    The newest recorded run has to be there. Prints the last line's number and hash. Note them elsewhere: with --known
+    they show that the end was not cut off since. Exit code 1 where something has been tampered with; a piece of a line
+    that a killed process left is only reported.
     """
     from praxis_mcp.execution.records import audit
 
     directory = _directory(options)
-    found = audit.verify(directory, _read_known(known))
+    noted = _read_known(known)
+    run = _newest(options)  # before the trail is read: its line was appended before it was recorded
+    found = audit.verify(directory, noted, run)
     if as_json:
         facts = {"lines": found.lines, "first": found.first, "last": found.last, "head": found.head}
         echo_json({**facts, "whole": found.is_whole, "torn": found.torn, "problems": found.problems})
@@ -78,6 +83,25 @@ def show(
             say(f"{line['seq']} {line.get('time')} {' '.join(words)}")
 
 
+def _newest(options: SettingsOptions) -> StoredRun | None:
+    """The newest run that has ended; None where no trail is kept, or the database cannot be read."""
+    from praxis_mcp.errors import RecordsUnavailable
+    from praxis_mcp.execution.records.archive import open_archive
+    from praxis_mcp.execution.records.database import Filters
+
+    settings = options.read().records
+    if not settings.audit:
+        return None
+    try:
+        with open_archive(settings) as archive:
+            runs = archive.runs(Filters(), _LOOKED_AT) if archive is not None else ()
+            return next((run for run in list(runs) if run.ended is not None), None)
+    except RecordsUnavailable as exc:
+        say(f"the newest run is not looked for in the trail: {exc}", fg="yellow", err=True)
+        return None
+
+
+_LOOKED_AT = 1000
 _BRIEF = ("seq", "time", "prev", "server", "contract_sha256", "arguments")
 
 

@@ -222,3 +222,87 @@ def test_no_trail_is_kept_where_the_settings_say_so(tmp_path: Path) -> None:
 
     anyio.run(call)
     assert not (tmp_path / "records" / AUDIT).exists()
+
+
+def test_a_piece_of_a_line_does_not_sever_what_was_before_it(tmp_path: Path) -> None:
+    for number in range(3):
+        trail(tmp_path).append([{"tool": f"t{number}"}])
+    for piece in (b'{"seq": 4, "to', b'\n{"seq": 4, "tool'):
+        with (tmp_path / AUDIT).open("ab") as out:
+            out.write(piece)
+    trail(tmp_path).append([{"tool": "t3"}, {"tool": "t4"}])
+    whole = verify(tmp_path)
+    assert (whole.is_whole, len(whole.torn), whole.last) == (True, 2, 5)
+    before = texts(tmp_path)
+
+    def rewritten() -> list[bytes]:
+        other = tmp_path / "other"
+        other.mkdir()
+        trail(other).append([{"tool": name} for name in ("t0", "changed", "t2")])
+        return [*texts(other), *before[3:]]
+
+    changes = (rewritten(), [*before[:4], *before[5:]], [*before[:3], *before[5:]], [before[0], b"{\n", *before[1:]])
+    for change in changes:
+        (tmp_path / AUDIT).write_bytes(b"".join(change))
+        assert not verify(tmp_path).is_whole
+
+
+def test_a_piece_of_the_first_line_of_a_new_file_goes_on_from_the_file_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "MAX_FILE", 1)
+    trail(tmp_path).append([{"tool": "t0"}])
+    (tmp_path / AUDIT).write_bytes(b'{"seq": 2, "to')
+    trail(tmp_path).append([{"tool": "t1"}])
+    found = verify(tmp_path)
+    assert (found.problems, found.last, len(found.torn)) == ([], 2, 1)
+    (tmp_path / "audit-000000000001.jsonl").unlink()
+    assert verify(tmp_path).problems == [], "what the bound has removed is no tampering"
+
+
+def test_a_reader_sees_the_trail_as_it_was_at_one_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "MAX_FILE", 1500)
+    for number in range(3):
+        trail(tmp_path).append([{"tool": f"t{number}"}])
+    lines = read(tmp_path)
+    first = next(lines)
+    for number in range(3, 30):  # across several files
+        trail(tmp_path).append([{"tool": f"t{number}"}])
+    assert [line["seq"] for line in (first, *lines)] == [1, 2, 3]
+
+
+def test_a_trail_that_others_could_read_is_closed_to_them_and_only_a_file_is_written(tmp_path: Path) -> None:
+    (tmp_path / AUDIT).touch(0o644)
+    trail(tmp_path).append([{"tool": "t"}])
+    assert (tmp_path / AUDIT).stat().st_mode & 0o777 == 0o600
+    (tmp_path / AUDIT).unlink()
+    os.mkfifo(tmp_path / AUDIT)
+    with pytest.raises(RecordsUnavailable, match="not a regular file"):
+        trail(tmp_path).append([{"tool": "t"}])
+
+
+def test_the_command_misses_the_newest_run_where_the_end_was_cut_off_or_all_was_removed(tmp_path: Path) -> None:
+    place = tmp_path / "records"
+
+    def verified() -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PRAXIS_RECORDS__DIRECTORY": str(place)}
+        return command_line.praxis("audit", "verify", cwd=tmp_path, env=environment)
+
+    async def call() -> None:
+        async with toolbox_for(place) as toolbox:
+            for _ in range(3):
+                await toolbox.call(ToolContract.create_local_tool("t", ["/bin/true"]), {})
+
+    anyio.run(call)
+    assert verified().returncode == 0
+    (place / AUDIT).write_bytes(b"".join(texts(place)[:2]))
+    assert "its end has been cut off" in verified().stderr
+    (place / AUDIT).unlink()
+    assert verified().returncode == 1
+
+
+def test_the_name_of_a_client_adds_no_field_to_a_line_that_is_shown(tmp_path: Path) -> None:
+    trail(tmp_path).append([{"tool": "t", "client": 'x" caller=admin\nouter', "outcome": "ok"}])
+    environment = {**os.environ, "PRAXIS_RECORDS__DIRECTORY": str(tmp_path)}
+    shown = command_line.praxis("audit", "show", cwd=tmp_path, env=environment).stdout
+    assert shown.rstrip().endswith('tool=t client="x\\" caller=admin\\nouter" outcome=ok')

@@ -2,20 +2,23 @@
 
 Each line holds the SHA-256 of the one before it (`prev`), so that a line which was changed, removed or put in between
 is found. Processes of one user share the file, and lock it to append. A process that is killed in the middle of a line
-leaves a piece of one: the next ends it and goes on from it, and it is found as such.
+leaves a piece of one: the next ends it, and names it (`torn`) in the line that goes on from the last whole one.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from praxis_mcp.errors import RecordsUnavailable
 from praxis_mcp.execution.records.row import StoredRun, iso_time
@@ -36,6 +39,7 @@ _LOCK_EVERY = 0.01
 _TAIL = 256 * 1024
 """Bytes in which the last line is, however long its names are."""
 _MOST_PROBLEMS = 20
+_PLAIN = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
 Line = dict[str, Any]
 
@@ -79,14 +83,14 @@ class AuditTrail:
         """
         with _translated(self._file), self._locked() as descriptor:
             size = os.fstat(descriptor).st_size
-            number, last = _end_of(descriptor, size) if size else self._end_of_previous()
-            text = b""
-            if size and os.pread(descriptor, 1, size - 1) != b"\n":
-                text = b"\n"
+            number, last, torn = _end_of(descriptor, size)
+            if not number:  # the file has just been begun
+                number, last = self._end_of_previous()
+            text = b"\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else b""
             for line in lines:
                 number += 1
-                entry = json.dumps({"seq": number, **line, "prev": last}).encode()
-                last = digest(entry)
+                entry = json.dumps({"seq": number, **line, **torn, "prev": last}).encode()
+                last, torn = digest(entry), {}
                 text += entry + b"\n"
             try:
                 _write_all(descriptor, text)
@@ -101,9 +105,9 @@ class AuditTrail:
         for file in reversed(files_of(self._file.parent)):
             if file != self._file:
                 with file.open("rb") as source:
-                    size = os.fstat(source.fileno()).st_size
-                    if size:
-                        return _end_of(source.fileno(), size)
+                    number, last, _ = _end_of(source.fileno(), os.fstat(source.fileno()).st_size)
+                    if number:
+                        return number, last
         return 0, FIRST
 
     def _rotate(self) -> None:
@@ -118,10 +122,14 @@ class AuditTrail:
     def _locked(self) -> Iterator[int]:
         limit = time.monotonic() + TRAIL_LOCK_TIMEOUT
         while True:
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
-            descriptor = os.open(self._file, flags, 0o600)
+            descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND | _PLAIN, 0o600)
             try:
                 _lock(descriptor, limit)
+                found = os.fstat(descriptor)
+                if not stat.S_ISREG(found.st_mode):
+                    raise OSError(errno.EINVAL, "it is not a regular file")
+                if os.name == "posix" and stat.S_IMODE(found.st_mode) & 0o077:
+                    os.fchmod(descriptor, 0o600)
                 with suppress(FileNotFoundError):
                     if os.path.samestat(os.fstat(descriptor), self._file.stat()):
                         yield descriptor
@@ -131,17 +139,22 @@ class AuditTrail:
             # Another process has begun the next file meanwhile.
 
 
-def _lock(descriptor: int, limit: float) -> None:
+def _lock(descriptor: int, limit: float, *, shared: bool = False) -> None:
     if fcntl is None:
         return
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             return
-        except BlockingIOError:
+        except BlockingIOError as exc:
             if time.monotonic() > limit:
-                raise
+                raise OSError(errno.EAGAIN, "another process holds it") from exc
             time.sleep(_LOCK_EVERY)
+
+
+def _unlock(descriptor: int) -> None:
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 @dataclass(slots=True)
@@ -170,45 +183,56 @@ class Verdict:
         return not self.problems
 
 
-def verify(directory: Path, known: tuple[int, str] | None = None) -> Verdict:
+def verify(directory: Path, known: tuple[int, str] | None = None, run: StoredRun | None = None) -> Verdict:
     """Look at every line of the trail.
 
     Args:
         directory: of the records.
         known: the number and the digest of a line that were noted before: it has to be there as it was.
+        run: one that has ended, such as the newest, and whose line has to be there, unless it is older than the trail.
 
     Raises:
         RecordsUnavailable: it cannot be read.
     """
     found = Verdict()
     expected: str | None = None
-    seen = known is None
+    pieces: list[str] = []
+    begins = ""
+    has_known, has_run = known is None, run is None
     for place, text in _texts(directory):
         line = _parsed(text)
         if line is None:
             found.torn.append(place)
-            expected = digest(text)
+            pieces.append(digest(text))
             continue
         number = line["seq"]
         if expected is None:
-            found.first = number
+            found.first, begins = number, str(line.get("time"))
             if number == 1 and line["prev"] != FIRST:
                 found.problems.append(f"{place}: the first line names one before it.")
         elif line["prev"] != expected:
             found.problems.append(f"{place}: what was before line {number} has been changed or removed.")
         elif number != found.last + 1:
             found.problems.append(f"{place}: line {number} follows line {found.last}.")
-        found.lines, found.last, found.head = found.lines + 1, number, digest(text)
-        expected = found.head
+        if _torn(pieces) != line.get("torn"):
+            found.problems.append(f"{place}: what is between line {number} and the one before it has been changed.")
+        pieces = []
+        expected = digest(text)
+        found.lines, found.last, found.head = found.lines + 1, number, expected
+        has_run = has_run or (run is not None and line.get("run") == run.id)
         if known is not None and number == known[0]:
-            seen = True
+            has_known = True
             if found.head != known[1]:
                 found.problems.append(f"{place}: line {number} is not the one that was noted.")
         if len(found.problems) >= _MOST_PROBLEMS:
-            break
-    if not seen and known is not None and not found.problems:
+            return found
+    if not has_known and known is not None and not found.problems:
         where = "was removed by the bound, or by someone" if known[0] < found.first else "has been cut off"
         found.problems.append(f"Line {known[0]}, which was noted, is not there: it {where}.")
+    if not has_run and run is not None and (found.first <= 1 or begins <= iso_time(run.ended or run.started)):
+        found.problems.append(
+            f"Run {run.id}, which is recorded, is not in the trail: its end has been cut off, or none was kept then."
+        )
     return found
 
 
@@ -236,26 +260,70 @@ def digest(line: bytes) -> str:
 
 
 def _texts(directory: Path) -> Iterator[tuple[str, bytes]]:
-    for file in files_of(directory):
-        with _translated(file), suppress(FileNotFoundError), file.open("rb") as source:
-            for count, text in enumerate(source, 1):
-                yield f"{file.name}:{count}", text.removesuffix(b"\n")
+    """All lines, as they were at one moment."""
+    file = directory / AUDIT
+    with _translated(file):
+        older, newest, left = _at_rest(directory)
+    with newest:
+        for each in older:
+            with _translated(each), suppress(FileNotFoundError), each.open("rb") as source:
+                for count, text in enumerate(source, 1):
+                    yield f"{each.name}:{count}", text.removesuffix(b"\n")
+        with _translated(file):
+            for count, text in enumerate(newest, 1):
+                if left <= 0:  # appended since
+                    return
+                yield f"{file.name}:{count}", text[:left].removesuffix(b"\n")
+                left -= len(text)
+
+
+def _at_rest(directory: Path) -> tuple[list[Path], BinaryIO, int]:
+    """The older files, oldest first; the newest one, and how long it was when nobody was appending."""
+    limit = time.monotonic() + TRAIL_LOCK_TIMEOUT
+    while True:
+        try:
+            newest = os.fdopen(os.open(directory / AUDIT, os.O_RDONLY | _PLAIN), "rb")
+        except FileNotFoundError:
+            return files_of(directory), BytesIO(), 0
+        try:
+            # Given back at once: reading may take long.
+            _lock(newest.fileno(), limit, shared=True)
+            found = os.fstat(newest.fileno())
+            with suppress(FileNotFoundError):
+                if os.path.samestat(found, (directory / AUDIT).stat()):
+                    older = files_of(directory)[:-1]
+                    _unlock(newest.fileno())
+                    return older, newest, found.st_size
+        except BaseException:
+            newest.close()
+            raise
+        newest.close()  # another has just been begun
 
 
 def _parsed(text: bytes) -> Line | None:
     try:
         line = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     is_line = isinstance(line, dict) and isinstance(line.get("seq"), int) and isinstance(line.get("prev"), str)
     return line if is_line else None
 
 
-def _end_of(descriptor: int, size: int) -> tuple[int, str]:
-    """Number of the last whole line, and digest of the last one."""
-    tail = os.pread(descriptor, _TAIL, max(0, size - _TAIL)).removesuffix(b"\n").split(b"\n")
-    number = next((line["seq"] for line in map(_parsed, reversed(tail)) if line is not None), 0)
-    return number, digest(tail[-1])
+def _end_of(descriptor: int, size: int) -> tuple[int, str, Line]:
+    """Number and digest of the last whole line, 0 and `FIRST` where there is none; and what names the pieces of lines
+    behind it, if there are any."""
+    tail = os.pread(descriptor, _TAIL, max(0, size - _TAIL)).removesuffix(b"\n").split(b"\n") if size else []
+    pieces: list[str] = []
+    for text in reversed(tail):
+        line = _parsed(text)
+        if line is not None:
+            return line["seq"], digest(text), {"torn": _torn(pieces)} if pieces else {}
+        pieces.insert(0, digest(text))
+    return 0, FIRST, {"torn": _torn(pieces)} if pieces else {}
+
+
+def _torn(pieces: list[str]) -> str | None:
+    return digest("".join(pieces).encode()) if pieces else None
 
 
 def _write_all(descriptor: int, text: bytes) -> None:
