@@ -82,10 +82,12 @@ class CallDirectories:
                 raise ExecutionError(f"A directory for the call cannot be made: {exc}.") from exc
         self._given += 1
         since = time.monotonic()
+        is_over = False  # else something of the call may live on, if it could not be killed
         try:
             yield held.scratch.path
+            is_over = True
         finally:
-            if len(self._ready) < MOST_READY and held.is_fresh(since):
+            if is_over and len(self._ready) < MOST_READY and held.is_fresh(since):
                 self._ready.append(held)
             elif self._left < MOST_LEFT:
                 self._remove_later(held.scratch)

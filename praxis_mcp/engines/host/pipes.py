@@ -62,7 +62,9 @@ class PipeReader:
         for _ in range(2 + _size(self._stream.fileno()) // _PIECE if at_once else 2):
             if not (self._is_watched and self._read()):
                 break
-        if not (at_once and self._is_watched):
+        if at_once and self._is_watched:
+            self._unwatch()
+        else:
             await self._ended
 
     def close(self) -> None:

@@ -54,16 +54,20 @@ class HostMounts:
         self._table = table
         self._layout = layout
         self._version = table.version
-        self._seen = table.select(layout.shows)
+        self._seen = self._look()
 
     def are_current(self) -> bool:
         """Whether the host has the same there now; looks, and does not wait."""
         version = self._table.version
         if version != self._version:
             with suppress(OSError):
-                if self._table.select(self._layout.shows) == self._seen:
+                if self._look() == self._seen:
                     self._version = version
         return version == self._version
+
+    def _look(self) -> frozenset[str]:
+        # What is mounted around a place counts too: it may have become read-only.
+        return self._table.select(lambda place: self._layout.shows(place) or self._layout.rests_on(place))
 
 
 @dataclass(frozen=True, slots=True)

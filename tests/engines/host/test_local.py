@@ -695,6 +695,30 @@ async def test_a_directory_serves_the_next_call_only_where_nothing_was_changed_i
     assert os.listdir(tmp_path) == []
 
 
+async def test_the_directory_of_a_call_that_did_not_come_to_its_end_serves_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    settings = local(tmp_path, "off")
+    tool = ToolContract.create_local_tool("tool", ["sh", "-c", "pwd; exec sleep 1000"])
+    quick = ToolContract.create_local_tool("tool", ["pwd"])
+    async with LocalExecutionEngine(settings) as engine:
+        with anyio.fail_after(CALL_LIMIT):
+            first = await engine.run(build_plan(quick, {}, settings), ExecutionContext())
+            async with anyio.create_task_group() as tasks:
+                heard: list[bytes] = []
+
+                def hear(_: str, data: bytes) -> None:
+                    heard.append(data)
+                    tasks.cancel_scope.cancel()
+
+                context = ExecutionContext(on_output=hear)
+                tasks.start_soon(engine.run, build_plan(tool, {}, settings), context)
+            last = await engine.run(build_plan(quick, {}, settings), ExecutionContext())
+    assert first.stdout.data == b"".join(heard)
+    assert last.output != first.output
+
+
 async def test_a_directory_that_waited_for_its_call_too_long_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

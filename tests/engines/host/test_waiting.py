@@ -299,6 +299,22 @@ async def test_what_the_host_has_mounted_or_unmounted_meanwhile_is_seen(bench: B
     assert hits(bench) == 0
 
 
+async def test_what_has_become_read_only_on_the_host_is_so_for_the_next_call(
+    bench: Bench, place_to_mount: Path
+) -> None:
+    mount = ["mount", "-t", "tmpfs", "tmpfs", str(place_to_mount)]
+    if (await anyio.run_process(mount, check=False)).returncode != 0:
+        pytest.skip("this machine lets nobody mount")
+    (place_to_mount / "data").mkdir()
+    contract = bench.case.sh("touch /praxis/file", mounts={str(place_to_mount / "data"): "/praxis:rw"})
+    await warmed(bench, contract)
+    assert (await bench.run(contract)).success
+    await warmed(bench, contract)
+    await anyio.run_process(["mount", "-o", "remount,bind,ro", str(place_to_mount)])
+    assert not (await bench.run(contract)).success
+    assert hits(bench) == 1
+
+
 async def test_a_sandbox_stays_when_something_is_mounted_where_it_shows_nothing(
     bench: Bench, place_to_mount: Path
 ) -> None:
