@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from praxis_mcp.cli.common import JsonOption, SettingsOptions, diagnostics_as_json, run_with_toolbox, takes_settings
+from praxis_mcp.cli.common import (
+    JsonOption,
+    SettingsOptions,
+    diagnostics_as_json,
+    missing_image,
+    run_with_toolbox,
+    takes_settings,
+)
 from praxis_mcp.cli.terminal import console, echo_json, escape, table
 from praxis_mcp.cli.tool_call import connected_upstreams
 from praxis_mcp.support.text import counted
@@ -185,6 +192,8 @@ async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
     if absent:
         *most, last = absent
         reasons.append(f"needs {', '.join(most)} or {last}, see above" if most else f"needs {last}, see above")
+    if await toolbox.runner.lacks_image(decision.engine, blueprint):
+        reasons.append(f"{blueprint.image} is {missing_image(toolbox.settings.pull)}")
     reason = "; ".join(reasons)
     missed = [item.engine for item in decision.passed_over if decision.engine is None and item.remedy]
     return {"tool": name, "engine": decision.engine, "reason": reason, "missed": missed}

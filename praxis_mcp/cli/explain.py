@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from praxis_mcp.cli.common import JsonOption, SettingsOptions, run_with_toolbox, takes_settings
+from praxis_mcp.cli.common import JsonOption, SettingsOptions, missing_image, run_with_toolbox, takes_settings
 from praxis_mcp.cli.terminal import console, echo_json, escape
 from praxis_mcp.cli.tool_call import ArgumentsOption, ToolArgument, WordsArgument, open_tool, read_arguments
 from praxis_mcp.support.text import counted
@@ -45,7 +45,7 @@ def explain(
     elif "upstream" in facts:
         _print_upstream(facts)
     else:
-        _print(facts)
+        _print(facts, settings.pull)
 
 
 def _upstream_facts(tool: RemoteTool, toolbox: Toolbox) -> dict[str, Any]:
@@ -115,6 +115,7 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
             "reason": explanation.standby.reason,
         },
         "image": fixed.image,
+        "image_is_missing": explanation.lacks_image,
         "remote": {"address": remote.address, "tool": remote.tool, "transport": remote.transport} if remote else None,
         "command": [masker.text(word) for word in call.argv],
         "env": {key: MASK if key in hidden else masker.text(value) for key, value in call.env.items()},
@@ -143,7 +144,7 @@ def _facts(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _print(facts: dict[str, Any]) -> None:
+def _print(facts: dict[str, Any], pull: str) -> None:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -164,6 +165,8 @@ def _print(facts: dict[str, Any]) -> None:
     elif facts["isolation"] is not None:
         table.add_row("isolation", escape(facts["isolation"]))
     plain = {**facts, "command": shlex.join(facts["command"]) if facts["command"] else None}
+    if facts["image_is_missing"]:
+        plain["image"] += f" ({missing_image(pull)})"
     for name in ("image", "command", "working_dir", "network", "user", "stdin_bytes"):
         if plain[name] is not None:
             table.add_row(name.replace("_", " "), escape(str(plain[name])))

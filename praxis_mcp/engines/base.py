@@ -317,6 +317,11 @@ class ExecutionEngine(ABC):
         default."""
         return False
 
+    async def lacks_image(self, blueprint: Blueprint) -> bool:
+        """Whether the image would have to be fetched before a call could begin. False, by default too, where that is
+        not known."""
+        return False
+
     def take_image(self, image: PinnedImage) -> None:
         """Take an image that another engine has, in the background and within bounds, so that `has_image` finds it some
         day. Nothing by default."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,10 +31,10 @@ from praxis_mcp.execution.records.record import RunRecord
 from praxis_mcp.execution.records.row import About
 from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.execution.selection import Decision, EngineSelector
-from praxis_mcp.execution.spill import Spilling, Standby
+from praxis_mcp.execution.spill import PIN_TIMEOUT, Spilling, Standby
 from praxis_mcp.execution.tally import CallTally, Counted
 from praxis_mcp.plans.build import new_run_id
-from praxis_mcp.plans.model import Plan
+from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.plans.planning import check_again, plan_call
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import Settings
@@ -50,6 +51,7 @@ class Explanation:
     Attributes:
         standby: the engine that runs it instead where it would not begin at once on that one.
         placeholders: the required parameters that were not given; ``<name>`` stands for each.
+        lacks_image: whether the engine would have to fetch the image first.
     """
 
     contract: ToolContract
@@ -57,6 +59,7 @@ class Explanation:
     decision: Decision
     standby: Standby = Standby()
     placeholders: tuple[str, ...] = ()
+    lacks_image: bool = False
 
 
 class ToolRunner:
@@ -144,7 +147,20 @@ class ToolRunner:
         plan = await plan_call(contract, filled, self._settings)
         decision = await self.selector.decide(plan)
         standby = await self._spilling.find(plan, decision, take=False)
-        return Explanation(contract, plan, decision, standby, placeholders)
+        lacks = await self.lacks_image(decision.engine, plan.blueprint)
+        return Explanation(contract, plan, decision, standby, placeholders, lacks)
+
+    async def lacks_image(self, engine: str | None, blueprint: Blueprint) -> bool:
+        """Whether that engine would have to fetch the image before a call could begin; False where nobody knows.
+
+        Args:
+            engine: the one that was chosen; None where none was.
+            blueprint: what would run.
+        """
+        if engine is not None and blueprint.image is not None:
+            with anyio.move_on_after(PIN_TIMEOUT), suppress(ExecutionError):
+                return await self._engines.get(engine).lacks_image(blueprint)
+        return False
 
     async def _call(
         self,

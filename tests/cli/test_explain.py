@@ -45,6 +45,32 @@ def test_an_argument_that_is_given_must_fit_all_the_same(tmp_path: Path) -> None
     assert "at least 1" in done.stderr
 
 
+IMAGE = """
+name: inside
+description: Runs in an image.
+image: localhost/explained
+engine: sandbox
+command: ["true"]
+"""
+
+
+@pytest.mark.native
+@pytest.mark.sandbox
+def test_explain_and_doctor_say_that_the_image_is_missing(tmp_path: Path) -> None:
+    tools = ("--tools", str(tmp_path))
+
+    def praxis(*words: str, pull: str = "missing", tools: tuple[str, ...] = tools) -> str:
+        environment = {**os.environ, "XDG_DATA_HOME": str(tmp_path / "data"), "PRAXIS_PULL": pull}
+        return command_line.praxis(*words, *tools, cwd=tmp_path, env=environment).stdout
+
+    (tmp_path / "inside.contract.yaml").write_text(IMAGE)
+    assert "localhost/explained (not here yet: the first call has to pull it)" in praxis("explain", "inside")
+    assert "localhost/explained is not here yet: the first call has to pull it" in praxis("doctor")
+    assert "with pull: never a call is refused" in praxis("explain", "inside", pull="never")
+    praxis("image", "from-host", "localhost/explained", "true", tools=())
+    assert json.loads(praxis("explain", "inside", "--json"))["image_is_missing"] is False
+
+
 LOCAL = """
 name: here
 description: Where it runs.

@@ -270,6 +270,11 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             return None
         return PinnedImage(blueprint.image, facts.id, facts.digest, facts.user, facts.has_volumes, facts.size)
 
+    async def lacks_image(self, blueprint: Blueprint) -> bool:
+        """See `ExecutionEngine.lacks_image`."""
+        with self._translating():
+            return await self._images.facts(await self._connected(), blueprint.image or "") is None
+
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
         """Pull the image where it is missing."""
         with self._translating():

@@ -118,6 +118,10 @@ class SandboxExecutionEngine(ExecutionEngine):
         """See `ExecutionEngine.has_image`."""
         return self._taken.find(image) is not None
 
+    async def lacks_image(self, blueprint: Blueprint) -> bool:
+        """See `ExecutionEngine.lacks_image`."""
+        return self.images.store.find(str(blueprint.image)) is None
+
     def take_image(self, image: PinnedImage) -> None:
         """See `ExecutionEngine.take_image`."""
         self._taken.start_taking(image)

@@ -20,6 +20,7 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.docker.connections import Address, open_wait
 from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
 from praxis_mcp.errors import CommandNotFound, ExecutionError, LimitUnsupported
+from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import SecretRef
 from praxis_mcp.support.praxis_init import EXIT_SETUP_FAILED
@@ -249,6 +250,12 @@ async def test_a_fork_bomb_is_bounded_without_any_limit_in_the_contract(bench: B
         int((await bench.run(tool("cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null"))).output)
         < 1000
     )
+
+
+async def test_it_says_whether_an_image_would_have_to_be_pulled_first(bench: Bench) -> None:
+    blueprint = build_plan(tool("true"), {}, Settings()).blueprint
+    assert not await bench.engine.lacks_image(blueprint)
+    assert await bench.engine.lacks_image(replace(blueprint, image="localhost/praxis-mcp-nowhere:1"))
 
 
 async def test_the_images_own_entrypoint_is_used_only_on_request(bench: Bench) -> None:
