@@ -705,8 +705,8 @@ async def test_the_directory_of_a_call_that_did_not_come_to_its_end_serves_no_ot
     async with LocalExecutionEngine(settings) as engine:
         with anyio.fail_after(CALL_LIMIT):
             first = await engine.run(build_plan(quick, {}, settings), ExecutionContext())
+            heard: list[bytes] = []
             async with anyio.create_task_group() as tasks:
-                heard: list[bytes] = []
 
                 def hear(_: str, data: bytes) -> None:
                     heard.append(data)
