@@ -4,6 +4,7 @@ grows."""
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -215,3 +216,44 @@ async def test_a_lost_run_that_the_trail_cannot_have_is_closed_when_it_can(place
     assert [(line["run"], line["outcome"]) for line in read(place)] == [("left", "lost")]
     assert database.remove_beyond(Bounds(10**9, 100, 4000), 2000.0) == ["run", "left"], "what it put out counts"
     database.close()
+
+
+READ_ONLY = """
+import sys
+from pathlib import Path
+
+import anyio
+
+from praxis_mcp.execution.toolbox import open_toolbox
+from praxis_mcp.settings.model import Settings
+from tests.execution.test_record_store import record_run
+
+
+async def main():
+    async with open_toolbox(Settings(tools=(Path(sys.argv[1]),)), keep_records=True) as toolbox:
+        record = await record_run(toolbox.records, stdout=b"x" * 100_000)
+        assert await record.read("stdout", 0, 3) == b"xxx"
+        assert record.path("stdout") is not None
+
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.sandbox
+async def test_a_store_that_can_only_be_read_costs_no_call_its_output(tmp_path: Path) -> None:
+    mounted = (
+        'mount -t tmpfs none "$0" && mkdir -p "$0/praxis-mcp/records/files" "$0/praxis-mcp/records/servers" && '
+        'mount -o remount,ro "$0" && exec "$@"'
+    )
+    command = ["unshare", "--user", "--map-root-user", "--mount", "/bin/sh", "-c", mounted, str(tmp_path)]
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    environment.pop("PRAXIS_RECORDS__ENABLED", None)
+    with anyio.fail_after(120):
+        done = await anyio.run_process(
+            [*command, sys.executable, "-c", READ_ONLY, str(tmp_path)],
+            check=False,
+            cwd=Path(__file__).parents[2],
+            env=environment,
+        )
+    assert done.returncode == 0, done.stderr.decode()

@@ -78,10 +78,12 @@ class RecordStore:
         """Make the directories. Blocks, if only shortly.
 
         Raises:
-            OSError: they cannot be made.
+            OSError: they cannot be made, or not be written.
         """
         for directory in (self.directory, self.files, self.directory / "servers"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not os.access(directory, os.W_OK | os.X_OK):
+                raise OSError(errno.EROFS, "it cannot be written", str(directory))
 
     def key(self) -> bytes | None:
         """A secret of this store's own, by which values are hashed in it: nobody without it can find a value by trying
