@@ -85,6 +85,7 @@ def make_image(
     named = images.store.find(made.name)
     if named is not None:
         _print_image(named)
+        say(f"A contract runs in it with image: {name} and engine: sandbox.", err=True)
     for file in made.files if list_files else ():
         say(_file_line(file))
 

@@ -181,7 +181,10 @@ def export(
     since: SinceOption = "",
     until: UntilOption = "",
 ) -> None:
-    """Print runs as JSON, one a line, newest first: all of them, or those that the options describe."""
+    """Print runs as JSON, one a line, newest first: all of them, or those that the options describe.
+
+    What they wrote is not in it: `runs logs` prints that.
+    """
     filters = _filters(tool, engine, outcome, caller, since, until)
     with _archive(options) as (archive, _):
         for run in archive.runs(filters) if archive is not None else ():

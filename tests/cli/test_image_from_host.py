@@ -67,6 +67,7 @@ def test_it_says_what_it_took_on_standard_error_and_lists_it_where_asked(praxis:
     assert [line for line in listed if line.endswith("/env") and line.split()[0].isdecimal()]
     assert "with its loader and libraries" in made.stderr
     assert f"{len(listed)} files, directories and links; " in made.stderr
+    assert "with image: localhost/env and engine: sandbox" in made.stderr
     assert "localhost/env" in praxis("image", "ls").stdout
 
 
