@@ -151,7 +151,7 @@ class MountLayout:
         return False
 
     def rests_on(self, path: str) -> bool:
-        """Whether anything of the host that a tool sees lies in what the host has at a path without links."""
+        """Whether anything of the host that a tool sees is in what the host has at a path without links."""
         return any(layer.source is not None and is_below(layer.source, [path]) for layer in self._view.layers)
 
     def close(self) -> None:
