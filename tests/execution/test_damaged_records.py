@@ -4,6 +4,7 @@ grows."""
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.errors import RecordsUnavailable
-from praxis_mcp.execution.records import writer
+from praxis_mcp.execution.records import sqlite, writer
 from praxis_mcp.execution.records.archive import RunArchive
 from praxis_mcp.execution.records.audit import AUDIT, AuditTrail, read
 from praxis_mcp.execution.records.database import Bounds, Filters
@@ -257,3 +258,26 @@ async def test_a_store_that_can_only_be_read_costs_no_call_its_output(tmp_path: 
             env=environment,
         )
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_slow_reader_of_all_runs_sees_each_once_and_keeps_no_log_from_being_emptied(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_PAGE", 3)
+    place.mkdir()
+    database = open_database(place)
+    database.write([row(f"run{number}", number // 2, ended=100.0, tool="ab"[number % 2]) for number in range(20)])
+    everything = [f"run{number}" for number in reversed(range(20))]
+    assert [run.id for run in database.select(Filters())] == everything
+    assert [run.id for run in database.select(Filters(), 7)] == everything[:7]
+    assert [run.id for run in database.select(Filters(tool="a", since=2.0), 6)] == everything[1:12:2]
+    assert list(database.select(Filters(), 0)) == []
+    slow = database.select(Filters())
+    next(slow)
+    other = sqlite3.connect(place / DATABASE, isolation_level=None, timeout=0.1)
+    other.execute("DELETE FROM runs WHERE id = 'run19'")
+    (busy, _, _) = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    other.close()
+    assert busy == 0
+    assert [run.id for run in slow] == everything[1:]
+    database.close()

@@ -26,6 +26,8 @@ BUSY_TIMEOUT = 2.0
 _REMOVED_AT_ONCE = 500
 _PAGES_FREED_AT_ONCE = 4096
 _PAGES_KEPT_FREE = 64
+_PAGE = 500
+_BEHIND = "(started, id) < (?, ?)"
 
 _INSERT = (
     f"INSERT INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "  # noqa: S608 - our own names
@@ -160,12 +162,27 @@ class SqliteDatabase:
             if bound is not None:
                 where.append(test)
                 values.append(bound)
-        statement = f"SELECT {', '.join(SHOWN)} FROM runs"  # noqa: S608 - our own names
-        statement += f" WHERE {' AND '.join(where)}" if where else ""
-        statement += " ORDER BY started DESC" + ("" if limit is None else " LIMIT ?")
-        with self._translated():
-            for row in self._connection.execute(statement, (*values, *(() if limit is None else (limit,)))):
+        left = limit
+        while left is None or left > 0:
+            most = _PAGE if left is None else min(left, _PAGE)
+            condition = f" WHERE {' AND '.join(where)}" if where else ""
+            # Page by page: an open cursor would keep the write-ahead log from being emptied, however slow the reader.
+            rows = self._read(
+                f"SELECT {', '.join(SHOWN)} FROM runs{condition} ORDER BY started DESC, id DESC LIMIT ?",  # noqa: S608
+                (*values, most),
+            )
+            for row in rows:
                 yield StoredRun(*row)
+            if len(rows) < most:
+                return
+            if left is not None:
+                left -= most
+            last = StoredRun(*rows[-1])
+            if where[-1:] == [_BEHIND]:
+                values[-2:] = (last.started, last.id)
+            else:
+                where.append(_BEHIND)
+                values += (last.started, last.id)
 
     def live_output(self, run_id: str, after: int) -> list[tuple[int, str, bytes]]:
         return self._read(
