@@ -281,3 +281,14 @@ def test_a_slow_reader_of_all_runs_sees_each_once_and_keeps_no_log_from_being_em
     assert busy == 0
     assert [run.id for run in slow] == everything[1:]
     database.close()
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o700, False), (0o755, False), (0o777, True), (0o770, True)])
+async def test_a_directory_that_others_can_write_to_is_named_in_the_log(
+    place: Path, log: Callable[[], str], mode: int, warned: bool
+) -> None:
+    place.mkdir()
+    place.chmod(mode)
+    async with opened(place) as records:
+        await record_run(records)
+    assert ("others can write to" in log()) is warned

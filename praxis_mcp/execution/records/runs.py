@@ -36,6 +36,8 @@ from praxis_mcp.support.scratch import remove_directory
 _WRITTEN_WITHIN = 0.25
 """Seconds that an answer waits for its record to be written. It takes a thousandth of that, unless the disk hangs or
 another process holds the database."""
+_REMOVED_WITHIN = 5.0
+"""Seconds that a call which failed waits for its files to be removed: a tool may have left a million."""
 
 
 class RunRecords:
@@ -230,8 +232,9 @@ class RunRecords:
         record.error = error
         if record.directory is not None:
             directory, record.directory = record.directory, None
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(remove_directory, directory)
+            # What is not gone by then goes on going; the store removes the rest with the run.
+            with anyio.move_on_after(_REMOVED_WITHIN, shield=True):
+                await anyio.to_thread.run_sync(remove_directory, directory, abandon_on_cancel=True)
         await self._ended(record, outcome)
 
     @asynccontextmanager

@@ -84,6 +84,9 @@ class RecordStore:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.access(directory, os.W_OK | os.X_OK):
                 raise OSError(errno.EROFS, "it cannot be written", str(directory))
+        found = self.directory.stat()
+        if os.name == "posix" and (found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022):
+            logger.warning("others can write to {}, and so change what is recorded", self.directory)
 
     def key(self) -> bytes | None:
         """A secret of this store's own, by which values are hashed in it: nobody without it can find a value by trying
