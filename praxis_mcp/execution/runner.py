@@ -278,6 +278,7 @@ class ToolRunner:
                 record.choice = f"{standby.engine} instead of {first}, where nothing waited for the call"
                 about = record.about
                 record.about = replace(about, passed_over=(*about.passed_over, (first, "nothing waited for the call")))
+                self._records.update(record)  # while it runs, and where this server is killed meanwhile
                 claim.run_elsewhere()
                 try:
                     result = await self._engines.get(standby.engine).run(plan, replace(context, image=standby.image))
@@ -291,6 +292,8 @@ class ToolRunner:
                     return result
             record.engine = counted.engine = first
             record.choice = _why_first(first, standby, begins_now=claim.begins_now)
+            if standby.engine is not None:
+                self._records.update(record)
             return await engine.run(plan, replace(context, claim=claim))
 
 

@@ -16,13 +16,16 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import EngineCapabilities, ExecutionContext, ExecutionEngine, ExecutionResult, PinnedImage
 from praxis_mcp.engines.outcomes import NotBegun
 from praxis_mcp.engines.warm.call import Claim
-from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError, LimitUnsupported
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError, LimitUnsupported, RecordsUnavailable
+from praxis_mcp.execution.records.database import Filters
+from praxis_mcp.execution.records.store import open_database
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Capability, Plan
 from praxis_mcp.serving.http.metrics import render
 from praxis_mcp.settings.model import Settings
 from tests.execution.engines import AnsweringEngine, Engines
+from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
 
@@ -123,13 +126,29 @@ class Bench:
         return [str(record.summary()["choice"]) for record in self.toolbox.records.entries()]
 
 
+def stored(records: Path) -> list[tuple[str, float | None]]:
+    """The engine of each run in the store, once there is one, and when it ended."""
+    try:
+        database = open_database(records, create=False)
+    except RecordsUnavailable:
+        return []
+    try:
+        return [(run.engine, run.ended) for run in database.select(Filters())]
+    finally:
+        database.close()
+
+
 def tool(name: str = "t", **fields: Any) -> ToolContract:
     return ToolContract.create_dagger_tool(name, "busybox:1.36", ["true"], **fields)
 
 
 @asynccontextmanager
-async def bench(tmp_path: Path, tools: Sequence[Path] = (), **engines: Any) -> AsyncIterator[Bench]:
-    values: Mapping[str, Any] = {"engines": {"order": ["docker", "sandbox"], **engines}, "root": tmp_path}
+async def bench(
+    tmp_path: Path, tools: Sequence[Path] = (), records: Path | None = None, **engines: Any
+) -> AsyncIterator[Bench]:
+    values: Mapping[str, Any] = {
+        "engines": {"order": ["docker", "sandbox"], **engines}, "root": tmp_path, "records": {"directory": records}
+    }  # fmt: skip
     settings = Settings.model_validate({"tools": tools, "policy": {"privileged": True, "host_network": True}, **values})
     docker, sandbox = Waiting(), StandingIn()
     async with open_toolbox(settings) as toolbox:
@@ -157,8 +176,10 @@ async def test_a_call_runs_on_the_first_engine_where_something_waits_for_it_and_
         assert line in render(made.toolbox, {}, "1").splitlines()
 
 
-async def test_a_call_that_runs_elsewhere_counts_as_demand_of_the_first_engine_until_its_end(tmp_path: Path) -> None:
-    async with bench(tmp_path) as made:
+async def test_a_call_that_runs_elsewhere_is_recorded_so_at_once_and_is_demand_of_the_first_engine_until_its_end(
+    tmp_path: Path,
+) -> None:
+    async with bench(tmp_path, records=tmp_path / "records") as made:
         begun = anyio.Event()
 
         class Lasting(StandingIn):
@@ -173,6 +194,7 @@ async def test_a_call_that_runs_elsewhere_counts_as_demand_of_the_first_engine_u
             with anyio.fail_after(30):
                 await begun.wait()
             assert [claim.is_over for claim in made.docker.claims] == [False]
+            await until(lambda: stored(tmp_path / "records") == [("sandbox", None)])
             tasks.cancel_scope.cancel()
         assert ("t", "sandbox", "cancelled") in runner.tally.ended
 

@@ -296,10 +296,14 @@ class RunRecords:
         if self._store is not None:
             self._store.writer.wake()
 
-    def _begun(self, record: RunRecord) -> None:
-        self._records[record.run_id] = record
+    def update(self, record: RunRecord) -> None:
+        """Have what is known of a run that goes on written again: another engine runs it, say."""
         if self._store is not None:
             self._store.writer.put(row_of(record, self._store.server, self._settings.max_stream))
+
+    def _begun(self, record: RunRecord) -> None:
+        self._records[record.run_id] = record
+        self.update(record)
 
     async def _ended(self, record: RunRecord, outcome: str) -> None:
         record.outcome = outcome
