@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -102,12 +104,14 @@ def logs(
     """
     with _found(options, run) as (archive, found):
         pieces = archive.follow(found.id) if follow else archive.output(found)
-        for name, data in pieces:
+        # A character may be half in one piece and half in the next.
+        for name, parts in groupby(pieces, key=itemgetter(0)):
             if stream is None or name == stream:
                 out = sys.stdout if name == "stdout" else sys.stderr
-                for piece in shown_on_terminal([data]) if out.isatty() else [data]:
+                written = (data for _, data in parts)
+                for piece in shown_on_terminal(written) if out.isatty() else written:
                     out.buffer.write(piece)
-                out.flush()
+                    out.flush()
 
 
 @app.command("artifacts")

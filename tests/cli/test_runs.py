@@ -14,6 +14,7 @@ import pytest
 
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.store import open_database
+from tests.cli.test_terminal import read
 from tests.kit import command_line
 from tests.kit.until import until_blocking
 
@@ -116,7 +117,7 @@ def test_runs_are_found_by_tool_outcome_and_time_and_exported_one_a_line(praxis:
 def row(run_id: str, tool: str, began: float, **fields: Any) -> StoredRun:
     known = {"server": "gone", "engine": "local", "caller": "", "client": "", "root": "", "outcome": "ok"}
     return StoredRun(
-        id=run_id, tool=tool, started=began, ended=began, contract="", contract_sha256="", **{**known, **fields}
+        id=run_id, tool=tool, started=began, contract="", contract_sha256="", **{"ended": began, **known, **fields}
     )
 
 
@@ -218,3 +219,26 @@ def test_a_run_whose_process_was_killed_is_lost_and_what_it_had_written_can_be_r
     assert run["ended"] is not None
     assert praxis("runs", "logs", "-f", "last").stdout == "begun\n"
     (project / "go").touch()
+
+
+def test_a_character_that_came_in_two_pieces_is_one_on_a_terminal(
+    project: Path, environment: dict[str, str], database: Path
+) -> None:
+    made = open_database(database)
+    made.write([row("left", "one", 1, ended=None, outcome="running")])
+    euro = "€".encode()
+    made.write([], [("left", "stdout", b"1 " + euro[:2]), ("left", "stdout", euro[2:] + b" \x1b[2J\n")])
+    made.close()
+    controller, terminal = os.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "praxis_mcp", "runs", "logs", "left"],
+            cwd=project,
+            env={**environment, "PYTHONIOENCODING": "utf-8"},
+            stdout=terminal,
+        ) as shown:
+            os.close(terminal)
+            assert b"".join(read(controller)).decode() == "1 € \\x1b[2J\r\n"
+            assert shown.wait(60) == 0
+    finally:
+        os.close(controller)
