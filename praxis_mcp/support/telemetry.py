@@ -53,11 +53,23 @@ def _first(environment: Mapping[str, str], names: Sequence[str]) -> str:
     return next((value for name in names if (value := environment.get(name, "").strip())), "")
 
 
+def _is_address(text: str) -> bool:
+    try:
+        address = urlsplit(text)
+        return address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
+    except ValueError:  # its port, or a host in brackets
+        return False
+
+
 def open_telemetry(environment: Mapping[str, str] = os.environ) -> Telemetry | None:
     """What exports spans; None, with a warning, where that cannot be made. Blocks, because it imports."""
     protocol = _first(environment, _PROTOCOLS) or _OURS
     if protocol != _OURS:
         logger.warning("no spans are exported: OTEL_EXPORTER_OTLP_PROTOCOL must be {} here", _OURS)
+        return None
+    if not _is_address(_first(environment, _ENDPOINTS)):
+        # Not shown: it may hold a password.
+        logger.warning("no spans are exported: OTEL_EXPORTER_OTLP_ENDPOINT is not an address of http or https")
         return None
     try:
         telemetry = Telemetry()

@@ -402,6 +402,8 @@ async def test_without_the_sdk_calls_go_on_and_the_log_has_the_command_that_inst
     [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "must be http/protobuf"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "-5", "refuses its variables"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318", "not an address of http"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://user:{SECRET}@host:port", "not an address of http"),
     ],
 )
 async def test_variables_that_cannot_be_followed_cost_spans_and_a_warning(
@@ -417,4 +419,5 @@ async def test_variables_that_cannot_be_followed_cost_spans_and_a_warning(
     finally:
         logger.remove(sink)
     assert any(said in line for line in lines)
+    assert not any(SECRET in line for line in lines)
     assert collecting.spans == []
