@@ -36,6 +36,7 @@ MAX_FILE = 16 * 1024 * 1024
 TRAIL_LOCK_TIMEOUT = 2.0
 """Seconds to wait for another process that appends."""
 _LOCK_EVERY = 0.01
+_LOOKS = 5
 _TAIL = 256 * 1024
 """Bytes in which the last line is, however long its names are."""
 _MOST_PROBLEMS = 20
@@ -139,22 +140,17 @@ class AuditTrail:
             # Another process has begun the next file meanwhile.
 
 
-def _lock(descriptor: int, limit: float, *, shared: bool = False) -> None:
+def _lock(descriptor: int, limit: float) -> None:
     if fcntl is None:
         return
     while True:
         try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError as exc:
             if time.monotonic() > limit:
                 raise OSError(errno.EAGAIN, "another process holds it") from exc
             time.sleep(_LOCK_EVERY)
-
-
-def _unlock(descriptor: int) -> None:
-    if fcntl is not None:
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 @dataclass(slots=True)
@@ -278,26 +274,24 @@ def _texts(directory: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _at_rest(directory: Path) -> tuple[list[Path], BinaryIO, int]:
-    """The older files, oldest first; the newest one, and how long it was when nobody was appending."""
-    limit = time.monotonic() + TRAIL_LOCK_TIMEOUT
+    """The older files, oldest first; the newest one, and how long it was when they were listed. Waits for no lock: to
+    read the trail is never in the way of those that append."""
+    looks = 0
     while True:
         try:
             newest = os.fdopen(os.open(directory / AUDIT, os.O_RDONLY | _PLAIN), "rb")
         except FileNotFoundError:
             return files_of(directory), BytesIO(), 0
-        try:
-            # Given back at once: reading may take long.
-            _lock(newest.fileno(), limit, shared=True)
-            found = os.fstat(newest.fileno())
-            with suppress(FileNotFoundError):
-                if os.path.samestat(found, (directory / AUDIT).stat()):
-                    older = files_of(directory)[:-1]
-                    _unlock(newest.fileno())
-                    return older, newest, found.st_size
-        except BaseException:
-            newest.close()
-            raise
-        newest.close()  # another has just been begun
+        found = os.fstat(newest.fileno())
+        older = [file for file in files_of(directory) if file.name != AUDIT]
+        with suppress(FileNotFoundError):
+            if os.path.samestat(found, (directory / AUDIT).stat()):
+                looks += 1
+                size = found.st_size
+                if looks >= _LOOKS or not size or os.pread(newest.fileno(), 1, size - 1) == b"\n":
+                    return older, newest, size
+                time.sleep(_LOCK_EVERY)  # somebody is writing a line, or has left a piece of one
+        newest.close()
 
 
 def _parsed(text: bytes) -> Line | None:
