@@ -231,6 +231,14 @@ async def test_the_oldest_runs_give_way_to_a_bound_on_their_number_with_their_fi
     }
 
 
+async def test_processes_that_end_with_their_first_run_keep_the_bounds_too(place: Path) -> None:
+    for number in range(5):
+        settings = RecordSettings(directory=place, max_runs=2)
+        async with RunRecords(settings, store := RecordStore(place, settings)):
+            store.writer.put(row(f"run{number}", time.time(), ended=time.time()))
+        assert len(rows(place)) == min(number + 1, 2)
+
+
 @pytest.mark.parametrize(
     ("bounds", "left"),
     [

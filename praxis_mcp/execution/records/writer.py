@@ -214,12 +214,13 @@ class RecordWriter:
                         database = self._connected()
                     self._write_waiting(database)
                     retry = RETRY_FIRST
-                    if self._is_closing and not self._runs and not self._lines:
-                        return
                     runs, size = self._since_upkeep
                     if time.monotonic() >= upkeep_at or runs >= UPKEEP_AFTER or size >= UPKEEP_AFTER_BYTES:
                         upkeep_at = time.monotonic() + UPKEEP_EVERY
                         self._keep_up(database)
+                    # Not before: of a user who has only commands that soon end, nobody else would keep the bounds.
+                    if self._is_closing and not self._runs and not self._lines:
+                        return
                     self._wait_for_work(upkeep_at - time.monotonic())
                 except Exception as exc:  # noqa: BLE001 - a defect here takes neither calls nor later records with it
                     self._fell_behind(exc)
