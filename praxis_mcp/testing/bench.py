@@ -166,3 +166,14 @@ def measured_growth() -> Iterator[Callable[[], int]]:
 def _peak() -> int:
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+async def check_cache(bench: Bench, contract: ToolContract) -> None:
+    """Check that a second call prints what the first one left in a cache, where the engine has caches."""
+    if await bench.refuses(contract):
+        return
+    try:
+        assert (await bench.run(contract)).exit_code == 0
+        assert (await bench.run(contract)).output == "said\n"
+    finally:
+        bench.case.remove_caches(bench.plan(contract).blueprint)

@@ -1,5 +1,4 @@
-"""What every engine does alike: one body for each behaviour, over the engines that are under test. What
-is limited, killed or kept apart is in limits.py.
+"""What every engine does alike, one body for each behaviour. What is limited, killed or kept apart is in limits.py.
 
 Tests whose contract may exceed an engine's powers begin with `if await bench.refuses(contract): return`: an engine
 that cannot enforce a demand must refuse it.
@@ -16,7 +15,6 @@ from uuid import uuid4
 import anyio
 import pytest
 
-from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import EngineStatus, ExecutionContext
 from praxis_mcp.engines.output import StreamName
@@ -24,7 +22,16 @@ from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.support.tracing import Trace, TraceContext, belonging_to
-from praxis_mcp.testing.bench import CALL_LIMIT, FOREVER, Bench, b64, measured_growth, stdin_of, with_parameter
+from praxis_mcp.testing.bench import (
+    CALL_LIMIT,
+    FOREVER,
+    Bench,
+    b64,
+    check_cache,
+    measured_growth,
+    stdin_of,
+    with_parameter,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -419,16 +426,6 @@ async def test_a_cache_directory_is_not_shared_with_another_project_or_caller(be
     finally:
         for plan in plans:
             bench.case.remove_caches(plan.blueprint)
-
-
-async def check_cache(bench: Bench, contract: ToolContract) -> None:
-    if await bench.refuses(contract):
-        return
-    try:
-        assert (await bench.run(contract)).exit_code == 0
-        assert (await bench.run(contract)).output == "said\n"
-    finally:
-        bench.case.remove_caches(bench.plan(contract).blueprint)
 
 
 # --- the engine itself ------------------------------------------------------------------------------------------------

@@ -20,7 +20,8 @@ import anyio.to_thread
 
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.cgroups import RunGroup
-from praxis_mcp.engines.host.launcher import MARK, call_of, pack, setup_failure
+from praxis_mcp.engines.host.launcher import MARK, setup_failure
+from praxis_mcp.engines.host.message import call_of, pack
 from praxis_mcp.engines.host.process import PROCESS_KILL_TIMEOUT, exit_of, unkillable
 from praxis_mcp.engines.host.sandboxed import Sandboxed
 from praxis_mcp.engines.init.framing import WaitCall

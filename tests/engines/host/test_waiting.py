@@ -17,7 +17,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.specs import DaggerEngineSpec
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.host import launcher as launcher_module
+from praxis_mcp.engines.host import message as message_module
 from praxis_mcp.engines.host import waiting as waiting_module
 from praxis_mcp.engines.host.launcher import MARK
 from praxis_mcp.engines.host.local import LocalExecutionEngine
@@ -372,7 +372,7 @@ async def test_a_sandbox_that_somebody_killed_is_done_without(bench: Bench) -> N
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time to end for tools on a machine that is busy with other things."""
-    monkeypatch.setattr(launcher_module, "TERM_GRACE", 30.0)
+    monkeypatch.setattr(message_module, "TERM_GRACE", 30.0)
 
 
 @pytest.mark.usefixtures("patience")
