@@ -94,14 +94,14 @@ def _newest(options: SettingsOptions) -> StoredRun | None:
         return None
     try:
         with open_archive(settings) as archive:
-            runs = archive.runs(Filters(), _LOOKED_AT) if archive is not None else ()
+            runs = archive.runs(Filters(), _RUNS_CHECKED) if archive is not None else ()
             return next((run for run in list(runs) if run.ended is not None), None)
     except RecordsUnavailable as exc:
         say(f"the newest run is not looked for in the trail: {exc}", fg="yellow", err=True)
         return None
 
 
-_LOOKED_AT = 1000
+_RUNS_CHECKED = 1000
 _BRIEF = ("seq", "time", "prev", "server", "contract_sha256", "arguments")
 
 

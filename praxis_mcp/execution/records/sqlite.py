@@ -26,7 +26,7 @@ BUSY_TIMEOUT = 2.0
 _REMOVED_AT_ONCE = 500
 _PAGES_FREED_AT_ONCE = 4096
 _PAGES_KEPT_FREE = 64
-_PAGE = 500
+_ROWS_AT_ONCE = 500
 _BEHIND = "(started, id) < (?, ?)"
 
 _INSERT = (
@@ -164,7 +164,7 @@ class SqliteDatabase:
                 values.append(bound)
         left = limit
         while left is None or left > 0:
-            most = _PAGE if left is None else min(left, _PAGE)
+            most = _ROWS_AT_ONCE if left is None else min(left, _ROWS_AT_ONCE)
             condition = f" WHERE {' AND '.join(where)}" if where else ""
             # Page by page: an open cursor would keep the write-ahead log from being emptied, however slow the reader.
             rows = self._read(
