@@ -263,7 +263,7 @@ async def test_a_store_that_can_only_be_read_costs_no_call_its_output(tmp_path: 
 def test_a_slow_reader_of_all_runs_sees_each_once_and_keeps_no_log_from_being_emptied(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_PAGE", 3)
+    monkeypatch.setattr(sqlite, "_ROWS_AT_ONCE", 3)
     place.mkdir()
     database = open_database(place)
     database.write([row(f"run{number}", number // 2, ended=100.0, tool="ab"[number % 2]) for number in range(20)])
