@@ -22,7 +22,7 @@ from praxis_mcp.engines.artifacts import remove_artifact_directory
 from praxis_mcp.engines.base import Artifact, ExecutionContext, ExecutionResult, StatusListener
 from praxis_mcp.engines.outcomes import NotBegun, describe_end
 from praxis_mcp.engines.output import OutputListener
-from praxis_mcp.engines.phases import Phase, PhaseClock
+from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
 from praxis_mcp.execution.admission import Admission, CallerLimits
@@ -209,7 +209,7 @@ class ToolRunner:
             for verdict in decision.passed_over:
                 log.debug("{}: not {}: {}", name, verdict.engine, verdict.reason)
             about = replace(about, passed_over=tuple((item.engine, item.reason) for item in decision.passed_over))
-            result = await self._run(contract, plan, decision, phases, caller, about, on_output, on_status, counted)
+            result = await self._run(contract, plan, decision, caller, about, on_output, on_status, counted)
         if key is not None:
             self._cache.put(key, result)
         return result
@@ -219,14 +219,14 @@ class ToolRunner:
         contract: ToolContract,
         plan: Plan,
         decision: Decision,
-        phases: PhaseClock,
         caller: str,
         about: About,
         on_output: OutputListener | None,
         on_status: StatusListener | None,
         counted: Counted,
     ) -> ExecutionResult:
-        engine = counted.engine = decision.engine or ""
+        engine, phases = decision.engine or "", counted.phases
+        counted.engine = engine
         phases.enter(Phase.START)
         record = await self._records.start(plan, engine, caller, about, phases)
         counted.is_recorded = True

@@ -313,6 +313,8 @@ EXIT_NOT_FOUND = 127
 EXIT_SIGNAL_BASE = 128
 """Exit codes that praxis-init adds to the command's own, those of timeout(1) and of the shell. A command may exit with
 the same numbers: only the report (`parse_report`) tells which it was."""
+EXIT_KILLED = EXIT_SIGNAL_BASE + 9
+"""That of a command which SIGKILL ended; by its number, since Windows has no such signal."""
 
 MOUNTS_STEP = "mounts"
 """The step of `EndKind.SETUP_FAILED` where something else was mounted than was judged."""

@@ -21,13 +21,12 @@ from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.praxis_init import Ended, EndKind
+from praxis_mcp.support.praxis_init import EXIT_KILLED, Ended, EndKind
 
 CONTAINER_START_TIMEOUT = 120.0
 """Seconds from the call (the image being there) until its tool has started."""
 CONTAINER_END_TIMEOUT = 5.0
 """Seconds for a container to be reported as ended once its praxis-init has reported the end."""
-_KILLED = 128 + 9
 _TOO_TIGHT = "Its limits may be too tight to start anything (pids_limit, memory_limit)."
 
 
@@ -114,7 +113,7 @@ class Handover:
                 raise failure
             self._context.phases.enter(Phase.COLLECT)
             if end.timed_out:
-                end = replace(end, number=_KILLED)
+                end = replace(end, number=EXIT_KILLED)
             elif end.exit_code != 0 and self._plan.blueprint.limits.memory is not None:
                 end = replace(end, out_of_memory=await ran_out_of_memory(self._daemon, self._container, self._tool))
         return Finished(end, *streams.captured, self._image)

@@ -7,7 +7,6 @@ profile may still let bubblewrap: `find_launcher` chooses.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -43,7 +42,7 @@ from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.sections import LauncherChoice
 from praxis_mcp.support.praxis_init import (
-    EXIT_SIGNAL_BASE,
+    EXIT_KILLED,
     MOUNTS_STEP,
     Ended,
     EndKind,
@@ -67,7 +66,6 @@ MARK = "PRAXIS_SANDBOX"
 LAUNCHER_PROCESSES = 1
 """The sandbox's init is in the run's group, and its limit must not pay for that."""
 
-_KILLED = EXIT_SIGNAL_BASE + signal.SIGKILL
 _LANDLOCK_CREATE_RULESET, _ASKS_FOR_VERSION, _HAS_SCOPES = 444, 1, 6
 
 
@@ -206,7 +204,7 @@ async def _why_not(program: str, root: Step) -> str | None:
     try:
         end, why = await _try_out(program, root)
         for _ in range(1, PROBE_ATTEMPTS):
-            if end.exit_code != _KILLED:
+            if end.exit_code != EXIT_KILLED:
                 break
             end, why = await _try_out(program, root)
     except ExecutionError as exc:

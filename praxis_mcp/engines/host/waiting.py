@@ -35,7 +35,7 @@ from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.praxis_init import MOUNTS_STEP, Ended, EndKind, sandbox_words
+from praxis_mcp.support.praxis_init import EXIT_KILLED, MOUNTS_STEP, Ended, EndKind, sandbox_words
 from praxis_mcp.support.processes import INIT_GIVES_UP_AFTER, OWNER_VARIABLE, Owner, send_signal
 from praxis_mcp.support.rooted import Identity, identity_of
 from praxis_mcp.support.scratch import Scratch
@@ -45,7 +45,6 @@ HELLO_TIMEOUT = 30.0
 """Seconds for a sandbox to be made and to say hello."""
 _END_TIMEOUT = 1.0
 """Seconds for praxis-init to leave once its channel is closed; then it is killed, and all of the sandbox with it."""
-_KILLED = 128 + 9
 
 
 class HostMounts:
@@ -199,15 +198,15 @@ class WaitingSandbox:
             end = await self._waiter.run(call, plan.call.stdin, *streams, grace=INIT_GIVES_UP_AFTER, stop=stop)
         except WaiterSilent:
             self._process.kill()
-            return Ended.by_code(_KILLED, timed_out=True)
+            return Ended.by_code(EXIT_KILLED, timed_out=True)
         except WaiterLost as exc:
             with anyio.move_on_after(PROCESS_KILL_TIMEOUT):
                 await exit_of(self._process)
             if self._process.returncode is None:
                 raise unkillable(self._process) from exc
-            if not exc.may_have_run or self._process.returncode not in (_KILLED, -signal.SIGKILL):
+            if not exc.may_have_run or self._process.returncode not in (EXIT_KILLED, -signal.SIGKILL):
                 raise
-            return Ended.by_code(_KILLED)  # the kernel, for the memory limit; or somebody outside
+            return Ended.by_code(EXIT_KILLED)  # the kernel, for the memory limit; or somebody outside
         return Ended.by_code(end.exit_code, timed_out=True) if stop.passed else end
 
     def _ask(self) -> None:
