@@ -229,6 +229,30 @@ async def test_a_client_that_reads_nothing_cannot_keep_the_server_from_ending(sa
         assert await wire.exit_code() == 0
 
 
+CATCHES_ALL = """
+import os, signal, sys
+
+class CatchesAll:
+    def find_spec(self, name, path=None, target=None):
+        if name == "mcp":
+            sys.meta_path.remove(self)
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except BaseException:
+                pass
+
+sys.meta_path.insert(0, CatchesAll())
+"""
+
+
+async def test_a_signal_in_the_midst_of_an_import_that_catches_all_ends_the_server(
+    sample_directory: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(CATCHES_ALL)
+    async with running_server(sample_directory, PYTHONPATH=str(tmp_path)) as wire:
+        assert await wire.exit_code() == 0
+
+
 async def test_a_client_that_closes_its_reading_end_ends_the_server(sample_directory: Path) -> None:
     read_end, write_end = os.pipe()
     process = await anyio.open_process(
