@@ -32,12 +32,32 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for script
 
 @dataclass(frozen=True, slots=True)
 class SettingsOptions:
-    """What the options that choose settings say; None where one is not there."""
+    """The options that choose settings; None where one is not there."""
 
-    tools: list[Path] | None = None
-    config: Path | None = None
-    root: Path | None = None
-    log_level: str | None = None
+    directories: Annotated[list[Path] | None, typer.Argument(help="Directories of contracts (default: tools).")] = None
+    tools: Annotated[
+        list[Path] | None, typer.Option("--tools", "-t", help="Directory of contracts; may be given more than once.")
+    ] = None
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            help="Settings file (default: PRAXIS_CONFIG, else the project's praxis.yaml, once approved).",
+        ),
+    ] = None
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            "--root",
+            file_okay=False,
+            help="Where relative paths in contracts start (default: the settings file's root, else the tools' "
+            "project).",
+        ),
+    ] = None
+    log_level: Annotated[
+        str | None, typer.Option("--log-level", help="What goes to stderr: DEBUG, INFO, WARNING or ERROR.")
+    ] = None
 
     def read(self, *, quiet: bool = True, warn: bool = True, http: dict[str, Any] | None = None) -> Settings:
         """The settings for a command, logging configured by them.
@@ -52,8 +72,8 @@ class SettingsOptions:
         from praxis_mcp.support.logs import logger
 
         flags: dict[str, Any] = {}
-        if self.tools:
-            flags["tools"] = [path.absolute() for path in self.tools]
+        if directories := [*(self.directories or ()), *(self.tools or ())]:
+            flags["tools"] = [path.absolute() for path in directories]
         if self.root is not None:
             flags["root"] = self.root
         if self.log_level:
@@ -76,67 +96,52 @@ class SettingsOptions:
         return settings
 
 
-def _settings_parameters(
-    directories: Annotated[list[Path] | None, typer.Argument(help="Directories of contracts (default: tools).")] = None,
-    tools: Annotated[
-        list[Path] | None, typer.Option("--tools", "-t", help="Directory of contracts; may be given more than once.")
-    ] = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config",
-            "-c",
-            help="Settings file (default: PRAXIS_CONFIG, else the project's praxis.yaml, once approved).",
-        ),
-    ] = None,
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            "--root",
-            file_okay=False,
-            help="Where relative paths in contracts start (default: the settings file's root, else the tools' "
-            "project).",
-        ),
-    ] = None,
-    log_level: Annotated[
-        str | None, typer.Option("--log-level", help="What goes to stderr: DEBUG, INFO, WARNING or ERROR.")
-    ] = None,
-) -> None: ...
-
-
 def takes_settings(
     *, directories: bool = False, tools: bool = True, root: bool = True
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command the options that choose settings, as a `SettingsOptions`, its first parameter; and
-    `friendly_errors`.
+    """Give a command the options that choose settings, as its parameter `options`; and `friendly_errors`.
 
     Args:
         directories: its arguments are directories of contracts too.
         tools: it takes ``--tools``.
         root: it takes ``--root``.
     """
-    taken = {"directories": directories, "tools": tools, "config": True, "root": root, "log_level": True}
+    left_out = {"directories": directories, "tools": tools, "root": root}
+    taking = takes("options", SettingsOptions, *(name for name, is_taken in left_out.items() if not is_taken))
+    return lambda command: friendly_errors()(taking(command))
+
+
+def takes(
+    name: str, group: Callable[..., object], *left_out: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command a group of options, behind its own, as its parameter of this name.
+
+    Args:
+        name: the parameter.
+        group: a dataclass whose fields are the options.
+        left_out: fields that this command does not take.
+    """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        parameters = inspect.signature(_settings_parameters, eval_str=True).parameters
-        shared = [parameter for name, parameter in parameters.items() if taken[name]]
+        own = [item for item in _parameters(command) if item.name != name]
+        offered = [item for item in _parameters(group) if item.name not in left_out]
 
         @functools.wraps(command)
         def run(**values: Any) -> None:
-            chosen = {parameter.name: values.pop(parameter.name) for parameter in shared}
-            if given := chosen.pop("directories", None):
-                chosen["tools"] = [*given, *(chosen["tools"] or ())]
-            with friendly_errors():
-                command(SettingsOptions(**chosen), **values)
+            given = {item.name: values.pop(item.name) for item in offered}
+            command(**{name: group(**given)}, **values)
 
-        _, *own = inspect.signature(command, eval_str=True).parameters.values()
-        shown = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in (*own, *shared)]
+        shown = [item.replace(kind=item.KEYWORD_ONLY) for item in (*own, *offered)]
         # Typer reads both.
         run.__signature__ = inspect.Signature(shown)  # pyright: ignore[reportAttributeAccessIssue]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in shown}
+        run.__annotations__ = {item.name: item.annotation for item in shown}
         return run
 
     return decorate
+
+
+def _parameters(function: Callable[..., object]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function, eval_str=True).parameters.values())
 
 
 def _log_again(held: list[tuple[str, str]], *, is_quiet: bool = False) -> None:

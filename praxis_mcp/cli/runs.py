@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes_settings
+from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes, takes_settings
 from praxis_mcp.cli.terminal import console, echo_json, escape, phases_in_words, say, shown_on_terminal, table
 from praxis_mcp.support.text import counted
 
@@ -32,38 +33,50 @@ _RECORDED_BY = "praxis-mcp call and serve record runs."
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Id of a run, its beginning, or: last.")]
-ToolOption = Annotated[str, typer.Option("--of", metavar="TOOL", help="Runs of this tool.")]
-EngineOption = Annotated[str, typer.Option("--engine", help="Runs on this engine.")]
-OutcomeOption = Annotated[
-    Literal["ok", "failed", "timed_out", "out_of_memory", "cached", "error", "cancelled", "lost", "running"] | None,
-    typer.Option(
-        "--outcome",
-        metavar="OUTCOME",
-        help="ok, failed, timed_out, out_of_memory, cached, error, cancelled, lost or running.",
-    ),
-]
-CallerOption = Annotated[str, typer.Option("--caller", help="Runs of this caller: the name of a token.")]
-SinceOption = Annotated[
-    str, typer.Option("--since", help="Runs that began since: 15m, 2h, 3d, 1w ago, or a date (2026-11-28T09:30).")
-]
-UntilOption = Annotated[str, typer.Option("--until", help="Runs that began before: as --since.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """The options that describe runs; empty and None leave it open."""
+
+    tool: Annotated[str, typer.Option("--of", metavar="TOOL", help="Runs of this tool.")] = ""
+    engine: Annotated[str, typer.Option("--engine", help="Runs on this engine.")] = ""
+    outcome: Annotated[
+        Literal["ok", "failed", "timed_out", "out_of_memory", "cached", "error", "cancelled", "lost", "running"] | None,
+        typer.Option(
+            "--outcome",
+            metavar="OUTCOME",
+            help="ok, failed, timed_out, out_of_memory, cached, error, cancelled, lost or running.",
+        ),
+    ] = None
+    caller: Annotated[str, typer.Option("--caller", help="Runs of this caller: the name of a token.")] = ""
+    since: Annotated[
+        str, typer.Option("--since", help="Runs that began since: 15m, 2h, 3d, 1w ago, or a date (2026-11-28T09:30).")
+    ] = ""
+    until: Annotated[str, typer.Option("--until", help="Runs that began before: as --since.")] = ""
+
+    def __bool__(self) -> bool:
+        return any(astuple(self))
+
+    def filters(self) -> Filters:
+        """Raises ArgumentError for what is not a time."""
+        from praxis_mcp.execution.records.database import Filters
+
+        since, until = _time(self.since, "--since"), _time(self.until, "--until")
+        return Filters(self.tool, self.engine, self.outcome or "", self.caller, since, until)
 
 
 @app.command("list")
 @takes_settings(tools=False, root=False)
+@takes("described", Described)
 def list_runs(
     options: SettingsOptions,
-    tool: ToolOption = "",
-    engine: EngineOption = "",
-    outcome: OutcomeOption = None,
-    caller: CallerOption = "",
-    since: SinceOption = "",
-    until: UntilOption = "",
+    described: Described,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List runs, newest first."""
-    filters = _filters(tool, engine, outcome, caller, since, until)
+    filters = described.filters()
     with _archive(options) as (archive, place):
         runs = list(archive.runs(filters, limit)) if archive is not None else []
     if as_json:
@@ -71,7 +84,6 @@ def list_runs(
     elif runs:
         console().print(_table(runs))
     else:
-        described = any((tool, engine, outcome, caller, since, until))
         say("No such run is recorded." if described else f"{_none_in(place)} {_RECORDED_BY}", err=True)
 
 
@@ -146,23 +158,18 @@ def artifacts(
 
 @app.command("rm")
 @takes_settings(tools=False, root=False)
+@takes("described", Described)
 def remove(
     options: SettingsOptions,
+    described: Described,
     runs: Annotated[list[str] | None, typer.Argument(metavar="RUN…", help="Ids of runs, or their beginnings.")] = None,
-    tool: ToolOption = "",
-    engine: EngineOption = "",
-    outcome: OutcomeOption = None,
-    caller: CallerOption = "",
-    since: SinceOption = "",
-    until: UntilOption = "",
     everything: Annotated[bool, typer.Option("--all", help="Every run that has ended.")] = False,
 ) -> None:
     """Remove runs that have ended, with their files: those that are named, or those that the options describe."""
     from praxis_mcp.errors import ArgumentError
 
-    filters = _filters(tool, engine, outcome, caller, since, until)
-    described = any((tool, engine, outcome, caller, since, until))
-    if sum((bool(runs), described, everything)) != 1:
+    filters = described.filters()
+    if sum((bool(runs), bool(described), everything)) != 1:
         raise ArgumentError("Write which runs: their ids, or options such as --of and --until, or --all.")
     with _archive(options) as (archive, _):
         if archive is None:
@@ -176,20 +183,16 @@ def remove(
 
 @app.command("export")
 @takes_settings(tools=False, root=False)
+@takes("described", Described)
 def export(
     options: SettingsOptions,
-    tool: ToolOption = "",
-    engine: EngineOption = "",
-    outcome: OutcomeOption = None,
-    caller: CallerOption = "",
-    since: SinceOption = "",
-    until: UntilOption = "",
+    described: Described,
 ) -> None:
     """Print runs as JSON, one a line, newest first: all of them, or those that the options describe.
 
     What they wrote is not in it: `runs logs` prints that.
     """
-    filters = _filters(tool, engine, outcome, caller, since, until)
+    filters = described.filters()
     with _archive(options) as (archive, _):
         for run in archive.runs(filters) if archive is not None else ():
             sys.stdout.write(json.dumps(run.as_json()) + "\n")
@@ -231,12 +234,6 @@ def _in_words(name: str, value: Any) -> list[str]:
 
 def _none_in(place: Path | None) -> str:
     return f"No run is recorded in {place}." if place is not None else "No run is recorded yet."
-
-
-def _filters(tool: str, engine: str, outcome: str | None, caller: str, since: str, until: str) -> Filters:
-    from praxis_mcp.execution.records.database import Filters
-
-    return Filters(tool, engine, outcome or "", caller, _time(since, "--since"), _time(until, "--until"))
 
 
 def _time(text: str, option: str) -> float | None:
