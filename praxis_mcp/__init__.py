@@ -57,6 +57,7 @@ if TYPE_CHECKING:  # written by scripts/exports.py from the table below
     from praxis_mcp.errors import QueueFull as QueueFull
     from praxis_mcp.errors import RecordsUnavailable as RecordsUnavailable
     from praxis_mcp.errors import RemoteError as RemoteError
+    from praxis_mcp.errors import RunCancelled as RunCancelled
     from praxis_mcp.errors import RunNotFoundError as RunNotFoundError
     from praxis_mcp.errors import SettingsError as SettingsError
     from praxis_mcp.errors import UnknownToolError as UnknownToolError
@@ -111,6 +112,7 @@ _MODULES = {
         "QueueFull",
         "RecordsUnavailable",
         "RemoteError",
+        "RunCancelled",
         "RunNotFoundError",
         "SettingsError",
         "UnknownToolError",

@@ -16,6 +16,7 @@
         ├── CommandNotFound      the image or host has no such command
         ├── LimitUnsupported     no available engine can enforce what the contract demands
         ├── ExecutionTimeout     the engine did not get the tool started before the deadline
+        ├── RunCancelled         somebody else than the caller ended the run
         ├── RemoteError          another MCP server answered a request with a protocol error
         └── QueueFull            too many calls are running and waiting already
 
@@ -128,6 +129,10 @@ class LimitUnsupported(ExecutionError):
 
 class ExecutionTimeout(ExecutionError):
     """The engine did not get the tool started before the call's deadline (a hung daemon, an endless pull)."""
+
+
+class RunCancelled(ExecutionError):
+    """Somebody else than the caller ended the run: an operator, in the console."""
 
 
 class RemoteError(ExecutionError):

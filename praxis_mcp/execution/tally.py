@@ -14,7 +14,7 @@ import anyio
 
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.phases import PhaseClock
-from praxis_mcp.errors import ArgumentError, PraxisError, QueueFull
+from praxis_mcp.errors import ArgumentError, PraxisError, QueueFull, RunCancelled
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.text import as_field
 from praxis_mcp.support.tracing import current_trace
@@ -141,6 +141,8 @@ def outcome_of(result: ExecutionResult) -> str:
 def _refusal(error: PraxisError) -> str:
     if isinstance(error, ArgumentError):
         return "bad_arguments"
+    if isinstance(error, RunCancelled):
+        return "cancelled"
     return "refused" if isinstance(error, QueueFull) else "error"
 
 

@@ -20,7 +20,7 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult, RemoteContent
 from praxis_mcp.engines.output import Captured, StreamCollector
-from praxis_mcp.errors import RunNotFoundError, SettingsError
+from praxis_mcp.errors import RunCancelled, RunNotFoundError, SettingsError
 from praxis_mcp.execution.records.record import RunRecord
 from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.execution.records.store import RecordStore
@@ -303,3 +303,39 @@ async def test_records_of_remote_answers_hold_none_of_their_content_in_memory() 
             assert len(records.entries()) == count
     finally:
         tracemalloc.stop()
+
+
+async def test_a_run_that_somebody_cancels_ends_its_call_with_an_error_that_says_so() -> None:
+    plan = build_plan(ToolContract.create_local_tool("t", ["x"]), {}, Settings())
+    async with RunRecords(RecordSettings()) as records:
+        record = await records.start(plan, "local")
+        with pytest.raises(RunCancelled, match="Somebody has cancelled"):
+            async with records.watched(record):
+                assert records.cancel(record.run_id)
+                await anyio.sleep_forever()
+        assert (record.outcome, record.is_running) == ("cancelled", False)
+        assert not records.cancel(record.run_id)
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+async def test_a_run_whose_end_is_being_kept_is_cancelled_wholly_or_not_at_all(at_the_end: bool) -> None:
+    plan = build_plan(ToolContract.create_local_tool("t", ["x"]), {}, Settings())
+    result = ExecutionResult(plan.call.run_id, "local", "process", 0, stdout=LONG)
+    async with RunRecords(RecordSettings()) as records:
+        record = await records.start(plan, "local")
+        if at_the_end:
+            async with anyio.create_task_group() as tasks, records.watched(record):
+                finishing = records.finish(record, result)
+                tasks.start_soon(_cancel, records, record.run_id)
+                await finishing
+            assert record.outcome == "ok"
+        else:
+            with pytest.raises(RunCancelled):
+                async with records.watched(record):
+                    records.cancel(record.run_id)
+                    await records.finish(record, result)
+            assert record.outcome == "cancelled"
+
+
+async def _cancel(records: RunRecords, run_id: str) -> None:
+    assert not records.cancel(run_id)

@@ -106,6 +106,21 @@ class RunArchive:
                 close_lost_runs(self.database, self.directory, self.trail)
             run = self.find(run.id)
 
+    def stream(self, run: StoredRun, stream: StreamName) -> bytes | Path:
+        """What is kept of a stream: the bytes, where they are in the database; else the file that has them, which may be
+        gone.
+
+        Args:
+            run: as `find` gave it.
+            stream: which.
+        """
+        data = run.stdout if stream == "stdout" else run.stderr
+        if data is not None:
+            return data
+        if live := [data for _, name, data in self.database.live_output(run.id, 0) if name == stream]:
+            return b"".join(live)
+        return self._files(run.id) / stream if run.ended is not None else b""
+
     def artifacts(self, run: StoredRun) -> tuple[Artifact, ...]:
         """The files that a run left as results, as far as they are there."""
         directory = self._files(run.id) / "artifacts"

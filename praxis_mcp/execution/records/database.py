@@ -32,7 +32,7 @@ class Filters:
     """Which runs are meant. Empty and None leave it open.
 
     Attributes:
-        tool, engine, outcome, caller: exactly this one.
+        tool, engine, outcome, caller, root: exactly this one.
         since, until: when it began, in seconds since 1970: at or after, and before.
     """
 
@@ -42,6 +42,7 @@ class Filters:
     caller: str = ""
     since: float | None = None
     until: float | None = None
+    root: str = ""
 
 
 class Database(Protocol):

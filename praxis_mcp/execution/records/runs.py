@@ -12,13 +12,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from praxis_mcp.contracts.model import ToolParameter
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured, OutputListener, StreamName
 from praxis_mcp.engines.phases import PhaseClock
-from praxis_mcp.errors import ExecutionError, RunNotFoundError, SettingsError
+from praxis_mcp.errors import ExecutionError, RunCancelled, RunNotFoundError, SettingsError
 from praxis_mcp.execution.records.arguments import hashed_arguments, is_private, masked_arguments
 from praxis_mcp.execution.records.audit import line_of
 from praxis_mcp.execution.records.files import RunFiles
@@ -53,6 +54,7 @@ class RunRecords:
         self._store = store
         self._files = RunFiles(store)
         self._records: dict[str, RunRecord] = {}
+        self._scopes: dict[str, anyio.CancelScope] = {}
         self._making = threading.Lock()
 
     async def start(
@@ -210,6 +212,9 @@ class RunRecords:
 
     async def finish(self, record: RunRecord, result: ExecutionResult) -> ExecutionResult:
         """The run ended; returns the result as it is kept."""
+        scope = self._scopes.pop(record.run_id, None)  # from here on it can no longer be cancelled
+        if scope is not None and scope.cancel_called:
+            await anyio.lowlevel.checkpoint()
         streams: dict[StreamName, Captured] = {"stdout": result.stdout, "stderr": result.stderr}
         for name, captured in streams.items():
             if captured.file is None and len(captured.data) > IN_MEMORY:
@@ -240,9 +245,23 @@ class RunRecords:
     @asynccontextmanager
     async def watched(self, record: RunRecord) -> AsyncIterator[None]:
         """Around all that happens between the beginning of a run and its end: whatever breaks the body off, a
-        cancellation as well, ends the record too."""
+        cancellation as well, ends the record too.
+
+        Raises:
+            RunCancelled: `cancel` has ended the run.
+        """
         try:
-            yield
+            with anyio.CancelScope() as scope:
+                self._scopes[record.run_id] = scope
+                try:
+                    yield
+                finally:
+                    self._scopes.pop(record.run_id, None)
+            if scope.cancelled_caught:
+                raise RunCancelled(f"Somebody has cancelled this run of {record.tool}.")
+        except RunCancelled as exc:
+            await self.fail(record, exc.message, "cancelled")
+            raise
         except ExecutionError as exc:
             await self.fail(record, str(exc))
             raise
@@ -252,6 +271,18 @@ class RunRecords:
                 with anyio.CancelScope(shield=True):
                     await self.fail(record, "cancelled or broken off", outcome)
             raise
+
+    @property
+    def server(self) -> str:
+        """Id of this process in the store; empty where there is no store."""
+        return self._store.server if self._store is not None else ""
+
+    def cancel(self, run_id: str) -> bool:
+        """End a run of this process, whoever called it: its call fails with `RunCancelled`. Whether it was going on."""
+        scope = self._scopes.get(run_id)
+        if scope is not None:
+            scope.cancel()
+        return scope is not None
 
     def get(self, run_id: str, caller: str = "") -> RunRecord:
         """The record of that run of a caller.

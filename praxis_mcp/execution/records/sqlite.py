@@ -154,7 +154,7 @@ class SqliteDatabase:
     def select(self, filters: Filters, limit: int | None = None) -> Iterator[StoredRun]:
         where: list[str] = []
         values: list[Any] = []
-        for name in ("tool", "engine", "outcome", "caller"):
+        for name in ("tool", "engine", "outcome", "caller", "root"):
             if value := getattr(filters, name):
                 where.append(f"{name} = ?" + (" AND caller <> ''" if name == "caller" else ""))
                 values.append(storable(value))
