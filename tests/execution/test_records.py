@@ -309,10 +309,14 @@ async def test_a_run_that_somebody_cancels_ends_its_call_with_an_error_that_says
     plan = build_plan(ToolContract.create_local_tool("t", ["x"]), {}, Settings())
     async with RunRecords(RecordSettings()) as records:
         record = await records.start(plan, "local")
-        with pytest.raises(RunCancelled, match="Somebody has cancelled"):
+
+        async def call() -> None:
             async with records.watched(record):
                 assert records.cancel(record.run_id)
                 await anyio.sleep_forever()
+
+        with pytest.raises(RunCancelled, match="Somebody has cancelled"):
+            await call()
         assert (record.outcome, record.is_running) == ("cancelled", False)
         assert not records.cancel(record.run_id)
 
@@ -330,10 +334,14 @@ async def test_a_run_whose_end_is_being_kept_is_cancelled_wholly_or_not_at_all(a
                 await finishing
             assert record.outcome == "ok"
         else:
-            with pytest.raises(RunCancelled):
+
+            async def call() -> None:
                 async with records.watched(record):
                     records.cancel(record.run_id)
                     await records.finish(record, result)
+
+            with pytest.raises(RunCancelled):
+                await call()
             assert record.outcome == "cancelled"
 
 

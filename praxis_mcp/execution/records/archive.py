@@ -107,8 +107,7 @@ class RunArchive:
             run = self.find(run.id)
 
     def stream(self, run: StoredRun, stream: StreamName) -> bytes | Path:
-        """What is kept of a stream: the bytes, where they are in the database; else the file that has them, which may be
-        gone.
+        """What is kept of a stream: the bytes, where the database has them; else the file that does, which may be gone.
 
         Args:
             run: as `find` gave it.

@@ -278,7 +278,7 @@ class RunRecords:
         return self._store.server if self._store is not None else ""
 
     def cancel(self, run_id: str) -> bool:
-        """End a run of this process, whoever called it: its call fails with `RunCancelled`. Whether it was going on."""
+        """End a run of this process, of any caller: its call fails with `RunCancelled`. Whether it was going on."""
         scope = self._scopes.get(run_id)
         if scope is not None:
             scope.cancel()
