@@ -115,6 +115,32 @@ def test_a_line_that_a_killed_process_left_half_written_is_found_and_the_trail_g
     assert [line["seq"] for line in read(tmp_path)] == list(range(1, 28))
 
 
+@pytest.mark.parametrize("size", [1, 3900, 4000, 4096, 5000, 32_600, 32_768, 40_000, 100_000])
+def test_a_line_goes_on_from_the_last_one_however_long_that_is_and_what_a_killed_process_left_behind_it(
+    tmp_path: Path, size: int
+) -> None:
+    for number in range(3):
+        trail(tmp_path).append([{"tool": "x" * size}, {"tool": f"t{number}"}, {"tool": "y" * size}])
+        with (tmp_path / AUDIT).open("ab") as out:
+            out.write(b'{"seq": 4, "to' + b"z" * size + b"\n" + b"z" * (size // 2 + 1))
+    trail(tmp_path).append([{"tool": "last"}])
+    found = verify(tmp_path)
+    assert (found.problems, found.lines, len(found.torn)) == ([], 10, 6)
+
+
+def test_a_line_is_appended_to_a_long_trail_without_a_look_at_more_than_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trail(tmp_path).append([{"tool": f"t{number}"} for number in range(5000)])
+    assert (tmp_path / AUDIT).stat().st_size > 256 * 1024
+    sizes: list[int] = []
+    read_at = os.pread
+    monkeypatch.setattr(os, "pread", lambda *args: sizes.append(args[1]) or read_at(*args))
+    trail(tmp_path).append([{"tool": "last"}])
+    assert sum(sizes) < 8 * 1024
+    assert verify(tmp_path).is_whole
+
+
 def test_a_full_disk_leaves_no_piece_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trail(tmp_path).append([{"tool": "before"}])
     before = texts(tmp_path)

@@ -37,8 +37,8 @@ TRAIL_LOCK_TIMEOUT = 2.0
 """Seconds to wait for another process that appends."""
 _LOCK_EVERY = 0.01
 _LOOKS = 5
-_TAIL = 256 * 1024
-"""Bytes in which the last line is, however long its names are."""
+_TAIL_FIRST, _TAIL = 4 * 1024, 256 * 1024
+"""Bytes from the end in which the last line mostly is, and those in which it is, however long its names are."""
 _MOST_PROBLEMS = 20
 _PLAIN = sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 
@@ -306,14 +306,19 @@ def _parsed(text: bytes) -> Line | None:
 def _end_of(descriptor: int, size: int) -> tuple[int, str, Line]:
     """Number and digest of the last whole line, 0 and `FIRST` where there is none; and what names the pieces of lines
     behind it, if there are any."""
-    tail = os.pread(descriptor, _TAIL, max(0, size - _TAIL)).removesuffix(b"\n").split(b"\n") if size else []
-    pieces: list[str] = []
-    for text in reversed(tail):
-        line = _parsed(text)
-        if line is not None:
-            return line["seq"], digest(text), {"torn": _torn(pieces)} if pieces else {}
-        pieces.insert(0, digest(text))
-    return 0, FIRST, {"torn": _torn(pieces)} if pieces else {}
+    length = _TAIL_FIRST
+    while True:
+        is_all = length >= min(size, _TAIL)
+        tail = os.pread(descriptor, length, max(0, size - length)).removesuffix(b"\n").split(b"\n") if size else []
+        pieces: list[str] = []
+        for text in reversed(tail if is_all else tail[1:]):  # the first may lack its beginning
+            line = _parsed(text)
+            if line is not None:
+                return line["seq"], digest(text), {"torn": _torn(pieces)} if pieces else {}
+            pieces.insert(0, digest(text))
+        if is_all:
+            return 0, FIRST, {"torn": _torn(pieces)} if pieces else {}
+        length *= 8
 
 
 def _torn(pieces: list[str]) -> str | None:
