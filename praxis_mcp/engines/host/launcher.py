@@ -7,6 +7,7 @@ profile may still let bubblewrap: `find_launcher` chooses.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -145,7 +146,7 @@ class OwnLauncher(Launcher):
         with ExitStack() as held:
             held.callback(sandboxed.layout.close)
             call = call_of(plan, sandboxed)
-            message, descriptors = pack(plan, sandboxed, group, held, lambda layout: encode_sandbox(layout, call))
+            descriptors = pack(plan, sandboxed, group, held, lambda layout: encode_sandbox(layout, call))
             # Until praxis-init has left, its mounts keep the file systems busy that they are of, one of which may be
             # unmounted or removed right behind the answer: only what has nothing but an image ends early.
             is_private = not sandboxed.layout.descriptors
@@ -156,7 +157,6 @@ class OwnLauncher(Launcher):
 
             end = await _launch(
                 self.program,
-                message,
                 descriptors,
                 plan.call.run_id,
                 streams,
@@ -231,7 +231,6 @@ async def _try_out(program: str, root: Step) -> tuple[Ended, str | None]:
         async with StreamCollector("stdout", keep=4096) as out, StreamCollector("stderr", keep=4096) as err:
             end = await _launch(
                 program,
-                descriptors[0],
                 descriptors,
                 f"probe{os.urandom(4).hex()}",
                 Streams(out, err),
@@ -283,9 +282,28 @@ class Reply(ReportPipe):
         return self._end
 
 
+def init_launch(program: str, descriptors: Sequence[int], ident: str, reply: Reply | None = None) -> Launch:
+    """praxis-init, to make a sandbox.
+
+    Args:
+        program: praxis-init.
+        descriptors: see `pack`.
+        ident: marks its processes.
+        reply: says how that went; None for a sandbox that waits, which says so over its channel.
+    """
+    inherited = tuple(descriptors) if reply is None else (reply.write_end, *descriptors)
+    words = sandbox_words(program, descriptors[0], reply=reply and reply.write_end, parent=os.getpid())
+    env = {MARK: ident, OWNER_VARIABLE: str(Owner.current())}  # praxis-init's own, not the tool's
+    return Launch(tuple(words), env, descriptors=inherited, own_session=False)
+
+
+def init_tree(process: subprocess.Popen[bytes], ident: str) -> SupervisedTree:
+    """What ends a praxis-init that was started so, and all of its sandbox."""
+    return SupervisedTree(process, f"{MARK}={ident}")
+
+
 async def _launch(
     program: str,
-    message: int,
     descriptors: Sequence[int],
     run_id: str,
     streams: Streams,
@@ -297,23 +315,14 @@ async def _launch(
     on_start: Callable[[], None] = lambda: None,
     early: EarlyEnd | None = None,
 ) -> Ended:
-    """Run praxis-init on a message; how the command ended.
+    """Run praxis-init; how the command ended.
 
     Raises:
         ExecutionError: praxis-init cannot be started, or refuses the message.
     """
-    words = sandbox_words(program, message, reply=reply.write_end, parent=os.getpid())
-    launch = Launch(
-        tuple(words),
-        {MARK: run_id, OWNER_VARIABLE: str(Owner.current())},  # praxis-init's own, not the tool's
-        stdin=stdin,
-        capture=capture,
-        descriptors=(reply.write_end, *descriptors),
-        own_session=False,
-    )
     ended = await run_process(
-        launch,
-        lambda process: SupervisedTree(process, f"{MARK}={run_id}"),
+        replace(init_launch(program, descriptors, run_id, reply), stdin=stdin, capture=capture),
+        lambda process: init_tree(process, run_id),
         timeout=timeout,
         stdout=streams.stdout,
         stderr=streams.stderr,

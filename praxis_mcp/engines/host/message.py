@@ -54,8 +54,9 @@ def call_of(plan: Plan, sandboxed: Sandboxed) -> WaitCall:
 
 def pack(
     plan: Plan, sandboxed: Sandboxed, group: RunGroup, held: ExitStack, encode: Callable[[SandboxLayout], bytes]
-) -> tuple[int, list[int]]:
-    """The descriptor of the message for praxis-init, and all that praxis-init must inherit; `held` closes them.
+) -> list[int]:
+    """The descriptor of the message for praxis-init, and behind it all else that praxis-init must inherit; `held`
+    closes them.
 
     Raises:
         ExecutionError: the message cannot be made.
@@ -77,7 +78,7 @@ def pack(
         raise sandboxed.start_failure(os.strerror(errno.E2BIG)) from exc
     except (FramingError, OSError) as exc:
         raise layout_failure(plan, exc) from exc
-    return message, [message, *descriptors_of(mounts), *(number for _, number in groups)]
+    return [message, *descriptors_of(mounts), *(number for _, number in groups)]
 
 
 def mounts_of(steps: Sequence[Step], held: ExitStack) -> Iterator[LaidMount]:

@@ -45,6 +45,7 @@ class Launch:
         cwd: working directory; None is the server's own.
         stdin: standard input; None is empty.
         capture: False discards both streams.
+        channel: a descriptor that is standard input and standard output instead; standard error is discarded then.
         descriptors: open ones that the child inherits under the same numbers.
         own_session: False gives it a process group only, away from the terminal's Ctrl-C as well: for a program that
             makes a session for the command itself. A session is a group for the scheduler, too (sched(7),
@@ -56,6 +57,7 @@ class Launch:
     cwd: str | None = None
     stdin: bytes | None = field(default=None, repr=False)
     capture: bool = True
+    channel: int | None = None
     descriptors: tuple[int, ...] = ()
     own_session: bool = True
 
@@ -137,7 +139,7 @@ async def run_process(
     """
     # On the event loop's thread, which outlives the call. A worker thread would not do: "die with parent" means the
     # *thread* that started the child (PR_SET_PDEATHSIG, prctl(2)), and idle worker threads end after ten seconds.
-    process = _start(launch)
+    process = start_process(launch)
     on_start()
     processes = tree(process)
     deadline = anyio.CancelScope(deadline=anyio.current_time() + timeout)
@@ -160,7 +162,7 @@ async def run_process(
                         early.later.start(partial(_leave, process, processes, early.release), "see a sandbox off")
                     elif process.returncode is None or not processes.is_gone:
                         with anyio.CancelScope(shield=True):
-                            await _end(process, processes)
+                            await end_process(process, processes)
                 tasks.cancel_scope.deadline = anyio.current_time() + PIPES_DRAIN_TIMEOUT
                 for reader in readers:
                     await reader.finish(at_once=early is not None and early.is_taken)
@@ -179,16 +181,25 @@ async def run_process(
     return Ended.by_code(EXIT_SIGNAL_BASE - code if code < 0 else code, timed_out=deadline.cancelled_caught)
 
 
-def _start(launch: Launch) -> subprocess.Popen[bytes]:
+def start_process(launch: Launch) -> subprocess.Popen[bytes]:
+    """Start a command.
+
+    Raises:
+        CommandNotFound: the program does not exist or cannot be executed.
+        ExecutionError: the process cannot be started.
+    """
     output = subprocess.PIPE if launch.capture else subprocess.DEVNULL
+    stdin, stdout, stderr = subprocess.DEVNULL if launch.stdin is None else subprocess.PIPE, output, output
+    if launch.channel is not None:
+        stdin, stdout, stderr = launch.channel, launch.channel, subprocess.DEVNULL
     try:
         return subprocess.Popen(
             launch.argv,
             env=dict(launch.env),
             cwd=launch.cwd,
-            stdin=subprocess.DEVNULL if launch.stdin is None else subprocess.PIPE,
-            stdout=output,
-            stderr=output,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
             bufsize=0,
             pass_fds=launch.descriptors,
             start_new_session=launch.own_session,
@@ -228,7 +239,7 @@ async def _leave(process: subprocess.Popen[bytes], tree: ProcessTree, release: C
         with anyio.move_on_after(PROCESS_KILL_TIMEOUT):
             await exit_of(process)
         if process.returncode is None or not tree.is_gone:
-            await _end(process, tree)
+            await end_process(process, tree)
     except anyio.get_cancelled_exc_class():
         with anyio.move_on_after(PROCESS_KILL_TIMEOUT, shield=True):
             await tree.kill()
@@ -248,8 +259,12 @@ def _open_pidfd(pid: int) -> int | None:
         return None
 
 
-async def _end(process: subprocess.Popen[bytes], tree: ProcessTree) -> None:
-    """Everything ended, politely first where the command still runs. Bounded."""
+async def end_process(process: subprocess.Popen[bytes], tree: ProcessTree) -> None:
+    """End a command and all that it started, politely first where it still runs. Bounded.
+
+    Raises:
+        ExecutionError: the process survives that; it is logged.
+    """
     if process.poll() is None:
         await tree.terminate()
         with anyio.move_on_after(tree.grace):

@@ -20,9 +20,9 @@ import anyio.to_thread
 
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.cgroups import RunGroup
-from praxis_mcp.engines.host.launcher import MARK, setup_failure
+from praxis_mcp.engines.host.launcher import init_launch, init_tree, setup_failure
 from praxis_mcp.engines.host.message import call_of, pack
-from praxis_mcp.engines.host.process import PROCESS_KILL_TIMEOUT, exit_of, unkillable
+from praxis_mcp.engines.host.process import PROCESS_KILL_TIMEOUT, end_process, exit_of, start_process, unkillable
 from praxis_mcp.engines.host.sandboxed import Sandboxed
 from praxis_mcp.engines.init.framing import WaitCall
 from praxis_mcp.engines.init.layout import encode_waiting_sandbox
@@ -34,9 +34,8 @@ from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.logs import logger
-from praxis_mcp.support.praxis_init import EXIT_KILLED, MOUNTS_STEP, Ended, EndKind, sandbox_words
-from praxis_mcp.support.processes import INIT_GIVES_UP_AFTER, OWNER_VARIABLE, Owner, send_signal
+from praxis_mcp.support.praxis_init import EXIT_KILLED, MOUNTS_STEP, Ended, EndKind
+from praxis_mcp.support.processes import INIT_GIVES_UP_AFTER, send_signal
 from praxis_mcp.support.rooted import Identity, identity_of
 from praxis_mcp.support.scratch import Scratch
 from praxis_mcp.support.unix_stream import UnixStream
@@ -44,7 +43,7 @@ from praxis_mcp.support.unix_stream import UnixStream
 HELLO_TIMEOUT = 30.0
 """Seconds for a sandbox to be made and to say hello."""
 _END_TIMEOUT = 1.0
-"""Seconds for praxis-init to leave once its channel is closed; then it is killed, and all of the sandbox with it."""
+"""Seconds for praxis-init to leave once its channel is closed; then it is ended, and all of the sandbox with it."""
 
 
 class HostMounts:
@@ -94,9 +93,13 @@ class WaitingSandbox:
         made: what it was made from.
     """
 
-    def __init__(self, made: Ahead, process: subprocess.Popen[bytes], waiter: Waiter, group: RunGroup) -> None:
+    def __init__(
+        self, made: Ahead, process: subprocess.Popen[bytes], waiter: Waiter, group: RunGroup, ident: str
+    ) -> None:
         self.made = made
         self._process = process
+        self._tree = init_tree(process, ident)
+        self._tree.grace = _END_TIMEOUT
         self._waiter = waiter
         self._group = group
         self._root = _root_of(made.sandboxed.steps)
@@ -123,16 +126,16 @@ class WaitingSandbox:
             on_failure = held.enter_context(ExitStack())
             on_failure.callback(ours.close)
             ours.setblocking(False)
-            message, descriptors = pack(
+            descriptors = pack(
                 ahead.plan, ahead.sandboxed, group, held, partial(encode_waiting_sandbox, patience=WAITER_PATIENCE)
             )
-            process = _spawn(sandbox_words(program, message, parent=os.getpid()), ident, theirs, descriptors)
+            # On the event loop's thread, with which it ends (see `run_process`).
+            process = start_process(replace(init_launch(program, descriptors, ident), channel=theirs.fileno()))
             on_failure.pop_all()
-        waiter = Waiter(UnixStream(ours))
-        made = cls(ahead, process, waiter, group)
+        made = cls(ahead, process, Waiter(UnixStream(ours)), group, ident)
         try:
             with anyio.fail_after(HELLO_TIMEOUT):
-                await waiter.greet()
+                await made._waiter.greet()
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await made._end()
@@ -219,28 +222,9 @@ class WaitingSandbox:
         with anyio.CancelScope(shield=True):
             with anyio.move_on_after(_END_TIMEOUT):
                 await exit_of(self._process)
-            if self._process.returncode is None:
-                self._process.kill()
-                with anyio.move_on_after(PROCESS_KILL_TIMEOUT):
-                    await exit_of(self._process)
-            if self._process.returncode is None:
-                logger.error("the sandbox of process {} survives SIGKILL", self._process.pid)
-
-
-def _spawn(words: list[str], ident: str, channel: socket.socket, descriptors: list[int]) -> subprocess.Popen[bytes]:
-    # On the event loop's thread, with which it ends (see `run_process`).
-    try:
-        return subprocess.Popen(
-            words,
-            env={MARK: ident, OWNER_VARIABLE: str(Owner.current())},
-            stdin=channel.fileno(),
-            stdout=channel.fileno(),
-            stderr=subprocess.DEVNULL,
-            pass_fds=descriptors,
-            process_group=0,
-        )
-    except OSError as exc:
-        raise ExecutionError(f"praxis-init cannot be started: {exc.strerror}.") from exc
+            if not self._tree.is_gone:
+                with suppress(ExecutionError):  # it is logged
+                    await end_process(self._process, self._tree)
 
 
 def _root_of(steps: Sequence[Step]) -> Identity | None:
