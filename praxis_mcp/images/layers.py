@@ -83,7 +83,6 @@ class RootBuilder:
         bounds: see `Bounds`.
         is_stopped: asked now and then; True ends the work.
         size, entries: what was unpacked so far.
-        skipped: devices that were left out.
     """
 
     root: Path
@@ -91,7 +90,6 @@ class RootBuilder:
     is_stopped: Callable[[], bool] = lambda: False
     size: int = 0
     entries: int = 0
-    skipped: int = 0
     _read: int = 0
     _names: int = 0
     _times: dict[str, tuple[int, int]] = field(default_factory=dict)
@@ -221,8 +219,7 @@ class RootBuilder:
         elif member.isfifo():
             self._clear(place)
             os.mkfifo(place, mode | 0o600)
-        else:
-            self.skipped += 1
+        else:  # a device
             return
         created.add(path)
 

@@ -124,8 +124,8 @@ def test_links_in_a_circle_are_refused(tmp_path: Path) -> None:
 
 
 def test_devices_are_left_out(tmp_path: Path) -> None:
-    builder = build(tmp_path / "root", layer(device("disk"), file("kept", b"x")))
-    assert (tree(tmp_path / "root"), builder.skipped) == ({"kept": "x"}, 1)
+    build(tmp_path / "root", layer(device("disk"), file("kept", b"x")))
+    assert tree(tmp_path / "root") == {"kept": "x"}
 
 
 def test_set_user_id_bits_are_dropped_and_everything_belongs_to_us(tmp_path: Path) -> None:

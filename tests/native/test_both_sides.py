@@ -124,7 +124,6 @@ def test_a_layout_has_the_same_numbers_and_bounds_on_both_sides() -> None:
     assert numbers["MOST_LIMITS"] == layout.MAX_LAYOUT_LIMITS
     assert numbers["HOST_NAME_LENGTH"] == layout.MAX_LAYOUT_HOST_NAME
     assert values("layout.c")["MOST_TEXT"] == layout.MAX_LAYOUT_TEXT
-    assert values("arrange.c")["LONGEST_CONTENT"] == layout.MAX_LAYOUT_CONTENT
 
 
 def test_exit_statuses_are_the_same_on_both_sides() -> None:

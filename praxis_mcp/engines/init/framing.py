@@ -266,11 +266,6 @@ class FrameDecoder:
         self._output: StreamName | None = None
         self._due = 0
 
-    @property
-    def is_between_frames(self) -> bool:
-        """Whether the stream may end here."""
-        return not self._buffer and not self._due
-
     def feed(self, data: bytes) -> list[Event]:
         """Take in the next bytes; gives the events in them.
 

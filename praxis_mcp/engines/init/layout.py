@@ -30,8 +30,6 @@ MAX_LAYOUT_TEXT = 8 * 1024 * 1024
 MAX_LAYOUT_PATH = 4095
 MAX_LAYOUT_NAME = 255
 MAX_LAYOUT_HOST_NAME = 64
-MAX_LAYOUT_CONTENT = 1024 * 1024 * 1024
-"""Bytes of one file of a call."""
 
 _LAYOUT = struct.Struct("<IIIIQ")
 _MOUNT = struct.Struct("<IIIIQQ")

@@ -18,6 +18,7 @@ from praxis_mcp.contracts.catalog.catalog import Catalog, CatalogChange
 from praxis_mcp.contracts.reading import loading
 from praxis_mcp.contracts.schemas.schema import input_schema
 from praxis_mcp.errors import ContractError, UnknownToolError
+from praxis_mcp.support.logs import logger
 from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
@@ -457,12 +458,12 @@ class TestWatch:
             write(late / "contract.yaml", contract("b"))
             assert await changes.next() == CatalogChange(added=("b",))
 
-    async def test_a_broken_edit_is_logged_and_tells_nobody(
-        self, tools: Path, cache: Path, capfd: pytest.CaptureFixture[str]
-    ) -> None:
+    async def test_a_broken_edit_is_logged_and_tells_nobody(self, tools: Path, cache: Path) -> None:
         file = write(tools / "contract.yaml", contract("a"))
         catalog = Catalog([tools], cache_dir=cache)
         await catalog.load()
+        logged: list[str] = []
+        sink = logger.add(lambda message: logged.append(str(message)), format="{level} {message}", level="INFO")
 
         async def is_broken() -> bool:
             return bool(errors(catalog))
@@ -474,6 +475,8 @@ class TestWatch:
             assert await changes.next() == CatalogChange(changed=("a",))
             with pytest.raises(anyio.WouldBlock):
                 changes.receive.receive_nowait()
+        logger.remove(sink)
+        assert [line.split()[0] for line in logged if str(file) in line and "YAML" in line] == ["ERROR"], logged
 
     async def test_scripts_next_to_a_contract_need_no_look(self, tools: Path) -> None:
         file = tools / "contract.yaml"
