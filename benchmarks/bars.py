@@ -104,7 +104,7 @@ async def sandboxed(rounds: int, kept: list[Report | Table]) -> list[Bar]:
     waiting = f"{own}, waiting"
     title, call = "sandboxed echo, engine call, over a bare subprocess", "tools/call over stdio, sandbox, over bare"
     async with AsyncExitStack() as stack:
-        found = await stack.enter_async_context(engines())
+        found = await stack.enter_async_context(engines(SMALLEST_FIRST))
         if own not in found:
             return [left_out(title, "no own launcher")]
         image = await find_image(found[own], SMALLEST_FIRST)
@@ -157,7 +157,7 @@ async def plain(rounds: int, kept: list[Report | Table]) -> list[Bar]:
 async def busy(kept: list[Report | Table]) -> list[Bar]:
     """The engine when it is always busy."""
     name = named("own")
-    async with engines() as found:
+    async with engines(SMALLEST_FIRST) as found:
         if name not in found:
             return [left_out("sandbox, closed loop", "no own launcher")]
         contract = ToolContract.create_dagger_tool("noop", await find_image(found[name], SMALLEST_FIRST), ECHO)

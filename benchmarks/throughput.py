@@ -48,7 +48,7 @@ class Busy:
 
 async def measure(rounds: int) -> list[Table]:
     """Both tables; `rounds` turns of each engine."""
-    async with engines() as found:
+    async with engines(SMALLEST_FIRST) as found:
         if not found:
             return []
         contract = ToolContract.create_dagger_tool(
