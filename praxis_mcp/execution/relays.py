@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +101,7 @@ class RelayRunner:
             async with runner.admission.slot(tool.name, shares=self._shares(caller, tool.upstream)):
                 counted.engine = engine_name(tool)
                 counted.run_id = new_run_id()
-                about = About(client, str(self._settings.root))
-                result = await self._run(tool, counted, arguments, caller, about, on_output)
+                result = await self._run(tool, counted, arguments, caller, on_output)
             counted.ended(result)
             return result
 
@@ -163,12 +161,12 @@ class RelayRunner:
         counted: Counted,
         arguments: Mapping[str, Any],
         caller: str,
-        about: About,
         on_output: OutputListener | None,
     ) -> ExecutionResult:
         run_id, phases = counted.run_id, counted.phases
         phases.enter(Phase.RUN)
-        about = replace(about, arguments=await self._records.relayed_arguments(arguments, tool.input_schema))
+        shown = await self._records.relayed_arguments(arguments, tool.input_schema)
+        about = About(counted.client, str(self._settings.root), arguments=shown)
         record = await self._records.start_relayed(run_id, tool.name, engine_name(tool), caller, about, phases)
         counted.is_recorded = True
         listener = progress_lines(on_output) if on_output is not None else None

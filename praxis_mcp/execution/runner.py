@@ -62,6 +62,28 @@ class Explanation:
     lacks_image: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """One call as it came.
+
+    Attributes:
+        contract, arguments: what is called.
+        about: what its record says of it.
+        caller, on_output, on_status: see `ToolRunner.call`.
+    """
+
+    contract: ToolContract
+    arguments: Mapping[str, Any]
+    about: About
+    caller: str
+    on_output: OutputListener | None
+    on_status: StatusListener | None
+
+    def noting(self, **facts: Any) -> _Request:
+        """The same, with more in `about`."""
+        return replace(self, about=replace(self.about, **facts))
+
+
 class ToolRunner:
     """Runs calls. `call`, `explain`, `test` and the server all go through it."""
 
@@ -110,7 +132,7 @@ class ToolRunner:
         """
         entry = self._catalog.get(name)
         about = About(client, str(self._settings.root), str(entry.source), entry.fingerprint)
-        return await self._counted(entry.contract, arguments, caller, about, on_output, on_status)
+        return await self._counted(_Request(entry.contract, arguments, about, caller, on_output, on_status))
 
     async def run(
         self,
@@ -123,19 +145,12 @@ class ToolRunner:
     ) -> ExecutionResult:
         """As `call`, for a contract that need not be in the catalog: one that was built in code."""
         about = About(root=str(self._settings.root))
-        return await self._counted(contract, arguments, caller, about, on_output, on_status)
+        return await self._counted(_Request(contract, arguments, about, caller, on_output, on_status))
 
-    async def _counted(
-        self,
-        contract: ToolContract,
-        arguments: Mapping[str, Any],
-        caller: str,
-        about: About,
-        on_output: OutputListener | None,
-        on_status: StatusListener | None,
-    ) -> ExecutionResult:
-        with self.tally.call(contract.name, caller, about.client) as counted, self.callers.hold(caller, contract.name):
-            result = await self._call(contract, arguments, caller, about, on_output, on_status, counted)
+    async def _counted(self, request: _Request) -> ExecutionResult:
+        name, caller = request.contract.name, request.caller
+        with self.tally.call(name, caller, request.about.client) as counted, self.callers.hold(caller, name):
+            result = await self._call(request, counted)
             counted.ended(result)
             return result
 
@@ -162,31 +177,23 @@ class ToolRunner:
                 return await self._engines.get(engine).lacks_image(blueprint)
         return False
 
-    async def _call(
-        self,
-        contract: ToolContract,
-        arguments: Mapping[str, Any],
-        caller: str,
-        about: About,
-        on_output: OutputListener | None,
-        on_status: StatusListener | None,
-        counted: Counted,
-    ) -> ExecutionResult:
+    async def _call(self, request: _Request, counted: Counted) -> ExecutionResult:
+        contract, caller = request.contract, request.caller
         name, phases = contract.name, counted.phases
         phases.enter(Phase.PLAN)
         run_id = counted.run_id = new_run_id()
         log = logger.bind(run=run_id)
         if not is_compiled(contract):
             await anyio.to_thread.run_sync(compile_schemas, contract)
-        fitting = validate_arguments(contract, arguments)
+        fitting = validate_arguments(contract, request.arguments)
         plan = await plan_call(contract, fitting, self._settings, run_id, caller, create=True)
         log.debug("{}: arguments fit; planned as run {}", name, run_id)
-        about = replace(about, arguments=await self._records.arguments(plan, contract.parameters))
+        request = request.noting(arguments=await self._records.arguments(plan, contract.parameters))
         key = await self._cache.key(plan, contract.directory)
         if key is not None and (known := self._cache.get(key)) is not None:
             log.debug("{}: answered from the cache", name)
             phases.enter(Phase.CACHE)
-            record = await self._records.start(plan, known.engine, caller, about, phases)
+            record = await self._records.start(plan, known.engine, caller, request.about, phases)
             counted.is_recorded = True
             async with self._records.watched(record):
                 again = replace(known, run_id=run_id, phases=MappingProxyType(phases.seconds))
@@ -201,38 +208,28 @@ class ToolRunner:
                 decision = await self.selector.choose(plan)
             except ExecutionError as exc:
                 counted.is_recorded = True
-                await self._records.refuse(plan, caller, about, phases, str(exc))
+                await self._records.refuse(plan, caller, request.about, phases, str(exc))
                 raise
             log.debug(
                 "{}: admitted after {:.1f} ms; engine {}", name, phases.seconds[Phase.QUEUE] * 1000, decision.engine
             )
             for verdict in decision.passed_over:
                 log.debug("{}: not {}: {}", name, verdict.engine, verdict.reason)
-            about = replace(about, passed_over=tuple((item.engine, item.reason) for item in decision.passed_over))
-            result = await self._run(contract, plan, decision, caller, about, on_output, on_status, counted)
+            request = request.noting(passed_over=tuple((item.engine, item.reason) for item in decision.passed_over))
+            result = await self._run(request, plan, decision, counted)
         if key is not None:
             self._cache.put(key, result)
         return result
 
-    async def _run(
-        self,
-        contract: ToolContract,
-        plan: Plan,
-        decision: Decision,
-        caller: str,
-        about: About,
-        on_output: OutputListener | None,
-        on_status: StatusListener | None,
-        counted: Counted,
-    ) -> ExecutionResult:
-        engine, phases = decision.engine or "", counted.phases
+    async def _run(self, request: _Request, plan: Plan, decision: Decision, counted: Counted) -> ExecutionResult:
+        contract, engine, phases = request.contract, decision.engine or "", counted.phases
         counted.engine = engine
         phases.enter(Phase.START)
-        record = await self._records.start(plan, engine, caller, about, phases)
+        record = await self._records.start(plan, engine, request.caller, request.about, phases)
         counted.is_recorded = True
         context = ExecutionContext(
-            on_output=self._records.listener(record, on_output),
-            on_status=on_status,
+            on_output=self._records.listener(record, request.on_output),
+            on_status=request.on_status,
             directory=self._records.place_of(record),
             make_directory=partial(self._records.make_directory, record),
             max_stream=self._settings.records.max_stream,
