@@ -101,6 +101,26 @@ async def test_a_run_is_in_the_store_before_its_answer_is_given(place: Path) -> 
     assert row.started <= row.ended <= time.time()
 
 
+async def test_a_run_that_goes_on_is_in_the_store_before_long_however_many_others_end_meanwhile(place: Path) -> None:
+    plan = build_plan(ToolContract.create_local_tool("long", ["x"]), {}, Settings())
+    async with opened(place) as records:
+        await records.start(plan, "local")
+        for _ in range(1000):
+            await record_run(records)
+            if "long" in {row.tool for row in await anyio.to_thread.run_sync(rows, place)}:
+                break
+        (going_on,) = [row for row in await anyio.to_thread.run_sync(rows, place) if row.tool == "long"]
+    assert (going_on.outcome, going_on.ended) == ("running", None)
+
+
+async def test_a_run_whose_beginning_was_not_written_yet_is_written_when_the_store_is_closed(place: Path) -> None:
+    plan = build_plan(ToolContract.create_local_tool("long", ["x"]), {}, Settings())
+    async with opened(place) as records:
+        await records.start(plan, "local", "ada")
+    (left,) = rows(place)
+    assert (left.tool, left.caller, left.ended) == ("long", "ada", None)
+
+
 async def test_nobody_else_can_read_the_store(place: Path) -> None:
     umask = os.umask(0)
     try:

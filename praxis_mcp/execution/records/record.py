@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -143,7 +143,23 @@ def row_of(record: RunRecord, server: str, max_stream: int, ended: datetime | No
         max_stream: bytes of each stream that are kept.
         ended: when it ended; None where it has not.
     """
-    about, result = record.about, record.result
+    about, result, streams = record.about, record.result, record.streams
+    facts: dict[str, Any] = {}
+    files = 0
+    if result is not None:
+        files = sum(item.size for item in result.artifacts)
+        files += sum(min(each.total, max_stream) for each in streams.values() if each.file is not None)
+        facts = {
+            "exit_code": result.exit_code,
+            "isolation": result.isolation,
+            "image": result.image,
+            "artifacts": _json([{"name": item.name, "size": item.size} for item in result.artifacts]),
+            "changed_files": _json([str(path) for path in result.changed_files]),
+            "stdout_bytes": result.stdout.total,
+            "stderr_bytes": result.stderr.total,
+            "stdout": streams["stdout"].data if streams["stdout"].file is None else None,
+            "stderr": streams["stderr"].data if streams["stderr"].file is None else None,
+        }
     row = StoredRun(
         id=record.run_id,
         server=server,
@@ -158,29 +174,17 @@ def row_of(record: RunRecord, server: str, max_stream: int, ended: datetime | No
         ended=ended.timestamp() if ended is not None else None,
         outcome=record.outcome,
         error=record.error,
-        why=json.dumps(about.passed_over),
+        why=_json(about.passed_over),
         phases=_phases(record),
         plan=record.plan,
         arguments=about.arguments,
+        **facts,
     )
-    if result is None:
-        return row
-    streams = record.streams
-    files = sum(item.size for item in result.artifacts)
-    files += sum(min(each.total, max_stream) for each in streams.values() if each.file is not None)
-    row = replace(
-        row,
-        exit_code=result.exit_code,
-        isolation=result.isolation,
-        image=result.image,
-        artifacts=json.dumps([{"name": item.name, "size": item.size} for item in result.artifacts]),
-        changed_files=json.dumps([str(path) for path in result.changed_files]),
-        stdout_bytes=result.stdout.total,
-        stderr_bytes=result.stderr.total,
-        stdout=streams["stdout"].data if streams["stdout"].file is None else None,
-        stderr=streams["stderr"].data if streams["stderr"].file is None else None,
-    )
-    return replace(row, kept_bytes=row.weight + files)
+    return row if result is None else replace(row, kept_bytes=row.weight + files)
+
+
+def _json(items: Sequence[Any]) -> str:
+    return json.dumps(items) if items else "[]"
 
 
 def _phases(record: RunRecord) -> str:

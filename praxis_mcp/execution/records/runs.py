@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequen
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -303,6 +304,8 @@ class RunRecords:
 
     def _leaving(self) -> list[Path]:
         """The oldest ended runs beyond `keep` give way; the directories that they leave."""
+        if len(self._records) <= self._settings.keep:
+            return []
         ended = [record for record in self._records.values() if not record.is_running]
         leaving = ended[: max(0, len(ended) - self._settings.keep)]
         for record in leaving:  # now: while they are removed from disk, another call looks for who has to leave
@@ -330,7 +333,8 @@ class RunRecords:
     def update(self, record: RunRecord) -> None:
         """Have what is known of a run that goes on written again: another engine runs it, say."""
         if self._store is not None:
-            self._store.writer.put(row_of(record, self._store.server, self._settings.max_stream))
+            row = partial(row_of, record, self._store.server, self._settings.max_stream)
+            self._store.writer.put_begun(record.run_id, row)
 
     def _begun(self, record: RunRecord) -> None:
         self._records[record.run_id] = record

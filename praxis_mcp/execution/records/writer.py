@@ -62,6 +62,8 @@ class RecordWriter:
         self._changed = threading.Condition()
         self._runs: dict[str, StoredRun] = {}
         self._held = 0
+        self._begun: dict[str, Callable[[], StoredRun]] = {}
+        self._begun_at = 0.0
         self._live: dict[str, list[tuple[str, bytearray]]] = {}
         self._live_written: dict[str, int] = {}
         self._live_held = 0
@@ -77,35 +79,46 @@ class RecordWriter:
         self._since_upkeep = (0, 0)
 
     def put(self, run: StoredRun, *, wait: bool = False) -> asyncio.Future[None] | None:
-        """Have a run written. Never blocks for longer than a moment.
+        """Have a run that has ended written. Never blocks for longer than a moment.
 
         Args:
-            run: the run as it is now; what an earlier one of this id said is replaced.
+            run: the run; what an earlier one of this id said is replaced.
             wait: write it at once, and return what is done when it is written; None where it cannot be written now,
                 for which no call has to wait.
         """
         with self._changed:
             if self._is_closing:
                 return None
-            before = self._runs.pop(run.id, None)
-            self._held += run.weight - (before.weight if before is not None else 0)
-            self._runs[run.id] = run
-            while self._held > MOST_HELD and len(self._runs) > 1:
-                self._drop(next(iter(self._runs)))
+            self._begun.pop(run.id, None)
+            self._hold(run)
             future = None
             if wait and not self._is_behind:
                 future = asyncio.get_running_loop().create_future()
                 self._waiting.append(future)
-            if run.ended is not None:
-                if self._trail is not None:
-                    self._add_line(line_of(run))
-                self._forget_live(run.id)
-                self._wake_now()
-            else:
-                self._wake_after(BEGIN_DELAY)
+            if self._trail is not None:
+                self._add_line(line_of(run))
+            self._forget_live(run.id)
+            self._wake_now()
             if self._thread is None:
                 self._start()
             return future
+
+    def put_begun(self, run_id: str, row: Callable[[], StoredRun]) -> None:
+        """Have a run that goes on written before long, unless it has ended by then, as most have.
+
+        Args:
+            run_id: its id.
+            row: gives the run as it is then; is called on the event loop, or where the writer is closed.
+        """
+        with self._changed:
+            if self._is_closing:
+                return
+            if not self._begun:
+                self._begun_at = time.monotonic() + BEGIN_DELAY
+                self._wake_after(BEGIN_DELAY)
+            self._begun[run_id] = row
+            if self._thread is None:
+                self._start()
 
     def put_line(self, line: Line) -> None:
         """Have a line of a call that has no run, because it was refused, written before long."""
@@ -147,6 +160,7 @@ class RecordWriter:
     def close(self) -> None:
         """Write what is left, and end. Blocks, within `CLOSE_TIMEOUT`."""
         with self._changed:
+            self._hold_begun()
             self._is_closing = True
             self._changed.notify()
         if self._thread is not None:
@@ -161,9 +175,12 @@ class RecordWriter:
         self._is_urgent = True
         if not self._is_behind:
             self._changed.notify()
-        left = self._live_at - time.monotonic()
-        if self._live and left > _ALMOST:
-            self._wake_after(left)
+        now = time.monotonic()
+        if self._begun and now >= self._begun_at - _ALMOST:
+            self._hold_begun()
+        for waits, at in ((self._begun, self._begun_at), (self._live, self._live_at)):
+            if waits and at - now > _ALMOST:
+                self._wake_after(at - now)
 
     def _wake_after(self, seconds: float) -> None:
         # To wake a thread takes longer than to write a record: a timer of the loop is cheaper, and mostly cancelled.
@@ -196,6 +213,18 @@ class RecordWriter:
         if beyond > 0:
             del self._lines[:beyond]
             self._dropped_lines += beyond
+
+    def _hold(self, run: StoredRun) -> None:
+        before = self._runs.pop(run.id, None)
+        self._held += run.weight - (before.weight if before is not None else 0)
+        self._runs[run.id] = run
+        while self._held > MOST_HELD and len(self._runs) > 1:
+            self._drop(next(iter(self._runs)))
+
+    def _hold_begun(self) -> None:
+        begun, self._begun = self._begun, {}
+        for row in begun.values():
+            self._hold(row())
 
     def _drop(self, run_id: str) -> None:
         self._held -= self._runs.pop(run_id).weight
