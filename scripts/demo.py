@@ -53,6 +53,8 @@ CALL_LIMIT = 240.0
 """Seconds for one call; the first may pull an image."""
 EXPLAIN_LIMIT = 60.0
 
+PYTHON = os.path.realpath(sys.executable)
+"""Without its virtual environment, which may lie where an image can have nothing, in /tmp; the tools need none."""
 HOST_IMAGE = f"localhost/praxis-demo-python:{platform.python_version()}"
 """The name of an image of the Python that runs this."""
 
@@ -223,16 +225,18 @@ def prepare_tools(place: Path, tools: Path) -> Path:
             return tools
         if HOST_IMAGE not in stored:
             with console.status("making an image of this Python"):
-                praxis("image", "from-host", HOST_IMAGE, sys.executable, timeout=CALL_LIMIT)
+                praxis("image", "from-host", HOST_IMAGE, PYTHON, timeout=CALL_LIMIT)
         shutil.copytree(tools, place / "tools")
         for contract in (place / "tools").rglob("contract.*"):
             text = contract.read_text(encoding="utf-8").replace(f"image: {image}", f"image: {HOST_IMAGE}")
             contract.write_text(text, encoding="utf-8")
-    except (subprocess.SubprocessError, OSError, ValueError, KeyError):
-        return tools  # the calls will show what is wrong
+    except (subprocess.SubprocessError, OSError, ValueError, KeyError) as exc:
+        reason = getattr(exc, "stderr", None) or exc
+        console.print(f"[yellow]Its tools could not be given an image of this Python:[/] {escape(str(reason).strip())}")
+        return tools
     console.print(
         f"There is no container engine here, and no image {escape(image)}: its tools run in one of this machine's own "
-        f"Python, made by\n  praxis-mcp image from-host {HOST_IMAGE} {escape(shlex.quote(sys.executable))}"
+        f"Python, made by\n  praxis-mcp image from-host {HOST_IMAGE} {escape(shlex.quote(PYTHON))}"
     )
     return place / "tools"
 

@@ -4,7 +4,7 @@ tests share."""
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +90,27 @@ def parameters(cases: Sequence[EngineCase]) -> list[Any]:
 
 CALL_LIMIT = 60.0
 """Seconds within which any one call of these tests ends."""
+DEADLINES = (1.0, 5.0, 25.0)
+"""Seconds for a tool that says something before its deadline: the first is enough, but on a busy machine."""
 FOREVER = "import signal; signal.pause()"
 """Python that never ends by itself, and burns nothing meanwhile."""
+
+
+async def past_its_deadline(run: Callable[[float], Awaitable[ExecutionResult]], said: str) -> ExecutionResult:
+    """What a tool's call gives that reaches its deadline, once it has said something.
+
+    On a busy machine a short deadline can come before the tool has begun. Then it gets a longer one.
+
+    Args:
+        run: calls the tool with a time limit in seconds.
+        said: what its output begins with when it has come as far as it is meant to.
+    """
+    for seconds in DEADLINES:
+        result = await run(seconds)
+        if result.output.startswith(said):
+            return result
+        assert result.timed_out, result
+    raise AssertionError(f"it does not say {said!r} within {DEADLINES[-1]:g} s")
 
 
 def stdin_of(contract: ToolContract) -> ToolContract:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.cli.common import EXIT_ENGINE
+from tests.kit.places import PYTHON
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's programs")
 
@@ -46,7 +47,7 @@ def praxis(tmp_path: Path) -> Run:
 def test_a_contract_runs_the_python_of_this_machine_in_an_image_that_no_registry_has(
     praxis: Run, tmp_path: Path
 ) -> None:
-    made = praxis("image", "from-host", "localhost/python", sys.executable)
+    made = praxis("image", "from-host", "localhost/python", PYTHON)
     assert made.returncode == 0, made.stderr
     assert made.stdout.startswith("localhost/python:latest sha256:")
     (tmp_path / "tools/where").mkdir(parents=True)

@@ -24,6 +24,7 @@ from praxis_mcp.images.layers import Bounds
 from praxis_mcp.images.store import ImageStore
 from praxis_mcp.settings.model import Settings
 from tests.images.test_libraries import compile_c
+from tests.kit.places import PYTHON
 from tests.kit.until import until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's programs")
@@ -82,14 +83,14 @@ def test_the_same_files_give_the_same_image_whenever_and_however_often_it_is_mad
 def test_a_python_brings_its_standard_library_compiled_and_nothing_that_is_installed(
     store: ImageStore, tmp_path: Path
 ) -> None:
-    made = store_from_host(store, "localhost/python", [sys.executable])
+    made = store_from_host(store, "localhost/python", [PYTHON])
     library = Path(os.__file__).parent
     found = paths(made)
     assert {str(library / "json/__init__.py"), "/usr/local/bin/python3"} <= found
     assert str(library / f"json/__pycache__/__init__.{sys.implementation.cache_tag}.pyc") in found
     assert not [path for path in found if "site-packages" in path or "/test/" in path]
     assert [line for line in made.about if "with its standard library" in line]
-    assert store_from_host(ImageStore(tmp_path / "again"), "x", [sys.executable]).image.id == made.image.id
+    assert store_from_host(ImageStore(tmp_path / "again"), "x", [PYTHON]).image.id == made.image.id
 
 
 def test_a_script_brings_its_interpreter_by_the_path_that_it_names(store: ImageStore, place: Path) -> None:
@@ -98,8 +99,8 @@ def test_a_script_brings_its_interpreter_by_the_path_that_it_names(store: ImageS
     made = store_from_host(store, "localhost/scripts", [by_path, by_env])
     assert {by_path, by_env, "/usr/bin/env", os.path.realpath("/bin/sh"), "/usr/local/bin/by-env"} <= paths(made)
     assert [line for line in made.about if "name the programs that it calls" in line]
-    python = script(place, f"#!{sys.executable}\n", "of-python")
-    assert sys.executable in paths(store_from_host(store, "localhost/python-script", [python]))
+    python = script(place, f"#!{PYTHON}\n", "of-python")
+    assert PYTHON in paths(store_from_host(store, "localhost/python-script", [python]))
 
 
 def test_links_are_kept_as_they_are_and_lead_to_the_same_in_the_image(store: ImageStore, place: Path) -> None:

@@ -1,6 +1,7 @@
 """Directories for tests, of which it matters where they lie."""
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ import pytest
 from praxis_mcp.support.files import home_directories
 
 _ROOT = Path(__file__).resolve().parents[2]
+PYTHON = os.path.realpath(sys.executable) if sys.executable.startswith("/tmp/") else sys.executable
+"""The Python that runs this, or the one below its virtual environment, where a sandbox's own /tmp would hide that."""
 _HIDDEN = ("/tmp", "/var/tmp", "/run")
 
 

@@ -9,11 +9,15 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
+
+from praxis_mcp.testing.bench import DEADLINES
+
+T = TypeVar("T")
 
 PATIENCE = 30.0
 """Seconds that anything may take on a busy machine; reaching it is a failure."""
@@ -41,6 +45,15 @@ def marked(mark: str) -> list[int]:
         except OSError:  # gone, or another user's
             continue
     return found
+
+
+def past_its_deadline(run: Callable[[float], T], said: Callable[[T], object]) -> T:
+    """What a command gives that reaches its deadline, once it has said something: see `praxis_mcp.testing.bench`."""
+    for seconds in DEADLINES:
+        seen = run(seconds)
+        if said(seen):
+            return seen
+    raise AssertionError(f"it says nothing within {DEADLINES[-1]:g} s")
 
 
 @dataclass(frozen=True)
@@ -119,7 +132,8 @@ class PraxisInit:
             yield Running(process, mark, behind_unshare=self.as_pid_1)
         finally:
             for pid in marked(mark):
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it ended just now
+                    os.kill(pid, signal.SIGKILL)
             process.wait(PATIENCE)
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream is not None:
@@ -135,9 +149,9 @@ class PraxisInit:
 
 
 def python_for(user: int | None) -> str | None:
-    """A Python that this user can execute: the one running may lie in root's home."""
+    """A Python that this user can execute in a sandbox too: the one running may lie in root's home, or below /tmp."""
     for candidate in (sys.executable, shutil.which("python3", path="/usr/bin:/bin:/usr/local/bin")):
-        if candidate is None:
+        if candidate is None or candidate.startswith("/tmp/"):
             continue
         try:
             group, groups = user, None if user is None else []

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.support.praxis_init import Ended, EndKind, parse_report
-from tests.native.harness import PATIENCE, PraxisInit
+from tests.native.harness import PATIENCE, Outcome, PraxisInit, past_its_deadline
 
 SHOWN = 256 * 1024
 
@@ -56,8 +56,11 @@ def test_output_of_what_the_command_left_behind_is_kept_up_to_its_end(
 
 
 def test_a_deadline_ends_a_command_that_writes_without_end(init: PraxisInit, files: tuple[Path, Path]) -> None:
-    limits = ["--timeout", "0.3", "--kill-after", "0.3"]
-    done = init.run("sh", "-c", "while :; do echo x; sleep 0.01; done", options=[*options(files), *limits])
+    def run(seconds: float) -> Outcome:
+        limits = ["--timeout", str(seconds), "--kill-after", "0.3"]
+        return init.run("sh", "-c", "while :; do echo x; sleep 0.01; done", options=[*options(files), *limits])
+
+    done = past_its_deadline(run, lambda _: files[0].read_text())
     assert done.code == 124
     assert files[0].read_text().startswith("x\n")
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from praxis_mcp.engines.init.framing import Hello, Output, WaitCall, WaitFile
 from praxis_mcp.engines.init.seccomp import filter_program
 from praxis_mcp.support.praxis_init import Ended, EndKind, normalize_machine
-from tests.native.harness import IS_ROOT, NOBODY, marked
-from tests.native.waiting import PraxisWait, python_bytes, sh, whole, words
+from tests.native.harness import IS_ROOT, NOBODY, marked, past_its_deadline
+from tests.native.waiting import PraxisWait, Told, python_bytes, sh, whole, words
 
 EXIT_0 = Ended(EndKind.EXIT, 0)
 SIZE = int(os.environ.get("PRAXIS_TEST_STREAM_MB", "64")) << 20
@@ -273,23 +273,33 @@ IGNORING = "setsid sh -c 'trap \"\" TERM INT HUP; echo hidden >&2; while :; do s
 
 
 def test_the_deadline_ends_the_whole_tree(placed_wait: PraxisWait) -> None:
-    with placed_wait.start() as waiting:
-        told = waiting.call(sh(f"trap '' TERM; {IGNORING} read line; sleep 1000", timeout=0.7, kill_after=0.2), None)
-        assert (told.end, waiting.wait(), waiting.survivors()) == (Ended(EndKind.TIMEOUT), 0, [])
-        assert told.stderr == b"hidden\n"
+    def run(seconds: float) -> Told:
+        script = f"trap '' TERM; {IGNORING} read line; sleep 1000"
+        with placed_wait.start() as waiting:
+            told = waiting.call(sh(script, timeout=seconds, kill_after=0.2), None)
+            assert (told.end, waiting.wait(), waiting.survivors()) == (Ended(EndKind.TIMEOUT), 0, [])
+        return told
+
+    assert past_its_deadline(run, lambda told: told.stderr).stderr == b"hidden\n"
 
 
 def test_a_deadline_ends_a_command_whose_output_nobody_takes(wait: PraxisWait) -> None:
-    with wait.start() as waiting:
-        waiting.hear(Hello)
-        waiting.send(whole(words("cat", "/dev/zero", timeout=0.5)))
-        assert waiting.hear(Output)
-        waiting.keeps = False
-        while len(marked(waiting.mark)) > 1:  # nothing is read until the waiter is alone again
-            assert waiting.process.poll() is None
-        while waiting.told.end is None and waiting.hear():
-            pass
-        assert waiting.told.end == Ended(EndKind.TIMEOUT)
+    def run(seconds: float) -> bool:
+        with wait.start() as waiting:
+            waiting.hear(Hello)
+            waiting.send(whole(words("cat", "/dev/zero", timeout=seconds)))
+            while not waiting.told.out and waiting.told.end is None and waiting.hear():
+                pass
+            has_begun = waiting.told.out > 0
+            waiting.keeps = False
+            while len(marked(waiting.mark)) > 1:  # nothing is read until the waiter is alone again
+                assert waiting.process.poll() is None
+            while waiting.told.end is None and waiting.hear():
+                pass
+            assert waiting.told.end == Ended(EndKind.TIMEOUT)
+        return has_begun
+
+    assert past_its_deadline(run, bool)
 
 
 def test_what_a_command_leaves_behind_ends_with_it(placed_wait: PraxisWait, tmp_path: Path) -> None:
@@ -316,7 +326,11 @@ while True:
     except OSError:
         pass
 """
-    with wait.start(user=NOBODY) as waiting:
-        told = waiting.call(words("/usr/bin/python3", "-I", "-c", bomb, timeout=1))
-        assert (told.end, told.stdout) == (Ended(EndKind.TIMEOUT), b"lit")
-        assert (waiting.wait(), waiting.survivors()) == (0, [])
+
+    def run(seconds: float) -> Told:
+        with wait.start(user=NOBODY) as waiting:
+            told = waiting.call(words("/usr/bin/python3", "-I", "-c", bomb, timeout=seconds))
+            assert (told.end, waiting.wait(), waiting.survivors()) == (Ended(EndKind.TIMEOUT), 0, [])
+        return told
+
+    assert past_its_deadline(run, lambda told: told.stdout).stdout == b"lit"

@@ -21,5 +21,9 @@ async def bench_on(*, warm: dict[str, Any] | None = None, **docker: Any) -> Asyn
         yield Bench(CASE, engine, settings)
 
 
+LATE = "echo begun; exec sleep 1000"
+"""A tool that says something, and then waits for its deadline."""
+
+
 def tool(script: str, **fields: Any) -> ToolContract:
     return CASE.sh(script, **{"image": BUSYBOX, **fields})

@@ -17,8 +17,8 @@ from praxis_mcp.engines.docker.engine import DAEMON_PROBE_TIMEOUT, DockerSDKExec
 from praxis_mcp.errors import EngineUnavailable, ImageError, LimitUnsupported
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.installation import install_command_for_extra
-from praxis_mcp.testing.bench import CALL_LIMIT, Bench, b64, stdin_of
-from tests.engines.docker.bench import bench_on, tool
+from praxis_mcp.testing.bench import CALL_LIMIT, Bench, b64, past_its_deadline, stdin_of
+from tests.engines.docker.bench import LATE, bench_on, tool
 from tests.engines.docker.case import CASE, containers
 from tests.engines.host.image_registry import image_registry
 from tests.kit.until import until
@@ -285,8 +285,8 @@ async def test_a_daemon_behind_tls_is_reached_by_the_sdks_sockets(
     async with relay(tcp="127.0.0.1", tls=server) as front, bench_on(host=front.address) as bench:
         result = await bench.run(tool("seq 1 100000; echo err >&2; exit 3"))
         assert (result.stdout.total, result.stderr.text, result.exit_code) == (588_895, "err\n", 3)
-        timed_out = await bench.run(tool("echo begun; exec sleep 1000", timeout=0.5))
-        assert (timed_out.timed_out, timed_out.output) == (True, "begun\n")
+        late = await past_its_deadline(lambda seconds: bench.run(tool(LATE, timeout=seconds)), "begun\n")
+        assert (late.timed_out, late.output) == (True, "begun\n")
         with pytest.raises(LimitUnsupported, match="cannot be ended"):
             await bench.run(stdin_of(tool("cat")), data=b64(b"x"))
     monkeypatch.undo()  # the docker command reads the same variables

@@ -24,8 +24,8 @@ from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import SecretRef
 from praxis_mcp.support.praxis_init import EXIT_SETUP_FAILED
-from praxis_mcp.testing.bench import CALL_LIMIT, Bench, b64, with_parameter
-from tests.engines.docker.bench import BUSYBOX, bench_on, tool
+from praxis_mcp.testing.bench import CALL_LIMIT, Bench, b64, past_its_deadline, with_parameter
+from tests.engines.docker.bench import BUSYBOX, LATE, bench_on, tool
 from tests.engines.docker.case import CASE, containers
 from tests.kit.until import until
 from tests.upstreams.relay import DOCKER_SOCKET
@@ -203,8 +203,8 @@ async def test_where_praxis_init_cannot_be_in_a_container_the_daemons_init_takes
         await bench.run(CASE.contract(["no-such-command"]))
     with pytest.raises(LimitUnsupported, match="docker inspect"):
         await bench.run(tool("true", env={"TOKEN": SecretRef(secret="THE_TOKEN")}))
-    timed_out = await bench.run(tool("echo begun; exec sleep 1000", timeout=0.5))
-    assert (timed_out.timed_out, timed_out.output) == (True, "begun\n")
+    late = await past_its_deadline(lambda seconds: bench.run(tool(LATE, timeout=seconds)), "begun\n")
+    assert (late.timed_out, late.output) == (True, "begun\n")
 
 
 # --- hardening --------------------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from praxis_mcp.errors import EngineUnavailable, ExecutionError
-from praxis_mcp.testing.bench import Bench
-from tests.engines.docker.bench import BUSYBOX, bench_on, tool
+from praxis_mcp.testing.bench import Bench, past_its_deadline
+from tests.engines.docker.bench import BUSYBOX, LATE, bench_on, tool
 from tests.engines.docker.case import CASE, containers
 from tests.upstreams.relay import Relay, relay
 
@@ -31,7 +31,7 @@ async def bench(front: Relay) -> AsyncIterator[Bench]:
 @pytest.mark.native
 async def test_a_tool_whose_kill_is_refused_at_its_deadline_is_ended_from_within(bench: Bench, front: Relay) -> None:
     front.refused[r"POST .*/kill"] = 500
-    result = await bench.run(tool("echo begun; exec sleep 1000", timeout=0.5))
+    result = await past_its_deadline(lambda seconds: bench.run(tool(LATE, timeout=seconds)), "begun\n")
     assert (result.timed_out, result.output) == (True, "begun\n")
 
 

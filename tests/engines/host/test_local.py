@@ -19,6 +19,7 @@ from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.host import launcher as launcher_module
+from praxis_mcp.engines.host import local_run, message
 from praxis_mcp.engines.host.launcher import OwnLauncher, find_own_launcher
 from praxis_mcp.engines.host.local import LocalExecutionEngine
 from praxis_mcp.engines.host.sandboxed import NoLauncher
@@ -27,7 +28,8 @@ from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support import praxis_init as native
-from praxis_mcp.testing.bench import CALL_LIMIT, processes
+from praxis_mcp.support import processes as processes_module
+from praxis_mcp.testing.bench import CALL_LIMIT, past_its_deadline, processes
 from tests.chaos.ground import Sandbox
 from tests.engines.host import launchers
 from tests.engines.host.local_case import CASE
@@ -354,14 +356,21 @@ async def test_output_that_cannot_be_kept_ends_the_tool_with_an_error(tmp_path: 
 
 
 @pytest.mark.parametrize("sandbox", SANDBOXES)
-async def test_a_tool_at_its_deadline_may_say_its_last_words(tmp_path: Path, sandbox: str) -> None:
+async def test_a_tool_at_its_deadline_may_say_its_last_words(
+    tmp_path: Path, sandbox: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (message, local_run, processes_module):
+        monkeypatch.setattr(module, "TERM_GRACE", 30.0)  # time to end on a machine that is busy with other things
     source = """
 import signal, sys
 signal.signal(signal.SIGTERM, lambda *_: (print("last words", flush=True), sys.exit(5)))
+print("ready", flush=True)
 signal.pause()
 """
-    result = await call(local(tmp_path, sandbox), [PYTHON, "-c", source], timeout=0.5)
-    assert (result.timed_out, result.exit_code, result.output) == (True, 5, "last words\n")
+    result = await past_its_deadline(
+        lambda seconds: call(local(tmp_path, sandbox), [PYTHON, "-c", source], timeout=seconds), "ready\n"
+    )
+    assert (result.timed_out, result.exit_code, result.output) == (True, 5, "ready\nlast words\n")
 
 
 @pytest.fixture
@@ -376,7 +385,9 @@ class TestAPlainProcessWithoutPraxisInit:
         marker = new_marker()
         source = DAEMON + "signal.pause()"
         command = [PYTHON, "-c", source, marker]
-        result = await call(local(tmp_path, "off"), command, timeout=1, network="host")
+        result = await past_its_deadline(
+            lambda seconds: call(local(tmp_path, "off"), command, timeout=seconds, network="host"), "ready\n"
+        )
         assert (result.timed_out, result.output) == (True, "ready\n")
         assert not processes(marker)
 

@@ -16,7 +16,7 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.specs import DaggerEngineSpec
 from praxis_mcp.contracts.values import Binding, BindKind
-from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.host import message as message_module
 from praxis_mcp.engines.host import waiting as waiting_module
 from praxis_mcp.engines.host.launcher import MARK
@@ -29,7 +29,7 @@ from praxis_mcp.images.store import ImageStore
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.processes import OWNER_VARIABLE
-from praxis_mcp.testing.bench import CALL_LIMIT, Bench, EngineCase, b64, stdin_of, with_parameter
+from praxis_mcp.testing.bench import CALL_LIMIT, Bench, EngineCase, b64, past_its_deadline, stdin_of, with_parameter
 from tests.engines.host.local_case import LocalCase
 from tests.engines.host.sandbox_case import SandboxCase, control_groups, shared_store
 from tests.engines.host.waiting import WHEN_ASKED
@@ -383,11 +383,17 @@ signal.signal(signal.SIGTERM, lambda *_: (print("last words", flush=True), sys.e
 print("ready", flush=True)
 signal.pause()
 """
-    contract = bench.case.python(source, timeout=2)
-    await warmed(bench, contract)
-    result = await bench.run(contract)
+
+    async def run(seconds: float) -> ExecutionResult:
+        contract = bench.case.python(source, timeout=seconds)
+        await warmed(bench, contract)
+        before = hits(bench)
+        result = await bench.run(contract)
+        assert hits(bench) == before + 1
+        return result
+
+    result = await past_its_deadline(run, "ready\n")
     assert (result.timed_out, result.exit_code, result.output) == (True, 5, "ready\nlast words\n")
-    assert hits(bench) == 1
 
 
 @pytest.mark.usefixtures("patience")
