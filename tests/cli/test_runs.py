@@ -16,42 +16,21 @@ from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.store import open_database
 from tests.cli.test_terminal import read
 from tests.kit import command_line
+from tests.kit.contracts import write_tool
 from tests.kit.until import until_blocking
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-GREET = """\
-name: greet
-description: Greet somebody.
-engine: local
-network: host
-command:
-  - /bin/sh
-  - -c
-  - 'echo "Hello, $who"; echo "to stderr" >&2; echo kept > "$PRAXIS_OUTPUT_DIR/left.txt"; exit "$code"'
-timeout: 20
-artifacts: ["/out/*.txt"]
-parameters:
-  who: {type: string}
-  code: {type: integer, default: 0}
-"""
-SLOW = """\
-name: slow
-description: Says something, and waits until a file is there.
-engine: local
-network: host
-command: [/bin/sh, -c, 'echo begun; until [ -e "$file" ]; do sleep 0.05; done; echo over']
-timeout: 120
-parameters:
-  file: {type: string}
-"""
-
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    for name, text in (("greet", GREET), ("slow", SLOW)):
-        (tmp_path / "tools" / name).mkdir(parents=True)
-        (tmp_path / "tools" / name / "contract.yaml").write_text(text)
+    script = 'echo "Hello, $who"; echo "to stderr" >&2; echo kept > "$PRAXIS_OUTPUT_DIR/left.txt"; exit "$code"'
+    parameters = {"who": "string", "code": {"type": "integer", "default": 0}}
+    command = ["/bin/sh", "-c", script]
+    write_tool(tmp_path / "tools", "greet", command, timeout=20, artifacts=["/out/*.txt"], parameters=parameters)
+    # Says something, and waits until a file is there.
+    command = ["/bin/sh", "-c", 'echo begun; until [ -e "$file" ]; do sleep 0.05; done; echo over']
+    write_tool(tmp_path / "tools", "slow", command, timeout=120, parameters={"file": "string"})
     return tmp_path
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,13 @@ from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.settings.model import Settings
 from tests.execution.engines import AnsweringEngine, Engines
+from tests.kit.contracts import write_contract
 from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
 
 
-def write(directory: Path, name: str, **fields: Any) -> Path:
-    folder = directory / name
-    folder.mkdir(parents=True, exist_ok=True)
-    contract = {"name": name, "description": name, "engine": "local", "timeout": 20, **fields}
-    (folder / "contract.json").write_text(json.dumps(contract))
-    return folder
-
-
+write = partial(write_contract, engine="local", timeout=20)
 RANDOM = "od -An -N8 -tx8 /dev/urandom"
 
 
@@ -145,7 +139,8 @@ async def test_cancelling_a_call_ends_its_process_and_its_record(toolbox: Toolbo
 async def test_an_equal_call_of_a_pure_tool_is_answered_from_the_cache_until_its_files_change(
     toolbox: Toolbox, tools: Path
 ) -> None:
-    folder = write(tools, "pure", command=shell(RANDOM), cache="pure", parameters={"x": {"bind": {"position": 1}}})
+    folder = tools / "pure"
+    write(folder, "pure", command=shell(RANDOM), cache="pure", parameters={"x": {"bind": {"position": 1}}})
     (folder / "helper.py").write_text("one")
     first = await call(toolbox, "pure", x="a")
     assert await call(toolbox, "pure", x="a") == first

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from praxis_mcp.contracts.model import EngineType
 from praxis_mcp.engines.registry import ENGINES
 from praxis_mcp.settings.sections import CONTAINER_ENGINES
 from praxis_mcp.support.installation import OWN_ENGINES
+from tests.kit.contracts import write_contract
 
 THIRD_PARTY = Path(__file__).parent / "third_party"
 """What pip leaves of an installed package: its modules, and the metadata with its entry points."""
@@ -31,9 +33,7 @@ def run(tools: Path, *words: str, **variables: str) -> subprocess.CompletedProce
     return subprocess.run(command, cwd=tools, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
-def write(tools: Path, name: str, **fields: object) -> None:
-    contract = {"name": name, "description": "Says it.", "command": ["echo", "said"], **fields}
-    (tools / f"{name}.contract.json").write_text(json.dumps(contract))
+write = partial(write_contract, description="Says it.", command=["echo", "said"])
 
 
 def test_the_names_that_no_package_may_take_are_those_of_our_engines() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Any
+
+from tests.kit.contracts import write_contract, write_tool
 
 PYTHON = sys.executable
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -13,15 +13,6 @@ PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAW
 
 def python(code: str) -> list[str]:
     return [PYTHON, "-c", code]
-
-
-def write_tool(directory: Path, name: str, command: list[str], **contract: Any) -> Path:
-    """One contract in a file of its own."""
-    document = {"name": name, "engine": "local", "description": f"Test tool {name}.", "network": "host"}
-    document |= {"command": command, **contract}
-    path = directory / f"{name}.contract.json"
-    path.write_text(json.dumps(document), encoding="utf-8")
-    return path
 
 
 def write_sample_tools(directory: Path) -> None:
@@ -109,11 +100,11 @@ def write_sample_tools(directory: Path) -> None:
         ["sh", "-c", 'echo $$ > "$PIDFILE"; echo waiting; exec sleep 300'],
         parameters={"pidfile": {"type": "string"}},
     )
-    document = {
-        "name": "boxed",
-        "engine": "dagger",
-        "description": "A container without network or writable mounts.",
-        "image": "busybox",
-        "command": ["true"],
-    }
-    (directory / "boxed.contract.json").write_text(json.dumps(document), encoding="utf-8")
+    write_contract(
+        directory,
+        "boxed",
+        engine="dagger",
+        description="A container without network or writable mounts.",
+        image="busybox",
+        command=["true"],
+    )

@@ -14,11 +14,11 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from praxis_mcp.settings.model import Settings
+from tests.kit.contracts import write_tool
 from tests.kit.upstreams import ROOT, words
 from tests.serving.clients import ERAS, LIMIT, Era
 from tests.serving.credentials import ALL, ECHO_ONLY, Issuer, auth_settings
 from tests.serving.http_server import HttpServer, http_client, running_http
-from tests.serving.sample_tools import write_tool
 
 pytestmark = pytest.mark.anyio
 

@@ -17,6 +17,7 @@ from praxis_mcp.execution.records.audit import AuditTrail, read, verify
 from praxis_mcp.execution.records.database import Filters
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.store import DATABASE, close_lost_runs, open_database
+from tests.kit.contracts import write_tool
 from tests.serving.clients import server_command, server_environment
 
 KILLS = int(os.environ.get("PRAXIS_TEST_KILLS", "5"))
@@ -25,23 +26,11 @@ AT_ONCE = 8
 MOST_ANSWERS = 60
 """Answers after which a server is killed at the latest."""
 
-ECHO = """\
-name: echo
-description: Says it again.
-engine: local
-network: host
-command: [/bin/sh, -c, 'printf "%s\\n" "$word"']
-timeout: 60
-parameters:
-  word: {type: string}
-"""
-
 
 @pytest.fixture
 def tools(tmp_path: Path) -> Path:
-    (tmp_path / "tools" / "echo").mkdir(parents=True)
-    (tmp_path / "tools" / "echo" / "contract.yaml").write_text(ECHO)
-    return tmp_path / "tools"
+    command = ["/bin/sh", "-c", 'printf "%s\\n" "$word"']
+    return write_tool(tmp_path / "tools", "echo", command, timeout=60, parameters={"word": "string"}).parent
 
 
 @pytest.mark.timeout(60 + 30 * KILLS)

@@ -10,6 +10,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification, JSONRPCRequest, ToolListChangedNotification
 
 from praxis_mcp.serving.mcp.server import NOTIFY_TIMEOUT
+from tests.kit.contracts import write_tool
 from tests.kit.until import until
 from tests.serving.clients import (
     LIMIT,
@@ -22,7 +23,6 @@ from tests.serving.clients import (
     settings_for,
     text_of,
 )
-from tests.serving.sample_tools import write_tool
 
 pytestmark = pytest.mark.anyio
 

@@ -8,22 +8,15 @@ import pytest
 from praxis_mcp.execution.toolbox import open_toolbox
 from praxis_mcp.serving.http.metrics import render
 from praxis_mcp.settings.model import Settings
+from tests.kit.contracts import write_contract
 from tests.kit.until import until
-
-CONTRACT = """
-name: noop
-description: Do nothing.
-image: busybox:1.36
-command: ["true"]
-"""
 
 
 @pytest.mark.anyio
 @pytest.mark.docker
 @pytest.mark.native
 async def test_metrics_count_calls_that_met_a_container_and_those_that_did_not(tmp_path: Path) -> None:
-    (tmp_path / "tools" / "noop").mkdir(parents=True)
-    (tmp_path / "tools" / "noop" / "contract.yaml").write_text(CONTRACT)
+    write_contract(tmp_path / "tools", "noop", image="busybox:1.36", command=["true"])
     settings = Settings.model_validate({"root": tmp_path, "engines": {"order": ["docker"]}})
     async with open_toolbox(settings) as toolbox:
         assert "praxis_warm_waiting{" not in render(toolbox, {}, "1")

@@ -15,8 +15,8 @@ from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.server import PraxisServer
 from praxis_mcp.serving.mcp.tools import ToolLister, tool_annotations
 from praxis_mcp.settings.model import Settings
+from tests.kit.contracts import write_tool
 from tests.serving.clients import ERAS, LIMIT, Era, Peer, memory_client, open_server, settings_for
-from tests.serving.sample_tools import write_tool
 
 pytestmark = pytest.mark.anyio
 

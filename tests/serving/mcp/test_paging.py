@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from praxis_mcp.support.logs import logger
+from tests.kit.contracts import write_tool
 from tests.serving.clients import ERAS, LIMIT, Era, memory_client, open_server, settings_for
-from tests.serving.sample_tools import write_tool
 
 pytestmark = pytest.mark.anyio
 

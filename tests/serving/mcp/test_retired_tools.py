@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -13,18 +13,15 @@ from praxis_mcp.engines.docker.warm import DockerKey, WarmContainer
 from praxis_mcp.engines.warm.pool import WarmPool
 from praxis_mcp.execution.toolbox import Toolbox
 from tests.engines.docker.bench import BUSYBOX
+from tests.kit.contracts import write_contract
 from tests.kit.until import until
 from tests.serving.clients import LIMIT, open_server, settings_for
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.native]
 
 
-def write(directory: Path, name: str, **fields: object) -> Path:
-    contract = {"name": name, "engine": "docker", "image": BUSYBOX, "command": ["true"], **fields}
-    file = directory / name / "contract.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(contract))
-    return file
+def write(directory: Path, name: str, **fields: Any) -> Path:
+    return write_contract(directory, name, **{"engine": "docker", "image": BUSYBOX, "command": ["true"], **fields})
 
 
 def pool_of(toolbox: Toolbox) -> WarmPool[DockerKey, WarmContainer]:
