@@ -2,11 +2,11 @@
 # Runs a command where no engine can be found, as on a fresh machine: `scripts/without-engines.sh make test`.
 #
 # In a mount namespace of its own (unshare(1): as root, or where users may make namespaces) the programs of Docker,
-# Podman, Dagger and bubblewrap cannot be executed, wherever on the PATH they lie, their sockets lead nowhere, and their
-# variables are gone. praxis-init, which comes with the package, stays. What the host has is not touched.
+# Podman, Dagger, bubblewrap and PostgreSQL cannot be executed, wherever on the PATH (or in Debian's place for the last)
+# they lie, their sockets lead nowhere, and their variables are gone. praxis-init, which comes with the package, stays. What the host has is not touched.
 set -euo pipefail
 
-programs=(docker dockerd podman nerdctl containerd buildctl bwrap dagger)
+programs=(docker dockerd podman nerdctl containerd buildctl bwrap dagger initdb postgres)
 if [[ ${1:-} != --inside ]]; then
     if ((EUID == 0)); then
         exec unshare --mount --propagation private "$0" --inside "$@"
@@ -20,7 +20,7 @@ hide() { # a file that is neither executable nor a socket takes its place
 }
 
 IFS=: read -ra places <<<"$PATH"
-for place in "${places[@]}" /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin; do
+for place in "${places[@]}" /usr/local/sbin /usr/local/bin /usr/sbin /usr/bin /sbin /bin /usr/lib/postgresql/*/bin; do
     for program in "${programs[@]}"; do
         [[ -x $place/$program && -f $place/$program ]] && hide "$(readlink -f "$place/$program")"
     done

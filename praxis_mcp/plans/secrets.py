@@ -20,7 +20,7 @@ from typing import Any
 from praxis_mcp.contracts.discovery import read_bytes
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.settings.sections import SecretRef, TextOrSecret
+from praxis_mcp.settings.sections import SecretRef, SecretSource, TextOrSecret
 from praxis_mcp.support.installation import install_command
 
 MASK = "***"
@@ -110,6 +110,19 @@ def _look_up(name: str, settings: Settings, tool: str) -> str:
                 remedy=f"Set {name} in the server's environment, or name a source under secrets: in the settings.",
             )
         return value
+    return read_source(name, source)
+
+
+def read_source(name: str, source: SecretSource) -> str:
+    """The value of a secret that a source has. It may be empty.
+
+    Args:
+        name: what messages call it.
+        source: where it is.
+
+    Raises:
+        SettingsError: it cannot be read; never shows a value.
+    """
     if source.env is not None:
         value = os.environ.get(source.env)
         if value is None:

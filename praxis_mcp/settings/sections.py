@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from praxis_mcp.support.files import state_home
 from praxis_mcp.support.installation import usable_plugins
@@ -283,6 +283,20 @@ class CallSettings(Section):
     heartbeat: float = Field(default=10, gt=0)
 
 
+class SecretSource(Section):
+    """Where one secret comes from: exactly one of an environment variable, a file, or the system's keyring."""
+
+    env: str | None = None
+    file: Path | None = None
+    keyring: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$", description="service/user")
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Self:
+        if sum(source is not None for source in (self.env, self.file, self.keyring)) != 1:
+            raise ValueError("give exactly one of env, file and keyring")
+        return self
+
+
 class RecordSettings(Section):
     """What is kept of runs: as resources ``praxis://runs/…`` while the server lives, and in a store that outlives it,
     for ``praxis-mcp runs``.
@@ -290,6 +304,9 @@ class RecordSettings(Section):
     Attributes:
         enabled: whether ``serve`` and ``call`` keep records in the store.
         directory: where the store is; None is ``$XDG_STATE_HOME/praxis-mcp/records``.
+        url: a PostgreSQL database that several servers share, ``postgresql://USER@HOST/NAME``, instead of a file in the
+            directory; the files of runs, and the audit trail, stay in that.
+        password: where the password for it comes from; None leaves it to the URL and to libpq (``PGPASSFILE``).
         keep: how many runs a server offers as resources.
         max_stream: bytes of each stream that a record keeps; what is beyond is counted, not kept.
         max_age: days for which a run stays in the store.
@@ -304,6 +321,8 @@ class RecordSettings(Section):
 
     enabled: bool = True
     directory: Path | None = None
+    url: SecretStr | None = None
+    password: SecretSource | None = None
     keep: int = Field(default=100, ge=0)
     max_stream: int = Field(default=128 * 1024 * 1024, ge=0)
     max_age: float = Field(default=30, gt=0)
@@ -312,6 +331,13 @@ class RecordSettings(Section):
     arguments: Literal["none", "masked", "hashed"] = "none"
     audit: bool = True
     audit_max_bytes: int = Field(default=256 * 1024**2, gt=0)
+
+    @field_validator("url")
+    @classmethod
+    def _is_of_postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("write postgresql://USER@HOST/NAME; without a URL, records are in a file of SQLite")
+        return value
 
     @property
     def place(self) -> Path | None:
@@ -332,17 +358,3 @@ class ServerSettings(Section):
     name: str = "praxis-mcp"
     instructions: str | None = None
     page_size: int = Field(default=1000, gt=0)
-
-
-class SecretSource(Section):
-    """Where one secret comes from: exactly one of an environment variable, a file, or the system's keyring."""
-
-    env: str | None = None
-    file: Path | None = None
-    keyring: str | None = Field(default=None, pattern=r"^[^/]+/[^/]+$", description="service/user")
-
-    @model_validator(mode="after")
-    def _has_one_source(self) -> Self:
-        if sum(source is not None for source in (self.env, self.file, self.keyring)) != 1:
-            raise ValueError("give exactly one of env, file and keyring")
-        return self

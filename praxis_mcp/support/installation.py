@@ -38,6 +38,7 @@ _EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
 _PACKAGES = {
     "dagger": ("dagger-io", "gql[httpx]"),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
+    "postgres": ("psycopg[binary]",),
 }
 """Packages of extras that are not named as their only package is: an index has strangers' packages of those names."""
 

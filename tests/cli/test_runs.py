@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from praxis_mcp.execution.records.row import StoredRun
-from praxis_mcp.execution.records.store import open_database
 from tests.cli.test_terminal import read
 from tests.kit import command_line
 from tests.kit.contracts import write_tool
+from tests.kit.records import database_in
 from tests.kit.until import until_blocking
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -78,7 +78,7 @@ def test_what_was_called_is_listed_and_shown_with_what_it_wrote_and_left(praxis:
 
 
 def test_runs_are_found_by_tool_outcome_and_time_and_exported_one_a_line(praxis: Run, database: Path) -> None:
-    made = open_database(database)
+    made = database_in(database)
     made.write([row(f"a{number}", "one", number) for number in range(3)])
     made.write([row("b1", "two", 2, outcome="failed", caller="ci")])
     made.close()
@@ -130,7 +130,7 @@ def test_an_outcome_that_does_not_exist_is_refused_with_those_that_do(praxis: Ru
 
 
 def test_a_run_without_artifacts_says_that_it_left_none(praxis: Run, database: Path) -> None:
-    made = open_database(database)
+    made = database_in(database)
     made.write([row("a1", "one", 1)])
     made.close()
     shown = praxis("runs", "artifacts", "last")
@@ -138,7 +138,7 @@ def test_a_run_without_artifacts_says_that_it_left_none(praxis: Run, database: P
 
 
 def test_a_run_is_shown_in_words_a_line_for_each_part(praxis: Run, database: Path) -> None:
-    made = open_database(database)
+    made = database_in(database)
     why = '[["dagger", "no CLI"], ["docker", "no daemon"]]'
     left = '[{"name": "a.txt", "size": 1}]'
     phases = '{"plan": 0.0001, "start": 0.0074, "run": 0.012}'
@@ -152,7 +152,7 @@ def test_a_run_is_shown_in_words_a_line_for_each_part(praxis: Run, database: Pat
 
 
 def test_text_of_a_client_steers_no_terminal_and_forges_no_line(praxis: Run, database: Path) -> None:
-    made = open_database(database)
+    made = database_in(database)
     made.write([row("a1", "one", 1, client="evil\x1b[2J\nrun_id: forged")])
     made.close()
     for words in (("list",), ("show", "a1"), ("export",), ("list", "--json")):
@@ -203,7 +203,7 @@ def test_a_run_whose_process_was_killed_is_lost_and_what_it_had_written_can_be_r
 def test_a_character_that_came_in_two_pieces_is_one_on_a_terminal(
     project: Path, environment: dict[str, str], database: Path
 ) -> None:
-    made = open_database(database)
+    made = database_in(database)
     made.write([row("left", "one", 1, ended=None, outcome="running")])
     euro = "€".encode()
     made.write([], [("left", "stdout", b"1 " + euro[:2]), ("left", "stdout", euro[2:] + b" \x1b[2J\n")])

@@ -19,9 +19,10 @@ from praxis_mcp.errors import ArgumentError, RecordsUnavailable
 from praxis_mcp.execution.records import audit
 from praxis_mcp.execution.records.audit import AUDIT, AuditTrail, read, verify
 from praxis_mcp.execution.records.database import Filters
-from praxis_mcp.execution.records.store import close_lost_runs, open_database
+from praxis_mcp.execution.records.store import close_lost_runs
 from tests.execution.test_record_store import row, toolbox_for
 from tests.kit import command_line
+from tests.kit.records import database_in
 from tests.kit.until import until_blocking
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +73,7 @@ async def test_a_trail_that_cannot_be_written_costs_neither_answer_nor_record(tm
         for _ in range(3):
             assert (await toolbox.call(ToolContract.create_local_tool("t", ["/bin/true"]), {})).success
         (place / AUDIT).rmdir()
-    database = open_database(place)
+    database = database_in(place)
     assert len(list(database.select(Filters()))) == 3
     database.close()
     assert len(list(read(place))) == 3, "they were tried again at the end"
@@ -205,7 +206,7 @@ def test_processes_that_append_at_once_and_are_killed_leave_a_trail_that_verifie
 
 
 def test_a_run_that_is_lost_with_its_server_is_in_the_trail(tmp_path: Path) -> None:
-    database = open_database(tmp_path)
+    database = database_in(tmp_path)
     database.write([row("left", 1000.0, caller="ada")])
     close_lost_runs(database, tmp_path, trail(tmp_path))
     database.close()

@@ -15,21 +15,27 @@ import pytest
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.errors import RecordsUnavailable
-from praxis_mcp.execution.records import sqlite, writer
+from praxis_mcp.execution.records import sql, writer
 from praxis_mcp.execution.records.archive import RunArchive
 from praxis_mcp.execution.records.audit import AUDIT, AuditTrail, read
 from praxis_mcp.execution.records.database import Bounds, Filters
 from praxis_mcp.execution.records.row import About
-from praxis_mcp.execution.records.store import DATABASE, KEY, RecordStore, close_lost_runs, open_database
+from praxis_mcp.execution.records.store import DATABASE, KEY, RecordStore, close_lost_runs
 from praxis_mcp.execution.records.writer import RecordWriter
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import RecordSettings
-from tests.execution.test_record_store import log, opened, place, record_run, row, rows, toolbox_for
+from tests.execution.test_record_store import log, opened, record_run, row, rows, toolbox_for
+from tests.kit.records import database_in
 from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
-__all__ = ["log", "place"]
+__all__ = ["log"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "records"
 
 
 def _pipe(file: Path) -> None:
@@ -71,7 +77,7 @@ async def test_text_that_is_not_unicode_is_recorded_by_numbers_and_keeps_no_othe
         arguments = await toolbox.records.relayed_arguments({"word": "half \ud83d of one"}, {})
         about = About("na\udce9ve", arguments=arguments)
         await toolbox.records.start_relayed("relayed", "t", "upstream:u", about=about)
-    database = open_database(place)
+    database = database_in(place)
     found = {run.caller: run for run in database.select(Filters())}
     named = [run.caller for run in database.select(Filters(caller="na\udce9ve"))]
     database.close()
@@ -126,7 +132,7 @@ async def test_output_of_many_small_pieces_is_held_and_written_as_few(place: Pat
         assert hear is not None
         for number in range(20_000):
             hear("stdout" if number % 20_000 < 10_000 else "stderr", b"x")
-        database = open_database(place)
+        database = database_in(place)
         await until(lambda: sum(len(data) for *_, data in database.live_output(record.run_id, 0)) == 20_000)
         pieces = database.live_output(record.run_id, 0)
         database.close()
@@ -139,7 +145,7 @@ async def test_pieces_that_alternate_count_for_what_they_take_up(monkeypatch: py
         raise RecordsUnavailable("locked")
 
     monkeypatch.setattr(writer, "MOST_HELD", 100_000)
-    held = RecordWriter(fail, lambda _: None)  # pyright: ignore[reportArgumentType]
+    held = RecordWriter(fail, lambda _: None, lambda _: None)  # pyright: ignore[reportArgumentType]
     for number in range(20_000):
         held.put_output("run", ("stdout", "stderr")[number % 2], b"x")
     assert len(held._live["run"]) < 1000
@@ -172,7 +178,7 @@ def test_ids_from_a_database_lead_to_no_file_outside_the_store(tmp_path: Path, p
     own = tmp_path / "own"
     own.mkdir()
     (own / "file").write_text("dear")
-    database = open_database(place)
+    database = database_in(place)
     database.write([row(name, 1.0, ended=2.0) for name in ("../../own", str(own), "..", ".")])
     database.write([row("open", 1.0, server="../../own/file")])
     close_lost_runs(database, place)
@@ -190,14 +196,14 @@ async def test_what_does_not_belong_among_the_servers_keeps_nothing_from_being_b
     (tmp_path / "own").write_text("dear")
     (place / "servers" / "link").symlink_to(tmp_path / "own")
     _pipe(place / "servers" / "pipe")
-    database = open_database(place)
+    database = database_in(place)
     now = time.time()
     database.write([row(f"run{number}", now - number, ended=now) for number in range(5)])
     database.write([row("open", now, server="directory")])
     database.close()
     async with opened(place, max_runs=2):
         store = RecordStore(place, RecordSettings(directory=place, max_runs=2))
-        database = open_database(place)
+        database = database_in(place)
         store._upkeep(database)
         assert len(list(database.select(Filters()))) == 2
         database.close()
@@ -206,7 +212,7 @@ async def test_what_does_not_belong_among_the_servers_keeps_nothing_from_being_b
 
 async def test_a_lost_run_that_the_trail_cannot_have_is_closed_when_it_can(place: Path) -> None:
     (place / AUDIT).mkdir(parents=True)
-    database = open_database(place)
+    database = database_in(place)
     database.write([row("left", 1000.0), row("run", 1.0, ended=1.0)], [("left", "stdout", b"x" * 5000)])
     trail = AuditTrail(place, 10**9)
     with pytest.raises(RecordsUnavailable):
@@ -263,9 +269,9 @@ async def test_a_store_that_can_only_be_read_costs_no_call_its_output(tmp_path: 
 def test_a_slow_reader_of_all_runs_sees_each_once_and_keeps_no_log_from_being_emptied(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite, "_ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(sql, "_ROWS_AT_ONCE", 3)
     place.mkdir()
-    database = open_database(place)
+    database = database_in(place)
     database.write([row(f"run{number}", number // 2, ended=100.0, tool="ab"[number % 2]) for number in range(20)])
     everything = [f"run{number}" for number in reversed(range(20))]
     assert [run.id for run in database.select(Filters())] == everything

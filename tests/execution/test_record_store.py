@@ -27,12 +27,13 @@ from praxis_mcp.execution.records.database import Bounds, Filters
 from praxis_mcp.execution.records.record import RunRecord
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.runs import RunRecords
-from praxis_mcp.execution.records.store import DATABASE, RecordStore, close_lost_runs, open_database
+from praxis_mcp.execution.records.store import DATABASE, RecordStore, close_lost_runs
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import RecordSettings, SecretRef
 from praxis_mcp.support.logs import logger
+from tests.kit.records import URLS, database_in, records_place, settings_of
 from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
@@ -40,8 +41,14 @@ pytestmark = pytest.mark.anyio
 LIMIT = 30.0
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    with records_place(tmp_path, request.param) as place:
+        yield place
+
+
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def sqlite_place(tmp_path: Path) -> Path:
     return tmp_path / "records"
 
 
@@ -57,7 +64,7 @@ def log() -> Iterator[Callable[[], str]]:
 @asynccontextmanager
 async def opened(place: Path, **settings: Any) -> AsyncIterator[RunRecords]:
     with anyio.fail_after(LIMIT):
-        own = RecordSettings(directory=place, **settings)
+        own = settings_of(place, **settings)
         async with RunRecords(own, RecordStore(place, own)) as records:
             yield records
 
@@ -67,7 +74,7 @@ async def toolbox_for(place: Path, **records: Any) -> AsyncIterator[Toolbox]:
     settings = Settings(
         tools=(place.parent,),
         root=place.parent,
-        records=RecordSettings(directory=place, **records),
+        records=settings_of(place, **records),
         engines={"local": {"sandbox": "off"}},  # pyright: ignore[reportArgumentType]
     )
     with anyio.fail_after(LIMIT):
@@ -84,7 +91,7 @@ async def record_run(records: RunRecords, tool: str = "t", stdout: bytes = b"out
 
 
 def rows(place: Path) -> list[StoredRun]:
-    database = open_database(place, create=False)
+    database = database_in(place, create=False)
     try:
         return [found for run in database.select(Filters()) if (found := database.find(run.id)) is not None]
     finally:
@@ -121,27 +128,27 @@ async def test_a_run_whose_beginning_was_not_written_yet_is_written_when_the_sto
     assert (left.tool, left.caller, left.ended) == ("long", "ada", None)
 
 
-async def test_nobody_else_can_read_the_store(place: Path) -> None:
+async def test_nobody_else_can_read_the_store(sqlite_place: Path) -> None:
     umask = os.umask(0)
     try:
-        async with opened(place) as records:
+        async with opened(sqlite_place) as records:
             await record_run(records, stdout=b"x" * 100_000)
-            found = {path: path.stat().st_mode & 0o777 for path in [place, *place.rglob("*")]}
+            found = {path: path.stat().st_mode & 0o777 for path in [sqlite_place, *sqlite_place.rglob("*")]}
     finally:
         os.umask(umask)
-    assert found[place] == 0o700
-    assert found[place / "files"] == 0o700
-    assert {mode for path, mode in found.items() if path.parent == place and path.is_file()} == {0o600}
+    assert found[sqlite_place] == 0o700
+    assert found[sqlite_place / "files"] == 0o700
+    assert {mode for path, mode in found.items() if path.parent == sqlite_place and path.is_file()} == {0o600}
     assert {path.name for path in found} >= {DATABASE, f"{DATABASE}-wal", "stdout"}
 
 
-async def test_a_database_that_others_could_read_is_closed_to_them(place: Path) -> None:
-    async with opened(place) as records:
+async def test_a_database_that_others_could_read_is_closed_to_them(sqlite_place: Path) -> None:
+    async with opened(sqlite_place) as records:
         await record_run(records)
-    (place / DATABASE).chmod(0o644)
-    async with opened(place) as records:
+    (sqlite_place / DATABASE).chmod(0o644)
+    async with opened(sqlite_place) as records:
         await record_run(records)
-    assert (place / DATABASE).stat().st_mode & 0o777 == 0o600
+    assert (sqlite_place / DATABASE).stat().st_mode & 0o777 == 0o600
 
 
 async def test_a_record_says_what_ran_and_who_called_and_holds_no_secret_variable_or_argument(
@@ -253,7 +260,7 @@ async def test_the_oldest_runs_give_way_to_a_bound_on_their_number_with_their_fi
 
 async def test_processes_that_end_with_their_first_run_keep_the_bounds_too(place: Path) -> None:
     for number in range(5):
-        settings = RecordSettings(directory=place, max_runs=2)
+        settings = settings_of(place, max_runs=2)
         async with RunRecords(settings, store := RecordStore(place, settings)):
             store.writer.put(row(f"run{number}", time.time(), ended=time.time()))
         assert len(rows(place)) == min(number + 1, 2)
@@ -275,7 +282,7 @@ def test_what_exceeds_a_bound_is_removed_oldest_first_and_what_runs_is_not(
     place: Path, bounds: Bounds, left: int
 ) -> None:
     place.mkdir()
-    database = open_database(place)
+    database = database_in(place)
     now = 1000.0
     runs = [row(f"run{number}", now - number, ended=now, kept_bytes=10) for number in range(1, 11)]
     database.write([*runs, row("open", now - 50)])
@@ -294,27 +301,29 @@ def row(run_id: str, started: float, **fields: Any) -> StoredRun:
     )
 
 
-def test_a_database_gives_room_back_that_removed_runs_took(place: Path) -> None:
-    place.mkdir()
-    database = open_database(place)
+def test_a_database_gives_room_back_that_removed_runs_took(sqlite_place: Path) -> None:
+    sqlite_place.mkdir()
+    database = database_in(sqlite_place)
     for number in range(50):
         database.write([row(f"run{number}", number, ended=number, stdout=b"x" * 60_000)])
     database.close()
-    full = (place / DATABASE).stat().st_size
-    database = open_database(place)
+    full = (sqlite_place / DATABASE).stat().st_size
+    database = database_in(sqlite_place)
     while database.remove_beyond(Bounds(max_age=10**9, max_runs=2, max_bytes=10**9), 100):
         pass
     database.close()
-    assert (place / DATABASE).stat().st_size < full / 4
+    assert (sqlite_place / DATABASE).stat().st_size < full / 4
 
 
 async def test_runs_of_a_server_that_is_gone_are_closed_as_lost_by_the_next_one_and_no_others(
-    place: Path,
+    place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if place in URLS:
+        monkeypatch.setattr("praxis_mcp.execution.records.postgres.SILENCE", 0.0)
     async with opened(place) as living:
         plan = build_plan(ToolContract.create_local_tool("t", ["x"]), {}, Settings())
         running = await living.start(plan, "local")
-        database = open_database(place)
+        database = database_in(place)
         database.write([row("left", time.time()), row("done", time.time(), ended=time.time())])
 
         def outcomes() -> dict[str, str]:
@@ -329,12 +338,12 @@ async def test_runs_of_a_server_that_is_gone_are_closed_as_lost_by_the_next_one_
 
 
 async def test_a_locked_database_costs_no_answer_and_the_records_are_written_when_it_is_free(
-    place: Path, monkeypatch: pytest.MonkeyPatch, log: Callable[[], str]
+    sqlite_place: Path, monkeypatch: pytest.MonkeyPatch, log: Callable[[], str]
 ) -> None:
     monkeypatch.setattr("praxis_mcp.execution.records.sqlite.BUSY_TIMEOUT", 0.05)
-    async with opened(place) as records:
+    async with opened(sqlite_place) as records:
         await record_run(records)
-        other = sqlite3.connect(place / DATABASE, isolation_level=None)
+        other = sqlite3.connect(sqlite_place / DATABASE, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         began = anyio.current_time()
         during = [await record_run(records) for _ in range(20)]
@@ -343,7 +352,7 @@ async def test_a_locked_database_costs_no_answer_and_the_records_are_written_whe
         other.execute("ROLLBACK")
         other.close()
         await until(lambda: "runs are recorded again; the records of 0 are lost" in log())
-    assert {run.id for run in rows(place)} >= {record.run_id for record in during}
+    assert {run.id for run in rows(sqlite_place)} >= {record.run_id for record in during}
     assert log().count("runs are not recorded for now") == 1
 
 
@@ -400,16 +409,16 @@ async def test_a_full_disk_costs_no_answer_and_the_records_are_written_when_ther
 
 
 async def test_beyond_a_bound_the_oldest_records_that_cannot_be_written_are_dropped_and_counted(
-    place: Path, monkeypatch: pytest.MonkeyPatch, log: Callable[[], str]
+    sqlite_place: Path, monkeypatch: pytest.MonkeyPatch, log: Callable[[], str]
 ) -> None:
     monkeypatch.setattr(writer, "MOST_HELD", 20_000)
-    async with opened(place) as records:
-        (place / DATABASE).mkdir()
+    async with opened(sqlite_place) as records:
+        (sqlite_place / DATABASE).mkdir()
         runs = [await record_run(records, stdout=b"x" * 2000) for _ in range(30)]
         await until(lambda: "runs are not recorded for now" in log())
-        (place / DATABASE).rmdir()
+        (sqlite_place / DATABASE).rmdir()
         await until(lambda: "runs are recorded again" in log())
-    kept = [row.id for row in reversed(rows(place))]
+    kept = [row.id for row in reversed(rows(sqlite_place))]
     assert 1 < len(kept) < 30
     assert kept == [run.run_id for run in runs[-len(kept) :]]
     assert f"the records of {30 - len(kept)} are lost" in log()
@@ -426,45 +435,45 @@ async def test_a_store_that_cannot_be_made_where_it_is_by_default_costs_no_call(
     assert "runs are not recorded" in log()
 
 
-def test_a_store_of_a_later_version_is_left_as_it_is(place: Path) -> None:
-    place.mkdir()
-    open_database(place).close()
-    connection = sqlite3.connect(place / DATABASE)
+def test_a_store_of_a_later_version_is_left_as_it_is(sqlite_place: Path) -> None:
+    sqlite_place.mkdir()
+    database_in(sqlite_place).close()
+    connection = sqlite3.connect(sqlite_place / DATABASE)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
     with pytest.raises(RecordsUnavailable, match="later version"):
-        open_database(place)
+        database_in(sqlite_place)
 
 
-def test_what_is_not_a_database_is_said_to_be_so_and_left_alone(place: Path) -> None:
-    place.mkdir()
-    (place / DATABASE).write_text("something else of this user's" * 100)
+def test_what_is_not_a_database_is_said_to_be_so_and_left_alone(sqlite_place: Path) -> None:
+    sqlite_place.mkdir()
+    (sqlite_place / DATABASE).write_text("something else of this user's" * 100)
     with pytest.raises(RecordsUnavailable, match="not a database") as failure:
-        open_database(place)
+        database_in(sqlite_place)
     assert "Move" in (failure.value.remedy or "")
-    assert (place / DATABASE).read_text().startswith("something else")
+    assert (sqlite_place / DATABASE).read_text().startswith("something else")
 
 
-def test_a_link_in_place_of_the_database_is_not_followed(tmp_path: Path, place: Path) -> None:
-    place.mkdir()
-    (place / DATABASE).symlink_to(tmp_path / "elsewhere")
+def test_a_link_in_place_of_the_database_is_not_followed(tmp_path: Path, sqlite_place: Path) -> None:
+    sqlite_place.mkdir()
+    (sqlite_place / DATABASE).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(RecordsUnavailable, match="not a regular file"):
-        open_database(place)
+        database_in(sqlite_place)
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_many_processes_open_a_fresh_store_at_once(place: Path) -> None:
+def test_many_processes_open_a_fresh_store_at_once(sqlite_place: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\n"
-        "from praxis_mcp.execution.records.store import open_database\n"
+        "from tests.kit.records import database_in\n"
         "from tests.execution.test_record_store import row\n"
         "sys.stdin.readline()\n"
-        "open_database(Path(sys.argv[1])).write([row(sys.argv[2], 1.0)])\n"
+        "database_in(Path(sys.argv[1])).write([row(sys.argv[2], 1.0)])\n"
     )
-    place.mkdir()
+    sqlite_place.mkdir()
     many = [
         subprocess.Popen(
-            [sys.executable, "-c", script, str(place), f"run{number}"],
+            [sys.executable, "-c", script, str(sqlite_place), f"run{number}"],
             stdin=subprocess.PIPE,
             cwd=Path(__file__).parents[2],
         )
@@ -480,7 +489,7 @@ def test_many_processes_open_a_fresh_store_at_once(place: Path) -> None:
         for each in many:
             each.kill()
             each.communicate(timeout=10)
-    assert sorted(run.id for run in rows(place)) == [f"run{number}" for number in range(4)]
+    assert sorted(run.id for run in rows(sqlite_place)) == [f"run{number}" for number in range(4)]
 
 
 async def test_the_library_records_only_where_it_is_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

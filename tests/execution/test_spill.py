@@ -18,13 +18,13 @@ from praxis_mcp.engines.outcomes import NotBegun
 from praxis_mcp.engines.warm.call import Claim
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError, LimitUnsupported, RecordsUnavailable
 from praxis_mcp.execution.records.database import Filters
-from praxis_mcp.execution.records.store import open_database
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Capability, Plan
 from praxis_mcp.serving.http.metrics import render
 from praxis_mcp.settings.model import Settings
 from tests.execution.engines import AnsweringEngine, Engines
+from tests.kit.records import database_in
 from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
@@ -129,7 +129,7 @@ class Bench:
 def stored(records: Path) -> list[tuple[str, float | None]]:
     """The engine of each run in the store, once there is one, and when it ended."""
     try:
-        database = open_database(records, create=False)
+        database = database_in(records, create=False)
     except RecordsUnavailable:
         return []
     try:

@@ -24,6 +24,7 @@ from praxis_mcp.engines.host.sandboxed import NoLauncher
 from praxis_mcp.support.praxis_init import praxis_init_path
 from praxis_mcp.support.text import counted
 from tests.dagger_double.schema import generated_client
+from tests.kit import postgres
 
 VARIABLE = "PRAXIS_TEST_REQUIRE"
 VARIABLE_OF_ABSENCE = "PRAXIS_TEST_ABSENT"
@@ -101,6 +102,12 @@ def _promtool() -> str | None:
     return _probe("promtool", "--version")
 
 
+def _postgres() -> str | None:
+    if importlib.util.find_spec("psycopg") is None:
+        return "psycopg is not installed (pip install 'psycopg[binary]')"
+    return None if postgres.programs() is not None else "PostgreSQL is not installed (apt-get install postgresql)"
+
+
 CHECKS: dict[str, Callable[[], str | None]] = {
     "docker": _docker,
     "bubblewrap": _bubblewrap,
@@ -109,6 +116,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "native": _native,
     "mcp1": _mcp1,
     "promtool": _promtool,
+    "postgres": _postgres,
     "dagger": _dagger,
     "dagger_real": _dagger_real,
 }

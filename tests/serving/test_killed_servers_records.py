@@ -16,8 +16,9 @@ import pytest
 from praxis_mcp.execution.records.audit import AuditTrail, read, verify
 from praxis_mcp.execution.records.database import Filters
 from praxis_mcp.execution.records.row import StoredRun
-from praxis_mcp.execution.records.store import DATABASE, close_lost_runs, open_database
+from praxis_mcp.execution.records.store import DATABASE, close_lost_runs
 from tests.kit.contracts import write_tool
+from tests.kit.records import database_in
 from tests.serving.clients import server_command, server_environment
 
 KILLS = int(os.environ.get("PRAXIS_TEST_KILLS", "5"))
@@ -46,7 +47,7 @@ def test_no_answered_call_lacks_its_record_and_none_is_half_written_however_ofte
             answered.add(word)
     assert len(answered) >= KILLS
 
-    database = open_database(place, create=False)
+    database = database_in(place, create=False)
     close_lost_runs(database, place, AuditTrail(place, 10**9))
     runs = list(all_runs(database))
     # https://sqlite.org/pragma.html#pragma_integrity_check

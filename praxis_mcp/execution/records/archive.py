@@ -163,10 +163,10 @@ def open_archive(settings: RecordSettings) -> Iterator[RunArchive | None]:
         RecordsUnavailable: they cannot be read.
     """
     place = settings.place
-    if place is None or not (place / DATABASE).exists():
+    if place is None or (settings.url is None and not (place / DATABASE).exists()):
         yield None
         return
-    database = open_database(place, create=False)
+    database = open_database(settings, create=False)
     trail = AuditTrail(place, settings.audit_max_bytes) if settings.audit else None
     try:
         with suppress(RecordsUnavailable):  # where it is locked, reading works all the same

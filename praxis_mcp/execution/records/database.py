@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from praxis_mcp.execution.records.row import StoredRun
 
+Dialect = Literal["sqlite", "postgres"]
 Pieces = Sequence[tuple[str, str, bytes]]
 """Output of runs that have not ended, in order: run, stream, bytes."""
 
@@ -93,17 +94,31 @@ class Database(Protocol):
         """Pieces of output of a run that has not ended, from the number `after` on: number, stream, bytes."""
         ...
 
+    @property
+    def heartbeat(self) -> float:
+        """Seconds within which `keep_alive` has to be called again; infinite where nothing depends on it."""
+        ...
+
+    def keep_alive(self, server: str) -> None:
+        """Say that a server lives, to those on other machines."""
+        ...
+
+    def is_silent(self, server: str) -> bool:
+        """Whether nothing in the database says that a server lives. The lock on its file, where this machine has that,
+        says more."""
+        ...
+
     def close(self) -> None:
         """Let go of it."""
         ...
 
 
-def migrations() -> list[tuple[int, list[str]]]:
+def migrations(dialect: Dialect) -> list[tuple[int, list[str]]]:
     """What takes a database from nothing to now: number, and statements; each is applied once, in one transaction."""
     from importlib.resources import files
 
     found: list[tuple[int, list[str]]] = []
-    directory = files("praxis_mcp.execution.records") / "migrations"
+    directory = files("praxis_mcp.execution.records") / "migrations" / dialect
     for item in sorted(directory.iterdir(), key=lambda item: item.name):
         if item.name.endswith(".sql"):
             statements = (text.strip() for text in item.read_text(encoding="utf-8").split(";"))

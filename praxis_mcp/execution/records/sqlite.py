@@ -11,31 +11,22 @@ import errno
 import os
 import sqlite3
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from praxis_mcp.errors import RecordsUnavailable
-from praxis_mcp.execution.records.database import Bounds, Filters, Pieces, migrations
-from praxis_mcp.execution.records.row import COLUMNS, LOST, SHOWN, StoredRun, storable
+from praxis_mcp.execution.records.database import migrations
+from praxis_mcp.execution.records.sql import RunSql, SqlDatabase
 
 BUSY_TIMEOUT = 2.0
 """Seconds to wait for another process that writes."""
-_REMOVED_AT_ONCE = 500
 _PAGES_FREED_AT_ONCE = 4096
 _PAGES_KEPT_FREE = 64
-_ROWS_AT_ONCE = 500
-_BEHIND = "(started, id) < (?, ?)"
-
-_INSERT = (
-    f"INSERT INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "  # noqa: S608 - our own names
-    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS if name != 'id')}"
-)
 
 
-class SqliteDatabase:
+class SqliteDatabase(SqlDatabase):
     """A file; see `Database`.
 
     Args:
@@ -57,55 +48,30 @@ class SqliteDatabase:
                 self._connection.close()
                 raise
 
-    def write(self, runs: Iterable[StoredRun], pieces: Pieces = ()) -> None:
-        runs = tuple(runs)
-        ended = [(run.id,) for run in runs if run.ended is not None]
-        with self._transaction() as run_sql:
-            for run in runs:
-                run_sql(_INSERT, run.values())
-            for run_id, stream, data in pieces:
-                run_sql(
-                    "INSERT INTO live_output SELECT ?, 1 + coalesce(max(number), 0), ?, ? FROM live_output "
-                    "WHERE run = ?",
-                    (run_id, stream, data, run_id),
-                )
-            for key in ended:
-                run_sql("DELETE FROM live_output WHERE run = ?", key)
+    @contextmanager
+    def transaction(self) -> Iterator[RunSql]:
+        """See the base."""
+        with self._translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection.execute
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
 
-    def servers_of_open_runs(self) -> list[str]:
-        return [server for (server,) in self._read("SELECT DISTINCT server FROM runs WHERE ended IS NULL")]
+    def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """See the base."""
+        with self._translated():
+            return self._connection.execute(statement, values).fetchall()
 
-    def close_runs_of(
-        self, server: str, ended: float, before: Callable[[list[StoredRun]], None] = lambda _: None
-    ) -> list[StoredRun]:
-        open_ones = f"SELECT {', '.join(SHOWN)} FROM runs WHERE ended IS NULL AND server = ?"  # noqa: S608
-        with self._transaction() as run_sql:
-            found = [
-                replace(run, ended=max(run.started, ended), outcome=LOST)
-                for run in (StoredRun(*row) for row in run_sql(open_ones, (server,)).fetchall())
-            ]
-            if found:
-                # What it had put out stays, and counts.
-                run_sql(
-                    "UPDATE runs SET ended = max(started, ?), outcome = ?, kept_bytes = kept_bytes + coalesce("
-                    "(SELECT sum(length(data)) FROM live_output WHERE run = runs.id), 0) "
-                    "WHERE ended IS NULL AND server = ?",
-                    (ended, LOST, server),
-                )
-                before(found)
-        return found
+    def close(self) -> None:
+        """See the base."""
+        with self._translated():
+            self._connection.close()
 
-    def remove_beyond(self, bounds: Bounds, now: float) -> list[str]:
-        oldest = self._oldest_kept(bounds, now)
-        ids = [
-            key
-            for (key,) in self._read(
-                "SELECT id FROM runs WHERE started < ? AND ended IS NOT NULL ORDER BY started LIMIT ?",
-                (oldest, _REMOVED_AT_ONCE),
-            )
-        ]
-        if ids:
-            self.remove(ids)
+    def _give_room_back(self) -> None:
         with self._translated():
             # Else the file would never get smaller. Some are kept for the next runs.
             (unused,) = self._connection.execute("PRAGMA freelist_count").fetchone()
@@ -113,90 +79,10 @@ class SqliteDatabase:
                 # By `execute`, one page would be freed: that steps through a statement only as far as it has rows.
                 freed = min(unused - _PAGES_KEPT_FREE, _PAGES_FREED_AT_ONCE)
                 self._connection.executescript(f"PRAGMA incremental_vacuum({freed})")
-        return ids
-
-    def _oldest_kept(self, bounds: Bounds, now: float) -> float:
-        """When the oldest run began that all bounds allow, all of it from an index."""
-        oldest = now - bounds.max_age
-        ((count, size),) = self._read("SELECT count(*), coalesce(sum(kept_bytes), 0) FROM runs")
-        if count > bounds.max_runs:
-            beyond = self._read(
-                "SELECT started FROM runs ORDER BY started LIMIT 1 OFFSET ?", (count - bounds.max_runs,)
-            )
-            oldest = max(oldest, beyond[0][0] if beyond else now + 1)
-        if size > bounds.max_bytes:
-            with self._translated():
-                for started, kept in self._connection.execute("SELECT started, kept_bytes FROM runs ORDER BY started"):
-                    size -= kept
-                    if size <= bounds.max_bytes:
-                        oldest = max(oldest, started + 1e-6)
-                        break
-        return oldest
-
-    def remove(self, ids: Sequence[str]) -> None:
-        with self._transaction() as run_sql:
-            for run_id in ids:
-                run_sql("DELETE FROM runs WHERE id = ?", (run_id,))
-                run_sql("DELETE FROM live_output WHERE run = ?", (run_id,))
-
-    def find(self, run_id: str) -> StoredRun | None:
-        rows = self._read(f"SELECT {', '.join(COLUMNS)} FROM runs WHERE id = ?", (run_id,))  # noqa: S608
-        return StoredRun(*rows[0]) if rows else None
-
-    def find_ids(self, prefix: str, limit: int) -> list[str]:
-        return [
-            key
-            for (key,) in self._read(
-                "SELECT id FROM runs WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", (prefix, prefix + "\x7f", limit)
-            )
-        ]
-
-    def select(self, filters: Filters, limit: int | None = None) -> Iterator[StoredRun]:
-        where: list[str] = []
-        values: list[Any] = []
-        for name in ("tool", "engine", "outcome", "caller", "root"):
-            if value := getattr(filters, name):
-                where.append(f"{name} = ?" + (" AND caller <> ''" if name == "caller" else ""))
-                values.append(storable(value))
-        for test, bound in (("started >= ?", filters.since), ("started < ?", filters.until)):
-            if bound is not None:
-                where.append(test)
-                values.append(bound)
-        left = limit
-        while left is None or left > 0:
-            most = _ROWS_AT_ONCE if left is None else min(left, _ROWS_AT_ONCE)
-            condition = f" WHERE {' AND '.join(where)}" if where else ""
-            # Page by page: an open cursor would keep the write-ahead log from being emptied, however slow the reader.
-            rows = self._read(
-                f"SELECT {', '.join(SHOWN)} FROM runs{condition} ORDER BY started DESC, id DESC LIMIT ?",  # noqa: S608
-                (*values, most),
-            )
-            for row in rows:
-                yield StoredRun(*row)
-            if len(rows) < most:
-                return
-            if left is not None:
-                left -= most
-            last = StoredRun(*rows[-1])
-            if where[-1:] == [_BEHIND]:
-                values[-2:] = (last.started, last.id)
-            else:
-                where.append(_BEHIND)
-                values += (last.started, last.id)
-
-    def live_output(self, run_id: str, after: int) -> list[tuple[int, str, bytes]]:
-        return self._read(
-            "SELECT number, stream, data FROM live_output WHERE run = ? AND number >= ? ORDER BY number",
-            (run_id, after),
-        )
-
-    def close(self) -> None:
-        with self._translated():
-            self._connection.close()
 
     def _prepare(self) -> None:
         run_sql = self._connection.execute
-        known = migrations()
+        known = migrations("sqlite")
         if self._version() > known[-1][0]:
             raise RecordsUnavailable(
                 f"{self._file} was made by a later version of praxis-mcp.",
@@ -208,31 +94,15 @@ class SqliteDatabase:
         run_sql("PRAGMA synchronous = NORMAL")
         run_sql("PRAGMA journal_size_limit = 4194304")
         if self._version() < known[-1][0]:
-            with self._transaction() as change:
+            with self.transaction() as change:
                 for number, statements in known:
                     if number > self._version():  # again, now that nobody else changes it
                         for statement in statements:
-                            change(statement)
-                        change(f"PRAGMA user_version = {number}")
+                            change(statement, ())
+                        change(f"PRAGMA user_version = {number}", ())
 
     def _version(self) -> int:
         return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Any]:
-        with self._translated():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection.execute
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    def _read(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
-        with self._translated():
-            return self._connection.execute(statement, values).fetchall()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -13,23 +13,21 @@ import re
 import secrets
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from praxis_mcp.errors import RecordsUnavailable, SettingsError
 from praxis_mcp.execution.records.audit import AuditTrail, line_of
 from praxis_mcp.execution.records.database import Bounds, Database
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.writer import RecordWriter
+from praxis_mcp.plans.secrets import read_source
 from praxis_mcp.settings.sections import RecordSettings
 from praxis_mcp.support.files import read_regular
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.scratch import remove_directory
-
-if TYPE_CHECKING:
-    from praxis_mcp.execution.records.sqlite import SqliteDatabase
 
 try:
     import fcntl
@@ -62,7 +60,8 @@ class RecordStore:
         self.directory = directory
         self.server = uuid.uuid4().hex
         self._trail = AuditTrail(directory, settings.audit_max_bytes) if settings.audit else None
-        self.writer = RecordWriter(self._connect, self._upkeep, self._trail)
+        self.writer = RecordWriter(self._connect, self._upkeep, self._stay, self._trail)
+        self._settings = settings.model_copy(update={"directory": directory})
         self._bounds = bounds_of(settings)
         self._lock: int | None = None
         self._looks = 0
@@ -110,12 +109,15 @@ class RecordStore:
             self._lock = None
 
     def _connect(self) -> Database:
-        database = open_database(self.directory)
+        database = open_database(self._settings)
         if self._lock is None and fcntl is not None:
             # Before the first run of this server is in the database.
             with translated(self.directory):
                 self._lock = _hold(self.directory / "servers" / self.server)
         return database
+
+    def _stay(self, database: Database) -> None:
+        database.keep_alive(self.server)
 
     def _upkeep(self, database: Database) -> None:
         try:
@@ -124,6 +126,7 @@ class RecordStore:
             while ids := database.remove_beyond(self._bounds, time.time()):
                 for run_id in ids:
                     remove_files(self.files, run_id)
+                self._stay(database)
         # Which there seldom are, and may take long to look for: not in a command that soon ends.
         if self._looks % _SWEPT_EACH == 1:
             self._remove_abandoned(database)
@@ -143,15 +146,33 @@ def bounds_of(settings: RecordSettings) -> Bounds:
     return Bounds(settings.max_age * 86_400, settings.max_runs, settings.max_bytes)
 
 
-def open_database(directory: Path, *, create: bool = True) -> SqliteDatabase:
-    """The database in a directory of records.
+def open_database(settings: RecordSettings, *, create: bool = True) -> Database:
+    """The database of the records, where the settings say: a file in their directory, or that of a URL.
+
+    Args:
+        settings: they name it.
+        create: False refuses a file that is not there.
 
     Raises:
         RecordsUnavailable: it cannot be opened.
     """
+    if settings.url is not None:
+        from praxis_mcp.execution.records.postgres import PostgresDatabase
+
+        return PostgresDatabase(settings.url.get_secret_value(), _password(settings))
     from praxis_mcp.execution.records.sqlite import SqliteDatabase
 
-    return SqliteDatabase(directory / DATABASE, create=create)
+    assert settings.place is not None
+    return SqliteDatabase(settings.place / DATABASE, create=create)
+
+
+def _password(settings: RecordSettings) -> str | None:
+    if settings.password is None:
+        return None
+    try:
+        return read_source("records.password", settings.password)
+    except SettingsError as exc:
+        raise RecordsUnavailable(str(exc), remedy=exc.remedy) from exc
 
 
 def close_lost_runs(database: Database, directory: Path, trail: AuditTrail | None = None, own: str = "") -> None:
@@ -171,7 +192,7 @@ def close_lost_runs(database: Database, directory: Path, trail: AuditTrail | Non
     with translated(directory):
         held = {path.name for path in (directory / "servers").iterdir()} if (directory / "servers").is_dir() else set()
     for server in {*database.servers_of_open_runs(), *held} - {own}:
-        with _gone(directory / "servers", server) as is_gone:
+        with _gone(directory / "servers", server, database.is_silent) as is_gone:
             if is_gone:
                 lost = database.close_runs_of(server, time.time(), partial(_append_lost, trail))
                 if lost:
@@ -228,9 +249,10 @@ def _hold(file: Path) -> int:
 
 
 @contextmanager
-def _gone(servers: Path, server: str) -> Iterator[bool]:
+def _gone(servers: Path, server: str, is_silent: Callable[[str], bool]) -> Iterator[bool]:
     """Whether the process that held the file of that name is gone; its file is removed with the end of the body. Of
-    what is no such file (another user's, a directory, a link) nothing is known: it is taken for one that lives."""
+    what is no such file (another user's, a directory, a link) nothing is known: it is taken for one that lives. A
+    server without a file was on another machine, if it lives: the database says."""
     assert fcntl is not None
     file = servers / server
     try:
@@ -238,7 +260,7 @@ def _gone(servers: Path, server: str) -> Iterator[bool]:
             raise FileNotFoundError
         lock = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        yield True
+        yield is_silent(server)
         return
     except OSError:
         yield False
@@ -260,8 +282,6 @@ def _gone(servers: Path, server: str) -> Iterator[bool]:
 @contextmanager
 def translated(directory: Path) -> Iterator[None]:
     """Around what works on files of the records."""
-    from praxis_mcp.errors import RecordsUnavailable
-
     try:
         yield
     except OSError as exc:

@@ -49,14 +49,20 @@ class RecordWriter:
     Args:
         connect: opens the database, in the thread.
         upkeep: is called in the thread now and then, with the database.
+        stay: is called in the thread as often as the database asks for a sign of life.
         trail: where a line for each call goes; None where there is to be none.
     """
 
     def __init__(
-        self, connect: Callable[[], Database], upkeep: Callable[[Database], None], trail: AuditTrail | None = None
+        self,
+        connect: Callable[[], Database],
+        upkeep: Callable[[Database], None],
+        stay: Callable[[Database], None],
+        trail: AuditTrail | None = None,
     ) -> None:
         self._connect = connect
         self._upkeep = upkeep
+        self._stay = stay
         self._trail = trail
         self._lines: list[Line] = []
         self._changed = threading.Condition()
@@ -241,6 +247,7 @@ class RecordWriter:
                 try:
                     if database is None:
                         database = self._connected()
+                    self._stay(database)
                     self._write_waiting(database)
                     retry = RETRY_FIRST
                     runs, size = self._since_upkeep
@@ -250,7 +257,7 @@ class RecordWriter:
                     # Not before: of a user who has only commands that soon end, nobody else would keep the bounds.
                     if self._is_closing and not self._runs and not self._lines:
                         return
-                    self._wait_for_work(upkeep_at - time.monotonic())
+                    self._wait_for_work(min(upkeep_at - time.monotonic(), database.heartbeat))
                 except Exception as exc:  # noqa: BLE001 - a defect here takes neither calls nor later records with it
                     self._fell_behind(exc)
                     if self._is_closing:

@@ -1,0 +1,248 @@
+"""Records in PostgreSQL, which several servers share: the one module that knows `psycopg`.
+
+One connection for each process, used by one thread. What a batch of records needs is sent at once
+(https://www.postgresql.org/docs/current/libpq-pipeline-mode.html), so that it costs one round trip and one commit.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+import psycopg.conninfo
+
+from praxis_mcp.errors import RecordsUnavailable
+from praxis_mcp.execution.records.database import migrations
+from praxis_mcp.execution.records.sql import RunSql, SqlDatabase
+
+SCHEMA = "praxis_mcp"
+HEARTBEAT = 15.0
+"""Seconds between two signs of life of a server."""
+SILENCE = 60.0
+"""Seconds without one, by the database's own clock, after which a server counts as gone. After a restart of the
+database all have as long to come back."""
+_FORGOTTEN = 86_400.0
+CONNECTION_TIMEOUT = 5
+"""Seconds, for each host that the URL names."""
+STATEMENT_TIMEOUT = 10.0
+"""Seconds for one statement, in the server; and for a lock that another holds."""
+ANSWER_TIMEOUT = 15.0
+"""Seconds for all that is sent together, here: a database that hangs, or a network that swallows, says nothing."""
+_MIGRATION_LOCK = 0x7072617869730001
+_MIGRATION_TIMEOUT = 600.0
+_UNIX, _LOOPBACK = ("/", "@"), ("localhost", "127.0.0.1", "::1", "")
+
+_SESSION = {
+    "search_path": SCHEMA,
+    "statement_timeout": f"{STATEMENT_TIMEOUT:g}s",
+    "lock_timeout": f"{STATEMENT_TIMEOUT:g}s",
+    "idle_in_transaction_session_timeout": f"{4 * ANSWER_TIMEOUT:g}s",
+}
+
+
+class _Connection(psycopg.Connection[Any]):
+    """One whose waits end."""
+
+    until = float("inf")
+
+    def wait(self, gen: Any, *args: Any, **more: Any) -> Any:
+        """See the base."""
+        return super().wait(_bounded(gen, self.until), *args, **more)
+
+
+def _bounded(gen: Any, until: float) -> Generator[Any, Any, Any]:
+    ready = None
+    while True:
+        try:
+            state = gen.send(ready)
+        except StopIteration as end:
+            return end.value
+        ready = yield state
+        if not ready and time.monotonic() > until:
+            raise psycopg.OperationalError("it does not answer")
+
+
+class PostgresDatabase(SqlDatabase):
+    """A database by its URL; see `Database`. Its tables are in a schema of their own, `SCHEMA`.
+
+    Args:
+        url: ``postgresql://USER@HOST:PORT/NAME?PARAMETER=VALUE``
+            (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING).
+        password: where it is not in the URL, and not where libpq looks by itself.
+
+    Raises:
+        RecordsUnavailable: it cannot be reached, refuses, or is of a later version.
+    """
+
+    heartbeat = HEARTBEAT
+    _locked_rows = " FOR UPDATE"
+
+    def __init__(self, url: str, password: str | None = None) -> None:
+        self._shown = "The database of the records"
+        self._alive_at = float("-inf")
+        parameters = _parameters(url)
+        self._shown = f"The database {_shown(parameters)}"
+        if password is not None:
+            parameters["password"] = password
+        with self._translated():
+            self._connection = _Connection.connect(autocommit=True, **parameters)
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[RunSql]:
+        """See the base."""
+        with self._translated(), self._bounded(ANSWER_TIMEOUT):
+            try:
+                with self._connection.pipeline():
+                    self._run("BEGIN")
+                    yield self._run
+                    self._run("COMMIT")
+            except BaseException:
+                with suppress(psycopg.Error):
+                    if self._connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                        self._connection.execute("ROLLBACK")
+                raise
+
+    def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """See the base."""
+        with self._translated(), self._bounded(ANSWER_TIMEOUT):
+            return self._run(statement, values).fetchall()
+
+    def close(self) -> None:
+        """See the base."""
+        with self._translated():
+            self._connection.close()
+
+    def keep_alive(self, server: str) -> None:
+        """See the base."""
+        if time.monotonic() - self._alive_at >= HEARTBEAT / 2:
+            with self.transaction() as run_sql:
+                run_sql("DELETE FROM servers WHERE seen < clock_timestamp() - make_interval(secs => ?)", (_FORGOTTEN,))
+                run_sql(
+                    "INSERT INTO servers (id, seen) VALUES (?, clock_timestamp()) "
+                    "ON CONFLICT (id) DO UPDATE SET seen = excluded.seen",
+                    (server,),
+                )
+            self._alive_at = time.monotonic()
+
+    def is_silent(self, server: str) -> bool:
+        """See the base."""
+        ((silent,),) = self.read(
+            "SELECT since > pg_postmaster_start_time() AND NOT EXISTS "
+            "(SELECT 1 FROM servers WHERE id = ? AND seen > since) "
+            "FROM (SELECT clock_timestamp() - make_interval(secs => ?)) AS silence (since)",
+            (server, SILENCE),
+        )
+        return silent
+
+    def _run(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        return self._connection.execute(_in_its_words(statement), values)
+
+    def _prepare(self) -> None:
+        known = migrations("postgres")
+        with self._bounded(ANSWER_TIMEOUT):
+            self._set(_SESSION)
+            self._check_encoding()
+            version = self._version()
+        if version > known[-1][0]:
+            raise RecordsUnavailable(
+                f"{self._shown} was made by a later version of praxis-mcp.",
+                remedy="Use that version, or name another database (records.url).",
+            )
+        if version < known[-1][0]:
+            with self._bounded(_MIGRATION_TIMEOUT):
+                longer = f"{_MIGRATION_TIMEOUT:g}s"
+                self._set({"statement_timeout": longer, "lock_timeout": longer})
+                # Not one of the transaction: what it sees of tables may be older than when it got the lock.
+                self._connection.execute("SELECT pg_advisory_lock(%s)", (_MIGRATION_LOCK,))
+                with self._connection.transaction():
+                    self._migrate(known)
+                self._connection.execute("SELECT pg_advisory_unlock(%s)", (_MIGRATION_LOCK,))
+                self._set(_SESSION)
+
+    def _set(self, values: Mapping[str, str]) -> None:
+        for name, value in values.items():
+            self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+
+    def _migrate(self, known: list[tuple[int, list[str]]]) -> None:
+        version = self._version()  # again, now that nobody else changes it
+        if version == 0:
+            if self._connection.execute("SELECT to_regnamespace(%s)", (SCHEMA,)).fetchall() == [(None,)]:
+                self._connection.execute(f"CREATE SCHEMA {SCHEMA}")  # which needs a right even where it is there
+            self._connection.execute("CREATE TABLE migrations (number INTEGER NOT NULL PRIMARY KEY)")
+        for number, statements in known:
+            if number > version:
+                for statement in statements:
+                    self._connection.execute(statement.encode())
+                self._connection.execute("INSERT INTO migrations (number) VALUES (%s)", (number,))
+
+    def _version(self) -> int:
+        if self._connection.execute("SELECT to_regclass(%s)", (f"{SCHEMA}.migrations",)).fetchall() == [(None,)]:
+            return 0
+        ((version,),) = self._connection.execute("SELECT coalesce(max(number), 0) FROM migrations").fetchall()
+        return version
+
+    def _check_encoding(self) -> None:
+        ((encoding,),) = self._connection.execute("SHOW server_encoding").fetchall()
+        if encoding != "UTF8":
+            raise RecordsUnavailable(
+                f"{self._shown} has the encoding {encoding}, which cannot hold every text.",
+                remedy="CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
+            )
+
+    @contextmanager
+    def _bounded(self, seconds: float) -> Iterator[None]:
+        self._connection.until = time.monotonic() + seconds
+        yield
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except psycopg.Error as exc:
+            # Its first line: what follows may hold values.
+            text = exc.diag.message_primary or str(exc).strip().partition("\n")[0]
+            raise RecordsUnavailable(f"{self._shown}: {text}.", remedy=_remedy(exc)) from exc
+
+
+def _parameters(url: str) -> dict[str, Any]:
+    try:
+        parameters: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.Error:
+        # Its words may hold a part of the password.
+        raise RecordsUnavailable(
+            "records.url is not the URL of a PostgreSQL database.",
+            remedy="Write postgresql://USER@HOST:PORT/NAME, with % escapes for what is special in a URL.",
+        ) from None
+    parameters.setdefault("connect_timeout", CONNECTION_TIMEOUT)
+    parameters.setdefault("application_name", "praxis-mcp")
+    parameters["client_encoding"] = "UTF8"
+    return parameters
+
+
+def _shown(parameters: dict[str, Any]) -> str:
+    host = parameters.get("host") or parameters.get("hostaddr") or "on this machine"
+    return f"{parameters.get('dbname', '')} at {host}"
+
+
+@functools.lru_cache(maxsize=256)
+def _in_its_words(statement: str) -> bytes:
+    return statement.replace("?", "%s").encode()
+
+
+def _remedy(exc: psycopg.Error) -> str:
+    match exc:
+        case psycopg.errors.InsufficientPrivilege():
+            return f"GRANT CREATE ON DATABASE … to its user, or make the schema {SCHEMA} for it."
+        case psycopg.errors.DiskFull():
+            return "Free space where the database is."
+        case _:
+            return "See whether it runs, and whether records.url and records.password are right."

@@ -1,0 +1,211 @@
+"""What the records ask of a database in SQL, as SQLite and PostgreSQL both understand it.
+
+The two differ in how they are opened, in what a transaction is, and in how it is known that a server lives: that is in
+`sqlite` and `postgres`. Statements have ``?`` for values.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, Protocol
+
+from praxis_mcp.execution.records.database import Bounds, Filters, Pieces
+from praxis_mcp.execution.records.row import COLUMNS, LOST, SHOWN, StoredRun, storable
+
+REMOVED_AT_ONCE = 500
+_ROWS_AT_ONCE = 500
+_BEHIND = "(started, id) < (?, ?)"
+
+_INSERT = (
+    f"INSERT INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "  # noqa: S608 - our own names
+    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS if name != 'id')}"
+)
+_INSERT_PIECE = (
+    "INSERT INTO live_output SELECT CAST(? AS TEXT), 1 + coalesce(max(number), 0), CAST(? AS TEXT), ? "
+    "FROM live_output WHERE run = ?"
+)
+
+
+class Rows(Protocol):
+    """What a statement gives."""
+
+    def fetchall(self) -> list[Any]:
+        """All of them."""
+        ...
+
+
+RunSql = Callable[[str, Sequence[Any]], Rows]
+"""Runs one statement with its values."""
+
+
+class SqlDatabase(ABC):
+    """What `Database` asks, over two ways to run statements."""
+
+    heartbeat = float("inf")
+    """Seconds within which `keep_alive` has to be called again."""
+
+    _locked_rows = ""
+    """At the end of a query: no other transaction may change what it finds."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[RunSql]:
+        """Around statements that happen together or not at all; one at a time.
+
+        Raises:
+            RecordsUnavailable: they cannot be run; nothing has been changed.
+        """
+
+    @abstractmethod
+    def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows that a query gives.
+
+        Raises:
+            RecordsUnavailable: it cannot be run.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of it."""
+
+    def keep_alive(self, server: str) -> None:
+        """See `Database`."""
+
+    def is_silent(self, server: str) -> bool:
+        """See `Database`."""
+        return True
+
+    def _give_room_back(self) -> None:
+        """After rows were removed."""
+
+    def write(self, runs: Iterable[StoredRun], pieces: Pieces = ()) -> None:
+        """See `Database`."""
+        runs = tuple(runs)
+        with self.transaction() as run_sql:
+            for run in runs:
+                run_sql(_INSERT, run.values())
+            for run_id, stream, data in pieces:
+                run_sql(_INSERT_PIECE, (run_id, stream, data, run_id))
+            for run in runs:
+                if run.ended is not None:
+                    run_sql("DELETE FROM live_output WHERE run = ?", (run.id,))
+
+    def servers_of_open_runs(self) -> list[str]:
+        """See `Database`."""
+        return [server for (server,) in self.read("SELECT DISTINCT server FROM runs WHERE ended IS NULL")]
+
+    def close_runs_of(
+        self, server: str, ended: float, before: Callable[[list[StoredRun]], None] = lambda _: None
+    ) -> list[StoredRun]:
+        """See `Database`."""
+        open_ones = f"SELECT {', '.join(SHOWN)} FROM runs WHERE ended IS NULL AND server = ?"  # noqa: S608
+        with self.transaction() as run_sql:
+            found = [
+                replace(run, ended=max(run.started, ended), outcome=LOST)
+                for run in (StoredRun(*row) for row in run_sql(open_ones + self._locked_rows, (server,)).fetchall())
+            ]
+            if found:
+                # What it had put out stays, and counts.
+                run_sql(
+                    "UPDATE runs SET ended = CASE WHEN started > ? THEN started ELSE ? END, outcome = ?, "
+                    "kept_bytes = kept_bytes + coalesce("
+                    "(SELECT sum(length(data)) FROM live_output WHERE run = runs.id), 0) "
+                    "WHERE ended IS NULL AND server = ?",
+                    (ended, ended, LOST, server),
+                )
+                before(found)
+        return found
+
+    def remove_beyond(self, bounds: Bounds, now: float) -> list[str]:
+        """See `Database`."""
+        oldest = self._oldest_kept(bounds, now)
+        ids = [
+            key
+            for (key,) in self.read(
+                "SELECT id FROM runs WHERE started < ? AND ended IS NOT NULL ORDER BY started LIMIT ?",
+                (oldest, REMOVED_AT_ONCE),
+            )
+        ]
+        if ids:
+            self.remove(ids)
+        self._give_room_back()
+        return ids
+
+    def _oldest_kept(self, bounds: Bounds, now: float) -> float:
+        """When the oldest run began that all bounds allow, all of it from an index."""
+        oldest = now - bounds.max_age
+        ((count, size),) = self.read("SELECT count(*), CAST(coalesce(sum(kept_bytes), 0) AS BIGINT) FROM runs")
+        if count > bounds.max_runs:
+            beyond = self.read("SELECT started FROM runs ORDER BY started LIMIT 1 OFFSET ?", (count - bounds.max_runs,))
+            oldest = max(oldest, beyond[0][0] if beyond else now + 1)
+        if size > bounds.max_bytes:
+            last = self.read(
+                "SELECT started FROM (SELECT started, sum(kept_bytes) OVER (ORDER BY started) AS total FROM runs) "
+                "AS summed WHERE total >= ? ORDER BY started LIMIT 1",
+                (size - bounds.max_bytes,),
+            )
+            oldest = max(oldest, last[0][0] + 1e-6 if last else now + 1)
+        return oldest
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """See `Database`."""
+        with self.transaction() as run_sql:
+            for run_id in ids:
+                run_sql("DELETE FROM runs WHERE id = ?", (run_id,))
+                run_sql("DELETE FROM live_output WHERE run = ?", (run_id,))
+
+    def find(self, run_id: str) -> StoredRun | None:
+        """See `Database`."""
+        rows = self.read(f"SELECT {', '.join(COLUMNS)} FROM runs WHERE id = ?", (run_id,))  # noqa: S608
+        return StoredRun(*rows[0]) if rows else None
+
+    def find_ids(self, prefix: str, limit: int) -> list[str]:
+        """See `Database`."""
+        found = self.read(
+            "SELECT id FROM runs WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", (prefix, prefix + "\x7f", limit)
+        )
+        return [key for (key,) in found]
+
+    def select(self, filters: Filters, limit: int | None = None) -> Iterator[StoredRun]:
+        """See `Database`."""
+        where: list[str] = []
+        values: list[Any] = []
+        for name in ("tool", "engine", "outcome", "caller", "root"):
+            if value := getattr(filters, name):
+                where.append(f"{name} = ?" + (" AND caller <> ''" if name == "caller" else ""))
+                values.append(storable(value))
+        for test, bound in (("started >= ?", filters.since), ("started < ?", filters.until)):
+            if bound is not None:
+                where.append(test)
+                values.append(bound)
+        left = limit
+        while left is None or left > 0:
+            most = _ROWS_AT_ONCE if left is None else min(left, _ROWS_AT_ONCE)
+            condition = f" WHERE {' AND '.join(where)}" if where else ""
+            # Page by page: an open cursor would keep SQLite's write-ahead log from being emptied, and PostgreSQL from
+            # forgetting what was removed, however slow the reader.
+            rows = self.read(
+                f"SELECT {', '.join(SHOWN)} FROM runs{condition} ORDER BY started DESC, id DESC LIMIT ?",  # noqa: S608
+                (*values, most),
+            )
+            for row in rows:
+                yield StoredRun(*row)
+            if len(rows) < most:
+                return
+            if left is not None:
+                left -= most
+            last = StoredRun(*rows[-1])
+            if where[-1:] == [_BEHIND]:
+                values[-2:] = (last.started, last.id)
+            else:
+                where.append(_BEHIND)
+                values += (last.started, last.id)
+
+    def live_output(self, run_id: str, after: int) -> list[tuple[int, str, bytes]]:
+        """See `Database`."""
+        return self.read(
+            "SELECT number, stream, data FROM live_output WHERE run = ? AND number >= ? ORDER BY number",
+            (run_id, after),
+        )

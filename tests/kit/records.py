@@ -1,0 +1,38 @@
+"""The store of records as tests open it: in a directory, with the database of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from praxis_mcp.execution.records.database import Database, Dialect
+from praxis_mcp.execution.records.store import open_database
+from praxis_mcp.settings.sections import RecordSettings
+from tests.kit.postgres import shared_server
+
+URLS: dict[Path, str] = {}
+"""The PostgreSQL database of a directory of records, where it has one; else it is SQLite in that directory."""
+
+
+@contextmanager
+def records_place(tmp_path: Path, dialect: Dialect) -> Iterator[Path]:
+    """A place for records, with a fresh database of its own where that is PostgreSQL."""
+    place = tmp_path / "records"
+    if dialect == "postgres":
+        URLS[place] = shared_server().database()
+    try:
+        yield place
+    finally:
+        URLS.pop(place, None)
+
+
+def settings_of(place: Path, **more: Any) -> RecordSettings:
+    """The settings of records in that directory."""
+    return RecordSettings.model_validate({"directory": place, "url": URLS.get(place), **more})
+
+
+def database_in(place: Path, *, create: bool = True) -> Database:
+    """The database of the records in that directory."""
+    return open_database(settings_of(place), create=create)
