@@ -71,7 +71,7 @@ class Admission:
         Raises:
             QueueFull: it would have to wait, and too many wait already.
         """
-        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint_if_cancelled()
         call = _Call(tool, limit or self._settings.max_concurrency_per_tool, shares)
         if self._fits(call):
             self._begin(call)

@@ -60,14 +60,19 @@ class EngineSelector:
 
     async def status(self, name: str) -> EngineStatus:
         """Whether an engine can be used; looked up again when the last look is too old."""
+        if (known := self._known(name)) is not None:
+            return known
         async with self._locks.setdefault(name, anyio.Lock()):
-            known = self._statuses.get(name)
-            if known is not None and known[1] > anyio.current_time():
-                return known[0]
+            if (known := self._known(name)) is not None:  # another call has looked meanwhile
+                return known
             status = await self._probe(name)
             kept = STATUS_KEPT if status.available else ABSENCE_KEPT
             self._statuses[name] = (status, anyio.current_time() + kept)
             return status
+
+    def _known(self, name: str) -> EngineStatus | None:
+        status, until = self._statuses.get(name, (None, 0.0))
+        return status if until > anyio.current_time() else None
 
     def forget(self, name: str) -> None:
         """Probe that engine again before it is next chosen (it failed)."""

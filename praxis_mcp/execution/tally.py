@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -72,8 +72,8 @@ class CallTally:
         self._on_refused = on_refused
         self.ended: Counter[tuple[str, str, str]] = Counter()
         self.spilled: Counter[tuple[str, str, str]] = Counter()
-        self.durations: dict[str, Histogram] = {}
-        self.phase_durations: dict[tuple[str, str], Histogram] = {}
+        self.durations: defaultdict[str, Histogram] = defaultdict(Histogram)
+        self.phase_durations: defaultdict[tuple[str, str], Histogram] = defaultdict(Histogram)
         self.under_way = 0
 
     @contextmanager
@@ -97,9 +97,9 @@ class CallTally:
             self.ended[tool, counted.engine, counted.outcome] += 1
             seconds = time.perf_counter() - began
             if counted.engine and counted.outcome != "cached":
-                self.durations.setdefault(counted.engine, Histogram()).add(seconds)
+                self.durations[counted.engine].add(seconds)
                 for phase, spent in counted.phases.seconds.items():
-                    self.phase_durations.setdefault((counted.engine, phase), Histogram()).add(spent)
+                    self.phase_durations[counted.engine, phase].add(spent)
             if trace is not None:
                 trace.called(tool, _about(counted, caller))
             log_call(tool, caller, counted.engine, counted.outcome, seconds, counted.run_id)

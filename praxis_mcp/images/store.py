@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.files import JsonFiles, entries, hold_cache, hold_lock, prune_caches
@@ -40,6 +41,8 @@ from praxis_mcp.support.removal import remove_tree
 
 LOCK_TIMEOUT = 900.0
 """Seconds to wait for another process that is unpacking or removing the same image."""
+_MOST_KNOWN = 1024
+"""Names, and images, of which it is known where they are."""
 _ID = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -55,6 +58,9 @@ class ImageStore:
         self._directory = directory
         self.bounds = bounds or Bounds()
         self._records = JsonFiles()
+        # Every call looks for its image: to join paths and to read records takes longer than to look at the files.
+        self._files: dict[str, tuple[str, Path]] = {}
+        self._images: dict[str, tuple[Path, Any, StoredImage | None]] = {}
 
     @property
     def directory(self) -> Path:
@@ -81,8 +87,13 @@ class ImageStore:
         if _ID.fullmatch(reference):
             image = self._image(reference)
             return NamedImage(reference, image, None) if image else None
-        name = str(Reference.parse(reference))
-        record = self._records.read(self._reference_file(name))
+        if (known := self._files.get(reference)) is None:
+            name = str(Reference.parse(reference))
+            if len(self._files) >= _MOST_KNOWN:
+                self._files.clear()
+            known = self._files[reference] = name, self._reference_file(name)
+        name, file = known
+        record = self._records.read(file)
         if not isinstance(record, dict) or (image := self._image(str(record.get("image")))) is None:
             return None
         return NamedImage(name, image, record.get("manifest"))
@@ -310,12 +321,22 @@ class ImageStore:
                 remove_tree(gone)
 
     def _image(self, ident: str) -> StoredImage | None:
-        found = _ID.fullmatch(ident)
-        if found is None:
+        file, known, image = self._images.get(ident, (None, None, None))
+        if file is None:
+            found = _ID.fullmatch(ident)
+            if found is None:
+                return None
+            file = self.directory / "images" / found[1] / "image.json"
+        record = self._records.read(file)
+        if record is None:
+            self._images.pop(ident, None)
             return None
-        directory = self.directory / "images" / found[1]
-        record = self._records.read(directory / "image.json")
-        return None if record is None else StoredImage.of(record, ident, directory)
+        if record is not known or image is None:
+            if len(self._images) >= _MOST_KNOWN:
+                self._images.clear()
+            image = StoredImage.of(record, ident, file.parent)
+            self._images[ident] = file, record, image
+        return image
 
     def _reference_file(self, name: str) -> Path:
         return self.directory / "refs" / f"{hashlib.sha256(name.encode()).hexdigest()}.json"

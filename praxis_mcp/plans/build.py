@@ -167,6 +167,8 @@ def check_mounts(blueprint: Blueprint, settings: Settings, *, create: bool = Fal
             looked at.
         LimitUnsupported: one is sensitive, and the settings do not allow it.
     """
+    if not blueprint.mounts and (blueprint.where is not Where.HOST or blueprint.working_dir is None):
+        return blueprint
     make = _maker(blueprint, settings, create=create)
     own = (_provided(mount, make) for mount in blueprint.mounts if mount.guard is Guard.NONE)
     checked = tuple(mount if mount.is_missing else check_mount(mount, settings, blueprint.tool) for mount in own)
@@ -371,7 +373,8 @@ def _argv(spec: CommandSpec, command: tuple[str, ...], bound: Bound) -> tuple[st
 
 def _command(contract: ToolContract, spec: CommandSpec) -> tuple[str, ...]:
     return tuple(
-        _expanded(contract, word, in_shell=is_shell_text(spec, index)) for index, word in enumerate(spec.command)
+        _expanded(contract, word, in_shell=is_shell_text(spec, index)) if CONTRACT_DIR in word else word
+        for index, word in enumerate(spec.command)
     )
 
 

@@ -20,11 +20,13 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, nullcontext
+from typing import TypeVar
 
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
+from anyio.abc import ObjectSendStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
 from mcp_types import (
@@ -45,6 +47,7 @@ from praxis_mcp.serving.lifetime import until_signalled
 from praxis_mcp.serving.mcp.server import PraxisServer
 from praxis_mcp.serving.wire import Wire, take_wire, tells_readiness
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.mcp_sdk import WriteStream
 from praxis_mcp.support.text import escape_line_ends
 
 MAX_STDIO_MESSAGE = 64 * 1024 * 1024
@@ -64,7 +67,7 @@ _SERVER_ENDED = (
 )
 
 ReadStream = MemoryObjectReceiveStream[SessionMessage | Exception]
-WriteStream = MemoryObjectSendStream[SessionMessage]
+T = TypeVar("T")
 
 
 async def serve_stdio(toolbox: Toolbox, wire: Wire | None = None) -> None:
@@ -85,12 +88,13 @@ async def serve_stdio(toolbox: Toolbox, wire: Wire | None = None) -> None:
 
 
 @asynccontextmanager
-async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStream]]:
+async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStream[SessionMessage]]]:
     """The two streams that the SDK's server loop runs on. The read stream ends with standard input, or when standard
     output breaks."""
     incoming, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-    write_stream, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
-    reader = _Reader(wire, incoming, write_stream.clone())
+    answers, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
+    write_stream = _WriteStream(answers)
+    reader = _Reader(wire, incoming, answers.clone())
     written = anyio.Event()
     # When the server is cancelled, the last answers may still go out, for a moment.
     writing = anyio.CancelScope(shield=True)
@@ -118,12 +122,35 @@ async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStre
             try:
                 yield read_stream, write_stream
             finally:
-                write_stream.close()
+                answers.close()
                 reader.close()
                 with anyio.move_on_after(MESSAGES_DRAIN_TIMEOUT, shield=True):
                     await written.wait()
                 writing.cancel()
                 tasks.cancel_scope.cancel()
+
+
+class _WriteStream(ObjectSendStream[SessionMessage]):
+    """What the SDK sends its answers to."""
+
+    def __init__(self, stream: MemoryObjectSendStream[SessionMessage]) -> None:
+        self._stream = stream
+
+    async def send(self, item: SessionMessage) -> None:
+        """Send a message."""
+        await _pass_on(self._stream, item)
+
+    async def aclose(self) -> None:
+        """No more will come."""
+        self._stream.close()
+
+
+async def _pass_on(stream: MemoryObjectSendStream[T], item: T) -> None:
+    """As `stream.send`, which makes every message wait a round of the event loop, also where its receiver is ready."""
+    try:
+        stream.send_nowait(item)
+    except anyio.WouldBlock:
+        await stream.send(item)
 
 
 def _answers(message: JSONRPCMessage, identity: RequestId) -> bool:
@@ -137,7 +164,10 @@ class _Reader:
     """Reads lines and hands them over one by one, waiting until each is taken."""
 
     def __init__(
-        self, wire: Wire, incoming: MemoryObjectSendStream[SessionMessage | Exception], answers: WriteStream
+        self,
+        wire: Wire,
+        incoming: MemoryObjectSendStream[SessionMessage | Exception],
+        answers: MemoryObjectSendStream[SessionMessage],
     ) -> None:
         self._descriptor = wire.stdin
         self._read_before = wire.read
@@ -196,7 +226,7 @@ class _Reader:
         if isinstance(message, JSONRPCError):
             await self._answers.send(SessionMessage(message))
         elif message is not None:
-            await self._incoming.send(message)
+            await _pass_on(self._incoming, message)
 
 
 class _Writer:

@@ -64,7 +64,7 @@ def praxis_init_path(machine: str | None = None) -> Path | None:
     known = normalize_machine(machine or platform.machine())
     if known is None:
         return None
-    return _found(_FOLDER / f"praxis-init-{known}") or _found(_installed_folder() / f"praxis-init-{known}")
+    return _found(_binary(_FOLDER, known)) or _found(_binary(_installed_folder(), known))
 
 
 OTHER_MACHINES = "Install the wheel of praxis-mcp, or in a clone: pip install ziglang && python native/build.py all."
@@ -113,6 +113,11 @@ def _installed_folder() -> Path:
     import sysconfig  # only where the package itself has none: the start of a server does not wait for it
 
     return Path(sysconfig.get_path("purelib")) / "praxis_mcp" / "_native"
+
+
+@cache  # every call needs it, and to join paths takes longer than to look at files
+def _binary(folder: Path, machine: str) -> Path:
+    return folder / f"praxis-init-{machine}"
 
 
 def _found(path: Path) -> Path | None:

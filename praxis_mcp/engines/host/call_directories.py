@@ -37,13 +37,18 @@ _FOLDERS = ("home", "work", "tmp")
 _Stamps = tuple[tuple[int, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Directory:
-    """One, with what it was like when it was made, and when that was, by `time.monotonic`."""
+    """One, with what it was like when it was made, and when that was, by `time.monotonic`.
+
+    Attributes:
+        is_settled: whether it was bare when each change since has shown in its stamps.
+    """
 
     scratch: Scratch
     stamps: _Stamps | None
     made: float
+    is_settled: bool = False
 
     def is_fresh(self, since: float) -> bool:
         """Whether it is still as it was made, and cleaners of temporary files have not come near it.
@@ -54,7 +59,13 @@ class _Directory:
         place = self.scratch.path
         if time.monotonic() - self.made >= FRESH_FOR or self.stamps is None or _stamps(place) != self.stamps:
             return False
-        return since - self.made > SETTLED_AFTER or _is_bare(place)
+        if self.is_settled or since - self.made > SETTLED_AFTER:
+            return True
+        looked = time.monotonic()
+        if not _is_bare(place):
+            return False
+        self.is_settled = looked - self.made > SETTLED_AFTER
+        return True
 
 
 class CallDirectories:

@@ -39,6 +39,10 @@ _KINDS = {
 _IN_MEMORY = frozenset({StepKind.EMPTY_ROOT, StepKind.EMPTY})
 _MADE = frozenset({*_IN_MEMORY, StepKind.DIRECTORY, StepKind.CONTENT})
 _MAKES_PLACES = frozenset({StepKind.BIND, StepKind.EMPTY, StepKind.PROC, StepKind.DEV, StepKind.CONTENT})
+# As plain numbers: the operators of an enum are Python, and every call lays a handful of steps out.
+_MAKES_PLACE, _IS_WRITABLE, _LOCKS_PROC, _HAS_TERMINALS = (
+    flag.value for flag in (MountFlag.MAKES_PLACE, MountFlag.IS_WRITABLE, MountFlag.LOCKS_PROC, MountFlag.HAS_TERMINALS)
+)
 _SOURCES = frozenset({StepKind.ROOT, StepKind.LAYERED_ROOT, StepKind.BIND})
 
 
@@ -84,8 +88,8 @@ def pack(
 def mounts_of(steps: Sequence[Step], held: ExitStack) -> Iterator[LaidMount]:
     """The steps as praxis-init has them; opens what only a path names."""
     for step in steps:
-        descriptor = step.descriptor
-        if descriptor is None and step.kind in _SOURCES and step.source is not None:
+        kind, descriptor = step.kind, step.descriptor
+        if descriptor is None and step.source is not None and kind in _SOURCES:
             try:
                 descriptor = open_path(step.source)
             except OSError as exc:
@@ -93,26 +97,27 @@ def mounts_of(steps: Sequence[Step], held: ExitStack) -> Iterator[LaidMount]:
                     continue
                 raise
             held.callback(os.close, descriptor)
-        flags = MountFlag(0)
-        if step.makes_place and step.kind in _MAKES_PLACES:
-            flags |= MountFlag.MAKES_PLACE
+        flags = 0
+        if step.makes_place and kind in _MAKES_PLACES:
+            flags |= _MAKES_PLACE
         if step.writable:
-            flags |= MountFlag.IS_WRITABLE
-        if step.kind is StepKind.PROC and os.geteuid() == 0:
+            flags |= _IS_WRITABLE
+        if kind is StepKind.PROC and os.geteuid() == 0:
             # Root without capabilities still owns the kernel's switches.
-            flags |= MountFlag.LOCKS_PROC
-        if step.kind is StepKind.DEV:
-            flags |= MountFlag.HAS_TERMINALS
-        size = step.size or (DEFAULT_SIZE if step.kind in _IN_MEMORY else 0)
+            flags |= _LOCKS_PROC
+        if kind is StepKind.DEV:
+            flags |= _HAS_TERMINALS
+        in_memory = kind in _IN_MEMORY
+        size = step.size or (DEFAULT_SIZE if in_memory else 0)
         yield LaidMount(
-            _KINDS[step.kind],
+            _KINDS[kind],
             os.fsencode(step.path),
             descriptor,
             flags,
-            step.mode if step.kind in _MADE else 0,
+            step.mode if kind in _MADE else 0,
             size,
-            _files_of(size) if step.kind in _IN_MEMORY or step.kind is StepKind.LAYERED_ROOT else 0,
-            os.fsencode(step.source or "") if step.kind is StepKind.LINK else None,
+            _files_of(size) if in_memory or kind is StepKind.LAYERED_ROOT else 0,
+            os.fsencode(step.source or "") if kind is StepKind.LINK else None,
         )
 
 
@@ -126,7 +131,7 @@ def _groups(group: RunGroup, held: ExitStack) -> Iterator[tuple[int, int]]:
         if group.unified:
             descriptor = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         else:
-            descriptor = os.open(place / "tasks", os.O_WRONLY | os.O_CLOEXEC)
+            descriptor = os.open(f"{place}/tasks", os.O_WRONLY | os.O_CLOEXEC)
         held.callback(os.close, descriptor)
         yield (2 if group.unified else 1), descriptor
 

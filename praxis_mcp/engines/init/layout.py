@@ -122,7 +122,9 @@ def encode_sandbox(layout: SandboxLayout, call: WaitCall) -> bytes:
     """
     if call.files:
         raise FramingError("a sandbox's call has no files of its own: lay them out")
-    return _encode_layout(layout, 0) + encode_call(replace(call, no_new_privileges=True)) + encode_start()
+    if not call.no_new_privileges:
+        call = replace(call, no_new_privileges=True)
+    return _encode_layout(layout, 0) + encode_call(call) + encode_start()
 
 
 def encode_waiting_sandbox(layout: SandboxLayout, patience: float | None) -> bytes:
