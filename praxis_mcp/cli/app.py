@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 
 app.command("serve")(serve.serve)
+app.command("console")(serve.console)
 app.command("list")(listing.list_tools)
 app.command("call")(call.call)
 app.command("explain")(explain.explain)

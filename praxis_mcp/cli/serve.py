@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,10 @@ def serve(
     http: Annotated[bool, typer.Option("--http", help="Serve Streamable HTTP at /mcp instead of stdio.")] = False,
     sse: Annotated[
         bool, typer.Option("--sse", help="Serve HTTP+SSE at /sse, for old clients; with --http both.")
+    ] = False,
+    console: Annotated[
+        bool,
+        typer.Option("--console", help="Serve pages for people at /console, with --http or --sse."),
     ] = False,
     host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 is any free one (default: 8000).")] = None,
@@ -45,7 +49,9 @@ def serve(
         "allowed_hosts": allowed_host,
         "allowed_origins": allowed_origin,
     }
-    given = {name: value for name, value in flags.items() if value is not None}
+    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    if console:
+        given["console"] = {"enabled": True}
     if http or sse:
         settings = options.read(quiet=False, http=given)
         _warn_of_missing_parts()
@@ -95,17 +101,44 @@ def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
     from praxis_mcp.serving.http.serve import serve_http
     from praxis_mcp.support.logs import logger
 
-    def announce(urls: tuple[str, ...]) -> None:
+    def announce(line: str) -> None:
         # Whatever is logged: with port 0 there is no other way to learn it.
+        if settings.log_format == "json":
+            logger.log(settings.log_level, "{}", line)
+        else:
+            say(line, err=True)
+
+    def announce_all(urls: tuple[str, ...]) -> None:
         for url in urls:
-            if settings.log_format == "json":
-                logger.log(settings.log_level, "Listening on {}", url)
-            else:
-                say(f"Listening on {url}", err=True)
+            announce(f"Listening on {url}")
 
     async def main() -> None:
         async with open_toolbox(settings, scan_in_background=True, keep_records=True) as toolbox:
-            await serve_http(toolbox, streamable=streamable, sse=sse, on_listening=announce)
+            await serve_http(
+                toolbox,
+                streamable=streamable,
+                sse=sse,
+                on_listening=announce_all,
+                on_console=lambda url: announce(f"Console at {url}"),
+            )
 
     collect_garbage()
     anyio.run(main)
+
+
+@takes_settings()
+def console(
+    options: SettingsOptions,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 is any free one.")] = 0,
+    actions: Annotated[bool, typer.Option("--actions", help="Runs can be cancelled there.")] = False,
+) -> None:
+    """Look at runs in a browser: prints a link that opens the console once, on this machine, until it is interrupted.
+
+    Runs of every server of this user are shown. Nobody else can open it, and no MCP is served.
+    """
+    pages: dict[str, Any] = {"enabled": True}
+    if actions:
+        pages["actions"] = True
+    own = {"host": "127.0.0.1", "port": port, "console": pages, "tls_certificate": None, "tls_key": None}
+    settings = options.read(http=own)
+    _serve_http(settings, streamable=False, sse=False)

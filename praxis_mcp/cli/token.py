@@ -26,7 +26,8 @@ def new(
         typer.Option("--tool", help="Name of a tool that it covers, with * and ?; may be given more than once."),
     ] = None,
     scope: Annotated[
-        list[str] | None, typer.Option("--scope", help="tools:GLOB or metrics:read; may be given more than once.")
+        list[str] | None,
+        typer.Option("--scope", help="tools:GLOB, metrics:read or runs:read; more than once for several."),
     ] = None,
     days: Annotated[int | None, typer.Option("--days", min=1, help="Days until it expires (default: never).")] = None,
     as_json: JsonOption = False,
@@ -52,7 +53,8 @@ def new(
             AuthSettings.model_validate({"tokens": {name: entry}})
         except ValidationError as exc:
             raise SettingsError(
-                "A name is 1 to 64 letters, digits, dots, dashes, underscores; a scope is tools:GLOB or metrics:read."
+                "A name is 1 to 64 letters, digits, dots, dashes, underscores; a scope is tools:GLOB, "
+                "metrics:read or runs:read."
             ) from exc
     settings = {"http": {"auth": {"tokens": {name: entry}}}}
     if as_json:

@@ -17,6 +17,8 @@ TOOLS = "tools:"
 """Scopes ``tools:GLOB``: the tools whose names match (``*``, ``?``, ``[…]``) may be seen and called."""
 ALL_TOOLS = "tools:*"
 READ_METRICS = "metrics:read"
+READ_RUNS = "runs:read"
+"""The scope that shows the runs of every caller in the console."""
 SCOPE_KEY = "praxis.caller"
 """Where an HTTP request's ASGI scope holds its `Caller`."""
 
@@ -52,7 +54,7 @@ class Caller:
         )
 
 
-ANYONE = Caller("", frozenset({ALL_TOOLS, READ_METRICS}))
+ANYONE = Caller("", frozenset({ALL_TOOLS, READ_METRICS, READ_RUNS}))
 """Every caller of a server that needs no credentials."""
 
 

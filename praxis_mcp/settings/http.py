@@ -12,6 +12,8 @@ from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 from praxis_mcp.settings.sections import Section
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+CONSOLE_PATH = "/console"
+"""Below it are the pages for people."""
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Signatures by a private key. Never ``none``; never HS…, where anyone who can check a token can make one."""
@@ -26,7 +28,7 @@ def _secure_url(value: str) -> str:
 
 
 SecureUrl = Annotated[str, AfterValidator(_secure_url)]
-Scope = Annotated[str, Field(pattern=r"^(tools:[A-Za-z0-9_.*?\[\]!-]{1,128}|metrics:read)$")]
+Scope = Annotated[str, Field(pattern=r"^(tools:[A-Za-z0-9_.*?\[\]!-]{1,128}|metrics:read|runs:read)$")]
 Host = Annotated[str, Field(pattern=r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?$")]
 Origin = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?$")]
 
@@ -38,7 +40,7 @@ class StaticToken(Section):
         sha256: SHA-256 of the token, in hexadecimal. Tokens hold 256 random bits, so that a plain hash cannot be
             reversed.
         scopes: what its bearer may do: ``tools:GLOB`` sees and calls the tools whose names match, ``metrics:read``
-            reads ``/metrics``.
+            reads ``/metrics``, ``runs:read`` sees the runs of every caller in the console.
         expires: when it ends, with a time zone; None is never.
     """
 
@@ -95,6 +97,19 @@ class AuthSettings(Section):
         return bool(self.tokens) or self.oauth is not None
 
 
+class ConsoleSettings(Section):
+    """Pages for people, below ``/console``.
+
+    Attributes:
+        enabled: whether they are served.
+        actions: whether tools can be called and runs be cancelled there, by those who may call; they only show what is
+            otherwise.
+    """
+
+    enabled: bool = False
+    actions: bool = False
+
+
 class HttpSettings(Section):
     """How ``praxis-mcp serve --http`` and ``--sse`` listen.
 
@@ -107,6 +122,7 @@ class HttpSettings(Section):
         proxy_authenticates: a proxy in front lets nobody through whom it does not know, and nothing else can reach
             the port: another host than the loopback needs no `auth` then.
         auth: see `AuthSettings`.
+        console: see `ConsoleSettings`.
         max_body: bytes of one request.
         max_sessions: sessions of clients of the older protocol revisions over Streamable HTTP; of these, of
             `max_streams` and of `max_connections` one authenticated caller has a quarter, or 8 where that is more.
@@ -127,6 +143,7 @@ class HttpSettings(Section):
     allowed_origins: tuple[Origin, ...] = ()
     proxy_authenticates: bool = False
     auth: AuthSettings = AuthSettings()
+    console: ConsoleSettings = ConsoleSettings()
     max_body: int = Field(default=4 * 1024 * 1024, ge=1024)
     max_sessions: int = Field(default=1000, gt=0)
     session_idle_timeout: float = Field(default=1800, gt=0)

@@ -3,7 +3,7 @@ oldest clients, and ``/health``, ``/ready`` and ``/metrics`` for operators."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
 
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.http.auth import METRICS_PATH, Authentication, metadata_routes, open_authentication
@@ -40,10 +41,12 @@ class HttpApplication:
 
     Attributes:
         asgi: the application, whole; it knows the requests under way as well.
+        open_console: says where the console is, if there is one; see `open_application`.
     """
 
-    def __init__(self, asgi: RequestTracker, toolbox: Toolbox) -> None:
+    def __init__(self, asgi: RequestTracker, toolbox: Toolbox, open_console: Callable[[], None] = lambda: None) -> None:
         self.asgi = asgi
+        self.open_console = open_console
         self._toolbox = toolbox
 
     @property
@@ -59,7 +62,12 @@ class HttpApplication:
 
 @asynccontextmanager
 async def open_application(
-    server: PraxisServer, toolbox: Toolbox, *, streamable: bool, sse: bool
+    server: PraxisServer,
+    toolbox: Toolbox,
+    *,
+    streamable: bool,
+    sse: bool,
+    on_console_link: Callable[[str], None] = lambda path: None,
 ) -> AsyncIterator[HttpApplication]:
     """The application over a server; sessions live inside this context, and their calls end with it.
 
@@ -68,9 +76,11 @@ async def open_application(
         toolbox: what it serves.
         streamable: whether ``/mcp`` is there.
         sse: whether ``/sse`` is there.
+        on_console_link: is called with the path at which the console is to be opened, if there is one; and again with
+            another one where that works only once.
 
     Raises:
-        SettingsError: the file of keys that the settings name cannot be read.
+        SettingsError: the file of keys that the settings name cannot be read, or what the console needs is missing.
     """
     settings = toolbox.settings.http
     names = AllowedNames.of(settings)
@@ -100,13 +110,22 @@ async def open_application(
         opens_sessions=MCP_PATH,
     )
     authenticated = await open_authentication(shared, settings.auth, toolbox.runner.tally.refuse)
+    served: ASGIApp = _for_browsers(authenticated, names)
+    console = None
+    if settings.console.enabled:
+        from praxis_mcp.serving.http.console import WithConsole
+
+        # A server without MCP is somebody's own look at what is theirs.
+        is_owners = authenticated.is_open or not (streamable or sse)
+        console = WithConsole(served, toolbox, authenticated, stands, owner_links=is_owners, on_link=on_console_link)
+        served = console
     tracker = RequestTracker(
-        Guard(_for_browsers(authenticated, names), names),
+        Guard(served, names),
         max_streams=settings.max_streams,
         stands=stands,
     )
     async with inner.router.lifespan_context(inner):
-        yield HttpApplication(tracker, toolbox)
+        yield HttpApplication(tracker, toolbox, *([console.announce] if console is not None else []))
 
 
 def _for_browsers(app: Authentication, names: AllowedNames) -> CORSMiddleware:

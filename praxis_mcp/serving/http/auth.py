@@ -15,6 +15,7 @@ from praxis_mcp.serving.access import (
     ALL_TOOLS,
     ANYONE,
     READ_METRICS,
+    READ_RUNS,
     SCOPE_KEY,
     TOOLS,
     BadToken,
@@ -105,12 +106,26 @@ class Authentication:
         if len(credentials) > 1 or scheme.lower() != "bearer" or not token:
             raise _Refusal(401, "invalid_request", "Send one header: Authorization: Bearer TOKEN")
         try:
-            for check in self._checks:
-                if (found := await check.check(token)) is not None:
-                    return found
+            return await self.identify(token)
         except BadToken as exc:
             raise _Refusal(401, "invalid_token", str(exc)) from exc
-        raise _Refusal(401, "invalid_token", "The token is not known here")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether callers need no token."""
+        return not self._checks
+
+    async def identify(self, token: str) -> Caller:
+        """Whose token that is.
+
+        Raises:
+            BadToken: it is not accepted.
+            KeysUnavailable: whether it is accepted cannot be determined now.
+        """
+        for check in self._checks:
+            if (found := await check.check(token)) is not None:
+                return found
+        raise BadToken("The token is not known here")
 
     def _demand(self, caller: Caller, path: str, headers: Headers) -> None:
         if path == METRICS_PATH:
@@ -150,7 +165,7 @@ def metadata_routes(oauth: OAuthResource) -> list[Route]:
     document = {
         "resource": oauth.resource,
         "authorization_servers": [oauth.issuer],
-        "scopes_supported": [ALL_TOOLS, READ_METRICS],
+        "scopes_supported": [ALL_TOOLS, READ_METRICS, READ_RUNS],
         "bearer_methods_supported": ["header"],
         "resource_name": "praxis-mcp",
     }

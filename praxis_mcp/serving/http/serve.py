@@ -35,8 +35,11 @@ async def serve_http(
     streamable: bool = True,
     sse: bool = False,
     on_listening: Callable[[tuple[str, ...]], None] = lambda urls: None,
+    on_console: Callable[[str], None] = lambda url: None,
 ) -> None:
     """Serve any number of clients over HTTP, until a signal stops the process.
+
+    With neither transport it is the console alone.
 
     At the first SIGINT, SIGTERM or SIGHUP no more connections are taken, subscriptions end, and running calls may go on
     for `HttpSettings.drain` seconds; then they are cancelled, and what they started is killed. A second signal cancels
@@ -48,6 +51,8 @@ async def serve_http(
         streamable: serve Streamable HTTP, of every protocol revision, at ``/mcp``.
         sse: serve HTTP+SSE, of 2024-11-05, at ``/sse``.
         on_listening: called with the URLs once connections are taken.
+        on_console: called with the URL at which the console is to be opened, where the settings enable it; where that
+            works only once, again with the next one.
 
     Raises:
         SettingsError: the address, the certificate or the keys of the settings cannot be used, or everyone could call.
@@ -61,7 +66,13 @@ async def serve_http(
         urls = tuple(_url(settings, listener) + path for path in paths)
         async with (
             PraxisServer.open(toolbox) as server,
-            open_application(server, toolbox, streamable=streamable, sse=sse) as application,
+            open_application(
+                server,
+                toolbox,
+                streamable=streamable,
+                sse=sse,
+                on_console_link=lambda path: on_console(_url(settings, listener) + path),
+            ) as application,
         ):
             web = WebServer(
                 application.asgi,
@@ -74,6 +85,7 @@ async def serve_http(
             async def notify_when_ready() -> None:
                 await listening.wait()
                 on_listening(urls)
+                application.open_console()
                 await toolbox.loaded()
                 await toolbox.upstreams.wait_attempted()
                 manager.ready(f"Listening on {' '.join(urls)}")

@@ -122,7 +122,7 @@ async def test_the_metadata_names_resource_issuer_and_scopes(secured: HttpServer
         document = (await ask(secured, ("GET", path))).json()
         assert document["resource"] == "https://tools.example.com/mcp"
         assert document["authorization_servers"] == ["https://login.example.com"]
-        assert document["scopes_supported"] == ["tools:*", "metrics:read"]
+        assert document["scopes_supported"] == ["tools:*", "metrics:read", "runs:read"]
 
 
 @pytest.mark.parametrize("route", [*OPEN, *GUARDED], ids=" ".join)

@@ -1,0 +1,127 @@
+"""What goes on now: the runs that have not ended, and their output as it comes, by server-sent events
+(https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
+from praxis_mcp.execution.records.database import Filters
+from praxis_mcp.execution.records.row import RUNNING
+from praxis_mcp.serving.console.gate import CONSOLE_PATH, session_of
+from praxis_mcp.serving.console.reader import RunReader
+from praxis_mcp.serving.console.sessions import Viewer
+from praxis_mcp.serving.console.text import LiveText
+from praxis_mcp.serving.console.ui import Ui
+
+LIVE_PATH = CONSOLE_PATH + "/live"
+EVENTS = "/events"
+"""How the paths of standing streams end."""
+MOST_LIVE = 100
+"""Runs that the page of those that go on shows."""
+LOOK_EVERY = 0.5
+"""Seconds between two looks at the store: what a run puts out is written there as often."""
+MAX_STREAMS = 32
+"""Streams of the console that are open at once."""
+STREAM_LIFETIME = 600.0
+"""Seconds after which a stream ends; the browser opens it again, and so its session is looked at again."""
+_SIGN_OF_LIFE = 20
+"""Looks without anything to say after which a comment is sent: what is between may end a silent connection."""
+
+
+class LivePages:
+    """The routes about runs that go on.
+
+    Args:
+        reader: the store.
+        ui: makes pages.
+    """
+
+    def __init__(self, reader: RunReader, ui: Ui) -> None:
+        self._reader = reader
+        self._ui = ui
+        self._open = 0
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [
+            Route(LIVE_PATH, self.show, methods=["GET"]),
+            Route(LIVE_PATH + EVENTS, self.changes, methods=["GET"]),
+            Route(CONSOLE_PATH + "/runs/{run_id:str}" + EVENTS, self.output, methods=["GET"]),
+        ]
+
+    async def show(self, request: Request) -> Response:
+        """The runs that go on."""
+        runs = await self._reader.runs(session_of(request).viewer, Filters(outcome=RUNNING), MOST_LIVE)
+        return self._ui.page(request, "live.html", runs=runs or [], is_recorded=runs is not None)
+
+    async def changes(self, request: Request) -> Response:
+        """An event whenever other runs go on than before."""
+        return self._stream(self._changes(session_of(request).viewer))
+
+    async def output(self, request: Request) -> Response:
+        """What a run puts out, and an event when it has ended."""
+        viewer, run_id = session_of(request).viewer, request.path_params["run_id"]
+        await self._reader.details(viewer, run_id)
+        begun = request.headers.get("last-event-id") or request.query_params.get("after", "0")
+        after = int(begun) if begun.isascii() and begun.isdigit() and len(begun) < 12 else 0
+        return self._stream(self._output(viewer, run_id, after))
+
+    def _stream(self, events: AsyncGenerator[str, None]) -> Response:
+        if self._open >= MAX_STREAMS:
+            return PlainTextResponse("Too many streams are open.", status_code=503, headers={"Retry-After": "5"})
+        return StreamingResponse(self._bounded(events), media_type="text/event-stream")
+
+    async def _bounded(self, events: AsyncGenerator[str, None]) -> AsyncIterator[str]:
+        self._open += 1
+        try:
+            yield ": open\n\n"
+            ends = anyio.current_time() + STREAM_LIFETIME
+            quiet = 0
+            async with aclosing(events):
+                async for event in events:
+                    quiet = 0 if event else quiet + 1
+                    if event or quiet % _SIGN_OF_LIFE == 0:
+                        yield event or ": alive\n\n"
+                    if anyio.current_time() > ends:
+                        return
+        except (RunNotFoundError, RecordsUnavailable):
+            yield _event("end", {})
+        finally:
+            self._open -= 1
+
+    async def _changes(self, viewer: Viewer) -> AsyncGenerator[str, None]:
+        known: list[str] | None = None
+        while True:
+            runs = await self._reader.runs(viewer, Filters(outcome=RUNNING), MOST_LIVE) or []
+            now = [run.id for run in runs]
+            yield _event("changed", {}) if known is not None and now != known else ""
+            known = now
+            await anyio.sleep(LOOK_EVERY)
+
+    async def _output(self, viewer: Viewer, run_id: str, after: int) -> AsyncGenerator[str, None]:
+        texts = {"stdout": LiveText(), "stderr": LiveText()}
+        while True:
+            details = await self._reader.details(viewer, run_id, after)
+            if details.run.ended is not None:
+                yield _event("end", {})
+                return
+            for number, stream, data in details.live:
+                after = number + 1
+                yield _event("output", {"stream": stream, "text": texts[stream].add(data)}, after)
+            if not details.live:
+                yield ""
+            await anyio.sleep(LOOK_EVERY)
+
+
+def _event(name: str, data: dict[str, Any], number: int | None = None) -> str:
+    head = f"id: {number}\n" if number is not None else ""
+    return f"{head}event: {name}\ndata: {json.dumps(data)}\n\n"

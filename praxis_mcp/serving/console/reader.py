@@ -1,0 +1,119 @@
+"""The store of runs as one viewer may see it. The one place that decides whose runs are shown to whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from praxis_mcp.engines.base import Artifact
+from praxis_mcp.engines.output import StreamName
+from praxis_mcp.errors import RunNotFoundError
+from praxis_mcp.execution.records.archive import RunArchive, open_archive
+from praxis_mcp.execution.records.database import Filters
+from praxis_mcp.execution.records.row import StoredRun, storable
+from praxis_mcp.serving.console.sessions import Viewer
+from praxis_mcp.settings.model import Settings
+
+MAX_READERS = 4
+"""Threads that read the store at once."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetails:
+    """One run with what it left.
+
+    Attributes:
+        run: as it is kept.
+        artifacts: the files that are still there.
+        streams: see `RunArchive.stream`.
+        live: output of a run that goes on: number, stream, bytes.
+    """
+
+    run: StoredRun
+    artifacts: tuple[Artifact, ...]
+    streams: dict[StreamName, bytes | Path]
+    live: list[tuple[int, str, bytes]]
+
+
+class RunReader:
+    """Reads runs. The owner sees all of the store, which is theirs; a caller sees runs of this project only, and of
+    those their own, unless a scope of theirs covers all."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings.records
+        self._root = storable(str(settings.root))
+        self._limiter = anyio.CapacityLimiter(MAX_READERS)
+
+    async def runs(self, viewer: Viewer, filters: Filters, limit: int) -> list[StoredRun] | None:
+        """Runs without their streams, newest first; None where nothing is recorded.
+
+        Raises:
+            RecordsUnavailable: they cannot be read.
+        """
+        if not viewer.sees_all_runs:
+            if not viewer.caller.name:
+                return []
+            filters = replace(filters, caller=viewer.caller.name)
+        if not viewer.is_owner:
+            filters = replace(filters, root=self._root)
+
+        def read(archive: RunArchive | None) -> list[StoredRun] | None:
+            return list(archive.runs(filters, limit)) if archive is not None else None
+
+        return await self._with_archive(read)
+
+    async def details(self, viewer: Viewer, run_id: str, after: int = 0) -> RunDetails:
+        """A run by its whole id.
+
+        Args:
+            viewer: who looks.
+            run_id: of the run.
+            after: number of the first piece of live output to read.
+
+        Raises:
+            RunNotFoundError: there is none, or not for this viewer.
+            RecordsUnavailable: it cannot be read.
+        """
+
+        def read(archive: RunArchive | None) -> RunDetails:
+            run = archive.find(run_id) if archive is not None else None
+            if archive is None or run is None or run.id != run_id or not self.may_see(viewer, run):
+                raise _not_found(run_id)
+            live = archive.database.live_output(run.id, after) if run.ended is None else []
+            ended: dict[StreamName, bytes | Path] = {}
+            if run.ended is not None:
+                ended = {"stdout": archive.stream(run, "stdout"), "stderr": archive.stream(run, "stderr")}
+            return RunDetails(run, archive.artifacts(run), ended, live)
+
+        try:
+            return await self._with_archive(read)
+        except RunNotFoundError as exc:  # it may name other runs
+            raise _not_found(run_id) from exc
+
+    def may_see(self, viewer: Viewer, run: StoredRun) -> bool:
+        """Whether a run is shown to a viewer."""
+        if viewer.is_owner:
+            return True
+        is_own = bool(run.caller) and run.caller == viewer.caller.name
+        return run.root == self._root and (viewer.sees_all_runs or is_own)
+
+    async def _with_archive(self, work: Callable[[RunArchive | None], T]) -> T:
+        # A database is used by one thread only: that which opened it.
+        def read() -> T:
+            if not self._settings.enabled:
+                return work(None)
+            with open_archive(self._settings) as archive:
+                return work(archive)
+
+        return await anyio.to_thread.run_sync(read, limiter=self._limiter)
+
+
+def _not_found(run_id: str) -> RunNotFoundError:
+    return RunNotFoundError(f'There is no run "{run_id[:64]}" for you here.')
