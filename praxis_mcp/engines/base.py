@@ -16,7 +16,7 @@ from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector, Streams
 from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.engines.warm.call import Claim
-from praxis_mcp.engines.warm.pool import PoolMetrics, WarmBudget
+from praxis_mcp.engines.warm.pool import PoolMetrics, WarmBudget, WarmPool
 from praxis_mcp.errors import ContractError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.build import draft_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Capability, Plan
@@ -334,13 +334,20 @@ class ExecutionEngine(ABC):
         removed. Nothing by default."""
         return ()
 
+    @property
+    def _warm_pool(self) -> WarmPool[Any, Any] | None:
+        """Where what it has started ahead of calls waits for them; None by default."""
+        return None
+
     def warm(self) -> PoolMetrics | None:
         """What has been started ahead of calls, and how often that met one; None where nothing is."""
-        return None
+        return self._warm_pool.metrics if self._warm_pool is not None else None
 
     def retire(self, tools: Collection[str]) -> None:
         """Let go of what has been started ahead of calls of these tools, whose contracts have changed or are gone: it
-        holds what the old ones allowed. Must be called on the event loop. Nothing by default."""
+        holds what the old ones allowed. Must be called on the event loop."""
+        if self._warm_pool is not None:
+            self._warm_pool.retire(tools)
 
     async def validate_contract(self, contract: ToolContract) -> bool:
         """True where this engine can run the contract.

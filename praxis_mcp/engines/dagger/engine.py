@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +51,7 @@ from praxis_mcp.engines.dagger.session import Session, SessionManager
 from praxis_mcp.engines.dagger.warm import WarmDagger
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
-from praxis_mcp.engines.warm.pool import PoolMetrics
+from praxis_mcp.engines.warm.pool import WarmPool
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
 from praxis_mcp.plans.model import Blueprint, Capability, Guard, Plan
 from praxis_mcp.settings.model import Settings
@@ -157,14 +157,9 @@ class DaggerExecutionEngine(ExecutionEngine):
         async with self._sessions.lease() as session:
             await self._base_container(session, blueprint, on_status)
 
-    def warm(self) -> PoolMetrics | None:
-        """See `ExecutionEngine.warm`."""
-        return self._warm.pool.metrics if self._warm is not None else None
-
-    def retire(self, tools: Collection[str]) -> None:
-        """See `ExecutionEngine.retire`."""
-        if self._warm is not None:
-            self._warm.pool.retire(tools)
+    @property
+    def _warm_pool(self) -> WarmPool[Any, Any] | None:
+        return self._warm.pool if self._warm is not None else None
 
     async def reap(self) -> tuple[str, ...]:
         """Remove the files that killed servers have left; what they ran in the engine went with their sessions."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -45,7 +45,7 @@ from praxis_mcp.engines.init.waiter import REPORT_GRACE
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.engines.warm.call import Claim
-from praxis_mcp.engines.warm.pool import PoolMetrics
+from praxis_mcp.engines.warm.pool import WarmPool
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Capability, Plan
 from praxis_mcp.settings.model import Settings
@@ -359,14 +359,9 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         if self._daemon is not None:
             await self._forget(self._daemon)
 
-    def warm(self) -> PoolMetrics | None:
-        """See `ExecutionEngine.warm`."""
-        return self._warm.pool.metrics if self._warm is not None else None
-
-    def retire(self, tools: Collection[str]) -> None:
-        """See `ExecutionEngine.retire`."""
-        if self._warm is not None:
-            self._warm.pool.retire(tools)
+    @property
+    def _warm_pool(self) -> WarmPool[Any, Any] | None:
+        return self._warm.pool if self._warm is not None else None
 
     def _translating(self, plan: Plan | None = None) -> AbstractContextManager[None]:
         return docker_errors.translate_errors(self._address, plan)

@@ -7,11 +7,12 @@ unless the contract asks. Else as a plain process, where the settings allow it; 
 from __future__ import annotations
 
 import platform
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -21,17 +22,15 @@ from praxis_mcp.engines.host.call_directories import CallDirectories
 from praxis_mcp.engines.host.cgroups import Cgroups, find_cgroups
 from praxis_mcp.engines.host.launcher import find_launcher
 from praxis_mcp.engines.host.local_run import LocalRun
-from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher, Sandboxed
+from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher, Sandboxed, reap_host
 from praxis_mcp.engines.host.warm import SandboxKey, WarmSandboxes, open_warm
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
-from praxis_mcp.engines.warm.pool import PoolMetrics
+from praxis_mcp.engines.warm.pool import WarmPool
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.plans.model import Capability, Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support import praxis_init as native
-from praxis_mcp.support.processes import kill_orphans
-from praxis_mcp.support.scratch import sweep_scratch
 
 _ALWAYS = frozenset(
     {
@@ -111,7 +110,7 @@ class LocalExecutionEngine(ExecutionEngine):
             if not isinstance(sandbox, Launcher) or cgroups is None:
                 return await run.as_plain_process(self._directories)
             prepare = partial(run.prepare, self.settings)
-            cold = partial(run.in_sandbox, sandbox, cgroups)
+            cold = partial(sandbox.run, plan, context, cgroups=cgroups, default_pids=None)
             warm = self._warm = self._warm or self._open_warm(sandbox, cgroups)
             if warm is None:
                 return await cold(prepare)
@@ -123,8 +122,8 @@ class LocalExecutionEngine(ExecutionEngine):
         return await run_command(self, plan, context, command, isolation=isolation)
 
     async def reap(self) -> tuple[str, ...]:
-        """Kill commands, and remove control groups and directories, of servers that were killed before they could."""
-        return await anyio.to_thread.run_sync(_reap, await self._groups())
+        """See the base."""
+        return await anyio.to_thread.run_sync(reap_host, await self._groups())
 
     async def cleanup(self) -> None:
         """Remove what waits for calls, and wait for the last of what calls have left to be removed."""
@@ -133,19 +132,13 @@ class LocalExecutionEngine(ExecutionEngine):
             await warm.close()
         await self._directories.close()
 
-    def warm(self) -> PoolMetrics | None:
-        """See `ExecutionEngine.warm`."""
-        return self._warm.pool.metrics if self._warm is not None else None
-
-    def retire(self, tools: Collection[str]) -> None:
-        """See `ExecutionEngine.retire`."""
-        if self._warm is not None:
-            self._warm.pool.retire(tools)
+    @property
+    def _warm_pool(self) -> WarmPool[Any, Any] | None:
+        return self._warm.pool if self._warm is not None else None
 
     def _open_warm(self, sandbox: Launcher, cgroups: Cgroups) -> WarmSandboxes | None:
-        return open_warm(
-            sandbox, cgroups, self._lay_out, self.settings.warm, self.warm_budget, default_pids=None
-        )  # fmt: skip
+        settings, budget = self.settings.warm, self.warm_budget
+        return open_warm(sandbox, cgroups, self._lay_out, settings, budget, default_pids=None)
 
     @asynccontextmanager
     async def _lay_out(self, plan: Plan, key: SandboxKey, artifacts: Path | None) -> AsyncIterator[Sandboxed]:
@@ -171,8 +164,3 @@ class LocalExecutionEngine(ExecutionEngine):
                 remedy=f"{found.remedy} Or set engines.local.sandbox: auto.",
             )
         return found
-
-
-def _reap(cgroups: Cgroups) -> tuple[str, ...]:
-    sweep_scratch()
-    return (*kill_orphans(), *cgroups.reap())

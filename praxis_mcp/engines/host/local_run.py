@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -15,10 +17,9 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.call_directories import CallDirectories
-from praxis_mcp.engines.host.cgroups import Cgroups
 from praxis_mcp.engines.host.local_view import HOME, WORK, HostView
 from praxis_mcp.engines.host.process import Launch, ReportPipe, run_process
-from praxis_mcp.engines.host.sandboxed import Launcher, Prepare, Sandboxed, laying_out
+from praxis_mcp.engines.host.sandboxed import Sandboxed, laying_out
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.outcomes import HOST, SANDBOX, start_failure
 from praxis_mcp.engines.output import Streams
@@ -40,7 +41,7 @@ _PASSED_ON_WINDOWS = ("SYSTEMROOT", "COMSPEC", "PATHEXT", "WINDIR")
 
 
 class LocalRun:
-    """One call on the host, in a sandbox or as a plain process.
+    """One call on the host: its sandbox, or it as a plain process.
 
     Attributes:
         plan: what to run.
@@ -52,10 +53,6 @@ class LocalRun:
         self.plan = plan
         self.context = context
         self.artifacts = artifacts
-
-    async def in_sandbox(self, launcher: Launcher, cgroups: Cgroups, prepare: Prepare) -> Finished:
-        """Run it in a sandbox, in a control group that limits it; see `Launcher.run` for what is raised."""
-        return await launcher.run(self.plan, self.context, prepare, cgroups, default_pids=None)
 
     async def prepare(self, settings: Settings) -> Sandboxed:
         """Lay its sandbox out; see `HostView` for what is raised."""
@@ -118,12 +115,9 @@ class LocalRun:
                 report=reported.write_end,
             )
             ended = await self._process(
-                Launch(
-                    (*prefix, *launch.argv),
-                    launch.env,
-                    launch.cwd,
-                    launch.stdin,
-                    launch.capture,
+                replace(
+                    launch,
+                    argv=(*prefix, *launch.argv),
                     descriptors=(reported.write_end,),
                     own_session=False,
                 ),
@@ -145,21 +139,15 @@ class LocalRun:
         return Ended.by_code(report.exit_code, timed_out=ended.timed_out)
 
     async def _process(
-        self,
-        launch: Launch,
-        tree: Callable[[subprocess.Popen[bytes]], ProcessTree],
-        streams: Streams,
+        self, launch: Launch, tree: Callable[[subprocess.Popen[bytes]], ProcessTree], streams: Streams
     ) -> Ended:
-        def started() -> None:
-            self.context.phases.enter(Phase.RUN)
-
         return await run_process(
             launch,
             tree,
             timeout=self.plan.blueprint.limits.timeout,
             stdout=streams.stdout,
             stderr=streams.stderr,
-            on_start=started,
+            on_start=partial(self.context.phases.enter, Phase.RUN),
         )
 
 

@@ -7,12 +7,12 @@ the command's own.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import anyio
 import anyio.to_thread
@@ -31,19 +31,18 @@ from praxis_mcp.engines.host.launcher import find_launcher
 from praxis_mcp.engines.host.sandbox_images import SandboxImages
 from praxis_mcp.engines.host.sandbox_run import Layouts, SandboxRun, Tools
 from praxis_mcp.engines.host.sandbox_view import Places
-from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher, Sandboxed
+from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher, Sandboxed, reap_host
 from praxis_mcp.engines.host.taken_images import TakenImages
 from praxis_mcp.engines.host.warm import SandboxKey, WarmSandboxes, open_warm
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
-from praxis_mcp.engines.warm.pool import PoolMetrics
+from praxis_mcp.engines.warm.pool import WarmPool
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
-from praxis_mcp.images.model import NamedImage
+from praxis_mcp.images.model import NamedImage, StoredImage
 from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Capability, Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import LauncherChoice
-from praxis_mcp.support.processes import kill_orphans
-from praxis_mcp.support.scratch import Scratch, sweep_scratch
+from praxis_mcp.support.scratch import Scratch
 from praxis_mcp.support.tasks import BackgroundTasks
 
 _ALWAYS = frozenset(
@@ -85,12 +84,7 @@ class SandboxExecutionEngine(ExecutionEngine):
         ident = named.image.id
 
         async def command(artifacts: Path | None) -> Finished:
-            async with self.images.use(named.image), AsyncExitStack() as holds:
-                caches = ()
-                if plan.blueprint.cache_dirs:
-                    caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint, holds)
-                places = Places(artifacts, caches)
-                run = SandboxRun(plan, context, named.image, tools, places, self._layouts, self._background)
+            async with self._ready(plan, context, named.image, tools, artifacts) as run:
                 warm = self._warm = self._warm or self._open_warm(tools)
                 if warm is None or context.image is not None:
                     # Where it stands in for another engine, the places of those that wait are that one's.
@@ -168,11 +162,11 @@ class SandboxExecutionEngine(ExecutionEngine):
         )
 
     async def reap(self) -> tuple[str, ...]:
-        """Kill sandboxes, and remove control groups and directories, of servers that were killed before they could."""
+        """See the base."""
         tools = await self._tools.get()
         if isinstance(tools, NoLauncher):
             return ()
-        return await anyio.to_thread.run_sync(_reap, tools)
+        return await anyio.to_thread.run_sync(reap_host, tools.cgroups)
 
     async def cleanup(self) -> None:
         """Remove what waits for calls, and wait for the last of what calls have left to be removed. No image is taken
@@ -183,14 +177,9 @@ class SandboxExecutionEngine(ExecutionEngine):
             await warm.close()
         await self._background.close(2 * CGROUP_REMOVE_TIMEOUT)
 
-    def warm(self) -> PoolMetrics | None:
-        """See `ExecutionEngine.warm`."""
-        return self._warm.pool.metrics if self._warm is not None else None
-
-    def retire(self, tools: Collection[str]) -> None:
-        """See `ExecutionEngine.retire`."""
-        if self._warm is not None:
-            self._warm.pool.retire(tools)
+    @property
+    def _warm_pool(self) -> WarmPool[Any, Any] | None:
+        return self._warm.pool if self._warm is not None else None
 
     def _open_warm(self, tools: Tools) -> WarmSandboxes | None:
         settings, budget = self.settings.warm, self.warm_budget
@@ -205,17 +194,23 @@ class SandboxExecutionEngine(ExecutionEngine):
         named = self.images.store.find(key.session[0])
         if named is None:
             raise ImageError(f"The image {plan.blueprint.image} is not there any more.")
-        async with self.images.use(named.image), AsyncExitStack() as holds:
-            caches = ()
-            if plan.blueprint.cache_dirs:
-                caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint, holds)
-            places = Places(artifacts, caches)
-            run = SandboxRun(
-                plan, ExecutionContext(), named.image, tools, places, self._layouts, self._background
-            )  # fmt: skip
+        async with self._ready(plan, ExecutionContext(), named.image, tools, artifacts) as run:
             yield await run.prepare()
 
-    def _caches(self, blueprint: Blueprint, holds: AsyncExitStack) -> tuple[tuple[str, Path], ...]:
+    @asynccontextmanager
+    async def _ready(
+        self, plan: Plan, context: ExecutionContext, image: StoredImage, tools: Tools, artifacts: Path | None
+    ) -> AsyncIterator[SandboxRun]:
+        """A call, its image and cache directories kept for it meanwhile."""
+        async with self.images.use(image):
+            with ExitStack() as holds:
+                caches = ()
+                if plan.blueprint.cache_dirs:
+                    caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint, holds)
+                places = Places(artifacts, caches)
+                yield SandboxRun(plan, context, image, tools, places, self._layouts, self._background)
+
+    def _caches(self, blueprint: Blueprint, holds: ExitStack) -> tuple[tuple[str, Path], ...]:
         store = self.images.store
         try:
             return tuple(
@@ -253,9 +248,3 @@ async def _why_no_layer(launcher: Launcher) -> str | None:
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(scratch.remove)
-
-
-def _reap(tools: Tools) -> tuple[str, ...]:
-    removed = (*kill_orphans(), *tools.cgroups.reap())
-    sweep_scratch()
-    return removed

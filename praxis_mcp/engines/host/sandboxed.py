@@ -20,6 +20,8 @@ from praxis_mcp.engines.outcomes import NotBegun, ProgramSource, start_failure
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import CommandNotFound, ExecutionError
 from praxis_mcp.plans.model import Plan
+from praxis_mcp.support.processes import kill_orphans
+from praxis_mcp.support.scratch import sweep_scratch
 from praxis_mcp.support.tasks import BackgroundTasks
 
 LOOK_AGAIN_AFTER = 30.0
@@ -154,6 +156,13 @@ class NoLauncher:
 
     reason: str
     remedy: str
+
+
+def reap_host(cgroups: Cgroups) -> tuple[str, ...]:
+    """Kill commands, and remove control groups and directories, of servers that were killed before they could. Blocks;
+    names what went."""
+    sweep_scratch()
+    return (*kill_orphans(), *cgroups.reap())
 
 
 def namespace_remedy() -> str:
