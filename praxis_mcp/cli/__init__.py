@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 
 
 def main() -> None:
     """Entry point of ``praxis-mcp``."""
+    # Until a command begins (`common.friendly_errors`), Ctrl-C ends the process as it ends other programs: an exception
+    # in the midst of an import would be shown with all of its traceback, or be made into another by what is imported.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Start-up is imports: hundreds of thousands of objects that all stay. Collecting among them costs 40 ms of 750.
     # Commands that go on to work collect again (`common.collect_garbage`).
     gc.disable()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import inspect
+import signal
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -255,6 +256,8 @@ def print_error(message: str, remedy: str | None) -> None:
 @contextmanager
 def friendly_errors() -> Iterator[None]:
     """Turn our own errors into a message and an exit code, and Ctrl-C into exit code 130."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # by `praxis_mcp.cli.main`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     except PraxisError as exc:

@@ -41,6 +41,9 @@ def serve(
 
     Spans of the calls go to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names, where that is set.
     """
+    from praxis_mcp.serving.wire import end_when_signalled, take_wire
+
+    end_when_signalled()
     flags = {
         "host": host,
         "port": port,
@@ -60,8 +63,6 @@ def serve(
     if given:
         raise SettingsError("Options of HTTP were given, but stdio is served.", remedy="Add --http or --sse.")
 
-    from praxis_mcp.serving.wire import end_when_signalled, take_wire
-
     # Before anything is imported or read that might print: what reaches the wire between messages breaks the client.
     with take_wire() as wire:
         settings = options.read(quiet=False)
@@ -69,16 +70,19 @@ def serve(
 
         from praxis_mcp.serving.greeting import greet
 
-        end_when_signalled()
         wire = greet(wire, settings)  # before what is imported now, which takes longer than all until here
 
         import anyio
 
         from praxis_mcp.execution.toolbox import open_toolbox
+        from praxis_mcp.serving.lifetime import until_signalled
         from praxis_mcp.serving.stdio import serve_stdio
 
         async def main() -> None:
-            async with open_toolbox(settings, scan_in_background=True, keep_records=True) as toolbox:
+            async with (
+                until_signalled(),
+                open_toolbox(settings, scan_in_background=True, keep_records=True) as toolbox,
+            ):
                 await serve_stdio(toolbox, wire)
 
         collect_garbage()
@@ -99,6 +103,7 @@ def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
 
     from praxis_mcp.execution.toolbox import open_toolbox
     from praxis_mcp.serving.http.serve import serve_http
+    from praxis_mcp.serving.lifetime import until_signalled
     from praxis_mcp.support.logs import logger
 
     def announce(line: str) -> None:
@@ -113,7 +118,11 @@ def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
             announce(f"Listening on {url}")
 
     async def main() -> None:
-        async with open_toolbox(settings, scan_in_background=True, keep_records=True) as toolbox:
+        # Until it serves; then it handles signals itself.
+        async with (
+            until_signalled(),
+            open_toolbox(settings, scan_in_background=True, keep_records=True) as toolbox,
+        ):
             await serve_http(
                 toolbox,
                 streamable=streamable,

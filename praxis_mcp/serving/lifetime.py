@@ -83,7 +83,8 @@ def _interval(environment: Mapping[str, str]) -> float | None:
 
 @asynccontextmanager
 async def until_signalled() -> AsyncIterator[None]:
-    """Cancel the body at the first SIGINT, SIGTERM or SIGHUP, and end normally then."""
+    """Cancel the body at the first SIGINT, SIGTERM or SIGHUP, and end normally then. A second one ends the process at
+    once."""
 
     async def watch(scope: anyio.CancelScope) -> None:
         with anyio.open_signal_receiver(*stop_signals()) as signals:

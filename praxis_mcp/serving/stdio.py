@@ -43,7 +43,6 @@ from mcp_types import (
 from pydantic import ValidationError
 
 from praxis_mcp.execution.toolbox import Toolbox
-from praxis_mcp.serving.lifetime import until_signalled
 from praxis_mcp.serving.mcp.server import PraxisServer
 from praxis_mcp.serving.wire import Wire, take_wire, tells_readiness
 from praxis_mcp.support.logs import logger
@@ -71,17 +70,15 @@ T = TypeVar("T")
 
 
 async def serve_stdio(toolbox: Toolbox, wire: Wire | None = None) -> None:
-    """Serve one client on standard input and output, until it closes them or a signal ends the process.
-
-    Running calls are cancelled then, and what they started is killed. A second SIGINT, SIGTERM or SIGHUP ends the
-    process at once.
+    """Serve one client on standard input and output, until it closes them; or until cancelled, as by
+    `lifetime.until_signalled`. Running calls are cancelled then, and what they started is killed.
 
     Args:
         toolbox: what to serve.
         wire: standard input and output, where the process has taken them already (see `take_wire`).
     """
     with take_wire() if wire is None else nullcontext(wire) as taken:
-        async with until_signalled(), PraxisServer.open(toolbox) as server:
+        async with PraxisServer.open(toolbox) as server:
             async with stdio_streams(taken) as (incoming, outgoing):
                 await server.serve(incoming, outgoing)
             logger.info("the client has closed the connection")

@@ -82,7 +82,7 @@ def stop_signals() -> tuple[signal.Signals, ...]:
 
 def end_when_signalled() -> None:
     """End normally at a signal that comes before anything waits for signals (`lifetime.until_signalled`): a client that
-    has its first answer counts on that.
+    has its first answer counts on that, and so does who stops a server that has just been started.
 
     Nothing runs by then that an end at once could harm. An exception would be raised in the midst of an import, where
     others catch it: pydantic made an error of its own of it, and a weak reference's callback lost it.

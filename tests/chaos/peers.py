@@ -29,7 +29,7 @@ WORKERS = 8
 """Calls under way at once, beside those that do not end."""
 EXIT_LIMIT = 60.0
 """Seconds within which a server that was asked to end has ended."""
-START_LIMIT = 30.0
+START_LIMIT = 60.0
 _TORN = (anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, anyio.IncompleteRead, OSError)
 
 

@@ -28,7 +28,7 @@ from tests.kit.upstreams import ERAS, ROOT, TRANSPORTS, Place, http_server, upst
 
 pytestmark = pytest.mark.anyio
 
-LIMIT = 30.0
+LIMIT = 60.0
 
 
 @pytest.fixture(scope="module", params=[(kind, era) for kind in TRANSPORTS for era in ERAS], ids="-".join)

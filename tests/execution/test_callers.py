@@ -48,7 +48,7 @@ async def test_of_a_callers_calls_half_of_the_places_run_half_of_the_queue_waits
         except QueueFull as exc:
             refusals.append(exc.message)
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             for number in range(run + wait + 1):
                 tasks.start_soon(call, f"t{number}")
@@ -67,7 +67,7 @@ async def test_what_a_caller_has_waiting_keeps_no_other_from_the_same_tool() -> 
         async with admission.slot(tool, shares=limits.shares("ann")):
             await anyio.sleep_forever()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         async with anyio.create_task_group() as tasks:
             for number in range(12):
                 tasks.start_soon(hold, f"a{number}" if number < 2 else "b")

@@ -38,7 +38,7 @@ from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
 
-LIMIT = 30.0
+LIMIT = 60.0
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
@@ -347,7 +347,7 @@ async def test_a_locked_database_costs_no_answer_and_the_records_are_written_whe
         other.execute("BEGIN IMMEDIATE")
         began = anyio.current_time()
         during = [await record_run(records) for _ in range(20)]
-        assert anyio.current_time() - began < 10, "only the first of them wait, each a quarter of a second at most"
+        assert anyio.current_time() - began < 30, "only the first of them wait, each a quarter of a second at most"
         await until(lambda: "runs are not recorded for now" in log())
         other.execute("ROLLBACK")
         other.close()
@@ -488,7 +488,7 @@ def test_many_processes_open_a_fresh_store_at_once(sqlite_place: Path) -> None:
     finally:
         for each in many:
             each.kill()
-            each.communicate(timeout=10)
+            each.communicate(timeout=60)
     assert sorted(run.id for run in rows(sqlite_place)) == [f"run{number}" for number in range(4)]
 
 

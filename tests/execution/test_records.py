@@ -68,7 +68,7 @@ async def test_only_the_newest_runs_are_kept_on_disk_and_in_memory() -> None:
 async def test_runs_that_begin_at_once_make_room_without_getting_in_each_others_way() -> None:
     async with RunRecords(RecordSettings(keep=3)) as records:
         for _ in range(5):
-            with anyio.fail_after(20):
+            with anyio.fail_after(60):
                 async with anyio.create_task_group() as tasks:
                     for _ in range(16):
                         tasks.start_soon(record_run, records)
@@ -243,19 +243,19 @@ async def test_what_a_killed_server_left_is_swept_by_the_next_and_a_living_ones_
         for _ in range(2)
     ]
     try:
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             for server in servers:
                 assert server.stdout is not None
                 assert await anyio.to_thread.run_sync(server.stdout.readline) == b"open\n"
         assert len(list(tmp_path.iterdir())) == 2
         servers[0].kill()
-        servers[0].wait(timeout=10)
+        servers[0].wait(timeout=60)
         async with RunRecords(RecordSettings()):
             assert len(list(tmp_path.iterdir())) == 2, "the killed one's is gone, the living one's and ours are there"
     finally:
         for server in servers:
             server.kill()
-            server.communicate(timeout=10)
+            server.communicate(timeout=60)
 
 
 async def test_a_root_that_a_cleaner_took_away_is_made_again() -> None:

@@ -332,7 +332,7 @@ def test_a_pipe_in_place_of_the_file_of_hosts_is_not_waited_for(tmp_path: Path, 
     # In a process of its own: an open that waits for a reader cannot be stopped in this one.
     child = multiprocessing.get_context("spawn").Process(target=build, args=(root, data))
     child.start()
-    child.join(10)
+    child.join(60)
     stuck = child.exitcode is None
     child.kill()
     assert not stuck

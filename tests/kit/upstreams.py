@@ -44,7 +44,7 @@ class HttpServer:
             if self.process.poll() is None:
                 os.kill(self.process.pid, signal.SIGCONT)
                 os.kill(self.process.pid, number)
-            self.process.communicate(timeout=20)
+            self.process.communicate(timeout=60)
             self.process = None
 
     def url(self, transport: str) -> str:

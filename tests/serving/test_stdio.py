@@ -31,9 +31,6 @@ from tests.serving.test_cancel import ended, pid_from
 
 pytestmark = pytest.mark.anyio
 
-SHUTDOWN = 8.0
-"""Seconds in which the server ends when told to."""
-
 
 class Client:
     """Raw lines to and from a server process."""
@@ -71,7 +68,7 @@ class Client:
         await self.send({"jsonrpc": "2.0", "id": identity, "method": "tools/call", "params": params})
 
     async def exit_code(self) -> int:
-        with anyio.fail_after(SHUTDOWN):
+        with anyio.fail_after(LIMIT):
             return await self.process.wait()
 
 
@@ -270,7 +267,7 @@ async def test_a_client_that_closes_its_reading_end_ends_the_server(sample_direc
             assert await anyio.to_thread.run_sync(os.read, read_end, 4096)
             os.close(read_end)
             await process.stdin.send(b"no message\n")
-        with anyio.fail_after(SHUTDOWN):
+        with anyio.fail_after(LIMIT):
             assert await process.wait() == 0
     finally:
         if process.returncode is None:
@@ -381,7 +378,7 @@ async def test_standard_streams_of_any_kind_carry_messages_of_any_length(kind: s
         assert greeting["result"]["serverInfo"]
         assert refusal["error"]["code"] == -32601
         assert len(result["result"]["content"][0]["text"]) > 3_000_000
-        with anyio.fail_after(SHUTDOWN):
+        with anyio.fail_after(LIMIT):
             assert await anyio.to_thread.run_sync(server.wait, abandon_on_cancel=True) == 0
     finally:
         server.kill()

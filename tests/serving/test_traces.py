@@ -362,7 +362,7 @@ async def test_a_collector_that_is_not_there_costs_a_warning_and_no_time(
             await until(lambda: any("cannot be exported" in line for line in lines), within=LIMIT)
             await call(client, "echo", {"text": "a"})
             began = time.monotonic()
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < LIMIT
     finally:
         logger.remove(sink)
     assert sum("cannot be exported to http://127.0.0.1:9," in line for line in lines) == 1
@@ -374,11 +374,11 @@ async def test_a_collector_that_hangs_does_not_hold_the_end_up(tools: Path, monk
     async with listener:
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "60")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "600")
         async with open_server(settings_for(tools)) as (_, server), memory_client(server, "modern") as client:
             await call(client, "echo", {"text": "a"})
             began = time.monotonic()
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < LIMIT
 
 
 async def test_without_the_sdk_calls_go_on_and_the_log_has_the_command_that_installs_it(

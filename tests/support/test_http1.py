@@ -26,7 +26,7 @@ from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
 
-LIMIT = 20.0
+LIMIT = 60.0
 HOST = [("Host", "here")]
 UPGRADE = [*HOST, ("Connection", "Upgrade"), ("Upgrade", "tcp")]
 SHORT = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"

@@ -11,7 +11,7 @@ import pytest
 
 from praxis_mcp.support.removal import remove_tree
 
-LIMIT = 30.0
+LIMIT = 60.0
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.kit.raw_upstream import ABOUT, Message, RawUpstream, answer, raw_sse_
 
 pytestmark = pytest.mark.anyio
 
-LIMIT = 20.0
+LIMIT = 60.0
 """Seconds for a step; a call that waits for its whole timeout takes longer."""
 CALL = 120.0
 BOM = "\N{BYTE ORDER MARK}"

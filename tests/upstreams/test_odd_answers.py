@@ -19,7 +19,7 @@ from tests.kit.upstreams import ROOT
 
 pytestmark = pytest.mark.anyio
 
-LIMIT = 30.0
+LIMIT = 60.0
 SAID = {"content": [{"type": "text", "text": "said"}]}
 
 

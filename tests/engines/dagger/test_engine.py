@@ -97,7 +97,7 @@ async def test_a_session_killed_under_a_call_ends_it_with_an_error_and_the_next_
     if own.state is not None:
         remove_containers(own.state)  # the double dies with its session, and cannot clean up as an engine does
     else:
-        await until(lambda: not processes(marker), within=10)
+        await until(lambda: not processes(marker))
 
 
 @double_only

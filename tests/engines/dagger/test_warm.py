@@ -283,7 +283,7 @@ async def test_a_server_that_is_killed_leaves_no_exec_that_waits(state: Path, wo
             assert await anyio.to_thread.run_sync(process.stdout.readline) == "waiting\n"
         assert processes_in(workdir)
         process.kill()
-        await until(lambda: not processes_in(workdir), within=5)
+        await until(lambda: not processes_in(workdir))
     # Its session removes the containers a moment later, which a test after this one must not meet.
     await until(lambda: IS_REAL or not running_containers(state), within=CALL_LIMIT)
 

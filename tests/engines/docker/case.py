@@ -17,7 +17,7 @@ from praxis_mcp.settings.model import Settings
 from praxis_mcp.testing import EngineCase
 from tests.kit.until import until_blocking
 
-REMOVED_WITHIN = 20.0
+REMOVED_WITHIN = 60.0
 IMAGE = "python:3.11-slim"
 
 

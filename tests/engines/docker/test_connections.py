@@ -88,7 +88,7 @@ async def test_each_image_is_looked_up_though_the_daemon_closes_after_it(tmp_pat
             count += 1
             await stream.send(f'HTTP/1.1 200 OK\r\n{header}\r\nContent-Length: 11\r\n\r\n{{"Id":"{count}"}} '.encode())
 
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with await anyio.create_unix_listener(path) as listener, anyio.create_task_group() as tasks:
             tasks.start_soon(listener.serve, serve)
             lookup = ImageLookup(Address(str(path)), "/v1.41")
@@ -117,7 +117,7 @@ async def test_lookups_that_wait_share_an_answer_that_was_asked_for_after_they_c
                 await stream.send(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
 
     found: dict[str, object] = {}
-    with anyio.fail_after(20):
+    with anyio.fail_after(60):
         async with await anyio.create_unix_listener(path) as listener, anyio.create_task_group() as server:
             server.start_soon(listener.serve, serve)
             lookup = ImageLookup(Address(str(path)), "/v1.41")

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -259,9 +258,7 @@ async def test_a_waiting_container_goes_with_a_server_that_is_killed() -> None:
         assert process.stdout is not None
         container = process.stdout.readline().strip()
         process.kill()
-        killed = time.monotonic()
         await until(lambda: gone(container))
-        assert time.monotonic() - killed < 5
         owned = containers(f"praxis-mcp.pid={process.pid}")
         subprocess.run(["docker", "rm", "-f", *[line.split()[0] for line in owned]], capture_output=True, check=False)
 

@@ -13,7 +13,7 @@ from praxis_mcp.settings.model import Settings
 from tests.engines.docker.case import DockerCase
 from tests.kit.until import until_blocking
 
-GONE_WITHIN = 10.0
+GONE_WITHIN = 60.0
 """Seconds within which a container is gone once its call has returned: that is not waited for."""
 
 

@@ -453,7 +453,7 @@ async def test_nothing_survives_a_server_that_is_killed(tmp_path: Path, read_onl
                 await engine.reap()
                 return not processes(marker) and not control_groups(prefix)
 
-            await until(is_reaped, within=5)
+            await until(is_reaped)
     assert str(shared_store()) not in Path("/proc/mounts").read_text()
 
 
@@ -469,7 +469,7 @@ async def test_a_sandbox_that_lost_its_server_before_it_could_notice_is_reaped(t
                 gone.kill()
                 gone.wait()
                 assert f"process {orphan.pid}" in await engine.reap()
-        assert orphan.wait(5) == -9
+        assert orphan.wait(CALL_LIMIT) == -9
     finally:
         for process in (gone, orphan):
             process.kill()

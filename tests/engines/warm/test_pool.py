@@ -75,7 +75,7 @@ async def shop(budget: WarmBudget | None = None, **settings: Any) -> AsyncIterat
     try:
         yield opened
     finally:
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await opened.pool.close()
 
 
@@ -252,7 +252,7 @@ async def test_closing_while_one_is_made_leaves_none() -> None:
     pool: WarmPool[str, Item] = WarmPool(WarmSettings(), make, (OSError,))
     with pool.demand("a"):
         pass
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         await begun.wait()
         await pool.close()
     assert ended.is_set()
