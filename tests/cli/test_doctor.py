@@ -22,6 +22,7 @@ from praxis_mcp.cli.doctor import examine_upstreams
 from praxis_mcp.execution.toolbox import open_toolbox
 from praxis_mcp.settings.model import Settings
 from tests.kit import command_line
+from tests.kit.ports import NOWHERE
 from tests.kit.upstreams import ROOT, http_server, words
 from tests.serving.clients import LIMIT
 from tests.serving.http_server import running_http
@@ -51,12 +52,10 @@ def doctor(directory: Path, *options: str, temporary: Path | None = None) -> sub
 
 
 def test_upstreams_are_shown_with_whether_they_can_be_reached_and_what_is_served_and_held_back(tmp_path: Path) -> None:
-    with http_server() as gone:
-        nowhere = gone.url("http")
     with http_server() as open_to_all:
         upstreams = {
             "all": {"address": open_to_all.url("http")},
-            "gone": {"address": nowhere},
+            "gone": {"address": NOWHERE},
             "held": {"address": words("stdio", "--lie"), "pin": True, "env": {"PYTHONPATH": str(ROOT)}},
         }
         (tmp_path / "praxis.yaml").write_text(yaml.safe_dump({"tools": [], "upstreams": upstreams}))

@@ -10,16 +10,15 @@ import yaml
 
 from praxis_mcp.settings.model import Settings
 from tests.kit import command_line
-from tests.kit.upstreams import ROOT, http_server, words
+from tests.kit.ports import NOWHERE
+from tests.kit.upstreams import ROOT, words
 
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    with http_server() as gone:
-        nowhere = gone.url("http")
     here = {"address": words("stdio", "--lie"), "pin": True, "env": {"PYTHONPATH": str(ROOT)}}
-    settings = {"tools": [], "upstreams": {"here": here, "gone": {"address": nowhere}}}
+    settings = {"tools": [], "upstreams": {"here": here, "gone": {"address": NOWHERE}}}
     (tmp_path / "praxis.yaml").write_text(yaml.safe_dump(settings))
     assert praxis(tmp_path, "trust").returncode == 0
     return tmp_path

@@ -23,6 +23,7 @@ from praxis_mcp.settings.model import Settings
 from praxis_mcp.upstreams import connection as upstream_connection
 from praxis_mcp.upstreams.transports import http as upstream_http
 from praxis_mcp.upstreams.transports import stdio as upstream_stdio
+from tests.kit.ports import held_port
 from tests.kit.until import until
 from tests.kit.upstreams import ERAS, ROOT, TRANSPORTS, Place, http_server, upstream_at, words
 
@@ -273,18 +274,18 @@ async def test_a_token_opens_the_door_and_a_wrong_one_says_so(
 
 
 async def test_a_server_that_is_down_is_refused_at_once_after_some_tries(anyio_backend: str) -> None:
-    with http_server() as server:
-        address = server.url("http")
-    async with RemoteMCPEngine(Settings(root=ROOT)) as engine:
-        for _ in range(4):
-            with pytest.raises(EngineUnavailable, match="cannot be reached"):
-                await run(engine, contract(address, "echo"), text="x")
-        with socket.create_server(("127.0.0.1", server.port)) as listening:
-            listening.setblocking(False)
-            with pytest.raises(EngineUnavailable, match=re.escape(address) + ".*refused without trying"):
-                await run(engine, contract(address, "echo"), text="x")
-            with pytest.raises(BlockingIOError):
-                listening.accept()
+    with held_port() as port:
+        address = f"http://127.0.0.1:{port}/mcp"
+        async with RemoteMCPEngine(Settings(root=ROOT)) as engine:
+            for _ in range(4):
+                with pytest.raises(EngineUnavailable, match="cannot be reached"):
+                    await run(engine, contract(address, "echo"), text="x")
+            with socket.create_server(("127.0.0.1", port)) as listening:
+                listening.setblocking(False)
+                with pytest.raises(EngineUnavailable, match=re.escape(address) + ".*refused without trying"):
+                    await run(engine, contract(address, "echo"), text="x")
+                with pytest.raises(BlockingIOError):
+                    listening.accept()
 
 
 async def test_nothing_is_left_when_the_engine_closes(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -25,8 +24,9 @@ from praxis_mcp.federation import upstreams as upstreams_module
 from praxis_mcp.federation.remote_tools import RemoteTool, Unusable, adapt
 from praxis_mcp.support.logs import logger
 from praxis_mcp.upstreams import loops
+from tests.kit.ports import NOWHERE, held_port
 from tests.kit.until import until
-from tests.kit.upstreams import ROOT, TRANSPORTS, Place, http_server, upstream_at, words
+from tests.kit.upstreams import ROOT, TRANSPORTS, Place, upstream_at, words
 from tests.serving.clients import ERAS, LIMIT, Era, memory_client, open_server, settings_for, text_of
 from tests.serving.sample_tools import write_sample_tools, write_tool
 
@@ -390,10 +390,7 @@ async def test_a_tool_that_is_held_back_is_not_replaced_by_one_of_another_upstre
 async def test_an_upstream_that_is_down_costs_its_own_tools_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with http_server() as server:
-        address = server.url("http")
-    down = {"address": address}
-    async with proxy(tmp_path, down=down, up={"address": words("stdio")}) as (client, toolbox):
+    async with proxy(tmp_path, down={"address": NOWHERE}, up={"address": words("stdio")}) as (client, toolbox):
         assert {name.partition("_")[0] for name in await names(client)} == {"up"}
         assert "cannot be reached" in toolbox.upstreams.reports()[0].trouble
         assert text_of(await call(client, "up_echo", text="fine")) == "fine"
@@ -485,10 +482,16 @@ def test_a_tool_of_this_server_that_comes_back_in_a_circle_is_dropped() -> None:
         adapt(far, "b", "b_a_echo", None)
 
 
+@pytest.fixture
+def held_ports() -> Iterator[tuple[int, int]]:
+    with held_port() as one, held_port() as other:
+        yield one, other
+
+
 async def test_two_servers_that_republish_each_other_settle_and_list_nothing_in_a_circle(
-    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+    tmp_path_factory: pytest.TempPathFactory, tmp_path: Path, held_ports: tuple[int, int]
 ) -> None:
-    ports = {name: free_port() for name in ("left", "right")}
+    ports = {"left": held_ports[0], "right": held_ports[1]}
     others = {"left": "right", "right": "left"}
     processes: list[subprocess.Popen[bytes]] = []
     try:
@@ -520,9 +523,3 @@ async def test_two_servers_that_republish_each_other_settle_and_list_nothing_in_
             process.terminate()
         for process in processes:
             await anyio.to_thread.run_sync(process.wait)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

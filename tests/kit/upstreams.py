@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.kit.ports import held_port
+
 ROOT = Path(__file__).resolve().parents[2]
 TRANSPORTS = ("stdio", "http", "sse")
 ERAS = ("modern", "legacy")
@@ -53,12 +55,13 @@ class HttpServer:
 
 @contextmanager
 def http_server(*options: str) -> Iterator[HttpServer]:
-    server = HttpServer(options)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
+    with held_port() as port:
+        server = HttpServer(options, port)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 @dataclass
