@@ -17,6 +17,7 @@ NODE = "node@22.23.3"
 INSPECTOR = "@modelcontextprotocol/inspector@2.12.0"
 CONFORMANCE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
 TYPESCRIPT_SDK = "@modelcontextprotocol/sdk@1.32.2"
+AXE = "axe-core@4.14.1"
 TYPESCRIPT_CLIENT = "@modelcontextprotocol/client@2.4.0"
 SCRIPTS = Path(__file__).parent
 INSTALL_TIMEOUT = 600.0
@@ -98,6 +99,12 @@ def inspector() -> NodeProgram:
 def conformance() -> NodeProgram:
     """The MCP conformance suite: `conformance().run("server", "--url", url, "--requirements", "2025-11-25")`."""
     return NodeProgram((str(node()), str(_installed(CONFORMANCE) / "dist" / "index.js")))
+
+
+@functools.cache
+def axe() -> str:
+    """The source of axe-core, which looks for what keeps people from using a page."""
+    return (_installed(AXE) / "axe.min.js").read_text(encoding="utf-8")
 
 
 @functools.cache

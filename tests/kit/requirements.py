@@ -108,6 +108,12 @@ def _postgres() -> str | None:
     return None if postgres.programs() is not None else "PostgreSQL is not installed (apt-get install postgresql)"
 
 
+def _browser() -> str | None:
+    if importlib.util.find_spec("playwright") is None:
+        return "Playwright is not installed (pip install --group dev)"
+    return _probe("chromium", "--version")
+
+
 CHECKS: dict[str, Callable[[], str | None]] = {
     "docker": _docker,
     "bubblewrap": _bubblewrap,
@@ -116,6 +122,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "native": _native,
     "mcp1": _mcp1,
     "promtool": _promtool,
+    "browser": _browser,
     "postgres": _postgres,
     "dagger": _dagger,
     "dagger_real": _dagger_real,
