@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import stat
@@ -15,14 +14,13 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
+from praxis_mcp.support.files import follow_links
 from praxis_mcp.support.rooted import CHANGED, HeldDirectory, open_path
 
 FIXED_TIME = 315_532_800
 """Every file's time in such an image: 1980-01-01, before which zip archives know no time. A time that says when the
 image was made would give it another digest each time."""
 
-_MAX_LINKS = 40
-"""As the kernel's own bound (path_resolution(7))."""
 _MAX_DEPTH = 100
 _NOT_KEPT = ("/proc", "/dev", "/sys", "/tmp")  # noqa: S108 - what a sandbox has of its own
 _MAX_NOTES = 200
@@ -208,33 +206,15 @@ class HostFiles:
             raise
 
     def _take(self, path: str) -> HostFile:
-        waiting = list(reversed(path.split("/")))
-        at, links = "", 0
-        entry = HostFile("/", stat.S_IFDIR | 0o755)
-        while waiting:
-            part = waiting.pop()
-            if part in ("", "."):
-                continue
-            if part == "..":
-                at = at.rpartition("/")[0]
-                entry = self._entries.get(at, HostFile("/", stat.S_IFDIR | 0o755))
-                continue
-            place = f"{at}/{part}"
-            entry = self._look(place)
-            if stat.S_ISLNK(entry.mode):
-                links += 1
-                if links > _MAX_LINKS:
-                    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-                at = "" if entry.target.startswith("/") else at
-                waiting.extend(reversed(entry.target.split("/")))
-            elif any(waiting) and not stat.S_ISDIR(entry.mode):
-                raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-            elif not stat.S_ISDIR(entry.mode) and not stat.S_ISREG(entry.mode):
+        def look(place: str) -> str | None:
+            found = os.lstat(place)
+            entry = self._judge(place, found, os.readlink(place) if stat.S_ISLNK(found.st_mode) else "")
+            if not (stat.S_ISLNK(entry.mode) or stat.S_ISDIR(entry.mode) or stat.S_ISREG(entry.mode)):
                 raise ImageError(f"{place} cannot be taken: it is neither a file nor a directory.")
-            else:
-                at = place
             self._add(entry)
-        return entry
+            return entry.target if stat.S_ISLNK(entry.mode) else None
+
+        return self._entries.get(follow_links(path, look), HostFile("/", stat.S_IFDIR | 0o755))
 
     def _take_entry(self, path: str, top: str, held: HeldDirectory, status: os.stat_result) -> HostFile | None:
         target = held.link_target(os.path.basename(path)) if stat.S_ISLNK(status.st_mode) else ""
@@ -256,11 +236,6 @@ class HostFiles:
             return None
         self._add(entry)
         return entry
-
-    def _look(self, place: str) -> HostFile:
-        """What is there now, with the permissions that it has in the image."""
-        found = os.lstat(place)
-        return self._judge(place, found, os.readlink(place) if stat.S_ISLNK(found.st_mode) else "")
 
     def _judge(self, place: str, found: os.stat_result, target: str) -> HostFile:
         """The entry for what was found in a place; the one that is taken already, where there is one."""
