@@ -7,7 +7,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import anyio
@@ -26,7 +26,7 @@ from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import RecordSettings
 from tests.execution.test_record_store import log, opened, record_run, row, rows, toolbox_for
-from tests.kit.records import database_in
+from tests.kit.records import DATABASES, database_in, records_place
 from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +36,12 @@ __all__ = ["log"]
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     return tmp_path / "records"
+
+
+@pytest.fixture(params=DATABASES)
+def either_place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    with records_place(tmp_path, request.param) as place:
+        yield place
 
 
 def _pipe(file: Path) -> None:
@@ -68,36 +74,36 @@ async def test_a_damaged_key_costs_arguments_in_records_and_no_call(
 
 
 async def test_text_that_is_not_unicode_is_recorded_by_numbers_and_keeps_no_other_run_from_being_recorded(
-    place: Path,
+    either_place: Path,
 ) -> None:
     tool = ToolContract.create_local_tool("t", ["/bin/true"])
-    async with toolbox_for(place, arguments="masked") as toolbox:
-        for caller in ("na\udce9ve", "ada"):
+    async with toolbox_for(either_place, arguments="masked") as toolbox:
+        for caller in ("na\udce9ve", "ada", "nu\0l"):
             await toolbox.runner.run(tool, {}, caller=caller)
         arguments = await toolbox.records.relayed_arguments({"word": "half \ud83d of one"}, {})
         about = About("na\udce9ve", arguments=arguments)
         await toolbox.records.start_relayed("relayed", "t", "upstream:u", about=about)
-    database = database_in(place)
+    database = database_in(either_place)
     found = {run.caller: run for run in database.select(Filters())}
     named = [run.caller for run in database.select(Filters(caller="na\udce9ve"))]
     database.close()
-    assert set(found) == {"na\\udce9ve", "ada", ""}
+    assert set(found) == {"na\\udce9ve", "ada", "nu\\x00l", ""}
     assert (found[""].client, found[""].arguments) == ("na\\udce9ve", '{"word": "half \\ud83d of one"}')
     assert named == ["na\\udce9ve"]
 
 
-async def test_a_defect_in_writing_one_run_costs_that_run_and_not_those_after_it(
-    place: Path, log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+async def test_a_defect_in_writing_one_run_costs_that_run_and_none_that_are_written_with_it(
+    either_place: Path, log: Callable[[], str]
 ) -> None:
-    monkeypatch.setattr(writer, "RETRY_FIRST", 0.01)
-    async with opened(place) as records:
+    async with opened(either_place) as records:
         first = await record_run(records)
         assert records._store is not None
-        records._store.writer.put(row("broken", 1.0, ended=2.0, exit_code=2**70))  # more than a column takes
-        await until(lambda: "lost by a defect" in log())
-        await until(lambda: "runs are recorded again; the records of 1 are lost" in log())
+        for run_id, code in (("before", 0), ("broken", 2**70), ("after", 0)):  # more than a column takes
+            records._store.writer.put(row(run_id, 1.0, ended=2.0, exit_code=code))
+        await until(lambda: "the record of run broken is lost" in log())
         last = await record_run(records)
-    assert {run.id for run in rows(place)} == {first.run_id, last.run_id}
+    assert {run.id for run in rows(either_place)} == {first.run_id, "before", "after", last.run_id}
+    assert "not recorded" not in log()
 
 
 async def test_the_trail_is_written_where_the_database_cannot_be_opened(place: Path) -> None:

@@ -33,7 +33,7 @@ from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import RecordSettings, SecretRef
 from praxis_mcp.support.logs import logger
-from tests.kit.records import URLS, database_in, records_place, settings_of
+from tests.kit.records import DATABASES, URLS, database_in, records_place, settings_of
 from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.anyio
 LIMIT = 60.0
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(params=DATABASES)
 def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     with records_place(tmp_path, request.param) as place:
         yield place

@@ -7,11 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from praxis_mcp.execution.records.database import Database, Dialect
 from praxis_mcp.execution.records.store import open_database
 from praxis_mcp.settings.sections import RecordSettings
 from tests.kit.postgres import shared_server
 
+DATABASES = ("sqlite", pytest.param("postgres", marks=pytest.mark.postgres))
+"""What tests of records are run over."""
 URLS: dict[Path, str] = {}
 """The PostgreSQL database of a directory of records, where it has one; else it is SQLite in that directory."""
 
@@ -36,3 +40,9 @@ def settings_of(place: Path, **more: Any) -> RecordSettings:
 def database_in(place: Path, *, create: bool = True) -> Database:
     """The database of the records in that directory."""
     return open_database(settings_of(place), create=create)
+
+
+def variables_of(place: Path) -> dict[str, str]:
+    """The same for a process."""
+    url = {"PRAXIS_RECORDS__URL": URLS[place]} if place in URLS else {}
+    return {"PRAXIS_RECORDS__DIRECTORY": str(place), **url}

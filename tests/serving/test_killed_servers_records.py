@@ -16,9 +16,10 @@ import pytest
 from praxis_mcp.execution.records.audit import AuditTrail, read, verify
 from praxis_mcp.execution.records.database import Filters
 from praxis_mcp.execution.records.row import StoredRun
+from praxis_mcp.execution.records.sqlite import SqliteDatabase
 from praxis_mcp.execution.records.store import DATABASE, close_lost_runs
 from tests.kit.contracts import write_tool
-from tests.kit.records import database_in
+from tests.kit.records import DATABASES, database_in, records_place, variables_of
 from tests.serving.clients import server_command, server_environment
 
 KILLS = int(os.environ.get("PRAXIS_TEST_KILLS", "5"))
@@ -34,11 +35,16 @@ def tools(tmp_path: Path) -> Path:
     return write_tool(tmp_path / "tools", "echo", command, timeout=60, parameters={"word": "string"}).parent
 
 
+@pytest.fixture(params=DATABASES)
+def place(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    with records_place(tmp_path, request.param) as place:
+        yield place
+
+
 @pytest.mark.timeout(60 + 30 * KILLS)
 def test_no_answered_call_lacks_its_record_and_none_is_half_written_however_often_servers_are_killed(
-    tools: Path, tmp_path: Path
+    tools: Path, place: Path
 ) -> None:
-    place = tmp_path / "records"
     chance = random.Random(4)
     answered: set[str] = set()
     called: set[str] = set()
@@ -50,8 +56,12 @@ def test_no_answered_call_lacks_its_record_and_none_is_half_written_however_ofte
     database = database_in(place, create=False)
     close_lost_runs(database, place, AuditTrail(place, 10**9))
     runs = list(all_runs(database))
-    # https://sqlite.org/pragma.html#pragma_integrity_check
-    assert database._connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    if isinstance(database, SqliteDatabase):
+        # https://sqlite.org/pragma.html#pragma_integrity_check
+        assert database.read("PRAGMA integrity_check") == [("ok",)]
+        assert (place / DATABASE).stat().st_mode & 0o777 == 0o600
+    else:
+        assert not (place / DATABASE).exists()
     database.close()
     assert {run.outcome for run in runs} <= {"ok", "lost"}
     finished = [said(run) for run in runs if run.outcome == "ok"]
@@ -72,7 +82,6 @@ def test_no_answered_call_lacks_its_record_and_none_is_half_written_however_ofte
     audited = {(line["run"], line["outcome"]) for line in read(place)}
     assert audited >= {(run.id, run.outcome) for run in runs}
     assert not list((place / "servers").iterdir()), "nothing of the killed ones is left but their records"
-    assert (place / DATABASE).stat().st_mode & 0o777 == 0o600
 
 
 def all_runs(database: Any) -> Iterator[StoredRun]:
@@ -94,7 +103,7 @@ def kill_among_calls(tools: Path, place: Path, name: str, after: int, called: se
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        env=server_environment(PRAXIS_RECORDS__DIRECTORY=str(place), PRAXIS_LOG_LEVEL="ERROR"),
+        env=server_environment(**variables_of(place), PRAXIS_LOG_LEVEL="ERROR"),
         cwd=tools,
     )
     assert server.stdin is not None

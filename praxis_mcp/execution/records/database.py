@@ -50,8 +50,11 @@ class Database(Protocol):
     """What the records ask of a database. Every method blocks, and raises `RecordsUnavailable`."""
 
     def write(self, runs: Iterable[StoredRun], pieces: Pieces = ()) -> None:
-        """Keep runs, whole or not at all; one that is there is replaced, and one that has ended loses its live
-        output."""
+        """Keep runs, whole or not at all; one that is there is replaced, and one that has ended loses its live output.
+
+        Raises:
+            ValueError: one of them holds what the database does not take. (OverflowError, in SQLite.)
+        """
         ...
 
     def servers_of_open_runs(self) -> list[str]:

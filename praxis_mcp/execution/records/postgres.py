@@ -34,6 +34,9 @@ ANSWER_TIMEOUT = 15.0
 """Seconds for all that is sent together, here: a database that hangs, or a network that swallows, says nothing."""
 _MIGRATION_LOCK = 0x7072617869730001
 _MIGRATION_TIMEOUT = 600.0
+_OF_VALUES = ("22", "23", "54")
+"""Classes of errors that the same values would meet again: data exceptions, constraints, limits of the program
+(https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 _UNIX, _LOOPBACK = ("/", "@"), ("localhost", "127.0.0.1", "::1", "")
 
 _SESSION = {
@@ -208,6 +211,8 @@ class PostgresDatabase(SqlDatabase):
         try:
             yield
         except psycopg.Error as exc:
+            if (exc.sqlstate or "")[:2] in _OF_VALUES:
+                raise ValueError(f"PostgreSQL refuses what a record holds ({exc.sqlstate})") from exc
             # Its first line: what follows may hold values.
             text = exc.diag.message_primary or str(exc).strip().partition("\n")[0]
             raise RecordsUnavailable(f"{self._shown}: {text}.", remedy=_remedy(exc)) from exc

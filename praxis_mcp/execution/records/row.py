@@ -134,9 +134,11 @@ class StoredRun:
 
 def storable(value: Any) -> Any:
     """A value as a database takes it: paths and arguments may hold bytes that are not UTF-8 (PEP 383), and halves of
-    characters; these are written as numbers."""
-    if isinstance(value, str) and not value.isascii():
-        return value.encode(errors="backslashreplace").decode()
+    characters; these are written as numbers, as is NUL, which PostgreSQL's texts cannot hold."""
+    if isinstance(value, str):
+        if not value.isascii():
+            value = value.encode(errors="backslashreplace").decode()
+        return value.replace("\0", "\\x00") if "\0" in value else value
     return value
 
 

@@ -27,6 +27,7 @@ from praxis_mcp.execution.records.files import RunFiles
 from praxis_mcp.execution.records.record import IN_MEMORY, RunRecord, kept_of, row_of
 from praxis_mcp.execution.records.row import NOTHING, About, StoredRun, plan_text
 from praxis_mcp.execution.records.store import RecordStore
+from praxis_mcp.execution.records.writer import WRITTEN_WITHIN
 from praxis_mcp.execution.tally import outcome_of
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.plans.secrets import Masker
@@ -35,9 +36,6 @@ from praxis_mcp.support.installation import OWN_ENGINES
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.scratch import remove_directory
 
-_WRITTEN_WITHIN = 0.25
-"""Seconds that an answer waits for its record to be written. It takes a thousandth of that, unless the disk hangs or
-another process holds the database."""
 _REMOVED_WITHIN = 5.0
 """Seconds that a call which failed waits for its files to be removed: a tool may have left a million."""
 
@@ -347,8 +345,10 @@ class RunRecords:
         row = row_of(record, self._store.server, self._settings.max_stream, datetime.now(UTC))
         written = self._store.writer.put(row, wait=True)
         if written is not None:
-            with anyio.move_on_after(_WRITTEN_WITHIN):
+            with anyio.move_on_after(WRITTEN_WITHIN) as scope:
                 await written
+            if scope.cancelled_caught:
+                self._store.writer.was_late()
 
     async def __aenter__(self) -> Self:
         try:

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from praxis_mcp.errors import RecordsUnavailable
 from praxis_mcp.execution.records.audit import AuditTrail, Line, line_of
-from praxis_mcp.execution.records.database import Database
+from praxis_mcp.execution.records.database import Database, Pieces
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.support.logs import logger, places
 
@@ -30,6 +30,11 @@ MOST_LINES = 20_000
 """Lines of the audit trail that wait for a file which cannot be written."""
 RETRY_FIRST, RETRY_LAST = 0.25, 15.0
 """Seconds from one try to the next, doubled each time, where the database cannot be written."""
+WRITTEN_WITHIN = 0.25
+"""Seconds that an answer waits for its record to be written. It takes a hundredth of that, unless the disk hangs, another
+process holds the database, or the network is slow."""
+MOST_LATE = 4
+"""Answers in a row that have waited so long for nothing, after which no other does until one is written in time."""
 CLOSE_TIMEOUT = 5.0
 """Seconds that the last records may take to be written."""
 _ALMOST = 0.01
@@ -80,6 +85,7 @@ class RecordWriter:
         self._timer: asyncio.TimerHandle | None = None
         self._is_closing = False
         self._is_behind = False
+        self._late = 0
         self._dropped = 0
         self._dropped_lines = 0
         self._since_upkeep = (0, 0)
@@ -98,7 +104,7 @@ class RecordWriter:
             self._begun.pop(run.id, None)
             self._hold(run)
             future = None
-            if wait and not self._is_behind:
+            if wait and not self._is_behind and self._late < MOST_LATE:
                 future = asyncio.get_running_loop().create_future()
                 self._waiting.append(future)
             if self._trail is not None:
@@ -108,6 +114,14 @@ class RecordWriter:
             if self._thread is None:
                 self._start()
             return future
+
+    def was_late(self) -> None:
+        """A call has waited for its record for as long as one may. Where that goes on, the next do not wait."""
+        with self._changed:
+            self._late += 1
+            is_new = self._late == MOST_LATE and not self._is_behind
+        if is_new:
+            logger.warning("records are written late, and calls no longer wait for them: the database is slow")
 
     def put_begun(self, run_id: str, row: Callable[[], StoredRun]) -> None:
         """Have a run that goes on written before long, unless it has ended by then, as most have.
@@ -331,17 +345,15 @@ class RecordWriter:
             self._is_urgent = False
         # First, so that nothing is recorded that the trail lacks.
         failure = self._append(self._taken_lines())
+        began = time.monotonic()
         try:
             pieces = [(run_id, stream, bytes(data)) for run_id, each in live.items() for stream, data in each]
             if runs or pieces:
-                database.write(runs.values(), pieces)
-        except BaseException as exc:
+                self._write(database, runs, pieces)
+        except BaseException:
             with self._changed:
                 for run_id in live.keys() & self._live_written.keys():  # those that have not ended meanwhile
                     self._live_written[run_id] = _LIVE_PER_RUN + 1
-                if not isinstance(exc, RecordsUnavailable):  # a defect, which they would meet again and again
-                    self._dropped += len(runs)
-                    runs = {}
                 newer = self._runs
                 self._runs = {key: run for key, run in runs.items() if key not in newer} | newer
                 self._held = sum(run.weight for run in self._runs.values())
@@ -356,8 +368,31 @@ class RecordWriter:
             was_behind, self._is_behind = self._is_behind, False
             dropped, self._dropped = self._dropped, 0
         _resolve(waiting)
+        if runs and time.monotonic() - began < WRITTEN_WITHIN:
+            self._is_in_time()
         if was_behind:
             logger.info("runs are recorded again; the records of {} are lost", dropped)
+
+    def _write(self, database: Database, runs: dict[str, StoredRun], pieces: Pieces) -> None:
+        try:
+            database.write(runs.values(), pieces)
+        except RecordsUnavailable:
+            raise
+        except Exception as exc:  # noqa: BLE001 - a defect, which the same rows would meet again and again
+            logger.error("records of runs are lost by a defect: {}", places(exc))
+            for run in runs.values():
+                try:
+                    database.write((run,))
+                except RecordsUnavailable:
+                    raise
+                except Exception:  # noqa: BLE001 - this is the one
+                    logger.warning("the record of run {} is lost", run.id)
+
+    def _is_in_time(self) -> None:
+        with self._changed:
+            late, self._late = self._late, 0
+        if late >= MOST_LATE:
+            logger.info("records are written in time again")
 
     def _fell_behind(self, exc: Exception) -> None:
         with self._changed:
