@@ -88,14 +88,22 @@ def _newest(options: SettingsOptions) -> StoredRun | None:
     from praxis_mcp.errors import RecordsUnavailable
     from praxis_mcp.execution.records.archive import open_archive
     from praxis_mcp.execution.records.database import Filters
+    from praxis_mcp.execution.records.row import LOST
+    from praxis_mcp.execution.records.store import place_name
 
     settings = options.read().records
     if not settings.audit:
         return None
     try:
         with open_archive(settings) as archive:
-            runs = archive.runs(Filters(), _RUNS_CHECKED) if archive is not None else ()
-            return next((run for run in list(runs) if run.ended is not None), None)
+            if archive is None:
+                return None
+            # Of a database that several machines share, each has a trail of what it ran; and a run that was lost is in
+            # that of whoever found it.
+            filters = Filters(kept_at=place_name(archive.directory)) if settings.url is not None else Filters()
+            lost = LOST if settings.url is not None else ""
+            runs = list(archive.runs(filters, _RUNS_CHECKED))
+            return next((run for run in runs if run.ended is not None and run.outcome != lost), None)
     except RecordsUnavailable as exc:
         say(f"the newest run is not looked for in the trail: {exc}", fg="yellow", err=True)
         return None

@@ -115,6 +115,8 @@ def logs(
     at most.
     """
     with _found(options, run) as (archive, found):
+        if not archive.is_here(found) and None in (found.stdout, found.stderr) and found.ended is not None:
+            say(f"longer output is kept at {found.kept_at}", err=True)
         pieces = archive.follow(found.id) if follow else archive.output(found)
         # A character may be half in one piece and half in the next.
         for name, parts in groupby(pieces, key=itemgetter(0)):
@@ -138,7 +140,7 @@ def artifacts(
 ) -> None:
     """List the files that a run left as results, or copy them."""
     with _found(options, run) as (archive, found):
-        files = archive.artifacts(found)
+        files, is_here = archive.artifacts(found), archive.is_here(found)
         if directory is not None:
             from praxis_mcp.engines.artifacts import copy_artifacts
 
@@ -153,7 +155,8 @@ def artifacts(
     if not files and not gone:
         say("The run left no files as results.", err=True)
     if gone:
-        say(f"{counted(gone, 'file')} no longer kept", err=True)
+        where = "no longer kept" if is_here else f"kept at {found.kept_at}"
+        say(f"{counted(gone, 'file')} {where}", err=True)
 
 
 @app.command("rm")
@@ -227,7 +230,7 @@ def _in_words(name: str, value: Any) -> list[str]:
         return [f"{item['engine']}: {item['reason']}" for item in value]
     if name == "artifacts":
         return [f"{item['name']}, {counted(item['size'], 'byte')}" for item in value]
-    if name == "changed_files":
+    if name in ("changed_files", "damaged"):
         return list(value)
     return [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
 

@@ -151,6 +151,35 @@ def test_a_run_is_shown_in_words_a_line_for_each_part(praxis: Run, database: Pat
     assert shown[shown.index("changed_files: b") + 1] == "c"
 
 
+def test_a_run_says_why_its_engine_was_chosen_and_where_its_files_are(praxis: Run, project: Path) -> None:
+    praxis("call", "greet", "who=Ada")
+    (shown,) = listed(praxis)
+    assert shown["choice"] == "local: the first that can run it"
+    assert shown["kept_at"].endswith(f":{project / 'state' / 'praxis-mcp' / 'records'}")
+    assert "choice:          local: the first that can run it" in praxis("runs", "show", "last").stdout
+
+
+def test_files_of_a_run_of_another_machine_are_said_to_be_there(praxis: Run, database: Path) -> None:
+    made = database_in(database)
+    left = '[{"name": "a.txt", "size": 1}]'
+    made.write([row("a1", "one", 1, artifacts=left, kept_at="elsewhere:/srv/records", stdout_bytes=70_000)])
+    made.close()
+    assert "1 file kept at elsewhere:/srv/records" in praxis("runs", "artifacts", "a1").stderr
+    assert "longer output is kept at elsewhere:/srv/records" in praxis("runs", "logs", "a1").stderr
+
+
+def test_a_damaged_record_is_named_as_such_and_keeps_nothing_else_from_being_shown(praxis: Run, database: Path) -> None:
+    made = database_in(database)
+    made.write([row("a1", "one", 1, phases="not JSON", artifacts='["x"]'), row("b2", "two", 2)])
+    made.close()
+    intact, damaged = listed(praxis)
+    assert (intact["run_id"], damaged["run_id"], damaged["damaged"]) == ("b2", "a1", ["phases", "artifacts"])
+    assert "damaged:         phases\n                 artifacts" in praxis("runs", "show", "a1").stdout
+    for words in (("artifacts", "a1"), ("list",), ("export",), ("rm", "a1")):
+        praxis("runs", *words)
+    assert [run["run_id"] for run in listed(praxis)] == ["b2"]
+
+
 def test_text_of_a_client_steers_no_terminal_and_forges_no_line(praxis: Run, database: Path) -> None:
     made = database_in(database)
     made.write([row("a1", "one", 1, client="evil\x1b[2J\nrun_id: forged")])

@@ -19,7 +19,7 @@ from praxis_mcp.execution.records import sql, writer
 from praxis_mcp.execution.records.archive import RunArchive
 from praxis_mcp.execution.records.audit import AUDIT, AuditTrail, read
 from praxis_mcp.execution.records.database import Bounds, Filters
-from praxis_mcp.execution.records.row import About
+from praxis_mcp.execution.records.row import COLUMNS, About
 from praxis_mcp.execution.records.store import DATABASE, KEY, RecordStore, close_lost_runs
 from praxis_mcp.execution.records.writer import RecordWriter
 from praxis_mcp.plans.build import build_plan
@@ -104,6 +104,44 @@ async def test_a_defect_in_writing_one_run_costs_that_run_and_none_that_are_writ
         last = await record_run(records)
     assert {run.id for run in rows(either_place)} == {first.run_id, "before", "after", last.run_id}
     assert "not recorded" not in log()
+
+
+COLUMNS_OF_JSON = ("phases", "why", "plan", "artifacts", "changed_files")
+DAMAGES = ["", "not JSON", "7", "null", '["x"]', '{"a": []}', '[{"name": "a"}]', "[" * 100_000]
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=range(len(DAMAGES)))
+def test_json_that_somebody_has_changed_in_the_database_is_left_out_and_named(either_place: Path, damage: str) -> None:
+    either_place.mkdir()
+    database = database_in(either_place)
+    database.write([row("whole", 2.0, phases='{"run": 1.5}')])
+    database.write([row("changed", 1.0, **dict.fromkeys(COLUMNS_OF_JSON, damage))])
+    whole, changed = (run.as_json() for run in database.select(Filters()))
+    database.close()
+    assert whole["phases"] == {"run": 1.5}
+    assert "damaged" not in whole
+    assert set(changed["damaged"]) <= set(COLUMNS_OF_JSON)
+    assert len(changed["damaged"]) >= 3
+    assert all(changed["passed_over" if name == "why" else name] in ({}, []) for name in changed["damaged"])
+
+
+@pytest.mark.parametrize("value", ["text", b"\xff\x00", 7, 1e300, -1.5, float("inf"), 2**62], ids=repr)
+def test_values_of_other_kinds_than_their_columns_keep_no_run_from_being_read(
+    place: Path, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "_ROWS_AT_ONCE", 1)
+    place.mkdir()
+    database = database_in(place)
+    assert isinstance(database, sql.SqlDatabase)
+    database.write([row("a", 1.0), row("b", 2.0), row("c", 3.0)])
+    with database.transaction() as run_sql:
+        for name in (name for name in COLUMNS if name != "id"):
+            run_sql(f"UPDATE runs SET {name} = ? WHERE id = 'b'", (value,))
+    found = {run.id: (run.as_json(), run.weight) for run in database.select(Filters())}
+    assert database.find("b") is not None
+    database.remove_beyond(Bounds(10**9, 100, 10**9), 4.0)
+    database.close()
+    assert set(found) == {"a", "b", "c"}
 
 
 async def test_the_trail_is_written_where_the_database_cannot_be_opened(place: Path) -> None:

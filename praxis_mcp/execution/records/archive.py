@@ -16,7 +16,7 @@ from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
 from praxis_mcp.execution.records.audit import AuditTrail
 from praxis_mcp.execution.records.database import Database, Filters
 from praxis_mcp.execution.records.row import StoredRun
-from praxis_mcp.execution.records.store import DATABASE, close_lost_runs, open_database, remove_files
+from praxis_mcp.execution.records.store import DATABASE, close_lost_runs, open_database, place_name, remove_files
 from praxis_mcp.settings.sections import RecordSettings
 from praxis_mcp.support.logs import logger
 
@@ -125,6 +125,10 @@ class RunArchive:
         directory = self._files(run.id) / "artifacts"
         listed = (Artifact(item["name"], directory / item["name"], item["size"]) for item in run.as_json()["artifacts"])
         return tuple(item for item in listed if item.file.is_file())
+
+    def is_here(self, run: StoredRun) -> bool:
+        """Whether the files of a run are in this directory; else they are where `StoredRun.kept_at` says."""
+        return run.kept_at in ("", place_name(self.directory)) or (self.directory / "files" / run.id).is_dir()
 
     def remove(self, runs: Iterator[StoredRun] | list[StoredRun]) -> int:
         """Remove runs that have ended, with their files; how many.

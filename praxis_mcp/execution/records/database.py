@@ -33,7 +33,7 @@ class Filters:
     """Which runs are meant. Empty and None leave it open.
 
     Attributes:
-        tool, engine, outcome, caller, root: exactly this one.
+        tool, engine, outcome, caller, root, kept_at: exactly this one.
         since, until: when it began, in seconds since 1970: at or after, and before.
     """
 
@@ -44,6 +44,7 @@ class Filters:
     since: float | None = None
     until: float | None = None
     root: str = ""
+    kept_at: str = ""
 
 
 class Database(Protocol):

@@ -134,12 +134,13 @@ def kept_of(captured: Captured) -> Captured:
     return replace(captured, head=b"", tail=b"") if captured.file or len(captured.data) > IN_MEMORY else captured
 
 
-def row_of(record: RunRecord, server: str, max_stream: int, ended: datetime | None = None) -> StoredRun:
+def row_of(record: RunRecord, server: str, kept_at: str, max_stream: int, ended: datetime | None = None) -> StoredRun:
     """A run for the store.
 
     Args:
         record: the run.
         server: id of this process there.
+        kept_at: see `StoredRun`.
         max_stream: bytes of each stream that are kept.
         ended: when it ended; None where it has not.
     """
@@ -178,6 +179,8 @@ def row_of(record: RunRecord, server: str, max_stream: int, ended: datetime | No
         phases=_phases(record),
         plan=record.plan,
         arguments=about.arguments,
+        choice=record.choice,
+        kept_at=kept_at,
         **facts,
     )
     return row if result is None else replace(row, kept_bytes=row.weight + files)

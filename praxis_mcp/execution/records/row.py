@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from praxis_mcp.plans.model import Blueprint
 
@@ -59,6 +60,8 @@ class StoredRun:
         artifacts: JSON: name and size of each file that it left as a result.
         changed_files: JSON: paths.
         kept_bytes: what it takes up, files of its directory included.
+        choice: why that engine, in words; empty for another server's tool.
+        kept_at: where its files are: ``MACHINE:DIRECTORY`` of the server that ran it.
         stdout, stderr: the streams, where they are short; else they are files in its directory.
     """
 
@@ -87,8 +90,30 @@ class StoredRun:
     stdout_bytes: int = 0
     stderr_bytes: int = 0
     kept_bytes: int = 0
+    choice: str = ""
+    kept_at: str = ""
     stdout: bytes | None = None
     stderr: bytes | None = None
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Self:
+        """The run that a row holds.
+
+        SQLite keeps any value in any column. One that is not of its column's kind, because somebody has changed it
+        there, is left out: nothing that shows runs has to expect it.
+
+        Args:
+            values: in the order of `COLUMNS`; the streams may be missing.
+        """
+        found = dict(zip(COLUMNS, values, strict=False))
+        for name, value in found.items():
+            if type(value) not in _KINDS[name]:
+                found[name] = _instead_of(value, name)
+        if not 0 <= found["started"] <= _LAST_MOMENT:
+            found["started"] = 0.0
+        if found["ended"] is not None and not 0 <= found["ended"] <= _LAST_MOMENT:
+            found["ended"] = found["started"]
+        return cls(**found)
 
     @property
     def weight(self) -> int:
@@ -101,9 +126,11 @@ class StoredRun:
         return tuple(storable(getattr(self, name)) for name in COLUMNS)
 
     def as_json(self) -> dict[str, Any]:
-        """For people and scripts; without the streams."""
+        """For people and scripts; without the streams. What cannot be read, because somebody has changed it in the
+        database, is left out and named (``damaged``)."""
         ended = self.ended
-        return {
+        damaged: list[str] = []
+        facts = {
             "run_id": self.id,
             "tool": self.tool,
             "outcome": self.outcome,
@@ -112,24 +139,46 @@ class StoredRun:
             "started": iso_time(self.started),
             "ended": iso_time(ended) if ended is not None else None,
             "seconds": round(ended - self.started, 6) if ended is not None else None,
-            "phases": json.loads(self.phases),
+            "phases": self._part("phases", damaged),
             "engine": self.engine,
+            "choice": self.choice,
             "isolation": self.isolation,
-            "passed_over": [dict(zip(("engine", "reason"), each, strict=True)) for each in json.loads(self.why)],
+            "passed_over": self._part("why", damaged),
             "image": self.image,
             "contract": self.contract,
             "contract_sha256": self.contract_sha256,
-            "plan": json.loads(self.plan),
+            "plan": self._part("plan", damaged),
             "arguments": _read(self.arguments),
             "caller": self.caller,
             "client": self.client,
             "server": self.server,
             "root": self.root,
+            "kept_at": self.kept_at,
             "stdout_bytes": self.stdout_bytes,
             "stderr_bytes": self.stderr_bytes,
-            "artifacts": json.loads(self.artifacts),
-            "changed_files": json.loads(self.changed_files),
+            "artifacts": self._part("artifacts", damaged),
+            "changed_files": self._part("changed_files", damaged),
         }
+        return {**facts, "damaged": damaged} if damaged else facts
+
+    def _part(self, name: str, damaged: list[str]) -> Any:
+        """What a column of JSON says; nothing where that is not what it should be, which is then named in `damaged`."""
+        try:
+            return _READERS[name](json.loads(getattr(self, name)))
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            damaged.append(name)
+            return {} if name in ("phases", "plan") else []
+
+
+def _instead_of(value: Any, name: str) -> Any:
+    kinds = _KINDS[name]
+    if type(None) in kinds:
+        return None
+    if float in kinds:
+        return float(value) if isinstance(value, int) else 0.0
+    if int in kinds:
+        return 0
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def storable(value: Any) -> Any:
@@ -142,7 +191,33 @@ def storable(value: Any) -> Any:
     return value
 
 
+def _phases_of(value: Any) -> dict[str, float]:
+    return {str(name): float(seconds) for name, seconds in value.items()}
+
+
+def _choices_of(value: Any) -> list[dict[str, str]]:
+    return [{"engine": str(engine), "reason": str(reason)} for engine, reason in value]
+
+
+def _artifacts_of(value: Any) -> list[dict[str, Any]]:
+    return [{"name": str(item["name"]), "size": int(item["size"])} for item in value]
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {
+    "phases": _phases_of,
+    "why": _choices_of,
+    "plan": lambda value: dict(value.items()),
+    "artifacts": _artifacts_of,
+    "changed_files": lambda value: [str(path) for path in [*value]],
+}
+
 COLUMNS = tuple(field.name for field in dataclasses.fields(StoredRun))
+_TYPES = {"str": str, "float": float, "int": int, "bytes": bytes, "None": type(None)}
+_KINDS = {
+    field.name: tuple(_TYPES[word] for word in str(field.type).split(" | ")) for field in dataclasses.fields(StoredRun)
+}
+_LAST_MOMENT = 250_000_000_000.0
+"""In the year 9892: `datetime` ends with 9999."""
 SHOWN = tuple(name for name in COLUMNS if name not in ("stdout", "stderr"))
 """The columns that say something of a run: all but its streams."""
 

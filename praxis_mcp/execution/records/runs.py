@@ -331,7 +331,7 @@ class RunRecords:
     def update(self, record: RunRecord) -> None:
         """Have what is known of a run that goes on written again: another engine runs it, say."""
         if self._store is not None:
-            row = partial(row_of, record, self._store.server, self._settings.max_stream)
+            row = partial(row_of, record, self._store.server, self._store.kept_at, self._settings.max_stream)
             self._store.writer.put_begun(record.run_id, row)
 
     def _begun(self, record: RunRecord) -> None:
@@ -340,15 +340,16 @@ class RunRecords:
 
     async def _ended(self, record: RunRecord, outcome: str) -> None:
         record.outcome = outcome
-        if self._store is None:
+        store = self._store
+        if store is None:
             return
-        row = row_of(record, self._store.server, self._settings.max_stream, datetime.now(UTC))
-        written = self._store.writer.put(row, wait=True)
+        row = row_of(record, store.server, store.kept_at, self._settings.max_stream, datetime.now(UTC))
+        written = store.writer.put(row, wait=True)
         if written is not None:
             with anyio.move_on_after(WRITTEN_WITHIN) as scope:
                 await written
             if scope.cancelled_caught:
-                self._store.writer.was_late()
+                store.writer.was_late()
 
     async def __aenter__(self) -> Self:
         try:

@@ -19,7 +19,7 @@ REMOVED_AT_ONCE = 500
 _ROWS_AT_ONCE = 500
 _BEHIND = "(started, id) < (?, ?)"
 
-_INSERT = (
+INSERT = (
     f"INSERT INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "  # noqa: S608 - our own names
     f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS if name != 'id')}"
 )
@@ -85,7 +85,7 @@ class SqlDatabase(ABC):
         runs = tuple(runs)
         with self.transaction() as run_sql:
             for run in runs:
-                run_sql(_INSERT, run.values())
+                run_sql(INSERT, run.values())
             for run_id, stream, data in pieces:
                 run_sql(_INSERT_PIECE, (run_id, stream, data, run_id))
             for run in runs:
@@ -104,7 +104,7 @@ class SqlDatabase(ABC):
         with self.transaction() as run_sql:
             found = [
                 replace(run, ended=max(run.started, ended), outcome=LOST)
-                for run in (StoredRun(*row) for row in run_sql(open_ones + self._locked_rows, (server,)).fetchall())
+                for run in (StoredRun.of(row) for row in run_sql(open_ones + self._locked_rows, (server,)).fetchall())
             ]
             if found:
                 # What it had put out stays, and counts.
@@ -159,7 +159,7 @@ class SqlDatabase(ABC):
     def find(self, run_id: str) -> StoredRun | None:
         """See `Database`."""
         rows = self.read(f"SELECT {', '.join(COLUMNS)} FROM runs WHERE id = ?", (run_id,))  # noqa: S608
-        return StoredRun(*rows[0]) if rows else None
+        return StoredRun.of(rows[0]) if rows else None
 
     def find_ids(self, prefix: str, limit: int) -> list[str]:
         """See `Database`."""
@@ -172,7 +172,7 @@ class SqlDatabase(ABC):
         """See `Database`."""
         where: list[str] = []
         values: list[Any] = []
-        for name in ("tool", "engine", "outcome", "caller", "root"):
+        for name in ("tool", "engine", "outcome", "caller", "root", "kept_at"):
             if value := getattr(filters, name):
                 where.append(f"{name} = ?" + (" AND caller <> ''" if name == "caller" else ""))
                 values.append(storable(value))
@@ -191,17 +191,17 @@ class SqlDatabase(ABC):
                 (*values, most),
             )
             for row in rows:
-                yield StoredRun(*row)
+                yield StoredRun.of(row)
             if len(rows) < most:
                 return
             if left is not None:
                 left -= most
-            last = StoredRun(*rows[-1])
+            last = tuple(rows[-1][SHOWN.index(name)] for name in ("started", "id"))  # as they are there
             if where[-1:] == [_BEHIND]:
-                values[-2:] = (last.started, last.id)
+                values[-2:] = last
             else:
                 where.append(_BEHIND)
-                values += (last.started, last.id)
+                values += last
 
     def live_output(self, run_id: str, after: int) -> list[tuple[int, str, bytes]]:
         """See `Database`."""

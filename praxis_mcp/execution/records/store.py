@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import secrets
+import socket
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -53,12 +54,14 @@ class RecordStore:
 
     Attributes:
         server: id of this process among those that write here.
+        kept_at: where the files of its runs are; see `StoredRun`.
         writer: takes what is to be kept.
     """
 
     def __init__(self, directory: Path, settings: RecordSettings) -> None:
         self.directory = directory
         self.server = uuid.uuid4().hex
+        self.kept_at = place_name(directory)
         self._trail = AuditTrail(directory, settings.audit_max_bytes) if settings.audit else None
         self.writer = RecordWriter(self._connect, self._upkeep, self._stay, self._trail)
         self._settings = settings.model_copy(update={"directory": directory})
@@ -139,6 +142,11 @@ class RecordStore:
                 with suppress(FileNotFoundError):  # another server is at it
                     if directory.stat().st_mtime < oldest and database.find(directory.name) is None:
                         remove_directory(directory)
+
+
+def place_name(directory: Path) -> str:
+    """What records call a directory of records, in a database that several machines share."""
+    return f"{socket.gethostname()}:{directory}"
 
 
 def bounds_of(settings: RecordSettings) -> Bounds:

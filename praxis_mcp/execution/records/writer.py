@@ -31,8 +31,8 @@ MOST_LINES = 20_000
 RETRY_FIRST, RETRY_LAST = 0.25, 15.0
 """Seconds from one try to the next, doubled each time, where the database cannot be written."""
 WRITTEN_WITHIN = 0.25
-"""Seconds that an answer waits for its record to be written. It takes a hundredth of that, unless the disk hangs, another
-process holds the database, or the network is slow."""
+"""Seconds that an answer waits for its record to be written. It takes a hundredth of that, unless the disk hangs,
+another process holds the database, or the network is slow."""
 MOST_LATE = 4
 """Answers in a row that have waited so long for nothing, after which no other does until one is written in time."""
 CLOSE_TIMEOUT = 5.0
