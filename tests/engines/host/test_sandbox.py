@@ -503,7 +503,7 @@ import fcntl, select, sys
 with open(sys.argv[1]) as lock:
     fcntl.flock(lock, fcntl.LOCK_EX)
     print("held", flush=True)
-    print("told" if select.select([sys.stdin], [], [], 5)[0] else "not told", flush=True)
+    print("told" if select.select([sys.stdin], [], [], 30)[0] else "not told", flush=True)
 """
     lock = shared_store() / "locks" / found.image.id.removeprefix("sha256:")
     ended = anyio.Event()
