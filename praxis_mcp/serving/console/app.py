@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from praxis_mcp.errors import ArgumentError, PraxisError, RecordsUnavailable, RunNotFoundError, UnknownToolError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.access import BadToken
+from praxis_mcp.serving.console.catalog_pages import CatalogPages
 from praxis_mcp.serving.console.gate import (
     CONSOLE_PATH,
     LOGIN_PATH,
@@ -75,6 +76,7 @@ class Console:
             Route(CONSOLE_PATH, self._index, methods=["GET"]),
             Route(CONSOLE_PATH + "/", self._index, methods=["GET"]),
             Route(CONSOLE_PATH + "/logout", self._log_out, methods=["POST"]),
+            *CatalogPages(toolbox, self._ui).routes(),
             *LivePages(reader, self._ui).routes(),
             *RunPages(toolbox, reader, self._ui).routes(),
         ]

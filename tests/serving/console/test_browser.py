@@ -134,7 +134,8 @@ async def visit(
 
 def paths(site: Site) -> list[str]:
     """Every page."""
-    return ["/console/runs", "/console/live", *(f"/console/runs/{run_id}" for run_id in site.runs.values())]
+    fixed = ("runs", "live", "tools", "tools/steps", "tools/files")
+    return [f"/console/{path}" for path in (*fixed, *(f"runs/{run_id}" for run_id in site.runs.values()))]
 
 
 @pytest.mark.node

@@ -1,0 +1,189 @@
+"""Pages about tools: the catalog with what is wrong in it, and one tool with what it may do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from praxis_mcp.contracts.catalog.catalog import CatalogEntry
+from praxis_mcp.errors import PraxisError, UnknownToolError
+from praxis_mcp.execution.facts import facts_of, upstream_facts_of
+from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.federation.remote_tools import RemoteTool
+from praxis_mcp.federation.upstreams import Entry
+from praxis_mcp.serving.console.gate import CONSOLE_PATH, session_of
+from praxis_mcp.serving.console.sessions import Viewer
+from praxis_mcp.serving.console.ui import Ui
+
+TOOLS_PATH = CONSOLE_PATH + "/tools"
+TOOLS_ON_A_PAGE = 100
+MAX_FINDINGS = 200
+EXPLAIN_TIMEOUT = 10.0
+"""Seconds that finding out what a call would do may take: engines are looked at for it."""
+_FOR_CALLERS = ("engine", "isolation", "image", "image_is_missing", "network", "limits", "artifacts", "demands")
+"""Facts that show nothing of this machine. Paths, commands and variables are the owner's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One parameter of a tool, in words."""
+
+    name: str
+    kind: str
+    is_required: bool
+    description: str
+    default: Any
+
+
+class CatalogPages:
+    """The routes about tools.
+
+    Args:
+        toolbox: has them.
+        ui: makes pages.
+    """
+
+    def __init__(self, toolbox: Toolbox, ui: Ui) -> None:
+        self._toolbox = toolbox
+        self._ui = ui
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [
+            Route(TOOLS_PATH, self.list_tools, methods=["GET"]),
+            Route(TOOLS_PATH + "/{name:str}", self.show, methods=["GET"]),
+        ]
+
+    async def list_tools(self, request: Request) -> Response:
+        """The tools that the viewer may call, by name."""
+        viewer = session_of(request).viewer
+        words, after = request.query_params.get("q", "")[:128], request.query_params.get("after", "")
+        entries = [entry for entry in self._entries(viewer) if _fits(entry, words)]
+        left = [entry for entry in entries if entry.name > after]
+        findings = self._toolbox.catalog.diagnostics if viewer.is_owner else ()
+        return self._ui.page(
+            request,
+            "tools.html",
+            is_loaded=self._toolbox.is_loaded,
+            words=words,
+            count=len(entries),
+            tools=[(entry, abilities(entry)) for entry in left[:TOOLS_ON_A_PAGE]],
+            following={"q": words, "after": left[TOOLS_ON_A_PAGE - 1].name} if len(left) > TOOLS_ON_A_PAGE else None,
+            is_first=not after,
+            findings=findings[:MAX_FINDINGS],
+            more_findings=max(0, len(findings) - MAX_FINDINGS),
+        )
+
+    async def show(self, request: Request) -> Response:
+        """One tool."""
+        viewer = session_of(request).viewer
+        entry = self.find(viewer, request.path_params["name"])
+        facts, trouble = await self._facts(entry)
+        if not viewer.is_owner:
+            facts = {name: value for name, value in facts.items() if name in _FOR_CALLERS}
+        return self._ui.page(
+            request,
+            "tool.html",
+            tool=entry,
+            abilities=abilities(entry),
+            source=str(entry.source) if viewer.is_owner and isinstance(entry, CatalogEntry) else "",
+            findings=entry.diagnostics if viewer.is_owner and isinstance(entry, CatalogEntry) else (),
+            parameters=parameters(entry.input_schema),
+            facts={name: _in_words(name, value) for name, value in facts.items() if value not in (None, [], {}, "")},
+            trouble=trouble,
+        )
+
+    def find(self, viewer: Viewer, name: str) -> Entry:
+        """A tool that the viewer may call.
+
+        Raises:
+            UnknownToolError: there is none of that name.
+        """
+        entry = next((entry for entry in self._entries(viewer) if entry.name == name), None)
+        if entry is None:
+            raise UnknownToolError(f'There is no tool "{name[:128]}" for you here.')
+        return entry
+
+    def _entries(self, viewer: Viewer) -> Sequence[Entry]:
+        entries = self._toolbox.upstreams.merged_with(self._toolbox.catalog.entries())
+        if viewer.caller.calls_all_tools:
+            return entries
+        return [entry for entry in entries if viewer.caller.may_call(entry.name)]
+
+    async def _facts(self, entry: Entry) -> tuple[Mapping[str, Any], str]:
+        """What a call would do; or why that cannot be found out."""
+        if isinstance(entry, RemoteTool):
+            return upstream_facts_of(entry, self._toolbox), ""
+        with anyio.move_on_after(EXPLAIN_TIMEOUT):
+            try:
+                return facts_of(await self._toolbox.runner.explain(entry.name, {})), ""
+            except PraxisError as exc:
+                return {}, str(exc)
+        return {}, "The engines did not answer in time."
+
+
+def abilities(entry: Entry) -> list[tuple[str, bool]]:
+    """What a tool may do, in a few words, and whether each is more than a sandbox without a network allows."""
+    if isinstance(entry, RemoteTool):
+        return [(f"of {entry.upstream}", True)]
+    traits = entry.traits
+    found = [(traits.image or traits.engine, False)]
+    if traits.network not in (None, "none"):
+        found.append((f"network: {traits.network}", True))
+    if traits.writable_mounts:
+        found.append(("writes to this machine", True))
+    if traits.privileged:
+        found.append(("privileged", True))
+    return found
+
+
+def parameters(schema: Mapping[str, Any]) -> list[Parameter]:
+    """The parameters of a tool."""
+    properties = schema.get("properties")
+    required = schema.get("required")
+    names = required if isinstance(required, list) else []
+    if not isinstance(properties, Mapping):
+        return []
+    return [
+        Parameter(
+            str(name),
+            _kind(part),
+            name in names,
+            str(part.get("description", "")) if isinstance(part, Mapping) else "",
+            part.get("default") if isinstance(part, Mapping) else None,
+        )
+        for name, part in properties.items()
+    ]
+
+
+def _kind(part: Any) -> str:
+    if not isinstance(part, Mapping):
+        return "any"
+    if isinstance(choices := part.get("enum"), list):
+        return f"one of {', '.join(map(str, choices[:20]))}" + (" …" if len(choices) > 20 else "")
+    kind = part.get("type", "any")
+    return " or ".join(map(str, kind)) if isinstance(kind, list) else str(kind)
+
+
+def _fits(entry: Entry, words: str) -> bool:
+    text = f"{entry.name} {entry.title or ''} {entry.description or ''}".lower()
+    return all(word in text for word in words.lower().split())
+
+
+def _in_words(name: str, value: Any) -> list[str]:
+    """A fact, a line for each part."""
+    if name == "considered":
+        return [f"{item['engine']}: {item['reason']}" for item in value]
+    if name == "command":
+        return [" ".join(map(repr, value))]
+    if isinstance(value, Mapping):
+        return [f"{key}: {'none' if part is None else part}" for key, part in value.items()]
+    if isinstance(value, list | tuple):
+        return [str(part) for part in value]
+    return ["yes" if value is True else "no" if value is False else str(value)]
