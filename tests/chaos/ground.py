@@ -45,10 +45,12 @@ class Remains:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """One that a server has made: praxis-init outside, and inside (None: not started yet)."""
+    """One that a server has made: praxis-init outside, and inside (None: not started yet); `waits`: it was made ahead
+    of its call, whether or not that has come."""
 
     outer: int
     inner: int | None
+    waits: bool
 
     @classmethod
     def all_of(cls, server: int) -> list[Sandbox]:
@@ -56,8 +58,9 @@ class Sandbox:
         found: list[Sandbox] = []
         for pid in _children(server):
             with suppress(OSError):  # it ended just now
-                if _is_sandbox(pid):
-                    found.append(cls(pid, next(iter(_children(pid)), None)))
+                words = _words(pid)
+                if _makes_sandbox(words):
+                    found.append(cls(pid, next(iter(_children(pid)), None), b"--reply" not in words))
         return found
 
     @contextmanager
@@ -80,7 +83,7 @@ class Sandbox:
         except ProcessLookupError:
             return False
         try:
-            if _is_sandbox(pid):  # and not another one that has got the number meanwhile
+            if _makes_sandbox(_words(pid)):  # and not another one that has got the number meanwhile
                 signal.pidfd_send_signal(descriptor, signal.SIGKILL)
                 return True
         except OSError:
@@ -180,8 +183,12 @@ def _processes_in(namespace: int) -> list[str]:
     return found
 
 
-def _is_sandbox(pid: int) -> bool:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[1:2] == [b"sandbox"]
+def _words(pid: int) -> list[bytes]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+
+
+def _makes_sandbox(words: list[bytes]) -> bool:
+    return words[1:2] == [b"sandbox"]
 
 
 def _children(pid: int) -> list[int]:

@@ -45,6 +45,7 @@ class Chaos:
         self.answers = 0
         self.worst = dict.fromkeys(WAYS, 0.0)
         self.struck = {"praxis-init outside": 0, "praxis-init inside": 0}
+        self.ahead = 0
         self._logs = logs
         self._number = 0
         self._gone: list[tuple[Way, Remains]] = []
@@ -105,6 +106,7 @@ class Chaos:
             self.answers += peer.answers
             excused = ("local_", "sandbox_") if strikes else ("local_filed",)
             refused += [each for each in peer.refused if not each.startswith(excused)]
+            self.ahead += sum(each.waits for each in Sandbox.all_of(peer.process.pid))
             await end(peer, way)
             tasks.cancel_scope.cancel()
         assert not refused, refused
@@ -200,10 +202,12 @@ async def test_nothing_is_left_of_servers_that_ended_at_random_moments_under_loa
         await chaos.round(ways[(number // 3 if http else number) % len(ways)], http=http)
     await chaos.finish()
     print(
-        f"{ROUNDS} rounds, {chaos.answers} calls answered; killed under them: {chaos.struck}; "
+        f"{ROUNDS} rounds, {chaos.answers} calls answered; killed under them: {chaos.struck}; sandboxes made ahead of "
+        f"their calls that were there when servers were ended: {chaos.ahead}; "
         f"longest until nothing was left: {chaos.worst}"
     )
     assert chaos.answers, "no call was answered: the servers were under no load"
+    assert chaos.ahead, "no sandbox waited for a call when its server was ended"
     assert sum(chaos.struck.values()), "each sandbox had ended before it could be killed"
 
 
