@@ -35,7 +35,8 @@ enum frame_type {
     FRAME_GROUP = 18,
     FRAME_LIMIT = 19,
     FRAME_LAID = 20,
-    FRAME_LAST_INCOMING = FRAME_LAID,
+    FRAME_MEMBERSHIP = 21,
+    FRAME_LAST_INCOMING = FRAME_MEMBERSHIP,
     /* From the waiter. */
     FRAME_HELLO = 129,
     FRAME_STDOUT = 130,

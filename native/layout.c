@@ -110,6 +110,8 @@ static const char *begin(struct layout *layout, const struct frame *frame)
         return "a LAYOUT with flags that are unknown here";
     if (layout->uid > LARGEST_ID || layout->gid > LARGEST_ID)
         return "a LAYOUT with a user or group above 2147483647";
+    if ((layout->flags & LAYOUT_HOST_USERS) != 0 && (layout->uid != 0 || layout->gid != 0))
+        return "a LAYOUT with the machine's users, and a command that is not root's";
     if (patience > LONGEST_DURATION || (patience != 0 && (layout->flags & LAYOUT_WAITS) == 0))
         return "a LAYOUT with a patience of more than 31 years, or that waits for nothing";
     layout->patience = patience == 0 ? NO_DEADLINE : (int64_t)patience;
@@ -230,6 +232,19 @@ static const char *add_limit(struct layout *layout, const struct frame *frame)
     return NULL;
 }
 
+static const char *add_membership(struct layout *layout, const struct frame *frame)
+{
+    if (frame->length != 4)
+        return "a MEMBERSHIP that is not 4 bytes long";
+    uint32_t group = get_u32(frame->payload);
+    if ((layout->flags & LAYOUT_HOST_USERS) == 0)
+        return "a MEMBERSHIP in a layout without the machine's users";
+    if (layout->membership_count == MOST_MEMBERSHIPS || group > LARGEST_ID)
+        return "a MEMBERSHIP too many, or of a group above 2147483647";
+    layout->memberships[layout->membership_count++] = (gid_t)group;
+    return NULL;
+}
+
 const char *layout_take(struct layout *layout, const struct frame *frame)
 {
     if (layout->began != (frame->type != FRAME_LAYOUT))
@@ -243,6 +258,8 @@ const char *layout_take(struct layout *layout, const struct frame *frame)
         return add_group(layout, frame);
     case FRAME_LIMIT:
         return add_limit(layout, frame);
+    case FRAME_MEMBERSHIP:
+        return add_membership(layout, frame);
     case FRAME_LAID:
         layout->complete = true;
         return frame->length != 0          ? "a LAID with a payload"

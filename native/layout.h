@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/resource.h>
+#include <sys/types.h>
 
 #define LAYOUT_VERSION 1
 
@@ -16,13 +17,15 @@ enum {
     MOST_MOUNTS = 4096,
     MOST_GROUPS = 8,
     MOST_LIMITS = 16,
+    MOST_MEMBERSHIPS = 64,
     HOST_NAME_LENGTH = 64,
 };
 
 enum layout_flag {
     LAYOUT_HOST_NETWORK = 1,
     LAYOUT_WAITS = 2,
-    LAYOUT_FLAGS = LAYOUT_HOST_NETWORK | LAYOUT_WAITS,
+    LAYOUT_HOST_USERS = 4,
+    LAYOUT_FLAGS = LAYOUT_HOST_NETWORK | LAYOUT_WAITS | LAYOUT_HOST_USERS,
 };
 
 enum mount_kind {
@@ -76,7 +79,8 @@ struct layout {
     struct entry *entries;
     struct group groups[MOST_GROUPS];
     struct limit limits[MOST_LIMITS];
-    size_t entry_count, group_count, limit_count;
+    gid_t memberships[MOST_MEMBERSHIPS]; /* the command's supplementary groups */
+    size_t entry_count, group_count, limit_count, membership_count;
     size_t size; /* bytes that the texts take up here */
 };
 

@@ -17,6 +17,10 @@ struct user {
 /* In a new user namespace: that its only user is `inside`, and `outside` in the one around it. `proc`: /proc. */
 bool map_user(int proc, const struct user *inside, const struct user *outside);
 
+/* From outside, by root: that all users and groups have the same numbers in the new user namespace of a process as in
+ * ours. */
+bool map_everybody(pid_t process);
+
 /* In a new mount namespace: that no mount made elsewhere appears in it, and none of its own elsewhere. */
 bool cut_propagation(void);
 

@@ -114,6 +114,7 @@ struct inside {
     int reply, life; /* life: a pidfd of the outer process */
     bool enters_group;   /* of version 2, where the kernel lets no process begin in it */
     struct user outside; /* who we are there */
+    int mapped;          /* comes to its end, with a byte, when the outer process has set the users; -1: it does not */
     sigset_t mask;
 };
 
@@ -150,14 +151,24 @@ static bool keep_only(int reply)
     return syscall(SYS_close_range, first, ~0U, 0) == 0;
 }
 
+/* Only from outside can more than one user be set. */
+static bool take_users(const struct inside *inside, int proc)
+{
+    const struct user root = {0, 0};
+    uint8_t said;
+    if (inside->mapped < 0)
+        return map_user(proc, &root, &inside->outside);
+    return read(inside->mapped, &said, sizeof said) == sizeof said &&
+           join_groups(given.layout.memberships, given.layout.membership_count);
+}
+
 static const char *lay_out(const struct inside *inside, const char **where)
 {
     const struct layout *layout = &given.layout;
-    const struct user root = {0, 0};
     if (!enter_groups(inside->enters_group))
         return "groups";
     int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    const char *step = proc >= 0 && map_user(proc, &root, &inside->outside) ? NULL : "user-namespace";
+    const char *step = proc >= 0 && take_users(inside, proc) ? NULL : "user-namespace";
     if (step == NULL)
         bound_watches(proc);
     /* The group that it has begun in is the top of what it sees; where there are no such namespaces, there is none. */
@@ -290,7 +301,8 @@ static int fail(int reply, const char *step)
 
 static int make_sandbox(const struct sandbox_options *chosen)
 {
-    struct inside inside = {.reply = chosen->reply, .outside = {geteuid(), getegid()}};
+    struct inside inside = {.reply = chosen->reply, .outside = {geteuid(), getegid()}, .mapped = -1};
+    int users[2] = {-1, -1};
     take_charge(&inside.mask);
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (chosen->parent != 0 && getppid() != chosen->parent)
@@ -310,10 +322,24 @@ static int make_sandbox(const struct sandbox_options *chosen)
     inside.life = (int)syscall(CALL_PIDFD_OPEN, getpid(), 0);
     if (inside.life < 0)
         return fail(inside.reply, "namespaces");
+    if ((given.layout.flags & LAYOUT_HOST_USERS) != 0 && pipe2(users, O_CLOEXEC) != 0)
+        return fail(inside.reply, "user-namespace");
+    inside.mapped = users[0];
     pid_t child = start_inside(&inside);
     if (child < 0)
         return fail(inside.reply, group_of_version_2() >= 0 && errno == EACCES ? "groups" : "user-namespace");
-    return child == 0 ? be_inside(&inside) : stand_outside(child);
+    if (child == 0) {
+        close(users[1]); /* else its end would never come to us */
+        return be_inside(&inside);
+    }
+    if (inside.mapped >= 0 && !(map_everybody(child) && write(users[1], "", 1) == 1)) {
+        int error = errno;
+        kill(child, SIGKILL); /* before it has something to say of it */
+        waitpid(child, NULL, 0);
+        errno = error;
+        return fail(inside.reply, "user-namespace");
+    }
+    return stand_outside(child);
 }
 
 static int sandbox(char **arguments)

@@ -18,6 +18,11 @@ void drop_groups(void)
     (void)!setgroups(0, NULL);
 }
 
+bool join_groups(const gid_t *groups, size_t count)
+{
+    return setgroups(count, groups) == 0;
+}
+
 bool forbid_cores(void)
 {
     /* Not 0: where the kernel hands cores to a program (core_pattern begins with "|"), it does so at any limit but 1. */

@@ -3,10 +3,15 @@
 #define SHARES_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
 
 /* No supplementary groups: what they open outside would be open inside. Only who may set groups can drop them (the
  * kernel lets no plain user, since a file may be closed to a group); everybody else keeps them. */
 void drop_groups(void);
+
+/* These supplementary groups, in a user namespace that knows them; false and errno where that fails. */
+bool join_groups(const gid_t *groups, size_t count);
 
 /* No core file, and no program of the host's that is started for one. False and errno where that fails. */
 bool forbid_cores(void);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -162,6 +162,8 @@ class PinnedImage:
         user: whom its commands run as, where the contract does not say; empty is root.
         has_volumes: whether it declares places of its own that can be written.
         size: bytes of its files.
+        shares_files: whether what a contract mounts is there as it is on this machine: the same paths and owners, and
+            nothing that decides about them in addition (SELinux).
     """
 
     reference: str
@@ -170,6 +172,7 @@ class PinnedImage:
     user: str = ""
     has_volumes: bool = False
     size: int = 0
+    shares_files: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,6 +319,11 @@ class ExecutionEngine(ABC):
         """Whether that very image is there to be run at once (`ExecutionContext.image`). Must not block. Never, by
         default."""
         return False
+
+    async def find_differences(self, blueprint: Blueprint, image: PinnedImage) -> Sequence[str]:
+        """What of a call this engine would do differently from the one that it would stand in for (`stands_in_for`),
+        here and now, in the contract's words. Nothing by default."""
+        return ()
 
     async def lacks_image(self, blueprint: Blueprint) -> bool:
         """Whether the image would have to be fetched before a call could begin. False, by default too, where that is

@@ -115,6 +115,12 @@ class Spilling:
         if image.has_volumes:
             return Standby(reason="another engine would run it differently (the image's volumes)")
         engine = self._engines.get(name)
+        try:
+            differences = await engine.find_differences(plan.blueprint, image)
+        except EngineUnavailable:
+            return Standby(reason=f"{name} is not available")
+        if differences:
+            return Standby(reason=f"another engine would run it differently ({', '.join(differences)})")
         if engine.has_image(image):
             return Standby(name, image)
         if take:
@@ -132,12 +138,10 @@ class Spilling:
 
 
 def _differences(fixed: Blueprint) -> Iterator[str]:
-    """What of a contract engines do not do alike, in the contract's words: a sandbox has one user, no network but the
-    host's, and a place of its own for what is kept."""
+    """What of a contract no two engines do alike, in the contract's words: each has its own networks, users of images,
+    room for what is written to a root, and place for what is kept."""
     if fixed.network is not Network.NONE:
         yield f"network: {fixed.network.value}"
-    if fixed.mounts:
-        yield "mounts"
     if fixed.cache_dirs:
         yield "cache_dirs"
     if fixed.privileged:

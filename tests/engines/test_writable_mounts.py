@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.plans.model import Capability
 from praxis_mcp.serving.mcp.failures import failure_sentences
 from praxis_mcp.testing.bench import Bench
 
@@ -72,6 +73,22 @@ except OSError as error:
         return
     assert result.output in ("", "18" if is_copy(bench) else "")
     assert (work / ("old" if result.output else "new") / "deep" / "a").read_text() == "a"
+
+
+@pytest.mark.demands(Capability.IMAGES)
+async def test_what_a_tool_in_an_image_makes_is_readable_whatever_the_servers_own_files_are(
+    bench: Bench, work: Path
+) -> None:
+    """A container begins with umask 022 on every daemon; a server, and what it starts, may have another."""
+    before = os.umask(0o077)
+    try:
+        result = await do(bench, work, "open('made', 'w'); os.mkdir('folder'); print(oct(os.umask(0)), end='')")
+    finally:
+        os.umask(before)
+    if result is None:
+        return
+    assert result.output == "0o22"
+    assert [oct((work / name).stat().st_mode & 0o777) for name in ("made", "folder")] == ["0o644", "0o755"]
 
 
 async def test_permissions_alone_come_back_and_are_reported(bench: Bench, work: Path) -> None:

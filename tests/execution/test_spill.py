@@ -83,6 +83,7 @@ class StandingIn(AnsweringEngine):
         self.ran: list[PinnedImage | None] = []
         self.fails_with: Exception | None = None
         self.default_pids: int | None = DEFAULT_PIDS
+        self.differs: tuple[str, ...] = ()
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         self.ran.append(context.image)
@@ -92,6 +93,9 @@ class StandingIn(AnsweringEngine):
 
     def has_image(self, image: PinnedImage) -> bool:
         return image.id in self.has
+
+    async def find_differences(self, blueprint: Blueprint, image: PinnedImage) -> Sequence[str]:
+        return self.differs
 
     def take_image(self, image: PinnedImage) -> None:
         self.taken.append(image.id)
@@ -224,18 +228,24 @@ async def test_a_contract_that_names_its_engine_keeps_to_it(tmp_path: Path) -> N
         ({"drop_capabilities": False}, "drop_capabilities: false"),
         ({"read_only": False}, "read_only: false"),
         ({"user": "1000:1000"}, "its user"),
-        ({"mounts": {".": "/work"}}, "mounts"),
     ],
 )
 async def test_what_another_engine_would_do_differently_stays(
     tmp_path: Path, fields: dict[str, Any], named: str
 ) -> None:
-    (tmp_path / "work").mkdir()
-    if "mounts" in fields:
-        fields = {"mounts": {str(tmp_path / "work"): "/work"}}
     async with bench(tmp_path) as made:
         assert await made.call(tool(**fields)) == "docker"
         assert f"another engine would run it differently ({named})" in made.choices()[0]
+        assert made.sandbox.taken == []
+
+
+async def test_what_the_engine_that_would_stand_in_does_differently_here_stays_too(tmp_path: Path) -> None:
+    mounts = {str(tmp_path): "/work"}
+    async with bench(tmp_path) as made:
+        assert await made.call(tool(mounts=mounts)) == "sandbox"
+        made.sandbox.differs = ("mounts, in some way", "something else")
+        assert await made.call(tool(mounts=mounts)) == "docker"
+        assert "run it differently (mounts, in some way, something else)" in made.choices()[0]
         assert made.sandbox.taken == []
 
 

@@ -38,10 +38,12 @@ class Bench:
     Attributes:
         binary: praxis-init.
         user: to run it as; None is ourselves.
+        memberships: see `SandboxLayout`, of every sandbox.
     """
 
     binary: Path
     user: int | None
+    memberships: Sequence[int] | None = None
     stack: ExitStack = field(default_factory=ExitStack)
 
     def hold(self, path: Path | str) -> int:
@@ -83,7 +85,7 @@ class Bench:
     def run(self, mounts: Sequence[LaidMount], *argv: str, front: Sequence[str] = (), **fields: Any) -> Seen:
         """Run a command in a sandbox, to its end."""
         call = {key: fields.pop(key) for key in ("timeout", "kill_after", "env", "seccomp") if key in fields}
-        layout = SandboxLayout(mounts, **fields)
+        layout = SandboxLayout(mounts, **{"memberships": self.memberships, **fields})
         held = [descriptor for _, descriptor in layout.groups]
         return self.send(self.message(layout, *argv, **call), mounts, front=front, held=held)
 

@@ -42,7 +42,7 @@ ASKED = {
 }
 
 
-INTERFACES = {5: "4b3f0d04024c7905"}
+INTERFACES = {6: "1c462756be236d7d"}
 """What each version stands for, as a digest: a binary of another version is refused before it is used."""
 
 
@@ -122,6 +122,7 @@ def test_a_layout_has_the_same_numbers_and_bounds_on_both_sides() -> None:
     assert numbers["MOST_MOUNTS"] == layout.MAX_LAYOUT_MOUNTS
     assert numbers["MOST_GROUPS"] == layout.MAX_LAYOUT_GROUPS
     assert numbers["MOST_LIMITS"] == layout.MAX_LAYOUT_LIMITS
+    assert numbers["MOST_MEMBERSHIPS"] == layout.MAX_LAYOUT_MEMBERSHIPS
     assert numbers["HOST_NAME_LENGTH"] == layout.MAX_LAYOUT_HOST_NAME
     assert values("layout.c")["MOST_TEXT"] == layout.MAX_LAYOUT_TEXT
 

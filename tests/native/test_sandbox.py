@@ -26,12 +26,27 @@ from tests.native.sandboxing import ENV, MIB, Bench, works_for
 ME = Path(__file__)
 
 
+@pytest.fixture(params=["root", "root with the host's users", "nobody"])
+def who(request: pytest.FixtureRequest) -> str:
+    """Who makes the sandboxes, and of which kind."""
+    return request.param
+
+
 @pytest.fixture
-def bench(binary: Path, user: int | None) -> Iterator[Bench]:
-    """Makes sandboxes as root, and as a plain user."""
+def user(who: str) -> int | None:
+    """Whom to run as: None for ourselves. An unprivileged test run is its own "nobody"."""
+    if who != "nobody" and not IS_ROOT:
+        pytest.skip("needs root")
+    return NOBODY if IS_ROOT and who == "nobody" else None
+
+
+@pytest.fixture
+def bench(binary: Path, who: str, user: int | None) -> Iterator[Bench]:
+    """Makes sandboxes as root, of both kinds, and as a plain user."""
     if why := works_for(binary, user):
         requirements.give_up("native", f"no sandbox for this user here: {why}")
-    with (found := Bench(binary, user)).stack:
+    memberships = (4242,) if who == "root with the host's users" else None
+    with (found := Bench(binary, user, memberships)).stack:
         yield found
 
 
@@ -104,9 +119,26 @@ def test_the_command_is_whom_the_layout_says_and_outside_the_servers_user(
 ) -> None:
     uid, gid = ids
     script = "id -u; id -g; echo x > /mnt/new; stat -c '%u %g' /mnt/new"
-    said = sh(bench, script, bench.bind(place, "/mnt", writable=True), uid=uid, gid=gid)
+    said = sh(bench, script, bench.bind(place, "/mnt", writable=True), uid=uid, gid=gid, memberships=None)
     assert said.split() == [str(uid), str(gid), str(uid), str(gid)]
     assert (place / "new").stat().st_uid == (os.getuid() if bench.user is None else bench.user)
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root")
+def test_with_the_hosts_users_it_sees_all_owners_and_is_root_without_any_right_of_root(
+    binary: Path, tmp_path: Path
+) -> None:
+    for name, owner, group, mode in (("a", 12345, 23456, 0o640), ("b", 12345, 4242, 0o640), ("c", 0, 0, 0o600)):
+        (tmp_path / name).write_text(name)
+        os.chown(tmp_path / name, owner, group)
+        (tmp_path / name).chmod(mode)
+    script = "cd /mnt; stat -c '%u:%g' a b c; id -u; id -G; cat *; chown 7 c; chgrp 4242 c && stat -c '%u:%g' c"
+    with (bench := Bench(binary, None, (4242, 0))).stack:
+        said = sh(bench, script, bench.bind(tmp_path, "/mnt", writable=True)).splitlines()
+    assert said[:5] == ["12345:23456", "12345:4242", "0:0", "0", "0 4242"]
+    assert said[5:] == [
+        "cat: a: Permission denied", "bcchown: changing ownership of 'c': Operation not permitted", "0:4242"
+    ]  # fmt: skip
 
 
 def test_the_environment_is_the_calls_alone_and_the_host_name_the_layouts(bench: Bench) -> None:

@@ -57,6 +57,7 @@ def mount(kind: int, path: bytes = b"/x", flags: int = 0, mode: int = 0, fd: int
 BEGIN = layout()
 ROOT = BEGIN + mount(MountKind.ROOT_MEMORY, b"/", mode=0o755, size=MIB, files=64)
 LAID = ROOT + frame(FrameType.LAID)
+HOSTS = layout(flags=4) + mount(MountKind.ROOT_MEMORY, b"/", mode=0o755, size=MIB, files=64)
 NONSENSE = {
     "ends too early": b"",
     "too early": LAID,
@@ -67,7 +68,7 @@ NONSENSE = {
     "second LAYOUT": BEGIN + BEGIN,
     "LAYOUT that is too short": frame(FrameType.LAYOUT, b"x" * 23),
     "version": layout(version=2),
-    "LAYOUT with flags": layout(flags=4),
+    "LAYOUT with flags": layout(flags=8),
     "above 2147483647": layout(uid=2**31),
     "user or group": layout(gid=2**32 - 1),
     "31 years": layout(flags=2, patience=2**64 - 1),
@@ -107,6 +108,11 @@ NONSENSE = {
     "LIMIT that is": ROOT + frame(FrameType.LIMIT, b"x"),
     "LIMIT too many": ROOT + frame(FrameType.LIMIT, struct.pack("<IQQ", 16, 0, 0)),
     "or of a resource": ROOT + frame(FrameType.LIMIT, struct.pack("<IQQ", 0, 0, 0)) * 17,
+    "not root's": layout(flags=4, uid=1),
+    "without the machine's users": ROOT + frame(FrameType.MEMBERSHIP, bytes(4)),
+    "MEMBERSHIP that is": HOSTS + frame(FrameType.MEMBERSHIP, b"x"),
+    "MEMBERSHIP too many": HOSTS + frame(FrameType.MEMBERSHIP, bytes(4)) * 65,
+    "of a group above": HOSTS + frame(FrameType.MEMBERSHIP, struct.pack("<I", 2**31)),
     "begin with CALL": LAID + encode_start(),
     "a file in a sandbox": LAID + encode_call(WaitCall([b"x"])) + frame(FrameType.FILE, b"\0\0\0\0/tmp/x"),
     "without a command": LAID + frame(FrameType.CALL, bytes(20)) + encode_start(),
@@ -139,6 +145,9 @@ def test_python_refuses_what_the_other_side_would() -> None:
         SandboxLayout([root], uid=2**31),
         SandboxLayout([root], directory=b"usr"),
         SandboxLayout([root], limits=[(0, 1, 1)] * 17),
+        SandboxLayout([root], uid=1, memberships=[]),
+        SandboxLayout([root], memberships=[0] * 65),
+        SandboxLayout([root], memberships=[2**31]),
         SandboxLayout([LaidMount(MountKind.LINK, b"/x", target=b"")]),
         SandboxLayout([LaidMount(MountKind.PROC, b"/x", size=-1)]),
     ):

@@ -34,6 +34,7 @@ from praxis_mcp.engines.docker.spec import (
     DockerInit,
     Staging,
     container_config,
+    has_our_files,
     init_for,
     is_usual,
     stage,
@@ -94,7 +95,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         self._daemon: DockerDaemon | None = None
         self._capabilities: EngineCapabilities | None = None
         self._init: DockerInit | None = None
-        self._is_plain = False
+        self._info: Mapping[str, Any] = {}
         self._warm: WarmDocker | None = None
         self._connecting = anyio.Lock()
         self._background = BackgroundTasks()
@@ -259,7 +260,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
 
     async def pin_image(self, blueprint: Blueprint) -> PinnedImage | None:
         """See `ExecutionEngine.pin_image`."""
-        if not self._is_plain or blueprint.image is None:
+        if blueprint.image is None or not is_usual(self._info, self.settings.engines.docker.runtime):
             return None
         if self._warm is not None:
             facts = await self._warm.image(blueprint.image)
@@ -268,7 +269,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
                 facts = await self._images.facts(await self._connected(), blueprint.image)
         if facts is None:
             return None
-        return PinnedImage(blueprint.image, facts.id, facts.digest, facts.user, facts.has_volumes, facts.size)
+        return facts.pinned(blueprint.image, shares_files=has_our_files(self._info, self._init))
 
     async def lacks_image(self, blueprint: Blueprint) -> bool:
         """See `ExecutionEngine.lacks_image`."""
@@ -296,7 +297,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             if self._init is None:
                 _warn_of_no_init(why_no_init(info))
             self._open_warm(daemon)
-            self._is_plain = daemon.has_socket and is_usual(info, self.settings.engines.docker.runtime)
+            self._info = info if daemon.has_socket else {}
             self._capabilities = _capabilities_of(daemon, info)
         return self._capabilities
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import anyio
 import anyio.from_thread
 
-from praxis_mcp.engines.base import StatusListener
+from praxis_mcp.engines.base import PinnedImage, StatusListener
 from praxis_mcp.engines.docker.api import DockerDaemon, ImageMissing
 from praxis_mcp.engines.pulls import PULL_TIMEOUT, SharedPulls
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
@@ -53,6 +53,12 @@ class ImageFacts:
             user=str(config.get("User") or ""),
             has_volumes=bool(config.get("Volumes")),
             size=int(image.get("Size") or 0),
+        )
+
+    def pinned(self, reference: str, *, shares_files: bool) -> PinnedImage:
+        """It, as the contract names it; see `PinnedImage`."""
+        return PinnedImage(
+            reference, self.id, self.digest, self.user, self.has_volumes, self.size, shares_files=shares_files
         )
 
 

@@ -115,6 +115,15 @@ def is_usual(info: Mapping[str, Any], runtime: str | None) -> bool:
     return is_here and uses in _USUAL_RUNTIMES and not changed
 
 
+def has_our_files(info: Mapping[str, Any], init: DockerInit | None) -> bool:
+    """Whether a mount in a container of that daemon (SystemInfo) is what this server sees at its source, users have the
+    numbers that they have on this machine, and nothing but these decides who may use it."""
+    options = [str(option) for option in info.get("SecurityOptions") or ()]
+    changed = any(option.startswith(("name=userns", "name=rootless", "name=selinux")) for option in options)
+    # Where praxis-init could not be mounted, the daemon sees other files.
+    return init is not None and init.is_mounted and not changed
+
+
 def why_no_init(info: Mapping[str, Any]) -> str:
     """Why `init_for` finds none."""
     machine = str(info.get("Architecture", ""))

@@ -40,15 +40,18 @@ from praxis_mcp.engines.host.sandboxed import (
 )
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.mounts.layout import Step, StepKind
+from praxis_mcp.engines.outcomes import NotBegun
 from praxis_mcp.engines.output import StreamCollector, Streams
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
-from praxis_mcp.support.praxis_init import Ended, EndKind, join_words, praxis_init_path
+from praxis_mcp.support.praxis_init import EXIT_SETUP_FAILED, Ended, EndKind, join_words, praxis_init_path
 from praxis_mcp.support.processes import OWNER_VARIABLE, MarkedTree, NamespaceTree, Owner
 from praxis_mcp.support.tasks import BackgroundTasks
 
+_CANNOT_MAKE_IT = 1
+"""Its exit code where it could not make a sandbox; that of a command comes by its status pipe."""
 BUBBLEWRAP_PROBE_TIMEOUT = 4.0
 """Seconds for trying it out."""
 OWN_PROCESSES = 2
@@ -193,6 +196,7 @@ class Bubblewrap(Launcher):
                 capture=fixed.capture_output,
                 descriptors=(*status.descriptors, *descriptors),
                 own_session=False,
+                umask=sandboxed.umask,
             )
 
             def on_start() -> None:
@@ -337,7 +341,7 @@ class StatusPipe(ReportPipe):
 def may_try_again(stderr: str, exit_code: int | None) -> bool:
     """Whether bubblewrap, which has not started the command, may have met a mount that was just going: see
     `START_ATTEMPTS`."""
-    return exit_code == 1 and "execvp" not in last_line(stderr)
+    return exit_code == _CANNOT_MAKE_IT and "execvp" not in last_line(stderr)
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +359,9 @@ def _failure(sandboxed: Sandboxed, stderr: str, exit_code: int | None) -> Execut
     line = last_line(stderr)
     if "execvp" in line:
         return sandboxed.start_failure(line.rpartition(": ")[2])
-    return ExecutionError(
+    # Where neither it nor praxis-init before it has failed by itself, it was killed, and the command may have run.
+    kind = NotBegun if exit_code in (_CANNOT_MAKE_IT, EXIT_SETUP_FAILED) else ExecutionError
+    return kind(
         f"bubblewrap could not make the sandbox: {line.removeprefix('bwrap: ') or f'exit code {exit_code}'}.",
         remedy="Check the contract's mounts, or see what `praxis-mcp doctor` says about bubblewrap."
         if line

@@ -67,6 +67,7 @@ MARK = "PRAXIS_SANDBOX"
 LAUNCHER_PROCESSES = 1
 """The sandbox's init is in the run's group, and its limit must not pay for that."""
 
+_EVERYBODY = ["0", "0", "4294967295"]
 _LANDLOCK_CREATE_RULESET, _ASKS_FOR_VERSION, _HAS_SCOPES = 444, 1, 6
 
 
@@ -93,6 +94,16 @@ class OwnLauncher(Launcher):
         import ctypes  # for doctor alone
 
         return ctypes.CDLL(None).syscall(_LANDLOCK_CREATE_RULESET, None, 0, _ASKS_FOR_VERSION) >= _HAS_SCOPES
+
+    @property
+    def has_host_users(self) -> bool:
+        """See the base. Not where this server is root of a user namespace that lacks some (user_namespaces(7))."""
+        if os.geteuid() != 0:
+            return False
+        try:
+            return all(Path("/proc/self", name).read_text().split() == _EVERYBODY for name in ("uid_map", "gid_map"))
+        except OSError:
+            return False
 
     async def run(
         self,
@@ -166,6 +177,7 @@ class OwnLauncher(Launcher):
                 capture=fixed.capture_output,
                 on_start=on_start,
                 early=early if is_private else None,
+                umask=sandboxed.umask,
             )
         if end.kind is EndKind.EXEC_FAILED:
             raise sandboxed.start_failure(end.reason)
@@ -314,6 +326,7 @@ async def _launch(
     capture: bool = True,
     on_start: Callable[[], None] = lambda: None,
     early: EarlyEnd | None = None,
+    umask: int | None = None,
 ) -> Ended:
     """Run praxis-init; how the command ended.
 
@@ -321,7 +334,7 @@ async def _launch(
         ExecutionError: praxis-init cannot be started, or refuses the message.
     """
     ended = await run_process(
-        replace(init_launch(program, descriptors, run_id, reply), stdin=stdin, capture=capture),
+        replace(init_launch(program, descriptors, run_id, reply), stdin=stdin, capture=capture, umask=umask),
         lambda process: init_tree(process, run_id),
         timeout=timeout,
         stdout=streams.stdout,

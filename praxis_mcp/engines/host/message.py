@@ -76,6 +76,7 @@ def pack(
             os.getegid() if sandboxed.gid is None else sandboxed.gid,
             host_network=plan.blueprint.network is not Network.NONE,
             groups=groups,
+            memberships=sandboxed.memberships,
         )
         message = hold_content(encode(layout), held)
     except FramingSizeError as exc:

@@ -50,6 +50,7 @@ class Launch:
         own_session: False gives it a process group only, away from the terminal's Ctrl-C as well: for a program that
             makes a session for the command itself. A session is a group for the scheduler, too (sched(7),
             autogroup), and on a busy machine a new one waits for its first turn as long as the whole call takes else.
+        umask: of the child; None is the server's.
     """
 
     argv: tuple[str, ...] = field(repr=False)
@@ -60,6 +61,7 @@ class Launch:
     channel: int | None = None
     descriptors: tuple[int, ...] = ()
     own_session: bool = True
+    umask: int | None = None
 
 
 class ReportPipe:
@@ -204,6 +206,7 @@ def start_process(launch: Launch) -> subprocess.Popen[bytes]:
             pass_fds=launch.descriptors,
             start_new_session=launch.own_session,
             process_group=None if launch.own_session else 0,
+            umask=-1 if launch.umask is None else launch.umask,
         )
     except OSError as exc:
         raise start_failure(launch.argv[0], str(exc.strerror), HOST) from exc

@@ -7,7 +7,9 @@ the command's own.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+import stat
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -34,6 +36,7 @@ from praxis_mcp.engines.host.sandbox_view import Places
 from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher, Sandboxed, reap_host
 from praxis_mcp.engines.host.taken_images import TakenImages
 from praxis_mcp.engines.host.warm import SandboxKey, WarmSandboxes, open_warm
+from praxis_mcp.engines.outcomes import NotBegun
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.engines.warm.pool import WarmPool
@@ -96,7 +99,13 @@ class SandboxExecutionEngine(ExecutionEngine):
                 key = warm.key(plan, context, ident)
                 return replace(await warm.run(key, plan, context, run.prepare, run.run), image=shown)
 
-        return await run_command(self, plan, context, command, isolation=tools.launcher.name)
+        try:
+            return await run_command(self, plan, context, command, isolation=tools.launcher.name)
+        except ExecutionError as exc:
+            if context.image is None or context.phases.current != Phase.START:
+                raise
+            # Whatever it was, nothing has run: the engine that it stands in for may do it after all.
+            raise NotBegun(exc.message, remedy=exc.remedy) from exc
 
     async def _image(self, plan: Plan, context: ExecutionContext) -> tuple[NamedImage, str]:
         """The image to run, and its name by digest, as results have it."""
@@ -111,6 +120,19 @@ class SandboxExecutionEngine(ExecutionEngine):
     def has_image(self, image: PinnedImage) -> bool:
         """See `ExecutionEngine.has_image`."""
         return self._taken.find(image) is not None
+
+    async def find_differences(self, blueprint: Blueprint, image: PinnedImage) -> Sequence[str]:
+        """See `ExecutionEngine.find_differences`."""
+        if not blueprint.mounts:
+            return ()
+        if not image.shares_files:
+            return ("mounts, which it shows under other users, labels or paths",)
+        if not (await self._found()).launcher.has_host_users:
+            # A plain user's sandbox has one user, and keeps that user's groups.
+            return ("mounts, whose owners the sandbox can show to a server that is root only, by praxis-init",)
+        if any(_is_device(mount.source) for mount in blueprint.mounts):
+            return ("a device among its mounts",)
+        return ()
 
     async def lacks_image(self, blueprint: Blueprint) -> bool:
         """See `ExecutionEngine.lacks_image`."""
@@ -248,3 +270,10 @@ async def _why_no_layer(launcher: Launcher) -> str | None:
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(scratch.remove)
+
+
+def _is_device(path: Path) -> bool:
+    try:
+        return stat.S_IFMT(os.lstat(path).st_mode) in (stat.S_IFCHR, stat.S_IFBLK)
+    except OSError:  # the call will say it
+        return False

@@ -47,6 +47,8 @@ class Layout:
 Layouts = dict[tuple[Blueprint, str], Layout]
 """Layouts of plans that have nothing of their own in them, by image; images never change."""
 _MAX_LAYOUTS = 512
+_UMASK = 0o022
+"""As container engines have it, whatever the server's is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,17 @@ class SandboxRun:
             layout.user.uid,
             layout.user.gid,
             self._host_name,
+            umask=_UMASK,
+            memberships=self._memberships(layout.user),
             state=layout.state,
         )
+
+    def _memberships(self, user: SandboxUser) -> tuple[int, ...] | None:
+        """See `Sandboxed.memberships`: the same as on the engine that the sandbox stands in for."""
+        is_root = (user.uid, user.gid) == (0, 0)
+        if self.context.image is None or not is_root or not self.tools.launcher.has_host_users:
+            return None
+        return (user.gid, *user.groups)
 
     @property
     def _host_name(self) -> str:

@@ -116,11 +116,13 @@ class SandboxView(MountLayout):
 
 @dataclass(frozen=True, slots=True)
 class SandboxUser:
-    """A user: `uid` and `gid` as the command sees them, `home`, ``/`` where the image does not know the user."""
+    """A user: `uid` and `gid` as the command sees them, `home`, ``/`` where the image does not know the user, and
+    `groups`, the others that the image has the user in."""
 
     uid: int
     gid: int
     home: str
+    groups: tuple[int, ...] = ()
 
 
 def find_user(root: Path, wanted: str, image: str | None) -> SandboxUser:
@@ -137,12 +139,12 @@ def find_user(root: Path, wanted: str, image: str | None) -> SandboxUser:
     name, colon, group = (wanted or "0").partition(":")
     name = name or "0"
     uid: int | None = _number(name)
-    gid, home = 0, "/"
+    gid, home, login = 0, "/", ""
     for fields in _lines(root, "etc/passwd", 7):
         if name == fields[0] or (uid is not None and fields[2] == name):
             found_uid, found_gid = _number(fields[2]), _number(fields[3])
             if found_uid is not None and found_gid is not None:
-                uid, gid, home = found_uid, found_gid, fields[5] or "/"
+                uid, gid, home, login = found_uid, found_gid, fields[5] or "/", fields[0]
                 break
     if uid is None:
         raise unknown_user(image, name)
@@ -154,8 +156,20 @@ def find_user(root: Path, wanted: str, image: str | None) -> SandboxUser:
         if number is None:
             raise unknown_user(image, group, "group")
         gid = number
+    groups = () if colon and group else _groups_of(root, login)
     # A NUL ends a word of bubblewrap's options: what follows it would be an option of the image's own.
-    return SandboxUser(uid, gid, home if home.startswith("/") and "\0" not in home else "/")
+    return SandboxUser(uid, gid, home if home.startswith("/") and "\0" not in home else "/", groups)
+
+
+def _groups_of(root: Path, login: str) -> tuple[int, ...]:
+    """The groups that list a name; those whose number is not one are left out."""
+    found: dict[int, None] = {}
+    for fields in _lines(root, "etc/group", 4):
+        number = fields[2]
+        is_member = login and login in fields[3].split(",") and number.isascii() and number.isdecimal()
+        if is_member and int(number[:11]) <= _MAX_ID:
+            found[int(number)] = None
+    return tuple(found)
 
 
 def _number(text: str) -> int | None:

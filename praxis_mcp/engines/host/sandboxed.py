@@ -49,6 +49,10 @@ class Sandboxed:
         host_name: the machine's name, as it sees that.
         programs: where its program must be.
         hidden: what of the command the host has and the sandbox hides.
+        umask: which permissions the files that it makes lack; None: as the server's.
+        memberships: its supplementary groups, where users and groups have the host's numbers and it is root without any
+            capability, as in Docker; None: whatever its numbers are, it is the server's user on the host. Only our own
+            launcher makes the former, and only for root.
         state: what `steps` are on this host (`MountLayout.state`), and where its blueprint has the command begin now;
             empty where nobody asked.
     """
@@ -63,6 +67,8 @@ class Sandboxed:
     gid: int | None = None
     host_name: str | None = None
     hidden: str | None = None
+    umask: int | None = None
+    memberships: tuple[int, ...] | None = None
     state: tuple[object, ...] = ()
 
     @property
@@ -107,6 +113,11 @@ class Launcher(ABC):
     @property
     def keeps_off_abstract_sockets(self) -> bool:
         """Whether a tool with the host's network reaches no abstract socket of another program there."""
+        return False
+
+    @property
+    def has_host_users(self) -> bool:
+        """Whether it can make a sandbox with `Sandboxed.memberships`, for a command that is root's."""
         return False
 
     def notes(self, *, host_network: bool) -> str:

@@ -130,7 +130,8 @@ class WaitingSandbox:
                 ahead.plan, ahead.sandboxed, group, held, partial(encode_waiting_sandbox, patience=WAITER_PATIENCE)
             )
             # On the event loop's thread, with which it ends (see `run_process`).
-            process = start_process(replace(init_launch(program, descriptors, ident), channel=theirs.fileno()))
+            launch = init_launch(program, descriptors, ident)
+            process = start_process(replace(launch, channel=theirs.fileno(), umask=ahead.sandboxed.umask))
             on_failure.pop_all()
         made = cls(ahead, process, Waiter(UnixStream(ours)), group, ident)
         try:

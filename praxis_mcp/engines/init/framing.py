@@ -54,6 +54,7 @@ class FrameType(IntEnum):
     GROUP = 18
     LIMIT = 19
     LAID = 20
+    MEMBERSHIP = 21
     HELLO = 129
     STDOUT = 130
     STDERR = 131

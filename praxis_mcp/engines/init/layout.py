@@ -25,6 +25,7 @@ LAYOUT_VERSION = 1
 MAX_LAYOUT_MOUNTS = 4096
 MAX_LAYOUT_GROUPS = 8
 MAX_LAYOUT_LIMITS = 16
+MAX_LAYOUT_MEMBERSHIPS = 64
 MAX_LAYOUT_TEXT = 8 * 1024 * 1024
 """Bytes of all paths of a layout, each with a NUL."""
 MAX_LAYOUT_PATH = 4095
@@ -35,9 +36,10 @@ _LAYOUT = struct.Struct("<IIIIQ")
 _MOUNT = struct.Struct("<IIIIQQ")
 _GROUP = struct.Struct("<II")
 _LIMIT = struct.Struct("<IQQ")
+_MEMBERSHIP = struct.Struct("<I")
 _NO_DESCRIPTOR = 0xFFFFFFFF
 _UNLIMITED = 0xFFFFFFFFFFFFFFFF
-_HOST_NETWORK, _WAITS = 1, 2
+_HOST_NETWORK, _WAITS, _HOST_USERS = 1, 2, 4
 
 
 class MountKind(IntEnum):
@@ -102,6 +104,8 @@ class SandboxLayout:
         host_network: whether it has the host's network; else it has one with nothing but a loopback.
         groups: control groups: version, and the descriptor of the file ``tasks`` (1) or of the directory (2).
         limits: resource (`resource.RLIMIT_…`), soft and hard limit; None: none.
+        memberships: supplementary groups of the command, where users and groups are the host's; None: it has one user
+            and one group of its own. Only root can make such a sandbox, and only for root.
     """
 
     mounts: Sequence[LaidMount] = field(repr=False)
@@ -112,6 +116,7 @@ class SandboxLayout:
     host_network: bool = False
     groups: Sequence[tuple[int, int]] = ()
     limits: Sequence[tuple[int, int | None, int | None]] = ()
+    memberships: Sequence[int] | None = None
 
 
 def encode_sandbox(layout: SandboxLayout, call: WaitCall) -> bytes:
@@ -154,6 +159,13 @@ def _encode_layout(layout: SandboxLayout, flags: int, patience: int = 0) -> byte
             f"a sandbox has at most {MAX_LAYOUT_MOUNTS} mounts, {MAX_LAYOUT_GROUPS} control groups and "
             f"{MAX_LAYOUT_LIMITS} limits"
         )
+    if layout.memberships is not None:
+        if (layout.uid, layout.gid) != (0, 0):
+            raise FramingError("a sandbox with the host's users is root's")
+        are_numbers = all(0 <= each < 1 << 31 for each in layout.memberships)
+        if len(layout.memberships) > MAX_LAYOUT_MEMBERSHIPS or not are_numbers:
+            raise FramingError(f"a command has at most {MAX_LAYOUT_MEMBERSHIPS} groups, from 0 to 2147483647")
+        flags |= _HOST_USERS
     flags |= _HOST_NETWORK if layout.host_network else 0
     head = _LAYOUT.pack(LAYOUT_VERSION, flags, layout.uid, layout.gid, patience)
     parts = [encode_frame(FrameType.LAYOUT, head + layout.host_name + b"\0" + _path(layout.directory))]
@@ -162,6 +174,7 @@ def _encode_layout(layout: SandboxLayout, flags: int, patience: int = 0) -> byte
     for resource, soft, hard in layout.limits:
         values = (_UNLIMITED if value is None else value for value in (soft, hard))
         parts.append(encode_frame(FrameType.LIMIT, _LIMIT.pack(resource, *values)))
+    parts += [encode_frame(FrameType.MEMBERSHIP, _MEMBERSHIP.pack(each)) for each in layout.memberships or ()]
     parts.append(encode_frame(FrameType.LAID, b""))
     return b"".join(parts)
 

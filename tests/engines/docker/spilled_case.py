@@ -30,21 +30,31 @@ class Registry(EngineRegistry):
 
 
 class SpillingEngine(DockerSDKExecutionEngine):
-    """Runs in the sandbox what may run there."""
+    """Runs in the sandbox what may run there.
+
+    Attributes:
+        stayed: why the last call ran on Docker; empty where it did not.
+    """
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.sandbox = SandboxExecutionEngine(settings)
         registry = Registry(self, self.sandbox)
         self.spilling = Spilling(registry, EngineSelector(registry), enabled=True)
+        self.stayed = ""
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         standby = await self._standby(plan)
+        self.stayed = standby.reason
         if standby.engine is None:
-            return await super().run(plan, context)
+            return await self.run_here(plan, context)
         result = await self.sandbox.run(plan, replace(context, image=standby.image))
         assert (result.engine, result.isolation) == ("sandbox", "praxis-init")
         return replace(result, engine=self.name, isolation="container")
+
+    async def run_here(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
+        """Run it on Docker, whatever the sandbox could do."""
+        return await super().run(plan, context)
 
     async def _standby(self, plan: Plan) -> Standby:
         decision = Decision("docker", (), await self.get_capabilities())

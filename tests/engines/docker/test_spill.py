@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +20,7 @@ from praxis_mcp.engines.base import ExecutionResult, PinnedImage
 from praxis_mcp.engines.docker.spec import is_usual
 from praxis_mcp.engines.host import taken_images
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
+from praxis_mcp.engines.mounts.layout import MAX_SIBLINGS
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.images.store import ImageStore
 from praxis_mcp.settings.model import Settings
@@ -53,23 +56,36 @@ def image() -> Iterator[str]:
     remove(name)
 
 
+@contextmanager
+def changed(*changes: str, files: Path | None = None) -> Iterator[str]:
+    """Busybox, changed by instructions and by files that lie over it; the image's id."""
+    container = docker("create", BUSYBOX, "true")
+    try:
+        if files is not None:
+            docker("cp", f"{files}/.", f"{container}:/")
+        ident = docker("commit", *(word for change in changes for word in ("--change", change)), container)
+    finally:
+        docker("rm", container)
+    try:
+        yield ident
+    finally:
+        remove(ident)
+
+
 @pytest.fixture
 def other() -> Iterator[str]:
     """Another small image: that one with a variable."""
-    container = docker("create", BUSYBOX, "true")
-    try:
-        ident = docker("commit", "--change", "ENV WHICH=other", container)
-    finally:
-        docker("rm", container)
-    yield ident
-    remove(ident)
+    with changed("ENV WHICH=other") as ident:
+        yield ident
 
 
 @asynccontextmanager
-async def toolbox_of(tmp_path: Path, image: str, **values: Any) -> AsyncIterator[Toolbox]:
+async def toolbox_of(
+    tmp_path: Path, image: str, more: str = "", launcher: str = "own", **values: Any
+) -> AsyncIterator[Toolbox]:
     (tmp_path / "tools").mkdir(exist_ok=True)
-    (tmp_path / "tools" / "contract.yaml").write_text(CONTRACT.format(image=image))
-    engines = {"order": ["docker", "sandbox"], "sandbox": {"store": tmp_path / "store", "launcher": "own"}}
+    (tmp_path / "tools" / "contract.yaml").write_text(CONTRACT.format(image=image) + more)
+    engines = {"order": ["docker", "sandbox"], "sandbox": {"store": tmp_path / "store", "launcher": launcher}}
     settings = {"root": tmp_path, "tools": [tmp_path / "tools"], "engines": engines, "warm": {"enabled": False}}
     async with open_toolbox(Settings.model_validate({**settings, **values})) as toolbox:
         yield toolbox
@@ -166,6 +182,46 @@ async def test_a_closed_loop_of_eight_runs_in_the_sandbox_and_starts_no_containe
     assert engines["docker"] <= 5
     assert engines["sandbox"] >= 75
     assert pool.misses >= engines["sandbox"]
+
+
+async def test_where_the_sandbox_has_no_room_for_a_mount_docker_runs_the_call(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounts of a plain user's server stay with Docker")
+    (tmp_path / "files" / "many").mkdir(parents=True)
+    for number in range(MAX_SIBLINGS + 1):
+        (tmp_path / "files" / "many" / str(number)).touch()
+    (tmp_path / "note").write_text("from the host")
+    with changed(files=tmp_path / "files") as image:
+        more = f'mounts: {{"{tmp_path}/note": "/many/new"}}\n'
+        async with toolbox_of(tmp_path, image, more) as toolbox:
+            await toolbox.call("shown")
+            assert await until(lambda: ImageStore(tmp_path / "store").names())
+            result = await toolbox.call("shown")
+            record = toolbox.records.entries()[0].summary()
+    assert (result.engine, result.output) == ("docker", "busybox\n")
+    assert "sandbox could not stand in for it" in str(record["choice"])
+
+
+@pytest.mark.bubblewrap
+async def test_where_bubblewrap_makes_no_sandbox_any_more_docker_runs_the_call(
+    tmp_path: Path, image: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, broken = shutil.which("bwrap"), tmp_path / "broken"
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "bwrap"
+    program.write_text(f'#!/bin/sh\n[ -e {broken} ] && echo "bwrap: No space left" >&2 && exit 1\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    async with toolbox_of(tmp_path, image, launcher="bubblewrap") as toolbox:
+        await toolbox.call("shown")
+        assert (await spilled(toolbox)).isolation == "bubblewrap"
+        broken.touch()
+        result = await toolbox.call("shown")
+        record = toolbox.records.entries()[0].summary()
+        later = await toolbox.call("shown")
+    assert (result.engine, result.output, result.isolation) == ("docker", "busybox\n", "container")
+    assert "sandbox could not stand in for it" in str(record["choice"])
+    assert later.engine == "docker"
 
 
 @pytest.mark.parametrize("kept", ["full", "no room"])

@@ -131,20 +131,23 @@ async def test_a_result_names_the_image_and_a_broken_one_has_no_users(tmp_path: 
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
-        ("", (0, 0, "/root")),
-        ("app", (1234, 2345, "/home/app")),
-        ("1234", (1234, 2345, "/home/app")),
-        ("9", (9, 0, "/")),
-        ("app:staff", (1234, 50, "/home/app")),
-        ("9:9", (9, 9, "/")),
+        ("", (0, 0, "/root", ())),
+        ("app", (1234, 2345, "/home/app", (50, 60))),
+        ("1234", (1234, 2345, "/home/app", (50, 60))),
+        ("9", (9, 0, "/", ())),
+        ("app:staff", (1234, 50, "/home/app", ())),
+        ("9:9", (9, 9, "/", ())),
     ],
 )
-def test_users_are_read_as_docker_does(tmp_path: Path, wanted: str, found: tuple[int, int, str]) -> None:
+def test_users_are_read_as_docker_does(
+    tmp_path: Path, wanted: str, found: tuple[int, int, str, tuple[int, ...]]
+) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/passwd").write_bytes(b"broken\n" + PASSWD)
-    (tmp_path / "etc/group").write_text("staff:x:50:\n")
+    groups = "staff:x:50:other,app\ngames:x:60:app\nhuge:x:99999999999:app\nodd:x:-1:app\nothers:x:70:apps\n"
+    (tmp_path / "etc/group").write_text(groups)
     user = find_user(tmp_path, wanted, "it:1")
-    assert (user.uid, user.gid, user.home) == found
+    assert (user.uid, user.gid, user.home, user.groups) == found
 
 
 def test_a_home_directory_with_a_nul_is_not_used(tmp_path: Path) -> None:
