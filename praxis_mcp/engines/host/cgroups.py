@@ -172,8 +172,12 @@ class RunGroup:
 
         A process that is moved, and in version 2 one that moves itself, takes a lock that waits for all processors to
         pass a quiet state, some 10 ms (cgroup_threadgroup_rwsem, before Linux 6.18). A version 1 thread that moves
-        itself does not, nor does a child that begins in a group of version 2: praxis-init knows both ways. Where that
-        is missing, a shell moves itself.
+        itself does not, nor does a child that begins in a group of version 2: praxis-init knows both ways.
+
+        Only bubblewrap is started behind this; our own launcher enters the group by itself. Where praxis-init is
+        missing (it is for x86-64 and arm64, or nothing here could compile it) bubblewrap is all there is, and a shell
+        that moves itself and unshare(1) stand in: without them its tools would have no limits, and see what the host
+        mounts later.
 
         Args:
             init: praxis-init, where there is one.
