@@ -1,5 +1,6 @@
 """Descriptors that hold what is mounted: a shortage is an error, and a call that runs keeps none of them."""
 
+import itertools
 import os
 import resource
 from pathlib import Path
@@ -13,6 +14,7 @@ from praxis_mcp.engines.mounts.nested import with_room
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Limits, Mount, Where
 from praxis_mcp.testing.bench import CALL_LIMIT, Bench
+from tests.kit.descriptors import open_below, open_descriptors
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "O_PATH"), reason="Linux alone has such descriptors")
 
@@ -29,9 +31,9 @@ def test_where_no_descriptors_are_left_nothing_is_missing_without_a_word(tmp_pat
     mounts = crowded(tmp_path)
     layout = MountLayout()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    free = os.dup(0)
-    os.close(free)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 10, hard))
+    used = set(map(int, open_descriptors()))
+    *_, last = itertools.islice((number for number in itertools.count() if number not in used), 10)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (last + 1, hard))
     try:
         layout.lay(mounts[0])
         with pytest.raises(ExecutionError, match="cannot be opened: Too many open files"):
@@ -42,11 +44,10 @@ def test_where_no_descriptors_are_left_nothing_is_missing_without_a_word(tmp_pat
 
 
 def test_making_room_holds_no_descriptors(tmp_path: Path) -> None:
-    before = len(os.listdir("/proc/self/fd"))
     (tmp_path / "scratch").mkdir()
     blueprint = Blueprint("tool", Where.CONTAINER, ("docker",), Limits(60), mounts=tuple(crowded(tmp_path)))
     assert len(with_room(blueprint, tmp_path / "scratch").mounts) == 22
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(tmp_path) == []
 
 
 @pytest.mark.anyio
@@ -62,10 +63,6 @@ async def test_a_call_that_runs_holds_no_descriptors_of_its_mounts(bench: Bench,
         tasks.start_soon(bench.run, contract, context)
         with anyio.fail_after(CALL_LIMIT):
             await ready.wait()
-        held += [os.readlink(f"/proc/self/fd/{number}") for number in open_descriptors()]
+        held += open_below(tmp_path)
         tasks.cancel_scope.cancel()
-    assert [path for path in held if path.startswith(str(tmp_path))] == []
-
-
-def open_descriptors() -> list[str]:
-    return [name for name in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{name}")]
+    assert held == []

@@ -90,7 +90,8 @@ def text(words: str) -> dict[str, Any]:
 
 @asynccontextmanager
 async def served(app: Starlette, listener: socket.socket) -> AsyncIterator[None]:
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
+    config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1, timeout_keep_alive=3600)
+    server = uvicorn.Server(config)
     listener.listen(64)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve, [listener])

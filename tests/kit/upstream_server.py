@@ -345,7 +345,13 @@ async def serve_http(server: _Announcing, port: int, token: str | None, legacy: 
     listener.bind(("127.0.0.1", port))
     listener.listen(128)
     print(listener.getsockname()[1], flush=True)
-    config = uvicorn.Config(guarded, log_level="error", timeout_graceful_shutdown=1, lifespan="on")
+    config = uvicorn.Config(
+        guarded,
+        log_level="error",
+        timeout_graceful_shutdown=1,
+        timeout_keep_alive=3600,  # or it may be closed just when a call comes that had to wait for the machine
+        lifespan="on",
+    )
     await uvicorn.Server(config).serve(sockets=[listener])
 
 

@@ -63,8 +63,12 @@ class HttpServer:
 async def running_http(
     directory: Path, *flags: str, http: Mapping[str, Any] | None = None, **environment: str
 ) -> AsyncIterator[HttpServer]:
-    """A server of `directory`; `http` is that section of its settings."""
-    settings = {f"PRAXIS_HTTP__{key.upper()}": _text(value) for key, value in (http or {}).items()}
+    """A server of `directory`; `http` is that section of its settings.
+
+    It closes no idle connection by itself: that might be just when a request comes that had to wait for the machine.
+    """
+    section = {"keep_alive": 3600, **(http or {})}
+    settings = {f"PRAXIS_HTTP__{key.upper()}": _text(value) for key, value in section.items()}
     process = await anyio.open_process(
         server_command(str(directory), *(flags or BOTH), "--port", "0"),
         env=server_environment(**{"PRAXIS_LOG_LEVEL": "DEBUG", **settings, **environment}),

@@ -115,7 +115,9 @@ async def verbose_server() -> AsyncIterator[Verbose]:
         Route("/closed", found.wants_token, methods=["GET", "POST"]),
         Route("/metadata", found.metadata),
     ]
-    config = uvicorn.Config(Starlette(routes=routes), log_level="critical", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        Starlette(routes=routes), log_level="critical", timeout_graceful_shutdown=1, timeout_keep_alive=3600
+    )
     server = uvicorn.Server(config)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve, [listener])

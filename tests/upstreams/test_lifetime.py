@@ -127,9 +127,12 @@ async def test_hundreds_of_calls_leave_nothing_behind(pool: UpstreamPool, kind: 
         await burst(80)
         objects, files = held()
         await burst(800)
-        objects_after, files_after = held()
-        assert objects_after - objects < 400, "one object a call would be 800"
-        assert files_after <= files + 1
+
+        def is_like_before() -> bool:
+            objects_after, files_after = held()
+            return objects_after - objects < 400 and files_after <= files + 1
+
+        await until(is_like_before, every=0.2, what="one object a call would be 800")
 
 
 async def test_cancelled_and_late_calls_leave_nothing_behind(pool: UpstreamPool, tmp_path: Path) -> None:
@@ -141,15 +144,20 @@ async def test_cancelled_and_late_calls_leave_nothing_behind(pool: UpstreamPool,
                 with anyio.move_on_after(0.005):
                     await upstream.call("slow", {"seconds": 0.02}, timeout=60)
 
-        await upstream.connect()
+        await upstream.call("echo", {"text": "x"}, timeout=60)
         with anyio.fail_after(LIMIT):
             await give_up(20)
             gc.collect()
             before = len(gc.get_objects())
             await give_up(150)
         await upstream.call("echo", {"text": "x"}, timeout=60)
-        gc.collect()
-        assert len(gc.get_objects()) - before < 120
+
+        def grown() -> int:
+            gc.collect()
+            return len(gc.get_objects()) - before
+
+        # Their answers may still be on the way.
+        await until(lambda: grown() < 120, every=0.2, what="one object a call would be 150")
 
 
 @asynccontextmanager
@@ -195,7 +203,7 @@ async def authorization_server(seen: list[dict[str, str]]) -> AsyncIterator[str]
         Route("/token", token, methods=["POST"]),
         Route("/mcp", mcp, methods=["POST", "GET"]),
     ]
-    server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(Starlette(routes=routes), log_level="error", timeout_keep_alive=3600))
     listener.listen(16)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve, [listener])

@@ -14,6 +14,7 @@ from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Mount
 from praxis_mcp.support.rooted import MAX_WALK_DEPTH, HeldDirectory, descend, walk
+from tests.kit.descriptors import open_below
 
 
 def test_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:
@@ -92,7 +93,6 @@ def test_directories_in_directories_are_gone_into_as_far_as_the_bound_with_few_d
         os.close(here)
         here = inner
     os.close(here)
-    before = len(os.listdir("/proc/self/fd"))
     with HeldDirectory.at(tmp_path) as top:
         paths = [path for path, _, _ in walk(top)]
         assert len(paths) == len(set(paths)) == 2 * (MAX_WALK_DEPTH + 1)
@@ -101,7 +101,7 @@ def test_directories_in_directories_are_gone_into_as_far_as_the_bound_with_few_d
         for path, _, _ in walk(top):
             if path.count("/") == 9:
                 break
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_below(tmp_path) == []
 
 
 def test_directories_that_are_closed_are_left_out_and_each_is_named() -> None:
