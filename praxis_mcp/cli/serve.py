@@ -139,7 +139,7 @@ def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
 def console(
     options: SettingsOptions,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 is any free one.")] = 0,
-    actions: Annotated[bool, typer.Option("--actions", help="Runs can be cancelled there.")] = False,
+    actions: Annotated[bool, typer.Option("--actions", help="Tools can be called there, and runs cancelled.")] = False,
 ) -> None:
     """Look at runs in a browser: prints a link that opens the console once, on this machine, until it is interrupted.
 

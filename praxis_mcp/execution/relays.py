@@ -77,6 +77,7 @@ class RelayRunner:
         caller: str = "",
         client: str = "",
         on_output: OutputListener | None = None,
+        run_id: str = "",
     ) -> ExecutionResult:
         """What the tool answered. Cancelling cancels it there.
 
@@ -86,6 +87,7 @@ class RelayRunner:
             caller: who calls; the run's record, and what the answer links, is theirs. Empty is anonymous.
             client: name and version of the program that calls, as it gives them.
             on_output: receives progress, a line of JSON on standard error each.
+            run_id: see `ToolRunner.call`.
 
         Raises:
             ArgumentError: a number among the arguments is not finite.
@@ -100,7 +102,7 @@ class RelayRunner:
             counted.phases.enter(Phase.QUEUE)
             async with runner.admission.slot(tool.name, shares=self._shares(caller, tool.upstream)):
                 counted.engine = engine_name(tool)
-                counted.run_id = new_run_id()
+                counted.run_id = run_id or new_run_id()
                 result = await self._run(tool, counted, arguments, caller, on_output)
             counted.ended(result)
             return result

@@ -69,7 +69,7 @@ class _Request:
     Attributes:
         contract, arguments: what is called.
         about: what its record says of it.
-        caller, on_output, on_status: see `ToolRunner.call`.
+        caller, on_output, on_status, run_id: see `ToolRunner.call`.
     """
 
     contract: ToolContract
@@ -78,6 +78,7 @@ class _Request:
     caller: str
     on_output: OutputListener | None
     on_status: StatusListener | None
+    run_id: str = ""
 
     def noting(self, **facts: Any) -> _Request:
         """The same, with more in `about`."""
@@ -113,6 +114,7 @@ class ToolRunner:
         client: str = "",
         on_output: OutputListener | None = None,
         on_status: StatusListener | None = None,
+        run_id: str = "",
     ) -> ExecutionResult:
         """Run a tool to its end. Cancelling the call kills what it started.
 
@@ -123,6 +125,7 @@ class ToolRunner:
             client: name and version of the program that calls, as it gives them.
             on_output: receives output as it arrives, secrets masked.
             on_status: is called with what the engine is busy with.
+            run_id: of `new_run_id`, for who must know it before the call begins; empty makes one.
 
         Raises:
             UnknownToolError: no such tool.
@@ -132,7 +135,7 @@ class ToolRunner:
         """
         entry = self._catalog.get(name)
         about = About(client, str(self._settings.root), str(entry.source), entry.fingerprint)
-        return await self._counted(_Request(entry.contract, arguments, about, caller, on_output, on_status))
+        return await self._counted(_Request(entry.contract, arguments, about, caller, on_output, on_status, run_id))
 
     async def run(
         self,
@@ -181,7 +184,7 @@ class ToolRunner:
         contract, caller = request.contract, request.caller
         name, phases = contract.name, counted.phases
         phases.enter(Phase.PLAN)
-        run_id = counted.run_id = new_run_id()
+        run_id = counted.run_id = request.run_id or new_run_id()
         log = logger.bind(run=run_id)
         if not is_compiled(contract):
             await anyio.to_thread.run_sync(compile_schemas, contract)

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from praxis_mcp.errors import ArgumentError, PraxisError, RecordsUnavailable, RunNotFoundError, UnknownToolError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.access import BadToken
+from praxis_mcp.serving.console.calls import CallPages
 from praxis_mcp.serving.console.catalog_pages import CatalogPages
 from praxis_mcp.serving.console.gate import (
     CONSOLE_PATH,
@@ -72,13 +73,16 @@ class Console:
             takes_actions=toolbox.settings.http.console.actions,
         )
         reader = RunReader(toolbox.settings)
+        catalog = CatalogPages(toolbox, self._ui)
+        calls = CallPages(toolbox, catalog, self._ui)
         self._routes = [
             Route(CONSOLE_PATH, self._index, methods=["GET"]),
             Route(CONSOLE_PATH + "/", self._index, methods=["GET"]),
             Route(CONSOLE_PATH + "/logout", self._log_out, methods=["POST"]),
-            *CatalogPages(toolbox, self._ui).routes(),
+            *catalog.routes(),
+            *calls.routes(),
             *LivePages(reader, self._ui).routes(),
-            *RunPages(toolbox, reader, self._ui).routes(),
+            *RunPages(toolbox, reader, calls, self._ui).routes(),
         ]
 
     def asgi(self, bounded: Callable[[ASGIApp], ASGIApp]) -> ASGIApp:

@@ -17,6 +17,7 @@ from praxis_mcp.execution.facts import facts_of, upstream_facts_of
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.federation.upstreams import Entry
+from praxis_mcp.serving.console.forms import ARGUMENT, fields_of
 from praxis_mcp.serving.console.gate import CONSOLE_PATH, session_of
 from praxis_mcp.serving.console.sessions import Viewer
 from praxis_mcp.serving.console.ui import Ui
@@ -82,19 +83,43 @@ class CatalogPages:
 
     async def show(self, request: Request) -> Response:
         """One tool."""
+        entry = self.find(session_of(request).viewer, request.path_params["name"])
+        return await self.page_of(request, entry)
+
+    async def page_of(
+        self,
+        request: Request,
+        entry: Entry,
+        given: Mapping[str, str] | None = None,
+        refusal: str = "",
+        *,
+        status: int = 200,
+    ) -> Response:
+        """The page of a tool.
+
+        Args:
+            request: who asks.
+            entry: the tool.
+            given: what was written into its form.
+            refusal: why that did not do.
+            status: of the answer.
+        """
         viewer = session_of(request).viewer
-        entry = self.find(viewer, request.path_params["name"])
         facts, trouble = await self._facts(entry)
         if not viewer.is_owner:
             facts = {name: value for name, value in facts.items() if name in _FOR_CALLERS}
         return self._ui.page(
             request,
             "tool.html",
+            status,
             tool=entry,
             abilities=abilities(entry),
             source=str(entry.source) if viewer.is_owner and isinstance(entry, CatalogEntry) else "",
             findings=entry.diagnostics if viewer.is_owner and isinstance(entry, CatalogEntry) else (),
             parameters=parameters(entry.input_schema),
+            fields=fields_of(entry.input_schema, given),
+            argument=ARGUMENT,
+            refusal=refusal,
             facts={name: _in_words(name, value) for name, value in facts.items() if value not in (None, [], {}, "")},
             trouble=trouble,
         )

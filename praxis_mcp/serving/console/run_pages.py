@@ -21,6 +21,7 @@ from praxis_mcp.errors import RunNotFoundError
 from praxis_mcp.execution.records.database import Filters
 from praxis_mcp.execution.records.row import RUNNING, StoredRun
 from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.serving.console.calls import CallPages
 from praxis_mcp.serving.console.gate import CONSOLE_PATH, BadForm, read_form, session_of
 from praxis_mcp.serving.console.preview import MAX_PREVIEWS, Preview, image_type, preview
 from praxis_mcp.serving.console.reader import RunDetails, RunReader
@@ -56,12 +57,14 @@ class RunPages:
     Args:
         toolbox: whose runs go on in this process.
         reader: the store.
+        calls: knows those that have no record yet.
         ui: makes pages.
     """
 
-    def __init__(self, toolbox: Toolbox, reader: RunReader, ui: Ui) -> None:
+    def __init__(self, toolbox: Toolbox, reader: RunReader, calls: CallPages, ui: Ui) -> None:
         self._toolbox = toolbox
         self._reader = reader
+        self._calls = calls
         self._ui = ui
 
     def routes(self) -> list[Route]:
@@ -102,7 +105,10 @@ class RunPages:
 
     async def show(self, request: Request) -> Response:
         """One run."""
-        details = await self._details(request)
+        try:
+            details = await self._details(request)
+        except RunNotFoundError:
+            return self._calls.waiting(request, request.path_params["run_id"])
         run, viewer = details.run, session_of(request).viewer
         shown = await anyio.to_thread.run_sync(partial(_excerpts, details))
         previews = await anyio.to_thread.run_sync(partial(_previews, details))

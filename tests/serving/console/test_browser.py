@@ -258,3 +258,18 @@ async def test_a_run_appears_shows_its_output_and_its_end_by_itself(browser: Bro
             await page.locator(".summary .good").wait_for()
             await page.get_by_role("region", name="stderr").get_by_text("two").wait_for()
         visited.assert_harmless()
+
+
+async def test_a_tool_is_called_by_its_form_and_its_run_is_cancelled(browser: Browser, site: Site) -> None:
+    async with visit(browser, site, PHONE) as visited:
+        page = await visited.open("/console/tools/steps")
+        await page.get_by_label("go").fill(str(site.directory / "never"))
+        await page.get_by_label("long").fill("0")
+        await page.get_by_role("button", name="Call steps").focus()
+        await page.keyboard.press("Enter")
+        await page.wait_for_url("**/console/runs/*")
+        await page.get_by_text("one <b>").wait_for()
+        await page.get_by_role("button", name="Cancel this run").click()
+        await page.locator(".summary .bad").get_by_text("cancelled").wait_for()
+        assert await page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        visited.assert_harmless()

@@ -1,0 +1,146 @@
+"""Forms made from tools' schemas, and calls made by them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from praxis_mcp.errors import ArgumentError
+from praxis_mcp.serving.console.forms import fields_of, read_arguments
+from tests.kit.contracts import write_tool
+from tests.serving.console.ground import console, csrf_of
+from tests.serving.sample_tools import python
+
+pytestmark = pytest.mark.anyio
+
+TOKENS = {"anna": ("tools:say",), "bert": ("tools:*",)}
+SCHEMA: dict[str, Any] = {
+    "properties": {
+        "text": {"type": "string", "default": "<hi>"},
+        "short": {"type": "string", "maxLength": 20},
+        "word": {"type": "string", "format": "password", "default": "never shown"},
+        "count": {"type": "integer", "default": 3},
+        "share": {"type": "number"},
+        "mode": {"enum": ["fast", 2, None]},
+        "loud": {"type": "boolean"},
+        "names": {"type": "array", "default": ["é"]},
+        "odd": True,
+    },
+    "required": ["text", "count"],
+}
+
+
+def write_tools(directory: Path) -> None:
+    write_tool(
+        directory / "tools",
+        "say",
+        python("import os; print(os.environ['TEXT'], os.environ['COUNT'])"),
+        parameters={"text": {"type": "string"}, "count": {"type": "integer", "minimum": 1, "default": 1}},
+    )
+    write_tool(directory / "tools", "other", ["true"])
+
+
+async def test_a_form_calls_its_tool_as_who_sent_it(tmp_path: Path) -> None:
+    write_tools(tmp_path)
+    async with console(tmp_path, TOKENS, actions=True) as ground, ground.caller("anna") as anna:
+        page = await anna.get("/console/tools/say")
+        fields = {"csrf": csrf_of(page), "a.text": "<b>two\r\nlines", "a.count": "2"}
+        run = await anna.post("/console/tools/say/call", data=fields)
+        assert run.url.path.startswith("/console/runs/")
+        assert "&lt;b&gt;two\nlines 2" in run.text
+        assert "token:anna" in run.text
+        async with ground.caller("bert") as bert:
+            assert (await bert.get(run.url.path)).status_code == 404
+
+
+async def test_what_does_not_fit_is_said_and_what_was_written_stays(tmp_path: Path) -> None:
+    write_tools(tmp_path)
+    async with console(tmp_path, TOKENS, actions=True) as ground, ground.caller("anna") as anna:
+        csrf = csrf_of(await anna.get("/console/tools/say"))
+        fields = {"csrf": csrf, "a.text": "<kept>", "a.count": "many"}
+        answer = await anna.post("/console/tools/say/call", data=fields)
+        assert answer.status_code == 400
+        assert "count has to be a number" in answer.text
+        assert "&lt;kept&gt;" in answer.text
+        fields["a.count"] = "0"
+        waiting = await anna.post("/console/tools/say/call", data=fields)
+        assert waiting.url.path.startswith("/console/runs/")
+        assert "count" in waiting.text
+        assert "http-equiv" not in waiting.text
+        async with ground.caller("bert") as bert:
+            assert (await bert.get(waiting.url.path)).status_code == 404
+        assert not ground.toolbox.records.entries()
+
+
+async def test_only_who_may_call_a_tool_calls_it_and_only_by_a_form_of_theirs(tmp_path: Path) -> None:
+    write_tools(tmp_path)
+    async with console(tmp_path, TOKENS, actions=True) as ground, ground.caller("anna") as anna:
+        csrf = csrf_of(await anna.get("/console/tools/say"))
+        assert (await anna.post("/console/tools/say/call", data={"a.text": "x"})).status_code == 403
+        assert (await anna.post("/console/tools/other/call", data={"csrf": csrf})).status_code == 404
+        assert (await anna.post("/console/tools/nothing/call", data={"csrf": csrf})).status_code == 404
+        assert not ground.toolbox.records.entries()
+
+
+async def test_a_console_that_only_shows_has_no_forms_and_calls_nothing(tmp_path: Path) -> None:
+    write_tools(tmp_path)
+    async with console(tmp_path) as ground, ground.owner() as browser:
+        page = await browser.get("/console/tools/other")
+        assert "Call it" not in page.text
+        answer = await browser.post("/console/tools/other/call", data={"csrf": csrf_of(page)})
+        assert answer.status_code == 403
+        assert not ground.toolbox.records.entries()
+
+
+def test_a_field_is_what_its_schema_says() -> None:
+    fields = {field.name: field for field in fields_of(SCHEMA)}
+    kinds = {name: field.kind for name, field in fields.items()}
+    assert kinds == {
+        "text": "text",
+        "short": "line",
+        "word": "secret",
+        "count": "number",
+        "share": "number",
+        "mode": "choice",
+        "loud": "choice",
+        "names": "json",
+        "odd": "json",
+    }
+    assert fields["text"].value == "<hi>"
+    assert fields["count"].value == "3"
+    assert fields["names"].value == '["é"]'
+    assert fields["word"].value == ""
+    assert fields["mode"].choices == (('"fast"', "fast"), ("2", "2"), ("null", "null"))
+    again = {field.name: field.value for field in fields_of(SCHEMA, {"word": "secret", "count": "x"})}
+    assert again["word"] == ""
+    assert again["count"] == "x"
+    assert again["text"] == ""
+    assert fields_of({}) == []
+
+
+def test_what_is_written_becomes_arguments_of_the_right_kind() -> None:
+    fields = fields_of(SCHEMA)
+    given = {"text": "", "count": "4", "share": "0.5", "mode": "2", "loud": "true", "names": '["a"]', "odd": "{}"}
+    expected = {"text": "", "count": 4, "share": 0.5, "mode": 2, "loud": True, "names": ["a"], "odd": {}}
+    assert read_arguments(fields, given) == expected
+    assert read_arguments(fields, {"count": "1"}) == {"text": "", "count": 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({}, "count is required"),
+        ({"count": "1.5"}, "count has to be an integer"),
+        ({"count": "true"}, "count has to be an integer"),
+        ({"count": "1e999"}, "count has to be an integer"),
+        ({"count": "1", "share": "NaN"}, "share has to be a number"),
+        ({"count": "1", "share": "x"}, "share has to be a number"),
+        ({"count": "1", "names": "[" * 100_000}, "names has to be JSON"),
+        ({"count": "1", "loud": "maybe"}, "loud has to be JSON"),
+    ],
+)
+def test_what_cannot_be_an_argument_is_refused_by_name(given: dict[str, str], why: str) -> None:
+    with pytest.raises(ArgumentError, match=why):
+        read_arguments(fields_of(SCHEMA), given)
