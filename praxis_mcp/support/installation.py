@@ -36,6 +36,7 @@ _EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")
 
 
 _PACKAGES = {
+    "console": ("jinja2",),
     "dagger": ("dagger-io", "gql[httpx]"),
     "otel": ("opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
     "postgres": ("psycopg[binary]",),

@@ -16,6 +16,7 @@ from typing import Any
 
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.execution.records.row import iso_time
+from praxis_mcp.support.installation import install_command_for_extra
 from praxis_mcp.support.text import counted, printable, visible
 
 HERE = Path(__file__).parent
@@ -42,7 +43,8 @@ class Pages:
             jinja2 = importlib.import_module("jinja2")
         except ImportError as exc:
             raise SettingsError(
-                "The console needs Jinja2, which is not installed.", remedy="pip install 'praxis-mcp[console]'"
+                "The console needs Jinja2, which is not installed.",
+                remedy=f"Install it: {install_command_for_extra('console')}",
             ) from exc
         markup = importlib.import_module("markupsafe").Markup
 
