@@ -23,7 +23,7 @@ from praxis_mcp.engines.base import RemoteContent
 from praxis_mcp.engines.remote import masked_resource, read_answer
 from praxis_mcp.errors import ExecutionError, SettingsError
 from praxis_mcp.federation.remote_tools import Approvals, RemoteTool
-from praxis_mcp.federation.source import UpstreamSource
+from praxis_mcp.federation.upstream_source import UpstreamSource
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import UpstreamSettings
 from praxis_mcp.support.logs import logger

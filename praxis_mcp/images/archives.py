@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import IO, BinaryIO, cast
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.inside import open_file
 from praxis_mcp.images.layouts import Blobs, images_of
 from praxis_mcp.images.manifests import MAX_DOCUMENT
 from praxis_mcp.images.model import Reference, StoredImage
+from praxis_mcp.images.paths_inside import open_file
 from praxis_mcp.images.store import ImageStore
 from praxis_mcp.images.streams import LAYER_PIECE, Measured, decompress
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.inside import above, below, is_directory, open_top, resolve
+from praxis_mcp.images.paths_inside import above, below, is_directory, open_top, resolve
 from praxis_mcp.images.streams import LAYER_PIECE, Measured, cancelled_error, decompress
 from praxis_mcp.support.removal import remove_tree
 from praxis_mcp.support.rooted import CHANGED, descend

@@ -31,10 +31,10 @@ from pathlib import Path
 from typing import Any
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images.files import JsonFiles, entries, hold_cache, hold_lock, prune_caches
 from praxis_mcp.images.layers import Bounds, RootBuilder
 from praxis_mcp.images.manifests import digest_of, read_config
 from praxis_mcp.images.model import ImageContent, NamedImage, Reference, StoredImage
+from praxis_mcp.images.shared_files import JsonFiles, entries, hold_cache, hold_lock, prune_caches
 from praxis_mcp.support.files import data_home, replace_private
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.removal import remove_tree

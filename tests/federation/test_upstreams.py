@@ -19,7 +19,7 @@ from mcp_types import INTERNAL_ERROR
 
 from praxis_mcp.errors import QueueFull
 from praxis_mcp.execution.toolbox import Toolbox
-from praxis_mcp.federation import source as upstream_source
+from praxis_mcp.federation import upstream_source
 from praxis_mcp.federation import upstreams as upstreams_module
 from praxis_mcp.federation.remote_tools import RemoteTool, Unusable, adapt
 from praxis_mcp.support.logs import logger

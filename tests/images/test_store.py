@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from praxis_mcp.errors import ImageError
-from praxis_mcp.images import files
+from praxis_mcp.images import shared_files
 from praxis_mcp.images.archives import import_file
 from praxis_mcp.images.layers import Bounds
 from praxis_mcp.images.manifests import digest_of
@@ -366,21 +366,21 @@ def test_a_cache_is_kept_for_its_key_and_nobody_elses(store: ImageStore) -> None
 def test_caches_are_bounded_by_their_last_use_and_none_goes_that_is_in_use(
     store: ImageStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "MAX_CACHE_DIRECTORIES", 4)
+    monkeypatch.setattr(shared_files, "MAX_CACHE_DIRECTORIES", 4)
     with store.use_cache("in-use") as held:
         for number in range(5):
             with store.use_cache(f"c{number}") as place:
                 (place / "x").write_text("x")
             os.utime(place, (1_700_000_000, 1_700_000_000 + number))
         os.utime(held, (1, 1))
-        monkeypatch.setattr(files, "CACHE_MAX_AGE", 1e12)
+        monkeypatch.setattr(shared_files, "CACHE_MAX_AGE", 1e12)
         with store.use_cache("c1"):
             pass
         with store.use_cache("new"):
             pass
         kept = {place.name for place in (store.directory / "caches").iterdir()}
         assert kept == {"in-use", "c1", "c4", "new"}
-        monkeypatch.setattr(files, "CACHE_MAX_AGE", 0.0)
+        monkeypatch.setattr(shared_files, "CACHE_MAX_AGE", 0.0)
         assert set(store.collect_garbage()) == {"caches/c1", "caches/c4", "caches/new"}
     assert everything(store.directory) == []
 

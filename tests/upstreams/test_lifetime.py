@@ -20,7 +20,7 @@ from starlette.routing import Route
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.upstreams.connection import LONGEST_DELAY, THRESHOLD, CircuitBreaker
 from praxis_mcp.upstreams.spec import OAuthClient, UpstreamSpec
-from praxis_mcp.upstreams.transports.lanes import Lanes
+from praxis_mcp.upstreams.transports.kept_connections import KeptConnections
 from praxis_mcp.upstreams.upstream import UpstreamPool
 from tests.kit.raw_upstream import served
 from tests.kit.until import until
@@ -225,7 +225,7 @@ async def test_a_connection_is_left_before_common_servers_close_it_under_a_reque
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         async with (
             served(Starlette(routes=[Route("/", note)]), listener),
-            httpx2.AsyncClient(transport=Lanes(clock)) as client,
+            httpx2.AsyncClient(transport=KeptConnections(clock)) as client,
         ):
             for idle in (0.0, 3.5, 4.5):  # uvicorn and Node close at 5.0
                 clock.now += idle

@@ -20,7 +20,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from praxis_mcp.engines.host.programs import ProgramFiles
+from praxis_mcp.engines.host.program_files import ProgramFiles
 from praxis_mcp.engines.mounts.layout import FOR_MOUNTS, MountLayout
 from praxis_mcp.plans.model import Mount, Plan
 from praxis_mcp.plans.paths import hidden_places

@@ -14,8 +14,8 @@ from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.mounts.layout import MountLayout
 from praxis_mcp.engines.outcomes import unknown_user
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.images.inside import above, below, open_file
 from praxis_mcp.images.model import StoredImage
+from praxis_mcp.images.paths_inside import above, below, open_file
 from praxis_mcp.plans.model import Blueprint, Mount, Plan
 from praxis_mcp.plans.view import by_depth
 

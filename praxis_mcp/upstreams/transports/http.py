@@ -37,7 +37,7 @@ from praxis_mcp.upstreams.transports.answers import (
     request_id,
     status_of,
 )
-from praxis_mcp.upstreams.transports.lanes import KEPT_IDLE, Lanes, needs_proxy
+from praxis_mcp.upstreams.transports.kept_connections import KEPT_IDLE, KeptConnections, needs_proxy
 
 if TYPE_CHECKING:
     from praxis_mcp.plans.secrets import Masker
@@ -58,12 +58,12 @@ def http_client(spec: UpstreamSpec, masker: Masker) -> httpx2.AsyncClient:
     calls have theirs."""
     timeout = httpx2.Timeout(spec.connect_timeout, read=None, write=_WRITE_TIMEOUT)
     auth = _oauth(spec.oauth, str(spec.address), masker) if spec.oauth else None
-    lanes = None if needs_proxy(str(spec.address)) else Lanes()
+    kept = None if needs_proxy(str(spec.address)) else KeptConnections()
     # Not compressed, so that bytes received are bytes held: a few kilobytes can be made to unpack to gigabytes.
     headers = httpx2.Headers(dict(spec.headers))
     headers["Accept-Encoding"] = "identity"
     hooks = {"response": [_bound]}
-    return _Client(headers=headers, timeout=timeout, limits=_POOL, auth=auth, transport=lanes, event_hooks=hooks)
+    return _Client(headers=headers, timeout=timeout, limits=_POOL, auth=auth, transport=kept, event_hooks=hooks)
 
 
 class _Unreadable(httpx2.ReadError):

@@ -13,7 +13,7 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.host.local import LocalExecutionEngine
-from praxis_mcp.engines.host.programs import ProgramFiles
+from praxis_mcp.engines.host.program_files import ProgramFiles
 from praxis_mcp.errors import CommandNotFound, LimitUnsupported
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings

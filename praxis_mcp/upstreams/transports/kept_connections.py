@@ -36,52 +36,52 @@ def needs_proxy(url: str) -> bool:
     )
 
 
-class Lanes(httpx2.AsyncBaseTransport):
+class KeptConnections(httpx2.AsyncBaseTransport):
     """Connections by scheme, host and port."""
 
     def __init__(self, clock: Callable[[], float] = anyio.current_time) -> None:
         self.clock = clock
-        self._idle: list[_Lane] = []
+        self._idle: list[_KeptConnection] = []
         self._tls: ssl.SSLContext | None = None
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """See `httpx2.AsyncBaseTransport`; raises what it has it raise."""
         timeouts = request.extensions.get("timeout", {})
         origin = (request.url.scheme, request.url.host, request.url.port)
-        lane = await self._take(origin) or await self._open(origin, timeouts.get("connect"))
+        connection = await self._take(origin) or await self._open(origin, timeouts.get("connect"))
         try:
-            return await lane.exchange(request, timeouts.get("write"))
+            return await connection.exchange(request, timeouts.get("write"))
         except BaseException:
-            await lane.http.aclose()
+            await connection.http.aclose()
             raise
 
     async def aclose(self) -> None:
         """Close the connections without a request."""
         idle, self._idle = self._idle, []
-        for lane in idle:
-            await lane.http.aclose()
+        for connection in idle:
+            await connection.http.aclose()
 
-    def give_back(self, lane: _Lane) -> bool:
+    def give_back(self, connection: _KeptConnection) -> bool:
         """Keep a connection for the next request; False where there are enough."""
         if len(self._idle) >= MOST_IDLE:
             return False
-        lane.idle_since = self.clock()
-        self._idle.append(lane)
+        connection.idle_since = self.clock()
+        self._idle.append(connection)
         return True
 
-    async def _take(self, origin: tuple[Any, ...]) -> _Lane | None:
+    async def _take(self, origin: tuple[Any, ...]) -> _KeptConnection | None:
         idle, self._idle = self._idle, []
-        stale = [lane for lane in idle if not lane.is_fresh]
-        self._idle = [lane for lane in idle if lane not in stale]
+        stale = [connection for connection in idle if not connection.is_fresh]
+        self._idle = [connection for connection in idle if connection not in stale]
         # The one used last is the one least likely to be closed by now.
-        taken = next((lane for lane in reversed(self._idle) if lane.origin == origin), None)
+        taken = next((connection for connection in reversed(self._idle) if connection.origin == origin), None)
         if taken is not None:
             self._idle.remove(taken)
-        for lane in stale:
-            await lane.http.aclose()
+        for connection in stale:
+            await connection.http.aclose()
         return taken
 
-    async def _open(self, origin: tuple[Any, ...], timeout: float | None) -> _Lane:
+    async def _open(self, origin: tuple[Any, ...], timeout: float | None) -> _KeptConnection:
         scheme, host, port = origin
         if scheme not in ("http", "https"):
             raise httpx2.UnsupportedProtocol(f"{scheme} is not an HTTP scheme")
@@ -101,23 +101,23 @@ class Lanes(httpx2.AsyncBaseTransport):
         except (OSError, anyio.BrokenResourceError, anyio.EndOfStream) as exc:
             cause = exc.__cause__ if isinstance(exc.__cause__, OSError) else exc
             raise httpx2.ConnectError(str(cause)) from exc
-        return _Lane(self, origin, stream)
+        return _KeptConnection(self, origin, stream)
 
 
-class _Lane:
+class _KeptConnection:
     """One connection."""
 
-    def __init__(self, lanes: Lanes, origin: tuple[Any, ...], stream: anyio.abc.ByteStream) -> None:
+    def __init__(self, kept: KeptConnections, origin: tuple[Any, ...], stream: anyio.abc.ByteStream) -> None:
         self.origin = origin
         self.idle_since = 0.0
         self.http = HttpConnection(stream, receive_size=_RECEIVE_SIZE)
-        self._lanes = lanes
+        self._kept = kept
         self._socket = stream.extra(anyio.abc.SocketAttribute.raw_socket)  # noqa: S610 - not Django's
 
     @property
     def is_fresh(self) -> bool:
         """Whether the next request may go over it."""
-        return self._lanes.clock() - self.idle_since < KEPT_IDLE and not _is_readable(self._socket)
+        return self._kept.clock() - self.idle_since < KEPT_IDLE and not _is_readable(self._socket)
 
     async def exchange(self, request: httpx2.Request, write_timeout: float | None) -> httpx2.Response:
         """Send a request, and receive the head of its answer."""
@@ -144,17 +144,17 @@ class _Lane:
 
     async def finish(self) -> None:
         """The answer is finished: keep the connection where it has been read to its end, else close it."""
-        if not (self.http.restart() and self._lanes.give_back(self)):
+        if not (self.http.restart() and self._kept.give_back(self)):
             await self.http.aclose()
 
 
 class _Body(httpx2.AsyncByteStream):
-    def __init__(self, lane: _Lane) -> None:
-        self._lane: _Lane | None = lane
+    def __init__(self, connection: _KeptConnection) -> None:
+        self._connection: _KeptConnection | None = connection
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        assert self._lane is not None
-        http = self._lane.http
+        assert self._connection is not None
+        http = self._connection.http
         try:
             while piece := await http.piece():
                 yield piece
@@ -162,9 +162,9 @@ class _Body(httpx2.AsyncByteStream):
             raise _unread(exc) from exc
 
     async def aclose(self) -> None:
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            await lane.finish()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.finish()
 
 
 def _unread(exc: ConnectionLost) -> httpx2.TransportError:
