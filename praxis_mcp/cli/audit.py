@@ -99,7 +99,7 @@ def _newest(options: SettingsOptions) -> StoredRun | None:
             if archive is None:
                 return None
             # Of a database that several machines share, each has a trail of what it ran; and a run that was lost is in
-            # that of whoever found it.
+            # that of the machine that found it.
             filters = Filters(kept_at=place_name(archive.directory)) if settings.url is not None else Filters()
             lost = LOST if settings.url is not None else ""
             runs = list(archive.runs(filters, _RUNS_CHECKED))

@@ -96,21 +96,21 @@ FOREVER = "import signal; signal.pause()"
 """Python that never ends by itself, and burns nothing meanwhile."""
 
 
-async def past_its_deadline(run: Callable[[float], Awaitable[ExecutionResult]], said: str) -> ExecutionResult:
+async def past_its_deadline(run: Callable[[float], Awaitable[ExecutionResult]], begins_with: str) -> ExecutionResult:
     """What a tool's call gives that reaches its deadline, once it has said something.
 
     On a busy machine a short deadline can come before the tool has begun. Then it gets a longer one.
 
     Args:
         run: calls the tool with a time limit in seconds.
-        said: what its output begins with when it has come as far as it is meant to.
+        begins_with: its output, when it has come as far as it is meant to.
     """
     for seconds in DEADLINES:
         result = await run(seconds)
-        if result.output.startswith(said):
+        if result.output.startswith(begins_with):
             return result
         assert result.timed_out, result
-    raise AssertionError(f"it does not say {said!r} within {DEADLINES[-1]:g} s")
+    raise AssertionError(f"its output does not begin with {begins_with!r} within {DEADLINES[-1]:g} s")
 
 
 def stdin_of(contract: ToolContract) -> ToolContract:
