@@ -12,7 +12,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.kit.ending import at_end
+from tests.kit.ports import held_port
 
 PLACES = "/usr/lib/postgresql"
 USERS = ("postgres", "nobody")
@@ -49,9 +49,10 @@ class PostgresServer:
 
     Args:
         place: its directory, which is made.
+        port: where it listens, in all its lives.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, port: int) -> None:
         bin_directory = programs()
         assert bin_directory is not None, "the marker postgres has looked"
         self._bin = bin_directory
@@ -67,9 +68,7 @@ class PostgresServer:
             "initdb", "--pgdata", str(self._data), "--username=praxis", "--auth=trust", "--encoding=UTF8",
             "--locale=C.UTF-8", "--no-sync", "--no-instructions",
         )  # fmt: skip
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = port
         self.configure(_CONFIGURATION.format(place=place, port=self.port))
 
     def configure(self, lines: str) -> None:
@@ -147,9 +146,9 @@ def _ids(user: str) -> tuple[int, int]:
 @contextmanager
 def running_server() -> Iterator[PostgresServer]:
     """A server of a test's own, to be stopped and killed."""
-    with tempfile.TemporaryDirectory(prefix="praxis-pg-") as place:
+    with tempfile.TemporaryDirectory(prefix="praxis-pg-") as place, held_port() as port:
         Path(place).chmod(0o755)
-        server = PostgresServer(Path(place) / "pg")
+        server = PostgresServer(Path(place) / "pg", port)
         try:
             server.start()
             yield server

@@ -11,8 +11,9 @@ from tests.serving.clients import LIMIT, server_command, server_environment
 
 # Whatever the signal raises is caught, as in pydantic's imports.
 SIGNALLED = """
-import os, sys
+import os, signal, sys
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have what they start in the background ignore it
 sent = []
 
 def hook(event, arguments):
