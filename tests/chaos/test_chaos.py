@@ -29,9 +29,9 @@ pytestmark = [pytest.mark.anyio, pytest.mark.docker, pytest.mark.sandbox]
 
 ROUNDS = int(os.environ.get("PRAXIS_CHAOS_ROUNDS", "8"))
 SEED = os.environ.get("PRAXIS_CHAOS_SEED", "1")
-GONE_WITHIN = 30.0
+GONE_WITHIN = 60.0
 """Seconds until nothing is left: from the first answer of the next server, or from the end of one that had the time to
-clean up. One, on an idle machine; Docker takes that much to remove a container on one with twenty times its load."""
+clean up. One, on an idle machine; Docker takes half of that to remove a container on one with twenty times its load."""
 LIMIT = 120.0
 """Seconds for any step of a round; reached only when something hangs."""
 

@@ -194,11 +194,11 @@ def test_processes_that_append_at_once_and_are_killed_leave_a_trail_that_verifie
             wanted = len(list(read(tmp_path))) + chance.randrange(10, 100)
             until_blocking(lambda wanted=wanted: verify(tmp_path).last >= wanted)
             each.send_signal(signal.SIGKILL)
-            each.wait(timeout=30)
+            each.wait(timeout=60)
     finally:
         for each in many:
             each.kill()
-            each.communicate(timeout=30)
+            each.communicate(timeout=60)
     trail(tmp_path).append([{"tool": "last"}])
     found = verify(tmp_path)
     assert found.problems == []

@@ -53,7 +53,7 @@ def init(binary: Path) -> PraxisInit:
 @pytest.fixture
 def init_as_pid_1(binary: Path) -> PraxisInit:
     probe = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
-    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True, timeout=30).returncode != 0:
+    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True, timeout=60).returncode != 0:
         pytest.skip("needs unshare and the right to make a pid namespace")
     return PraxisInit(binary, as_pid_1=True)
 

@@ -125,7 +125,7 @@ def kill_among_calls(tools: Path, place: Path, name: str, after: int, called: se
                 yield answer(line)
     finally:
         server.kill()
-        server.communicate(timeout=30)
+        server.communicate(timeout=60)
 
 
 def answer(line: bytes) -> str:

@@ -68,7 +68,7 @@ def image_registry() -> Iterator[Registry]:
         def do_GET(self) -> None:
             registry.requests.append(self.path)
             if "/manifests/" in self.path:
-                registry.gate.wait(30)
+                registry.gate.wait(60)
             body = paths.get(self.path, b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}')
             self.send_response(200 if self.path in paths else 404)
             kind = MANIFEST_TYPE if "/manifests/" in self.path and self.path in paths else "application/json"

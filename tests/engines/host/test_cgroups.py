@@ -23,7 +23,7 @@ async def test_a_command_begins_its_life_in_the_group_of_its_run(init: Path | No
     group = find_cgroups().make(run_id, Limits(timeout=1, pids=10), default_pids=None, own_processes=0)
     try:
         command = [*group.prefix(init), "cat", "/proc/self/cgroup"]
-        done = subprocess.run(command, capture_output=True, timeout=30, check=False, text=True)
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False, text=True)
         assert done.returncode == 0
         assert run_id in done.stdout
     finally:

@@ -509,7 +509,7 @@ anyio.run(main)
         [sys.executable, "-c", SERVER + become_nobody, launchers.chosen, *tool],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
     )
     assert done.stdout.splitlines() == ["65534", "/tmp/a", "0"], done.stderr
 
