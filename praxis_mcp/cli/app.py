@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from praxis_mcp.cli import (
     audit,
@@ -25,8 +26,23 @@ from praxis_mcp.cli import (
 )
 from praxis_mcp.cli.terminal import say
 
+
+class Root(TyperGroup):
+    """The commands, whose options are refused in sentences: pydantic, by which Typer reads them, puts the kind of an
+    error in front."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """See the base."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as exc:
+            exc.message = exc.message.removeprefix("Value error, ")
+            raise
+
+
 app = typer.Typer(
     name="praxis-mcp",
+    cls=Root,
     help="Turn a directory of tool contracts into containerized tools for LLM agents, over MCP.\n\n"
     "A command ends with 0, or 1 where it found something wrong, 2 where it was refused, 125 where an engine failed, "
     "130 where it was interrupted; a call ends with the tool's own exit code.",

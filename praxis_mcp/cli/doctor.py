@@ -75,6 +75,11 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
             tasks.start_soon(ask_upstreams)
             engines += [await _examine_engine(toolbox, name) for name in _engine_names(toolbox)]
             tools += [await _examine_tool(toolbox, entry.name) for entry in toolbox.catalog.entries()]
+            # On a busy machine one may have answered late, and serves tools all the same.
+            used = {tool["engine"] for tool in tools}
+            for number, item in enumerate(engines):
+                if not item["available"] and item["engine"] in used:
+                    engines[number] = await _examine_engine(toolbox, item["engine"])
     _mark_optional(engines, tools)
     findings = toolbox.catalog.diagnostics
     return {
@@ -176,10 +181,11 @@ async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
                 "engine": None,
                 "reason": " ".join(str(problem) for problem in problems),
                 "missed": [],
+                "demands": [],
             }
         blueprint = draft_blueprint(contract, toolbox.settings)
     except PraxisError as exc:
-        return {"tool": name, "engine": None, "reason": str(exc), "missed": []}
+        return {"tool": name, "engine": None, "reason": str(exc), "missed": [], "demands": []}
     decision = await toolbox.runner.selector.decide(Plan(blueprint, Call(run_id="")))
     # An engine that is missing, where another one serves, matters to other tools; the engines' table says why.
     wanted = {item.engine for item in decision.passed_over if item.remedy and not item.available}
@@ -196,7 +202,8 @@ async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
         reasons.append(f"{blueprint.image} is {missing_image(toolbox.settings.pull)}")
     reason = "; ".join(reasons)
     missed = [item.engine for item in decision.passed_over if decision.engine is None and item.remedy]
-    return {"tool": name, "engine": decision.engine, "reason": reason, "missed": missed}
+    demands = sorted(item.value for item in blueprint.demands)
+    return {"tool": name, "engine": decision.engine, "reason": reason, "missed": missed, "demands": demands}
 
 
 def _print(report: dict[str, Any], settings: Settings) -> None:
@@ -220,10 +227,12 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
     for item in first:
         out.print(escape(_sentence(item)))
     engines = table("", "engine", "found", "what it means", title="Engines")
+    demanded = {demand for item in report["tools"] for demand in item["demands"]}
     for item in report["engines"]:
         if item["available"]:
             found = " → ".join(part for part in (item["detail"], item["remedy"]) if part)
-            mark, meaning = "[green]✓[/]", "; ".join(part for part in (found, _lacks(item.get("lacks", {}))) if part)
+            lacks = {what: why for what, why in item.get("lacks", {}).items() if what in demanded}
+            mark, meaning = "[green]✓[/]", "; ".join(part for part in (found, _lacks(lacks)) if part)
         elif item["optional"]:
             mark, meaning = "-", "optional: no tool here needs it"
         else:

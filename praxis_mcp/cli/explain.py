@@ -71,7 +71,7 @@ def _print(facts: dict[str, Any], pull: str) -> None:
         chosen = item["engine"] == facts["engine"]
         mark, text = ("[green]✓[/]", "runs it") if chosen else ("[red]✗[/]", escape(item["reason"]))
         table.add_row(f"{mark} {item['engine']}", text)
-    if facts["image"] is not None and facts["engine"] is not None:
+    if facts["image"] is not None and facts["engine"] is not None and facts["spill"]["is_possible"]:
         table.add_row("where it would wait", escape(_elsewhere(facts)))
     if facts["engine"] is None:
         table.add_row("[red]engine[/]", "none: the call would be refused (what is missing: praxis-mcp doctor)")

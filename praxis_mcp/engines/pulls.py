@@ -3,8 +3,10 @@ and share its failure; or from this machine, where that has it already."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pkgutil import resolve_name
 from typing import BinaryIO
 
@@ -13,6 +15,7 @@ import anyio
 from praxis_mcp.engines.base import StatusListener
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.installation import install_command_for_extra
 
 PULL_TIMEOUT = 600.0
 """Seconds to get one image; apart from the tool's own timeout, which counts from its start."""
@@ -31,6 +34,13 @@ async def save_local_image(settings: Settings, reference: str, into: BinaryIO, t
     """See `LocalImages`."""
     save: LocalImages = resolve_name(LOCAL_IMAGES)
     return await save(settings, reference, into, tell)
+
+
+def hint_at_local_images() -> str:
+    """What would let engines have Docker's images, where Docker is here and nothing speaks to it; else empty."""
+    if shutil.which("docker") is None or find_spec("docker") is not None:
+        return ""
+    return f"If Docker has the image, install what takes it from there: {install_command_for_extra('docker')}"
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ from typing import Any
 from praxis_mcp.contracts.values import BindKind
 from praxis_mcp.execution.relays import engine_name
 from praxis_mcp.execution.runner import Explanation
+from praxis_mcp.execution.spill import NO_OTHER
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.plans.model import Guard
@@ -41,6 +42,7 @@ def facts_of(explanation: Explanation) -> dict[str, Any]:
             "engine": explanation.standby.engine,
             "image": explanation.standby.image.digest if explanation.standby.image else None,
             "reason": explanation.standby.reason,
+            "is_possible": explanation.standby.reason != NO_OTHER,
         },
         "image": fixed.image,
         "image_is_missing": explanation.lacks_image,

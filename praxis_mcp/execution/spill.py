@@ -18,6 +18,8 @@ from praxis_mcp.plans.model import Blueprint, Plan, Where
 
 PIN_TIMEOUT = 2.0
 """Seconds that an engine may take to say which image it would run: a daemon that is slower starts no container soon."""
+NO_OTHER = "no other engine may run it"
+"""The reason of a call that no engine of its contract, or of the settings' order, could ever take over."""
 AVOID_AFTER_FAILURE = 30.0
 """Seconds for which an engine that could not run what it stood in for is not asked again for that tool."""
 _ROOT = frozenset({"", "0", "root", "0:0", "root:root", "0:root", "root:0"})
@@ -65,8 +67,8 @@ class Spilling:
         if decision.engine is None or decision.capabilities is None or fixed.where is not Where.CONTAINER:
             return Standby(reason="it does not run in an image")
         others = fixed.engines[fixed.engines.index(decision.engine) + 1 :]
-        if not others:
-            return Standby(reason="no other engine may run it")
+        if not any(self._stands_in(name, decision.engine) for name in others):
+            return Standby(reason=NO_OTHER)
         if not self._enabled:
             return Standby(reason="engines.spill is false")
         if differences := ", ".join(_differences(fixed)):
@@ -78,6 +80,12 @@ class Spilling:
                 return await self._with_image(name, plan, decision.engine, take=take)
             reasons.append(f"{name} {reason}")
         return Standby(reason="; ".join(reasons))
+
+    def _stands_in(self, name: str, first: str) -> bool:
+        try:
+            return first in self._engines.get(name).stands_in_for
+        except EngineUnavailable:
+            return False
 
     def failed(self, engine: str, tool: str) -> None:
         """That engine could not run a call of that tool, for which it stood in."""

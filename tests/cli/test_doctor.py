@@ -268,3 +268,18 @@ def test_a_missing_directory_of_tools_comes_before_the_engines(tmp_path: Path) -
     assert "does not exist" in lines[1]
     assert lines[-1].startswith("Engines")
     assert done.returncode == 1
+
+
+@pytest.mark.sandbox
+def test_an_engines_row_names_what_it_lacks_only_where_a_tool_asks_for_it(tmp_path: Path) -> None:
+    contract = 'name: reach\ndescription: R.\nimage: busybox:1.36\ncommand: ["true"]\n'
+
+    def said() -> str:
+        return " ".join(doctor(tmp_path).stdout.split())
+
+    project(tmp_path, contract)
+    (tmp_path / "praxis.yaml").write_text("tools: [.]\nengines: {order: [sandbox]}\n")
+    assert "images in " in said()
+    assert "cannot enforce" not in said()
+    (tmp_path / "tool" / "contract.yaml").write_text(contract + "network: bridge\n")
+    assert "cannot enforce network: bridge: a sandbox has no network of its own" in said()

@@ -69,6 +69,9 @@ def test_explain_and_doctor_say_that_the_image_is_missing(tmp_path: Path) -> Non
     assert "with pull: never a call is refused" in praxis("explain", "inside", pull="never")
     praxis("image", "from-host", "localhost/explained", "true", tools=())
     assert json.loads(praxis("explain", "inside", "--json"))["image_is_missing"] is False
+    # It has one engine: where else a call could go is no question.
+    assert json.loads(praxis("explain", "inside", "--json"))["spill"]["is_possible"] is False
+    assert "where it would wait" not in praxis("explain", "inside")
 
 
 LOCAL = """

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from praxis_mcp.cli.app import app
+from tests.kit import command_line
 
 
 def commands(group: Any, *above: str) -> Iterator[tuple[str, Any]]:
@@ -34,3 +36,9 @@ def test_an_option_has_one_text_and_one_form_in_every_command() -> None:
                 first, same = seen.setdefault(word, (name, meaning))
                 assert meaning == same, f"{word} of {name} is not that of {first}"
     assert seen["--json"][1][0] == "Print JSON, for scripts."
+
+
+def test_a_value_that_an_option_does_not_have_is_refused_in_plain_words(tmp_path: Path) -> None:
+    done = command_line.praxis("runs", "list", "--outcome", "nope", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "'--outcome': 'nope' is not one of" in done.stderr

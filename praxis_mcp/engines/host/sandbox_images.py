@@ -14,7 +14,7 @@ import anyio.from_thread
 import anyio.to_thread
 
 from praxis_mcp.engines.base import StatusListener
-from praxis_mcp.engines.pulls import PULL_TIMEOUT, LocalImages, SharedPulls, save_local_image
+from praxis_mcp.engines.pulls import PULL_TIMEOUT, LocalImages, SharedPulls, hint_at_local_images, save_local_image
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.archives import import_file
 from praxis_mcp.images.layers import Bounds
@@ -160,7 +160,12 @@ class SandboxImages:
                 remedy=f"Import it (docker save {reference} -o FILE; praxis-mcp image import FILE), pull it "
                 f"(praxis-mcp image pull {reference}), or set pull: missing.",
             )
-        await self._from_registry(Reference.parse(reference), tell)
+        try:
+            await self._from_registry(Reference.parse(reference), tell)
+        except ImageError as exc:
+            if not (hint := hint_at_local_images()):
+                raise
+            raise ImageError(exc.message, remedy=" ".join(filter(None, (exc.remedy, hint)))) from exc
 
     async def _from_this_machine(self, reference: str, name: str, tell: StatusListener) -> bool:
         """Whether this machine had it; it is stored under `name`."""
