@@ -15,6 +15,7 @@ import anyio.to_thread
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines import pulls
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.host.cgroups import find_cgroups
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
@@ -566,3 +567,23 @@ anyio.run(main)
         check=False,
     )
     assert done.stdout.splitlines() == [f"0 {not read_only}", "0"], done.stderr
+
+
+@pytest.mark.parametrize("has_docker", [True, False])
+async def test_a_pull_that_fails_names_what_would_take_the_image_from_docker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_docker: bool
+) -> None:
+    """Without the Docker SDK nobody can ask the daemon that may have built it."""
+    (tmp_path / "bin").mkdir()
+    if has_docker:
+        (tmp_path / "bin" / "docker").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(pulls, "find_spec", lambda _: None)
+
+    async def nothing(*_: object) -> bool:
+        return False
+
+    settings = Settings.model_validate({"engines": {"sandbox": {"store": tmp_path / "store"}}})
+    with pytest.raises(ImageError) as failure:
+        await SandboxImages(settings, nothing).ensure("localhost:1/praxis-mcp/nowhere:1")
+    assert ("If Docker has the image, install what" in (failure.value.remedy or "")) is has_docker
