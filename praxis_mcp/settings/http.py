@@ -102,8 +102,8 @@ class ConsoleSettings(Section):
 
     Attributes:
         enabled: whether they are served.
-        actions: whether tools can be called and runs be cancelled there, by those who may call; they only show what is
-            otherwise.
+        actions: whether tools can be called and approved, and runs be cancelled there, by those who may; they only show
+            what is otherwise.
     """
 
     enabled: bool = False

@@ -38,6 +38,7 @@ from praxis_mcp.serving.console.live import LivePages
 from praxis_mcp.serving.console.reader import RunReader
 from praxis_mcp.serving.console.run_pages import RUNS_PATH, RunPages
 from praxis_mcp.serving.console.sessions import Identify, Sessions
+from praxis_mcp.serving.console.status_pages import StatusPages
 from praxis_mcp.serving.console.templates import STATIC, Pages, digest, read_static
 from praxis_mcp.serving.console.ui import Ui
 from praxis_mcp.support.logs import logger
@@ -81,6 +82,7 @@ class Console:
             Route(CONSOLE_PATH + "/logout", self._log_out, methods=["POST"]),
             *catalog.routes(),
             *calls.routes(),
+            *StatusPages(toolbox, self._ui).routes(),
             *LivePages(reader, self._ui).routes(),
             *RunPages(toolbox, reader, calls, self._ui).routes(),
         ]

@@ -134,7 +134,7 @@ async def visit(
 
 def paths(site: Site) -> list[str]:
     """Every page."""
-    fixed = ("runs", "live", "tools", "tools/steps", "tools/files")
+    fixed = ("runs", "live", "status", "tools", "tools/steps", "tools/files")
     return [f"/console/{path}" for path in (*fixed, *(f"runs/{run_id}" for run_id in site.runs.values()))]
 
 
