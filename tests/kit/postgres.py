@@ -113,6 +113,15 @@ class PostgresServer:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description is not None else []
 
+    @contextmanager
+    def transaction(self, statement: str, url: str) -> Iterator[None]:
+        """Around what happens while a transaction of somebody else is open that has run that statement."""
+        import psycopg
+
+        with psycopg.connect(url) as connection:
+            connection.execute(statement.encode())
+            yield
+
     def _program(self, name: str, *arguments: str) -> None:
         subprocess.run(
             [str(self._bin / name), *arguments],

@@ -7,9 +7,11 @@ One connection for each process, used by one thread. What a batch of records nee
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -39,6 +41,9 @@ _OF_VALUES = ("22", "23", "54")
 """Classes of errors that the same values would meet again: data exceptions, constraints, limits of the program
 (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
 _NEVER = 10**9
+_SOCKETS, _LOOPBACK = ("/", "@"), ("", "localhost", "127.0.0.1", "::1")
+_KNOWS_SYSTEM = 160000
+"""The libpq that takes ``sslrootcert=system``."""
 _INSERT_ENDED = f"WITH gone AS (DELETE FROM live_output WHERE run = ?) {INSERT}"  # noqa: S608 - our own names
 
 _SESSION = {
@@ -248,7 +253,19 @@ def _parameters(url: str) -> dict[str, Any]:
     parameters.setdefault("connect_timeout", CONNECTION_TIMEOUT)
     parameters.setdefault("application_name", "praxis-mcp")
     parameters["client_encoding"] = "UTF8"
+    says_itself = {"sslmode", "service"} & {*parameters} or {"PGSSLMODE", "PGSERVICE"} & {*os.environ}
+    if not says_itself and not _is_here(parameters):
+        # libpq's own default would send what is recorded, and a password, to any machine that answers.
+        parameters["sslmode"] = "verify-full"
+        if psycopg.pq.version() >= _KNOWS_SYSTEM and not Path("~/.postgresql/root.crt").expanduser().exists():
+            parameters.setdefault("sslrootcert", "system")
     return parameters
+
+
+def _is_here(parameters: Mapping[str, Any]) -> bool:
+    """Whether the database is on this machine, where nobody listens in between."""
+    hosts = parameters.get("host") or parameters.get("hostaddr") or os.environ.get("PGHOST", "")
+    return all(host.startswith(_SOCKETS) or host in _LOOPBACK for host in hosts.split(","))
 
 
 def _shown(parameters: dict[str, Any]) -> str:
@@ -267,5 +284,7 @@ def _remedy(exc: psycopg.Error) -> str:
             return f"GRANT CREATE ON DATABASE … to its user, or make the schema {SCHEMA} for it."
         case psycopg.errors.DiskFull():
             return "Free space where the database is."
+        case _ if "certificate" in str(exc) or "SSL" in str(exc):
+            return "Name who vouches for it in records.url: sslrootcert=FILE. sslmode=disable trusts the network."
         case _:
             return "See whether it runs, and whether records.url and records.password are right."

@@ -8,6 +8,7 @@ the kernel lets go of that with the process, and so the next one knows which run
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 import re
 import secrets
@@ -27,6 +28,7 @@ from praxis_mcp.execution.records.writer import RecordWriter
 from praxis_mcp.plans.secrets import read_source
 from praxis_mcp.settings.sections import RecordSettings
 from praxis_mcp.support.files import read_regular
+from praxis_mcp.support.installation import install_command_for_extra
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.scratch import remove_directory
 
@@ -81,7 +83,9 @@ class RecordStore:
 
         Raises:
             OSError: they cannot be made, or not be written.
+            SettingsError: the driver of their database is missing.
         """
+        check_driver(self._settings)
         for directory in (self.directory, self.files, self.directory / "servers"):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not os.access(directory, os.W_OK | os.X_OK):
@@ -165,6 +169,10 @@ def open_database(settings: RecordSettings, *, create: bool = True) -> Database:
         RecordsUnavailable: it cannot be opened.
     """
     if settings.url is not None:
+        try:
+            check_driver(settings)
+        except SettingsError as exc:
+            raise RecordsUnavailable(exc.message, remedy=exc.remedy) from exc
         from praxis_mcp.execution.records.postgres import PostgresDatabase
 
         return PostgresDatabase(settings.url.get_secret_value(), _password(settings))
@@ -172,6 +180,19 @@ def open_database(settings: RecordSettings, *, create: bool = True) -> Database:
 
     assert settings.place is not None
     return SqliteDatabase(settings.place / DATABASE, create=create)
+
+
+def check_driver(settings: RecordSettings) -> None:
+    """Look whether what the settings' database needs is installed.
+
+    Raises:
+        SettingsError: it is not.
+    """
+    if settings.url is not None and importlib.util.find_spec("psycopg") is None:
+        raise SettingsError(
+            "records.url names a PostgreSQL database, which needs the package psycopg.",
+            remedy=f"Install it: {install_command_for_extra('postgres')}",
+        )
 
 
 def _password(settings: RecordSettings) -> str | None:

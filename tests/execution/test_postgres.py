@@ -1,0 +1,359 @@
+"""Records in PostgreSQL, where that is down, hangs, refuses, or is shared by several machines."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import anyio
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from praxis_mcp.errors import RecordsUnavailable, SettingsError
+from praxis_mcp.execution.records import writer
+from praxis_mcp.execution.records.database import Bounds, Filters
+from praxis_mcp.execution.records.store import RecordStore, close_lost_runs, open_database
+from praxis_mcp.settings.model import load_settings
+from praxis_mcp.settings.sections import RecordSettings
+from tests.execution.test_record_store import log, opened, record_run, row, rows
+from tests.kit.postgres import PostgresServer, running_server, shared_server
+from tests.kit.records import URLS, database_in, records_place, settings_of
+from tests.kit.until import until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
+__all__ = ["log"]
+
+PASSWORD = "correct-horse-7"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Path]:
+    with records_place(tmp_path, "postgres") as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[PostgresServer]:
+    """One that tests may stop, and that knows a password and TLS."""
+    with running_server() as server:
+        certify(server.place)
+        server.sql(f"CREATE ROLE guarded SUPERUSER LOGIN PASSWORD '{PASSWORD}'")
+        server.configure(
+            f"ssl = on\nssl_cert_file = '{server.place}/own.crt'\nssl_key_file = '{server.place}/own.key'\n"
+        )
+        access = f"{server.place}/access"
+        Path(access).write_text(
+            "local all all trust\nhostssl all guarded all scram-sha-256\nhost all praxis all trust\n"
+        )
+        server.configure(f"hba_file = '{access}'\n")
+        server.stop()
+        server.start()
+        yield server
+
+
+@pytest.fixture
+def own_place(tmp_path: Path, own_server: PostgresServer) -> Iterator[Path]:
+    place = tmp_path / "records"
+    URLS[place] = own_server.database()
+    yield place
+    del URLS[place]
+
+
+def certify(place: Path) -> None:
+    """A certificate for 127.0.0.1 that nobody else vouches for, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "records")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.Encoding.PEM
+    (place / "own.crt").write_bytes(made.public_bytes(form))
+    key_file = place / "own.key"
+    key_file.write_bytes(
+        key.private_bytes(form, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    )
+    key_file.chmod(0o600)
+    owner = place.stat()
+    os.chown(key_file, owner.st_uid, owner.st_gid)
+
+
+async def test_calls_go_on_while_the_database_is_killed_and_are_recorded_when_it_is_back(
+    own_place: Path, own_server: PostgresServer, log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "RETRY_LAST", 0.5)
+    database_in(own_place).close()  # with its tables
+    async with opened(own_place) as records:
+        runs = [await record_run(records)]
+        await until(lambda: len(rows(own_place)) == 1)
+        await anyio.to_thread.run_sync(own_server.stop)
+        try:
+            began = time.monotonic()
+            runs += [await record_run(records) for _ in range(50)]
+            assert time.monotonic() - began < 10, "no more than a few of them wait, each a quarter of a second"
+            await until(lambda: "runs are not recorded for now" in log())
+        finally:
+            await anyio.to_thread.run_sync(own_server.start)
+        await until(lambda: "runs are recorded again; the records of 0 are lost" in log())
+        runs.append(await record_run(records))
+    assert {run.id for run in rows(own_place)} == {run.run_id for run in runs}
+    assert log().count("runs are not recorded for now") == 1
+
+
+async def test_a_database_that_hangs_costs_a_few_calls_a_moment_and_loses_nothing(
+    own_place: Path, own_server: PostgresServer, log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("praxis_mcp.execution.records.postgres.ANSWER_TIMEOUT", 3.0)
+    monkeypatch.setattr("praxis_mcp.execution.records.postgres.CONNECTION_TIMEOUT", 2)
+    monkeypatch.setattr(writer, "RETRY_LAST", 0.5)
+    database_in(own_place).close()  # with its tables
+    async with opened(own_place) as records:
+        runs = [await record_run(records)]
+        await until(lambda: len(rows(own_place)) == 1)
+        own_server.signal(signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            runs += [await record_run(records) for _ in range(100)]
+            assert time.monotonic() - began < 12
+            await until(lambda: "it does not answer" in log())
+        finally:
+            own_server.signal(signal.SIGCONT)
+        await until(lambda: "runs are recorded again; the records of 0 are lost" in log())
+    assert {run.id for run in rows(own_place)} == {run.run_id for run in runs}
+
+
+async def test_a_transaction_of_somebody_else_that_locks_everything_costs_no_answer(
+    place: Path, log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "praxis_mcp.execution.records.postgres._SESSION", {"search_path": "praxis_mcp", "lock_timeout": "200ms"}
+    )
+    database_in(place).close()
+    async with opened(place) as records:
+        first = await record_run(records)
+        await until(lambda: [run.id for run in rows(place)] == [first.run_id])
+        with shared_server().transaction("LOCK TABLE praxis_mcp.runs", URLS[place]):
+            during = [await record_run(records) for _ in range(10)]
+            await until(lambda: "lock timeout" in log())
+        await until(lambda: "runs are recorded again; the records of 0 are lost" in log())
+    assert {run.id for run in rows(place)} >= {run.run_id for run in during}
+
+
+@pytest.mark.parametrize("source", ["file", "env", "url"])
+def test_the_password_comes_from_a_file_a_variable_or_the_url_and_is_never_shown(
+    own_place: Path, own_server: PostgresServer, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    monkeypatch.setenv("RECORDS_PASSWORD", PASSWORD)
+    name = URLS[own_place].partition("praxis@/")[2].partition("?")[0]
+    user = f"guarded:{PASSWORD}" if source == "url" else "guarded"
+    url = f"postgresql://{user}@127.0.0.1:{own_server.port}/{name}"
+    password = {"file": {"file": tmp_path / "password"}, "env": {"env": "RECORDS_PASSWORD"}, "url": None}[source]
+    settings = RecordSettings.model_validate({"directory": own_place, "url": url, "password": password})
+    open_database(settings).close()
+    assert PASSWORD not in repr(settings)
+    assert PASSWORD not in settings.model_dump_json()
+    wrong = RecordSettings.model_validate({"directory": own_place, "url": url.replace("7@", "8@"), "password": None})
+    with pytest.raises(RecordsUnavailable) as failure:
+        open_database(wrong)
+    assert "horse" not in str(failure.value)
+    assert "127.0.0.1" in str(failure.value)
+
+
+@pytest.mark.parametrize("url", [f"postgresql://ada:{PASSWORD}@[::1/x", f"postgresql://ada:{PASSWORD}@h/x?nonsense=1"])
+def test_a_url_that_cannot_be_read_is_said_to_be_so_without_its_password(tmp_path: Path, url: str) -> None:
+    with pytest.raises(RecordsUnavailable, match="not the URL of a PostgreSQL database") as failure:
+        open_database(RecordSettings.model_validate({"directory": tmp_path, "url": url}))
+    assert "horse" not in str(failure.value)
+    assert failure.value.__suppress_context__
+
+
+def test_a_url_of_another_database_is_refused_in_the_settings() -> None:
+    with pytest.raises(SettingsError, match="postgresql://USER@HOST/NAME") as failure:
+        load_settings(flags={"records": {"url": f"mysql://ada:{PASSWORD}@h/x"}})
+    assert "horse" not in str(failure.value)
+
+
+def test_without_the_driver_a_server_says_how_to_install_it(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SettingsError, match="psycopg") as failure:
+        RecordStore(place, settings_of(place)).prepare()
+    assert "psycopg[binary]" in (failure.value.remedy or "")
+
+
+def test_a_certificate_is_checked_where_the_database_is_on_another_machine_unless_the_url_says_otherwise(
+    own_place: Path, own_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing here is on another machine: what counts is the name, and libpq goes by `hostaddr`.
+    name = URLS[own_place].partition("praxis@/")[2].partition("?")[0]
+    away = f"postgresql://praxis@records.invalid:{own_server.port}/{name}?hostaddr=127.0.0.1"
+    here = f"postgresql://praxis@127.0.0.1:{own_server.port}/{name}"
+    authority = f"sslrootcert={own_server.place}/own.crt"
+    for url, works in (
+        (away, False),
+        (f"{away}&{authority}", False),  # a certificate for another name
+        (f"{away}&sslmode=verify-ca&{authority}", True),
+        (f"{away}&sslmode=disable", True),
+        (f"{here}?sslmode=verify-full&{authority}", True),
+        (here, True),
+    ):
+        settings = RecordSettings.model_validate({"directory": own_place, "url": url})
+        if works:
+            open_database(settings).close()
+        else:
+            with pytest.raises(RecordsUnavailable, match="certificate") as failure:
+                open_database(settings)
+            assert "sslrootcert" in (failure.value.remedy or "")
+
+
+def test_a_database_that_cannot_hold_every_text_is_refused(tmp_path: Path) -> None:
+    server = shared_server()
+    server.sql("CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    try:
+        with pytest.raises(RecordsUnavailable, match="encoding LATIN1"):
+            open_database(RecordSettings.model_validate({"directory": tmp_path, "url": server.url("latin")}))
+    finally:
+        server.sql("DROP DATABASE latin")
+
+
+def test_a_database_of_a_later_version_is_left_as_it_is(place: Path) -> None:
+    place.mkdir()
+    database_in(place).close()
+    shared_server().sql("INSERT INTO praxis_mcp.migrations VALUES (9999)", URLS[place])
+    with pytest.raises(RecordsUnavailable, match="later version"):
+        database_in(place)
+
+
+def test_a_user_who_may_make_no_schema_learns_what_to_grant_and_one_that_was_made_for_them_is_used(
+    place: Path,
+) -> None:
+    server = shared_server()
+    name = f"plain_{os.getpid()}"
+    server.sql(f"CREATE ROLE {name} LOGIN")
+    settings = settings_of(place).model_validate(
+        {"directory": place, "url": URLS[place].replace("praxis@", f"{name}@")},
+    )
+    with pytest.raises(RecordsUnavailable, match="permission denied") as failure:
+        open_database(settings)
+    assert "GRANT CREATE" in (failure.value.remedy or "")
+    server.sql(f"CREATE SCHEMA praxis_mcp AUTHORIZATION {name}", URLS[place])
+    open_database(settings).close()
+
+
+def test_many_processes_make_the_tables_at_once(place: Path) -> None:
+    script = (
+        "import sys\nfrom pathlib import Path\n"
+        "from tests.kit.records import URLS, database_in\n"
+        "from tests.execution.test_record_store import row\n"
+        "place = Path(sys.argv[1]); URLS[place] = sys.argv[2]\n"
+        "sys.stdin.readline()\n"
+        "database = database_in(place); database.write([row(sys.argv[3], 1.0)]); database.close()\n"
+    )
+    many = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(place), URLS[place], f"run{number}"],
+            stdin=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+        )
+        for number in range(4)
+    ]
+    try:
+        for each in many:
+            assert each.stdin is not None
+            each.stdin.write(b"go\n")
+            each.stdin.flush()
+        assert [each.wait(timeout=120) for each in many] == [0] * 4
+    finally:
+        for each in many:
+            each.kill()
+            each.communicate(timeout=10)
+    assert sorted(run.id for run in rows(place)) == [f"run{number}" for number in range(4)]
+
+
+async def test_runs_of_a_server_on_another_machine_are_lost_once_it_has_been_silent_for_long_enough(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another directory is as another machine: there is no lock to look at."""
+    place.mkdir()
+    database = database_in(place)
+    database.write([row("living", 1.0, server="s1"), row("dead", 1.0, server="s2"), row("unknown", 1.0, server="s3")])
+
+    def outcomes() -> dict[str, str]:
+        return {run.id: run.outcome for run in database.select(Filters())}
+
+    for server, sign in (("s1", "+"), ("s2", "-")):
+        database.keep_alive(server)
+        monkeypatch.setattr(database, "_alive_at", float("-inf"))
+        sql = f"UPDATE praxis_mcp.servers SET seen = seen {sign} interval '1 hour' WHERE id = '{server}'"
+        shared_server().sql(sql, URLS[place])
+    close_lost_runs(database, place)
+    assert set(outcomes().values()) == {"running"}, "the database has just been started"
+    monkeypatch.setattr("praxis_mcp.execution.records.postgres.SILENCE", 0.0)
+    close_lost_runs(database, place)
+    database.close()
+    assert {run.id: run.outcome for run in rows(place)} == {"living": "running", "dead": "lost", "unknown": "lost"}
+
+
+async def test_a_server_gives_signs_of_life_for_as_long_as_it_lives(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("praxis_mcp.execution.records.postgres.HEARTBEAT", 0.1)
+    monkeypatch.setattr("praxis_mcp.execution.records.postgres.PostgresDatabase.heartbeat", 0.1)
+    database_in(place).close()
+    async with opened(place) as records:
+        await record_run(records)
+
+        def seen() -> list[tuple[object, ...]]:
+            return shared_server().sql("SELECT id, seen FROM praxis_mcp.servers", URLS[place])
+
+        await until(lambda: [server for server, _ in seen()] == [records.server])
+        first = seen()
+        await until(lambda: seen() > first)
+
+
+def test_two_that_close_the_same_lost_runs_at_once_say_so_once(place: Path) -> None:
+    place.mkdir()
+    one, other = database_in(place), database_in(place)
+    one.write([row("left", 1.0)])
+    heard: list[str] = []
+    with anyio.from_thread.start_blocking_portal() as portal:
+        begun = portal.start_task_soon(lambda: None)
+        begun.result()
+
+        def slowly(runs: list[object]) -> None:
+            heard.append("one")
+            second.append(portal.start_task_soon(anyio.to_thread.run_sync, lambda: other.close_runs_of("gone", 3.0)))
+
+        second: list = []
+        assert [run.id for run in one.close_runs_of("gone", 2.0, slowly)] == ["left"]
+        assert second[0].result(timeout=30) == []
+    one.close()
+    other.close()
+    assert heard == ["one"]
+
+
+def test_bounds_hold_for_all_servers_together(place: Path) -> None:
+    place.mkdir()
+    database = database_in(place)
+    database.write([row(f"run{number}", number, ended=number, server=f"s{number % 3}") for number in range(1, 1201)])
+    removed = []
+    while some := database.remove_beyond(Bounds(10**9, 100, 10**9), 2000.0):
+        removed += some
+    assert len(removed) == 1100
+    assert [run.id for run in database.select(Filters(), 2)] == ["run1200", "run1199"]
+    database.close()
