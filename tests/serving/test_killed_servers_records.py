@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -24,6 +25,14 @@ from tests.serving.clients import server_command, server_environment
 
 KILLS = int(os.environ.get("PRAXIS_TEST_KILLS", "5"))
 """How many servers are killed."""
+PATIENT = """
+from praxis_mcp.cli import main
+from praxis_mcp.execution.records import runs, writer
+
+runs.WRITTEN_WITHIN = writer.WRITTEN_WITHIN = 60.0
+main()
+"""
+"""A server whose answers wait for their records as long as a busy machine takes to write them."""
 AT_ONCE = 8
 MOST_ANSWERS = 60
 """Answers after which a server is killed at the latest."""
@@ -99,7 +108,7 @@ def kill_among_calls(tools: Path, place: Path, name: str, after: int, called: se
     """What the calls said that a server answered, which is killed after so many; as many as may run at once are under
     way then."""
     server = subprocess.Popen(
-        server_command(str(tools)),
+        [sys.executable, "-c", PATIENT, *server_command(str(tools))[3:]],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
