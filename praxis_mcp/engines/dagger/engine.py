@@ -257,9 +257,17 @@ class DaggerExecutionEngine(ExecutionEngine):
             ) from exc
 
     async def _image(self, session: Session, blueprint: Blueprint, on_status: StatusListener | None) -> Image:
+        source = await self._image_source()
+        return await source.load(session, blueprint.image or "", self._options.images, on_status)
+
+    async def _image_source(self) -> ImageSource:
         if self._images is None:
             self._images = ImageSource(self.settings, await self._scratch_directory())
-        return await self._images.load(session, blueprint.image or "", self._options.images, on_status)
+        return self._images
+
+    async def lacks_image(self, blueprint: Blueprint) -> bool:
+        """See the base."""
+        return await (await self._image_source()).lacks(blueprint.image or "", self._options.images)
 
     async def _upload_mounts(self, session: Session, blueprint: Blueprint) -> list[Upload]:
         found: list[Upload] = []

@@ -103,6 +103,13 @@ class ImageSource:
 
         return await session.once(("image", reference), make)
 
+    async def lacks(self, reference: str, tars: Mapping[str, Path]) -> bool:
+        """Whether a registry has to be asked for it: neither a tar file nor the local Docker has it, nor has it been
+        pulled for this engine. What Dagger itself keeps is no help, since it resolves a name afresh in each session."""
+        if reference in tars or reference.startswith((*ARCHIVES, LOCAL)) or reference in self._pinned:
+            return False
+        return isinstance(await self._find_in_docker(reference), str)
+
     async def _load(
         self, session: Session, reference: str, tars: Mapping[str, Path], on_status: StatusListener | None
     ) -> Image:
@@ -169,14 +176,10 @@ class ImageSource:
 
     async def _from_docker(self, session: Session, reference: str, on_status: StatusListener | None) -> Image | str:
         """The image, or why it cannot be taken from there."""
-        docker = next((found for name in ("docker", "podman") if (found := shutil.which(name))), None)
-        if docker is None:
-            return "there is no docker command."
-        if "@" in reference:
-            return "it is named by its digest."
-        code, image_id, message = await self._run_client(docker, "image", "inspect", "--format", "{{.Id}}", reference)
-        if code != 0:
-            return message or "no such image."
+        found = await self._find_in_docker(reference)
+        if isinstance(found, str):
+            return found
+        docker, image_id = found
         tar = self._scratch / f"{image_id.removeprefix('sha256:')}.tar"
         if not await anyio.Path(tar).exists():
             if on_status is not None:
@@ -189,6 +192,16 @@ class ImageSource:
             await anyio.Path(half).replace(tar)
         digest = image_id if image_id.startswith("sha256:") else f"sha256:{image_id}"
         return await self._from_tar(session, reference, tar, f"{reference}@{digest}")
+
+    async def _find_in_docker(self, reference: str) -> tuple[str, str] | str:
+        """The program that has the image, and the image's id there; or why none has it."""
+        docker = next((found for name in ("docker", "podman") if (found := shutil.which(name))), None)
+        if docker is None:
+            return "there is no docker command."
+        if "@" in reference:
+            return "it is named by its digest."
+        code, image_id, message = await self._run_client(docker, "image", "inspect", "--format", "{{.Id}}", reference)
+        return (docker, image_id) if code == 0 else message or "no such image."
 
     async def _run_client(self, *words: str, limit: float = _INSPECT_TIMEOUT) -> tuple[int, str, str]:
         host = self._settings.engines.docker.host

@@ -12,6 +12,7 @@ import pytest
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.dagger.engine import DaggerExecutionEngine
 from praxis_mcp.errors import ImageError
+from praxis_mcp.plans.build import build_plan
 from tests.dagger_double.api import REGISTRY
 from tests.dagger_double.install import remove_containers
 from tests.engines.dagger.case import IS_REAL, connection
@@ -122,3 +123,15 @@ async def test_an_images_own_entrypoint_is_used_where_the_contract_says(state: P
             assert (await ground.run(sh("echo plain", image=name))).output == "plain\n"
     finally:
         subprocess.run(["docker", "image", "rm", "--force", name], check=True, capture_output=True)
+
+
+async def test_an_image_that_a_registry_must_be_asked_for_is_said_to_be_missing(ground: Ground, tmp_path: Path) -> None:
+    async def lacks(image: str) -> bool:
+        plan = build_plan(sh("true", image=image), {}, ground.engine.settings)
+        return await ground.engine.lacks_image(plan.blueprint)
+
+    assert not await lacks("busybox:1.36")  # the local Docker has it
+    assert not await lacks(f"oci-archive:{tmp_path}/image.tar")
+    assert await lacks("public.test/box:1")
+    await ground.run(sh("true", image="public.test/box:1"))
+    assert not await lacks("public.test/box:1")
