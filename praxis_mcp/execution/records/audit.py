@@ -82,8 +82,7 @@ class AuditTrail:
         Raises:
             RecordsUnavailable: they cannot be written.
         """
-        with _translated(self._file), self._locked() as descriptor:
-            size = os.fstat(descriptor).st_size
+        with _translated(self._file), self._locked() as (descriptor, size):
             number, last, torn = _end_of(descriptor, size)
             if not number:  # the file has just been begun
                 number, last = self._end_of_previous()
@@ -120,7 +119,8 @@ class AuditTrail:
             kept.pop(0)[0].unlink()
 
     @contextmanager
-    def _locked(self) -> Iterator[int]:
+    def _locked(self) -> Iterator[tuple[int, int]]:
+        """A descriptor of the newest file, and how many bytes are in it."""
         limit = time.monotonic() + TRAIL_LOCK_TIMEOUT
         while True:
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND | _PLAIN, 0o600)
@@ -132,8 +132,8 @@ class AuditTrail:
                 if os.name == "posix" and stat.S_IMODE(found.st_mode) & 0o077:
                     os.fchmod(descriptor, 0o600)
                 with suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(descriptor), self._file.stat()):
-                        yield descriptor
+                    if os.path.samestat(found, self._file.stat()):
+                        yield descriptor, found.st_size
                         return
             finally:
                 os.close(descriptor)

@@ -70,7 +70,10 @@ class RecordWriter:
         self._stay = stay
         self._trail = trail
         self._lines: list[Line] = []
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        # What the thread waits for; held until somebody rings. A condition would be three times the Python.
+        self._bell = threading.Lock()
+        self._bell.acquire()
         self._runs: dict[str, StoredRun] = {}
         self._held = 0
         self._begun: dict[str, Callable[[], StoredRun]] = {}
@@ -98,7 +101,7 @@ class RecordWriter:
             wait: write it at once, and return what is done when it is written; None where it cannot be written now,
                 for which no call has to wait.
         """
-        with self._changed:
+        with self._lock:
             if self._is_closing:
                 return None
             self._begun.pop(run.id, None)
@@ -117,7 +120,7 @@ class RecordWriter:
 
     def was_late(self) -> None:
         """A call has waited for its record for as long as one may. Where that goes on, the next do not wait."""
-        with self._changed:
+        with self._lock:
             self._late += 1
             is_new = self._late == MOST_LATE and not self._is_behind
         if is_new:
@@ -130,7 +133,7 @@ class RecordWriter:
             run_id: its id.
             row: gives the run as it is then; is called on the event loop, or where the writer is closed.
         """
-        with self._changed:
+        with self._lock:
             if self._is_closing:
                 return
             if not self._begun:
@@ -142,7 +145,7 @@ class RecordWriter:
 
     def put_line(self, line: Line) -> None:
         """Have a line of a call that has no run, because it was refused, written before long."""
-        with self._changed:
+        with self._lock:
             if self._trail is not None and not self._is_closing:
                 self._add_line(line)
                 self._wake_after(BEGIN_DELAY)
@@ -151,7 +154,7 @@ class RecordWriter:
 
     def put_output(self, run_id: str, stream: str, data: bytes) -> None:
         """Have a piece of the output of a run that goes on written before long; dropped where there is too much."""
-        with self._changed:
+        with self._lock:
             written = self._live_written.get(run_id, 0)
             if self._is_closing or written > _LIVE_PER_RUN or self._live_held > MOST_HELD:
                 self._live_written[run_id] = _LIVE_PER_RUN + 1  # a gap would put all that follows in the wrong place
@@ -173,16 +176,16 @@ class RecordWriter:
 
     def wake(self) -> None:
         """Open the database and look for what killed servers left, though there is nothing to write yet."""
-        with self._changed:
+        with self._lock:
             if self._thread is None and not self._is_closing:
                 self._start()
 
     def close(self) -> None:
         """Write what is left, and end. Blocks, within `CLOSE_TIMEOUT`."""
-        with self._changed:
+        with self._lock:
             self._hold_begun()
             self._is_closing = True
-            self._changed.notify()
+            self._ring()
         if self._thread is not None:
             self._thread.join(CLOSE_TIMEOUT)
             if self._thread.is_alive():
@@ -194,13 +197,17 @@ class RecordWriter:
             self._timer = None
         self._is_urgent = True
         if not self._is_behind:
-            self._changed.notify()
+            self._ring()
         now = time.monotonic()
         if self._begun and now >= self._begun_at - _ALMOST:
             self._hold_begun()
         for waits, at in ((self._begun, self._begun_at), (self._live, self._live_at)):
             if waits and at - now > _ALMOST:
                 self._wake_after(at - now)
+
+    def _ring(self) -> None:
+        if self._bell.locked():
+            self._bell.release()
 
     def _wake_after(self, seconds: float) -> None:
         # To wake a thread takes longer than to write a record: a timer of the loop is cheaper, and mostly cancelled.
@@ -211,7 +218,7 @@ class RecordWriter:
             self._timer = loop.call_later(seconds, self._timer_ended)
 
     def _timer_ended(self) -> None:
-        with self._changed:
+        with self._lock:
             self._timer = None
             self._wake_now()
 
@@ -280,11 +287,10 @@ class RecordWriter:
                         with suppress(RecordsUnavailable):
                             database.close()
                         database = None
-                    with self._changed:
-                        self._changed.wait_for(lambda: self._is_closing, retry)
+                    self._wait(retry, lambda: self._is_closing)
                     retry = min(RETRY_LAST, retry * 2)
         finally:
-            with self._changed:
+            with self._lock:
                 self._is_behind = self._is_closing = True  # nobody would take what is put from now on
                 waiting, self._waiting = self._waiting, []
             _resolve(waiting)
@@ -304,7 +310,7 @@ class RecordWriter:
             raise
 
     def _taken_lines(self) -> list[Line]:
-        with self._changed:
+        with self._lock:
             lines, self._lines = self._lines, []
         return lines
 
@@ -315,7 +321,7 @@ class RecordWriter:
         try:
             self._trail.append(lines)
         except RecordsUnavailable as exc:
-            with self._changed:
+            with self._lock:
                 self._lines = lines + self._lines
                 self._drop_lines()
             return exc
@@ -332,11 +338,15 @@ class RecordWriter:
             logger.debug("the records were not looked through: {}", exc)
 
     def _wait_for_work(self, at_most: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_urgent or self._is_closing, max(0.0, at_most))
+        self._wait(at_most, lambda: self._is_urgent or self._is_closing)
+
+    def _wait(self, at_most: float, is_over: Callable[[], bool]) -> None:
+        until = time.monotonic() + at_most
+        while not is_over() and (left := until - time.monotonic()) > 0:
+            self._bell.acquire(timeout=left)
 
     def _write_waiting(self, database: Database) -> None:
-        with self._changed:
+        with self._lock:
             runs, self._runs, self._held = self._runs, {}, 0
             live: dict[str, list[tuple[str, bytearray]]] = {}
             if self._live and time.monotonic() >= self._live_at - _ALMOST:
@@ -351,7 +361,7 @@ class RecordWriter:
             if runs or pieces:
                 self._write(database, runs, pieces)
         except BaseException:
-            with self._changed:
+            with self._lock:
                 for run_id in live.keys() & self._live_written.keys():  # those that have not ended meanwhile
                     self._live_written[run_id] = _LIVE_PER_RUN + 1
                 newer = self._runs
@@ -364,7 +374,7 @@ class RecordWriter:
             raise failure
         ended = [run.kept_bytes for run in runs.values() if run.ended is not None]
         self._since_upkeep = (self._since_upkeep[0] + len(ended), self._since_upkeep[1] + sum(ended))
-        with self._changed:
+        with self._lock:
             was_behind, self._is_behind = self._is_behind, False
             dropped, self._dropped = self._dropped, 0
         _resolve(waiting)
@@ -389,13 +399,13 @@ class RecordWriter:
                     logger.warning("the record of run {} is lost", run.id)
 
     def _is_in_time(self) -> None:
-        with self._changed:
+        with self._lock:
             late, self._late = self._late, 0
         if late >= MOST_LATE:
             logger.info("records are written in time again")
 
     def _fell_behind(self, exc: Exception) -> None:
-        with self._changed:
+        with self._lock:
             was_behind, self._is_behind = self._is_behind, True
             waiting, self._waiting = self._waiting, []
         _resolve(waiting)
