@@ -537,6 +537,12 @@ anyio.run(main)
 """
 
 
+def _only_child_of(pid: int) -> int:
+    """Zero where it has none, or more."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(children[0]) if len(children) == 1 else 0
+
+
 @pytest.mark.parametrize("kind", [pytest.param("sandbox", marks=pytest.mark.docker), "local"])
 async def test_a_waiting_sandbox_goes_with_a_server_that_is_killed(kind: str) -> None:
     spec = _Sandbox().contract(["true"]).engine_spec
@@ -547,8 +553,9 @@ async def test_a_waiting_sandbox_goes_with_a_server_that_is_killed(kind: str) ->
             assert server.stdout is not None
             with anyio.fail_after(CALL_LIMIT):
                 assert await anyio.to_thread.run_sync(server.stdout.readline) == "waiting\n"
-            (outside,) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
-            (inside,) = Path(f"/proc/{outside}/task/{outside}/children").read_text().split()
+            # The first call's own leaves behind its answer.
+            outside = await until(lambda: _only_child_of(server.pid))
+            inside = await until(lambda: _only_child_of(outside))
         finally:
             server.kill()
         server.wait()
