@@ -17,11 +17,13 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import anyio
 from mcp import Client
 
+from benchmarks import fresh
 from benchmarks.calls import COMMAND, FASTMCP, FASTMCP_SERVER, calling, connected, launchers, spawning
 from benchmarks.contracts import write_noops
 from benchmarks.measure import Report, Row, Table, Work, in_turns, save
@@ -237,6 +239,18 @@ async def startup(rounds: int, kept: list[Report | Table]) -> list[Bar]:
     ]
 
 
+def setups() -> Iterator[Bar]:
+    """From nothing to a demonstration, and to an installed command."""
+    ways = (("make demo, from nothing", fresh.demo, 40), ("uv tool install of the wheel", fresh.tool, 10))
+    for name, work, most in ways:
+        try:
+            yield at_most(name, work(), most, "s")
+        except fresh.NotHere as exc:
+            yield left_out(name, str(exc))
+        except fresh.SetupFailed as exc:
+            yield Bar(name, str(exc), f"≤ {most} s", False)
+
+
 def suites() -> Iterator[Bar]:
     """The bars that are commands."""
     for name, words in SUITES.items():
@@ -273,6 +287,9 @@ def main() -> None:
         "--rounds", type=int, default=ROUNDS, help="of each way that is compared (default: %(default)s)"
     )
     parser.add_argument("--suites", action="store_true", help="also run the suites that are bars, which takes long")
+    parser.add_argument(
+        "--no-setup", action="store_true", help="leave out make demo and uv tool install, which fetch packages"
+    )
     parser.add_argument("--json", type=Path, help="write the timings behind the bars to this file")
     options = parser.parse_args()
     load = os.getloadavg()
@@ -280,7 +297,7 @@ def main() -> None:
     sys.stdout.write(f"load before: {load[0]:.1f}; {os.cpu_count()} cores; {tools}\n")
     kept: list[Report | Table] = []
     bars = anyio.run(measure, options.rounds, kept)
-    for bar in suites() if options.suites else ():
+    for bar in chain(() if options.no_setup else setups(), suites() if options.suites else ()):
         bar.show()
         bars.append(bar)
     sys.stdout.write(f"load after: {os.getloadavg()[0]:.1f}\n")
