@@ -48,6 +48,9 @@ _AUTHORITY = re.compile(r"//([^/?#]*)")
 _BRACKETED = re.compile(r"(?:[^\[\]]*@)?\[[0-9A-Za-z:._~-]+\](?::\d*)?", re.ASCII)
 
 
+_TOO_DEEP = "is nested too deeply, or holds a number too large, to be checked"
+
+
 class CheckFailed(Exception):
     """A value is too deep or too large, or a number in it is, for it to be checked at all."""
 
@@ -108,7 +111,12 @@ def find_errors(validator: Validator, value: Any, owner: str) -> list[Validation
     except TookTooLong as exc:
         raise CheckFailed("takes too long to be checked: it is too large or too deep") from exc
     except (RecursionError, OverflowError) as exc:
-        raise CheckFailed("is nested too deeply, or holds a number too large, to be checked") from exc
+        raise CheckFailed(_TOO_DEEP) from exc
+    except BaseException as exc:
+        # What a RecursionError becomes in rpds, written in Rust, where `referencing` looks documents up.
+        if type(exc).__name__ != "PanicException":
+            raise
+        raise CheckFailed(_TOO_DEEP) from exc
     except Unresolvable as exc:
         raise ContractError(
             f'{owner} has a $ref to "{exc.ref}", which is not inside it.',

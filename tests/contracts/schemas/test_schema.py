@@ -217,6 +217,32 @@ def test_a_value_nested_too_deeply_is_refused() -> None:
     )
 
 
+IN_RUST = """
+import sys
+from praxis_mcp.contracts.schemas.validators import CheckFailed, compile_schema, find_errors
+
+validator = compile_schema({"$ref": "#/$defs/n", "$defs": {"n": {"items": {"$ref": "#/$defs/n"}}}}, "x")
+value = []
+for _ in range(500):
+    value = [value]
+
+def check():
+    try:
+        find_errors(validator, value, "x")
+    except CheckFailed as exc:
+        print(exc)
+
+sys.settrace(lambda *_: None)
+check()
+"""
+
+
+def test_a_value_nested_too_deeply_is_refused_where_a_debugger_looks_on() -> None:
+    # The last call that the stack has room for may be one into Rust then, which panics, and writes so to stderr.
+    done = subprocess.run([sys.executable, "-c", IN_RUST], capture_output=True, text=True, timeout=120, check=False)
+    assert "is nested too deeply" in done.stdout, done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("schema", [{"minimum": "three"}, {"pattern": "("}, {"type": "strng"}])
 def test_a_contract_that_nothing_checked_with_an_invalid_schema_is_refused_as_such(schema: Any) -> None:
     parameter = ToolParameter(name="x", type=None, keywords=schema)
