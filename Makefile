@@ -28,7 +28,8 @@ test-images: $(VENV)/.installed-dev ## have the Docker images that the tests use
 
 coverage: $(VENV)/.installed-dev ## run the tests and say which lines of praxis_mcp/ none of them reaches
 	@$(PY) -m tests.kit.images --if-possible
-	@$(PY) -m pytest $(WORKERS) --cov --cov-report=term:skip-covered --cov-report=html $(ARGS)
+	@mkdir -p build/coverage && chmod 1777 build/coverage
+	@$(PY) -m pytest $(WORKERS) --cov --cov-report=term:skip-covered --cov-report=html $(if $(ARGS),--cov-fail-under=0) $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff, pyright, the import rules, and words that read like a translation
 	$(VENV)/bin/ruff check .
