@@ -112,16 +112,16 @@ def find_errors(validator: Validator, value: Any, owner: str) -> list[Validation
         raise CheckFailed("takes too long to be checked: it is too large or too deep") from exc
     except (RecursionError, OverflowError) as exc:
         raise CheckFailed(_TOO_DEEP) from exc
-    except BaseException as exc:
-        # What a RecursionError becomes in rpds, written in Rust, where `referencing` looks documents up.
-        if type(exc).__name__ != "PanicException":
-            raise
-        raise CheckFailed(_TOO_DEEP) from exc
     except Unresolvable as exc:
         raise ContractError(
             f'{owner} has a $ref to "{exc.ref}", which is not inside it.',
             remedy="Write the definition under $defs, and refer to it as #/$defs/NAME.",
         ) from exc
+    except BaseException as exc:
+        # What a RecursionError becomes in rpds, written in Rust, where `referencing` looks documents up.
+        if type(exc).__name__ != "PanicException":
+            raise
+        raise CheckFailed(_TOO_DEEP) from exc
 
 
 @functools.cache
