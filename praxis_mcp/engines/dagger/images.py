@@ -105,7 +105,7 @@ class ImageSource:
 
     async def lacks(self, reference: str, tars: Mapping[str, Path]) -> bool:
         """Whether a registry has to be asked for it: neither a tar file nor the local Docker has it, nor has it been
-        pulled for this engine. What Dagger itself keeps is no help, since it resolves a name afresh in each session."""
+        pulled for this engine. What Dagger itself keeps does not help: it resolves a name afresh in each session."""
         if reference in tars or reference.startswith((*ARCHIVES, LOCAL)) or reference in self._pinned:
             return False
         return isinstance(await self._find_in_docker(reference), str)
