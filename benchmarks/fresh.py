@@ -97,13 +97,13 @@ def _run(words: Sequence[str], env: dict[str, str], limit: float = LIMIT) -> flo
         words, env=env, stdin=subprocess.DEVNULL, stdout=piped, stderr=piped, start_new_session=True
     ) as process:
         try:
-            said = process.communicate(timeout=limit)
+            output = process.communicate(timeout=limit)
         except subprocess.TimeoutExpired as exc:
             raise SetupFailed(f"{Path(words[0]).name} took longer than {limit:g} s") from exc
         finally:
             with suppress(ProcessLookupError):  # and what it has started
                 os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
-        lines = b"\n".join(said).decode(errors="replace").strip().splitlines()
+        lines = b"\n".join(output).decode(errors="replace").strip().splitlines()
         raise SetupFailed(f"{Path(words[0]).name}: {(lines or ['no message'])[-1][:100]}")
     return time.perf_counter() - began
