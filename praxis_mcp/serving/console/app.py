@@ -115,7 +115,7 @@ class Console:
 
     async def _login_page(self, request: Request) -> Response:
         ticket = request.query_params.get("ticket", "")
-        if ticket:
+        if ticket and request.method == "GET":  # not for a HEAD, by which chats look at links
             session_id = self._sessions.redeem(ticket)
             if session_id is not None:
                 self.announce()

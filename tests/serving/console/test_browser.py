@@ -60,7 +60,7 @@ class Visit:
         assert (self.dialogs, self.troubles, self.foreign) == ([], [], [])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def browser(anyio_backend: str) -> AsyncIterator[Browser]:
     """The one browser of this worker."""
     async with async_playwright() as playwright:
@@ -73,7 +73,7 @@ async def browser(anyio_backend: str) -> AsyncIterator[Browser]:
         await chromium.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def site(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     directory = tmp_path_factory.mktemp("console")
     write_tools(directory)

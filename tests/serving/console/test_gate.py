@@ -58,6 +58,7 @@ async def test_the_link_of_the_owner_works_once_and_another_one_follows(tmp_path
     async with console(tmp_path) as ground, ground.browser() as browser, ground.browser() as other:
         assert "Bearer token" not in (await browser.get("/console")).text
         (link,) = ground.links
+        assert not (await other.head(link)).cookies
         assert (await browser.get(link)).url.path == "/console/runs"
         again = await other.get(link)
         assert again.status_code == 403
@@ -210,5 +211,5 @@ async def test_without_the_setting_there_is_no_console_and_nothing_of_it_is_impo
 
 def test_without_jinja_the_console_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(SettingsError, match=r"praxis-mcp\[console\]"):
+    with pytest.raises(SettingsError, match=r"needs Jinja2, which is not installed\. .*pip install"):
         Pages()
