@@ -22,6 +22,7 @@ from cryptography.x509.oid import NameOID
 from praxis_mcp.errors import RecordsUnavailable, SettingsError
 from praxis_mcp.execution.records import writer
 from praxis_mcp.execution.records.database import Bounds, Filters
+from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.store import RecordStore, close_lost_runs, open_database
 from praxis_mcp.settings.model import load_settings
 from praxis_mcp.settings.sections import RecordSettings
@@ -335,7 +336,7 @@ def test_two_that_close_the_same_lost_runs_at_once_say_so_once(place: Path) -> N
         begun = portal.start_task_soon(lambda: None)
         begun.result()
 
-        def slowly(runs: list[object]) -> None:
+        def slowly(_: list[StoredRun]) -> None:
             heard.append("one")
             second.append(portal.start_task_soon(anyio.to_thread.run_sync, lambda: other.close_runs_of("gone", 3.0)))
 
