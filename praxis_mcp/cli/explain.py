@@ -85,6 +85,10 @@ def _print(facts: dict[str, Any], pull: str) -> None:
     for name in ("image", "command", "working_dir", "network", "user", "stdin_bytes"):
         if plain[name] is not None:
             table.add_row(name.replace("_", " "), escape(str(plain[name])))
+    if facts["execution"] != "call":
+        again = ", run again where its server died" if facts["retry"] == "safe" else ""
+        whose = "" if facts["execution"] == "task" else " for clients that speak the tasks extension"
+        table.add_row("execution", f"a task{whose}{again} (docs/tasks.md)")
     for name, value in facts["env"].items():
         table.add_row("env", escape(f"{name}={value}"))
     for place, size in facts["files"].items():

@@ -25,7 +25,9 @@ from praxis_mcp.contracts.values import (
     Binding,
     ByteSize,
     CachePolicy,
+    ExecutionKind,
     OutputKind,
+    RetryPolicy,
     Whole,
     check_artifact_patterns,
 )
@@ -187,6 +189,10 @@ class ToolContract(BaseModel):
         max_output: bytes of each stream that a result carries inline (head and tail); None is the settings' own.
         max_concurrency: calls of this tool at once; None is the settings' own.
         cache: ``pure`` lets equal calls be answered from a cache.
+        execution: ``task``: a server answers a call with a task of the MCP extension ``io.modelcontextprotocol/tasks``
+            (SEP-2663), which outlives client and server; ``optional``: where the client speaks that, and else with the
+            result; ``call``: with the result.
+        retry: ``safe`` lets a task whose server died be run again; its arguments are kept until it has ended.
         annotations: see `Annotations`.
         examples: calls that run as tests.
         tags, language, integration, sample_data_files: kept for catalogs and people; they change nothing.
@@ -211,6 +217,8 @@ class ToolContract(BaseModel):
     max_output: ByteSize | None = None
     max_concurrency: Whole | None = Field(default=None, gt=0)
     cache: CachePolicy = "none"
+    execution: ExecutionKind = "call"
+    retry: RetryPolicy = "never"
     annotations: Annotations = Annotations()
     examples: tuple[Example, ...] = ()
     tags: tuple[str, ...] = ()
@@ -252,6 +260,8 @@ class ToolContract(BaseModel):
             seen.add(parameter.name)
         if self.output_schema is not None and self.output != "json":
             raise ValueError("output_schema goes with output: json")
+        if self.retry == "safe" and self.execution == "call":
+            raise ValueError("retry: safe goes with execution: task or optional")
         return self
 
     # Last, and so around all others: pydantic lays each validator around those above it.

@@ -193,6 +193,8 @@ class Binding(BaseModel):
 
 CachePolicy = Literal["none", "pure"]
 OutputKind = Literal["text", "json"]
+ExecutionKind = Literal["call", "task", "optional"]
+RetryPolicy = Literal["never", "safe"]
 
 
 @lru_cache(maxsize=1024)

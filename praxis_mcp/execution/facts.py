@@ -60,6 +60,8 @@ def facts_of(explanation: Explanation) -> dict[str, Any]:
             for item in fixed.mounts
             if item.guard is not Guard.PIN
         ],
+        "execution": explanation.contract.execution,
+        "retry": explanation.contract.retry,
         "network": fixed.network.value,
         "user": fixed.user,
         "limits": {

@@ -39,6 +39,7 @@ from praxis_mcp.settings.sections import (
     RecordSettings,
     SecretSource,
     ServerSettings,
+    TaskSettings,
     UpstreamSettings,
     WarmSettings,
 )
@@ -99,6 +100,7 @@ class Settings(BaseSettings):
     warm: WarmSettings = WarmSettings()
     calls: CallSettings = CallSettings()
     records: RecordSettings = RecordSettings()
+    tasks: TaskSettings = TaskSettings()
     server: ServerSettings = ServerSettings()
     http: HttpSettings = HttpSettings()
     secrets: Mapping[str, SecretSource] = {}

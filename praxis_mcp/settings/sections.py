@@ -346,6 +346,30 @@ class RecordSettings(Section):
         return self.directory or (state / "records" if state is not None else None)
 
 
+class TaskSettings(Section):
+    """Calls that are answered with a task of the MCP extension ``io.modelcontextprotocol/tasks``: those of contracts
+    with ``execution: task`` or ``optional``. They are kept in the store of the records.
+
+    Attributes:
+        tools: whether the tools ``runs_status``, ``runs_result`` and ``runs_cancel`` are served, with which the model
+            of a client that does not speak the extension follows the tasks of contracts with ``execution: task``.
+        ttl: seconds for which the result of a task is kept.
+        poll_interval: seconds after which a client is asked to look again.
+        max_per_caller: tasks of one caller that are kept; of the ended ones, the oldest give way.
+        max_tasks: tasks that are kept in all, likewise.
+        max_result: bytes of one result.
+        max_bytes: bytes of all results together; the oldest give way.
+    """
+
+    tools: bool = False
+    ttl: float = Field(default=86_400, gt=0, le=30 * 86_400)
+    poll_interval: float = Field(default=1, ge=0.05, le=3600)
+    max_per_caller: int = Field(default=100, gt=0)
+    max_tasks: int = Field(default=1000, gt=0)
+    max_result: int = Field(default=8 * 1024**2, ge=1024)
+    max_bytes: int = Field(default=256 * 1024**2, ge=1024)
+
+
 class ServerSettings(Section):
     """What the MCP server says of itself.
 

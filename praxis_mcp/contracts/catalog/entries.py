@@ -42,6 +42,7 @@ class Traits:
         writable_mounts: whether it can write to the host.
         privileged: whether it asks for that.
         pure: whether equal calls may be answered from a cache.
+        execution: see `ToolContract`.
     """
 
     engine: str
@@ -50,6 +51,7 @@ class Traits:
     writable_mounts: bool = False
     privileged: bool = False
     pure: bool = False
+    execution: str = "call"
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -181,6 +183,7 @@ def _traits(contract: ToolContract) -> Traits:
         writable_mounts=any(target.endswith(":rw") for target in mounts.values()),
         privileged=getattr(spec, "privileged", False),
         pure=contract.cache == "pure",
+        execution=contract.execution,
     )
 
 

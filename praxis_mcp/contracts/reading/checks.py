@@ -23,7 +23,7 @@ from praxis_mcp.contracts.schemas.validators import (
 )
 from praxis_mcp.contracts.specs import CommandSpec, LocalEngineSpec
 from praxis_mcp.contracts.variables import all_variable_names, is_of_the_host
-from praxis_mcp.contracts.vocabulary import find_odd_texts, references, resolves
+from praxis_mcp.contracts.vocabulary import find_odd_texts, references, resolves, schemas_inside
 from praxis_mcp.diagnostics import Keys
 from praxis_mcp.errors import ArgumentError, ContractError
 from praxis_mcp.support.text import unseen
@@ -37,6 +37,7 @@ def check_contract(contract: ToolContract, reading: Reading, findings: Findings)
     """Report everything that would go wrong later; errors and warnings go to `findings`."""
     _check_face(contract, reading, findings)
     _check_comments(reading, findings)
+    _check_retry(contract, reading, findings)
     _check_wording(contract, reading, findings)
     if reading.spec is not None:
         check_placeholders(contract, reading, findings)
@@ -101,6 +102,20 @@ def _check_comments(reading: Reading, findings: Findings) -> None:
                 f"The {keys[-1]} ends before the #, where a YAML comment begins.",
                 "Put it in quotation marks; before a comment that is meant as one, write two spaces.",
             )
+
+
+def _check_retry(contract: ToolContract, reading: Reading, findings: Findings) -> None:
+    """The arguments of a task that may be run again are kept on disk until it has ended."""
+    if contract.retry != "safe":
+        return
+    for parameter in contract.parameters:
+        for keys, schema in schemas_inside(parameter.keywords):
+            if schema.get("writeOnly") is True or schema.get("format") == "password":
+                findings.error(
+                    (*reading.parameters.places[parameter.name], *keys),
+                    "retry: safe keeps arguments until the task has ended, and this one is not to be kept.",
+                    "Remove retry: safe, or give the tool the value as a secret: env: {NAME: {secret: NAME}}.",
+                )
 
 
 def _check_passthrough(contract: ToolContract, reading: Reading, findings: Findings) -> None:

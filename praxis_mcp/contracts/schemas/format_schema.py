@@ -281,6 +281,15 @@ _FACE: dict[str, Schema] = {
     "max_output": _described(_SIZE, "Bytes of each stream that a result carries inline."),
     "max_concurrency": _described(_COUNT, "Calls of this tool at once."),
     "cache": {"enum": ["none", "pure"], "description": "pure: equal calls may be answered from a cache."},
+    "execution": {
+        "enum": ["call", "task", "optional"],
+        "description": "task: a call is answered with a task of the MCP tasks extension, which outlives its client; "
+        "optional: only where the client speaks that.",
+    },
+    "retry": {
+        "enum": ["never", "safe"],
+        "description": "safe: a task whose server died is run again; goes with execution: task or optional.",
+    },
     "annotations": {
         "type": "object",
         "properties": {name: _or_null(_FLAG) for name in ("read_only", "destructive", "idempotent", "open_world")},

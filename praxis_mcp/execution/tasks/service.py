@@ -1,0 +1,336 @@
+"""Tasks: calls that go on without their clients, and are found again by any server on the same store.
+
+A task is in the store before anybody hears of it, with the id of the server that runs it. Whether that lives is known as
+for runs (`execution.records.store`); what it has not brought to an end, the next one ends, or runs again.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import anyio
+import anyio.abc
+
+from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
+from praxis_mcp.execution.records.sql import SqlDatabase
+from praxis_mcp.execution.records.store import RecordStore
+from praxis_mcp.execution.tasks.table import TaskBounds, TaskTable
+from praxis_mcp.execution.tasks.task import INTERNAL_ERROR, WORKING, Outcome, StoredTask
+from praxis_mcp.settings.sections import TaskSettings
+from praxis_mcp.support.logs import logger
+
+CANCEL_EVERY = 0.5
+"""Seconds between two looks for tasks of this server whose end another one was asked for."""
+SAY_EVERY = 2.0
+"""Seconds between two writes of what the tasks of this server are busy with."""
+LOOK_EVERY = 15.0
+"""Seconds between two looks for tasks of servers that are gone, and for those whose time has come."""
+MOST_ATTEMPTS = 3
+"""How often a task is begun at most: its tool may be what ends its servers."""
+TAKEN_WITHIN = 60.0
+"""Seconds that a task which may be run again waits for a server that has its contract."""
+END_WITHIN = 60.0
+"""Seconds for which the end of a task is tried to be written, where the store cannot be used."""
+_RETRY_FIRST, _RETRY_LAST = 0.25, 5.0
+SHUTDOWN_WITHIN = 3.0
+"""Seconds that the ends of tasks may take to be written at shutdown."""
+MAX_SAID = 300
+"""Characters of what a task is said to be busy with."""
+
+LOST = (
+    "The server that ran it has ended before it had; what it had done by then is not known. A contract whose tasks may "
+    "be run again says so by retry: safe."
+)
+SHUT_DOWN = "The server was shut down before it had ended, and has ended it."
+TOO_LATE = "It did not end in the time that a task has."
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+"""Takes what a task is busy with."""
+Work = Callable[[Say], Awaitable[Outcome]]
+"""Does a task's work; told where to say what it is busy with."""
+Again = Callable[[StoredTask], Work | None]
+"""Finds the work of a task that another server began; None where this one cannot do it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A task to be.
+
+    Attributes:
+        tool: what is called.
+        caller: who calls. Empty is anonymous.
+        timeout: seconds that its work may take.
+        request: JSON of what is needed to run it again; None where that is not allowed.
+    """
+
+    tool: str
+    caller: str
+    timeout: float
+    request: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    is_again: bool
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    is_cancelled: bool = False
+    said: str | None = None
+    is_written: bool = True
+
+    def say(self, text: str) -> None:
+        self.said, self.is_written = text[:MAX_SAID], False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+        self.scope.cancel()
+
+
+class TaskService:
+    """The tasks of one server, and a way to those of others on the same store; see `run`.
+
+    Args:
+        store: has the tasks.
+        settings: how much is kept.
+        again: see `Again`.
+    """
+
+    def __init__(self, store: RecordStore, settings: TaskSettings, again: Again) -> None:
+        self._store = store
+        self._settings = settings
+        self._again = again
+        self._bounds = TaskBounds(settings.max_per_caller, settings.max_tasks, settings.max_bytes)
+        self._running: dict[str, _Running] = {}
+        self._waiting_since: dict[str, float] = {}
+        self._group: anyio.abc.TaskGroup | None = None
+        self._is_ready = anyio.Event()
+        self._is_busy = anyio.Event()
+        self._is_idle = anyio.Event()
+        self._changed = anyio.Event()
+
+    async def run(self) -> None:
+        """Run tasks, and look after those of servers that are gone, until cancelled. What runs then is ended; those that
+        may be run again are left to the next server."""
+        self._store.writer.wake()  # and so this server is known to live
+        async with anyio.create_task_group() as self._group:
+            self._is_ready.set()
+            self._group.start_soon(self._follow)
+            while True:
+                await self._look_after()
+                await anyio.sleep(LOOK_EVERY)
+
+    async def idle(self) -> None:
+        """Wait until no task runs here."""
+        while self._running:
+            self._is_idle = anyio.Event()
+            await self._is_idle.wait()
+
+    async def start(self, order: Order, work: Work) -> StoredTask:
+        """A new task, which has begun, and is in the store.
+
+        Raises:
+            QueueFull: too many have not ended.
+            RecordsUnavailable: it cannot be kept; nothing has begun.
+        """
+        await self._is_ready.wait()
+        assert self._group is not None
+        now, ttl = time.time(), self._settings.ttl
+        task = StoredTask(
+            id=secrets.token_hex(16),
+            server=self._store.server,
+            caller=order.caller,
+            tool=order.tool,
+            status=WORKING,
+            message=None,
+            created=now,
+            updated=now,
+            expires=now + order.timeout + ttl,
+            kept=ttl,
+            request=order.request,
+        )
+        # A caller who leaves now must not leave a task that nobody runs.
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._do(lambda table: table.create(task))
+            except RecordsUnavailable:
+                # It may be written yet, where the disk was only slow.
+                self._group.start_soon(self._end, task, Outcome(error=_error("It could not be recorded in time.")))
+                raise
+            self._begin(task, work)
+        return task
+
+    async def get(self, task_id: str, caller: str) -> StoredTask:
+        """A task of that caller, as it is now.
+
+        Raises:
+            RunNotFoundError: they have none of that id (any more).
+            RecordsUnavailable: it cannot be read.
+        """
+        task = await self._find(task_id, caller)
+        if not task.has_ended and task.server != self._store.server:
+            if await self._settle(task.server):
+                task = await self._find(task_id, caller)
+        elif (running := self._running.get(task_id)) is not None and running.said is not None:
+            task = replace(task, message=running.said)
+        return task
+
+    async def cancel(self, task_id: str, caller: str) -> StoredTask:
+        """Ask for the end of a task, whichever server runs it; the task before that. One that has ended stays as it is.
+
+        Raises:
+            RunNotFoundError, RecordsUnavailable: see `get`.
+        """
+        task = await self.get(task_id, caller)
+        if not task.has_ended:
+            await self._do(lambda table: table.ask_cancel(task_id))
+            if (running := self._running.get(task_id)) is not None:
+                running.cancel()
+        return task
+
+    async def changes(self, ids: Sequence[str]) -> dict[str, tuple[float, str]]:
+        """See `TaskTable.changes`."""
+        return await self._do(lambda table: table.changes(ids))
+
+    async def wait_for_change(self, seconds: float) -> None:
+        """Wait until a task of this server has ended, or so long."""
+        with anyio.move_on_after(seconds):
+            await self._changed.wait()
+
+    def _begin(self, task: StoredTask, work: Work) -> None:
+        assert self._group is not None
+        self._running[task.id] = running = _Running(is_again=task.request is not None)
+        self._is_busy.set()
+        self._group.start_soon(self._perform, task, running, work)
+
+    async def _perform(self, task: StoredTask, running: _Running, work: Work) -> None:
+        outcome: Outcome | None = None
+        try:
+            running.scope.deadline = anyio.current_time() + max(0.0, task.expires - task.kept - time.time())
+            with running.scope:
+                outcome = await work(running.say)
+            if running.scope.cancelled_caught and not running.is_cancelled:
+                outcome = Outcome(error=_error(TOO_LATE), message=TOO_LATE)
+        except anyio.get_cancelled_exc_class():
+            if not running.is_again:
+                with anyio.move_on_after(SHUTDOWN_WITHIN, shield=True):
+                    await self._end(task, Outcome(error=_error(SHUT_DOWN), message=SHUT_DOWN))
+            raise
+        else:
+            await self._end(task, outcome)
+        finally:
+            del self._running[task.id]
+            if not self._running:
+                self._is_idle.set()
+
+    async def _end(self, task: StoredTask, outcome: Outcome | None) -> None:
+        delay, limit = _RETRY_FIRST, anyio.current_time() + END_WITHIN
+        # Shielded: what a task has come to must not be lost because the server is about to end.
+        with anyio.CancelScope(shield=True) as scope:
+            while True:
+                try:
+                    await self._do(lambda table: table.end(task.id, self._store.server, outcome, time.time()))
+                    break
+                except RecordsUnavailable as exc:
+                    if delay == _RETRY_FIRST:
+                        logger.warning("the end of a task of {} is not recorded for now: {}", task.tool, exc)
+                    if anyio.current_time() > limit:
+                        logger.error("the end of a task of {} is lost: {}", task.tool, exc)
+                        break
+                scope.shield = False  # from now on the end of the server comes first
+                await anyio.sleep(delay)
+                delay = min(_RETRY_LAST, delay * 2)
+        self._announce()
+
+    def _announce(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    async def _follow(self) -> None:
+        """Cancel what other servers were asked to, and write down what is being done."""
+        wrote = anyio.current_time()
+        while True:
+            self._is_busy = anyio.Event()
+            if not self._running:
+                await self._is_busy.wait()
+            await anyio.sleep(CANCEL_EVERY)
+            try:
+                for task_id in await self._do(lambda table: table.cancelled_of(self._store.server)):
+                    if (running := self._running.get(task_id)) is not None:
+                        running.cancel()
+                if anyio.current_time() - wrote >= SAY_EVERY:
+                    wrote = anyio.current_time()
+                    await self._write_said()
+            except RecordsUnavailable as exc:
+                logger.debug("tasks could not be looked at: {}", exc)
+
+    async def _write_said(self) -> None:
+        said: list[tuple[str, str]] = []
+        for task_id, running in self._running.items():
+            if not running.is_written and running.said is not None:
+                said.append((task_id, running.said))
+                running.is_written = True
+        if said:
+            await self._do(lambda table: table.say(said, self._store.server, time.time()))
+
+    async def _look_after(self) -> None:
+        try:
+            for server in await self._do(lambda table: table.servers()):
+                if server != self._store.server:
+                    await self._settle(server)
+            await self._do(lambda table: table.expire(time.time()))
+        except RecordsUnavailable as exc:
+            logger.debug("tasks were not looked after: {}", exc)
+
+    async def _settle(self, server: str) -> bool:
+        """Where a server is gone, end its tasks or run them again; whether it is gone."""
+
+        def left(database: SqlDatabase) -> list[StoredTask] | None:
+            with self._store.gone(database, server) as is_gone:
+                return TaskTable(database, self._bounds).open_of(server) if is_gone else None
+
+        tasks = await self._store.access.run(left)
+        for task in tasks or ():
+            await self._settle_one(task)
+        return tasks is not None
+
+    async def _settle_one(self, task: StoredTask) -> None:
+        now = time.time()
+        outcome: Outcome | None = Outcome(error=_error(LOST), message=LOST)
+        if task.is_cancelled:
+            outcome = None
+        elif task.request is not None and task.attempts < MOST_ATTEMPTS and task.expires - task.kept > now:
+            work = self._again(task)
+            if work is None and anyio.current_time() < self._waits_until(task.id):
+                return
+            if work is not None:
+                if await self._do(lambda table: table.claim(task, self._store.server, now)):
+                    logger.info("a task of {} runs again: the server that ran it has ended", task.tool)
+                    self._begin(replace(task, server=self._store.server), work)
+                return
+        self._waiting_since.pop(task.id, None)
+        if await self._do(lambda table: table.end(task.id, task.server, outcome, now)):
+            logger.warning("a task of {} is lost: the server that ran it has ended", task.tool)
+
+    def _waits_until(self, task_id: str) -> float:
+        now = anyio.current_time()
+        # What others took over in the meantime is not asked for again, and forgotten here.
+        self._waiting_since = {key: at for key, at in self._waiting_since.items() if at > now - 2 * TAKEN_WITHIN}
+        return self._waiting_since.setdefault(task_id, now) + TAKEN_WITHIN
+
+    async def _find(self, task_id: str, caller: str) -> StoredTask:
+        task = await self._do(lambda table: table.find(task_id))
+        if task is None or task.caller != caller or (task.has_ended and task.expires < time.time()):
+            raise RunNotFoundError("There is no such task of yours (any more).")
+        return task
+
+    async def _do(self, work: Callable[[TaskTable], T]) -> T:
+        return await self._store.access.run(lambda database: work(TaskTable(database, self._bounds)))
+
+
+def _error(message: str) -> str:
+    return json.dumps({"code": INTERNAL_ERROR, "message": message})
