@@ -30,6 +30,8 @@ DISCOVERY_KEPT = 60_000
 """Milliseconds for which clients may keep the answer to ``server/discover``."""
 HANDSHAKE_VERSIONS = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 MODERN_VERSIONS = ("2026-07-28",)
+TASKS = "io.modelcontextprotocol/tasks"
+"""The extension by which calls are answered with tasks (SEP-2663); clients of older revisions know none."""
 CAPABILITIES = {"resources": {"listChanged": False, "subscribe": False}, "tools": {"listChanged": True}}
 _REQUIRED_INFO = {"name", "version"}
 _TEXTS = _REQUIRED_INFO | {"description", "title", "websiteUrl"}
@@ -92,7 +94,7 @@ def answer_to(line: bytes, settings: Settings) -> dict[str, Any] | None:
         case _:
             return None
     own = {"name": settings.server.name, "version": version("praxis-mcp")}
-    common = {"capabilities": CAPABILITIES, "instructions": instructions_of(settings)}
+    common: dict[str, Any] = {"capabilities": CAPABILITIES, "instructions": instructions_of(settings)}
     match method, params:
         case "initialize", {"protocolVersion": str(wanted), "capabilities": client, "clientInfo": info, **rest}:
             if rest or not _is_plain(client, info):
@@ -105,6 +107,8 @@ def answer_to(line: bytes, settings: Settings) -> dict[str, Any] | None:
                 return None
             if not _is_plain(meta[f"{_META}clientCapabilities"], meta[f"{_META}clientInfo"]):
                 return None
+            if settings.records.is_kept:
+                common["capabilities"] = {**CAPABILITIES, "extensions": {TASKS: {}}}
             result = {
                 **common,
                 "cacheScope": "public",

@@ -345,6 +345,11 @@ class RecordSettings(Section):
         state = state_home()
         return self.directory or (state / "records" if state is not None else None)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is such a store."""
+        return self.enabled and self.place is not None
+
 
 class TaskSettings(Section):
     """Calls that are answered with a task of the MCP extension ``io.modelcontextprotocol/tasks``: those of contracts

@@ -92,7 +92,7 @@ def _native() -> str | None:
     return None if praxis_init_path() is not None else "praxis-init is not built (`python native/build.py`)"
 
 
-def _mcp1() -> str | None:
+def _environments() -> str | None:
     # Installed by the first test that needs it, which then gives up with the reason if it cannot be.
     missing = [name for name in ("venv", "ensurepip") if importlib.util.find_spec(name) is None]
     return f"this Python lacks {' and '.join(missing)}" if missing else None
@@ -120,7 +120,8 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "sandbox": _sandbox,
     "node": _node,
     "native": _native,
-    "mcp1": _mcp1,
+    "mcp1": _environments,
+    "fastmcp": _environments,
     "promtool": _promtool,
     "browser": _browser,
     "postgres": _postgres,

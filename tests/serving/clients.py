@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,8 +84,10 @@ async def memory_client(server: PraxisServer, era: Era, **options: Any) -> Async
 
 
 @asynccontextmanager
-async def connect(transport: Transport, era: Era, directory: Path, **options: Any) -> AsyncIterator[Client]:
-    """A client on a server of its own that serves `directory`."""
+async def connect(
+    transport: Transport, era: Era, directory: Path, environment: Mapping[str, str] | None = None, **options: Any
+) -> AsyncIterator[Client]:
+    """A client on a server of its own that serves `directory`. `environment`: of one that is a process of its own."""
     if transport == "memory":
         async with (
             open_server(settings_for(directory)) as (_, server),
@@ -97,7 +99,7 @@ async def connect(transport: Transport, era: Era, directory: Path, **options: An
     if transport in ("http", "sse"):
         from tests.serving.http_server import running_http
 
-        async with running_http(directory) as server:
+        async with running_http(directory, **(environment or {})) as server:
             # An event may be as long as a result: ours are bounded.
             line = (
                 sse_client(server.sse)
@@ -110,7 +112,7 @@ async def connect(transport: Transport, era: Era, directory: Path, **options: An
     parameters = StdioServerParameters(
         command=sys.executable,
         args=server_command(str(directory))[1:],
-        env=server_environment(),
+        env=server_environment(**(environment or {})),
         cwd=directory,
     )
     async with Client(parameters, mode=mode, read_timeout_seconds=LIMIT, **options) as client:

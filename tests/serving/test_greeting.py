@@ -71,7 +71,7 @@ ANSWERED = [
     "own", [{}, {"name": "mine", "instructions": "Say “yes”.\nOr no."}], ids=["defaults", "own words"]
 )
 async def test_the_first_answer_is_the_sdks(message: dict[str, Any], own: dict[str, str], tmp_path: Path) -> None:
-    settings = settings_for(tmp_path, server=own)
+    settings = settings_for(tmp_path, server=own, records={"directory": tmp_path / "records"})
     assert greeting.answer_to(json.dumps(message).encode(), settings) == await answer_of_the_sdk(message, settings)
 
 

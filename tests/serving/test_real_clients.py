@@ -13,6 +13,7 @@ import anyio.to_thread
 import pytest
 
 from tests.kit import mcp1, node, requirements
+from tests.kit.environments import PackageUnavailable
 from tests.kit.node import NodeProgram
 from tests.serving.clients import LIMIT, server_command, server_environment
 from tests.serving.http_server import HttpServer, running_http
@@ -93,7 +94,7 @@ async def test_a_client_on_version_1_of_the_sdk_lists_and_calls(
 ) -> None:
     try:
         python = await to_thread(mcp1.python)
-    except mcp1.Mcp1Unavailable as exc:
+    except PackageUnavailable as exc:
         requirements.give_up("mcp1", str(exc))
         raise
     where = {"stdio": server_command(str(sample_directory)), "http": [network.mcp], "sse": [network.sse]}[line]

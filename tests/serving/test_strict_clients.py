@@ -19,6 +19,7 @@ from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.tools import ToolLister
 from praxis_mcp.settings.model import Settings
 from tests.kit import mcp1, node, requirements
+from tests.kit.environments import PackageUnavailable
 from tests.kit.node import NodeProgram
 
 SCRIPT = mcp1.SCRIPTS / "mcp1_strict.py"
@@ -112,7 +113,7 @@ def test_the_typescript_sdk_loses_no_list(
 def test_version_1_of_the_python_sdk_loses_no_list(sent: list[dict[str, Any]]) -> None:
     try:
         python = mcp1.python()
-    except mcp1.Mcp1Unavailable as exc:
+    except PackageUnavailable as exc:
         requirements.give_up("mcp1", str(exc))
         raise
     done = subprocess.run(

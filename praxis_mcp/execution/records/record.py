@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from praxis_mcp.engines.base import Artifact, ExecutionResult
 from praxis_mcp.engines.output import Captured, StreamName
 from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import RunNotFoundError
-from praxis_mcp.execution.records.row import NOTHING, RUNNING, About, StoredRun
+from praxis_mcp.execution.records.row import LOST, NOTHING, RUNNING, About, StoredRun
 
 IN_MEMORY = 64 * 1024
 """Bytes of a stream that a record keeps in memory; more is in its file."""
@@ -188,6 +188,55 @@ def row_of(record: RunRecord, server: str, kept_at: str, max_stream: int, ended:
 
 def _json(items: Sequence[Any]) -> str:
     return json.dumps(items) if items else "[]"
+
+
+def record_of(row: StoredRun, directory: Path) -> RunRecord:
+    """A run as the store has it.
+
+    Args:
+        row: the run, with its streams.
+        directory: where its files are, if it has any.
+    """
+    record = RunRecord(
+        run_id=row.id,
+        tool=row.tool,
+        engine=row.engine,
+        started=datetime.fromtimestamp(row.started, UTC),
+        directory=directory,
+        caller=row.caller,
+        plan=row.plan,
+        error=row.error,
+        outcome=row.outcome,
+    )
+    if row.outcome == LOST:
+        record.error = "The server that ran it ended before it did."
+    if row.ended is None or record.error is not None:
+        return record
+    streams: tuple[tuple[StreamName, bytes | None, int], ...] = (
+        ("stdout", row.stdout, row.stdout_bytes),
+        ("stderr", row.stderr, row.stderr_bytes),
+    )
+    record.streams = {
+        name: Captured(data, total=total) if data is not None else Captured(total=total, file=directory / name)
+        for name, data, total in streams
+    }
+    record.result = ExecutionResult(
+        run_id=row.id,
+        engine=row.engine,
+        isolation=row.isolation,
+        exit_code=row.exit_code,
+        stdout=record.streams["stdout"],
+        stderr=record.streams["stderr"],
+        timed_out=row.outcome == "timed_out",
+        out_of_memory=row.outcome == "out_of_memory",
+        phases=json.loads(row.phases),
+        artifacts=tuple(
+            Artifact(item["name"], directory / "artifacts" / item["name"], item["size"])
+            for item in json.loads(row.artifacts)
+        ),
+        image=row.image,
+    )
+    return record
 
 
 def _phases(record: RunRecord) -> str:

@@ -20,12 +20,12 @@ from praxis_mcp.contracts.model import ToolParameter
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured, OutputListener, StreamName
 from praxis_mcp.engines.phases import PhaseClock
-from praxis_mcp.errors import ExecutionError, RunCancelled, RunNotFoundError, SettingsError
+from praxis_mcp.errors import ExecutionError, RecordsUnavailable, RunCancelled, RunNotFoundError, SettingsError
 from praxis_mcp.execution.records.arguments import hashed_arguments, is_private, masked_arguments
 from praxis_mcp.execution.records.audit import line_of
 from praxis_mcp.execution.records.files import RunFiles
-from praxis_mcp.execution.records.record import IN_MEMORY, RunRecord, kept_of, row_of
-from praxis_mcp.execution.records.row import NOTHING, About, StoredRun, plan_text
+from praxis_mcp.execution.records.record import IN_MEMORY, RunRecord, kept_of, record_of, row_of
+from praxis_mcp.execution.records.row import NOTHING, About, StoredRun, plan_text, storable
 from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.execution.records.writer import WRITTEN_WITHIN
 from praxis_mcp.execution.tally import outcome_of
@@ -272,6 +272,11 @@ class RunRecords:
             raise
 
     @property
+    def store(self) -> RecordStore | None:
+        """Where they go in addition, to outlive this process."""
+        return self._store
+
+    @property
     def server(self) -> str:
         """Id of this process in the store; empty where there is no store."""
         return self._store.server if self._store is not None else ""
@@ -295,6 +300,27 @@ class RunRecords:
                 f'No run "{run_id[:64]}" is kept.', remedy=f"Only the last {self._settings.keep} are (records.keep)."
             )
         return record
+
+    async def find(self, run_id: str, caller: str = "") -> RunRecord:
+        """As `get`, of runs of other processes on the same store too, and of earlier ones.
+
+        Raises:
+            RunNotFoundError: they have none (any more).
+        """
+        try:
+            return self.get(run_id, caller)
+        except RunNotFoundError:
+            store = self._store
+            if store is None:
+                raise
+            try:
+                row = await store.access.run(lambda database: database.find(run_id))
+            except RecordsUnavailable as exc:
+                logger.warning("a run could not be looked up: {}", exc)
+                raise
+            if row is None or row.caller != storable(caller):
+                raise RunNotFoundError(f'No run "{run_id[:64]}" of yours is kept.') from None
+            return record_of(row, store.files / row.id)
 
     def entries(self) -> tuple[RunRecord, ...]:
         """All records, newest first."""

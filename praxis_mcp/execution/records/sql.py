@@ -73,6 +73,9 @@ class SqlDatabase(ABC):
     def keep_alive(self, server: str) -> None:
         """See `Database`."""
 
+    def commit_durably(self) -> None:
+        """From now on, what this connection commits outlives a power failure, too."""
+
     def is_silent(self, server: str) -> bool:
         """See `Database`."""
         return True

@@ -71,6 +71,11 @@ class SqliteDatabase(SqlDatabase):
         with self._translated():
             self._connection.close()
 
+    def commit_durably(self) -> None:
+        """See the base."""
+        with self._translated():
+            self._connection.execute("PRAGMA synchronous = FULL")
+
     def _give_room_back(self) -> None:
         with self._translated():
             # Else the file would never get smaller. Some are kept for the next runs.

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -21,10 +22,12 @@ from functools import partial
 from pathlib import Path
 
 from praxis_mcp.errors import RecordsUnavailable, SettingsError
+from praxis_mcp.execution.records.access import RecordAccess
 from praxis_mcp.execution.records.audit import AuditTrail, line_of
 from praxis_mcp.execution.records.database import Bounds, Database
 from praxis_mcp.execution.records.row import StoredRun
-from praxis_mcp.execution.records.writer import RecordWriter
+from praxis_mcp.execution.records.sql import SqlDatabase
+from praxis_mcp.execution.records.writer import CLOSE_TIMEOUT, RecordWriter
 from praxis_mcp.plans.secrets import read_source
 from praxis_mcp.settings.sections import RecordSettings
 from praxis_mcp.support.files import read_regular
@@ -58,6 +61,7 @@ class RecordStore:
         server: id of this process among those that write here.
         kept_at: where the files of its runs are; see `StoredRun`.
         writer: takes what is to be kept.
+        access: answers what is asked of it, by a connection of its own.
     """
 
     def __init__(self, directory: Path, settings: RecordSettings) -> None:
@@ -68,7 +72,9 @@ class RecordStore:
         self.writer = RecordWriter(self._connect, self._upkeep, self._stay, self._trail)
         self._settings = settings.model_copy(update={"directory": directory})
         self._bounds = bounds_of(settings)
+        self.access = RecordAccess(self._connect_durably)
         self._lock: int | None = None
+        self._holding = threading.Lock()
         self._looks = 0
         self._key: bytes | None = None
         self._lacks_key = False
@@ -108,6 +114,7 @@ class RecordStore:
 
     def close(self) -> None:
         """Write what is left. Blocks, if only shortly."""
+        self.access.close(CLOSE_TIMEOUT)
         self.writer.close()
         if self._lock is not None:
             with suppress(OSError):  # the next process finds that nobody holds it
@@ -115,12 +122,27 @@ class RecordStore:
             os.close(self._lock)
             self._lock = None
 
-    def _connect(self) -> Database:
+    @contextmanager
+    def gone(self, database: Database, server: str) -> Iterator[bool]:
+        """Whether the process of that id has ended, by the end of the body at the latest. Blocks, if only shortly."""
+        if fcntl is None:
+            yield False
+            return
+        with translated(self.directory), _gone(self.directory / "servers", server, database.is_silent) as is_gone:
+            yield is_gone
+
+    def _connect(self) -> SqlDatabase:
         database = open_database(self._settings)
-        if self._lock is None and fcntl is not None:
-            # Before the first run of this server is in the database.
-            with translated(self.directory):
+        # Before the first run or task of this server is in the database.
+        with self._holding, translated(self.directory):
+            if self._lock is None and fcntl is not None:
                 self._lock = _hold(self.directory / "servers" / self.server)
+        self._stay(database)
+        return database
+
+    def _connect_durably(self) -> SqlDatabase:
+        database = self._connect()
+        database.commit_durably()
         return database
 
     def _stay(self, database: Database) -> None:
@@ -158,7 +180,7 @@ def bounds_of(settings: RecordSettings) -> Bounds:
     return Bounds(settings.max_age * 86_400, settings.max_runs, settings.max_bytes)
 
 
-def open_database(settings: RecordSettings, *, create: bool = True) -> Database:
+def open_database(settings: RecordSettings, *, create: bool = True) -> SqlDatabase:
     """The database of the records, where the settings say: a file in their directory, or that of a URL.
 
     Args:

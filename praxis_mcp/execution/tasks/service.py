@@ -1,7 +1,7 @@
 """Tasks: calls that go on without their clients, and are found again by any server on the same store.
 
-A task is in the store before anybody hears of it, with the id of the server that runs it. Whether that lives is known as
-for runs (`execution.records.store`); what it has not brought to an end, the next one ends, or runs again.
+A task is in the store before anybody hears of it, with the id of the server that runs it. Whether that lives is known
+as for runs (`execution.records.store`); what it has not brought to an end, the next one ends, or runs again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SHUTDOWN_WITHIN = 3.0
 MAX_SAID = 300
 """Characters of what a task is said to be busy with."""
 
-LOST = (
+SERVER_LOST = (
     "The server that ran it has ended before it had; what it had done by then is not known. A contract whose tasks may "
     "be run again says so by retry: safe."
 )
@@ -52,8 +52,8 @@ TOO_LATE = "It did not end in the time that a task has."
 T = TypeVar("T")
 Say = Callable[[str], None]
 """Takes what a task is busy with."""
-Work = Callable[[Say], Awaitable[Outcome]]
-"""Does a task's work; told where to say what it is busy with."""
+Work = Callable[[Say], Awaitable[Outcome | None]]
+"""Does the work of a task, and says meanwhile what it is busy with; None is that somebody has cancelled it."""
 Again = Callable[[StoredTask], Work | None]
 """Finds the work of a task that another server began; None where this one cannot do it."""
 
@@ -114,8 +114,8 @@ class TaskService:
         self._changed = anyio.Event()
 
     async def run(self) -> None:
-        """Run tasks, and look after those of servers that are gone, until cancelled. What runs then is ended; those that
-        may be run again are left to the next server."""
+        """Run tasks, and look after those of servers that are gone, until cancelled. What runs then is ended; what may
+        be run again is left to the next server."""
         self._store.writer.wake()  # and so this server is known to live
         async with anyio.create_task_group() as self._group:
             self._is_ready.set()
@@ -300,7 +300,7 @@ class TaskService:
 
     async def _settle_one(self, task: StoredTask) -> None:
         now = time.time()
-        outcome: Outcome | None = Outcome(error=_error(LOST), message=LOST)
+        outcome: Outcome | None = Outcome(error=_error(SERVER_LOST), message=SERVER_LOST)
         if task.is_cancelled:
             outcome = None
         elif task.request is not None and task.attempts < MOST_ATTEMPTS and task.expires - task.kept > now:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from praxis_mcp.errors import QueueFull
 from praxis_mcp.execution.records.row import storable
 from praxis_mcp.execution.records.sql import RunSql, SqlDatabase
-from praxis_mcp.execution.tasks.task import CANCELLED, COLUMNS, COMPLETED, FAILED, WORKING, Outcome, StoredTask
+from praxis_mcp.execution.tasks.task import CANCELLED, COLUMNS, COMPLETED, FAILED, Outcome, StoredTask
 
 _ALL = ", ".join(COLUMNS)
 _INSERT = f"INSERT INTO tasks ({_ALL}) VALUES ({', '.join('?' * len(COLUMNS))})"  # noqa: S608 - our own names
@@ -64,7 +64,7 @@ class TaskTable:
                 if count >= most:
                     gone = run_sql(
                         "DELETE FROM tasks WHERE id IN (SELECT id FROM tasks WHERE "  # noqa: S608
-                        f"{where} AND status <> '{WORKING}' ORDER BY updated LIMIT ?) RETURNING id",
+                        f"{where} AND status <> 'working' ORDER BY updated LIMIT ?) RETURNING id",
                         (*values, count - most + 1),
                     ).fetchall()
                     if len(gone) < count - most + 1:
@@ -104,8 +104,8 @@ class TaskTable:
         values = (status, outcome.message, outcome.result, outcome.error, size, now, now, task_id, server)
         with self._database.transaction() as run_sql:
             ended = run_sql(
-                "UPDATE tasks SET status = ?, message = ?, result = ?, error = ?, size = ?, request = NULL, updated = ?, "
-                f"expires = ? + kept WHERE id = ? AND server = ? AND status = '{WORKING}' RETURNING id",  # noqa: S608
+                "UPDATE tasks SET status = ?, message = ?, result = ?, error = ?, size = ?, request = NULL, "
+                "updated = ?, expires = ? + kept WHERE id = ? AND server = ? AND status = 'working' RETURNING id",
                 values,
             ).fetchall()
             if ended and size:
@@ -127,8 +127,7 @@ class TaskTable:
         with self._database.transaction() as run_sql:
             for task_id, message in messages:
                 run_sql(
-                    "UPDATE tasks SET message = ?, updated = ? "
-                    f"WHERE id = ? AND server = ? AND status = '{WORKING}'",  # noqa: S608
+                    "UPDATE tasks SET message = ?, updated = ? WHERE id = ? AND server = ? AND status = 'working'",
                     (storable(message), now, task_id, server),
                 )
 
@@ -136,14 +135,14 @@ class TaskTable:
         """Ask for the end of a task, whoever runs it."""
         with self._database.transaction() as run_sql:
             run_sql(
-                f"UPDATE tasks SET is_cancelled = 1 WHERE id = ? AND status = '{WORKING}'",  # noqa: S608
+                "UPDATE tasks SET is_cancelled = 1 WHERE id = ? AND status = 'working'",
                 (task_id,),
             )
 
     def cancelled_of(self, server: str) -> list[str]:
         """The tasks of that server whose end somebody has asked for."""
         rows = self._database.read(
-            f"SELECT id FROM tasks WHERE server = ? AND status = '{WORKING}' AND is_cancelled = 1",  # noqa: S608
+            "SELECT id FROM tasks WHERE server = ? AND status = 'working' AND is_cancelled = 1",
             (server,),
         )
         return [key for (key,) in rows]
@@ -151,16 +150,13 @@ class TaskTable:
     def servers(self) -> list[str]:
         """The servers that have tasks which have not ended."""
         return [
-            server
-            for (server,) in self._database.read(
-                f"SELECT DISTINCT server FROM tasks WHERE status = '{WORKING}'"  # noqa: S608
-            )
+            server for (server,) in self._database.read("SELECT DISTINCT server FROM tasks WHERE status = 'working'")
         ]
 
     def open_of(self, server: str) -> list[StoredTask]:
         """Tasks of that server which have not ended, the oldest first; not too many at once."""
         rows = self._database.read(
-            _SELECT + f"server = ? AND status = '{WORKING}' ORDER BY created LIMIT ?", (server, _AT_ONCE)
+            _SELECT + "server = ? AND status = 'working' ORDER BY created LIMIT ?", (server, _AT_ONCE)
         )
         return [StoredTask(*row) for row in rows]
 
@@ -169,7 +165,7 @@ class TaskTable:
         with self._database.transaction() as run_sql:
             claimed = run_sql(
                 "UPDATE tasks SET server = ?, attempts = attempts + 1, updated = ?, message = ? "
-                f"WHERE id = ? AND server = ? AND status = '{WORKING}' RETURNING id",  # noqa: S608
+                "WHERE id = ? AND server = ? AND status = 'working' RETURNING id",
                 (server, now, "It runs again: the server that ran it has ended.", task.id, task.server),
             ).fetchall()
         return bool(claimed)
@@ -182,6 +178,6 @@ class TaskTable:
 
 def _expire(run_sql: RunSql, now: float) -> None:
     run_sql(
-        f"DELETE FROM tasks WHERE expires < ? AND (status <> '{WORKING}' OR expires < ?)",  # noqa: S608
+        "DELETE FROM tasks WHERE expires < ? AND (status <> 'working' OR expires < ?)",
         (now, now - _LATE),
     )

@@ -130,6 +130,7 @@ async def _shut_down_on_signal(
             tasks.start_soon(hurry, tasks.cancel_scope)
             with anyio.move_on_after(drain):
                 await application.idle()
+                await server.tasks_ended()
                 await anyio.sleep(LAST_MESSAGES)
             tasks.cancel_scope.cancel()
         application.asgi.cancel_streams()

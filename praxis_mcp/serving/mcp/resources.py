@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlsplit
 import anyio.to_thread
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     BlobResourceContents,
     ListResourcesResult,
@@ -27,7 +28,7 @@ from mcp_types import (
 
 from praxis_mcp.engines.outcomes import describe_end
 from praxis_mcp.engines.output import StreamName
-from praxis_mcp.errors import RunNotFoundError
+from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
 from praxis_mcp.execution.records.record import RunRecord
 from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.serving.access import ANYONE, Caller
@@ -108,10 +109,12 @@ class RunResources:
         if address is None:
             raise _not_found(uri, dialect, "Addresses begin with praxis://runs/{run_id}.")
         try:
-            record = self._records.get(address.run_id, caller.name)
+            record = await self._records.find(address.run_id, caller.name)
             contents = await self._contents(record, address)
         except RunNotFoundError as exc:
             raise _not_found(uri, dialect, str(exc)) from exc
+        except RecordsUnavailable as exc:
+            raise MCPError(INTERNAL_ERROR, "The store of runs cannot be read now. Try again later.") from exc
         if contents is None:
             raise _not_found(uri, dialect, f"{run_uri(record.run_id)} names what that run left.")
         if record.is_running:

@@ -1,5 +1,4 @@
-"""The MCP server: what each method does, whatever the transport and the protocol era, and how every client learns that
-the list of tools has changed."""
+"""The MCP server: what each method does, whatever the transport and the protocol era."""
 
 from __future__ import annotations
 
@@ -11,12 +10,9 @@ from typing import Any, Self
 
 import anyio
 from mcp.server.caching import CacheableMethod, CacheHint
-from mcp.server.connection import Connection
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
-from mcp.server.session import ServerSession
-from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ToolsListChanged
 from mcp.shared.exceptions import MCPError
 from mcp.shared.message import SessionMessage
 from mcp_types import (
@@ -33,22 +29,28 @@ from mcp_types import (
     ReadResourceResult,
     ResourcesCapability,
     ServerCapabilities,
+    SubscriptionsListenRequestParams,
 )
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
-from praxis_mcp.contracts.catalog.catalog import CatalogChange
 from praxis_mcp.errors import ExecutionError, PraxisError, UnknownToolError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.access import ANYONE, SCOPE_KEY, Caller
-from praxis_mcp.serving.greeting import DISCOVERY_KEPT, instructions_of
+from praxis_mcp.serving.greeting import DISCOVERY_KEPT, TASKS, instructions_of
+from praxis_mcp.serving.mcp.changes import ChangeNotifier
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.progress import ProgressReporter, reporting
 from praxis_mcp.serving.mcp.relay import Relay
 from praxis_mcp.serving.mcp.resources import RunResources
 from praxis_mcp.serving.mcp.results import ResultWriter, error_result, refusal
+from praxis_mcp.serving.mcp.task_calls import TaskCalls, ToolCall
+from praxis_mcp.serving.mcp.task_listening import TaskListening
+from praxis_mcp.serving.mcp.task_methods import TaskMethods, TaskParams, UpdateParams, speaks_tasks, task_facts
+from praxis_mcp.serving.mcp.task_tools import RESULT, TOOLS, TaskTools, started
 from praxis_mcp.serving.mcp.tools import BadCursor, PageWatch, ToolLister, client_name, with_origin
 from praxis_mcp.serving.mcp.tracing import RequestTraces
 from praxis_mcp.support.logs import logger, places, report_defect
-from praxis_mcp.support.mcp_sdk import ReadStream, WriteStream, connection_of
+from praxis_mcp.support.mcp_sdk import ReadStream, WriteStream
 from praxis_mcp.support.tasks import unwrapped
 from praxis_mcp.upstreams.loops import continuing, read_hops
 
@@ -78,6 +80,9 @@ class PraxisServer:
         self._pages = PageWatch()
         self._resources = RunResources(toolbox.records)
         self._relay = Relay(toolbox)
+        self._task_calls = TaskCalls(toolbox, self._perform)
+        self._task_methods = TaskMethods(self._task_calls, toolbox.settings.tasks)
+        self._task_tools = TaskTools(self._task_calls)
         self._listed = anyio.Event()
         self.mcp = _LowLevelServer(
             toolbox.settings.server.name,
@@ -86,17 +91,29 @@ class PraxisServer:
             cache_hints={**CACHE_HINTS, "tools/list": self._freshness()},
             get_tool_input_schema=self._input_schema,
             on_list_tools=self._list_tools,
-            on_call_tool=self._call_tool,
             on_list_resources=self._list_resources,
             on_list_resource_templates=self._list_templates,
             on_read_resource=self._read_resource,
             on_subscriptions_listen=self._notifier.listen,
         )
+        self.mcp.add_request_handler("tools/call", CallToolRequestParams, self._call_tool)
         self._traces = RequestTraces(self._has_handler)
         self.mcp.middleware[:] = [self._traces]
         self.mcp.add_notification_handler(
             "notifications/initialized", NotificationParams, self._notifier.on_initialized
         )
+        if self._task_calls.is_possible:
+            self._serve_tasks()
+
+    def _serve_tasks(self) -> None:
+        methods, add = self._task_methods, self.mcp.add_request_handler
+        self.mcp.extensions[TASKS] = {}
+        add("tasks/get", TaskParams, lambda ctx, params: methods.get(ctx, params, _caller_of(ctx)))
+        add("tasks/update", UpdateParams, lambda ctx, params: methods.update(ctx, params, _caller_of(ctx)))
+        add("tasks/cancel", TaskParams, lambda ctx, params: methods.cancel(ctx, params, _caller_of(ctx)))
+        settings = self._toolbox.settings.tasks
+        listening = TaskListening(self._notifier.listen, self._task_calls, methods, settings, _caller_of)
+        add("subscriptions/listen", SubscriptionsListenRequestParams, listening)
 
     @property
     def legacy_sessions(self) -> int:
@@ -133,6 +150,8 @@ class PraxisServer:
                     begin("watching contracts", toolbox.watch, notifier.on_change)
                 begin("removing what killed servers left", server._reap_periodically)
                 begin("reporting to doctor", toolbox.keep_status)
+                if server._task_calls.is_possible:
+                    begin("running tasks", server._task_calls.run, server._asked)
                 if settings.prefetch:
                     begin("pulling images ahead of calls", server._prefetch)
                 try:
@@ -148,11 +167,18 @@ class PraxisServer:
         return CacheHint(5_000, "private" if self._toolbox.settings.http.auth.required else "public")
 
     async def _reap_periodically(self) -> None:
-        # Not before the client has its tools: looking at engines means importing their SDKs. But no server may wait for
-        # ever for its first client with what others left.
+        # Not before the client has its tools: looking at engines means importing their SDKs.
+        await self._asked()
+        await self._toolbox.reap_periodically()
+
+    async def _asked(self) -> None:
+        # No server may wait for ever for its first client with what others left.
         with anyio.move_on_after(UNASKED):
             await self._listed.wait()
-        await self._toolbox.reap_periodically()
+
+    async def tasks_ended(self) -> None:
+        """Wait until no task of the tasks extension runs here."""
+        await self._task_calls.idle()
 
     async def _prefetch(self) -> None:
         # Pulling before the client has its tools would take from the little time that it waits for them.
@@ -183,6 +209,8 @@ class PraxisServer:
         cursor = params.cursor if params else None
         entries = self._toolbox.upstreams.merged_with(self._toolbox.catalog.entries())
         caller = _caller_of(ctx)
+        if self._has_task_tools:
+            entries = self._task_tools.merged_with(entries)
         try:
             page = self._tools.page(entries, cursor, Dialect(ctx.protocol_version), caller)
         except BadCursor as exc:
@@ -193,7 +221,11 @@ class PraxisServer:
             page.tools = with_origin(page.tools, self._toolbox)
         return page
 
-    async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult:
+    @property
+    def _has_task_tools(self) -> bool:
+        return self._toolbox.settings.tasks.tools and self._task_calls.is_possible
+
+    async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult | dict[str, Any]:
         await self._toolbox.loaded()
         caller = _caller_of(ctx)
         self._pages.called(ctx, caller.name)
@@ -216,8 +248,10 @@ class PraxisServer:
         except Exception as exc:  # noqa: BLE001 - one call's defect must not look like the server's to the client
             return refusal(report_defect(f"{params.name[:128]} was called", exc))
 
-    async def _run(self, ctx: Context, params: CallToolRequestParams, caller: Caller) -> CallToolResult:
-        settings, dialect = self._toolbox.settings, Dialect(ctx.protocol_version)
+    async def _run(
+        self, ctx: Context, params: CallToolRequestParams, caller: Caller
+    ) -> CallToolResult | dict[str, Any]:
+        dialect, arguments = Dialect(ctx.protocol_version), params.arguments or {}
         try:
             contract = self._toolbox.catalog.get(params.name).contract
         except UnknownToolError:
@@ -227,24 +261,45 @@ class PraxisServer:
                 self._toolbox.runner.tally.refuse(params.name, caller.name, "held_back", client_name(ctx))
                 raise
             if remote is None:
+                if params.name in TOOLS and self._has_task_tools:
+                    return await self._task_tools.call(params.name, arguments, caller, dialect)
                 raise
             reporter = self._reporter(ctx)
             async with reporting(reporter):
                 on_output = reporter.on_output if reporter else None
-                return await self._relay.call(
-                    remote, params.arguments or {}, dialect, on_output, caller.name, client_name(ctx)
-                )
+                return await self._relay.call(remote, arguments, dialect, on_output, caller.name, client_name(ctx))
+        call = ToolCall(contract, arguments, caller.name, client_name(ctx))
+        if contract.execution != "call" and (task := await self._as_task(ctx, call, caller)) is not None:
+            return task
         reporter = self._reporter(ctx, stdout_is_data=contract.output == "json")
         async with reporting(reporter):
-            result = await self._toolbox.runner.call(
-                params.name,
-                params.arguments or {},
-                caller=caller.name,
-                client=client_name(ctx),
-                on_output=reporter.on_output if reporter else None,
-                on_status=reporter.on_status if reporter else None,
-            )
-        return await ResultWriter(settings, dialect).write(contract, result)
+            return await self._perform(call, dialect, reporter)
+
+    async def _perform(self, call: ToolCall, dialect: Dialect, reporter: ProgressReporter | None) -> CallToolResult:
+        result = await self._toolbox.runner.call(
+            call.contract.name,
+            call.arguments,
+            caller=call.caller,
+            client=call.client,
+            on_output=reporter.on_output if reporter else None,
+            on_status=reporter.on_status if reporter else None,
+        )
+        return await ResultWriter(self._toolbox.settings, dialect).write(call.contract, result)
+
+    async def _as_task(self, ctx: Context, call: ToolCall, caller: Caller) -> CallToolResult | dict[str, Any] | None:
+        """The answer to a call that has become a task; None where it is to be answered with its result."""
+        if not self._task_calls.is_possible:
+            return None
+        is_spoken = speaks_tasks(ctx)
+        can_follow = call.contract.execution == "task" and self._has_task_tools and caller.may_call(RESULT)
+        if not (is_spoken or can_follow):
+            return None
+        task = await self._task_calls.begin(call)
+        if task is None:
+            return None
+        if not is_spoken:
+            return started(task)
+        return {"resultType": "task", **task_facts(task, self._toolbox.settings.tasks)}
 
     def _reporter(self, ctx: Context, *, stdout_is_data: bool = False) -> ProgressReporter | None:
         if not ctx.meta or "progress_token" not in ctx.meta:
@@ -309,76 +364,6 @@ class _LowLevelServer(Server[Any]):
             notification_options, experimental_capabilities, extensions, protocol_version=protocol_version
         )
         capabilities.resources = ResourcesCapability(subscribe=False, list_changed=False)
+        if protocol_version not in MODERN_PROTOCOL_VERSIONS:
+            capabilities.extensions = None
         return capabilities
-
-
-NOTIFY_TIMEOUT = 5.0
-"""Seconds that one client may take to take a notification."""
-
-
-class ChangeNotifier:
-    """Sends ``notifications/tools/list_changed``.
-
-    Clients from 2026-07-28 on get it on the ``subscriptions/listen`` streams that they open (`listen`). Older ones
-    get it on their own connection, which the SDK does not list: each is remembered when it says
-    ``notifications/initialized`` and forgotten when it ends.
-    """
-
-    def __init__(self) -> None:
-        self._bus = InMemorySubscriptionBus()
-        self._sessions: dict[Connection, ServerSession] = {}
-        self._being_notified: set[Connection] = set()
-        self._changed = anyio.Event()
-        self.listen = ListenHandler(self._bus)
-
-    @property
-    def legacy_sessions(self) -> int:
-        """Clients of the older era that are connected now."""
-        return len(self._sessions)
-
-    async def on_change(self, change: CatalogChange) -> None:
-        """Log what has changed, and announce it; waits for no client."""
-        logger.info(
-            "tools changed: {} added, {} changed, {} removed",
-            len(change.added),
-            len(change.changed),
-            len(change.removed),
-        )
-        self.changed()
-
-    def changed(self) -> None:
-        """The list of tools has changed, whatever it was. Must be called on the event loop."""
-        self._changed.set()
-
-    async def on_initialized(self, ctx: ServerRequestContext[Any, Any], params: NotificationParams) -> None:
-        """Remember the session of a client of the older era."""
-        # A session would outlive its connection in a list of ours.
-        connection = connection_of(ctx.session)
-        if connection not in self._sessions:
-            self._sessions[connection] = ctx.session
-            connection.exit_stack.callback(self._sessions.pop, connection, None)
-
-    async def run(self) -> None:
-        """Notify clients of changes, until cancelled."""
-        async with anyio.create_task_group() as tasks:
-            while True:
-                await self._changed.wait()
-                self._changed = anyio.Event()
-                await self._bus.publish(ToolsListChanged())
-                # Who has not taken the last notification yet learns all that has changed from that one.
-                for connection in self._sessions.keys() - self._being_notified:
-                    tasks.start_soon(self._notify, connection, self._sessions[connection])
-
-    def close(self) -> None:
-        """End the open listen streams, as the specification has a server do before it goes."""
-        self.listen.close()
-
-    async def _notify(self, connection: Connection, session: ServerSession) -> None:
-        self._being_notified.add(connection)
-        try:
-            with anyio.move_on_after(NOTIFY_TIMEOUT) as scope:
-                await session.send_tool_list_changed()
-        finally:
-            self._being_notified.discard(connection)
-        if scope.cancelled_caught:
-            logger.warning("a client did not take a notification within {:g} s", NOTIFY_TIMEOUT)

@@ -42,12 +42,12 @@ class ToolLister:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._entries: Sequence[Entry] = ()
+        self._entries: Sequence[Entry | Tool] = ()
         self._names: list[str] = []
-        self._made: dict[tuple[str, bool], tuple[Entry, Tool | None]] = {}
+        self._made: dict[tuple[str, bool], tuple[Entry | Tool, Tool | None]] = {}
 
     def page(
-        self, entries: Sequence[Entry], cursor: str | None, dialect: Dialect, caller: Caller = ANYONE
+        self, entries: Sequence[Entry | Tool], cursor: str | None, dialect: Dialect, caller: Caller = ANYONE
     ) -> ListToolsResult:
         """One page of the tools that a caller may see, sorted by name.
 
@@ -70,7 +70,7 @@ class ToolLister:
         following = _write_cursor(names[end - 1]) if end < len(names) else None
         return ListToolsResult(tools=tools, next_cursor=following)
 
-    def _tool(self, entry: Entry, dialect: Dialect) -> Tool | None:
+    def _tool(self, entry: Entry | Tool, dialect: Dialect) -> Tool | None:
         known = self._made.get((entry.name, dialect.modern))
         if known is not None and known[0] is entry:
             return known[1]
@@ -78,8 +78,14 @@ class ToolLister:
         self._made[entry.name, dialect.modern] = (entry, tool)
         return tool
 
-    def _valid_tool(self, entry: Entry, dialect: Dialect) -> Tool | None:
-        tool = _relayed_tool(entry, dialect) if isinstance(entry, RemoteTool) else self._contract_tool(entry, dialect)
+    def _valid_tool(self, entry: Entry | Tool, dialect: Dialect) -> Tool | None:
+        match entry:
+            case Tool():
+                tool = entry
+            case RemoteTool():
+                tool = _relayed_tool(entry, dialect)
+            case _:
+                tool = self._contract_tool(entry, dialect)
         shown = tool.model_dump(by_alias=True, mode="json", exclude_none=True)
         try:
             validate_server_result("tools/list", dialect.version, {**_EMPTY_LIST, "tools": [shown]})
@@ -90,12 +96,15 @@ class ToolLister:
         return tool
 
     def _contract_tool(self, entry: CatalogEntry, dialect: Dialect) -> Tool:
+        output_schema = entry.output_schema
+        if self._settings.tasks.tools and entry.traits.execution == "task":
+            output_schema = None  # clients that do not speak tasks are answered that one has begun, in words
         return Tool(
             name=entry.name,
             title=printable(entry.title) if entry.title else entry.title,
             description=visible(entry.description or entry.title or f"Runs {entry.name}."),
             input_schema=with_visible_texts(entry.input_schema),
-            output_schema=schema_for(with_visible_texts(entry.output_schema) if entry.output_schema else None, dialect),
+            output_schema=schema_for(with_visible_texts(output_schema) if output_schema else None, dialect),
             annotations=tool_annotations(entry, self._settings),
         )
 
