@@ -206,8 +206,10 @@ def record_of(row: StoredRun, directory: Path) -> RunRecord:
         caller=row.caller,
         plan=row.plan,
         error=row.error,
+        choice=row.choice,
         outcome=row.outcome,
     )
+    facts = row.as_json()
     if row.outcome == LOST:
         record.error = "The server that ran it ended before it did."
     if row.ended is None or record.error is not None:
@@ -229,10 +231,9 @@ def record_of(row: StoredRun, directory: Path) -> RunRecord:
         stderr=record.streams["stderr"],
         timed_out=row.outcome == "timed_out",
         out_of_memory=row.outcome == "out_of_memory",
-        phases=json.loads(row.phases),
+        phases=facts["phases"],
         artifacts=tuple(
-            Artifact(item["name"], directory / "artifacts" / item["name"], item["size"])
-            for item in json.loads(row.artifacts)
+            Artifact(item["name"], directory / "artifacts" / item["name"], item["size"]) for item in facts["artifacts"]
         ),
         image=row.image,
     )

@@ -1,6 +1,6 @@
 """Tasks: calls that go on without their clients, and are found again by any server on the same store.
 
-A task is in the store before anybody hears of it, with the id of the server that runs it. Whether that lives is known
+A task is in the store before its id is given out, with the id of the server that runs it. Whether that lives is known
 as for runs (`execution.records.store`); what it has not brought to an end, the next one ends, or runs again.
 """
 
@@ -28,7 +28,7 @@ CANCEL_EVERY = 0.5
 """Seconds between two looks for tasks of this server whose end another one was asked for."""
 SAY_EVERY = 2.0
 """Seconds between two writes of what the tasks of this server are busy with."""
-LOOK_EVERY = 15.0
+SETTLE_EVERY = 15.0
 """Seconds between two looks for tasks of servers that are gone, and for those whose time has come."""
 MOST_ATTEMPTS = 3
 """How often a task is begun at most: its tool may be what ends its servers."""
@@ -39,7 +39,7 @@ END_WITHIN = 60.0
 _RETRY_FIRST, _RETRY_LAST = 0.25, 5.0
 SHUTDOWN_WITHIN = 3.0
 """Seconds that the ends of tasks may take to be written at shutdown."""
-MAX_SAID = 300
+MAX_STATUS_TEXT = 300
 """Characters of what a task is said to be busy with."""
 
 SERVER_LOST = (
@@ -80,11 +80,11 @@ class _Running:
     is_again: bool
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     is_cancelled: bool = False
-    said: str | None = None
+    message: str | None = None
     is_written: bool = True
 
     def say(self, text: str) -> None:
-        self.said, self.is_written = text[:MAX_SAID], False
+        self.message, self.is_written = text[:MAX_STATUS_TEXT], False
 
     def cancel(self) -> None:
         self.is_cancelled = True
@@ -122,7 +122,7 @@ class TaskService:
             self._group.start_soon(self._follow)
             while True:
                 await self._look_after()
-                await anyio.sleep(LOOK_EVERY)
+                await anyio.sleep(SETTLE_EVERY)
 
     async def idle(self) -> None:
         """Wait until no task runs here."""
@@ -175,8 +175,8 @@ class TaskService:
         if not task.has_ended and task.server != self._store.server:
             if await self._settle(task.server):
                 task = await self._find(task_id, caller)
-        elif (running := self._running.get(task_id)) is not None and running.said is not None:
-            task = replace(task, message=running.said)
+        elif (running := self._running.get(task_id)) is not None and running.message is not None:
+            task = replace(task, message=running.message)
         return task
 
     async def cancel(self, task_id: str, caller: str) -> StoredTask:
@@ -264,18 +264,18 @@ class TaskService:
                         running.cancel()
                 if anyio.current_time() - wrote >= SAY_EVERY:
                     wrote = anyio.current_time()
-                    await self._write_said()
+                    await self._write_messages()
             except RecordsUnavailable as exc:
                 logger.debug("tasks could not be looked at: {}", exc)
 
-    async def _write_said(self) -> None:
-        said: list[tuple[str, str]] = []
+    async def _write_messages(self) -> None:
+        messages: list[tuple[str, str]] = []
         for task_id, running in self._running.items():
-            if not running.is_written and running.said is not None:
-                said.append((task_id, running.said))
+            if not running.is_written and running.message is not None:
+                messages.append((task_id, running.message))
                 running.is_written = True
-        if said:
-            await self._do(lambda table: table.say(said, self._store.server, time.time()))
+        if messages:
+            await self._do(lambda table: table.say(messages, self._store.server, time.time()))
 
     async def _look_after(self) -> None:
         try:

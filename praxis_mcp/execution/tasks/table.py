@@ -16,7 +16,7 @@ _INSERT = f"INSERT INTO tasks ({_ALL}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _SELECT = f"SELECT {_ALL} FROM tasks WHERE "  # noqa: S608
 _AT_ONCE = 500
 _LATE = 60.0
-"""Seconds beyond its time after which a task is removed that should have been given up by its server."""
+"""Seconds beyond its time after which a task is removed that its server should have ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class TaskTable:
                 )
 
     def ask_cancel(self, task_id: str) -> None:
-        """Ask for the end of a task, whoever runs it."""
+        """Ask for the end of a task, whichever server runs it."""
         with self._database.transaction() as run_sql:
             run_sql(
                 "UPDATE tasks SET is_cancelled = 1 WHERE id = ? AND status = 'working'",

@@ -27,7 +27,7 @@ class StoredTask:
             JSON-RPC error) or ``cancelled``.
         message: what it is busy with, or why it ended; None where there is nothing to say.
         created, updated: in seconds since 1970 (UTC).
-        expires: when it is forgotten, at the latest; until it has ended, when it is given up.
+        expires: when it is forgotten, at the latest; until it has ended, when its server ends it.
         kept: seconds for which its result is kept.
         attempts: how often it was begun.
         is_cancelled: whether somebody has asked for its end.

@@ -151,7 +151,7 @@ class PraxisServer:
                 begin("removing what killed servers left", server._reap_periodically)
                 begin("reporting to doctor", toolbox.keep_status)
                 if server._task_calls.is_possible:
-                    begin("running tasks", server._task_calls.run, server._asked)
+                    begin("running tasks", server._task_calls.run, server._until_listed)
                 if settings.prefetch:
                     begin("pulling images ahead of calls", server._prefetch)
                 try:
@@ -168,10 +168,10 @@ class PraxisServer:
 
     async def _reap_periodically(self) -> None:
         # Not before the client has its tools: looking at engines means importing their SDKs.
-        await self._asked()
+        await self._until_listed()
         await self._toolbox.reap_periodically()
 
-    async def _asked(self) -> None:
+    async def _until_listed(self) -> None:
         # No server may wait for ever for its first client with what others left.
         with anyio.move_on_after(UNASKED):
             await self._listed.wait()

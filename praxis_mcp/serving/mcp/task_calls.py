@@ -73,14 +73,14 @@ class TaskCalls:
         """Whether there is a store that tasks can be kept in."""
         return self._toolbox.records.store is not None
 
-    async def run(self, asked: Callable[[], Awaitable[None]]) -> None:
+    async def run(self, until_listed: Callable[[], Awaitable[None]]) -> None:
         """Run tasks until cancelled, once the first is wanted, or there is a contract that may have left some.
 
         Args:
-            asked: returns when the client has its tools, or long enough has passed.
+            until_listed: returns when the client has its tools, or long enough has passed.
         """
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._look, asked)
+            tasks.start_soon(self._look, until_listed)
             await self._is_wanted.wait()
             tasks.cancel_scope.cancel()
         store = self._toolbox.records.store
@@ -164,8 +164,8 @@ class TaskCalls:
         """Wait until a task of this server has ended, or so long."""
         await (await self._get()).wait_for_change(seconds)
 
-    async def _look(self, asked: Callable[[], Awaitable[None]]) -> None:
-        await asked()
+    async def _look(self, until_listed: Callable[[], Awaitable[None]]) -> None:
+        await until_listed()
         await self._toolbox.loaded()
         if any(entry.traits.execution != "call" for entry in self._toolbox.catalog.entries()):
             self._is_wanted.set()

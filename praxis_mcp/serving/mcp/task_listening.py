@@ -1,4 +1,4 @@
-"""``subscriptions/listen`` with ``taskIds``: a client is told how its tasks go on (SEP-2663, "Task Status
+"""``subscriptions/listen`` with ``taskIds``: a client receives how its tasks go on (SEP-2663, "Task Status
 Notifications"), by tasks of this server at once, by those of others on the same store within a second."""
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class TaskListening:
         own: Any = session  # all that serves a stream asks of a session
         with unwrapped():
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._tell, ctx, ids, caller, session.has_acknowledged)
+                tasks.start_soon(self._send, ctx, ids, caller, session.has_acknowledged)
                 result = await self._listen(replace(ctx, session=own), params)
                 tasks.cancel_scope.cancel()
         return result
@@ -95,9 +95,9 @@ class TaskListening:
             return False
         return True
 
-    async def _tell(self, ctx: Context, ids: list[str], caller: Caller, acknowledged: anyio.Event) -> None:
+    async def _send(self, ctx: Context, ids: list[str], caller: Caller, acknowledged: anyio.Event) -> None:
         await acknowledged.wait()
-        told: dict[str, tuple[float, str]] = {}
+        sent: dict[str, tuple[float, str]] = {}
         left, looks = list(ids), 0
         while left:
             try:
@@ -107,13 +107,13 @@ class TaskListening:
                 changes = {}
             for task_id in list(left):
                 # The first look says how things stand: it may have ended before anybody listened.
-                if changes.get(task_id) != told.get(task_id) or looks % _LOST_EACH == 0:
-                    await self._tell_of(ctx, task_id, caller, told, left)
+                if changes.get(task_id) != sent.get(task_id) or looks % _LOST_EACH == 0:
+                    await self._send_one(ctx, task_id, caller, sent, left)
             looks += 1
             await self._calls.wait_for_change(CHANGES_EVERY)
 
-    async def _tell_of(
-        self, ctx: Context, task_id: str, caller: Caller, told: dict[str, tuple[float, str]], left: list[str]
+    async def _send_one(
+        self, ctx: Context, task_id: str, caller: Caller, sent: dict[str, tuple[float, str]], left: list[str]
     ) -> None:
         try:
             task = await self._methods.find(task_id, caller)
@@ -121,9 +121,9 @@ class TaskListening:
             return
         if task.has_ended:
             left.remove(task_id)
-        if told.get(task_id) == (task.updated, task.status):
+        if sent.get(task_id) == (task.updated, task.status):
             return
-        told[task_id] = (task.updated, task.status)
+        sent[task_id] = (task.updated, task.status)
         meta = {SUBSCRIPTION_ID_META_KEY: ctx.request_id}
         notification: Any = TaskNotification(params={**task_facts(task, self._settings), "_meta": meta})
         await ctx.session.send_notification(notification, related_request_id=ctx.request_id)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Context = ServerRequestContext[Any, Any]
 MOST_LISTENED = 100
-"""Tasks that one stream is told of."""
+"""Tasks that one stream reports."""
 _LONGEST_ID = 128
 
 
@@ -133,7 +133,7 @@ class TaskMethods:
 
 
 def listened(wanted: Mapping[str, Any]) -> Sequence[str] | None:
-    """The tasks that a client wants to be told of, by what it sent with ``subscriptions/listen``; None where it did not
+    """The tasks that a client wants reports of, by what it sent with ``subscriptions/listen``; None where it did not
     mention any.
 
     Raises:
@@ -145,7 +145,7 @@ def listened(wanted: Mapping[str, Any]) -> Sequence[str] | None:
     if not isinstance(ids, list) or not all(isinstance(item, str) and len(item) <= _LONGEST_ID for item in ids):
         raise MCPError(INVALID_PARAMS, "taskIds is a list of ids.")
     if len(ids) > MOST_LISTENED:
-        raise MCPError(INVALID_PARAMS, f"taskIds has {len(ids)} ids; one stream is told of {MOST_LISTENED} at most.")
+        raise MCPError(INVALID_PARAMS, f"taskIds has {len(ids)} ids; one stream reports {MOST_LISTENED} at most.")
     return list(dict.fromkeys(ids))
 
 

@@ -92,7 +92,7 @@ TOOLS: Mapping[str, Tool] = {
 
 
 def started(task: StoredTask) -> CallToolResult:
-    """What a model is told whose call has become a task."""
+    """What a model gets whose call has become a task."""
     text = (
         f"{task.tool} has begun as task {task.id}, and goes on by itself. Call {RESULT} with that id for its result, "
         f"{STATUS} to see how it stands, {CANCEL} to end it."
@@ -177,7 +177,7 @@ def _result(task: StoredTask, dialect: Dialect) -> CallToolResult:
             _meta=raw.get("_meta"),  # pyright: ignore[reportCallIssue]
         )
     if not task.has_ended:
-        said = f" ({task.message})" if task.message else ""
-        return CallToolResult(content=[text_block(f"It has not ended yet{said}. Call {RESULT} again.")])
+        busy_with = f" ({task.message})" if task.message else ""
+        return CallToolResult(content=[text_block(f"It has not ended yet{busy_with}. Call {RESULT} again.")])
     why = json.loads(task.error)["message"] if task.error else "It was cancelled."
     return CallToolResult(content=[text_block(f"There is no result: {why}")], is_error=True)

@@ -31,7 +31,7 @@ def statuses(extension: TasksExtension) -> list[str]:
 
 
 @pytest.mark.parametrize("transport", MODERN)
-async def test_who_listens_to_a_task_is_told_its_result(transport: Transport, tools: Path, tmp_path: Path) -> None:
+async def test_who_listens_to_a_task_gets_its_result(transport: Transport, tools: Path, tmp_path: Path) -> None:
     extension = TasksExtension()
     gate = tmp_path / "gate"
     task: dict[str, Any] = {}
@@ -56,7 +56,7 @@ async def test_who_listens_to_a_task_is_told_its_result(transport: Transport, to
     assert {each["taskId"] for each in extension.told} == {task["taskId"]}
 
 
-async def test_who_listens_to_a_task_that_has_ended_is_told_so_at_once(tools: Path, tmp_path: Path) -> None:
+async def test_who_listens_to_a_task_that_has_ended_learns_that_at_once(tools: Path, tmp_path: Path) -> None:
     extension = TasksExtension()
     (tmp_path / "gate").touch()
     async with (
