@@ -261,7 +261,7 @@ class ToolContract(BaseModel):
         if self.output_schema is not None and self.output != "json":
             raise ValueError("output_schema goes with output: json")
         if self.retry == "safe" and self.execution == "call":
-            raise ValueError("retry: safe goes with execution: task or optional")
+            raise ValueError("write execution: task or optional with retry: safe")
         return self
 
     # Last, and so around all others: pydantic lays each validator around those above it.
