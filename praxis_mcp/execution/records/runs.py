@@ -27,7 +27,6 @@ from praxis_mcp.execution.records.files import RunFiles
 from praxis_mcp.execution.records.record import IN_MEMORY, RunRecord, kept_of, record_of, row_of
 from praxis_mcp.execution.records.row import NOTHING, About, StoredRun, plan_text, storable
 from praxis_mcp.execution.records.store import RecordStore
-from praxis_mcp.execution.records.writer import WRITTEN_WITHIN
 from praxis_mcp.execution.tally import outcome_of
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.plans.secrets import Masker
@@ -372,7 +371,7 @@ class RunRecords:
         row = row_of(record, store.server, store.kept_at, self._settings.max_stream, datetime.now(UTC))
         written = store.writer.put(row, wait=True)
         if written is not None:
-            with anyio.move_on_after(WRITTEN_WITHIN) as scope:
+            with anyio.move_on_after(store.writer.patience) as scope:
                 await written
             if scope.cancelled_caught:
                 store.writer.was_late()

@@ -33,6 +33,8 @@ RETRY_FIRST, RETRY_LAST = 0.25, 15.0
 WRITTEN_WITHIN = 0.25
 """Seconds that an answer waits for its record to be written. It takes a hundredth of that, unless the disk hangs,
 another process holds the database, or the network is slow."""
+FIRST_WITHIN = 5.0
+"""The same while the database is opened for the first time: its driver is imported, and its tables are made."""
 MOST_LATE = 4
 """Answers in a row that have waited so long for nothing, after which no other does until one is written in time."""
 CLOSE_TIMEOUT = 5.0
@@ -89,6 +91,7 @@ class RecordWriter:
         self._is_closing = False
         self._is_behind = False
         self._late = 0
+        self._is_opened = False
         self._dropped = 0
         self._dropped_lines = 0
         self._since_upkeep = (0, 0)
@@ -117,6 +120,11 @@ class RecordWriter:
             if self._thread is None:
                 self._start()
             return future
+
+    @property
+    def patience(self) -> float:
+        """Seconds that an answer may wait for its record now."""
+        return WRITTEN_WITHIN if self._is_opened or self._is_behind else FIRST_WITHIN
 
     def was_late(self) -> None:
         """A call has waited for its record for as long as one may. Where that goes on, the next do not wait."""
@@ -304,8 +312,11 @@ class RecordWriter:
 
     def _connected(self) -> Database:
         try:
-            return self._connect()
+            database = self._connect()
+            self._is_opened = True
+            return database
         except RecordsUnavailable:
+            self._is_opened = True
             self._append(self._taken_lines())  # which needs no database
             raise
 
