@@ -211,19 +211,35 @@ static const char *put_content(struct site *site, const struct entry *entry)
     return copy < 0 ? "content" : put(site, entry, copy, false);
 }
 
-/* It tells what the keys of the user are called, those from outside too: keys belong to no namespace. */
-static bool hide_keys(struct site *site, const char *proc)
+/* What /proc tells of the whole machine, and root may read without any capability: what the keys of its users are called,
+ * when its timers and interrupts come (of a keyboard, say), which disks it has. Container engines hide the same, and
+ * what only a capability opens besides. */
+static const char *const of_the_machine[] = {
+    "acpi", "asound", "interrupts", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats",
+};
+
+static bool hide(struct site *site, const char *path)
 {
-    char path[PATH_MAX + sizeof "/keys"];
-    snprintf(path, sizeof path, "%s/keys", proc);
     int place = find_place(site->root, path);
     if (place < 0)
-        return errno == ENOENT; /* a kernel without keys */
-    int copy = make_content(site, NO_DESCRIPTOR, 0444);
-    bool good = copy >= 0 && put_mount(copy, place);
-    drop(copy);
+        return errno == ENOENT; /* a kernel without it */
+    bool is_folder = is_directory(place);
+    int cover = is_folder ? make_memory(4096, 16, 0555) : make_content(site, NO_DESCRIPTOR, 0444);
+    bool good = cover >= 0 && (!is_folder || lock_mount(cover)) && put_mount(cover, place);
+    drop(cover);
     drop(place);
     return good;
+}
+
+static bool hide_the_machine(struct site *site, const char *proc)
+{
+    char path[PATH_MAX + 32];
+    for (size_t index = 0; index < sizeof of_the_machine / sizeof *of_the_machine; index++) {
+        snprintf(path, sizeof path, "%s/%s", proc, of_the_machine[index]);
+        if (!hide(site, path))
+            return false;
+    }
+    return true;
 }
 
 static const char *put_proc(struct site *site, const struct entry *entry)
@@ -232,7 +248,7 @@ static const char *put_proc(struct site *site, const struct entry *entry)
     unsigned access = (entry->flags & MOUNT_LOCKS_PROC) != 0 ? MOUNTED_READ_ONLY : 0;
     int mount = make_file_system("proc", SAFE | MOUNTED_NO_PROGRAMS | access, options);
     const char *step = mount < 0 ? "proc" : put(site, entry, mount, true);
-    return step == NULL && !hide_keys(site, entry->path) ? "proc" : step;
+    return step == NULL && !hide_the_machine(site, entry->path) ? "proc" : step;
 }
 
 static const char *lock_place(const struct site *site, const struct entry *entry)

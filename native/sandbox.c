@@ -159,7 +159,7 @@ static bool take_users(const struct inside *inside, int proc)
     if (inside->mapped < 0)
         return map_user(proc, &root, &inside->outside);
     return read(inside->mapped, &said, sizeof said) == sizeof said &&
-           join_groups(given.layout.memberships, given.layout.membership_count);
+           become_root_in(given.layout.memberships, given.layout.membership_count);
 }
 
 static const char *lay_out(const struct inside *inside, const char **where)
@@ -322,8 +322,11 @@ static int make_sandbox(const struct sandbox_options *chosen)
     inside.life = (int)syscall(CALL_PIDFD_OPEN, getpid(), 0);
     if (inside.life < 0)
         return fail(inside.reply, "namespaces");
-    if ((given.layout.flags & LAYOUT_HOST_USERS) != 0 && pipe2(users, O_CLOEXEC) != 0)
-        return fail(inside.reply, "user-namespace");
+    if ((given.layout.flags & LAYOUT_HOST_USERS) != 0) {
+        errno = EPERM; /* others may hold the capability to set users, and would become root by it */
+        if (geteuid() != 0 || pipe2(users, O_CLOEXEC) != 0)
+            return fail(inside.reply, "user-namespace");
+    }
     inside.mapped = users[0];
     pid_t child = start_inside(&inside);
     if (child < 0)

@@ -10,8 +10,9 @@
  * kernel lets no plain user, since a file may be closed to a group); everybody else keeps them. */
 void drop_groups(void);
 
-/* These supplementary groups, in a user namespace that knows them; false and errno where that fails. */
-bool join_groups(const gid_t *groups, size_t count);
+/* Root, of root's group and these supplementary ones, in a user namespace that knows them; false and errno where that
+ * fails. Who runs us as root may have us in another group (User= and Group= of a service), which stays outside. */
+bool become_root_in(const gid_t *groups, size_t count);
 
 /* No core file, and no program of the host's that is started for one. False and errno where that fails. */
 bool forbid_cores(void);

@@ -141,6 +141,36 @@ def test_with_the_hosts_users_it_sees_all_owners_and_is_root_without_any_right_o
     ]  # fmt: skip
 
 
+@pytest.mark.skipif(not IS_ROOT, reason="needs root")
+def test_with_the_hosts_users_roots_own_group_is_its_group_whatever_praxis_inits_is(
+    binary: Path, tmp_path: Path
+) -> None:
+    """As a service with User=root and Group=4242 has it: that group's files stay closed, and new ones are root's."""
+    (tmp_path / "of-the-group").write_text("x")
+    os.chown(tmp_path / "of-the-group", 12345, 4242)
+    (tmp_path / "of-the-group").chmod(0o640)
+    front = [shutil.which("setpriv") or "setpriv", "--regid", "4242", "--groups", "4242,23456"]
+    script = "grep -E '^(Uid|Gid|Groups)' /proc/self/status; cd /mnt; : > new; stat -c '%u:%g' new; cat of-the-group"
+    with (bench := Bench(binary, None, (0, 5))).stack:
+        mounts = bench.host(bench.bind(tmp_path, "/mnt", writable=True))
+        seen = bench.run(mounts, "sh", "-c", f"exec 2>&1; {script}", front=front)
+    assert seen.stdout.split("\n")[:-1] == [
+        "Uid:\t0\t0\t0\t0", "Gid:\t0\t0\t0\t0", "Groups:\t0 5 ", "0:0", "cat: of-the-group: Permission denied"
+    ], seen  # fmt: skip
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root to hand capabilities out")
+def test_who_is_not_root_gets_no_sandbox_with_the_hosts_users_by_a_capability_to_set_them(binary: Path) -> None:
+    words = ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
+    front = [shutil.which("setpriv") or "setpriv", *words]
+    front += [f"--{kind}-caps=+setuid,+setgid,+setfcap" for kind in ("inh", "ambient")]
+    with (bench := Bench(binary, None, ())).stack:
+        seen = bench.run(bench.host(), "id", "-u", front=front)
+    assert seen.stdout == ""
+    assert seen.end is not None
+    assert (seen.end.kind, seen.end.step) == (EndKind.SETUP_FAILED, "user-namespace")
+
+
 def test_the_environment_is_the_calls_alone_and_the_host_name_the_layouts(bench: Bench) -> None:
     seen = bench.run(
         bench.host(), "sh", "-c", "env; hostname; pwd", env={**ENV, b"A": b"b"}, host_name=b"box", directory=b"/usr"
@@ -317,6 +347,14 @@ def test_streams_that_lead_nowhere_are_null_devices_all_the_same(bench: Bench) -
 
 def test_the_keys_of_the_user_outside_have_no_names_in_it(bench: Bench) -> None:
     assert sh(bench, "cat /proc/keys; stat -c %F /proc/keys") == "regular empty file\n"
+
+
+def test_proc_tells_nothing_of_the_machines_timers_interrupts_and_disks(bench: Bench) -> None:
+    """Root may read them without a capability; container engines hide the same."""
+    hidden = "acpi asound interrupts latency_stats sched_debug scsi timer_list timer_stats"
+    assert Path("/proc/timer_list").exists() or Path("/proc/interrupts").exists()
+    script = f"cd /proc; for each in {hidden}; do [ ! -e $each ] || find $each -type f -exec cat {{}} +; done"
+    assert sh(bench, script) == ""
 
 
 def test_it_takes_no_more_than_its_share_of_the_machines_terminals(bench: Bench, python: str) -> None:

@@ -159,14 +159,16 @@ def test_python_refuses_what_the_other_side_would() -> None:
         encode_waiting_sandbox(SandboxLayout([root]), float("nan"))
 
 
-def valid(bench: Bench) -> tuple[bytes, list[LaidMount]]:
+def valid(bench: Bench, memberships: Sequence[int] | None = None) -> tuple[bytes, list[LaidMount]]:
     mounts = bench.host(
         LaidMount(MountKind.DIRECTORY, b"/tmp/a", mode=0o700),
         LaidMount(MountKind.LINK, b"/tmp/l", target=b"a"),
         LaidMount(MountKind.CONTENT, b"/tmp/f", None, MountFlag.MAKES_PLACE, 0o600),
         LaidMount(MountKind.READ_ONLY, b"/tmp"),
     )
-    return bench.message(SandboxLayout(mounts, uid=7, limits=[(7, 64, 64)]), "true", env=ENV), mounts
+    uid = 7 if memberships is None else 0
+    layout = SandboxLayout(mounts, uid=uid, limits=[(7, 64, 64)], memberships=memberships)
+    return bench.message(layout, "true", env=ENV), mounts
 
 
 @st.composite
@@ -187,11 +189,11 @@ def assert_sound(bench: Bench, message: bytes, mounts: Sequence[LaidMount] = ())
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(changes=damage())
+@given(changes=damage(), memberships=st.none() | st.lists(st.integers(0, 2**31 - 1), max_size=64))
 def test_a_damaged_message_is_refused_or_ends_in_a_step_and_never_crashes(
-    bench: Bench, changes: list[tuple[int, int, bytes]]
+    bench: Bench, changes: list[tuple[int, int, bytes]], memberships: list[int] | None
 ) -> None:
-    whole, mounts = valid(bench)
+    whole, mounts = valid(bench, memberships)
     message = bytearray(whole)
     for place, size, instead in changes:
         start = place % (len(message) + 1)

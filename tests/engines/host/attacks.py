@@ -14,6 +14,7 @@ import resource
 import signal
 import socket
 import stat
+import struct
 import sys
 from collections.abc import Callable
 
@@ -301,6 +302,12 @@ def _() -> object:
     return read("/proc/keys")
 
 
+@attack("the machine's timers, interrupts and disks")
+def _() -> object:
+    names = ("interrupts", "latency_stats", "sched_debug", "timer_list", "timer_stats", "scsi/scsi")
+    return succeeding({name: lambda name=name: read(f"/proc/{name}") for name in names})
+
+
 @attack("anything to write in /sys, and control groups")
 def _() -> object:
     found: list[str] = []
@@ -462,6 +469,60 @@ def _() -> object:
     return read(f"{READABLE}/of-a-group")
 
 
+@attack("a file that is another user's alone")
+def _() -> object:
+    path = f"{WRITABLE}/of-another"
+    if not os.path.exists(path):
+        return None
+    return succeeding(
+        {
+            "read": lambda: read(path),
+            "write": lambda: opened(path, os.O_WRONLY),
+            "chmod": lambda: os.chmod(path, 0o666) or 1,
+            "take": lambda: os.chown(path, os.getuid(), os.getgid()) or 1,
+            "attribute": lambda: os.setxattr(path, "user.x", b"x") or 1,
+            "time": lambda: os.utime(path, (1, 1)) or 1,
+        }
+    )
+
+
+@attack("a file of its own in another user's name")
+def _() -> object:
+    path = f"{WRITABLE}/given-away"
+    os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+    try:
+        return succeeding(
+            {
+                "user": lambda: os.chown(path, 12345, -1) or 1,
+                "group": lambda: os.chown(path, -1, 12345) or 1,
+                "capability": lambda: os.setxattr(path, "security.capability", bytes.fromhex(CAPABILITY)) or 1,
+            }
+        )
+    finally:
+        os.unlink(path)
+
+
+CAPABILITY = "0100000200000020000000000000000000000000"
+"""The attribute of a program that has CAP_SYS_ADMIN (vfs_cap_data, its second version)."""
+
+
+@attack("a message in another user's or process's name")
+def _() -> object:
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+    def sent(*names: int) -> object:
+        return one.sendmsg([b"x"], [(socket.SOL_SOCKET, 2, struct.pack("3i", *names))])  # SCM_CREDENTIALS
+
+    with one, other:
+        return succeeding(
+            {
+                "process": lambda: sent(1, os.getuid(), os.getgid()),
+                "user": lambda: sent(os.getpid(), 12345, os.getgid()),
+                "group": lambda: sent(os.getpid(), os.getuid(), 12345),
+            }
+        )
+
+
 @attack("the root, and what is above it")
 def _() -> object:
     root = os.stat("/")
@@ -517,7 +578,8 @@ def main() -> None:
             continue
         if got is not None:
             results[what] = got
-    print(json.dumps({"tried": list(ATTACKS), "got": results}))
+    kinds = ["root of the machine's users"] if text_of("/proc/self/uid_map").split() == ["0", "0", "4294967295"] else []
+    print(json.dumps({"tried": list(ATTACKS), "got": results, "is": kinds}))
 
 
 main()

@@ -41,6 +41,8 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("launcher")]
 NOBODY = 65534
 GROUP = 4242
 """A supplementary group of the server's."""
+OTHER = 23456
+"""A user of the host's that no server here runs as."""
 IS_ROOT = os.geteuid() == 0
 ATTACKS = (Path(__file__).parent / "attacks.py").read_text()
 
@@ -59,6 +61,7 @@ BUBBLEWRAP_LACKS = frozenset(
         "mounts that let devices, set-user-id programs or the host's later mounts in",
         "all the machine's terminals",
         "keys of the host's users",
+        "the machine's timers, interrupts and disks",
         # Only who makes the namespace can bound them.
         "more of the user's inotify instances than its part",
     }
@@ -71,7 +74,7 @@ import anyio, asyncio.subprocess, concurrent.futures.thread, encodings.ascii, fc
 import anyio._backends._asyncio
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.schemas.schema import validate_arguments
-from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.base import ExecutionContext, PinnedImage
 from praxis_mcp.engines.host.local import LocalExecutionEngine
 from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine
 from praxis_mcp.settings.model import Settings
@@ -83,7 +86,7 @@ settings, fields = Settings(**json.loads(settings)), json.loads(fields)
 if kind == "sandbox":
     import docker
     contract = ToolContract.create_dagger_tool("attack", image, command, **fields)
-    engine = (WaitingSandboxEngine if waits else SandboxExecutionEngine)(settings)
+    engine = (WaitingSandboxEngine if waits == "waiting" else SandboxExecutionEngine)(settings)
 else:
     contract = ToolContract.create_local_tool("attack", command, **fields)
     engine = (WaitingLocalEngine if waits else LocalExecutionEngine)(settings)
@@ -91,7 +94,11 @@ validate_arguments(contract, {})
 
 async def main():
     async with engine:
-        result = await engine.execute(contract, {}, ExecutionContext())
+        context = ExecutionContext()
+        if waits == "standing in":
+            named = await engine.images.ensure(image)
+            context = ExecutionContext(image=PinnedImage(image, named.image.id, named.pinned, shares_files=True))
+        result = await engine.execute(contract, {}, context)
     print(result.output, end="")
     sys.exit(result.stderr.text if not result.success else 0)
 
@@ -138,6 +145,10 @@ def place(user: int | None) -> Iterator[Path]:
             of_a_group.write_text("x")
             of_a_group.chmod(0o040)
             os.chown(of_a_group, other, GROUP)
+            of_another = folder / "writable" / "of-another"
+            of_another.write_text("x")
+            of_another.chmod(0o600)
+            os.chown(of_another, OTHER, OTHER)
         yield folder
 
 
@@ -176,18 +187,20 @@ def store_of(user: int | None) -> Path:
     return store
 
 
-@pytest.mark.parametrize("waits", ["", "waiting"], ids=["made for the call", "waiting"])
+@pytest.mark.parametrize("waits", ["", "waiting", "standing in"], ids=["made for the call", "waiting", "for Docker"])
 @pytest.mark.parametrize("kind", [pytest.param("sandbox", marks=pytest.mark.docker), "local"])
 def test_a_tool_gets_nothing_that_is_not_its_own(
     kind: str, waits: str, launcher: str, user: int | None, place: Path, abstract_socket: str, memory_key: int
 ) -> None:
-    if waits and launcher == "bubblewrap":
+    if waits == "waiting" and launcher == "bubblewrap":
         pytest.skip("bubblewrap makes none that waits for its call")
+    if waits == "standing in" and kind == "local":
+        pytest.skip("only the sandbox stands in for Docker")
     engines: dict[str, Any] = {"local": {"sandbox": launcher}}
     if kind == "sandbox":
         engines = {"sandbox": {"launcher": launcher, "store": str(store_of(user))}}
     settings = {"root": str(place), "engines": engines, "policy": {"host_network": True}}
-    settings["warm"] = WHEN_ASKED if waits else {"enabled": False}
+    settings["warm"] = WHEN_ASKED if waits == "waiting" else {"enabled": False}
     mounts = {f"{place}/writable": "/tmp/writable:rw", f"{place}/readable": "/tmp/writable/readable"}
     program = "python3" if kind == "sandbox" else CASE.python_program
     words = ["-c", ATTACKS, "/tmp/writable", "/tmp/writable/readable", abstract_socket, str(memory_key)]
@@ -213,6 +226,8 @@ def test_a_tool_gets_nothing_that_is_not_its_own(
         allowed |= A_PLAIN_USER_LACKS
     assert {what: got for what, got in answer["got"].items() if what not in allowed} == {}
     assert (place / "readable" / "file").read_text() == "content"
+    if waits == "standing in" and launcher == "own" and IS_ROOT and user is None:
+        assert answer["is"] == ["root of the machine's users"]
 
 
 async def test_a_place_that_is_turned_while_mounts_are_made_leads_nowhere_else(launcher: str, tmp_path: Path) -> None:
