@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from praxis_mcp.engines.base import Artifact
-from praxis_mcp.serving.console.text import opened, readable
+from praxis_mcp.serving.console.text import json_text, opened, readable
 from praxis_mcp.serving.mcp.media import IMAGES, decode_text, media_type
 
 LOOKED_INTO = 256 * 1024
@@ -103,10 +103,8 @@ def _of_json(text: str) -> Preview:
         names = list(dict.fromkeys(name for record in records[:MAX_ROWS] for name in record))
         body = [[_cell(record.get(name)) for name in names] for record in records[:MAX_ROWS]]
         return _table([names, *body], is_cut=len(records) > MAX_ROWS)
-    try:
-        return _text(json.dumps(value, indent=2, ensure_ascii=False))
-    except RecursionError:
-        return _text(text)
+    shown, is_cut = json_text(value, TEXT_SHOWN)
+    return Preview("text", readable(shown), is_cut=is_cut)
 
 
 def _flat_records(value: Any) -> list[dict[str, Any]]:

@@ -74,7 +74,7 @@ class RunPages:
             Route(RUNS_PATH, self.list_runs, methods=["GET"]),
             Route(one, self.show, methods=["GET"]),
             Route(one + "/cancel", self.cancel, methods=["POST"]),
-            Route(one + "/artifacts/{number:int}", self.artifact, methods=["GET"]),
+            Route(one + "/artifacts/{number:str}", self.artifact, methods=["GET"]),
             Route(one + "/{stream:str}.txt", self.stream, methods=["GET"]),
         ]
 
@@ -149,10 +149,10 @@ class RunPages:
     async def artifact(self, request: Request) -> Response:
         """A file that a run left: an image to look at, or anything to download."""
         details = await self._details(request)
-        number = request.path_params["number"]
-        if not 0 <= number < len(details.artifacts):
+        numbered = {str(number): item for number, item in enumerate(details.artifacts)}
+        item = numbered.get(request.path_params["number"])
+        if item is None:
             raise RunNotFoundError("The run has no such artifact, or it is no longer kept.")
-        item = details.artifacts[number]
         if "image" in request.query_params:
             mime = await anyio.to_thread.run_sync(image_type, item)
             if mime is None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.execution.records.row import iso_time
+from praxis_mcp.serving.console.text import json_text
 from praxis_mcp.support.installation import install_command_for_extra
 from praxis_mcp.support.text import counted, printable, visible
 
@@ -26,6 +26,8 @@ STATIC = {
     "icon.svg": "image/svg+xml",
 }
 """Files that pages load, and their types."""
+JSON_SHOWN = 8 * 1024 * 1024
+"""Characters of a value that are shown as JSON."""
 
 
 class Pages:
@@ -118,5 +120,6 @@ def utc(moment: float) -> str:
 
 
 def pretty(value: Any) -> str:
-    """A value as JSON for people."""
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+    """A value as JSON for people; what a model reads is bounded elsewhere, and far shorter than `JSON_SHOWN`."""
+    text, is_cut = json_text(value, JSON_SHOWN)
+    return f"{text}…" if is_cut else text

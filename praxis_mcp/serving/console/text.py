@@ -4,6 +4,7 @@ reader's eyes."""
 from __future__ import annotations
 
 import codecs
+import json
 import os
 import re
 import stat
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from praxis_mcp.serving.mcp.media import decode_text
 from praxis_mcp.support.text import visible
@@ -58,6 +59,26 @@ def excerpt(source: bytes | Path) -> Excerpt:
 def readable(text: str) -> str:
     """Text of a program for a page: colours are left out, other controls shown by number."""
     return visible(_COLOURS.sub("", text))
+
+
+def json_text(value: Any, most: int) -> tuple[str, bool]:
+    """A value as indented JSON, and whether there is more of it: 256 KiB that are nested 900 deep would become 200 MB.
+
+    Args:
+        value: of JSON; anything else in it is written as text.
+        most: characters.
+    """
+    pieces: list[str] = []
+    length = 0
+    try:
+        for piece in json.JSONEncoder(indent=2, ensure_ascii=False, default=str).iterencode(value):
+            pieces.append(piece)
+            length += len(piece)
+            if length > most:
+                return "".join(pieces)[:most], True
+    except RecursionError:
+        return "".join(pieces), True
+    return "".join(pieces), False
 
 
 class LiveText:

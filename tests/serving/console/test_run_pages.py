@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from praxis_mcp.engines.base import Artifact
 from praxis_mcp.errors import RunCancelled
 from praxis_mcp.execution.records.row import StoredRun
-from praxis_mcp.serving.console.preview import LOOKED_INTO, MAX_COLUMNS, MAX_ROWS, preview
+from praxis_mcp.serving.console.preview import LOOKED_INTO, MAX_COLUMNS, MAX_ROWS, TEXT_SHOWN, preview
 from praxis_mcp.serving.console.run_pages import RUNS_ON_A_PAGE, bars
 from praxis_mcp.serving.console.text import END_SHOWN, excerpt
 from tests.kit.contracts import write_tool
@@ -180,7 +181,8 @@ async def test_a_long_stream_is_shown_by_its_ends_and_downloaded_whole(tmp_path:
         whole = await browser.get(f"/console/runs/{run_id}/stdout.txt")
         assert len(whole.content) == 2_000_012
         assert whole.headers["content-disposition"].startswith("attachment;")
-        assert (await browser.get(f"/console/runs/{run_id}/stdin.txt")).status_code == 404
+        for part in ("stdin.txt", "artifacts/0", "artifacts/" + "9" * 5000):  # more digits than Python reads
+            assert (await browser.get(f"/console/runs/{run_id}/{part}")).status_code == 404
         binary = await run(ground, "binary")
         assert "This is not text" in (await browser.get(f"/console/runs/{binary}")).text
         assert len((await browser.get(f"/console/runs/{binary}/stdout.txt")).content) == 1024
@@ -274,6 +276,18 @@ def test_a_file_is_looked_into_only_so_far(tmp_path: Path) -> None:
     assert shown("a.txt", b"x" * (LOOKED_INTO + 1)).is_cut
     assert shown("a.png", b"\0\xff").kind == "binary"
     assert shown("a.txt", b"\x89PNG\r\n\x1a\n").kind == "image"
+
+
+def test_json_that_would_be_huge_when_it_is_indented_is_not_made_so(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("[" * 900 + ",".join("1" * 50_000) + "]" * 900)
+    tracemalloc.start()
+    try:
+        shown = preview(Artifact("a.json", file, file.stat().st_size))
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+    assert (shown.kind, len(shown.text), shown.is_cut) == ("text", TEXT_SHOWN, True)
 
 
 def test_a_link_that_a_tool_left_is_not_followed(tmp_path: Path) -> None:
