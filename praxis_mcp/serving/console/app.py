@@ -83,7 +83,7 @@ class Console:
             *catalog.routes(),
             *calls.routes(),
             *StatusPages(toolbox, self._ui).routes(),
-            *LivePages(reader, self._ui).routes(),
+            *LivePages(reader, self._sessions, self._ui).routes(),
             *RunPages(toolbox, reader, calls, self._ui).routes(),
         ]
 

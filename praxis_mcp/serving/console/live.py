@@ -18,7 +18,7 @@ from praxis_mcp.execution.records.database import Filters
 from praxis_mcp.execution.records.row import RUNNING
 from praxis_mcp.serving.console.gate import CONSOLE_PATH, session_of
 from praxis_mcp.serving.console.reader import RunReader
-from praxis_mcp.serving.console.sessions import Viewer
+from praxis_mcp.serving.console.sessions import Session, Sessions, Viewer
 from praxis_mcp.serving.console.text import LiveText
 from praxis_mcp.serving.console.ui import Ui
 
@@ -32,7 +32,7 @@ LOOK_EVERY = 0.5
 MAX_STREAMS = 32
 """Streams of the console that are open at once."""
 STREAM_LIFETIME = 600.0
-"""Seconds after which a stream ends; the browser opens it again, and so its session is looked at again."""
+"""Seconds after which a stream ends; a browser that is still there opens it again."""
 _SIGN_OF_LIFE = 20
 """Looks without anything to say after which a comment is sent: what is between may end a silent connection."""
 
@@ -42,11 +42,13 @@ class LivePages:
 
     Args:
         reader: the store.
+        sessions: know whether who looks may still do so.
         ui: makes pages.
     """
 
-    def __init__(self, reader: RunReader, ui: Ui) -> None:
+    def __init__(self, reader: RunReader, sessions: Sessions, ui: Ui) -> None:
         self._reader = reader
+        self._sessions = sessions
         self._ui = ui
         self._open = 0
 
@@ -65,22 +67,23 @@ class LivePages:
 
     async def changes(self, request: Request) -> Response:
         """An event whenever other runs go on than before."""
-        return self._stream(self._changes(session_of(request).viewer))
+        session = session_of(request)
+        return self._stream(session, self._changes(session.viewer))
 
     async def output(self, request: Request) -> Response:
         """What a run puts out, and an event when it has ended."""
-        viewer, run_id = session_of(request).viewer, request.path_params["run_id"]
-        await self._reader.details(viewer, run_id)
+        session, run_id = session_of(request), request.path_params["run_id"]
+        await self._reader.details(session.viewer, run_id)
         begun = request.headers.get("last-event-id") or request.query_params.get("after", "0")
         after = int(begun) if begun.isascii() and begun.isdigit() and len(begun) < 12 else 0
-        return self._stream(self._output(viewer, run_id, after))
+        return self._stream(session, self._output(session.viewer, run_id, after))
 
-    def _stream(self, events: AsyncGenerator[str, None]) -> Response:
+    def _stream(self, session: Session, events: AsyncGenerator[str, None]) -> Response:
         if self._open >= MAX_STREAMS:
             return PlainTextResponse("Too many streams are open.", status_code=503, headers={"Retry-After": "5"})
-        return StreamingResponse(self._bounded(events), media_type="text/event-stream")
+        return StreamingResponse(self._bounded(session, events), media_type="text/event-stream")
 
-    async def _bounded(self, events: AsyncGenerator[str, None]) -> AsyncIterator[str]:
+    async def _bounded(self, session: Session, events: AsyncGenerator[str, None]) -> AsyncIterator[str]:
         self._open += 1
         try:
             yield ": open\n\n"
@@ -88,6 +91,8 @@ class LivePages:
             quiet = 0
             async with aclosing(events):
                 async for event in events:
+                    if not await self._sessions.stands(session):
+                        return
                     quiet = 0 if event else quiet + 1
                     if event or quiet % _SIGN_OF_LIFE == 0:
                         yield event or ": alive\n\n"

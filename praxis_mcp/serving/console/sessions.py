@@ -61,6 +61,7 @@ class Session:
         csrf: what each of its forms must carry: another site's page cannot know it.
         token: what opened it; empty for the owner.
         began, used: when it was opened and used last, by the clock of `Sessions`.
+        is_over: was logged out, or gave way to a newer one of its caller.
     """
 
     viewer: Viewer
@@ -68,6 +69,7 @@ class Session:
     token: str = field(repr=False)
     began: float
     used: float
+    is_over: bool = False
 
     def is_form_of(self, csrf: str) -> bool:
         """Whether a form with that value was made for this session."""
@@ -121,22 +123,27 @@ class Sessions:
         """The session of that id, if its token still stands for its caller."""
         key = _digest(session_id)
         session = self._sessions.get(key)
-        if session is None:
-            return None
-        now = self._clock()
-        if (
-            now - session.began > SESSION_LIFETIME
-            or now - session.used > SESSION_IDLE
-            or not await self._still_known(session)
-        ):
+        if session is None or not await self.stands(session):
             self._sessions.pop(key, None)
             return None
-        session.used = now
+        session.used = self._clock()
         return session
+
+    async def stands(self, session: Session) -> bool:
+        """Whether it has not ended meanwhile: for an answer that goes on. It does not count as used by that."""
+        now = self._clock()
+        return (
+            not session.is_over
+            and now - session.began <= SESSION_LIFETIME
+            and now - session.used <= SESSION_IDLE
+            and await self._still_known(session)
+        )
 
     def end(self, session_id: str) -> None:
         """It is over."""
-        self._sessions.pop(_digest(session_id), None)
+        session = self._sessions.pop(_digest(session_id), None)
+        if session is not None:
+            session.is_over = True
 
     async def _still_known(self, session: Session) -> bool:
         if session.viewer.is_owner or self._identify is None:
@@ -159,7 +166,8 @@ class Sessions:
         return session_id
 
     def _end_oldest(self, keys: list[str]) -> None:
-        del self._sessions[min(keys, key=lambda key: self._sessions[key].used)]
+        oldest = self._sessions.pop(min(keys, key=lambda key: self._sessions[key].used))
+        oldest.is_over = True
 
 
 def _digest(value: str) -> str:

@@ -18,6 +18,7 @@ import pytest
 from tests.kit.contracts import write_tool
 from tests.kit.until import until
 from tests.serving.clients import LIMIT, server_environment
+from tests.serving.console.ground import csrf_of
 from tests.serving.http_server import HttpServer, http_client, running_http
 
 pytestmark = pytest.mark.anyio
@@ -119,6 +120,18 @@ async def test_the_list_of_runs_that_go_on_says_when_it_changes(tmp_path: Path) 
                     async for line in lines:
                         if line == "event: changed":
                             break
+
+
+async def test_a_stream_ends_with_the_session_that_opened_it(tmp_path: Path) -> None:
+    async with live_server(tmp_path) as server, owner(server) as browser:
+        csrf = csrf_of(await browser.get("/console/live"))
+        with anyio.fail_after(LIMIT):
+            async with browser.stream("GET", "/console/live/events") as answer:
+                lines = answer.aiter_lines()
+                assert await anext(lines) == ": open"
+                await browser.post("/console/logout", data={"csrf": csrf})
+                assert [line async for line in lines if line.startswith("event:")] == []
+        assert (await browser.get("/console/live/events", headers={"Accept": "*/*"})).status_code == 401
 
 
 async def test_open_streams_do_not_keep_a_server_from_ending(tmp_path: Path) -> None:

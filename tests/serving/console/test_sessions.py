@@ -49,8 +49,11 @@ async def test_a_session_ends_when_its_token_is_no_longer_accepted() -> None:
     tokens = Tokens()
     sessions = Sessions(tokens.identify)
     anna = await sessions.log_in("anna")
-    assert await sessions.find(anna)
+    found = await sessions.find(anna)
+    assert found
+    assert await sessions.stands(found)
     tokens.refused.add("anna")
+    assert not await sessions.stands(found)
     assert await sessions.find(anna) is None
     tokens.refused.clear()
     assert await sessions.find(anna) is None
