@@ -189,7 +189,7 @@ async def test_pieces_that_alternate_count_for_what_they_take_up(monkeypatch: py
         raise RecordsUnavailable("locked")
 
     monkeypatch.setattr(writer, "MOST_HELD", 100_000)
-    held = RecordWriter(fail, lambda _: None, lambda _: None)  # pyright: ignore[reportArgumentType]
+    held = RecordWriter(fail, lambda _: None, lambda _: None, lambda _: None)  # pyright: ignore[reportArgumentType]
     for number in range(20_000):
         held.put_output("run", ("stdout", "stderr")[number % 2], b"x")
     assert len(held._live["run"]) < 1000

@@ -358,3 +358,11 @@ def test_bounds_hold_for_all_servers_together(place: Path) -> None:
     assert len(removed) == 1100
     assert [run.id for run in database.select(Filters(), 2)] == ["run1200", "run1199"]
     database.close()
+
+
+async def test_a_server_that_ends_orderly_says_so_to_those_on_other_machines(place: Path) -> None:
+    database_in(place).close()  # with its tables
+    async with opened(place) as records:
+        await record_run(records)
+        await until(lambda: shared_server().sql("SELECT id FROM praxis_mcp.servers", URLS[place]))
+    assert shared_server().sql("SELECT id FROM praxis_mcp.servers", URLS[place]) == []

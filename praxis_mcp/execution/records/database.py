@@ -107,6 +107,14 @@ class Database(Protocol):
         """Say that a server lives, to those on other machines."""
         ...
 
+    def leave(self, server: str) -> None:
+        """Say that a server has ended, to those on other machines."""
+        ...
+
+    def has_tasks_of(self, server: str) -> bool:
+        """Whether that server has tasks which have not ended (`praxis_mcp.execution.tasks`)."""
+        ...
+
     def is_silent(self, server: str) -> bool:
         """Whether nothing in the database says that a server lives. The lock on its file, where this machine has that,
         says more."""

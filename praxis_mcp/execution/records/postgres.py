@@ -159,6 +159,11 @@ class PostgresDatabase(SqlDatabase):
                 )
             self._alive_at = time.monotonic()
 
+    def leave(self, server: str) -> None:
+        """See the base."""
+        with self.transaction() as run_sql:
+            run_sql("DELETE FROM servers WHERE id = ?", (server,))
+
     def is_silent(self, server: str) -> bool:
         """See the base."""
         ((silent,),) = self.read(

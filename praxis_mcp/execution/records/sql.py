@@ -73,6 +73,13 @@ class SqlDatabase(ABC):
     def keep_alive(self, server: str) -> None:
         """See `Database`."""
 
+    def leave(self, server: str) -> None:
+        """See `Database`."""
+
+    def has_tasks_of(self, server: str) -> bool:
+        """See `Database`."""
+        return bool(self.read("SELECT 1 FROM tasks WHERE server = ? AND status = 'working' LIMIT 1", (server,)))
+
     def commit_durably(self) -> None:
         """From now on, what this connection commits outlives a power failure, too."""
 

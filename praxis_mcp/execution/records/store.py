@@ -62,6 +62,7 @@ class RecordStore:
         kept_at: where the files of its runs are; see `StoredRun`.
         writer: takes what is to be kept.
         access: answers what is asked of it, by a connection of its own.
+        leaves_tasks: whether there are tasks that the next server is to run again.
     """
 
     def __init__(self, directory: Path, settings: RecordSettings) -> None:
@@ -69,10 +70,11 @@ class RecordStore:
         self.server = uuid.uuid4().hex
         self.kept_at = place_name(directory)
         self._trail = AuditTrail(directory, settings.audit_max_bytes) if settings.audit else None
-        self.writer = RecordWriter(self._connect, self._upkeep, self._stay, self._trail)
+        self.writer = RecordWriter(self._connect, self._upkeep, self._stay, self._leave, self._trail)
         self._settings = settings.model_copy(update={"directory": directory})
         self._bounds = bounds_of(settings)
         self.access = RecordAccess(self._connect_durably)
+        self.leaves_tasks = False
         self._lock: int | None = None
         self._holding = threading.Lock()
         self._looks = 0
@@ -117,14 +119,16 @@ class RecordStore:
         self.access.close(CLOSE_TIMEOUT)
         self.writer.close()
         if self._lock is not None:
-            with suppress(OSError):  # the next process finds that nobody holds it
-                (self.directory / "servers" / self.server).unlink()
+            if not self.leaves_tasks:  # else it says that their server has ended
+                with suppress(OSError):  # the next process finds that nobody holds it
+                    (self.directory / "servers" / self.server).unlink()
             os.close(self._lock)
             self._lock = None
 
     @contextmanager
     def gone(self, database: Database, server: str) -> Iterator[bool]:
-        """Whether the process of that id has ended, by the end of the body at the latest. Blocks, if only shortly."""
+        """Whether the process of that id has ended; until the end of the body, no other says so. Blocks, if only
+        shortly."""
         if fcntl is None:
             yield False
             return
@@ -147,6 +151,9 @@ class RecordStore:
 
     def _stay(self, database: Database) -> None:
         database.keep_alive(self.server)
+
+    def _leave(self, database: Database) -> None:
+        database.leave(self.server)
 
     def _upkeep(self, database: Database) -> None:
         try:
@@ -248,6 +255,10 @@ def close_lost_runs(database: Database, directory: Path, trail: AuditTrail | Non
                 lost = database.close_runs_of(server, time.time(), partial(_append_lost, trail))
                 if lost:
                     logger.info("{} runs of a server that is gone are recorded as lost", len(lost))
+                # It says that this server has ended, which the database learns from its silence only later.
+                if server in held and _ID.fullmatch(server) and not database.has_tasks_of(server):
+                    with suppress(OSError):
+                        (directory / "servers" / server).unlink()
 
 
 def _append_lost(trail: AuditTrail | None, runs: list[StoredRun]) -> None:
@@ -301,9 +312,9 @@ def _hold(file: Path) -> int:
 
 @contextmanager
 def _gone(servers: Path, server: str, is_silent: Callable[[str], bool]) -> Iterator[bool]:
-    """Whether the process that held the file of that name is gone; its file is removed with the end of the body. Of
-    what is no such file (another user's, a directory, a link) nothing is known: it is taken for one that lives. A
-    server without a file was on another machine, if it lives: the database says."""
+    """Whether the process that held the file of that name is gone; to be removed within the body. Of what is no such
+    file (another user's, a directory, a link) nothing is known: it is taken for one that lives. A server without a file
+    was on another machine, if it lives: the database says."""
     assert fcntl is not None
     file = servers / server
     try:
@@ -324,8 +335,6 @@ def _gone(servers: Path, server: str, is_silent: Callable[[str], bool]) -> Itera
         return
     try:
         yield True
-        with suppress(OSError):
-            file.unlink()
     finally:
         os.close(lock)
 

@@ -57,6 +57,7 @@ class RecordWriter:
         connect: opens the database, in the thread.
         upkeep: is called in the thread now and then, with the database.
         stay: is called in the thread as often as the database asks for a sign of life.
+        leave: is called in the thread once all is written that there will be.
         trail: where a line for each call goes; None where there is to be none.
     """
 
@@ -65,11 +66,13 @@ class RecordWriter:
         connect: Callable[[], Database],
         upkeep: Callable[[Database], None],
         stay: Callable[[Database], None],
+        leave: Callable[[Database], None],
         trail: AuditTrail | None = None,
     ) -> None:
         self._connect = connect
         self._upkeep = upkeep
         self._stay = stay
+        self._leave = leave
         self._trail = trail
         self._lines: list[Line] = []
         self._lock = threading.RLock()
@@ -285,6 +288,8 @@ class RecordWriter:
                         self._keep_up(database)
                     # Not before: of a user who has only commands that soon end, nobody else would keep the bounds.
                     if self._is_closing and not self._runs and not self._lines:
+                        with suppress(RecordsUnavailable):  # its silence says so before long
+                            self._leave(database)
                         return
                     self._wait_for_work(min(upkeep_at - time.monotonic(), database.heartbeat))
                 except Exception as exc:  # noqa: BLE001 - a defect here takes neither calls nor later records with it

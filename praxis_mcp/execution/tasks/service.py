@@ -216,7 +216,9 @@ class TaskService:
             if running.scope.cancelled_caught and not running.is_cancelled:
                 outcome = Outcome(error=_error(TOO_LATE), message=TOO_LATE)
         except anyio.get_cancelled_exc_class():
-            if not running.is_again:
+            if running.is_again:
+                self._store.leaves_tasks = True
+            else:
                 with anyio.move_on_after(SHUTDOWN_WITHIN, shield=True):
                     await self._end(task, Outcome(error=_error(SHUT_DOWN), message=SHUT_DOWN))
             raise

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
+from tests.kit.records import DATABASES, records_place, variables_of
 from tests.kit.tasks import TasksExtension, ended, get, request, start
 from tests.kit.until import until
 from tests.serving.clients import LIMIT
@@ -29,13 +30,14 @@ def tools(tmp_path: Path) -> Path:
     return directory
 
 
-@pytest.fixture
-def records(tmp_path: Path) -> str:
-    return str(tmp_path / "records")
+@pytest.fixture(params=DATABASES)
+def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    with records_place(tmp_path, request.param) as place:
+        yield place
 
 
-def serving(tools: Path, records: str, **environment: Any) -> Any:
-    return running_http(tools, "--http", PRAXIS_RECORDS__DIRECTORY=records, **environment)
+def serving(tools: Path, records: Path, **environment: Any) -> Any:
+    return running_http(tools, "--http", **variables_of(records), **environment)
 
 
 @asynccontextmanager
@@ -45,7 +47,7 @@ async def client_of(server: HttpServer) -> AsyncIterator[Client]:
         yield client
 
 
-async def test_finished_work_outlives_its_server_with_all_that_it_left(tools: Path, records: str) -> None:
+async def test_finished_work_outlives_its_server_with_all_that_it_left(tools: Path, records: Path) -> None:
     async with serving(tools, records) as server:
         async with client_of(server) as client:
             task = await ended(client, (await start(client, "leaves")).task_id)
@@ -62,7 +64,7 @@ async def test_finished_work_outlives_its_server_with_all_that_it_left(tools: Pa
 
 
 async def test_a_task_of_a_server_that_was_killed_is_reported_as_lost(
-    tools: Path, records: str, tmp_path: Path
+    tools: Path, records: Path, tmp_path: Path
 ) -> None:
     async with serving(tools, records) as server:
         async with client_of(server) as client:
@@ -79,7 +81,7 @@ async def test_a_task_of_a_server_that_was_killed_is_reported_as_lost(
 
 
 async def test_a_task_that_may_be_run_again_is_where_its_server_was_killed(
-    tools: Path, records: str, tmp_path: Path
+    tools: Path, records: Path, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     async with serving(tools, records) as server:
@@ -97,7 +99,7 @@ async def test_a_task_that_may_be_run_again_is_where_its_server_was_killed(
 
 
 async def test_a_task_that_may_be_run_again_is_begun_again_though_nobody_asks(
-    tools: Path, records: str, tmp_path: Path
+    tools: Path, records: Path, tmp_path: Path
 ) -> None:
     async with serving(tools, records) as server:
         async with client_of(server) as client:
@@ -110,7 +112,7 @@ async def test_a_task_that_may_be_run_again_is_begun_again_though_nobody_asks(
         (tmp_path / "gate").touch()
 
 
-async def test_a_task_of_a_server_that_is_shut_down_is_reported_so(tools: Path, records: str, tmp_path: Path) -> None:
+async def test_a_task_of_a_server_that_is_shut_down_is_reported_so(tools: Path, records: Path, tmp_path: Path) -> None:
     async with serving(tools, records, PRAXIS_HTTP__DRAIN="0.1") as server:
         async with client_of(server) as client:
             created = await start(client, "waits", {"gate": str(tmp_path / "gate")})
@@ -122,7 +124,9 @@ async def test_a_task_of_a_server_that_is_shut_down_is_reported_so(tools: Path, 
         assert (task["status"], task["error"]["message"][:23]) == ("failed", "The server was shut dow")
 
 
-async def test_a_task_that_ends_while_its_server_drains_is_completed(tools: Path, records: str, tmp_path: Path) -> None:
+async def test_a_task_that_ends_while_its_server_drains_is_completed(
+    tools: Path, records: Path, tmp_path: Path
+) -> None:
     async with serving(tools, records, PRAXIS_HTTP__DRAIN="60") as server:
         async with client_of(server) as client:
             created = await start(client, "waits", {"gate": str(tmp_path / "gate")})
@@ -136,7 +140,7 @@ async def test_a_task_that_ends_while_its_server_drains_is_completed(tools: Path
 
 
 async def test_any_server_on_the_store_answers_for_a_task_and_cancels_it(
-    tools: Path, records: str, tmp_path: Path
+    tools: Path, records: Path, tmp_path: Path
 ) -> None:
     async with serving(tools, records) as one, serving(tools, records) as other:
         async with client_of(one) as client:
