@@ -90,8 +90,8 @@ async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStre
     output breaks."""
     incoming, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     answers, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
-    write_stream = _WriteStream(answers)
-    reader = _Reader(wire, incoming, answers.clone())
+    write_stream = DirectStream(answers)
+    reader = _Reader(wire, DirectStream(incoming), answers.clone())
     written = anyio.Event()
     # When the server is cancelled, the last answers may still go out, for a moment.
     writing = anyio.CancelScope(shield=True)
@@ -127,27 +127,34 @@ async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStre
                 tasks.cancel_scope.cancel()
 
 
-class _WriteStream(ObjectSendStream[SessionMessage]):
-    """What the SDK sends its answers to."""
+class DirectStream(ObjectSendStream[T]):
+    """As the stream that it is made of, which has every message wait a round of the event loop, also where its receiver
+    is ready. Messages arrive in the order in which they were sent, whoever sent them."""
 
-    def __init__(self, stream: MemoryObjectSendStream[SessionMessage]) -> None:
+    def __init__(self, stream: MemoryObjectSendStream[T]) -> None:
         self._stream = stream
+        self._on_their_way = 0
 
-    async def send(self, item: SessionMessage) -> None:
+    async def send(self, item: T) -> None:
         """Send a message."""
-        await _pass_on(self._stream, item)
+        if not self._on_their_way:  # else it would overtake one that waits its round
+            try:
+                return self._stream.send_nowait(item)
+            except anyio.WouldBlock:
+                pass
+        self._on_their_way += 1
+        try:
+            await self._stream.send(item)
+        finally:
+            self._on_their_way -= 1
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """No more will come."""
         self._stream.close()
 
-
-async def _pass_on(stream: MemoryObjectSendStream[T], item: T) -> None:
-    """As `stream.send`, which makes every message wait a round of the event loop, also where its receiver is ready."""
-    try:
-        stream.send_nowait(item)
-    except anyio.WouldBlock:
-        await stream.send(item)
+    async def aclose(self) -> None:
+        """See `close`."""
+        self.close()
 
 
 def _answers(message: JSONRPCMessage, identity: RequestId) -> bool:
@@ -163,7 +170,7 @@ class _Reader:
     def __init__(
         self,
         wire: Wire,
-        incoming: MemoryObjectSendStream[SessionMessage | Exception],
+        incoming: DirectStream[SessionMessage | Exception],
         answers: MemoryObjectSendStream[SessionMessage],
     ) -> None:
         self._descriptor = wire.stdin
@@ -223,7 +230,7 @@ class _Reader:
         if isinstance(message, JSONRPCError):
             await self._answers.send(SessionMessage(message))
         elif message is not None:
-            await _pass_on(self._incoming, message)
+            await self._incoming.send(message)
 
 
 class _Writer:

@@ -23,7 +23,7 @@ import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp.shared.message import SessionMessage
 
-from praxis_mcp.serving.stdio import ReadStream, stdio_streams
+from praxis_mcp.serving.stdio import DirectStream, ReadStream, stdio_streams
 from praxis_mcp.serving.wire import Wire, stop_signals
 from tests.serving.clients import LIMIT, server_command, server_environment
 from tests.serving.sample_tools import python, write_tool
@@ -296,6 +296,28 @@ async def what_was_read(data: bytes) -> AsyncIterator[tuple[ReadStream, Buffered
             stdio_streams(wire) as (incoming, _),
         ):
             yield incoming, BufferedByteReceiveStream(answers)
+
+
+async def test_no_message_overtakes_another_that_was_sent_before_it() -> None:
+    """A progress notification behind the answer of its request would be a fault."""
+    send, receive = anyio.create_memory_object_stream[str](0)
+    stream = DirectStream(send)
+    got: list[str] = []
+
+    async def later(item: str) -> None:
+        await anyio.lowlevel.checkpoint()  # the receiver waits by then, and the first message waits its round
+        await stream.send(item)
+
+    with anyio.fail_after(LIMIT), receive, send:
+        async with anyio.create_task_group() as tasks:
+
+            async def take() -> None:
+                got.extend([await receive.receive() for _ in range(2)])
+
+            tasks.start_soon(take)
+            tasks.start_soon(later, "second")
+            tasks.start_soon(stream.send, "first")
+    assert got == ["first", "second"]
 
 
 async def test_a_million_blank_lines_cost_what_they_are_long() -> None:
