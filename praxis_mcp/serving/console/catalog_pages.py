@@ -27,6 +27,7 @@ TOOLS_ON_A_PAGE = 100
 MAX_FINDINGS = 200
 EXPLAIN_TIMEOUT = 10.0
 """Seconds that finding out what a call would do may take: engines are looked at for it."""
+_UNKNOWN = "That cannot be found out now. The person who runs this server can see why."
 _FOR_CALLERS = ("engine", "isolation", "image", "image_is_missing", "network", "limits", "artifacts", "demands")
 """Facts that show nothing of this machine. Paths, commands and variables are the owner's."""
 
@@ -108,6 +109,7 @@ class CatalogPages:
         facts, trouble = await self._facts(entry)
         if not viewer.is_owner:
             facts = {name: value for name, value in facts.items() if name in _FOR_CALLERS}
+            trouble = trouble and _UNKNOWN  # it may name paths
         return self._ui.page(
             request,
             "tool.html",

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from praxis_mcp.errors import ArgumentError
+from praxis_mcp.execution.records.arguments import is_private
+from praxis_mcp.support.text import NOT_FINITE, all_finite, unseen
 
 ARGUMENT = "a."
 """Names of fields that hold arguments begin with it."""
@@ -29,6 +31,7 @@ class Field:
         value: what is in it at first.
         choices: of ``choice``: each as JSON, and in words.
         is_whole: of ``number``: whether it is an integer.
+        is_private: whether what is written into it is not to be seen, nor to be shown again.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Field:
     value: str = ""
     choices: tuple[tuple[str, str], ...] = ()
     is_whole: bool = False
+    is_private: bool = False
 
 
 def fields_of(schema: Mapping[str, Any], given: Mapping[str, str] | None = None) -> list[Field]:
@@ -76,18 +80,21 @@ def _field(name: str, part: Any, is_required: bool, given: Mapping[str, str] | N
     description = str(part.get("description", ""))
     kind = part.get("type")
     default = part.get("default")
-    value = given.get(name, "") if given is not None else _written(kind, default)
+    if private := is_private(part):
+        value, default = "", None
+    else:
+        value = given.get(name, "") if given is not None else _written(kind, default)
     choices = part.get("enum") if isinstance(part.get("enum"), list) else _YES_OR_NO if kind == "boolean" else None
     if choices is not None:
         shown = tuple((json.dumps(item), item if isinstance(item, str) else json.dumps(item)) for item in choices)
         chosen = value if given is not None or default is None else json.dumps(default)
-        return Field(name, "choice", description, is_required, chosen, shown)
+        return Field(name, "choice", description, is_required, chosen, shown, is_private=private)
     if kind in ("integer", "number"):
-        return Field(name, "number", description, is_required, value, is_whole=kind == "integer")
+        return Field(name, "number", description, is_required, value, (), kind == "integer", private)
     if kind != "string":
-        return Field(name, "json", description, is_required, value)
-    if part.get("writeOnly") is True or part.get("format") == "password":
-        return Field(name, "secret", description, is_required)
+        return Field(name, "json", description, is_required, value, is_private=private)
+    if private:
+        return Field(name, "secret", description, is_required, is_private=True)
     longest = part.get("maxLength")
     is_short = "format" in part or "pattern" in part or (isinstance(longest, int) and longest <= SHORT)
     return Field(name, "line" if is_short else "text", description, is_required, value)
@@ -96,7 +103,10 @@ def _field(name: str, part: Any, is_required: bool, given: Mapping[str, str] | N
 def _written(kind: Any, value: Any) -> str:
     if value is None:
         return ""
-    return value if kind == "string" and isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if kind == "string" and isinstance(value, str):
+        return "" if unseen(value) else value  # left empty, the field stands for the tool's own default
+    text = json.dumps(value, ensure_ascii=False)
+    return json.dumps(value) if unseen(text) else text
 
 
 def _read(field: Field, text: str) -> Any:
@@ -109,6 +119,8 @@ def _read(field: Field, text: str) -> Any:
         raise ArgumentError(f"{field.name} has to be {what}.") from exc
     if field.kind == "number" and not _is_number(value, field.is_whole):
         raise ArgumentError(f"{field.name} has to be {'an integer' if field.is_whole else 'a number'}.")
+    if not all_finite(value):
+        raise ArgumentError(f"{field.name} {NOT_FINITE}.")
     return value
 
 

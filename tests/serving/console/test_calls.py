@@ -37,7 +37,11 @@ def write_tools(directory: Path) -> None:
         directory / "tools",
         "say",
         python("import os; print(os.environ['TEXT'], os.environ['COUNT'])"),
-        parameters={"text": {"type": "string"}, "count": {"type": "integer", "minimum": 1, "default": 1}},
+        parameters={
+            "text": {"type": "string"},
+            "count": {"type": "integer", "minimum": 1, "default": 1},
+            "pin": {"type": "integer", "writeOnly": True, "default": 0},
+        },
     )
     write_tool(directory / "tools", "other", ["true"])
 
@@ -59,11 +63,13 @@ async def test_what_does_not_fit_is_said_and_what_was_written_stays(tmp_path: Pa
     write_tools(tmp_path)
     async with console(tmp_path, TOKENS, actions=True) as ground, ground.caller("anna") as anna:
         csrf = csrf_of(await anna.get("/console/tools/say"))
-        fields = {"csrf": csrf, "a.text": "<kept>", "a.count": "many"}
+        fields = {"csrf": csrf, "a.text": "<kept>\u200b", "a.pin": "8086", "a.count": "many"}
         answer = await anna.post("/console/tools/say/call", data=fields)
         assert answer.status_code == 400
         assert "count has to be a number" in answer.text
-        assert "&lt;kept&gt;" in answer.text
+        assert "&lt;kept&gt;\u200b" in answer.text  # shown by number, it would be sent so the next time
+        assert "8086" not in answer.text
+        assert answer.text.count('type="password"') == 1
         fields["a.count"] = "0"
         waiting = await anna.post("/console/tools/say/call", data=fields)
         assert waiting.url.path.startswith("/console/runs/")
@@ -120,6 +126,23 @@ def test_a_field_is_what_its_schema_says() -> None:
     assert fields_of({}) == []
 
 
+def test_what_is_private_is_never_shown_whatever_its_type() -> None:
+    types: list[Any] = ["string", "integer", "array", "boolean", ["string", "null"]]
+    for kind in types:
+        part = {"type": kind, "writeOnly": True, "default": "never shown"}
+        for given in (None, {"a": "never shown"}):
+            (field,) = fields_of({"properties": {"a": part}}, given)
+            assert field.is_private
+            assert field.value == ""
+
+
+def test_a_default_that_holds_what_cannot_be_seen_is_not_sent_back_changed() -> None:
+    schema = {"properties": {"text": {"type": "string", "default": "a\u202eb"}, "list": {"default": ["a\u202eb"]}}}
+    text, items = fields_of(schema)
+    assert text.value == ""
+    assert items.value == '["a\\u202eb"]'
+
+
 def test_what_is_written_becomes_arguments_of_the_right_kind() -> None:
     fields = fields_of(SCHEMA)
     given = {"text": "", "count": "4", "share": "0.5", "mode": "2", "loud": "true", "names": '["a"]', "odd": "{}"}
@@ -138,6 +161,7 @@ def test_what_is_written_becomes_arguments_of_the_right_kind() -> None:
         ({"count": "1", "share": "NaN"}, "share has to be a number"),
         ({"count": "1", "share": "x"}, "share has to be a number"),
         ({"count": "1", "names": "[" * 100_000}, "names has to be JSON"),
+        ({"count": "1", "names": "[[1e999]]"}, "names holds a number that JSON cannot carry"),
         ({"count": "1", "loud": "maybe"}, "loud has to be JSON"),
     ],
 )

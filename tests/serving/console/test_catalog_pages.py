@@ -28,6 +28,7 @@ def write_tools(directory: Path) -> None:
         env={"TOKEN_LIKE": "in-the-contract"},
     )
     write_tool(tools, "other", ["true"], description="Another one.")
+    write_tool(tools, "shown_lost", ["true"], mounts={str(directory / "lost"): "/data"})
     (tools / "broken.contract.json").write_text('{"name": "broken", "engine": "local", "command": 1}')
     write_contract(
         tools,
@@ -56,6 +57,7 @@ async def test_the_owner_sees_every_tool_what_it_may_do_and_what_is_wrong(tmp_pa
         assert "local: chosen" in one
         assert "timeout" in one
         assert 'href="/console/runs?tool=shown_one"' in one
+        assert str(tmp_path / "lost") in (await browser.get("/console/tools/shown_lost")).text
         boxed = await browser.get("/console/tools/boxed")
         assert boxed.status_code == 200
         assert str(tmp_path / "data") in boxed.text
@@ -73,6 +75,9 @@ async def test_callers_see_the_tools_that_they_may_call_and_nothing_of_this_mach
             assert "timeout" in one
             for hidden in (str(tmp_path), "in-the-contract", "TOKEN_LIKE", "&#39;echo&#39;"):
                 assert hidden not in one
+            lost = await anna.get("/console/tools/shown_lost")
+            assert "cannot be found out now" in lost.text
+            assert str(tmp_path) not in lost.text
             for name in ("other", "broken", "nothing", "shown_two"):
                 answer = await anna.get(f"/console/tools/{name}")
                 assert answer.status_code == 404
