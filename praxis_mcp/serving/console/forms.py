@@ -31,7 +31,7 @@ class Field:
         value: what is in it at first.
         choices: of ``choice``: each as JSON, and in words.
         is_whole: of ``number``: whether it is an integer.
-        is_private: whether what is written into it is not to be seen, nor to be shown again.
+        is_private: whether nobody may see what is written into it; it is not shown again either.
     """
 
     name: str

@@ -71,6 +71,8 @@ async def test_the_owner_sees_every_run_and_what_a_tool_wrote_as_harmless_text(t
     assert "</pre><script>alert(1)</script>" in shown
     assert r"red\x1b]0;title\x07\u202eevil" in shown
     assert "local" in page
+    assert str(tmp_path) in page
+    assert ">Plan<" in page
 
 
 async def test_callers_see_their_own_runs_and_an_auditor_those_of_all(tmp_path: Path) -> None:
@@ -82,7 +84,10 @@ async def test_callers_see_their_own_runs_and_an_auditor_those_of_all(tmp_path: 
             assert own in listed
             assert other not in listed
             assert nobodys not in listed
-            assert (await anna.get(f"/console/runs/{own}")).status_code == 200
+            page = await anna.get(f"/console/runs/{own}")
+            assert page.status_code == 200
+            for hidden in (str(tmp_path), "PRAXIS_OUTPUT_DIR", "Plan"):
+                assert hidden not in page.text
             for hidden in (other, nobodys, own[:12], "last"):
                 for rest in ("", "/stdout.txt", "/artifacts/0", "/events"):
                     assert (await anna.get(f"/console/runs/{hidden}{rest}")).status_code == 404
@@ -93,7 +98,9 @@ async def test_callers_see_their_own_runs_and_an_auditor_those_of_all(tmp_path: 
             narrowed = (await auditor.get("/console/runs?caller=token:bert")).text
             assert own not in narrowed
             assert other in narrowed
-            assert (await auditor.get(f"/console/runs/{other}")).status_code == 200
+            page = await auditor.get(f"/console/runs/{other}")
+            assert page.status_code == 200
+            assert str(tmp_path) not in page.text
 
 
 async def test_callers_see_nothing_of_other_projects_in_the_same_store(tmp_path: Path) -> None:
