@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import anyio
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
 from praxis_mcp.execution.records.database import Filters
@@ -31,6 +34,8 @@ LOOK_EVERY = 0.5
 """Seconds between two looks at the store: what a run puts out is written there as often."""
 MAX_STREAMS = 32
 """Streams of the console that are open at once."""
+MAX_OWN_STREAMS = 8
+"""Those of one caller: all others could see nothing live otherwise."""
 STREAM_LIFETIME = 600.0
 """Seconds after which a stream ends; a browser that is still there opens it again."""
 _SIGN_OF_LIFE = 20
@@ -50,7 +55,7 @@ class LivePages:
         self._reader = reader
         self._sessions = sessions
         self._ui = ui
-        self._open = 0
+        self._open: Counter[str] = Counter()
 
     def routes(self) -> list[Route]:
         """All of them."""
@@ -79,12 +84,17 @@ class LivePages:
         return self._stream(session, self._output(session.viewer, run_id, after))
 
     def _stream(self, session: Session, events: AsyncGenerator[str, None]) -> Response:
-        if self._open >= MAX_STREAMS:
+        name = session.viewer.caller.name
+        if self._open.total() >= MAX_STREAMS or (name and self._open[name] >= MAX_OWN_STREAMS):
             return PlainTextResponse("Too many streams are open.", status_code=503, headers={"Retry-After": "5"})
-        return StreamingResponse(self._bounded(session, events), media_type="text/event-stream")
+        return _Events(self._bounded(session, events), partial(self._count, name))
+
+    def _count(self, name: str, number: int) -> None:
+        self._open[name] += number
+        if not self._open[name]:
+            del self._open[name]
 
     async def _bounded(self, session: Session, events: AsyncGenerator[str, None]) -> AsyncIterator[str]:
-        self._open += 1
         try:
             yield ": open\n\n"
             ends = anyio.current_time() + STREAM_LIFETIME
@@ -100,8 +110,6 @@ class LivePages:
                         return
         except (RunNotFoundError, RecordsUnavailable):
             yield _event("end", {})
-        finally:
-            self._open -= 1
 
     async def _changes(self, viewer: Viewer) -> AsyncGenerator[str, None]:
         known: list[str] | None = None
@@ -125,6 +133,25 @@ class LivePages:
             if not details.live:
                 yield ""
             await anyio.sleep(LOOK_EVERY)
+
+
+class _Events(StreamingResponse):
+    """A stream that is counted from the moment it is answered: counted with its first event, hundreds that are asked
+    for at once would all be let in."""
+
+    def __init__(self, events: AsyncIterator[str], count: Callable[[int], None]) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._count = count
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "HEAD":  # its answer would go on unseen
+            await Response(headers=dict(self.headers))(scope, receive, send)
+            return
+        self._count(1)
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._count(-1)
 
 
 def _event(name: str, data: dict[str, Any], number: int | None = None) -> str:

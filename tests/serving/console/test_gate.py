@@ -54,6 +54,12 @@ async def test_a_token_opens_a_session_in_a_cookie_that_scripts_and_other_sites_
         assert "Secure" in behind_tls.headers["set-cookie"]
 
 
+async def test_the_cookie_of_a_link_behind_a_proxy_with_tls_is_sent_encrypted_only(tmp_path: Path) -> None:
+    async with console(tmp_path) as ground, ground.browser() as browser:
+        answer = await browser.get(ground.links[-1], headers={"X-Forwarded-Proto": "https"}, follow_redirects=False)
+        assert "Secure" in answer.headers["set-cookie"]
+
+
 async def test_the_link_of_the_owner_works_once_and_another_one_follows(tmp_path: Path) -> None:
     async with console(tmp_path) as ground, ground.browser() as browser, ground.browser() as other:
         assert "Bearer token" not in (await browser.get("/console")).text

@@ -7,14 +7,17 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import httpx2
 import pytest
 
+from praxis_mcp.serving.access import hash_token
+from praxis_mcp.serving.console.live import MAX_OWN_STREAMS
 from tests.kit.contracts import write_tool
 from tests.kit.until import until
 from tests.serving.clients import LIMIT, server_environment
@@ -27,13 +30,13 @@ STEPS = 'echo \'one <b>\'; while [ ! -e "$GO" ]; do sleep 0.02; done; echo two >
 
 
 @asynccontextmanager
-async def live_server(directory: Path, *flags: str) -> AsyncIterator[HttpServer]:
+async def live_server(directory: Path, *flags: str, http: Mapping[str, Any] | None = None) -> AsyncIterator[HttpServer]:
     """A server, and a project with a tool that goes on until it may."""
     (directory / "tools").mkdir()
     parameters = {"go": {"type": "string"}, "long": {"type": "string"}}
     write_tool(directory / "tools", "steps", ["sh", "-c", STEPS], parameters=parameters)
     async with running_http(
-        directory, "--http", "--console", *flags, PRAXIS_RECORDS__DIRECTORY=str(directory / "records")
+        directory, "--http", "--console", *flags, http=http, PRAXIS_RECORDS__DIRECTORY=str(directory / "records")
     ) as server:
         yield server
 
@@ -132,6 +135,33 @@ async def test_a_stream_ends_with_the_session_that_opened_it(tmp_path: Path) -> 
                 await browser.post("/console/logout", data={"csrf": csrf})
                 assert [line async for line in lines if line.startswith("event:")] == []
         assert (await browser.get("/console/live/events", headers={"Accept": "*/*"})).status_code == 401
+
+
+async def test_no_caller_holds_all_streams_however_many_they_ask_for_at_once(tmp_path: Path) -> None:
+    tokens = {name: {"sha256": hash_token(name), "scopes": ["tools:*"]} for name in ("anna", "bert")}
+    answers: list[int] = []
+    async with (
+        live_server(tmp_path, http={"auth__tokens": tokens}) as server,
+        http_client(base_url=server.base) as anna,
+    ):
+        assert (await anna.post("/console/login", data={"token": "anna"})).status_code == 303
+        assert (await anna.head("/console/live/events")).status_code == 200  # and does not go on
+
+        async def ask() -> None:
+            async with anna.stream("GET", "/console/live/events") as answer:
+                answers.append(answer.status_code)
+                await anyio.sleep_forever()
+
+        with anyio.fail_after(LIMIT):
+            async with anyio.create_task_group() as tasks, http_client(base_url=server.base) as bert:
+                for _ in range(3 * MAX_OWN_STREAMS):
+                    tasks.start_soon(ask)
+                await until(lambda: len(answers) == 3 * MAX_OWN_STREAMS)
+                assert answers.count(200) == MAX_OWN_STREAMS
+                await bert.post("/console/login", data={"token": "bert"})
+                async with bert.stream("GET", "/console/live/events") as answer:
+                    assert answer.status_code == 200
+                tasks.cancel_scope.cancel()
 
 
 async def test_open_streams_do_not_keep_a_server_from_ending(tmp_path: Path) -> None:
