@@ -48,6 +48,7 @@ from praxis_mcp.settings.sections import LauncherChoice
 from praxis_mcp.support.scratch import Scratch
 from praxis_mcp.support.tasks import BackgroundTasks
 
+_DEVICES = Path("/dev")
 _ALWAYS = frozenset(
     {
         Capability.IMAGES, Capability.TIMEOUT, Capability.NETWORK_NONE, Capability.NETWORK_HOST,
@@ -130,7 +131,7 @@ class SandboxExecutionEngine(ExecutionEngine):
         if not (await self._found()).launcher.has_host_users:
             # A plain user's sandbox has one user, and keeps that user's groups.
             return ("mounts, whose owners the sandbox can show to a server that is root only, by praxis-init",)
-        if any(_is_device(mount.source) for mount in blueprint.mounts):
+        if any(_has_devices(mount.source) for mount in blueprint.mounts):
             return ("a device among its mounts",)
         return ()
 
@@ -272,7 +273,9 @@ async def _why_no_layer(launcher: Launcher) -> str | None:
             await anyio.to_thread.run_sync(scratch.remove)
 
 
-def _is_device(path: Path) -> bool:
+def _has_devices(path: Path) -> bool:
+    if path.is_relative_to(_DEVICES) or _DEVICES.is_relative_to(path):
+        return True  # a container opens some of them, such as null; no mount of a sandbox lets any in
     try:
         return stat.S_IFMT(os.lstat(path).st_mode) in (stat.S_IFCHR, stat.S_IFBLK)
     except OSError:  # the call will say it

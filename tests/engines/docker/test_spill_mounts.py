@@ -151,6 +151,17 @@ async def test_the_groups_that_an_image_has_its_root_in_are_there_as_on_docker(
 
 
 @as_root
+@pytest.mark.parametrize("source", ["/dev/null", "/dev", "/dev/pts", "/"])
+async def test_a_mount_of_the_machines_devices_or_of_what_is_around_them_stays_with_docker(
+    engine: SpillingEngine, source: str
+) -> None:
+    blueprint = plan_of(engine, CASE.sh("true", mounts={})).blueprint
+    blueprint = replace(blueprint, mounts=(Mount(Path(source), "/m/hidden"),))
+    image = PinnedImage("x", "x", "x", shares_files=True)
+    assert list(await engine.sandbox.find_differences(blueprint, image)) == ["a device among its mounts"]
+
+
+@as_root
 @pytest.mark.parametrize("why", ["other users, labels or paths", "a server that is root only", "a device"])
 async def test_mounts_stay_with_docker_where_the_sandbox_would_show_them_otherwise(
     engine: SpillingEngine, tmp_path: Path, why: str, monkeypatch: pytest.MonkeyPatch
