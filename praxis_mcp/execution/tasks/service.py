@@ -7,6 +7,7 @@ as for runs (`execution.records.store`); what it has not brought to an end, the 
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -17,6 +18,8 @@ import anyio
 import anyio.abc
 
 from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
+from praxis_mcp.execution.records.access import ACCESS_TIMEOUT
+from praxis_mcp.execution.records.row import storable
 from praxis_mcp.execution.records.sql import SqlDatabase
 from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.execution.tasks.table import TaskBounds, TaskTable
@@ -39,6 +42,9 @@ END_WITHIN = 60.0
 _RETRY_FIRST, _RETRY_LAST = 0.25, 5.0
 SHUTDOWN_WITHIN = 3.0
 """Seconds that the ends of tasks may take to be written at shutdown."""
+_NOT_BEGUN = 2 * ACCESS_TIMEOUT
+"""Seconds after which a task of this server that does not run here will not: its start or end was not recorded."""
+_ID = re.compile(r"[0-9a-f]{32}")
 MAX_STATUS_TEXT = 300
 """Characters of what a task is said to be busy with."""
 
@@ -47,6 +53,7 @@ SERVER_LOST = (
     "be run again says so by retry: safe."
 )
 SHUT_DOWN = "The server was shut down before it had ended, and has ended it."
+NOT_RECORDED = "Its beginning or its end could not be recorded."
 TOO_LATE = "It did not end in the time that a task has."
 
 T = TypeVar("T")
@@ -219,8 +226,8 @@ class TaskService:
             if running.is_again:
                 self._store.leaves_tasks = True
             else:
-                with anyio.move_on_after(SHUTDOWN_WITHIN, shield=True):
-                    await self._end(task, Outcome(error=_error(SHUT_DOWN), message=SHUT_DOWN))
+                outcome = Outcome(error=_error(SHUT_DOWN), message=SHUT_DOWN)
+                await self._end(task, outcome, within=SHUTDOWN_WITHIN)
             raise
         else:
             await self._end(task, outcome)
@@ -229,10 +236,10 @@ class TaskService:
             if not self._running:
                 self._is_idle.set()
 
-    async def _end(self, task: StoredTask, outcome: Outcome | None) -> None:
+    async def _end(self, task: StoredTask, outcome: Outcome | None, within: float | None = None) -> None:
         delay, limit = _RETRY_FIRST, anyio.current_time() + END_WITHIN
         # Shielded: what a task has come to must not be lost because the server is about to end.
-        with anyio.CancelScope(shield=True) as scope:
+        with anyio.move_on_after(within, shield=True) as scope:
             while True:
                 try:
                     await self._do(lambda table: table.end(task.id, self._store.server, outcome, time.time()))
@@ -243,7 +250,7 @@ class TaskService:
                     if anyio.current_time() > limit:
                         logger.error("the end of a task of {} is lost: {}", task.tool, exc)
                         break
-                scope.shield = False  # from now on the end of the server comes first
+                scope.shield = within is not None  # else the end of the server comes first from now on
                 await anyio.sleep(delay)
                 delay = min(_RETRY_LAST, delay * 2)
         self._announce()
@@ -261,8 +268,11 @@ class TaskService:
                 await self._is_busy.wait()
             await anyio.sleep(CANCEL_EVERY)
             try:
-                for task_id in await self._do(lambda table: table.cancelled_of(self._store.server)):
-                    if (running := self._running.get(task_id)) is not None:
+                begun = dict(self._running)
+                own = await self._do(lambda table: table.working_of(self._store.server))
+                for task_id, running in begun.items():
+                    # One that is not its own any more was taken over while this server could not be heard.
+                    if own.get(task_id, True):
                         running.cancel()
                 if anyio.current_time() - wrote >= SAY_EVERY:
                     wrote = anyio.current_time()
@@ -284,6 +294,8 @@ class TaskService:
             for server in await self._do(lambda table: table.servers()):
                 if server != self._store.server:
                     await self._settle(server)
+                else:
+                    await self._settle_own()
             await self._do(lambda table: table.expire(time.time()))
         except RecordsUnavailable as exc:
             logger.debug("tasks were not looked after: {}", exc)
@@ -300,7 +312,15 @@ class TaskService:
             await self._settle_one(task)
         return tasks is not None
 
+    async def _settle_own(self) -> None:
+        now, own = time.time(), await self._do(lambda table: table.open_of(self._store.server))
+        lost = [each.id for each in own if each.id not in self._running and each.updated < now - _NOT_BEGUN]
+        outcome = Outcome(error=_error(NOT_RECORDED), message=NOT_RECORDED)
+        await self._do(lambda table: [table.end(key, self._store.server, outcome, now) for key in lost])
+
     async def _settle_one(self, task: StoredTask) -> None:
+        if task.id in self._running:  # it was taken over from this server, which has yet to see that
+            return
         now = time.time()
         outcome: Outcome | None = Outcome(error=_error(SERVER_LOST), message=SERVER_LOST)
         if task.is_cancelled:
@@ -325,8 +345,9 @@ class TaskService:
         return self._waiting_since.setdefault(task_id, now) + TAKEN_WITHIN
 
     async def _find(self, task_id: str, caller: str) -> StoredTask:
-        task = await self._do(lambda table: table.find(task_id))
-        if task is None or task.caller != caller or (task.has_ended and task.expires < time.time()):
+        # Anything else was never given out, and might be what a database does not take.
+        task = await self._do(lambda table: table.find(task_id)) if _ID.fullmatch(task_id) else None
+        if task is None or task.caller != storable(caller) or (task.has_ended and task.expires < time.time()):
             raise RunNotFoundError("There is no such task of yours (any more).")
         return task
 

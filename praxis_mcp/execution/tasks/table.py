@@ -101,7 +101,7 @@ class TaskTable:
         status = CANCELLED if outcome is None else FAILED if outcome.error is not None else COMPLETED
         outcome = outcome or Outcome(message="It was cancelled.")
         size = len(outcome.result or "")
-        values = (status, outcome.message, outcome.result, outcome.error, size, now, now, task_id, server)
+        values = (status, storable(outcome.message), outcome.result, outcome.error, size, now, now, task_id, server)
         with self._database.transaction() as run_sql:
             ended = run_sql(
                 "UPDATE tasks SET status = ?, message = ?, result = ?, error = ?, size = ?, request = NULL, "
@@ -139,13 +139,12 @@ class TaskTable:
                 (task_id,),
             )
 
-    def cancelled_of(self, server: str) -> list[str]:
-        """The tasks of that server whose end somebody has asked for."""
+    def working_of(self, server: str) -> dict[str, bool]:
+        """The tasks of that server which have not ended, and of each whether somebody has asked for its end."""
         rows = self._database.read(
-            "SELECT id FROM tasks WHERE server = ? AND status = 'working' AND is_cancelled = 1",
-            (server,),
+            "SELECT id, is_cancelled FROM tasks WHERE server = ? AND status = 'working'", (server,)
         )
-        return [key for (key,) in rows]
+        return {key: bool(asked) for key, asked in rows}
 
     def servers(self) -> list[str]:
         """The servers that have tasks which have not ended."""
