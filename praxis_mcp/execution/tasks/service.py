@@ -271,7 +271,7 @@ class TaskService:
                 begun = dict(self._running)
                 own = await self._do(lambda table: table.working_of(self._store.server))
                 for task_id, running in begun.items():
-                    # One that is not its own any more was taken over while this server could not be heard.
+                    # One that is not its own any more was taken over while nothing was received from this server.
                     if own.get(task_id, True):
                         running.cancel()
                 if anyio.current_time() - wrote >= SAY_EVERY:

@@ -144,7 +144,7 @@ class TaskTable:
         rows = self._database.read(
             "SELECT id, is_cancelled FROM tasks WHERE server = ? AND status = 'working'", (server,)
         )
-        return {key: bool(asked) for key, asked in rows}
+        return {key: bool(is_cancelled) for key, is_cancelled in rows}
 
     def servers(self) -> list[str]:
         """The servers that have tasks which have not ended."""
