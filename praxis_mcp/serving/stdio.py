@@ -129,7 +129,7 @@ async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStre
 
 class DirectStream(ObjectSendStream[T]):
     """As the stream that it is made of, which has every message wait a round of the event loop, also where its receiver
-    is ready. Messages arrive in the order in which they were sent, whoever sent them."""
+    is ready. Messages arrive in the order in which they were sent, from all senders."""
 
     def __init__(self, stream: MemoryObjectSendStream[T]) -> None:
         self._stream = stream

@@ -85,7 +85,7 @@ async def memory_client(server: PraxisServer, era: Era, **options: Any) -> Async
 
 @asynccontextmanager
 async def connect(
-    transport: Transport, era: Era, directory: Path, environment: Mapping[str, str] | None = None, **options: Any
+    transport: Transport, era: Era, directory: Path, environment: Mapping[str, Any] | None = None, **options: Any
 ) -> AsyncIterator[Client]:
     """A client on a server of its own that serves `directory`. `environment`: of one that is a process of its own."""
     if transport == "memory":

@@ -9,7 +9,7 @@ from mcp.shared.memory import create_client_server_memory_streams
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification, JSONRPCRequest, ToolListChangedNotification
 
-from praxis_mcp.serving.mcp.server import NOTIFY_TIMEOUT
+from praxis_mcp.serving.mcp.changes import NOTIFY_TIMEOUT
 from tests.kit.contracts import write_tool
 from tests.kit.until import until
 from tests.serving.clients import (

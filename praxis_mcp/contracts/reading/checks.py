@@ -113,7 +113,7 @@ def _check_retry(contract: ToolContract, reading: Reading, findings: Findings) -
             if schema.get("writeOnly") is True or schema.get("format") == "password":
                 findings.error(
                     (*reading.parameters.places[parameter.name], *keys),
-                    "retry: safe keeps arguments until the task has ended, and this one is not to be kept.",
+                    "retry: safe keeps arguments until the task has ended, and this one must not be kept.",
                     "Remove retry: safe, or give the tool the value as a secret: env: {NAME: {secret: NAME}}.",
                 )
 

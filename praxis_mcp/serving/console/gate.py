@@ -114,7 +114,7 @@ def cookie_name(headers: Headers) -> str:
 def set_session(response: Response, request: Request, session_id: str) -> None:
     """Have the browser keep a session's id, out of reach of scripts and of other sites; an empty one ends it."""
     headers = request.headers
-    # A link that is opened has no Origin; a proxy says so. Whoever lies there keeps their own cookie from themselves.
+    # A link that is opened has no Origin; a proxy says so. A client that sends a false one harms its own cookie only.
     proxied = headers.get("x-forwarded-proto", "").partition(",")[0].strip() == "https"
     is_encrypted = request.url.scheme == "https" or headers.get("origin", "").startswith("https:") or proxied
     response.set_cookie(

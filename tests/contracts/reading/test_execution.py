@@ -33,8 +33,8 @@ def test_every_spelling_says_how_calls_are_answered(text: str) -> None:
     [
         ("retry: safe\n", "Write execution: task or optional with retry: safe"),
         ("execution: tsk\n", "task"),
-        ("execution: task\nretry: safe\nparameters:\n  key: {type: string, format: password}\n", "is not to be kept"),
-        ("execution: task\nretry: safe\nparameters:\n  key: {type: string, writeOnly: true}\n", "is not to be kept"),
+        ("execution: task\nretry: safe\nparameters:\n  key: {type: string, format: password}\n", "must not be kept"),
+        ("execution: task\nretry: safe\nparameters:\n  key: {type: string, writeOnly: true}\n", "must not be kept"),
     ],
 )
 def test_what_cannot_be_meant_is_an_error(more: str, found: str) -> None:
