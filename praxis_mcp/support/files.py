@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 _XDG = ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
 _FIRST_USER = 1000
@@ -91,16 +92,35 @@ def read_regular(path: str | Path, most: int, *, follow: bool = True) -> bytes:
         OSError: it cannot be read, or is not a regular file.
     """
     # Python's own file objects take twice as long, which a thousand contracts feel.
-    descriptor = os.open(path, os.O_RDONLY | _PLAIN | (0 if follow else _NOFOLLOW))
+    descriptor = _open_regular(path, follow=follow)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file")
         content = os.read(descriptor, most + 1)
         while len(content) <= most and (more := os.read(descriptor, most + 1)):
             content += more
         return content[: most + 1]
     finally:
         os.close(descriptor)
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A regular file, to read. A link in its place, which may lead to any file of the host, is refused, and the writer
+    of a pipe is not waited for.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file.
+    """
+    return os.fdopen(_open_regular(path, follow=False), "rb")
+
+
+def _open_regular(path: str | Path, *, follow: bool) -> int:
+    descriptor = os.open(path, os.O_RDONLY | _PLAIN | (0 if follow else _NOFOLLOW))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def link_target(place: str) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +16,7 @@ from praxis_mcp.execution.records.database import Database, Filters
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.store import DATABASE, close_lost_runs, open_database, place_name, remove_files
 from praxis_mcp.settings.sections import RecordSettings
+from praxis_mcp.support.files import open_regular
 from praxis_mcp.support.logs import logger
 
 LAST = "last"
@@ -182,11 +181,10 @@ def open_archive(settings: RecordSettings) -> Iterator[RunArchive | None]:
 
 def _pieces(file: Path) -> Iterator[bytes]:
     try:
-        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        source = open_regular(file)
     except OSError as exc:
         logger.warning("{} is no longer kept: {}", file.name, exc.strerror)
         return
-    with os.fdopen(descriptor, "rb") as source:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            while piece := source.read(_ARCHIVE_PIECE):
-                yield piece
+    with source:
+        while piece := source.read(_ARCHIVE_PIECE):
+            yield piece

@@ -26,8 +26,9 @@ from praxis_mcp.serving.console.gate import CONSOLE_PATH, BadForm, read_form, se
 from praxis_mcp.serving.console.preview import MAX_PREVIEWS, Preview, image_type, preview
 from praxis_mcp.serving.console.reader import RunDetails, RunReader
 from praxis_mcp.serving.console.sessions import Viewer
-from praxis_mcp.serving.console.text import Excerpt, LiveText, excerpt, opened
+from praxis_mcp.serving.console.text import Excerpt, LiveText, excerpt
 from praxis_mcp.serving.console.ui import Ui
+from praxis_mcp.support.files import open_regular
 from praxis_mcp.support.logs import logger
 
 RUNS_ON_A_PAGE = 50
@@ -232,7 +233,7 @@ async def _pieces(path: Path) -> AsyncIterator[bytes]:
 
 def _read(path: Path, offset: int) -> bytes:
     try:
-        with opened(path) as file:
+        with open_regular(path) as file:
             file.seek(offset)
             return file.read(_PIECE)
     except OSError:  # it has been removed meanwhile

@@ -7,14 +7,12 @@ import codecs
 import json
 import os
 import re
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from praxis_mcp.serving.mcp.media import decode_text
+from praxis_mcp.support.files import open_regular
 from praxis_mcp.support.text import visible
 
 END_SHOWN = 32 * 1024
@@ -98,24 +96,10 @@ def _ends(source: bytes | Path) -> tuple[int, bytes, bytes]:
         if size <= 2 * END_SHOWN:
             return size, source, b""
         return size, source[:END_SHOWN], source[-END_SHOWN:]
-    with opened(source) as file:
+    with open_regular(source) as file:
         size = os.fstat(file.fileno()).st_size
         if size <= 2 * END_SHOWN:
             return size, file.read(2 * END_SHOWN), b""
         head = file.read(END_SHOWN)
         file.seek(size - END_SHOWN)
         return size, head, file.read(END_SHOWN)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """A kept file. A tool may have left a link to any file of the host where an artifact is expected, or a pipe.
-
-    Raises:
-        OSError: it is not a plain file, or is gone.
-    """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("not a plain file")
-        yield file

@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote_to_bytes, urlsplit
@@ -34,6 +33,7 @@ from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.serving.access import ANYONE, Caller
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.media import clean, decode_text, mime_of_file
+from praxis_mcp.support.files import open_regular
 
 MOST_LISTED = 100
 """Runs that ``resources/list`` names, the newest."""
@@ -291,11 +291,9 @@ async def read_file(path: Path, offset: int, limit: int) -> bytes | None:
 def _read_file(path: Path, offset: int, limit: int) -> bytes | None:
     try:
         # A tool may have left a link to any file of the host where an artifact is expected, or a pipe.
-        file = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        stream = open_regular(path)
     except OSError:
         return None
-    with os.fdopen(file, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            return None
+    with stream:
         stream.seek(offset)
         return stream.read(limit)
