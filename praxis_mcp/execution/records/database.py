@@ -126,13 +126,14 @@ class Database(Protocol):
 
 
 def migrations(dialect: Dialect) -> list[tuple[int, list[str]]]:
-    """What takes a database from nothing to now: number, and statements; each is applied once, in one transaction."""
+    """What takes a database from nothing to now: number, and statements; each is applied once, in one transaction.
+    Those that every dialect understands are written once, next to the directories of the dialects."""
     from importlib.resources import files
 
     found: list[tuple[int, list[str]]] = []
-    directory = files("praxis_mcp.execution.records") / "migrations" / dialect
-    for item in sorted(directory.iterdir(), key=lambda item: item.name):
+    shared = files("praxis_mcp.execution.records") / "migrations"
+    for item in (*shared.iterdir(), *(shared / dialect).iterdir()):
         if item.name.endswith(".sql"):
             statements = (text.strip() for text in item.read_text(encoding="utf-8").split(";"))
             found.append((int(item.name.partition("_")[0]), [text for text in statements if text]))
-    return found
+    return sorted(found)
