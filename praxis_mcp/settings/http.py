@@ -14,6 +14,8 @@ from praxis_mcp.settings.sections import Section
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 CONSOLE_PATH = "/console"
 """Below it are the pages for people."""
+CONSOLE_EVENTS = "/events"
+"""How the paths of the console's standing streams end."""
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Signatures by a private key. Never ``none``; never HS…, where anyone who can check a token can make one."""

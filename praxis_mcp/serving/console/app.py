@@ -25,6 +25,7 @@ from praxis_mcp.serving.console.catalog_pages import CatalogPages
 from praxis_mcp.serving.console.gate import (
     CONSOLE_PATH,
     LOGIN_PATH,
+    RUNS_PATH,
     STATIC_PATH,
     BadForm,
     Gate,
@@ -36,7 +37,7 @@ from praxis_mcp.serving.console.gate import (
 )
 from praxis_mcp.serving.console.live import LivePages
 from praxis_mcp.serving.console.reader import RunReader
-from praxis_mcp.serving.console.run_pages import RUNS_PATH, RunPages
+from praxis_mcp.serving.console.run_pages import RunPages
 from praxis_mcp.serving.console.sessions import Identify, Sessions
 from praxis_mcp.serving.console.status_pages import StatusPages
 from praxis_mcp.serving.console.templates import STATIC, Pages, digest, read_static

@@ -12,14 +12,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from praxis_mcp.errors import ArgumentError, ExecutionError, PraxisError, RunNotFoundError
+from praxis_mcp.errors import ArgumentError, ExecutionError, PraxisError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.federation.upstreams import Entry
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.serving.console.catalog_pages import TOOLS_PATH, CatalogPages
 from praxis_mcp.serving.console.forms import ARGUMENT, fields_of, read_arguments
-from praxis_mcp.serving.console.gate import CONSOLE_PATH, BadForm, read_form, session_of
+from praxis_mcp.serving.console.gate import RUNS_PATH, BadForm, read_form, session_of
+from praxis_mcp.serving.console.reader import no_such_run
 from praxis_mcp.serving.console.sessions import Viewer
 from praxis_mcp.serving.console.ui import Ui
 from praxis_mcp.support.logs import report_defect
@@ -83,7 +84,7 @@ class CallPages:
         while len(self._pending) > MAX_REMEMBERED:
             del self._pending[next(iter(self._pending))]
         work = BackgroundTask(partial(self._run, viewer, entry, arguments, run_id))
-        return RedirectResponse(f"{CONSOLE_PATH}/runs/{run_id}", status_code=303, background=work)
+        return RedirectResponse(f"{RUNS_PATH}/{run_id}", status_code=303, background=work)
 
     def waiting(self, request: Request, run_id: str) -> Response:
         """The page of a call that has no record.
@@ -93,7 +94,7 @@ class CallPages:
         """
         pending = self._pending.get(run_id)
         if pending is None or pending.viewer != session_of(request).viewer:
-            raise RunNotFoundError(f'There is no run "{run_id[:64]}" for you here.')
+            raise no_such_run(run_id)
         return self._ui.page(request, "waiting.html", tool=pending.tool, trouble=pending.error)
 
     async def _run(self, viewer: Viewer, entry: Entry, arguments: Mapping[str, Any], run_id: str) -> None:

@@ -16,6 +16,7 @@ from praxis_mcp.settings.http import CONSOLE_PATH
 
 LOGIN_PATH = CONSOLE_PATH + "/login"
 STATIC_PATH = CONSOLE_PATH + "/static/"
+RUNS_PATH = CONSOLE_PATH + "/runs"
 SESSION_KEY = "praxis.console.session"
 """Where a request's ASGI scope holds its `Session`."""
 MAX_FIELDS = 1000

@@ -19,15 +19,14 @@ from starlette.types import Receive, Scope, Send
 from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
 from praxis_mcp.execution.records.database import Filters
 from praxis_mcp.execution.records.row import RUNNING
-from praxis_mcp.serving.console.gate import CONSOLE_PATH, session_of
+from praxis_mcp.serving.console.gate import CONSOLE_PATH, RUNS_PATH, session_of
 from praxis_mcp.serving.console.reader import RunReader
 from praxis_mcp.serving.console.sessions import Session, Sessions, Viewer
 from praxis_mcp.serving.console.text import LiveText
 from praxis_mcp.serving.console.ui import Ui
+from praxis_mcp.settings.http import CONSOLE_EVENTS
 
 LIVE_PATH = CONSOLE_PATH + "/live"
-EVENTS = "/events"
-"""How the paths of standing streams end."""
 MOST_LIVE = 100
 """Runs that the page of those that go on shows."""
 LOOK_EVERY = 0.5
@@ -61,8 +60,8 @@ class LivePages:
         """All of them."""
         return [
             Route(LIVE_PATH, self.show, methods=["GET"]),
-            Route(LIVE_PATH + EVENTS, self.changes, methods=["GET"]),
-            Route(CONSOLE_PATH + "/runs/{run_id:str}" + EVENTS, self.output, methods=["GET"]),
+            Route(LIVE_PATH + CONSOLE_EVENTS, self.changes, methods=["GET"]),
+            Route(RUNS_PATH + "/{run_id:str}" + CONSOLE_EVENTS, self.output, methods=["GET"]),
         ]
 
     async def show(self, request: Request) -> Response:

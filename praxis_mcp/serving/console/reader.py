@@ -85,7 +85,7 @@ class RunReader:
         def read(archive: RunArchive | None) -> RunDetails:
             run = archive.find(run_id) if archive is not None else None
             if archive is None or run is None or run.id != run_id or not self.may_see(viewer, run):
-                raise _not_found(run_id)
+                raise no_such_run(run_id)
             live = archive.database.live_output(run.id, after) if run.ended is None else []
             ended: dict[StreamName, bytes | Path] = {}
             if run.ended is not None:
@@ -95,7 +95,7 @@ class RunReader:
         try:
             return await self._with_archive(read)
         except RunNotFoundError as exc:  # it may name other runs
-            raise _not_found(run_id) from exc
+            raise no_such_run(run_id) from exc
 
     def may_see(self, viewer: Viewer, run: StoredRun) -> bool:
         """Whether a run is shown to a viewer."""
@@ -115,5 +115,6 @@ class RunReader:
         return await anyio.to_thread.run_sync(read, limiter=self._limiter)
 
 
-def _not_found(run_id: str) -> RunNotFoundError:
+def no_such_run(run_id: str) -> RunNotFoundError:
+    """What a viewer gets who asks for a run that is not there, or is not theirs to see."""
     return RunNotFoundError(f'There is no run "{run_id[:64]}" for you here.')

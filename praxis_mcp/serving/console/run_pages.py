@@ -22,7 +22,7 @@ from praxis_mcp.execution.records.database import Filters
 from praxis_mcp.execution.records.row import RUNNING, StoredRun
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.console.calls import CallPages
-from praxis_mcp.serving.console.gate import CONSOLE_PATH, BadForm, read_form, session_of
+from praxis_mcp.serving.console.gate import RUNS_PATH, BadForm, read_form, session_of
 from praxis_mcp.serving.console.preview import MAX_PREVIEWS, Preview, image_type, preview
 from praxis_mcp.serving.console.reader import RunDetails, RunReader
 from praxis_mcp.serving.console.sessions import Viewer
@@ -33,9 +33,10 @@ from praxis_mcp.support.logs import logger
 
 RUNS_ON_A_PAGE = 50
 """Runs on one page of the list."""
-RUNS_PATH = CONSOLE_PATH + "/runs"
 OUTCOMES = ("ok", "failed", "timed_out", "out_of_memory", "cached", "error", "cancelled", "lost", RUNNING)
 AGES = {"1h": 3600.0, "1d": 86_400.0, "7d": 7 * 86_400.0}
+LIVE_SHOWN = 64 * 1024
+"""Characters of a stream that goes on which its page begins with."""
 _PIECE = 256 * 1024
 _SMALL_FORM = 8 * 1024
 _UNSAFE_TO_OPEN = "default-src 'none'; sandbox"
@@ -195,12 +196,8 @@ def _excerpts(details: RunDetails) -> dict[StreamName, Excerpt]:
         pieces = [data for _, stream, data in details.live if stream == name]
         shown = "".join(map(text.add, pieces))
         size = sum(map(len, pieces))
-        found[name] = Excerpt(size, shown[-2 * PREVIEW_OF_LIVE :])
+        found[name] = Excerpt(size, shown[-LIVE_SHOWN:])
     return found
-
-
-PREVIEW_OF_LIVE = 32 * 1024
-"""Half of the characters of a stream that goes on which its page begins with."""
 
 
 def _previews(details: RunDetails) -> list[tuple[int, str, int, Preview]]:

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from praxis_mcp.serving.access import SCOPE_KEY, Caller
 from praxis_mcp.serving.mcp.dialect import opens_session
-from praxis_mcp.settings.http import CONSOLE_PATH, HttpSettings
+from praxis_mcp.settings.http import CONSOLE_EVENTS, CONSOLE_PATH, HttpSettings
 from praxis_mcp.support.logs import logger
 
 LAST_WORDS = 1.0
@@ -24,18 +24,14 @@ LAST_WORDS = 1.0
 _DISCONNECT_POLL = 0.02
 
 
-EVENTS = "/events"
-"""How the paths of the console's standing streams end."""
-
-
-def standing_at(*paths: str, console: str = CONSOLE_PATH) -> Callable[[Scope], bool]:
-    """Whether a request is a standing stream, on a server where a GET of these paths is one, and of those below
-    `console` each that ends in `EVENTS`."""
+def standing_at(*paths: str) -> Callable[[Scope], bool]:
+    """Whether a request is a standing stream, on a server where a GET of these paths is one, and of those of the
+    console each that ends in `CONSOLE_EVENTS`."""
 
     def stands(scope: Scope) -> bool:
         path: str = scope["path"]
         if scope["method"] == "GET":
-            return path in paths or (path.startswith(f"{console}/") and path.endswith(EVENTS))
+            return path in paths or (path.startswith(f"{CONSOLE_PATH}/") and path.endswith(CONSOLE_EVENTS))
         return Headers(scope=scope).get("mcp-method") == "subscriptions/listen"
 
     return stands
