@@ -134,6 +134,8 @@ class HttpSettings(Section):
             the one that has waited longest without a request from a caller who may call.
         read_timeout: seconds in which the head, and then the body, of a request must have come.
         keep_alive: seconds that a connection without requests is kept.
+        drain_delay: seconds after the first signal in which calls are still taken while ``/ready`` says no already, for
+            balancers that take as long to hear of it.
         drain: seconds that running calls may go on at shutdown before they are cancelled.
     """
 
@@ -153,6 +155,7 @@ class HttpSettings(Section):
     max_connections: int = Field(default=1024, gt=0)
     read_timeout: float = Field(default=30, gt=0)
     keep_alive: int = Field(default=30, gt=0)
+    drain_delay: float = Field(default=0, ge=0)
     drain: float = Field(default=10, ge=0)
 
     @model_validator(mode="after")

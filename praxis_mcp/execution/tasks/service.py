@@ -105,6 +105,9 @@ class TaskService:
         store: has the tasks.
         settings: how much is kept.
         again: see `Again`.
+
+    Attributes:
+        takes_over: whether it looks after tasks of servers that are gone.
     """
 
     def __init__(self, store: RecordStore, settings: TaskSettings, again: Again) -> None:
@@ -112,6 +115,7 @@ class TaskService:
         self._settings = settings
         self._again = again
         self._bounds = TaskBounds(settings.max_per_caller, settings.max_tasks, settings.max_bytes)
+        self.takes_over = True
         self._running: dict[str, _Running] = {}
         self._waiting_since: dict[str, float] = {}
         self._group: anyio.abc.TaskGroup | None = None
@@ -301,7 +305,9 @@ class TaskService:
             logger.debug("tasks were not looked after: {}", exc)
 
     async def _settle(self, server: str) -> bool:
-        """Where a server is gone, end its tasks or run them again; whether it is gone."""
+        """Where a server is gone, end its tasks or run them again; whether that was done."""
+        if not self.takes_over:
+            return False
 
         def left(database: SqlDatabase) -> list[StoredTask] | None:
             with self._store.gone(database, server) as is_gone:

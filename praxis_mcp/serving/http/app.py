@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.http.auth import METRICS_PATH, Authentication, metadata_routes, open_authentication
+from praxis_mcp.serving.http.drain import Drain, NewCallsRefused
 from praxis_mcp.serving.http.metrics import CONTENT_TYPE, render
 from praxis_mcp.serving.http.middleware import (
     LOOPBACK_ORIGIN,
@@ -41,18 +42,22 @@ class HttpApplication:
 
     Attributes:
         asgi: the application, whole; it knows the requests under way as well.
+        drain: how far its end has come.
         open_console: says where the console is, if there is one; see `open_application`.
     """
 
-    def __init__(self, asgi: RequestTracker, toolbox: Toolbox, open_console: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, asgi: RequestTracker, toolbox: Toolbox, drain: Drain, open_console: Callable[[], None] = lambda: None
+    ) -> None:
         self.asgi = asgi
+        self.drain = drain
         self.open_console = open_console
         self._toolbox = toolbox
 
     @property
     def is_idle(self) -> bool:
         """Whether no call is under way and no response is being written, standing streams aside."""
-        return not self.asgi.exchanges and not self._toolbox.runner.tally.under_way
+        return self.asgi.is_idle and not self._toolbox.runner.tally.under_way
 
     async def idle(self) -> None:
         """Wait until `is_idle`."""
@@ -84,6 +89,7 @@ async def open_application(
     """
     settings = toolbox.settings.http
     names = AllowedNames.of(settings)
+    drain = Drain()
     release = version("praxis-mcp")
 
     async def respond_with_metrics(_request: Request) -> Response:
@@ -95,7 +101,7 @@ async def open_application(
         text = render(toolbox, connections, release)
         return PlainTextResponse(text, media_type=CONTENT_TYPE)
 
-    routes = [*_health_routes(toolbox), Route(METRICS_PATH, respond_with_metrics)]
+    routes = [*_health_routes(toolbox, drain), Route(METRICS_PATH, respond_with_metrics)]
     if settings.auth.oauth is not None:
         routes += metadata_routes(settings.auth.oauth)
     transports = HttpTransports(server, settings, *names.spelled_out())
@@ -104,7 +110,7 @@ async def open_application(
     inner = transports.streamable(MCP_PATH, routes) if streamable else Starlette(routes=routes)
     stands = standing_at(MCP_PATH, SSE_PATH)
     shared = CallerShares(
-        BodyLimit(FreshSessions(OneLineEvents(inner), MCP_PATH), settings),
+        BodyLimit(NewCallsRefused(FreshSessions(OneLineEvents(inner), MCP_PATH), drain), settings),
         settings,
         stands=stands,
         opens_sessions=MCP_PATH,
@@ -121,11 +127,12 @@ async def open_application(
         served = console
     tracker = RequestTracker(
         Guard(served, names),
+        drain,
         max_streams=settings.max_streams,
         stands=stands,
     )
     async with inner.router.lifespan_context(inner):
-        yield HttpApplication(tracker, toolbox, *([console.announce] if console is not None else []))
+        yield HttpApplication(tracker, toolbox, drain, *([console.announce] if console is not None else []))
 
 
 def _for_browsers(app: Authentication, names: AllowedNames) -> CORSMiddleware:
@@ -141,11 +148,13 @@ def _for_browsers(app: Authentication, names: AllowedNames) -> CORSMiddleware:
     )
 
 
-def _health_routes(toolbox: Toolbox) -> list[Route | Mount]:
+def _health_routes(toolbox: Toolbox, drain: Drain) -> list[Route | Mount]:
     async def health(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
     async def ready(_request: Request) -> Response:
+        if drain.is_leaving:
+            return JSONResponse({"status": "shutting down"}, status_code=503)
         if not toolbox.is_loaded:
             return JSONResponse({"status": "the catalog is being scanned"}, status_code=503)
         if not toolbox.upstreams.all_attempted:

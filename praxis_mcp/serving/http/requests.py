@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from praxis_mcp.serving.access import SCOPE_KEY, Caller
+from praxis_mcp.serving.http.drain import Drain, refusal
 from praxis_mcp.serving.mcp.dialect import opens_session
 from praxis_mcp.settings.http import CONSOLE_EVENTS, CONSOLE_PATH, HttpSettings
 from praxis_mcp.support.logs import logger
@@ -38,11 +39,13 @@ def standing_at(*paths: str) -> Callable[[Scope], bool]:
 
 
 class _Served:
-    """One request: its scope to cancel, whether it is a standing stream, and how far its response is."""
+    """One request: its scope to cancel, whether it is a standing stream, whether the server waits for it before it
+    ends, and how far its response is."""
 
-    def __init__(self, *, standing: bool) -> None:
+    def __init__(self, *, standing: bool, is_awaited: bool) -> None:
         self.scope = anyio.CancelScope()
         self.standing = standing
+        self.is_awaited = is_awaited
         self.status = 0
         self.complete = False
 
@@ -54,9 +57,10 @@ class RequestTracker:
     a ``GET`` for events, or a subscription.
     """
 
-    def __init__(self, app: ASGIApp, *, max_streams: int, stands: Callable[[Scope], bool]) -> None:
-        """Args: stands: whether a request is a standing stream; see `standing_at`."""
+    def __init__(self, app: ASGIApp, drain: Drain, *, max_streams: int, stands: Callable[[Scope], bool]) -> None:
+        """Args: drain: how far the end has come. stands: whether a request is a standing stream; see `standing_at`."""
         self._app = app
+        self._drain = drain
         self._max_streams = max_streams
         self._stands = stands
         self._served: set[_Served] = set()
@@ -70,6 +74,12 @@ class RequestTracker:
     def exchanges(self) -> int:
         """Requests under way that end by themselves."""
         return len(self._served) - self.streams
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way that the end of the server waits for: no standing stream, and nothing that came
+        after the last call that was taken."""
+        return not any(served.is_awaited for served in self._served)
 
     def cancel_streams(self) -> None:
         """End every standing stream."""
@@ -92,13 +102,17 @@ class RequestTracker:
         if scope["type"] != "http":
             return
         standing = self._stands(scope)
+        if self._drain.refuses_at_once(scope, standing=standing):
+            await refusal()(scope, receive, self._parting(send))
+            return
         if standing and self.streams >= self._max_streams:
             response = PlainTextResponse(
                 "Too many streams are open (http.max_streams).", status_code=503, headers={"Retry-After": "5"}
             )
             await response(scope, receive, send)
             return
-        served = _Served(standing=standing)
+        served = _Served(standing=standing, is_awaited=not standing and not self._drain.refuses)
+        send = self._parting(send)
 
         async def watched(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -116,6 +130,12 @@ class RequestTracker:
         finally:
             self._served.discard(served)
             _log(scope, served, time.perf_counter() - began)
+
+    def _parting(self, send: Send) -> Send:
+        async def parting(message: Message) -> None:
+            await send(self._drain.parting(message))
+
+        return parting
 
 
 async def _break_off(served: _Served, scope: Scope, receive: Receive, send: Send) -> None:

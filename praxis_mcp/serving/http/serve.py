@@ -41,10 +41,12 @@ async def serve_http(
 
     With neither transport it is the console alone.
 
-    At the first SIGINT, SIGTERM or SIGHUP no more connections are taken, subscriptions end, and running calls may go on
-    for `HttpSettings.drain` seconds; then they are cancelled, and what they started is killed. A second signal cancels
-    them at once, a third ends the process. A service manager that asks for it (systemd's ``Type=notify``) is notified
-    when the server is ready, that it lives, and that it ends.
+    At the first SIGINT, SIGTERM or SIGHUP ``/ready`` begins to say no. `HttpSettings.drain_delay` seconds later no more
+    calls are taken, subscriptions end, and running calls may go on for `HttpSettings.drain` seconds; then they are
+    cancelled, and what they started is killed. A second signal cancels them at once, a third ends the process.
+
+    A service manager that asks for it (systemd's ``Type=notify``) is notified when the server is ready, that it lives,
+    and that it ends.
 
     Args:
         toolbox: what to serve; its settings say where and for whom.
@@ -78,7 +80,7 @@ async def serve_http(
                 application.asgi,
                 settings,
                 certificates.context if certificates else None,
-                close_timeout=settings.drain + RESPONSES_END_TIMEOUT,
+                close_timeout=RESPONSES_END_TIMEOUT,
                 on_listening=listening.set,
             )
 
@@ -94,7 +96,7 @@ async def serve_http(
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(notify_when_ready)
                     tasks.start_soon(manager.keep_alive)
-                    tasks.start_soon(_shut_down_on_signal, web, server, application, settings.drain, manager)
+                    tasks.start_soon(_shut_down_on_signal, web, server, application, settings, manager)
                     if certificates is not None:
                         tasks.start_soon(certificates.watch)
                     try:
@@ -110,15 +112,19 @@ async def serve_http(
 
 
 async def _shut_down_on_signal(
-    web: WebServer, server: PraxisServer, application: HttpApplication, drain: float, manager: ServiceManager
+    web: WebServer, server: PraxisServer, application: HttpApplication, settings: HttpSettings, manager: ServiceManager
 ) -> None:
+    delay, drain = settings.drain_delay, settings.drain
     with anyio.open_signal_receiver(*stop_signals()) as signals:
         async for number in signals:
-            logger.info("{}: shutting down; running calls have {:g} s", signal.Signals(number).name, drain)
+            logger.info("{}: shutting down; running calls have {:g} s", signal.Signals(number).name, delay + drain)
             break
-        manager.stopping(within=drain + 3 * RESPONSES_END_TIMEOUT)
-        web.should_exit = True
-        server.end_subscriptions()
+        manager.stopping(within=delay + drain + 3 * RESPONSES_END_TIMEOUT)
+        application.drain.leave()
+
+        def take_nothing_new() -> None:
+            application.drain.refuse()
+            server.take_nothing_new()
 
         async def hurry(scope: anyio.CancelScope) -> None:
             async for number in signals:
@@ -128,11 +134,16 @@ async def _shut_down_on_signal(
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(hurry, tasks.cancel_scope)
+            if delay > 0:
+                await anyio.sleep(delay)
+            take_nothing_new()
             with anyio.move_on_after(drain):
                 await application.idle()
                 await server.tasks_ended()
                 await anyio.sleep(LAST_MESSAGES)
             tasks.cancel_scope.cancel()
+        take_nothing_new()
+        web.should_exit = True
         application.asgi.cancel_streams()
         if not application.is_idle:
             logger.warning("calls that still run are cancelled")

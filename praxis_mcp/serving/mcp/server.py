@@ -120,9 +120,11 @@ class PraxisServer:
         """Clients of the older era that are connected now."""
         return self._notifier.legacy_sessions
 
-    def end_subscriptions(self) -> None:
-        """End the streams on which clients listen for changes, as the specification has a server do before it goes."""
+    def take_nothing_new(self) -> None:
+        """The server is about to go: end the streams on which clients listen for changes, as the specification has it,
+        and leave tasks of servers that are gone to others."""
         self._notifier.close()
+        self._task_calls.take_no_more()
 
     async def serve(
         self, incoming: ReadStream[SessionMessage | Exception], outgoing: WriteStream[SessionMessage]

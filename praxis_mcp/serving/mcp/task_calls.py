@@ -65,6 +65,7 @@ class TaskCalls:
         self._toolbox = toolbox
         self._perform = perform
         self._service: TaskService | None = None
+        self._takes_more = True
         self._is_wanted = anyio.Event()
         self._is_there = anyio.Event()
 
@@ -89,6 +90,7 @@ class TaskCalls:
         from praxis_mcp.execution.tasks.service import TaskService
 
         self._service = TaskService(store, self._toolbox.settings.tasks, self._again)
+        self._service.takes_over = self._takes_more
         self._is_there.set()
         await self._service.run()
 
@@ -96,6 +98,12 @@ class TaskCalls:
         """Wait until no task runs here."""
         if self._service is not None:
             await self._service.idle()
+
+    def take_no_more(self) -> None:
+        """Leave tasks of servers that are gone to others from now on: this one is about to end, too."""
+        self._takes_more = False
+        if self._service is not None:
+            self._service.takes_over = False
 
     async def begin(self, call: ToolCall) -> StoredTask | None:
         """A task that makes the call; None where the arguments do not fit, which can be said at once, and where the

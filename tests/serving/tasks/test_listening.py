@@ -104,7 +104,7 @@ async def test_the_streams_of_listeners_end_with_the_server(tools: Path, tmp_pat
 
         tasks.start_soon(heard)
         await until(lambda: server._notifier.listen._streams)
-        server.end_subscriptions()
+        server.take_nothing_new()
         await until(lambda: answer)
         tasks.cancel_scope.cancel()
     assert "io.modelcontextprotocol/subscriptionId" in answer["_meta"]
