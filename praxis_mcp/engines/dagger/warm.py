@@ -323,8 +323,7 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
             try:
                 with anyio.fail_after(HELLO_TIMEOUT):
                     steps = await self._steps(key, base, uploads, place.path)
-                    query = WaitingQuery(session, steps, *_result_fields(key.blueprint, uploads))
-                    self._start_query(query, session)
+                    query = self._start_query(session, steps, *_result_fields(key.blueprint, uploads))
                     made = await self._accept(key, base, uploads, query, place)
                 return made
             finally:
@@ -348,15 +347,18 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
             raise
         return made
 
-    def _start_query(self, query: WaitingQuery, session: Session) -> None:
+    def _start_query(self, session: Session, steps: Sequence[Field], *selected: Field) -> WaitingQuery:
+        """Gives the query only when it runs: one that the session refused would be waited for, and never end."""
         use = ExitStack()
         use.enter_context(self._sessions.use(session))  # here: in its task it would be too late to refuse
+        query = WaitingQuery(session, steps, *selected)
 
         async def run() -> None:
             with use:
                 await query.run()
 
         self._queries.start(run, "a waiting Dagger exec")
+        return query
 
     @staticmethod
     async def _steps(key: DaggerKey, base: BaseContainer, uploads: list[Upload], path: Path) -> list[Field]:

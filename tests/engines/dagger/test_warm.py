@@ -15,6 +15,8 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.dagger.engine import DaggerExecutionEngine
+from praxis_mcp.engines.dagger.errors import SessionLost
+from praxis_mcp.engines.dagger.query import Field
 from praxis_mcp.engines.dagger.warm import WarmDagger, WarmExec
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.engines.warm.pool import PoolMetrics, WarmPool
@@ -261,6 +263,29 @@ async def test_a_session_that_is_replaced_takes_what_waits_in_it_along_and_fails
         assert own.state is None or own.sessions() >= 2
         await until(lambda: len(processes_in(workdir)) == len(pool(own).waiting) > 0)
     assert processes_in(workdir) == []
+
+
+async def test_one_that_is_being_started_when_its_session_is_replaced_does_not_keep_that_open(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contract = sh("true")
+    async with new_ground(state, warm={"max_per_tool": 0}) as own:
+        await warmed(own, contract)
+        key, asked = pool(own).waiting[0].key, 0
+        query = key.session.query
+        others = cli_processes()
+
+        async def replacing(field: Field) -> Any:
+            nonlocal asked
+            asked += 1
+            own.engine.configure_connection(rotate_after_calls=4)
+            return await query(field)
+
+        monkeypatch.setattr(key.session, "query", replacing)  # the last question before the exec begins: the socket's
+        with pytest.raises(SessionLost), anyio.fail_after(CALL_LIMIT):
+            await own.engine._warm_execs().start(key)
+        assert asked == 1
+        await until(lambda: not set(others) & set(cli_processes()))
 
 
 @pytest.mark.parametrize("delay", [0, 0.05, 0.2, 0.5])
