@@ -10,6 +10,7 @@
  * execute      becoming a command
  * frames       the bytes of a frame on the channel
  * outcome      how a command ended, in each way of telling it
+ * digest       SHA-256 of a secret
  * shares       what a command gets of what is its user's
  * options      a form's options: reading and explaining them
  * seccomp      filters of system calls
@@ -28,6 +29,7 @@
  * places       whether all that is mounted in a sandbox is still in its place
  * rights       what a process in a sandbox may do
  * reply        what goes back to the caller of a sandbox
+ * listener     a channel that comes over TCP
  * relay        the channel and the command's streams
  * run          a form: a command of its own words, and a report
  * wait         a form: a command that comes over a channel, and its output back
@@ -49,7 +51,7 @@
 static const struct form *const forms[] = {&run_form, &wait_form, &join_form, &sandbox_form};
 enum { FORMS = sizeof forms / sizeof forms[0] };
 
-static const char version[] = "praxis-init 6\n";
+static const char version[] = "praxis-init 7\n";
 
 int main(int argc, char **argv)
 {

@@ -9,6 +9,7 @@
 #include "events.h"
 #include "files.h"
 #include "frames.h"
+#include "listener.h"
 #include "outcome.h"
 #include "places.h"
 #include "relay.h"
@@ -37,7 +38,8 @@ struct sources {
 };
 
 struct wait_options {
-    const char *socket; /* path of a unix socket; NULL: the channel is stdin and stdout */
+    const char *socket; /* path of a unix socket; NULL: the channel is stdin and stdout, or */
+    struct listener listener;
     int64_t patience;   /* nanoseconds that the call may take to come, or NO_DEADLINE */
     const char *boot;   /* the id of the kernel's boot that `sources` are of; NULL: there are none */
     struct sources sources;
@@ -66,6 +68,11 @@ static bool take_source(void *where, char **values)
 static const struct option options[] = {
     {"--socket", "PATH", 1, take_text, offsetof(struct wait_options, socket),
      "the channel is a unix socket to connect to, instead of stdin and stdout"},
+    {"--listen", "ADDRESS:PORT", 1, take_address, offsetof(struct wait_options, listener),
+     "the channel is one TCP connection to there, after which nobody can connect any more;\n"
+     "                         another address than a loopback one needs --secret-sha256"},
+    {"--secret-sha256", "HEX", 1, take_digest, offsetof(struct wait_options, listener),
+     "that connection begins with the 32 bytes of which this is the digest; others are closed"},
     {"--patience", "SECONDS", 1, take_positive_seconds, offsetof(struct wait_options, patience),
      "leave quietly if no call has come when they have passed"},
     {"--hide", "NAME,NAME...", 1, hide_variables, 0, "as for run; the call's own variables stay"},
@@ -77,6 +84,11 @@ static const struct option options[] = {
      "                         them together; needs --boot"},
     {0},
 };
+
+static bool listens(const struct wait_options *given)
+{
+    return given->listener.address.any.sa_family != AF_UNSPEC;
+}
 
 static struct relay relay; /* half a megabyte: no stack has to be that large */
 
@@ -105,9 +117,8 @@ static void say_hello(void)
 }
 
 /* Until a call is complete or the channel is over; false when there will be none, and nobody to tell. */
-static bool receive_call(int64_t patience)
+static bool receive_call(int64_t due)
 {
-    int64_t due = moment_after(now(), patience);
     while (!relay.call.complete && relay.refusal == NULL) {
         int sig = relay_wait(&relay, due);
         if (sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGQUIT)
@@ -205,15 +216,23 @@ static void tell_end(const struct outcome *outcome)
 static int wait_for_call(const struct wait_options *given, const sigset_t *mask)
 {
     int in = STDIN_FILENO, out = STDOUT_FILENO;
+    int64_t due = moment_after(now(), given->patience);
+    const char *step = keep_the_tree();
+    if (step != NULL)
+        return fail_setup("cannot set up", step, errno);
     if (given->socket != NULL && (in = out = connect_to(given->socket)) < 0)
         return fail_setup("cannot connect to", given->socket, errno);
-    const char *step = relay_open(&relay, in, out);
-    if (step == NULL)
-        step = keep_the_tree();
+    if (listens(given)) {
+        enum arrival arrival = take_connection(&given->listener, due, &in);
+        if (arrival != ARRIVAL_TAKEN)
+            return arrival == ARRIVAL_NONE ? 0 : EXIT_SETUP;
+        out = in;
+    }
+    step = relay_open(&relay, in, out);
     if (step != NULL)
         return fail_setup("cannot set up", step, errno);
     say_hello();
-    if (!receive_call(given->patience))
+    if (!receive_call(due))
         return relay.call.began ? EXIT_SETUP : 0;
     if (relay.refusal == NULL) {
         bool is_gone;
@@ -241,6 +260,10 @@ static int take_call(char **arguments)
         return EXIT_SETUP;
     if (*rest != NULL)
         return refuse_usage("unknown option", *rest);
+    if (given.socket != NULL && listens(&given))
+        return refuse_usage("--socket and --listen exclude each other", NULL);
+    if (given.listener.has_digest ? !listens(&given) : listens(&given) && !is_loopback(&given.listener))
+        return refuse_usage("--secret-sha256 goes with --listen, and --listen beyond loopback with it", NULL);
     if ((given.boot == NULL) != (given.sources.count == 0))
         return refuse_usage("--boot and --source need each other", NULL);
     sigset_t inherited;

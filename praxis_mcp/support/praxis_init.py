@@ -8,6 +8,7 @@ the binaries: `praxis_init_path` then returns None, and an engine must declare t
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import platform
@@ -33,12 +34,15 @@ _FAILED = "failed.txt"
 
 _FOUND: set[Path] = set()
 
-INIT_VERSION = 6
+INIT_VERSION = 7
 """What `praxis-init --version` prints for the command line and the frames that are written here (`version` in
 native/praxis_init.c). Raise both when an option, a form or a frame changes."""
 
 KEPT = "PRAXIS_KEPT_"
 """How a variable's name begins that praxis-init gives its own name back (`run_prefix`, ``hide``)."""
+
+CHANNEL_SECRET_BYTES = 32
+"""Of the secret that a connection to a listening praxis-init begins with."""
 
 DEFAULT_KILL_AFTER = 2.0
 """Seconds between the polite signal and SIGKILL."""
@@ -210,8 +214,11 @@ def wait_words(
     socket: str | None = None,
     sources: Sequence[tuple[tuple[int, int], str]] = (),
     hide: Sequence[str] = (),
+    *,
+    listen: str | None = None,
+    secret: bytes | None = None,
 ) -> list[str]:
-    """The words that start praxis-init waiting for a call (see `framing` and `waiting`).
+    """The words that start praxis-init waiting for a call (see `framing` and `waiter`).
 
     Args:
         target: praxis-init's path where it runs.
@@ -221,6 +228,9 @@ def wait_words(
             `EndKind.SETUP_FAILED`, step `MOUNTS_STEP`. Under another kernel than this one, whose numbers
             differ, it does not look.
         hide: as for `run_prefix`; variables of the call itself are not hidden.
+        listen: ADDRESS:PORT at which it takes one TCP connection, instead of `socket`; an IPv6 address in brackets.
+        secret: what that connection begins with, `CHANNEL_SECRET_BYTES` random bytes; only their digest is among the
+            words. None needs a loopback address: whoever reaches it may take the place.
 
     Raises:
         ValueError: praxis-init would refuse the value.
@@ -228,6 +238,12 @@ def wait_words(
     words = [target, "wait", "--patience", _seconds("patience", patience, zero=False)]
     if socket is not None:
         words += ["--socket", socket]
+    if listen is not None:
+        words += ["--listen", listen]
+    if secret is not None:
+        if listen is None or len(secret) != CHANNEL_SECRET_BYTES:
+            raise ValueError(f"a secret has {CHANNEL_SECRET_BYTES} bytes, and goes with an address to listen at")
+        words += ["--secret-sha256", hashlib.sha256(secret).hexdigest()]
     if hide:
         words += ["--hide", ",".join(hide)]
     boot = _boot_id() if sources else None

@@ -64,18 +64,18 @@ def placed(request: pytest.FixtureRequest) -> PraxisInit:
     return request.getfixturevalue("init" if request.param == "subreaper" else "init_as_pid_1")
 
 
-@pytest.fixture(params=["pipes", "socket"])
+@pytest.fixture(params=["pipes", "socket", "tcp"])
 def wait(request: pytest.FixtureRequest, binary: Path) -> PraxisWait:
     """A waiter over either kind of channel."""
     return PraxisWait(binary, request.param)
 
 
-@pytest.fixture(params=["pipes", "socket", "pid 1"])
+@pytest.fixture(params=["pipes", "socket", "pid 1", "tcp pid 1"])
 def placed_wait(request: pytest.FixtureRequest, binary: Path) -> PraxisWait:
-    """A waiter over either kind of channel, and as PID 1."""
-    if request.param == "pid 1":
+    """A waiter over any kind of channel, and as PID 1."""
+    if "pid 1" in request.param:
         request.getfixturevalue("init_as_pid_1")
-        return PraxisWait(binary, "pipes", as_pid_1=True)
+        return PraxisWait(binary, "tcp" if "tcp" in request.param else "pipes", as_pid_1=True)
     return PraxisWait(binary, request.param)
 
 

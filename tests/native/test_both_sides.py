@@ -36,13 +36,14 @@ ASKED = {
         )
     )
     | options_in(run_prefix("x", timeout=1, no_network=True)),
-    "wait": options_in(wait_words("x", 1, "/socket", [((1, 2), "/path")], ["A"])),
+    "wait": options_in(wait_words("x", 1, "/socket", [((1, 2), "/path")], ["A"]))
+    | options_in(wait_words("x", 1, listen="127.0.0.1:1", secret=bytes(ours.CHANNEL_SECRET_BYTES))),
     "sandbox": options_in(sandbox_words("x", 3, reply=4, parent=5)),
     "join": options_in(join_words("x", group=Path("/g"), private_mounts=True, overlay=(Path("/o"), 4096))),
 }
 
 
-INTERFACES = {6: "1c462756be236d7d"}
+INTERFACES = {7: "5db24478f096aaa7"}
 """What each version stands for, as a digest: a binary of another version is refused before it is used."""
 
 

@@ -1,6 +1,7 @@
 """A waiting praxis-init with a test at the other end of its channel."""
 
 import os
+import secrets
 import select
 import shutil
 import signal
@@ -30,10 +31,12 @@ from praxis_mcp.engines.init.framing import (
     encode_stdin,
     encode_stdin_end,
 )
-from praxis_mcp.support.praxis_init import Ended
+from praxis_mcp.support.praxis_init import CHANNEL_SECRET_BYTES, Ended, wait_words
 from tests.native.harness import MARK, PATIENCE, marked
 
-Kind = Literal["pipes", "socket"]
+Kind = Literal["pipes", "socket", "tcp"]
+
+SECRET = bytes(range(CHANNEL_SECRET_BYTES))
 
 
 @dataclass
@@ -212,6 +215,10 @@ class PraxisWait:
             os.close(theirs_in)
             os.close(theirs_out)
             return process, read, write, [read, write]
+        if self.channel == "tcp":
+            process, port = start_listening(words, SECRET, env)
+            connection = connect(port, SECRET).detach()
+            return process, connection, connection, [connection]
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="praxis-wait-")))
         folder.chmod(0o755)
         with socket.socket(socket.AF_UNIX) as listener:
@@ -224,6 +231,61 @@ class PraxisWait:
                                        stderr=subprocess.PIPE, env=env)  # fmt: skip
             connection = listener.accept()[0].detach()
         return process, connection, connection, [connection]
+
+
+def start_listening(
+    words: Sequence[str], secret: bytes | None, env: dict[str, str] | None = None, host: str = "127.0.0.1"
+) -> tuple[subprocess.Popen[bytes], int]:
+    """A praxis-init that listens, and its port: below those that the kernel gives to connections, where one to a port
+    that nobody has may meet itself. Another one is taken where something else has it."""
+    for _ in range(100):
+        port = secrets.choice(range(10_000, 32_000))  # not `random`, which begins alike in every test
+        if not _is_free(host, port):
+            continue
+        more = wait_words("", 1, listen=f"{host}:{port}", secret=secret)[4:]
+        process = subprocess.Popen([*words, *more], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                   stderr=subprocess.PIPE, env=env)  # fmt: skip
+        if _listens(process, port, host) or process.returncode == 0:  # its patience may have passed
+            return process, port
+        assert process.stderr is not None
+        said = process.stderr.read()
+        process.stderr.close()
+        assert b"in use" in said, said
+    raise AssertionError("no port is free")
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError:
+            return False
+    return True
+
+
+def _listens(process: subprocess.Popen[bytes], port: int, host: str) -> bool:
+    """Whether it listens there, once it does or has ended. Looks at the kernel's table: to connect would be seen."""
+    family, table = (socket.AF_INET6, "tcp6") if ":" in host else (socket.AF_INET, "tcp")
+    packed = socket.inet_pton(family, host.strip("[]"))
+    quads = [packed[start : start + 4][::-1].hex().upper() for start in range(0, len(packed), 4)]
+    wanted = f" {''.join(quads)}:{port:04X} "
+    limit = time.monotonic() + PATIENCE
+    while process.poll() is None:
+        for line in Path(f"/proc/{process.pid}/net/{table}").read_text().splitlines():
+            if wanted in line and line.split()[3] == "0A":
+                return True
+        assert time.monotonic() < limit, f"it does not listen within {PATIENCE} s"
+        select.select([], [], [], 0.005)
+    return False
+
+
+def connect(port: int, secret: bytes = b"", host: str = "127.0.0.1") -> socket.socket:
+    """A connection to a praxis-init that listens, the secret sent."""
+    connection = socket.create_connection((host, port), timeout=PATIENCE)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if secret:
+        connection.sendall(secret)
+    return connection
 
 
 def words(*command: str, **fields: object) -> WaitCall:

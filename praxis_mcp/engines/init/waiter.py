@@ -143,10 +143,16 @@ def _bytes(text: str) -> bytes:
 
 
 class Waiter:
-    """The other end of a channel to a waiting praxis-init."""
+    """The other end of a channel to a waiting praxis-init.
 
-    def __init__(self, channel: Channel) -> None:
+    Args:
+        channel: the channel.
+        secret: what praxis-init wants to see before it says hello (`wait_words`); None: nothing.
+    """
+
+    def __init__(self, channel: Channel, secret: bytes | None = None) -> None:
         self._channel = channel
+        self._secret = secret
         self._decoder = FrameDecoder()
         self._hello: Hello | None = None
         self._credit = 0
@@ -167,6 +173,7 @@ class Waiter:
             WaiterLost: it never will.
         """
         if self._hello is None:
+            await self._prove()
             why = ""
             async with aclosing(self._events()) as events:
                 async for event in events:
@@ -183,6 +190,14 @@ class Waiter:
                             break
             raise WaiterLost(f"the waiter did not say hello{why}", may_have_run=False)
         return self._hello
+
+    async def _prove(self) -> None:
+        secret, self._secret = self._secret, None
+        if secret is not None:
+            try:
+                await self._channel.send(secret)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError) as exc:
+                raise WaiterLost("the channel broke before the waiter said hello", may_have_run=False) from exc
 
     async def run(
         self,
