@@ -305,8 +305,11 @@ class RecordSettings(Section):
         enabled: whether ``serve`` and ``call`` keep records in the store.
         directory: where the store is; None is ``$XDG_STATE_HOME/praxis-mcp/records``.
         url: a PostgreSQL database that several servers share, ``postgresql://USER@HOST/NAME``, instead of a file in the
-            directory; the files of runs, and the audit trail, stay in that.
+            directory; the files of runs, and the audit trail, are in that.
         password: where the password for it comes from; None leaves it to the URL and to libpq (``PGPASSFILE``).
+        max_shared: bytes of one run's files (long output, artifacts) that are kept in the database of `url` too, so
+            that every server can read them; the smallest files come first, and what is beyond stays with the server
+            that ran the call.
         keep: how many runs a server offers as resources.
         max_stream: bytes of each stream that a record keeps; what is beyond is counted, not kept.
         max_age: days for which a run stays in the store.
@@ -323,6 +326,7 @@ class RecordSettings(Section):
     directory: Path | None = None
     url: SecretStr | None = None
     password: SecretSource | None = None
+    max_shared: int = Field(default=16 * 1024 * 1024, ge=0)
     keep: int = Field(default=100, ge=0)
     max_stream: int = Field(default=128 * 1024 * 1024, ge=0)
     max_age: float = Field(default=30, gt=0)

@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -309,6 +310,25 @@ async def test_runs_of_a_server_on_another_machine_are_lost_once_it_has_been_sil
     close_lost_runs(database, place)
     database.close()
     assert {run.id: run.outcome for run in rows(place)} == {"living": "running", "dead": "lost", "unknown": "lost"}
+
+
+async def test_a_lock_that_machines_do_not_share_says_nothing_about_a_server_on_another(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a directory on a network whose locks each machine has for itself: nobody seems to hold the file."""
+    (place / "servers").mkdir(parents=True)
+    database = database_in(place)
+    for server, machine in (("living", "elsewhere"), ("dead", socket.gethostname())):
+        (place / "servers" / server).write_text(machine)
+        database.write([row(server, 1.0, server=server)])
+        monkeypatch.setattr(database, "_alive_at", float("-inf"))
+        database.keep_alive(server)
+    shared_server().sql("UPDATE praxis_mcp.servers SET seen = seen + interval '1 hour'", URLS[place])
+    monkeypatch.setattr("praxis_mcp.execution.records.postgres.SILENCE", 0.0)
+    close_lost_runs(database, place)
+    database.close()
+    assert {run.id: run.outcome for run in rows(place)} == {"living": "running", "dead": "lost"}
+    assert [path.name for path in (place / "servers").iterdir()] == ["living"]
 
 
 async def test_a_server_gives_signs_of_life_for_as_long_as_it_lives(

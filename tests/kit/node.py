@@ -114,6 +114,12 @@ def typescript_v1() -> NodeProgram:
 
 
 @functools.cache
+def typescript_sessions() -> NodeProgram:
+    """The same client between two servers: `typescript_sessions().run(first_url, second_url)` prints JSON."""
+    return _script("ts_sessions.mjs", _installed(TYPESCRIPT_SDK))
+
+
+@functools.cache
 def typescript_strict() -> NodeProgram:
     """What version 1 of the TypeScript SDK refuses: tools as JSON on standard input, reasons by name out."""
     return _script("ts_strict_tools.mjs", _installed(TYPESCRIPT_SDK))

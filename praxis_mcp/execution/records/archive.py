@@ -14,6 +14,8 @@ from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
 from praxis_mcp.execution.records.audit import AuditTrail
 from praxis_mcp.execution.records.database import Database, Filters
 from praxis_mcp.execution.records.row import StoredRun
+from praxis_mcp.execution.records.shared_files import bring
+from praxis_mcp.execution.records.sql import SqlDatabase
 from praxis_mcp.execution.records.store import DATABASE, close_lost_runs, open_database, place_name, remove_files
 from praxis_mcp.settings.sections import RecordSettings
 from praxis_mcp.support.files import open_regular
@@ -34,11 +36,19 @@ Piece = tuple[StreamName, bytes]
 
 @dataclass(frozen=True, slots=True)
 class RunArchive:
-    """Runs that are kept; see `open_archive`."""
+    """Runs that are kept; see `open_archive`.
+
+    Attributes:
+        directory: of the records.
+        database: has the runs.
+        trail: the audit trail there, if any.
+        shared: the database, where servers on other machines share it: it may have files of their runs.
+    """
 
     directory: Path
     database: Database
     trail: AuditTrail | None = None
+    shared: SqlDatabase | None = None
 
     def runs(self, filters: Filters, limit: int | None = None) -> Iterator[StoredRun]:
         """Runs without their streams, newest first.
@@ -117,17 +127,18 @@ class RunArchive:
             return data
         if live := [data for _, name, data in self.database.live_output(run.id, 0) if name == stream]:
             return b"".join(live)
-        return self._files(run.id) / stream if run.ended is not None else b""
+        return self._files(run) / stream if run.ended is not None else b""
 
     def artifacts(self, run: StoredRun) -> tuple[Artifact, ...]:
         """The files that a run left as results, as far as they are there."""
-        directory = self._files(run.id) / "artifacts"
+        directory = self._files(run) / "artifacts"
         listed = (Artifact(item["name"], directory / item["name"], item["size"]) for item in run.as_json()["artifacts"])
         return tuple(item for item in listed if item.file.is_file())
 
     def is_here(self, run: StoredRun) -> bool:
-        """Whether the files of a run are in this directory; else they are where `StoredRun.kept_at` says."""
-        return run.kept_at in ("", place_name(self.directory)) or (self.directory / "files" / run.id).is_dir()
+        """Whether the files of a run are in this directory, or could be brought there; else they are where
+        `StoredRun.kept_at` says."""
+        return run.kept_at in ("", place_name(self.directory)) or self._files(run).is_dir()
 
     def remove(self, runs: Iterator[StoredRun] | list[StoredRun]) -> int:
         """Remove runs that have ended, with their files; how many.
@@ -146,15 +157,18 @@ class RunArchive:
     def _ids(self, name: str) -> list[str]:
         return self.database.find_ids(name, _MOST_AMBIGUOUS) if name.isalnum() and name.isascii() else []
 
-    def _files(self, run_id: str) -> Path:
-        return self.directory / "files" / run_id
+    def _files(self, run: StoredRun) -> Path:
+        files = self.directory / "files"
+        if self.shared is not None:
+            bring(self.shared, run, files)
+        return files / run.id
 
     def _ended_output(self, run: StoredRun) -> Iterator[tuple[str, bytes]]:
         for stream, data in (("stdout", run.stdout), ("stderr", run.stderr)):
             if data is not None:
                 yield stream, data
             elif (run.stdout_bytes if stream == "stdout" else run.stderr_bytes) > 0:
-                for piece in _pieces(self._files(run.id) / stream):
+                for piece in _pieces(self._files(run) / stream):
                     yield stream, piece
 
 
@@ -174,7 +188,7 @@ def open_archive(settings: RecordSettings) -> Iterator[RunArchive | None]:
     try:
         with suppress(RecordsUnavailable):  # where it is locked, reading works all the same
             close_lost_runs(database, place, trail)
-        yield RunArchive(place, database, trail)
+        yield RunArchive(place, database, trail, database if settings.url is not None else None)
     finally:
         database.close()
 

@@ -20,6 +20,7 @@ import psycopg.conninfo
 from praxis_mcp.errors import RecordsUnavailable
 from praxis_mcp.execution.records.database import Pieces, migrations
 from praxis_mcp.execution.records.row import StoredRun
+from praxis_mcp.execution.records.shared_files import forget
 from praxis_mcp.execution.records.sql import INSERT, RunSql, SqlDatabase
 
 SCHEMA = "praxis_mcp"
@@ -141,6 +142,11 @@ class PostgresDatabase(SqlDatabase):
         """See the base."""
         with self._translated(), self._bounded(ANSWER_TIMEOUT):
             return self._run(statement, values).fetchall()
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """See the base."""
+        super().remove(ids)
+        forget(self, ids)
 
     def close(self) -> None:
         """See the base."""

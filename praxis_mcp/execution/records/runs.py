@@ -26,6 +26,7 @@ from praxis_mcp.execution.records.audit import line_of
 from praxis_mcp.execution.records.files import RunFiles
 from praxis_mcp.execution.records.record import IN_MEMORY, RunRecord, kept_of, record_of, row_of
 from praxis_mcp.execution.records.row import NOTHING, About, StoredRun, plan_text, storable
+from praxis_mcp.execution.records.shared_runs import SharedRuns
 from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.execution.tally import outcome_of
 from praxis_mcp.plans.model import Plan
@@ -50,6 +51,7 @@ class RunRecords:
     def __init__(self, settings: RecordSettings, store: RecordStore | None = None) -> None:
         self._settings = settings
         self._store = store
+        self._shared = SharedRuns(store, settings.max_shared) if store is not None and store.is_shared else None
         self._files = RunFiles(store)
         self._records: dict[str, RunRecord] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
@@ -227,6 +229,8 @@ class RunRecords:
         record.streams = {name: kept_of(captured) for name, captured in streams.items()}
         # Not what a remote tool answered: a hundred answers of many megabytes each are nothing to keep in memory.
         record.result = replace(result, stdout=record.streams["stdout"], stderr=record.streams["stderr"], remote=None)
+        if self._shared is not None:
+            await self._shared.share(record)
         await self._ended(record, outcome_of(result))
         return replace(result, stdout=streams["stdout"], stderr=streams["stderr"])
 
@@ -319,7 +323,24 @@ class RunRecords:
                 raise
             if row is None or row.caller != storable(caller):
                 raise RunNotFoundError(f'No run "{run_id[:64]}" of yours is kept.') from None
+            if self._shared is not None:
+                await self._shared.bring(row)
             return record_of(row, store.files / row.id)
+
+    async def newest(self, caller: str, root: str, limit: int) -> list[RunRecord]:
+        """The newest runs of a caller: of this process; of a caller with a name also those of servers that share the
+        database.
+
+        Args:
+            caller: whose; empty is anonymous.
+            root: the project.
+            limit: how many at most.
+        """
+        found: dict[str, RunRecord] = {}
+        if self._shared is not None and caller:
+            found = {record.run_id: record for record in await self._shared.newest(caller, root, limit)}
+        found |= {record.run_id: record for record in self.entries() if record.caller == caller}
+        return sorted(found.values(), key=lambda record: record.started, reverse=True)[:limit]
 
     def entries(self) -> tuple[RunRecord, ...]:
         """All records, newest first."""
@@ -384,7 +405,7 @@ class RunRecords:
                 if self._store is None or self._settings.directory is not None:
                     raise
                 logger.warning("runs are not recorded: {} cannot be used: {}", self._store.directory, exc.strerror)
-                self._store, self._files = None, RunFiles(None)
+                self._store, self._shared, self._files = None, None, RunFiles(None)
                 await anyio.to_thread.run_sync(self._files.open)
         except OSError as exc:
             raise SettingsError(

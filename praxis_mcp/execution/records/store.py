@@ -26,6 +26,7 @@ from praxis_mcp.execution.records.access import RecordAccess
 from praxis_mcp.execution.records.audit import AuditTrail, line_of
 from praxis_mcp.execution.records.database import Bounds, Database
 from praxis_mcp.execution.records.row import StoredRun
+from praxis_mcp.execution.records.shared_files import forget_unnamed
 from praxis_mcp.execution.records.sql import SqlDatabase
 from praxis_mcp.execution.records.writer import CLOSE_TIMEOUT, RecordWriter
 from praxis_mcp.plans.secrets import read_source
@@ -46,6 +47,7 @@ _KEY = re.compile(rb"[0-9a-f]{64}")
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,127}")
 _ABANDONED = 2 * 86_400.0
 """Seconds after which a run's directory that no record names was left by a killed server: twice the longest timeout."""
+_MOST_MACHINE = 256
 _SWEPT_EACH = 60
 """A look for such directories is made with each so many looks at the bounds, the second one first."""
 
@@ -80,6 +82,11 @@ class RecordStore:
         self._looks = 0
         self._key: bytes | None = None
         self._lacks_key = False
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether servers on other machines share the database."""
+        return self._settings.url is not None
 
     @property
     def files(self) -> Path:
@@ -169,6 +176,8 @@ class RecordStore:
         self._looks += 1
 
     def _remove_abandoned(self, database: Database) -> None:
+        if self.is_shared and isinstance(database, SqlDatabase):
+            forget_unnamed(database)
         oldest = time.time() - _ABANDONED
         with translated(self.directory):
             for directory in self.files.iterdir():
@@ -291,6 +300,10 @@ def _read_key(file: Path) -> bytes:
             fresh.unlink()
 
 
+def _machine() -> bytes:
+    return socket.gethostname().encode(errors="surrogateescape")[:_MOST_MACHINE]
+
+
 def _hold(file: Path) -> int:
     """A new file that this process has locked.
 
@@ -304,6 +317,7 @@ def _hold(file: Path) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if os.path.samestat(os.fstat(lock), file.stat()):
+                os.write(lock, _machine())
                 return lock
         except FileNotFoundError:  # somebody met it before it was locked
             pass
@@ -314,7 +328,8 @@ def _hold(file: Path) -> int:
 def _gone(servers: Path, server: str, is_silent: Callable[[str], bool]) -> Iterator[bool]:
     """Whether the process that held the file of that name is gone; to be removed within the body. Of what is no such
     file (another user's, a directory, a link) nothing is known: it is taken for one that lives. A server without a file
-    was on another machine, if it lives: the database says."""
+    was on another machine, if it lives: the database says. It says so too of one whose file names another machine: not
+    every file system that machines share has locks which they share."""
     assert fcntl is not None
     file = servers / server
     try:
@@ -334,7 +349,8 @@ def _gone(servers: Path, server: str, is_silent: Callable[[str], bool]) -> Itera
         yield False
         return
     try:
-        yield True
+        machine = os.pread(lock, _MOST_MACHINE, 0)
+        yield is_silent(server) if machine and machine != _machine() else True
     finally:
         os.close(lock)
 

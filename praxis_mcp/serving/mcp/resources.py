@@ -59,14 +59,16 @@ class _Part:
 
 
 class RunResources:
-    """Serves the run records of one process."""
+    """Serves the run records of one process, and of those that share its store."""
 
-    def __init__(self, records: RunRecords) -> None:
+    def __init__(self, records: RunRecords, root: str) -> None:
+        """Args: root: the project, whose runs by other servers are listed, too."""
         self._records = records
+        self._root = root
 
-    def list(self, caller: Caller = ANYONE) -> ListResourcesResult:
+    async def list(self, caller: Caller = ANYONE) -> ListResourcesResult:
         """The newest runs of a caller, each by its summary, which names the rest."""
-        entries = [record for record in self._records.entries() if record.caller == caller.name][:MOST_LISTED]
+        entries = await self._records.newest(caller.name, self._root, MOST_LISTED)
         return ListResourcesResult(
             resources=[
                 Resource(

@@ -78,7 +78,7 @@ class PraxisServer:
         self._notifier = ChangeNotifier()
         self._tools = ToolLister(toolbox.settings)
         self._pages = PageWatch()
-        self._resources = RunResources(toolbox.records)
+        self._resources = RunResources(toolbox.records, str(toolbox.settings.root))
         self._relay = Relay(toolbox)
         self._task_calls = TaskCalls(toolbox, self._perform)
         self._task_methods = TaskMethods(self._task_calls, toolbox.settings.tasks)
@@ -312,7 +312,7 @@ class PraxisServer:
     async def _list_resources(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
         if params and params.cursor is not None:
             raise MCPError(INVALID_PARAMS, "resources/list has one page only, and gave out no cursor.")
-        return self._resources.list(_caller_of(ctx))
+        return await self._resources.list(_caller_of(ctx))
 
     async def _list_templates(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
         if params and params.cursor is not None:
