@@ -8,7 +8,7 @@ ARGS ?=
 WORKERS := -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-federation test test-images coverage lint bench dist clean distclean
+.PHONY: help demo demo-federation test test-images cluster cluster-programs coverage lint bench dist clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,12 @@ test: $(VENV)/.installed-dev ## set up what the tests need, as far as it can be,
 
 test-images: $(VENV)/.installed-dev ## have the Docker images that the tests use: found, pulled or made
 	@$(PY) -m tests.kit.images
+
+cluster: $(VENV)/.installed-dev cluster-programs ## run a Kubernetes cluster on this machine (as root), until it is interrupted
+	@$(PY) -m tests.cluster up $(ARGS)
+
+cluster-programs: ## have the programs of Kubernetes that tests use: found, or built by Go, which takes minutes
+	@python3 -m tests.cluster.programs
 
 coverage: $(VENV)/.installed-dev ## run the tests and say which lines of praxis_mcp/ none of them reaches
 	@$(PY) -m tests.kit.images --if-possible

@@ -2,11 +2,11 @@
 # Runs a command where no engine can be found, as on a fresh machine: `scripts/without-engines.sh make test`.
 #
 # In a mount namespace of its own (unshare(1): as root, or where users may make namespaces) the programs of Docker,
-# Podman, Dagger, bubblewrap and PostgreSQL cannot be executed, wherever on the PATH (or in Debian's place for the last)
+# Podman, Dagger, bubblewrap, etcd (and so Kubernetes) and PostgreSQL cannot be executed, wherever on the PATH (or in Debian's place for the last)
 # they lie, their sockets lead nowhere, and their variables are gone. praxis-init, which comes with the package, stays. What the host has is not touched.
 set -euo pipefail
 
-programs=(docker dockerd podman nerdctl containerd buildctl bwrap dagger initdb postgres)
+programs=(docker dockerd podman nerdctl containerd etcd buildctl bwrap dagger initdb postgres)
 if [[ ${1:-} != --inside ]]; then
     if ((EUID == 0)); then
         exec unshare --mount --propagation private "$0" --inside "$@"

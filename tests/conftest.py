@@ -7,7 +7,7 @@ import socket
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +16,9 @@ from praxis_mcp.support.logs import NAME, logger
 from tests.kit import images, node, requirements
 from tests.kit.ending import at_end
 from tests.kit.timeouts import pytest_pyfunc_call, pytest_timeout_set_timer
+
+if TYPE_CHECKING:
+    from tests.cluster.cluster import Cluster
 
 __all__ = ["pytest_pyfunc_call", "pytest_timeout_set_timer"]  # hooks, found here by pytest
 
@@ -117,6 +120,20 @@ def stand_in_images() -> dict[str, str]:
     """The image references that tests may use, each with its id; tests marked docker have them without asking."""
     requirements.require("docker")
     return _images()
+
+
+@pytest.fixture(scope="session")
+def kubernetes_cluster() -> "Cluster":
+    """The cluster of two nodes that the tests of a run share; for tests marked kubernetes, which leave it whole."""
+    from tests.cluster.machines import MachineFailed
+    from tests.cluster.shared import shared_cluster
+
+    requirements.require("kubernetes")
+    try:
+        return shared_cluster()
+    except MachineFailed as exc:
+        requirements.give_up("kubernetes", f"no cluster starts: {exc}")
+        raise
 
 
 @pytest.fixture(scope="session")

@@ -275,10 +275,11 @@ def layer_of(reference: str) -> bytes:
         ImageUnavailable: it cannot be made.
     """
     with exclusive("images"):
-        return _tarball(IMAGES[reference]).read_bytes()
+        return layer_file(IMAGES[reference]).read_bytes()
 
 
-def _tarball(recipe: Recipe) -> Path:
+def layer_file(recipe: Recipe) -> Path:
+    """The file system of a stand-in, as a tar archive in the cache; for who holds the lock `images`."""
     kept = cache_dir() / f"{recipe.label}.{platform.machine()}.tar"
     if not kept.exists():
         half = kept.with_suffix(".half")
@@ -301,7 +302,7 @@ def ensure(reference: str) -> tuple[Image, str]:
             how = "pulled"
         else:
             changes = [word for change in recipe.changes for word in ("--change", change)]
-            _run("docker", "import", *changes, str(_tarball(recipe)), reference)
+            _run("docker", "import", *changes, str(layer_file(recipe)), reference)
             if image is not None:  # an older stand-in, which has lost its name
                 subprocess.run(("docker", "image", "rm", image.id), capture_output=True, check=False)
             how = "a stand-in, just made"

@@ -23,6 +23,7 @@ from praxis_mcp.engines.host.launcher import find_own_launcher
 from praxis_mcp.engines.host.sandboxed import NoLauncher
 from praxis_mcp.support.praxis_init import praxis_init_path
 from praxis_mcp.support.text import counted
+from tests.cluster import programs
 from tests.dagger_double.schema import generated_client
 from tests.kit import postgres
 
@@ -108,6 +109,10 @@ def _postgres() -> str | None:
     return None if postgres.programs() is not None else "PostgreSQL is not installed (apt-get install postgresql)"
 
 
+def _kubernetes() -> str | None:
+    return programs.missing()
+
+
 def _browser() -> str | None:
     if importlib.util.find_spec("playwright") is None:
         return "Playwright is not installed (pip install --group dev)"
@@ -125,6 +130,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "promtool": _promtool,
     "browser": _browser,
     "postgres": _postgres,
+    "kubernetes": _kubernetes,
     "dagger": _dagger,
     "dagger_real": _dagger_real,
 }
