@@ -182,7 +182,7 @@ class _Balanced(httpx2.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
 
-async def test_a_session_that_meets_another_server_is_answered_so_that_its_client_begins_anew(
+async def test_a_session_that_meets_another_server_is_answered_so_that_its_client_begins_again(
     sample_directory: Path,
 ) -> None:
     async with running_http(sample_directory) as one, running_http(sample_directory) as two:
@@ -202,7 +202,7 @@ async def test_a_session_that_meets_another_server_is_answered_so_that_its_clien
 
 
 @pytest.mark.node
-async def test_a_typescript_client_is_told_by_404_too(
+async def test_a_typescript_client_gets_404_and_begins_again(
     node_programs: Callable[[Callable[[], NodeProgram]], NodeProgram], sample_directory: Path
 ) -> None:
     program = await anyio.to_thread.run_sync(node_programs, node.typescript_sessions)

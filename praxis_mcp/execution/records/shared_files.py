@@ -20,7 +20,7 @@ from praxis_mcp.execution.records.sql import SqlDatabase
 from praxis_mcp.support.files import open_regular
 from praxis_mcp.support.removal import remove_tree
 
-PIECE = 512 * 1024
+SHARED_PIECE = 512 * 1024
 """Bytes of one row."""
 _UNNAMED = 2 * 86_400.0
 """Seconds after which files that no run names were left by a killed server."""
@@ -163,9 +163,9 @@ def _inside(name: str) -> PurePosixPath | None:
 
 def _pieces(file: Path) -> Iterator[bytes]:
     with open_regular(file) as source:
-        piece = source.read(PIECE)
+        piece = source.read(SHARED_PIECE)
         yield piece  # one for an empty file, too
-        while len(piece) == PIECE and (piece := source.read(PIECE)):
+        while len(piece) == SHARED_PIECE and (piece := source.read(SHARED_PIECE)):
             yield piece
 
 

@@ -35,7 +35,7 @@ class SharedRuns:
         self._not_before = 0.0
 
     async def share(self, record: RunRecord) -> None:
-        """Put the files of a run that has ended where other servers find them, before anybody is told of them. What
+        """Put the files of a run that has ended where other servers find them, before any link to them is sent. What
         cannot be put there is logged."""
         store, most = self._store, self._most
         has_any = record.artifacts or any(captured.file is not None for captured in record.streams.values())

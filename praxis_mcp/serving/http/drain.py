@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from praxis_mcp.settings.http import CONSOLE_PATH
 
-RETRY_AFTER = 1
+REFUSED_FOR = 1
 """Seconds after which a refused client may try again: another server, or the next one, answers then."""
 _SHUTTING_DOWN = "This server is shutting down, and nothing has begun here. Try again."
 _CODE = 503
@@ -58,9 +58,9 @@ class Drain:
 
 def refusal(request_id: Any = None) -> JSONResponse:
     """The answer to what would begin here: 503, with a JSON-RPC error which clients show."""
-    error = {"code": _CODE, "message": _SHUTTING_DOWN, "data": {"retryAfter": RETRY_AFTER}}
+    error = {"code": _CODE, "message": _SHUTTING_DOWN, "data": {"retryAfter": REFUSED_FOR}}
     body = {"jsonrpc": "2.0", "id": request_id, "error": error}
-    return JSONResponse(body, status_code=503, headers={"Retry-After": str(RETRY_AFTER)})
+    return JSONResponse(body, status_code=503, headers={"Retry-After": str(REFUSED_FOR)})
 
 
 class NewCallsRefused:
