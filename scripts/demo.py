@@ -158,7 +158,7 @@ def show_result(tool: str, arguments: dict[str, Any], result: CallToolResult, to
     place = f"[bold]{about.get('engine', 'unknown')}[/] (isolation: {about.get('isolation', 'unknown')})"
     image = f" · image {about['image'][:80]}" if "image" in about else ""
     console.print(f"  ran on {place}{escape(image)}")
-    for line in why(tool, arguments, tools_directory):
+    for line in why(tool, arguments, tools_directory, about.get("engine", "")):
         console.print(f"  {escape(line)}")
 
 
@@ -170,18 +170,21 @@ def show_timing(timing: Timing) -> None:
     )
 
 
-def why(tool: str, arguments: dict[str, Any], tools_directory: Path) -> list[str]:
+def why(tool: str, arguments: dict[str, Any], tools_directory: Path, ran_on: str) -> list[str]:
     """The choice of the engine, as `praxis-mcp explain` gives it."""
     try:
         considered = explain(tool, arguments, tools_directory)["considered"]
     except (subprocess.SubprocessError, ValueError, KeyError) as exc:
         return [f"why: `praxis-mcp explain` gave no answer ({type(exc).__name__})"]
-    return [
-        f"why {item['engine']}: the first that can do what the contract demands"
-        if item["reason"] == "chosen"
-        else f"why not {item['engine']}: {item['reason']}"
-        for item in considered
-    ]
+    lines = []
+    for item in considered:
+        if item["reason"] != "chosen":
+            lines.append(f"why not {item['engine']}: {item['reason']}")
+        elif item["engine"] in (ran_on, ""):
+            lines.append(f"why {item['engine']}: the first that can do what the contract demands")
+        else:
+            lines.append(f"why not {item['engine']}: nothing waited there for a call, and {ran_on} has the same image")
+    return lines
 
 
 def explain(tool: str, arguments: dict[str, Any], tools_directory: Path) -> dict[str, Any]:

@@ -68,6 +68,25 @@ def test_an_environment_of_pipx_or_uv_is_changed_by_that(tmp_path: Path, mark: s
         assert shlex.split(shown)[-1] in (str(ROOT), "praxis-mcp"), "from where this copy came"
 
 
+def test_what_uv_was_given_before_is_named_again_since_it_would_remove_it(tmp_path: Path) -> None:
+    where = tmp_path / "praxis-env"
+    venv.create(where)
+    requirements = """[
+        { name = "praxis-mcp", extras = ["console", "otel"], path = "/dist/praxis_mcp.whl" },
+        { name = "jinja2", specifier = ">=3.1,<4" },
+        { name = "rich", extras = ["jupyter"] },
+    ]"""
+    (where / "uv-receipt.toml").write_text(f"[tool]\nrequirements = {requirements}\n")
+    words = shlex.split(install_command("docker<8", prefix=where))
+    *before, last = words
+    assert before[:9] == [
+        "uv", "tool", "install", "--with", "jinja2>=3.1,<4", "--with", "rich[jupyter]", "--with", "docker<8"
+    ]  # fmt: skip
+    assert last in (f"{ROOT}[console,otel]", "praxis-mcp[console,otel]")
+    (where / "uv-receipt.toml").write_text("[tool]\nrequirements = ['of another version']\n")
+    assert install_command("docker<8", prefix=where).startswith("uv tool install --with 'docker<8' ")
+
+
 def test_an_environment_without_pip_is_changed_by_uv(tmp_path: Path) -> None:
     venv.create(tmp_path / "it")
     assert (

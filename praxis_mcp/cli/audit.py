@@ -133,6 +133,7 @@ def _read_known(text: str) -> tuple[int, str] | None:
         from praxis_mcp.errors import ArgumentError
 
         raise ArgumentError(
-            f"--known {text[:40]} is not a line.", remedy="Write what `audit verify` printed: LINE:HASH."
+            f"--known {text[:40]} is not a line's number and whole hash.",
+            remedy="Write what `audit verify` printed: LINE:HASH, with all 64 digits.",
         )
     return int(found[1]), found[2]

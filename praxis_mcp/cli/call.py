@@ -16,6 +16,7 @@ from praxis_mcp.cli.common import (
     EXIT_ENGINE,
     JsonOption,
     SettingsOptions,
+    make_directory,
     print_error,
     run_with_toolbox,
     takes_settings,
@@ -64,7 +65,8 @@ def call(
     """
     settings = options.read()
     if artifacts is not None:
-        _make_directory(artifacts)
+        # Before the call: where that fails, the tool has not done its work in vain.
+        make_directory(artifacts, "--artifacts")
 
     async def work(toolbox: Toolbox) -> int:
         from praxis_mcp.contracts.catalog.catalog import CatalogEntry
@@ -102,18 +104,6 @@ def _trouble(contract: ToolContract, result: ExecutionResult) -> tuple[str, str]
     # From there on it is a shell's or a signal's, not the command's own (POSIX, Shell Command Language 2.8.2).
     by_itself = code is not None and 0 < code < EXIT_CANNOT_RUN and not (result.timed_out or result.out_of_memory)
     return (headline, hint) if hint or not by_itself else None
-
-
-def _make_directory(directory: Path) -> None:
-    """Before the call: where that fails, the tool has not done its work in vain."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        from praxis_mcp.errors import ArgumentError
-
-        raise ArgumentError(
-            f"The directory {directory} cannot be made: {exc.strerror}.", remedy="Name another after --artifacts."
-        ) from exc
 
 
 def _show(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from praxis_mcp.cli.terminal import configure_logging, hold_logs, say
+from praxis_mcp.cli.terminal import configure_logging, hold_logs, say, warn_of_records
 from praxis_mcp.errors import ExecutionError, PraxisError
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ class SettingsOptions:
             _log_again(held)
             raise
         is_quiet = quiet and not (self.log_level or "log_level" in settings.model_fields_set)
-        configure_logging("CRITICAL" if is_quiet else settings.log_level, settings.log_format)
+        if is_quiet:
+            warn_of_records()
+        else:
+            configure_logging(settings.log_level, settings.log_format)
         _log_again(held, is_quiet=is_quiet)
         logger.info("settings: {}; root: {} ({})", settings.origin, settings.root, settings.origin.root_reason)
         if warn:
@@ -240,6 +243,22 @@ def diagnostics_as_json(diagnostics: Sequence[Diagnostic]) -> list[dict[str, obj
         }
         for item in diagnostics
     ]
+
+
+def make_directory(directory: Path, option: str) -> None:
+    """Make a directory that an option names, unless it is there.
+
+    Raises:
+        ArgumentError: it cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        from praxis_mcp.errors import ArgumentError
+
+        raise ArgumentError(
+            f"The directory {directory} cannot be made: {exc.strerror}.", remedy=f"Name another after {option}."
+        ) from exc
 
 
 def print_error(message: str, remedy: str | None) -> None:

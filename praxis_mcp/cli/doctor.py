@@ -3,6 +3,7 @@ upstreams, and the servers that run here."""
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from praxis_mcp.execution.toolbox import Toolbox
     from praxis_mcp.federation.upstreams import UpstreamReport
     from praxis_mcp.settings.model import Settings
-    from praxis_mcp.settings.sections import WarmSettings
+    from praxis_mcp.settings.sections import RecordSettings, WarmSettings
 
 UPSTREAM_TIMEOUT = 30.0
 """Seconds that the upstreams, asked all at once, may take to be reached and to list their tools."""
@@ -41,8 +42,9 @@ def doctor(
 ) -> None:
     """Say which engines work here, what is missing and how to fix it, and which engine would run each tool.
 
-    Also: whether upstreams can be reached, and how warm starts go in the servers that run here.
-    Exit code 1 where a contract is broken, a tool has no engine, or an upstream cannot be reached.
+    Also: whether runs can be recorded, whether upstreams can be reached, and how warm starts go in the servers that run
+    here. Exit code 1 where a contract is broken, a tool has no engine, runs cannot be recorded, or an upstream cannot
+    be reached.
     """
     settings = options.read(warn=False)
     report = {**run_with_toolbox(settings, _examine), "warm": settings.warm.model_dump()}
@@ -50,7 +52,7 @@ def doctor(
         echo_json(report)
     else:
         _print(report, settings)
-    healthy = not report["broken"] and all(tool["engine"] for tool in report["tools"])
+    healthy = not report["broken"] and all(tool["engine"] for tool in report["tools"]) and not report["records"]["why"]
     raise typer.Exit(0 if healthy and all(item["reachable"] for item in report["upstreams"]) else 1)
 
 
@@ -90,6 +92,7 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
         "settings": _settings(toolbox.settings),
         "root": str(toolbox.settings.root),
         "praxis_init": _praxis_init(),
+        "records": await anyio.to_thread.run_sync(_records, toolbox.settings.records),
         "engines": engines,
         "refused_engines": [
             {"engine": item.name, "package": item.package, "why": item.problem}
@@ -117,6 +120,29 @@ def _praxis_init() -> dict[str, Any]:
 
     missing = find_missing()
     return {"there": True} if missing is None else {"there": False, "why": missing.reason, "remedy": missing.remedy}
+
+
+def _records(settings: RecordSettings) -> dict[str, Any]:
+    """Where runs are recorded (None where they are not), and why they cannot be. Makes nothing there."""
+    from praxis_mcp.errors import RecordsUnavailable
+    from praxis_mcp.execution.records.archive import open_archive
+
+    place = settings.place
+    if not settings.enabled or place is None:
+        remedy = "" if not settings.enabled else "Name records.directory: this user has no home directory."
+        return {"where": None, "files": None, "why": "", "remedy": remedy}
+    why, remedy = "", ""
+    there = next(item for item in (place, *place.parents) if item.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        why = f"{there} {'cannot be written' if there.is_dir() else 'is not a directory'}."
+        remedy = "Name another place: records.directory."
+    else:
+        try:
+            with open_archive(settings):
+                pass
+        except RecordsUnavailable as exc:
+            why, remedy = exc.message, exc.remedy or ""
+    return {"where": settings.shown_url or str(place), "files": str(place), "why": why, "remedy": remedy}
 
 
 def _settings(settings: Settings) -> dict[str, Any]:
@@ -214,6 +240,7 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
     origin = settings.origin
     out.print(escape(f"settings {origin}"), soft_wrap=True, highlight=False)
     out.print(escape(f"root     {settings.root} ({origin.root_reason})"), soft_wrap=True, highlight=False)
+    out.print(escape(_records_sentence(report["records"])), soft_wrap=True, highlight=False)
     if settings.reload == "approved":
         held = counted(len(report["held_back"]), "contract")
         out.print(f"reload   approved: {held} held back (praxis-mcp contracts list)", highlight=False)
@@ -260,15 +287,27 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
     out.print(_verdict(report))
 
 
+def _records_sentence(records: dict[str, Any]) -> str:
+    if records["where"] is None:
+        return f"records  none: {records['remedy'] or 'records.enabled is false'}"
+    if records["why"]:
+        return f"✗ records cannot be kept: {records['why']} → {records['remedy']}"
+    elsewhere = f" (files in {records['files']})" if records["where"] != records["files"] else ""
+    return f"records  {records['where']}{elsewhere}"
+
+
 def _verdict(report: dict[str, Any]) -> str:
     tools = report["tools"]
     able = sum(tool["engine"] is not None for tool in tools)
-    color = "green" if able == len(tools) and not report["broken"] else "red"
+    is_well = able == len(tools) and not report["broken"] and not report["records"]["why"]
+    color = "green" if is_well else "red"
     text = f"{able} of {len(tools)} tools can run" if tools else "There are no contracts here"
     if report["upstreams"]:
         text += f"; {counted(sum(item['tools'] for item in report['upstreams']), 'tool')} of upstreams"
     if report["broken"]:
         text += f"; {counted(report['broken'], 'error')} above"
+    if report["records"]["why"]:
+        text += "; runs cannot be recorded"
     optional = [item["engine"] for item in report["engines"] if item["optional"]]
     if optional:
         *most, last = optional

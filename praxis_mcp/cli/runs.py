@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes, takes_settings
+from praxis_mcp.cli.common import JsonOption, SettingsOptions, make_directory, takes, takes_settings
 from praxis_mcp.cli.terminal import console, echo_json, escape, phases_in_words, say, shown_on_terminal, table
 from praxis_mcp.support.text import counted
 
@@ -144,7 +144,7 @@ def artifacts(
         if directory is not None:
             from praxis_mcp.engines.artifacts import copy_artifacts
 
-            directory.mkdir(parents=True, exist_ok=True)
+            make_directory(directory, "--to")
             copy_artifacts(files, directory)
     if as_json:
         echo_json([{"name": item.name, "size": item.size, "file": str(item.file)} for item in files])

@@ -197,6 +197,22 @@ def configure_logging(level: str, form: Literal["text", "json"] = "text") -> Non
         logger.add(sys.stderr, level=level, format=_FORMAT, backtrace=False, diagnose=False)
 
 
+def warn_of_records() -> None:
+    """Show no logs but what keeps runs from being recorded, as a warning to whom the command answers: he would look for
+    the run in vain."""
+    from praxis_mcp.support.logs import NAME, logger
+
+    logger.enable(NAME)
+    logger.remove()
+    logger.configure(patcher=_make_safe)
+    logger.add(
+        lambda message: say(f"warning: {message.record['message']}", fg="yellow", err=True),
+        level="WARNING",
+        filter=f"{NAME}.execution.records",
+        format="",
+    )
+
+
 def hold_logs() -> list[tuple[str, str]]:
     """Show no logs until `configure_logging`; what is logged meanwhile, level and text, comes into the list. loguru's
     own form would be neither safe to show nor an object a line."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -297,6 +298,9 @@ class SecretSource(Section):
         return self
 
 
+_DATABASE_URL = re.compile(r"postgres(?:ql)?://(?:[^@?]*@)?([^@?]*)(?:\?[^@]*)?")
+
+
 class RecordSettings(Section):
     """What is kept of runs: as resources ``praxis://runs/…`` while the server lives, and in a store that outlives it,
     for ``praxis-mcp runs``.
@@ -348,6 +352,15 @@ class RecordSettings(Section):
         """Where the store is; None for a user without a home."""
         state = state_home()
         return self.directory or (state / "records" if state is not None else None)
+
+    @property
+    def shown_url(self) -> str:
+        """`url` without its user, password and parameters; empty without one."""
+        if self.url is None:
+            return ""
+        # What has an @ or ? in another place is not shown: it may be a part of the password.
+        found = _DATABASE_URL.fullmatch(self.url.get_secret_value())
+        return f"postgresql://{found[1] if found else '…'}"
 
     @property
     def is_kept(self) -> bool:

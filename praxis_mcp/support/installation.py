@@ -64,12 +64,37 @@ def install_command(*packages: str, prefix: Path | None = None) -> str:
         return f"pipx inject {shlex.quote(where.name)} {words}"
     options = " ".join(f"--with {shlex.quote(package)}" for package in packages)
     if (where / "uv-receipt.toml").is_file():
+        extras, others = _given_to_uv(where / "uv-receipt.toml")
+        options = " ".join(f"--with {shlex.quote(package)}" for package in (*others, *packages))
+        if extras:
+            *words_before, place = shlex.split(source)
+            source = shlex.join([*words_before, f"{place}[{','.join(extras)}]"])
         return f"uv tool install {options} {source}"
     if "archive-v0" in where.parts:  # of uv's cache: uvx
         return f"uvx {options} --from {source.removeprefix('--editable ')} praxis-mcp"
     if not _has_pip(where, prefix):
         return f"uv pip install --python {shlex.quote(_python(where, prefix))} {words}"
     return f"{shlex.quote(_python(where, prefix))} -m pip install {words}"
+
+
+def _given_to_uv(receipt: Path) -> tuple[list[str], list[str]]:
+    """What ``uv tool install`` was given before, and would remove: extras of this package, and other packages."""
+    import tomllib
+
+    try:
+        requirements = tomllib.loads(receipt.read_text(encoding="utf-8"))["tool"]["requirements"]
+        extras: list[str] = []
+        others: list[str] = []
+        for item in requirements:
+            if item["name"] == "praxis-mcp":
+                extras += item.get("extras", ())
+            else:
+                of_it = f"[{','.join(item['extras'])}]" if item.get("extras") else ""
+                place = next((item[key] for key in ("path", "directory", "editable", "url", "git") if key in item), "")
+                others.append(f"{item['name']}{of_it}" + (f" @ {place}" if place else item.get("specifier", "")))
+        return extras, others
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # of another version of uv
+        return [], []
 
 
 def packages_of(extra: str) -> tuple[str, ...]:

@@ -187,6 +187,41 @@ def test_the_settings_of_warm_starts_are_shown(tmp_path: Path) -> None:
     )
 
 
+def test_where_runs_are_recorded_is_shown_and_why_they_cannot_be(tmp_path: Path) -> None:
+    project(tmp_path, ECHO)
+    where = tmp_path / "kept"
+    settings = tmp_path / "praxis.yaml"
+    settings.write_text(yaml.safe_dump({"tools": ["."], "records": {"directory": str(where)}}))
+    assert f"records  {where}\n" in doctor(tmp_path).stdout
+    assert not where.exists(), "a look makes nothing"
+    where.touch()
+    done = doctor(tmp_path)
+    assert done.returncode == 1
+    assert f"✗ records cannot be kept: {where} is not a directory. → Name another place: records.dir" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("1 of 1 tools can run; runs cannot be recorded")
+    where.unlink()
+    where.mkdir()
+    (where / "runs.db").write_bytes(b"not a database, and longer than a header of one is" * 4)
+    assert json.loads(doctor(tmp_path, "--json").stdout)["records"]["why"].startswith(f"{where}/runs.db: ")
+    settings.write_text(yaml.safe_dump({"tools": ["."], "records": {"enabled": False}}))
+    assert "records  none: records.enabled is false\n" in doctor(tmp_path).stdout
+
+
+def test_a_records_database_is_shown_without_its_password(tmp_path: Path) -> None:
+    project(tmp_path, ECHO)
+    for url in ("postgresql://u:secret@127.0.0.1:9/runs", "postgresql://127.0.0.1:9/runs?user=u&password=secret"):
+        (tmp_path / "praxis.yaml").write_text(yaml.safe_dump({"tools": ["."], "records": {"url": url}}))
+        done = doctor(tmp_path, "--json")
+        report = json.loads(done.stdout)["records"]
+        assert (done.returncode, report["where"]) == (1, "postgresql://127.0.0.1:9/runs")
+        assert report["why"], "nobody listens there"
+        assert "secret" not in done.stdout
+    for url in ("postgresql://u:se@cret@h/runs", "postgresql://u:se?cret@h/runs", "postgresql://h/r?password=se@cret"):
+        shown = Settings.model_validate({"records": {"url": url}}).records.shown_url
+        assert "se" not in shown
+        assert "cret" not in shown
+
+
 def test_an_engine_that_no_tool_needs_is_called_optional_and_a_verdict_ends_the_report(tmp_path: Path) -> None:
     project(tmp_path, ECHO)
     (tmp_path / "praxis.yaml").write_text("tools: [.]\nengines: {dagger: {cli: /nowhere/dagger}}\n")

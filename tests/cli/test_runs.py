@@ -129,6 +129,28 @@ def test_an_outcome_that_does_not_exist_is_refused_with_those_that_do(praxis: Ru
     assert "out_of_memory" in praxis("runs", "list", "--outcome", "timeout", code=2).stderr
 
 
+def test_a_directory_that_cannot_be_made_is_refused_before_a_call_and_for_a_run_that_was(
+    praxis: Run, project: Path
+) -> None:
+    (project / "file").touch()
+    praxis("call", "greet", "who=Ada")
+    for words in (("call", "greet", "who=Ada", "--artifacts"), ("runs", "artifacts", "last", "--to")):
+        done = praxis(*words, str(project / "file" / "out"), code=2)
+        assert done.stderr.splitlines() == [
+            f"error: The directory {project}/file/out cannot be made: Not a directory.",
+            f"  → Name another after {words[-1]}.",
+        ]
+    assert len(listed(praxis)) == 1
+
+
+def test_a_call_that_cannot_be_recorded_is_answered_with_a_warning(praxis: Run, project: Path, database: Path) -> None:
+    (database / "runs.db").write_bytes(b"not a database, and longer than a header of one is" * 4)
+    done = praxis("call", "greet", "who=Ada")
+    assert done.stdout == "Hello, Ada\n"
+    assert "warning: runs are not recorded for now: " in done.stderr
+    assert "warning: the records of 1 run could not be written" in done.stderr
+
+
 def test_a_run_without_artifacts_says_that_it_left_none(praxis: Run, database: Path) -> None:
     made = database_in(database)
     made.write([row("a1", "one", 1)])

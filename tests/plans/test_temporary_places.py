@@ -14,7 +14,10 @@ from praxis_mcp.settings.model import Settings
 
 
 @pytest.mark.parametrize("place", ["/tmp", "/var/tmp"])
-def test_the_temporary_directory_is_mounted_with_consent_only(tmp_path: Path, place: str) -> None:
+def test_the_temporary_directory_is_mounted_with_consent_only(
+    tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")  # a home there is another reason
     mount = Mount(Path(place), "/t")
     with pytest.raises(LimitUnsupported, match="temporary files"):
         check_mount(mount, Settings(root=tmp_path), "tool")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -297,5 +298,7 @@ def _remedy(exc: psycopg.Error) -> str:
             return "Free space where the database is."
         case _ if "certificate" in str(exc) or "SSL" in str(exc):
             return "Name who vouches for it in records.url: sslrootcert=FILE. sslmode=disable trusts the network."
+        case _ if re.search('database ".*" does not exist', str(exc)):
+            return "Create it: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0, with its user as the owner."
         case _:
             return "See whether it runs, and whether records.url and records.password are right."

@@ -13,6 +13,7 @@ from praxis_mcp.execution.records.audit import AuditTrail, Line, line_of
 from praxis_mcp.execution.records.database import Database, Pieces
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.support.logs import logger, places
+from praxis_mcp.support.text import counted
 
 BEGIN_DELAY = 0.02
 """Seconds for which the beginning of a run waits for its end, or for others: most runs are written once, and wake the
@@ -307,10 +308,10 @@ class RecordWriter:
                 self._is_behind = self._is_closing = True  # nobody would take what is put from now on
                 waiting, self._waiting = self._waiting, []
             _resolve(waiting)
-            if self._lines or self._dropped_lines:
-                logger.warning("{} lines of the audit trail are lost", len(self._lines) + self._dropped_lines)
-            if self._runs or self._dropped:
-                logger.warning("{} records of runs could not be written", len(self._runs) + self._dropped)
+            if lines := len(self._lines) + self._dropped_lines:
+                logger.warning("the audit trail has lost {}", counted(lines, "line"))
+            if runs := len(self._runs) + self._dropped:
+                logger.warning("the records of {} could not be written", counted(runs, "run"))
             if database is not None:
                 with suppress(RecordsUnavailable):
                     database.close()
@@ -342,7 +343,7 @@ class RecordWriter:
                 self._drop_lines()
             return exc
         if self._dropped_lines:
-            logger.warning("{} lines of the audit trail are lost", self._dropped_lines)
+            logger.warning("the audit trail has lost {}", counted(self._dropped_lines, "line"))
             self._dropped_lines = 0
         return None
 
