@@ -1,8 +1,9 @@
 """The system calls and socket families that a tool may not use, and why; and the filter that denies them (seccomp(2),
 classic BPF).
 
-The table is a list of denials in the spirit of the container engines' default profiles for a container without
-capabilities. Its numbers are Linux's own (asm/unistd_64.h, unistd_32.h and unistd-eabi.h of its headers).
+The table is a list of denials: what the container engines' default profiles refuse to a container without capabilities,
+and more. SECURITY.md names every call of which the two differ, and why. Its numbers are Linux's own (asm/unistd_64.h,
+unistd_32.h and unistd-eabi.h of its headers).
 
 The filter looks at numbers and at arguments that travel in registers, never at memory, so nothing can be changed
 between the check and the use.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import errno
 import platform
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -91,8 +92,30 @@ DENIED = (
         {
             "kcmp": (312, 272, 349, 378),
             "pidfd_getfd": (438, 438, 438, 438),
+            "process_madvise": (440, 440, 440, 440),
             "process_vm_readv": (310, 270, 347, 376),
             "process_vm_writev": (311, 271, 348, 377),
+        },
+    ),
+    Denied(
+        "rules of security modules",
+        "They read and change the profile (AppArmor, SELinux) that a tool runs under.",
+        {
+            "lsm_get_self_attr": (459, 459, 459, 459),
+            "lsm_list_modules": (461, 461, 461, 461),
+            "lsm_set_self_attr": (460, 460, 460, 460),
+        },
+    ),
+    Denied(
+        "the placing of memory",
+        "On a machine with several memories it tells of others' work and takes the room nearest to them.",
+        {
+            "get_mempolicy": (239, 236, 275, 320),
+            "mbind": (237, 235, 274, 319),
+            "migrate_pages": (256, 238, 294, 400),
+            "move_pages": (279, 239, 317, 344),
+            "set_mempolicy": (238, 237, 276, 321),
+            "set_mempolicy_home_node": (450, 450, 450, 450),
         },
     ),
     Denied(
@@ -113,7 +136,9 @@ DENIED = (
         "the administration of the machine",
         "Modules, clocks, swap, quotas, names, reboot, the kernel's log, and calls that nothing uses any more.",
         {
+            "_sysctl": (156, None, 149, 149),
             "acct": (163, 89, 51, 51),
+            "bdflush": (None, None, 134, 134),
             "clock_settime": (227, 112, 264, 262),
             "clock_settime64": (None, None, 404, 404),
             "create_module": (174, None, 127, None),
@@ -136,6 +161,7 @@ DENIED = (
             "stime": (None, None, 25, None),
             "swapoff": (168, 225, 115, 115),
             "swapon": (167, 224, 87, 87),
+            "sysfs": (139, None, 135, 135),
             "syslog": (103, 116, 103, 103),
             "uselib": (134, None, 86, 86),
             "ustat": (136, None, 62, 62),
@@ -169,6 +195,19 @@ LIMIT_OF_CORES = 4
 host's for a core (core(5), coredump_pipe in its fs/coredump.c). Setting it does nothing then, and succeeds: programs
 that hold secrets set it to 0, and some end where they cannot."""
 
+PERSONALITY: Numbers = (135, 92, 136, 136)
+PERSONALITIES = (0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+"""PER_LINUX, PER_LINUX32, each with UNAME26, and what only asks (linux/personality.h). The others make memory
+executable or its addresses predictable, for an attacker who breaks into the tool, or bring old systems' ways back."""
+
+NEWEST = 467
+"""open_tree_attr, of Linux 6.15, is the newest call that was judged. Later ones do not exist for a tool (ENOSYS), as on
+an older kernel; on x86-64 the x32 ABI is among them, and its own numbers from 512 on, which some kernels take."""
+UNASSIGNED: Mapping[str, Sequence[tuple[int, int]]] = {"x86_64": [(337, 423)], "aarch64": [(244, 259), (295, 423)]}
+"""First and last number of the gaps, which a later kernel may fill (x86-64 did, with uprobe): not there either."""
+PRIVATE_TO_ARM = 0xF0000
+"""32-bit Arm's own calls begin here, set_tls and cacheflush among them, which every program needs."""
+
 NEW_NAMESPACES = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET (sched.h); clone has no room for NEWTIME."""
 TERMINAL_INPUT = (0x5412, 0x541C)
@@ -191,11 +230,16 @@ _JUMP = 0x05  # BPF_JMP | BPF_JA
 _RETURN = 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, (16, 24, 32)  # offsets in struct seccomp_data: of arguments, the lower half
 _UPPER_HALF = 4
-_X32 = 0x40000000
-_TESTED_ONE_BY_ONE = 4
+_SKIPPED = 0xFFFFFFFF  # how a tracer skips a call
 
-_DO_NOTHING = _ERRNO  # and return 0
-_REFUSE, _UNKNOWN, _NO_FAMILY = _ERRNO | errno.EPERM, _ERRNO | errno.ENOSYS, _ERRNO | 97  # Linux's EAFNOSUPPORT
+_UNKNOWN = _ERRNO | errno.ENOSYS
+_ANSWERS = {
+    "allow": _ALLOW,
+    "refuse": _ERRNO | errno.EPERM,
+    "unknown": _UNKNOWN,
+    "do nothing": _ERRNO,  # and return 0
+    "no family": _ERRNO | 97,  # Linux's EAFNOSUPPORT
+}
 
 # How the kernel names a call's architecture (linux/audit.h), for a machine and for the 32-bit programs that it runs.
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7, "i386": 0x40000003, "arm": 0x40000028}
@@ -203,6 +247,10 @@ _HALVES = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64", "arm")}
 
 _Instruction = tuple[int, int, int, int]
 """Code, jump if true, jump if false, operand: `struct sock_filter`."""
+_Code = tuple[int, str, str, int]
+"""The same, with jumps to labels; none is the next instruction."""
+_Line = tuple[str, int, str, str, int]
+"""The same, with a label of its own, or none."""
 
 
 def filter_for(
@@ -231,7 +279,8 @@ def filter_program(machine: str, *, any_family: bool = False, has_capabilities: 
     """The filter for a machine.
 
     Denied calls fail with EPERM. A socket of a denied family fails with EAFNOSUPPORT, as on a kernel without it. Calls
-    of another architecture or ABI fail with ENOSYS, and so does clone3, whose flags no filter can see.
+    of another architecture or ABI, or that nobody has judged yet, fail with ENOSYS, and so does clone3, whose flags no
+    filter can see.
 
     Args:
         machine: ``x86_64`` or ``aarch64``.
@@ -240,78 +289,96 @@ def filter_program(machine: str, *, any_family: bool = False, has_capabilities: 
     """
     program: list[_Instruction] = [(_LOAD, 0, 0, _ARCHITECTURE)]
     for half in _HALVES[machine]:
-        section = list(_section(half, any_family=any_family, has_capabilities=has_capabilities))
+        section = _section(half, any_family=any_family, has_capabilities=has_capabilities)
         # To the next section; a conditional jump reaches no further than 255 instructions.
         program += [(_EQUAL, 1, 0, _AUDIT[half]), (_JUMP, 0, 0, len(section)), *section]
     program.append((_RETURN, 0, 0, _UNKNOWN))
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
-def _section(half: str, *, any_family: bool, has_capabilities: bool) -> Iterator[_Instruction]:
+def _section(half: str, *, any_family: bool, has_capabilities: bool) -> list[_Instruction]:
+    """What becomes of each call of one half, found by its number.
+
+    Each number falls into one of a row of ranges, which is searched by halves. Every instruction and every step costs a
+    tool's start: the kernel translates a filter when it is put in place, and runs it once for every call that there is,
+    to know which are always allowed (seccomp_cache_prepare in its kernel/seccomp.c).
+    """
     column = MACHINES.index(half)
-    yield (_LOAD, 0, 0, _NUMBER)
-    if half == "x86_64":
-        # x32 reports the same architecture with bit 30 set. -1 is not x32: it is how a tracer skips a call.
-        yield from ((_EQUAL, 0, 1, 0xFFFFFFFF), (_RETURN, 0, 0, _ALLOW))
-        yield from ((_AT_LEAST, 0, 1, _X32), (_RETURN, 0, 0, _UNKNOWN))
-    yield from ((_EQUAL, 0, 1, CLONE3[column] or 0), (_RETURN, 0, 0, _UNKNOWN))
-    yield from _by_argument(CLONE[column], 0, [(_ANY_BIT, NEW_NAMESPACES)], met=_REFUSE, otherwise=_ALLOW)
-    yield from _by_argument(
-        IOCTL[column], 1, [(_EQUAL, value) for value in TERMINAL_INPUT], met=_REFUSE, otherwise=_ALLOW
-    )
-    yield from _of_limits(PRLIMIT[column] or 0)
-    yield from _by_argument(SETRLIMIT[column], 0, [(_EQUAL, LIMIT_OF_CORES)], met=_DO_NOTHING, otherwise=_ALLOW)
-    for call in (SOCKET, SOCKETPAIR):
-        if any_family:
-            tests = [(_EQUAL, family) for family in NOT_EVEN_ON_THE_HOSTS_NETWORK]
-            yield from _by_argument(call[column], 0, tests, met=_NO_FAMILY, otherwise=_ALLOW)
-        else:
-            allowed = (*FAMILIES, *((AF_PACKET,) if has_capabilities else ()))
-            tests = [(_EQUAL, family) for family in allowed]
-            yield from _by_argument(call[column], 0, tests, met=_ALLOW, otherwise=_NO_FAMILY)
-    numbers = sorted(
-        number
-        for group in DENIED
-        for name, columns in group.calls.items()
-        if (number := columns[column]) is not None and not (has_capabilities and name in WITH_CAPABILITIES)
-    )
-    yield from _among(numbers)
+    answers = ["allow"] * (NEWEST + 1)
+    for first, last in UNASSIGNED.get(half, ()):
+        answers[first : last + 1] = ["unknown"] * (last + 1 - first)
+    for name, numbers in ((name, numbers) for group in DENIED for name, numbers in group.calls.items()):
+        if (number := numbers[column]) is not None and not (has_capabilities and name in WITH_CAPABILITIES):
+            answers[number] = "refuse"
+    answers[CLONE3[column] or 0] = "unknown"
+    decided = _by_arguments(any_family=any_family, has_capabilities=has_capabilities)
+    for label, (calls, _) in decided.items():
+        for number in (numbers[column] for numbers in calls):
+            if number is not None:
+                answers[number] = label
+    # Past the newest, x32's too: they report the same architecture, with bit 30 set. -1 is how a tracer skips a call.
+    beyond = [(NEWEST + 1, "unknown"), (PRIVATE_TO_ARM if half == "arm" else _SKIPPED, "allow")]
+    ranges = [(n, answer) for n, answer in enumerate(answers) if n == 0 or answer != answers[n - 1]] + beyond
+    lines: list[_Line] = [("", _LOAD, "", "", _NUMBER), *_search(ranges)]
+    for label, (_, code) in decided.items():
+        lines += [(label if place == 0 else "", *line) for place, line in enumerate(code)]
+    lines += [(label, _RETURN, "", "", answer) for label, answer in _ANSWERS.items()]
+    places = {label: place for place, (label, *_) in enumerate(lines)}
 
+    def jump(place: int, label: str) -> int:
+        return places[label] - place - 1 if label else 0  # no further than 255, which is packed as one byte
 
-def _among(numbers: Sequence[int]) -> list[_Instruction]:
-    """Whether a call is one of these, sorted; it is refused then. By halves: when a filter is put in place the kernel
-    runs it once for every call that there is, to know which are always allowed (seccomp_cache_prepare in its
-    kernel/seccomp.c); one test after the other, that took twice the time."""
-    if len(numbers) > _TESTED_ONE_BY_ONE:
-        middle = len(numbers) // 2
-        below, above = _among(numbers[:middle]), _among(numbers[middle:])
-        return [(_AT_LEAST, len(below), 0, numbers[middle]), *below, *above]
-    tests = [
-        (_EQUAL, left, 0, number) for left, number in zip(range(len(numbers), 0, -1), numbers, strict=True)
-    ]  # to the last instruction
-    return [*tests, (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE)]
-
-
-def _of_limits(number: int) -> list[_Instruction]:
-    """prlimit64: of the caller alone, whose limit of cores can be read only (its new value is a pointer)."""
-    new = _ARGUMENTS[2]
-    rules = [
-        *((_LOAD, 0, 0, _ARGUMENTS[0]), (_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _REFUSE)),
-        *((_LOAD, 0, 0, _ARGUMENTS[1]), (_EQUAL, 0, 4, LIMIT_OF_CORES)),
-        *((_LOAD, 0, 0, new), (_EQUAL, 0, 3, 0), (_LOAD, 0, 0, new + _UPPER_HALF), (_EQUAL, 0, 1, 0)),
-        *((_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _DO_NOTHING)),
+    return [
+        (code, jump(place, yes), jump(place, no), operand) for place, (_, code, yes, no, operand) in enumerate(lines)
     ]
-    return [(_EQUAL, 0, len(rules), number), *rules]
 
 
-def _by_argument(
-    number: int | None, argument: int, tests: Sequence[tuple[int, int]], *, met: int, otherwise: int
-) -> Iterator[_Instruction]:
-    """For one call an argument decides: whether any of the tests is met."""
-    if number is None:
-        return
-    yield (_EQUAL, 0, len(tests) + 3, number)
-    yield (_LOAD, 0, 0, _ARGUMENTS[argument])
-    for left, (test, value) in zip(range(len(tests), 0, -1), tests, strict=True):
-        yield (test, left, 0, value)
-    yield from ((_RETURN, 0, 0, otherwise), (_RETURN, 0, 0, met))
+def _search(ranges: Sequence[tuple[int, str]]) -> list[_Line]:
+    """To the answer for the loaded number, of some in order, each for its number and those up to the next's."""
+    middle = len(ranges) // 2
+    halves = ranges[:middle], ranges[middle:]
+    below, above = (half[0][1] if len(half) == 1 else _label(half) for half in halves)
+    lines: list[_Line] = [(_label(ranges), _AT_LEAST, above, below, ranges[middle][0])]
+    for half in halves:
+        if len(half) > 1:
+            lines += _search(half)
+    return lines
+
+
+def _label(ranges: Sequence[tuple[int, str]]) -> str:
+    return f"{len(ranges)} from {ranges[0][0]}"
+
+
+def _by_arguments(
+    *, any_family: bool, has_capabilities: bool
+) -> Mapping[str, tuple[Sequence[Numbers], Sequence[_Code]]]:
+    """The calls of which an argument decides, each with how."""
+    if any_family:
+        by_family = _by_argument(0, _EQUAL, NOT_EVEN_ON_THE_HOSTS_NETWORK, met="no family", otherwise="allow")
+    else:
+        allowed = (*FAMILIES, *((AF_PACKET,) if has_capabilities else ()))
+        by_family = _by_argument(0, _EQUAL, allowed, met="allow", otherwise="no family")
+    return {
+        "by flags": ([CLONE], _by_argument(0, _ANY_BIT, [NEW_NAMESPACES], met="refuse", otherwise="allow")),
+        "by request": ([IOCTL], _by_argument(1, _EQUAL, TERMINAL_INPUT, met="refuse", otherwise="allow")),
+        "by personality": ([PERSONALITY], _by_argument(0, _EQUAL, PERSONALITIES, met="allow", otherwise="refuse")),
+        "by limit": ([SETRLIMIT], _by_argument(0, _EQUAL, [LIMIT_OF_CORES], met="do nothing", otherwise="allow")),
+        # Of the caller alone, whose limit of cores can be read only; its new value is a pointer.
+        "by process": (
+            [PRLIMIT],
+            [
+                *((_LOAD, "", "", _ARGUMENTS[0]), (_EQUAL, "", "refuse", 0)),
+                *((_LOAD, "", "", _ARGUMENTS[1]), (_EQUAL, "", "allow", LIMIT_OF_CORES)),
+                *((_LOAD, "", "", _ARGUMENTS[2]), (_EQUAL, "", "do nothing", 0)),
+                *((_LOAD, "", "", _ARGUMENTS[2] + _UPPER_HALF), (_EQUAL, "allow", "do nothing", 0)),
+            ],
+        ),
+        "by family": ([SOCKET, SOCKETPAIR], by_family),
+    }
+
+
+def _by_argument(argument: int, test: int, values: Sequence[int], *, met: str, otherwise: str) -> Sequence[_Code]:
+    """Whether an argument meets the test with any of the values."""
+    *others, last = values
+    tests: list[_Code] = [(test, met, "", value) for value in others]
+    return [(_LOAD, "", "", _ARGUMENTS[argument]), *tests, (test, met, otherwise, last)]

@@ -9,6 +9,7 @@ import ctypes
 import functools
 import json
 import os
+import platform
 import shutil
 import socket
 import stat
@@ -29,10 +30,12 @@ from praxis_mcp.engines.host.local import LocalExecutionEngine
 from praxis_mcp.engines.host.sandbox_images import SandboxImages
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.praxis_init import normalize_machine
 from praxis_mcp.testing.bench import CALL_LIMIT
 from tests.engines.host.local_case import CASE
 from tests.engines.host.sandbox_case import IMAGE, shared_store
 from tests.engines.host.waiting import WHEN_ASKED
+from tests.engines.init.denied_calls import denied_calls
 from tests.kit.ending import at_end
 from tests.native.harness import landlock_version
 
@@ -45,6 +48,10 @@ OTHER = 23456
 """A user of the host's that no server here runs as."""
 IS_ROOT = os.geteuid() == 0
 ATTACKS = (Path(__file__).parent / "attacks.py").read_text()
+
+CALLS = json.dumps(
+    {"own": denied_calls(normalize_machine(platform.machine()) or "x86_64"), "i386": denied_calls("i386")}
+)
 
 BUBBLEWRAP_LACKS = frozenset(
     {
@@ -203,7 +210,7 @@ def test_a_tool_gets_nothing_that_is_not_its_own(
     settings["warm"] = WHEN_ASKED if waits == "waiting" else {"enabled": False}
     mounts = {f"{place}/writable": "/tmp/writable:rw", f"{place}/readable": "/tmp/writable/readable"}
     program = "python3" if kind == "sandbox" else CASE.python_program
-    words = ["-c", ATTACKS, "/tmp/writable", "/tmp/writable/readable", abstract_socket, str(memory_key)]
+    words = ["-c", ATTACKS, "/tmp/writable", "/tmp/writable/readable", abstract_socket, str(memory_key), CALLS]
     done = subprocess.run(
         [
             *(sys.executable, "-W", "ignore", "-c", SERVER, kind, waits),
