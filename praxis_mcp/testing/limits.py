@@ -1,6 +1,7 @@
 """What every engine keeps a tool from: time, memory, processes, network, and outliving its call."""
 
 import json
+import socket
 from uuid import uuid4
 
 import anyio
@@ -151,6 +152,8 @@ async def test_network_bridge_gives_a_tool_an_interface(bench: Bench) -> None:
     contract = bench.case.python(SHOW_INTERFACES, network="bridge")
     if await bench.refuses(contract):
         return
+    if not {name for _, name in socket.if_nameindex()} - {"lo"}:
+        pytest.skip("this machine has no interface but its loopback, and some engines' bridge is its network")
     assert set(json.loads((await bench.run(contract)).output)) - {"lo"}
 
 

@@ -219,7 +219,7 @@ def test_a_tool_gets_nothing_that_is_not_its_own(
         ],
         capture_output=True,
         text=True,
-        timeout=CALL_LIMIT,
+        timeout=4 * CALL_LIMIT,  # a server of its own, and everything that it tries
         check=False,
         cwd=Path(__file__).parents[3],
     )
