@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, overload
 
 from pydantic import (
     BaseModel,
@@ -31,6 +31,7 @@ from praxis_mcp.contracts.values import (
     Whole,
     check_artifact_patterns,
 )
+from praxis_mcp.errors import ContractError
 from praxis_mcp.settings.sections import SecretRef
 from praxis_mcp.support.installation import usable_plugins
 
@@ -40,6 +41,7 @@ NAME_PATTERN = re.compile(r"^[A-Za-z0-9_.-]{1,128}$")
 
 K = TypeVar("K")
 V = TypeVar("V")
+S = TypeVar("S")
 
 
 class EngineType(StrEnum):
@@ -280,8 +282,25 @@ class ToolContract(BaseModel):
         """The folder of the contract's file, where it came from one."""
         return self.source.parent if self.source else None
 
-    def get_typed_spec(self) -> AnyEngineSpec:
-        """The engine's specification as its own type."""
+    @overload
+    def get_typed_spec(self) -> AnyEngineSpec: ...
+    @overload
+    def get_typed_spec(self, kind: type[S]) -> S: ...
+    def get_typed_spec(self, kind: type[Any] = object) -> Any:
+        """`engine_spec` as what the caller can read, for type checkers too.
+
+        Args:
+            kind: `DaggerEngineSpec` (of every container engine), `LocalEngineSpec`, `RemoteMCPEngineSpec`, or
+                `CommandSpec` for what runs a command; any by default.
+
+        Raises:
+            ContractError: it is of another kind.
+        """
+        if not isinstance(self.engine_spec, kind):
+            raise ContractError(
+                f"{self.name} has a {type(self.engine_spec).__name__} (engine: {self.engine.value}), "
+                f"not a {kind.__name__}."
+            )
         return self.engine_spec
 
     @staticmethod

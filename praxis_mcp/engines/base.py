@@ -23,6 +23,9 @@ from praxis_mcp.plans.model import Blueprint, Call, Capability, Plan
 from praxis_mcp.plans.planning import find_all_problems, plan_call
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.praxis_init import find_missing
+
+_ELSEWHERE = "Choose another engine, or remove the demand from the contract."
 
 StatusListener = Callable[[str], None]
 """Is called with what an engine is busy with (``pulling python:3.11-slim: 40%``). Must not block."""
@@ -54,6 +57,15 @@ class EngineCapabilities:
         """What the plan demands and this engine cannot do, one phrase each, sorted."""
         missing = sorted(plan.demands - self.enforces)
         return tuple(f"{item.value} ({self.notes[item]})" if item in self.notes else item.value for item in missing)
+
+    def remedy_for(self, plan: Plan) -> str:
+        """How to have what the plan demands and this engine lacks; empty where nothing is known to help."""
+        missing = plan.demands - self.enforces
+        if Capability.NETWORK_BRIDGE in missing:
+            return "Write network: none in the contract, if the tool needs no network (older spellings mean bridge)."
+        # What only praxis-init enforces, where this installation lacks that.
+        init = find_missing() if missing & self.without_init else None
+        return init.remedy if init is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,11 +296,11 @@ class ExecutionEngine(ABC):
         Raises:
             LimitUnsupported: it demands what the engine lacks here and now.
         """
-        lacking = (await self.get_capabilities()).lacks(plan)
-        if lacking:
+        capabilities = await self.get_capabilities()
+        if lacking := capabilities.lacks(plan):
             raise LimitUnsupported(
                 f"The {self.name} engine cannot run {plan.blueprint.tool}: it cannot enforce {', '.join(lacking)}.",
-                remedy="Choose another engine, or remove the demand from the contract.",
+                remedy=capabilities.remedy_for(plan) or _ELSEWHERE,
             )
 
     @abstractmethod
@@ -358,18 +370,22 @@ class ExecutionEngine(ABC):
             self._warm_pool.retire(tools)
 
     async def validate_contract(self, contract: ToolContract) -> bool:
-        """True where this engine can run the contract.
+        """True where this engine, here and now, would run every call of the contract whose arguments fit: mounts,
+        secrets and working directory are there and allowed, and all that it demands can be enforced. Runs nothing, and
+        makes nothing.
 
         Raises:
-            ContractError: it cannot; its diagnostics give every reason.
+            ContractError: it would refuse them; its diagnostics give every reason, each with how to fix it.
+            EngineUnavailable: the engine is not there, so that nothing is known.
         """
+        capabilities = await self.get_capabilities()
         problems = await find_all_problems(contract, self.settings)
         found = [Diagnostic(item.message, item.remedy or "", path=contract.source) for item in problems]
-        capabilities = await self.get_capabilities()
         with suppress(PraxisError):  # which is among the problems already
             plan = Plan(draft_blueprint(contract, self.settings), Call(run_id=""))
+            remedy = capabilities.remedy_for(plan) or _ELSEWHERE
             found += [
-                Diagnostic(f"The {self.name} engine cannot enforce {lack}.", path=contract.source)
+                Diagnostic(f"The {self.name} engine cannot enforce {lack}.", remedy, path=contract.source)
                 for lack in capabilities.lacks(plan)
             ]
         if found:

@@ -9,9 +9,8 @@ import anyio
 from praxis_mcp.engines.base import EngineCapabilities, EngineStatus
 from praxis_mcp.engines.registry import ENGINES, EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, LimitUnsupported
-from praxis_mcp.plans.model import Capability, Plan
+from praxis_mcp.plans.model import Plan
 from praxis_mcp.support.logs import logger, places
-from praxis_mcp.support.praxis_init import find_missing
 
 STATUS_KEPT = 30.0
 """Seconds for which an engine that was found is not probed again (a failing call forgets it sooner)."""
@@ -19,7 +18,6 @@ ABSENCE_KEPT = 5.0
 """Seconds for which an engine that was missing is not looked for again."""
 ENGINE_PROBE_TIMEOUT = 5.0
 """Seconds that looking for one engine may take."""
-_NO_NETWORK_NEEDED = "Write network: none in the contract, if the tool needs no network (older spellings mean bridge)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +96,7 @@ class EngineSelector:
                 continue
             lacking = capabilities.lacks(plan)
             if lacking:
-                remedy = _NO_NETWORK_NEEDED if _lacks_bridge(plan, capabilities) else _remedy_of(plan, capabilities)
-                verdicts.append(Verdict(name, f"cannot enforce {', '.join(lacking)}", remedy))
+                verdicts.append(Verdict(name, f"cannot enforce {', '.join(lacking)}", capabilities.remedy_for(plan)))
                 continue
             verdicts.append(Verdict(name))
             return Decision(name, tuple(verdicts), capabilities)
@@ -152,14 +149,3 @@ def _remedies(verdicts: tuple[Verdict, ...]) -> str:
     if len(set(each.values())) <= 1:
         return next(iter(each.values()), "")
     return "\n".join(["One of these is enough:", *(f"- {engine}: {remedy}" for engine, remedy in each.items())])
-
-
-def _lacks_bridge(plan: Plan, capabilities: EngineCapabilities) -> bool:
-    return Capability.NETWORK_BRIDGE in plan.demands - capabilities.enforces
-
-
-def _remedy_of(plan: Plan, capabilities: EngineCapabilities) -> str:
-    """How to get what only praxis-init enforces, where this installation lacks it."""
-    missing = find_missing()
-    lacks_for_it = plan.demands & capabilities.without_init - capabilities.enforces
-    return missing.remedy if missing is not None and lacks_for_it else ""

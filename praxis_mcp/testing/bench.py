@@ -16,7 +16,7 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import ExecutionContext, ExecutionEngine, ExecutionResult
-from praxis_mcp.errors import LimitUnsupported
+from praxis_mcp.errors import ContractError, LimitUnsupported
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Blueprint, Capability, Plan
 from praxis_mcp.settings.model import Settings
@@ -150,7 +150,8 @@ class Bench:
             return await self.engine.run(plan, context or ExecutionContext())
 
     async def refuses(self, contract: ToolContract, **arguments: Any) -> bool:
-        """Whether the case lacks what the contract demands; if so, check that the engine refuses it."""
+        """Whether the case lacks what the contract demands; if so, check that the engine refuses it, and says so
+        without a call."""
         plan = self.plan(contract, **arguments)
         lacking = plan.demands & self.case.lacks
         if not lacking:
@@ -158,6 +159,9 @@ class Bench:
         with pytest.raises(LimitUnsupported) as refusal:
             await self.run_plan(plan)
         assert all(capability.value in str(refusal.value) for capability in lacking)
+        with pytest.raises(ContractError) as finding:
+            await self.engine.validate_contract(contract)
+        assert all(capability.value in str(finding.value) for capability in lacking)
         return True
 
 

@@ -63,6 +63,16 @@ async def run(
         return await engine.execute(found, arguments, context)
 
 
+async def test_a_contract_is_validated_without_reaching_its_server(engine: RemoteMCPEngine) -> None:
+    assert await engine.validate_contract(contract("http://127.0.0.1:9/mcp", "echo"))
+    secret = {"secret": {"env": "NO_SUCH_VARIABLE_HERE"}}
+    with pytest.raises(ContractError, match="NO_SUCH_VARIABLE_HERE"):
+        await engine.validate_contract(contract("http://127.0.0.1:9/mcp", "echo", headers={"X-Key": secret}))
+    image = ToolContract.create_dagger_tool("boxed", "busybox:1.36", ["true"])
+    with pytest.raises(ContractError, match="cannot enforce container images"):
+        await engine.validate_contract(image)
+
+
 async def test_a_call_comes_back_with_its_text(engine: RemoteMCPEngine, place: Place) -> None:
     result = await run(engine, contract(place.address, "echo"), text="héllo\n  there")
     assert (result.exit_code, result.output, result.isolation) == (0, "héllo\n  there", "remote")

@@ -8,7 +8,7 @@ import pytest
 
 from praxis_mcp.contracts.model import EngineType, ToolContract, ToolParameter
 from praxis_mcp.contracts.reading.loading import load_text
-from praxis_mcp.contracts.specs import LocalEngineSpec
+from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.errors import ContractError
 
 WRONG: list[tuple[str, dict[str, Any]]] = [
@@ -122,3 +122,12 @@ def test_parameters_may_be_written_as_in_a_file() -> None:
 
 def test_what_would_only_be_a_warning_in_a_file_is_not_an_error() -> None:
     assert ToolContract.create_local_tool("t" * 70, ["x"]).description is None
+
+
+@pytest.mark.parametrize("kind", [DaggerEngineSpec, CommandSpec])
+def test_a_specification_is_given_as_the_type_that_the_caller_can_read(kind: type[CommandSpec]) -> None:
+    made = ToolContract.create_dagger_tool("t", "busybox:1.36", ["true"], memory_limit="64m")
+    assert made.get_typed_spec(kind) is made.get_typed_spec() is made.engine_spec
+    for other in (LocalEngineSpec, RemoteMCPEngineSpec):
+        with pytest.raises(ContractError, match=f"t has a DaggerEngineSpec .engine: dagger., not a {other.__name__}"):
+            made.get_typed_spec(other)
