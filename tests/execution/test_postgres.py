@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -21,8 +22,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from praxis_mcp.errors import RecordsUnavailable, SettingsError
-from praxis_mcp.execution.records import writer
-from praxis_mcp.execution.records.database import Bounds, Filters
+from praxis_mcp.execution.records import postgres, writer
+from praxis_mcp.execution.records.database import Bounds, Filters, migrations
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.store import RecordStore, close_lost_runs, open_database
 from praxis_mcp.settings.model import load_settings
@@ -223,6 +224,130 @@ def test_a_certificate_is_checked_where_the_database_is_on_another_machine_unles
             assert "sslrootcert" in (failure.value.remedy or "")
 
 
+@pytest.mark.parametrize(
+    ("url", "is_here"),
+    [
+        ("postgresql://ada@/x", True),
+        ("postgresql://ada@localhost,127.0.0.1/x", True),
+        ("postgresql://ada@%2Frun%2Fpostgresql/x", True),
+        ("postgresql://ada@localhost/x?hostaddr=198.51.100.7", False),
+        ("postgresql://ada@db.example/x?hostaddr=127.0.0.1", False),
+        ("postgresql://ada@/x?hostaddr=198.51.100.7", False),
+        ("postgresql://ada@localhost,db.example/x", False),
+    ],
+)
+def test_a_database_is_on_another_machine_where_its_name_or_its_address_is(url: str, is_here: bool) -> None:
+    assert postgres.connection_parameters(url).get("sslmode") == (None if is_here else "verify-full")
+
+
+def test_of_several_hosts_the_one_that_takes_writes_is_used_also_after_they_have_changed_places(
+    own_place: Path, own_server: PostgresServer
+) -> None:
+    name = URLS[own_place].partition("praxis@/")[2].partition("?")[0]
+    other = shared_server()
+    other.sql(f"CREATE DATABASE {name}_twin")
+    own_server.sql(f"CREATE DATABASE {name}_twin")
+    hosts = f"{own_server.place},{other.place}"
+    url = f"postgresql://praxis@/{name}_twin?host={hosts}&port={own_server.port},{other.port}"
+    settings = RecordSettings.model_validate({"directory": own_place, "url": url})
+    for number, (reads, writes) in enumerate([(own_server, other), (other, own_server)]):
+        reads.sql(f"ALTER DATABASE {name}_twin SET default_transaction_read_only = on")
+        writes.sql(f"ALTER DATABASE {name}_twin RESET default_transaction_read_only")
+        database = open_database(settings)
+        database.write([row(f"run{number}", 1.0)])
+        database.close()
+        assert writes.sql("SELECT id FROM praxis_mcp.runs", writes.url(f"{name}_twin")) == [(f"run{number}",)]
+
+
+def test_one_that_can_only_be_read_is_said_to_be_so(place: Path) -> None:
+    database_in(place).close()
+    name = URLS[place].partition("praxis@/")[2].partition("?")[0]
+    shared_server().sql(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    database = database_in(place)
+    with pytest.raises(RecordsUnavailable, match="read-only") as failure:
+        database.write([row("run", 1.0)])
+    assert "standby" in (failure.value.remedy or "")
+    assert list(database.select(Filters())) == [], "and reading works"
+    database.close()
+
+
+def test_what_a_role_is_given_as_defaults_changes_nothing(place: Path) -> None:
+    server = shared_server()
+    name = f"odd_{secrets.token_hex(4)}"
+    server.sql(f"CREATE ROLE {name} SUPERUSER LOGIN")
+    for setting, value in (
+        ("search_path", "'elsewhere'"),
+        ("default_transaction_isolation", "'serializable'"),
+        ("extra_float_digits", "-15"),
+        ("bytea_output", "'escape'"),
+        ("idle_session_timeout", "'1h'"),
+        ("statement_timeout", "'1h'"),
+        ("datestyle", "'German'"),
+        ("backslash_quote", "'off'"),
+        ("client_encoding", "'LATIN1'"),
+    ):
+        server.sql(f"ALTER ROLE {name} SET {setting} = {value}")
+    server.sql("CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.runs (id int)", URLS[place])
+    URLS[place] = URLS[place].replace("praxis@", f"{name}@")
+    one, other = open_database(settings_of(place)), open_database(settings_of(place))
+    runs = [
+        row(f"run{number}", 1764322961.1 + number * 1e-6, ended=1764322962.0, stdout=b"\0\xff\\") for number in range(9)
+    ]
+    one.write(runs)
+    assert [run.started for run in other.select(Filters())] == [run.started for run in reversed(runs)]
+    found = other.find("run3")
+    assert found is not None
+    assert found.stdout == b"\0\xff\\"
+    one.write([row("open", 1.0)])
+    assert [run.id for run in other.close_runs_of("gone", 2.0)] == ["open"]
+    for name, value in (
+        ("transaction_isolation", "read committed"),
+        ("statement_timeout", "10s"),
+        ("idle_session_timeout", "0"),
+        ("jit", "off"),
+    ):
+        assert other.read(f"SHOW {name}") == [(value,)]
+    one.close()
+    other.close()
+
+
+def test_a_user_who_may_not_use_the_tables_of_another_learns_what_to_grant_and_then_may(place: Path) -> None:
+    database_in(place).close()
+    server = shared_server()
+    name = f"second_{secrets.token_hex(4)}"
+    server.sql(f"CREATE ROLE {name} LOGIN")
+    own = RecordSettings.model_validate({"directory": place, "url": URLS[place].replace("praxis@", f"{name}@")})
+    with pytest.raises(RecordsUnavailable, match="permission denied") as failure:
+        open_database(own)
+    assert "GRANT USAGE ON SCHEMA praxis_mcp" in (failure.value.remedy or "")
+    server.sql(f"GRANT USAGE ON SCHEMA praxis_mcp TO {name}", URLS[place])
+    server.sql(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA praxis_mcp TO {name}", URLS[place])
+    database = open_database(own)
+    database.write([row("run", 1.0)])
+    database.keep_alive("s")
+    database.close()
+    assert [run.id for run in rows(place)] == ["run"]
+
+
+def test_a_server_of_an_earlier_version_goes_on_while_a_later_one_changes_the_tables(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = migrations("postgres")
+    monkeypatch.setattr(postgres, "migrations", lambda dialect: known[:-1])
+    earlier = database_in(place)
+    earlier.write([row("before", 1.0)])
+    earlier.write([row("ended", 1.0, ended=2.0)])  # prepared
+    changes = [(number, [*texts]) for number, texts in known]
+    changes.append((known[-1][0] + 1, ["ALTER TABLE runs ADD COLUMN later TEXT NOT NULL DEFAULT ''"]))
+    monkeypatch.setattr(postgres, "migrations", lambda dialect: changes)
+    database_in(place).close()
+    earlier.keep_alive("s")
+    earlier.write([row("before", 1.0, ended=2.0)])
+    earlier.write([row("after", 1.0), row("another", 1.0)], [("after", "stdout", b"x")])
+    assert {run.id for run in earlier.select(Filters())} == {"before", "ended", "after", "another"}
+    earlier.close()
+
+
 def test_a_database_that_cannot_hold_every_text_is_refused(tmp_path: Path) -> None:
     server = shared_server()
     server.sql("CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
@@ -329,6 +454,63 @@ async def test_a_lock_that_machines_do_not_share_says_nothing_about_a_server_on_
     database.close()
     assert {run.id: run.outcome for run in rows(place)} == {"living": "running", "dead": "lost"}
     assert [path.name for path in (place / "servers").iterdir()] == ["living"]
+
+
+@pytest.mark.parametrize(
+    ("signs", "is_silent"),
+    [
+        ({"judged": (1, 600)}, False),
+        ({"judged": (120, 600)}, False),  # there is nobody else: it may be that no sign could arrive
+        ({"judged": (120, 600), "other": (1, 5)}, False),  # the other one is just back, too
+        ({"judged": (120, 600), "other": (1, 300)}, True),
+        ({"judged": (120, 600), "other": (50, 300)}, False),
+        ({"judged": (700, 900)}, True),
+        ({"judged": (700, 900), "other": (1, 5)}, False),  # for an hour, say, or the clock was set
+        ({"other": (1, 5)}, True),  # it has said that it ended
+    ],
+)
+def test_a_server_counts_as_gone_only_where_its_signs_could_arrive(
+    place: Path, signs: dict[str, tuple[int, int]], is_silent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the database, or the network to it, was gone for all of them, the first one back does not close the others'
+    runs.
+
+    Args:
+        signs: of each server, how many seconds ago it was heard last, and since when without a gap.
+    """
+    database = database_in(place)
+    for server, (seen, since) in signs.items():
+        shared_server().sql(
+            f"INSERT INTO praxis_mcp.servers VALUES ('{server}', now() - interval '{seen} s', "
+            f"now() - interval '{since} s')",
+            URLS[place],
+        )
+    monkeypatch.setattr(postgres, "_STARTED", "'-infinity'::timestamptz")
+    assert database.is_silent("judged") is is_silent
+    database.close()
+
+
+def test_a_gap_in_its_signs_of_life_is_written_down(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = database_in(place)
+
+    def since_minute() -> bool:
+        ((found,),) = shared_server().sql(
+            "SELECT without_gap_since < now() - interval '1 minute' FROM praxis_mcp.servers", URLS[place]
+        )
+        return bool(found)
+
+    for ago, is_without in ((20, True), (40, False)):
+        monkeypatch.setattr(database, "_alive_at", float("-inf"))
+        database.keep_alive("s")
+        shared_server().sql(
+            f"UPDATE praxis_mcp.servers SET seen = now() - interval '{ago} s', "
+            "without_gap_since = now() - interval '1 hour'",
+            URLS[place],
+        )
+        monkeypatch.setattr(database, "_alive_at", float("-inf"))
+        database.keep_alive("s")
+        assert since_minute() is is_without
+    database.close()
 
 
 async def test_a_server_gives_signs_of_life_for_as_long_as_it_lives(

@@ -22,7 +22,7 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured
 from praxis_mcp.errors import LimitUnsupported, RecordsUnavailable
-from praxis_mcp.execution.records import audit, writer
+from praxis_mcp.execution.records import audit, upkeep, writer
 from praxis_mcp.execution.records.database import Bounds, Filters
 from praxis_mcp.execution.records.record import RunRecord
 from praxis_mcp.execution.records.row import StoredRun
@@ -246,7 +246,7 @@ async def test_a_cancelled_run_is_recorded_as_such_and_one_that_has_ended_stays_
 async def test_the_oldest_runs_give_way_to_a_bound_on_their_number_with_their_files(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "UPKEEP_AFTER", 1)
+    monkeypatch.setattr(upkeep, "UPKEEP_AFTER", 1)
     async with opened(place, max_runs=2) as records:
         runs = [await record_run(records, stdout=b"x" * 100_000) for _ in range(5)]
     assert {row.id for row in rows(place)} >= {run.run_id for run in runs[-2:]}
@@ -271,7 +271,7 @@ async def test_processes_that_end_with_their_first_run_keep_the_bounds_too(place
     [
         (Bounds(max_age=100, max_runs=100, max_bytes=10**9), 10),
         (Bounds(max_age=4.5, max_runs=100, max_bytes=10**9), 4),
-        (Bounds(max_age=100, max_runs=3, max_bytes=10**9), 3),
+        (Bounds(max_age=100, max_runs=3, max_bytes=10**9), 2),  # and the one that runs
         (Bounds(max_age=100, max_runs=0, max_bytes=10**9), 0),
         (Bounds(max_age=100, max_runs=100, max_bytes=25), 2),
         (Bounds(max_age=100, max_runs=100, max_bytes=30), 3),

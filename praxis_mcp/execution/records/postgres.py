@@ -29,7 +29,11 @@ HEARTBEAT = 15.0
 """Seconds between two signs of life of a server."""
 SILENCE = 60.0
 """Seconds without one, by the database's own clock, after which a server counts as gone. After a restart of the
-database all have as long to come back."""
+database all have as long to come back; and where it, or the way to it, was gone, or its clock has been set, until one
+server has given signs for as long without a gap."""
+_STARTED = "pg_postmaster_start_time()"
+_OUTAGE = 600.0
+"""The same where no server at all gives a sign: a command alone cannot know whether one could arrive."""
 _FORGOTTEN = 86_400.0
 CONNECTION_TIMEOUT = 5
 """Seconds, for each host that the URL names."""
@@ -37,7 +41,7 @@ STATEMENT_TIMEOUT = 10.0
 """Seconds for one statement, in the server; and for a lock that another holds."""
 ANSWER_TIMEOUT = 15.0
 """Seconds for all that is sent together, here: a database that hangs, or a network that swallows, says nothing."""
-_MIGRATION_LOCK = 0x7072617869730001
+_MIGRATION_LOCK, _TURNS_LOCK = 0x7072617869730001, 0x7072617869730002
 _MIGRATION_TIMEOUT = 600.0
 _OF_VALUES = ("22", "23", "54")
 """Classes of errors that the same values would meet again: data exceptions, constraints, limits of the program
@@ -53,6 +57,11 @@ _SESSION = {
     "statement_timeout": f"{STATEMENT_TIMEOUT:g}s",
     "lock_timeout": f"{STATEMENT_TIMEOUT:g}s",
     "idle_in_transaction_session_timeout": f"{4 * ANSWER_TIMEOUT:g}s",
+    # What else a role or a database may have been given otherwise, and what is written here depends on.
+    "idle_session_timeout": "0",
+    "default_transaction_isolation": "read committed",
+    "extra_float_digits": "1",
+    "jit": "off",  # which takes longer than any of these statements
 }
 
 
@@ -91,12 +100,11 @@ class PostgresDatabase(SqlDatabase):
     """
 
     heartbeat = HEARTBEAT
-    _locked_rows = " FOR UPDATE"
 
     def __init__(self, url: str, password: str | None = None) -> None:
         self._shown = "The database of the records"
         self._alive_at = float("-inf")
-        parameters = _parameters(url)
+        parameters = connection_parameters(url)
         self._shown = f"The database {_shown(parameters)}"
         if password is not None:
             parameters["password"] = password
@@ -161,8 +169,10 @@ class PostgresDatabase(SqlDatabase):
                 run_sql("DELETE FROM servers WHERE seen < clock_timestamp() - make_interval(secs => ?)", (_FORGOTTEN,))
                 run_sql(
                     "INSERT INTO servers (id, seen) VALUES (?, clock_timestamp()) "
-                    "ON CONFLICT (id) DO UPDATE SET seen = excluded.seen",
-                    (server,),
+                    "ON CONFLICT (id) DO UPDATE SET seen = excluded.seen, without_gap_since = CASE "
+                    "WHEN servers.seen < excluded.seen - make_interval(secs => ?) THEN excluded.seen "
+                    "ELSE servers.without_gap_since END",
+                    (server, SILENCE / 2),
                 )
             self._alive_at = time.monotonic()
 
@@ -171,13 +181,21 @@ class PostgresDatabase(SqlDatabase):
         with self.transaction() as run_sql:
             run_sql("DELETE FROM servers WHERE id = ?", (server,))
 
+    def take_turns(self, run_sql: RunSql) -> None:
+        """See the base."""
+        run_sql("SELECT pg_advisory_xact_lock(?)", (_TURNS_LOCK,))
+
     def is_silent(self, server: str) -> bool:
         """See the base."""
         ((silent,),) = self.read(
-            "SELECT since > pg_postmaster_start_time() AND NOT EXISTS "
-            "(SELECT 1 FROM servers WHERE id = ? AND seen > since) "
-            "FROM (SELECT clock_timestamp() - make_interval(secs => ?)) AS silence (since)",
-            (server, SILENCE),
+            f"SELECT begin > {_STARTED} AND NOT EXISTS "  # noqa: S608 - our own
+            "(SELECT 1 FROM servers WHERE id = ? AND seen > begin) AND ("
+            "NOT EXISTS (SELECT 1 FROM servers WHERE id = ?) "
+            "OR EXISTS (SELECT 1 FROM servers WHERE without_gap_since < begin AND seen > recently) "
+            "OR NOT EXISTS (SELECT 1 FROM servers WHERE seen > now - make_interval(secs => ?))) "
+            "FROM (SELECT now, now - make_interval(secs => ?), now - make_interval(secs => ?) "
+            "FROM (SELECT clock_timestamp()) AS clock (now)) AS silence (now, begin, recently)",
+            (server, server, _OUTAGE, SILENCE, SILENCE / 2),
         )
         return silent
 
@@ -207,8 +225,12 @@ class PostgresDatabase(SqlDatabase):
                 self._set(_SESSION)
 
     def _set(self, values: Mapping[str, str]) -> None:
-        for name, value in values.items():
-            self._connection.execute("SELECT set_config(%s, %s, false)", (name, value))
+        # Older servers do not know all of them.
+        self._connection.execute(
+            "SELECT set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) AS wanted (name, value) "
+            "WHERE current_setting(name, true) IS NOT NULL",
+            ([*values], [*values.values()]),
+        )
 
     def _migrate(self, known: list[tuple[int, list[str]]]) -> None:
         version = self._version()  # again, now that nobody else changes it
@@ -246,14 +268,19 @@ class PostgresDatabase(SqlDatabase):
         try:
             yield
         except psycopg.Error as exc:
-            if (exc.sqlstate or "")[:2] in _OF_VALUES:
+            if (exc.sqlstate or "")[:2] in _OF_VALUES or (isinstance(exc, psycopg.DataError) and not exc.sqlstate):
                 raise ValueError(f"PostgreSQL refuses what a record holds ({exc.sqlstate})") from exc
             # Its first line: what follows may hold values.
             text = exc.diag.message_primary or str(exc).strip().partition("\n")[0]
             raise RecordsUnavailable(f"{self._shown}: {text}.", remedy=_remedy(exc)) from exc
 
 
-def _parameters(url: str) -> dict[str, Any]:
+def connection_parameters(url: str) -> dict[str, Any]:
+    """What libpq is given for a URL.
+
+    Raises:
+        RecordsUnavailable: it cannot be read.
+    """
     try:
         parameters: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.Error:
@@ -265,6 +292,12 @@ def _parameters(url: str) -> dict[str, Any]:
     parameters.setdefault("connect_timeout", CONNECTION_TIMEOUT)
     parameters.setdefault("application_name", "praxis-mcp")
     parameters["client_encoding"] = "UTF8"
+    if (
+        "," in f"{parameters.get('host', '')}{parameters.get('hostaddr', '')}"
+        and "PGTARGETSESSIONATTRS" not in os.environ
+    ):
+        # Else the first that answers is taken, which after a failover may be one that can only be read.
+        parameters.setdefault("target_session_attrs", "read-write")
     says_itself = {"sslmode", "service"} & {*parameters} or {"PGSSLMODE", "PGSERVICE"} & {*os.environ}
     if not says_itself and not _is_here(parameters):
         # libpq's own default would send what is recorded, and a password, to any machine that answers.
@@ -275,9 +308,11 @@ def _parameters(url: str) -> dict[str, Any]:
 
 
 def _is_here(parameters: Mapping[str, Any]) -> bool:
-    """Whether the database is on this machine, where nobody listens in between."""
-    hosts = parameters.get("host") or parameters.get("hostaddr") or os.environ.get("PGHOST", "")
-    return all(host.startswith(_SOCKETS) or host in _LOOPBACK for host in hosts.split(","))
+    """Whether the database is on this machine, where nobody listens in between. An address says where libpq goes, and a
+    name next to it only who must be there: where either is another machine's, so is the database."""
+    names = parameters.get("host") or os.environ.get("PGHOST", "")
+    addresses = parameters.get("hostaddr") or os.environ.get("PGHOSTADDR", "")
+    return all(host.startswith(_SOCKETS) or host in _LOOPBACK for host in f"{names},{addresses}".split(","))
 
 
 def _shown(parameters: dict[str, Any]) -> str:
@@ -293,7 +328,13 @@ def _in_its_words(statement: str) -> bytes:
 def _remedy(exc: psycopg.Error) -> str:
     match exc:
         case psycopg.errors.InsufficientPrivilege():
-            return f"GRANT CREATE ON DATABASE … to its user, or make the schema {SCHEMA} for it."
+            return (
+                f"GRANT CREATE ON DATABASE … to its user, or make the schema {SCHEMA} for it. Where another user has "
+                f"made the tables: GRANT USAGE ON SCHEMA {SCHEMA}, and SELECT, INSERT, UPDATE, DELETE ON ALL TABLES in "
+                "it; a later version, which changes them, has to be started by their owner first."
+            )
+        case psycopg.errors.ReadOnlySqlTransaction():
+            return "It is a standby, or set to be read only; name the one that takes writes in records.url."
         case psycopg.errors.DiskFull():
             return "Free space where the database is."
         case _ if "certificate" in str(exc) or "SSL" in str(exc):

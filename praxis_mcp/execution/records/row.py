@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -123,7 +124,12 @@ class StoredRun:
 
     def values(self) -> tuple[Any, ...]:
         """What its columns hold, in the order of `COLUMNS`."""
-        return tuple(storable(getattr(self, name)) for name in COLUMNS)
+        values = {name: storable(getattr(self, name)) for name in COLUMNS}
+        for name in FOUND_BY:
+            values[name] = storable_name(getattr(self, name))
+        if self.exit_code is not None:
+            values["exit_code"] = max(-(2**31), min(self.exit_code, 2**31 - 1))
+        return tuple(values.values())
 
     def as_json(self) -> dict[str, Any]:
         """For people and scripts; without the streams. What cannot be read, because somebody has changed it in the
@@ -183,12 +189,25 @@ def _instead_of(value: Any, name: str) -> Any:
 
 def storable(value: Any) -> Any:
     """A value as a database takes it: paths and arguments may hold bytes that are not UTF-8 (PEP 383), and halves of
-    characters; these are written as numbers, as is NUL, which PostgreSQL's texts cannot hold."""
+    characters; these are written as numbers, as is NUL, which PostgreSQL's texts cannot hold. A number beyond 64 bits
+    becomes the nearest one."""
     if isinstance(value, str):
         if not value.isascii():
             value = value.encode(errors="backslashreplace").decode()
         return value.replace("\0", "\\x00") if "\0" in value else value
+    if isinstance(value, int):
+        return max(-(2**63), min(value, 2**63 - 1))
     return value
+
+
+def storable_name(name: str) -> str:
+    """A text by which rows are found, as a database takes it: an index of PostgreSQL has no room for more than 2,704
+    bytes (https://www.postgresql.org/docs/current/btree.html). Of a longer one, a digest stands for the rest: two that
+    are not equal stay so."""
+    text = storable(name)
+    if len(text) * 4 <= MOST_NAME or len(whole := text.encode()) <= MOST_NAME:
+        return text
+    return whole[:_NAME_SHOWN].decode(errors="ignore") + "…" + hashlib.sha256(whole).hexdigest()
 
 
 def _phases_of(value: Any) -> dict[str, float]:
@@ -202,6 +221,12 @@ def _choices_of(value: Any) -> list[dict[str, str]]:
 def _artifacts_of(value: Any) -> list[dict[str, Any]]:
     return [{"name": str(item["name"]), "size": int(item["size"])} for item in value]
 
+
+MOST_NAME = 2000
+"""Bytes of a text by which rows are found."""
+_NAME_SHOWN = MOST_NAME - 80
+FOUND_BY = ("server", "tool", "engine", "caller", "root", "outcome")
+"""The columns by which runs are found."""
 
 _READERS: dict[str, Callable[[Any], Any]] = {
     "phases": _phases_of,
@@ -254,5 +279,5 @@ def _read(text: str | None) -> Any:
         return None
     try:
         return json.loads(text)
-    except ValueError:  # cut, or a digest
+    except (ValueError, RecursionError):  # cut, or a digest
         return text

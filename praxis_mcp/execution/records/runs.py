@@ -25,7 +25,7 @@ from praxis_mcp.execution.records.arguments import hashed_arguments, is_private,
 from praxis_mcp.execution.records.audit import line_of
 from praxis_mcp.execution.records.files import RunFiles
 from praxis_mcp.execution.records.record import IN_MEMORY, RunRecord, kept_of, record_of, row_of
-from praxis_mcp.execution.records.row import NOTHING, About, StoredRun, plan_text, storable
+from praxis_mcp.execution.records.row import NOTHING, About, StoredRun, plan_text, storable_name
 from praxis_mcp.execution.records.shared_runs import SharedRuns
 from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.execution.tally import outcome_of
@@ -321,7 +321,7 @@ class RunRecords:
             except RecordsUnavailable as exc:
                 logger.warning("a run could not be looked up: {}", exc)
                 raise
-            if row is None or row.caller != storable(caller):
+            if row is None or row.caller != storable_name(caller):
                 raise RunNotFoundError(f'No run "{run_id[:64]}" of yours is kept.') from None
             if self._shared is not None:
                 await self._shared.bring(row)

@@ -9,11 +9,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any, Protocol
 
 from praxis_mcp.execution.records.database import Bounds, Filters, Pieces
-from praxis_mcp.execution.records.row import COLUMNS, LOST, SHOWN, StoredRun, storable
+from praxis_mcp.execution.records.row import COLUMNS, FOUND_BY, LOST, SHOWN, StoredRun, storable, storable_name
 
 REMOVED_AT_ONCE = 500
 _ROWS_AT_ONCE = 500
@@ -21,11 +20,15 @@ _BEHIND = "(started, id) < (?, ?)"
 
 INSERT = (
     f"INSERT INTO runs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))}) "  # noqa: S608 - our own names
-    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS if name != 'id')}"
+    f"ON CONFLICT (id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in COLUMNS if name != 'id')} "
+    # A server whose connection broke has another, while the database may not have read all that came by the first: the
+    # beginning of a run never replaces its end.
+    f"WHERE excluded.ended IS NOT NULL OR runs.ended IS NULL OR runs.outcome = '{LOST}'"
 )
 _INSERT_PIECE = (
-    "INSERT INTO live_output SELECT CAST(? AS TEXT), 1 + coalesce(max(number), 0), CAST(? AS TEXT), ? "
-    "FROM live_output WHERE run = ?"
+    "INSERT INTO live_output SELECT CAST(? AS TEXT), 1 + coalesce(last, 0), CAST(? AS TEXT), ? "
+    "FROM (SELECT max(number) AS last FROM live_output WHERE run = ?) AS pieces "
+    "WHERE NOT EXISTS (SELECT 1 FROM runs WHERE id = ? AND ended IS NOT NULL AND outcome <> ?)"
 )
 
 
@@ -46,9 +49,6 @@ class SqlDatabase(ABC):
 
     heartbeat = float("inf")
     """Seconds within which `keep_alive` has to be called again."""
-
-    _locked_rows = ""
-    """At the end of a query: no other transaction may change what it finds."""
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[RunSql]:
@@ -83,6 +83,10 @@ class SqlDatabase(ABC):
     def commit_durably(self) -> None:
         """From now on, what this connection commits outlives a power failure, too."""
 
+    def take_turns(self, run_sql: RunSql) -> None:
+        """In a transaction: wait until those end in which others have called this. (Where only one at a time can
+        write, there are none.)"""
+
     def is_silent(self, server: str) -> bool:
         """See `Database`."""
         return True
@@ -97,7 +101,7 @@ class SqlDatabase(ABC):
             for run in runs:
                 run_sql(INSERT, run.values())
             for run_id, stream, data in pieces:
-                run_sql(_INSERT_PIECE, (run_id, stream, data, run_id))
+                run_sql(_INSERT_PIECE, (run_id, stream, data, run_id, run_id, LOST))
             for run in runs:
                 if run.ended is not None:
                     run_sql("DELETE FROM live_output WHERE run = ?", (run.id,))
@@ -110,69 +114,56 @@ class SqlDatabase(ABC):
         self, server: str, ended: float, before: Callable[[list[StoredRun]], None] = lambda _: None
     ) -> list[StoredRun]:
         """See `Database`."""
-        open_ones = f"SELECT {', '.join(SHOWN)} FROM runs WHERE ended IS NULL AND server = ?"  # noqa: S608
         with self.transaction() as run_sql:
-            found = [
-                replace(run, ended=max(run.started, ended), outcome=LOST)
-                for run in (StoredRun.of(row) for row in run_sql(open_ones + self._locked_rows, (server,)).fetchall())
-            ]
+            # What it had put out stays, and counts.
+            closed = run_sql(
+                "UPDATE runs SET ended = CASE WHEN started > ? THEN started ELSE ? END, outcome = ?, "  # noqa: S608
+                "kept_bytes = kept_bytes + coalesce("
+                "(SELECT sum(length(data)) FROM live_output WHERE run = runs.id), 0) "
+                f"WHERE ended IS NULL AND server = ? RETURNING {', '.join(SHOWN)}",
+                (ended, ended, LOST, server),
+            ).fetchall()
+            found = sorted((StoredRun.of(row) for row in closed), key=lambda run: run.started)
             if found:
-                # What it had put out stays, and counts.
-                run_sql(
-                    "UPDATE runs SET ended = CASE WHEN started > ? THEN started ELSE ? END, outcome = ?, "
-                    "kept_bytes = kept_bytes + coalesce("
-                    "(SELECT sum(length(data)) FROM live_output WHERE run = runs.id), 0) "
-                    "WHERE ended IS NULL AND server = ?",
-                    (ended, ended, LOST, server),
-                )
                 before(found)
         return found
 
     def remove_beyond(self, bounds: Bounds, now: float) -> list[str]:
         """See `Database`."""
-        oldest = self._oldest_kept(bounds, now)
-        ids = [
-            key
-            for (key,) in self.read(
-                "SELECT id FROM runs WHERE started < ? AND ended IS NOT NULL ORDER BY started LIMIT ?",
-                (oldest, REMOVED_AT_ONCE),
-            )
-        ]
+        ((count, size),) = self.read("SELECT count(*), CAST(coalesce(sum(kept_bytes), 0) AS BIGINT) FROM runs")
+        count, size = count - bounds.max_runs, size - bounds.max_bytes
+        ids: list[str] = []
+        for run_id, started, kept in self.read(
+            "SELECT id, CAST(started AS DOUBLE PRECISION), CAST(kept_bytes AS BIGINT) FROM runs "
+            "WHERE ended IS NOT NULL ORDER BY started LIMIT ?",
+            (REMOVED_AT_ONCE,),
+        ):
+            if count <= 0 and size <= 0 and started >= now - bounds.max_age:
+                break
+            ids.append(run_id)
+            count, size = count - 1, size - kept
         if ids:
             self.remove(ids)
         self._give_room_back()
         return ids
 
-    def _oldest_kept(self, bounds: Bounds, now: float) -> float:
-        """When the oldest run began that all bounds allow, all of it from an index."""
-        oldest = now - bounds.max_age
-        ((count, size),) = self.read("SELECT count(*), CAST(coalesce(sum(kept_bytes), 0) AS BIGINT) FROM runs")
-        if count > bounds.max_runs:
-            beyond = self.read("SELECT started FROM runs ORDER BY started LIMIT 1 OFFSET ?", (count - bounds.max_runs,))
-            oldest = max(oldest, beyond[0][0] if beyond else now + 1)
-        if size > bounds.max_bytes:
-            last = self.read(
-                "SELECT started FROM (SELECT started, sum(kept_bytes) OVER (ORDER BY started) AS total FROM runs) "
-                "AS summed WHERE total >= ? ORDER BY started LIMIT 1",
-                (size - bounds.max_bytes,),
-            )
-            oldest = max(oldest, last[0][0] + 1e-6 if last else now + 1)
-        return oldest
-
     def remove(self, ids: Sequence[str]) -> None:
         """See `Database`."""
-        with self.transaction() as run_sql:
-            for run_id in ids:
-                run_sql("DELETE FROM runs WHERE id = ?", (run_id,))
-                run_sql("DELETE FROM live_output WHERE run = ?", (run_id,))
+        for begin in range(0, len(ids), REMOVED_AT_ONCE):
+            some = tuple(ids[begin : begin + REMOVED_AT_ONCE])
+            places = ", ".join("?" * len(some))
+            with self.transaction() as run_sql:
+                run_sql(f"DELETE FROM runs WHERE id IN ({places})", some)  # noqa: S608
+                run_sql(f"DELETE FROM live_output WHERE run IN ({places})", some)  # noqa: S608
 
     def find(self, run_id: str) -> StoredRun | None:
         """See `Database`."""
-        rows = self.read(f"SELECT {', '.join(COLUMNS)} FROM runs WHERE id = ?", (run_id,))  # noqa: S608
+        rows = self.read(f"SELECT {', '.join(COLUMNS)} FROM runs WHERE id = ?", (storable(run_id),))  # noqa: S608
         return StoredRun.of(rows[0]) if rows else None
 
     def find_ids(self, prefix: str, limit: int) -> list[str]:
         """See `Database`."""
+        prefix = storable(prefix)
         found = self.read(
             "SELECT id FROM runs WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", (prefix, prefix + "\x7f", limit)
         )
@@ -185,7 +176,7 @@ class SqlDatabase(ABC):
         for name in ("tool", "engine", "outcome", "caller", "root", "kept_at"):
             if value := getattr(filters, name):
                 where.append(f"{name} = ?" + (" AND caller <> ''" if name == "caller" else ""))
-                values.append(storable(value))
+                values.append(storable_name(value) if name in FOUND_BY else storable(value))
         for test, bound in (("started >= ?", filters.since), ("started < ?", filters.until)):
             if bound is not None:
                 where.append(test)
@@ -217,5 +208,5 @@ class SqlDatabase(ABC):
         """See `Database`."""
         return self.read(
             "SELECT number, stream, data FROM live_output WHERE run = ? AND number >= ? ORDER BY number",
-            (run_id, after),
+            (storable(run_id), after),
         )

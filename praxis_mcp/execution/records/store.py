@@ -162,14 +162,14 @@ class RecordStore:
     def _leave(self, database: Database) -> None:
         database.leave(self.server)
 
-    def _upkeep(self, database: Database) -> None:
+    def _upkeep(self, database: Database) -> Iterator[None]:
         try:
             close_lost_runs(database, self.directory, self._trail, self.server)
         finally:  # whatever keeps that from being done, the store stays bounded
             while ids := database.remove_beyond(self._bounds, time.time()):
                 for run_id in ids:
                     remove_files(self.files, run_id)
-                self._stay(database)
+                yield
         # Which there seldom are, and may take long to look for: not in a command that soon ends.
         if self._looks % _SWEPT_EACH == 1:
             self._remove_abandoned(database)

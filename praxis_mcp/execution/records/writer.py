@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from praxis_mcp.errors import RecordsUnavailable
 from praxis_mcp.execution.records.audit import AuditTrail, Line, line_of
 from praxis_mcp.execution.records.database import Database, Pieces
 from praxis_mcp.execution.records.row import StoredRun
+from praxis_mcp.execution.records.upkeep import Upkeep
 from praxis_mcp.support.logs import logger, places
 from praxis_mcp.support.text import counted
 
@@ -20,11 +21,6 @@ BEGIN_DELAY = 0.02
 thread once."""
 LIVE_EVERY = 0.5
 """Seconds between two writes of what runs that go on have put out."""
-UPKEEP_EVERY = 60.0
-"""Seconds between two looks for what killed servers left, and for what exceeds the bounds."""
-UPKEEP_AFTER = 500
-UPKEEP_AFTER_BYTES = 32 * 1024 * 1024
-"""Ended runs, and bytes that they take up, after which the bounds are looked at sooner."""
 MOST_HELD = 16 * 1024 * 1024
 """Bytes of records, and of output of runs that go on, that wait for a database which cannot be written."""
 MOST_LINES = 20_000
@@ -56,7 +52,8 @@ class RecordWriter:
 
     Args:
         connect: opens the database, in the thread.
-        upkeep: is called in the thread now and then, with the database.
+        upkeep: is called in the thread now and then, with the database; what it gives is gone through step by step,
+            and what has come meanwhile is written in between.
         stay: is called in the thread as often as the database asks for a sign of life.
         leave: is called in the thread once all is written that there will be.
         trail: where a line for each call goes; None where there is to be none.
@@ -65,13 +62,13 @@ class RecordWriter:
     def __init__(
         self,
         connect: Callable[[], Database],
-        upkeep: Callable[[Database], None],
+        upkeep: Callable[[Database], Iterator[None]],
         stay: Callable[[Database], None],
         leave: Callable[[Database], None],
         trail: AuditTrail | None = None,
     ) -> None:
         self._connect = connect
-        self._upkeep = upkeep
+        self._upkeep = Upkeep(upkeep)
         self._stay = stay
         self._leave = leave
         self._trail = trail
@@ -93,12 +90,12 @@ class RecordWriter:
         self._is_urgent = False
         self._timer: asyncio.TimerHandle | None = None
         self._is_closing = False
+        self._closing_at = 0.0
         self._is_behind = False
         self._late = 0
         self._is_opened = False
         self._dropped = 0
         self._dropped_lines = 0
-        self._since_upkeep = (0, 0)
 
     def put(self, run: StoredRun, *, wait: bool = False) -> asyncio.Future[None] | None:
         """Have a run that has ended written. Never blocks for longer than a moment.
@@ -196,7 +193,7 @@ class RecordWriter:
         """Write what is left, and end. Blocks, within `CLOSE_TIMEOUT`."""
         with self._lock:
             self._hold_begun()
-            self._is_closing = True
+            self._is_closing, self._closing_at = True, time.monotonic()
             self._ring()
         if self._thread is not None:
             self._thread.join(CLOSE_TIMEOUT)
@@ -274,7 +271,6 @@ class RecordWriter:
     def _run(self) -> None:
         database: Database | None = None
         retry = RETRY_FIRST
-        upkeep_at = 0.0
         try:
             while True:
                 try:
@@ -283,16 +279,14 @@ class RecordWriter:
                     self._stay(database)
                     self._write_waiting(database)
                     retry = RETRY_FIRST
-                    runs, size = self._since_upkeep
-                    if time.monotonic() >= upkeep_at or runs >= UPKEEP_AFTER or size >= UPKEEP_AFTER_BYTES:
-                        upkeep_at = time.monotonic() + UPKEEP_EVERY
-                        self._keep_up(database)
+                    self._upkeep.go_on(database)
                     # Not before: of a user who has only commands that soon end, nobody else would keep the bounds.
-                    if self._is_closing and not self._runs and not self._lines:
+                    if self._is_closing and not self._runs and not self._lines and self._has_kept_up():
                         with suppress(RecordsUnavailable):  # its silence says so before long
                             self._leave(database)
                         return
-                    self._wait_for_work(min(upkeep_at - time.monotonic(), database.heartbeat))
+                    if not self._upkeep.is_under_way:
+                        self._wait_for_work(min(self._upkeep.left, database.heartbeat))
                 except Exception as exc:  # noqa: BLE001 - a defect here takes neither calls nor later records with it
                     self._fell_behind(exc)
                     if self._is_closing:
@@ -301,6 +295,7 @@ class RecordWriter:
                         with suppress(RecordsUnavailable):
                             database.close()
                         database = None
+                    self._upkeep.break_off()
                     self._wait(retry, lambda: self._is_closing)
                     retry = min(RETRY_LAST, retry * 2)
         finally:
@@ -347,12 +342,9 @@ class RecordWriter:
             self._dropped_lines = 0
         return None
 
-    def _keep_up(self, database: Database) -> None:
-        self._since_upkeep = (0, 0)
-        try:
-            self._upkeep(database)
-        except RecordsUnavailable as exc:  # another process is at it, say; there is a next time
-            logger.debug("the records were not looked through: {}", exc)
+    def _has_kept_up(self) -> bool:
+        # Where it takes long, nobody waits until it has ended.
+        return not self._upkeep.is_under_way or time.monotonic() > self._closing_at + CLOSE_TIMEOUT / 2
 
     def _wait_for_work(self, at_most: float) -> None:
         self._wait(at_most, lambda: self._is_urgent or self._is_closing)
@@ -390,7 +382,7 @@ class RecordWriter:
             _resolve(waiting)
             raise failure
         ended = [run.kept_bytes for run in runs.values() if run.ended is not None]
-        self._since_upkeep = (self._since_upkeep[0] + len(ended), self._since_upkeep[1] + sum(ended))
+        self._upkeep.count(len(ended), sum(ended))
         with self._lock:
             was_behind, self._is_behind = self._is_behind, False
             dropped, self._dropped = self._dropped, 0

@@ -19,7 +19,7 @@ import anyio.abc
 
 from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
 from praxis_mcp.execution.records.access import ACCESS_TIMEOUT
-from praxis_mcp.execution.records.row import storable
+from praxis_mcp.execution.records.row import storable_name
 from praxis_mcp.execution.records.sql import SqlDatabase
 from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.execution.tasks.table import TaskBounds, TaskTable
@@ -353,7 +353,7 @@ class TaskService:
     async def _find(self, task_id: str, caller: str) -> StoredTask:
         # Anything else was never given out, and might be what a database does not take.
         task = await self._do(lambda table: table.find(task_id)) if _ID.fullmatch(task_id) else None
-        if task is None or task.caller != storable(caller) or (task.has_ended and task.expires < time.time()):
+        if task is None or task.caller != storable_name(caller) or (task.has_ended and task.expires < time.time()):
             raise RunNotFoundError("There is no such task of yours (any more).")
         return task
 

@@ -4,10 +4,10 @@ thread that opened the database."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from praxis_mcp.errors import QueueFull
-from praxis_mcp.execution.records.row import storable
+from praxis_mcp.execution.records.row import storable, storable_name
 from praxis_mcp.execution.records.sql import RunSql, SqlDatabase
 from praxis_mcp.execution.tasks.task import CANCELLED, COLUMNS, COMPLETED, FAILED, Outcome, StoredTask
 
@@ -53,11 +53,12 @@ class TaskTable:
             QueueFull: too many have not ended.
             RecordsUnavailable: it cannot be written.
         """
-        caller = storable(task.caller)
+        task = replace(task, caller=storable_name(task.caller))
         with self._database.transaction() as run_sql:
+            self._database.take_turns(run_sql)  # else two servers at once would each have the last place
             _expire(run_sql, task.created)
             for where, values, most, whose in (
-                ("caller = ?", (caller,), self._bounds.per_caller, "of yours "),
+                ("caller = ?", (task.caller,), self._bounds.per_caller, "of yours "),
                 ("created <= ?", (task.created + _LATE,), self._bounds.in_all, ""),
             ):
                 ((count,),) = run_sql(f"SELECT count(*) FROM tasks WHERE {where}", values).fetchall()  # noqa: S608

@@ -15,7 +15,7 @@ from praxis_mcp.engines.output import StreamName
 from praxis_mcp.errors import RunNotFoundError
 from praxis_mcp.execution.records.archive import RunArchive, open_archive
 from praxis_mcp.execution.records.database import Filters
-from praxis_mcp.execution.records.row import StoredRun, storable
+from praxis_mcp.execution.records.row import StoredRun, storable_name
 from praxis_mcp.serving.console.sessions import Viewer
 from praxis_mcp.settings.model import Settings
 
@@ -48,7 +48,7 @@ class RunReader:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings.records
-        self._root = storable(str(settings.root))
+        self._root = storable_name(str(settings.root))
         self._limiter = anyio.CapacityLimiter(MAX_READERS)
 
     async def runs(self, viewer: Viewer, filters: Filters, limit: int) -> list[StoredRun] | None:
@@ -101,7 +101,7 @@ class RunReader:
         """Whether a run is shown to a viewer."""
         if viewer.is_owner:
             return True
-        is_own = bool(run.caller) and run.caller == viewer.caller.name
+        is_own = bool(run.caller) and run.caller == storable_name(viewer.caller.name)
         return run.root == self._root and (viewer.sees_all_runs or is_own)
 
     async def _with_archive(self, work: Callable[[RunArchive | None], T]) -> T:
