@@ -29,7 +29,7 @@ test-images: $(VENV)/.installed-dev ## have the Docker images that the tests use
 cluster: $(VENV)/.installed-dev cluster-programs ## run a Kubernetes cluster on this machine (as root), until it is interrupted
 	@$(PY) -m tests.cluster up $(ARGS)
 
-cluster-programs: ## have the programs of Kubernetes that tests use: found, or built by Go, which takes minutes
+cluster-programs: ## have Kubernetes and helm for the tests: found, or built by Go, which takes minutes
 	@python3 -m tests.cluster.programs
 
 coverage: $(VENV)/.installed-dev ## run the tests and say which lines of praxis_mcp/ none of them reaches

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx2
+from httpx2.websockets import AsyncWebSocketSession
 
 TIMEOUT = 60.0
 """Seconds for one request, on a busy machine."""
@@ -29,6 +31,32 @@ class ApiError(Exception):
         self.status, self.reason, self.message = status, reason, message
 
 
+class PodPort:
+    """A connection to a port of a pod, over a WebSocket whose messages begin with the number of a channel."""
+
+    def __init__(self, socket: AsyncWebSocketSession) -> None:
+        self._socket = socket
+
+    async def begin(self) -> None:
+        """Take the port's number, with which each of the two channels begins."""
+        for _ in ("data", "errors"):
+            await self._socket.receive_bytes(timeout=TIMEOUT)
+
+    async def send(self, data: bytes) -> None:
+        await self._socket.send_bytes(b"\0" + data)
+
+    async def receive(self) -> bytes:
+        """The next bytes.
+
+        Raises:
+            ConnectionError: the API server or the node says why there are none.
+        """
+        message = await self._socket.receive_bytes(timeout=TIMEOUT)
+        if message[:1] == b"\1":
+            raise ConnectionError(message[1:].decode(errors="replace"))
+        return message[1:]
+
+
 class Api:
     """A client; a context manager that closes it.
 
@@ -39,13 +67,14 @@ class Api:
     def __init__(self, kubeconfig: Path) -> None:
         content = json.loads(kubeconfig.read_text())
         cluster = content["clusters"][0]["cluster"]
-        self._client = httpx2.Client(
-            base_url=cluster["server"],
-            verify=ssl.create_default_context(cafile=cluster["certificate-authority"]),
-            headers={"Authorization": f"Bearer {content['users'][0]['user']['token']}"},
-            timeout=TIMEOUT,
-            trust_env=False,
-        )
+        self._options: dict[str, Any] = {
+            "base_url": cluster["server"],
+            "verify": ssl.create_default_context(cafile=cluster["certificate-authority"]),
+            "headers": {"Authorization": f"Bearer {content['users'][0]['user']['token']}"},
+            "timeout": TIMEOUT,
+            "trust_env": False,
+        }
+        self._client = httpx2.Client(**self._options)
 
     def __enter__(self) -> Self:
         return self
@@ -88,6 +117,27 @@ class Api:
                 return False
             raise
         return True
+
+    @asynccontextmanager
+    async def port(self, where: str, name: str, port: int) -> AsyncIterator[PodPort]:
+        """A connection to a port of a pod, through the API server.
+
+        By an asynchronous client: what reads and what writes are threads in the other kind, whose TLS breaks by that
+        in Python before 3.13.
+
+        Args:
+            where: its namespace.
+        """
+        path = f"/api/v1/namespaces/{where}/pods/{name}/portforward"
+        url = str(self._client.base_url.join(path)).replace("https:", "wss:", 1)
+        protocols = ["v4.channel.k8s.io"]
+        async with (
+            httpx2.AsyncClient(**self._options) as client,
+            client.websocket(url, params={"ports": str(port)}, subprotocols=protocols) as socket,
+        ):
+            connection = PodPort(socket)
+            await connection.begin()
+            yield connection
 
     def is_ready(self) -> bool:
         """Whether the API server says that it is."""

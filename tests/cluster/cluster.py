@@ -175,6 +175,7 @@ class Cluster:
         """Give its first machine its addresses, and the host a way there; a part of `running_cluster`."""
         control, network = self.control, self.network
         link = f"praxis{NETWORKS.index(network)}"
+        (self.place / "link").write_text(link)
         run("ip", "route", "add", "unreachable", str(network))  # nothing for it leaves this host, whatever has ended
         run("ip", "link", "add", link, "type", "veth", "peer", "name", "host", "netns", str(control.process))
         run("ip", "address", "add", f"{network[254]}/24", "dev", link)
@@ -300,6 +301,12 @@ def start(nodes: int = 1, name: str | None = None) -> Cluster:
     return cluster
 
 
+def sweep() -> None:
+    """Remove what clusters have left whose guards were killed; a start does it too."""
+    with exclusive("clusters"):  # else what is just being made would be taken for a leftover
+        guard.sweep()
+
+
 def _prepared(name: str | None) -> Cluster:
     """A cluster without machines: its directory, its network, its guard."""
     place = guard.PLACES / f"{guard.PREFIX}{name or secrets.token_hex(4)}"
@@ -313,7 +320,7 @@ def _prepared(name: str | None) -> Cluster:
         os.mkfifo(place / "alive")
         cluster = Cluster(place)
     except BaseException:
-        shutil.rmtree(place)
+        shutil.rmtree(place, ignore_errors=True)
         raise
     # It lives longer than this process, and than what ends this one's session.
     command = ["setsid", "--fork", sys.executable, "-I", "-S", guard.__file__, str(place)]
@@ -326,7 +333,7 @@ def _prepared(name: str | None) -> Cluster:
             if started.stdout.readline() != b"\n":
                 raise MachineFailed(f"the guard of the cluster does not start: {tail(place / 'guard.log')}")
     except BaseException:
-        shutil.rmtree(place)
+        shutil.rmtree(place, ignore_errors=True)
         raise
     finally:
         os.close(reader)

@@ -2,8 +2,8 @@
 
 Who uses a cluster holds a lock on the file `users` in its directory, which the kernel releases when the process dies.
 The guard waits for that lock, lets go of the machines, which then end, and removes what a kernel does not by itself:
-control groups, a route and the directory. Killed itself, it takes the machines with it, and whoever starts the next
-cluster removes the rest.
+control groups, the host's end of the network and the directory. Killed itself, it takes the machines with it, and
+whoever starts the next cluster removes the rest.
 """
 
 from __future__ import annotations
@@ -56,9 +56,10 @@ def control_groups(place: Path) -> list[Path]:
 
 def remove(place: Path) -> None:
     """Remove what is left of a cluster whose machines have ended or are about to."""
-    with suppress(FileNotFoundError):
-        way = ["ip", "route", "delete", "unreachable", (place / "network").read_text()]
-        subprocess.run(way, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=TIMEOUT)
+    for name, command in (("link", "ip link delete"), ("network", "ip route delete unreachable")):
+        with suppress(FileNotFoundError):
+            words = [*command.split(), (place / name).read_text()]
+            subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=TIMEOUT)
     limit = time.monotonic() + TIMEOUT
     while (groups := control_groups(place)) or place.exists():
         for group in groups:
@@ -72,7 +73,7 @@ def remove(place: Path) -> None:
 
 
 def sweep() -> None:
-    """Remove what clusters have left whose guards were killed."""
+    """Remove what clusters have left whose guards were killed; who calls it sees to it that none is being made."""
     for place in PLACES.glob(f"{PREFIX}*"):
         with suppress(BlockingIOError, FileNotFoundError), locked(place / "guard"):
             remove(place)

@@ -59,6 +59,8 @@ mount -t tmpfs -o mode=755 tmpfs /var/log
 for file in $(cd "$place/sysctls" && find . -type f); do
     mount --bind "$place/sysctls/$file" "/proc/sys/$file"
 done
+# Connections to a machine that has ended would keep the network of this one for minutes.
+echo 1 >/proc/sys/net/ipv4/tcp_orphan_retries
 hostname "$name"
 ip link set lo up
 exec "$@"

@@ -130,6 +130,17 @@ KUBERNETES = GoProgram(
     "k8s.io/kubernetes",
     f"-X {_VERSION}.gitVersion={{version}} -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor=34",
 )
+_CHART, _LINT = "helm.sh/helm/v3/pkg/chartutil", "helm.sh/helm/v3/pkg/lint/rules"
+HELM = GoProgram(
+    "helm",
+    "helm.sh/helm/v3/cmd/helm",
+    ("helm",),
+    "helm.sh/helm/v3",
+    " ".join(
+        ["-X helm.sh/helm/v3/internal/version.version={version}"]
+        + [f"-X {module}.k8sVersionMajor=1 -X {module}.k8sVersionMinor=34" for module in (_CHART, _LINT)]
+    ),
+)
 
 
 def find(name: str) -> str | None:
@@ -158,6 +169,11 @@ def missing() -> str | None:
     return None
 
 
+def helm_is_missing() -> str | None:
+    """Why there is no helm, or None. One that this machine has may be of any version, and is not used."""
+    return None if HELM.find() is not None else "helm is not built (make cluster-programs)"
+
+
 def go_is_missing() -> str | None:
     """Why Go cannot build, or None."""
     if shutil.which("go") is None:
@@ -172,13 +188,14 @@ def go_is_missing() -> str | None:
 
 
 def main() -> int:
-    start = time.monotonic()
-    try:
-        place = KUBERNETES.build()
-    except ProgramUnavailable as exc:
-        print(exc, file=sys.stderr)
-        return 1
-    print(f"Kubernetes {KUBERNETES.version}: {place} ({time.monotonic() - start:.0f} s)")
+    for program in (KUBERNETES, HELM):
+        start = time.monotonic()
+        try:
+            place = program.build()
+        except ProgramUnavailable as exc:
+            print(exc, file=sys.stderr)
+            return 1
+        print(f"{program.name} {program.version}: {place} ({time.monotonic() - start:.0f} s)", flush=True)
     return 0
 
 

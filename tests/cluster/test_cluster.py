@@ -14,7 +14,7 @@ import pytest
 
 from tests.cluster import guard
 from tests.cluster.api import Api, ApiError
-from tests.cluster.cluster import Cluster, running_cluster
+from tests.cluster.cluster import Cluster, running_cluster, sweep
 from tests.cluster.objects import account, namespace, phase, pod
 from tests.kit.until import until_blocking
 
@@ -56,6 +56,21 @@ def test_pods_run_on_both_nodes_and_the_host_and_pods_reach_them(
     client = pod("client", "wget", "-O", "-", f"http://{second}:8000/passwd", nodeName=kubernetes_cluster.nodes[0].name)
     api.post(f"/api/v1/namespaces/{place}/pods", client)
     phase(api, place, "client", "Succeeded")
+
+
+@pytest.mark.anyio
+async def test_a_pods_port_is_reached_through_the_api_server(api: Api, place: str) -> None:
+    api.post(f"/api/v1/namespaces/{place}/pods", pod("server", "httpd", "-f", "-p", "8000", "-h", "/etc"))
+    address = phase(api, place, "server", "Running")["status"]["podIP"]
+    until_blocking(lambda: _answers(address))
+    async with api.port(place, "server", 8000) as port:
+        await port.send(b"GET /group HTTP/1.0\r\n\r\n")
+        received = b""
+        while b"root:x:0:" not in received:
+            received += await port.receive()
+    async with api.port(place, "server", 8001) as port:
+        with pytest.raises(ConnectionError, match="refused"):
+            await port.receive()
 
 
 def _answers(address: str) -> bool:
@@ -151,7 +166,7 @@ def test_nothing_is_left_of_a_cluster_whose_user_or_guard_was_killed(killed: str
         cluster.leave()
     else:
         until_blocking(lambda: not any(Path("/proc", process).exists() for process in found))
-        guard.sweep()
+        sweep()
     assert not place.exists()
     assert not guard.control_groups(place)
     assert not [process for process in found if Path("/proc", process).exists()]

@@ -113,6 +113,10 @@ def _kubernetes() -> str | None:
     return programs.missing()
 
 
+def _helm() -> str | None:
+    return programs.helm_is_missing()
+
+
 def _browser() -> str | None:
     if importlib.util.find_spec("playwright") is None:
         return "Playwright is not installed (pip install --group dev)"
@@ -131,6 +135,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "browser": _browser,
     "postgres": _postgres,
     "kubernetes": _kubernetes,
+    "helm": _helm,
     "dagger": _dagger,
     "dagger_real": _dagger_real,
 }
