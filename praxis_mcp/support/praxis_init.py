@@ -230,7 +230,7 @@ def wait_words(
         hide: as for `run_prefix`; variables of the call itself are not hidden.
         listen: ADDRESS:PORT at which it takes one TCP connection, instead of `socket`; an IPv6 address in brackets.
         secret: what that connection begins with, `CHANNEL_SECRET_BYTES` random bytes; only their digest is among the
-            words. None needs a loopback address: whoever reaches it may take the place.
+            words. None needs a loopback address: any process that reaches it may take the place.
 
     Raises:
         ValueError: praxis-init would refuse the value.

@@ -65,7 +65,7 @@ async def run(
 
 async def test_a_contract_is_validated_without_reaching_its_server(engine: RemoteMCPEngine) -> None:
     assert await engine.validate_contract(contract("http://127.0.0.1:9/mcp", "echo"))
-    secret = {"secret": {"env": "NO_SUCH_VARIABLE_HERE"}}
+    secret = {"secret": "NO_SUCH_VARIABLE_HERE"}
     with pytest.raises(ContractError, match="NO_SUCH_VARIABLE_HERE"):
         await engine.validate_contract(contract("http://127.0.0.1:9/mcp", "echo", headers={"X-Key": secret}))
     image = ToolContract.create_dagger_tool("boxed", "busybox:1.36", ["true"])
