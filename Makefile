@@ -8,7 +8,7 @@ ARGS ?=
 WORKERS := -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-federation test test-images cluster cluster-programs coverage lint bench dist clean distclean
+.PHONY: help demo demo-federation test test-images cluster cluster-programs coverage lint bench dist image clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ lint: $(VENV)/.installed-dev ## ruff, pyright, the import rules, and words that 
 
 bench: $(VENV)/.native ## the benchmarks
 	@$(PY) -m benchmarks $(ARGS)
+
+image: dist ## an image of the server, with the wheel in dist/ (docs/kubernetes.md)
+	docker build --file deploy/Dockerfile --tag praxis-mcp:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) $(ARGS) .
 
 dist: ## the release: a wheel with praxis-init for both architectures, and an sdist, in dist/
 	@scripts/build-release.sh dist

@@ -16,6 +16,7 @@ from praxis_mcp.cli import (
     contracts,
     doctor,
     explain,
+    health,
     images,
     listing,
     runs,
@@ -59,6 +60,7 @@ app.command("explain")(explain.explain)
 app.command("validate")(authoring.validate)
 app.command("test")(authoring.run_examples)
 app.command("doctor")(doctor.doctor)
+app.command("health")(health.health)
 app.command("trust")(trust.trust)
 app.command("schema")(authoring.schema)
 app.add_typer(images.app)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
 from praxis_mcp.settings.sections import Section
 
@@ -29,9 +31,16 @@ def _secure_url(value: str) -> str:
     return value
 
 
+def _in_brackets(value: object) -> object:
+    # As Kubernetes has the address of a Pod; a Host header has it in brackets (RFC 3986, 3.2.2).
+    with suppress(ValueError):
+        return f"[{ipaddress.IPv6Address(value)}]" if isinstance(value, str) else value
+    return value
+
+
 SecureUrl = Annotated[str, AfterValidator(_secure_url)]
 Scope = Annotated[str, Field(pattern=r"^(tools:[A-Za-z0-9_.*?\[\]!-]{1,128}|metrics:read|runs:read)$")]
-Host = Annotated[str, Field(pattern=r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?$")]
+Host = Annotated[str, BeforeValidator(_in_brackets), Field(pattern=r"^([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?$")]
 Origin = Annotated[str, Field(pattern=r"^[a-z][a-z0-9+.-]*://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d{1,5})?$")]
 
 

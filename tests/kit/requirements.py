@@ -103,6 +103,10 @@ def _promtool() -> str | None:
     return _probe("promtool", "--version")
 
 
+def _nginx() -> str | None:
+    return _probe("nginx", "-v")
+
+
 def _postgres() -> str | None:
     if importlib.util.find_spec("psycopg") is None:
         return "psycopg is not installed (pip install 'psycopg[binary]')"
@@ -132,6 +136,7 @@ CHECKS: dict[str, Callable[[], str | None]] = {
     "mcp1": _environments,
     "fastmcp": _environments,
     "promtool": _promtool,
+    "nginx": _nginx,
     "browser": _browser,
     "postgres": _postgres,
     "kubernetes": _kubernetes,

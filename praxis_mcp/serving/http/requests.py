@@ -141,8 +141,9 @@ class RequestTracker:
 async def _break_off(served: _Served, scope: Scope, receive: Receive, send: Send) -> None:
     with anyio.move_on_after(LAST_WORDS):
         if not served.status:
-            served.status = 503
-            await PlainTextResponse("The server is shutting down.", status_code=503)(scope, receive, send)
+            # Not 503: balancers would send it to another server, and what it began here would be done twice.
+            served.status = 500
+            await PlainTextResponse("The server was shut down meanwhile.", status_code=500)(scope, receive, send)
         elif not served.complete:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 

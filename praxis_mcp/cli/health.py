@@ -1,0 +1,59 @@
+"""``praxis-mcp health``: whether the server of these settings answers, for health checks of containers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+from contextlib import closing
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from praxis_mcp.cli.common import SettingsOptions, takes_settings
+from praxis_mcp.cli.terminal import say
+
+if TYPE_CHECKING:
+    from praxis_mcp.settings.http import HttpSettings
+
+ANSWER_WITHIN = 5.0
+_MOST_READ = 4096
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not listened on
+
+
+@takes_settings()
+def health(
+    options: SettingsOptions,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Whether it takes calls (/ready), not only whether it lives (/health).")
+    ] = False,
+) -> None:
+    """Ask the server that runs here by these settings whether it lives: ends with 0 where it does, else with 1."""
+    settings = options.read(warn=False)
+    status, text = _ask(settings.http, settings.http.port, "/ready" if ready else "/health")
+    say(text, err=status != http.client.OK)
+    if status != http.client.OK:
+        raise typer.Exit(1)
+
+
+def _ask(settings: HttpSettings, port: int, path: str) -> tuple[int, str]:
+    host = _ANY_ADDRESS.get(settings.host, settings.host)
+    if settings.tls_certificate is None:
+        connection = http.client.HTTPConnection(host, port, timeout=ANSWER_WITHIN)
+    else:
+        # This very certificate is trusted, by any issuer and for any name.
+        context = ssl.create_default_context(cafile=str(settings.tls_certificate))
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.check_hostname = False
+        connection = http.client.HTTPSConnection(host, port, timeout=ANSWER_WITHIN, context=context)
+    with closing(connection):
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            body = answer.read(_MOST_READ)
+        except (OSError, http.client.HTTPException) as exc:
+            return 0, f"No server answers at port {port} of {host}: {exc}"
+    try:
+        return answer.status, str(json.loads(body)["status"])
+    except (ValueError, KeyError, TypeError):
+        return answer.status, f"The answer is not one of praxis-mcp (status {answer.status})."
