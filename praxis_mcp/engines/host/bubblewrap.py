@@ -30,6 +30,7 @@ from praxis_mcp.engines.host.bubblewrap_options import (
 from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
 from praxis_mcp.engines.host.process import Launch, ReportPipe, run_process
 from praxis_mcp.engines.host.sandboxed import (
+    Later,
     Launcher,
     NoLauncher,
     Prepare,
@@ -48,7 +49,6 @@ from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.support.praxis_init import EXIT_SETUP_FAILED, Ended, EndKind, join_words, praxis_init_path
 from praxis_mcp.support.processes import OWNER_VARIABLE, MarkedTree, NamespaceTree, Owner
-from praxis_mcp.support.tasks import BackgroundTasks
 
 _CANNOT_MAKE_IT = 1
 """Its exit code where it could not make a sandbox; that of a command comes by its status pipe."""
@@ -112,21 +112,14 @@ class Bubblewrap(Launcher):
         return "; ".join(notes)
 
     async def run(
-        self,
-        plan: Plan,
-        context: ExecutionContext,
-        prepare: Prepare,
-        cgroups: Cgroups,
-        *,
-        default_pids: int | None,
-        later: BackgroundTasks | None = None,
+        self, plan: Plan, context: ExecutionContext, prepare: Prepare, cgroups: Cgroups, later: Later = None
     ) -> Finished:
         """See the base. Tries again where another attempt may start it."""
         attempts = 0
         while True:
             attempts += 1
             context.phases.enter(Phase.START)
-            group = cgroups.for_run(plan, default_pids=default_pids, own_processes=OWN_PROCESSES)
+            group = cgroups.for_run(plan, own_processes=OWN_PROCESSES)
             try:
                 async with context.collectors(plan) as streams:
                     attempt = await self._attempt(plan, context, prepare, group, streams)

@@ -54,11 +54,13 @@ class Cgroups:
         bases: controller → directory in which groups that have it are made.
         unified: whether that is version 2.
         reason: why a controller is missing.
+        default_pids: the limit on processes of runs whose plan has none; None means no limit.
     """
 
     bases: Mapping[str, Path] = field(default_factory=dict)
     unified: bool = False
     reason: str = "there are no control groups here"
+    default_pids: int | None = None
 
     @property
     def enforces(self) -> frozenset[Capability]:
@@ -70,36 +72,33 @@ class Cgroups:
         """Why the others cannot."""
         return {item: self.reason for item, controller in CONTROLLERS.items() if controller not in self.bases}
 
-    def for_run(self, plan: Plan, *, default_pids: int | None, own_processes: int) -> RunGroup:
+    def for_run(self, plan: Plan, *, own_processes: int) -> RunGroup:
         """The group for a plan; see `make`. One without directories where there is nothing to limit.
 
         Raises:
             LimitUnsupported: it cannot be made.
         """
         try:
-            return self.make(
-                plan.call.run_id, plan.blueprint.limits, default_pids=default_pids, own_processes=own_processes
-            )
+            return self.make(plan.call.run_id, plan.blueprint.limits, own_processes=own_processes)
         except OSError as exc:
             raise LimitUnsupported(
                 f"The limits of {plan.blueprint.tool} could not be set ({exc.strerror}: {exc.filename}).",
                 remedy="See what `praxis-mcp doctor` says about the engine.",
             ) from exc
 
-    def make(self, run_id: str, limits: Limits, *, default_pids: int | None, own_processes: int) -> RunGroup:
+    def make(self, run_id: str, limits: Limits, *, own_processes: int) -> RunGroup:
         """A group for one run.
 
         Args:
             run_id: its id.
             limits: what the run may use.
-            default_pids: the limit on processes where the plan has none; None means no limit.
             own_processes: processes in the group that are not the tool's.
 
         Raises:
             OSError: it cannot be made; nothing is left of it.
         """
         values: dict[str, dict[str, str]] = {}
-        if (pids := limits.pids or default_pids) is not None:
+        if (pids := limits.pids or self.default_pids) is not None:
             values["pids"] = {"pids.max": str(pids + own_processes)}
         if limits.memory is not None:
             values["memory"] = self._memory(limits.memory)
@@ -318,7 +317,7 @@ def _works(cgroups: Cgroups) -> bool:
         return False
     try:
         # A name of its own: two engines that look at the same moment would each find the other's in the way.
-        group = cgroups.make(f"probe{os.urandom(4).hex()}", limits, default_pids=100, own_processes=0)
+        group = cgroups.make(f"probe{os.urandom(4).hex()}", limits, own_processes=0)
     except OSError:
         return False
     return group.try_remove()

@@ -23,6 +23,7 @@ from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
 from praxis_mcp.engines.host.message import DEFAULT_SIZE, call_of, descriptors_of, mounts_of, pack
 from praxis_mcp.engines.host.process import EarlyEnd, Launch, ReportPipe, run_process
 from praxis_mcp.engines.host.sandboxed import (
+    Later,
     Launcher,
     NoLauncher,
     Prepare,
@@ -52,7 +53,6 @@ from praxis_mcp.support.praxis_init import (
     sandbox_words,
 )
 from praxis_mcp.support.processes import OWNER_VARIABLE, Owner, SupervisedTree
-from praxis_mcp.support.tasks import BackgroundTasks
 
 LAUNCHER_PROBE_TIMEOUT = 4.0
 """Seconds for trying it out."""
@@ -106,17 +106,10 @@ class OwnLauncher(Launcher):
             return False
 
     async def run(
-        self,
-        plan: Plan,
-        context: ExecutionContext,
-        prepare: Prepare,
-        cgroups: Cgroups,
-        *,
-        default_pids: int | None,
-        later: BackgroundTasks | None = None,
+        self, plan: Plan, context: ExecutionContext, prepare: Prepare, cgroups: Cgroups, later: Later = None
     ) -> Finished:
         """See the base."""
-        group = cgroups.for_run(plan, default_pids=default_pids, own_processes=LAUNCHER_PROCESSES)
+        group = cgroups.for_run(plan, own_processes=LAUNCHER_PROCESSES)
         looked = anyio.Event()
 
         async def release() -> None:

@@ -110,7 +110,7 @@ class LocalExecutionEngine(ExecutionEngine):
             if not isinstance(sandbox, Launcher) or cgroups is None:
                 return await run.as_plain_process(self._directories)
             prepare = partial(run.prepare, self.settings)
-            cold = partial(sandbox.run, plan, context, cgroups=cgroups, default_pids=None)
+            cold = partial(sandbox.run, plan, context, cgroups=cgroups)
             warm = self._warm = self._warm or self._open_warm(sandbox, cgroups)
             if warm is None:
                 return await cold(prepare)
@@ -138,7 +138,7 @@ class LocalExecutionEngine(ExecutionEngine):
 
     def _open_warm(self, sandbox: Launcher, cgroups: Cgroups) -> WarmSandboxes | None:
         settings, budget = self.settings.warm, self.warm_budget
-        return open_warm(sandbox, cgroups, self._lay_out, settings, budget, default_pids=None)
+        return open_warm(sandbox, cgroups, self._lay_out, settings, budget)
 
     @asynccontextmanager
     async def _lay_out(self, plan: Plan, key: SandboxKey, artifacts: Path | None) -> AsyncIterator[Sandboxed]:

@@ -207,7 +207,7 @@ class SandboxExecutionEngine(ExecutionEngine):
     def _open_warm(self, tools: Tools) -> WarmSandboxes | None:
         settings, budget = self.settings.warm, self.warm_budget
         lay_out = partial(self._lay_out, tools)
-        return open_warm(tools.launcher, tools.cgroups, lay_out, settings, budget, default_pids=DEFAULT_PIDS)
+        return open_warm(tools.launcher, tools.cgroups, lay_out, settings, budget)
 
     @asynccontextmanager
     async def _lay_out(
@@ -256,7 +256,7 @@ async def _find_tools(wanted: LauncherChoice) -> Tools | NoLauncher:
         if wanted == "auto":
             return launcher
         return NoLauncher(launcher.reason, f"{launcher.remedy} Or set engines.sandbox.launcher: auto.")
-    cgroups = await anyio.to_thread.run_sync(find_cgroups)
+    cgroups = replace(await anyio.to_thread.run_sync(find_cgroups), default_pids=DEFAULT_PIDS)
     return Tools(launcher, await _why_no_layer(launcher), cgroups)
 
 

@@ -18,7 +18,7 @@ from praxis_mcp.engines.outcomes import ProgramSource
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ImageError
 from praxis_mcp.images.model import IMAGE_PATH, StoredImage
-from praxis_mcp.plans.model import DEFAULT_PIDS, Blueprint, Plan
+from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.support.tasks import BackgroundTasks
 
 LAYER_SIZE = 1024**3
@@ -79,14 +79,8 @@ class SandboxRun:
         Args:
             prepare: gives its sandbox; None is `prepare`.
         """
-        return await self.tools.launcher.run(
-            self.plan,
-            self.context,
-            prepare or self.prepare,
-            self.tools.cgroups,
-            default_pids=DEFAULT_PIDS,
-            later=self.later,
-        )
+        prepare = prepare or self.prepare
+        return await self.tools.launcher.run(self.plan, self.context, prepare, self.tools.cgroups, self.later)
 
     @property
     def _command(self) -> tuple[str, ...]:

@@ -91,6 +91,10 @@ Prepare = Callable[[], Awaitable[Sandboxed]]
 """Lays a command's sandbox out, afresh each time."""
 
 
+Later = BackgroundTasks | None
+"""What may do the last of a call behind its answer; None where nothing may."""
+
+
 class Launcher(ABC):
     """What puts commands into sandboxes here.
 
@@ -127,14 +131,7 @@ class Launcher(ABC):
 
     @abstractmethod
     async def run(
-        self,
-        plan: Plan,
-        context: ExecutionContext,
-        prepare: Prepare,
-        cgroups: Cgroups,
-        *,
-        default_pids: int | None,
-        later: BackgroundTasks | None = None,
+        self, plan: Plan, context: ExecutionContext, prepare: Prepare, cgroups: Cgroups, later: Later = None
     ) -> Finished:
         """Run a command in a sandbox to its end, or to its deadline; see `run_process`.
 
@@ -143,7 +140,6 @@ class Launcher(ABC):
             context: what surrounds it.
             prepare: see `Prepare`; the descriptors are closed here.
             cgroups: make the group that limits it.
-            default_pids: the limit on processes where the plan has none; None means no limit.
             later: may remove the group.
 
         Raises:

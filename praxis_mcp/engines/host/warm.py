@@ -46,7 +46,6 @@ class WarmSandboxes(WarmCalls[tuple[str, ...], WaitingSandbox]):
         lay_out: see `LayOut`.
         settings: how many may wait, and for how long.
         budget: what the engine shares with others.
-        default_pids: see `Launcher.run`.
     """
 
     log = "the server's log"
@@ -59,14 +58,11 @@ class WarmSandboxes(WarmCalls[tuple[str, ...], WaitingSandbox]):
         lay_out: LayOut,
         settings: WarmSettings,
         budget: WarmBudget,
-        *,
-        default_pids: int | None,
     ) -> None:
         super().__init__(settings, budget)
         self._launcher = launcher
         self._cgroups = cgroups
         self._lay_out = lay_out
-        self._default_pids = default_pids
         self._table = MountTable()
 
     @staticmethod
@@ -141,9 +137,7 @@ class WarmSandboxes(WarmCalls[tuple[str, ...], WaitingSandbox]):
             async with self._lay_out(plan, key, artifacts and _place_in(artifacts)) as sandboxed:
                 try:
                     mounted = HostMounts(self._table, sandboxed.layout)
-                    group = self._cgroups.for_run(
-                        plan, default_pids=self._default_pids, own_processes=LAUNCHER_PROCESSES
-                    )
+                    group = self._cgroups.for_run(plan, own_processes=LAUNCHER_PROCESSES)
                     ahead = Ahead(plan, sandboxed, mounted, artifacts)
                     made = await WaitingSandbox.start(self._launcher.program, ahead, group, ident)
                 finally:
@@ -169,14 +163,12 @@ def open_warm(
     lay_out: LayOut,
     settings: WarmSettings,
     budget: WarmBudget,
-    *,
-    default_pids: int | None,
 ) -> WarmSandboxes | None:
     """See `WarmSandboxes`; None where nothing may wait, or can."""
     if not settings.enabled or not isinstance(launcher, OwnLauncher):
         return None
     try:
-        return WarmSandboxes(launcher, cgroups, lay_out, settings, budget, default_pids=default_pids)
+        return WarmSandboxes(launcher, cgroups, lay_out, settings, budget)
     except OSError as exc:
         logger.info("no sandbox waits for its call: what is mounted here cannot be read ({})", exc.strerror)
         return None

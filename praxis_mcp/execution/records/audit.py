@@ -82,7 +82,7 @@ class AuditTrail:
         Raises:
             RecordsUnavailable: they cannot be written.
         """
-        with _translated(self._file), self._locked() as (descriptor, size):
+        with translated(_name(self._file)), self._locked() as (descriptor, size):
             number, last, torn = _end_of(descriptor, size)
             if not number:  # the file has just been begun
                 number, last = self._end_of_previous()
@@ -258,14 +258,14 @@ def digest(line: bytes) -> str:
 def _texts(directory: Path) -> Iterator[tuple[str, bytes]]:
     """All lines, as they were at one moment."""
     file = directory / AUDIT
-    with _translated(file):
+    with translated(_name(file)):
         older, newest, left = _at_rest(directory)
     with newest:
         for each in older:
-            with _translated(each), suppress(FileNotFoundError), each.open("rb") as source:
+            with translated(_name(each)), suppress(FileNotFoundError), each.open("rb") as source:
                 for count, text in enumerate(source, 1):
                     yield f"{each.name}:{count}", text.removesuffix(b"\n")
-        with _translated(file):
+        with translated(_name(file)):
             for count, text in enumerate(newest, 1):
                 if left <= 0:  # appended since
                     return
@@ -330,12 +330,18 @@ def _write_all(descriptor: int, text: bytes) -> None:
         text = text[os.write(descriptor, text) :]
 
 
+def _name(file: Path) -> str:
+    return f"The audit trail {file}"
+
+
 @contextmanager
-def _translated(file: Path) -> Iterator[None]:
+def translated(what: str) -> Iterator[None]:
+    """Around what works on files of the records; `what` begins the message of the error."""
     try:
         yield
     except OSError as exc:
+        where = f": {exc.filename}" if exc.filename is not None and str(exc.filename) not in what else ""
         raise RecordsUnavailable(
-            f"The audit trail {file} cannot be used: {exc.strerror}.",
+            f"{what} cannot be used: {exc.strerror}{where}.",
             remedy="See who may write there, and whether the disk is full.",
         ) from exc

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from praxis_mcp.errors import RecordsUnavailable, SettingsError
 from praxis_mcp.execution.records.access import RecordAccess
-from praxis_mcp.execution.records.audit import AuditTrail, line_of
+from praxis_mcp.execution.records.audit import AuditTrail, line_of, translated
 from praxis_mcp.execution.records.database import Bounds, Database
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.shared_files import forget_unnamed
@@ -139,13 +139,16 @@ class RecordStore:
         if fcntl is None:
             yield False
             return
-        with translated(self.directory), _gone(self.directory / "servers", server, database.is_silent) as is_gone:
+        with (
+            translated(_name(self.directory)),
+            _gone(self.directory / "servers", server, database.is_silent) as is_gone,
+        ):
             yield is_gone
 
     def _connect(self) -> SqlDatabase:
         database = open_database(self._settings)
         # Before the first run or task of this server is in the database.
-        with self._holding, translated(self.directory):
+        with self._holding, translated(_name(self.directory)):
             if self._lock is None and fcntl is not None:
                 self._lock = _hold(self.directory / "servers" / self.server)
         self._stay(database)
@@ -179,7 +182,7 @@ class RecordStore:
         if self.is_shared and isinstance(database, SqlDatabase):
             forget_unnamed(database)
         oldest = time.time() - _ABANDONED
-        with translated(self.directory):
+        with translated(_name(self.directory)):
             for directory in self.files.iterdir():
                 with suppress(FileNotFoundError):  # another server is at it
                     if directory.stat().st_mtime < oldest and database.find(directory.name) is None:
@@ -256,7 +259,7 @@ def close_lost_runs(database: Database, directory: Path, trail: AuditTrail | Non
     """
     if fcntl is None:
         return
-    with translated(directory):
+    with translated(_name(directory)):
         held = {path.name for path in (directory / "servers").iterdir()} if (directory / "servers").is_dir() else set()
     for server in {*database.servers_of_open_runs(), *held} - {own}:
         with _gone(directory / "servers", server, database.is_silent) as is_gone:
@@ -355,13 +358,5 @@ def _gone(servers: Path, server: str, is_silent: Callable[[str], bool]) -> Itera
         os.close(lock)
 
 
-@contextmanager
-def translated(directory: Path) -> Iterator[None]:
-    """Around what works on files of the records."""
-    try:
-        yield
-    except OSError as exc:
-        raise RecordsUnavailable(
-            f"The records in {directory} cannot be used: {exc.strerror}: {exc.filename}.",
-            remedy="See who may write there, and whether the disk is full.",
-        ) from exc
+def _name(directory: Path) -> str:
+    return f"The records in {directory}"

@@ -22,7 +22,7 @@ from praxis_mcp.serving.console.forms import ARGUMENT, fields_of, read_arguments
 from praxis_mcp.serving.console.gate import RUNS_PATH, BadForm, read_form, session_of
 from praxis_mcp.serving.console.reader import no_such_run
 from praxis_mcp.serving.console.sessions import Viewer
-from praxis_mcp.serving.console.ui import Ui
+from praxis_mcp.serving.console.ui import ToolboxPages, Ui
 from praxis_mcp.support.logs import report_defect
 
 CLIENT = "console"
@@ -46,7 +46,7 @@ class Pending:
     error: str = ""
 
 
-class CallPages:
+class CallPages(ToolboxPages):
     """The route that calls a tool.
 
     Args:
@@ -56,9 +56,8 @@ class CallPages:
     """
 
     def __init__(self, toolbox: Toolbox, catalog: CatalogPages, ui: Ui) -> None:
-        self._toolbox = toolbox
+        super().__init__(toolbox, ui)
         self._catalog = catalog
-        self._ui = ui
         self._pending: dict[str, Pending] = {}
 
     def routes(self) -> list[Route]:

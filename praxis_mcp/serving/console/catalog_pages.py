@@ -14,13 +14,12 @@ from starlette.routing import Route
 from praxis_mcp.contracts.catalog.catalog import CatalogEntry
 from praxis_mcp.errors import PraxisError, UnknownToolError
 from praxis_mcp.execution.facts import facts_of, upstream_facts_of
-from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.federation.upstreams import Entry
 from praxis_mcp.serving.console.forms import ARGUMENT, fields_of
 from praxis_mcp.serving.console.gate import CONSOLE_PATH, session_of
 from praxis_mcp.serving.console.sessions import Viewer
-from praxis_mcp.serving.console.ui import Ui
+from praxis_mcp.serving.console.ui import ToolboxPages
 
 TOOLS_PATH = CONSOLE_PATH + "/tools"
 TOOLS_ON_A_PAGE = 100
@@ -43,17 +42,8 @@ class Parameter:
     default: Any
 
 
-class CatalogPages:
-    """The routes about tools.
-
-    Args:
-        toolbox: has them.
-        ui: makes pages.
-    """
-
-    def __init__(self, toolbox: Toolbox, ui: Ui) -> None:
-        self._toolbox = toolbox
-        self._ui = ui
+class CatalogPages(ToolboxPages):
+    """The routes about tools."""
 
     def routes(self) -> list[Route]:
         """All of them."""

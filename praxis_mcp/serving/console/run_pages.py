@@ -27,7 +27,7 @@ from praxis_mcp.serving.console.preview import MAX_PREVIEWS, Preview, image_type
 from praxis_mcp.serving.console.reader import RunDetails, RunReader
 from praxis_mcp.serving.console.sessions import Viewer
 from praxis_mcp.serving.console.text import Excerpt, LiveText, excerpt
-from praxis_mcp.serving.console.ui import Ui
+from praxis_mcp.serving.console.ui import ToolboxPages, Ui
 from praxis_mcp.support.files import open_regular
 from praxis_mcp.support.logs import logger
 
@@ -53,7 +53,7 @@ class PhaseBar:
     width: float
 
 
-class RunPages:
+class RunPages(ToolboxPages):
     """The routes about runs.
 
     Args:
@@ -64,10 +64,9 @@ class RunPages:
     """
 
     def __init__(self, toolbox: Toolbox, reader: RunReader, calls: CallPages, ui: Ui) -> None:
-        self._toolbox = toolbox
+        super().__init__(toolbox, ui)
         self._reader = reader
         self._calls = calls
-        self._ui = ui
 
     def routes(self) -> list[Route]:
         """All of them."""

@@ -9,10 +9,9 @@ from starlette.routing import Route
 
 from praxis_mcp.engines.base import EngineStatus
 from praxis_mcp.errors import ExecutionError, PraxisError, SettingsError
-from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.console.gate import CONSOLE_PATH, BadForm, read_form, session_of
 from praxis_mcp.serving.console.sessions import Viewer
-from praxis_mcp.serving.console.ui import Ui
+from praxis_mcp.serving.console.ui import ToolboxPages
 from praxis_mcp.support.logs import logger
 
 STATUS_PATH = CONSOLE_PATH + "/status"
@@ -22,17 +21,8 @@ _APPROVAL_FORM = 64 * 1024
 _WANTING = "The state of engines and upstreams is shown to callers with the scope metrics:read."
 
 
-class StatusPages:
-    """The routes about engines and upstreams.
-
-    Args:
-        toolbox: has them.
-        ui: makes pages.
-    """
-
-    def __init__(self, toolbox: Toolbox, ui: Ui) -> None:
-        self._toolbox = toolbox
-        self._ui = ui
+class StatusPages(ToolboxPages):
+    """The routes about engines and upstreams."""
 
     def routes(self) -> list[Route]:
         """All of them."""

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
 
+from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.console.gate import SESSION_KEY
 from praxis_mcp.serving.console.templates import Pages
 
@@ -39,3 +40,16 @@ class Ui:
     def trouble(self, request: Request, status: int, title: str, text: str) -> HTMLResponse:
         """A page that says what is wrong."""
         return self.page(request, "trouble.html", status=status, title=title, text=text)
+
+
+class ToolboxPages:
+    """Pages about what a toolbox has.
+
+    Args:
+        toolbox: has it.
+        ui: makes pages.
+    """
+
+    def __init__(self, toolbox: Toolbox, ui: Ui) -> None:
+        self._toolbox = toolbox
+        self._ui = ui

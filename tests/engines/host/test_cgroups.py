@@ -20,7 +20,7 @@ may_make_groups = pytest.mark.skipif(bool(find_cgroups().notes), reason="this us
 @pytest.mark.parametrize("init", [praxis_init_path(), None], ids=["praxis-init", "a shell"])
 async def test_a_command_begins_its_life_in_the_group_of_its_run(init: Path | None) -> None:
     run_id = secrets.token_hex(8)
-    group = find_cgroups().make(run_id, Limits(timeout=1, pids=10), default_pids=None, own_processes=0)
+    group = find_cgroups().make(run_id, Limits(timeout=1, pids=10), own_processes=0)
     try:
         command = [*group.prefix(init), "cat", "/proc/self/cgroup"]
         done = subprocess.run(command, capture_output=True, timeout=60, check=False, text=True)

@@ -18,7 +18,7 @@ from praxis_mcp.engines.host.warm import SandboxKey, WarmSandboxes
 from praxis_mcp.engines.init.waiter import WaiterLost
 from praxis_mcp.engines.running import Finished
 from praxis_mcp.errors import ExecutionError
-from praxis_mcp.plans.model import DEFAULT_PIDS, Plan
+from praxis_mcp.plans.model import Plan
 
 WHEN_ASKED: dict[str, Any] = {"max_per_tool": 0}
 """Settings (`warm`) with which none is made but those that these engines ask for."""
@@ -72,7 +72,7 @@ class WaitingSandboxEngine(SandboxExecutionEngine):
         assert isinstance(tools.launcher, OwnLauncher)
         return EachWaits(
             tools.launcher, tools.cgroups, lambda *given: self._lay_out(tools, *given), self.settings.warm,
-            self.warm_budget, default_pids=DEFAULT_PIDS,
+            self.warm_budget,
         )  # fmt: skip
 
 
@@ -80,5 +80,5 @@ class WaitingLocalEngine(LocalExecutionEngine):
     def _open_warm(self, sandbox: Launcher, cgroups: Cgroups) -> WarmSandboxes | None:
         assert isinstance(sandbox, OwnLauncher)
         return EachWaits(
-            sandbox, cgroups, self._lay_out, self.settings.warm, self.warm_budget, default_pids=None
+            sandbox, cgroups, self._lay_out, self.settings.warm, self.warm_budget
         )  # fmt: skip
