@@ -18,7 +18,7 @@ import pytest
 from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.engines.base import EngineStatus, ExecutionContext
 from praxis_mcp.engines.output import StreamName
-from praxis_mcp.errors import CommandNotFound, ContractError, ExecutionError, ImageError
+from praxis_mcp.errors import CommandNotFound, ExecutionError, ImageError
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Capability
 from praxis_mcp.support.tracing import Trace, TraceContext, belonging_to
@@ -67,21 +67,6 @@ async def test_a_tool_that_itself_ends_as_if_not_found_is_a_result(bench: Bench,
     result = await bench.run(bench.case.sh(f"echo 'sh: nope: not found' >&2; exit {status}"))
     assert result.exit_code == status
     assert result.stderr.text == "sh: nope: not found\n"
-
-
-async def test_a_contract_is_validated_without_a_call_and_each_reason_against_it_is_named(
-    bench: Bench, tmp_path: Path
-) -> None:
-    assert await bench.engine.validate_contract(bench.case.sh("exit 0"))
-    missing = [tmp_path / name for name in ("missing-a", "missing-b")]
-    contract = bench.case.sh("exit 0", mounts={str(place): f"/mnt/{place.name}" for place in missing})
-    with pytest.raises(ContractError) as finding:
-        await bench.engine.validate_contract(contract)
-    assert all(str(place) in str(finding.value) for place in missing)
-    lacking = "cannot enforce " + Capability.MOUNTS.value
-    assert (lacking in str(finding.value)) is (Capability.MOUNTS in bench.case.lacks)
-    assert all(item.remedy for item in finding.value.diagnostics)
-    assert not any(place.exists() for place in missing)
 
 
 async def test_a_command_that_is_not_there_is_named(bench: Bench) -> None:

@@ -1,13 +1,16 @@
-"""What every engine keeps a tool from: time, memory, processes, network, and outliving its call."""
+"""What every engine keeps a tool from: time, memory, processes, network, outliving its call, and what it refuses."""
 
 import json
 import socket
+from pathlib import Path
 from uuid import uuid4
 
 import anyio
 import pytest
 
 from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.errors import ContractError
+from praxis_mcp.plans.model import Capability
 from praxis_mcp.testing.bench import CALL_LIMIT, FOREVER, Bench, past_its_deadline, processes
 
 pytestmark = pytest.mark.anyio
@@ -167,3 +170,18 @@ async def test_twenty_calls_at_once_each_get_their_own(bench: Bench) -> None:
         for number in range(20):
             tasks.start_soon(call, number)
     assert results == {number: f"{number}\n" for number in range(20)}
+
+
+async def test_a_contract_is_validated_without_a_call_and_each_reason_against_it_is_named(
+    bench: Bench, tmp_path: Path
+) -> None:
+    assert await bench.engine.validate_contract(bench.case.sh("exit 0"))
+    missing = [tmp_path / name for name in ("missing-a", "missing-b")]
+    contract = bench.case.sh("exit 0", mounts={str(place): f"/mnt/{place.name}" for place in missing})
+    with pytest.raises(ContractError) as finding:
+        await bench.engine.validate_contract(contract)
+    assert all(str(place) in str(finding.value) for place in missing)
+    lacking = "cannot enforce " + Capability.MOUNTS.value
+    assert (lacking in str(finding.value)) is (Capability.MOUNTS in bench.case.lacks)
+    assert all(item.remedy for item in finding.value.diagnostics)
+    assert not any(place.exists() for place in missing)
