@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from praxis_mcp.settings.http import HttpSettings
 
 ANSWER_WITHIN = 5.0
-_MOST_READ = 4096
+_MOST_ANSWERED = 4096
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not listened on
 
 
@@ -50,7 +50,7 @@ def _ask(settings: HttpSettings, port: int, path: str) -> tuple[int, str]:
         try:
             connection.request("GET", path)
             answer = connection.getresponse()
-            body = answer.read(_MOST_READ)
+            body = answer.read(_MOST_ANSWERED)
         except (OSError, http.client.HTTPException) as exc:
             return 0, f"No server answers at port {port} of {host}: {exc}"
     try:

@@ -1,9 +1,12 @@
-"""One run as the process that runs it knows it: running or ended, its streams and its artifacts."""
+"""One run as the process that runs it knows it: running or ended, its streams and its artifacts; and what its record
+says of its arguments, where the settings ask for that."""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,7 +20,10 @@ from praxis_mcp.engines.output import Captured, StreamName
 from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import RunNotFoundError
 from praxis_mcp.execution.records.row import LOST, NOTHING, RUNNING, About, StoredRun
+from praxis_mcp.plans.secrets import MASK, Masker
 
+MOST_SHOWN = 8 * 1024
+"""Characters of one call's arguments that are kept."""
 IN_MEMORY = 64 * 1024
 """Bytes of a stream that a record keeps in memory; more is in its file."""
 
@@ -249,3 +255,26 @@ def _read_range(file: Path, offset: int, limit: int | None) -> bytes:
     with file.open("rb") as stream:
         stream.seek(offset)
         return stream.read() if limit is None else stream.read(limit)
+
+
+def masked_arguments(arguments: Mapping[str, Any], private: Collection[str], masker: Masker) -> str:
+    """The arguments as JSON, cut where they are long.
+
+    Args:
+        private: names of parameters of which nothing is shown.
+        masker: masks the call's secrets.
+    """
+    shown = {name: MASK if name in private else value for name, value in arguments.items()}
+    text = json.dumps(masker.json(shown), ensure_ascii=False, default=str)
+    return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "…"
+
+
+def hashed_arguments(arguments: Mapping[str, Any], key: bytes) -> str:
+    """A digest (HMAC-SHA-256) by which equal arguments are known, and nothing else."""
+    text = json.dumps(arguments, sort_keys=True, default=str)
+    return "hmac-sha256:" + hmac.new(key, text.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
+
+
+def is_private(schema: object) -> bool:
+    """Whether values of this schema are not for anyone to read (JSON Schema 2020-12, validation, 9.4 and 7.3)."""
+    return isinstance(schema, Mapping) and (schema.get("writeOnly") is True or schema.get("format") == "password")

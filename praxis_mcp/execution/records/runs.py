@@ -21,10 +21,18 @@ from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.output import Captured, OutputListener, StreamName
 from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import ExecutionError, RecordsUnavailable, RunCancelled, RunNotFoundError, SettingsError
-from praxis_mcp.execution.records.arguments import hashed_arguments, is_private, masked_arguments
 from praxis_mcp.execution.records.audit import line_of
 from praxis_mcp.execution.records.files import RunFiles
-from praxis_mcp.execution.records.record import IN_MEMORY, RunRecord, kept_of, record_of, row_of
+from praxis_mcp.execution.records.record import (
+    IN_MEMORY,
+    RunRecord,
+    hashed_arguments,
+    is_private,
+    kept_of,
+    masked_arguments,
+    record_of,
+    row_of,
+)
 from praxis_mcp.execution.records.row import NOTHING, About, StoredRun, plan_text, storable_name
 from praxis_mcp.execution.records.shared_runs import SharedRuns
 from praxis_mcp.execution.records.store import RecordStore

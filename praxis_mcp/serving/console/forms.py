@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from praxis_mcp.errors import ArgumentError
-from praxis_mcp.execution.records.arguments import is_private
+from praxis_mcp.execution.records.record import is_private
 from praxis_mcp.support.text import NOT_FINITE, all_finite, unseen
 
 ARGUMENT = "a."
