@@ -89,3 +89,50 @@ async def test_a_client_that_reads_nothing_keeps_no_one_else_from_hearing(tmp_pa
                     await hears.heard.wait()
                     hears.heard = anyio.Event()
         tasks.cancel_scope.cancel()
+
+
+class ConfigMapVolume:
+    """A directory as the kubelet lays out a ConfigMap: links to files in ``..data``, a link that is replaced at once
+    (kubernetes/pkg/volume/util/atomic_writer.go)."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._number = 0
+
+    def put(self, *names: str) -> None:
+        """Have these tools in it, and no others."""
+        self._number += 1
+        stamp = f"..2026_11_28_{self._number}"
+        for name in names:
+            write_tool(self._directory / stamp, name, ["echo", f"{name} of {self._number}"])
+        (self._directory / "..data_tmp").symlink_to(stamp)
+        (self._directory / "..data_tmp").rename(self._directory / "..data")
+        wanted = {f"{name}.contract.json" for name in names}
+        for file in wanted:
+            if not (self._directory / file).is_symlink():
+                (self._directory / file).symlink_to(f"..data/{file}")
+        for link in self._directory.iterdir():
+            if not link.name.startswith("..") and link.name not in wanted:
+                link.unlink()
+
+
+async def test_tools_of_a_config_map_change_with_it(tmp_path: Path) -> None:
+    volume = ConfigMapVolume(tmp_path)
+    volume.put("first", "second")
+    async with connect("http", "modern", tmp_path) as client:
+
+        async def says(name: str) -> str:
+            return text_of(await client.call_tool(name, {}))
+
+        with anyio.fail_after(LIMIT):
+            assert [tool.name for tool in (await client.list_tools()).tools] == ["first", "second"]
+            assert await says("first") == "first of 1\n"
+            async with client.listen(tools_list_changed=True) as subscription:
+                volume.put("first", "third")
+                await anext(aiter(subscription))
+
+            async def names() -> bool:
+                listed = (await client.list_tools()).tools
+                return [tool.name for tool in listed] == ["first", "third"] and await says("first") == "first of 2\n"
+
+            await until(names, every=0.2)
