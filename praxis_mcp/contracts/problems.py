@@ -128,7 +128,11 @@ def sentence(error: ValidationError, root: str = "") -> str:
         return _no_form_fits(error, head)
     if keyword == "not" and wanted == {}:
         return f"{head} is not allowed there"
-    if keyword in ("dependentRequired", "not", "contains", "propertyNames"):
+    if keyword == "dependentRequired" and isinstance(value, Mapping):
+        pairs = [(key, each) for key, names in wanted.items() if key in value for each in names if each not in value]
+        given, missing = next(pair for pair in pairs if f"{pair[1]!r} is a dependency of {pair[0]!r}" == error.message)
+        return f"{_member(error, root, given)} was given, and needs {_member(error, root, missing)} with it"
+    if keyword in ("not", "contains", "propertyNames"):
         return f"{head} must satisfy {keyword}: {_short_json(wanted)}"
     return f"{head} is not allowed there"
 

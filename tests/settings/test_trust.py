@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.errors import SettingsError
+from praxis_mcp.settings.files import settings_file_in
 from praxis_mcp.settings.model import Settings, load_settings
 from praxis_mcp.settings.trust import TrustStore, digest
 
@@ -176,3 +177,49 @@ def test_a_user_without_a_home_has_no_approvals_and_learns_what_to_do(
     with pytest.raises(SettingsError, match="no home directory") as caught:
         approve(ground / "praxis.yaml")
     assert "--config" in (caught.value.remedy or "")
+
+
+def test_what_can_be_approved_is_a_file_that_is_found_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").touch()
+    for place, problem in (
+        (tmp_path, "There is no praxis.yaml in"),
+        (tmp_path / "gone", "There is no "),
+        (tmp_path / "other.yaml", "needs no approval: only praxis.yaml"),
+    ):
+        with pytest.raises(SettingsError, match=problem):
+            settings_file_in(place)
+    (tmp_path / "praxis.yaml").touch()
+    assert settings_file_in(tmp_path) == settings_file_in(tmp_path / "praxis.yaml") == tmp_path / "praxis.yaml"
+
+
+def test_an_approval_is_taken_back_once_and_no_directory_means_none(tmp_path: Path) -> None:
+    file = tmp_path / "praxis.yaml"
+    file.touch()
+    store = TrustStore("settings")
+    store.approve(file, digest(b""))
+    assert [item.path for item in store.entries()] == [str(file)]
+    assert [store.revoke(file), store.revoke(file)] == [True, False]
+    assert store.entries() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [("[a, b]", "must hold a mapping, not a list"), ("a: [", "is not valid YAML"), ("root: {}\0", "is not valid YAML")],
+)
+def test_a_settings_file_that_is_no_mapping_is_named(tmp_path: Path, text: str, problem: str) -> None:
+    file = tmp_path / "named.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError, match=problem):
+        load_settings(file)
+
+
+def test_a_directory_that_is_gone_while_a_command_starts_in_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(SettingsError, match="does not exist any more"):
+        load_settings()
+    monkeypatch.chdir(tmp_path)

@@ -131,6 +131,29 @@ def test_a_value_that_can_be_meant_in_one_way_only_is_read_so(parameter: Any, gi
         ({"keywords": {"format": "uri"}}, "no uri", "must be a valid uri"),
         ({"keywords": {"format": "ipv4"}}, "300.1.1.1", "must be a valid ipv4"),
         ({"type": "integer", "keywords": {"maximum": 3}}, 4, '"x" is 4, and must be at most 3'),
+        ({"keywords": {"not": {"pattern": "^a"}}}, "ab", '"x" is "ab", and must satisfy not: {"pattern": "^a"}'),
+        (
+            {"type": "array", "keywords": {"uniqueItems": True}},
+            ["a", "a"],
+            '"x" holds the same item twice, and must not',
+        ),
+        (
+            {"type": "array", "keywords": {"contains": {"const": "a"}}},
+            ["b"],
+            '"x" is an array of 1 item, and must satisfy contains: {"const": "a"}',
+        ),
+        (
+            {"type": "object", "keywords": {"dependentRequired": {"a": ["b", "c"]}}},
+            {"a": 1, "b": 2},
+            '"x.a" was given, and needs "x.c" with it',
+        ),
+        (
+            {"type": "object", "keywords": {"properties": {"a": False}}},
+            {"a": 1},
+            '"x.a" is 1, and is not allowed there',
+        ),
+        ({"type": "string"}, {"a": 1, "b": 2}, '"x" is an object with 2 properties, and must be text'),
+        ({"type": "string"}, {1, 2}, '"x" is not a JSON value'),
         ({"type": "number"}, float("inf"), '"x" holds a number that is not finite, or has too many digits'),
     ],
 )
@@ -148,6 +171,17 @@ def test_an_unknown_argument_is_refused_with_the_name_that_was_meant() -> None:
     contract = tool({"name": "file_path"}, {"name": "mode"})
     assert refused(contract, {"filepath": "a"}) == ('"filepath" is unknown (did you mean "file_path"?)',)
     assert refused(contract, {"zzz": "a"}) == ('"zzz" is unknown; known are "file_path", "mode"',)
+    inside = one(type="object", keywords={"properties": {"mode": {}}, "additionalProperties": False})
+    assert refused(inside, {"x": {"zzz": 1, "mod": 2}}) == (
+        '"zzz", "mod" (did you mean "mode"?) in "x" are unknown; known are "mode"',
+    )
+
+
+def test_arguments_that_go_together_are_named_as_such() -> None:
+    contract = tool(
+        {"name": "user"}, {"name": "password"}, input_keywords={"dependentRequired": {"user": ["password"]}}
+    )
+    assert refused(contract, {"user": "ada"}) == ('"user" was given, and needs "password" with it',)
 
 
 def test_a_number_with_more_digits_than_python_prints_is_refused() -> None:
