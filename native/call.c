@@ -111,9 +111,25 @@ static void fail_at(struct call *call, const char *step)
 
 static void end_file(struct call *call)
 {
-    if (call->file >= 0 && close(call->file) != 0)
-        fail_at(call, "file");
+    if (call->file >= 0 && !(call->is_of_tree ? trees_end_file(&call->trees, call->file) : close(call->file) == 0))
+        fail_at(call, call->is_of_tree ? "tree" : "file");
     call->file = -1;
+    call->is_of_tree = false;
+}
+
+static const char *take_tree(struct call *call, const struct frame *frame)
+{
+    end_file(call);
+    bool failed = call->failed;
+    const char *refusal = trees_take(&call->trees, frame, &call->file, &failed);
+    call->is_of_tree = frame->type == FRAME_TREE_FILE;
+    if (!failed)
+        return refusal;
+    fail_at(call, "tree");
+    if (call->file >= 0)
+        close(call->file);
+    call->file = -1;
+    return refusal;
 }
 
 /* The folders above the file; those that cannot be made are reported by the open that follows. */
@@ -156,14 +172,27 @@ static const char *begin_file(struct call *call, const struct frame *frame)
 
 static const char *add_to_file(struct call *call, const struct frame *frame)
 {
-    for (uint32_t done = 0; done < frame->length && !call->failed;) {
+    const char *refusal = call->is_of_tree ? trees_count(&call->trees, frame->length) : NULL;
+    for (uint32_t done = 0; refusal == NULL && done < frame->length && !call->failed;) {
         ssize_t count = write(call->file, frame->payload + done, frame->length - done);
         if (count < 0 && errno != EINTR)
-            fail_at(call, "file");
+            fail_at(call, call->is_of_tree ? "tree" : "file");
         else if (count > 0)
             done += (uint32_t)count;
     }
-    return NULL;
+    return refusal;
+}
+
+static const char *skip_in_file(struct call *call, const struct frame *frame)
+{
+    if (frame->length != 8)
+        return "a FILE_HOLE that is not 8 bytes long";
+    if (!call->is_of_tree)
+        return "a FILE_HOLE without a TREE_FILE";
+    const char *refusal = trees_count(&call->trees, get_u64(frame->payload));
+    if (refusal == NULL && !call->failed && !trees_skip(&call->trees, call->file, get_u64(frame->payload)))
+        fail_at(call, "tree");
+    return refusal;
 }
 
 static const char *complete(struct call *call)
@@ -198,6 +227,13 @@ const char *call_take(struct call *call, const struct frame *frame)
         return begin_file(call, frame);
     case FRAME_FILE_DATA:
         return call->file >= 0 || call->failed ? add_to_file(call, frame) : "FILE_DATA without a FILE";
+    case FRAME_FILE_HOLE:
+        return skip_in_file(call, frame);
+    case FRAME_TREE:
+    case FRAME_TREE_DIRECTORY:
+    case FRAME_TREE_FILE:
+    case FRAME_TREE_LINK:
+        return take_tree(call, frame);
     case FRAME_START:
         return frame->length == 0 ? complete(call) : "a START with a payload";
     case FRAME_STDIN:

@@ -5,6 +5,7 @@
 #include "frames.h"
 #include "outcome.h"
 #include "seccomp.h"
+#include "trees.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,8 +24,10 @@ struct call {
     struct filter filter;
     size_t size;     /* bytes that it takes up here */
     int file;        /* the one that is being written; -1: none */
+    bool is_of_tree; /* that file */
+    struct trees trees;
     struct outcome failure;
-    bool failed; /* a file could not be made; reported once the call is complete: only then does the other end listen */
+    bool failed; /* a file or a tree could not be made; reported once the call is complete: only then does the other end listen */
 };
 
 enum call_flag {

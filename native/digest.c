@@ -1,4 +1,4 @@
-/* Only the digest of a channel's secret is on our command line, which whoever may read pods, or /proc, can see. The
+/* Only the digest of a channel's secret is on our command line, which everybody can see who may read pods, or /proc. The
  * numbers are those of FIPS 180-4, 4.2.2 and 5.3.3.
  */
 #include "digest.h"

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static void close_quietly(int descriptor)
+void close_quietly(int descriptor)
 {
     int error = errno;
     close(descriptor);

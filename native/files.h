@@ -14,4 +14,7 @@ ssize_t read_text(int folder, const char *name, char *text, size_t size);
  * errno if it did not. */
 bool write_text(int folder, const char *name, const char *text);
 
+/* Closes a descriptor; errno stays. */
+void close_quietly(int descriptor);
+
 #endif

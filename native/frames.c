@@ -13,6 +13,12 @@ void put_u32(uint8_t *where, uint32_t value)
         where[index] = (uint8_t)(value >> 8 * index);
 }
 
+void put_u64(uint8_t *where, uint64_t value)
+{
+    put_u32(where, (uint32_t)value);
+    put_u32(where + 4, (uint32_t)(value >> 32));
+}
+
 uint32_t get_u32(const uint8_t *where)
 {
     return where[0] | (uint32_t)where[1] << 8 | (uint32_t)where[2] << 16 | (uint32_t)where[3] << 24;

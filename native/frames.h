@@ -29,6 +29,11 @@ enum frame_type {
     FRAME_STDIN = 8,
     FRAME_STDIN_END = 9,
     FRAME_FILTER = 10,
+    FRAME_TREE = 11,
+    FRAME_TREE_DIRECTORY = 12,
+    FRAME_TREE_FILE = 13,
+    FRAME_TREE_LINK = 14,
+    FRAME_FILE_HOLE = 15,
     /* Of a sandbox's layout (layout.c). */
     FRAME_LAYOUT = 16,
     FRAME_MOUNT = 17,
@@ -46,6 +51,14 @@ enum frame_type {
     FRAME_END = 134,
     FRAME_REFUSED = 135,
     FRAME_DETAIL = 136,
+    FRAME_FOUND_TREE = 137,
+    FRAME_FOUND_GONE = 138,
+    FRAME_FOUND_DIRECTORY = 139,
+    FRAME_FOUND_FILE = 140,
+    FRAME_FOUND_DATA = 141,
+    FRAME_FOUND_HOLE = 142,
+    FRAME_FOUND_LINK = 143,
+    FRAME_FOUND_END = 144,
 };
 
 struct frame {
@@ -72,6 +85,7 @@ bool frame_reader_next(struct frame_reader *reader, struct frame *frame, const c
 
 void put_header(uint8_t *where, enum frame_type type, uint32_t length);
 void put_u32(uint8_t *where, uint32_t value);
+void put_u64(uint8_t *where, uint64_t value);
 uint32_t get_u32(const uint8_t *where);
 uint64_t get_u64(const uint8_t *where);
 

@@ -12,11 +12,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { MOUNT_NUMBER = 0x1000, NOWHERE = 0 }; /* no mount has that number */
+enum { MOUNT_NUMBER = 0x1000, IS_MOUNT = 0x2000, NOWHERE = 0 }; /* no mount has that number */
 
 struct found {
-    uint32_t mask;
-    uint8_t others[140];
+    uint32_t mask, block;
+    uint64_t attributes;
+    uint8_t others[128];
     uint64_t mount;
     uint8_t rest[104];
 };
@@ -28,6 +29,13 @@ static uint64_t mount_of(int place)
     if (syscall(SYS_statx, place, "", AT_EMPTY_PATH | AT_NO_AUTOMOUNT, MOUNT_NUMBER, &found) != 0)
         return NOWHERE;
     return (found.mask & MOUNT_NUMBER) != 0 ? found.mount : NOWHERE;
+}
+
+bool is_mounted(int folder, const char *name)
+{
+    struct found found;
+    return syscall(SYS_statx, folder, name, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &found) == 0 &&
+           (found.attributes & IS_MOUNT) != 0;
 }
 
 /* NOWHERE too where our user may not go: the command may not either. */

@@ -16,4 +16,7 @@ void note_places(struct layout *layout);
 /* Whether the same mounts are at all of them, and the working directory is still the one of that path. */
 bool places_are_right(const struct layout *layout);
 
+/* Whether something is mounted at the name in a directory; false too where the kernel does not tell (before 5.8). */
+bool is_mounted(int folder, const char *name);
+
 #endif

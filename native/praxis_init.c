@@ -21,6 +21,7 @@
  * command      the start of a command, and what became of it
  * supervise    a started command: its signals, its deadline, the end of all it started
  * capture      a command's output into files
+ * trees        the directories that come with a call
  * call         the call that the frames make
  * layout       the layout of a sandbox that the frames make
  * mounting     mounts, and the places that they get, by descriptor
@@ -31,6 +32,7 @@
  * reply        what goes back to the caller of a sandbox
  * listener     a channel that comes over TCP
  * relay        the channel and the command's streams
+ * findings     what became of the directories, back
  * run          a form: a command of its own words, and a report
  * wait         a form: a command that comes over a channel, and its output back
  * join         a form: into control groups and a mount namespace, and then only the command
@@ -51,7 +53,7 @@
 static const struct form *const forms[] = {&run_form, &wait_form, &join_form, &sandbox_form};
 enum { FORMS = sizeof forms / sizeof forms[0] };
 
-static const char version[] = "praxis-init 7\n";
+static const char version[] = "praxis-init 8\n";
 
 int main(int argc, char **argv)
 {

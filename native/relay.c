@@ -149,13 +149,16 @@ static void receive(struct relay *relay)
         return;
     }
     frame_reader_took(&relay->reader, (size_t)count);
+    if (!relay->call.complete)
+        relay->heard = now();
     struct frame frame;
     while (relay->refusal == NULL && frame_reader_next(&relay->reader, &frame, &relay->refusal))
         relay->refusal = take_frame(relay, &frame);
     feed(relay);
 }
 
-void relay_queue(struct relay *relay, enum frame_type type, const uint8_t *payload, uint32_t length)
+/* Where a frame's payload goes; NULL where there is no room for it. */
+static uint8_t *make_room(struct relay *relay, uint32_t length)
 {
     if (sizeof relay->out_held - relay->out_end < FRAME_HEADER + (size_t)length) {
         memmove(relay->out_held, relay->out_held + relay->out_begin, relay->out_end - relay->out_begin);
@@ -163,11 +166,24 @@ void relay_queue(struct relay *relay, enum frame_type type, const uint8_t *paylo
         relay->out_begin = 0;
     }
     if (sizeof relay->out_held - relay->out_end < FRAME_HEADER + (size_t)length)
-        return;
+        return NULL;
+    return relay->out_held + relay->out_end + FRAME_HEADER;
+}
+
+void relay_put(struct relay *relay, enum frame_type type, uint32_t length)
+{
     put_header(relay->out_held + relay->out_end, type, length);
-    if (length != 0)
-        memcpy(relay->out_held + relay->out_end + FRAME_HEADER, payload, length);
     relay->out_end += FRAME_HEADER + length;
+}
+
+void relay_queue(struct relay *relay, enum frame_type type, const uint8_t *payload, uint32_t length)
+{
+    uint8_t *where = make_room(relay, length);
+    if (where == NULL)
+        return;
+    if (length != 0)
+        memcpy(where, payload, length);
+    relay_put(relay, type, length);
 }
 
 static bool is_queue_empty(const struct relay *relay)
@@ -261,6 +277,25 @@ int relay_wait(struct relay *relay, int64_t due)
     if (!relay->lost)
         send_queue(relay);
     return polled[SIGNALS].revents != 0 ? read_signal(relay->signals) : 0;
+}
+
+uint8_t *relay_reserve(struct relay *relay, uint32_t length)
+{
+    int64_t give_up = NO_DEADLINE; /* the usual frame has room, and needs no clock */
+    uint8_t *where;
+    while (!relay_is_over(relay) && (where = make_room(relay, length)) == NULL) {
+        if (give_up == NO_DEADLINE)
+            give_up = now() + GIVE_UP_AFTER;
+        size_t before = relay->out_end - relay->out_begin;
+        int sig = relay_wait(relay, give_up);
+        if (relay->out_end - relay->out_begin < before)
+            give_up = NO_DEADLINE;
+        else if (now() >= give_up)
+            lose(relay);
+        if (sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGQUIT)
+            lose(relay);
+    }
+    return relay_is_over(relay) ? NULL : where;
 }
 
 void relay_flush(struct relay *relay)

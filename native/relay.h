@@ -21,6 +21,7 @@ struct relay {
     bool lost;            /* the channel has ended or broken: nothing is left to do but to end all */
     const char *refusal;  /* why what came is not a call */
     struct call call;
+    int64_t heard; /* when something of the call came last */
     int tool_stdin, tool_output[2]; /* our ends; -1: none, or closed */
     int next_output;                /* whose turn it is */
 
@@ -54,6 +55,13 @@ bool relay_is_over(const struct relay *relay);
 /* A short frame of ours behind what is queued already. Where there is no room it is left out: nobody takes what we say
  * then, or there would be some. */
 void relay_queue(struct relay *relay, enum frame_type type, const uint8_t *payload, uint32_t length);
+
+/* Room for a frame of ours of so much payload (at most OUTPUT_PAYLOAD), waiting until others have been taken; NULL when the
+ * channel ends, nothing moves for long, or a signal asks us to leave, which loses the channel. */
+uint8_t *relay_reserve(struct relay *relay, uint32_t length);
+
+/* The frame of which the payload was put there. */
+void relay_put(struct relay *relay, enum frame_type type, uint32_t length);
 
 /* Sends all that is left in the command's pipes and in the queue; gives up when nothing moves for long, or the channel
  * ends. */

@@ -8,17 +8,20 @@
 #include "environment.h"
 #include "events.h"
 #include "files.h"
+#include "findings.h"
 #include "frames.h"
 #include "listener.h"
 #include "outcome.h"
 #include "places.h"
 #include "relay.h"
 #include "supervise.h"
+#include "trees.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -116,10 +119,16 @@ static void say_hello(void)
     relay_queue(&relay, FRAME_HELLO, hello, sizeof hello);
 }
 
+/* Of a call that has begun: it may be large, and the channel slow. */
+static const int64_t LONGEST_PAUSE = 60 * NANOSECONDS_PER_SECOND;
+
 /* Until a call is complete or the channel is over; false when there will be none, and nobody to tell. */
-static bool receive_call(int64_t due)
+static bool receive_call(int64_t patience)
 {
     while (!relay.call.complete && relay.refusal == NULL) {
+        int64_t due = patience;
+        if (relay.call.began && due != NO_DEADLINE && relay.heard + LONGEST_PAUSE > due)
+            due = relay.heard + LONGEST_PAUSE;
         int sig = relay_wait(&relay, due);
         if (sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGQUIT)
             return false;
@@ -168,13 +177,26 @@ static bool has_lost_its_caller(const void *state)
     return relay_is_over(state);
 }
 
+/* The step and an errno do not say which file of a tree it was. */
+static void tell_where(const struct call *call)
+{
+    char text[sizeof call->trees.where + 64];
+    if (strcmp(call->failure.step, "tree") != 0)
+        return;
+    int length = snprintf(text, sizeof text, "%s: %s", call->trees.where, strerror(call->failure.number));
+    relay_queue(&relay, FRAME_DETAIL, (const uint8_t *)text, (uint32_t)length);
+}
+
 /* `is_gone`: whether nothing of the command is left. */
 static struct outcome run_call(const struct wait_options *given, const sigset_t *mask, bool *is_gone)
 {
     struct call *call = &relay.call;
     *is_gone = true;
-    if (call->failed)
+    if (call->failed) {
+        tell_where(call);
         return call->failure;
+    }
+    trees_settle(&call->trees);
     if (!sources_are_right(given) || (given->layout != NULL && !places_are_right(given->layout)))
         return outcome_of_failed_setup("mounts", ESTALE);
     bool has_host_network = given->layout != NULL && (given->layout->flags & LAYOUT_HOST_NETWORK) != 0;
@@ -240,6 +262,8 @@ static int wait_for_call(const struct wait_options *given, const sigset_t *mask)
         relay_flush(&relay); /* all output first */
         if (given->layout != NULL && !is_gone) /* as in sandbox.c; a container's end is its engine's to see to */
             return EXIT_SETUP;
+        if (outcome.kind == OUTCOME_EXIT || outcome.kind == OUTCOME_SIGNAL)
+            send_findings(&relay, is_gone);
         if (!relay_is_over(&relay))
             tell_end(&outcome);
     }

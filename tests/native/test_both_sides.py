@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines.init import framing, layout
+from praxis_mcp.engines.init import framing, layout, trees
 from praxis_mcp.engines.init.framing import FrameType
 from praxis_mcp.support import praxis_init as ours
 from praxis_mcp.support.praxis_init import EndKind, join_words, run_prefix, sandbox_words, wait_words
@@ -43,7 +43,7 @@ ASKED = {
 }
 
 
-INTERFACES = {7: "5db24478f096aaa7"}
+INTERFACES = {8: "1953d6841056d6f0"}
 """What each version stands for, as a digest: a binary of another version is refused before it is used."""
 
 
@@ -112,6 +112,21 @@ def test_a_call_has_the_same_flags_and_bounds_on_both_sides() -> None:
     bounds = values("call.c")
     assert bounds["MOST_BYTES"] == framing.MAX_CALL
     assert bounds["MOST_VARIABLES"] >= framing.MAX_VARIABLES
+
+
+def test_a_tree_has_the_same_flags_and_bounds_on_both_sides() -> None:
+    numbers = values("trees.h")
+    bounds = trees.TreeBounds()
+    assert trees.encode_tree("/x", bounds, returns=True)[8] == numbers["TREE_RETURNS"]
+    assert trees.encode_tree("/x", bounds, returns=False, is_file=True)[8] == numbers["TREE_ONE_FILE"]
+    assert numbers["MOST_TREES"] == trees.MAX_TREES
+    assert numbers["MOST_TREE_ENTRIES"] >= 2 * bounds.entries
+    shortfalls = {name: value for name, value in values("findings.h").items() if name.startswith("FOUND_")}
+    assert sorted(shortfalls.values()) == [each.value for each in trees.Shortfall]
+
+
+def test_a_listening_waiter_asks_for_a_secret_of_one_length() -> None:
+    assert values("digest.h")["SECRET_BYTES"] == ours.CHANNEL_SECRET_BYTES
 
 
 def test_a_layout_has_the_same_numbers_and_bounds_on_both_sides() -> None:

@@ -233,7 +233,7 @@ def test_the_secret_is_not_among_the_words() -> None:
         wait_words("x", 1, secret=SECRET)
 
 
-def test_the_channel_is_no_descriptor_of_the_command_and_stays_when_its_network_goes(
+def test_the_command_has_no_descriptor_of_the_channel_which_stays_when_its_network_goes(
     binary: Path,
 ) -> None:
     source = """

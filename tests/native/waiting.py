@@ -234,15 +234,23 @@ class PraxisWait:
 
 
 def start_listening(
-    words: Sequence[str], secret: bytes | None, env: dict[str, str] | None = None, host: str = "127.0.0.1"
+    words: Sequence[str],
+    secret: bytes | None,
+    env: dict[str, str] | None = None,
+    host: str = "127.0.0.1",
+    *,
+    bare: bool = False,
 ) -> tuple[subprocess.Popen[bytes], int]:
     """A praxis-init that listens, and its port: below those that the kernel gives to connections, where one to a port
-    that nobody has may meet itself. Another one is taken where something else has it."""
+    that nobody has may meet itself. Another one is taken where something else has it.
+
+    `bare`: the words take an address and a digest, instead of options."""
     for _ in range(100):
         port = secrets.choice(range(10_000, 32_000))  # not `random`, which begins alike in every test
         if not _is_free(host, port):
             continue
         more = wait_words("", 1, listen=f"{host}:{port}", secret=secret)[4:]
+        more = more[1::2] if bare else more
         process = subprocess.Popen([*words, *more], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                    stderr=subprocess.PIPE, env=env)  # fmt: skip
         if _listens(process, port, host) or process.returncode == 0:  # its patience may have passed

@@ -39,7 +39,6 @@ from praxis_mcp.engines.dagger.exec import CallRequest
 from praxis_mcp.engines.dagger.export import export_artifacts, export_changes
 from praxis_mcp.engines.dagger.images import BaseContainer, Image, ImageSource, make_base_container
 from praxis_mcp.engines.dagger.mounts import (
-    MountLocks,
     Upload,
     add_mount_points,
     find_missing_mount_points,
@@ -49,6 +48,7 @@ from praxis_mcp.engines.dagger.mounts import (
 from praxis_mcp.engines.dagger.sdk import sdk_installed, sdk_missing
 from praxis_mcp.engines.dagger.session import Session, SessionManager
 from praxis_mcp.engines.dagger.warm import WarmDagger
+from praxis_mcp.engines.mounts.locks import MountLocks
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.engines.warm.pool import WarmPool

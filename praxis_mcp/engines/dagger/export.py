@@ -1,13 +1,12 @@
 """What a command leaves, brought back to the host: its artifacts, and its changes in writable mounts, all or none.
 
 The engine's CLI writes by path, so it writes into a private directory of this call's own, which no tool reaches. From
-there `write_back` brings everything to the mounts.
+there `bring_back` brings everything to the mounts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,14 @@ from typing import Any
 import anyio.to_thread
 
 from praxis_mcp.engines.dagger.errors import QueryFailed
-from praxis_mcp.engines.dagger.mounts import Upload, real_source
+from praxis_mcp.engines.dagger.mounts import Upload
 from praxis_mcp.engines.dagger.query import Field
 from praxis_mcp.engines.dagger.session import Session
-from praxis_mcp.engines.mounts.write_back import Changes, NotUndone, WriteBack
+from praxis_mcp.engines.mounts.bring_back import Part, refuse_protected, write_parts
+from praxis_mcp.engines.mounts.locks import real_source
+from praxis_mcp.engines.mounts.write_back import Changes
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint
-from praxis_mcp.plans.protected import find_forbidden
-from praxis_mcp.support.rooted import HeldDirectory, identity_of
 
 _LOST = "\ufffd"
 """What Dagger puts in place of bytes that are not UTF-8: what the name was, nobody can say."""
@@ -77,9 +76,9 @@ async def export_changes(
     Raises:
         ExecutionError: the host refuses, or its files are not what the tool saw; nothing was written.
     """
-    parts: list[tuple[Path, Path, Changes]] = []
+    parts: list[Part] = []
     source = ""
-    _refuse_protected(uploads, changes)
+    refuse_protected([item.mount for item in uploads], changes)
     try:
         for index, item in enumerate(item for item in uploads if item.mount.writable):
             source = str(item.mount.source)
@@ -95,48 +94,19 @@ async def export_changes(
             f"{exc.message}.",
             remedy=f"The disk that holds {scratch.parent} must have room for it.",
         ) from exc
-    if not parts:
-        return ()
-    try:
-        return await anyio.to_thread.run_sync(lambda: _apply(*parts[0], *parts[1:]))
-    except NotUndone as exc:
-        raise ExecutionError(
-            f"What the tool changed could not all be written: {exc.filename}: {exc.strerror}.",
-            remedy="Look at these files: what was there before may be next to them.",
-        ) from exc
-    except OSError as exc:
-        raise ExecutionError(
-            f"What the tool changed was not written, none of it: {exc.filename or source}: {exc.strerror}.",
-            remedy="The server's user must be able to write there, the disk must have room, and nobody else may "
-            "move the files about meanwhile.",
-        ) from exc
+    return await write_parts(parts)
 
 
-def _refuse_protected(uploads: Sequence[Upload], changes: Mapping[str, Changes]) -> None:
-    """The places that steer the server are read-only for the tool; but it may have moved what is around them."""
-    mounts = [item.mount for item in uploads]
-    for target, found in changes.items():
-        mount = next(mount for mount in mounts if mount.target == target)
-        place = find_forbidden(mount, mounts, (*found.added, *found.modified), found.removed)
-        if place is not None:
-            raise ExecutionError(
-                f"What the tool changed in {mount.source} was not written, none of it: it would move or replace "
-                f"{place}, which no tool may.",
-                remedy="Have the tool leave the directories around it in their place, or mount something narrower.",
-            )
-
-
-async def _stage_file(session: Session, container: str, upload: Upload, staging: Path) -> tuple[Path, Path, Changes]:
+async def _stage_file(session: Session, container: str, upload: Upload, staging: Path) -> Part:
     target = real_source(upload.mount)
     await anyio.to_thread.run_sync(staging.mkdir)
     steps = [Field("loadContainerFromID", {"id": container}), Field("file", {"path": upload.mount.target})]
     await session.select(steps, Field("export", {"path": str(staging / target.name)}))
-    return target.parent, staging, Changes(modified=(target.name,), identity=upload.identity)
+    changes = Changes(modified=(target.name,), identity=upload.identity)
+    return Part(upload.mount.target, target.parent, staging, changes)
 
 
-async def _stage_directory(
-    session: Session, container: str, upload: Upload, changes: Changes, staging: Path
-) -> tuple[Path, Path, Changes]:
+async def _stage_directory(session: Session, container: str, upload: Upload, changes: Changes, staging: Path) -> Part:
     for path in (*changes.added, *changes.modified, *changes.removed):
         if _LOST in path:
             raise ExecutionError(
@@ -154,7 +124,8 @@ async def _stage_directory(
         ]
         await session.select(steps, Field("export", {"path": str(staging)}))
     seen = await _seen_in(session, upload, [path for path in changes.removed if path.endswith("/")])
-    return real_source(upload.mount), staging, replace(changes, seen=seen, identity=upload.identity)
+    changes = replace(changes, seen=seen, identity=upload.identity)
+    return Part(upload.mount.target, real_source(upload.mount), staging, changes)
 
 
 async def _seen_in(session: Session, upload: Upload, directories: Sequence[str]) -> frozenset[str]:
@@ -169,17 +140,6 @@ async def _seen_in(session: Session, upload: Upload, directories: Sequence[str])
     return frozenset(
         f"{path}{name}".rstrip("/") for index, path in enumerate(directories) for name in found[f"d{index}"]["glob"]
     )
-
-
-def _apply(root: Path, staging: Path, changes: Changes, *others: tuple[Path, Path, Changes]) -> tuple[Path, ...]:
-    """Bring what is staged to one directory, and to the others': all of it, or none."""
-    with ExitStack() as held, WriteBack() as back:
-        for top_path, staged_path, wanted in ((root, staging, changes), *others):
-            top = held.enter_context(HeldDirectory.at(top_path))
-            if wanted.identity is not None and identity_of(top.status) != wanted.identity:
-                raise FileNotFoundError(None, "is not the directory that the tool saw", str(top_path))
-            back.add(top, held.enter_context(HeldDirectory.at(staged_path, links=True)), wanted)
-        return back.commit()
 
 
 async def export_artifacts(session: Session, container: str, blueprint: Blueprint, directory: Path) -> None:

@@ -9,10 +9,8 @@ import os
 import re
 import stat
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
@@ -20,6 +18,7 @@ import anyio.to_thread
 from praxis_mcp.engines.dagger.errors import QueryFailed
 from praxis_mcp.engines.dagger.query import Field
 from praxis_mcp.engines.dagger.session import Session
+from praxis_mcp.engines.mounts.locks import real_source
 from praxis_mcp.engines.mounts.write_back import STAGING
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Mount
@@ -83,61 +82,6 @@ class Upload:
         if not self.mount.writable and session.schema.has("Container", "withMountedDirectory", "readOnly"):
             arguments["readOnly"] = True
         return Field("withMountedDirectory", arguments)
-
-
-class MountLocks:
-    """Lets one call at a time have a writable host path, or any path inside or around it.
-
-    Two calls that changed the same directory at once would undo each other's changes when they are written back, and
-    Dagger refuses a directory that changes while it is read.
-    """
-
-    def __init__(self) -> None:
-        self._held: list[Path] = []
-        self._released = anyio.Condition()
-
-    @asynccontextmanager
-    async def hold(self, mounts: Iterable[Mount]) -> AsyncIterator[None]:
-        """Hold the writable ones of the mounts; waits until no other call holds any of them."""
-        wanted = [real_source(mount) for mount in mounts if mount.writable]
-        if not wanted:
-            yield
-            return
-        async with self._released:
-            while any(_overlap(one, other) for one in wanted for other in self._held):
-                await self._released.wait()
-            self._held += wanted
-        try:
-            yield
-        finally:
-            for path in wanted:
-                self._held.remove(path)
-            with anyio.CancelScope(shield=True):
-                async with self._released:
-                    self._released.notify_all()
-
-    @asynccontextmanager
-    async def hold_while_read(self, mount: Mount, own: Iterable[Mount]) -> AsyncIterator[None]:
-        """Wait until no call writes changes back to where a read-only mount is; only while it is brought in.
-
-        `own`: all mounts of the call, whose writable ones it holds already.
-        """
-        path = real_source(mount)
-        held = (real_source(item) for item in own if item.writable)
-        if any(_overlap(path, other) for other in held):
-            yield
-            return
-        async with self.hold([Mount(mount.source, mount.target, writable=True)]):
-            yield
-
-
-def real_source(mount: Mount) -> Path:
-    """Where a mount really is, links resolved."""
-    return Path(os.path.realpath(mount.source))
-
-
-def _overlap(one: Path, other: Path) -> bool:
-    return one == other or one in other.parents or other in one.parents
 
 
 async def upload_mount(session: Session, mount: Mount, owner: str | None, tool: str) -> Upload:

@@ -1,7 +1,6 @@
 """The frames between a waiting praxis-init and the program that hands it a call; no I/O here.
 
-`native/FRAMING.md` is the specification, native/frames.c and call.c the other side. Each frame is one byte of type,
-three zeros, a little-endian length of four bytes, and so many bytes of payload.
+`native/FRAMING.md` is the specification, native/frames.c and call.c the other side.
 """
 
 from __future__ import annotations
@@ -10,8 +9,16 @@ import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 
+from praxis_mcp.engines.init.frame_types import (
+    FRAME_HEADER,
+    MAX_FRAME_PATH,
+    FrameType,
+    FramingError,
+    FramingSizeError,
+    encode_frame,
+)
+from praxis_mcp.engines.init.trees import LARGEST_FOUND, Found, parse_found
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.support.praxis_init import Ended, EndKind
 
@@ -22,12 +29,9 @@ MAX_CALL = 8 * 1024 * 1024
 """Bytes of a call's words and variables with their NUL and pointer, more than Linux takes for one command."""
 MAX_VARIABLES = 4096
 """Variables of a call; the other side bounds them together with those that it has already."""
-MAX_FRAME_PATH = 4095
-"""Bytes of a path (PATH_MAX, its NUL included)."""
 FRAME_PIECE = 64 * 1024
 """Bytes of content in one frame of ours."""
 
-_HEADER = struct.Struct("<II")
 _CALL = struct.Struct("<IQQ")
 _U32 = struct.Struct("<I")
 _HELLO = struct.Struct("<III")
@@ -35,42 +39,6 @@ _END = struct.Struct("<II")
 _POINTER = 8
 _NO_NETWORK, _NO_NEW_PRIVILEGES = 2, 4
 _NANOSECONDS = 1_000_000_000
-
-
-class FrameType(IntEnum):
-    """What a frame is; below 128 to the waiter, above from it."""
-
-    CALL = 1
-    ARGUMENT = 2
-    VARIABLE = 3
-    FILE = 5
-    FILE_DATA = 6
-    START = 7
-    STDIN = 8
-    STDIN_END = 9
-    FILTER = 10
-    LAYOUT = 16
-    MOUNT = 17
-    GROUP = 18
-    LIMIT = 19
-    LAID = 20
-    MEMBERSHIP = 21
-    HELLO = 129
-    STDOUT = 130
-    STDERR = 131
-    STDIN_CREDIT = 132
-    STDIN_CLOSED = 133
-    END = 134
-    REFUSED = 135
-    DETAIL = 136
-
-
-class FramingError(ValueError):
-    """What was to be sent, or has come, breaks the rules of the framing; the message says which."""
-
-
-class FramingSizeError(FramingError):
-    """Words and variables are more than the framing, or Linux, takes for one command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,12 +113,12 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """Why a sandbox could not be made, and what would help; `Ended` follows."""
+    """Why a sandbox, or a tree of a call, could not be made, and what would help; `Ended` follows."""
 
     text: str
 
 
-Event = Hello | Output | StdinCredit | StdinClosed | Ended | Refused | Detail
+Event = Hello | Output | StdinCredit | StdinClosed | Ended | Refused | Detail | Found
 """`Ended`: the command and all that it started are gone; all output has been sent."""
 
 _END_KINDS = (EndKind.EXIT, EndKind.SIGNAL, EndKind.TIMEOUT, EndKind.EXEC_FAILED, EndKind.SETUP_FAILED)
@@ -163,6 +131,7 @@ _LARGEST = {
     FrameType.END: 64,
     FrameType.REFUSED: 512,
     FrameType.DETAIL: 8192,
+    **LARGEST_FOUND,
 }
 """Bytes of payload that each kind of frame from a waiter may have: a length is believed only within these."""
 
@@ -226,11 +195,6 @@ def encode_stdin_end() -> bytes:
     return encode_frame(FrameType.STDIN_END, b"")
 
 
-def encode_frame(kind: FrameType, payload: bytes) -> bytes:
-    """A frame; `payload` within the bounds of its kind."""
-    return _HEADER.pack(kind, len(payload)) + payload
-
-
 def _text(what: str, text: bytes) -> bytes:
     if b"\0" in text:
         raise FramingError(f"{what} holds a NUL byte")
@@ -285,24 +249,24 @@ class FrameDecoder:
                 self._due -= len(piece)
                 events.append(Output(self._output, piece))
                 continue
-            if len(self._buffer) - position < _HEADER.size:
+            if len(self._buffer) - position < FRAME_HEADER.size:
                 break
             kind, length = self._header(position)
             if kind in (FrameType.STDOUT, FrameType.STDERR):
-                position += _HEADER.size
+                position += FRAME_HEADER.size
                 self._output = "stdout" if kind is FrameType.STDOUT else "stderr"
                 self._due = length
                 continue
-            end = position + _HEADER.size + length
+            end = position + FRAME_HEADER.size + length
             if len(self._buffer) < end:
                 break
-            events.append(_event(kind, bytes(self._buffer[position + _HEADER.size : end])))
+            events.append(_event(kind, bytes(self._buffer[position + FRAME_HEADER.size : end])))
             position = end
         del self._buffer[:position]
         return events
 
     def _header(self, position: int) -> tuple[FrameType, int]:
-        number, length = _HEADER.unpack_from(self._buffer, position)
+        number, length = FRAME_HEADER.unpack_from(self._buffer, position)
         try:
             kind = FrameType(number)
             largest = _LARGEST[kind]
@@ -332,7 +296,11 @@ def _event(kind: FrameType, payload: bytes) -> Event:
                 return Ended(end_kind, None if end_kind is EndKind.TIMEOUT else value, step or None)
             case FrameType.DETAIL:
                 return Detail(payload.decode(errors="replace"))
-            case _:
+            case FrameType.REFUSED:
                 return Refused(payload.decode("ascii"))
-    except (struct.error, UnicodeDecodeError, IndexError) as exc:
+            case _:
+                return parse_found(kind, payload)
+    except FramingError:
+        raise
+    except (struct.error, ValueError, IndexError) as exc:
         raise FramingError(f"a frame {kind.name} that cannot be read") from exc

@@ -5,13 +5,15 @@ A waiter is for a single call. Closing the channel ends it, and all that it has 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import anyio
+import anyio.to_thread
 
 from praxis_mcp.engines.init.framing import (
     FRAME_PIECE,
@@ -33,15 +35,18 @@ from praxis_mcp.engines.init.framing import (
     encode_stdin,
     encode_stdin_end,
 )
+from praxis_mcp.engines.init.trees import Found, ReturningTrees, Tree
 from praxis_mcp.engines.output import StreamCollector, StreamName
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import CallFile, Plan
-from praxis_mcp.support.praxis_init import Ended
+from praxis_mcp.support.praxis_init import Ended, EndKind
 
 WAITER_MAX_AGE = 900.0
 """Seconds that a container or exec waits for a call at most; then another takes its place."""
 WAITER_PATIENCE = WAITER_MAX_AGE + 60
 """Seconds after which praxis-init leaves by itself, when nobody has ended it before."""
+TREE_PAUSE = 60.0
+"""Seconds without progress after which the sending, or the return, of a call's trees ends the call."""
 REPORT_GRACE = 10.0
 """Seconds past a call's deadline within which its waiter must have reported the end."""
 CALL_FILE_MODE = 0o444
@@ -148,6 +153,9 @@ class Waiter:
     Args:
         channel: the channel.
         secret: what praxis-init wants to see before it says hello (`wait_words`); None: nothing.
+
+    Attributes:
+        detail: what the waiter says about the failure of a step, for people; empty: nothing.
     """
 
     def __init__(self, channel: Channel, secret: bytes | None = None) -> None:
@@ -160,6 +168,10 @@ class Waiter:
         self._feeds = True
         self._may_have_run = False
         self._until = time.monotonic() + WAITER_MAX_AGE
+        self._limit: float | None = None
+        self._deadline: anyio.CancelScope | None = None
+        self._unsent: ExecutionError | FramingError | None = None
+        self.detail = ""
 
     def is_waiting(self) -> bool:
         """Whether it can still take its call: it is there, and not older than `WAITER_MAX_AGE`; looks, and does not
@@ -208,6 +220,7 @@ class Waiter:
         *,
         grace: float | None = None,
         stop: Stop | None = None,
+        trees: Sequence[Tree] = (),
     ) -> Ended:
         """Have it run a call, and close the channel, whatever happens.
 
@@ -219,41 +232,45 @@ class Waiter:
                 is `REPORT_GRACE`.
             stop: ends the call at its deadline, and where it is cancelled or its output cannot be kept; None: the call
                 has a timeout, and ends with its channel.
+            trees: directories that are made before the command starts, and what became of them; their way there and
+                back does not count against the timeout, and ends where nothing moves for `TREE_PAUSE`.
 
         Returns:
-            How it ended.
+            How it ended. Nothing comes back of trees unless the command exited, or died of a signal.
 
         Raises:
-            FramingError: the call breaks the framing's bounds; nothing was sent.
+            FramingError: the call breaks the framing's bounds; it has not run.
             WaiterLost: nobody can tell how it ended.
             WaiterSilent: nothing was received within `grace`. The tool is not at fault: its end would have come.
-            ExecutionError: its output cannot be kept.
+            ExecutionError: its output cannot be kept, or a tree cannot be sent (it has not run then) or kept.
         """
         begin = encode_call(call)
         collectors: dict[StreamName, StreamCollector] = {"stdout": stdout, "stderr": stderr}
         end: Ended | None = None
-        failure: WaiterLost | WaiterSilent | ExecutionError | None = None
+        failure: WaiterLost | WaiterSilent | ExecutionError | FramingError | None = None
         grace = REPORT_GRACE if grace is None else grace
         timeout = call.timeout if stop is None else stop.after
-        limit = None if timeout is None else timeout + call.kill_after + grace
+        self._limit = None if timeout is None else timeout + call.kill_after + grace
         try:
             await self.greet()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._send, begin, call.files, stdin or b"")
                 if stop is not None:
                     tasks.start_soon(_stop_in_time, stop)
-                with anyio.move_on_after(limit) as deadline:
+                tasks.start_soon(self._send, begin, call.files, trees, stdin or b"")
+                with anyio.move_on_after(TREE_PAUSE if trees else self._limit) as self._deadline:
                     try:
-                        end = await self._receive(collectors)
+                        end = await self._receive(collectors, trees)
                     except (WaiterLost, ExecutionError) as exc:  # out of the task group it would come wrapped
                         failure = exc
-                if deadline.cancelled_caught and limit is not None:
-                    failure = WaiterSilent(limit)
+                if self._deadline.cancelled_caught:
+                    failure = self._unsent or WaiterSilent(self._limit or TREE_PAUSE)
                 tasks.cancel_scope.cancel()
         finally:
             # Not where it is lost, or has been asked: there is nobody, or no more to wait for.
             if end is None and stop is not None and self._may_have_run and isinstance(failure, ExecutionError | None):
                 await self._end(stop, call.kill_after + grace)
+            for tree in trees:
+                tree.close()
             await self.aclose()
         if end is None:
             raise failure or WaiterLost("nothing was received", may_have_run=self._may_have_run)
@@ -273,10 +290,22 @@ class Waiter:
                     if isinstance(event, Ended | Refused):
                         return
 
-    async def _receive(self, collectors: Mapping[StreamName, StreamCollector]) -> Ended:
+    async def _deliver(self, returning: ReturningTrees) -> None:
+        try:
+            await anyio.to_thread.run_sync(returning.deliver)
+        except FramingError as exc:
+            raise WaiterLost(f"the waiter sent {exc}", may_have_run=self._may_have_run) from exc
+        if self._deadline is not None:
+            self._deadline.deadline = max(self._deadline.deadline, anyio.current_time() + TREE_PAUSE)
+
+    async def _receive(self, collectors: Mapping[StreamName, StreamCollector], trees: Sequence[Tree]) -> Ended:
+        returning = ReturningTrees(trees)
         async with aclosing(self._events()) as events:
             async for event in events:
                 match event:
+                    case Found():
+                        if returning.add(event):
+                            await self._deliver(returning)
                     case Output(stream, data):
                         await collectors[stream].write(data)
                     case StdinCredit(size):
@@ -286,7 +315,11 @@ class Waiter:
                         self._feeds = False
                         self._may_feed.set()
                     case Ended():
+                        if not returning.is_whole and event.kind in (EndKind.EXIT, EndKind.SIGNAL):
+                            raise WaiterLost("its trees did not come back", may_have_run=self._may_have_run)
                         return event
+                    case Detail(text):
+                        self.detail = text
                     case Refused(reason):
                         raise WaiterLost(f"praxis-init refused the call: {reason}", may_have_run=self._may_have_run)
                     case Hello():
@@ -307,20 +340,41 @@ class Waiter:
             except FramingError as exc:
                 raise WaiterLost(f"the waiter sent {exc}", may_have_run=self._may_have_run) from exc
 
-    async def _send(self, begin: bytes, files: Sequence[WaitFile], stdin: bytes) -> None:
+    async def _send(self, begin: bytes, files: Sequence[WaitFile], trees: Sequence[Tree], stdin: bytes) -> None:
         try:
             for piece in _pieces(begin, files):
                 await self._channel.send(piece)
+            if trees:
+                if not files:
+                    await self._channel.send(begin)
+                await self._send_trees(trees)
             # The rest in one piece where it fits: the usual call is one write.
             first = stdin[: min(self._credit, FRAME_PIECE)]
             last = encode_stdin_end() if len(first) == len(stdin) else b""
             self._credit -= len(first)
             self._may_have_run = True
-            await self._channel.send((begin if not files else b"") + encode_start() + encode_stdin(first) + last)
+            sent = b"" if files or trees else begin
+            await self._channel.send(sent + encode_start() + encode_stdin(first) + last)
             if not last:
                 await self._feed(stdin, len(first))
+        except (ExecutionError, FramingError) as exc:  # of a tree; before START
+            self._unsent = exc
+            if self._deadline is not None:
+                self._deadline.cancel()
         except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
             pass  # the receiving side learns why
+
+    async def _send_trees(self, trees: Sequence[Tree]) -> None:
+        for tree in trees:
+            with closing(tree.frames()) as frames:
+                while (piece := await anyio.to_thread.run_sync(next, frames, None)) is not None:
+                    await self._channel.send(piece)
+                    self._give_time(TREE_PAUSE)
+        self._give_time(math.inf if self._limit is None else self._limit)
+
+    def _give_time(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._deadline.deadline = anyio.current_time() + seconds
 
     async def _feed(self, stdin: bytes, position: int) -> None:
         while position < len(stdin):

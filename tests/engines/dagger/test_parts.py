@@ -14,8 +14,8 @@ from praxis_mcp.engines.dagger.errors import QueryFailed, check_version, image_f
 from praxis_mcp.engines.dagger.exec import CallRequest, exec_steps
 from praxis_mcp.engines.dagger.images import BaseContainer, Image
 from praxis_mcp.engines.dagger.logs import LogReader, LogTap
-from praxis_mcp.engines.dagger.mounts import MountLocks
 from praxis_mcp.engines.dagger.query import INTROSPECTION, Field, Schema, chain
+from praxis_mcp.engines.mounts.locks import MountLocks
 from praxis_mcp.errors import CommandNotFound, EngineUnavailable, ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, Where
 from praxis_mcp.settings.sections import DaggerSettings
