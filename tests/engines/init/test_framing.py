@@ -1,5 +1,6 @@
 """The framing by itself: what is refused, and that pieces make no difference."""
 
+import os
 import struct
 from contextlib import suppress
 
@@ -28,6 +29,17 @@ from praxis_mcp.engines.init.framing import (
     encode_file,
     encode_stdin,
 )
+from praxis_mcp.engines.init.trees import (
+    FoundData,
+    FoundDirectory,
+    FoundEnd,
+    FoundFile,
+    FoundGone,
+    FoundHole,
+    FoundLink,
+    FoundTree,
+    Shortfall,
+)
 from praxis_mcp.support.praxis_init import Ended, EndKind
 
 
@@ -53,9 +65,28 @@ def encoded(event: Event) -> bytes:
             return frame(FrameType.REFUSED, reason.encode())
         case Detail(text):
             return frame(FrameType.DETAIL, text.encode())
+        case FoundTree(number):
+            return frame(FrameType.FOUND_TREE, struct.pack("<I", number))
+        case FoundGone(path):
+            return frame(FrameType.FOUND_GONE, os.fsencode(path))
+        case FoundDirectory(path, mode):
+            return frame(FrameType.FOUND_DIRECTORY, struct.pack("<I", mode) + os.fsencode(path))
+        case FoundFile(path, mode, size, modified):
+            return frame(FrameType.FOUND_FILE, struct.pack("<IQQ", mode, size, modified) + os.fsencode(path))
+        case FoundData(data):
+            return frame(FrameType.FOUND_DATA, data)
+        case FoundHole(size):
+            return frame(FrameType.FOUND_HOLE, struct.pack("<Q", size))
+        case FoundLink(path, target):
+            return frame(FrameType.FOUND_LINK, os.fsencode(path) + b"\0" + os.fsencode(target))
+        case FoundEnd(shortfall, number, path):
+            return frame(FrameType.FOUND_END, struct.pack("<II", shortfall, number) + os.fsencode(path))
+        case _:
+            raise AssertionError(event)
 
 
-u32 = st.integers(0, 2**32 - 1)
+u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
+paths = st.sampled_from(["a", "a/b", "name with \n a line", os.fsdecode(b"a/\xff"), "x" * 255, "..."])
 ends = st.one_of(
     st.builds(Ended, st.sampled_from([EndKind.EXIT, EndKind.SIGNAL, EndKind.EXEC_FAILED]), st.integers(0, 255)),
     st.just(Ended(EndKind.TIMEOUT)),
@@ -69,6 +100,14 @@ events = st.one_of(
     ends,
     st.builds(Refused, st.text("abc ", max_size=40)),
     st.builds(Detail, st.text(max_size=40)),
+    st.builds(FoundTree, u32),
+    st.builds(FoundGone, paths),
+    st.builds(FoundDirectory, paths, st.integers(0, 0o7777)),
+    st.builds(FoundFile, paths, st.integers(0, 0o7777), u64, u64),
+    st.builds(FoundData, st.binary(max_size=300)),
+    st.builds(FoundHole, u64),
+    st.builds(FoundLink, paths, st.sampled_from(["x", "../..", "/etc", os.fsdecode(b"\xff")])),
+    st.builds(FoundEnd, st.sampled_from(Shortfall), u32, paths),
 )
 
 
@@ -121,6 +160,24 @@ def test_of_a_stream_that_ends_within_a_frame_the_output_so_far_is_handed_on_and
         (frame(FrameType.STDIN_CREDIT, b"1"), "STDIN_CREDIT that cannot be read"),
         (frame(FrameType.REFUSED, b"\xff"), "REFUSED that cannot be read"),
         (frame(FrameType.HELLO, struct.pack("<III", 2, 1, 1)), "version 2"),
+        *(
+            (frame(FrameType.FOUND_GONE, path), "a path")
+            for path in (
+                b"",
+                b"/x",
+                b"../x",
+                b"a/..",
+                b"a//b",
+                b"a/",
+                b".",
+                b"x\0",
+                b"x" * 256,
+            )
+        ),
+        (frame(FrameType.FOUND_LINK, b"../x\0y"), "a path"),
+        (frame(FrameType.FOUND_LINK, b"x"), "without a target"),
+        (frame(FrameType.FOUND_FILE, struct.pack("<IQQ", 0, 0, 0) + b"/x"), "a path"),
+        (frame(FrameType.FOUND_END, struct.pack("<II", 6, 0)), "FOUND_END that cannot be read"),
     ],
 )
 def test_what_no_waiter_sends_is_an_error_that_says_so(data: bytes, reason: str) -> None:
