@@ -1,0 +1,121 @@
+"""The Helm chart: it renders, refuses what would be open to everyone, and is secure by default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from praxis_mcp.settings.model import Settings
+from tests.cluster.cluster import Cluster
+from tests.cluster.objects import namespace
+from tests.deploy.charts import AUTH, CHART, DATABASE, VALUES, helm, rendered
+
+pytestmark = pytest.mark.helm
+PLURALS = {
+    "NetworkPolicy": "networkpolicies",
+    "PodDisruptionBudget": "poddisruptionbudgets",
+    "HorizontalPodAutoscaler": "horizontalpodautoscalers",
+}
+
+
+def by_kind(found: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {item["kind"]: item for item in found}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_helm_finds_nothing_wrong(name: str, tmp_path: Path) -> None:
+    done = helm("lint", "--strict", str(CHART), values=VALUES[name], place=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({}, "Everyone who reaches the port could call every tool"),
+        ({"auth": AUTH, "replicaCount": 2}, "Several servers need one database"),
+        ({"auth": AUTH, "autoscaling": {"enabled": True}}, "Several servers need one database"),
+        ({"auth": AUTH, "replicaCoun": 2}, "replicaCoun"),
+        ({"auth": {"tokens": {"ci": {"sha256": "the token itself"}}}}, "sha256"),
+        ({"auth": AUTH, "records": {"url": "mysql://db/records"}}, "records"),
+    ],
+)
+def test_what_would_be_open_to_everyone_or_cannot_work_is_refused(
+    values: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    done = helm("template", "x", str(CHART), values=values, place=tmp_path)
+    assert done.returncode == 1
+    assert why in done.stderr
+
+
+def test_the_servers_have_no_rights_by_default(tmp_path: Path) -> None:
+    found = by_kind(rendered(VALUES["least"], tmp_path))
+    assert not {"Role", "RoleBinding"} & found.keys()
+    assert found["ServiceAccount"]["automountServiceAccountToken"] is False
+    pod = found["Deployment"]["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["enableServiceLinks"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert pod["terminationGracePeriodSeconds"] == 5 + 60 + 20
+    assert found["NetworkPolicy"]["spec"]["policyTypes"] == ["Ingress"]
+
+
+def test_tools_in_pods_bring_a_token_and_rights_in_one_namespace(tmp_path: Path) -> None:
+    values = {**VALUES["pods"], "kubernetes": {"enabled": True, "namespace": "elsewhere"}}
+    items = rendered(values, tmp_path)
+    found = by_kind(items)
+    assert found["Deployment"]["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+    assert not {"ClusterRole", "ClusterRoleBinding"} & found.keys()
+    assert {found[kind]["metadata"]["namespace"] for kind in ("Role", "RoleBinding")} == {"elsewhere"}
+    assert found["RoleBinding"]["subjects"][0]["namespace"] == "tools"
+    granted = {resource for rule in found["Role"]["rules"] for resource in rule["resources"]}
+    assert granted == {"pods", "pods/portforward", "configmaps", "events", "leases"}
+    assert not any("*" in rule["verbs"] for rule in found["Role"]["rules"])
+    (policy,) = [
+        item
+        for item in items
+        if item["metadata"].get("name") == "x-praxis-mcp-tools" and "policyTypes" in item.get("spec", {})
+    ]
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert "ingress" not in policy["spec"]
+
+
+@pytest.mark.parametrize("name", [name for name in VALUES if name != "pods"])
+def test_its_settings_are_settings(name: str, tmp_path: Path) -> None:
+    maps = [item for item in rendered(VALUES[name], tmp_path) if item["kind"] == "ConfigMap"]
+    text = next(item["data"]["praxis.yaml"] for item in maps if "praxis.yaml" in item["data"])
+    settings = Settings.model_validate(yaml.safe_load(text))
+    assert settings.http.auth.required or settings.http.proxy_authenticates
+    assert settings.engines.local.sandbox == "require"
+    assert (settings.http.drain_delay, settings.http.drain) == (5, 60)
+    assert (settings.records.url is not None) == ("url" in VALUES[name].get("records", {}))
+
+
+def test_what_a_user_sets_wins(tmp_path: Path) -> None:
+    values = {"auth": AUTH, "records": DATABASE, "settings": {"log_format": "text", "http": {"drain": 7}}}
+    (text,) = [item["data"]["praxis.yaml"] for item in rendered(values, tmp_path) if item["kind"] == "ConfigMap"]
+    settings = yaml.safe_load(text)
+    assert settings["log_format"] == "text"
+    assert settings["http"]["drain"] == 7
+    assert settings["http"]["auth"] == AUTH
+    assert settings["records"]["password"] == {"env": "PRAXIS_DATABASE_PASSWORD"}
+
+
+@pytest.mark.kubernetes
+@pytest.mark.parametrize("name", VALUES)
+def test_an_api_server_takes_all_of_it(name: str, kubernetes_cluster: Cluster, tmp_path: Path) -> None:
+    with kubernetes_cluster.api() as api, namespace(api) as where:
+        for item in rendered(VALUES[name], tmp_path, where):
+            version, plural = item["apiVersion"], PLURALS.get(item["kind"], item["kind"].lower() + "s")
+            base = f"/api/{version}" if version == "v1" else f"/apis/{version}"
+            # Warnings are about fields that a server does not know.
+            api.post(f"{base}/namespaces/{where}/{plural}", item, dryRun="All", fieldValidation="Strict")
