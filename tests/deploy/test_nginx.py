@@ -22,7 +22,7 @@ from tests.kit.ports import held_port
 from tests.kit.until import until
 from tests.serving.clients import LIMIT, text_of
 from tests.serving.http.test_drain import held_call
-from tests.serving.http_server import HttpServer, http_client, running_http
+from tests.serving.http_server import ACCEPT, HttpServer, http_client, initialize_body, running_http
 from tests.serving.sample_tools import python, write_tool
 from tests.serving.tasks.tools import GATE, WAITS
 
@@ -153,5 +153,4 @@ async def _runs(server: HttpServer) -> bool:
 
 
 async def _refuses(server: HttpServer, client: httpx2.AsyncClient) -> bool:
-    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
-    return (await client.post(server.mcp, json=body)).status_code == 503
+    return (await client.post(server.mcp, json=initialize_body(), headers=ACCEPT)).status_code == 503

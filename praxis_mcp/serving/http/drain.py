@@ -16,8 +16,9 @@ REFUSED_FOR = 1
 _SHUTTING_DOWN = "This server is shutting down, and nothing has begun here. Try again."
 _CODE = 503
 """Of the JSON-RPC error: outside of what the specification keeps for itself (-32768 to -32000)."""
-_STILL_ANSWERED = frozenset({"ping", "tasks/get", "tasks/update", "tasks/cancel", "resources/read"})
-"""Methods that belong to calls which run or have ended."""
+_BEGINNINGS = frozenset({"initialize", "tools/call", "subscriptions/listen"})
+"""Methods that begin something. All others may belong to a call that runs or has ended: some clients ask for the list
+of tools once they have an answer, to check that."""
 
 
 class Drain:
@@ -100,4 +101,4 @@ def _begins(body: bytes) -> tuple[bool, str | int | None]:
         return isinstance(message, list), None
     request_id = message.get("id")
     known = request_id if isinstance(request_id, str | int) else None
-    return not (method in _STILL_ANSWERED or method.startswith("notifications/")), known
+    return method in _BEGINNINGS, known

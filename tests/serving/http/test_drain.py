@@ -114,11 +114,15 @@ async def test_new_calls_are_refused_with_the_time_to_try_again_while_others_end
             error = answer.json()
             assert error["id"] == 7
             assert "nothing has begun" in error["error"]["message"]
-            for new in (initialize_body(), {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, [call_body("plain")]):
+            for new in (initialize_body(), [call_body("plain")]):
                 assert (await client.post(server.mcp, json=new, headers=headers)).status_code == 503
             assert (await client.get(server.mcp, headers=headers)).status_code == 503
             assert (await client.get(f"{server.base}/metrics")).status_code == 200
-            # What belongs to calls that run reaches them.
+            # What belongs to calls that run reaches them, and clients check the answers of those that have ended.
+            listed = await client.post(
+                server.mcp, json={"jsonrpc": "2.0", "id": 1, "method": "tools/list"}, headers=headers
+            )
+            assert '"holds"' in listed.text
             said = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 99}}
             assert (await client.post(server.mcp, json=said, headers=headers)).status_code == 202
         assert await server.exit_code() == 0
