@@ -179,18 +179,26 @@ def collect_garbage() -> None:
     gc.enable()
 
 
-def run_with_toolbox(settings: Settings, work: Callable[[Toolbox], Awaitable[T]], *, keep_records: bool = False) -> T:
+def run_with_toolbox(
+    settings: Settings,
+    work: Callable[[Toolbox], Awaitable[T]],
+    *,
+    keep_records: bool = False,
+    starts_ahead: bool = False,
+) -> T:
     """Open a toolbox, do the work, close it.
 
     Args:
         keep_records: see `open_toolbox`.
+        starts_ahead: engines may start something ahead of calls, as the settings say.
     """
     import anyio
 
     from praxis_mcp.execution.toolbox import open_toolbox
 
     # Nothing is worth starting ahead of a call by a command that ends after the next one.
-    settings = settings.model_copy(update={"warm": settings.warm.model_copy(update={"enabled": False})})
+    if not starts_ahead:
+        settings = settings.model_copy(update={"warm": settings.warm.model_copy(update={"enabled": False})})
 
     collect_garbage()
 

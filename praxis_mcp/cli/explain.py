@@ -38,7 +38,7 @@ def explain(
                 return facts_of(await toolbox.runner.explain(name, arguments))
             return upstream_facts_of(tool, toolbox)
 
-    facts = run_with_toolbox(settings, work)
+    facts = run_with_toolbox(settings, work, starts_ahead=True)  # which it tells of; before a call nothing is started
     if as_json:
         echo_json(facts)
     elif "upstream" in facts:
@@ -73,6 +73,9 @@ def _print(facts: dict[str, Any], pull: str) -> None:
         table.add_row(f"{mark} {item['engine']}", text)
     if facts["image"] is not None and facts["engine"] is not None and facts["spill"]["is_possible"]:
         table.add_row("where it would wait", escape(_elsewhere(facts)))
+    if (can_wait := facts["warm"]["can_wait"]) is not None:
+        yes = "what runs a call is started ahead of it, once the tool was called"
+        table.add_row("warm", yes if can_wait else escape(f"no: {facts['warm']['reason']}"))
     if facts["engine"] is None:
         table.add_row("[red]engine[/]", "none: the call would be refused (what is missing: praxis-mcp doctor)")
     if facts["isolation"] == "process":

@@ -354,6 +354,11 @@ class ExecutionEngine(ABC):
         removed. Nothing by default."""
         return ()
 
+    async def find_cold_reason(self, plan: Plan) -> str:
+        """Why such a call is always run from the beginning, in words for people; empty where it may be run in what was
+        started ahead of it. By default nothing is."""
+        return f"the {self.name} engine starts nothing ahead of calls"
+
     @property
     def _warm_pool(self) -> WarmPool[Any, Any] | None:
         """Where what it has started ahead of calls waits for them; None by default."""

@@ -44,6 +44,10 @@ def facts_of(explanation: Explanation) -> dict[str, Any]:
             "reason": explanation.standby.reason,
             "is_possible": explanation.standby.reason != NO_OTHER,
         },
+        "warm": {
+            "can_wait": None if explanation.cold_reason is None else not explanation.cold_reason,
+            "reason": explanation.cold_reason or None,
+        },
         "image": fixed.image,
         "image_is_missing": explanation.lacks_image,
         "remote": {"address": remote.address, "tool": remote.tool, "transport": remote.transport} if remote else None,

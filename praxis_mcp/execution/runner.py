@@ -52,6 +52,8 @@ class Explanation:
         standby: the engine that runs it instead where it would not begin at once on that one.
         placeholders: the required parameters that were not given; ``<name>`` stands for each.
         lacks_image: whether the engine would have to fetch the image first.
+        cold_reason: why nothing can be started ahead of it on that engine; empty where something can, None where
+            nobody knows.
     """
 
     contract: ToolContract
@@ -60,6 +62,7 @@ class Explanation:
     standby: Standby = Standby()
     placeholders: tuple[str, ...] = ()
     lacks_image: bool = False
+    cold_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,11 @@ class ToolRunner:
         decision = await self.selector.decide(plan)
         standby = await self._spilling.find(plan, decision, take=False)
         lacks = await self.lacks_image(decision.engine, plan.blueprint)
-        return Explanation(contract, plan, decision, standby, placeholders, lacks)
+        reason = None
+        if decision.engine is not None:
+            with anyio.move_on_after(PIN_TIMEOUT), suppress(ExecutionError):
+                reason = await self._engines.get(decision.engine).find_cold_reason(plan)
+        return Explanation(contract, plan, decision, standby, placeholders, lacks, reason)
 
     async def lacks_image(self, engine: str | None, blueprint: Blueprint) -> bool:
         """Whether that engine would have to fetch the image before a call could begin; False where nobody knows.

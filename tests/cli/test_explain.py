@@ -101,6 +101,64 @@ def test_it_names_what_makes_the_sandbox(tmp_path: Path) -> None:
     assert ["isolation", "praxis-init"] in [line.split() for line in explain_here(tmp_path, "own").splitlines()]
 
 
+def warm_of(directory: Path, contract: str, **settings: str) -> dict[str, object]:
+    (directory / "tool.contract.yaml").write_text(contract)
+    environment = {**os.environ, "PRAXIS_ENGINES__LOCAL__SANDBOX": "own", **settings}
+    words = ("explain", "tool", "--json", "--tools", str(directory))
+    return json.loads(command_line.praxis(*words, cwd=directory, env=environment).stdout)["warm"]
+
+
+HERE = """
+name: tool
+description: Runs here.
+engine: local
+command: [/bin/cat]
+"""
+WITH_A_FILE = "parameters: {text: {type: string, bind: {file: /tmp/text}}}"
+
+
+@pytest.mark.native
+@pytest.mark.sandbox
+@pytest.mark.parametrize(
+    ("more", "settings", "reason"),
+    [
+        ("", {}, None),
+        ("warm: false", {}, "the contract says warm: false"),
+        (WITH_A_FILE, {}, "the call's files are laid into a sandbox of its own (bind: file)"),
+        ("capture_output: false", {}, "its output is discarded (capture_output: false)"),
+        ("", {"PRAXIS_WARM__ENABLED": "false"}, "warm.enabled is false"),
+        ("", {"PRAXIS_WARM__MAX_CONTAINERS": "0"}, "warm.max_containers is 0"),
+        ("", {"PRAXIS_WARM__MAX_PER_TOOL": "0"}, "warm.max_per_tool is 0"),
+        ("", {"PRAXIS_WARM__MAX_MEMORY": "1000"}, "warm.max_memory has no room for one, which takes 8 MiB"),
+        ("", {"PRAXIS_ENGINES__LOCAL__SANDBOX": "off"}, "a plain process starts at once"),
+    ],
+)
+def test_it_says_whether_one_may_wait_for_a_call_and_why_not(
+    tmp_path: Path, more: str, settings: dict[str, str], reason: str | None
+) -> None:
+    assert warm_of(tmp_path, HERE + more, **settings) == {"can_wait": reason is None, "reason": reason}
+
+
+@pytest.mark.native
+@pytest.mark.bubblewrap
+def test_it_says_that_bubblewrap_makes_none_that_waits(tmp_path: Path) -> None:
+    found = warm_of(tmp_path, HERE, PRAXIS_ENGINES__LOCAL__SANDBOX="bubblewrap")
+    assert found == {"can_wait": False, "reason": "bubblewrap makes no sandbox that waits"}
+    assert ["warm", "no:", "bubblewrap"] in [
+        line.split()[:3] for line in explain_here(tmp_path, "bubblewrap").splitlines()
+    ]
+
+
+@pytest.mark.native
+@pytest.mark.docker
+def test_it_says_so_of_a_container_too(tmp_path: Path) -> None:
+    contract = "name: tool\ndescription: Draw.\nimage: busybox:1.36\nengine: docker\ncommand: [draw]\n"
+    assert warm_of(tmp_path, contract) == {"can_wait": True, "reason": None}
+    found = warm_of(tmp_path, contract + "use_entrypoint: true\n")
+    assert found == {"can_wait": False, "reason": "the image's own entrypoint starts its command (use_entrypoint)"}
+    assert warm_of(tmp_path, contract + WITH_A_FILE) == {"can_wait": True, "reason": None}
+
+
 @pytest.mark.docker
 def test_a_limit_that_an_engine_sets_by_itself_is_shown(tmp_path: Path) -> None:
     (tmp_path / "draw.contract.yaml").write_text(TOOL.replace("memory_limit: 64Mi", "engine: docker"))

@@ -47,10 +47,11 @@ from praxis_mcp.engines.dagger.mounts import (
 )
 from praxis_mcp.engines.dagger.sdk import sdk_installed, sdk_missing
 from praxis_mcp.engines.dagger.session import Session, SessionManager
-from praxis_mcp.engines.dagger.warm import WarmDagger
+from praxis_mcp.engines.dagger.warm import WarmDagger, cold_reason
 from praxis_mcp.engines.mounts.locks import MountLocks
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
+from praxis_mcp.engines.warm.call import find_cold_reason
 from praxis_mcp.engines.warm.pool import WarmPool
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
 from praxis_mcp.plans.model import Blueprint, Capability, Guard, Plan
@@ -156,6 +157,10 @@ class DaggerExecutionEngine(ExecutionEngine):
         """Open the session, fetch the image and make what is fixed for the contract."""
         async with self._sessions.lease() as session:
             await self._base_container(session, blueprint, on_status)
+
+    async def find_cold_reason(self, plan: Plan) -> str:
+        """See `ExecutionEngine.find_cold_reason`."""
+        return find_cold_reason(self.settings.warm, plan.blueprint) or cold_reason(plan)
 
     @property
     def _warm_pool(self) -> WarmPool[Any, Any] | None:

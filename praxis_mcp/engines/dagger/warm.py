@@ -174,6 +174,16 @@ class WaitingQuery:
                 await anyio.sleep(KILL_TIME)
 
 
+def cold_reason(plan: Plan) -> str:
+    """Why no exec can wait for a call, whatever its image; empty where one can."""
+    if plan.blueprint.pure:
+        return "Dagger answers equal calls from its cache (cache: pure)"
+    if any(is_in_mount(plan.blueprint, file.path) for file in plan.call.files):
+        # A waiting exec would have to write it into what it brings back.
+        return "a file of the call is below a mount"
+    return "" if hasattr(socket, "AF_UNIX") else "this system has no Unix sockets"
+
+
 class WarmExec:
     """An exec whose praxis-init has said hello."""
 
@@ -238,16 +248,8 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
 
     @staticmethod
     def key(session: Session, plan: Plan, base: BaseContainer) -> DaggerKey | None:
-        """The key of a plan's execs; None for a plan that takes the cold path always.
-
-        Pure calls do, which Dagger answers from its cache; and files below a mount, which a waiting exec would have
-        to write into what it brings back.
-        """
-        fixed = plan.blueprint
-        if not fixed.warm or fixed.pure or not base.has_init or not hasattr(socket, "AF_UNIX"):
-            return None
-        key = WarmKey.of(plan, session)
-        return None if any(is_in_mount(fixed, path) for path in key.files) else key
+        """The key of a plan's execs; None for a plan that takes the cold path always."""
+        return None if not plan.blueprint.warm or not base.has_init or cold_reason(plan) else WarmKey.of(plan, session)
 
     async def run(
         self,

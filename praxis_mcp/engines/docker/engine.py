@@ -41,7 +41,7 @@ from praxis_mcp.engines.docker.spec import (
     waiting_config,
     why_no_init,
 )
-from praxis_mcp.engines.docker.warm import WarmDocker
+from praxis_mcp.engines.docker.warm import WarmDocker, find_cold_reason_of_containers
 from praxis_mcp.engines.init.waiter import REPORT_GRACE
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
@@ -359,6 +359,11 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         await self._background.close(LEFTOVERS_TIMEOUT)
         if self._daemon is not None:
             await self._forget(self._daemon)
+
+    async def find_cold_reason(self, plan: Plan) -> str:
+        """See `ExecutionEngine.find_cold_reason`."""
+        await self.get_capabilities()
+        return find_cold_reason_of_containers(plan, self.settings.warm, can_wait=self._warm is not None)
 
     @property
     def _warm_pool(self) -> WarmPool[Any, Any] | None:

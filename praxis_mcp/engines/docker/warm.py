@@ -29,12 +29,13 @@ from praxis_mcp.engines.docker.spec import DockerInit, Staging, waiting_config
 from praxis_mcp.engines.init.waiter import REPORT_GRACE, WAITER_PATIENCE, Waiter
 from praxis_mcp.engines.mounts.nested import Room, with_room
 from praxis_mcp.engines.running import Finished
-from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
+from praxis_mcp.engines.warm.call import WarmCalls, WarmKey, find_cold_reason
 from praxis_mcp.engines.warm.pool import WarmBudget
 from praxis_mcp.errors import ExecutionError, ImageError
 from praxis_mcp.plans.model import Blueprint, CallFile, Plan
 from praxis_mcp.plans.view import is_nested
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.sections import WarmSettings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.rooted import identity_of, open_path
 from praxis_mcp.support.scratch import Scratch
@@ -170,6 +171,23 @@ def _stamp(path: Path) -> tuple[int, int] | None:
         os.close(held)
 
 
+def find_cold_reason_of_containers(plan: Plan, settings: WarmSettings, *, can_wait: bool) -> str:
+    """Why no container can wait for a call; empty where one can.
+
+    Args:
+        plan: the call.
+        settings: how many may wait.
+        can_wait: containers can on this daemon.
+    """
+    if reason := find_cold_reason(settings, plan.blueprint) or _cold_reason(plan):
+        return reason
+    return "" if can_wait else "containers wait on a daemon with a Unix socket here only, by praxis-init"
+
+
+def _cold_reason(plan: Plan) -> str:
+    return "the image's own entrypoint starts its command (use_entrypoint)" if plan.blueprint.use_entrypoint else ""
+
+
 class WarmDocker(WarmCalls[None, WarmContainer]):
     """The warm containers of one connection to a daemon.
 
@@ -205,7 +223,7 @@ class WarmDocker(WarmCalls[None, WarmContainer]):
     def key(plan: Plan, context: ExecutionContext) -> DockerKey | None:
         """The key of a plan's containers; None for a plan that takes the cold path always."""
         fixed = plan.blueprint
-        if not fixed.warm or fixed.use_entrypoint or (fixed.artifact_dir and context.directory is None):
+        if not fixed.warm or _cold_reason(plan) or (fixed.artifact_dir and context.directory is None):
             return None
         return WarmKey.of(plan, None) if context.is_served() else None
 

@@ -23,7 +23,7 @@ from praxis_mcp.engines.host.cgroups import Cgroups, find_cgroups
 from praxis_mcp.engines.host.launcher import find_launcher
 from praxis_mcp.engines.host.local_run import LocalRun
 from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher, Sandboxed, reap_host
-from praxis_mcp.engines.host.warm import SandboxKey, WarmSandboxes, open_warm
+from praxis_mcp.engines.host.warm import SandboxKey, WarmSandboxes, find_cold_reason_in_sandbox, open_warm
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.engines.warm.pool import WarmPool
@@ -131,6 +131,14 @@ class LocalExecutionEngine(ExecutionEngine):
         if warm is not None:
             await warm.close()
         await self._directories.close()
+
+    async def find_cold_reason(self, plan: Plan) -> str:
+        """See the base."""
+        sandbox = await self._sandbox()
+        if not isinstance(sandbox, Launcher):
+            return "a plain process starts at once"
+        self._warm = self._warm or self._open_warm(sandbox, await self._groups())
+        return find_cold_reason_in_sandbox(sandbox, self._warm, plan, self.settings.warm)
 
     @property
     def _warm_pool(self) -> WarmPool[Any, Any] | None:

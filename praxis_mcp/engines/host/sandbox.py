@@ -35,7 +35,7 @@ from praxis_mcp.engines.host.sandbox_run import Layouts, SandboxRun, Tools
 from praxis_mcp.engines.host.sandbox_view import Places
 from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher, Sandboxed, reap_host
 from praxis_mcp.engines.host.taken_images import TakenImages
-from praxis_mcp.engines.host.warm import SandboxKey, WarmSandboxes, open_warm
+from praxis_mcp.engines.host.warm import SandboxKey, WarmSandboxes, find_cold_reason_in_sandbox, open_warm
 from praxis_mcp.engines.outcomes import NotBegun
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
@@ -199,6 +199,12 @@ class SandboxExecutionEngine(ExecutionEngine):
         if warm is not None:
             await warm.close()
         await self._background.close(2 * CGROUP_REMOVE_TIMEOUT)
+
+    async def find_cold_reason(self, plan: Plan) -> str:
+        """See the base."""
+        tools = await self._found()
+        self._warm = self._warm or self._open_warm(tools)
+        return find_cold_reason_in_sandbox(tools.launcher, self._warm, plan, self.settings.warm)
 
     @property
     def _warm_pool(self) -> WarmPool[Any, Any] | None:

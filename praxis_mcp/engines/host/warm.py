@@ -23,7 +23,7 @@ from praxis_mcp.engines.host.sandboxed import Launcher, Prepare, Sandboxed
 from praxis_mcp.engines.host.waiting import Ahead, HostMounts, WaitingSandbox
 from praxis_mcp.engines.mounts.table import MountTable
 from praxis_mcp.engines.running import Finished
-from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
+from praxis_mcp.engines.warm.call import WarmCalls, WarmKey, find_cold_reason
 from praxis_mcp.engines.warm.pool import WarmBudget
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.plans.model import Call, Plan
@@ -67,12 +67,9 @@ class WarmSandboxes(WarmCalls[tuple[str, ...], WaitingSandbox]):
 
     @staticmethod
     def key(plan: Plan, context: ExecutionContext, *parts: str) -> SandboxKey | None:
-        """The key of a plan's sandboxes; None for a plan whose calls each begin with their own.
-
-        A call's files are in its own sandbox, and read-only there: nothing can be laid into one that is made.
-        """
+        """The key of a plan's sandboxes; None for a plan whose calls each begin with their own."""
         fixed = plan.blueprint
-        if not fixed.warm or not fixed.capture_output or plan.call.files:
+        if not fixed.warm or _cold_reason(plan):
             return None
         if (fixed.artifact_dir is not None and context.directory is None) or not context.is_served():
             return None
@@ -155,6 +152,31 @@ class WarmSandboxes(WarmCalls[tuple[str, ...], WaitingSandbox]):
         """See `WarmCalls.close`."""
         await super().close()
         self._table.close()
+
+
+def _cold_reason(plan: Plan) -> str:
+    if not plan.blueprint.capture_output:
+        return "its output is discarded (capture_output: false)"
+    # Read-only in the sandbox of its call: nothing can be laid into one that is made.
+    return "the call's files are laid into a sandbox of its own (bind: file)" if plan.call.files else ""
+
+
+def find_cold_reason_in_sandbox(
+    launcher: Launcher, warm: WarmSandboxes | None, plan: Plan, settings: WarmSettings
+) -> str:
+    """Why no sandbox of an engine can wait for a call; empty where one can.
+
+    Args:
+        launcher: makes the engine's sandboxes.
+        warm: as `open_warm` gave it.
+        plan: the call.
+        settings: as `open_warm` had them.
+    """
+    if reason := find_cold_reason(settings, plan.blueprint) or _cold_reason(plan):
+        return reason
+    if not isinstance(launcher, OwnLauncher):
+        return f"{launcher.name} makes no sandbox that waits"
+    return "" if warm is not None else "what is mounted on this machine cannot be read"
 
 
 def open_warm(

@@ -17,7 +17,7 @@ import anyio
 
 from praxis_mcp.engines.init.framing import FramingError
 from praxis_mcp.engines.init.waiter import WaiterLost
-from praxis_mcp.engines.warm.pool import T, WarmBudget, WarmPool
+from praxis_mcp.engines.warm.pool import WAITING_MEMORY, T, WarmBudget, WarmPool
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.sections import WarmSettings
@@ -44,6 +44,21 @@ class WarmKey(Generic[S]):
     def of(cls, plan: Plan, session: S) -> WarmKey[S]:
         """The key of a plan."""
         return cls(plan.blueprint, tuple(file.path for file in plan.call.files), session)
+
+
+def find_cold_reason(settings: WarmSettings, blueprint: Blueprint) -> str:
+    """Why nothing may be started ahead of a tool's calls, whatever the engine: in the words of the settings or of the
+    contract; empty where something may."""
+    if not settings.enabled:
+        return "warm.enabled is false"
+    if not blueprint.warm:
+        return "the contract says warm: false"
+    for name in ("max_containers", "max_per_tool"):
+        if not getattr(settings, name):
+            return f"warm.{name} is 0"
+    if settings.max_memory < WAITING_MEMORY:
+        return f"warm.max_memory has no room for one, which takes {WAITING_MEMORY // 1024**2} MiB"
+    return ""
 
 
 @dataclass(slots=True)

@@ -137,6 +137,15 @@ async def test_a_contract_or_the_settings_may_do_without_and_pure_calls_do(groun
     engine = DaggerExecutionEngine(settings_for({}, warm={"enabled": False}))
     assert engine.warm() is None
 
+    async def reason(engine: DaggerExecutionEngine, **fields: Any) -> str:
+        return await engine.find_cold_reason(build_plan(sh("true", **fields), {}, engine.settings))
+
+    usual = DaggerExecutionEngine(settings_for({}, warm={}))
+    assert await reason(usual) == ""
+    assert await reason(usual, warm=False) == "the contract says warm: false"
+    assert await reason(usual, cache="pure") == "Dagger answers equal calls from its cache (cache: pure)"
+    assert await reason(engine) == "warm.enabled is false"
+
 
 async def test_a_call_whose_contract_is_not_served_any_more_neither_meets_nor_leaves_one(state: Path) -> None:
     async with new_ground(state, warm={}) as ground:
@@ -268,12 +277,12 @@ async def test_a_session_that_is_replaced_takes_what_waits_in_it_along_and_fails
 async def test_one_that_is_being_started_when_its_session_is_replaced_does_not_keep_that_open(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contract = sh("true")
+    contract, others = sh("true"), cli_processes()  # of the engine that other tests share
     async with new_ground(state, warm={"max_per_tool": 0}) as own:
         await warmed(own, contract)
         key, asked = pool(own).waiting[0].key, 0
         query = key.session.query
-        others = cli_processes()
+        replaced = set(cli_processes()) - set(others)
 
         async def replacing(field: Field) -> Any:
             nonlocal asked
@@ -285,7 +294,8 @@ async def test_one_that_is_being_started_when_its_session_is_replaced_does_not_k
         with pytest.raises(SessionLost), anyio.fail_after(CALL_LIMIT):
             await own.engine._warm_execs().start(key)
         assert asked == 1
-        await until(lambda: not set(others) & set(cli_processes()))
+        assert replaced
+        await until(lambda: not replaced & set(cli_processes()))
 
 
 @pytest.mark.parametrize("delay", [0, 0.05, 0.2, 0.5])
