@@ -80,13 +80,12 @@ def test_tools_in_pods_bring_a_token_and_rights_in_one_namespace(tmp_path: Path)
     granted = {resource for rule in found["Role"]["rules"] for resource in rule["resources"]}
     assert granted == {"pods", "pods/portforward", "configmaps", "events", "leases"}
     assert not any("*" in rule["verbs"] for rule in found["Role"]["rules"])
-    (policy,) = [
-        item
-        for item in items
-        if item["metadata"].get("name") == "x-praxis-mcp-tools" and "policyTypes" in item.get("spec", {})
-    ]
-    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
-    assert "ingress" not in policy["spec"]
+    policies = {item["metadata"]["name"]: item["spec"] for item in items if item["kind"] == "NetworkPolicy"}
+    tools, closed = policies["x-praxis-mcp-tools"], policies["x-praxis-mcp-closed-tools"]
+    assert (tools["policyTypes"], closed["policyTypes"]) == (["Ingress"], ["Egress"])
+    assert closed["podSelector"]["matchLabels"].items() > tools["podSelector"]["matchLabels"].items()
+    assert "ingress" not in tools
+    assert "egress" not in closed
 
 
 @pytest.mark.parametrize("name", [name for name in VALUES if name != "pods"])

@@ -69,5 +69,8 @@ async def test_it_serves_with_a_read_only_root_and_ends_by_itself(image: str, tm
         run("docker", "kill", "--signal", "TERM", name)
         await until(lambda: not facts("container", name)["State"]["Running"], every=0.2)
         assert facts("container", name)["State"]["ExitCode"] == 0
+        said = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=True).stderr
+        assert "Listening on" in said
+        assert "cannot be removed" not in said, "control groups can be read only there"
     finally:
         run("docker", "rm", "--force", "--volumes", name)

@@ -230,6 +230,8 @@ class RunGroup:
             except FileNotFoundError:
                 continue
             except OSError as exc:
+                if exc.errno == errno.EROFS:  # as in a container: nothing was made there either
+                    continue
                 if exc.errno != errno.EBUSY:
                     logger.warning("the cgroup {} cannot be removed: {}", place, exc.strerror)
                 gone = False
