@@ -40,7 +40,7 @@ def test_a_directory_does_not_lie_over_a_file_nor_a_file_over_a_directory(
         outer.view.find_gap(path, is_directory=is_directory)
 
 
-def test_nothing_lies_below_a_file(outer: _Outer) -> None:
+def test_a_place_below_a_file_cannot_exist(outer: _Outer) -> None:
     with pytest.raises(ExecutionError, match=r"/w/file/deeper/new cannot exist for the tool: /w/file .* not a dir"):
         outer.view.find_gap("/w/file/deeper/new", is_directory=True)
 

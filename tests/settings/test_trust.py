@@ -206,7 +206,9 @@ def test_an_approval_is_taken_back_once_and_no_directory_means_none(tmp_path: Pa
     ("text", "problem"),
     [("[a, b]", "must hold a mapping, not a list"), ("a: [", "is not valid YAML"), ("root: {}\0", "is not valid YAML")],
 )
-def test_a_settings_file_that_is_no_mapping_is_named(tmp_path: Path, text: str, problem: str) -> None:
+def test_a_settings_file_that_holds_something_else_than_a_mapping_is_refused_by_name(
+    tmp_path: Path, text: str, problem: str
+) -> None:
     file = tmp_path / "named.yaml"
     file.write_text(text)
     with pytest.raises(SettingsError, match=problem):
