@@ -73,7 +73,8 @@ static const char *take_frame(const struct frame *frame)
     if (!given.layout.complete)
         return layout_take(&given.layout, frame);
     /* Out here, such a file would lie in the machine's own file system. */
-    if (frame->type == FRAME_FILE || frame->type == FRAME_FILE_DATA)
+    if (frame->type == FRAME_FILE || frame->type == FRAME_FILE_DATA ||
+        (frame->type >= FRAME_TREE && frame->type <= FRAME_FILE_HOLE))
         return "a file in a sandbox's call";
     return call_take(&given.call, frame);
 }

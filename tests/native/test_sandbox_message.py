@@ -20,6 +20,7 @@ from praxis_mcp.engines.init.layout import (
     encode_sandbox,
     encode_waiting_sandbox,
 )
+from praxis_mcp.engines.init.trees import TreeBounds, encode_hole, encode_tree
 from praxis_mcp.support.praxis_init import Ended, EndKind
 from tests.kit import requirements
 from tests.native.harness import IS_ROOT, NOBODY, PATIENCE
@@ -115,6 +116,8 @@ NONSENSE = {
     "of a group above": HOSTS + frame(FrameType.MEMBERSHIP, struct.pack("<I", 2**31)),
     "begin with CALL": LAID + encode_start(),
     "a file in a sandbox": LAID + encode_call(WaitCall([b"x"])) + frame(FrameType.FILE, b"\0\0\0\0/tmp/x"),
+    "in a sandbox's call": LAID + encode_call(WaitCall([b"x"])) + encode_tree("/tmp/x", TreeBounds(), returns=False),
+    "file in a sandbox's": LAID + encode_call(WaitCall([b"x"])) + encode_hole(1),
     "without a command": LAID + frame(FrameType.CALL, bytes(20)) + encode_start(),
 }
 PATHS = [b"x", b"/x/", b"//x", b"/x//y", b"/.", b"/..", b"/x/../y", b"/x/.", b"/x\0y", b"/" + b"x" * 256, b"/x" * 2048]

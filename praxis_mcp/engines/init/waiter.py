@@ -40,6 +40,7 @@ from praxis_mcp.engines.output import StreamCollector, StreamName
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import CallFile, Plan
 from praxis_mcp.support.praxis_init import Ended, EndKind
+from praxis_mcp.support.text import printable
 
 WAITER_MAX_AGE = 900.0
 """Seconds that a container or exec waits for a call at most; then another takes its place."""
@@ -319,7 +320,7 @@ class Waiter:
                             raise WaiterLost("its trees did not come back", may_have_run=self._may_have_run)
                         return event
                     case Detail(text):
-                        self.detail = text
+                        self.detail = printable(text)
                     case Refused(reason):
                         raise WaiterLost(f"praxis-init refused the call: {reason}", may_have_run=self._may_have_run)
                     case Hello():

@@ -37,7 +37,7 @@ from praxis_mcp.engines.mounts.write_back import STAGING
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Mount
 from praxis_mcp.support.rooted import Entry, HeldDirectory, Identity, identity_of, walk
-from praxis_mcp.support.text import counted
+from praxis_mcp.support.text import counted, printable
 
 _TREE_PIECE = 64 * 1024
 """Bytes of content in one frame, and in one batch of frames."""
@@ -136,19 +136,20 @@ class CarriedTree:
     def _shortfall(self, end: FoundEnd) -> ExecutionError:
         where = f"What the tool left in {self.place} did not come back, none of it: "
         limit = "Have the tool write less there; temporary files belong in /tmp."
+        path = printable(end.path)  # the tool's choice
         match end.shortfall:
             case Shortfall.MORE_ENTRIES:
                 return ExecutionError(f"{where}it is more than {self._bounds.entries} entries.", remedy=limit)
             case Shortfall.MORE_BYTES:
                 return ExecutionError(f"{where}it is more than {counted(self._bounds.size, 'byte')}.", remedy=limit)
             case Shortfall.TOO_DEEP:
-                return ExecutionError(f"{where}{end.path} is too deep.", remedy="Have the tool make fewer directories.")
+                return ExecutionError(f"{where}{path} is too deep.", remedy="Have the tool make fewer directories.")
             case Shortfall.BUSY:
                 return ExecutionError(f"{where}something that the tool started could not be ended.")
             case _:
                 reason = os.strerror(end.number)
                 return ExecutionError(
-                    f"{where}{end.path} cannot be read: {reason}.",
+                    f"{where}{path} cannot be read: {reason}.",
                     remedy="The tool's user must own what is there.",
                 )
 
