@@ -59,8 +59,8 @@ class Cluster:
 
     @property
     def nodes(self) -> list[Node]:
-        """Its nodes, those that were killed too."""
-        return [Node(place, self.network) for place in sorted(self.place.glob("node-?"))]
+        """Its nodes, without those that were killed."""
+        return [Node(file.parent, self.network) for file in sorted(self.place.glob("node-?/process"))]
 
     @property
     def address(self) -> str:
@@ -136,7 +136,7 @@ class Cluster:
 
     def _new_node(self) -> Node:
         """A machine with containerd and the images that every node has."""
-        number = len(self.nodes) + 1
+        number = len(list(self.place.glob("node-?"))) + 1
         assert number <= MOST_NODES, f"a cluster has at most {MOST_NODES} nodes"
         node = Node(self.place / f"node-{number}", self.network)
         node.start(self.place / "alive")
@@ -182,7 +182,7 @@ class Cluster:
         run("ip", "link", "set", link, "up")
         service = network[15 * 256 + 1]  # that of the API server, which kube-proxy would lead there
         control.command("sh", "-ec", f"""
-            ip link add nodes type bridge
+            ip link add nodes address 02:00:00:00:00:01 type bridge # else it changes with each node
             ip link set host master nodes
             ip address add {network[1]}/24 dev nodes
             ip address add {service}/32 dev lo
@@ -274,12 +274,12 @@ def running_cluster(nodes: int = 1) -> Iterator[Cluster]:
         cluster.leave()
 
 
-def start(nodes: int = 1, name: str | None = None) -> Cluster:
+def start(nodes: int = 1, name: str = "") -> Cluster:
     """Start a cluster, and use it until `Cluster.leave` or this process's end.
 
     Args:
         nodes: how many.
-        name: of its directory, after the prefix; a random one by default.
+        name: how that of its directory begins, after the prefix.
 
     Raises:
         MachineFailed: it does not start; with the last lines of its logs.
@@ -307,9 +307,9 @@ def sweep() -> None:
         guard.sweep()
 
 
-def _prepared(name: str | None) -> Cluster:
+def _prepared(name: str) -> Cluster:
     """A cluster without machines: its directory, its network, its guard."""
-    place = guard.PLACES / f"{guard.PREFIX}{name or secrets.token_hex(4)}"
+    place = guard.PLACES / f"{guard.PREFIX}{name}{secrets.token_hex(4)}"
     place.mkdir(mode=0o700)
     try:
         network = _free_network()

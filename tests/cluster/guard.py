@@ -54,13 +54,27 @@ def control_groups(place: Path) -> list[Path]:
     return [Path(group) for root in roots for group, _, _ in os.walk(root, topdown=False)]
 
 
+def machines_run(place: Path) -> bool:
+    """Whether a machine has not wholly ended; for who has closed their own end of the pipe.
+
+    The program that started it holds the pipe too, until the last of its processes is gone.
+    """
+    try:
+        os.close(os.open(place / "alive", os.O_WRONLY | os.O_NONBLOCK))
+    except OSError:  # nobody reads it, or there is none
+        return False
+    return True
+
+
 def remove(place: Path) -> None:
-    """Remove what is left of a cluster whose machines have ended or are about to."""
+    """Remove what is left of a cluster whose machines have ended or are about to; within a minute, or not."""
+    limit = time.monotonic() + TIMEOUT
+    while machines_run(place) and time.monotonic() < limit:
+        time.sleep(0.02)
     for name, command in (("link", "ip link delete"), ("network", "ip route delete unreachable")):
         with suppress(FileNotFoundError):
             words = [*command.split(), (place / name).read_text()]
             subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=TIMEOUT)
-    limit = time.monotonic() + TIMEOUT
     while (groups := control_groups(place)) or place.exists():
         for group in groups:
             with suppress(OSError):  # a process in it is still on its way out

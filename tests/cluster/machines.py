@@ -84,7 +84,11 @@ class Machine:
 
     @property
     def process(self) -> int:
-        """The id, on the host, of its first process."""
+        """The id, on the host, of its first process.
+
+        Raises:
+            FileNotFoundError: it was not started, or was killed.
+        """
         return int((self.place / "process").read_text())
 
     def start(self, alive: Path) -> None:
@@ -146,6 +150,7 @@ class Machine:
     def kill(self) -> None:
         """End it with all that runs there, as if its power were cut."""
         process = self.process
+        (self.place / "process").unlink()  # another process may have that id soon
         os.kill(process, signal.SIGKILL)
         until_blocking(lambda: not Path(f"/proc/{process}").exists(), what=f"the end of {self.name}")
 
@@ -154,8 +159,8 @@ class Machine:
 
 
 def environment() -> dict[str, str]:
-    """What programs of a cluster are started with."""
-    return {**os.environ, "PATH": PATH}
+    """What programs of a cluster are started with: nothing of the tests' own."""
+    return {"PATH": PATH, "LC_ALL": "C.UTF-8"}
 
 
 def run(*command: str, timeout: float = TIMEOUT) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -111,8 +112,7 @@ class Node(Machine):
 
     def start_kubelet(self) -> None:
         """Start the kubelet, which tells the API server of the node."""
-        for controller in self._control_groups():
-            controller.mkdir(parents=True, exist_ok=True)
+        self._make_control_groups()
         configuration = {
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
@@ -163,13 +163,20 @@ class Node(Machine):
     def _control_group(self) -> str:
         return f"{self.place.parent.name}/{self.name}"
 
-    def _control_groups(self) -> list[Path]:
+    def _make_control_groups(self) -> None:
+        """Make the groups below which the kubelet makes those of pods."""
         root = Path("/sys/fs/cgroup")
-        if not (root / "cgroup.controllers").exists():
-            return [
-                controller / self._control_group for controller in root.iterdir() if (controller / "tasks").exists()
-            ]
-        return [root / self._control_group]
+        if not (root / "cgroup.controllers").exists():  # version 1: a tree for each controller
+            for controller in root.iterdir():
+                if (controller / "tasks").exists():
+                    (controller / self._control_group).mkdir(parents=True, exist_ok=True)
+            return
+        group = root / self._control_group
+        group.mkdir(parents=True, exist_ok=True)
+        for parent in (root, group.parent):
+            for controller in (root / "cgroup.controllers").read_text().split():
+                with suppress(OSError):  # the kubelet says which of these it cannot do without
+                    (parent / "cgroup.subtree_control").write_text(f"+{controller}")
 
     def _containerd_answers(self) -> bool:
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from tests.cluster import cluster as clusters
@@ -15,7 +16,6 @@ from tests.cluster import guard
 from tests.cluster.cluster import Cluster
 from tests.kit.cache import exclusive
 from tests.kit.ending import at_end
-from tests.kit.until import until_blocking
 
 VARIABLE = "PRAXIS_TEST_CLUSTER"
 """Names the directory of a cluster that runs already (`make cluster`), and that tests are to use."""
@@ -40,13 +40,9 @@ def shared_cluster() -> Cluster:
 
 
 def _of_run(run: str) -> Cluster:
-    name = run[:12]
+    name = f"{run[:12]}-"
     with exclusive("shared-cluster"):
-        place = guard.PLACES / f"{guard.PREFIX}{name}"
-        try:
-            return Cluster(place)
-        except FileNotFoundError:
-            pass
-        except BlockingIOError:  # nobody used it any more
-            until_blocking(lambda: not place.exists(), what=f"the end of {place}")
+        for place in guard.PLACES.glob(f"{guard.PREFIX}{name}*"):
+            with suppress(BlockingIOError, FileNotFoundError):  # nobody used it any more
+                return Cluster(place)
         return clusters.start(NODES, name)

@@ -104,18 +104,20 @@ def test_the_api_server_knows_what_it_knew_after_it_was_killed() -> None:
         assert api.exists(f"/api/v1/namespaces/{place}")
 
 
-def test_two_clusters_run_next_to_each_other_and_one_ends_alone() -> None:
-    with running_cluster() as first:
-        with running_cluster() as second:
-            assert not first.network.overlaps(second.network)
-            with first.api() as api:
-                assert [node["metadata"]["name"] for node in api.get("/api/v1/nodes")["items"]] == ["node-1"]
-        with first.api() as api, namespace(api) as place:
-            api.post(f"/api/v1/namespaces/{place}/pods", pod("hello", "true"))
-            phase(api, place, "hello", "Succeeded")
+def test_two_clusters_run_next_to_each_other_and_one_ends_alone(
+    kubernetes_cluster: Cluster, api: Api, place: str
+) -> None:
+    with running_cluster() as other:
+        assert not other.network.overlaps(kubernetes_cluster.network)
+        with other.api() as others_api:
+            assert len(others_api.get("/api/v1/nodes")["items"]) == 1
+            assert not others_api.exists(f"/api/v1/namespaces/{place}")
+    assert len(api.get("/api/v1/nodes")["items"]) >= 2
+    api.post(f"/api/v1/namespaces/{place}/pods", pod("hello", "true"))
+    phase(api, place, "hello", "Succeeded")
 
 
-def test_a_killed_nodes_pods_end_with_it() -> None:
+def test_a_killed_nodes_pods_end_with_it_and_one_more_node_takes_others() -> None:
     with running_cluster() as cluster, cluster.api() as api, namespace(api) as place:
         api.post(f"/api/v1/namespaces/{place}/pods", pod("waits", "sleep", "600"))
         address = phase(api, place, "waits", "Running")["status"]["podIP"]
@@ -123,10 +125,14 @@ def test_a_killed_nodes_pods_end_with_it() -> None:
         groups = _processes_of(cluster)
         assert groups
         node.kill()
+        assert cluster.nodes == []
         until_blocking(lambda: not _processes_of(cluster), what="the end of the pod's processes")
         assert cluster.control.programs("kube-apiserver")
         with pytest.raises(OSError), socket.create_connection((address, 1), timeout=10):
             pass
+        added = cluster.add_node()
+        api.post(f"/api/v1/namespaces/{place}/pods", pod("next", "true", nodeName=added.name))
+        phase(api, place, "next", "Succeeded")
 
 
 def _processes_of(cluster: Cluster) -> list[str]:
