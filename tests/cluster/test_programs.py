@@ -32,7 +32,7 @@ def test_what_is_missing_for_a_cluster_is_named_with_its_package(
     assert wanted in (programs.missing() or "")
 
 
-def test_a_user_who_is_not_root_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_is_refused_to_all_but_root(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(programs.os, "geteuid", lambda: 1000)
     assert programs.missing() == "a cluster needs root on Linux"
 
