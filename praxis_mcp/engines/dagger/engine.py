@@ -213,9 +213,7 @@ class DaggerExecutionEngine(ExecutionEngine):
             async with self._call_directory() as scratch:
                 return await run_cold(session, CallRequest(base, plan, uploads, scratch), context, grace)
 
-        if not self.settings.warm.enabled:
-            return await cold()
-        return await self._warm_execs().run(session, plan, base, context, grace, cold)
+        return await self._warm_execs().run(session, plan, base, uploads, context, grace, cold)
 
     async def _write_back(self, session: Session, result: CallResult) -> tuple[Path, ...]:
         if not result.container or not any(item.mount.writable for item in result.uploads):

@@ -44,6 +44,7 @@ from praxis_mcp.engines.warm.pool import WarmBudget
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout
 from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.sections import WarmSettings
+from praxis_mcp.support.logs import logger
 from praxis_mcp.support.praxis_init import DEFAULT_KILL_AFTER, EXIT_SIGNAL_BASE, Ended, EndKind, wait_words
 from praxis_mcp.support.tasks import BackgroundTasks
 from praxis_mcp.support.unix_stream import UnixStream
@@ -53,7 +54,7 @@ DaggerKey = WarmKey[Session]
 EXEC_END_TIMEOUT = 2.0
 """Seconds for an exec to end by itself after it was asked to, or has reported its end; then Dagger kills it."""
 HELLO_TIMEOUT = 30.0
-"""Seconds for an exec to say hello."""
+"""Seconds for an exec that is started ahead of its call to say hello."""
 MAX_WAITING_EXECS = 24
 """Execs that wait at once, whatever the settings say: each holds one of the client's 100 connections, and so do calls
 (64) and their other queries."""
@@ -249,26 +250,56 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
     @staticmethod
     def key(session: Session, plan: Plan, base: BaseContainer) -> DaggerKey | None:
         """The key of a plan's execs; None for a plan that takes the cold path always."""
-        return None if not plan.blueprint.warm or not base.has_init or cold_reason(plan) else WarmKey.of(plan, session)
+        return None if not base.has_init or cold_reason(plan) else WarmKey.of(plan, session)
 
     async def run(
         self,
         session: Session,
         plan: Plan,
         base: BaseContainer,
+        uploads: list[Upload],
         context: ExecutionContext,
         grace: float,
         cold: Callable[[], Awaitable[CallResult]],
     ) -> CallResult:
-        """Run a call in an exec that waits for it, or by `cold` from the beginning (see `WarmCalls.call`).
+        """Run a call in an exec that waits for it, or in one that is started for it the same way; by `cold` where
+        neither can be (see `WarmCalls.call`).
+
+        One that has not been handed its call yet has nothing to run. So a call that is cancelled while its container
+        starts leaves nothing, although Dagger goes on with a start that was cancelled in the wrong moment (seen with
+        v0.21.8, in 2 of 100).
 
         Raises:
             CommandNotFound, ExecutionError: as the cold path's.
+            ExecutionTimeout: nothing was there to take it within its timeout, two seconds and `grace`.
             QueryFailed: it ran, and Dagger does not give what it changed.
         """
-        may_meet = self._sessions.is_current(session) and context.is_served()
-        key = self.key(session, plan, base) if may_meet else None
-        return await self.call(key, lambda found: self._run_in(found, plan, context, grace), cold)
+        fixed = plan.blueprint
+        bound = fixed.limits.timeout + DEFAULT_KILL_AFTER + grace
+        is_current = self._sessions.is_current(session)
+        key = self.key(session, plan, base) if is_current else None
+
+        async def hand_over(found: WarmExec) -> CallResult:
+            return await self._run_in(found, plan, context, grace)
+
+        async def begin() -> CallResult:
+            if key is None:
+                return await cold()
+            context.phases.enter(Phase.START)
+            try:
+                with self._sessions.use(session), anyio.fail_after(bound):
+                    started = await self._start(key, base, uploads)
+            except TimeoutError as exc:
+                raise no_answer(fixed.tool, bound, grace) from exc
+            except (QueryFailed, WaiterLost, SessionLost, OSError) as exc:
+                if session.is_lost:
+                    raise
+                logger.debug("{}: no exec took its call, which begins without: {}", fixed.tool, exc)
+                return await cold()
+            end = await self._hand_over(started, fixed.tool, hand_over)
+            return await cold() if end is None else end
+
+        return await self.call(key if fixed.warm and context.is_served() else None, hand_over, begin)
 
     def forget(self, session: Session) -> None:
         """Remove those of a session, in the background; where another one has replaced it, they are started there."""
@@ -315,23 +346,25 @@ class WarmDagger(WarmCalls[Session, WarmExec]):
         """See `WarmCalls.start`."""
         if len(self.pool.waiting) >= MAX_WAITING_EXECS:
             raise ExecutionError(f"There are {MAX_WAITING_EXECS} waiting Dagger execs already.")
-        session = key.session
+        # Calls get another session: this one closes as soon as nobody uses it.
+        with self._sessions.use(key.session):
+            base, uploads = await self._prepare(key.session, key.blueprint)
+            with anyio.fail_after(HELLO_TIMEOUT):
+                return await self._start(key, base, uploads)
+
+    async def _start(self, key: DaggerKey, base: BaseContainer, uploads: list[Upload]) -> WarmExec:
         query: WaitingQuery | None = None
         made: WarmExec | None = None
-        # Calls get another session: this one closes as soon as nobody uses it.
-        with self._sessions.use(session):
-            base, uploads = await self._prepare(session, key.blueprint)
-            place = CallSocket(await self._directory() / secrets.token_hex(8))
-            try:
-                with anyio.fail_after(HELLO_TIMEOUT):
-                    steps = await self._steps(key, base, uploads, place.path)
-                    query = self._start_query(session, steps, *_result_fields(key.blueprint, uploads))
-                    made = await self._accept(key, base, uploads, query, place)
-                return made
-            finally:
-                place.close()
-                if made is None and query is not None:
-                    await query.end(at_once=True)
+        place = CallSocket(await self._directory() / secrets.token_hex(8))
+        try:
+            steps = await self._steps(key, base, uploads, place.path)
+            query = self._start_query(key.session, steps, *_result_fields(key.blueprint, uploads))
+            made = await self._accept(key, base, uploads, query, place)
+            return made
+        finally:
+            place.close()
+            if made is None and query is not None:
+                await query.end(at_once=True)
 
     async def _accept(
         self, key: DaggerKey, base: BaseContainer, uploads: list[Upload], query: WaitingQuery, place: CallSocket

@@ -136,7 +136,7 @@ async def test_a_query_that_hangs_ends_at_the_deadline(own: Ground) -> None:
     await own.run(sh("true"))
     own.engine.configure_connection(grace=0.2)
     with pytest.raises(ExecutionTimeout, match=r"no answer .* the call was cancelled"):
-        await own.run(sh("true", env={"X": HANG}, timeout=0.1))
+        await own.run(sh("true", env={"X": HANG}, timeout=0.1, cache="pure"))
 
 
 @pytest.mark.skipif(not IS_REAL, reason="twenty, in the conformance suite, are enough for a double")
@@ -295,7 +295,7 @@ async def test_even_praxis_init_killed_from_outside_gives_a_result(ground: Groun
 
     async def call() -> None:
         context = ExecutionContext(on_output=lambda *_: heard.set())
-        results.append(await ground.run(sh("echo before; sleep 1000", marker), context))
+        results.append(await ground.run(sh("echo before; sleep 1000", marker, cache="pure"), context))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call)

@@ -17,14 +17,14 @@ from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.dagger.engine import DaggerExecutionEngine
 from praxis_mcp.engines.dagger.errors import SessionLost
 from praxis_mcp.engines.dagger.query import Field
-from praxis_mcp.engines.dagger.warm import WarmDagger, WarmExec
+from praxis_mcp.engines.dagger.warm import WaitingQuery, WarmDagger, WarmExec
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.engines.warm.pool import PoolMetrics, WarmPool
 from praxis_mcp.errors import ExecutionTimeout
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.praxis_init import praxis_init_path
-from praxis_mcp.testing.bench import CALL_LIMIT
+from praxis_mcp.testing.bench import CALL_LIMIT, processes
 from tests.dagger_double.install import remove_containers, running_containers
 from tests.engines.dagger.case import IS_REAL
 from tests.engines.dagger.ground import Ground, cli_processes, new_ground, settings_for, sh
@@ -109,10 +109,9 @@ async def test_the_second_call_of_a_tool_meets_an_exec_that_waited_and_none_stay
     async with new_ground(state, warm={}) as ground:
         contract = sh(INIT, working_dir=workdir)
         first = await ground.run(contract)
-        assert " run " in first.output
         await until(lambda: pool(ground).waiting)
         second = await ground.run(contract)
-        assert " wait " in second.output
+        assert [" wait " in result.output for result in (first, second)] == [True, True]
         assert (second.exit_code, second.image) == (0, first.image)
         assert (metrics(ground).hits, metrics(ground).misses) == (1, 1)
         await until(lambda: pool(ground).waiting)
@@ -149,17 +148,16 @@ async def test_a_contract_or_the_settings_may_do_without_and_pure_calls_do(groun
 
 async def test_a_call_whose_contract_is_not_served_any_more_neither_meets_nor_leaves_one(state: Path) -> None:
     async with new_ground(state, warm={}) as ground:
-        contract = sh(INIT)
-        context = ExecutionContext(is_served=lambda: False)
-        assert " run " in (await ground.run(contract, context)).output
+        await ground.run(sh("true"), ExecutionContext(is_served=lambda: False))
         assert (metrics(ground).hits, metrics(ground).misses) == (0, 0)
         assert not pool(ground)._shelves
 
 
-async def test_a_burst_above_the_pool_takes_the_cold_path(ground: Ground) -> None:
+async def test_a_burst_above_the_pool_starts_one_for_each_of_the_rest(ground: Ground) -> None:
     contract = sh(INIT)
     for _ in range(2):
         await warmed(ground, contract)
+    before = metrics(ground)
     results: list[ExecutionResult] = []
 
     async def call() -> None:
@@ -168,7 +166,9 @@ async def test_a_burst_above_the_pool_takes_the_cold_path(ground: Ground) -> Non
     async with anyio.create_task_group() as tasks:
         for _ in range(4):
             tasks.start_soon(call)
-    assert sorted(" wait " in result.output for result in results) == [False, False, True, True]
+    assert all(" wait " in result.output for result in results)
+    after = metrics(ground)
+    assert (after.hits - before.hits, after.misses - before.misses) == (2, 2)
 
 
 async def test_what_a_mount_held_when_the_exec_was_started_is_never_seen_instead_of_what_it_holds(
@@ -296,6 +296,25 @@ async def test_one_that_is_being_started_when_its_session_is_replaced_does_not_k
         assert asked == 1
         assert replaced
         await until(lambda: not replaced & set(cli_processes()))
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.2, 0.5])
+async def test_the_container_of_a_cancelled_call_ends_by_itself_where_the_engine_forgets_to_end_it(
+    own: Ground, monkeypatch: pytest.MonkeyPatch, delay: float
+) -> None:
+    marker = uuid4().hex
+    contract = sh(f"echo {marker}; sleep 1000")
+    await own.run(sh("true"))
+
+    async def forget(self: WaitingQuery, *, at_once: bool = False) -> None:
+        """As the engine v0.21.8 does in 2 of 100 cancellations of a container that is just being started."""
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WaitingQuery, "end", forget)
+        with anyio.move_on_after(delay):
+            await own.run(contract)
+        assert processes(marker) == []
+        await until(lambda: not own.state or running_containers(own.state) == [])
 
 
 @pytest.mark.parametrize("delay", [0, 0.05, 0.2, 0.5])
