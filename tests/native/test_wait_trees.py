@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,12 +29,14 @@ from praxis_mcp.engines.init.framing import (
     encode_start,
     encode_stdin_end,
 )
+from praxis_mcp.engines.init.seccomp import filter_program
 from praxis_mcp.engines.init.trees import (
     Found,
     FoundData,
     FoundEnd,
     FoundFile,
     FoundGone,
+    FoundLink,
     FoundTree,
     Shortfall,
     TreeBounds,
@@ -44,8 +47,8 @@ from praxis_mcp.engines.init.trees import (
     encode_tree_file,
     encode_tree_link,
 )
-from praxis_mcp.support.praxis_init import Ended, EndKind
-from tests.native.harness import IS_ROOT, NOBODY, PATIENCE
+from praxis_mcp.support.praxis_init import Ended, EndKind, normalize_machine, wait_words
+from tests.native.harness import IS_ROOT, NOBODY, PATIENCE, marked
 from tests.native.test_wait_channel import damaged, frame
 from tests.native.waiting import SECRET, PraxisWait, Waiting, connect, sh, start_listening, words
 
@@ -348,7 +351,9 @@ def test_all_of_it_works_with_a_read_only_root_as_nobody_without_any_capability(
     )
     with pod(front) as connection:
         trees = sent_to(Path("/tmp/volume")) + sent_to(Path("/tmp/made/on/the/way"), returns=False)
-        connection.sendall(whole_call(sh(script, no_network=True), trees))
+        machine = normalize_machine(os.uname().machine) or ""
+        call = sh(script, no_network=True, seccomp=filter_program(machine))
+        connection.sendall(whole_call(call, trees))
         events = all_events(connection)
     found = [event for event in events if isinstance(event, Found)]
     said = b"".join(event.data for event in events if isinstance(event, Output))
@@ -357,6 +362,59 @@ def test_all_of_it_works_with_a_read_only_root_as_nobody_without_any_capability(
     assert said.split(b"\n")[:3] == [b"65534", b"CapEff:\t0000000000000000", b"read-only"]
     assert [part.path for part in found if isinstance(part, FoundFile)] == ["d/n"]
     assert [part.path for part in found if isinstance(part, FoundGone)] == ["g"]
+
+
+@pytest.mark.docker
+def test_all_of_it_works_in_a_container_with_the_runtimes_own_filter(binary: Path) -> None:
+    """What Kubernetes calls RuntimeDefault is Docker's; connected from outside, as by `channel: direct`."""
+    words_in = wait_words("/praxis-init", 60, listen="0.0.0.0:7031", secret=SECRET)
+    options = ["--rm", "--detach", "--read-only", "--user=65534", "--cap-drop=ALL", "--tmpfs=/tmp:mode=1777",
+               "--security-opt=no-new-privileges", f"--volume={binary}:/praxis-init:ro"]  # fmt: skip
+    done = subprocess.run(["docker", "run", *options, "busybox:1.36", *words_in], capture_output=True, text=True,
+                          timeout=PATIENCE, check=True)  # fmt: skip
+    container = done.stdout.strip()
+    try:
+        where = ["docker", "inspect", "--format", "{{.NetworkSettings.IPAddress}}", container]
+        host = subprocess.run(where, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout.strip()
+        machine = normalize_machine(os.uname().machine) or ""
+        with connected(host, 7031) as connection:
+            script = "cd /tmp/tree; cat d/f; echo new > g; rm l; mkdir n; ln -s g n/l"
+            call = sh(script, no_network=True, seccomp=filter_program(machine))
+            connection.sendall(whole_call(call, sent_to(Path("/tmp/tree"))))
+            events = all_events(connection)
+    finally:
+        subprocess.run(["docker", "rm", "--force", container], capture_output=True, timeout=PATIENCE)
+    assert events[-1] == EXIT_0
+    assert [event.path for event in events if isinstance(event, FoundFile | FoundLink)] in (["g", "n/l"], ["n/l", "g"])
+    assert [event.path for event in events if isinstance(event, FoundGone)] == ["l"]
+
+
+@contextmanager
+def connected(host: str, port: int) -> Iterator[socket.socket]:
+    """A connection to a waiter that is just starting, the secret sent."""
+    limit = time.monotonic() + PATIENCE
+    while True:
+        try:
+            with connect(port, SECRET, host) as connection:
+                yield connection
+                return
+        except ConnectionRefusedError:
+            assert time.monotonic() < limit
+            select.select([], [], [], 0.02)
+
+
+def test_a_waiter_whose_findings_nobody_takes_ends_when_it_is_told_to(binary: Path, tmp_path: Path) -> None:
+    begin = encode_tree(str(tmp_path / "tree"), TreeBounds(), returns=True)
+    with PraxisWait(binary, "socket").start() as waiting:
+        script = f"head -c 20000000 /dev/zero > {tmp_path}/tree/large; touch {tmp_path}/done"
+        waiting.send(whole_call(sh(script), begin))
+        limit = time.monotonic() + PATIENCE
+        while not (tmp_path / "done").exists() or len(marked(waiting.mark)) > 1:
+            assert time.monotonic() < limit
+            select.select([], [], [], 0.02)
+        assert waiting.process.poll() is None
+        waiting.process.send_signal(signal.SIGTERM)
+        assert (waiting.wait(), waiting.survivors()) == (125, [])
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------

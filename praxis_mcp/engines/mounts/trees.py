@@ -40,7 +40,9 @@ from praxis_mcp.support.rooted import Entry, HeldDirectory, Identity, identity_o
 from praxis_mcp.support.text import counted, printable
 
 _TREE_PIECE = 64 * 1024
-"""Bytes of content in one frame, and in one batch of frames."""
+"""Bytes of content in one frame."""
+_BATCH = 256 * 1024
+"""Bytes of frames that are sent at once: each batch is a turn of a thread."""
 _OPEN = 0o700
 
 
@@ -301,7 +303,7 @@ def _batched(frames: Iterator[bytes]) -> Iterator[bytes]:
     for frame in frames:
         waiting.append(frame)
         size += len(frame)
-        if size >= _TREE_PIECE:
+        if size >= _BATCH:
             yield b"".join(waiting)
             waiting, size = [], 0
     if waiting:

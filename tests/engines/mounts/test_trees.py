@@ -4,14 +4,16 @@ import errno
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import tempfile
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 import anyio
+import anyio.from_thread
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -31,17 +33,20 @@ from praxis_mcp.engines.init.trees import (
     Shortfall,
     TreeBounds,
 )
+from praxis_mcp.engines.init.waiter import WaiterLost
 from praxis_mcp.engines.mounts.bring_back import bring_back
 from praxis_mcp.engines.mounts.trees import CarriedTree
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Guard, Mount
 from praxis_mcp.support.praxis_init import Ended, EndKind
 from praxis_mcp.support.rooted import identity_of
-from praxis_mcp.testing.bench import CALL_LIMIT
+from praxis_mcp.testing.bench import CALL_LIMIT, processes
 from tests.engines.mounts.carrying import look_at, open_file_count, run, waiting
 
 pytestmark = [pytest.mark.anyio, pytest.mark.native]
 EXIT_0 = Ended(EndKind.EXIT, 0)
+SHORT_TIMEOUT = 8.0
+"""Seconds within which the usual call ends on a busy machine too."""
 
 
 class Ground:
@@ -290,14 +295,13 @@ async def test_the_way_there_does_not_count_against_the_timeout(ground: Ground) 
 
     class Slow(CarriedTree):
         def frames(self) -> Generator[bytes]:
-            for piece in super().frames():
-                threading.Event().wait(0.5)
-                yield piece
+            threading.Event().wait(SHORT_TIMEOUT + 1)
+            yield from super().frames()
 
     (ground.host / "file").write_bytes(b"x" * 300_000)
     async with waiting(ground.base) as waiter:
         tree = Slow(str(ground.there), source=ground.host, staging=ground.staging)
-        end, said = await run(waiter, f"cat {ground.there}/file | wc -c", [tree], timeout=2, grace=0.1)
+        end, said = await run(waiter, f"cat {ground.there}/file | wc -c", [tree], timeout=SHORT_TIMEOUT, grace=0.1)
     assert (end, said) == (EXIT_0, b"300000\n")
 
 
@@ -428,6 +432,40 @@ async def test_a_full_disk_on_the_way_back_leaves_the_host_as_it_was(ground: Gro
         subprocess.run(["umount", ground.staging], check=True, timeout=CALL_LIMIT)
     await bring_back([mount], [tree.part()])
     assert os.listdir(ground.host) == []
+
+
+@pytest.mark.parametrize("how", ["killed", "cancelled"])
+async def test_a_call_that_breaks_off_while_its_files_come_back_changes_nothing(ground: Ground, how: str) -> None:
+    mount = ground.mount()
+    (ground.host / "kept").write_text("kept")
+    before = open_file_count()
+    async with waiting(ground.base) as waiter:
+        script = f"cd {ground.there}; rm kept; head -c 30000000 /dev/urandom > large; echo $PPID"
+
+        class Breaking(CarriedTree):
+            """Breaks off once part of a file has come."""
+
+            def take(self, found: Sequence[Found]) -> None:
+                super().take(found)
+                if how == "killed":
+                    os.kill(waiter_pid(ground.base), signal.SIGKILL)
+                else:
+                    anyio.from_thread.run_sync(scope.cancel)
+
+        tree = Breaking(str(ground.there), source=ground.host, staging=ground.staging)
+        with anyio.CancelScope() as scope:
+            with pytest.raises(WaiterLost if how == "killed" else anyio.get_cancelled_exc_class()):
+                await run(waiter, script, [tree])
+    assert tree.part() is None
+    await bring_back([mount], [tree.part()])
+    assert os.listdir(ground.host) == ["kept"]
+    assert open_file_count() <= before
+
+
+def waiter_pid(place: Path) -> int:
+    """The praxis-init that is connected to the socket in a directory."""
+    (found,) = (each for each in processes(f"{place}/s") if " wait " in each)
+    return int(found.partition(":")[0])
 
 
 paths = st.sampled_from(["a", "a/b", "a/b/c", "d", "kept", "new", "new/x"])
