@@ -55,6 +55,25 @@ class FrameType(IntEnum):
     FOUND_END = 144
 
 
+LARGEST_FOUND = {
+    FrameType.FOUND_TREE: 4,
+    FrameType.FOUND_GONE: MAX_FRAME_PATH,
+    FrameType.FOUND_DIRECTORY: 4 + MAX_FRAME_PATH,
+    FrameType.FOUND_FILE: 20 + MAX_FRAME_PATH,
+    FrameType.FOUND_DATA: 64 * 1024,
+    FrameType.FOUND_HOLE: 8,
+    FrameType.FOUND_LINK: 2 * MAX_FRAME_PATH + 1,
+    FrameType.FOUND_END: 8 + MAX_FRAME_PATH,
+}
+"""Bytes of payload that frames of what was found may have."""
+
+
+class Found:
+    """Part of what a waiter found of the trees of a call (see `trees`)."""
+
+    __slots__ = ()
+
+
 class FramingError(ValueError):
     """What was to be sent, or has come, breaks the rules of the framing; the message says which."""
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 
 from praxis_mcp.engines.init.frame_types import (
     FRAME_HEADER,
+    LARGEST_FOUND,
     MAX_FRAME_PATH,
+    Found,
     FrameType,
     FramingError,
     FramingSizeError,
     encode_frame,
 )
-from praxis_mcp.engines.init.trees import LARGEST_FOUND, Found, parse_found
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.support.praxis_init import Ended, EndKind
 
@@ -299,6 +300,9 @@ def _event(kind: FrameType, payload: bytes) -> Event:
             case FrameType.REFUSED:
                 return Refused(payload.decode("ascii"))
             case _:
+                # Few calls have trees: no server's start waits for the classes of what is found of them.
+                from praxis_mcp.engines.init.trees import parse_found
+
                 return parse_found(kind, payload)
     except FramingError:
         raise

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
-from praxis_mcp.engines.init.frame_types import MAX_FRAME_PATH, FrameType, FramingError, encode_frame
+from praxis_mcp.engines.init.frame_types import MAX_FRAME_PATH, Found, FrameType, FramingError, encode_frame
 
 MAX_FRAME_NAME = 255
 """Bytes of one name in a path (NAME_MAX)."""
@@ -43,12 +43,6 @@ class Shortfall(IntEnum):
     """Or with a path that is too long."""
     BUSY = 5
     """Something that the command started cannot be ended."""
-
-
-class Found:
-    """Part of what a waiter found of the trees of a call."""
-
-    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,21 +272,8 @@ def _path(payload: bytes) -> str:
     return os.fsdecode(payload)
 
 
-LARGEST_FOUND = {
-    FrameType.FOUND_TREE: _U32.size,
-    FrameType.FOUND_GONE: MAX_FRAME_PATH,
-    FrameType.FOUND_DIRECTORY: _U32.size + MAX_FRAME_PATH,
-    FrameType.FOUND_FILE: _FOUND_FILE.size + MAX_FRAME_PATH,
-    FrameType.FOUND_DATA: 64 * 1024,
-    FrameType.FOUND_HOLE: _U64.size,
-    FrameType.FOUND_LINK: 2 * MAX_FRAME_PATH + 1,
-    FrameType.FOUND_END: _FOUND_END.size + MAX_FRAME_PATH,
-}
-"""Bytes of payload that these frames may have."""
-
-
 def parse_found(kind: FrameType, payload: bytes) -> Found:
-    """What a frame of those in `LARGEST_FOUND` says.
+    """What a frame of those from `FOUND_TREE` to `FOUND_END` says.
 
     Raises:
         FramingError, struct.error, ValueError: it cannot be read.

@@ -10,11 +10,12 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import anyio
 import anyio.to_thread
 
+from praxis_mcp.engines.init.frame_types import Found
 from praxis_mcp.engines.init.framing import (
     FRAME_PIECE,
     MAX_PAYLOAD,
@@ -35,12 +36,14 @@ from praxis_mcp.engines.init.framing import (
     encode_stdin,
     encode_stdin_end,
 )
-from praxis_mcp.engines.init.trees import Found, ReturningTrees, Tree
 from praxis_mcp.engines.output import StreamCollector, StreamName
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import CallFile, Plan
 from praxis_mcp.support.praxis_init import Ended, EndKind
 from praxis_mcp.support.text import printable
+
+if TYPE_CHECKING:
+    from praxis_mcp.engines.init.trees import ReturningTrees, Tree
 
 WAITER_MAX_AGE = 900.0
 """Seconds that a container or exec waits for a call at most; then another takes its place."""
@@ -300,11 +303,13 @@ class Waiter:
             self._deadline.deadline = max(self._deadline.deadline, anyio.current_time() + TREE_PAUSE)
 
     async def _receive(self, collectors: Mapping[StreamName, StreamCollector], trees: Sequence[Tree]) -> Ended:
-        returning = ReturningTrees(trees)
+        returning = _returning(trees) if trees else None
         async with aclosing(self._events()) as events:
             async for event in events:
                 match event:
                     case Found():
+                        if returning is None:
+                            raise WaiterLost("trees of a call without", may_have_run=self._may_have_run)
                         if returning.add(event):
                             await self._deliver(returning)
                     case Output(stream, data):
@@ -316,7 +321,8 @@ class Waiter:
                         self._feeds = False
                         self._may_feed.set()
                     case Ended():
-                        if not returning.is_whole and event.kind in (EndKind.EXIT, EndKind.SIGNAL):
+                        is_whole = returning is None or returning.is_whole
+                        if not is_whole and event.kind in (EndKind.EXIT, EndKind.SIGNAL):
                             raise WaiterLost("its trees did not come back", may_have_run=self._may_have_run)
                         return event
                     case Detail(text):
@@ -389,6 +395,13 @@ class Waiter:
             position += len(piece)
             await self._channel.send(encode_stdin(piece))
         await self._channel.send(encode_stdin_end())
+
+
+def _returning(trees: Sequence[Tree]) -> ReturningTrees:
+    # Here, as in `framing`: few calls have trees.
+    from praxis_mcp.engines.init.trees import ReturningTrees
+
+    return ReturningTrees(trees)
 
 
 def _pieces(begin: bytes, files: Sequence[WaitFile]) -> Iterator[bytes]:

@@ -3,6 +3,8 @@
 import os
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -172,6 +174,8 @@ class Scripted:
         ([b"garbage! garbage!"], "type"),
         ([HELLO], "ended before"),
         ([HELLO, HELLO], "hello again"),
+        ([HELLO, struct.pack("<III", FrameType.FOUND_TREE, 4, 0)], "trees of a call without"),
+        ([HELLO, struct.pack("<II", FrameType.FOUND_GONE, 4) + b"/etc"], "does not lead below"),
         ([HELLO, struct.pack("<II", FrameType.STDOUT, 10) + b"part"], "ended before"),
     ],
 )
@@ -188,3 +192,12 @@ async def test_a_far_end_that_says_nothing_past_the_deadline_is_not_the_tools_fa
     with pytest.raises(WaiterSilent) as silent, anyio.fail_after(CALL_LIMIT):
         await Waiter(far).run(words("true", timeout=0.1), None, *_ignored(), grace=0.2)
     assert (silent.value.seconds, far.closed) == (pytest.approx(0.3), True)
+
+
+def test_the_start_of_a_server_does_not_wait_for_what_is_found_of_trees() -> None:
+    """It imports the waiter for its errors; the classes of what is found take milliseconds."""
+    script = "import sys, praxis_mcp.engines.init.waiter; print(any(name.endswith('.trees') for name in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=CALL_LIMIT, check=True
+    )
+    assert done.stdout == "False\n"
