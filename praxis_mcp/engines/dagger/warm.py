@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import anyio
 
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.dagger.call_socket import CallSocket, ForwardedChannel
 from praxis_mcp.engines.dagger.cold import CallResult
 from praxis_mcp.engines.dagger.errors import QueryFailed, SessionLost, no_answer
 from praxis_mcp.engines.dagger.exec import (
@@ -34,7 +35,7 @@ from praxis_mcp.engines.dagger.images import ENGINE_VARIABLES, INIT, SOCKET, Bas
 from praxis_mcp.engines.dagger.mounts import Upload
 from praxis_mcp.engines.dagger.query import Field, value_at
 from praxis_mcp.engines.dagger.session import Session, SessionManager
-from praxis_mcp.engines.init.framing import WaitCall, encode_call
+from praxis_mcp.engines.init.framing import WaitCall
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.init.waiter import WAITER_PATIENCE, Waiter, WaiterLost, WaiterSilent, wait_call
 from praxis_mcp.engines.phases import Phase
@@ -47,7 +48,6 @@ from praxis_mcp.settings.sections import WarmSettings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.praxis_init import DEFAULT_KILL_AFTER, EXIT_SIGNAL_BASE, Ended, EndKind, wait_words
 from praxis_mcp.support.tasks import BackgroundTasks
-from praxis_mcp.support.unix_stream import UnixStream
 
 DaggerKey = WarmKey[Session]
 """The key of warm execs."""
@@ -61,66 +61,8 @@ MAX_WAITING_EXECS = 24
 FILE_MODE = 0o644
 QUERIES_CLOSE_TIMEOUT = 5.0
 
-_HANG_UP = encode_call(WaitCall([b"none"])) * 2
-"""A call that begins twice: praxis-init ends all that it runs, and leaves, where it reads that between two frames."""
-
-
 Preparation = Callable[[Session, Blueprint], Awaitable[tuple[BaseContainer, list[Upload]]]]
 """Gives what an exec starts from: the contract's container, and its mounts as they are now."""
-
-
-class ForwardedChannel(UnixStream):
-    """A channel that Dagger forwards from an exec. It does not tell the exec that this end was closed (seen with
-    v0.21.8, as with BuildKit's forwarding), so closing says so in words that praxis-init refuses."""
-
-    async def aclose(self) -> None:
-        """See `UnixStream.aclose`."""
-        with suppress(OSError):
-            self._socket.send(_HANG_UP, socket.MSG_DONTWAIT)
-        await super().aclose()
-
-
-class CallSocket:
-    """A Unix socket on this machine to which one exec connects, once."""
-
-    def __init__(self, path: Path) -> None:
-        """Raises OSError: the path is too long (107 bytes), or cannot be written to."""
-        self.path = path
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._listener.setblocking(False)
-            self._listener.bind(str(path))
-            self._listener.listen(1)
-        except BaseException:
-            self._listener.close()
-            raise
-
-    async def accept(self, abandoned: anyio.Event) -> ForwardedChannel:
-        """The connection, when it comes.
-
-        Raises:
-            WaiterLost: `abandoned` was set before.
-        """
-        async with anyio.create_task_group() as tasks:
-
-            async def stop_waiting() -> None:
-                await abandoned.wait()
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(stop_waiting)
-            await anyio.wait_readable(self._listener)
-            tasks.cancel_scope.cancel()
-        try:
-            connection, _ = self._listener.accept()
-        except BlockingIOError as exc:
-            raise WaiterLost("the exec ended before it connected", may_have_run=False) from exc
-        connection.setblocking(False)
-        return ForwardedChannel(connection)
-
-    def close(self) -> None:
-        """Nothing connects any more, the tool of the call least of all."""
-        self._listener.close()
-        self.path.unlink(missing_ok=True)
 
 
 class WaitingQuery:
