@@ -94,6 +94,7 @@ _MODULES = {
     "engines.dagger.engine": ("DaggerExecutionEngine",),
     "engines.docker.engine": ("DockerSDKExecutionEngine",),
     "engines.host.local": ("LocalExecutionEngine",),
+    "engines.kubernetes.engine": ("KubernetesExecutionEngine",),
     "engines.output": ("Captured", "StreamCollector"),
     "engines.registry": ("EngineRegistry",),
     "engines.remote": ("RemoteMCPEngine",),

@@ -48,7 +48,7 @@ class EngineType(StrEnum):
     """The engines a contract can ask for.
 
     `DAGGER` carries an image specification, which any container engine can run: which one does is decided by the
-    order in the settings and by what each can enforce. `DOCKER` and `SANDBOX` insist on that one. An engine that
+    order in the settings and by what each can enforce. `DOCKER`, `SANDBOX` and `KUBERNETES` insist on that one. An engine that
     another package brings (see `praxis_mcp.support.installation`) is a value as well, ``EngineType("its-name")``;
     iteration leaves it out.
     """
@@ -56,6 +56,7 @@ class EngineType(StrEnum):
     DAGGER = "dagger"
     DOCKER = "docker"
     SANDBOX = "sandbox"
+    KUBERNETES = "kubernetes"
     LOCAL = "local"
     REMOTE_MCP = "remote-mcp"
 
@@ -84,6 +85,7 @@ SPEC_TYPES: dict[EngineType, type[AnyEngineSpec]] = {
     EngineType.DAGGER: DaggerEngineSpec,
     EngineType.DOCKER: DaggerEngineSpec,
     EngineType.SANDBOX: DaggerEngineSpec,
+    EngineType.KUBERNETES: DaggerEngineSpec,
     EngineType.LOCAL: LocalEngineSpec,
     EngineType.REMOTE_MCP: RemoteMCPEngineSpec,
 }

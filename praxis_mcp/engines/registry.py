@@ -19,6 +19,7 @@ from praxis_mcp.support.logs import logger, places
 ENGINES: dict[str, str] = {
     "dagger": "praxis_mcp.engines.dagger.engine:DaggerExecutionEngine",
     "docker": "praxis_mcp.engines.docker.engine:DockerSDKExecutionEngine",
+    "kubernetes": "praxis_mcp.engines.kubernetes.engine:KubernetesExecutionEngine",
     "local": "praxis_mcp.engines.host.local:LocalExecutionEngine",
     "remote-mcp": "praxis_mcp.engines.remote:RemoteMCPEngine",
     "sandbox": "praxis_mcp.engines.host.sandbox:SandboxExecutionEngine",

@@ -12,7 +12,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, fi
 from praxis_mcp.support.files import state_home
 from praxis_mcp.support.installation import usable_plugins
 
-CONTAINER_ENGINES = ("dagger", "docker", "sandbox")
+CONTAINER_ENGINES = ("dagger", "docker", "kubernetes", "sandbox")
+DEFAULT_ORDER = ("dagger", "docker", "sandbox")
+"""Of this machine: no call goes to a cluster that nobody has named."""
 
 Transport = Literal["auto", "http", "sse", "stdio"]
 """The transport to another server. ``auto`` goes by the address: a command is ``stdio``, a URL whose path ends in
@@ -188,6 +190,67 @@ class SandboxSettings(Section):
     max_image_size: int = Field(default=16 * 1024**3, gt=0)
 
 
+class Toleration(Section):
+    """A taint of nodes that pods put up with (core/v1 Toleration).
+
+    Attributes:
+        key: of the taint; None, with `operator` ``Exists``, is every one.
+        operator: how `value` is compared.
+        value: of the taint.
+        effect: of the taint; None is every one.
+        toleration_seconds: how long ``NoExecute`` is put up with; None is for ever.
+    """
+
+    key: str | None = None
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: int | None = Field(default=None, ge=0)
+
+
+_DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+_DNS_NAME = r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$"
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+
+
+class KubernetesSettings(Section):
+    """How tools run on a Kubernetes cluster, each call in a pod of its own.
+
+    Attributes:
+        context: of the configuration file (``KUBECONFIG``, else ``~/.kube/config``); None is its current one, or, for
+            a server in a pod, the pod's own account.
+        namespace: where pods are made; None is the context's.
+        runtime_class: RuntimeClass of the pods (gVisor, Kata); None is the cluster's usual runtime.
+        service_account: account that the pods belong to; none of them gets its token.
+        node_selector: labels that a node must have. ``kubernetes.io/arch`` chooses the processor; without it, it is the
+            server's own.
+        tolerations: see `Toleration`.
+        image_pull_secrets: names of Secrets with logins to registries.
+        requests: what a pod reserves on its node, by resource; never more than the contract's limit of it. Of memory
+            without an entry, the limit.
+        pids_limit: processes and threads that the cluster allows a pod (the kubelet's ``podPidsLimit``), which no pod
+            can choose; None: nobody knows, and contracts with a `pids_limit` are refused.
+        network_bridge: whether tools with ``network: bridge`` may run there: they reach the cluster's pod network, as
+            far as its NetworkPolicies let them.
+        start_timeout: seconds from the call until its pod runs: a node that has to be added and an image that has to be
+            pulled are part of it.
+    """
+
+    context: str | None = None
+    namespace: str | None = Field(default=None, pattern=_DNS_LABEL)
+    runtime_class: str | None = Field(default=None, pattern=_DNS_NAME)
+    service_account: str | None = Field(default=None, pattern=_DNS_NAME)
+    node_selector: Mapping[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    image_pull_secrets: tuple[Annotated[str, Field(pattern=_DNS_NAME)], ...] = ()
+    requests: Mapping[
+        Literal["cpu", "memory", "ephemeral-storage"], Annotated[str, Field(pattern=_QUANTITY)]
+    ] = {"cpu": "10m"}
+    pids_limit: int | None = Field(default=None, gt=0)
+    network_bridge: bool = False
+    start_timeout: float = Field(default=120, gt=0, le=3600)
+
+
 def _names_an_engine(value: str) -> str:
     if value not in CONTAINER_ENGINES and value not in usable_plugins():
         raise ValueError(f"write one of {', '.join((*CONTAINER_ENGINES, *usable_plugins()))}")
@@ -213,13 +276,14 @@ class EngineSettings(Section):
             ``docker login`` has stored are used without it.
     """
 
-    order: tuple[Annotated[str, AfterValidator(_names_an_engine)], ...] = CONTAINER_ENGINES
+    order: tuple[Annotated[str, AfterValidator(_names_an_engine)], ...] = DEFAULT_ORDER
     spill: bool = True
     registries: Mapping[str, RegistryLogin] = {}
     docker: DockerSettings = DockerSettings()
     dagger: DaggerSettings = DaggerSettings()
     sandbox: SandboxSettings = SandboxSettings()
     local: LocalSettings = LocalSettings()
+    kubernetes: KubernetesSettings = KubernetesSettings()
 
 
 class WarmSettings(Section):

@@ -36,6 +36,7 @@ _STAND_INS: dict[EngineType, dict[str, Any]] = {
     EngineType.DAGGER: _IN_IMAGE,
     EngineType.DOCKER: _IN_IMAGE,
     EngineType.SANDBOX: _IN_IMAGE,
+    EngineType.KUBERNETES: _IN_IMAGE,
     EngineType.LOCAL: _COMMAND,
     EngineType.REMOTE_MCP: {"address": "http://unknown.invalid"},
 }

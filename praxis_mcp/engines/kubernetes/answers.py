@@ -1,0 +1,55 @@
+"""What an API server answers instead of what was asked for, as exceptions that stay within the engine."""
+
+from __future__ import annotations
+
+
+class Refusal(Exception):
+    """The API server will not do what was asked.
+
+    Attributes:
+        status: code of HTTP.
+        reason: the API's word for it (meta/v1 Status): ``Forbidden``, ``AlreadyExists``.
+        message: its sentence.
+        kind, name: of the object that it is about, where it says so.
+    """
+
+    def __init__(self, status: int, reason: str, message: str, *, kind: str = "", name: str = "") -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.kind = kind
+        self.name = name
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no such object (any more)."""
+        return self.status == 404
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether there is an object of that name already."""
+        return self.reason == "AlreadyExists"
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same request may be answered a moment later: the server is busy or starting."""
+        return self.status in (429, 500, 503, 504)
+
+
+class ClusterLost(Exception):
+    """The API server cannot be reached, or the connection to it broke.
+
+    Attributes:
+        address: of the server; empty where only a connection is known.
+        reason: in words.
+    """
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(reason)
+        self.address = address
+        self.reason = reason
+
+
+class WatchExpired(Exception):
+    """A watch asked for changes since a version that the server has forgotten (410 Gone): look again, then watch."""
