@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # written by scripts/exports.py from the table below
     from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine as DockerSDKExecutionEngine
     from praxis_mcp.engines.host.local import LocalExecutionEngine as LocalExecutionEngine
     from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine as SandboxExecutionEngine
+    from praxis_mcp.engines.kubernetes.engine import KubernetesExecutionEngine as KubernetesExecutionEngine
     from praxis_mcp.engines.output import Captured as Captured
     from praxis_mcp.engines.output import StreamCollector as StreamCollector
     from praxis_mcp.engines.registry import EngineRegistry as EngineRegistry

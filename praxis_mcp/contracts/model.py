@@ -48,9 +48,9 @@ class EngineType(StrEnum):
     """The engines a contract can ask for.
 
     `DAGGER` carries an image specification, which any container engine can run: which one does is decided by the
-    order in the settings and by what each can enforce. `DOCKER`, `SANDBOX` and `KUBERNETES` insist on that one. An engine that
-    another package brings (see `praxis_mcp.support.installation`) is a value as well, ``EngineType("its-name")``;
-    iteration leaves it out.
+    order in the settings and by what each can enforce. `DOCKER`, `SANDBOX` and `KUBERNETES` insist on that one. An
+    engine that another package brings (see `praxis_mcp.support.installation`) is a value as well,
+    ``EngineType("its-name")``; iteration leaves it out.
     """
 
     DAGGER = "dagger"

@@ -217,8 +217,9 @@ class KubernetesSettings(Section):
     """How tools run on a Kubernetes cluster, each call in a pod of its own.
 
     Attributes:
-        context: of the configuration file (``KUBECONFIG``, else ``~/.kube/config``); None is its current one, or, for
-            a server in a pod, the pod's own account.
+        kubeconfig: the configuration file; None asks the environment (``KUBECONFIG``), then is ``~/.kube/config``.
+        context: of that file; None is its current one, or, for a server in a pod and where no file is named, the pod's
+            own account.
         namespace: where pods are made; None is the context's.
         runtime_class: RuntimeClass of the pods (gVisor, Kata); None is the cluster's usual runtime.
         service_account: account that the pods belong to; none of them gets its token.
@@ -236,6 +237,7 @@ class KubernetesSettings(Section):
             pulled are part of it.
     """
 
+    kubeconfig: Path | None = None
     context: str | None = None
     namespace: str | None = Field(default=None, pattern=_DNS_LABEL)
     runtime_class: str | None = Field(default=None, pattern=_DNS_NAME)
@@ -243,9 +245,9 @@ class KubernetesSettings(Section):
     node_selector: Mapping[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
     image_pull_secrets: tuple[Annotated[str, Field(pattern=_DNS_NAME)], ...] = ()
-    requests: Mapping[
-        Literal["cpu", "memory", "ephemeral-storage"], Annotated[str, Field(pattern=_QUANTITY)]
-    ] = {"cpu": "10m"}
+    requests: Mapping[Literal["cpu", "memory", "ephemeral-storage"], Annotated[str, Field(pattern=_QUANTITY)]] = {
+        "cpu": "10m"
+    }
     pids_limit: int | None = Field(default=None, gt=0)
     network_bridge: bool = False
     start_timeout: float = Field(default=120, gt=0, le=3600)

@@ -18,6 +18,7 @@ import anyio.to_thread
 
 from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal, WatchExpired
 from praxis_mcp.errors import EngineUnavailable
+from praxis_mcp.settings.sections import KubernetesSettings
 from praxis_mcp.support.installation import install_command_for_extra
 
 if TYPE_CHECKING:
@@ -60,17 +61,16 @@ class Cluster:
         self.context = context
 
     @classmethod
-    async def connect(cls, context: str | None = None, namespace: str | None = None) -> Cluster:
+    async def connect(cls, options: KubernetesSettings) -> Cluster:
         """A client of the cluster that the configuration names; nothing is asked of it yet.
 
         Args:
-            context: of the configuration file; None is its current one, or in a pod the pod's own account.
-            namespace: None is the context's own.
+            options: the engine's settings.
 
         Raises:
             EngineUnavailable: lightkube is missing, or the configuration cannot be used; says how to fix it.
         """
-        return await anyio.to_thread.run_sync(_connect, context, namespace)
+        return await anyio.to_thread.run_sync(_connect, options)
 
     async def get(self, path: str, query: Query | None = None) -> dict[str, Any]:
         """An object, or a list of them."""
@@ -102,9 +102,7 @@ class Cluster:
 
         timeout = httpx2.Timeout(API_ANSWER_TIMEOUT, connect=API_CONNECT_TIMEOUT, read=None)
         try:
-            async with self._client.stream(
-                "GET", path, params={**query, "watch": "1"}, timeout=timeout
-            ) as response:
+            async with self._client.stream("GET", path, params={**query, "watch": "1"}, timeout=timeout) as response:
                 if response.is_error:
                     await response.aread()
                     raise _refusal(response)
@@ -178,7 +176,7 @@ class Cluster:
         return found if isinstance(found, dict) else {}
 
 
-def _connect(context: str | None, namespace: str | None) -> Cluster:
+def _connect(options: KubernetesSettings) -> Cluster:
     try:
         import httpx2
         import lightkube
@@ -191,11 +189,12 @@ def _connect(context: str | None, namespace: str | None) -> Cluster:
         ) from exc
     try:
         # A file that is named comes before a pod's own account, as kubectl has it.
-        if context is not None or os.environ.get("KUBECONFIG"):
-            found = lightkube.KubeConfig.from_file(os.environ.get("KUBECONFIG") or "~/.kube/config")
+        named = options.kubeconfig or os.environ.get("KUBECONFIG")
+        if named or options.context is not None:
+            found = lightkube.KubeConfig.from_file(named or "~/.kube/config")
         else:
             found = lightkube.KubeConfig.from_env()
-        config = found.get(context)
+        config = found.get(options.context)
         assert config is not None  # it is for a default that was given
         parameters = ConnectionParams(timeout=httpx2.Timeout(API_ANSWER_TIMEOUT, connect=API_CONNECT_TIMEOUT))
         limits = httpx2.Limits(max_connections=MOST_CONNECTIONS, max_keepalive_connections=32)
@@ -210,7 +209,7 @@ def _connect(context: str | None, namespace: str | None) -> Cluster:
     except Exception as exc:
         # Of YAML, of msgspec, a key that is not there: the file is not what it should be. What it holds is not shown.
         raise _unusable(f"it cannot be read ({type(exc).__name__})") from exc
-    return Cluster(client, config.cluster.server, namespace or config.namespace, config.context_name)
+    return Cluster(client, config.cluster.server, options.namespace or config.namespace, config.context_name)
 
 
 def _unusable(why: str) -> EngineUnavailable:

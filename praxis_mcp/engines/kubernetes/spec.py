@@ -41,9 +41,12 @@ HIDDEN_VARIABLES = ("KUBERNETES_",)
 """Variables that the kubelet gives every container: where the API server is."""
 _LONGEST_NAME = 40
 _OWN_OF_IMAGES = frozenset(
-    "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run /sbin /srv /sys /usr /usr/bin "
-    "/usr/lib /usr/local /usr/local/bin /usr/local/lib /usr/sbin /usr/share /var /var/lib /var/log /var/run".split()
-)
+    {
+        "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root",
+        "/run", "/sbin", "/srv", "/sys", "/usr", "/usr/bin", "/usr/lib", "/usr/local", "/usr/local/bin",
+        "/usr/local/lib", "/usr/sbin", "/usr/share", "/var", "/var/lib", "/var/log", "/var/run",
+    }
+)  # fmt: skip
 """Directories that images have content in: none of them may be hidden by an empty one."""
 _UNITS = {
     "m": Decimal("0.001"), "": Decimal(1), "k": Decimal(10**3), "M": Decimal(10**6), "G": Decimal(10**9),

@@ -1,0 +1,339 @@
+"""What comes into pods from this machine and is not of one call: praxis-init, and what contracts mount read-only, by
+immutable ConfigMaps that are named by their content. The server's Lease owns them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import platform
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio.to_thread
+
+from praxis_mcp.engines.kubernetes.answers import Refusal
+from praxis_mcp.engines.kubernetes.client import Cluster
+from praxis_mcp.engines.kubernetes.spec import (
+    INIT_KEY,
+    MANAGED_BY,
+    MANAGER,
+    SERVER_LABEL,
+    Volume,
+    init_volume,
+    is_below,
+)
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, LimitUnsupported
+from praxis_mcp.plans.model import Blueprint, Guard, Mount
+from praxis_mcp.settings.sections import KubernetesSettings
+from praxis_mcp.support.praxis_init import OTHER_MACHINES, normalize_machine, praxis_init_path
+from praxis_mcp.support.rooted import HeldDirectory, identity_of, walk
+
+MAX_CONFIG_MAP = 1_000_000
+"""Bytes in one ConfigMap; the API server takes 1 MiB with names and all."""
+MAX_CONTENT = 8 * 1024 * 1024
+"""Bytes that a contract's read-only mounts may have together."""
+MAX_CONTENT_FILES = 2000
+MAX_KEPT_MAPS = 128
+"""ConfigMaps of one server at a time; of more, the oldest go. A pod that runs has its content already."""
+_TOP = "content"
+_ARCH = "kubernetes.io/arch"
+_KUBERNETES_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
+_INTO_IMAGE = "Put it into the image, or mount less."
+
+
+@dataclass(frozen=True, slots=True)
+class ContentFile:
+    """A file: path below what is mounted, permission bits, content."""
+
+    path: str
+    mode: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigMap:
+    """A ConfigMap to be: content by key."""
+
+    data: tuple[tuple[str, bytes], ...] = field(repr=False)
+
+    def name(self, server: str) -> str:
+        """Its name: by its content, for one server."""
+        digest = hashlib.sha256()
+        for key, value in self.data:
+            digest.update(b"%b %d %b" % (key.encode(), len(value), value))
+        return f"{MANAGER}-{server[:16]}-{digest.hexdigest()[:32]}"
+
+    def body(self, server: str, owner: Mapping[str, Any]) -> dict[str, Any]:
+        """The body of the request that makes it."""
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": self.name(server),
+                "labels": {MANAGED_BY: MANAGER, SERVER_LABEL: server},
+                "ownerReferences": [dict(owner)],
+            },
+            "immutable": True,
+            "binaryData": {key: base64.b64encode(value).decode() for key, value in self.data},
+        }
+
+
+class ConfigMaps:
+    """The ConfigMaps of one server."""
+
+    def __init__(self, cluster: Cluster, server: str) -> None:
+        self._cluster = cluster
+        self._server = server
+        self._made: dict[tuple[str, str], None] = {}
+
+    async def put(self, maps: Sequence[ConfigMap], owner: Mapping[str, Any]) -> list[str]:
+        """Make those that are not there; their names.
+
+        Raises:
+            Refusal, ClusterLost: as the cluster's own.
+        """
+        names: list[str] = []
+        for each in maps:
+            name = await anyio.to_thread.run_sync(each.name, self._server)
+            names.append(name)
+            known = (str(owner["uid"]), name)
+            if known in self._made:
+                self._made[known] = self._made.pop(known)  # the latest
+                continue
+            try:
+                await self._cluster.create(self._cluster.config_maps(), each.body(self._server, owner))
+            except Refusal as exc:
+                if not exc.is_taken:
+                    raise
+            self._made[known] = None
+        await self._remove_old(owner)
+        return names
+
+    def forget(self) -> None:
+        """Look again for all: a pod could not be set up, and somebody may have removed one."""
+        self._made.clear()
+
+    async def _remove_old(self, owner: Mapping[str, Any]) -> None:
+        while len(self._made) > MAX_KEPT_MAPS:
+            uid, name = next(iter(self._made))
+            del self._made[uid, name]
+            if uid == owner["uid"]:
+                try:
+                    await self._cluster.delete(self._cluster.config_maps(name))
+                except Refusal as exc:
+                    if not exc.is_missing:
+                        raise
+
+
+@dataclass(frozen=True, slots=True)
+class MountContent:
+    """What a read-only mount holds.
+
+    Attributes:
+        mount: the mount.
+        is_file: whether it is a file itself.
+        files: what is in it; of a file, itself, with an empty path.
+    """
+
+    mount: Mount
+    is_file: bool
+    files: tuple[ContentFile, ...]
+
+    def pack(self) -> list[list[tuple[str, ContentFile]]]:
+        """Its files with a key each, in as many ConfigMaps as it takes."""
+        packed: list[list[tuple[str, ContentFile]]] = []
+        room = 0
+        for number, file in enumerate(self.files):
+            if len(file.data) > room or not packed:
+                packed.append([])
+                room = MAX_CONFIG_MAP
+            packed[-1].append((f"f{number}", file))
+            room -= len(file.data)
+        return packed
+
+    def volume(self, names: Sequence[str]) -> Volume:
+        """The volume that shows it.
+
+        Args:
+            names: of the ConfigMaps that `pack` gave.
+        """
+        sources = [
+            {
+                "configMap": {
+                    "name": name,
+                    "items": [
+                        {"key": key, "path": f"{_TOP}/{file.path}".rstrip("/"), "mode": file.mode} for key, file in part
+                    ],
+                }
+            }
+            for name, part in zip(names, self.pack(), strict=True)
+        ]
+        # By a path within the volume: at its top the kubelet shows links to directories of its own.
+        return Volume({"projected": {"sources": sources}}, self.mount.target, _TOP)
+
+
+@dataclass(frozen=True, slots=True)
+class PodContent:
+    """praxis-init and the content of a blueprint's read-only mounts, as they were when they were read."""
+
+    init: bytes = field(repr=False)
+    mounts: tuple[MountContent, ...]
+
+    @classmethod
+    async def read(cls, blueprint: Blueprint, options: KubernetesSettings) -> PodContent:
+        """Read it.
+
+        Raises:
+            LimitUnsupported: a mount cannot be brought into a pod; says why.
+            ExecutionError: it cannot be read.
+            EngineUnavailable: there is no praxis-init for the nodes.
+        """
+        return await anyio.to_thread.run_sync(_read, blueprint, options)
+
+    @staticmethod
+    def machine(options: KubernetesSettings) -> str:
+        """The processor of the nodes, as Kubernetes names it: the settings' choice, else this machine's.
+
+        Raises:
+            EngineUnavailable: there is no praxis-init for it.
+        """
+        chosen = options.node_selector.get(_ARCH) or platform.machine()
+        known = normalize_machine(chosen)
+        if known is None:
+            raise EngineUnavailable(
+                f"praxis-init, which every pod begins with, is not built for {chosen} machines.",
+                remedy=f"Choose nodes that it is for: engines.kubernetes.node_selector: {{{_ARCH}: amd64}}.",
+            )
+        return _KUBERNETES_NAMES[known]
+
+    async def is_current(self, blueprint: Blueprint) -> bool:
+        """Whether the mounts of a call hold what was read here."""
+        return not self.mounts or self.mounts == await anyio.to_thread.run_sync(_read_mounts, blueprint)
+
+    async def put(self, maps: ConfigMaps, owner: Mapping[str, Any]) -> list[Volume]:
+        """Have it in the cluster; the volumes that show it.
+
+        Raises:
+            Refusal, ClusterLost: as the cluster's own.
+        """
+        (init,) = await maps.put([ConfigMap(((INIT_KEY, self.init),))], owner)
+        volumes = [init_volume(init)]
+        for content in self.mounts:
+            parts = [ConfigMap(tuple((key, file.data) for key, file in part)) for part in content.pack()]
+            volumes.append(content.volume(await maps.put(parts, owner)))
+        return volumes
+
+
+def _read(blueprint: Blueprint, options: KubernetesSettings) -> PodContent:
+    machine = PodContent.machine(options)
+    path = praxis_init_path(machine)
+    if path is None:
+        raise EngineUnavailable(
+            f"This copy of praxis-mcp has no praxis-init for {machine}, which every pod begins with.",
+            remedy=OTHER_MACHINES,
+        )
+    return PodContent(path.read_bytes(), _read_mounts(blueprint))
+
+
+def _read_mounts(blueprint: Blueprint) -> tuple[MountContent, ...]:
+    """Raises as `PodContent.read`."""
+    mounts = [mount for mount in blueprint.mounts if mount.guard is Guard.NONE]
+    left = MAX_CONTENT
+    found: list[MountContent] = []
+    for mount in mounts:
+        _check_place(blueprint, mount, mounts)
+        if mount.writable:
+            continue
+        try:
+            content = _content_of(mount, left)
+        except OSError as exc:
+            raise ExecutionError(
+                f"{blueprint.tool}: {exc.filename or mount.source}, which it mounts, cannot be read: {exc.strerror}."
+            ) from exc
+        except ValueError as exc:
+            raise LimitUnsupported(
+                f"{blueprint.tool}: {mount.source}, which it mounts, cannot be brought into a pod: {exc}.",
+                remedy=_INTO_IMAGE,
+            ) from exc
+        left -= sum(len(file.data) for file in content.files)
+        found.append(content)
+    return tuple(found)
+
+
+def _check_place(blueprint: Blueprint, mount: Mount, mounts: Sequence[Mount]) -> None:
+    for other in mounts:
+        if other is not mount and not other.writable and is_below(mount.target, other.target):
+            raise LimitUnsupported(
+                f"{blueprint.tool}: its mount {mount.target} lies within {other.target}, and nothing can lie in a "
+                "read-only mount of a pod.",
+                remedy="Mount it elsewhere.",
+            )
+    if mount.writable and mount.source.is_file():
+        raise LimitUnsupported(
+            f"{blueprint.tool}: its mount {mount.target} is a file that it may write to, and only directories can be "
+            "brought back from a pod.",
+            remedy="Mount the directory around it.",
+        )
+
+
+def _content_of(mount: Mount, left: int) -> MountContent:
+    """Raises `ValueError` with what a ConfigMap cannot hold."""
+    status = os.lstat(mount.source)
+    if stat.S_ISREG(status.st_mode):
+        with HeldDirectory.at(mount.source.parent, listed=False) as around:
+            file = _file(around, mount.source.name, "", left, mount)
+        return MountContent(mount, True, (file,))
+    with HeldDirectory.at(mount.source) as top:
+        if mount.identity not in (None, identity_of(top.status)):
+            raise OSError(0, "it was replaced after it had been checked", str(mount.source))
+        return MountContent(mount, False, tuple(sorted(_files(top, left), key=lambda file: file.path)))
+
+
+def _files(top: HeldDirectory, left: int) -> Iterator[ContentFile]:
+    directories: set[str] = set()
+    filled: set[str] = {""}
+    for count, (path, here, entry) in enumerate(walk(top)):
+        if count >= MAX_CONTENT_FILES:
+            raise ValueError(f"it has more than {MAX_CONTENT_FILES} files")
+        filled.add(path.rpartition("/")[0])
+        if stat.S_ISDIR(entry.status.st_mode):
+            directories.add(path)
+            continue
+        if not stat.S_ISREG(entry.status.st_mode):
+            kind = "a link" if stat.S_ISLNK(entry.status.st_mode) else "no file"
+            raise ValueError(f"{path} in it is {kind}, and ConfigMaps hold files only")
+        file = _file(here, entry.name, path, left)
+        left -= len(file.data)
+        yield file
+    if empty := sorted(directories - filled):
+        raise ValueError(f"{empty[0]} in it is an empty directory, and ConfigMaps hold files only")
+
+
+def _file(here: HeldDirectory, name: str, path: str, left: int, mount: Mount | None = None) -> ContentFile:
+    descriptor = here.read(name)
+    try:
+        status = os.fstat(descriptor)
+        if mount is not None and mount.identity not in (None, identity_of(status)):
+            raise OSError(0, "it was replaced after it had been checked", str(mount.source))
+        most = min(left, MAX_CONFIG_MAP)
+        with os.fdopen(os.dup(descriptor), "rb") as stream:
+            data = stream.read(most + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > most:
+        where = path or "it"
+        raise ValueError(
+            f"{where} is larger than {MAX_CONFIG_MAP // 1000} kB"
+            if most == MAX_CONFIG_MAP
+            else f"with {where} the mounts are more than {MAX_CONTENT // 1024**2} MiB"
+        )
+    try:
+        path.encode()
+    except UnicodeEncodeError as exc:
+        raise ValueError("the name of a file in it is not UTF-8") from exc
+    # For whomever the tool runs as.
+    return ContentFile(path, 0o555 if status.st_mode & 0o111 else 0o444, data)

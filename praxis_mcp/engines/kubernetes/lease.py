@@ -1,0 +1,210 @@
+"""Whose a pod is: each server has a Lease, which owns what the server makes in the cluster and is renewed while the
+server lives. When it goes, the cluster's garbage collector takes all that it owns.
+
+Whether another server lives is judged by its Lease alone, as this server itself has watched it: by neither clocks of
+two machines compared, nor process ids.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+
+from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal
+from praxis_mcp.engines.kubernetes.client import Cluster
+from praxis_mcp.engines.kubernetes.spec import MANAGED_BY, MANAGER, SERVER_LABEL
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.tasks import BackgroundTasks
+
+LEASE_SECONDS = 30
+"""Seconds for which a renewal counts."""
+RENEW_EVERY = 10.0
+"""Seconds between renewals."""
+LEASES_LOST = 3
+"""How many times over a Lease must have expired, watched, before anybody else removes it."""
+LEASE_END_TIMEOUT = 10.0
+"""Seconds to remove the own one."""
+
+
+class ServerLease:
+    """The Lease of this server.
+
+    Attributes:
+        server: this server's id, in labels.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.server = uuid.uuid4().hex
+        self._cluster = cluster
+        self._owner: dict[str, Any] | None = None
+        self._making = anyio.Lock()
+        self._life = anyio.CancelScope()
+        self._watchman = LeaseWatchman()
+        self._is_kept = False
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return f"{MANAGER}-{self.server[:16]}"
+
+    async def owner(self, background: BackgroundTasks) -> Mapping[str, Any]:
+        """The reference to it (meta/v1 OwnerReference), once it exists; it is renewed from then on.
+
+        Args:
+            background: keeps the task that renews it.
+        """
+        async with self._making:
+            if self._owner is None:
+                self._owner = await self._make()
+            if not self._is_kept:
+                self._is_kept = True
+                background.start(self._keep, "renewing this server's Lease")
+            return self._owner
+
+    async def _make(self) -> dict[str, Any]:
+        now = _now()
+        body = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": self.name, "labels": {MANAGED_BY: MANAGER, SERVER_LABEL: self.server}},
+            "spec": {
+                "holderIdentity": self.server,
+                "leaseDurationSeconds": LEASE_SECONDS,
+                "acquireTime": now,
+                "renewTime": now,
+            },
+        }
+        try:
+            made = await self._cluster.create(self._cluster.leases(), body)
+        except Refusal as exc:
+            if not exc.is_taken:  # an attempt of ours whose answer was lost
+                raise
+            made = await self._cluster.get(self._cluster.leases(self.name))
+        return {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "name": self.name,
+            "uid": str(made["metadata"]["uid"]),
+        }
+
+    async def _keep(self) -> None:
+        with self._life:
+            while True:
+                await anyio.sleep(RENEW_EVERY)
+                try:
+                    await self.renew()
+                    await self.remove_expired()
+                except (Refusal, ClusterLost) as exc:
+                    logger.warning("this server's Lease could not be renewed: {}", exc)
+
+    async def renew(self) -> None:
+        """Renew it; where somebody has removed it, the next `owner` is a new one.
+
+        Raises:
+            Refusal, ClusterLost: as the cluster's own.
+        """
+        if self._owner is None:
+            return
+        try:
+            await self._cluster.merge(self._cluster.leases(self.name), {"spec": {"renewTime": _now()}})
+        except Refusal as exc:
+            if not exc.is_missing:
+                raise
+            logger.warning("this server's Lease was removed, and all pods that it owned; there is a new one")
+            self._owner = None
+
+    async def remove_expired(self) -> tuple[str, ...]:
+        """Look at the Leases of all servers once more, and remove those that have expired long ago; their names.
+
+        Raises:
+            Refusal, ClusterLost: as the cluster's own.
+        """
+        found = await self._cluster.get(
+            self._cluster.leases(), {"labelSelector": f"{MANAGED_BY}={MANAGER}", "limit": 500}
+        )
+        others = [item for item in found.get("items") or [] if item["metadata"]["name"] != self.name]
+        removed: list[str] = []
+        for lease in self._watchman.find_expired(others):
+            # It may be renewed between the look and this.
+            conditions = {"preconditions": {"uid": lease.uid, "resourceVersion": lease.version}}
+            try:
+                await self._cluster.delete(
+                    self._cluster.leases(lease.name), body={**conditions, "propagationPolicy": "Background"}
+                )
+            except Refusal as exc:
+                if not exc.is_missing and exc.reason != "Conflict":
+                    raise
+            else:
+                removed.append(lease.name)
+        if removed:
+            logger.info("removed what {} servers left in the cluster that are gone", len(removed))
+        return tuple(removed)
+
+    async def end(self) -> None:
+        """Remove it, and with it all that it owns; never raises."""
+        self._life.cancel()
+        if self._owner is None:
+            return
+        self._owner = None
+        with anyio.move_on_after(LEASE_END_TIMEOUT, shield=True):
+            try:
+                await self._cluster.delete(self._cluster.leases(self.name), {"propagationPolicy": "Background"})
+            except (Refusal, ClusterLost) as exc:
+                logger.warning("this server's Lease could not be removed; others do it when it expires: {}", exc)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenLease:
+    """A Lease as it was last seen to change."""
+
+    name: str
+    uid: str
+    version: str
+    duration: float
+    since: float = field(compare=False)
+
+
+class LeaseWatchman:
+    """Which Leases nobody renews any more, by how often this process has looked and how long nothing changed meanwhile.
+
+    Args:
+        clock: seconds, which only go up.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[str, SeenLease] = {}
+
+    def find_expired(self, leases: Sequence[Mapping[str, Any]]) -> list[SeenLease]:
+        """Those that have expired `LEASES_LOST` times over since they were last seen to change.
+
+        Args:
+            leases: all that there are now.
+        """
+        now = self._clock()
+        found = [_seen(lease, now) for lease in leases]
+        before = self._seen
+        self._seen = {each.uid: before[each.uid] if before.get(each.uid) == each else each for each in found}
+        return [each for each in self._seen.values() if now - each.since >= LEASES_LOST * each.duration]
+
+
+def _seen(lease: Mapping[str, Any], now: float) -> SeenLease:
+    metadata, spec = lease["metadata"], lease.get("spec") or {}
+    return SeenLease(
+        str(metadata["name"]),
+        str(metadata["uid"]),
+        str(metadata["resourceVersion"]),
+        float(spec.get("leaseDurationSeconds") or LEASE_SECONDS),
+        now,
+    )
+
+
+def _now() -> str:
+    """Now, as a MicroTime of Kubernetes."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

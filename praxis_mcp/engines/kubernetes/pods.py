@@ -1,0 +1,159 @@
+"""One pod of this server: made, watched until it runs, and removed whatever happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import anyio
+
+from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal, WatchExpired
+from praxis_mcp.engines.kubernetes.client import Cluster
+from praxis_mcp.engines.kubernetes.spec import POD_GRACE
+from praxis_mcp.engines.kubernetes.states import PodTrouble, is_over, is_running, trouble_of
+from praxis_mcp.support.logs import logger
+
+POD_REMOVE_TIMEOUT = 20.0
+"""Seconds for the removal of a pod; beyond, its own deadline and the Lease that owns it end it."""
+POD_REMOVE_AGAIN = 0.5
+"""Seconds until a removal that failed is asked for again."""
+POD_LOOK_AGAIN = 0.2
+"""Seconds until a pod is looked at again whose watch has ended."""
+Body = dict[str, Any]
+
+
+class PodFailed(Exception):
+    """A pod will not run.
+
+    Attributes:
+        trouble: why.
+    """
+
+    def __init__(self, trouble: PodTrouble) -> None:
+        super().__init__(f"{trouble.reason}: {trouble.message}")
+        self.trouble = trouble
+
+
+class OwnPod:
+    """A pod of this server, by its name, which is chosen here: so it can be removed though nobody knows whether it was
+    made.
+
+    Attributes:
+        last: the pod as it was last seen; empty before it was.
+    """
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self._cluster = cluster
+        self.name = name
+        self.last: Mapping[str, Any] = {}
+        self._may_exist = False
+
+    @property
+    def path(self) -> str:
+        """Its path in the API."""
+        return self._cluster.pods(self.name)
+
+    async def create(self, body: Mapping[str, Any]) -> None:
+        """Make it.
+
+        Raises:
+            Refusal, ClusterLost: as the cluster's own.
+        """
+        self._may_exist = True
+        try:
+            self.last = await self._cluster.create(self._cluster.pods(), body)
+        except Refusal:
+            self._may_exist = False
+            raise
+
+    async def run(self, on_trouble: Callable[[PodTrouble], None]) -> None:
+        """Wait until its container runs; the caller bounds the time.
+
+        Args:
+            on_trouble: is called with what keeps it from running for now.
+
+        Raises:
+            PodFailed: it never will.
+            Refusal, ClusterLost: as the cluster's own.
+        """
+        told: PodTrouble | None = None
+
+        def has_settled(pod: Mapping[str, Any]) -> bool:
+            nonlocal told
+            trouble = trouble_of(pod)
+            if trouble is not None and trouble.is_final:
+                raise PodFailed(trouble)
+            if trouble is not None and trouble != told:
+                told = trouble
+                on_trouble(trouble)
+            return is_running(pod)
+
+        await self._until(has_settled)
+
+    async def end(self) -> Mapping[str, Any]:
+        """Wait until nothing of it runs; the pod as it was then, empty where it is gone. The caller bounds the time."""
+        try:
+            await self._until(is_over)
+        except Refusal as exc:
+            if not exc.is_missing:
+                raise
+            return {}
+        return self.last
+
+    async def look(self) -> Mapping[str, Any]:
+        """The pod as it is now; empty where it is gone."""
+        try:
+            self.last = await self._cluster.get(self.path)
+        except Refusal as exc:
+            if not exc.is_missing:
+                raise
+            return {}
+        return self.last
+
+    async def remove(self) -> None:
+        """Remove it whatever happened, cancelled or not, and wait until it is gone; never raises."""
+        if not self._may_exist:
+            return
+        failure: Exception | None = None
+        with anyio.move_on_after(POD_REMOVE_TIMEOUT, shield=True):
+            while True:
+                try:
+                    await self._cluster.delete(self.path, {"gracePeriodSeconds": POD_GRACE})
+                    await self._until(lambda pod: False)
+                except Refusal as exc:
+                    if exc.is_missing:
+                        return
+                    failure = exc
+                except ClusterLost as exc:
+                    failure = exc
+                await anyio.sleep(POD_REMOVE_AGAIN)
+        logger.warning("the pod {} was not seen to be gone within {} s: {}", self.name, POD_REMOVE_TIMEOUT, failure)
+
+    async def _until(self, matches: Callable[[Mapping[str, Any]], bool]) -> None:
+        """Watch it until it matches.
+
+        Raises:
+            Refusal: among others, `Refusal.is_missing`: it is gone.
+        """
+        while True:
+            self.last = pod = await self._cluster.get(self.path)
+            if matches(pod):
+                return
+            try:
+                if await self._watch(str(pod["metadata"]["resourceVersion"]), matches):
+                    return
+            except WatchExpired:
+                pass
+            await anyio.sleep(POD_LOOK_AGAIN)
+
+    async def _watch(self, version: str, matches: Callable[[Mapping[str, Any]], bool]) -> bool:
+        query = {"fieldSelector": f"metadata.name={self.name}", "resourceVersion": version, "timeoutSeconds": 60}
+        async with aclosing(self._cluster.watch(self._cluster.pods(), query)) as events:
+            async for kind, pod in events:
+                if kind == "DELETED":
+                    raise Refusal(404, "NotFound", f"the pod {self.name} was removed")
+                self.last = pod
+                if matches(pod):
+                    return True
+        return False

@@ -1,0 +1,77 @@
+"""The rights that the engine needs in its namespace (RBAC), whether this server has them, and the Role that grants
+them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import anyio
+
+from praxis_mcp.engines.kubernetes.client import Cluster
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """A rule of a Role: verbs on a resource of an API group; the empty group is the core's."""
+
+    group: str
+    resource: str
+    verbs: tuple[str, ...]
+
+
+NEEDED = (
+    Right("", "pods", ("create", "delete", "get", "list", "watch")),
+    # A websocket is opened by GET; API servers from 1.35 on ask for create as well.
+    Right("", "pods/portforward", ("create", "get")),
+    Right("", "configmaps", ("create", "delete", "get")),
+    Right("coordination.k8s.io", "leases", ("create", "delete", "get", "list", "patch")),
+)
+
+
+async def missing_rights(cluster: Cluster) -> list[str]:
+    """What this server may not do, as ``create pods``.
+
+    Raises:
+        Refusal, ClusterLost: as the cluster's own.
+    """
+    wanted = [(right, verb) for right in NEEDED for verb in right.verbs]
+    denied: dict[int, str] = {}
+    failures: list[Exception] = []
+
+    async def ask(number: int, right: Right, verb: str) -> None:
+        resource, _, part = right.resource.partition("/")
+        attributes = {"namespace": cluster.namespace, "group": right.group, "resource": resource, "verb": verb}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": {**attributes, "subresource": part} if part else attributes},
+        }
+        try:
+            answer = await cluster.create("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review)
+        except Exception as exc:  # noqa: BLE001 - out of the task group it would come wrapped in a group
+            failures.append(exc)
+            return
+        if not (answer.get("status") or {}).get("allowed"):
+            denied[number] = f"{verb} {right.resource}"
+
+    async with anyio.create_task_group() as tasks:
+        for number, (right, verb) in enumerate(wanted):
+            tasks.start_soon(ask, number, right, verb)
+    if failures:
+        raise failures[0]
+    return [denied[number] for number in sorted(denied)]
+
+
+def role(namespace: str) -> str:
+    """The Role that grants what is needed, as YAML; to be bound to whom the server is."""
+    rules = [
+        f'  - {{apiGroups: ["{right.group}"], resources: ["{right.resource}"], verbs: [{", ".join(right.verbs)}]}}'
+        for right in NEEDED
+    ]
+    head = [
+        "apiVersion: rbac.authorization.k8s.io/v1",
+        "kind: Role",
+        f"metadata: {{name: praxis-mcp-tools, namespace: {namespace}}}",
+        "rules:",
+    ]
+    return "\n".join([*head, *rules])

@@ -1,0 +1,292 @@
+"""Pods that wait for a call, each for a single one: made ahead of it, or for it, in the same way.
+
+A pod's praxis-init listens on the pod's loopback, takes one connection, and ends with it. What a blueprint fixes is
+fixed when the pod is made; what varies travels over that connection.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import anyio
+
+from praxis_mcp.contracts.values import Network
+from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
+from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.init.framing import FramingError
+from praxis_mcp.engines.init.seccomp import filter_for
+from praxis_mcp.engines.init.waiter import Waiter, WaiterLost, WaiterSilent, wait_call
+from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal
+from praxis_mcp.engines.kubernetes.channel import ForwardedChannel
+from praxis_mcp.engines.kubernetes.client import Cluster
+from praxis_mcp.engines.kubernetes.content import ConfigMaps, PodContent
+from praxis_mcp.engines.kubernetes.errors import lost, not_running, too_slow, translate_cluster_errors
+from praxis_mcp.engines.kubernetes.lease import ServerLease
+from praxis_mcp.engines.kubernetes.pods import OwnPod, PodFailed
+from praxis_mcp.engines.kubernetes.spec import CHANNEL_PORT, PodIdentity, Volume, name_for, pod_spec, room_for
+from praxis_mcp.engines.kubernetes.states import PodTrouble, image_of, ran_out_of_memory, trouble_of
+from praxis_mcp.engines.mounts.trees import CarriedTree
+from praxis_mcp.engines.outcomes import end_failure
+from praxis_mcp.engines.phases import Phase
+from praxis_mcp.engines.running import Finished
+from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
+from praxis_mcp.engines.warm.pool import WarmBudget
+from praxis_mcp.errors import ExecutionError, ExecutionTimeout
+from praxis_mcp.plans.model import Blueprint, Guard, Plan
+from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.logs import logger
+from praxis_mcp.support.praxis_init import CHANNEL_SECRET_BYTES, EXIT_KILLED, Ended, EndKind
+from praxis_mcp.support.tasks import BackgroundTasks
+
+PodKey = WarmKey[None]
+"""The key of warm pods."""
+CONNECT_AGAIN = 0.05
+"""Seconds until a port is forwarded again at which praxis-init does not listen yet."""
+POD_END_TIMEOUT = 10.0
+"""Seconds for a pod to be reported as ended, which says whether it ran out of memory."""
+MOST_PODS = 3
+"""Pods that a call is tried on, none of which has run it, before it fails."""
+OUTPUT_VOLUME = 2 * 1024**3 + 64 * 1024**2
+"""Bytes of the place for artifacts, and of each copy of a mount that can be written to: a little more than comes
+back."""
+_TOO_TIGHT = "Its limits may be too tight to start anything (memory_limit)."
+
+
+class WarmPod:
+    """A pod whose praxis-init has said hello."""
+
+    def __init__(self, pod: OwnPod, waiter: Waiter, content: PodContent) -> None:
+        self.pod = pod
+        self.waiter = waiter
+        self.content = content
+        self.image = image_of(pod.last)
+
+    def is_fresh(self) -> bool:
+        """See `WarmItem.is_fresh`."""
+        return self.waiter.is_waiting()
+
+    async def discard(self) -> None:
+        """See `WarmItem.discard`."""
+        await self.waiter.aclose()
+        await self.pod.remove()
+
+
+class WarmKubernetes(WarmCalls[None, WarmPod]):
+    """The pods of one connection to a cluster.
+
+    Args:
+        cluster: the cluster.
+        lease: owns what is made there.
+        settings: the settings.
+        budget: what the engine shares with others.
+        background: keeps channels and renews the Lease.
+    """
+
+    log = "the namespace's events (kubectl get events)"
+    kind = "pod"
+
+    def __init__(
+        self, cluster: Cluster, lease: ServerLease, settings: Settings, budget: WarmBudget, background: BackgroundTasks
+    ) -> None:
+        super().__init__(settings.warm, budget, Refusal, ClusterLost, PodFailed)
+        self._cluster = cluster
+        self._lease = lease
+        self._settings = settings
+        self._options = settings.engines.kubernetes
+        self._background = background
+        self._maps = ConfigMaps(cluster, lease.server)
+
+    @staticmethod
+    def key(plan: Plan, context: ExecutionContext) -> PodKey | None:
+        """The key of a plan's pods; None for a plan that no pod may wait for."""
+        return WarmKey.of(plan, None) if plan.blueprint.warm and context.is_served() else None
+
+    async def run(self, plan: Plan, context: ExecutionContext, trees: Callable[[], Sequence[CarriedTree]]) -> Finished:
+        """Run a call in a pod that waits for it, or in one that is made for it.
+
+        Args:
+            plan: the call.
+            context: what surrounds it.
+            trees: gives what is carried to a pod and back, anew for each pod.
+
+        Raises:
+            ExecutionError: it could not be run; see the subclasses.
+        """
+
+        async def hand_over(pod: WarmPod) -> Finished | None:
+            if not await pod.content.is_current(plan.blueprint):
+                return None
+            return await self._hand_to(pod, plan, context, trees())
+
+        async def cold() -> Finished:
+            for _ in range(MOST_PODS):
+                context.phases.enter(Phase.START)
+                pod = await self._make(WarmKey.of(plan, None), context.status)
+                done = await self._hand_over(pod, plan.blueprint.tool, hand_over)
+                if done is not None:
+                    return done
+            raise ExecutionError(
+                f"{plan.blueprint.tool}: {MOST_PODS} pods were lost before the call could be handed over.",
+                remedy=f"See {self.log}.",
+            )
+
+        return await self.call(self.key(plan, context), hand_over, cold, context.claim)
+
+    async def start(self, key: PodKey) -> WarmPod:
+        """See `WarmCalls.start`."""
+        return await self._make(key, lambda text: None)
+
+    async def _make(self, key: PodKey, tell: Callable[[str], None]) -> WarmPod:
+        blueprint = key.blueprint
+        secret = secrets.token_bytes(CHANNEL_SECRET_BYTES)
+        content = await PodContent.read(blueprint, self._options)
+        pod = OwnPod(self._cluster, name_for(blueprint.tool, secrets.token_hex(5)))
+        done = False
+        trouble: PodTrouble | None = None
+
+        def note(found: PodTrouble) -> None:
+            nonlocal trouble
+            trouble = found
+            tell(f"waiting for a node: {found.message or found.reason}")
+
+        try:
+            with translate_cluster_errors(self._cluster.address, blueprint.tool):
+                try:
+                    with anyio.fail_after(self._options.start_timeout):
+                        owner = await self._lease.owner(self._background)
+                        volumes = await content.put(self._maps, owner)
+                        body = self._body(key, PodIdentity(pod.name, self._lease.server, owner), volumes, secret)
+                        tell(f"starting a pod for {blueprint.tool}")
+                        await pod.create(body)
+                        await pod.run(note)
+                        waiter = await self._greet(pod, secret)
+                except TimeoutError as exc:
+                    raise too_slow(blueprint.tool, self._options.start_timeout, blueprint.image, trouble) from exc
+                except PodFailed as exc:
+                    raise not_running(blueprint.tool, blueprint.image, exc.trouble) from exc
+            done = True
+            return WarmPod(pod, waiter, content)
+        finally:
+            if not done:
+                self._maps.forget()
+                await pod.remove()
+
+    def _body(self, key: PodKey, identity: PodIdentity, volumes: Sequence[Volume], secret: bytes) -> Mapping[str, Any]:
+        blueprint = key.blueprint
+        more = [*room_for(blueprint, key.files), *_output_volumes(blueprint)]
+        return pod_spec(
+            blueprint,
+            identity,
+            self._options,
+            [*volumes, *more],
+            machine=PodContent.machine(self._options),
+            secret=secret,
+            pull=self._settings.pull,
+        )
+
+    async def _greet(self, pod: OwnPod, secret: bytes) -> Waiter:
+        """The waiter, once it has said hello. A container that has been started need not listen yet."""
+        while True:
+            channel = ForwardedChannel(lambda: self._cluster.forward(pod.path, CHANNEL_PORT))
+            await channel.open(self._background)
+            waiter = Waiter(channel, secret=secret)
+            try:
+                await waiter.greet()
+            except WaiterLost as exc:
+                await waiter.aclose()
+                trouble = trouble_of(await pod.look())
+                if trouble is not None and trouble.is_final:
+                    raise PodFailed(trouble) from exc
+                logger.debug("praxis-init of {} does not answer yet: {}", pod.name, channel.complaint or exc)
+            except BaseException:
+                await waiter.aclose()
+                raise
+            else:
+                return waiter
+            await anyio.sleep(CONNECT_AGAIN)
+
+    async def _hand_to(
+        self, found: WarmPod, plan: Plan, context: ExecutionContext, trees: Sequence[CarriedTree]
+    ) -> Finished:
+        fixed = plan.blueprint
+        context.phases.enter(Phase.RUN)
+        async with context.collectors(plan) as streams:
+            machine = (await found.waiter.greet()).machine
+            env = {OUTPUT_DIR_VARIABLE: fixed.artifact_dir} if fixed.artifact_dir is not None else {}
+            call = wait_call(
+                plan, env=env, no_network=fixed.network is Network.NONE, seccomp=filter_for(fixed, machine)
+            )
+            try:
+                end = await found.waiter.run(call, plan.call.stdin, *streams, trees=trees)
+            except WaiterSilent as exc:
+                raise ExecutionTimeout(
+                    f"The cluster gave no answer for {fixed.tool} within {exc.seconds:g} s, long past the tool's own "
+                    "timeout; the call was cancelled, and its pod is removed.",
+                    remedy="Look at the node that it ran on, and at the API server's load.",
+                ) from exc
+            except FramingError as exc:
+                raise _too_large(plan, exc) from exc
+            except WaiterLost as exc:
+                end = await self._end_after_loss(found, plan, exc)
+            if end.kind is EndKind.SETUP_FAILED and found.waiter.detail:
+                raise ExecutionError(
+                    f"{fixed.tool} was not started: {found.waiter.detail}.",
+                    remedy="What is carried into a pod must fit its volume, where the tool's user may write.",
+                )
+            failure = end_failure(plan, end, _TOO_TIGHT)
+            if failure is not None:
+                raise failure
+            context.phases.enter(Phase.COLLECT)
+            if end.timed_out:
+                end = replace(end, number=EXIT_KILLED)
+            elif end.exit_code != 0 and fixed.limits.memory is not None and not end.out_of_memory:
+                end = replace(end, out_of_memory=await _ran_out(found.pod))
+        return Finished(end, *streams.captured, found.image)
+
+    async def _end_after_loss(self, found: WarmPod, plan: Plan, loss: WaiterLost) -> Ended:
+        """How a call ended whose praxis-init is gone without a word.
+
+        Raises:
+            WaiterLost: it surely has not run.
+            ExecutionError: nobody can tell.
+        """
+        if not loss.may_have_run:
+            raise loss
+        pod: Mapping[str, Any] = {}
+        with anyio.move_on_after(POD_END_TIMEOUT):
+            try:
+                pod = await found.pod.end()
+            except (Refusal, ClusterLost) as exc:
+                logger.debug("what became of {} is not known: {}", found.pod.name, exc)
+        if ran_out_of_memory(pod):
+            return Ended(EndKind.SIGNAL, 9, out_of_memory=True)
+        raise lost(plan.blueprint.tool, trouble_of(pod) if pod else None, str(loss)) from loss
+
+
+async def _ran_out(pod: OwnPod) -> bool:
+    """Whether the kernel killed a process of an ended call for its memory limit: the cluster says so when the container
+    has ended."""
+    with anyio.move_on_after(POD_END_TIMEOUT):
+        try:
+            return ran_out_of_memory(await pod.end())
+        except (Refusal, ClusterLost) as exc:
+            logger.warning("{}: whether it ran out of memory is unknown: {}", pod.name, exc)
+    return False
+
+
+def _output_volumes(blueprint: Blueprint) -> list[Volume]:
+    """Where a tool leaves artifacts, and copies of what it may write to; empty, on the node's disk."""
+    places = [mount.target for mount in blueprint.mounts if mount.writable and mount.guard is Guard.NONE]
+    if blueprint.artifact_dir is not None:
+        places.append(blueprint.artifact_dir)
+    return [Volume({"emptyDir": {"sizeLimit": str(OUTPUT_VOLUME)}}, place, writable=True) for place in places]
+
+
+def _too_large(plan: Plan, exc: FramingError) -> ExecutionError:
+    return ExecutionError(
+        f"{plan.blueprint.tool}: its words and variables are more than Linux takes for one command: {exc}.",
+        remedy="Bind large parameters to stdin or a file.",
+    )
