@@ -70,9 +70,9 @@ if TYPE_CHECKING:  # written by scripts/exports.py from the table below
     from praxis_mcp.plans.model import Call as Call
     from praxis_mcp.plans.model import Capability as Capability
     from praxis_mcp.plans.model import Plan as Plan
+    from praxis_mcp.settings.base import SecretRef as SecretRef
     from praxis_mcp.settings.model import Settings as Settings
     from praxis_mcp.settings.model import load_settings as load_settings
-    from praxis_mcp.settings.sections import SecretRef as SecretRef
 
     __version__: str
 
@@ -124,7 +124,7 @@ _MODULES = {
     "execution.toolbox": ("Toolbox", "open_toolbox"),
     "plans.model": ("Blueprint", "Call", "Capability", "Plan"),
     "settings.model": ("Settings", "load_settings"),
-    "settings.sections": ("SecretRef",),
+    "settings.base": ("SecretRef",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -32,7 +32,7 @@ from praxis_mcp.contracts.values import (
     check_artifact_patterns,
 )
 from praxis_mcp.errors import ContractError
-from praxis_mcp.settings.sections import SecretRef
+from praxis_mcp.settings.base import SecretRef
 from praxis_mcp.support.installation import usable_plugins
 
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9_.-]{1,128}$")

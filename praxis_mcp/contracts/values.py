@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from praxis_mcp.contracts.problems import did_you_mean, quoted
-from praxis_mcp.settings.sections import TextOrSecret
+from praxis_mcp.settings.base import TextOrSecret
 
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b?)\s*", re.IGNORECASE | re.ASCII)
 _LARGEST_SIZE = 2**63 - 1

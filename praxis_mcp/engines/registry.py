@@ -26,6 +26,9 @@ ENGINES: dict[str, str] = {
 }
 """Every engine: name → ``module:Class``."""
 
+ELSEWHERE = frozenset({"kubernetes"})
+"""Engines on other machines: nobody looks there on their own account for what servers have left."""
+
 CLEANUP_TIMEOUT = 20.0
 """Seconds that one engine may take to release what it holds."""
 
@@ -42,6 +45,12 @@ class EngineRegistry:
         """Names of our own engines, made or not, and of those of other packages that the settings ask for or that have
         been made."""
         return tuple(dict.fromkeys((*ENGINES, *self._settings.engines.order, *self._engines)))
+
+    def names_to_reap(self) -> tuple[str, ...]:
+        """Of `names`, those where what killed servers left is looked for: not `ELSEWHERE`, unless the settings name
+        them or a call has used them."""
+        used = (*self._settings.engines.order, *self._engines)
+        return tuple(name for name in self.names() if name not in ELSEWHERE or name in used)
 
     def get(self, name: str) -> ExecutionEngine:
         """The engine of that name; the same object every time.

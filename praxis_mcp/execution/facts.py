@@ -12,7 +12,7 @@ from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.plans.model import Guard
 from praxis_mcp.plans.secrets import MASK, Masker
-from praxis_mcp.settings.sections import SecretRef
+from praxis_mcp.settings.base import SecretRef
 
 
 def facts_of(explanation: Explanation) -> dict[str, Any]:

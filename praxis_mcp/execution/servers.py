@@ -116,7 +116,7 @@ async def reap_leftovers(engines: EngineRegistry, selector: EngineSelector) -> N
     """Have every engine that is there remove what servers left behind that are gone; never raises an engine's error."""
     # All at once: a daemon that is slow to remove a container must not keep sandboxes of a killed server running.
     async with anyio.create_task_group() as tasks:
-        for name in engines.names():
+        for name in engines.names_to_reap():
             tasks.start_soon(_reap, name, engines, selector)
 
 

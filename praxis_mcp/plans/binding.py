@@ -20,7 +20,7 @@ from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.contracts.variables import variable_names
 from praxis_mcp.errors import ArgumentError
 from praxis_mcp.plans.model import CallFile
-from praxis_mcp.settings.sections import SecretRef
+from praxis_mcp.settings.base import SecretRef
 
 MAX_WORD = 128 * 1024 - 1
 """Bytes of one word, or of one ``NAME=value`` (Linux, MAX_ARG_STRLEN less its NUL)."""

@@ -40,8 +40,8 @@ from praxis_mcp.plans.paths import (
 from praxis_mcp.plans.protected import guard_mounts
 from praxis_mcp.plans.secrets import resolve_headers, resolve_secret, resolve_values
 from praxis_mcp.plans.view import check_places
+from praxis_mcp.settings.base import SecretRef
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.settings.sections import SecretRef
 from praxis_mcp.support.tracing import VARIABLES, trace_variables
 
 STRUCTURED_OUTPUT = 4 * 1024 * 1024

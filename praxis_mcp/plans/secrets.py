@@ -19,8 +19,9 @@ from typing import Any
 
 from praxis_mcp.contracts.discovery import read_bytes
 from praxis_mcp.errors import SettingsError
+from praxis_mcp.settings.base import SecretRef, TextOrSecret
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.settings.sections import SecretRef, SecretSource, TextOrSecret
+from praxis_mcp.settings.sections import SecretSource
 from praxis_mcp.support.installation import install_command
 
 MASK = "***"

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
-from praxis_mcp.settings.sections import Section
+from praxis_mcp.settings.base import Section
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 CONSOLE_PATH = "/console"

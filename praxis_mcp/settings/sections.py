@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
+from praxis_mcp.settings.base import OAuthSettings, Section, TextOrSecret
+from praxis_mcp.settings.kubernetes import KubernetesSettings
 from praxis_mcp.support.files import state_home
 from praxis_mcp.support.installation import usable_plugins
 
@@ -19,35 +21,6 @@ DEFAULT_ORDER = ("dagger", "docker", "sandbox")
 Transport = Literal["auto", "http", "sse", "stdio"]
 """The transport to another server. ``auto`` goes by the address: a command is ``stdio``, a URL whose path ends in
 ``/sse`` is ``sse`` (HTTP+SSE of 2024-11-05), any other ``http`` (Streamable HTTP of any revision)."""
-
-
-class Section(BaseModel):
-    """A part of the settings; frozen, and without unknown names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-class SecretRef(Section):
-    """A secret by name; its value is looked up when it is needed, and masked wherever output goes.
-
-    Attributes:
-        secret: name; found in the environment, or among the `secrets` of the settings (file or keyring).
-    """
-
-    secret: str = Field(min_length=1)
-
-
-TextOrSecret = str | SecretRef
-
-
-class OAuthSettings(Section):
-    """Credentials for the OAuth 2.1 client credentials grant. `client_secret` names a secret; `issuer` is the
-    identifier of the authorization server that they belong to: tokens are asked of no other."""
-
-    client_id: str
-    client_secret: str
-    issuer: str = Field(pattern=r"^https?://")
-    scope: str | None = None
 
 
 class UpstreamSettings(Section):
@@ -188,69 +161,6 @@ class SandboxSettings(Section):
     launcher: LauncherChoice = "auto"
     store: Path | None = None
     max_image_size: int = Field(default=16 * 1024**3, gt=0)
-
-
-class Toleration(Section):
-    """A taint of nodes that pods put up with (core/v1 Toleration).
-
-    Attributes:
-        key: of the taint; None, with `operator` ``Exists``, is every one.
-        operator: how `value` is compared.
-        value: of the taint.
-        effect: of the taint; None is every one.
-        toleration_seconds: how long ``NoExecute`` is put up with; None is for ever.
-    """
-
-    key: str | None = None
-    operator: Literal["Equal", "Exists"] = "Equal"
-    value: str | None = None
-    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
-    toleration_seconds: int | None = Field(default=None, ge=0)
-
-
-_DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
-_DNS_NAME = r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$"
-_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
-
-
-class KubernetesSettings(Section):
-    """How tools run on a Kubernetes cluster, each call in a pod of its own.
-
-    Attributes:
-        kubeconfig: the configuration file; None asks the environment (``KUBECONFIG``), then is ``~/.kube/config``.
-        context: of that file; None is its current one, or, for a server in a pod and where no file is named, the pod's
-            own account.
-        namespace: where pods are made; None is the context's.
-        runtime_class: RuntimeClass of the pods (gVisor, Kata); None is the cluster's usual runtime.
-        service_account: account that the pods belong to; none of them gets its token.
-        node_selector: labels that a node must have. ``kubernetes.io/arch`` chooses the processor; without it, it is the
-            server's own.
-        tolerations: see `Toleration`.
-        image_pull_secrets: names of Secrets with logins to registries.
-        requests: what a pod reserves on its node, by resource; never more than the contract's limit of it. Of memory
-            without an entry, the limit.
-        pids_limit: processes and threads that the cluster allows a pod (the kubelet's ``podPidsLimit``), which no pod
-            can choose; None: nobody knows, and contracts with a `pids_limit` are refused.
-        network_bridge: whether tools with ``network: bridge`` may run there: they reach the cluster's pod network, as
-            far as its NetworkPolicies let them.
-        start_timeout: seconds from the call until its pod runs: a node that has to be added and an image that has to be
-            pulled are part of it.
-    """
-
-    kubeconfig: Path | None = None
-    context: str | None = None
-    namespace: str | None = Field(default=None, pattern=_DNS_LABEL)
-    runtime_class: str | None = Field(default=None, pattern=_DNS_NAME)
-    service_account: str | None = Field(default=None, pattern=_DNS_NAME)
-    node_selector: Mapping[str, str] = {}
-    tolerations: tuple[Toleration, ...] = ()
-    image_pull_secrets: tuple[Annotated[str, Field(pattern=_DNS_NAME)], ...] = ()
-    requests: Mapping[Literal["cpu", "memory", "ephemeral-storage"], Annotated[str, Field(pattern=_QUANTITY)]] = {
-        "cpu": "10m"
-    }
-    pids_limit: int | None = Field(default=None, gt=0)
-    network_bridge: bool = False
-    start_timeout: float = Field(default=120, gt=0, le=3600)
 
 
 def _names_an_engine(value: str) -> str:

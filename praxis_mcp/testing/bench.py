@@ -34,6 +34,7 @@ class EngineCase:
         bulk: bytes that the tests of large input and output move, a multiple of 100,000: many once for each way of
             moving them, and few on an engine that moves them as another does, which is tested with many.
         mounts_may_change: whether calls work while files come and go in their mounts all the time.
+        writable_place: a directory of the image that the tool's user may write to where the root is not read-only.
     """
 
     name: str
@@ -42,6 +43,7 @@ class EngineCase:
     python_program: str = "python3"
     bulk: int = 100_000_000
     mounts_may_change: bool = True
+    writable_place: str = "/usr"
 
     @property
     def lacks(self) -> frozenset[Capability]:

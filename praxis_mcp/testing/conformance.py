@@ -186,7 +186,7 @@ async def test_a_user_that_is_not_there_is_named(bench: Bench) -> None:
     contract = bench.case.sh("true", user="no-such-user-here")
     if await bench.refuses(contract):
         return
-    with pytest.raises(ExecutionError, match='no user "no-such-user-here" in the image'):
+    with pytest.raises(ExecutionError, match=r'no user "no-such-user-here" in the image|no-such-user-here is a name'):
         await bench.run(contract)
 
 
@@ -388,7 +388,7 @@ async def test_a_read_only_root_cannot_be_written_and_tmp_can(bench: Bench) -> N
 
 @pytest.mark.demands(Capability.IMAGES)
 async def test_a_root_that_must_be_writable_is(bench: Bench) -> None:
-    contract = bench.case.sh("echo x > /usr/x && cat /usr/x", read_only=False)
+    contract = bench.case.sh('echo x > "$1"/x && cat "$1"/x', bench.case.writable_place, read_only=False)
     assert (await bench.run(contract)).output == "x\n"
 
 

@@ -13,6 +13,8 @@ MODULES = (
     "tests.engines.docker.spilled_case",
     "tests.engines.dagger.case",
     "tests.engines.dagger.warm_case",
+    "tests.engines.kubernetes.case",
+    "tests.engines.kubernetes.warm_case",
     "tests.engines.host.sandbox_case",
     "tests.engines.host.sandbox_waiting_case",
     "tests.engines.host.sandbox_bubblewrap_case",

@@ -30,8 +30,9 @@ from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.execution.records.store import DATABASE, RecordStore, close_lost_runs
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.plans.build import build_plan
+from praxis_mcp.settings.base import SecretRef
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.settings.sections import RecordSettings, SecretRef
+from praxis_mcp.settings.sections import RecordSettings
 from praxis_mcp.support.logs import logger
 from tests.kit.records import DATABASES, URLS, database_in, records_place, settings_of
 from tests.kit.until import until

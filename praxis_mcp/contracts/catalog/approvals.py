@@ -23,7 +23,7 @@ from praxis_mcp.contracts.model import EngineType, ToolContract
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.diagnostics import Diagnostic, Severity
 from praxis_mcp.errors import ContractError
-from praxis_mcp.settings.sections import SecretRef
+from praxis_mcp.settings.base import SecretRef
 from praxis_mcp.settings.trust import Approval, TrustStore, digest
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.text import counted

@@ -15,7 +15,7 @@ from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec
 from praxis_mcp.contracts.values import BindKind, artifact_directory, is_variable_name
 from praxis_mcp.contracts.variables import all_variable_names, is_reserved, programs_in, reader_of, variable_names
 from praxis_mcp.diagnostics import Keys
-from praxis_mcp.settings.sections import SecretRef
+from praxis_mcp.settings.base import SecretRef
 
 _TAKEN: tuple[str, ...] = ("/proc", "/.praxis", "/.praxis-init")
 """Places in a container or sandbox where no engine lets a contract have anything."""

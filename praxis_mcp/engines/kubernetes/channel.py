@@ -146,7 +146,7 @@ class ForwardedChannel:
         """Hang up: what waits or runs in the pod ends."""
         self._life.cancel()
         with anyio.CancelScope(shield=True):
-            # Whoever waits for room would not see the end.
+            # A reader that waits for room would not see the end.
             self._taken.set()
             with anyio.move_on_after(CHANNEL_CLOSE_TIMEOUT):
                 await self._ended.wait()

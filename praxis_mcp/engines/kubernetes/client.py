@@ -18,7 +18,7 @@ import anyio.to_thread
 
 from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal, WatchExpired
 from praxis_mcp.errors import EngineUnavailable
-from praxis_mcp.settings.sections import KubernetesSettings
+from praxis_mcp.settings.kubernetes import KubernetesSettings
 from praxis_mcp.support.installation import install_command_for_extra
 
 if TYPE_CHECKING:

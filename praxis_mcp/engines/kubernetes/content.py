@@ -28,7 +28,7 @@ from praxis_mcp.engines.kubernetes.spec import (
 )
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Blueprint, Guard, Mount
-from praxis_mcp.settings.sections import KubernetesSettings
+from praxis_mcp.settings.kubernetes import KubernetesSettings
 from praxis_mcp.support.praxis_init import OTHER_MACHINES, normalize_machine, praxis_init_path
 from praxis_mcp.support.rooted import HeldDirectory, identity_of, walk
 
@@ -268,8 +268,8 @@ def _check_place(blueprint: Blueprint, mount: Mount, mounts: Sequence[Mount]) ->
     for other in mounts:
         if other is not mount and not other.writable and is_below(mount.target, other.target):
             raise LimitUnsupported(
-                f"{blueprint.tool}: its mount {mount.target} lies within {other.target}, and nothing can lie in a "
-                "read-only mount of a pod.",
+                f"{blueprint.tool}: its mount {mount.target} is within {other.target}, and nothing can be mounted in "
+                "a read-only mount of a pod.",
                 remedy="Mount it elsewhere.",
             )
     if mount.writable and mount.source.is_file():

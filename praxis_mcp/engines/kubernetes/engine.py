@@ -233,7 +233,7 @@ class _Carried(AbstractContextManager["_Carried"]):
         self._stack.close()
 
     def make(self) -> Sequence[CarriedTree]:
-        """The trees, anew for a pod: one that has been lost has run none of it."""
+        """The trees for one more pod: one that has been lost has run none of it."""
         fixed = self._plan.blueprint
         writable = [mount for mount in fixed.mounts if mount.writable and mount.guard is Guard.NONE]
         self._trees = []

@@ -47,7 +47,7 @@ class OwnPod:
         self._cluster = cluster
         self.name = name
         self.last: Mapping[str, Any] = {}
-        self._may_exist = False
+        self._may_exist = self._is_uncertain = False
 
     @property
     def path(self) -> str:
@@ -55,16 +55,20 @@ class OwnPod:
         return self._cluster.pods(self.name)
 
     async def create(self, body: Mapping[str, Any]) -> None:
-        """Make it.
+        """Make it. Not abandoned when cancelled: it might come to be after it was removed.
 
         Raises:
             Refusal, ClusterLost: as the cluster's own.
         """
         self._may_exist = True
         try:
-            self.last = await self._cluster.create(self._cluster.pods(), body)
+            with anyio.CancelScope(shield=True):
+                self.last = await self._cluster.create(self._cluster.pods(), body)
         except Refusal:
             self._may_exist = False
+            raise
+        except ClusterLost:
+            self._is_uncertain = True
             raise
 
     async def run(self, on_trouble: Callable[[PodTrouble], None]) -> None:
@@ -77,15 +81,15 @@ class OwnPod:
             PodFailed: it never will.
             Refusal, ClusterLost: as the cluster's own.
         """
-        told: PodTrouble | None = None
+        reported: PodTrouble | None = None
 
         def has_settled(pod: Mapping[str, Any]) -> bool:
-            nonlocal told
+            nonlocal reported
             trouble = trouble_of(pod)
             if trouble is not None and trouble.is_final:
                 raise PodFailed(trouble)
-            if trouble is not None and trouble != told:
-                told = trouble
+            if trouble is not None and trouble != reported:
+                reported = trouble
                 on_trouble(trouble)
             return is_running(pod)
 
@@ -122,9 +126,11 @@ class OwnPod:
                     await self._cluster.delete(self.path, {"gracePeriodSeconds": POD_GRACE})
                     await self._until(lambda pod: False)
                 except Refusal as exc:
-                    if exc.is_missing:
+                    if exc.is_missing and not self._is_uncertain:
                         return
                     failure = exc
+                    if exc.is_missing:  # once more: the request to make it may still be on its way
+                        self._is_uncertain = False
                 except ClusterLost as exc:
                     failure = exc
                 await anyio.sleep(POD_REMOVE_AGAIN)

@@ -17,7 +17,7 @@ from typing import Any
 from praxis_mcp.engines.init.waiter import REPORT_GRACE, WAITER_PATIENCE
 from praxis_mcp.errors import LimitUnsupported
 from praxis_mcp.plans.model import Blueprint
-from praxis_mcp.settings.sections import KubernetesSettings
+from praxis_mcp.settings.kubernetes import KubernetesSettings
 from praxis_mcp.support.praxis_init import wait_words
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -268,13 +268,13 @@ def room_for(blueprint: Blueprint, files: Sequence[str]) -> list[Volume]:
         files: paths of the files of its calls.
 
     Raises:
-        LimitUnsupported: a file lies where no empty directory may be.
+        LimitUnsupported: a file is where no empty directory may be.
     """
     taken = {mount.target.rstrip("/") for mount in blueprint.mounts}
     places: list[str] = []
     if blueprint.read_only is not False and "/tmp" not in taken:  # noqa: S108
         places.append("/tmp")  # noqa: S108
-    for path in sorted(files):
+    for path in sorted(files, key=lambda path: path.count("/")):  # the outer directories first
         parent = str(PurePosixPath(path).parent)
         if why := _why_no_file(path, parent, taken):
             raise LimitUnsupported(

@@ -110,7 +110,7 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
         Args:
             plan: the call.
             context: what surrounds it.
-            trees: gives what is carried to a pod and back, anew for each pod.
+            trees: gives what is carried to a pod and back, for each pod once more.
 
         Raises:
             ExecutionError: it could not be run; see the subclasses.

@@ -10,7 +10,7 @@ from praxis_mcp.contracts.reading.loading import LoadedContract, load_text
 from praxis_mcp.contracts.schemas.schema import input_schema
 from praxis_mcp.contracts.specs import DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
 from praxis_mcp.contracts.values import Network
-from praxis_mcp.settings.sections import SecretRef
+from praxis_mcp.settings.base import SecretRef
 
 OURS = """
 name: greeter

@@ -21,8 +21,8 @@ from praxis_mcp.engines.docker.connections import Address, open_wait
 from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine
 from praxis_mcp.errors import CommandNotFound, ExecutionError, LimitUnsupported
 from praxis_mcp.plans.build import build_plan
+from praxis_mcp.settings.base import SecretRef
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.settings.sections import SecretRef
 from praxis_mcp.support.praxis_init import EXIT_SETUP_FAILED
 from praxis_mcp.testing.bench import CALL_LIMIT, Bench, b64, past_its_deadline, with_parameter
 from tests.engines.docker.bench import BUSYBOX, LATE, bench_on, tool

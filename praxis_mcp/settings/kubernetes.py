@@ -1,0 +1,74 @@
+"""The section of the settings for tools in pods of a Kubernetes cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from praxis_mcp.settings.base import Section
+
+
+class Toleration(Section):
+    """A taint of nodes that pods put up with (core/v1 Toleration).
+
+    Attributes:
+        key: of the taint; None, with `operator` ``Exists``, is every one.
+        operator: how `value` is compared.
+        value: of the taint.
+        effect: of the taint; None is every one.
+        toleration_seconds: how long ``NoExecute`` is put up with; None is for ever.
+    """
+
+    key: str | None = None
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: int | None = Field(default=None, ge=0)
+
+
+_DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+_DNS_NAME = r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$"
+_QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+
+
+class KubernetesSettings(Section):
+    """How tools run on a Kubernetes cluster, each call in a pod of its own.
+
+    Attributes:
+        kubeconfig: the configuration file; None asks the environment (``KUBECONFIG``), then is ``~/.kube/config``.
+        context: of that file; None is its current one, or, for a server in a pod and where no file is named, the pod's
+            own account.
+        namespace: where pods are made; None is the context's.
+        runtime_class: RuntimeClass of the pods (gVisor, Kata); None is the cluster's usual runtime.
+        service_account: account that the pods belong to; none of them gets its token.
+        node_selector: labels that a node must have. ``kubernetes.io/arch`` chooses the processor; without it, it is the
+            server's own.
+        tolerations: see `Toleration`.
+        image_pull_secrets: names of Secrets with logins to registries.
+        requests: what a pod reserves on its node, by resource; never more than the contract's limit of it. Of memory
+            without an entry, the limit.
+        pids_limit: processes and threads that the cluster allows a pod (the kubelet's ``podPidsLimit``), which no pod
+            can choose; None: nobody knows, and contracts with a `pids_limit` are refused.
+        network_bridge: whether tools with ``network: bridge`` may run there: they reach the cluster's pod network, as
+            far as its NetworkPolicies let them.
+        start_timeout: seconds from the call until its pod runs: a node that has to be added and an image that has to be
+            pulled are part of it.
+    """
+
+    kubeconfig: Path | None = None
+    context: str | None = None
+    namespace: str | None = Field(default=None, pattern=_DNS_LABEL)
+    runtime_class: str | None = Field(default=None, pattern=_DNS_NAME)
+    service_account: str | None = Field(default=None, pattern=_DNS_NAME)
+    node_selector: Mapping[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    image_pull_secrets: tuple[Annotated[str, Field(pattern=_DNS_NAME)], ...] = ()
+    requests: Mapping[Literal["cpu", "memory", "ephemeral-storage"], Annotated[str, Field(pattern=_QUANTITY)]] = {
+        "cpu": "10m"
+    }
+    pids_limit: int | None = Field(default=None, gt=0)
+    network_bridge: bool = False
+    start_timeout: float = Field(default=120, gt=0, le=3600)

@@ -1,0 +1,93 @@
+"""The engine on a real cluster: what it leaves there, and what it says of too few rights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.kubernetes.engine import KubernetesExecutionEngine
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
+from praxis_mcp.settings.model import Settings
+from tests.cluster.cluster import Cluster
+from tests.cluster.objects import account, namespace
+from tests.engines.kubernetes.case import engine_settings, objects
+from tests.kit.until import until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kubernetes, pytest.mark.native, pytest.mark.timeout(600)]
+
+KINDS = ("pods", "configmaps", "leases")
+
+
+def settings_with(root: Path, **more: Any) -> Settings:
+    options: Any = {"kubernetes": engine_settings(**more)}
+    return Settings(root=root, engines=options)
+
+
+def hello(cluster: Cluster, **fields: Any) -> ToolContract:
+    image = fields.pop("image", None) or cluster.load_stand_in("busybox:latest")
+    return ToolContract.create_dagger_tool("hello", image, ["echo", "hello"], **fields)
+
+
+async def test_a_call_meets_a_pod_that_waits_and_nothing_is_left_of_the_engine(
+    kubernetes_cluster: Cluster, tmp_path: Path
+) -> None:
+    with kubernetes_cluster.api() as api, namespace(api) as where:
+        contract = hello(kubernetes_cluster)
+        async with KubernetesExecutionEngine(settings_with(tmp_path, namespace=where)) as engine:
+            assert (await engine.execute(contract, {})).output == "hello\n"
+
+            def waiting() -> int:
+                metrics = engine.warm()
+                return 0 if metrics is None else metrics.waiting
+
+            await until(lambda: waiting() == 1, within=240)
+            assert (await engine.execute(contract, {})).output == "hello\n"
+            metrics = engine.warm()
+            assert metrics is not None
+            assert (metrics.hits, metrics.misses) == (1, 1)
+            assert {name.partition("/")[0] for name in objects(where, *KINDS)} == set(KINDS)
+        await until(lambda: not objects(where, *KINDS), within=60)
+
+
+async def test_what_a_server_may_not_do_is_named_with_the_role_that_lets_it(
+    kubernetes_cluster: Cluster, tmp_path: Path
+) -> None:
+    with kubernetes_cluster.api() as api, namespace(api) as where:
+        rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch", "create"]}]
+        kubeconfig = account(kubernetes_cluster, api, where, rules)
+        settings = settings_with(tmp_path, kubeconfig=kubeconfig, namespace=where)
+        async with KubernetesExecutionEngine(settings) as engine:
+            status = await engine.probe()
+            assert not status.available
+            assert "delete pods, create pods/portforward, get pods/portforward" in status.detail
+            assert "create pods," not in status.detail
+            assert "kind: Role" in status.remedy
+            with pytest.raises(EngineUnavailable, match="forbids"):
+                await engine.execute(hello(kubernetes_cluster), {})
+
+
+async def test_an_image_that_no_node_can_have_fails_the_call_at_once(
+    kubernetes_cluster: Cluster, tmp_path: Path
+) -> None:
+    settings = settings_with(tmp_path).model_copy(update={"pull": "never"})
+    async with KubernetesExecutionEngine(settings) as engine:
+        with pytest.raises(ImageError, match="no-such-image"):
+            await engine.execute(hello(kubernetes_cluster, image="localhost/no-such-image:1"), {})
+
+
+async def test_a_pod_that_no_node_takes_fails_the_call_in_time_with_the_schedulers_reason(
+    kubernetes_cluster: Cluster, tmp_path: Path
+) -> None:
+    settings = settings_with(tmp_path, node_selector={"no-such": "node"}, start_timeout=5)
+    async with KubernetesExecutionEngine(settings) as engine:
+        with pytest.raises(ExecutionError, match="no node of the cluster takes its pod"):
+            await engine.execute(hello(kubernetes_cluster), {})
+
+
+async def test_a_runtime_class_that_is_not_there_is_named(kubernetes_cluster: Cluster, tmp_path: Path) -> None:
+    async with KubernetesExecutionEngine(settings_with(tmp_path, runtime_class="no-such-class")) as engine:
+        with pytest.raises(EngineUnavailable, match="no-such-class"):
+            await engine.execute(hello(kubernetes_cluster), {})
