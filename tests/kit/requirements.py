@@ -114,6 +114,8 @@ def _postgres() -> str | None:
 
 
 def _kubernetes() -> str | None:
+    if importlib.util.find_spec("lightkube") is None:
+        return "lightkube is not installed (pip install lightkube)"
     return programs.missing()
 
 

@@ -6,13 +6,14 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
+import anyio
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.values import Binding, BindKind
-from praxis_mcp.engines.base import ExecutionEngine
+from praxis_mcp.engines.base import ExecutionContext, ExecutionEngine, ExecutionResult
 from praxis_mcp.engines.kubernetes.engine import KubernetesExecutionEngine
-from praxis_mcp.plans.model import Capability
+from praxis_mcp.plans.model import Capability, Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.testing import EngineCase
 from tests.cluster.objects import namespace
@@ -55,6 +56,18 @@ def objects(where: str, *kinds: str) -> list[str]:
     return found
 
 
+class SettledEngine(KubernetesExecutionEngine):
+    """Ends a call when its pod is gone, too: what looks for leftovers blocks the event loop that removes it."""
+
+    async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
+        try:
+            return await super().run(plan, context)
+        finally:
+            if self._pods is not None:
+                with anyio.CancelScope(shield=True):
+                    await self._pods.pool._background.close(GONE_WITHIN)
+
+
 class KubernetesCase(EngineCase):
     name = "kubernetes"
     marks = (pytest.mark.kubernetes, pytest.mark.native)
@@ -79,7 +92,7 @@ class KubernetesCase(EngineCase):
         return Settings(**{**options, **values})
 
     def engine(self, settings: Settings) -> ExecutionEngine:
-        return KubernetesExecutionEngine(settings)
+        return SettledEngine(settings)
 
     def contract(self, command: Sequence[str], **fields: Any) -> ToolContract:
         image = fields.pop("image", "python:3.11-slim")
