@@ -347,12 +347,12 @@ def _gone(servers: Path, server: str, is_silent: Callable[[str], bool]) -> Itera
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        machine = os.pread(lock, _MOST_MACHINE, 0)  # not of a pipe
     except OSError:
         os.close(lock)
         yield False
         return
     try:
-        machine = os.pread(lock, _MOST_MACHINE, 0)
         yield is_silent(server) if machine and machine != _machine() else True
     finally:
         os.close(lock)
