@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,25 @@ def test_helm_finds_nothing_wrong(name: str, tmp_path: Path) -> None:
         ({"auth": AUTH, "replicaCoun": 2}, "replicaCoun"),
         ({"auth": {"tokens": {"ci": {"sha256": "the token itself"}}}}, "sha256"),
         ({"auth": AUTH, "records": {"url": "mysql://db/records"}}, "records"),
+        ({"auth": {"proxyAuthenticates": True}}, "every Pod of the cluster could call every tool"),
+        (
+            {"auth": AUTH, "settings": {"http": {"proxy_authenticates": True}}},
+            "every Pod of the cluster could call every tool",
+        ),
+        (
+            {
+                "auth": {"proxyAuthenticates": True},
+                "networkPolicy": {"enabled": False, "from": [{"podSelector": {}}]},
+            },
+            "every Pod of the cluster could call every tool",
+        ),
+        (
+            {"auth": AUTH, "settings": {"http": {"auth": {"tokens": None}}}},
+            "Everyone who reaches the port could call every tool",
+        ),
+        ({"auth": AUTH, "records": {"url": "postgresql://me:secret@db/records"}}, "would lie in a ConfigMap"),
+        ({"auth": AUTH, "records": {"url": "postgresql://me@db/records?password=secret"}}, "would lie in a ConfigMap"),
+        ({"auth": AUTH, "settings": {"records": {"url": "postgresql://me:secret@db/records"}}}, "lie in a ConfigMap"),
     ],
 )
 def test_what_would_be_open_to_everyone_or_cannot_work_is_refused(
@@ -50,9 +72,59 @@ def test_what_would_be_open_to_everyone_or_cannot_work_is_refused(
     assert why in done.stderr
 
 
+def texts(schema: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where the chart takes a text, as keys of its values."""
+    for name, part in schema.get("properties", {}).items():
+        if "string" in part.get("type", ()):
+            yield (*path, name)
+        yield from texts(part, (*path, name))
+
+
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+EVERYTHING: dict[str, Any] = {
+    "auth": AUTH,
+    "records": DATABASE,
+    "kubernetes": {"enabled": True},
+    "autoscaling": {"enabled": True},
+    "podMonitor": {"enabled": True, "tokenSecret": "token"},
+    "tools": {"image": {"reference": "tools:1"}},
+}
+
+
+@pytest.mark.parametrize("path", list(texts(SCHEMA)), ids=".".join)
+def test_no_text_adds_fields_of_its_own(path: tuple[str, ...], tmp_path: Path) -> None:
+    values = copy.deepcopy(EVERYTHING)
+    if path == ("records", "existingClaim"):
+        del values["records"], values["autoscaling"]
+    if path == ("tools", "existingConfigMap"):
+        del values["tools"]
+    *above, last = path
+    place = values
+    for name in above:
+        place = place.setdefault(name, {})
+    for text in ("x\n      injected: true", "x, injected: true", "x}\ninjected: true", 'x"\n          injected: true'):
+        place[last] = text
+        done = helm("template", "x", str(CHART), values=values, place=tmp_path)
+        if done.returncode:
+            assert f"'/{'/'.join(path)}'" in done.stderr
+            continue
+        keys = {key for item in yaml.safe_load_all(done.stdout) for key in keys_of(item)}
+        assert "injected" not in keys, text
+
+
+def keys_of(value: Any) -> Iterator[str]:
+    """All keys in a document."""
+    if isinstance(value, dict):
+        yield from value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from keys_of(inner)
+
+
 def test_the_servers_have_no_rights_by_default(tmp_path: Path) -> None:
     found = by_kind(rendered(VALUES["least"], tmp_path))
     assert not {"Role", "RoleBinding"} & found.keys()
+    volumes = found["Deployment"]["spec"]["template"]["spec"]["volumes"]
+    assert not any("projected" in volume for volume in volumes)
     assert found["ServiceAccount"]["automountServiceAccountToken"] is False
     pod = found["Deployment"]["spec"]["template"]["spec"]
     assert pod["automountServiceAccountToken"] is False
@@ -70,10 +142,19 @@ def test_the_servers_have_no_rights_by_default(tmp_path: Path) -> None:
 
 
 def test_tools_in_pods_bring_a_token_and_rights_in_one_namespace(tmp_path: Path) -> None:
-    values = {**VALUES["pods"], "kubernetes": {"enabled": True, "namespace": "elsewhere"}}
+    beside = VALUES["volume"]["extraContainers"]
+    values = {**VALUES["pods"], "kubernetes": {"enabled": True, "namespace": "elsewhere"}, "extraContainers": beside}
     items = rendered(values, tmp_path)
     found = by_kind(items)
-    assert found["Deployment"]["spec"]["template"]["spec"]["automountServiceAccountToken"] is True
+    pod = found["Deployment"]["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    (mounted,) = [volume["name"] for volume in pod["volumes"] if "projected" in volume]
+    holders = [
+        container["name"]
+        for container in pod["containers"]
+        if mounted in {mount["name"] for mount in container["volumeMounts"]}
+    ]
+    assert holders == ["server"]
     assert not {"ClusterRole", "ClusterRoleBinding"} & found.keys()
     assert {found[kind]["metadata"]["namespace"] for kind in ("Role", "RoleBinding")} == {"elsewhere"}
     assert found["RoleBinding"]["subjects"][0]["namespace"] == "tools"

@@ -60,10 +60,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "praxis-mcp.check" -}}
-{{- if not (or .Values.auth.tokens .Values.auth.oauth .Values.auth.proxyAuthenticates) }}
+{{- $all := include "praxis-mcp.settings" . | fromYaml }}
+{{- $http := $all.http | default dict }}
+{{- $auth := $http.auth | default dict }}
+{{- if not (or $auth.tokens $auth.oauth $http.proxy_authenticates) }}
 {{- fail "Everyone who reaches the port could call every tool: give auth.tokens (praxis-mcp token new prints one), auth.oauth, or say auth.proxyAuthenticates: true." }}
 {{- end }}
-{{- if and (include "praxis-mcp.isSeveral" .) (not .Values.records.url) }}
+{{- if and $http.proxy_authenticates (not (and .Values.networkPolicy.enabled .Values.networkPolicy.from)) }}
+{{- fail "With auth.proxyAuthenticates every Pod of the cluster could call every tool, past the proxy: keep networkPolicy.enabled, and name the proxy's Pods in networkPolicy.from." }}
+{{- end }}
+{{- $url := ($all.records | default dict).url | default "" }}
+{{- if or (regexMatch "^[a-z]+://[^/?#]*:[^/?#]*@" $url) (regexMatch "[?&](ssl)?password=" $url) }}
+{{- fail "records.url has a password, and would lie in a ConfigMap, which more may read than a Secret: name that Secret in records.passwordSecret." }}
+{{- end }}
+{{- if and (include "praxis-mcp.isSeveral" .) (not $url) }}
 {{- fail "Several servers need one database: set records.url (postgresql://USER@HOST/NAME), or replicaCount: 1." }}
 {{- end }}
 {{- end }}
