@@ -3,11 +3,13 @@ grows."""
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -271,6 +273,7 @@ async def test_a_lost_run_that_the_trail_cannot_have_is_closed_when_it_can(place
 
 READ_ONLY = """
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -342,3 +345,20 @@ async def test_a_directory_that_others_can_write_to_is_named_in_the_log(
     async with opened(place) as records:
         await record_run(records)
     assert ("others can write to" in log()) is warned
+
+
+@pytest.mark.parametrize("name", ["../../../secret", "/{place}/secret", "deep/../../../../secret", ".", ""])
+async def test_a_row_of_another_server_names_no_file_outside_of_its_run(either_place: Path, name: str) -> None:
+    either_place.mkdir()
+    (either_place / "secret").write_text("of this machine")
+    run_id = "0" * 32
+    (either_place / "files" / run_id / "artifacts").mkdir(parents=True)
+    named = json.dumps([{"name": name.format(place=either_place), "size": 15}])
+    with closing(database_in(either_place)) as database:
+        database.write([row(run_id, 1.0, ended=2.0, caller="ada", stdout=b"", stderr=b"", artifacts=named)])
+        (found,) = list(database.select(Filters()))
+        assert found.as_json()["artifacts"] == []
+        assert found.as_json()["damaged"] == ["artifacts"]
+        assert RunArchive(either_place, database).artifacts(found) == ()
+    async with opened(either_place) as records:
+        assert (await records.find(run_id, "ada")).artifacts == ()

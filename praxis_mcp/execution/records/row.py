@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Any, Self
 
 from praxis_mcp.plans.model import Blueprint
@@ -218,8 +219,18 @@ def _choices_of(value: Any) -> list[dict[str, str]]:
     return [{"engine": str(engine), "reason": str(reason)} for engine, reason in value]
 
 
+def is_inside(name: str) -> bool:
+    """Whether a name of a file, as a database has it, leads to below the directory that it is relative to."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+
+
 def _artifacts_of(value: Any) -> list[dict[str, Any]]:
-    return [{"name": str(item["name"]), "size": int(item["size"])} for item in value]
+    found = [{"name": str(item["name"]), "size": int(item["size"])} for item in value]
+    # Nobody who may write to the database decides over a file of this machine.
+    if not all(is_inside(item["name"]) for item in found):
+        raise ValueError("a name leads out of the directory of its run")
+    return found
 
 
 MOST_NAME = 2000

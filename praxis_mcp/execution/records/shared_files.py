@@ -11,11 +11,11 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from praxis_mcp.errors import RecordsUnavailable
 from praxis_mcp.execution.records.record import RunRecord
-from praxis_mcp.execution.records.row import StoredRun
+from praxis_mcp.execution.records.row import StoredRun, is_inside
 from praxis_mcp.execution.records.sql import SqlDatabase
 from praxis_mcp.support.files import open_regular
 from praxis_mcp.support.removal import remove_tree
@@ -107,7 +107,7 @@ def bring(database: SqlDatabase, run: StoredRun, files: Path) -> None:
         made = Path(tempfile.mkdtemp(prefix=".brought-", dir=files))
         try:
             for name in names:
-                if (inside := _inside(os.fsdecode(name))) is not None:
+                if is_inside(inside := os.fsdecode(name)):
                     _write(database, run.id, name, made / inside)
             made.rename(files / run.id)  # which fails where another reader was first
         finally:
@@ -153,12 +153,6 @@ def _write(database: SqlDatabase, run_id: str, name: bytes, file: Path) -> None:
         ):
             out.write(rows[0][0])
             number += 1
-
-
-def _inside(name: str) -> PurePosixPath | None:
-    """A name from the database as a path below a directory; None where it leads out of that."""
-    path = PurePosixPath(name)
-    return None if path.is_absolute() or not path.parts or ".." in path.parts or "\0" in name else path
 
 
 def _pieces(file: Path) -> Iterator[bytes]:
