@@ -34,6 +34,8 @@ class EngineCase:
         bulk: bytes that the tests of large input and output move, a multiple of 100,000: many once for each way of
             moving them, and few on an engine that moves them as another does, which is tested with many.
         mounts_may_change: whether calls work while files come and go in their mounts all the time.
+        holds_files_only: whether read-only mounts may hold regular files only, and no other mount: contracts with
+            others are refused when they are called.
         writable_place: a directory of the image that the tool's user may write to where the root is not read-only.
     """
 
@@ -43,6 +45,7 @@ class EngineCase:
     python_program: str = "python3"
     bulk: int = 100_000_000
     mounts_may_change: bool = True
+    holds_files_only: bool = False
     writable_place: str = "/usr"
 
     @property

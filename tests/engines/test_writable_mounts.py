@@ -1,7 +1,7 @@
 """What becomes of all that a tool does to a writable mount, on every engine.
 
-Most engines bind the directory itself. Dagger works on a copy and brings changes back: what cannot come back is named
-here, and in docs/dagger.md.
+Most engines bind the directory itself. Dagger and Kubernetes work on a copy and bring changes back: what cannot come
+back is named here, and in docs/dagger.md.
 """
 
 import os
@@ -45,7 +45,7 @@ async def do(bench: Bench, work: Path, source: str) -> ExecutionResult | None:
 
 
 def is_copy(bench: Bench) -> bool:
-    return bench.engine.name == "dagger"
+    return bench.engine.name in ("dagger", "kubernetes")
 
 
 def names(work: Path) -> set[str]:

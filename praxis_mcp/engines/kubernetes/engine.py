@@ -238,7 +238,9 @@ class _Carried(AbstractContextManager["_Carried"]):
         writable = [mount for mount in fixed.mounts if mount.writable and mount.guard is Guard.NONE]
         self._trees = []
         for mount in writable:
-            places = [other.target for other in fixed.mounts if other is not mount]
+            # What no tool may change is carried too, to be read; where a tool changes the copy, nothing of the call is
+            # written (`bring_back`).
+            places = [other.target for other in fixed.mounts if other is not mount and other.guard is Guard.NONE]
             places += [file.path for file in self._plan.call.files]
             if fixed.artifact_dir is not None:
                 places.append(fixed.artifact_dir)

@@ -171,7 +171,12 @@ class CarriedTree:
             ) from exc
 
     def _frames(self, source: Path) -> Iterator[bytes]:
-        with HeldDirectory.at(source.parent, listed=False) as above:
+        try:
+            directory = HeldDirectory.at(source.parent, listed=False)
+        except OSError as exc:
+            exc.filename = str(source)
+            raise
+        with directory as above:
             status = above.look(source.name) if source.name else above.status
             if status is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(source))

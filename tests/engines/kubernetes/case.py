@@ -73,6 +73,7 @@ class KubernetesCase(EngineCase):
     marks = (pytest.mark.kubernetes, pytest.mark.native)
     bulk = 5_000_000
     mounts_may_change = False
+    holds_files_only = True  # they are ConfigMaps
     writable_place = "/var/tmp"  # no pod runs as root
 
     @property
