@@ -18,7 +18,7 @@ import anyio
 
 from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal
 from praxis_mcp.engines.kubernetes.client import Cluster
-from praxis_mcp.engines.kubernetes.spec import MANAGED_BY, MANAGER, SERVER_LABEL
+from praxis_mcp.engines.kubernetes.spec import MANAGED_BY, MANAGER, POD_GRACE, SERVER_LABEL
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.tasks import BackgroundTasks
 
@@ -47,6 +47,7 @@ class ServerLease:
         self._life = anyio.CancelScope()
         self._watchman = LeaseWatchman()
         self._is_kept = False
+        self._left: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -99,9 +100,28 @@ class ServerLease:
                 await anyio.sleep(RENEW_EVERY)
                 try:
                     await self.renew()
+                    await self._remove_left()
                     await self.remove_expired()
                 except (Refusal, ClusterLost) as exc:
                     logger.warning("this server's Lease could not be renewed: {}", exc)
+
+    def remove_later(self, path: str) -> None:
+        """Have a pod removed with one of the next renewals: the cluster did not do it when it was asked. Else it would
+        stay, though it has ended, until this server does.
+
+        Args:
+            path: of the pod.
+        """
+        self._left.add(path)
+
+    async def _remove_left(self) -> None:
+        for path in tuple(self._left):
+            try:
+                await self._cluster.delete(path, {"gracePeriodSeconds": POD_GRACE})
+            except Refusal as exc:
+                if not exc.is_missing:
+                    raise
+            self._left.discard(path)
 
     async def renew(self) -> None:
         """Renew it; where somebody has removed it, the next `owner` is a new one.
@@ -171,7 +191,9 @@ class SeenLease:
 
 
 class LeaseWatchman:
-    """Which Leases nobody renews any more, by how often this process has looked and how long nothing changed meanwhile.
+    """Which Leases nobody renews any more: those that this process has seen unchanged for long enough, in looks that
+    are no further apart than a renewal counts. Where it could not look for longer (the API server was away, this
+    machine slept), the others may not have been able to renew theirs: the watch begins anew.
 
     Args:
         clock: seconds, which only go up.
@@ -180,6 +202,7 @@ class LeaseWatchman:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._seen: dict[str, SeenLease] = {}
+        self._looked: float | None = None
 
     def find_expired(self, leases: Sequence[Mapping[str, Any]]) -> list[SeenLease]:
         """Those that have expired `LEASES_LOST` times over since they were last seen to change.
@@ -189,7 +212,9 @@ class LeaseWatchman:
         """
         now = self._clock()
         found = [_seen(lease, now) for lease in leases]
-        before = self._seen
+        is_watching = self._looked is not None and now - self._looked <= LEASE_SECONDS
+        self._looked = now
+        before = self._seen if is_watching else {}
         self._seen = {each.uid: before[each.uid] if before.get(each.uid) == each else each for each in found}
         return [each for each in self._seen.values() if now - each.since >= LEASES_LOST * each.duration]
 

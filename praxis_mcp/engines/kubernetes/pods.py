@@ -15,7 +15,8 @@ from praxis_mcp.engines.kubernetes.states import PodTrouble, is_over, is_running
 from praxis_mcp.support.logs import logger
 
 POD_REMOVE_TIMEOUT = 20.0
-"""Seconds for the removal of a pod; beyond, its own deadline and the Lease that owns it end it."""
+"""Seconds for the removal of a pod that a call waits for; beyond, it is asked for again with the renewals of the
+Lease."""
 POD_REMOVE_AGAIN = 0.5
 """Seconds until a removal that failed is asked for again."""
 POD_LOOK_AGAIN = 0.2
@@ -39,12 +40,18 @@ class OwnPod:
     """A pod of this server, by its name, which is chosen here: so it can be removed though nobody knows whether it was
     made.
 
+    Args:
+        cluster: the cluster.
+        name: its name.
+        on_left: is called with its path where its removal failed.
+
     Attributes:
         last: the pod as it was last seen; empty before it was.
     """
 
-    def __init__(self, cluster: Cluster, name: str) -> None:
+    def __init__(self, cluster: Cluster, name: str, on_left: Callable[[str], None]) -> None:
         self._cluster = cluster
+        self._on_left = on_left
         self.name = name
         self.last: Mapping[str, Any] = {}
         self._may_exist = self._is_uncertain = False
@@ -135,6 +142,7 @@ class OwnPod:
                     failure = exc
                 await anyio.sleep(POD_REMOVE_AGAIN)
         logger.warning("the pod {} was not seen to be gone within {} s: {}", self.name, POD_REMOVE_TIMEOUT, failure)
+        self._on_left(self.path)
 
     async def _until(self, matches: Callable[[Mapping[str, Any]], bool]) -> None:
         """Watch it until it matches.

@@ -143,7 +143,7 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
         blueprint = key.blueprint
         secret = secrets.token_bytes(CHANNEL_SECRET_BYTES)
         content = await PodContent.read(blueprint, self._options)
-        pod = OwnPod(self._cluster, name_for(blueprint.tool, secrets.token_hex(5)))
+        pod = OwnPod(self._cluster, name_for(blueprint.tool, secrets.token_hex(5)), self._lease.remove_later)
         done = False
         trouble: PodTrouble | None = None
 

@@ -1,0 +1,108 @@
+"""What is left where a server, or the way to its pods, is lost in the middle of a call: nothing that runs, and soon
+nothing at all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.kubernetes.engine import KubernetesExecutionEngine
+from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.build import build_plan
+from praxis_mcp.settings.model import Settings
+from tests.cluster.api import Api
+from tests.cluster.cluster import Cluster, running_cluster
+from tests.cluster.objects import namespace
+from tests.kit.until import until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.kubernetes, pytest.mark.native, pytest.mark.timeout(600)]
+
+START_WITHIN = 240.0
+"""Seconds for a pod on a busy machine."""
+
+
+def engine_for(cluster: Cluster, where: str, root: Path, **more: Any) -> KubernetesExecutionEngine:
+    options: Any = {
+        "kubernetes": {"kubeconfig": cluster.kubeconfig, "namespace": where, "start_timeout": START_WITHIN},
+    }
+    return KubernetesExecutionEngine(Settings(root=root, engines=options, **more))
+
+
+def pods(api: Api, where: str) -> list[dict[str, Any]]:
+    return api.get(f"/api/v1/namespaces/{where}/pods")["items"]
+
+
+def that_run(api: Api, where: str) -> list[str]:
+    return [pod["metadata"]["name"] for pod in pods(api, where) if pod["status"].get("phase") in ("Pending", "Running")]
+
+
+def leases(api: Api, where: str) -> list[dict[str, Any]]:
+    return api.get(f"/apis/coordination.k8s.io/v1/namespaces/{where}/leases")["items"]
+
+
+async def test_pods_of_a_killed_server_end_at_once_and_another_server_removes_all_that_it_left(
+    kubernetes_cluster: Cluster, tmp_path: Path
+) -> None:
+    image = kubernetes_cluster.load_stand_in("busybox:latest")
+    with kubernetes_cluster.api() as api, namespace(api) as where:
+        command = [sys.executable, "-m", "tests.engines.kubernetes.victim", kubernetes_cluster.kubeconfig, where, image]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL) as victim:
+            try:
+                assert victim.stdout is not None
+                with anyio.fail_after(2 * START_WITHIN):
+                    said = await anyio.to_thread.run_sync(victim.stdout.readline, abandon_on_cancel=True)
+                assert said == "ready\n"
+                assert len(that_run(api, where)) == 2, "one in a call, and one that waits"
+            finally:
+                victim.kill()
+        await until(lambda: not that_run(api, where), every=0.1)
+        (lease,) = leases(api, where)
+        async with engine_for(kubernetes_cluster, where, tmp_path) as other:
+            contract = ToolContract.create_dagger_tool("hello", image, ["echo", "hello"])
+            assert (await other.execute(contract, {})).output == "hello\n"
+            assert await other.reap() == ()  # it may be renewed yet
+            name = lease["metadata"]["name"]
+            api.patch(
+                f"/apis/coordination.k8s.io/v1/namespaces/{where}/leases/{name}", {"spec": {"leaseDurationSeconds": 1}}
+            )
+
+            async def is_removed() -> bool:
+                await other.reap()  # or its own reaper was first
+                return name not in [each["metadata"]["name"] for each in leases(api, where)]
+
+            await until(is_removed, every=0.2)
+            assert len(leases(api, where)) == 1, "its own"
+            server = lease["metadata"]["labels"]["praxis-mcp/server"]
+            await until(lambda: server not in str(pods(api, where)), every=0.1)
+
+
+async def test_a_call_whose_channel_breaks_fails_as_one_that_may_have_run_and_is_not_repeated(tmp_path: Path) -> None:
+    with running_cluster() as cluster, cluster.api() as api, namespace(api) as where:
+        image = cluster.load_stand_in("busybox:1.36")
+        contract = ToolContract.create_dagger_tool(
+            "slow", image, ["sh", "-c", "echo begun; exec sleep 1000"], timeout=600.0
+        )
+        said = bytearray()
+
+        def listen(_: str, data: bytes) -> None:
+            said.extend(data)
+            if said.endswith(b"begun\n"):
+                cluster.kill_apiserver()
+
+        async with engine_for(cluster, where, tmp_path, warm={"enabled": False}) as engine:
+            with pytest.raises(ExecutionError, match="It may have run"):
+                await engine.run(build_plan(contract, {}, engine.settings), ExecutionContext(on_output=listen))
+            await anyio.to_thread.run_sync(cluster.start_apiserver)
+            await until(lambda: not that_run(api, where), every=0.1)
+            assert said == b"begun\n"
+            await until(lambda: not pods(api, where), every=0.1)
+            events = api.get(f"/api/v1/namespaces/{where}/events")["items"]
+            assert [event["reason"] for event in events].count("Scheduled") == 1
