@@ -192,8 +192,8 @@ class SeenLease:
 
 class LeaseWatchman:
     """Which Leases nobody renews any more: those that this process has seen unchanged for long enough, in looks that
-    are no further apart than a renewal counts. Where it could not look for longer (the API server was away, this
-    machine slept), the others may not have been able to renew theirs: the watch begins anew.
+    come while a renewal still counts. Where it could not look for longer (the API server was away, this
+    machine slept), the others may not have been able to renew theirs: the watch starts again.
 
     Args:
         clock: seconds, which only go up.
