@@ -211,11 +211,14 @@ class _Balanced(httpx2.AsyncHTTPTransport):
 async def test_a_session_that_meets_another_server_is_answered_so_that_its_client_begins_again(
     sample_directory: Path,
 ) -> None:
-    async with running_http(sample_directory) as one, running_http(sample_directory) as two:
-        balancer = _Balanced(one.base)
+    async with (
+        running_http(sample_directory) as one,
+        running_http(sample_directory) as two,
+        _Balanced(one.base) as balancer,
+        httpx2.AsyncClient(transport=balancer, timeout=LIMIT) as http,
+    ):
 
         def line() -> Any:
-            http = httpx2.AsyncClient(transport=balancer, timeout=LIMIT)
             return streamable_http_client(one.mcp, http_client=http)
 
         async with Client(line(), mode="legacy", read_timeout_seconds=LIMIT) as client:
