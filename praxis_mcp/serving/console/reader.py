@@ -101,8 +101,7 @@ class RunReader:
         """Whether a run is shown to a viewer."""
         if viewer.is_owner:
             return True
-        is_own = bool(run.caller) and run.caller == storable_name(viewer.caller.name)
-        return run.root == self._root and (viewer.sees_all_runs or is_own)
+        return run.root == self._root and (viewer.sees_all_runs or viewer.owns(run))
 
     async def _with_archive(self, work: Callable[[RunArchive | None], T]) -> T:
         # A database is used by one thread only: that which opened it.

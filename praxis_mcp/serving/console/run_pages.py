@@ -19,7 +19,7 @@ from praxis_mcp.engines.output import StreamName
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.errors import RunNotFoundError
 from praxis_mcp.execution.records.database import Filters
-from praxis_mcp.execution.records.row import RUNNING, StoredRun, storable_name
+from praxis_mcp.execution.records.row import RUNNING, StoredRun
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.console.calls import CallPages
 from praxis_mcp.serving.console.gate import RUNS_PATH, BadForm, read_form, session_of
@@ -166,8 +166,7 @@ class RunPages(ToolboxPages):
 
     def _may_cancel(self, viewer: Viewer, run: StoredRun) -> bool:
         is_here = run.ended is None and run.server == self._toolbox.records.server
-        is_theirs = viewer.is_owner or (bool(run.caller) and run.caller == storable_name(viewer.caller.name))
-        return self._ui.takes_actions and is_here and is_theirs
+        return self._ui.takes_actions and is_here and viewer.owns(run)
 
 
 def bars(run: StoredRun) -> tuple[PhaseBar, ...]:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from praxis_mcp.execution.records.row import StoredRun, storable_name
 from praxis_mcp.serving.access import ANYONE, READ_METRICS, READ_RUNS, BadToken, Caller
 
 SESSION_LIFETIME = 12 * 3600.0
@@ -45,6 +46,10 @@ class Viewer:
     def sees_all_runs(self) -> bool:
         """Whether runs of other callers are shown to them."""
         return self.is_owner or READ_RUNS in self.caller.scopes
+
+    def owns(self, run: StoredRun) -> bool:
+        """Whether a run is theirs. Runs of callers without a name are nobody's."""
+        return self.is_owner or (bool(run.caller) and run.caller == storable_name(self.caller.name))
 
     @property
     def sees_operations(self) -> bool:
