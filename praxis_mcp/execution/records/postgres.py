@@ -21,7 +21,6 @@ import psycopg.conninfo
 from praxis_mcp.errors import RecordsUnavailable
 from praxis_mcp.execution.records.database import Pieces, migrations
 from praxis_mcp.execution.records.row import StoredRun
-from praxis_mcp.execution.records.shared_files import forget
 from praxis_mcp.execution.records.sql import INSERT, RunSql, SqlDatabase
 
 SCHEMA = "praxis_mcp"
@@ -99,6 +98,7 @@ class PostgresDatabase(SqlDatabase):
         RecordsUnavailable: it cannot be reached, refuses, or is of a later version.
     """
 
+    _of_runs = ("live_output", "run_files")
     heartbeat = HEARTBEAT
 
     def __init__(self, url: str, password: str | None = None) -> None:
@@ -151,11 +151,6 @@ class PostgresDatabase(SqlDatabase):
         """See the base."""
         with self._translated(), self._bounded(ANSWER_TIMEOUT):
             return self._run(statement, values).fetchall()
-
-    def remove(self, ids: Sequence[str]) -> None:
-        """See the base."""
-        super().remove(ids)
-        forget(self, ids)
 
     def close(self) -> None:
         """See the base."""

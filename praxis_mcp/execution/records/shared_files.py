@@ -120,17 +120,6 @@ def bring(database: SqlDatabase, run: StoredRun, files: Path) -> None:
             ) from exc
 
 
-def forget(database: SqlDatabase, ids: Iterable[str]) -> None:
-    """Remove the files of runs.
-
-    Raises:
-        RecordsUnavailable: they cannot be removed.
-    """
-    with database.transaction() as run_sql:
-        for run_id in ids:
-            run_sql("DELETE FROM run_files WHERE run = ?", (run_id,))
-
-
 def forget_unnamed(database: SqlDatabase) -> None:
     """Remove files of runs that are not recorded: their server was killed in between.
 

@@ -49,6 +49,8 @@ class SqlDatabase(ABC):
 
     heartbeat = float("inf")
     """Seconds within which `keep_alive` has to be called again."""
+    _of_runs: tuple[str, ...] = ("live_output",)
+    """Tables of what belongs to a run, by `run`: it goes with that."""
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[RunSql]:
@@ -154,7 +156,8 @@ class SqlDatabase(ABC):
             places = ", ".join("?" * len(some))
             with self.transaction() as run_sql:
                 run_sql(f"DELETE FROM runs WHERE id IN ({places})", some)  # noqa: S608
-                run_sql(f"DELETE FROM live_output WHERE run IN ({places})", some)  # noqa: S608
+                for table in self._of_runs:
+                    run_sql(f"DELETE FROM {table} WHERE run IN ({places})", some)  # noqa: S608
 
     def find(self, run_id: str) -> StoredRun | None:
         """See `Database`."""
