@@ -27,7 +27,7 @@ from praxis_mcp.contracts.values import BindKind, Network, artifact_directory
 from praxis_mcp.contracts.variables import is_of_the_host
 from praxis_mcp.errors import ExecutionError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.binding import Bound, bind_arguments, ends_options
-from praxis_mcp.plans.model import Blueprint, Call, Guard, Limits, Mount, Plan, RemoteTool, Where
+from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, RemoteTool, Where
 from praxis_mcp.plans.paths import (
     Maker,
     check_mount,
@@ -170,7 +170,7 @@ def check_mounts(blueprint: Blueprint, settings: Settings, *, create: bool = Fal
     if not blueprint.mounts and (blueprint.where is not Where.HOST or blueprint.working_dir is None):
         return blueprint
     make = _maker(blueprint, settings, create=create)
-    own = (_provided(mount, make) for mount in blueprint.mounts if mount.guard is Guard.NONE)
+    own = (_provided(mount, make) for mount in blueprint.own_mounts)
     checked = tuple(mount if mount.is_missing else check_mount(mount, settings, blueprint.tool) for mount in own)
     contract_dir = Path(blueprint.contract_dir) if blueprint.contract_dir else None
     laid = guard_mounts(checked, settings, contract_dir, blueprint.tool, blueprint.code)

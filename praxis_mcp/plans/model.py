@@ -185,6 +185,11 @@ class Blueprint:
     capture_output: bool = True
     remote: RemoteTool | None = None
 
+    @property
+    def own_mounts(self) -> tuple[Mount, ...]:
+        """Those of the contract itself, without what keeps parts of them from the tool."""
+        return tuple(mount for mount in self.mounts if mount.guard is Guard.NONE)
+
     def cache_key(self, directory: str) -> str:
         """What names the directory that is kept for one of `cache_dirs`, in letters and digits. Another project's tool
         of the same name, another image, user or caller has another: what one leaves there, no other trusts."""

@@ -134,19 +134,18 @@ class Cluster:
 
     def pods(self, name: str = "") -> str:
         """The path of the namespace's pods, or of one of them."""
-        return self._core("pods", name)
+        return self._in_namespace("api/v1", "pods", name)
 
     def config_maps(self, name: str = "") -> str:
         """The path of the namespace's ConfigMaps, or of one of them."""
-        return self._core("configmaps", name)
+        return self._in_namespace("api/v1", "configmaps", name)
 
     def leases(self, name: str = "") -> str:
         """The path of the namespace's Leases, or of one of them."""
-        path = f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases"
-        return f"{path}/{name}" if name else path
+        return self._in_namespace("apis/coordination.k8s.io/v1", "leases", name)
 
-    def _core(self, kind: str, name: str) -> str:
-        path = f"/api/v1/namespaces/{self.namespace}/{kind}"
+    def _in_namespace(self, group: str, kind: str, name: str) -> str:
+        path = f"/{group}/namespaces/{self.namespace}/{kind}"
         return f"{path}/{name}" if name else path
 
     async def _request(

@@ -27,7 +27,7 @@ from praxis_mcp.engines.kubernetes.spec import (
     is_below,
 )
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, LimitUnsupported
-from praxis_mcp.plans.model import Blueprint, Guard, Mount
+from praxis_mcp.plans.model import Blueprint, Mount
 from praxis_mcp.settings.kubernetes import KubernetesSettings
 from praxis_mcp.support.praxis_init import OTHER_MACHINES, normalize_machine, praxis_init_path
 from praxis_mcp.support.rooted import HeldDirectory, identity_of, walk
@@ -241,7 +241,7 @@ def _read(blueprint: Blueprint, options: KubernetesSettings) -> PodContent:
 
 def _read_mounts(blueprint: Blueprint) -> tuple[MountContent, ...]:
     """Raises as `PodContent.read`."""
-    mounts = [mount for mount in blueprint.mounts if mount.guard is Guard.NONE]
+    mounts = blueprint.own_mounts
     left = MAX_CONTENT
     found: list[MountContent] = []
     for mount in mounts:

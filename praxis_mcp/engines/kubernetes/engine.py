@@ -32,8 +32,8 @@ from praxis_mcp.engines.mounts.trees import CarriedTree
 from praxis_mcp.engines.running import Finished, run_command
 from praxis_mcp.engines.warm.call import Claim
 from praxis_mcp.engines.warm.pool import WarmPool
-from praxis_mcp.errors import ExecutionError, LimitUnsupported
-from praxis_mcp.plans.model import Capability, Guard, Plan
+from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.model import Capability, Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.scratch import Scratch
 from praxis_mcp.support.tasks import BackgroundTasks
@@ -99,11 +99,7 @@ class KubernetesExecutionEngine(ExecutionEngine):
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         """See `ExecutionEngine.run`. The plan's timeout counts from the tool's start; the start has a bound of its own
         (`engines.kubernetes.start_timeout`)."""
-        lacking = (await self.get_capabilities()).lacks(plan)
-        if lacking:
-            raise LimitUnsupported(
-                f"The kubernetes engine cannot run {plan.blueprint.tool}: it cannot enforce {', '.join(lacking)}."
-            )
+        await self.check_demands(plan)
         room_for(plan.blueprint, [file.path for file in plan.call.files])
         pods = await self._connected()
 
@@ -235,12 +231,11 @@ class _Carried(AbstractContextManager["_Carried"]):
     def make(self) -> Sequence[CarriedTree]:
         """The trees for one more pod: one that has been lost has run none of it."""
         fixed = self._plan.blueprint
-        writable = [mount for mount in fixed.mounts if mount.writable and mount.guard is Guard.NONE]
         self._trees = []
-        for mount in writable:
+        for mount in (mount for mount in fixed.own_mounts if mount.writable):
             # What no tool may change is carried too, to be read; where a tool changes the copy, nothing of the call is
             # written (`bring_back`).
-            places = [other.target for other in fixed.mounts if other is not mount and other.guard is Guard.NONE]
+            places = [other.target for other in fixed.own_mounts if other is not mount]
             places += [file.path for file in self._plan.call.files]
             if fixed.artifact_dir is not None:
                 places.append(fixed.artifact_dir)

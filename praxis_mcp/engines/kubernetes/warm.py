@@ -35,7 +35,7 @@ from praxis_mcp.engines.running import Finished
 from praxis_mcp.engines.warm.call import WarmCalls, WarmKey
 from praxis_mcp.engines.warm.pool import WarmBudget
 from praxis_mcp.errors import ExecutionError, ExecutionTimeout
-from praxis_mcp.plans.model import Blueprint, Guard, Plan
+from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.praxis_init import CHANNEL_SECRET_BYTES, EXIT_KILLED, Ended, EndKind
@@ -279,7 +279,7 @@ async def _ran_out(pod: OwnPod) -> bool:
 
 def _output_volumes(blueprint: Blueprint) -> list[Volume]:
     """Where a tool leaves artifacts, and copies of what it may write to; empty, on the node's disk."""
-    places = [mount.target for mount in blueprint.mounts if mount.writable and mount.guard is Guard.NONE]
+    places = [mount.target for mount in blueprint.own_mounts if mount.writable]
     if blueprint.artifact_dir is not None:
         places.append(blueprint.artifact_dir)
     return [Volume({"emptyDir": {"sizeLimit": str(OUTPUT_VOLUME)}}, place, writable=True) for place in places]
