@@ -8,8 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,28 +16,13 @@ import pytest
 from praxis_mcp.engines.init.framing import FrameDecoder, Hello, Output, encode_stdin_end
 from praxis_mcp.support.praxis_init import CHANNEL_SECRET_BYTES, Ended, EndKind, wait_words
 from tests.native.harness import IS_ROOT, NOBODY, PATIENCE, PraxisInit, python_for
-from tests.native.waiting import SECRET, PraxisWait, connect, sh, start_listening, whole, words
+from tests.native.waiting import SECRET, PraxisWait, connect, listening, sh, whole, words
 
 WRONG = bytes(CHANNEL_SECRET_BYTES)
 SECRET_SECONDS = 5.0
 """Within which a connection must have given the secret (native/listener.c)."""
 MOST_UNPROVEN = 8
 MOST_WRONG = 1000
-
-
-@contextmanager
-def listening(
-    binary: Path, *options: str, secret: bytes | None = SECRET, host: str = "127.0.0.1", front: tuple[str, ...] = ()
-) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    process, port = start_listening([*front, str(binary), "wait", *options], secret, host=host)
-    try:
-        yield process, port
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        process.wait(PATIENCE)
-        assert process.stderr is not None
-        process.stderr.close()
 
 
 def ended(connection: socket.socket) -> bool:

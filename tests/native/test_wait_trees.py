@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,7 +50,17 @@ from praxis_mcp.engines.init.trees import (
 from praxis_mcp.support.praxis_init import Ended, EndKind, normalize_machine, wait_words
 from tests.native.harness import IS_ROOT, NOBODY, PATIENCE, marked
 from tests.native.test_wait_channel import damaged, frame
-from tests.native.waiting import SECRET, PraxisWait, Waiting, connect, sh, start_listening, words
+from tests.native.waiting import (
+    SECRET,
+    PraxisWait,
+    Waiting,
+    connect,
+    ended_after,
+    listening,
+    sh,
+    start_listening,
+    words,
+)
 
 EXIT_0 = Ended(EndKind.EXIT, 0)
 BEGIN = encode_call(words("true"))
@@ -181,19 +191,6 @@ def test_no_link_is_followed_not_even_one_that_came_before(wait: PraxisWait, tmp
 # --- cut --------------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def listening(binary: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    process, port = start_listening([str(binary), "wait"], SECRET)
-    try:
-        yield process, port
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        process.wait(PATIENCE)
-        assert process.stderr is not None
-        process.stderr.close()
-
-
 def test_bytes_may_come_one_by_one(binary: Path, tmp_path: Path) -> None:
     place = tmp_path / "tree"
     data = SECRET + whole_call(sh(f"cd {place}; cat d/f; rm l; echo new > g"), sent_to(place))
@@ -317,17 +314,9 @@ def test_a_disk_that_is_full_stops_the_call_and_is_named(binary: Path, tmp_path:
 @contextmanager
 def pod(front: list[str]) -> Iterator[socket.socket]:
     """A waiter that the words start, its address and digest behind them; connected, and hello said."""
-    process, port = start_listening(front, SECRET, bare=True)
-    try:
-        with connect(port, SECRET) as connection:
-            assert isinstance(FrameDecoder().feed(connection.recv(100))[0], Hello)
-            yield connection
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        process.wait(PATIENCE)
-        assert process.stderr is not None
-        process.stderr.close()
+    with ended_after(*start_listening(front, SECRET, bare=True)) as (_, port), connect(port, SECRET) as connection:
+        assert isinstance(FrameDecoder().feed(connection.recv(100))[0], Hello)
+        yield connection
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="needs root, to lay out what a pod has")

@@ -11,7 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -260,6 +260,26 @@ def start_listening(
         process.stderr.close()
         assert b"in use" in said, said
     raise AssertionError("no port is free")
+
+
+@contextmanager
+def ended_after(process: subprocess.Popen[bytes], port: int) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """What `start_listening` gave; killed when it is left."""
+    try:
+        yield process, port
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+        process.wait(PATIENCE)
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def listening(
+    binary: Path, *options: str, secret: bytes | None = SECRET, host: str = "127.0.0.1", front: tuple[str, ...] = ()
+) -> AbstractContextManager[tuple[subprocess.Popen[bytes], int]]:
+    """A praxis-init that listens, and its port."""
+    return ended_after(*start_listening([*front, str(binary), "wait", *options], secret, host=host))
 
 
 def _is_free(host: str, port: int) -> bool:
