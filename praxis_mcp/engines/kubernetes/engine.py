@@ -30,7 +30,7 @@ from praxis_mcp.engines.mounts.bring_back import bring_back
 from praxis_mcp.engines.mounts.locks import MountLocks
 from praxis_mcp.engines.mounts.trees import CarriedTree
 from praxis_mcp.engines.running import Finished, run_command
-from praxis_mcp.engines.warm.call import Claim
+from praxis_mcp.engines.warm.call import Claim, find_cold_reason
 from praxis_mcp.engines.warm.pool import WarmPool
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Capability, Plan
@@ -177,6 +177,10 @@ class KubernetesExecutionEngine(ExecutionEngine):
             return
         with self._pods.claim(key) as claim:
             yield claim
+
+    async def find_cold_reason(self, plan: Plan) -> str:
+        """See `ExecutionEngine.find_cold_reason`."""
+        return find_cold_reason(self.settings.warm, plan.blueprint)
 
     async def reap(self) -> tuple[str, ...]:
         """Look once more for servers that are gone, and remove what they left in the cluster; see `lease`. Nothing

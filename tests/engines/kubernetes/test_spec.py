@@ -203,3 +203,14 @@ async def lacks_of(blueprint: Blueprint, settings: dict[str, Any]) -> tuple[str,
     engine = KubernetesExecutionEngine(Settings(engines={"kubernetes": settings}))  # pyright: ignore[reportArgumentType]
     capabilities: EngineCapabilities = await engine.get_capabilities()
     return capabilities.lacks(Plan(blueprint, Call(run_id="r")))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("warm", "enabled", "reason"),
+    [(True, True, ""), (False, True, "the contract says warm: false"), (True, False, "warm.enabled is false")],
+)
+async def test_explain_says_whether_a_pod_may_wait_for_a_call(warm: bool, enabled: bool, reason: str) -> None:
+    settings = Settings.model_validate({"warm": {"enabled": enabled}})
+    plan = Plan(replace(BLUEPRINT, warm=warm), Call("run", ("true",)))
+    assert await KubernetesExecutionEngine(settings).find_cold_reason(plan) == reason
