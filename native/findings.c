@@ -109,6 +109,17 @@ static int open_entry(int folder, const char *name, int flags)
     return openat(folder, name, flags | O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }
 
+/* What the frame cannot say (tools choose times) is the nearest that it can. */
+static uint64_t nanoseconds_of(const struct timespec *time)
+{
+    const uint64_t second = 1000000000;
+    if (time->tv_sec < 0)
+        return 0;
+    if ((uint64_t)time->tv_sec >= UINT64_MAX / second)
+        return UINT64_MAX;
+    return (uint64_t)time->tv_sec * second + (uint64_t)time->tv_nsec;
+}
+
 static bool send_file(struct walk *walk, int folder, const char *name, const struct stat *found)
 {
     struct tree *tree = walk->tree;
@@ -128,7 +139,7 @@ static bool send_file(struct walk *walk, int folder, const char *name, const str
     uint8_t head[20];
     put_u32(head, found->st_mode & 07777);
     put_u64(head + 4, (uint64_t)found->st_size);
-    put_u64(head + 12, (uint64_t)found->st_mtim.tv_sec * 1000000000 + (uint64_t)found->st_mtim.tv_nsec);
+    put_u64(head + 12, nanoseconds_of(&found->st_mtim));
     bool good = say_path(walk, FRAME_FOUND_FILE, head, sizeof head) && send_content(walk, file, found->st_size);
     close(file);
     return good;

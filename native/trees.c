@@ -154,19 +154,37 @@ static const char *note(struct trees *trees, const char *path, int folder, const
     return NULL;
 }
 
-/* A directory comes once more where its permissions would have kept its content out. */
-static struct tree_entry *find_last(const struct trees *trees, const char *path)
+/* A directory comes once more where its permissions would have kept its content out. They usually come in reverse order:
+ * each is looked for from the one before, or thousands would take seconds, in which no signal is received. */
+static struct tree_entry *find_last(struct trees *trees, const char *path)
 {
-    for (size_t index = trees->entry_count; index-- > 0 && trees->entries[index].tree == trees->count - 1;)
-        if (strcmp(trees->entries[index].path, path) == 0)
-            return &trees->entries[index];
+    if ((current(trees)->flags & TREE_RETURNS) == 0) /* nothing of it is noted */
+        return NULL;
+    size_t index = trees->looked;
+    for (size_t left = trees->entry_count; left > 0; left--) {
+        index = (index == 0 ? trees->entry_count : index) - 1;
+        struct tree_entry *entry = &trees->entries[index];
+        if (entry->tree == trees->count - 1 && strcmp(entry->path, path) == 0) {
+            trees->looked = index;
+            return entry;
+        }
+    }
     return NULL;
+}
+
+static const char *count_entry(struct tree *tree)
+{
+    return tree->entries++ < tree->most_entries ? NULL : "more entries than the TREE may have";
 }
 
 static const char *make_directory_in(struct trees *trees, const char *path, int folder, const char *name, mode_t mode,
                                      bool *failed)
 {
     bool made = mkdirat(folder, name, 0700) == 0;
+    /* One that comes once more does not count again. */
+    const char *refusal = made ? count_entry(current(trees)) : NULL;
+    if (refusal != NULL)
+        return refusal;
     int here = made || errno == EEXIST ? openat(folder, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC) : -1;
     struct stat found;
     if (here < 0 || fstat(here, &found) != 0 || ((found.st_mode & 07777) != mode && fchmod(here, mode) != 0))
@@ -231,8 +249,9 @@ static const char *add(struct trees *trees, const struct frame *frame, int *file
     struct tree *tree = current(trees);
     if (tree->only != NULL && (!is_file || strcmp(path, tree->only) != 0))
         return "another entry than the file that is the tree";
-    if (tree->entries++ >= tree->most_entries)
-        return "more entries than the TREE may have";
+    const char *name, *refusal = is_file || is_link ? count_entry(tree) : NULL;
+    if (refusal != NULL)
+        return refusal;
     if (is_file) {
         uint64_t time = get_u64(frame->payload + 4);
         trees->modified = (struct timespec){(time_t)(time / 1000000000), (long)(time % 1000000000)};
@@ -240,7 +259,6 @@ static const char *add(struct trees *trees, const struct frame *frame, int *file
     }
     if (*failed)
         return NULL;
-    const char *name, *refusal = NULL;
     go_to(trees, path);
     int folder = open_parent(tree->root, path, &name);
     if (folder < 0) {

@@ -49,6 +49,7 @@ struct trees {
     struct timespec newest;   /* of all changes */
     struct timespec modified; /* of the file that is being written */
     bool ends_in_hole;        /* that file */
+    size_t looked;            /* the entry that came once more last */
     char where[256];          /* the path at which something failed, for people; it may be cut */
 };
 

@@ -131,6 +131,8 @@ def nonsense(place: bytes) -> dict[str, bytes]:
         "another entry": BEGIN + tree_head(place, flags=2) + entry(FrameType.TREE_LINK, place.rpartition(b"/")[2]),
         "more entries": BEGIN + tree_head(place, entries=1)
         + entry(FrameType.TREE_LINK, b"a") + entry(FrameType.TREE_LINK, b"b"),
+        "more entries than": BEGIN + tree_head(place, entries=1)
+        + entry(FrameType.TREE_DIRECTORY, b"a", 0o700) + entry(FrameType.TREE_DIRECTORY, b"b", 0o700),
         "more content": BEGIN + tree_head(place, size=3) + entry(FrameType.TREE_FILE, b"f") + encode_data(b"1234"),
         "content than the TREE": BEGIN + tree_head(place) + entry(FrameType.TREE_FILE, b"f") + encode_hole(2**64 - 1),
         "without a TREE_FILE": BEGIN + tree_head(place) + encode_hole(1),
@@ -404,6 +406,21 @@ def test_a_waiter_whose_findings_nobody_takes_ends_when_it_is_told_to(binary: Pa
         assert waiting.process.poll() is None
         waiting.process.send_signal(signal.SIGTERM)
         assert (waiting.wait(), waiting.survivors()) == (125, [])
+
+
+def test_thousands_of_closed_directories_take_no_time(binary: Path, tmp_path: Path) -> None:
+    """Of the waiter: it receives no signal while it looks for them."""
+    names = [f"d{number}" for number in range(40_000)]
+    entries = [encode_tree_directory(name, 0o755) for name in names]
+    entries += [encode_tree_directory(name, 0o555) for name in reversed(names)]
+    begin = encode_tree(str(tmp_path / "tree"), TreeBounds(entries=2 * len(names)), returns=True)
+    with PraxisWait(binary, "socket").start() as waiting:
+        waiting.send(whole_call(words("true"), begin, *entries))
+        while waiting.told.end is None and waiting.hear():
+            pass
+        assert (waiting.told.end, waiting.told.refusal) == (EXIT_0, None)
+        own = int(Path(f"/proc/{waiting.process.pid}/stat").read_text().rpartition(")")[2].split()[11])
+        assert own / os.sysconf("SC_CLK_TCK") < 2.0
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ _TREE_FILE = struct.Struct("<IQ")
 _FOUND_FILE = struct.Struct("<IQQ")
 _FOUND_END = struct.Struct("<II")
 _RETURNS, _ONE_FILE = 1, 2
+_LAST_TIME = 2**64 - 1
+"""Nanoseconds: in the year 2554."""
 _PORTION = 512 * 1024
 _FOUND_COST = 512
 """Bytes of a portion of what was found, and what a part without content counts."""
@@ -234,8 +236,10 @@ def encode_tree_directory(path: str, mode: int) -> bytes:
 
 
 def encode_tree_file(path: str, mode: int, modified: int) -> bytes:
-    """A file, with its time in nanoseconds since 1970; its content follows."""
-    return encode_frame(FrameType.TREE_FILE, _TREE_FILE.pack(mode, max(modified, 0)) + _encoded(path))
+    """A file, with its time in nanoseconds since 1970; its content follows. A time that does not fit becomes the
+    nearest that does."""
+    time = min(max(modified, 0), _LAST_TIME)
+    return encode_frame(FrameType.TREE_FILE, _TREE_FILE.pack(mode, time) + _encoded(path))
 
 
 def encode_tree_link(path: str, target: str) -> bytes:

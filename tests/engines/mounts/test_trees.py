@@ -7,6 +7,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Generator, Sequence
@@ -258,6 +259,34 @@ async def test_a_file_is_a_tree_too_under_any_name(ground: Ground) -> None:
         await run(waiter, f"rm {mount.target}", [tree])
     with pytest.raises(ExecutionError, match="removed"):
         tree.part()
+
+
+async def test_directories_that_are_closed_count_once(ground: Ground) -> None:
+    """They travel twice: open, and once more when all is in them."""
+    for name in "ab":
+        (ground.host / name).mkdir()
+        (ground.host / name / "file").write_text(name)
+        (ground.host / name).chmod(0o550)
+    async with waiting(ground.base) as waiter:
+        tree = ground.tree(bounds=TreeBounds(entries=4))
+        assert await run(waiter, f"cat {ground.there}/?/file", [tree]) == (EXIT_0, b"ab")
+    assert tree.part() is None
+
+
+@pytest.mark.parametrize(("time", "wanted"), [(-1, 0), (2**64, 2**64 - 1), (2**63 - 2**60, 2**63 - 2**60)])
+async def test_a_time_that_a_frame_cannot_say_becomes_the_nearest(time: int, wanted: int) -> None:
+    seconds = 1_000_000_000
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:  # other file systems have no such times
+        ground = Ground(Path(place))
+        (ground.host / "sent").write_text("x")
+        os.utime(ground.host / "sent", ns=(0, time))
+        async with waiting(ground.base) as waiter:
+            tree = ground.tree()
+            script = f"import os; os.close(os.open('found', os.O_CREAT)); os.utime('found', ns=(0, {time}))"
+            end, _ = await run(waiter, f'cd {ground.there}; {sys.executable} -I -c "{script}"', [tree])
+        assert end == EXIT_0
+        arrived = [(ground.there / "sent").stat().st_mtime_ns, (ground.staging / "found").stat().st_mtime_ns]
+        assert [each // seconds for each in arrived] == [wanted // seconds] * 2
 
 
 async def test_artifacts_come_into_a_directory_that_was_empty(ground: Ground) -> None:
