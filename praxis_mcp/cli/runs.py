@@ -159,6 +159,31 @@ def artifacts(
         say(f"{counted(gone, 'file')} {where}", err=True)
 
 
+@app.command("diff")
+@takes_settings(tools=False, root=False)
+def diff(options: SettingsOptions, run: RunArgument, as_json: JsonOption = False) -> None:
+    """Show what a run changed in its writable mounts: the content of short text files before and after, hashes and
+    sizes of others.
+
+    What else was written there while it ran is shown, too. `records.changes` in the settings says how much is kept.
+    """
+    from praxis_mcp.cli.run_changes import changes_as_json, print_changes
+    from praxis_mcp.errors import RecordsUnavailable
+    from praxis_mcp.execution.records.changes import changes_of
+
+    with _found(options, run) as (_, found):
+        try:
+            changes = changes_of(found)
+        except ValueError as exc:
+            raise RecordsUnavailable(f"Run {found.id[:12]}: {exc}.") from exc
+    if as_json:
+        echo_json(changes_as_json(changes))
+    elif changes:
+        print_changes(changes)
+    else:
+        say("The run changed no files in writable mounts.", err=True)
+
+
 @app.command("rm")
 @takes_settings(tools=False, root=False)
 @takes("described", Described)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.schemas.schema import validate_arguments
 from praxis_mcp.diagnostics import Diagnostic
+from praxis_mcp.engines.changes import NOTHING_KEPT, ChangeKeeper, FileChange
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector, Streams
 from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.engines.warm.call import Claim
@@ -127,6 +128,7 @@ class ExecutionResult:
         artifacts: see `Artifact`.
         artifacts_left_out: names of those that exceed what a call may hand back.
         changed_files: files in writable mounts that this call created, changed or removed, as paths on the host.
+        changes: what is kept of them, where the context asks for that (`ExecutionContext.changes`).
         image: the image with its digest, where there is one.
         remote: what a tool of another MCP server answered; its text is `stdout` as well. An answer that says that it
             is an error has exit code 1.
@@ -144,6 +146,7 @@ class ExecutionResult:
     artifacts: tuple[Artifact, ...] = ()
     artifacts_left_out: tuple[str, ...] = ()
     changed_files: tuple[Path, ...] = ()
+    changes: tuple[FileChange, ...] = ()
     image: str | None = None
     remote: RemoteContent | None = None
 
@@ -206,6 +209,7 @@ class ExecutionContext:
         claim: what the engine has for this run already, by `ExecutionEngine.claim`.
         image: the image to run, whatever the plan's reference means to this engine; `ExecutionEngine.has_image` has
             found it.
+        changes: what is kept of files that the run changes in writable mounts; nothing, by default.
     """
 
     on_output: OutputListener | None = None
@@ -217,6 +221,7 @@ class ExecutionContext:
     phases: PhaseClock = field(default_factory=PhaseClock)
     claim: Claim | None = None
     image: PinnedImage | None = None
+    changes: ChangeKeeper = NOTHING_KEPT
 
     def status(self, text: str) -> None:
         """Tell the listener, if there is one."""

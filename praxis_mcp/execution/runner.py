@@ -245,6 +245,7 @@ class ToolRunner:
             max_stream=self._settings.records.max_stream,
             is_served=partial(self._catalog.serves, contract),
             phases=phases,
+            changes=self._records.changes,
         )
         log = logger.bind(run=plan.call.run_id)
         bound = plan.blueprint.limits.timeout + START_ALLOWANCE
@@ -330,6 +331,7 @@ def mask_names(result: ExecutionResult, masker: Masker) -> ExecutionResult:
         artifacts=tuple(artifacts),
         artifacts_left_out=tuple(masker.text(name) for name in result.artifacts_left_out),
         changed_files=tuple(Path(masker.text(str(file))) for file in result.changed_files),
+        changes=tuple(replace(item, path=Path(masker.text(str(item.path)))) for item in result.changes),
     )
 
 

@@ -298,6 +298,8 @@ class RecordSettings(Section):
         arguments: what a record says of a call's arguments: ``none``; ``masked``: the values, but for secrets and
             parameters that are ``writeOnly`` or of the format ``password``; ``hashed``: one digest, by a key of the
             store's own, which shows equal arguments and nothing else.
+        changes: what is kept of files that a call changes in writable mounts, for ``runs diff``: ``text``: the content
+            of short ones, before and after; ``hashes``: sizes, permissions and digests; ``none``: their paths.
         audit: whether a line for each call, refused ones too, is appended to the audit trail in the store's directory.
         audit_max_bytes: how much of the trail is kept; the oldest file of it is removed beyond.
     """
@@ -313,6 +315,7 @@ class RecordSettings(Section):
     max_runs: int = Field(default=100_000, ge=0)
     max_bytes: int = Field(default=1024**3, ge=0)
     arguments: Literal["none", "masked", "hashed"] = "none"
+    changes: Literal["none", "hashes", "text"] = "text"
     audit: bool = True
     audit_max_bytes: int = Field(default=256 * 1024**2, gt=0)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines import artifacts, running
+from praxis_mcp.engines import artifacts, changes
 from praxis_mcp.engines.artifacts import (
     adopt_artifact_directory,
     collect_artifacts,
@@ -15,7 +15,7 @@ from praxis_mcp.engines.artifacts import (
     make_artifact_directory,
 )
 from praxis_mcp.engines.base import Artifact, ExecutionContext
-from praxis_mcp.engines.running import ChangeWatch
+from praxis_mcp.engines.changes import ChangeWatch
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, Where
 
@@ -129,7 +129,7 @@ async def test_a_change_that_keeps_size_and_time_is_found_by_its_inode(tmp_path:
     (tmp_path / "new").write_text("otherwis")
     os.utime(tmp_path / "new", ns=(status.st_atime_ns, status.st_mtime_ns))
     (tmp_path / "new").rename(tmp_path / "replaced")
-    assert await watch.changes() == (tmp_path / "replaced",)
+    assert (await watch.changes()).paths == (tmp_path / "replaced",)
 
 
 async def test_a_mounted_file_is_watched_like_a_directory(tmp_path: Path) -> None:
@@ -137,21 +137,21 @@ async def test_a_mounted_file_is_watched_like_a_directory(tmp_path: Path) -> Non
     watch = await ChangeWatch.start([Mount(tmp_path / "file", "/data/file", writable=True)])
     fill(tmp_path, "neighbour2")
     (tmp_path / "file").write_text("changed")
-    assert await watch.changes() == (tmp_path / "file",)
+    assert (await watch.changes()).paths == (tmp_path / "file",)
 
 
 async def test_read_only_mounts_are_not_looked_at(tmp_path: Path) -> None:
     watch = await ChangeWatch.start([Mount(tmp_path, "/data")])
     fill(tmp_path, "new")
-    assert await watch.changes() == ()
+    assert (await watch.changes()).paths == ()
 
 
 async def test_too_many_files_are_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "MAX_COMPARED_ENTRIES", 2)
+    monkeypatch.setattr(changes, "MAX_COMPARED_ENTRIES", 2)
     fill(tmp_path, "1", "2", "3")
     watch = await ChangeWatch.start([Mount(tmp_path, "/data", writable=True)])
     fill(tmp_path, "4")
-    assert await watch.changes() == ()
+    assert (await watch.changes()).paths == ()
 
 
 def test_artifacts_are_copied_through_no_link(tmp_path: Path) -> None:

@@ -333,7 +333,7 @@ def test_a_server_of_an_earlier_version_goes_on_while_a_later_one_changes_the_ta
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = migrations("postgres")
-    monkeypatch.setattr(postgres, "migrations", lambda dialect: known[:-1])
+    monkeypatch.setattr(postgres, "migrations", lambda dialect: known)
     earlier = database_in(place)
     earlier.write([row("before", 1.0)])
     earlier.write([row("ended", 1.0, ended=2.0)])  # prepared

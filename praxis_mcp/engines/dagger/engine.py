@@ -32,6 +32,7 @@ from praxis_mcp.engines.base import (
     ExecutionResult,
     StatusListener,
 )
+from praxis_mcp.engines.changes import Changed
 from praxis_mcp.engines.dagger.cli import find_cli, probe_engine, runner_host, session_in_environment
 from praxis_mcp.engines.dagger.cold import CallResult, run_cold
 from praxis_mcp.engines.dagger.errors import QueryFailed, run_failed
@@ -55,6 +56,7 @@ from praxis_mcp.engines.warm.call import find_cold_reason
 from praxis_mcp.engines.warm.pool import WarmPool
 from praxis_mcp.errors import EngineUnavailable, ExecutionTimeout, SettingsError
 from praxis_mcp.plans.model import Blueprint, Capability, Guard, Plan
+from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import DaggerSettings
 from praxis_mcp.support.praxis_init import praxis_init_path
@@ -196,7 +198,9 @@ class DaggerExecutionEngine(ExecutionEngine):
                     result = await self._call(session, plan, context, base, uploads)
                     if artifacts is not None and result.container:
                         await export_artifacts(session, result.container, plan.blueprint, artifacts)
-                    changed = () if result.done.end.timed_out else await self._write_back(session, result)
+                    changed = Changed()
+                    if not result.done.end.timed_out:
+                        changed = await self._write_back(session, result, plan, context)
                 except QueryFailed as exc:
                     raise run_failed(plan.blueprint, exc) from exc
             return replace(result.done, changed=changed)
@@ -215,11 +219,14 @@ class DaggerExecutionEngine(ExecutionEngine):
 
         return await self._warm_execs().run(session, plan, base, uploads, context, grace, cold)
 
-    async def _write_back(self, session: Session, result: CallResult) -> tuple[Path, ...]:
+    async def _write_back(self, session: Session, result: CallResult, plan: Plan, context: ExecutionContext) -> Changed:
         if not result.container or not any(item.mount.writable for item in result.uploads):
-            return ()
+            return Changed()
+        mask = Masker(plan.call.secrets).text
         async with self._call_directory() as scratch:
-            return await export_changes(session, result.container, result.uploads, result.changes, scratch)
+            return await export_changes(
+                session, result.container, result.uploads, result.changes, scratch, context.changes, mask
+            )
 
     def _warm_execs(self) -> WarmDagger:
         if self._warm is None:

@@ -6,13 +6,14 @@ there `bring_back` brings everything to the mounts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 
+from praxis_mcp.engines.changes import Changed, ChangeKeeper
 from praxis_mcp.engines.dagger.errors import QueryFailed
 from praxis_mcp.engines.dagger.mounts import Upload
 from praxis_mcp.engines.dagger.query import Field
@@ -62,8 +63,14 @@ def _writable_directories(uploads: Sequence[Upload]) -> dict[str, Upload]:
 
 
 async def export_changes(
-    session: Session, container: str, uploads: Sequence[Upload], changes: Mapping[str, Changes], scratch: Path
-) -> tuple[Path, ...]:
+    session: Session,
+    container: str,
+    uploads: Sequence[Upload],
+    changes: Mapping[str, Changes],
+    scratch: Path,
+    keeper: ChangeKeeper,
+    mask: Callable[[str], str],
+) -> Changed:
     """Bring the changes of a call's writable mounts back; the files that changed, as paths on the host.
 
     Args:
@@ -72,6 +79,8 @@ async def export_changes(
         uploads: the call's mounts.
         changes: of each writable directory, by target (`read_changes`).
         scratch: an existing, private directory of this call's own.
+        keeper: what is kept of these files.
+        mask: masks secrets in that.
 
     Raises:
         ExecutionError: the host refuses, or its files are not what the tool saw; nothing was written.
@@ -94,7 +103,7 @@ async def export_changes(
             f"{exc.message}.",
             remedy=f"The disk that holds {scratch.parent} must have room for it.",
         ) from exc
-    return await write_parts(parts)
+    return await write_parts(parts, keeper, mask)
 
 
 async def _stage_file(session: Session, container: str, upload: Upload, staging: Path) -> Part:

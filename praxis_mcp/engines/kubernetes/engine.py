@@ -19,6 +19,7 @@ from praxis_mcp.engines.base import (
     ExecutionEngine,
     ExecutionResult,
 )
+from praxis_mcp.engines.changes import Changed, ChangeKeeper
 from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.engines.kubernetes.content import PodContent
 from praxis_mcp.engines.kubernetes.errors import translate_cluster_errors
@@ -34,6 +35,7 @@ from praxis_mcp.engines.warm.call import Claim, find_cold_reason
 from praxis_mcp.engines.warm.pool import WarmPool
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Capability, Plan
+from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.scratch import Scratch
 from praxis_mcp.support.tasks import BackgroundTasks
@@ -107,7 +109,7 @@ class KubernetesExecutionEngine(ExecutionEngine):
             async with self._locks.hold(plan.blueprint.mounts):
                 with _Carried(plan, artifacts) as carried:
                     done = await pods.run(plan, context, carried.make)
-                    return replace(done, changed=await carried.bring_back())
+                    return replace(done, changed=await carried.bring_back(context.changes))
 
         return await run_command(self, plan, context, command, isolation="pod", watches=False)
 
@@ -255,11 +257,14 @@ class _Carried(AbstractContextManager["_Carried"]):
             self._scratch = scratch.path
         return Path(tempfile.mkdtemp(dir=self._scratch))
 
-    async def bring_back(self) -> tuple[Path, ...]:
+    async def bring_back(self, keeper: ChangeKeeper) -> Changed:
         """Write what the tool has changed to where its mounts are; the files that changed.
+
+        Args:
+            keeper: what is kept of them.
 
         Raises:
             ExecutionError: they reach what no tool may change, or the host refuses; nothing was written.
         """
         parts = [tree.part() for tree in self._trees]
-        return await bring_back(self._plan.blueprint.mounts, parts)
+        return await bring_back(self._plan.blueprint.mounts, parts, keeper, Masker(self._plan.call.secrets).text)

@@ -5,13 +5,14 @@ For engines whose tools see copies: they put what changed into private directori
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio.to_thread
 
+from praxis_mcp.engines.changes import NOTHING_KEPT, Changed, ChangeKeeper
 from praxis_mcp.engines.mounts.write_back import Changes, NotUndone, WriteBack
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Mount
@@ -36,12 +37,18 @@ class Part:
     changes: Changes
 
 
-async def bring_back(mounts: Sequence[Mount], parts: Iterable[Part | None]) -> tuple[Path, ...]:
+async def bring_back(
+    mounts: Sequence[Mount],
+    parts: Iterable[Part | None],
+    keeper: ChangeKeeper = NOTHING_KEPT,
+    mask: Callable[[str], str] = str,
+) -> Changed:
     """Bring what changed in mounts to the host; the files that changed, as paths there.
 
     Args:
         mounts: all of the blueprint's.
         parts: what changed; None where nothing did.
+        keeper, mask: see `write_parts`.
 
     Raises:
         ExecutionError: the changes reach what no tool may change, the host refuses, or its files are not what the tool
@@ -49,7 +56,7 @@ async def bring_back(mounts: Sequence[Mount], parts: Iterable[Part | None]) -> t
     """
     found = [part for part in parts if part is not None]
     refuse_protected(mounts, {part.target: part.changes for part in found})
-    return await write_parts(found)
+    return await write_parts(found, keeper, mask)
 
 
 def refuse_protected(mounts: Sequence[Mount], changes: Mapping[str, Changes]) -> None:
@@ -73,16 +80,23 @@ def refuse_protected(mounts: Sequence[Mount], changes: Mapping[str, Changes]) ->
             )
 
 
-async def write_parts(parts: Sequence[Part]) -> tuple[Path, ...]:
+async def write_parts(
+    parts: Sequence[Part], keeper: ChangeKeeper = NOTHING_KEPT, mask: Callable[[str], str] = str
+) -> Changed:
     """Write what changed: all of it, or nothing; the files that changed.
+
+    Args:
+        parts: what changed.
+        keeper: what is kept of these files.
+        mask: masks secrets in that.
 
     Raises:
         ExecutionError: the host refuses, or its files are not what the tool saw.
     """
     if not parts:
-        return ()
+        return Changed()
     try:
-        return await anyio.to_thread.run_sync(_write, parts)
+        return await anyio.to_thread.run_sync(_write, parts, keeper, mask)
     except NotUndone as exc:
         raise ExecutionError(
             f"What the tool changed could not all be written: {exc.filename}: {exc.strerror}.",
@@ -96,11 +110,13 @@ async def write_parts(parts: Sequence[Part]) -> tuple[Path, ...]:
         ) from exc
 
 
-def _write(parts: Sequence[Part]) -> tuple[Path, ...]:
+def _write(parts: Sequence[Part], keeper: ChangeKeeper, mask: Callable[[str], str]) -> Changed:
     with ExitStack() as held, WriteBack() as back:
         for part in parts:
             top = held.enter_context(HeldDirectory.at(part.root))
             if part.changes.identity is not None and identity_of(top.status) != part.changes.identity:
                 raise FileNotFoundError(None, "is not the directory that the tool saw", str(part.root))
             back.add(top, held.enter_context(HeldDirectory.at(part.staging, links=True)), part.changes)
-        return back.commit()
+        before = keeper.look_at(back.touched)
+        paths = back.commit()
+        return Changed(paths, keeper.describe(before, keeper.look_at(paths), [part.root for part in parts], mask))

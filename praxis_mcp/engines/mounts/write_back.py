@@ -118,6 +118,11 @@ class WriteBack:
         if self._left_out:
             logger.warning("{} FIFOs, sockets or devices do not come back to {}", self._left_out, top.shown)
 
+    @property
+    def touched(self) -> tuple[Path, ...]:
+        """The files that `commit` changes, sorted."""
+        return tuple(sorted(map(Path, self._touched)))
+
     def commit(self) -> tuple[Path, ...]:
         """Put everything into place; the files that changed.
 
@@ -134,7 +139,7 @@ class WriteBack:
                 exc.filename = os.path.join(step.place.top.shown, step.place.path, step.name)  # noqa: PTH118
                 self._undo(done, exc)
                 raise
-        return tuple(sorted(map(Path, self._touched)))
+        return self.touched
 
     def _undo(self, done: list[Step], cause: OSError) -> None:
         left: list[str] = []

@@ -9,7 +9,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class RunRecord:
         choice: why that engine; empty for another server's tool.
         phases: the call's clock, which runs as long as the call does.
         outcome: see `StoredRun`.
+        changes: what is kept of files that it changed, until that is in the store.
     """
 
     run_id: str
@@ -62,6 +63,7 @@ class RunRecord:
     choice: str = ""
     phases: PhaseClock = field(default_factory=PhaseClock, repr=False)
     outcome: str = RUNNING
+    changes: bytes | None = field(default=None, repr=False)
     streams: dict[StreamName, Captured] = field(default_factory=dict, repr=False)
 
     @property
@@ -164,6 +166,7 @@ def row_of(record: RunRecord, server: str, kept_at: str, max_stream: int, ended:
             "changed_files": _json([str(path) for path in result.changed_files]),
             "stdout_bytes": result.stdout.total,
             "stderr_bytes": result.stderr.total,
+            "changes": record.changes,
             "stdout": streams["stdout"].data if streams["stdout"].file is None else None,
             "stderr": streams["stderr"].data if streams["stderr"].file is None else None,
         }
@@ -278,3 +281,8 @@ def hashed_arguments(arguments: Mapping[str, Any], key: bytes) -> str:
 def is_private(schema: object) -> bool:
     """Whether values of this schema are not for anyone to read (JSON Schema 2020-12, validation, 9.4 and 7.3)."""
     return isinstance(schema, Mapping) and (schema.get("writeOnly") is True or schema.get("format") == "password")
+
+
+def began_at(phases: PhaseClock) -> datetime:
+    """When a call came. It has waited for a place and an engine since, which is a part of how long it took."""
+    return datetime.now(UTC) - timedelta(seconds=sum(phases.seconds.values()))

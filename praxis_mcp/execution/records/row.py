@@ -64,6 +64,7 @@ class StoredRun:
         kept_bytes: what it takes up, files of its directory included.
         choice: why that engine, in words; empty for another server's tool.
         kept_at: where its files are: ``MACHINE:DIRECTORY`` of the server that ran it.
+        changes: what is kept of the changed files (`praxis_mcp.execution.records.changes`); None where nothing is.
         stdout, stderr: the streams, where they are short; else they are files in its directory.
     """
 
@@ -94,6 +95,7 @@ class StoredRun:
     kept_bytes: int = 0
     choice: str = ""
     kept_at: str = ""
+    changes: bytes | None = None
     stdout: bytes | None = None
     stderr: bytes | None = None
 
@@ -105,7 +107,7 @@ class StoredRun:
         there, is left out: nothing that shows runs has to expect it.
 
         Args:
-            values: in the order of `COLUMNS`; the streams may be missing.
+            values: in the order of `COLUMNS`; the streams and what is kept of changes may be missing.
         """
         found = dict(zip(COLUMNS, values, strict=False))
         for name, value in found.items():
@@ -121,7 +123,7 @@ class StoredRun:
     def weight(self) -> int:
         """About how many bytes it takes up in memory and in the database."""
         texts = (self.error, self.why, self.plan, self.arguments, self.phases, self.artifacts, self.changed_files)
-        return 512 + sum(map(len, filter(None, (*texts, self.stdout, self.stderr))))
+        return 512 + sum(map(len, filter(None, (*texts, self.changes, self.stdout, self.stderr))))
 
     def values(self) -> tuple[Any, ...]:
         """What its columns hold, in the order of `COLUMNS`."""
@@ -254,8 +256,8 @@ _KINDS = {
 }
 _LAST_MOMENT = 250_000_000_000.0
 """In the year 9892: `datetime` ends with 9999."""
-SHOWN = tuple(name for name in COLUMNS if name not in ("stdout", "stderr"))
-"""The columns that say something of a run: all but its streams."""
+SHOWN = tuple(name for name in COLUMNS if name not in ("changes", "stdout", "stderr"))
+"""The columns that say something of a run: all but its streams and the content of files."""
 
 
 def iso_time(seconds: float) -> str:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -18,14 +18,17 @@ import anyio.to_thread
 
 from praxis_mcp.contracts.model import ToolParameter
 from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.engines.changes import ChangeKeeper
 from praxis_mcp.engines.output import Captured, OutputListener, StreamName
 from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import ExecutionError, RecordsUnavailable, RunCancelled, RunNotFoundError, SettingsError
 from praxis_mcp.execution.records.audit import line_of
+from praxis_mcp.execution.records.changes import packed_changes
 from praxis_mcp.execution.records.files import RunFiles
 from praxis_mcp.execution.records.record import (
     IN_MEMORY,
     RunRecord,
+    began_at,
     hashed_arguments,
     is_private,
     kept_of,
@@ -64,6 +67,7 @@ class RunRecords:
         self._records: dict[str, RunRecord] = {}
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._making = threading.Lock()
+        self.changes = ChangeKeeper(settings.changes if store is not None else "none")
 
     async def start(
         self, plan: Plan, engine: str, caller: str = "", about: About = NOTHING, phases: PhaseClock | None = None
@@ -83,7 +87,7 @@ class RunRecords:
         run_id = plan.call.run_id
         text = plan_text(plan.blueprint) if self._store is not None else "{}"
         phases = phases or PhaseClock()
-        began = _began(phases)
+        began = began_at(phases)
         record = RunRecord(run_id, plan.blueprint.tool, engine, began, None, caller, text, about, phases=phases)
         if plan.blueprint.artifact_dir is None and engine in OWN_ENGINES:
             return await self._start(record)
@@ -105,15 +109,14 @@ class RunRecords:
         """A record for a call that another server answers; a directory is made for it when something is to be put
         there, because making one takes as long as passing such a call on. `phases`: as for `start`."""
         phases = phases or PhaseClock()
-        return await self._start(
-            RunRecord(run_id, tool, engine, _began(phases), None, caller, about=about, phases=phases)
-        )
+        record = RunRecord(run_id, tool, engine, began_at(phases), None, caller, about=about, phases=phases)
+        return await self._start(record)
 
     async def refuse(self, plan: Plan, caller: str, about: About, phases: PhaseClock, error: str) -> None:
         """A record of a call that no engine can carry out. Where there is no store, none: nobody could read it."""
         if self._store is not None:
             tool, text = plan.blueprint.tool, plan_text(plan.blueprint)
-            record = RunRecord(plan.call.run_id, tool, "", _began(phases), None, caller, text, about, phases=phases)
+            record = RunRecord(plan.call.run_id, tool, "", began_at(phases), None, caller, text, about, phases=phases)
             record.error = error
             await self._ended(record, "error")
 
@@ -235,11 +238,13 @@ class RunRecords:
                     continue
                 streams[name] = replace(captured, file=file)
         record.streams = {name: kept_of(captured) for name, captured in streams.items()}
-        # Not what a remote tool answered: a hundred answers of many megabytes each are nothing to keep in memory.
-        record.result = replace(result, stdout=record.streams["stdout"], stderr=record.streams["stderr"], remote=None)
+        # Not what a remote tool answered: a hundred of many megabytes are nothing for memory, as files are not.
+        record.changes = await packed_changes(result.changes) if self._store is not None else None
+        record.result = replace(result, **record.streams, remote=None, changes=())
         if self._shared is not None:
             await self._shared.share(record)
         await self._ended(record, outcome_of(result))
+        record.changes = None
         return replace(result, stdout=streams["stdout"], stderr=streams["stderr"])
 
     async def fail(self, record: RunRecord, error: str, outcome: str = "error") -> None:
@@ -432,11 +437,6 @@ class RunRecords:
         if self._store is not None:
             self._store.close()
         self._files.close()
-
-
-def _began(phases: PhaseClock) -> datetime:
-    """When a call came. It has waited for a place and an engine since, which is a part of how long it took."""
-    return datetime.now(UTC) - timedelta(seconds=sum(phases.seconds.values()))
 
 
 @contextmanager

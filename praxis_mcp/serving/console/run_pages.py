@@ -22,6 +22,7 @@ from praxis_mcp.execution.records.database import Filters
 from praxis_mcp.execution.records.row import RUNNING, StoredRun
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.console.calls import CallPages
+from praxis_mcp.serving.console.changes import changes_shown
 from praxis_mcp.serving.console.gate import RUNS_PATH, BadForm, read_form, session_of
 from praxis_mcp.serving.console.preview import MAX_PREVIEWS, Preview, image_type, preview
 from praxis_mcp.serving.console.reader import RunDetails, RunReader
@@ -113,6 +114,9 @@ class RunPages(ToolboxPages):
         run, viewer = details.run, session_of(request).viewer
         shown = await anyio.to_thread.run_sync(partial(_excerpts, details))
         previews = await anyio.to_thread.run_sync(partial(_previews, details))
+        # Another caller's call on the same mount may have written there meanwhile.
+        with_content = viewer.sees_all_runs
+        changes = await anyio.to_thread.run_sync(partial(changes_shown, run, with_content=with_content))
         return self._ui.page(
             request,
             "run.html",
@@ -120,6 +124,7 @@ class RunPages(ToolboxPages):
             facts=run.as_json(),
             streams=shown,
             artifacts=previews,
+            changes=changes,
             phases=bars(run),
             after=details.live[-1][0] + 1 if details.live else 0,
             may_cancel=self._may_cancel(viewer, run),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ import anyio
 import pytest
 
 from praxis_mcp.engines.base import Artifact
+from praxis_mcp.engines.changes import FileChange, FileState
 from praxis_mcp.errors import RunCancelled
+from praxis_mcp.execution.records.changes import pack_changes
 from praxis_mcp.execution.records.row import StoredRun
+from praxis_mcp.serving.console.changes import MAX_DIFF_LINES, MAX_DIFF_TEXT, MAX_DIFFS, MAX_NAMED, changes_shown
 from praxis_mcp.serving.console.preview import LOOKED_INTO, MAX_COLUMNS, MAX_ROWS, TEXT_SHOWN, preview
 from praxis_mcp.serving.console.run_pages import RUNS_ON_A_PAGE, bars
 from praxis_mcp.serving.console.text import END_SHOWN, excerpt
 from tests.kit.contracts import write_tool
+from tests.kit.records import database_in
 from tests.kit.until import until
 from tests.serving.console.ground import Ground, console, csrf_of
 from tests.serving.sample_tools import PNG, python
@@ -324,3 +329,44 @@ def test_phases_fill_the_bar_in_their_order() -> None:
     assert found[-1].start + found[-1].width == 1000
     assert [item.width for item in found] == [125, 0, 750, 125]
     assert bars(StoredRun("r", "s", "t", "e", "", "", "", "", "", 0.0)) == ()
+
+
+async def test_the_page_of_a_run_shows_what_it_changed_as_harmless_text(tmp_path: Path) -> None:
+    write_tools(tmp_path)
+    states = [FileState("file", 9, 0o644, text) for text in ("old line\n", HOSTILE)]
+    large = FileState("file", 100_000, 0o644, None, "00ff", "large")
+    changes = [FileChange(Path("/work/edited"), *states), FileChange(Path("/work/<b>made"), None, large)]
+    async with console(tmp_path, {**TOKENS, "editor": ("tools:*",)}) as ground:
+        run_id = await run(ground, "quiet", "editor")
+        database = database_in(tmp_path / "records")
+        recorded = database.find(run_id)
+        assert recorded is not None
+        paths = json.dumps([str(item.path) for item in changes])
+        database.write([replace(recorded, changes=pack_changes(changes), changed_files=paths)])
+        database.close()
+        async with ground.caller("auditor") as browser:
+            page = (await browser.get(f"/console/runs/{run_id}")).text
+        async with ground.caller("editor") as browser:
+            own = (await browser.get(f"/console/runs/{run_id}")).text
+    assert '<span class="minus">-old line' in page
+    assert "<script>alert" not in page
+    assert "\x1b" not in page
+    assert "+</pre><script>alert(1)</script>" in unescape(page)
+    assert "created, file of 100000 bytes (large), SHA-256 00ff" in page
+    assert "<b>made" not in page
+    assert "old line" not in own, "another call may have written it"
+    assert "/work/edited" in own
+
+
+def test_differences_are_shown_up_to_a_bound_and_the_rest_is_named() -> None:
+    state = FileState("file", 1, 0o644, "line\n" * (MAX_DIFF_LINES + 5))
+    paths = [f"/work/{number:04d}" for number in range(MAX_DIFFS + MAX_NAMED + 7)]
+    packed = pack_changes([FileChange(Path(path), None, state) for path in paths[: MAX_DIFFS + 3]])
+    run = StoredRun("r", "s", "t", "e", "", "", "", "", "", 0.0, changes=packed, changed_files=json.dumps(paths))
+    found = changes_shown(run, with_content=True)
+    assert [item.path for item in found.files] == paths[:MAX_DIFFS]
+    assert (len(found.files[0].lines), found.files[0].is_cut) == (MAX_DIFF_LINES, True)
+    assert sum(len(text) for item in found.files for _, text in item.lines) <= MAX_DIFF_TEXT
+    assert (found.others, found.left_out) == (tuple(paths[MAX_DIFFS : MAX_DIFFS + MAX_NAMED]), 7)
+    damaged = changes_shown(replace(run, changes=b"x", changed_files=json.dumps(paths[:2])), with_content=True)
+    assert (damaged.is_damaged, damaged.others) == (True, tuple(paths[:2]))
