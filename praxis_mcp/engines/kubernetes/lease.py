@@ -26,6 +26,9 @@ LEASE_SECONDS = 30
 """Seconds for which a renewal counts."""
 RENEW_EVERY = 10.0
 """Seconds between renewals."""
+MISSED_AFTER = 2 * RENEW_EVERY
+"""Seconds after a renewal in which there was none, after which it is looked at before anybody relies on it: this server
+was frozen, or slept."""
 LEASES_LOST = 3
 """How many times over a Lease must have expired, watched, before anybody else removes it."""
 LEASE_END_TIMEOUT = 10.0
@@ -48,6 +51,7 @@ class ServerLease:
         self._watchman = LeaseWatchman()
         self._is_kept = False
         self._left: set[str] = set()
+        self._renewed = 0.0
 
     @property
     def name(self) -> str:
@@ -61,6 +65,8 @@ class ServerLease:
             background: keeps the task that renews it.
         """
         async with self._making:
+            if self._owner is not None and self._has_missed:
+                await self.renew()
             if self._owner is None:
                 self._owner = await self._make()
             if not self._is_kept:
@@ -68,8 +74,26 @@ class ServerLease:
                 background.start(self._keep, "renewing this server's Lease")
             return self._owner
 
+    async def is_owned(self, owner: str) -> bool:
+        """Whether what that Lease owned is still this server's: it was not removed while this server slept, was frozen,
+        or could not reach the cluster.
+
+        Args:
+            owner: uid of the Lease that owns it.
+
+        Raises:
+            Refusal, ClusterLost: as the cluster's own.
+        """
+        if self._owner is not None and self._has_missed:
+            await self.renew()
+        return self._owner is not None and self._owner["uid"] == owner
+
+    @property
+    def _has_missed(self) -> bool:
+        return time.monotonic() - self._renewed > MISSED_AFTER
+
     async def _make(self) -> dict[str, Any]:
-        now = _now()
+        now, begun = _now(), time.monotonic()
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -87,6 +111,7 @@ class ServerLease:
             if not exc.is_taken:  # an attempt of ours whose answer was lost
                 raise
             made = await self._cluster.get(self._cluster.leases(self.name))
+        self._renewed = begun
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -131,8 +156,10 @@ class ServerLease:
         """
         if self._owner is None:
             return
+        begun = time.monotonic()
         try:
             await self._cluster.merge(self._cluster.leases(self.name), {"spec": {"renewTime": _now()}})
+            self._renewed = begun
         except Refusal as exc:
             if not exc.is_missing:
                 raise
@@ -163,7 +190,7 @@ class ServerLease:
             else:
                 removed.append(lease.name)
         if removed:
-            logger.info("removed what {} servers left in the cluster that are gone", len(removed))
+            logger.info("removed from the cluster what servers had left that are gone: {}", ", ".join(removed))
         return tuple(removed)
 
     async def end(self) -> None:

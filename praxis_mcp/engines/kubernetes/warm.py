@@ -56,12 +56,13 @@ _TOO_TIGHT = "Its limits may be too tight to start anything (memory_limit)."
 
 
 class WarmPod:
-    """A pod whose praxis-init has said hello."""
+    """A pod whose praxis-init has said hello; `owner` is the uid of the Lease that owns it."""
 
-    def __init__(self, pod: OwnPod, waiter: Waiter, content: PodContent) -> None:
+    def __init__(self, pod: OwnPod, waiter: Waiter, content: PodContent, owner: str) -> None:
         self.pod = pod
         self.waiter = waiter
         self.content = content
+        self.owner = owner
         self.image = image_of(pod.last)
 
     def is_fresh(self) -> bool:
@@ -117,7 +118,7 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
         """
 
         async def hand_over(pod: WarmPod) -> Finished | None:
-            if not await pod.content.is_current(plan.blueprint):
+            if not await pod.content.is_current(plan.blueprint) or not await self._is_owned(pod):
                 return None
             return await self._hand_to(pod, plan, context, trees())
 
@@ -168,7 +169,7 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
                 except PodFailed as exc:
                     raise not_running(blueprint.tool, blueprint.image, exc.trouble) from exc
             done = True
-            return WarmPod(pod, waiter, content)
+            return WarmPod(pod, waiter, content, str(owner["uid"]))
         finally:
             if not done:
                 self._maps.forget()
@@ -186,6 +187,14 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
             secret=secret,
             pull=self._settings.pull,
         )
+
+    async def _is_owned(self, pod: WarmPod) -> bool:
+        """Whether nobody has had reason to remove it: what waited while this server was frozen may just be going."""
+        try:
+            return await self._lease.is_owned(pod.owner)
+        except (Refusal, ClusterLost) as exc:
+            logger.debug("whether {} is still there is not known: {}", pod.pod.name, exc)
+            return True
 
     async def _greet(self, pod: OwnPod, secret: bytes) -> Waiter:
         """The waiter, once it has said hello. A container that has been started need not listen yet."""

@@ -1,41 +1,80 @@
-"""A server process that tests kill: has one call in a pod that never ends by itself and a pod that waits for another,
-and says so.
+"""A server process that tests kill or freeze: it has calls in pods that never end by themselves, and pods that wait for
+others, and says so. Then it makes a call for each line that it reads, and answers it with a line.
 
-Usage: python -m tests.engines.kubernetes.victim KUBECONFIG NAMESPACE IMAGE
+Usage: python -m tests.engines.kubernetes.victim KUBECONFIG NAMESPACE IMAGE CALLS WAITING
 """
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.kubernetes.engine import KubernetesExecutionEngine
+from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
-from tests.kit.until import until
 
 START_WITHIN = 240.0
 """Seconds for a pod on a busy machine."""
 
 
-async def main(kubeconfig: str, namespace: str, image: str) -> None:
-    options: Any = {
-        "kubernetes": {"kubeconfig": kubeconfig, "namespace": namespace, "start_timeout": START_WITHIN},
-    }
-    contract = ToolContract.create_dagger_tool(
-        "victim", image, ["sh", "-c", "echo begun; exec sleep 1000"], timeout=600.0
-    )
-    async with KubernetesExecutionEngine(Settings(engines=options)) as engine, anyio.create_task_group() as tasks:
-        begun = anyio.Event()
+class Victim:
+    """Its engine, and what runs there."""
+
+    def __init__(self, engine: KubernetesExecutionEngine, image: str) -> None:
+        self.engine = engine
+        self.image = image
+
+    async def call_for_ever(self, begun: anyio.Event) -> None:
+        contract = ToolContract.create_dagger_tool(
+            "endless", self.image, ["sh", "-c", "echo begun; exec sleep 1000"], timeout=600.0, warm=False
+        )
         context = ExecutionContext(on_output=lambda *_: begun.set())
-        tasks.start_soon(engine.run, build_plan(contract, {}, engine.settings), context)
+        await self.engine.run(build_plan(contract, {}, self.engine.settings), context)
+
+    async def call(self) -> str:
+        contract = ToolContract.create_dagger_tool("hello", self.image, ["echo", "hello"])
+        try:
+            return (await self.engine.execute(contract, {})).output.strip()
+        except ExecutionError as exc:
+            return f"failed: {exc.message}"
+
+    async def have_waiting(self, count: int) -> None:
+        """Have so many pods wait for `call`."""
+        await self.call()
+        pool = self.engine._warm_pool
+        assert pool is not None
+        key = next(iter(pool._shelves))  # of that call
+        async with anyio.create_task_group() as tasks:
+            for _ in range(count):
+                tasks.start_soon(pool.fill, key)
+
+
+async def main(kubeconfig: str, namespace: str, image: str, calls: int, waiting: int) -> None:
+    options: Any = {
+        "kubernetes": {"kubeconfig": Path(kubeconfig), "namespace": namespace, "start_timeout": START_WITHIN},
+    }
+    settings = Settings(engines=options)
+    async with KubernetesExecutionEngine(settings) as engine, anyio.create_task_group() as tasks:
+        victim = Victim(engine, image)
+        begun = [anyio.Event() for _ in range(calls)]
+        for event in begun:
+            tasks.start_soon(victim.call_for_ever, event)
+        print("begun", flush=True)
         with anyio.fail_after(START_WITHIN):
-            await begun.wait()
-        await until(lambda: (metrics := engine.warm()) and metrics.waiting, within=START_WITHIN)
+            for event in begun:
+                await event.wait()
+        if waiting:
+            await victim.have_waiting(waiting)
         print("ready", flush=True)
-        await anyio.sleep_forever()
+        while await anyio.to_thread.run_sync(sys.stdin.readline, abandon_on_cancel=True):
+            print(await victim.call(), flush=True)
+        tasks.cancel_scope.cancel()
 
 
-anyio.run(main, sys.argv[1], sys.argv[2], sys.argv[3])
+if __name__ == "__main__":
+    anyio.run(main, sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
