@@ -128,7 +128,7 @@ async def test_no_pod_of_a_killed_server_runs_on(kubernetes_cluster: Cluster) ->
         assert worst < 10
 
 
-async def test_one_that_comes_back_after_its_lease_was_taken_begins_anew(
+async def test_one_whose_lease_was_taken_while_it_was_frozen_goes_on_with_a_new_one(
     kubernetes_cluster: Cluster, tmp_path: Path
 ) -> None:
     with kubernetes_cluster.api() as api, namespace(api) as where:
