@@ -75,6 +75,7 @@ class AuditTrail:
     def __init__(self, directory: Path, max_bytes: int) -> None:
         self._file = directory / AUDIT
         self._max_bytes = max_bytes
+        self._left: tuple[tuple[int, int, int], int, str] | None = None
 
     def append(self, lines: Sequence[Line]) -> None:
         """Append lines, all or none.
@@ -82,11 +83,19 @@ class AuditTrail:
         Raises:
             RecordsUnavailable: they cannot be written.
         """
-        with translated(_name(self._file)), self._locked() as (descriptor, size):
-            number, last, torn = _end_of(descriptor, size)
-            if not number:  # the file has just been begun
-                number, last = self._end_of_previous()
-            text = b"\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else b""
+        with translated(_name(self._file)), self._locked() as (descriptor, found):
+            size = found.st_size
+            # What this process has left there need not be read again. A line of its own that somebody has changed since
+            # does not fit the next one, either.
+            left, self._left = self._left, None
+            if left is not None and left[0] == _state(found, size):
+                _, number, last = left
+                torn, text = {}, b""
+            else:
+                number, last, torn = _end_of(descriptor, size)
+                if not number:  # the file has just been begun
+                    number, last = self._end_of_previous()
+                text = b"\n" if size and os.pread(descriptor, 1, size - 1) != b"\n" else b""
             for line in lines:
                 number += 1
                 entry = json.dumps({"seq": number, **line, **torn, "prev": last}).encode()
@@ -100,6 +109,8 @@ class AuditTrail:
                 raise
             if size + len(text) > MAX_FILE:
                 self._rotate()
+            else:
+                self._left = _state(found, size + len(text)), number, last
 
     def _end_of_previous(self) -> tuple[int, str]:
         for file in reversed(files_of(self._file.parent)):
@@ -119,8 +130,8 @@ class AuditTrail:
             kept.pop(0)[0].unlink()
 
     @contextmanager
-    def _locked(self) -> Iterator[tuple[int, int]]:
-        """A descriptor of the newest file, and how many bytes are in it."""
+    def _locked(self) -> Iterator[tuple[int, os.stat_result]]:
+        """A descriptor of the newest file, and what is known of it."""
         limit = time.monotonic() + TRAIL_LOCK_TIMEOUT
         while True:
             descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_APPEND | _PLAIN, 0o600)
@@ -133,11 +144,16 @@ class AuditTrail:
                     os.fchmod(descriptor, 0o600)
                 with suppress(FileNotFoundError):
                     if os.path.samestat(found, self._file.stat()):
-                        yield descriptor, found.st_size
+                        yield descriptor, found
                         return
             finally:
                 os.close(descriptor)
             # Another process has begun the next file meanwhile.
+
+
+def _state(found: os.stat_result, size: int) -> tuple[int, int, int]:
+    """Which file it is, and how long."""
+    return found.st_dev, found.st_ino, size
 
 
 def _lock(descriptor: int, limit: float) -> None:

@@ -50,8 +50,14 @@ class Filters:
 class Database(Protocol):
     """What the records ask of a database. Every method blocks, and raises `RecordsUnavailable`."""
 
-    def write(self, runs: Iterable[StoredRun], pieces: Pieces = ()) -> None:
+    def write(
+        self, runs: Iterable[StoredRun], pieces: Pieces = (), before: Callable[[], object] = lambda: None
+    ) -> None:
         """Keep runs, whole or not at all; one that is there is replaced, and one that has ended loses its live output.
+
+        Args:
+            runs, pieces: what is kept.
+            before: is called before others see them; by then the database may be at work already.
 
         Raises:
             ValueError: one of them holds what the database does not take. (OverflowError, in SQLite.)

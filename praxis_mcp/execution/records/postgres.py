@@ -1,4 +1,4 @@
-"""Records in PostgreSQL, which several servers share: the one module that knows `psycopg`.
+"""Records in PostgreSQL, which several servers share: with `pipeline`, the one module that knows `psycopg`.
 
 One connection for each process, used by one thread. What a batch of records needs is sent at once
 (https://www.postgresql.org/docs/current/libpq-pipeline-mode.html), so that it costs one round trip and one commit.
@@ -10,7 +10,7 @@ import functools
 import os
 import re
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ import psycopg.conninfo
 
 from praxis_mcp.errors import RecordsUnavailable
 from praxis_mcp.execution.records.database import Pieces, migrations
-from praxis_mcp.execution.records.row import StoredRun
-from praxis_mcp.execution.records.sql import INSERT, RunSql, SqlDatabase
+from praxis_mcp.execution.records.pipeline import Pipeline
+from praxis_mcp.execution.records.row import LOST, StoredRun
+from praxis_mcp.execution.records.sql import INSERT, INSERT_PIECE, RunSql, SqlDatabase
 
 SCHEMA = "praxis_mcp"
 HEARTBEAT = 15.0
@@ -104,6 +105,7 @@ class PostgresDatabase(SqlDatabase):
     def __init__(self, url: str, password: str | None = None) -> None:
         self._shown = "The database of the records"
         self._alive_at = float("-inf")
+        self._prepared: dict[str, bytes] = {}
         parameters = connection_parameters(url)
         self._shown = f"The database {_shown(parameters)}"
         if password is not None:
@@ -133,19 +135,28 @@ class PostgresDatabase(SqlDatabase):
                         self._connection.execute("ROLLBACK")
                 raise
 
-    def write(self, runs: Iterable[StoredRun], pieces: Pieces = ()) -> None:
-        """See the base."""
-        runs = tuple(runs)
-        if len(runs) != 1 or pieces:
-            super().write(runs, pieces)
-            return
-        # Mostly one call ends at a time: one statement is half the work of four.
-        (run,) = runs
-        with self._translated(), self._bounded(ANSWER_TIMEOUT):
-            if run.ended is None:
-                self._connection.execute(_in_its_words(INSERT), run.values(), prepare=True)
-            else:
-                self._connection.execute(_in_its_words(_INSERT_ENDED), (run.id, *run.values()), prepare=True)
+    def write(
+        self, runs: Iterable[StoredRun], pieces: Pieces = (), before: Callable[[], object] = lambda: None
+    ) -> None:
+        """See the base. What is sent up to one "sync" is one transaction, in one round trip
+        (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING); the database works on it
+        while `before` does."""
+        with self._translated():
+            batch = Pipeline(self._connection.pgconn, ANSWER_TIMEOUT, self._prepared)
+            for run in runs:
+                if run.ended is None:
+                    batch.add(INSERT, run.values())
+                else:
+                    batch.add(_INSERT_ENDED, (run.id, *run.values()))
+            for run_id, stream, data in pieces:
+                batch.add(INSERT_PIECE, (run_id, stream, data, run_id, run_id, LOST))
+            try:
+                batch.begin()
+                before()
+                batch.end()
+            finally:
+                if self._connection.pgconn.pipeline_status != psycopg.pq.PipelineStatus.OFF:
+                    self._connection.close()  # it was broken off, and nobody knows what would come next
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """See the base."""

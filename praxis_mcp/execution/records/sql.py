@@ -25,7 +25,7 @@ INSERT = (
     # beginning of a run never replaces its end.
     f"WHERE excluded.ended IS NOT NULL OR runs.ended IS NULL OR runs.outcome = '{LOST}'"
 )
-_INSERT_PIECE = (
+INSERT_PIECE = (
     "INSERT INTO live_output SELECT CAST(? AS TEXT), 1 + coalesce(last, 0), CAST(? AS TEXT), ? "
     "FROM (SELECT max(number) AS last FROM live_output WHERE run = ?) AS pieces "
     "WHERE NOT EXISTS (SELECT 1 FROM runs WHERE id = ? AND ended IS NOT NULL AND outcome <> ?)"
@@ -96,14 +96,17 @@ class SqlDatabase(ABC):
     def _give_room_back(self) -> None:
         """After rows were removed."""
 
-    def write(self, runs: Iterable[StoredRun], pieces: Pieces = ()) -> None:
+    def write(
+        self, runs: Iterable[StoredRun], pieces: Pieces = (), before: Callable[[], object] = lambda: None
+    ) -> None:
         """See `Database`."""
+        before()  # while no other process has to wait for this one
         runs = tuple(runs)
         with self.transaction() as run_sql:
             for run in runs:
                 run_sql(INSERT, run.values())
             for run_id, stream, data in pieces:
-                run_sql(_INSERT_PIECE, (run_id, stream, data, run_id, run_id, LOST))
+                run_sql(INSERT_PIECE, (run_id, stream, data, run_id, run_id, LOST))
             for run in runs:
                 if run.ended is not None:
                     run_sql("DELETE FROM live_output WHERE run = ?", (run.id,))

@@ -362,14 +362,21 @@ class RecordWriter:
                 live, self._live, self._live_held = self._live, {}, 0
             waiting, self._waiting = self._waiting, []
             self._is_urgent = False
-        # First, so that nothing is recorded that the trail lacks.
-        failure = self._append(self._taken_lines())
+        failure: RecordsUnavailable | None = None
+
+        def append() -> None:
+            nonlocal failure
+            failure = self._append(self._taken_lines()) or failure
+
         began = time.monotonic()
         try:
             pieces = [(run_id, stream, bytes(data)) for run_id, each in live.items() for stream, data in each]
             if runs or pieces:
-                self._write(database, runs, pieces)
+                # The trail first, so that nothing is recorded that it lacks.
+                self._write(database, runs, pieces, append)
+            append()
         except BaseException:
+            append()
             with self._lock:
                 for run_id in live.keys() & self._live_written.keys():  # those that have not ended meanwhile
                     self._live_written[run_id] = _LIVE_PER_RUN + 1
@@ -392,16 +399,18 @@ class RecordWriter:
         if was_behind:
             logger.info("runs are recorded again; the records of {} are lost", dropped)
 
-    def _write(self, database: Database, runs: dict[str, StoredRun], pieces: Pieces) -> None:
+    def _write(
+        self, database: Database, runs: dict[str, StoredRun], pieces: Pieces, before: Callable[[], None]
+    ) -> None:
         try:
-            database.write(runs.values(), pieces)
+            database.write(runs.values(), pieces, before)
         except RecordsUnavailable:
             raise
         except Exception as exc:  # noqa: BLE001 - a defect, which the same rows would meet again and again
             logger.error("records of runs are lost by a defect: {}", places(exc))
             for run in runs.values():
                 try:
-                    database.write((run,))
+                    database.write((run,), (), before)
                 except RecordsUnavailable:
                     raise
                 except Exception:  # noqa: BLE001 - this is the one
