@@ -3,7 +3,8 @@ database does."""
 
 from __future__ import annotations
 
-import select
+import itertools
+import selectors
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,6 +14,10 @@ from psycopg import pq
 
 _BYTEA = 17
 """The number of its type (https://www.postgresql.org/docs/current/catalog-pg-type.html)."""
+_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+"""For one descriptor, of any number; Windows, which has no poll, has no such numbers either."""
+_READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+_numbers = itertools.count()
 _DONE = frozenset({pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK})
 
 
@@ -37,7 +42,8 @@ class Pipeline:
         """Add a statement.
 
         Raises:
-            ValueError: a text holds what UTF-8 does not.
+            ValueError: a text holds what UTF-8 does not, or NUL, at which libpq would end it.
+            TypeError: it is of another kind than text, bytes, a number or None.
         """
         is_binary = [isinstance(value, bytes) for value in values]
         self._work.append((statement, [_written(value) for value in values], is_binary))
@@ -64,7 +70,7 @@ class Pipeline:
         is_end = True
         while True:
             while connection.is_busy():
-                self._wait(select.POLLIN)
+                self._wait(_READ)
             result = connection.get_result()
             if result is None:  # what comes next belongs to the next statement
                 if is_end:
@@ -83,7 +89,7 @@ class Pipeline:
 
     def _prepare(self, statement: str, is_binary: Sequence[bool]) -> bytes:
         # A name is used once: of a transaction that failed, it is not known which of its statements are prepared.
-        name = b"records_%d" % time.monotonic_ns()
+        name = b"records_%d" % next(_numbers)
         first, *others = statement.split("?")
         text = first + "".join(f"${number}{part}" for number, part in enumerate(others, 1))
         self._connection.send_prepare(name, text.encode(), [_BYTEA if each else 0 for each in is_binary])
@@ -92,22 +98,29 @@ class Pipeline:
 
     def _flush(self) -> None:
         while self._connection.flush():
-            self._wait(select.POLLIN | select.POLLOUT)
+            self._wait(_READ | _WRITE)
 
     def _wait(self, events: int) -> None:
-        poll = select.poll()
-        poll.register(self._connection.socket, events)
         left = self._until - time.monotonic()
-        if left <= 0 or not (ready := poll.poll(left * 1000)):
+        with _Selector() as selector:
+            selector.register(self._connection.socket, events)
+            ready = selector.select(left) if left > 0 else []
+        if not ready:
             raise psycopg.OperationalError("it does not answer")
-        if ready[0][1] & ~select.POLLOUT:
+        if ready[0][1] & _READ:
             self._connection.consume_input()
 
 
 def _written(value: Any) -> bytes | None:
+    if value is None or isinstance(value, bytes):
+        return value
     if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError("a text with NUL")
         return value.encode()
-    return value if value is None or isinstance(value, bytes) else repr(value).encode()
+    if type(value) in (int, float):
+        return repr(value).encode()
+    raise TypeError(f"a value of the type {type(value).__name__}")
 
 
 def _failure(result: pq.abc.PGresult) -> psycopg.Error:

@@ -366,7 +366,7 @@ class RecordWriter:
 
         def append() -> None:
             nonlocal failure
-            failure = self._append(self._taken_lines()) or failure
+            failure = self._append(self._taken_lines())  # with those that could not be written before
 
         began = time.monotonic()
         try:
