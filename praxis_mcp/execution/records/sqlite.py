@@ -3,6 +3,9 @@
 Write-ahead logging with ``synchronous = NORMAL`` (https://sqlite.org/wal.html, https://sqlite.org/pragma.html): what
 was committed outlives a killed process, and after a power failure the database is whole, though it may lack the last
 moments.
+
+From the log, pages go into the database itself in a thread of their own: that waits for the disk, up to 40 ms, and a
+commit that did it would have all answers wait that are to be recorded then.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ import errno
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,13 @@ from praxis_mcp.execution.records.sql import RunSql, SqlDatabase
 
 BUSY_TIMEOUT = 2.0
 """Seconds to wait for another process that writes."""
+CHECKPOINT_AFTER = 100
+"""Commits of a connection after which the log goes into the database; one writes some eight pages."""
+MOST_PAGES_LOGGED = 4000
+"""Pages (of 4 KiB) in the log from which on each commit looks after that itself, as SQLite does: where processes end
+too soon, or others always write, so that the log could not begin again. What is left to do then is little."""
+CHECKPOINT_TIMEOUT = 1.0
+"""Seconds that closing waits for what is under way; the process may end without it."""
 _PAGES_FREED_AT_ONCE = 4096
 _PAGES_KEPT_FREE = 64
 
@@ -39,6 +50,8 @@ class SqliteDatabase(SqlDatabase):
 
     def __init__(self, file: Path, *, create: bool = True) -> None:
         self._file = file
+        self._commits = 0
+        self._checkpoint: threading.Thread | None = None
         with self._translated():
             _make_private(file, create=create)
             self._connection = sqlite3.connect(file, timeout=BUSY_TIMEOUT, isolation_level=None)
@@ -60,6 +73,14 @@ class SqliteDatabase(SqlDatabase):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+        self._commits += 1
+        if self._commits >= CHECKPOINT_AFTER and (self._checkpoint is None or not self._checkpoint.is_alive()):
+            self._commits = 0
+            # A disk that hangs does not keep the process from ending.
+            self._checkpoint = threading.Thread(
+                target=_write_back, args=(self._file,), name="praxis-mcp checkpoint", daemon=True
+            )
+            self._checkpoint.start()
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """See the base."""
@@ -68,6 +89,8 @@ class SqliteDatabase(SqlDatabase):
 
     def close(self) -> None:
         """See the base."""
+        if self._checkpoint is not None:
+            self._checkpoint.join(CHECKPOINT_TIMEOUT)
         with self._translated():
             self._connection.close()
 
@@ -97,7 +120,10 @@ class SqliteDatabase(SqlDatabase):
             run_sql("PRAGMA auto_vacuum = INCREMENTAL")  # counts only before there is a table
         run_sql("PRAGMA journal_mode = WAL")
         run_sql("PRAGMA synchronous = NORMAL")
-        run_sql("PRAGMA journal_size_limit = 4194304")
+        run_sql(f"PRAGMA wal_autocheckpoint = {MOST_PAGES_LOGGED}")
+        run_sql(
+            f"PRAGMA journal_size_limit = {MOST_PAGES_LOGGED * 4096}"
+        )  # to make the file smaller takes a while, too
         if self._version() < known[-1][0]:
             with self.transaction() as change:
                 for number, statements in known:
@@ -117,6 +143,17 @@ class SqliteDatabase(SqlDatabase):
             raise RecordsUnavailable(f"{self._file}: {exc}.", remedy=_remedy(exc, self._file)) from exc
         except OSError as exc:
             raise RecordsUnavailable(f"{self._file}: {exc.strerror}.", remedy=_remedy(exc, self._file)) from exc
+
+
+def _write_back(file: Path) -> None:
+    """Write into the database what its log holds, as far as that has nobody wait. In a thread; by a connection of its
+    own, which lets others write meanwhile."""
+    place = f"{file.absolute().as_uri()}?mode=rw"  # not made again where it was moved away
+    with (
+        suppress(sqlite3.Error),  # commits do it then, and say what is wrong
+        closing(sqlite3.connect(place, timeout=0, uri=True)) as connection,
+    ):
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _remedy(exc: Exception, file: Path) -> str:
