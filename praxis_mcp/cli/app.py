@@ -18,7 +18,9 @@ from praxis_mcp.cli import (
     explain,
     health,
     images,
+    init,
     listing,
+    new,
     runs,
     serve,
     token,
@@ -52,6 +54,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.command("init")(init.init)
+app.command("new")(new.new)
 app.command("serve")(serve.serve)
 app.command("console")(serve.console)
 app.command("list")(listing.list_tools)

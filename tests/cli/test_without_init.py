@@ -78,3 +78,14 @@ def test_a_tool_that_is_refused_for_it_is_refused_with_how_to_fix_it(copy: Path,
     assert called.returncode != 0
     assert "network: none" in called.stderr
     assert "pip install ziglang && python native/build.py" in called.stderr
+
+
+def test_a_first_tool_is_written_that_works_without_it_and_says_what_that_costs(copy: Path, tmp_path: Path) -> None:
+    variables = {"PRAXIS_ENGINES__LOCAL__SANDBOX": "off", "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    assert run(copy, "init", "mine", **variables).returncode == 0
+    contract = (copy.parent / "work/mine/tools/count_text/contract.yaml").read_text()
+    assert "# Nothing on this machine can take the network from a program." in contract
+    assert "\nnetwork: host\n" in contract
+    tested = run(copy, "test", "--config", "mine/praxis.yaml", **variables)
+    assert tested.returncode == 0, tested.stderr
+    assert tested.stdout.endswith("3 passed, 0 failed\n")
