@@ -23,8 +23,9 @@ from praxis_mcp.settings.sections import WarmSettings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.tasks import BackgroundTasks
 
-QUIET = 0.05
-"""Seconds since the last beginning or end of a call after which there is time to make one."""
+LEAST_QUIET, QUIET = 0.01, 0.05
+"""Seconds since the last beginning or end of a call after which there is time to make one: for as long as two take to
+be made, but no less than the first, and no more than the second. A call that comes meanwhile waits for processors."""
 MOST_QUIET = 0.5
 """Seconds after which one is made although calls never leave time for it."""
 USUAL_FILL, MOST_FILL = 0.25, 2.0
@@ -386,10 +387,11 @@ class WarmPool(Generic[K, T]):
 
     async def _wait_for_quiet(self) -> None:
         limit = time.monotonic() + MOST_QUIET
-        quiet = self._stirred + QUIET
+        seconds = min(max(2 * self._fill_seconds, LEAST_QUIET), QUIET)
+        quiet = self._stirred + seconds
         while (now := time.monotonic()) < min(quiet, limit):
             await anyio.sleep(min(quiet, limit) - now)
-            quiet = self._stirred + QUIET
+            quiet = self._stirred + seconds
 
     def _clear_out(self) -> None:
         now = time.monotonic()

@@ -143,6 +143,16 @@ async def test_once_no_call_came_for_as_long_as_making_one_takes_as_many_wait_as
             assert met is one.made[0]
 
 
+async def test_what_is_made_fast_waits_soon_after_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("QUIET", "MOST_QUIET"):
+        monkeypatch.setattr(warm_pool, name, 3600.0)
+    monkeypatch.setattr(warm_pool, "USUAL_FILL", 0.001)
+    async with shop() as one:
+        with one.calls("a"):
+            pass
+        await until(lambda: one.waiting("a") == 1)
+
+
 async def test_a_burst_above_the_pool_gets_what_there_is() -> None:
     async with shop() as one:
         with one.calls("a", 2):
