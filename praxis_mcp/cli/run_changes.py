@@ -37,7 +37,7 @@ def print_changes(changes: Sequence[StoredChange]) -> None:
 
                 console().print(Text(printable(line), _STYLES.get(sign, "")), soft_wrap=True)
             else:
-                sys.stdout.buffer.write(line.encode() + b"\n")
+                sys.stdout.buffer.write(line.encode(errors="backslashreplace") + b"\n")
     sys.stdout.flush()
 
 

@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Self
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.schemas.schema import validate_arguments
 from praxis_mcp.diagnostics import Diagnostic
-from praxis_mcp.engines.changes import NOTHING_KEPT, ChangeKeeper, FileChange
+from praxis_mcp.engines.changes import NOTHING_KEPT, ChangeKeeper
+from praxis_mcp.engines.file_states import FileChange
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector, Streams
 from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.engines.warm.call import Claim

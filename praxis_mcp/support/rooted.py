@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from functools import cache
 from types import TracebackType
@@ -344,7 +344,11 @@ class HeldDirectory:
 
 
 def walk(
-    top: HeldDirectory, depth: int = MAX_WALK_DEPTH, *, on_closed: Callable[[OSError], None] | None = None
+    top: HeldDirectory,
+    depth: int = MAX_WALK_DEPTH,
+    *,
+    leave_out: Collection[str] = (),
+    on_closed: Callable[[OSError], None] | None = None,
 ) -> Iterator[tuple[str, HeldDirectory, Entry]]:
     """Everything below a directory: its path from there, the directory it is in (open until the next one), itself.
 
@@ -353,6 +357,7 @@ def walk(
     Args:
         top: the directory.
         depth: directories inside each other that are gone into; each is held open.
+        leave_out: paths from there that are passed over, with all that is below them.
         on_closed: called for each directory that cannot be read, and left out; `filename` is its path.
 
     Raises:
@@ -370,6 +375,8 @@ def walk(
                 around.append(around[-1].enter(place.rstrip("/").rpartition("/")[2]) if level else descend(top, ""))
                 for entry in around[-1].entries():
                     path = f"{place}{entry.name}"
+                    if path in leave_out:
+                        continue
                     yield path, around[-1], entry
                     if stat.S_ISDIR(entry.status.st_mode) and level < depth:
                         waiting.append((f"{path}/", level + 1))

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.engines.changes import FileChange, FileState
-from praxis_mcp.execution.records.changes import pack_changes
+from praxis_mcp.engines.file_states import FileChange, FileState
+from praxis_mcp.execution.records import changes
+from praxis_mcp.execution.records.changes import changes_of, pack_changes
 from tests.cli.test_runs import row
 from tests.cli.test_terminal import read
 from tests.kit import command_line
@@ -122,6 +123,39 @@ def test_a_run_that_changed_nothing_and_one_whose_changes_are_damaged_say_so(
     assert "changed no files" in praxis(tmp_path, environment, "runs", "diff", "a1").stderr
     assert "is damaged" in praxis(tmp_path, environment, "runs", "diff", "b2", code=2).stderr
     assert "+x" in praxis(tmp_path, environment, "runs", "diff", "c3").stdout
+
+
+def test_what_the_names_of_files_would_make_too_large_to_read_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "MAX_CHANGES_BYTES", 1000)
+    state = FileState("file", 1, 0o644, "x")
+    paths = [f"/{number}/{'n' * 300}" for number in range(5)]
+    packed = pack_changes([FileChange(Path(path), None, state) for path in paths])
+    run = row("a1", "one", 1, changes=packed, changed_files=json.dumps(paths))
+    assert [(item.path, item.is_described) for item in changes_of(run)] == [
+        (path, number < 2) for number, path in enumerate(paths)
+    ]
+
+
+def test_files_of_one_name_are_all_shown_where_a_secret_was_masked_in_it() -> None:
+    states = [FileState("file", 1, 0o644, text) for text in "xy"]
+    packed = pack_changes([FileChange(Path("/***"), None, state) for state in states])
+    found = changes_of(row("a1", "one", 1, changes=packed, changed_files='["/***", "/***", "/b"]'))
+    assert [(item.path, item.after and item.after.text) for item in found] == [
+        ("/***", "x"),
+        ("/***", "y"),
+        ("/b", None),
+    ]
+
+
+def test_a_text_that_no_encoding_can_write_is_shown_all_the_same(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Somebody has changed the database."""
+    place = tmp_path / "state" / "praxis-mcp" / "records"
+    place.mkdir(parents=True)
+    made = database_in(place)
+    kept = pack_changes([FileChange(Path("/a"), None, FileState("file", 1, 0o644, "\ud800"))])
+    made.write([row("a1", "one", 1, changes=kept, changed_files='["/a"]')])
+    made.close()
+    assert "+\\ud800\n" in praxis(tmp_path, environment, "runs", "diff", "a1").stdout
 
 
 def test_what_is_kept_of_changes_counts_as_bytes_of_its_run(tmp_path: Path) -> None:

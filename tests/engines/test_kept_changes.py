@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.engines import changes
+from praxis_mcp.engines import changes, file_states
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.changes import ChangeKeeper, ChangeWatch, FileChange, FileState
-from praxis_mcp.plans.model import Mount
+from praxis_mcp.engines.changes import ChangeKeeper, ChangeWatch
+from praxis_mcp.engines.file_states import FileChange, FileState
+from praxis_mcp.plans.model import Guard, Mount
 from praxis_mcp.testing.bench import Bench
 
 pytestmark = pytest.mark.anyio
@@ -67,7 +68,7 @@ async def test_the_content_of_short_texts_is_kept_from_before_and_after(work: Pa
 
 
 async def test_of_binary_and_long_files_hashes_are_kept(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "CHANGE_TEXT_KEPT", 10)
+    monkeypatch.setattr(file_states, "CHANGE_TEXT_KEPT", 10)
     fill(work, binary=b"\0", latin="é".encode("latin-1"), long="x" * 11)
     watch = await watch_for(work, ChangeKeeper("text"))
     fill(work, binary=b"\0\0", latin=b"\xe8!", long="y" * 12)
@@ -85,7 +86,7 @@ async def test_of_binary_and_long_files_hashes_are_kept(work: Path, monkeypatch:
 
 @pytest.mark.parametrize(("keeps", "kept"), [("hashes", True), ("none", False)])
 async def test_the_settings_say_whether_texts_or_hashes_or_nothing_is_kept(
-    keeps: changes.Keeps, kept: bool, work: Path
+    keeps: file_states.Keeps, kept: bool, work: Path
 ) -> None:
     fill(work, edited="old")
     watch = await watch_for(work, ChangeKeeper(keeps))
@@ -220,7 +221,7 @@ async def test_changes_are_described_up_to_a_number_and_all_are_named(
 
 
 async def test_long_files_are_hashed_up_to_a_bound(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(changes, "CHANGES_HASHED", 150_000)
+    monkeypatch.setattr(file_states, "CHANGES_HASHED", 150_000)
     watch = await watch_for(work, ChangeKeeper("text"))
     fill(work, one="x" * 100_000, two="y" * 100_000)
     found = [state.sha256 for _, state in by_name((await watch.changes()).changes).values() if state is not None]
@@ -250,7 +251,7 @@ async def test_what_was_written_a_moment_ago_is_read_again(work: Path) -> None:
     fill(work, fresh="one")
     keeper = ChangeKeeper("text")
     status = (work / "fresh").stat()
-    stamp = changes._stamp(status)  # pyright: ignore[reportPrivateUsage] - by which it would be remembered
+    stamp = file_states.stamp_of(status)
     await watch_for(work, keeper)
     assert keeper.recall(stamp) is None
     keeper.remember(stamp, b"one", status.st_ctime_ns + 10**10)
@@ -264,6 +265,53 @@ def test_what_a_process_remembers_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
         keeper.remember((1000, 0, 0, number, 0, 0), bytes(1000), 10**18)
     kept = [number for number in range(100) if keeper.recall((1000, 0, 0, number, 0, 0)) is not None]
     assert kept == list(range(93, 100)), "the newest ones"
+
+
+async def test_of_one_look_only_so_much_is_held_in_memory_and_the_rest_has_hashes(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_states, "CHANGES_READ", 10)
+    watch = await watch_for(work, ChangeKeeper("text"))
+    fill(work, one="123456", other="654321")
+    found = by_name((await watch.changes()).changes)
+    kept = {state.text: (state.left_out, state.sha256) for _, state in found.values() if state is not None}
+    (text,) = set(kept) - {None}
+    hashed = hashlib.sha256(b"654321" if text == "123456" else b"123456").hexdigest()
+    assert kept == {text: ("", None), None: ("beyond what is kept of one run", hashed)}
+
+
+async def test_what_no_tool_may_change_is_not_looked_at(work: Path) -> None:
+    """A person who edits the settings while a tool runs has them in no record."""
+    for name in ("tools", "state"):
+        (work / name).mkdir()
+        fill(work / name, inner="old")
+    fill(work, settings="token: old", other="old")
+    shields = [Mount(work / name, f"/work/{name}", guard=Guard.SHIELD) for name in ("tools", "settings")]
+    mounts = [Mount(work, "/work", writable=True), *shields, Mount(work / "state", "/work/state", guard=Guard.PIN)]
+    watch = await ChangeWatch.start(mounts, ChangeKeeper("text"))
+    fill(work, settings="token: newer", other="newer")
+    fill(work / "tools", inner="newer", made="new")
+    fill(work / "state", inner="newer")
+    found = await watch.changes()
+    assert found.paths == (work / "other", work / "state" / "inner")
+    assert "token" not in repr(found)
+
+
+@pytest.mark.parametrize("keeps", ["text", "hashes"])
+async def test_a_file_with_a_secret_has_no_hash_that_would_let_it_be_guessed(
+    keeps: file_states.Keeps, work: Path
+) -> None:
+    watch = await watch_for(work, ChangeKeeper(keeps))
+    fill(work, binary=b"\0pin=1234\xff", text="pin=1234", other=b"\0pin=4321")
+    found = by_name((await watch.changes(lambda value: value.replace("1234", "***"))).changes)
+    binary, plain, other = (found[name][1] for name in ("binary", "text", "other"))
+    assert binary is not None
+    assert plain is not None
+    assert other is not None
+    assert (binary.text, binary.sha256) == (None, None)
+    assert binary.left_out.endswith("with a secret")
+    assert (plain.text, plain.sha256) == ("pin=***" if keeps == "text" else None, None)
+    assert other.sha256 == hashlib.sha256(b"\0pin=4321").hexdigest()
 
 
 async def test_secrets_are_masked_in_what_is_kept(work: Path) -> None:

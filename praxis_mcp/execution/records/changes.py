@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from praxis_mcp.engines.changes import FileChange, FileState
+from praxis_mcp.engines.file_states import FileChange, FileState
 from praxis_mcp.execution.records.row import StoredRun, storable
 from praxis_mcp.support.text import counted
 from praxis_mcp.support.unified import DiffLine, unified
@@ -123,12 +123,17 @@ class StoredChange:
 
 
 def pack_changes(changes: Sequence[FileChange]) -> bytes:
-    """Changes as the store takes them."""
-    found = [
-        {"path": storable(str(item.path)), "before": _packed(item.before), "after": _packed(item.after)}
-        for item in changes
-    ]
-    return zlib.compress(json.dumps(found).encode(), 1)
+    """Changes as the store takes them; of those beyond its bound, which long names can reach, nothing."""
+    found: list[str] = []
+    size = 2
+    for item in changes:
+        facts = {"path": storable(str(item.path)), "before": _packed(item.before), "after": _packed(item.after)}
+        text = json.dumps(facts)
+        size += len(text) + 1
+        if size > MAX_CHANGES_BYTES:
+            break
+        found.append(text)
+    return zlib.compress(f"[{','.join(found)}]".encode(), 1)
 
 
 async def packed_changes(changes: Sequence[FileChange]) -> bytes | None:
@@ -151,9 +156,11 @@ def changes_of(run: StoredRun) -> list[StoredChange]:
     Raises:
         ValueError: somebody has changed it in the database so that it cannot be read.
     """
-    found = {item.path: item for item in _unpacked(run.changes)} if run.changes is not None else {}
+    found = _unpacked(run.changes) if run.changes is not None else []
+    described = {item.path for item in found}  # where secrets are masked in names, several may have one
     paths: list[str] = run.as_json()["changed_files"]
-    return [found.get(path) or StoredChange(path, is_described=False) for path in sorted({*paths, *found})]
+    found += [StoredChange(path, is_described=False) for path in paths if path not in described]
+    return sorted(found, key=lambda item: item.path)
 
 
 def _packed(state: FileState | None) -> dict[str, Any] | None:

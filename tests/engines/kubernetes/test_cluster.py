@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from functools import partial
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ from praxis_mcp.settings.sections import WarmSettings
 from tests.cluster.cluster import Cluster
 from tests.cluster.objects import account, namespace
 from tests.engines.kubernetes.case import engine_settings, objects
+from tests.kit import command_line
+from tests.kit.contracts import write_contract
 from tests.kit.until import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kubernetes, pytest.mark.native, pytest.mark.timeout(600)]
@@ -142,3 +146,36 @@ async def test_nothing_of_a_call_is_in_an_object_an_event_or_the_log_of_its_pod(
             assert pod["metadata"]["name"] in seen[0]
             assert not [text for text in seen if canary in text]
             tasks.cancel_scope.cancel()
+
+
+def test_runs_diff_shows_what_a_pod_has_changed_in_a_writable_mount(
+    kubernetes_cluster: Cluster, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "edited").write_text("one\ntwo\n")
+    (work / "gone").write_text("was\n")
+    (work / "same").write_text("same\n")
+    for place, mode in ((work, 0o777), (work / "edited", 0o666), (work / "gone", 0o666)):
+        place.chmod(mode)
+    write_contract(
+        tmp_path / "tools",
+        "edit",
+        engine="kubernetes",
+        image=kubernetes_cluster.load_stand_in("busybox:latest"),
+        command=["sh", "-c", "cd /work; echo TWO >edited; rm gone; mkdir -p deep; echo made >deep/made"],
+        mounts={str(work): "/work:rw"},
+    )
+    options = {f"PRAXIS_ENGINES__KUBERNETES__{name.upper()}": str(value) for name, value in engine_settings().items()}
+    environment = {**os.environ, **options, "XDG_STATE_HOME": str(tmp_path / "state"), "PRAXIS_WARM__ENABLED": "false"}
+    praxis = partial(command_line.praxis, cwd=tmp_path, env=environment)
+    called = praxis("call", "edit", timeout=300)
+    while "did not answer within" in called.stderr:  # a busy machine; nothing has run
+        called = praxis("call", "edit", timeout=300)
+    assert called.returncode == 0, called.stderr
+    assert (work / "edited").read_text() == "TWO\n"
+    shown = praxis("runs", "diff", "last").stdout
+    assert f"--- {work}/edited\n+++ {work}/edited\n@@ -1,2 +1 @@\n-one\n-two\n+TWO\n" in shown
+    assert f"--- {work}/gone\n+++ /dev/null\n@@ -1 +0,0 @@\n-was\n" in shown
+    assert f"--- /dev/null\n+++ {work}/deep/made\n@@ -0,0 +1 @@\n+made\n" in shown
+    assert "same" not in shown

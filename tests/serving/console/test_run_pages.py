@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from praxis_mcp.engines.base import Artifact
-from praxis_mcp.engines.changes import FileChange, FileState
+from praxis_mcp.engines.file_states import FileChange, FileState
 from praxis_mcp.errors import RunCancelled
 from praxis_mcp.execution.records.changes import pack_changes
 from praxis_mcp.execution.records.row import StoredRun
