@@ -328,3 +328,23 @@ async def test_a_store_that_hangs_does_not_keep_a_server_from_ending(
             assert not may_go_on.is_set()
         finally:
             may_go_on.set()
+
+
+async def test_what_no_database_takes_ends_its_task_and_no_other(place: Path) -> None:
+    """A task whose end cannot be written must not work for ever, nor take the others with it."""
+
+    async def unencodable(say: Say) -> Outcome:
+        return Outcome(result='"\ud800"')
+
+    async def defect(say: Say) -> Outcome:
+        raise ZeroDivisionError
+
+    async with opened_store(place) as store, running(store) as tasks:
+        odd, broken = await tasks.start(ORDER, unencodable), await tasks.start(ORDER, defect)
+        await tasks.idle()
+        other = await tasks.start(ORDER, done)
+        await tasks.idle()
+        found = [await tasks.get(task.id, "ada") for task in (odd, broken, other)]
+    assert [task.status for task in found] == ["failed", "failed", "completed"]
+    assert service.NOT_KEPT in (found[0].error or "")
+    assert "Internal error" in (found[1].error or "")

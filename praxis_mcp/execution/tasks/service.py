@@ -25,7 +25,7 @@ from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.execution.tasks.table import TaskBounds, TaskTable
 from praxis_mcp.execution.tasks.task import INTERNAL_ERROR, WORKING, Outcome, StoredTask
 from praxis_mcp.settings.sections import TaskSettings
-from praxis_mcp.support.logs import logger
+from praxis_mcp.support.logs import logger, report_defect
 
 CANCEL_EVERY = 0.5
 """Seconds between two looks for tasks of this server whose end another one was asked for."""
@@ -54,6 +54,7 @@ SERVER_LOST = (
 )
 SHUT_DOWN = "The server was shut down before it had ended, and has ended it."
 NOT_RECORDED = "Its beginning or its end could not be recorded."
+NOT_KEPT = "It has ended, but what it has come to could not be recorded."
 TOO_LATE = "It did not end in the time that a task has."
 
 T = TypeVar("T")
@@ -233,6 +234,9 @@ class TaskService:
                 outcome = Outcome(error=_error(SHUT_DOWN), message=SHUT_DOWN)
                 await self._end(task, outcome, within=SHUTDOWN_WITHIN)
             raise
+        except Exception as exc:  # noqa: BLE001 - one task's defect must not take the others with it
+            text = report_defect(f"a task of {task.tool} was carried out", exc)
+            await self._end(task, Outcome(error=_error(text), message=text))
         else:
             await self._end(task, outcome)
         finally:
@@ -241,12 +245,13 @@ class TaskService:
                 self._is_idle.set()
 
     async def _end(self, task: StoredTask, outcome: Outcome | None, within: float | None = None) -> None:
+        """Write how a task has ended; raises nothing. Where that is not possible, `_settle_own` ends it later on."""
         delay, limit = _RETRY_FIRST, anyio.current_time() + END_WITHIN
         # Shielded: what a task has come to must not be lost because the server is about to end.
         with anyio.move_on_after(within, shield=True) as scope:
             while True:
                 try:
-                    await self._do(lambda table: table.end(task.id, self._store.server, outcome, time.time()))
+                    await self._write_end(task, outcome)
                     break
                 except RecordsUnavailable as exc:
                     if delay == _RETRY_FIRST:
@@ -254,10 +259,19 @@ class TaskService:
                     if anyio.current_time() > limit:
                         logger.error("the end of a task of {} is lost: {}", task.tool, exc)
                         break
+                except Exception as exc:  # noqa: BLE001 - a value that no database takes, say: no later try helps
+                    report_defect(f"the end of a task of {task.tool} was recorded", exc)
+                    if outcome == _UNKEPT:
+                        break
+                    outcome = _UNKEPT
+                    continue
                 scope.shield = within is not None  # else the end of the server comes first from now on
                 await anyio.sleep(delay)
                 delay = min(_RETRY_LAST, delay * 2)
         self._announce()
+
+    async def _write_end(self, task: StoredTask, outcome: Outcome | None) -> None:
+        await self._do(lambda table: table.end(task.id, self._store.server, outcome, time.time()))
 
     def _announce(self) -> None:
         self._changed.set()
@@ -283,6 +297,8 @@ class TaskService:
                     await self._write_messages()
             except RecordsUnavailable as exc:
                 logger.debug("tasks could not be looked at: {}", exc)
+            except Exception as exc:  # noqa: BLE001 - what runs goes on, and can still be cancelled
+                report_defect("tasks were looked at", exc)
 
     async def _write_messages(self) -> None:
         messages: list[tuple[str, str]] = []
@@ -296,10 +312,15 @@ class TaskService:
     async def _look_after(self) -> None:
         try:
             for server in await self._do(lambda table: table.servers()):
-                if server != self._store.server:
-                    await self._settle(server)
-                else:
-                    await self._settle_own()
+                try:
+                    if server != self._store.server:
+                        await self._settle(server)
+                    else:
+                        await self._settle_own()
+                except RecordsUnavailable:
+                    raise
+                except Exception as exc:  # noqa: BLE001 - the tasks of others are looked after all the same
+                    report_defect("the tasks of a server were looked after", exc)
             await self._do(lambda table: table.expire(time.time()))
         except RecordsUnavailable as exc:
             logger.debug("tasks were not looked after: {}", exc)
@@ -354,12 +375,20 @@ class TaskService:
         # Anything else was never given out, and might be what a database does not take.
         task = await self._do(lambda table: table.find(task_id)) if _ID.fullmatch(task_id) else None
         if task is None or task.caller != storable_name(caller) or (task.has_ended and task.expires < time.time()):
-            raise RunNotFoundError("There is no such task of yours (any more).")
+            raise no_such_task()
         return task
 
     async def _do(self, work: Callable[[TaskTable], T]) -> T:
         return await self._store.access.run(lambda database: work(TaskTable(database, self._bounds)))
 
 
+def no_such_task() -> RunNotFoundError:
+    """There is none of that id, or it is not the caller's: which of these, nobody learns."""
+    return RunNotFoundError("There is no such task of yours (any more).")
+
+
 def _error(message: str) -> str:
     return json.dumps({"code": INTERNAL_ERROR, "message": message})
+
+
+_UNKEPT = Outcome(error=_error(NOT_KEPT), message=NOT_KEPT)

@@ -144,9 +144,11 @@ class TaskCalls:
             RunNotFoundError: they have none of that id (any more), or may no longer call its tool.
             RecordsUnavailable: it cannot be read.
         """
+        from praxis_mcp.execution.tasks.service import no_such_task
+
         task = await (await self._get()).get(task_id, caller.name)
         if not caller.may_call(task.tool):
-            raise RunNotFoundError("There is no such task of yours (any more).")
+            raise no_such_task()
         return task
 
     async def cancel(self, task_id: str, caller: Caller) -> StoredTask:
