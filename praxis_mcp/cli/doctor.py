@@ -93,6 +93,7 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
         "root": str(toolbox.settings.root),
         "praxis_init": _praxis_init(),
         "records": await anyio.to_thread.run_sync(_records, toolbox.settings.records),
+        "caller_limits": _caller_limits(toolbox.settings),
         "engines": engines,
         "refused_engines": [
             {"engine": item.name, "package": item.package, "why": item.problem}
@@ -143,6 +144,19 @@ def _records(settings: RecordSettings) -> dict[str, Any]:
         except RecordsUnavailable as exc:
             why, remedy = exc.message, exc.remedy or ""
     return {"where": settings.shown_url or str(place), "files": str(place), "why": why, "remedy": remedy}
+
+
+def _caller_limits(settings: Settings) -> dict[str, Any]:
+    """What one caller may have, and on which servers together; None where that is not said."""
+    calls, records = settings.calls, settings.records
+    if calls.max_per_caller is None and calls.max_rate_per_caller is None:
+        servers = None
+    elif not records.is_kept:
+        servers = "each server alone, because no records are kept"
+    else:
+        where = f"that share {records.shown_url}" if records.url is not None else "of this project on this machine"
+        servers = f"all servers {where} together"
+    return {"calls": calls.max_per_caller, "calls_a_minute": calls.max_rate_per_caller, "hold_for": servers}
 
 
 def _settings(settings: Settings) -> dict[str, Any]:
@@ -241,6 +255,8 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
     out.print(escape(f"settings {origin}"), soft_wrap=True, highlight=False)
     out.print(escape(f"root     {settings.root} ({origin.root_reason})"), soft_wrap=True, highlight=False)
     out.print(escape(_records_sentence(report["records"])), soft_wrap=True, highlight=False)
+    if report["caller_limits"]["hold_for"] is not None:
+        out.print(f"limits   {escape(_limits_sentence(report['caller_limits']))}", soft_wrap=True, highlight=False)
     if settings.reload == "approved":
         held = counted(len(report["held_back"]), "contract")
         out.print(f"reload   approved: {held} held back (praxis-mcp contracts list)", highlight=False)
@@ -294,6 +310,13 @@ def _records_sentence(records: dict[str, Any]) -> str:
         return f"✗ records cannot be kept: {records['why']} → {records['remedy']}"
     elsewhere = f" (files in {records['files']})" if records["where"] != records["files"] else ""
     return f"records  {records['where']}{elsewhere}"
+
+
+def _limits_sentence(limits: dict[str, Any]) -> str:
+    most, rate = limits["calls"], limits["calls_a_minute"]
+    each = [counted(most, "call") + " at once"] if most is not None else []
+    each += [counted(rate, "call", form="g") + " a minute"] if rate is not None else []
+    return f"of each caller {' and '.join(each)}, on {limits['hold_for']}"
 
 
 def _verdict(report: dict[str, Any]) -> str:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import anyio
 
 from praxis_mcp.errors import QueueFull
+from praxis_mcp.execution.records.caller_calls import Rate
 from praxis_mcp.settings.sections import CallSettings
 from praxis_mcp.support.text import counted
+
+if TYPE_CHECKING:
+    from praxis_mcp.execution.shared_limits import SharedLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,19 +160,35 @@ class _Allowance:
     at: float
 
 
+AGAIN_AFTER = (0.05, 0.2)
+"""Seconds after which a call asks again that was refused because of calls on other servers: a client that has its
+answer may be faster than the word that the call has ended."""
+
+
 class CallerLimits:
     """Bounds on the calls of one caller: a share of the places and of the queue or, where the settings say so, how many
     run or wait together; and how many come in a minute.
 
     The anonymous caller is everyone who need not say who they are (the client on stdio, clients on the loopback), and
     has the limits of the whole server only.
+
+    Args:
+        settings: the limits.
+        clock: gives seconds.
+        shared: counts the calls on other servers; None where there are none.
     """
 
-    def __init__(self, settings: CallSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: CallSettings,
+        clock: Callable[[], float] = time.monotonic,
+        shared: SharedLimits | None = None,
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._held: Counter[str] = Counter()
         self._allowances: dict[str, _Allowance] = {}
+        self.shared = shared
 
     @property
     def remembered(self) -> int:
@@ -182,51 +203,102 @@ class CallerLimits:
         return (Share(f"caller:{caller}", "of your calls"),)
 
     @contextmanager
-    def hold(self, caller: str, tool: str) -> Iterator[None]:
+    def hold(self, caller: str, tool: str) -> Iterator[Callable[[], Awaitable[None]]]:
         """Hold a place for one call from its beginning to its end.
 
         Args:
             caller: who calls; empty is anonymous.
             tool: what is called.
 
+        Returns:
+            What is to be awaited before the call runs: the other servers have their say meanwhile. It raises
+            `QueueFull`, too.
+
         Raises:
             QueueFull: the caller has as many calls under way as the settings say, or calls too often.
         """
         if not caller:
-            yield
+            yield _at_once
             return
         most = self._settings.max_per_caller
         if most is not None and self._held[caller] >= most:
-            verb = "is" if most == 1 else "are"
-            raise QueueFull(
-                f"{tool} was not started: {most} of your calls {verb} running or waiting, which is as many as you may "
-                "have.",
-                remedy="Try again when one has ended (calls.max_per_caller).",
-            )
-        self._spend(caller, tool)
+            raise self._too_many(tool)
+        if self.shared is None:
+            self._spend(caller, tool)
         self._held[caller] += 1
         try:
-            yield
+            if self.shared is None:
+                yield _at_once
+            else:
+                with self._shared_place(self.shared, caller, tool) as may_begin:
+                    yield may_begin
         finally:
             self._held[caller] -= 1
             if not self._held[caller]:
                 del self._held[caller]
 
-    def _spend(self, caller: str, tool: str) -> None:
+    @contextmanager
+    def _shared_place(self, shared: SharedLimits, caller: str, tool: str) -> Iterator[Callable[[], Awaitable[None]]]:
+        call = shared.begin(caller)
+
+        async def may_begin() -> None:
+            nonlocal call
+            waits = iter(AGAIN_AFTER)
+            while (grant := await shared.answer(call)) is not None and not grant.calls:
+                if grant.left < 1:
+                    raise self._too_often(tool, grant.left)
+                wait = next(waits, None)
+                if wait is None:
+                    raise self._too_many(tool)
+                await anyio.sleep(wait)
+                call = shared.begin(caller)
+            if grant is None:
+                self._spend(caller, tool)
+
+        try:
+            yield may_begin
+        finally:
+            shared.end(call)
+
+    def _too_many(self, tool: str) -> QueueFull:
+        most = self._settings.max_per_caller
+        running = counted(most or 0, "of your calls is", "of your calls are")
+        return QueueFull(
+            f"{tool} was not started: {running} running or waiting, which is as many as you may have.",
+            remedy="Try again when one has ended (calls.max_per_caller).",
+        )
+
+    def _too_often(self, tool: str, left: float) -> QueueFull:
         rate = self._settings.max_rate_per_caller
+        assert rate is not None
+        return QueueFull(
+            f"{tool} was not started: you may make {counted(rate, 'call', form='g')} a minute.",
+            remedy=f"Try again in {max(1, round((1 - left) * _PER_MINUTE / rate))} s (calls.max_rate_per_caller).",
+        )
+
+    def _spend(self, caller: str, tool: str) -> None:
+        rate = rate_of(self._settings)
         if rate is None:
             return
-        each, most = rate / _PER_MINUTE, max(1.0, rate / _PER_MINUTE * BURST)
         now = self._clock()
         if len(self._allowances) >= _MANY:
-            full_since = now - most / each
+            full_since = now - rate.most / rate.each
             self._allowances = {name: kept for name, kept in self._allowances.items() if kept.at > full_since}
-        known = self._allowances.setdefault(caller, _Allowance(most, now))
-        known.calls = min(most, known.calls + (now - known.at) * each)
+        known = self._allowances.setdefault(caller, _Allowance(rate.most, now))
+        known.calls = min(rate.most, known.calls + (now - known.at) * rate.each)
         known.at = now
         if known.calls < 1:
-            raise QueueFull(
-                f"{tool} was not started: you may make {counted(rate, 'call', form='g')} a minute.",
-                remedy=f"Try again in {max(1, round((1 - known.calls) / each))} s (calls.max_rate_per_caller).",
-            )
+            raise self._too_often(tool, known.calls)
         known.calls -= 1
+
+
+def rate_of(settings: CallSettings) -> Rate | None:
+    """How often a caller may call."""
+    if settings.max_rate_per_caller is None:
+        return None
+    each = settings.max_rate_per_caller / _PER_MINUTE
+    return Rate(each, max(1.0, each * BURST))
+
+
+async def _at_once() -> None:
+    pass

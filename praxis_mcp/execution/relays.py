@@ -95,11 +95,15 @@ class RelayRunner:
             ExecutionError: see `Upstreams.call`.
         """
         runner = self._runner
-        with runner.tally.call(tool.name, caller, client) as counted, runner.callers.hold(caller, tool.name):
+        with (
+            runner.tally.call(tool.name, caller, client) as counted,
+            runner.callers.hold(caller, tool.name) as may_begin,
+        ):
             if not all_finite(arguments):
                 # Their server would get null, or what is not JSON, and might never answer.
                 raise ArgumentError(f"The arguments of {tool.name} cannot be passed on: one {NOT_FINITE}.")
             counted.phases.enter(Phase.QUEUE)
+            await may_begin()
             async with runner.admission.slot(tool.name, shares=self._shares(caller, tool.upstream)):
                 counted.engine = engine_name(tool)
                 counted.run_id = run_id or new_run_id()
@@ -131,7 +135,8 @@ class RelayRunner:
                 "No result of a call of yours to an upstream's tool has linked that resource recently."
             )
         runner = self._runner
-        with runner.callers.hold(caller, tool):
+        with runner.callers.hold(caller, tool) as may_begin:
+            await may_begin()
             async with runner.admission.slot(tool, shares=self._shares(caller, upstream)):
                 found = await self._upstreams.read(upstream, uri)
         here = self._here(caller, upstream)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -25,11 +25,12 @@ from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
-from praxis_mcp.execution.admission import Admission, CallerLimits
+from praxis_mcp.execution.admission import Admission, CallerLimits, rate_of
 from praxis_mcp.execution.cache import ResultCache
 from praxis_mcp.execution.records.record import RunRecord
 from praxis_mcp.execution.records.row import About
 from praxis_mcp.execution.records.runs import RunRecords
+from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.execution.selection import Decision, EngineSelector
 from praxis_mcp.execution.spill import PIN_TIMEOUT, Spilling, Standby
 from praxis_mcp.execution.tally import CallTally, Counted
@@ -39,6 +40,9 @@ from praxis_mcp.plans.planning import check_again, plan_call
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
+
+if TYPE_CHECKING:
+    from praxis_mcp.execution.shared_limits import SharedLimits
 
 START_ALLOWANCE = 660.0
 """Seconds that an engine may take in all, the tool's own timeout aside: a pull is bounded at 600, clean-up at 30."""
@@ -93,7 +97,7 @@ class ToolRunner:
 
     def __init__(self, catalog: Catalog, engines: EngineRegistry, records: RunRecords, settings: Settings) -> None:
         self.admission = Admission(settings.calls)
-        self.callers = CallerLimits(settings.calls)
+        self.callers = CallerLimits(settings.calls, shared=_shared_limits(records.store, settings))
         self.tally = CallTally(records.refused)
         self.selector = EngineSelector(engines)
         self._spilling = Spilling(engines, self.selector, enabled=settings.engines.spill)
@@ -155,8 +159,11 @@ class ToolRunner:
 
     async def _counted(self, request: _Request) -> ExecutionResult:
         name, caller = request.contract.name, request.caller
-        with self.tally.call(name, caller, request.about.client) as counted, self.callers.hold(caller, name):
-            result = await self._call(request, counted)
+        with (
+            self.tally.call(name, caller, request.about.client) as counted,
+            self.callers.hold(caller, name) as may_begin,
+        ):
+            result = await self._call(request, counted, may_begin)
             counted.ended(result)
             return result
 
@@ -187,7 +194,9 @@ class ToolRunner:
                 return await self._engines.get(engine).lacks_image(blueprint)
         return False
 
-    async def _call(self, request: _Request, counted: Counted) -> ExecutionResult:
+    async def _call(
+        self, request: _Request, counted: Counted, may_begin: Callable[[], Awaitable[None]]
+    ) -> ExecutionResult:
         contract, caller = request.contract, request.caller
         name, phases = contract.name, counted.phases
         phases.enter(Phase.PLAN)
@@ -199,6 +208,7 @@ class ToolRunner:
         plan = await plan_call(contract, fitting, self._settings, run_id, caller, create=True)
         log.debug("{}: arguments fit; planned as run {}", name, run_id)
         request = request.noting(arguments=await self._records.arguments(plan, contract.parameters))
+        await may_begin()
         key = await self._cache.key(plan, contract.directory)
         if key is not None and (known := self._cache.get(key)) is not None:
             log.debug("{}: answered from the cache", name)
@@ -303,6 +313,17 @@ class ToolRunner:
             if standby.engine is not None:
                 self._records.update(record)
             return await engine.run(plan, replace(context, claim=claim))
+
+
+def _shared_limits(store: RecordStore | None, settings: Settings) -> SharedLimits | None:
+    most, rate = settings.calls.max_per_caller, rate_of(settings.calls)
+    if store is None or (most is None and rate is None):
+        return None
+    from praxis_mcp.execution.shared_limits import SharedLimits
+
+    # A database by its URL is for servers that agree on who callers are; the file of a user is for all of their
+    # projects, whose callers have nothing to do with one another.
+    return SharedLimits(store, most, rate, "" if store.is_shared else f"{settings.root}\n")
 
 
 def _why_first(engine: str, standby: Standby, *, begins_now: bool) -> str:

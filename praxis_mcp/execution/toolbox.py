@@ -115,6 +115,8 @@ class Toolbox:
     async def reap_periodically(self) -> None:
         """Remove what killed servers left behind, now and every minute, until cancelled."""
         self.records.look_after()
+        if (shared := self.runner.callers.shared) is not None:
+            shared.open()
         await reap_periodically(self.engines, self.runner.selector)
 
     async def keep_status(self) -> None:

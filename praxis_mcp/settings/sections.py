@@ -241,9 +241,10 @@ class CallSettings(Section):
         max_concurrency_per_tool: calls of one tool that run at once, unless its contract says.
         max_queue: calls that wait; one more is refused at once. Of it one upstream's tools have half, likewise.
         max_per_caller: calls of one authenticated caller that run or wait at once; one more is refused at once. None
-            lets half of `max_concurrency` run and half of `max_queue` wait, both rounded up.
+            lets half of `max_concurrency` run and half of `max_queue` wait, both rounded up, on each server.
         max_rate_per_caller: calls a minute of one authenticated caller, ten seconds' worth of them in a burst; None
-            is not a limit.
+            is not a limit. This and `max_per_caller` hold for all servers together that share a database of records,
+            and for those of one project that share a directory of them.
         max_timeout: seconds that no contract's `timeout` may exceed.
         max_output: bytes of each stream that a result carries inline, unless the contract says.
         heartbeat: seconds without output after which a progress message tells the client that the call lives on

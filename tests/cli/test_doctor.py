@@ -222,6 +222,26 @@ def test_a_records_database_is_shown_without_its_password(tmp_path: Path) -> Non
         assert "cret" not in shown
 
 
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ({}, "on all servers of this project on this machine together"),
+        (
+            {"url": "postgresql://praxis@127.0.0.1:9/records"},
+            "on all servers that share postgresql://127.0.0.1:9/records together",
+        ),
+        ({"enabled": False}, "on each server alone, because no records are kept"),
+    ],
+)
+def test_on_which_servers_together_a_caller_is_limited_is_shown(
+    records: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "praxis.yaml").write_text(json.dumps({"records": records, "calls": {"max_per_caller": 3}}))
+    assert f"of each caller 3 calls at once, {said}" in doctor(tmp_path).stdout
+    (tmp_path / "praxis.yaml").write_text(json.dumps({"records": records}))
+    assert "of each caller" not in doctor(tmp_path).stdout
+
+
 def test_an_engine_that_no_tool_needs_is_called_optional_and_a_verdict_ends_the_report(tmp_path: Path) -> None:
     project(tmp_path, ECHO)
     (tmp_path / "praxis.yaml").write_text("tools: [.]\nengines: {dagger: {cli: /nowhere/dagger}}\n")

@@ -41,6 +41,20 @@ class RecordAccess:
         Raises:
             RecordsUnavailable: the database cannot be used, or not in time.
         """
+        done = self.submit(work)
+        with anyio.move_on_after(ACCESS_TIMEOUT):
+            return await asyncio.shield(asyncio.wrap_future(done))
+        raise RecordsUnavailable(
+            f"The store of run records did not answer within {ACCESS_TIMEOUT:g} s.",
+            remedy="See whether its disk hangs, or another process holds it.",
+        )
+
+    def submit(self, work: Callable[[SqlDatabase], T]) -> Future[T]:
+        """Have `work` done, whenever that can be; what comes of it is set in the thread.
+
+        Raises:
+            RecordsUnavailable: the store has been closed.
+        """
         if self._is_closed:
             raise RecordsUnavailable("The store of run records has been closed.")
         if self._thread is None:
@@ -49,12 +63,7 @@ class RecordAccess:
             self._thread.start()
         done: Future[T] = Future()
         self._waiting.put((work, done))
-        with anyio.move_on_after(ACCESS_TIMEOUT):
-            return await asyncio.shield(asyncio.wrap_future(done))
-        raise RecordsUnavailable(
-            f"The store of run records did not answer within {ACCESS_TIMEOUT:g} s.",
-            remedy="See whether its disk hangs, or another process holds it.",
-        )
+        return done
 
     def close(self, timeout: float) -> None:
         """Let go of the database once what was begun has been done, within `timeout` seconds. Blocks."""

@@ -7,6 +7,7 @@ One connection for each process, used by one thread. What a batch of records nee
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
 import time
@@ -19,6 +20,7 @@ import psycopg
 import psycopg.conninfo
 
 from praxis_mcp.errors import RecordsUnavailable
+from praxis_mcp.execution.records.caller_calls import LEASE, Claim, Grant
 from praxis_mcp.execution.records.database import Pieces, migrations
 from praxis_mcp.execution.records.pipeline import Pipeline
 from praxis_mcp.execution.records.row import LOST, StoredRun
@@ -51,6 +53,34 @@ _SOCKETS, _LOOPBACK = ("/", "@"), ("", "localhost", "127.0.0.1", "::1")
 _KNOWS_SYSTEM = 160000
 """The libpq that takes ``sslrootcert=system``."""
 _INSERT_ENDED = f"WITH gone AS (DELETE FROM live_output WHERE run = ?) {INSERT}"  # noqa: S608 - our own names
+# As `caller_calls.settle`. All of it reads the one row, which is locked by then: of two servers at once, the second
+# sees what the first has written (https://www.postgresql.org/docs/current/transaction-iso.html#XACT-READ-COMMITTED).
+# OFFSET 0 keeps it from being planned as one expression, in which everything is found out again and again.
+_CLAIM = f"""
+UPDATE caller_calls AS kept SET (holders, allowance, at, granted) = (
+    SELECT CASE WHEN is_kept AND held + granted > 0
+            THEN others || jsonb_build_object(server, jsonb_build_array(held + granted, now + {LEASE}))
+            ELSE others END,
+        left_over - granted, now, granted
+    FROM (
+        SELECT *, greatest(0, least(wanted, most - held - busy, floor(left_over)))::int AS granted
+        FROM (
+            SELECT given.*, least(burst, kept.allowance + greatest(0, now - kept.at) * each) AS left_over,
+                coalesce(alive.others, '{{}}'::jsonb) AS others, coalesce(alive.busy, 0) AS busy
+            FROM (
+                SELECT extract(epoch FROM clock_timestamp())::float8 AS now, ?::text AS server, ?::int AS held,
+                    ?::int AS wanted, ?::int AS most, ?::float8 AS burst, ?::float8 AS each, ?::boolean AS is_kept
+                OFFSET 0
+            ) AS given, LATERAL (
+                SELECT jsonb_object_agg(key, value) AS others, sum((value->>0)::int) AS busy
+                FROM jsonb_each(kept.holders)
+                WHERE key <> server AND (value->>1)::float8 > now AND (value->>1)::float8 <= now + {LEASE}
+            ) AS alive OFFSET 0
+        ) AS found OFFSET 0
+    ) AS decided
+) WHERE caller = ? RETURNING granted, allowance"""  # noqa: S608 - our own number
+_NEW_CALLER = "INSERT INTO caller_calls VALUES (?, '{}', 0, 0, 0) ON CONFLICT DO NOTHING"
+_NO_LIMIT = 2**30
 
 _SESSION = {
     "search_path": SCHEMA,
@@ -162,6 +192,21 @@ class PostgresDatabase(SqlDatabase):
         """See the base."""
         with self._translated(), self._bounded(ANSWER_TIMEOUT):
             return self._run(statement, values).fetchall()
+
+    def claim_calls(self, claim: Claim) -> Grant:
+        """See the base."""
+        rate, most = claim.rate, _NO_LIMIT if claim.most is None else claim.most
+        # Without a rate, it is full at each claim.
+        burst, each = (rate.most, rate.each) if rate is not None else (_NO_LIMIT, _NO_LIMIT)
+        values = (claim.server, claim.held, claim.wanted, most, burst, each, claim.most is not None, claim.caller)
+        with self._translated(), self._bounded(ANSWER_TIMEOUT):
+            while True:
+                # By itself: one statement, which has been prepared, and no word of it on the disk.
+                rows = self._connection.execute(_in_its_words(_CLAIM), values, prepare=True).fetchall()
+                if rows:
+                    ((granted, left),) = rows
+                    return Grant(granted, left if rate is not None else math.inf)
+                self._connection.execute(_in_its_words(_NEW_CALLER), (claim.caller,))
 
     def close(self) -> None:
         """See the base."""

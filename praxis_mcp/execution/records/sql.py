@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from praxis_mcp.execution.records.caller_calls import FORGOTTEN, Claim, Grant
 from praxis_mcp.execution.records.database import Bounds, Filters, Pieces
 from praxis_mcp.execution.records.row import COLUMNS, FOUND_BY, LOST, SHOWN, StoredRun, storable, storable_name
 
@@ -71,6 +72,19 @@ class SqlDatabase(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go of it."""
+
+    @abstractmethod
+    def claim_calls(self, claim: Claim) -> Grant:
+        """Begin calls of a caller, as many as fit what all servers together have under way.
+
+        Raises:
+            RecordsUnavailable: nobody can say; nothing has been changed, or all has.
+        """
+
+    def forget_callers(self, now: float) -> None:
+        """Forget what callers had under way who have not called for long; `now` in seconds since 1970."""
+        with self.transaction() as run_sql:
+            run_sql("DELETE FROM caller_calls WHERE at < ?", (now - FORGOTTEN,))
 
     def keep_alive(self, server: str) -> None:
         """See `Database`."""

@@ -15,12 +15,14 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from praxis_mcp.errors import RecordsUnavailable
+from praxis_mcp.execution.records.caller_calls import Claim, Grant, Kept, settle
 from praxis_mcp.execution.records.database import migrations
 from praxis_mcp.execution.records.sql import RunSql, SqlDatabase
 
@@ -86,6 +88,20 @@ class SqliteDatabase(SqlDatabase):
         """See the base."""
         with self._translated():
             return self._connection.execute(statement, values).fetchall()
+
+    def claim_calls(self, claim: Claim) -> Grant:
+        """See the base."""
+        with self.transaction() as run_sql:
+            rows = run_sql(
+                "SELECT holders, allowance, at FROM caller_calls WHERE caller = ?", (claim.caller,)
+            ).fetchall()
+            kept, grant = settle(Kept(*rows[0]) if rows else None, claim, time.time())
+            run_sql(
+                "INSERT INTO caller_calls (caller, holders, allowance, at) VALUES (?, ?, ?, ?) ON CONFLICT (caller) "
+                "DO UPDATE SET holders = excluded.holders, allowance = excluded.allowance, at = excluded.at",
+                (claim.caller, kept.holders, kept.allowance, kept.at),
+            )
+        return grant
 
     def close(self) -> None:
         """See the base."""

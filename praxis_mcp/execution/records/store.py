@@ -64,6 +64,8 @@ class RecordStore:
         kept_at: where the files of its runs are; see `StoredRun`.
         writer: takes what is to be kept.
         access: answers what is asked of it, by a connection of its own.
+        callers: the same for what callers have under way: calls wait for it, and nothing of it need outlive a power
+            failure.
         leaves_tasks: whether there are tasks that the next server is to run again.
     """
 
@@ -76,6 +78,7 @@ class RecordStore:
         self._settings = settings.model_copy(update={"directory": directory})
         self._bounds = bounds_of(settings)
         self.access = RecordAccess(self._connect_durably)
+        self.callers = RecordAccess(self._connect)
         self.leaves_tasks = False
         self._lock: int | None = None
         self._holding = threading.Lock()
@@ -123,7 +126,8 @@ class RecordStore:
 
     def close(self) -> None:
         """Write what is left. Blocks, if only shortly."""
-        self.access.close(CLOSE_TIMEOUT)
+        for access in (self.callers, self.access):
+            access.close(CLOSE_TIMEOUT)
         self.writer.close()
         if self._lock is not None:
             if not self.leaves_tasks:  # else it says that their server has ended
@@ -179,8 +183,10 @@ class RecordStore:
         self._looks += 1
 
     def _remove_abandoned(self, database: Database) -> None:
-        if self.is_shared and isinstance(database, SqlDatabase):
-            forget_unnamed(database)
+        if isinstance(database, SqlDatabase):
+            database.forget_callers(time.time())
+            if self.is_shared:
+                forget_unnamed(database)
         oldest = time.time() - _ABANDONED
         with translated(_name(self.directory)):
             for directory in self.files.iterdir():

@@ -57,6 +57,12 @@ def render(toolbox: Toolbox, connections: Mapping[str, int], version: str) -> st
         ),
         *_family("praxis_calls_running", "gauge", "Calls that run.", [({}, runner.admission.running)]),
         *_family("praxis_calls_waiting", "gauge", "Calls that wait for a place.", [({}, runner.admission.waiting)]),
+        *_family(
+            "praxis_caller_limits_shared",
+            "gauge",
+            "Whether limits per caller hold for all servers of the store together.",
+            [({}, int(not shared.is_away))] if (shared := runner.callers.shared) is not None else [],
+        ),
         *_warm(toolbox.engines.warm()),
         *_family(
             "praxis_connections",

@@ -1,0 +1,7 @@
+CREATE UNLOGGED TABLE caller_calls (
+    caller TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    holders JSONB NOT NULL,
+    allowance DOUBLE PRECISION NOT NULL,
+    at DOUBLE PRECISION NOT NULL,
+    granted INTEGER NOT NULL
+) WITH (fillfactor = 50);
