@@ -18,6 +18,7 @@ NAMES = {
     "proxy": 100,
     "dagger": 30,
     "docker": 8,
+    "kubernetes": 15,
     "sandbox": 20,
     "spill": 3,
     "throughput": 5,

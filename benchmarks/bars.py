@@ -1,7 +1,8 @@
 """``python -m benchmarks.bars``: what speed and safety of the sandbox are held to, each with what it is here and now.
 
 Meant for an idle machine with two cores, Docker and bubblewrap; what a machine lacks is left out, and named.
-``--suites`` adds the suites that are bars themselves: conformance, escapes, 100 rounds of chaos, a fresh machine.
+``--suites`` adds the suites that are bars themselves: conformance, escapes, 100 rounds of chaos, a fresh machine. Tools
+in pods are measured where KUBECONFIG names a cluster, or PRAXIS_BENCH_CLUSTER=start has the tests' own started.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 import anyio
 from mcp import Client
 
-from benchmarks import fresh
+from benchmarks import fresh, kubernetes
 from benchmarks.calls import COMMAND, FASTMCP, FASTMCP_SERVER, calling, connected, launchers, spawning
 from benchmarks.contracts import write_noops
 from benchmarks.measure import Report, Row, Table, Work, in_turns, save
@@ -53,6 +54,10 @@ SUITES = {
         "tests/engines/host", "-k", "not docker and not dagger and not remote",
     ),
     "100 rounds of chaos: nothing left": (sys.executable, "-m", "pytest", "-q", "-n0", "tests/chaos"),
+    "pods of 100 killed servers: ended within 10 s; canaries": (
+        sys.executable, "-m", "pytest", "-q", "-n0", "-m", "kubernetes", "tests/engines/kubernetes/test_killed.py",
+        "tests/engines/kubernetes/test_canary.py",
+    ),
     "a machine without engines: make demo": ("scripts/without-engines.sh", "make", "demo"),
     "a machine without engines: make test": ("scripts/without-engines.sh", "make", "test"),
 }  # fmt: skip
@@ -219,6 +224,35 @@ async def _loop(client: Client, seconds: list[float]) -> None:
             tasks.start_soon(repeat)
 
 
+async def clustered(rounds: int, kept: list[Report | Table]) -> list[Bar]:
+    """A call in a pod: one that waits, one that is made, many at once."""
+    found = await kubernetes.measure(rounds)
+    if not found:
+        return [left_out("tools in pods", "no cluster")]
+    kept += found
+    calls, made, burst = found
+    bars: list[Bar] = []
+    title, waiting = "a waiting call in a pod, of docker run", calls.row(kubernetes.WAITING)
+    if shutil.which("docker"):
+        bars.append(at_most(title, times(waiting, calls.row(kubernetes.RUN)), 0.05, "x"))
+    else:
+        bars.append(left_out(title, "no docker"))
+    tcp = "… of one that goes to the pod by TCP"
+    if kubernetes.DIRECT in {row.name for row in calls.rows}:
+        bars.append(at_most(tcp, times(waiting, calls.row(kubernetes.DIRECT)), 3, "x"))
+    else:
+        bars.append(left_out(tcp, "no channel: direct"))
+    many = f"{kubernetes.AT_ONCE} waiting calls in pods at once, of one"
+    for title, report, ours, theirs, most in (
+        ("a waiting pod until hello, of a bare one until it runs", made, kubernetes.WAITING_POD, kubernetes.BARE_POD,
+         1.15),
+        ("a cold call in a pod, of a bare pod that ends", made, kubernetes.COLD, kubernetes.BARE_COLD, 1.25),
+        (many, burst, kubernetes.MANY, kubernetes.ONE, 8),
+    ):  # fmt: skip
+        bars.append(at_most(title, times(report.row(ours), report.row(theirs)), most, "x"))
+    return bars
+
+
 async def startup(rounds: int, kept: list[Report | Table]) -> list[Bar]:
     """A server's first answer."""
     bare = "bare SDK server"
@@ -272,6 +306,7 @@ async def measure(rounds: int, kept: list[Report | Table]) -> list[Bar]:
     bars: list[Bar] = []
     for part in (
         sandboxed(rounds, kept), plain(rounds, kept), busy(kept), spilling(kept), startup(max(5, rounds // 6), kept),
+        clustered(max(5, rounds // 4), kept),
     ):  # fmt: skip
         found = await part
         for bar in found:
