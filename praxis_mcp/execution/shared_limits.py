@@ -30,7 +30,7 @@ ANSWERED_WITHIN = 1.0
 """Seconds that a call waits to be counted with those of other servers."""
 OPENED_WITHIN = 5.0
 """The same until the database was first opened, or could not be: its driver is imported, and its tables are made."""
-RENEW_EVERY = 5.0
+CLAIM_EVERY = 5.0
 """Seconds between two renewals of what is held, and between two tries where the store is away."""
 
 T = TypeVar("T")
@@ -199,7 +199,7 @@ class SharedLimits:
 
     def _look_later(self) -> None:
         if self._timer is None and (self._callers or self.is_away):
-            self._timer = asyncio.get_running_loop().call_later(RENEW_EVERY, self._look)
+            self._timer = asyncio.get_running_loop().call_later(CLAIM_EVERY, self._look)
 
     def _look(self) -> None:
         self._timer = None

@@ -291,7 +291,7 @@ async def test_servers_of_other_projects_on_the_same_store_count_by_themselves(
 async def test_what_is_held_is_renewed_for_as_long_as_it_is(
     place: Path, servers: Callable[..., CallerLimits], monkeypatch: pytest.MonkeyPatch, patient: None
 ) -> None:
-    monkeypatch.setattr(shared_limits, "RENEW_EVERY", 0.05)
+    monkeypatch.setattr(shared_limits, "CLAIM_EVERY", 0.05)
     limits = servers(place, max_per_caller=1)
     database = open_database(settings_of(place))
 
@@ -332,7 +332,7 @@ async def test_while_the_database_is_away_each_server_keeps_the_limits_by_itself
     monkeypatch: pytest.MonkeyPatch,
     patient: None,
 ) -> None:
-    monkeypatch.setattr(shared_limits, "RENEW_EVERY", 0.2)
+    monkeypatch.setattr(shared_limits, "CLAIM_EVERY", 0.2)
     one, two = servers(own_place, max_per_caller=2), servers(own_place, max_per_caller=2)
     assert one.shared is not None
     assert two.shared is not None
@@ -377,7 +377,7 @@ async def test_a_database_that_hangs_keeps_one_call_waiting_and_no_other(
     limits = servers(own_place, max_per_caller=2)
     assert await call(limits) == "ok"
     monkeypatch.setattr(shared_limits, "ANSWERED_WITHIN", IMPATIENT)
-    monkeypatch.setattr(shared_limits, "RENEW_EVERY", 0.2)
+    monkeypatch.setattr(shared_limits, "CLAIM_EVERY", 0.2)
     own_server.signal(signal.SIGSTOP)
     try:
         began = time.monotonic()
