@@ -19,6 +19,7 @@ from praxis_mcp.engines.mounts.write_back import STAGING
 from praxis_mcp.engines.mounts.write_back_steps import copy_file
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Plan
+from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.removal import remove_entry
 from praxis_mcp.support.rooted import HeldDirectory, descend, walk
@@ -133,7 +134,7 @@ async def collect_artifacts(plan: Plan, directory: Path | None) -> Collected:
 def _collect(plan: Plan, directory: Path) -> Collected:
     with HeldDirectory.at(directory, links=True) as top:
         found, left_out = _chosen(plan, top)
-        _remove_all_but(found.keys(), top)
+        _remove_all_but(found.keys(), top, Masker(plan.call.secrets))
     taken = (Artifact(name, directory / name, status.st_size) for name, status in found.items())
     return Collected(tuple(taken), left_out)
 
@@ -144,7 +145,7 @@ def _chosen(plan: Plan, top: HeldDirectory) -> tuple[dict[str, os.stat_result], 
     taken: dict[str, os.stat_result] = {}
     left_out: list[str] = []
     total = 0
-    for name, status in sorted(_regular_files(top)):
+    for name, status in sorted(_regular_files(top, Masker(plan.call.secrets))):
         if not any(pattern.fullmatch(name) for pattern in wanted):
             continue
         if len(taken) >= MAX_ARTIFACTS or total + status.st_size > MAX_TOTAL_SIZE:
@@ -157,7 +158,7 @@ def _chosen(plan: Plan, top: HeldDirectory) -> tuple[dict[str, os.stat_result], 
     return taken, tuple(left_out)
 
 
-def _remove_all_but(names: Collection[str], top: HeldDirectory) -> None:
+def _remove_all_but(names: Collection[str], top: HeldDirectory, masker: Masker) -> None:
     """Remove what is below, but for the files of these names and the directories that they are in."""
     around = {str(parent) for name in names for parent in PurePosixPath(name).parents}
     waiting = [""]
@@ -170,18 +171,19 @@ def _remove_all_but(names: Collection[str], top: HeldDirectory) -> None:
                     if name in around and stat.S_ISDIR(entry.status.st_mode):
                         waiting.append(f"{name}/")
                     elif name not in names and (failure := remove_entry(here, entry.name)) is not None:
-                        logger.debug("{}, which is not an artifact, cannot be removed: {}", name, failure)
+                        shown = masker.text(name)
+                        logger.debug("{}, which is not an artifact, cannot be removed: {}", shown, failure.strerror)
         except OSError as exc:  # a directory that the tool closed to others; reported when it was looked through
-            logger.debug("{} cannot be looked through: {}", top.path_of(place), exc.strerror)
+            logger.debug("{} cannot be looked through: {}", masker.text(top.path_of(place)), exc.strerror)
 
 
-def _regular_files(top: HeldDirectory) -> Iterator[tuple[str, os.stat_result]]:
+def _regular_files(top: HeldDirectory, masker: Masker) -> Iterator[tuple[str, os.stat_result]]:
     """Every regular file below, with its path from there; bounded in number and depth."""
     closed: list[str] = []
 
     def note(exc: OSError) -> None:
         if not closed:  # a tool may make very many
-            logger.warning("artifacts in {} cannot be read: {}", exc.filename, exc.strerror)
+            logger.warning("artifacts in {} cannot be read: {}", masker.text(str(exc.filename)), exc.strerror)
             closed.append(exc.filename)
 
     for seen, (name, _, (_, status)) in enumerate(walk(top, _MAX_ARTIFACT_DEPTH, on_closed=note)):
@@ -190,6 +192,29 @@ def _regular_files(top: HeldDirectory) -> Iterator[tuple[str, os.stat_result]]:
             return
         if stat.S_ISREG(status.st_mode):
             yield name, status
+
+
+def rename_artifact(directory: Path, name: str, new_name: str) -> None:
+    """Give an artifact another name, and remove directories that are empty then. The tool can no longer run. Blocks.
+
+    Args:
+        directory: the run's artifact directory.
+        name, new_name: below it.
+
+    Raises:
+        OSError: that is not possible, or there is something of that name.
+    """
+    above, _, last = name.rpartition("/")
+    new_above, _, new_last = new_name.rpartition("/")
+    with HeldDirectory.at(directory, links=True) as top:
+        with descend(top, above) as source, _made(top, new_above) as target:
+            if target.look(new_last) is not None:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new_name)
+            source.move(last, target, new_last)
+        while above:
+            above, _, last = above.rpartition("/")
+            with suppress(OSError), descend(top, above) as around:
+                around.remove_empty(last)
 
 
 def copy_artifacts(artifacts: Iterable[Artifact], directory: Path) -> None:

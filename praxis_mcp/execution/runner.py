@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.schemas.schema import compile_schemas, is_compiled, validate_arguments
 from praxis_mcp.contracts.values import BindKind
 from praxis_mcp.engines.artifacts import remove_artifact_directory
-from praxis_mcp.engines.base import Artifact, ExecutionContext, ExecutionResult, StatusListener
+from praxis_mcp.engines.base import ExecutionContext, ExecutionResult, StatusListener
 from praxis_mcp.engines.outcomes import NotBegun, describe_end
 from praxis_mcp.engines.output import OutputListener
 from praxis_mcp.engines.phases import Phase
@@ -27,6 +26,7 @@ from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
 from praxis_mcp.execution.admission import Admission, CallerLimits, rate_of
 from praxis_mcp.execution.cache import ResultCache
+from praxis_mcp.execution.masking import mask_error, mask_names
 from praxis_mcp.execution.records.record import RunRecord
 from praxis_mcp.execution.records.row import About
 from praxis_mcp.execution.records.runs import RunRecords
@@ -275,7 +275,8 @@ class ToolRunner:
                 log.debug("{}: {}: {}", contract.name, type(exc).__name__, exc.message)
                 raise
             phases.adopt(result.phases)
-            result = replace(mask_names(result, masker), phases=MappingProxyType(phases.seconds))
+            result = await mask_names(result, masker, self._records.place_of(record) / "artifacts")
+            result = replace(result, phases=MappingProxyType(phases.seconds))
             log.debug("{}: {} in {:.1f} ms", contract.name, describe_end(result), result.duration * 1000)
             return await self._records.finish(record, result)
 
@@ -304,6 +305,7 @@ class ToolRunner:
                     record.about = about
                     self._spilling.failed(standby.engine, plan.blueprint.tool)
                     await remove_artifact_directory(context)
+                    mask_error(exc, Masker(plan.call.secrets))
                     logger.warning("{} could not stand in for {}: {}", standby.engine, first, exc.message)
                 else:
                     self.tally.spilled[plan.blueprint.tool, standby.engine, first] += 1
@@ -331,39 +333,6 @@ def _why_first(engine: str, standby: Standby, *, begins_now: bool) -> str:
         return f"{engine}: the first that can run it"
     why = standby.reason or f"{standby.engine} could not stand in for it"
     return f"{engine}: the first that can run it; nothing waited for the call, and {why}"
-
-
-def mask_names(result: ExecutionResult, masker: Masker) -> ExecutionResult:
-    """The result with secrets masked in the names of files. Artifacts are read by their names here; those whose names
-    are the same then are told apart by a number."""
-    if not masker or not (result.artifacts or result.artifacts_left_out or result.changed_files):
-        return result
-    names: set[str] = set()
-    artifacts: list[Artifact] = []
-    for item in result.artifacts:
-        shown = name = masker.text(item.name)
-        number = 2
-        while shown in names:
-            shown, number = f"{name}~{number}", number + 1
-        names.add(shown)
-        artifacts.append(replace(item, name=shown))
-    return replace(
-        result,
-        artifacts=tuple(artifacts),
-        artifacts_left_out=tuple(masker.text(name) for name in result.artifacts_left_out),
-        changed_files=tuple(Path(masker.text(str(file))) for file in result.changed_files),
-        changes=tuple(replace(item, path=Path(masker.text(str(item.path)))) for item in result.changes),
-    )
-
-
-def mask_error(error: ExecutionError, masker: Masker) -> None:
-    """Mask secrets in what an error says, wherever they came from."""
-    if not masker:
-        return
-    error.message = masker.text(error.message)
-    error.args = (error.message,)
-    error.remedy = masker.text(error.remedy) if error.remedy else error.remedy
-    error.output = masker.text(error.output) if error.output else error.output
 
 
 def fill_arguments(contract: ToolContract, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:

@@ -10,6 +10,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from praxis_mcp.engines.base import ExecutionResult
+from praxis_mcp.execution.records.archive import RunArchive
 from praxis_mcp.execution.records.record import RunRecord
 from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.execution.runner import ToolRunner
@@ -18,6 +19,7 @@ from praxis_mcp.plans.model import Plan
 from praxis_mcp.serving.mcp.server import PraxisServer
 from praxis_mcp.support.logs import logger
 from tests.execution.engines import AnsweringEngine, Engines
+from tests.kit.records import database_in
 from tests.serving.clients import ERAS, Era, memory_client, open_server, settings_for, text_of
 from tests.serving.sample_tools import python, write_tool
 
@@ -128,7 +130,8 @@ async def test_a_secret_in_the_names_of_files_is_masked_wherever_they_are_shown(
         "import os, pathlib\n"
         "token = os.environ['TOKEN']\n"
         "out = pathlib.Path(os.environ['PRAXIS_OUTPUT_DIR'])\n"
-        "for name in (token, token.replace('-', '%2d'), 'plain'):\n"
+        "(out / token).mkdir()\n"
+        "for name in (f'{token}.txt', token.replace('-', '%2d') + '.txt', f'{token}/{token}', 'plain', '***.txt'):\n"
         "    (out / name).write_text(name[:3])\n"
         "pathlib.Path('/data', token).touch()\n"
     )
@@ -137,17 +140,31 @@ async def test_a_secret_in_the_names_of_files_is_masked_wherever_they_are_shown(
     (tmp_path / "data").mkdir()
     secret = {"TOKEN": {"secret": "MY_TOKEN"}}
     mounts = {"./data": "/data:rw"}
-    write_tool(tools, "leak", python(code), artifacts=["/out/*"], env=secret, mounts=mounts)
-    settings = settings_for(tools, root=tmp_path, engines={"local": {"sandbox": "require"}})
+    write_tool(tools, "leak", python(code), artifacts=["/out/**"], env=secret, mounts=mounts)
+    kept = tmp_path / "records"
+    records = {"enabled": True, "directory": kept}
+    settings = settings_for(tools, root=tmp_path, engines={"local": {"sandbox": "require"}}, records=records)
     async with open_server(settings) as (toolbox, server), memory_client(server, "modern") as client:
         result = await client.call_tool("leak", {})
         assert not result.is_error, text_of(result)
         record = toolbox.records.entries()[0]
-        assert sorted(item.name for item in record.artifacts) == ["***", "***~2", "plain"]
+        contents = {"***.txt": "***", "***.txt~2": "tok", "***.txt~3": "tok", "***/***": "tok", "plain": "pla"}
+        assert {item.name for item in record.artifacts} == set(contents)
         for told in (result.model_dump_json(), json.dumps(record.summary())):
             assert "tok-one-two" not in told
             assert "tok%2done" not in told
         assert "Changed files: data/***" in text_of(result)
-        for name in ("***", "***~2"):
+        for name, content in contents.items():
             read = await client.read_resource(f"praxis://runs/{record.run_id}/artifacts/{quote(name)}")
-            assert read.contents[0].model_dump()["text"] == "tok"
+            assert read.contents[0].model_dump()["text"] == content
+    # As other processes find it: on disk, and by the database.
+    names = [str(path.relative_to(kept)) for path in kept.rglob("*")]
+    assert not [name for name in names if "tok" in name]
+    assert len(names) > len(contents)
+    for file in kept.rglob("*"):
+        assert not file.is_file() or b"tok-one-two" not in file.read_bytes()
+    database = database_in(kept)
+    archive = RunArchive(kept, database)
+    found = archive.artifacts(archive.find(record.run_id))
+    database.close()
+    assert {item.name: item.file.read_text() for item in found} == contents

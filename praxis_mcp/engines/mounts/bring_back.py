@@ -111,7 +111,7 @@ async def write_parts(
 
 
 def _write(parts: Sequence[Part], keeper: ChangeKeeper, mask: Callable[[str], str]) -> Changed:
-    with ExitStack() as held, WriteBack() as back:
+    with ExitStack() as held, WriteBack(mask) as back:
         for part in parts:
             top = held.enter_context(HeldDirectory.at(part.root))
             if part.changes.identity is not None and identity_of(top.status) != part.changes.identity:

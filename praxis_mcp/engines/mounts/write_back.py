@@ -14,7 +14,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,9 +72,14 @@ class NotUndone(OSError):
 
 
 class WriteBack:
-    """The changes of one call, to any number of directories; a context manager that leaves nothing of ours behind."""
+    """The changes of one call, to any number of directories; a context manager that leaves nothing of ours behind.
 
-    def __init__(self) -> None:
+    Args:
+        mask: masks secrets in the names that are logged.
+    """
+
+    def __init__(self, mask: Callable[[str], str] = str) -> None:
+        self._mask = mask
         self._prefix = f"{STAGING}{secrets.token_hex(8)}-"
         self._names = self._left_out = 0
         self._waiting: list[tuple[Place, str]] = []
@@ -95,7 +100,8 @@ class WriteBack:
             except OSError as exc:
                 failure = None if exc.errno in GONE else exc
             if failure is not None:
-                logger.warning("{} cannot be removed: {}", os.path.join(place.path, name), failure.strerror)  # noqa: PTH118
+                shown = self._mask(os.path.join(place.path, name))  # noqa: PTH118
+                logger.warning("{} cannot be removed: {}", shown, failure.strerror)
         self._waiting.clear()
         self._kept.close()
 
@@ -148,7 +154,7 @@ class WriteBack:
                 step.undo()
             except OSError as exc:
                 left.append(os.path.join(step.place.top.shown, step.place.path, step.name))  # noqa: PTH118
-                logger.error("{} cannot be put back: {}", left[-1], exc.strerror)
+                logger.error("{} cannot be put back: {}", self._mask(left[-1]), exc.strerror)
                 if step.aside is not None:  # the only copy of what was there
                     self._waiting.remove(step.aside)
         if left:
