@@ -61,11 +61,14 @@ class SettledEngine(KubernetesExecutionEngine):
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
         try:
-            return await super().run(plan, context)
+            return await self.run_unsettled(plan, context)
         finally:
             if self._pods is not None:
                 with anyio.CancelScope(shield=True):
                     await self._pods.pool._background.close(GONE_WITHIN)
+
+    async def run_unsettled(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
+        return await super().run(plan, context)
 
 
 class KubernetesCase(EngineCase):
