@@ -11,15 +11,26 @@ class Refusal(Exception):
         reason: the API's word for it (meta/v1 Status): ``Forbidden``, ``AlreadyExists``.
         message: its sentence.
         kind, name: of the object that it is about, where it says so.
+        retry_after: seconds after which it wants to be asked again, having done nothing; None: it did not say so.
     """
 
-    def __init__(self, status: int, reason: str, message: str, *, kind: str = "", name: str = "") -> None:
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        *,
+        kind: str = "",
+        name: str = "",
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(f"{status} {reason}: {message}")
         self.status = status
         self.reason = reason
         self.message = message
         self.kind = kind
         self.name = name
+        self.retry_after = retry_after
 
     @property
     def is_missing(self) -> bool:

@@ -165,7 +165,8 @@ def _end_of(error: Exception) -> Exception:
 
     for leaf in leaves(error):
         if isinstance(leaf, WebSocketUpgradeError):
-            return Refusal(leaf.response.status_code, leaf.response.reason_phrase, "the port is not forwarded")
+            status, phrase = leaf.response.status_code, leaf.response.reason_phrase
+            return Refusal(status, phrase, f"the port of the pod is not forwarded ({status} {phrase})")
         if isinstance(leaf, ClusterLost):
             return leaf
         if isinstance(leaf, (httpx2.HTTPError, OSError, ssl.SSLError)):

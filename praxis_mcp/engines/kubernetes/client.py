@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
+import anyio
 import anyio.to_thread
 
 from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal, WatchExpired
@@ -28,7 +29,11 @@ if TYPE_CHECKING:
 API_CONNECT_TIMEOUT = 10.0
 """Seconds to connect to the API server."""
 API_ANSWER_TIMEOUT = 30.0
-"""Seconds that the API server may take to answer a request."""
+"""Seconds that the API server may take to answer a request, whole."""
+MAX_API_ANSWER = 16 * 1024 * 1024
+"""Bytes of an answer, and of one event of a watch; an object of the API has 1.5 MiB at most."""
+MOST_API_TRIES, MOST_RETRY_PAUSE = 4, 2.0
+"""How often a request is sent that the API server asks for again (``Retry-After``), and seconds before each."""
 MOST_CONNECTIONS = 512
 """Connections at once: each pod that waits or runs holds one."""
 PING_EVERY, PING_TIMEOUT = 20.0, 30.0
@@ -39,6 +44,7 @@ CHANNEL_PROTOCOL = "v4.channel.k8s.io"
 """The subprotocol of port forwarding over a websocket (k8s.io/kubelet/pkg/cri/streaming/portforward/websocket.go)."""
 _MERGE_PATCH = "application/merge-patch+json"
 _GONE = 410
+_LATE = "it did not answer in time"
 
 Query = Mapping[str, str | int]
 
@@ -102,13 +108,19 @@ class Cluster:
 
         timeout = httpx2.Timeout(API_ANSWER_TIMEOUT, connect=API_CONNECT_TIMEOUT, read=None)
         try:
-            async with self._client.stream("GET", path, params={**query, "watch": "1"}, timeout=timeout) as response:
+            async with self._client.stream(
+                "GET", path, params={**query, "watch": "1"}, timeout=timeout, extensions=_closing()
+            ) as response:
                 if response.is_error:
-                    await response.aread()
-                    raise _refusal(response)
-                async for line in response.aiter_lines():
-                    if line:
-                        yield _event(line)
+                    raise _refusal(response, await self._read(response))
+                rest = b""
+                async for piece in response.aiter_bytes():
+                    *lines, rest = (rest + piece).split(b"\n")
+                    if len(rest) > MAX_API_ANSWER:
+                        raise self._too_large()
+                    for line in lines:
+                        if line:
+                            yield _event(line)
         except httpx2.HTTPError as exc:
             raise ClusterLost(self.address, _reason(exc)) from exc
 
@@ -126,6 +138,7 @@ class Cluster:
             max_message_size_bytes=MAX_CHANNEL_MESSAGE,
             keepalive_ping_interval_seconds=PING_EVERY,
             keepalive_ping_timeout_seconds=PING_TIMEOUT,
+            extensions=_closing(),
         )
 
     async def close(self) -> None:
@@ -156,23 +169,61 @@ class Cluster:
         body: Mapping[str, Any] | None = None,
         kind: str = "application/json",
     ) -> dict[str, Any]:
+        request: dict[str, Any] = {"params": dict(query) if query else None}
+        if body is not None:
+            request |= {"content": json.dumps(body).encode(), "headers": {"Content-Type": kind}}
+        for tries_left in reversed(range(MOST_API_TRIES)):
+            try:
+                with anyio.fail_after(API_CONNECT_TIMEOUT + API_ANSWER_TIMEOUT):
+                    return await self._send(method, path, request)
+            except TimeoutError as exc:
+                raise ClusterLost(self.address, _LATE) from exc
+            except Refusal as exc:
+                if exc.retry_after is None or not tries_left:
+                    raise
+                await anyio.sleep(min(exc.retry_after, MOST_RETRY_PAUSE))
+        raise AssertionError  # the last try returns or raises
+
+    async def _send(self, method: str, path: str, request: dict[str, Any]) -> dict[str, Any]:
         import httpx2
 
-        content = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": kind} if content is not None else {}
         try:
-            response = await self._client.request(
-                method, path, params=dict(query) if query else None, content=content, headers=headers
-            )
+            async with self._client.stream(method, path, **request, extensions=_closing()) as response:
+                body = await self._read(response)
         except httpx2.HTTPError as exc:
             raise ClusterLost(self.address, _reason(exc)) from exc
         if response.is_error:
-            raise _refusal(response)
+            raise _refusal(response, body)
         try:
-            found = response.json()
+            found = json.loads(body)
         except ValueError as exc:
             raise ClusterLost(self.address, "it answers with something that is not JSON") from exc
         return found if isinstance(found, dict) else {}
+
+    async def _read(self, response: httpx2.Response) -> bytes:
+        body = bytearray()
+        async for piece in response.aiter_bytes():
+            body += piece
+            if len(body) > MAX_API_ANSWER:
+                raise self._too_large()
+        return bytes(body)
+
+    def _too_large(self) -> ClusterLost:
+        return ClusterLost(self.address, f"it answers with more than {MAX_API_ANSWER // 1024**2} MiB")
+
+
+def _closing() -> dict[str, Any]:
+    """For a request: closes its connection where the TLS handshake is cancelled, which httpcore (2.16) leaves open."""
+    opened: list[Any] = []
+
+    async def trace(event: str, info: Mapping[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            opened.append(info["return_value"])
+        elif event == "connection.start_tls.failed":
+            with anyio.CancelScope(shield=True):
+                await opened.pop().aclose()
+
+    return {"trace": trace}
 
 
 def _connect(options: KubernetesSettings) -> Cluster:
@@ -219,24 +270,27 @@ def _unusable(why: str) -> EngineUnavailable:
     )
 
 
-def _refusal(response: httpx2.Response) -> Refusal:
+def _refusal(response: httpx2.Response, body: bytes) -> Refusal:
     """What an API server answers with (meta/v1 Status); a proxy before it answers with anything."""
     try:
-        found = response.json()
+        found = json.loads(body)
     except ValueError:
         found = None
+    # Said only of a request that was not done (429 of the server's flow control, 503 of one that starts).
+    pause = response.headers.get("Retry-After", "")
     status = found if isinstance(found, dict) else {}
     details = status.get("details") or {}
     return Refusal(
         response.status_code,
         str(status.get("reason") or response.reason_phrase),
-        str(status.get("message") or response.text[:500].strip() or response.reason_phrase),
+        str(status.get("message") or body[:500].decode(errors="replace").strip() or response.reason_phrase),
         kind=str(details.get("kind") or ""),
         name=str(details.get("name") or ""),
+        retry_after=float(pause) if pause.isdecimal() and response.status_code in (429, 503) else None,
     )
 
 
-def _event(line: str) -> tuple[str, dict[str, Any]]:
+def _event(line: bytes) -> tuple[str, dict[str, Any]]:
     try:
         found = json.loads(line)
         kind, item = str(found["type"]), dict(found["object"])
@@ -254,5 +308,5 @@ def _reason(error: httpx2.HTTPError) -> str:
     import httpx2
 
     if isinstance(error, httpx2.TimeoutException):
-        return "it did not answer in time"
+        return _LATE
     return str(error).strip() or type(error).__name__

@@ -7,8 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal, WatchExpired
-from praxis_mcp.engines.kubernetes.pods import PodFailed
+from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal
 from praxis_mcp.engines.kubernetes.states import PodTrouble, Trouble
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
 
@@ -160,5 +159,3 @@ def translate_cluster_errors(address: str, tool: str = "") -> Iterator[None]:
         raise refused(exc, tool) from exc
     except ClusterLost as exc:
         raise unreachable(exc.address or address, exc.reason) from exc
-    except (PodFailed, WatchExpired) as exc:
-        raise ExecutionError(f"{tool}: its pod does not run: {exc}.") from exc

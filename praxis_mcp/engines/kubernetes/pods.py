@@ -11,7 +11,7 @@ import anyio
 from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal, WatchExpired
 from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.engines.kubernetes.spec import POD_GRACE
-from praxis_mcp.engines.kubernetes.states import PodTrouble, is_over, is_running, trouble_of
+from praxis_mcp.engines.kubernetes.states import PodTrouble, Trouble, is_over, is_running, trouble_of
 from praxis_mcp.support.logs import logger
 
 POD_REMOVE_TIMEOUT = 20.0
@@ -21,7 +21,15 @@ POD_REMOVE_AGAIN = 0.5
 """Seconds until a removal that failed is asked for again."""
 POD_LOOK_AGAIN = 0.2
 """Seconds until a pod is looked at again whose watch has ended."""
+POD_WATCH_FOR = 20.0
+"""Seconds for one watch of a pod, which may have been lost without a word; then it is looked at."""
+MOST_LOOKS = 5
+"""How often a pod that is to run is looked at in vain, because the API server is away or busy, before the call
+fails: for 3 seconds."""
 Body = dict[str, Any]
+
+
+_REMOVED = PodTrouble(Trouble.REMOVED, "Removed", "something else has removed it")
 
 
 class PodFailed(Exception):
@@ -100,7 +108,12 @@ class OwnPod:
                 on_trouble(trouble)
             return is_running(pod)
 
-        await self._until(has_settled)
+        try:
+            await self._until(has_settled, looks=MOST_LOOKS)
+        except Refusal as exc:
+            if not exc.is_missing:
+                raise
+            raise PodFailed(_REMOVED) from exc
 
     async def end(self) -> Mapping[str, Any]:
         """Wait until nothing of it runs; the pod as it was then, empty where it is gone. The caller bounds the time."""
@@ -112,15 +125,22 @@ class OwnPod:
             return {}
         return self.last
 
-    async def look(self) -> Mapping[str, Any]:
-        """The pod as it is now; empty where it is gone."""
+    async def check(self) -> None:
+        """Look at it.
+
+        Raises:
+            PodFailed: it does not run any more.
+            Refusal, ClusterLost: as the cluster's own.
+        """
         try:
             self.last = await self._cluster.get(self.path)
         except Refusal as exc:
             if not exc.is_missing:
                 raise
-            return {}
-        return self.last
+            raise PodFailed(_REMOVED) from exc
+        trouble = trouble_of(self.last)
+        if trouble is not None and trouble.is_final:
+            raise PodFailed(trouble)
 
     async def remove(self) -> None:
         """Remove it whatever happened, cancelled or not, and wait until it is gone; never raises."""
@@ -144,25 +164,43 @@ class OwnPod:
         logger.warning("the pod {} was not seen to be gone within {} s: {}", self.name, POD_REMOVE_TIMEOUT, failure)
         self._on_left(self.path)
 
-    async def _until(self, matches: Callable[[Mapping[str, Any]], bool]) -> None:
-        """Watch it until it matches.
+    async def _until(self, matches: Callable[[Mapping[str, Any]], bool], *, looks: int = 1) -> None:
+        """Watch it until it matches. A watch only saves time: whatever becomes of one, the pod is looked at again.
+
+        Args:
+            matches: what is waited for.
+            looks: how often it may be looked at in vain, one time after the other.
 
         Raises:
             Refusal: among others, `Refusal.is_missing`: it is gone.
         """
+        in_vain = 0
         while True:
-            self.last = pod = await self._cluster.get(self.path)
-            if matches(pod):
-                return
             try:
-                if await self._watch(str(pod["metadata"]["resourceVersion"]), matches):
+                self.last = pod = await self._cluster.get(self.path)
+            except (Refusal, ClusterLost) as exc:
+                in_vain += 1
+                if in_vain >= looks or not _may_pass(exc):
+                    raise
+            else:
+                in_vain = 0
+                if matches(pod):
                     return
-            except WatchExpired:
-                pass
-            await anyio.sleep(POD_LOOK_AGAIN)
+                try:
+                    with anyio.move_on_after(POD_WATCH_FOR):
+                        if await self._watch(str(pod["metadata"]["resourceVersion"]), matches):
+                            return
+                except (Refusal, ClusterLost, WatchExpired) as exc:
+                    if not _may_pass(exc):
+                        raise
+            await anyio.sleep(POD_LOOK_AGAIN * 2**in_vain)
 
     async def _watch(self, version: str, matches: Callable[[Mapping[str, Any]], bool]) -> bool:
-        query = {"fieldSelector": f"metadata.name={self.name}", "resourceVersion": version, "timeoutSeconds": 60}
+        query: dict[str, str | int] = {
+            "fieldSelector": f"metadata.name={self.name}",
+            "resourceVersion": version,
+            "timeoutSeconds": int(POD_WATCH_FOR),
+        }
         async with aclosing(self._cluster.watch(self._cluster.pods(), query)) as events:
             async for kind, pod in events:
                 if kind == "DELETED":
@@ -171,3 +209,8 @@ class OwnPod:
                 if matches(pod):
                     return True
         return False
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the next request may be answered otherwise."""
+    return not isinstance(error, Refusal) or error.is_passing

@@ -46,6 +46,14 @@ class PodTrouble:
     message: str
     is_final: bool = True
 
+    @property
+    def is_of_this_pod(self) -> bool:
+        """Whether another pod may run all the same: this one was put out, removed, or has ended with its connection,
+        which praxis-init does without an error."""
+        if self.kind in (Trouble.EVICTED, Trouble.REMOVED):
+            return True
+        return self.kind is Trouble.ENDED and self.reason in ("Completed", "Succeeded")
+
 
 def tool_status(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     """The status of the tool's container; empty before there is one."""

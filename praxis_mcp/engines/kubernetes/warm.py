@@ -47,6 +47,9 @@ CONNECT_AGAIN = 0.05
 """Seconds until a port is forwarded again at which praxis-init does not listen yet."""
 POD_END_TIMEOUT = 10.0
 """Seconds for a pod to be reported as ended, which says whether it ran out of memory."""
+MOST_WAYS = 6
+"""How often the port of a pod is forwarded in vain, because the API server is away or busy, before the call fails: for
+3 seconds."""
 MOST_PODS = 3
 """Pods that a call is tried on, none of which has run it, before it fails."""
 OUTPUT_VOLUME = 2 * 1024**3 + 64 * 1024**2
@@ -123,22 +126,38 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
             return await self._hand_to(pod, plan, context, trees())
 
         async def cold() -> Finished:
+            tool, failure = plan.blueprint.tool, None
             for _ in range(MOST_PODS):
                 context.phases.enter(Phase.START)
-                pod = await self._make(WarmKey.of(plan, None), context.status)
-                done = await self._hand_over(pod, plan.blueprint.tool, hand_over)
-                if done is not None:
-                    return done
+                try:
+                    pod = await self._make(WarmKey.of(plan, None), context.status)
+                except PodFailed as exc:
+                    failure = exc
+                    if not exc.trouble.is_of_this_pod:
+                        break
+                else:
+                    done = await self._hand_over(pod, tool, hand_over)
+                    if done is not None:
+                        return done
+            if failure is not None:
+                raise not_running(tool, plan.blueprint.image, failure.trouble) from failure
             raise ExecutionError(
-                f"{plan.blueprint.tool}: {MOST_PODS} pods were lost before the call could be handed over.",
-                remedy=f"See {self.log}.",
+                f"{tool}: {MOST_PODS} pods were lost before the call could be handed over.", remedy=f"See {self.log}."
             )
 
         return await self.call(self.key(plan, context), hand_over, cold, context.claim)
 
+    async def drop(self, item: WarmPod) -> None:
+        """See `WarmCalls.drop`. No answer waits for the API server, which may be away: what runs in the pod ends with
+        its connection, which is cut first."""
+        self.pool.remove(item)
+
     async def start(self, key: PodKey) -> WarmPod:
         """See `WarmCalls.start`."""
-        return await self._make(key, lambda text: None)
+        try:
+            return await self._make(key, lambda text: None)
+        except PodFailed as exc:
+            raise not_running(key.blueprint.tool, key.blueprint.image, exc.trouble) from exc
 
     async def _make(self, key: PodKey, tell: Callable[[str], None]) -> WarmPod:
         blueprint = key.blueprint
@@ -166,14 +185,12 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
                         waiter = await self._greet(pod, secret)
                 except TimeoutError as exc:
                     raise too_slow(blueprint.tool, self._options.start_timeout, blueprint.image, trouble) from exc
-                except PodFailed as exc:
-                    raise not_running(blueprint.tool, blueprint.image, exc.trouble) from exc
             done = True
             return WarmPod(pod, waiter, content, str(owner["uid"]))
         finally:
             if not done:
                 self._maps.forget()
-                await pod.remove()
+                self.pool.remove_by(pod.remove)  # as in `drop`
 
     def _body(self, key: PodKey, identity: PodIdentity, volumes: Sequence[Volume], secret: bytes) -> Mapping[str, Any]:
         blueprint = key.blueprint
@@ -197,25 +214,30 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
             return True
 
     async def _greet(self, pod: OwnPod, secret: bytes) -> Waiter:
-        """The waiter, once it has said hello. A container that has been started need not listen yet."""
+        """The waiter, once it has said hello. A container that has been started need not listen yet, and a connection
+        may be lost; one that praxis-init has taken ends it."""
+        lost_ways = 0
         while True:
             channel = ForwardedChannel(lambda: self._cluster.forward(pod.path, CHANNEL_PORT))
-            await channel.open(self._background)
-            waiter = Waiter(channel, secret=secret)
             try:
-                await waiter.greet()
-            except WaiterLost as exc:
-                await waiter.aclose()
-                trouble = trouble_of(await pod.look())
-                if trouble is not None and trouble.is_final:
-                    raise PodFailed(trouble) from exc
-                logger.debug("praxis-init of {} does not answer yet: {}", pod.name, channel.complaint or exc)
-            except BaseException:
-                await waiter.aclose()
-                raise
-            else:
+                await channel.open(self._background)
+                waiter = Waiter(channel, secret=secret)
+                try:
+                    await waiter.greet()
+                except BaseException:
+                    await waiter.aclose()
+                    raise
                 return waiter
-            await anyio.sleep(CONNECT_AGAIN)
+            except WaiterLost as exc:
+                logger.debug("praxis-init of {} does not answer yet: {}", pod.name, channel.complaint or exc)
+                await pod.check()
+            except (Refusal, ClusterLost) as exc:
+                logger.debug("the port of {} is not forwarded: {}", pod.name, exc)
+                await pod.check()
+                lost_ways += 1
+                if lost_ways == MOST_WAYS or (isinstance(exc, Refusal) and not exc.is_passing):
+                    raise
+            await anyio.sleep(CONNECT_AGAIN * 2**lost_ways)
 
     async def _hand_to(
         self, found: WarmPod, plan: Plan, context: ExecutionContext, trees: Sequence[CarriedTree]

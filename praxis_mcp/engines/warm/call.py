@@ -200,4 +200,8 @@ class WarmCalls(ABC, Generic[S, T]):
                 self.pool.remove(item)  # it ends by itself, or nothing runs in it: nobody has to wait for that
             else:
                 with anyio.CancelScope(shield=True):
-                    await item.discard()
+                    await self.drop(item)
+
+    async def drop(self, item: T) -> None:
+        """Remove one whose call failed or was cancelled. By default the call's answer waits for that."""
+        await item.discard()

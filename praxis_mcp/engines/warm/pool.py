@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -296,7 +296,11 @@ class WarmPool(Generic[K, T]):
 
     def remove(self, item: T) -> None:
         """Remove one that has had its call, in the background."""
-        self._background.start(item.discard, "removing a warm one after its call")
+        self.remove_by(item.discard)
+
+    def remove_by(self, removal: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have something removed in the background that nobody waits for; `close` does."""
+        self._background.start(removal, "removing a warm one after its call")
 
     async def close(self) -> None:
         """Remove all, and wait for it, at most `POOL_CLOSE_TIMEOUT`."""
