@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import anyio
-import anyio.to_thread
 import httpx2
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
 from praxis_mcp.serving.access import hash_token
-from tests.kit.ports import held_port
+from tests.deploy.balancer import balancer, runs_a_call
 from tests.kit.until import until
 from tests.serving.clients import LIMIT, text_of
 from tests.serving.http.test_drain import held_call
@@ -28,7 +25,6 @@ from tests.serving.tasks.tools import GATE, WAITS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.nginx]
 
-CONFIGURATION = Path(__file__).parents[2] / "deploy/nginx.conf"
 TOKENS = [f"praxis_{number}" for number in range(8)]
 
 
@@ -52,46 +48,9 @@ async def balanced(tools: Path, tmp_path: Path) -> AsyncIterator[tuple[str, list
     async with (
         running_http(tools, "--http", http=http) as one,
         running_http(tools, "--http", http=http) as two,
+        balancer((one.base, two.base), tmp_path) as address,
     ):
-        with held_port() as port:
-            text = CONFIGURATION.read_text()
-            user = "user root;" if os.geteuid() == 0 else ""
-            for shown, real in (
-                ("10.0.0.11:8000", one.base.partition("//")[2]),
-                ("10.0.0.12:8000", two.base.partition("//")[2]),
-                ("listen 8080;", f"listen 127.0.0.1:{port};"),
-            ):
-                assert shown in text
-                text = text.replace(shown, real)
-            words = f"daemon off; pid {tmp_path}/pid; error_log stderr; worker_processes 1; {user}"
-            places = "".join(
-                f"{kind}_temp_path {tmp_path}/{kind}; " for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-            )
-            text = text.replace("http {", f"http {{ access_log off; {places}", 1)
-            (tmp_path / "nginx.conf").write_text(text)
-            tmp_path.chmod(0o755)
-            process = subprocess.Popen(
-                ["nginx", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf"), "-e", "stderr", "-g", words],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            try:
-                address = f"http://127.0.0.1:{port}"
-                await until(lambda: _answers(address, process))
-                yield address, [one, two]
-            finally:
-                process.terminate()
-                await anyio.to_thread.run_sync(process.wait, LIMIT)
-
-
-async def _answers(address: str, process: subprocess.Popen[bytes]) -> bool:
-    assert process.poll() is None, "nginx has ended"
-    try:
-        async with http_client() as client:
-            return (await client.get(f"{address}/health")).status_code == 200
-    except httpx2.TransportError:
-        return False
+        yield address, [one, two]
 
 
 @asynccontextmanager
@@ -140,16 +99,10 @@ async def test_a_call_whose_server_breaks_down_is_not_made_again(tools: Path, tm
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(call)
             await until((tmp_path / "gate.begun").exists)
-            for server in servers[:1] if await _runs(servers[0]) else servers[1:]:
+            for server in servers[:1] if await runs_a_call(servers[0], TOKENS[0]) else servers[1:]:
                 server.signal(signal.SIGKILL)
         assert gate.with_name("gate.begun").read_text() == "x"
         gate.touch()
-
-
-async def _runs(server: HttpServer) -> bool:
-    async with http_client(TOKENS[0]) as client:
-        text = (await client.get(f"{server.base}/metrics")).text
-    return "praxis_calls_running 1" in text
 
 
 async def _refuses(server: HttpServer, client: httpx2.AsyncClient) -> bool:

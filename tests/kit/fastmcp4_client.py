@@ -2,8 +2,8 @@
 """A client on FastMCP 4; run by the tests in an environment of its own, and imports nothing of ours.
 
 Usage: ``python fastmcp4_client.py SERVER WHAT TOOL ARGUMENTS``. SERVER is a URL, or JSON of a command's words; WHAT is
-``call`` (the call, whatever it becomes), ``start`` (a task, whose handle is printed), or ``result`` or ``cancel`` (of
-the task whose handle ARGUMENTS is). Prints JSON.
+``call`` (the call, whatever it becomes), ``start`` (a task, whose handle is printed), or ``status``, ``update``,
+``result`` or ``cancel`` (of the task whose handle ARGUMENTS is). The variable TOKEN has the token, if any. Prints JSON.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import sys
 
 from fastmcp import Client
 from fastmcp.client.transports import StdioTransport
-from fastmcp_tasks.client import ToolTask, call_tool_task
+from fastmcp_tasks.client import ToolTask, _send_update, call_tool_task
 from fastmcp_tasks.client_models import ClientCreateTaskResult
 
 
@@ -30,7 +30,7 @@ async def main() -> None:
     arguments = json.loads(text)
     words = json.loads(server) if server.startswith("[") else []
     transport = StdioTransport(command=words[0], args=words[1:], env=dict(os.environ)) if words else server
-    async with Client(transport) as client:
+    async with Client(transport, auth=os.environ.get("TOKEN")) as client:
         if what == "call":
             print(json.dumps(shown(await client.call_tool(tool, arguments))))
         elif what == "start":
@@ -38,7 +38,11 @@ async def main() -> None:
             print(task.create_result.model_dump_json(by_alias=True))
         else:
             task = ToolTask(client, tool, ClientCreateTaskResult.model_validate(arguments))
-            if what == "cancel":
+            if what == "update":
+                await _send_update(client.session, task.task_id, {"asked": {"action": "accept", "content": {}}})
+            if what in ("status", "update"):
+                print(json.dumps({"status": (await task.status()).status}))
+            elif what == "cancel":
                 await task.cancel()
                 print(json.dumps({"status": (await task.wait(timeout=60)).status}))
             else:

@@ -61,16 +61,16 @@ class HttpServer:
 
 @asynccontextmanager
 async def running_http(
-    directory: Path, *flags: str, http: Mapping[str, Any] | None = None, **environment: str
+    directory: Path, *flags: str, http: Mapping[str, Any] | None = None, port: int = 0, **environment: str
 ) -> AsyncIterator[HttpServer]:
-    """A server of `directory`; `http` is that section of its settings.
+    """A server of `directory`; `http` is that section of its settings, 0 any port.
 
     It closes no idle connection by itself: that might be just when a request comes that had to wait for the machine.
     """
     section = {"keep_alive": 3600, **(http or {})}
     settings = {f"PRAXIS_HTTP__{key.upper()}": _text(value) for key, value in section.items()}
     process = await anyio.open_process(
-        server_command(str(directory), *(flags or BOTH), "--port", "0"),
+        server_command(str(directory), *(flags or BOTH), "--port", str(port)),
         env=server_environment(**{"PRAXIS_LOG_LEVEL": "DEBUG", **settings, **environment}),
         cwd=directory,
         stdin=subprocess.DEVNULL,

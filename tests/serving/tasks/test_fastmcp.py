@@ -31,16 +31,19 @@ def tools(tmp_path: Path) -> Path:
     return directory
 
 
-async def run(server: str | list[str], what: str, tool: str, arguments: Any) -> Any:
+async def run(server: str | list[str], what: str, tool: str, arguments: Any, token: str = "") -> Any:
     """What FastMCP's client printed."""
     try:
         python = await anyio.to_thread.run_sync(fastmcp4.python)
     except PackageUnavailable as exc:
         requirements.give_up("fastmcp", str(exc))
         raise
+    environment = {"TOKEN": token} if token else {}
     words = [server if isinstance(server, str) else json.dumps(server), what, tool, json.dumps(arguments)]
     done = await anyio.to_thread.run_sync(
-        partial(subprocess.run, env=server_environment(), capture_output=True, text=True, timeout=3 * LIMIT),
+        partial(
+            subprocess.run, env=server_environment(**environment), capture_output=True, text=True, timeout=3 * LIMIT
+        ),
         [str(python), str(fastmcp4.SCRIPT), *words],
     )
     assert done.returncode == 0, done.stderr
