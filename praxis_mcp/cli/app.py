@@ -19,6 +19,7 @@ from praxis_mcp.cli import (
     health,
     images,
     init,
+    install,
     listing,
     new,
     runs,
@@ -56,6 +57,8 @@ app = typer.Typer(
 
 app.command("init")(init.init)
 app.command("new")(new.new)
+app.command("install")(install.install)
+app.command("uninstall")(install.uninstall)
 app.command("serve")(serve.serve)
 app.command("console")(serve.console)
 app.command("list")(listing.list_tools)

@@ -113,7 +113,10 @@ def init(
         say_what_to_do_next(
             root.name,
             [root / name for name in written],
-            ["praxis-mcp test" if here else f"cd {shlex.quote(shown(root))} && praxis-mcp test", "praxis-mcp serve"],
+            [
+                "praxis-mcp test" if here else f"cd {shlex.quote(shown(root))} && praxis-mcp test",
+                "praxis-mcp install claude-code",
+            ],
             [root / name for name in kept],
             as_json=as_json,
         )

@@ -45,6 +45,19 @@ _PACKAGES = {
 """Packages of extras that are not named as their only package is: an index has strangers' packages of those names."""
 
 
+def own_command() -> tuple[str, ...]:
+    """The words that start this copy of praxis-mcp from anywhere, the first one absolute."""
+    if "archive-v0" in Path(sys.prefix).parts:  # of uv's cache (uvx), which is emptied at times
+        import shutil
+
+        source = shlex.split(_source())[-1]
+        return (shutil.which("uvx") or "uvx", "--from", source, "praxis-mcp")
+    import sysconfig
+
+    script = Path(sysconfig.get_path("scripts")) / ("praxis-mcp.exe" if os.name == "nt" else "praxis-mcp")
+    return (str(script),) if script.is_file() else (sys.executable, "-m", "praxis_mcp")
+
+
 def install_command_for_extra(extra: str) -> str:
     """The command that installs what one of this package's extras needs."""
     return install_command(*packages_of(extra))

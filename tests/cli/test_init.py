@@ -31,7 +31,11 @@ def here(tmp_path: Path) -> Path:
 def test_what_init_makes_is_valid_passes_its_examples_and_is_approved(here: Path) -> None:
     made = praxis(here, "init", "my-tools")
     assert made.returncode == 0, made.stderr
-    assert made.stdout.splitlines()[-3:] == ["Next:", "  cd my-tools && praxis-mcp test", "  praxis-mcp serve"]
+    assert made.stdout.splitlines()[-3:] == [
+        "Next:",
+        "  cd my-tools && praxis-mcp test",
+        "  praxis-mcp install claude-code",
+    ]
     mine = here / "my-tools"
     assert (mine / ".gitignore").exists()
     assert "praxis-mcp test" in (mine / ".github/workflows/tools.yaml").read_text()
