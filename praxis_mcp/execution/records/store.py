@@ -66,6 +66,7 @@ class RecordStore:
         access: answers what is asked of it, by a connection of its own.
         callers: the same for what callers have under way: calls wait for it, and nothing of it need outlive a power
             failure.
+        looks: the same for people who look at runs: what takes long to find for them keeps no task waiting.
         leaves_tasks: whether there are tasks that the next server is to run again.
     """
 
@@ -79,6 +80,7 @@ class RecordStore:
         self._bounds = bounds_of(settings)
         self.access = RecordAccess(self._connect_durably)
         self.callers = RecordAccess(self._connect)
+        self.looks = RecordAccess(self._connect)
         self.leaves_tasks = False
         self._lock: int | None = None
         self._holding = threading.Lock()
@@ -126,7 +128,7 @@ class RecordStore:
 
     def close(self) -> None:
         """Write what is left. Blocks, if only shortly."""
-        for access in (self.callers, self.access):
+        for access in (self.looks, self.callers, self.access):
             access.close(CLOSE_TIMEOUT)
         self.writer.close()
         if self._lock is not None:
@@ -148,6 +150,14 @@ class RecordStore:
             _gone(self.directory / "servers", server, database.is_silent) as is_gone,
         ):
             yield is_gone
+
+    def close_lost_runs(self, database: Database) -> None:
+        """Say of the runs of servers that are gone that they are lost. Blocks.
+
+        Raises:
+            RecordsUnavailable: that cannot be written.
+        """
+        close_lost_runs(database, self.directory, self._trail, self.server)
 
     def _connect(self) -> SqlDatabase:
         database = open_database(self._settings)
@@ -171,7 +181,7 @@ class RecordStore:
 
     def _upkeep(self, database: Database) -> Iterator[None]:
         try:
-            close_lost_runs(database, self.directory, self._trail, self.server)
+            self.close_lost_runs(database)
         finally:  # whatever keeps that from being done, the store stays bounded
             while ids := database.remove_beyond(self._bounds, time.time()):
                 for run_id in ids:

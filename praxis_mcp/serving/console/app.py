@@ -74,7 +74,7 @@ class Console:
             Pages(release=version("praxis-mcp"), root=str(toolbox.settings.root), console=CONSOLE_PATH),
             takes_actions=toolbox.settings.http.console.actions,
         )
-        reader = RunReader(toolbox.settings)
+        reader = RunReader(toolbox.settings, toolbox.records.store)
         catalog = CatalogPages(toolbox, self._ui)
         calls = CallPages(toolbox, catalog, self._ui)
         self._routes = [

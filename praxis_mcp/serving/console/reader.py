@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
-import anyio.to_thread
 
 from praxis_mcp.engines.base import Artifact
 from praxis_mcp.engines.output import StreamName
-from praxis_mcp.errors import RunNotFoundError
-from praxis_mcp.execution.records.archive import RunArchive, open_archive
+from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
+from praxis_mcp.execution.records.archive import RunArchive
 from praxis_mcp.execution.records.database import Filters
 from praxis_mcp.execution.records.row import StoredRun, storable_name
+from praxis_mcp.execution.records.sql import SqlDatabase
+from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.serving.console.sessions import Viewer
 from praxis_mcp.settings.model import Settings
 
-MAX_READERS = 4
-"""Threads that read the store at once."""
+MAX_LOOKS = 4
+"""Looks at the store that wait for one another: it has one connection for them."""
+LOST_LOOKED_FOR_EVERY = 5.0
+"""Seconds between two looks, while anybody looks at runs, for those whose server is gone."""
 
 T = TypeVar("T")
 
@@ -44,12 +49,18 @@ class RunDetails:
 
 class RunReader:
     """Reads runs. The owner sees all of the store, which is theirs; a caller sees runs of this project only, and of
-    those their own, unless a scope of theirs covers all."""
+    those their own, unless a scope of theirs covers all.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings.records
+    Args:
+        settings: name the project.
+        store: which this process has open; None where nothing is recorded.
+    """
+
+    def __init__(self, settings: Settings, store: RecordStore | None) -> None:
+        self._store = store
         self._root = storable_name(str(settings.root))
-        self._limiter = anyio.CapacityLimiter(MAX_READERS)
+        self._limiter = anyio.CapacityLimiter(MAX_LOOKS)
+        self._looked_for_lost = float("-inf")
 
     async def runs(self, viewer: Viewer, filters: Filters, limit: int) -> list[StoredRun] | None:
         """Runs without their streams, newest first; None where nothing is recorded.
@@ -104,14 +115,19 @@ class RunReader:
         return run.root == self._root and (viewer.sees_all_runs or viewer.owns(run))
 
     async def _with_archive(self, work: Callable[[RunArchive | None], T]) -> T:
-        # A database is used by one thread only: that which opened it.
-        def read() -> T:
-            if not self._settings.enabled:
-                return work(None)
-            with open_archive(self._settings) as archive:
-                return work(archive)
+        store = self._store
+        if store is None:
+            return work(None)
 
-        return await anyio.to_thread.run_sync(read, limiter=self._limiter)
+        def read(database: SqlDatabase) -> T:
+            if time.monotonic() - self._looked_for_lost > LOST_LOOKED_FOR_EVERY:
+                with suppress(RecordsUnavailable):  # where it is locked, reading works all the same
+                    store.close_lost_runs(database)
+                self._looked_for_lost = time.monotonic()
+            return work(RunArchive(store.directory, database, shared=database if store.is_shared else None))
+
+        async with self._limiter:
+            return await store.looks.run(read)
 
 
 def no_such_run(run_id: str) -> RunNotFoundError:

@@ -92,17 +92,18 @@ class RunPages(ToolboxPages):
         runs = await self._reader.runs(viewer, filters, RUNS_ON_A_PAGE + 1)
         more = runs is not None and len(runs) > RUNS_ON_A_PAGE
         shown = (runs or [])[:RUNS_ON_A_PAGE]
+        is_newest = "before" not in request.query_params
         following = {name: value for name, value in {**wanted, "age": age}.items() if value}
         return self._ui.page(
             request,
             "runs.html",
             runs=shown,
-            is_recorded=runs is not None,
+            is_recorded=runs is not None and bool(runs or following or not is_newest or not viewer.sees_all_runs),
             wanted={**wanted, "age": age},
             outcomes=OUTCOMES,
             ages=tuple(AGES),
             older={**following, "before": repr(shown[-1].started)} if more else None,
-            is_newest="before" not in request.query_params,
+            is_newest=is_newest,
         )
 
     async def show(self, request: Request) -> Response:

@@ -67,6 +67,7 @@ async def console(
     actions: bool = False,
     root: Path | None = None,
     streamable: bool = True,
+    records: RecordSettings | None = None,
     **settings: Any,
 ) -> AsyncIterator[Ground]:
     """A server of the contracts in a directory, which keeps its records there.
@@ -77,6 +78,7 @@ async def console(
         actions: see `ConsoleSettings`.
         root: of the project; None is the directory.
         streamable: whether MCP is served.
+        records: where they go; None is a directory of their own there.
         settings: other ones.
     """
     known = {name: {"sha256": hash_token(name), "scopes": scopes} for name, scopes in (tokens or {}).items()}
@@ -86,7 +88,7 @@ async def console(
         root=root or directory,
         reload=False,
         engines=EngineSettings(local=LocalSettings(sandbox="off")),
-        records=RecordSettings(directory=directory / "records"),
+        records=records or RecordSettings(directory=directory / "records"),
         http=HttpSettings(
             auth=AuthSettings.model_validate({"tokens": known}),
             console=ConsoleSettings(enabled=True, actions=actions),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
 import tracemalloc
 from dataclasses import replace
 from html import unescape
@@ -16,13 +18,16 @@ from praxis_mcp.engines.base import Artifact
 from praxis_mcp.engines.file_states import FileChange, FileState
 from praxis_mcp.errors import RunCancelled
 from praxis_mcp.execution.records.changes import pack_changes
+from praxis_mcp.execution.records.database import Dialect
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.serving.console.changes import MAX_DIFF_LINES, MAX_DIFF_TEXT, MAX_DIFFS, MAX_NAMED, changes_shown
 from praxis_mcp.serving.console.preview import LOOKED_INTO, MAX_COLUMNS, MAX_ROWS, TEXT_SHOWN, preview
 from praxis_mcp.serving.console.run_pages import RUNS_ON_A_PAGE, bars
 from praxis_mcp.serving.console.text import END_SHOWN, excerpt
+from praxis_mcp.settings.sections import RecordSettings
 from tests.kit.contracts import write_tool
-from tests.kit.records import database_in
+from tests.kit.postgres import shared_server
+from tests.kit.records import DATABASES, URLS, database_in, records_place, settings_of
 from tests.kit.until import until
 from tests.serving.console.ground import Ground, console, csrf_of
 from tests.serving.sample_tools import PNG, python
@@ -250,10 +255,58 @@ async def test_a_console_that_only_shows_cancels_nothing(tmp_path: Path) -> None
         tasks.cancel_scope.cancel()
 
 
-async def test_without_a_store_the_pages_say_that_nothing_is_recorded(tmp_path: Path) -> None:
+async def test_before_the_first_run_and_without_a_store_the_pages_say_that_nothing_is_recorded(tmp_path: Path) -> None:
     async with console(tmp_path) as ground, ground.owner() as browser:
+        assert "Nothing is recorded yet" in (await browser.get("/console/runs")).text
+        assert "There are no such runs" in (await browser.get("/console/runs?outcome=failed")).text
+        assert "Nothing runs now" in (await browser.get("/console/live")).text
+    records = RecordSettings(directory=tmp_path / "records", enabled=False)
+    async with console(tmp_path, records=records) as ground, ground.owner() as browser:
         for path in ("/console/runs", "/console/live"):
             assert "Nothing is recorded yet" in (await browser.get(path)).text
+
+
+@pytest.mark.parametrize("dialect", DATABASES)
+async def test_looks_use_one_connection_for_as_long_as_the_server_lives(
+    tmp_path: Path, dialect: Dialect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[object] = []
+    connect = sqlite3.connect
+
+    def counted(*args: Any, **more: Any) -> sqlite3.Connection:
+        opened.append(args)
+        return connect(*args, **more)
+
+    monkeypatch.setattr(sqlite3, "connect", counted)
+    write_tools(tmp_path)
+    with records_place(tmp_path, dialect) as place:
+        async with console(tmp_path, records=settings_of(place)) as ground, ground.owner() as browser:
+            run_id = await run(ground, "quiet")
+            for path in ("/console/runs", "/console/live", f"/console/runs/{run_id}") * 5:
+                assert (await browser.get(path)).status_code == 200
+        if dialect == "postgres":
+            name = URLS[place].partition("@/")[2].partition("?")[0]
+            active = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}'"
+            await until(lambda: shared_server().sql(active) == [(0,)])
+            # https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-DATABASE-VIEW
+            sessions = f"SELECT sessions FROM pg_stat_database WHERE datname = '{name}'"
+            assert shared_server().sql(sessions) == [(2,)], "the writer's, and one for looks"
+        else:
+            assert len(opened) == 2, "the writer's, and one for looks"
+
+
+async def test_a_run_whose_server_died_is_shown_as_lost_while_somebody_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("praxis_mcp.serving.console.reader.LOST_LOOKED_FOR_EVERY", 0.0)
+    async with console(tmp_path) as ground, ground.owner() as browser:
+        await until(lambda: (tmp_path / "records" / "runs.db").exists())
+        await until(lambda: _page_with(browser, "/console/runs", "Nothing is recorded"))
+        database = database_in(tmp_path / "records")
+        database.write([StoredRun("f" * 32, "gone", "quiet", "local", "", "", "", "", "", time.time())])
+        database.close()
+        assert "Nothing runs now" in (await browser.get("/console/live")).text
+        assert ">lost<" in (await browser.get(f"/console/runs/{'f' * 32}")).text
 
 
 async def test_a_damaged_store_is_said_to_be_unavailable_and_where_only_to_its_owner(tmp_path: Path) -> None:
