@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.cluster.objects import namespace
 from tests.deploy.charts import AUTH, CHART, DATABASE, VALUES, helm, rendered
 
 pytestmark = pytest.mark.helm
+DOCS = Path(__file__).parents[2] / "docs/kubernetes.md"
 PLURALS = {
     "NetworkPolicy": "networkpolicies",
     "PodDisruptionBudget": "poddisruptionbudgets",
@@ -189,11 +191,31 @@ def test_what_a_user_sets_wins(tmp_path: Path) -> None:
     assert settings["records"]["password"] == {"env": "PRAXIS_DATABASE_PASSWORD"}
 
 
+def in_the_docs() -> list[dict[str, Any]]:
+    """The values that docs/kubernetes.md shows, with a hash that is one."""
+    blocks = re.findall(r"```yaml fragment\n(.*?)```", DOCS.read_text(), re.S)
+    return [{**yaml.safe_load(block), "auth": AUTH} for block in blocks]
+
+
+def test_the_values_of_the_docs_are_values_of_the_chart(tmp_path: Path) -> None:
+    inline, synced = (rendered(values, tmp_path) for values in in_the_docs())
+    files = {name for item in inline if item["kind"] == "ConfigMap" for name in item["data"]}
+    assert "shout.contract.yaml" in files
+    synced = by_kind(synced)
+    server, git = synced["Deployment"]["spec"]["template"]["spec"]["containers"]
+    (shared,) = {mount["name"] for mount in git["volumeMounts"]}
+    assert shared in {mount["name"] for mount in server["volumeMounts"]}
+    settings = yaml.safe_load(synced["ConfigMap"]["data"]["praxis.yaml"])
+    (mounted,) = [mount["mountPath"] for mount in server["volumeMounts"] if mount["name"] == shared]
+    assert settings["tools"][0].startswith(f"{mounted}/current/"), "the link that git-sync moves is below the mount"
+
+
 @pytest.mark.kubernetes
-@pytest.mark.parametrize("name", VALUES)
+@pytest.mark.parametrize("name", [*VALUES, "docs"])
 def test_an_api_server_takes_all_of_it(name: str, kubernetes_cluster: Cluster, tmp_path: Path) -> None:
     with kubernetes_cluster.api() as api, namespace(api) as where:
-        for item in rendered(VALUES[name], tmp_path, where):
+        ways = in_the_docs() if name == "docs" else [VALUES[name]]
+        for item in [item for values in ways for item in rendered(values, tmp_path, where)]:
             version, plural = item["apiVersion"], PLURALS.get(item["kind"], item["kind"].lower() + "s")
             base = f"/api/{version}" if version == "v1" else f"/apis/{version}"
             # Warnings are about fields that a server does not know.
