@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 NAME = "praxis-mcp-tests"
 BASE = "python:3.11-slim"
 _BUILDER = "hatchling==1.27.0"
-_EXTRAS = "postgres,console"
+_EXTRAS = "postgres,console,kubernetes"
 _KEPT = timedelta(days=2)
 """For which an image stays that another checkout may be using."""
 

@@ -91,20 +91,68 @@ async def client_of(pod: dict[str, Any], **options: Any) -> AsyncIterator[Client
             yield client
 
 
+async def loaded_image(cluster: Cluster, place: Path) -> dict[str, str]:
+    """Have the server's image on every node; the chart's value that names it."""
+    reference = await anyio.to_thread.run_sync(server_image)
+    archive = place / "image.tar"
+    await anyio.to_thread.run_sync(run, "docker", "save", "--output", str(archive), reference)
+    await anyio.to_thread.run_sync(cluster.load, archive)
+    repository, _, tag = reference.partition(":")
+    return {"repository": f"docker.io/library/{repository}", "tag": tag, "pullPolicy": "Never"}
+
+
+def helm_on(cluster: Cluster, where: str, word: str, values: dict[str, Any], place: Path) -> None:
+    """Install or upgrade the chart in a namespace."""
+    done = helm(
+        word, "x", str(CHART), "--namespace", where, values=values, place=place, kubeconfig=cluster.kubeconfig
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+async def test_a_server_on_the_cluster_runs_its_tools_in_pods_of_another_namespace(
+    kubernetes_cluster: Cluster, stand_in_images: dict[str, str], tmp_path: Path
+) -> None:
+    """With the token that the chart gives it, and no more rights than that has."""
+    cluster = kubernetes_cluster
+    image = await loaded_image(cluster, tmp_path)
+    busybox = await anyio.to_thread.run_sync(cluster.load_stand_in, "busybox:latest")
+    tool = f"name: where\ndescription: Says where it is.\nimage: {busybox}\ncommand: [hostname]\n"
+    with cluster.api() as api, namespace(api) as where, namespace(api) as elsewhere:
+        values = {
+            "auth": AUTH,
+            "image": image,
+            "resources": {},
+            "kubernetes": {"enabled": True, "namespace": elsewhere, "settings": {"start_timeout": ROLLED_OUT}},
+            "tools": {"inline": {"where.contract.yaml": tool}},
+        }
+        await anyio.to_thread.run_sync(helm_on, cluster, where, "install", values, tmp_path)
+        with _explained(api, where):
+            await until(lambda: pods_of(api, where), within=ROLLED_OUT, every=0.5)
+        (server,) = pods_of(api, where)
+        async with client_of(server) as client:
+            told = text_of(await client.call_tool("where", {}))
+        assert told.startswith("praxis-mcp-where-"), told
+        leases = api.get(f"/apis/coordination.k8s.io/v1/namespaces/{elsewhere}/leases")["items"]
+        assert len(leases) == 1
+        # Asked to end, it takes with it all that it had made.
+        api.delete(f"/apis/apps/v1/namespaces/{where}/deployments/x-praxis-mcp")
+        await until(
+            lambda: not api.get(f"/apis/coordination.k8s.io/v1/namespaces/{elsewhere}/leases")["items"],
+            within=ROLLED_OUT,
+            every=0.5,
+        )
+
+
 async def test_two_servers_share_what_they_do_lose_no_call_when_one_ends_and_take_up_new_tools(
     kubernetes_cluster: Cluster, stand_in_images: dict[str, str], tmp_path: Path
 ) -> None:
     cluster = kubernetes_cluster
-    reference = await anyio.to_thread.run_sync(server_image)
-    archive = tmp_path / "image.tar"
-    await anyio.to_thread.run_sync(run, "docker", "save", "--output", str(archive), reference)
-    await anyio.to_thread.run_sync(cluster.load, archive)
-    repository, _, tag = reference.partition(":")
+    image = await loaded_image(cluster, tmp_path)
     with cluster.api() as api, namespace(api) as where, database_for(cluster.network) as url:
         values: dict[str, Any] = {
             "replicaCount": 2,
             "auth": AUTH,
-            "image": {"repository": f"docker.io/library/{repository}", "tag": tag, "pullPolicy": "Never"},
+            "image": image,
             "records": {"url": url},
             "settings": {"engines": {"local": {"sandbox": "off"}}},
             "resources": {},
@@ -113,17 +161,7 @@ async def test_two_servers_share_what_they_do_lose_no_call_when_one_ends_and_tak
         }
 
         def apply(word: str) -> None:
-            done = helm(
-                word,
-                "x",
-                str(CHART),
-                "--namespace",
-                where,
-                values=values,
-                place=tmp_path,
-                kubeconfig=cluster.kubeconfig,
-            )
-            assert done.returncode == 0, done.stderr
+            helm_on(cluster, where, word, values, tmp_path)
 
         await anyio.to_thread.run_sync(apply, "install")
         with _explained(api, where):
