@@ -134,7 +134,7 @@ class KubernetesDouble:
             connection.cut()
             return False
         if answer.ends:
-            return await connection.answer(answer.status, answer.body, answer.kind)
+            return await connection.answer(answer.status, answer.body, answer.kind, answer.retry_after)
         await connection.begin(answer.status, [("Transfer-Encoding", "chunked"), ("Content-Type", answer.kind)])
         await connection.send(h11.Data(data=answer.body))
         await connection.until_closed()
@@ -171,7 +171,7 @@ class KubernetesDouble:
                 made = store.create(resource, {"status": {"phase": "Pending"}, **asked.body})
                 if resource == "pods":
                     name = made["metadata"]["name"]
-                    self.pods[name] = DoublePod(store, name, self._binary)
+                    self.pods[name] = DoublePod(store, name, self._binary, lambda: self.delete("pods", name))
                     self.start(self.life(self.pods[name]))
                 return made, 201
             case "patch", resource:

@@ -26,13 +26,13 @@ class Cut:
         down: bytes that reach the client, from the answer to its request on; None: all.
         up: bytes that are taken of the client's, behind its request; None: all.
         resets: by RST; else by FIN.
-        freezes: it is not cut: nothing more moves, and it stays open.
+        freeze: once it is set, nothing more moves, and the connection stays open.
     """
 
     down: int | None = None
     up: int | None = None
     resets: bool = False
-    freezes: bool = False
+    freeze: asyncio.Event | None = None
 
 
 @dataclass
@@ -98,23 +98,31 @@ class Forwarding:
                     await writer.wait_closed()
         except _Severed:
             self.traffic.is_cut = True
-            if self._cut.freezes:
-                await self._connection.until_closed()
-            else:
-                self._connection.cut(resets=self._cut.resets)
+            self._connection.cut(resets=self._cut.resets)
         except ConnectionError:
             pass  # the client has hung up
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         ways = [asyncio.create_task(self._down(reader)), asyncio.create_task(self._up(writer))]
+        if self._cut.freeze is not None:
+            ways.append(asyncio.create_task(self._freeze(self._cut.freeze, ways[:])))
         try:
-            done, _ = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            for way in done:
-                way.result()
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            if self._cut.freeze is not None and self._cut.freeze.is_set():
+                await ways[-1]
+            for way in ways:
+                if way.done() and not way.cancelled():
+                    way.result()
         finally:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
+
+    async def _freeze(self, begin: asyncio.Event, ways: list[asyncio.Task[None]]) -> None:
+        await begin.wait()
+        for way in ways:
+            way.cancel()
+        await self._connection.until_closed()
 
     async def _down(self, reader: asyncio.StreamReader) -> None:
         with suppress(ConnectionResetError):

@@ -54,6 +54,7 @@ class Answer:
         after: seconds until it is sent.
         done: whether the request has been done before.
         ends: whether the answer ends; else its connection stays open.
+        retry_after: when it wants to be asked again, in seconds.
     """
 
     status: int = 200
@@ -62,6 +63,7 @@ class Answer:
     after: float = 0.0
     done: bool = False
     ends: bool = True
+    retry_after: str = ""
 
     @classmethod
     def refusal(cls, status: int, message: str, reason: str = "", **more: Any) -> Answer:
@@ -107,9 +109,10 @@ class Connection:
             else:
                 return None
 
-    async def answer(self, status: int, body: bytes, kind: str = "application/json") -> bool:
+    async def answer(self, status: int, body: bytes, kind: str = "application/json", retry_after: str = "") -> bool:
         """Send an answer; whether the connection can be used further."""
-        await self.begin(status, [("Content-Length", str(len(body))), ("Content-Type", kind)])
+        more = [("Retry-After", retry_after)] if retry_after else []
+        await self.begin(status, [("Content-Length", str(len(body))), ("Content-Type", kind), *more])
         await self.send(h11.Data(data=body))
         await self.send(h11.EndOfMessage())
         return self._http.our_state is h11.DONE

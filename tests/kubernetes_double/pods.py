@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,15 @@ class DoublePod:
         store: has its object.
         name: its name.
         binary: praxis-init on this machine.
+        delete: has it removed, as the API does.
 
     Attributes:
         port: where its process listens on the loopback.
     """
 
-    def __init__(self, store: Store, name: str, binary: Path) -> None:
+    def __init__(self, store: Store, name: str, binary: Path, delete: Callable[[], object]) -> None:
         self._store = store
+        self._delete = delete
         self._binary = binary
         self._held = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
@@ -100,6 +102,10 @@ class DoublePod:
         assert process is not None
         await until(lambda: process.poll() is not None, within=PATIENCE, every=EVERY)
         return process.returncode
+
+    def delete(self) -> None:
+        """Have it removed, as anybody may who has the rights."""
+        self._delete()
 
     def kill(self) -> None:
         """End its process with SIGKILL."""

@@ -45,7 +45,7 @@ class Refusal(Exception):
     @property
     def is_passing(self) -> bool:
         """Whether the same request may be answered a moment later: the server is busy or starting."""
-        return self.status in (429, 500, 503, 504)
+        return self.status in (429, 500, 502, 503, 504)
 
 
 class ClusterLost(Exception):

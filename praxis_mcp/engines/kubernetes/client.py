@@ -112,7 +112,8 @@ class Cluster:
                 "GET", path, params={**query, "watch": "1"}, timeout=timeout, extensions=_closing()
             ) as response:
                 if response.is_error:
-                    raise _refusal(response, await self._read(response))
+                    refusal = _refusal(response, await self._read(response))
+                    raise WatchExpired(refusal.message) if refusal.status == _GONE else refusal
                 rest = b""
                 async for piece in response.aiter_bytes():
                     *lines, rest = (rest + piece).split(b"\n")
@@ -198,7 +199,9 @@ class Cluster:
             found = json.loads(body)
         except ValueError as exc:
             raise ClusterLost(self.address, "it answers with something that is not JSON") from exc
-        return found if isinstance(found, dict) else {}
+        if not isinstance(found, dict) or ("/namespaces/" in path and not isinstance(found.get("metadata"), dict)):
+            raise ClusterLost(self.address, "it answers with what is not an object of the Kubernetes API")
+        return found
 
     async def _read(self, response: httpx2.Response) -> bytes:
         body = bytearray()

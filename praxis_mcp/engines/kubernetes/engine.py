@@ -40,7 +40,7 @@ from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.scratch import Scratch
 from praxis_mcp.support.tasks import BackgroundTasks
 
-CLUSTER_PROBE_TIMEOUT = 3.0
+CLUSTER_PROBE_TIMEOUT = 8.0
 """Seconds within which a cluster that `probe` asks must have answered everything."""
 CHANNELS_CLOSE_TIMEOUT = 10.0
 """Seconds for what runs in the background to end."""

@@ -12,6 +12,8 @@ from praxis_mcp.engines.kubernetes.states import PodTrouble, Trouble
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
 
 _DOCTOR = "`praxis-mcp doctor` shows which rights are missing, and the Role that has them."
+_DENIED = re.compile(r"denied (the )?request")
+"""By an admission webhook, or by a ValidatingAdmissionPolicy."""
 _RUNS_AS_ROOT = re.compile(r"runAsNonRoot", re.I)
 
 
@@ -50,6 +52,31 @@ def refused(refusal: Refusal, tool: str = "") -> ExecutionError:
             remedy="Make it (`kubectl get runtimeclass` lists those there are), or fix "
             "engines.kubernetes.runtime_class.",
         )
+    if "usage per" in low:
+        return LimitUnsupported(
+            f"{subject} namespace's LimitRange refuses its pod: {text}.",
+            remedy="Change the contract's limits or engines.kubernetes.requests, or have the LimitRange changed.",
+        )
+    if "being terminated" in low:
+        return EngineUnavailable(
+            f"{subject} namespace is being removed: {text}.", remedy="Fix engines.kubernetes.namespace."
+        )
+    if "serviceaccount" in low and "not found" in low:
+        return EngineUnavailable(
+            f"{subject} namespace does not have the account of the settings: {text}.",
+            remedy="Make it (kubectl create serviceaccount …), or fix engines.kubernetes.service_account.",
+        )
+    if _DENIED.search(low):
+        return ExecutionError(
+            f"{subject} cluster's policy refuses what a call needs: {text}.",
+            remedy="Change what the policy names in the contract or in engines.kubernetes, or have the policy make an "
+            "exception for the namespace.",
+        )
+    if "failed calling webhook" in low:
+        return EngineUnavailable(
+            f"{subject} cluster cannot ask its own policy: {text}.",
+            remedy="An admission webhook of the cluster does not answer: have whoever runs it look at it.",
+        )
     if "podsecurity" in low or "violates" in low:
         return ExecutionError(
             f"{subject} namespace's policy refuses its pod: {text}.",
@@ -72,7 +99,10 @@ def refused(refusal: Refusal, tool: str = "") -> ExecutionError:
         return EngineUnavailable(
             f"{subject} Kubernetes API server does no work now: {text}.", remedy="Call again a little later."
         )
-    return ExecutionError(f"{subject} Kubernetes API server refused a request: {refusal}.")
+    return ExecutionError(
+        f"{subject} Kubernetes API server refused a request: {refusal.status} {refusal.reason}: {text}.",
+        remedy="If it persists, see the API server's log: this server does not know such a refusal.",
+    )
 
 
 def not_running(tool: str, image: str | None, trouble: PodTrouble) -> ExecutionError:

@@ -116,7 +116,7 @@ class ServerLease:
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
             "name": self.name,
-            "uid": str(made["metadata"]["uid"]),
+            "uid": str(made["metadata"].get("uid", "")),
         }
 
     async def _keep(self) -> None:

@@ -188,7 +188,7 @@ class OwnPod:
                     return
                 try:
                     with anyio.move_on_after(POD_WATCH_FOR):
-                        if await self._watch(str(pod["metadata"]["resourceVersion"]), matches):
+                        if await self._watch(str(pod["metadata"].get("resourceVersion", "")), matches):
                             return
                 except (Refusal, ClusterLost, WatchExpired) as exc:
                     if not _may_pass(exc):
