@@ -129,6 +129,15 @@ def count_until(database: SqlDatabase, until: float) -> None:
         run_sql(f"UPDATE caller_calls SET holders = CAST(? AS {kind})", (changed,))
 
 
+def test_a_server_that_is_known_to_be_gone_has_nothing_from_then_on(database: SqlDatabase) -> None:
+    assert database.claim_calls(claim(0, 2)) == Grant(2)
+    assert database.claim_calls(claim(0, 1, "two")) == Grant(1)
+    database.forget_holder("one")
+    assert holders(database).keys() == {"two"}
+    database.close_runs_of("two", time.time())
+    assert holders(database) == {}
+
+
 def test_a_rate_holds_for_all_servers_together_and_says_what_is_left(database: SqlDatabase) -> None:
     slow = Rate(each=0.001, most=3.0)
     first = database.claim_calls(claim(0, 2, most=None, rate=slow))

@@ -130,6 +130,9 @@ class PostgresDatabase(SqlDatabase):
     """
 
     _of_runs = ("live_output", "run_files")
+    _forget_holder = (
+        "UPDATE caller_calls SET holders = holders - CAST(? AS TEXT) WHERE jsonb_exists(holders, CAST(? AS TEXT))"
+    )
     heartbeat = HEARTBEAT
 
     def __init__(self, url: str, password: str | None = None) -> None:

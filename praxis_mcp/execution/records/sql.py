@@ -52,6 +52,8 @@ class SqlDatabase(ABC):
     """Seconds within which `keep_alive` has to be called again."""
     _of_runs: tuple[str, ...] = ("live_output",)
     """Tables of what belongs to a run, by `run`: it goes with that."""
+    _forget_holder: str
+    """Removes a server, whose id it takes twice, from what callers have under way."""
 
     @abstractmethod
     def transaction(self) -> AbstractContextManager[RunSql]:
@@ -80,6 +82,11 @@ class SqlDatabase(ABC):
         Raises:
             RecordsUnavailable: nobody can say; nothing has been changed, or all has.
         """
+
+    def forget_holder(self, server: str) -> None:
+        """Say that a server has no calls any more: it is gone."""
+        with self.transaction() as run_sql:
+            run_sql(self._forget_holder, (server, server))
 
     def forget_callers(self, now: float) -> None:
         """Forget what callers had under way who have not called for long; `now` in seconds since 1970."""
@@ -142,6 +149,7 @@ class SqlDatabase(ABC):
                 f"WHERE ended IS NULL AND server = ? RETURNING {', '.join(SHOWN)}",
                 (ended, ended, LOST, server),
             ).fetchall()
+            run_sql(self._forget_holder, (server, server))
             found = sorted((StoredRun.of(row) for row in closed), key=lambda run: run.started)
             if found:
                 before(found)

@@ -50,6 +50,11 @@ class SqliteDatabase(SqlDatabase):
         RecordsUnavailable: it cannot be opened: it is locked, damaged, or of a later version.
     """
 
+    _forget_holder = (
+        "UPDATE caller_calls SET holders = json_remove(holders, '$.\"' || ? || '\"') "
+        "WHERE instr(holders, '\"' || ? || '\":') > 0"
+    )
+
     def __init__(self, file: Path, *, create: bool = True) -> None:
         self._file = file
         self._commits = 0

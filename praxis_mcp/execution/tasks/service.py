@@ -332,7 +332,11 @@ class TaskService:
 
         def left(database: SqlDatabase) -> list[StoredTask] | None:
             with self._store.gone(database, server) as is_gone:
-                return TaskTable(database, self._bounds).open_of(server) if is_gone else None
+                if not is_gone:
+                    return None
+                # Else its callers would have too many under way for the tasks that are run again here.
+                database.forget_holder(server)
+                return TaskTable(database, self._bounds).open_of(server)
 
         tasks = await self._store.access.run(left)
         for task in tasks or ():
