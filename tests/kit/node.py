@@ -18,6 +18,9 @@ INSPECTOR = "@modelcontextprotocol/inspector@2.12.0"
 CONFORMANCE = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
 TYPESCRIPT_SDK = "@modelcontextprotocol/sdk@1.32.2"
 AXE = "axe-core@4.14.1"
+CLAUDE_CODE = "@anthropic-ai/claude-code@2.1.332"
+CODEX = "@openai/codex@0.171.0"
+JSONC_PARSER = "jsonc-parser@3.3.1"
 TYPESCRIPT_CLIENT = "@modelcontextprotocol/client@2.4.0"
 SCRIPTS = Path(__file__).parent
 INSTALL_TIMEOUT = 600.0
@@ -129,6 +132,25 @@ def typescript_strict() -> NodeProgram:
 def typescript_v2() -> NodeProgram:
     """A client on version 2 of the TypeScript SDK, which speaks 2026-07-28: `typescript_v2().run(url)`."""
     return _script("ts_client_v2.mjs", _installed(TYPESCRIPT_CLIENT))
+
+
+@functools.cache
+def claude_code() -> NodeProgram:
+    """Claude Code's command line, which asks nobody but the servers that it is given."""
+    alone = {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "MCP_TIMEOUT": "120000"}
+    return NodeProgram((str(_installed(CLAUDE_CODE) / "bin" / "claude.exe"),), alone)
+
+
+@functools.cache
+def codex() -> NodeProgram:
+    """Codex's command line."""
+    return NodeProgram((str(node()), str(_installed(CODEX) / "bin" / "codex.js")))
+
+
+@functools.cache
+def jsonc_parse() -> NodeProgram:
+    """VS Code's parser of JSON with comments: texts as JSON on standard input, their values and faults out."""
+    return _script("jsonc_parse.mjs", _installed(JSONC_PARSER))
 
 
 def _script(name: str, package: Path) -> NodeProgram:
