@@ -69,16 +69,22 @@ def call(
         make_directory(artifacts, "--artifacts")
 
     async def work(toolbox: Toolbox) -> int:
+        from praxis_mcp.cli.traced import traced_call
         from praxis_mcp.contracts.catalog.catalog import CatalogEntry
 
         async with open_tool(toolbox, name) as tool:
             arguments = read_arguments(dict(tool.input_schema), words, given)
+            async with traced_call() as failed:
+                if isinstance(tool, CatalogEntry):
+                    with _status() as on_status:
+                        result = await toolbox.runner.call(name, arguments, client=_CLIENT, on_status=on_status)
+                else:
+                    result = await toolbox.relays.call(tool, arguments, client=_CLIENT)
+                if not result.success:
+                    failed("tool_error")
             if not isinstance(tool, CatalogEntry):
-                result = await toolbox.relays.call(tool, arguments, client=_CLIENT)
                 _show(toolbox.records.get(result.run_id), result, as_json, artifacts)
                 return _exit_code(result)
-            with _status() as on_status:
-                result = await toolbox.runner.call(name, arguments, client=_CLIENT, on_status=on_status)
         contract = tool.contract
         trouble = _trouble(contract, result)
         _show(toolbox.records.get(result.run_id), result, as_json, artifacts, more_follows=trouble is not None)

@@ -112,6 +112,12 @@ def open_regular(path: str | Path) -> BinaryIO:
     return os.fdopen(_open_regular(path, follow=False), "rb")
 
 
+def pieces_of(source: BinaryIO, size: int) -> Iterator[bytes]:
+    """What is left of an open file, in pieces of so many bytes; the last one may be shorter."""
+    while piece := source.read(size):
+        yield piece
+
+
 def _open_regular(path: str | Path, *, follow: bool) -> int:
     descriptor = os.open(path, os.O_RDONLY | _PLAIN | (0 if follow else _NOFOLLOW))
     try:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 MAX_ATTRIBUTE = 128
 """Characters of an attribute whose value others choose."""
+LAST_SPANS = 2.0
+"""Seconds that a process which ends gives the last of its spans to be exported."""
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 _OURS = "http/protobuf"

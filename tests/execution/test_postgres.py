@@ -11,8 +11,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -26,6 +27,7 @@ from praxis_mcp.execution.records import postgres, writer
 from praxis_mcp.execution.records.audit import read, verify
 from praxis_mcp.execution.records.database import Bounds, Filters, migrations
 from praxis_mcp.execution.records.row import StoredRun
+from praxis_mcp.execution.records.shared_files import SHARED_PIECE, RunFile, bring, share
 from praxis_mcp.execution.records.store import RecordStore, close_lost_runs, open_database
 from praxis_mcp.settings.model import load_settings
 from praxis_mcp.settings.sections import RecordSettings
@@ -550,6 +552,37 @@ async def test_the_trail_has_the_line_of_a_run_once_though_its_record_was_tried_
         await until(lambda: "runs are recorded again" in log())
     assert [line["run"] for line in read(own_place)].count(run.run_id) == 1
     assert verify(own_place).problems == []
+
+
+def test_files_that_are_removed_while_they_are_brought_are_brought_whole_or_not_at_all(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / "long"
+    long.write_bytes(os.urandom(3 * SHARED_PIECE + 7))
+    empty = tmp_path / "empty"
+    empty.touch()
+    run = row("run", 1.0, ended=2.0, stdout=None, stderr=None)
+    database, other = open_database(settings_of(place)), open_database(settings_of(place))
+    files = [RunFile("stdout", long, long.stat().st_size), RunFile("stderr", empty, 0)]
+    database.write([run])
+    share(database, run.id, files)
+    bring(database, run, tmp_path / "whole")
+    for file in files:
+        assert (tmp_path / "whole" / run.id / file.name).read_bytes() == file.path.read_bytes()
+
+    read, looks = database.read, iter(range(100))
+
+    def read_and_remove(statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        if next(looks) == 3:
+            other.remove([run.id])
+        return read(statement, values)
+
+    monkeypatch.setattr(database, "read", read_and_remove)
+    bring(database, run, tmp_path / "none")
+    assert next(looks) > 3
+    assert list((tmp_path / "none").iterdir()) == []
+    database.close()
+    other.close()
 
 
 def test_two_that_close_the_same_lost_runs_at_once_say_so_once(place: Path) -> None:

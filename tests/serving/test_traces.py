@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -333,6 +335,54 @@ async def test_a_server_over_stdio_exports_its_last_spans_when_its_client_leaves
     assert (span.trace_id.hex(), attributes_of(span)["network.transport"]) == (TRACE, "pipe")
     assert collecting.named("initialize" if era == "legacy" else "server/discover")
     assert collecting.resource["service.name"] == "mine"
+
+
+def called(tools: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """The command line's own call."""
+    return subprocess.run(
+        [sys.executable, "-m", "praxis_mcp", "call", "--tools", str(tools), *words],
+        env=server_environment(**environment),
+        cwd=tools,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=LIMIT,
+    )
+
+
+async def test_the_command_lines_own_call_is_a_span_that_is_exported_before_it_ends(
+    tools: Path, collecting: Collector
+) -> None:
+    exporting = {"OTEL_EXPORTER_OTLP_ENDPOINT": collecting.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "600000"}
+    asked = await anyio.to_thread.run_sync(partial(called, tools, "asking", TRACEPARENT=PARENT, **exporting))
+    (span,) = [each for each in collecting.spans if each.name == "tools/call asking"]
+    assert (span.trace_id.hex(), span.parent_span_id.hex(), span.kind) == (TRACE, "00f067aa0ba902b7", 2)
+    assert json.loads(asked.stdout)["TRACEPARENT"] == f"00-{TRACE}-{span.span_id.hex()}-01"
+    found = attributes_of(span)
+    assert (found["gen_ai.tool.name"], found["praxis.engine"], found["praxis.outcome"]) == ("asking", "local", "ok")
+    below = {each.name for each in collecting.spans if each.parent_span_id == span.span_id}
+    assert below >= {"plan", "choose", "run", "collect"}
+    failing = await anyio.to_thread.run_sync(partial(called, tools, "fail", **exporting))
+    assert failing.returncode == 1
+    (span,) = [each for each in collecting.spans if each.name == "tools/call fail"]
+    assert attributes_of(span)["error.type"] == "tool_error"
+    refused = await anyio.to_thread.run_sync(partial(called, tools, "echo", "text=1", "other=1", **exporting))
+    assert refused.returncode == 2
+    assert collecting.resource["service.name"] == "praxis-mcp"
+
+
+async def test_a_collector_that_takes_nothing_keeps_the_command_line_only_so_long(tools: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        exporting = {"OTEL_EXPORTER_OTLP_ENDPOINT": address, "OTEL_EXPORTER_OTLP_TIMEOUT": "600"}  # seconds
+        done = await anyio.to_thread.run_sync(partial(called, tools, "plain", **exporting))
+    assert (done.returncode, json.loads(done.stdout)) == (0, {})
+
+
+async def test_without_an_endpoint_the_command_line_imports_nothing_of_opentelemetry(tools: Path) -> None:
+    done = await anyio.to_thread.run_sync(partial(called, tools, "plain", PYTHONPROFILEIMPORTTIME="1"))
+    assert done.returncode == 0
+    assert b"praxis_mcp.cli.call" in done.stderr
+    assert b"opentelemetry" not in done.stderr
 
 
 async def test_methods_that_nobody_knows_share_one_name(tools: Path, collecting: Collector) -> None:

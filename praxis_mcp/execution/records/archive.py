@@ -15,10 +15,10 @@ from praxis_mcp.execution.records.audit import AuditTrail
 from praxis_mcp.execution.records.database import Database, Filters
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.shared_files import bring
-from praxis_mcp.execution.records.sql import SqlDatabase
+from praxis_mcp.execution.records.sql import REMOVED_AT_ONCE, SqlDatabase
 from praxis_mcp.execution.records.store import DATABASE, close_lost_runs, open_database, place_name, remove_files
 from praxis_mcp.settings.sections import RecordSettings
-from praxis_mcp.support.files import open_regular
+from praxis_mcp.support.files import open_regular, pieces_of
 from praxis_mcp.support.logs import logger
 
 LAST = "last"
@@ -29,7 +29,6 @@ _LOST_EVERY = 8
 """With each so many of them it is looked whether its server lives."""
 _ARCHIVE_PIECE = 64 * 1024
 _MOST_AMBIGUOUS = 5
-_REMOVED_AT_ONCE = 500
 
 Piece = tuple[StreamName, bytes]
 
@@ -147,8 +146,8 @@ class RunArchive:
             RecordsUnavailable: they cannot be removed.
         """
         ids = [run.id for run in runs if run.ended is not None]
-        for begin in range(0, len(ids), _REMOVED_AT_ONCE):
-            some = ids[begin : begin + _REMOVED_AT_ONCE]
+        for begin in range(0, len(ids), REMOVED_AT_ONCE):
+            some = ids[begin : begin + REMOVED_AT_ONCE]
             self.database.remove(some)
             for run_id in some:
                 remove_files(self.directory / "files", run_id)
@@ -168,7 +167,7 @@ class RunArchive:
             if data is not None:
                 yield stream, data
             elif (run.stdout_bytes if stream == "stdout" else run.stderr_bytes) > 0:
-                for piece in _pieces(self._files(run) / stream):
+                for piece in _kept_pieces(self._files(run) / stream):
                     yield stream, piece
 
 
@@ -193,12 +192,11 @@ def open_archive(settings: RecordSettings) -> Iterator[RunArchive | None]:
         database.close()
 
 
-def _pieces(file: Path) -> Iterator[bytes]:
+def _kept_pieces(file: Path) -> Iterator[bytes]:
     try:
         source = open_regular(file)
     except OSError as exc:
         logger.warning("{} is no longer kept: {}", file.name, exc.strerror)
         return
     with source:
-        while piece := source.read(_ARCHIVE_PIECE):
-            yield piece
+        yield from pieces_of(source, _ARCHIVE_PIECE)

@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from praxis_mcp.errors import RecordsUnavailable
 from praxis_mcp.execution.records.record import RunRecord
 from praxis_mcp.execution.records.row import StoredRun, is_inside
 from praxis_mcp.execution.records.sql import SqlDatabase
-from praxis_mcp.support.files import open_regular
+from praxis_mcp.support.files import open_regular, pieces_of
 from praxis_mcp.support.removal import remove_tree
 
 SHARED_PIECE = 512 * 1024
@@ -77,12 +78,13 @@ def share(database: SqlDatabase, run_id: str, files: Iterable[RunFile]) -> None:
     now = time.time()
     with database.transaction() as run_sql:
         for file in files:
-            for number, piece in enumerate(_pieces(file.path)):
-                run_sql(
-                    "INSERT INTO run_files (run, name, number, data, added) VALUES (?, ?, ?, ?, ?) "
-                    "ON CONFLICT (run, name, number) DO UPDATE SET data = excluded.data",
-                    (run_id, os.fsencode(file.name), number, piece, now),
-                )
+            with open_regular(file.path) as source:
+                for number, piece in enumerate(chain((source.read(SHARED_PIECE),), pieces_of(source, SHARED_PIECE))):
+                    run_sql(
+                        "INSERT INTO run_files (run, name, number, data, added) VALUES (?, ?, ?, ?, ?) "
+                        "ON CONFLICT (run, name, number) DO UPDATE SET data = excluded.data",
+                        (run_id, os.fsencode(file.name), number, piece, now),  # one for an empty file, too
+                    )
 
 
 def bring(database: SqlDatabase, run: StoredRun, files: Path) -> None:
@@ -109,6 +111,10 @@ def bring(database: SqlDatabase, run: StoredRun, files: Path) -> None:
             for name in names:
                 if is_inside(inside := os.fsdecode(name)):
                     _write(database, run.id, name, made / inside)
+            # They come together, in one transaction, and go together: what is there still was there all the while. To
+            # read all of it in one transaction would keep others from forgetting what was removed meanwhile.
+            if not database.read("SELECT 1 FROM run_files WHERE run = ? LIMIT 1", (run.id,)):
+                return
             made.rename(files / run.id)  # which fails where another reader was first
         finally:
             remove_tree(made)
@@ -142,14 +148,6 @@ def _write(database: SqlDatabase, run_id: str, name: bytes, file: Path) -> None:
         ):
             out.write(rows[0][0])
             number += 1
-
-
-def _pieces(file: Path) -> Iterator[bytes]:
-    with open_regular(file) as source:
-        piece = source.read(SHARED_PIECE)
-        yield piece  # one for an empty file, too
-        while len(piece) == SHARED_PIECE and (piece := source.read(SHARED_PIECE)):
-            yield piece
 
 
 def _size(file: Path) -> int:

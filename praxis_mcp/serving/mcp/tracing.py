@@ -17,11 +17,9 @@ from mcp_types import INVALID_PARAMS
 from pydantic import ValidationError
 
 from praxis_mcp.support.mcp_sdk import connection_of
-from praxis_mcp.support.telemetry import Telemetry, open_telemetry, tracing_is_wanted
+from praxis_mcp.support.telemetry import LAST_SPANS, Telemetry, open_telemetry, tracing_is_wanted
 from praxis_mcp.support.tracing import Trace, TraceContext, belonging_to
 
-LAST_SPANS = 2.0
-"""Seconds that a server which ends gives the last of its spans to be exported."""
 _OTHER = "_OTHER"
 """What the conventions call a value that is not known: a client may call any method, and each name would be kept."""
 _KNOWN = frozenset(
