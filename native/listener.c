@@ -20,8 +20,9 @@
 /* For the secret, which comes with the connection. */
 static const int64_t SECRET_TIME = 5 * NANOSECONDS_PER_SECOND;
 enum {
-    MOST_UNPROVEN = 8,
-    MOST_WRONG = 1000, /* somebody is guessing; of 2^256 */
+    MOST_UNPROVEN = 64,
+    MOST_AT_ONCE = 16,
+    BACKLOG = 128, /* connections that the kernel holds; beyond, a caller's would be tried again after a second */
 };
 
 struct unproven {
@@ -39,12 +40,15 @@ bool take_address(void *where, char **values)
     unsigned long long port;
     if (colon == NULL || !is_number(colon + 1, UINT16_MAX, &port) || port == 0)
         return false;
-    bool is_six = *begin == '[' && end[-1] == ']';
-    if (is_six) {
+    bool has_brackets = *begin == '[' && end[-1] == ']';
+    if (has_brackets) {
         begin++;
         end--;
     }
     if (end <= begin || (size_t)(end - begin) >= sizeof address)
+        return false;
+    bool is_six = memchr(begin, ':', (size_t)(end - begin)) != NULL;
+    if (is_six && !has_brackets)
         return false;
     memcpy(address, begin, (size_t)(end - begin));
     address[end - begin] = '\0';
@@ -93,7 +97,7 @@ static int open_listener(const struct listener *listener)
     int found = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     socklen_t length = family == AF_INET6 ? sizeof listener->address.six : sizeof listener->address.four;
     if (found < 0 || setsockopt(found, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0 ||
-        bind(found, &listener->address.any, length) != 0 || listen(found, MOST_UNPROVEN) != 0)
+        bind(found, &listener->address.any, length) != 0 || listen(found, BACKLOG) != 0)
         return -1;
     return found;
 }
@@ -116,30 +120,28 @@ static struct unproven *make_room(struct unproven unproven[MOST_UNPROVEN])
     return found;
 }
 
-enum proof { PROOF_MISSING, PROOF_WRONG, PROOF_GIVEN };
-
-/* Takes what has come of the secret, and no byte more: frames follow. In a time that does not depend on the bytes. */
-static enum proof look_at(struct unproven *one, const uint8_t wanted[DIGEST_BYTES])
+/* Takes what has come of the secret, and no byte more: frames follow. Whether it is complete, and right; in a time that
+ * does not depend on the bytes. */
+static bool look_at(struct unproven *one, const uint8_t wanted[DIGEST_BYTES])
 {
     ssize_t count = read(one->channel, one->secret + one->count, SECRET_BYTES - one->count);
     if (count < 0 && (errno == EAGAIN || errno == EINTR))
-        return PROOF_MISSING;
+        return false;
     if (count <= 0) {
         dismiss(one);
-        return PROOF_MISSING;
+        return false;
     }
     one->count += (size_t)count;
     if (one->count < SECRET_BYTES)
-        return PROOF_MISSING;
+        return false;
     uint8_t digest[DIGEST_BYTES];
     volatile uint8_t difference = 0;
     digest_secret(one->secret, digest);
     for (int index = 0; index < DIGEST_BYTES; index++)
         difference |= digest[index] ^ wanted[index];
-    if (difference == 0)
-        return PROOF_GIVEN;
-    dismiss(one);
-    return PROOF_WRONG;
+    if (difference != 0)
+        dismiss(one);
+    return difference == 0;
 }
 
 /* A caller whose machine is gone says nothing: the kernel asks for it. Frames are small, and none waits for another. */
@@ -172,12 +174,13 @@ static int64_t first_due(const struct unproven unproven[MOST_UNPROVEN], int64_t 
     return due;
 }
 
-/* Until one gives the secret, which is `*taken` then; where none is asked for, the first. */
+/* Until one gives the secret, which is `*taken` then; where none is asked for, the first. However many gave a wrong one:
+ * nobody guesses it, and a bound would let strangers end us. */
 static enum arrival wait_for_proof(const struct listener *listener, int door, int signals, int64_t due,
                                    struct unproven unproven[MOST_UNPROVEN], struct unproven **taken)
 {
     enum { SIGNALS, DOOR, FIRST, COUNT = FIRST + MOST_UNPROVEN };
-    for (int wrong = 0; wrong < MOST_WRONG;) {
+    for (;;) {
         if (due != NO_DEADLINE && now() >= due)
             return ARRIVAL_NONE;
         struct pollfd polled[COUNT] = {{.fd = signals, .events = POLLIN}, {.fd = door, .events = POLLIN}};
@@ -188,27 +191,25 @@ static enum arrival wait_for_proof(const struct listener *listener, int door, in
             return ARRIVAL_NONE;
         for (int index = 0; index < MOST_UNPROVEN; index++) {
             struct unproven *one = &unproven[index];
-            enum proof proof = polled[FIRST + index].revents != 0 ? look_at(one, listener->digest) : PROOF_MISSING;
-            if (proof == PROOF_GIVEN) {
+            if (polled[FIRST + index].revents != 0 && look_at(one, listener->digest)) {
                 *taken = one;
                 return ARRIVAL_TAKEN;
             }
-            wrong += proof == PROOF_WRONG;
             if (one->channel >= 0 && now() >= one->due)
                 dismiss(one);
         }
-        if (polled[DOOR].revents == 0)
-            continue;
-        int channel = accept4(door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (channel < 0)
-            continue;
-        *taken = make_room(unproven);
-        **taken = (struct unproven){.channel = channel, .due = now() + SECRET_TIME};
-        if (!listener->has_digest)
-            return ARRIVAL_TAKEN;
+        /* Several at a time, or strangers who connect all the time would fill the kernel's queue; each is looked at
+         * before the next, or they would put the caller out. */
+        for (int count = 0; polled[DOOR].revents != 0 && count < MOST_AT_ONCE; count++) {
+            int channel = accept4(door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+            if (channel < 0)
+                break;
+            struct unproven *one = *taken = make_room(unproven);
+            *one = (struct unproven){.channel = channel, .due = now() + SECRET_TIME};
+            if (!listener->has_digest || look_at(one, listener->digest))
+                return ARRIVAL_TAKEN;
+        }
     }
-    complain("too many connections gave a wrong secret", NULL, 0);
-    return ARRIVAL_FAILED;
 }
 
 enum arrival take_connection(const struct listener *listener, int64_t due, int *channel)

@@ -19,7 +19,7 @@ struct listener {
     uint8_t digest[DIGEST_BYTES]; /* of the secret that a connection begins with */
 };
 
-/* What options take: ADDRESS:PORT, of IPv4 or [IPv6], and a digest in hexadecimal. `where` is a struct listener. */
+/* What options take: ADDRESS:PORT, of IPv4, [IPv4] or [IPv6], and a digest in hexadecimal. `where` is a struct listener. */
 bool take_address(void *where, char **values);
 bool take_digest(void *where, char **values);
 

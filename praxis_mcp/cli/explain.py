@@ -82,6 +82,8 @@ def _print(facts: dict[str, Any], pull: str) -> None:
         table.add_row("[yellow]isolation[/]", "none: a plain process of this user (why: praxis-mcp doctor)")
     elif facts["isolation"] is not None:
         table.add_row("isolation", escape(facts["isolation"]))
+    if facts["caution"] is not None:
+        table.add_row("[yellow]caution[/]", escape(facts["caution"]))
     plain = {**facts, "command": shlex.join(facts["command"]) if facts["command"] else None}
     if facts["image_is_missing"]:
         plain["image"] += f" ({missing_image(pull)})"

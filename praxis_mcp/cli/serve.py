@@ -60,7 +60,7 @@ def serve(
         given["console"] = {"enabled": True}
     if http or sse:
         settings = options.read(quiet=False, http=given)
-        _warn_of_missing_parts()
+        _warn(settings)
         _serve_http(settings, streamable=http, sse=sse)
         return
     if given:
@@ -69,7 +69,7 @@ def serve(
     # Before anything is imported or read that might print: what reaches the wire between messages breaks the client.
     with take_wire() as wire:
         settings = options.read(quiet=False)
-        _warn_of_missing_parts()
+        _warn(settings)
 
         from praxis_mcp.serving.greeting import greet
 
@@ -92,13 +92,16 @@ def serve(
         anyio.run(main)
 
 
-def _warn_of_missing_parts() -> None:
+def _warn(settings: Settings) -> None:
+    """Of what is missing, and of what the settings choose that is unsafe."""
     from praxis_mcp.support.logs import logger
     from praxis_mcp.support.praxis_init import find_missing
 
     missing = find_missing()
     if missing is not None:
         logger.warning("{} {}", missing.reason, missing.remedy)
+    if caution := settings.engines.kubernetes.caution:
+        logger.warning("{}.", caution)
 
 
 def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:

@@ -46,6 +46,7 @@ class EngineCapabilities:
         without_init: what is absent only because this installation has no praxis-init.
         default_pids: how many processes and threads a tool may have whose contract has no `pids_limit`; None means
             no limit.
+        caution: what is unsafe about how the settings have it run tools; empty: nothing.
     """
 
     engine: str
@@ -54,6 +55,7 @@ class EngineCapabilities:
     notes: Mapping[Capability, str] = field(default_factory=dict)
     without_init: frozenset[Capability] = frozenset()
     default_pids: int | None = None
+    caution: str = ""
 
     def lacks(self, plan: Plan) -> tuple[str, ...]:
         """What the plan demands and this engine cannot do, one phrase each, sorted."""

@@ -34,6 +34,7 @@ def facts_of(explanation: Explanation) -> dict[str, Any]:
         "contract": str(explanation.contract.source) if explanation.contract.source else None,
         "engine": decision.engine,
         "isolation": capabilities.isolation if capabilities else None,
+        "caution": (capabilities.caution if capabilities else "") or None,
         "considered": [
             {"engine": item.engine, "reason": item.reason or "chosen", "remedy": item.remedy}
             for item in decision.verdicts

@@ -34,6 +34,12 @@ _DNS_NAME = r"^[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?$"
 _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 
 
+UNENCRYPTED = (
+    "engines.kubernetes.channel: direct is not encrypted: whoever can read the pod network reads arguments, variables, "
+    "secrets, files and output of calls, and can take a call's place"
+)
+
+
 class KubernetesSettings(Section):
     """How tools run on a Kubernetes cluster, each call in a pod of its own.
 
@@ -54,6 +60,9 @@ class KubernetesSettings(Section):
             can choose; None: nobody knows, and contracts with a `pids_limit` are refused.
         network_bridge: whether tools with ``network: bridge`` may run there: they reach the cluster's pod network, as
             far as its NetworkPolicies let them.
+        channel: how a call reaches its pod. ``forward``: by port forwarding through the API server, encrypted.
+            ``direct``: by TCP to the pod's address, which needs no right to forward ports and is not encrypted: whoever
+            can read the pod network reads arguments, variables, secrets, files and output.
         start_timeout: seconds from the call until its pod runs: a node that has to be added and an image that has to be
             pulled are part of it.
     """
@@ -71,4 +80,10 @@ class KubernetesSettings(Section):
     }
     pids_limit: int | None = Field(default=None, gt=0)
     network_bridge: bool = False
+    channel: Literal["forward", "direct"] = "forward"
     start_timeout: float = Field(default=120, gt=0, le=3600)
+
+    @property
+    def caution(self) -> str:
+        """What is unsafe about what was chosen; empty: nothing."""
+        return UNENCRYPTED if self.channel == "direct" else ""

@@ -34,7 +34,7 @@ _FAILED = "failed.txt"
 
 _FOUND: set[Path] = set()
 
-INIT_VERSION = 8
+INIT_VERSION = 9
 """What `praxis-init --version` prints for the command line and the frames that are written here (`version` in
 native/praxis_init.c). Raise both when an option, a form or a frame changes."""
 
@@ -228,7 +228,8 @@ def wait_words(
             `EndKind.SETUP_FAILED`, step `MOUNTS_STEP`. Under another kernel than this one, whose numbers
             differ, it does not look.
         hide: as for `run_prefix`; variables of the call itself are not hidden.
-        listen: ADDRESS:PORT at which it takes one TCP connection, instead of `socket`; an IPv6 address in brackets.
+        listen: ADDRESS:PORT at which it takes one TCP connection, instead of `socket`; an IPv6 address in brackets, in
+            which an IPv4 address may be, too.
         secret: what that connection begins with, `CHANNEL_SECRET_BYTES` random bytes; only their digest is among the
             words. None needs a loopback address: any process that reaches it may take the place.
 

@@ -15,6 +15,7 @@ MODULES = (
     "tests.engines.dagger.warm_case",
     "tests.engines.kubernetes.case",
     "tests.engines.kubernetes.warm_case",
+    "tests.engines.kubernetes.direct_case",
     "tests.engines.host.sandbox_case",
     "tests.engines.host.sandbox_waiting_case",
     "tests.engines.host.sandbox_bubblewrap_case",

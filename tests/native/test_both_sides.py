@@ -43,7 +43,7 @@ ASKED = {
 }
 
 
-INTERFACES = {8: "1953d6841056d6f0"}
+INTERFACES = {9: "1953d6841056d6f0"}
 """What each version stands for, as a digest: a binary of another version is refused before it is used."""
 
 

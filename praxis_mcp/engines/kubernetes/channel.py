@@ -37,9 +37,6 @@ class ForwardedChannel:
 
     Both streams of a forwarded port come in messages: one byte for the stream, then its bytes. The first message of
     each holds the port's number.
-
-    Attributes:
-        complaint: what the kubelet said on the stream for errors.
     """
 
     def __init__(self, connect: Callable[[], AbstractAsyncContextManager[AsyncWebSocketSession]]) -> None:
@@ -54,7 +51,6 @@ class ForwardedChannel:
         self._held = 0
         self._arrived = anyio.Event()
         self._taken = anyio.Event()
-        self.complaint = ""
 
     async def open(self, background: BackgroundTasks) -> None:
         """Open it; the caller bounds the time.
@@ -85,6 +81,7 @@ class ForwardedChannel:
                         await self._take(await session.receive_bytes())
         except Exception as exc:  # noqa: BLE001 - each end of a websocket is an exception, alone or in a group
             self._failure = _end_of(exc)
+            logger.debug("a channel to a pod ended: {}", self._failure)
         finally:
             self._session = None
             self._ended.set()
@@ -101,8 +98,7 @@ class ForwardedChannel:
         if not data:
             return
         if stream == _ERROR:
-            self.complaint = data.decode(errors="replace").strip()
-            raise ClusterLost("", self.complaint)
+            raise ClusterLost("", data.decode(errors="replace").strip())
         if stream != _DATA:
             raise ClusterLost("", f"the kubelet sent something on stream {stream}, of which there are two")
         self._pieces.append(data)

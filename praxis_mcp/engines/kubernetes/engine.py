@@ -24,7 +24,7 @@ from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.engines.kubernetes.content import PodContent
 from praxis_mcp.engines.kubernetes.errors import translate_cluster_errors
 from praxis_mcp.engines.kubernetes.lease import ServerLease
-from praxis_mcp.engines.kubernetes.rights import missing_rights, role
+from praxis_mcp.engines.kubernetes.rights import missing_rights, needed_rights, role
 from praxis_mcp.engines.kubernetes.spec import room_for, why_no_user
 from praxis_mcp.engines.kubernetes.warm import WarmKubernetes
 from praxis_mcp.engines.mounts.bring_back import bring_back
@@ -136,11 +136,17 @@ class KubernetesExecutionEngine(ExecutionEngine):
                 "it is the pod network; engines.kubernetes.network_bridge: true lets tools reach it"
             )
         return KubernetesCapabilities(
-            self.name, "pod", frozenset(enforces), notes, default_pids=self._options.pids_limit
+            self.name,
+            "pod",
+            frozenset(enforces),
+            notes,
+            default_pids=self._options.pids_limit,
+            caution=self._options.caution,
         )
 
     async def probe(self) -> EngineStatus:
         """See `ExecutionEngine.probe`; also whether this server has the rights that it needs."""
+        rights = needed_rights(self._options)
         try:
             with anyio.fail_after(CLUSTER_PROBE_TIMEOUT):
                 await self._connected()
@@ -148,7 +154,7 @@ class KubernetesExecutionEngine(ExecutionEngine):
                 assert cluster is not None
                 with translate_cluster_errors(cluster.address):
                     version = await cluster.get("/version")
-                    missing = await missing_rights(cluster)
+                    missing = await missing_rights(cluster, rights)
         except TimeoutError:
             return EngineStatus(
                 self.name,
@@ -166,9 +172,10 @@ class KubernetesExecutionEngine(ExecutionEngine):
                 available=False,
                 version=number,
                 detail=f"This server may not {', '.join(missing)} in {where}.",
-                remedy=f"Bind this Role to it:\n{role(cluster.namespace)}",
+                remedy=f"Bind this Role to it:\n{role(cluster.namespace, rights)}",
             )
-        return EngineStatus(self.name, available=True, version=number, detail=where)
+        found = "; ".join(part for part in (where, self._options.caution) if part)
+        return EngineStatus(self.name, available=True, version=number, detail=found)
 
     @contextmanager
     def claim(self, plan: Plan, context: ExecutionContext) -> Iterator[Claim]:

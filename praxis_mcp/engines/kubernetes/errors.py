@@ -172,6 +172,23 @@ def too_slow(tool: str, seconds: float, image: str | None, trouble: PodTrouble |
     )
 
 
+def out_of_reach(tool: str, address: str, reason: str, seconds: float) -> EngineUnavailable:
+    """Its pod runs, and this host cannot connect to it.
+
+    Args:
+        tool: whose it is.
+        address: of the pod; empty where it has none.
+        reason: what the last attempt said.
+        seconds: that were tried for.
+    """
+    return EngineUnavailable(
+        f"{tool}: its pod at {address or 'no address yet'} could not be reached from this host within {seconds:g} s "
+        f"({reason}).",
+        remedy="With engines.kubernetes.channel: direct the server has to reach the addresses of pods, as it does in a "
+        "pod of the same cluster, and NetworkPolicies have to let it (port 7031). Elsewhere write channel: forward.",
+    )
+
+
 @contextmanager
 def translate_cluster_errors(address: str, tool: str = "") -> Iterator[None]:
     """Around what the engine does for a caller.

@@ -3,11 +3,13 @@ them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import anyio
 
 from praxis_mcp.engines.kubernetes.client import Cluster
+from praxis_mcp.settings.kubernetes import KubernetesSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,22 +21,32 @@ class Right:
     verbs: tuple[str, ...]
 
 
-NEEDED = (
+# A websocket is opened by GET; API servers from 1.35 on ask for create as well.
+_FORWARDING = Right("", "pods/portforward", ("create", "get"))
+_ALWAYS = (
     Right("", "pods", ("create", "delete", "get", "list", "watch")),
-    # A websocket is opened by GET; API servers from 1.35 on ask for create as well.
-    Right("", "pods/portforward", ("create", "get")),
     Right("", "configmaps", ("create", "delete", "get")),
     Right("coordination.k8s.io", "leases", ("create", "delete", "get", "list", "patch")),
 )
 
 
-async def missing_rights(cluster: Cluster) -> list[str]:
+def needed_rights(options: KubernetesSettings) -> tuple[Right, ...]:
+    """What the engine needs, as it is set."""
+    pods, *rest = _ALWAYS
+    return (pods, _FORWARDING, *rest) if options.channel == "forward" else _ALWAYS
+
+
+async def missing_rights(cluster: Cluster, rights: Sequence[Right]) -> list[str]:
     """What this server may not do, as ``create pods``.
+
+    Args:
+        cluster: the cluster.
+        rights: what it needs.
 
     Raises:
         Refusal, ClusterLost: as the cluster's own.
     """
-    wanted = [(right, verb) for right in NEEDED for verb in right.verbs]
+    wanted = [(right, verb) for right in rights for verb in right.verbs]
     denied: dict[int, str] = {}
     failures: list[Exception] = []
 
@@ -62,11 +74,16 @@ async def missing_rights(cluster: Cluster) -> list[str]:
     return [denied[number] for number in sorted(denied)]
 
 
-def role(namespace: str) -> str:
-    """The Role that grants what is needed, as YAML; to be bound to whom the server is."""
+def role(namespace: str, rights: Sequence[Right]) -> str:
+    """The Role that grants what is needed, as YAML; to be bound to whom the server is.
+
+    Args:
+        namespace: where tools run.
+        rights: what is needed.
+    """
     rules = [
         f'  - {{apiGroups: ["{right.group}"], resources: ["{right.resource}"], verbs: [{", ".join(right.verbs)}]}}'
-        for right in NEEDED
+        for right in rights
     ]
     head = [
         "apiVersion: rbac.authorization.k8s.io/v1",

@@ -37,8 +37,10 @@ POD_GRACE = 1
 """Seconds between SIGTERM and SIGKILL at a pod's removal. Not 0: then its object is gone before its processes are."""
 POD_TMP_SIZE = 256 * 1024 * 1024
 """Bytes of /tmp, and of each directory for a call's files, in memory."""
-HIDDEN_VARIABLES = ("KUBERNETES_",)
-"""Variables that the kubelet gives every container: where the API server is."""
+POD_ADDRESS_VARIABLE = "PRAXIS_POD_ADDRESS"
+"""What the kubelet puts the pod's address into, for praxis-init to listen at."""
+HIDDEN_VARIABLES = ("KUBERNETES_", POD_ADDRESS_VARIABLE)
+"""Variables that the kubelet gives every container: where the API server is. And ours."""
 _LONGEST_NAME = 40
 _OWN_OF_IMAGES = frozenset(
     {
@@ -156,12 +158,14 @@ def _container(
     secret: bytes,
     pull: str,
 ) -> dict[str, Any]:
+    is_direct = settings.channel == "direct"
+    host = f"[$({POD_ADDRESS_VARIABLE})]" if is_direct else "127.0.0.1"
     container: dict[str, Any] = {
         "name": TOOL_CONTAINER,
         "image": blueprint.image,
         "imagePullPolicy": "Never" if pull == "never" else "IfNotPresent",
         "command": wait_words(
-            POD_INIT, WAITER_PATIENCE, hide=HIDDEN_VARIABLES, listen=f"127.0.0.1:{CHANNEL_PORT}", secret=secret
+            POD_INIT, WAITER_PATIENCE, hide=HIDDEN_VARIABLES, listen=f"{host}:{CHANNEL_PORT}", secret=secret
         ),
         "resources": _resources(blueprint, settings),
         "securityContext": {
@@ -171,6 +175,9 @@ def _container(
         },
         "volumeMounts": [_volume_mount(name, volume) for name, volume in volumes],
     }
+    if is_direct:
+        address = {"fieldRef": {"fieldPath": "status.podIP"}}
+        container["env"] = [{"name": POD_ADDRESS_VARIABLE, "valueFrom": address}]
     if blueprint.working_dir is not None:
         container["workingDir"] = blueprint.working_dir
     return container

@@ -1,7 +1,7 @@
 """Pods that wait for a call, each for a single one: made ahead of it, or for it, in the same way.
 
-A pod's praxis-init listens on the pod's loopback, takes one connection, and ends with it. What a blueprint fixes is
-fixed when the pod is made; what varies travels over that connection.
+A pod's praxis-init listens on the pod's loopback (with `channel: direct`, on its address), takes one connection, and
+ends with it. What a blueprint fixes is fixed when the pod is made; what varies travels over that connection.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from praxis_mcp.engines.init.framing import FramingError
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.init.waiter import Waiter, WaiterLost, WaiterSilent, wait_call
 from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal
-from praxis_mcp.engines.kubernetes.channel import ForwardedChannel
 from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.engines.kubernetes.content import ConfigMaps, PodContent
 from praxis_mcp.engines.kubernetes.errors import lost, not_running, too_slow, translate_cluster_errors
 from praxis_mcp.engines.kubernetes.lease import ServerLease
 from praxis_mcp.engines.kubernetes.pods import OwnPod, PodFailed
-from praxis_mcp.engines.kubernetes.spec import CHANNEL_PORT, PodIdentity, Volume, name_for, pod_spec, room_for
+from praxis_mcp.engines.kubernetes.reach import WayToPods
+from praxis_mcp.engines.kubernetes.spec import PodIdentity, Volume, name_for, pod_spec, room_for
 from praxis_mcp.engines.kubernetes.states import PodTrouble, image_of, ran_out_of_memory, trouble_of
 from praxis_mcp.engines.mounts.trees import CarriedTree
 from praxis_mcp.engines.outcomes import end_failure
@@ -43,13 +43,8 @@ from praxis_mcp.support.tasks import BackgroundTasks
 
 PodKey = WarmKey[None]
 """The key of warm pods."""
-CONNECT_AGAIN = 0.05
-"""Seconds until a port is forwarded again at which praxis-init does not listen yet."""
 POD_END_TIMEOUT = 10.0
 """Seconds for a pod to be reported as ended, which says whether it ran out of memory."""
-MOST_WAYS = 6
-"""How often the port of a pod is forwarded in vain, because the API server is away or busy, before the call fails: for
-3 seconds."""
 MOST_PODS = 3
 """Pods that a call is tried on, none of which has run it, before it fails."""
 OUTPUT_VOLUME = 2 * 1024**3 + 64 * 1024**2
@@ -101,6 +96,7 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
         self._settings = settings
         self._options = settings.engines.kubernetes
         self._background = background
+        self._way = WayToPods(cluster, self._options, background)
         self._maps = ConfigMaps(cluster, lease.server)
 
     @staticmethod
@@ -182,7 +178,7 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
                         tell(f"starting a pod for {blueprint.tool}")
                         await pod.create(body)
                         await pod.run(note)
-                        waiter = await self._greet(pod, secret)
+                        waiter = await self._way.greet(pod, secret, blueprint.tool)
                 except TimeoutError as exc:
                     raise too_slow(blueprint.tool, self._options.start_timeout, blueprint.image, trouble) from exc
             done = True
@@ -212,32 +208,6 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
         except (Refusal, ClusterLost) as exc:
             logger.debug("whether {} is still there is not known: {}", pod.pod.name, exc)
             return True
-
-    async def _greet(self, pod: OwnPod, secret: bytes) -> Waiter:
-        """The waiter, once it has said hello. A container that has been started need not listen yet, and a connection
-        may be lost; one that praxis-init has taken ends it."""
-        lost_ways = 0
-        while True:
-            channel = ForwardedChannel(lambda: self._cluster.forward(pod.path, CHANNEL_PORT))
-            try:
-                await channel.open(self._background)
-                waiter = Waiter(channel, secret=secret)
-                try:
-                    await waiter.greet()
-                except BaseException:
-                    await waiter.aclose()
-                    raise
-                return waiter
-            except WaiterLost as exc:
-                logger.debug("praxis-init of {} does not answer yet: {}", pod.name, channel.complaint or exc)
-                await pod.check()
-            except (Refusal, ClusterLost) as exc:
-                logger.debug("the port of {} is not forwarded: {}", pod.name, exc)
-                await pod.check()
-                lost_ways += 1
-                if lost_ways == MOST_WAYS or (isinstance(exc, Refusal) and not exc.is_passing):
-                    raise
-            await anyio.sleep(CONNECT_AGAIN * 2**lost_ways)
 
     async def _hand_to(
         self, found: WarmPod, plan: Plan, context: ExecutionContext, trees: Sequence[CarriedTree]
