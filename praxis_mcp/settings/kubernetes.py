@@ -35,8 +35,8 @@ _QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 
 
 UNENCRYPTED = (
-    "engines.kubernetes.channel: direct is not encrypted: whoever can read the pod network reads arguments, variables, "
-    "secrets, files and output of calls, and can take a call's place"
+    "engines.kubernetes.channel: direct is not encrypted: a process that can read the pod network reads arguments, "
+    "variables, secrets, files and output of calls"
 )
 
 
@@ -61,8 +61,8 @@ class KubernetesSettings(Section):
         network_bridge: whether tools with ``network: bridge`` may run there: they reach the cluster's pod network, as
             far as its NetworkPolicies let them.
         channel: how a call reaches its pod. ``forward``: by port forwarding through the API server, encrypted.
-            ``direct``: by TCP to the pod's address, which needs no right to forward ports and is not encrypted: whoever
-            can read the pod network reads arguments, variables, secrets, files and output.
+            ``direct``: by TCP to the pod's address, which needs no right to forward ports and is not encrypted: a
+            process that can read the pod network reads arguments, variables, secrets, files and output.
         start_timeout: seconds from the call until its pod runs: a node that has to be added and an image that has to be
             pulled are part of it.
     """

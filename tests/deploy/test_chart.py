@@ -7,12 +7,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import yaml
 
-from praxis_mcp.engines.kubernetes.rights import role
+from praxis_mcp.engines.kubernetes.rights import needed_rights, role
+from praxis_mcp.engines.kubernetes.spec import CHANNEL_PORT
+from praxis_mcp.settings.kubernetes import KubernetesSettings
 from praxis_mcp.settings.model import Settings
 from tests.cluster.cluster import Cluster
 from tests.cluster.objects import namespace
@@ -144,6 +146,11 @@ def test_the_servers_have_no_rights_by_default(tmp_path: Path) -> None:
     assert found["NetworkPolicy"]["spec"]["policyTypes"] == ["Ingress"]
 
 
+def role_of(channel: Literal["forward", "direct"]) -> Any:
+    """The rules that the engine needs, as doctor prints them."""
+    return yaml.safe_load(role("elsewhere", needed_rights(KubernetesSettings(channel=channel))))["rules"]
+
+
 def test_tools_in_pods_bring_a_token_and_rights_in_one_namespace(tmp_path: Path) -> None:
     beside = VALUES["volume"]["extraContainers"]
     values = {**VALUES["pods"], "kubernetes": {"enabled": True, "namespace": "elsewhere"}, "extraContainers": beside}
@@ -161,13 +168,34 @@ def test_tools_in_pods_bring_a_token_and_rights_in_one_namespace(tmp_path: Path)
     assert not {"ClusterRole", "ClusterRoleBinding"} & found.keys()
     assert {found[kind]["metadata"]["namespace"] for kind in ("Role", "RoleBinding")} == {"elsewhere"}
     assert found["RoleBinding"]["subjects"][0]["namespace"] == "tools"
-    assert found["Role"]["rules"] == yaml.safe_load(role("elsewhere"))["rules"], "what doctor asks for, and no more"
+    assert found["Role"]["rules"] == role_of("forward"), "what doctor asks for, and no more"
     policies = {item["metadata"]["name"]: item["spec"] for item in items if item["kind"] == "NetworkPolicy"}
     tools, closed = policies["x-praxis-mcp-tools"], policies["x-praxis-mcp-closed-tools"]
     assert (tools["policyTypes"], closed["policyTypes"]) == (["Ingress"], ["Egress"])
     assert closed["podSelector"]["matchLabels"].items() > tools["podSelector"]["matchLabels"].items()
     assert "ingress" not in tools
     assert "egress" not in closed
+
+
+def test_only_the_server_is_let_to_the_pods_of_tools_and_only_where_it_connects_to_them_itself(tmp_path: Path) -> None:
+    for values in (
+        {"kubernetes": {"enabled": True, "namespace": "elsewhere", "settings": {"channel": "direct"}}},
+        {
+            "kubernetes": {"enabled": True, "namespace": "elsewhere"},
+            "settings": {"engines": {"kubernetes": {"channel": "direct"}}},
+        },
+    ):
+        items = rendered({**VALUES["pods"], **values}, tmp_path)
+        found = by_kind(items)
+        assert found["Role"]["rules"] == role_of("direct"), "without port forwarding"
+        policies = {item["metadata"]["name"]: item["spec"] for item in items if item["kind"] == "NetworkPolicy"}
+        (rule,) = policies["x-praxis-mcp-tools"]["ingress"]
+        assert rule["ports"] == [{"protocol": "TCP", "port": CHANNEL_PORT}]
+        (source,) = rule["from"]
+        assert source["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "tools"}
+        labels = found["Deployment"]["spec"]["template"]["metadata"]["labels"]
+        assert source["podSelector"]["matchLabels"].items() <= labels.items()
+        assert "ingress" not in policies["x-praxis-mcp-closed-tools"]
 
 
 @pytest.mark.parametrize("name", [name for name in VALUES if name != "pods"])

@@ -60,9 +60,13 @@ def plan_with(canary: str, contract: ToolContract, settings: Settings) -> Plan:
     return replace(plan, call=replace(plan.call, stdin=f"stdin-{canary}\n".encode(), files=(file,)))
 
 
-@pytest.mark.parametrize("waits", [False, True], ids=["in a pod made for it", "in a pod that waited"])
+@pytest.mark.parametrize(
+    ("waits", "channel"),
+    [(False, "forward"), (True, "forward"), (False, "direct")],
+    ids=["in a pod made for it", "in a pod that waited", "over a connection to the pod itself"],
+)
 async def test_nothing_of_a_call_is_in_any_object_event_or_log(
-    waits: bool, kubernetes_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    waits: bool, channel: str, kubernetes_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canary = uuid4().hex
     monkeypatch.setenv("THE_TOKEN", f"secret-{canary}")
@@ -76,7 +80,7 @@ async def test_nothing_of_a_call_is_in_any_object_event_or_log(
     with kubernetes_cluster.api() as api, namespace(api) as where:
         settings = Settings(
             root=tmp_path,
-            engines={"kubernetes": engine_settings(namespace=where)},  # pyright: ignore[reportArgumentType]
+            engines={"kubernetes": engine_settings(namespace=where, channel=channel)},  # pyright: ignore[reportArgumentType]
             warm=WarmSettings(enabled=waits),
         )
         plan = plan_with(canary, contract, settings)

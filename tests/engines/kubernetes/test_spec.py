@@ -10,6 +10,7 @@ import pytest
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.base import EngineCapabilities
 from praxis_mcp.engines.kubernetes.engine import KubernetesExecutionEngine
+from praxis_mcp.engines.kubernetes.rights import needed_rights, role
 from praxis_mcp.engines.kubernetes.spec import (
     POD_INIT,
     PodIdentity,
@@ -68,6 +69,34 @@ def test_a_pod_ends_by_itself_after_the_longest_wait_and_the_timeout() -> None:
     )
     assert long - short == 100
     assert short > 900
+
+
+def test_a_pod_listens_beyond_its_loopback_only_where_the_settings_say_direct() -> None:
+    assert "env" not in container_of(spec_of())
+    container = container_of(spec_of(channel="direct"))
+    command = container["command"]
+    # In brackets, as an IPv6 address has to be; the kubelet puts the pod's own address in.
+    assert command[command.index("--listen") + 1] == "[$(PRAXIS_POD_ADDRESS)]:7031"
+    assert "PRAXIS_POD_ADDRESS" in command[command.index("--hide") + 1].split(",")
+    assert container["env"] == [
+        {"name": "PRAXIS_POD_ADDRESS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
+    ]
+    assert len(command[command.index("--secret-sha256") + 1]) == 64
+
+
+def test_a_direct_channel_needs_no_right_to_forward_ports() -> None:
+    forward, direct = (needed_rights(KubernetesSettings(channel=way)) for way in ("forward", "direct"))
+    assert [right.resource for right in forward if right not in direct] == ["pods/portforward"]
+    assert set(direct) < set(forward)
+    assert "portforward" not in role("tools", direct)
+
+
+@pytest.mark.anyio
+async def test_a_direct_channel_is_named_as_unencrypted_by_the_engine() -> None:
+    for channel, is_said in (("forward", False), ("direct", True)):
+        options: Any = {"kubernetes": {"channel": channel}}
+        async with KubernetesExecutionEngine(Settings(engines=options)) as engine:
+            assert ("not encrypted" in (await engine.get_capabilities()).caution) == is_said
 
 
 def test_the_secret_of_the_channel_is_not_in_the_pod() -> None:

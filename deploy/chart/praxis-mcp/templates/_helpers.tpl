@@ -85,3 +85,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $hosts := list "$(POD_IP)" $name $service (printf "%s.svc" $service) (printf "%s.svc.cluster.local" $service) }}
 {{- toJson (concat $hosts .Values.allowedHosts) }}
 {{- end }}
+
+{{/* How the server reaches the Pods of tools. */}}
+{{- define "praxis-mcp.channel" -}}
+{{- $there := default dict (dig "engines" "kubernetes" dict .Values.settings) -}}
+{{- default (default "forward" .Values.kubernetes.settings.channel) $there.channel -}}
+{{- end -}}
