@@ -219,10 +219,25 @@ def test_what_a_user_sets_wins(tmp_path: Path) -> None:
     assert settings["records"]["password"] == {"env": "PRAXIS_DATABASE_PASSWORD"}
 
 
-def in_the_docs() -> list[dict[str, Any]]:
-    """The values that docs/kubernetes.md shows, with a hash that is one."""
+def shown() -> list[dict[str, Any]]:
+    """The values that docs/kubernetes.md shows."""
     blocks = re.findall(r"```yaml fragment\n(.*?)```", DOCS.read_text(), re.S)
-    return [{**yaml.safe_load(block), "auth": AUTH} for block in blocks]
+    return [yaml.safe_load(block) for block in blocks]
+
+
+def in_the_docs() -> list[dict[str, Any]]:
+    """The same, with a hash that is one."""
+    return [{**values, "auth": AUTH} for values in shown()]
+
+
+def test_who_follows_the_docs_has_a_tool_that_runs_and_may_be_called() -> None:
+    first = shown()[0]
+    (text,) = first["tools"]["inline"].values()
+    contract = yaml.safe_load(text)
+    assert first["auth"]["tokens"]["ci"]["scopes"] == [f"tools:{contract['name']}"]
+    assert f"praxis-mcp token new --name ci --tool {contract['name']} " in DOCS.read_text()
+    assert first["kubernetes"]["enabled"] is True, "nothing else runs images there"
+    assert f"kubectl create namespace {first['kubernetes']['namespace']} " in DOCS.read_text()
 
 
 def test_the_values_of_the_docs_are_values_of_the_chart(tmp_path: Path) -> None:
