@@ -37,11 +37,13 @@ class Denied:
         what: what they are, in a few words.
         why: what they would give a tool.
         calls: their numbers, by name.
+        absent: the answer is ENOSYS, so that programs do as on an older kernel; else it is EPERM.
     """
 
     what: str
     why: str
     calls: Mapping[str, Numbers]
+    absent: bool = False
 
 
 DENIED = (
@@ -74,6 +76,14 @@ DENIED = (
             "umount": (None, None, 22, None),
             "umount2": (166, 39, 52, 52),
         },
+    ),
+    Denied(
+        "mounts by number",
+        "Root without capabilities still has all of them in a user namespace that root has made (user_namespaces(7)): "
+        "it would list the mounts of other sandboxes, with the host's paths. `/proc/self/mountinfo` has a tool's own. "
+        "They do not exist for a tool (ENOSYS).",
+        {"listmount": (458, 458, 458, 458), "statmount": (457, 457, 457, 457)},
+        absent=True,
     ),
     Denied(
         "another root",
@@ -278,9 +288,9 @@ def filter_for(
 def filter_program(machine: str, *, any_family: bool = False, has_capabilities: bool = False) -> bytes:
     """The filter for a machine.
 
-    Denied calls fail with EPERM. A socket of a denied family fails with EAFNOSUPPORT, as on a kernel without it. Calls
-    of another architecture or ABI, or that nobody has judged yet, fail with ENOSYS, and so does clone3, whose flags no
-    filter can see.
+    Denied calls fail with EPERM, or with ENOSYS where the table says so. A socket of a denied family fails with
+    EAFNOSUPPORT, as on a kernel without it. Calls of another architecture or ABI, or that nobody has judged yet, fail
+    with ENOSYS, and so does clone3, whose flags no filter can see.
 
     Args:
         machine: ``x86_64`` or ``aarch64``.
@@ -307,9 +317,10 @@ def _section(half: str, *, any_family: bool, has_capabilities: bool) -> list[_In
     answers = ["allow"] * (NEWEST + 1)
     for first, last in UNASSIGNED.get(half, ()):
         answers[first : last + 1] = ["unknown"] * (last + 1 - first)
-    for name, numbers in ((name, numbers) for group in DENIED for name, numbers in group.calls.items()):
-        if (number := numbers[column]) is not None and not (has_capabilities and name in WITH_CAPABILITIES):
-            answers[number] = "refuse"
+    for group in DENIED:
+        for name, numbers in group.calls.items():
+            if (number := numbers[column]) is not None and not (has_capabilities and name in WITH_CAPABILITIES):
+                answers[number] = "unknown" if group.absent else "refuse"
     answers[CLONE3[column] or 0] = "unknown"
     decided = _by_arguments(any_family=any_family, has_capabilities=has_capabilities)
     for label, (calls, _) in decided.items():

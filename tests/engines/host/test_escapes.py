@@ -6,6 +6,7 @@ the system calls one by one in tests/engines/init/test_seccomp.py.
 """
 
 import ctypes
+import fcntl
 import functools
 import json
 import os
@@ -13,6 +14,7 @@ import platform
 import shutil
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import tempfile
@@ -47,6 +49,7 @@ GROUP = 4242
 OTHER = 23456
 """A user of the host's that no server here runs as."""
 IS_ROOT = os.geteuid() == 0
+NS_GET_MNTNS_ID = 0x8008B705  # linux/nsfs.h
 ATTACKS = (Path(__file__).parent / "attacks.py").read_text()
 
 CALLS = json.dumps(
@@ -181,6 +184,21 @@ def memory_key() -> Iterator[int]:
     libc.shmctl(number, 0, None)  # IPC_RMID
 
 
+@pytest.fixture
+def mount_namespace() -> Iterator[int]:
+    """The number of a mount namespace in a user namespace that root has made, as another sandbox has them; 0 where
+    there can be none."""
+    words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", "echo made; exec cat"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as made:
+        assert made.stdout is not None
+        if made.stdout.readline() != b"made\n":
+            yield 0
+            return
+        with open(f"/proc/{made.pid}/ns/mnt", "rb") as namespace:
+            (number,) = struct.unpack("Q", fcntl.ioctl(namespace, NS_GET_MNTNS_ID, bytes(8)))
+        yield number
+
+
 @functools.cache
 def store_of(user: int | None) -> Path:
     """An image store of the user's own, with the image."""
@@ -197,7 +215,14 @@ def store_of(user: int | None) -> Path:
 @pytest.mark.parametrize("waits", ["", "waiting", "standing in"], ids=["made for the call", "waiting", "for Docker"])
 @pytest.mark.parametrize("kind", [pytest.param("sandbox", marks=pytest.mark.docker), "local"])
 def test_a_tool_gets_nothing_that_is_not_its_own(
-    kind: str, waits: str, launcher: str, user: int | None, place: Path, abstract_socket: str, memory_key: int
+    kind: str,
+    waits: str,
+    launcher: str,
+    user: int | None,
+    place: Path,
+    abstract_socket: str,
+    memory_key: int,
+    mount_namespace: int,
 ) -> None:
     if waits == "waiting" and launcher == "bubblewrap":
         pytest.skip("bubblewrap makes none that waits for its call")
@@ -210,7 +235,8 @@ def test_a_tool_gets_nothing_that_is_not_its_own(
     settings["warm"] = WHEN_ASKED if waits == "waiting" else {"enabled": False}
     mounts = {f"{place}/writable": "/tmp/writable:rw", f"{place}/readable": "/tmp/writable/readable"}
     program = "python3" if kind == "sandbox" else CASE.python_program
-    words = ["-c", ATTACKS, "/tmp/writable", "/tmp/writable/readable", abstract_socket, str(memory_key), CALLS]
+    words = ["-c", ATTACKS, "/tmp/writable", "/tmp/writable/readable", abstract_socket, str(memory_key)]
+    words += [str(mount_namespace), CALLS]
     done = subprocess.run(
         [
             *(sys.executable, "-W", "ignore", "-c", SERVER, kind, waits),

@@ -4,12 +4,13 @@ from praxis_mcp.engines.init.seccomp import CLONE, CLONE3, DENIED, MACHINES, NEW
 
 NEW_USER = 0x10000000 | 17  # CLONE_NEWUSER | SIGCHLD
 SAME_ADDRESSES = 0x0040000  # ADDR_NO_RANDOMIZE
+ABSENT = frozenset({"clone3", "a later call", *(name for group in DENIED if group.absent for name in group.calls)})
 
 
 def denied_calls(half: str) -> dict[str, list[int]]:
     """Each denied call's number and first arguments, by name; the rest are zeros.
 
-    `clone3` and `a later call` are to fail with ENOSYS, all others with EPERM.
+    Those of `ABSENT` are to fail with ENOSYS, all others with EPERM.
 
     Args:
         half: one of `MACHINES`.
