@@ -82,6 +82,7 @@ class EngineStatus:
         version: of the daemon, program or service.
         detail: what was found, or what is missing.
         remedy: how to fix it, when it is not available.
+        silent: it gave no answer in time: it may be busy, and answer later.
     """
 
     engine: str
@@ -89,6 +90,7 @@ class EngineStatus:
     version: str = ""
     detail: str = ""
     remedy: str = ""
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

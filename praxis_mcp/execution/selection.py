@@ -18,16 +18,20 @@ ABSENCE_KEPT = 5.0
 """Seconds for which an engine that was missing is not looked for again."""
 ENGINE_PROBE_TIMEOUT = 5.0
 """Seconds that looking for one engine may take."""
+SILENCE_BORNE = 20.0
+"""Seconds for which a call that has no other engine goes on asking one that gives no answer: a busy daemon will."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What speaks for or against one engine: `reason` is empty for the one that was chosen."""
+    """What speaks for or against one engine: `reason` is empty for the one that was chosen, and `silent` says of one
+    that it gave no answer in time."""
 
     engine: str
     reason: str = ""
     remedy: str = ""
     available: bool = True
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,8 @@ class EngineSelector:
                 verdicts.append(Verdict(name, f"cannot enforce {', '.join(never)}", available=False))
                 continue
             if not status.available:
-                verdicts.append(Verdict(name, status.detail or "is not available", status.remedy, available=False))
+                reason = status.detail or "is not available"
+                verdicts.append(Verdict(name, reason, status.remedy, available=False, silent=status.silent))
                 continue
             try:
                 capabilities = await self._engines.get(name).get_capabilities()
@@ -103,13 +108,20 @@ class EngineSelector:
         return Decision(None, tuple(verdicts))
 
     async def choose(self, plan: Plan) -> Decision:
-        """The decision, where it found an engine.
+        """The decision, where it found an engine. Where the only ones that might run it give no answer, they are asked
+        again for `SILENCE_BORNE`.
 
         Raises:
             LimitUnsupported: an engine is there, but cannot enforce what the contract demands.
             EngineUnavailable: no engine is there.
         """
+        until = anyio.current_time() + SILENCE_BORNE
         decision = await self.decide(plan)
+        while decision.engine is None and anyio.current_time() < until:
+            if not any(verdict.silent for verdict in decision.verdicts):
+                break
+            await anyio.sleep(ABSENCE_KEPT)  # not at once: of many calls that wait, one is to ask, and tell the others
+            decision = await self.decide(plan)
         if decision.engine is not None:
             return decision
         tool = plan.blueprint.tool
@@ -140,7 +152,8 @@ class EngineSelector:
                     raise
                 logger.error("the engine {} of another package has a defect: {}", name, places(exc))
                 return EngineStatus(name, available=False, detail=f"has a defect ({type(exc).__name__}), see the log")
-        return EngineStatus(name, available=False, detail=f"did not answer within {ENGINE_PROBE_TIMEOUT:g} s")
+        detail = f"did not answer within {ENGINE_PROBE_TIMEOUT:g} s"
+        return EngineStatus(name, available=False, detail=detail, silent=True)
 
 
 def _remedies(verdicts: tuple[Verdict, ...]) -> str:

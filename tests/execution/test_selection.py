@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import anyio
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.base import EngineStatus
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import EngineUnavailable, LimitUnsupported
+from praxis_mcp.execution import selection
 from praxis_mcp.execution.selection import EngineSelector
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.plans.model import Capability, Plan
@@ -110,6 +113,47 @@ async def test_an_engine_is_probed_once_until_it_fails() -> None:
     selector.forget("dagger")
     await selector.choose(plan(("dagger",)))
     assert engine.probes == 2
+
+
+class BusyEngine(AnsweringEngine):
+    """Gives no answer in time to the first so many probes."""
+
+    silent_probes = 0
+
+    async def probe(self) -> EngineStatus:
+        status = await super().probe()
+        if self.probes > self.silent_probes:
+            return status
+        return EngineStatus(self.name, available=False, detail="did not answer within 3 s", silent=True)
+
+
+async def test_the_only_engine_is_asked_again_while_it_gives_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "ABSENCE_KEPT", 0.05)
+    busy, missing = BusyEngine(), AnsweringEngine(available=False)
+    busy.silent_probes = 2
+    selector = EngineSelector(Engines(dagger=missing, docker=busy))
+    with anyio.fail_after(30):
+        assert (await selector.choose(plan())).engine == "docker"
+    assert busy.probes == 3
+
+
+async def test_no_call_waits_for_an_engine_that_gives_no_answer_where_another_can_run_it() -> None:
+    busy = BusyEngine()
+    busy.silent_probes = 1
+    selector = EngineSelector(Engines(dagger=busy, docker=AnsweringEngine()))
+    assert (await selector.choose(plan())).engine == "docker"
+    assert busy.probes == 1
+
+
+async def test_an_engine_that_never_answers_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "ABSENCE_KEPT", 0.05)
+    monkeypatch.setattr(selection, "SILENCE_BORNE", 0.2)
+    busy = BusyEngine()
+    busy.silent_probes = 1000
+    selector = EngineSelector(Engines(docker=busy))
+    with anyio.fail_after(30), pytest.raises(EngineUnavailable, match="did not answer within 3 s"):
+        await selector.choose(plan(("docker",)))
+    assert busy.probes > 1
 
 
 async def test_a_contract_that_insists_on_docker_gets_nothing_else() -> None:

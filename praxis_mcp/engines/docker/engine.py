@@ -317,6 +317,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
                 available=False,
                 detail=f"The Docker daemon did not answer within {DAEMON_PROBE_TIMEOUT:g} s.",
                 remedy="It may be hung: see its log, and restart it.",
+                silent=True,
             )
         except ExecutionError as exc:
             if self._daemon is not None:

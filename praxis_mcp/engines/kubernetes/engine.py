@@ -161,6 +161,7 @@ class KubernetesExecutionEngine(ExecutionEngine):
                 available=False,
                 detail=f"The Kubernetes API server did not answer within {CLUSTER_PROBE_TIMEOUT:g} s.",
                 remedy="Check that `kubectl version` works for the server's user, and engines.kubernetes.context.",
+                silent=True,
             )
         except ExecutionError as exc:
             return EngineStatus(self.name, available=False, detail=exc.message, remedy=exc.remedy or "")
