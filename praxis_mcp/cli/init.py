@@ -15,7 +15,6 @@ from praxis_mcp.cli.new import can_take_network, say_what_to_do_next, shown, wri
 from praxis_mcp.cli.starters import STARTERS, Language, files_of
 from praxis_mcp.cli.terminal import say
 from praxis_mcp.errors import ArgumentError
-from praxis_mcp.settings.files import TOOLS
 
 if TYPE_CHECKING:
     from praxis_mcp.settings.model import Settings
@@ -86,7 +85,7 @@ def init(
         root = Path(os.path.normpath(Path.cwd() / directory))
         if root.exists() and not root.is_dir():
             raise ArgumentError(f"{root} is not a directory.", remedy="Name another: praxis-mcp init DIR")
-        from praxis_mcp.settings.files import SETTINGS_FILES, is_shared
+        from praxis_mcp.settings.files import SETTINGS_FILES, TOOLS, is_shared
         from praxis_mcp.settings.model import Settings
 
         if is_shared(root):
@@ -108,7 +107,7 @@ def init(
         written = {name: content for name, content in files.items() if name not in kept}
         write_files(root, written)
         if SETTINGS_FILES[0] in written:
-            _approve(root / SETTINGS_FILES[0])
+            _approve(root / SETTINGS_FILES[0], _SETTINGS)
         here = root == Path.cwd()
         say_what_to_do_next(
             root.name,
@@ -131,11 +130,12 @@ def _first_tool(settings: Settings) -> tuple[Language, str | None, bool]:
     return language, None, not can_take_network(settings)
 
 
-def _approve(file: Path) -> None:
+def _approve(file: Path, content: str) -> None:
+    """Approve what was written, whatever is there by now."""
     from praxis_mcp.errors import SettingsError
     from praxis_mcp.settings.trust import TrustStore, digest
 
     try:
-        TrustStore("settings").approve(file, digest(file.read_bytes()))
+        TrustStore("settings").approve(file, digest(content.encode()))
     except SettingsError as exc:
         say(f"warning: {file.name} could not be approved: {exc}", fg="yellow", err=True)

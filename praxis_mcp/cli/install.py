@@ -7,13 +7,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
 
 import typer
 
 from praxis_mcp.cli.common import JsonOption, SettingsOptions, friendly_errors, say_where_contracts_go, takes_settings
 from praxis_mcp.cli.terminal import console, echo_json, escape, say, table
-from praxis_mcp.clients.model import Scope
+from praxis_mcp.clients import Scope
 from praxis_mcp.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -180,6 +179,8 @@ def _project(given: Path | None) -> Path:
 
 
 def _remote(url: str, token_variable: str | None, write_token: bool) -> Server:
+    from urllib.parse import urlsplit
+
     from praxis_mcp.clients.model import Server
 
     parts = urlsplit(url)

@@ -14,8 +14,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from praxis_mcp.clients import jsonc, toml_edits
-from praxis_mcp.clients.model import Client, Machine, Scope, Server, merged
+from praxis_mcp.clients import Scope, jsonc, toml_edits
+from praxis_mcp.clients.model import Client, Machine, Server, merged
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.support.files import read_regular, state_home
 
@@ -137,7 +137,7 @@ def file_of(client: Client, machine: Machine, scope: Scope, project: Path) -> Pa
     """A client's file, which need not exist.
 
     Raises:
-        SettingsError: the client has none for a project.
+        SettingsError: the client has none for a project, or a link there leads out of the project.
     """
     if scope is Scope.USER:
         return client.file(machine)
@@ -145,7 +145,14 @@ def file_of(client: Client, machine: Machine, scope: Scope, project: Path) -> Pa
         raise SettingsError(
             f"{client.title} has no file for a project.", remedy="Leave --scope out: it is added for the user."
         )
-    return project / client.project_file
+    file = project / client.project_file
+    # The author of the project may have put a link there.
+    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(project)):
+        raise SettingsError(
+            f"{file} leads out of the project, and was left as it is.",
+            remedy="Replace the link by a file, or leave --scope out.",
+        )
+    return file
 
 
 def entry_in(client: Client, file: Path, name: str) -> bool | None:

@@ -6,19 +6,11 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.support.files import home
-
-
-class Scope(StrEnum):
-    """Where a client has a server: in all that its user does, or in one project."""
-
-    USER = "user"
-    PROJECT = "project"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""Edits of TOML by tomlkit, which keeps comments, order and white space: 45 ms to import, and only where it is used."""
+"""Edits of TOML by tomlkit, which keeps comments, order and white space.
+
+It takes 90 ms of CPU to import, here alone, and 0.25 MB to install, without dependencies: less than the code that would
+do it, so that it belongs to the core.
+"""
 
 from __future__ import annotations
 

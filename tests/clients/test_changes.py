@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from praxis_mcp.clients import Scope
 from praxis_mcp.clients.changes import Change, file_of, plan_change
 from praxis_mcp.clients.known import CLIENTS
-from praxis_mcp.clients.model import Machine, Scope, Server
+from praxis_mcp.clients.model import Machine, Server
 from praxis_mcp.errors import SettingsError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -151,6 +152,18 @@ def test_a_project_has_a_file_of_its_own(name: str, tmp_path: Path) -> None:
     change.write()
     assert change.file.is_relative_to(tmp_path)
     assert not (tmp_path / "home").exists()
+
+
+def test_a_link_of_a_project_that_leads_out_of_it_is_not_written_through(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (tmp_path / "home").mkdir()
+    (project / ".cursor").symlink_to(tmp_path / "home")
+    (project / ".mcp.json").symlink_to("inside.json")
+    with pytest.raises(SettingsError, match="leads out of the project"):
+        file_of(CLIENTS["cursor"], machine(tmp_path), Scope.PROJECT, project)
+    assert file_of(CLIENTS["claude-code"], machine(tmp_path), Scope.PROJECT, project) == project / ".mcp.json"
+    assert not list((tmp_path / "home").iterdir())
 
 
 @pytest.mark.parametrize("name", ["claude-desktop", "windsurf"])
