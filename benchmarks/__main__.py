@@ -24,6 +24,7 @@ NAMES = {
     "throughput": 5,
     "engines": 4,
     "memory": 1,
+    "records": 40,
 }
 """Benchmarks, and the rounds that each takes by default."""
 

@@ -7,7 +7,7 @@ import time
 from praxis_mcp.execution.records.row import COLUMNS, StoredRun
 from praxis_mcp.execution.records.sql import SqlDatabase
 
-AT_ONCE = 20_000
+AT_ONCE = 2_000
 """Runs that one statement makes, well within what PostgreSQL is given for one."""
 SECONDS_APART = 5.0
 BUSY = "busy"
