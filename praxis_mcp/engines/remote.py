@@ -25,6 +25,7 @@ from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.processes import kill_orphans
 from praxis_mcp.support.text import finite
+from praxis_mcp.support.workers import compute, size_of_json
 from praxis_mcp.upstreams.spec import ProgressListener, UpstreamSpec
 from praxis_mcp.upstreams.upstream import UpstreamPool
 
@@ -77,7 +78,7 @@ class RemoteMCPEngine(ExecutionEngine):
             return ExecutionResult(
                 plan.call.run_id, self.name, ISOLATION, None, timed_out=True, phases=context.phases.seconds
             )
-        content = read_answer(answer, upstream.masker)
+        content = await compute(read_answer, answer, upstream.masker, size=size_of_json(answer))
         async with context.collectors(plan) as (stdout, _):
             await stdout.write(text_of(content).encode(errors="replace"))
         return ExecutionResult(

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import anyio.to_thread
 
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.plans.model import Plan
+from praxis_mcp.support.workers import size_of_json
 
 MAX_CACHED_RESULTS = 256
 MAX_RESULT = 256 * 1024
@@ -60,7 +60,10 @@ class ResultCache:
             not result.success
             or any(item.omitted for item in streams)
             or sum(item.total for item in streams) > MAX_RESULT
-            or (result.remote is not None and _weight([*result.remote.blocks, result.remote.structured]) > MAX_RESULT)
+            or (
+                result.remote is not None
+                and size_of_json((result.remote.blocks, result.remote.structured), MAX_RESULT) > MAX_RESULT
+            )
         ):
             return
         # A record's file goes when its run is forgotten; what is remembered here stands by itself.
@@ -68,15 +71,6 @@ class ResultCache:
         self._results[key] = replace(result, stdout=stdout, stderr=stderr)
         while len(self._results) > MAX_CACHED_RESULTS:
             self._results.popitem(last=False)
-
-
-def _weight(value: Any) -> int:
-    """Characters of the texts in JSON, images and files in base64 among them."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, Mapping):
-        return sum(len(key) + _weight(item) for key, item in value.items())
-    return sum(_weight(item) for item in value) if isinstance(value, list) else 1
 
 
 def _digest(plan: Plan, sources: tuple[Path, ...]) -> bytes | None:

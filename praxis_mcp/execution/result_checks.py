@@ -22,6 +22,7 @@ from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.text import NOT_FINITE, all_finite, counted
+from praxis_mcp.support.workers import compute, size_of_json
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -79,7 +80,8 @@ class OutputChecks:
 
     async def misfit(self, tool: RemoteTool, content: RemoteContent) -> str | None:
         """What is wrong with an answer of a call that ended well, as the end of a sentence; None where nothing is."""
-        if not all_finite(content.structured):
+        size = size_of_json(content.structured)
+        if not await compute(all_finite, content.structured, size=size):
             return f"its structured content {NOT_FINITE}"
         if tool.output_schema is None:
             return None
@@ -92,7 +94,7 @@ class OutputChecks:
         if validator is None:
             return None
         try:
-            errors = find_errors(validator, content.structured, _owner(tool))
+            errors = await compute(find_errors, validator, content.structured, _owner(tool), size=size)
         except CheckFailed as exc:
             logger.debug("an answer of {} is passed on unchecked: it {}", tool.name, exc)
             return None

@@ -40,6 +40,7 @@ from praxis_mcp.plans.planning import check_again, plan_call
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.workers import compute, size_of_json
 
 if TYPE_CHECKING:
     from praxis_mcp.execution.shared_limits import SharedLimits
@@ -204,7 +205,8 @@ class ToolRunner:
         log = logger.bind(run=run_id)
         if not is_compiled(contract):
             await anyio.to_thread.run_sync(compile_schemas, contract)
-        fitting = validate_arguments(contract, request.arguments)
+        size = size_of_json(request.arguments)
+        fitting = await compute(validate_arguments, contract, request.arguments, size=size)
         plan = await plan_call(contract, fitting, self._settings, run_id, caller, create=True)
         log.debug("{}: arguments fit; planned as run {}", name, run_id)
         request = request.noting(arguments=await self._records.arguments(plan, contract.parameters))

@@ -27,6 +27,7 @@ from praxis_mcp.federation.upstream_source import UpstreamSource
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import UpstreamSettings
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.workers import compute, size_of_json
 from praxis_mcp.upstreams.spec import ProgressListener
 
 FIRST_LIST = 5.0
@@ -207,7 +208,7 @@ class Upstreams:
                 f"{tool.name} did not answer within {limit:g} s, and was cancelled at the upstream {tool.upstream}.",
                 remedy=f"Ask for less in one call, or raise upstreams.{tool.upstream}.timeout in the settings.",
             ) from exc
-        content = read_answer(answer, upstream.masker)
+        content = await compute(read_answer, answer, upstream.masker, size=size_of_json(answer))
         return RemoteAnswer(tool, content, answer.get("isError") is True)
 
     async def read(self, name: str, uri: str) -> tuple[Mapping[str, Any], ...]:
@@ -224,7 +225,7 @@ class Upstreams:
             raise ExecutionError(f"{name} did not give the resource within {source.settings.timeout:g} s.") from exc
         contents = answer.get("contents")
         found = [item for item in (contents if isinstance(contents, list) else []) if isinstance(item, dict)]
-        return tuple(masked_resource(item, upstream.masker) for item in found)
+        return tuple([await compute(masked_resource, item, upstream.masker, size=size_of_json(item)) for item in found])
 
     def approve(self, name: str, tools: Sequence[str] = ()) -> tuple[RemoteTool, ...]:
         """Approve what is held back of an upstream: these tools, or all. Returns what was approved.

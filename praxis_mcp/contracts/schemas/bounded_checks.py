@@ -1,6 +1,6 @@
 """jsonschema's keywords, those replaced that could keep the server busy for minutes, and all of them under a clock.
 
-Values are checked on the event loop, and they come from strangers.
+Values come from strangers, and short ones are checked on the event loop.
 """
 
 from __future__ import annotations

@@ -46,6 +46,7 @@ from praxis_mcp.settings.sections import RecordSettings
 from praxis_mcp.support.installation import OWN_ENGINES
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.scratch import remove_directory
+from praxis_mcp.support.workers import compute, size_of_json
 
 _REMOVED_WITHIN = 5.0
 """Seconds that a call which failed waits for its files to be removed: a tool may have left a million."""
@@ -142,9 +143,11 @@ class RunRecords:
     async def _shown(self, arguments: Mapping[str, Any], private: Collection[str], masker: Masker) -> str | None:
         assert self._store is not None
         if self._settings.arguments == "masked":
-            return masked_arguments(arguments, private, masker)
+            return await compute(masked_arguments, arguments, private, masker, size=size_of_json(arguments))
         key = await anyio.to_thread.run_sync(self._store.key)
-        return hashed_arguments(arguments, key) if key is not None else None
+        if key is None:
+            return None
+        return await compute(hashed_arguments, arguments, key, size=size_of_json(arguments))
 
     async def _start(self, record: RunRecord) -> RunRecord:
         self._begun(record)

@@ -27,6 +27,7 @@ from praxis_mcp.serving.access import ANYONE, Caller
 from praxis_mcp.serving.mcp.blocks import failed_content, not_finite_note, remote_blocks, text_block
 from praxis_mcp.serving.mcp.dialect import Dialect, content_for
 from praxis_mcp.serving.mcp.results import meta_of
+from praxis_mcp.support.workers import compute, size_of_json
 
 _CONTENTS: TypeAdapter[TextResourceContents | BlobResourceContents] = TypeAdapter(
     TextResourceContents | BlobResourceContents
@@ -63,7 +64,8 @@ class Relay:
         problem = None
         if result.remote is not None and (result.success or result.remote.structured is not None):
             problem = await self._checks.misfit(tool, result.remote)
-        return _result(tool, result, problem, relays.max_text, dialect)
+        size = size_of_json((result.remote.blocks, result.remote.structured)) if result.remote is not None else 0
+        return await compute(_result, tool, result, problem, relays.max_text, dialect, size=size)
 
     async def read(self, uri: str, dialect: Dialect, caller: Caller = ANYONE) -> ReadResourceResult | None:
         """A resource that a result of a caller's own call linked; None where the address names none of an upstream.

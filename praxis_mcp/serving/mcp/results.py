@@ -32,6 +32,7 @@ from praxis_mcp.serving.mcp.failures import describe_error, describe_failure, la
 from praxis_mcp.serving.mcp.media import clean
 from praxis_mcp.serving.mcp.resources import stream_uri
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.workers import compute, size_of_json
 
 META_KEY = RUN_KEY
 MOST_CHANGED_FILES = 20
@@ -67,7 +68,8 @@ class ResultWriter:
         Raises:
             ContractError: the contract's output schema is invalid.
         """
-        problem, structured = self._structured(contract, result)
+        size = _size_of_value(contract, result)
+        problem, structured = await compute(self._structured, contract, result, size=size)
         blocks = [
             *(self._unusable(result, problem) if problem else await self._output(contract, result)),
             *await artifact_blocks(result.artifacts, result.run_id, self.dialect),
@@ -106,14 +108,18 @@ class ResultWriter:
             described = text_block(describe_failure(contract, result))
             if remote is None:
                 return [described, *self._whole_streams(result)]
-            blocks = remote_blocks(result, limit, self.dialect) or [described]
-            return [*blocks, *not_finite_note(remote.structured)]
+            blocks = await self._answered(result, limit) or [described]
+            return [*blocks, *await compute(not_finite_note, remote.structured, size=size_of_json(remote.structured))]
         if remote is not None and (remote.structured is not None or contract.output != "json"):
-            return remote_blocks(result, limit, self.dialect)
+            return await self._answered(result, limit)
         if contract.output == "json":
             text = stream_text(stdout, run_id, "stdout", limit) or ""
             return [text_block(text.strip()), *whole_link(stdout, run_id, "stdout", limit, self.dialect)]
         return await stdout_blocks(stdout, run_id, limit, self.dialect) or self._nothing_written(result)
+
+    async def _answered(self, result: ExecutionResult, limit: int) -> list[ContentBlock]:
+        size = size_of_json(result.remote.blocks) if result.remote is not None else 0
+        return await compute(remote_blocks, result, limit, self.dialect, size=size)
 
     def _unusable(self, result: ExecutionResult, problem: str) -> list[ContentBlock]:
         parts = [problem]
@@ -150,6 +156,13 @@ class ResultWriter:
     def _from_root(self, file: Path) -> str:
         root = self.settings.root
         return clean(str(file.relative_to(root) if file.is_relative_to(root) else file))
+
+
+def _size_of_value(contract: ToolContract, result: ExecutionResult) -> int:
+    """About how much JSON is to be read and checked."""
+    if result.remote is not None and result.remote.structured is not None:
+        return size_of_json(result.remote.structured)
+    return result.stdout.total if result.success and contract.output == "json" else 0
 
 
 def _left_out(names: tuple[str, ...]) -> list[ContentBlock]:

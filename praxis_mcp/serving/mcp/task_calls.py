@@ -26,6 +26,7 @@ from praxis_mcp.serving.mcp.progress import ProgressReporter, reporting
 from praxis_mcp.serving.mcp.results import META_KEY, error_result, refusal
 from praxis_mcp.support.logs import logger, report_defect
 from praxis_mcp.support.text import counted
+from praxis_mcp.support.workers import compute, size_of_json
 
 if TYPE_CHECKING:
     from praxis_mcp.execution.tasks.service import Say, TaskService, Work
@@ -119,7 +120,7 @@ class TaskCalls:
         if not is_compiled(contract):
             await anyio.to_thread.run_sync(compile_schemas, contract)
         try:
-            validate_arguments(contract, call.arguments)
+            await compute(validate_arguments, contract, call.arguments, size=size_of_json(call.arguments))
         except ArgumentError:
             return None
         service = await self._get()
@@ -238,7 +239,8 @@ class TaskCalls:
             return Outcome(error=json.dumps(error), message=exc.error.message)
         except Exception as exc:  # noqa: BLE001 - one task's defect must not take the others with it
             result = refusal(report_defect(f"{call.contract.name} ran as a task", exc))
-        return Outcome(result=kept_result(result, self._toolbox.settings.tasks.max_result))
+        most = self._toolbox.settings.tasks.max_result
+        return Outcome(result=await anyio.to_thread.run_sync(kept_result, result, most))
 
 
 def kept_result(result: CallToolResult, most: int) -> str:
