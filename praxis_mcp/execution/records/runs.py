@@ -133,11 +133,8 @@ class RunRecords:
         if self._store is None or self._settings.arguments == "none":
             return None
         properties = schema.get("properties")
-        private = (
-            {name for name, part in properties.items() if is_private(part)}
-            if isinstance(properties, Mapping)
-            else set()
-        )
+        named = properties if isinstance(properties, Mapping) else {}
+        private = {name for name, part in named.items() if is_private(part)}
         return await self._shown(arguments, private, Masker(()))
 
     async def _shown(self, arguments: Mapping[str, Any], private: Collection[str], masker: Masker) -> str | None:
@@ -145,9 +142,8 @@ class RunRecords:
         if self._settings.arguments == "masked":
             return await compute(masked_arguments, arguments, private, masker, size=size_of_json(arguments))
         key = await anyio.to_thread.run_sync(self._store.key)
-        if key is None:
-            return None
-        return await compute(hashed_arguments, arguments, key, size=size_of_json(arguments))
+        size = size_of_json(arguments)
+        return await compute(hashed_arguments, arguments, key, size=size) if key is not None else None
 
     async def _start(self, record: RunRecord) -> RunRecord:
         self._begun(record)
