@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from praxis_mcp.support.installation import install_command, install_command_for_extra, packages_of
+from praxis_mcp.support.installation import install_command, install_command_for_extra, own_command, packages_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -100,6 +100,17 @@ def test_in_the_cache_of_uvx_its_command_is_shown_again(tmp_path: Path) -> None:
     where.mkdir(parents=True)
     shown = install_command("docker<8", prefix=where)
     assert re.fullmatch(r"uvx --with 'docker<8' --from \S+ praxis-mcp", shown)
+
+
+def test_this_copy_is_started_from_anywhere_by_words_that_outlive_the_cache_of_uvx(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = subprocess.run([*own_command(), "--version"], cwd=tmp_path, capture_output=True, timeout=180, check=True)
+    assert done.stdout.startswith(b"praxis-mcp ")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "uv" / "archive-v0" / "x1"))
+    program, *words = own_command()
+    assert Path(program).name in ("uvx", "uvx.exe")
+    assert words in (["--from", str(ROOT), "praxis-mcp"], ["--from", "praxis-mcp", "praxis-mcp"])
 
 
 def test_no_remedy_names_an_extra_of_this_package() -> None:

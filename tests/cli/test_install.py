@@ -34,7 +34,7 @@ def environment(project: Path, **variables: str) -> dict[str, str]:
 
 
 def praxis(project: Path, *words: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
-    return command_line.praxis(*words, cwd=cwd or project, env=environment(project, **variables))
+    return command_line.praxis(*words, cwd=cwd or project, env=environment(project, **variables), timeout=180)
 
 
 def file_of(project: Path, client: str) -> Path:
@@ -178,6 +178,6 @@ def test_completion_knows_the_clients(project: Path) -> None:
     script = {"_PRAXIS_MCP_COMPLETE": "complete_bash", "COMP_WORDS": "praxis-mcp install c", "COMP_CWORD": "2"}
     done = subprocess.run(
         [sys.executable, "-c", "import sys; sys.argv = ['praxis-mcp']; from praxis_mcp.cli import main; main()"],
-        env=environment(project, **script), capture_output=True, text=True, timeout=60, check=False,
+        env=environment(project, **script), capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.stdout.split() == ["claude-code", "claude-desktop", "cursor", "codex"]
