@@ -65,8 +65,9 @@ async def test_a_result_of_8_mib_that_is_checked_keeps_no_other_call_waiting() -
 
 async def test_an_answer_of_another_server_that_is_checked_keeps_no_other_call_waiting() -> None:
     tool = RemoteTool("up_tool", "up", "tool", {}, SCHEMA)
-    content = RemoteContent((), value())
-    assert await turns_while(lambda: OutputChecks().misfit(tool, content)) > LEAST_TURNS
+    checks, content = OutputChecks(), RemoteContent((), value())
+    assert await checks.misfit(tool, RemoteContent((), {})) is None  # compiles the schema, in a thread as well
+    assert await turns_while(lambda: checks.misfit(tool, content)) > LEAST_TURNS
 
 
 async def test_small_values_are_worked_on_where_they_are_and_others_in_a_thread() -> None:
