@@ -75,7 +75,7 @@ def refused(refusal: Refusal, tool: str = "") -> ExecutionError:
     if "failed calling webhook" in low:
         return EngineUnavailable(
             f"{subject} cluster cannot ask its own policy: {text}.",
-            remedy="An admission webhook of the cluster does not answer: have whoever runs it look at it.",
+            remedy="An admission webhook of the cluster does not answer: have its operator look at it.",
         )
     if "podsecurity" in low or "violates" in low:
         return ExecutionError(

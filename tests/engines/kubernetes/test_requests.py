@@ -174,7 +174,7 @@ async def test_a_server_that_stays_away_fails_the_call_in_time(
         pytest.param(Answer(body=b"{}"), "not an object of the Kubernetes API", id="an empty object"),
     ],
 )
-async def test_an_answer_that_is_none_fails_the_call_in_time_and_in_bounded_memory(
+async def test_an_answer_that_is_not_usable_fails_the_call_in_time_and_in_bounded_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: tuple[str, str], answer: Answer, words: str
 ) -> None:
     monkeypatch.setattr(client, "MAX_API_ANSWER", 300_000)
