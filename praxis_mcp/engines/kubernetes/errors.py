@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal
-from praxis_mcp.engines.kubernetes.states import PodTrouble, Trouble
+from praxis_mcp.engines.kubernetes.states import OUT_OF_MEMORY, PodTrouble, Trouble
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError, LimitUnsupported
 
 _DOCTOR = "`praxis-mcp doctor` shows which rights are missing, and the Role that has them."
@@ -141,6 +141,10 @@ def not_running(tool: str, image: str | None, trouble: PodTrouble) -> ExecutionE
                 f"{tool}: its node put its pod out ({why}).",
                 remedy="The node was short of memory or disk, or the tool wrote more than its volumes hold. Reserve "
                 "more (engines.kubernetes.requests), or let the tool write less.",
+            )
+        case Trouble.ENDED if trouble.reason == OUT_OF_MEMORY:
+            return ExecutionError(
+                f"{tool} ran out of memory before it began ({why}).", remedy="Raise the contract's memory_limit."
             )
         case _:
             return ExecutionError(
