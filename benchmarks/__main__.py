@@ -25,6 +25,7 @@ NAMES = {
     "engines": 4,
     "memory": 1,
     "records": 40,
+    "console": 15,
 }
 """Benchmarks, and the rounds that each takes by default."""
 
