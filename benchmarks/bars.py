@@ -267,7 +267,7 @@ async def clustered(rounds: int, kept: list[Report | Table]) -> list[Bar]:
     if kubernetes.DIRECT in {row.name for row in calls.rows}:
         bars.append(at_most(tcp, times(waiting, calls.row(kubernetes.DIRECT)), 3, "x"))
     else:
-        bars.append(left_out(tcp, "no channel: direct"))
+        bars.append(left_out(tcp, "pods cannot be reached by their addresses"))
     many = f"{kubernetes.AT_ONCE} waiting calls in pods at once, of one"
     for title, report, ours, theirs, most in (
         ("a waiting pod until hello, of a bare one until it runs", made, kubernetes.WAITING_POD, kubernetes.BARE_POD,
