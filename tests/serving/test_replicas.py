@@ -60,7 +60,7 @@ async def replicas(tools: Path, tmp_path: Path, **environment: str) -> AsyncIter
     shared = {"PRAXIS_RECORDS__URL": shared_server().database(), "PRAXIS_ROOT": str(tools), **environment}
 
     def serving(name: str) -> Any:
-        own: dict[str, Any] = {**shared, "PRAXIS_RECORDS__DIRECTORY": str(tmp_path / name)}
+        own: dict[str, Any] = {"PRAXIS_RECORDS__DIRECTORY": str(tmp_path / name), **shared}
         http = {"auth": {"tokens": tokens}, "console": {"enabled": True}}
         return running_http(tools, "--http", http=http, **own)
 
@@ -179,6 +179,38 @@ async def test_files_beyond_the_bound_stay_with_their_server(tools: Path, tmp_pa
             assert await shared(client, links["report.txt"]) == b"the whole report"
             with pytest.raises(MCPError, match="no longer kept"):
                 await client.read_resource(links["stdout"])
+
+
+@pytest.mark.postgres
+async def test_what_somebody_put_in_place_of_a_runs_files_in_a_shared_directory_leads_nowhere(
+    tools: Path, tmp_path: Path
+) -> None:
+    shared_directory, secrets = tmp_path / "records", tmp_path / "secrets"
+    (secrets / "deep").mkdir(parents=True)
+    for name in ("stdout", "report.txt", "deep/numbers.bin"):
+        (secrets / name).write_text("this is secret")
+    # As where all have one file system, and the database has none of the files.
+    own = {"PRAXIS_RECORDS__DIRECTORY": str(shared_directory), "PRAXIS_RECORDS__MAX_SHARED": "0"}
+    async with (
+        replicas(tools, tmp_path, **own) as (one, two),
+        client_of(one, ADA) as client,
+        client_of(two, ADA) as other,
+    ):
+        for is_link in (True, False):
+            links = links_of((await client.call_tool("left", {})).content)
+            run = shared_directory / "files" / links["stdout"].removesuffix("/stdout").rpartition("/")[2]
+            found = {path.name: path for path in run.rglob("*") if path.is_file()}
+            assert links.keys() <= found.keys()
+            for name, path in found.items():
+                path.unlink()
+                if is_link:
+                    path.symlink_to(secrets / ("deep/numbers.bin" if name == "numbers.bin" else name))
+                else:
+                    os.mkfifo(path)
+            for uri in links.values():
+                for reader in (other, client):
+                    with pytest.raises(MCPError, match=r"no longer kept|no resource"):
+                        await whole(reader, uri)
 
 
 @pytest.mark.postgres

@@ -21,6 +21,7 @@ from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import RunNotFoundError
 from praxis_mcp.execution.records.row import LOST, NOTHING, RUNNING, About, StoredRun
 from praxis_mcp.plans.secrets import MASK, Masker
+from praxis_mcp.support.files import open_regular
 
 MOST_SHOWN = 8 * 1024
 """Characters of one call's arguments that are kept."""
@@ -255,7 +256,7 @@ def _phases(record: RunRecord) -> str:
 
 
 def _read_range(file: Path, offset: int, limit: int | None) -> bytes:
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         stream.seek(offset)
         return stream.read() if limit is None else stream.read(limit)
 

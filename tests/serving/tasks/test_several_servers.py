@@ -108,7 +108,7 @@ async def test_guessed_ids_and_ids_of_others_are_nothing_on_any_server(
 
 
 @pytest.mark.parametrize("tool", ["waits", "waits_again"])
-async def test_a_listener_on_one_server_hears_what_becomes_of_a_task_whose_server_was_killed_while_about_to_end(
+async def test_a_listener_on_one_server_receives_the_end_of_a_task_whose_server_was_killed_while_about_to_end(
     tools: Path, records: Path, tmp_path: Path, tool: str
 ) -> None:
     gate, extension = tmp_path / "gate", TasksExtension()
