@@ -1,0 +1,96 @@
+"""What happens to a pod in the middle of its call."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import pytest
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
+from praxis_mcp.errors import ExecutionError
+from praxis_mcp.plans.build import build_plan
+from tests.engines.kubernetes.doubled import Doubled, doubled, hello
+from tests.kit.until import WITHIN
+from tests.kubernetes_double import DoublePod
+
+pytestmark = [pytest.mark.anyio, pytest.mark.native]
+
+BEGUN = "begun\n"
+
+
+def endless(place: Path) -> ToolContract:
+    """A tool that notes that it runs, says so, and does not end."""
+    command = ["sh", "-c", f"echo ran >>{place}/ran; echo begun; exec sleep 3600"]
+    return hello(command=command, timeout=3000.0, memory_limit="64m")
+
+
+async def call_that_meets(
+    on: Doubled, place: Path, happens: Callable[[DoublePod], Awaitable[object] | None]
+) -> ExecutionResult | ExecutionError:
+    """What comes of a call that something happens to when its tool runs; which it does once."""
+    begun = anyio.Event()
+    said = bytearray()
+
+    def listen(_: str, data: bytes) -> None:
+        said.extend(data)
+        begun.set()
+
+    async def happen() -> None:
+        await begun.wait()
+        (pod,) = on.double.pods.values()
+        outcome = happens(pod)
+        if outcome is not None:
+            await outcome
+
+    found: ExecutionResult | ExecutionError | None = None
+    with anyio.fail_after(2 * WITHIN):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(happen)
+            plan = build_plan(endless(place), {}, on.engine.settings)
+            try:
+                found = await on.engine.run(plan, ExecutionContext(on_output=listen))
+            except ExecutionError as exc:
+                found = exc
+    assert found is not None
+    assert said.decode() == BEGUN
+    assert (place / "ran").read_text() == "ran\n"
+    assert len(on.double.pods) == 1
+    return found
+
+
+def says_that_it_may_have_run(found: ExecutionResult | ExecutionError) -> str:
+    assert isinstance(found, ExecutionError)
+    assert "It may have run" in found.message
+    assert found.remedy
+    return found.message
+
+
+async def test_a_pod_that_runs_out_of_memory_ends_the_tool_whatever_its_exit_code_says(tmp_path: Path) -> None:
+    async def out_of_memory(pod: DoublePod) -> None:
+        await pod.stop()
+        pod.terminate(0, "OOMKilled")
+
+    async with doubled(tmp_path) as on:
+        on.double.life = lives_until_told
+        found = await call_that_meets(on, tmp_path, out_of_memory)
+        assert isinstance(found, ExecutionResult)
+        assert not found.success
+        assert found.out_of_memory
+        assert found.output == BEGUN
+
+
+async def test_an_answer_does_not_wait_for_an_api_server_that_is_away(tmp_path: Path) -> None:
+    async with doubled(tmp_path) as on:
+        said = says_that_it_may_have_run(await call_that_meets(on, tmp_path, lambda pod: on.double.end()))
+        assert said
+        assert on.double.store.names("pods"), "nobody could remove it"
+        await on.double.begin()
+
+
+async def lives_until_told(pod: DoublePod) -> None:
+    """The life of a pod whose end the test reports."""
+    await pod.start()
+    pod.report(phase="Running", state={"running": {}})
