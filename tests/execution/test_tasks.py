@@ -254,7 +254,7 @@ async def test_a_cancel_that_comes_after_the_end_changes_nothing(place: Path) ->
     async with opened_store(place) as store, running(store) as tasks:
         task = await tasks.start(ORDER, done)
         await until(lambda: status_is_not_working(tasks, task))
-        await tasks.cancel(task.id, "ada")
+        await tasks.cancel(await tasks.get(task.id, "ada"))
         await in_table(store, lambda table: table.ask_cancel(task.id))  # as one that raced with it
         found = await tasks.get(task.id, "ada")
         assert (found.status, found.result, found.is_cancelled) == ("completed", DONE.result, 0)

@@ -191,18 +191,16 @@ class TaskService:
             task = replace(task, message=running.message)
         return task
 
-    async def cancel(self, task_id: str, caller: str) -> StoredTask:
-        """Ask for the end of a task, whichever server runs it; the task before that. One that has ended stays as it is.
+    async def cancel(self, task: StoredTask) -> None:
+        """Ask for the end of a task that `get` has found, whichever server runs it. One that has ended stays as it is.
 
         Raises:
-            RunNotFoundError, RecordsUnavailable: see `get`.
+            RecordsUnavailable: that cannot be written.
         """
-        task = await self.get(task_id, caller)
         if not task.has_ended:
-            await self._do(lambda table: table.ask_cancel(task_id))
-            if (running := self._running.get(task_id)) is not None:
+            await self._do(lambda table: table.ask_cancel(task.id))
+            if (running := self._running.get(task.id)) is not None:
                 running.cancel()
-        return task
 
     async def changes(self, ids: Sequence[str]) -> dict[str, tuple[float, str]]:
         """See `TaskTable.changes`."""

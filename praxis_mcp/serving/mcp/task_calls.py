@@ -159,8 +159,7 @@ class TaskCalls:
             RunNotFoundError, RecordsUnavailable: see `find`.
         """
         task = await self.find(task_id, caller)
-        if not task.has_ended:
-            await (await self._get()).cancel(task_id, caller.name)
+        await (await self._get()).cancel(task)
         return task
 
     async def changes(self, ids: list[str]) -> dict[str, tuple[float, str]]:
