@@ -312,13 +312,9 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             with anyio.move_on_after(VERSION_TIMEOUT), self._translating():
                 version = str(await daemon.version())
         except TimeoutError:
-            return EngineStatus(
-                self.name,
-                available=False,
-                detail=f"The Docker daemon did not answer within {DAEMON_PROBE_TIMEOUT:g} s.",
-                remedy="It may be hung: see its log, and restart it.",
-                silent=True,
-            )
+            detail = f"The Docker daemon did not answer within {DAEMON_PROBE_TIMEOUT:g} s."
+            remedy = "It may be hung: see its log, and restart it."
+            return EngineStatus(self.name, available=False, detail=detail, remedy=remedy, silent=True)
         except ExecutionError as exc:
             if self._daemon is not None:
                 await self._forget(self._daemon)
