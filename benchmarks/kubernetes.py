@@ -145,7 +145,7 @@ class Ground:
             await anyio.sleep(SETTLE)
             cluster = self.engine._cluster
             assert isinstance(cluster, Cluster)
-            pod = OwnPod(cluster, f"bare-{secrets.token_hex(5)}", lambda path: None)
+            pod = OwnPod(cluster, f"bare-{secrets.token_hex(5)}", lambda path, is_late: None)
             began = time.perf_counter()
             try:
                 await pod.create(_body(pod.name, command))

@@ -122,6 +122,7 @@ class Forwarding:
         await begin.wait()
         for way in ways:
             way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
         await self._connection.until_closed()
 
     async def _down(self, reader: asyncio.StreamReader) -> None:

@@ -47,6 +47,11 @@ class Refusal(Exception):
         """Whether the same request may be answered a moment later: the server is busy or starting."""
         return self.status in (429, 500, 502, 503, 504)
 
+    @property
+    def may_be_done(self) -> bool:
+        """Whether the request may be done all the same: the server, its store or a proxy did not wait for that."""
+        return self.status >= 500 and self.retry_after is None
+
 
 class ClusterLost(Exception):
     """The API server cannot be reached, or the connection to it broke.
@@ -64,3 +69,8 @@ class ClusterLost(Exception):
 
 class WatchExpired(Exception):
     """A watch asked for changes since a version that the server has forgotten (410 Gone): look again, then watch."""
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the next request may be answered otherwise."""
+    return not isinstance(error, Refusal) or error.is_passing

@@ -9,6 +9,7 @@ import hashlib
 import os
 import platform
 import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,9 @@ MAX_CONFIG_MAP = 1_000_000
 MAX_CONTENT = 8 * 1024 * 1024
 """Bytes that a contract's read-only mounts may have together."""
 MAX_CONTENT_FILES = 2000
+YOUNG_FILE = 2.0
+"""Seconds before it is read within which a file must not have changed for its times to tell a later change: a second
+one may get the same times (some file systems count in steps of two seconds)."""
 MAX_KEPT_MAPS = 128
 """ConfigMaps of one server at a time; of more, the oldest go. A pod that runs has its content already."""
 _TOP = "content"
@@ -60,9 +64,15 @@ class ConfigMap:
 
     data: tuple[tuple[str, bytes], ...] = field(repr=False)
 
-    def name(self, server: str) -> str:
-        """Its name: by its content, for one server."""
-        digest = hashlib.sha256()
+    def name(self, server: str, owner: str) -> str:
+        """Its name: by its content, for one Lease of one server. Under a new Lease it must not be taken for the old
+        one's, which the cluster is about to remove.
+
+        Args:
+            server: the server's id.
+            owner: uid of the Lease.
+        """
+        digest = hashlib.sha256(owner.encode())
         for key, value in self.data:
             digest.update(b"%b %d %b" % (key.encode(), len(value), value))
         return f"{MANAGER}-{server[:16]}-{digest.hexdigest()[:32]}"
@@ -73,7 +83,7 @@ class ConfigMap:
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
-                "name": self.name(server),
+                "name": self.name(server, str(owner["uid"])),
                 "labels": {MANAGED_BY: MANAGER, SERVER_LABEL: server},
                 "ownerReferences": [dict(owner)],
             },
@@ -98,7 +108,7 @@ class ConfigMaps:
         """
         names: list[str] = []
         for each in maps:
-            name = await anyio.to_thread.run_sync(each.name, self._server)
+            name = await anyio.to_thread.run_sync(each.name, self._server, str(owner["uid"]))
             names.append(name)
             known = (str(owner["uid"]), name)
             if known in self._made:
@@ -177,11 +187,52 @@ class MountContent:
 
 
 @dataclass(frozen=True, slots=True)
+class ContentStamp:
+    """What tells a change of read-only mounts without reading them: which files they have, their sizes and times.
+
+    It misses changes on a file system whose times are those of another machine, if that one's clock is late by more
+    than `YOUNG_FILE`; by a program that has a file in its memory (mmap), until the kernel notes that; and, on Windows,
+    with times that are set back. A pod that waits then has the content from before.
+
+    Attributes:
+        entries: of each file and directory path, device, inode, mode, size, and times of its content and its status in
+            nanoseconds.
+        is_telling: whether none of them had changed just before.
+    """
+
+    entries: tuple[tuple[str, int, int, int, int, int, int], ...] = field(repr=False)
+    is_telling: bool
+
+    @classmethod
+    def of(cls, blueprint: Blueprint) -> ContentStamp:
+        """As they are now.
+
+        Raises:
+            OSError: one of them cannot be looked at.
+            ValueError: they have too many files.
+        """
+        old = time.time_ns() - int(YOUNG_FILE * 10**9)
+        mounts = [mount for mount in blueprint.own_mounts if not mount.writable]
+        entries = tuple(entry for mount in mounts for entry in sorted(_entries_of(mount)))
+        files = [entry for entry in entries if stat.S_ISREG(entry[3])]
+        return cls(entries, is_telling=all(max(entry[5:]) < old for entry in files))
+
+    def shows(self, blueprint: Blueprint) -> bool:
+        """Whether they surely are what they were; else they have to be read."""
+        try:
+            return self.is_telling and self.entries == ContentStamp.of(blueprint).entries
+        except (OSError, ValueError):
+            return False
+
+
+@dataclass(frozen=True, slots=True)
 class PodContent:
-    """praxis-init and the content of a blueprint's read-only mounts, as they were when they were read."""
+    """praxis-init and the content of a blueprint's read-only mounts, as they were when they were read; `stamp` is of
+    the moment before."""
 
     init: bytes = field(repr=False)
     mounts: tuple[MountContent, ...]
+    stamp: ContentStamp | None = None
 
     @classmethod
     async def read(cls, blueprint: Blueprint, options: KubernetesSettings) -> PodContent:
@@ -211,8 +262,16 @@ class PodContent:
         return _KUBERNETES_NAMES[known]
 
     async def is_current(self, blueprint: Blueprint) -> bool:
-        """Whether the mounts of a call hold what was read here."""
-        return not self.mounts or self.mounts == await anyio.to_thread.run_sync(_read_mounts, blueprint)
+        """Whether the mounts of a call hold what was read here: by their stamp (see `ContentStamp`), and where that
+        does not say so, by reading them once more.
+
+        Raises:
+            LimitUnsupported, ExecutionError: as `read`.
+        """
+        return not self.mounts or await anyio.to_thread.run_sync(self._is_current, blueprint)
+
+    def _is_current(self, blueprint: Blueprint) -> bool:
+        return (self.stamp is not None and self.stamp.shows(blueprint)) or self.mounts == _read_mounts(blueprint)
 
     async def put(self, maps: ConfigMaps, owner: Mapping[str, Any]) -> list[Volume]:
         """Have it in the cluster; the volumes that show it.
@@ -236,7 +295,11 @@ def _read(blueprint: Blueprint, options: KubernetesSettings) -> PodContent:
             f"This copy of praxis-mcp has no praxis-init for {machine}, which every pod begins with.",
             remedy=OTHER_MACHINES,
         )
-    return PodContent(path.read_bytes(), _read_mounts(blueprint))
+    try:
+        stamp = ContentStamp.of(blueprint)
+    except (OSError, ValueError):  # which reading them says better
+        stamp = None
+    return PodContent(path.read_bytes(), _read_mounts(blueprint), stamp)
 
 
 def _read_mounts(blueprint: Blueprint) -> tuple[MountContent, ...]:
@@ -280,6 +343,36 @@ def _check_place(blueprint: Blueprint, mount: Mount, mounts: Sequence[Mount]) ->
         )
 
 
+def _entries_of(mount: Mount) -> Iterator[tuple[str, int, int, int, int, int, int]]:
+    if stat.S_ISREG(os.lstat(mount.source).st_mode):
+        with HeldDirectory.at(mount.source.parent, listed=False) as around:
+            descriptor = around.read(mount.source.name)
+            try:
+                status = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+        _check_identity(mount, status)
+        yield _entry("", status)
+        return
+    with HeldDirectory.at(mount.source) as top:
+        _check_identity(mount, top.status)
+        yield _entry("", top.status)
+        for count, (path, _, entry) in enumerate(walk(top)):
+            if count >= MAX_CONTENT_FILES:
+                raise ValueError(f"it has more than {MAX_CONTENT_FILES} files")
+            yield _entry(path, entry.status)
+
+
+def _check_identity(mount: Mount, status: os.stat_result) -> None:
+    if mount.identity not in (None, identity_of(status)):
+        raise OSError(0, "it was replaced after it had been checked", str(mount.source))
+
+
+def _entry(path: str, status: os.stat_result) -> tuple[str, int, int, int, int, int, int]:
+    times = status.st_mtime_ns, status.st_ctime_ns
+    return (path, status.st_dev, status.st_ino, status.st_mode, status.st_size, *times)
+
+
 def _content_of(mount: Mount, left: int) -> MountContent:
     """Raises `ValueError` with what a ConfigMap cannot hold."""
     status = os.lstat(mount.source)
@@ -288,8 +381,7 @@ def _content_of(mount: Mount, left: int) -> MountContent:
             file = _file(around, mount.source.name, "", left, mount)
         return MountContent(mount, True, (file,))
     with HeldDirectory.at(mount.source) as top:
-        if mount.identity not in (None, identity_of(top.status)):
-            raise OSError(0, "it was replaced after it had been checked", str(mount.source))
+        _check_identity(mount, top.status)
         return MountContent(mount, False, tuple(sorted(_files(top, left), key=lambda file: file.path)))
 
 
@@ -317,8 +409,8 @@ def _file(here: HeldDirectory, name: str, path: str, left: int, mount: Mount | N
     descriptor = here.read(name)
     try:
         status = os.fstat(descriptor)
-        if mount is not None and mount.identity not in (None, identity_of(status)):
-            raise OSError(0, "it was replaced after it had been checked", str(mount.source))
+        if mount is not None:
+            _check_identity(mount, status)
         most = min(left, MAX_CONFIG_MAP)
         with os.fdopen(os.dup(descriptor), "rb") as stream:
             data = stream.read(most + 1)

@@ -7,6 +7,7 @@ two machines compared, nor process ids.
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,11 @@ LEASE_SECONDS = 30
 """Seconds for which a renewal counts."""
 RENEW_EVERY = 10.0
 """Seconds between renewals."""
+UPKEEP_FOR = 10.0
+"""Seconds between two renewals for all else that is done with them: an API server that is slow to remove what is left
+must not cost the Lease."""
+LOOK_FOR = 3.0
+"""Seconds for a look at the Lease that a call waits for."""
 MISSED_AFTER = 2 * RENEW_EVERY
 """Seconds after a renewal in which there was none, after which it is looked at before anybody relies on it: this server
 was frozen, or slept."""
@@ -33,6 +39,10 @@ LEASES_LOST = 3
 """How many times over a Lease must have expired, watched, before anybody else removes it."""
 LEASE_END_TIMEOUT = 10.0
 """Seconds to remove the own one."""
+LATE_AFTER = 60.0
+"""Seconds within which a request to make a pod, whose answer was lost, may be done yet: the API server's own bound."""
+MOST_LEFT_PODS = 4096
+"""Pods that are to be removed later; of more, the first are left to the Lease's end."""
 
 
 class ServerLease:
@@ -50,7 +60,8 @@ class ServerLease:
         self._life = anyio.CancelScope()
         self._watchman = LeaseWatchman()
         self._is_kept = False
-        self._left: set[str] = set()
+        self._may_exist = False
+        self._left: dict[str, float] = {}
         self._renewed = 0.0
 
     @property
@@ -85,15 +96,19 @@ class ServerLease:
             Refusal, ClusterLost: as the cluster's own.
         """
         if self._owner is not None and self._has_missed:
-            await self.renew()
+            try:
+                with anyio.fail_after(LOOK_FOR):
+                    await self.renew()
+            except TimeoutError as exc:
+                raise ClusterLost("", f"its Lease could not be looked at within {LOOK_FOR:g} s") from exc
         return self._owner is not None and self._owner["uid"] == owner
 
     @property
     def _has_missed(self) -> bool:
-        return time.monotonic() - self._renewed > MISSED_AFTER
+        return _awake_or_not() - self._renewed > MISSED_AFTER
 
     async def _make(self) -> dict[str, Any]:
-        now, begun = _now(), time.monotonic()
+        now, begun = _now(), _awake_or_not()
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -105,10 +120,12 @@ class ServerLease:
                 "renewTime": now,
             },
         }
+        self._may_exist = True
         try:
             made = await self._cluster.create(self._cluster.leases(), body)
         except Refusal as exc:
             if not exc.is_taken:  # an attempt of ours whose answer was lost
+                self._may_exist = exc.may_be_done
                 raise
             made = await self._cluster.get(self._cluster.leases(self.name))
         self._renewed = begun
@@ -125,28 +142,35 @@ class ServerLease:
                 await anyio.sleep(RENEW_EVERY)
                 try:
                     await self.renew()
-                    await self._remove_left()
-                    await self.remove_expired()
+                    with anyio.move_on_after(UPKEEP_FOR):
+                        await self._remove_left()
+                        await self.remove_expired()
                 except (Refusal, ClusterLost) as exc:
                     logger.warning("this server's Lease could not be renewed: {}", exc)
 
-    def remove_later(self, path: str) -> None:
+    def remove_later(self, path: str, is_late: bool) -> None:
         """Have a pod removed with one of the next renewals: the cluster did not do it when it was asked. Else it would
         stay, though it has ended, until this server does.
 
         Args:
             path: of the pod.
+            is_late: the request to make it may still be done: it is asked for again for `LATE_AFTER` seconds.
         """
-        self._left.add(path)
+        self._left[path] = time.monotonic() + (LATE_AFTER if is_late else 0.0)
+        while len(self._left) > MOST_LEFT_PODS:
+            del self._left[next(iter(self._left))]
 
     async def _remove_left(self) -> None:
-        for path in tuple(self._left):
+        for path, until in tuple(self._left.items()):
+            is_last = time.monotonic() >= until
             try:
                 await self._cluster.delete(path, {"gracePeriodSeconds": POD_GRACE})
             except Refusal as exc:
                 if not exc.is_missing:
                     raise
-            self._left.discard(path)
+                if not is_last:
+                    continue
+            self._left.pop(path, None)
 
     async def renew(self) -> None:
         """Renew it; where somebody has removed it, the next `owner` is a new one.
@@ -156,7 +180,7 @@ class ServerLease:
         """
         if self._owner is None:
             return
-        begun = time.monotonic()
+        begun = _awake_or_not()
         try:
             await self._cluster.merge(self._cluster.leases(self.name), {"spec": {"renewTime": _now()}})
             self._renewed = begun
@@ -196,14 +220,15 @@ class ServerLease:
     async def end(self) -> None:
         """Remove it, and with it all that it owns; never raises."""
         self._life.cancel()
-        if self._owner is None:
-            return
         self._owner = None
+        if not self._may_exist:
+            return
         with anyio.move_on_after(LEASE_END_TIMEOUT, shield=True):
             try:
                 await self._cluster.delete(self._cluster.leases(self.name), {"propagationPolicy": "Background"})
             except (Refusal, ClusterLost) as exc:
-                logger.warning("this server's Lease could not be removed; others do it when it expires: {}", exc)
+                if not (isinstance(exc, Refusal) and exc.is_missing):
+                    logger.warning("this server's Lease could not be removed; others do it when it expires: {}", exc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,3 +285,8 @@ def _seen(lease: Mapping[str, Any], now: float) -> SeenLease:
 def _now() -> str:
     """Now, as a MicroTime of Kubernetes."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _awake_or_not() -> float:
+    """Seconds that only go up, those in which this machine slept among them."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()

@@ -8,7 +8,7 @@ from typing import Any
 
 import anyio
 
-from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal, WatchExpired
+from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal, WatchExpired, may_pass
 from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.engines.kubernetes.spec import POD_GRACE
 from praxis_mcp.engines.kubernetes.states import PodTrouble, Trouble, is_over, is_running, trouble_of
@@ -51,13 +51,14 @@ class OwnPod:
     Args:
         cluster: the cluster.
         name: its name.
-        on_left: is called with its path where its removal failed.
+        on_left: is called with its path where its removal failed, or it may still come to be, which the second
+            argument says.
 
     Attributes:
         last: the pod as it was last seen; empty before it was.
     """
 
-    def __init__(self, cluster: Cluster, name: str, on_left: Callable[[str], None]) -> None:
+    def __init__(self, cluster: Cluster, name: str, on_left: Callable[[str, bool], None]) -> None:
         self._cluster = cluster
         self._on_left = on_left
         self.name = name
@@ -79,8 +80,8 @@ class OwnPod:
         try:
             with anyio.CancelScope(shield=True):
                 self.last = await self._cluster.create(self._cluster.pods(), body)
-        except Refusal:
-            self._may_exist = False
+        except Refusal as exc:
+            self._may_exist = self._is_uncertain = exc.may_be_done
             raise
         except ClusterLost:
             self._is_uncertain = True
@@ -151,18 +152,19 @@ class OwnPod:
             while True:
                 try:
                     await self._cluster.delete(self.path, {"gracePeriodSeconds": POD_GRACE})
+                    self._is_uncertain = False
                     await self._until(lambda pod: False)
                 except Refusal as exc:
-                    if exc.is_missing and not self._is_uncertain:
+                    if exc.is_missing:
+                        if self._is_uncertain:  # the request to make it may still be on its way
+                            self._on_left(self.path, self._is_uncertain)
                         return
                     failure = exc
-                    if exc.is_missing:  # once more: the request to make it may still be on its way
-                        self._is_uncertain = False
                 except ClusterLost as exc:
                     failure = exc
                 await anyio.sleep(POD_REMOVE_AGAIN)
         logger.warning("the pod {} was not seen to be gone within {} s: {}", self.name, POD_REMOVE_TIMEOUT, failure)
-        self._on_left(self.path)
+        self._on_left(self.path, self._is_uncertain)
 
     async def _until(self, matches: Callable[[Mapping[str, Any]], bool], *, looks: int = 1) -> None:
         """Watch it until it matches. A watch only saves time: whatever becomes of one, the pod is looked at again.
@@ -180,7 +182,7 @@ class OwnPod:
                 self.last = pod = await self._cluster.get(self.path)
             except (Refusal, ClusterLost) as exc:
                 in_vain += 1
-                if in_vain >= looks or not _may_pass(exc):
+                if in_vain >= looks or not may_pass(exc):
                     raise
             else:
                 in_vain = 0
@@ -191,7 +193,7 @@ class OwnPod:
                         if await self._watch(str(pod["metadata"].get("resourceVersion", "")), matches):
                             return
                 except (Refusal, ClusterLost, WatchExpired) as exc:
-                    if not _may_pass(exc):
+                    if not may_pass(exc):
                         raise
             await anyio.sleep(POD_LOOK_AGAIN * 2**in_vain)
 
@@ -209,8 +211,3 @@ class OwnPod:
                 if matches(pod):
                     return True
         return False
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether the next request may be answered otherwise."""
-    return not isinstance(error, Refusal) or error.is_passing

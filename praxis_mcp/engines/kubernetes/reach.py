@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from praxis_mcp.engines.init.waiter import Waiter, WaiterLost
-from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal
+from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal, may_pass
 from praxis_mcp.engines.kubernetes.channel import ForwardedChannel
 from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.engines.kubernetes.direct import DirectChannel, address_of
@@ -19,8 +19,8 @@ from praxis_mcp.support.tasks import BackgroundTasks
 CONNECT_AGAIN = 0.05
 """Seconds until a port is tried again at which praxis-init does not listen yet."""
 MOST_WAYS = 6
-"""How often the port of a pod is forwarded in vain, because the API server is away or busy, before the call fails: for
-3 seconds."""
+"""How often a pod is asked for in vain, because the API server is away or busy, before the call fails: for 3
+seconds."""
 DIRECT_REACH_TIMEOUT = 30.0
 """Seconds, once a pod runs, within which its address must have been connected to."""
 
@@ -54,26 +54,31 @@ class WayToPods:
             Refusal, ClusterLost: as the cluster's own.
         """
         begin = anyio.current_time()
-        lost_ways = 0
+        in_vain = 0
         while True:
+            failure: Refusal | ClusterLost | None = None
+            reason = ""
             try:
                 return await self._greet_once(pod, secret)
             except WaiterLost as exc:
                 logger.debug("praxis-init of {} does not answer yet: {}", pod.name, exc)
-                await pod.check()
             except (Refusal, ClusterLost) as exc:
                 logger.debug("the port of {} is not forwarded: {}", pod.name, exc)
-                await pod.check()
-                lost_ways += 1
-                if lost_ways == MOST_WAYS or (isinstance(exc, Refusal) and not exc.is_passing):
-                    raise
+                failure = exc
             except OSError as exc:
                 reason = exc.strerror or str(exc)
                 logger.debug("{} is not reached: {}", pod.name, reason)
+            try:
                 await pod.check()
-                if anyio.current_time() - begin > DIRECT_REACH_TIMEOUT:
-                    raise out_of_reach(tool, address_of(pod.last), reason, DIRECT_REACH_TIMEOUT) from exc
-            await anyio.sleep(CONNECT_AGAIN * 2**lost_ways)
+            except (Refusal, ClusterLost) as exc:
+                failure = exc
+            if failure is not None:
+                in_vain += 1
+                if in_vain == MOST_WAYS or not may_pass(failure):
+                    raise failure
+            elif reason and anyio.current_time() - begin > DIRECT_REACH_TIMEOUT:
+                raise out_of_reach(tool, address_of(pod.last), reason, DIRECT_REACH_TIMEOUT)
+            await anyio.sleep(CONNECT_AGAIN * 2**in_vain)
 
     async def _greet_once(self, pod: OwnPod, secret: bytes) -> Waiter:
         address = address_of(pod.last)

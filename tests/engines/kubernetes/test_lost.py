@@ -3,10 +3,7 @@ nothing at all."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -14,65 +11,28 @@ import pytest
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext
-from praxis_mcp.engines.kubernetes.engine import KubernetesExecutionEngine
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.build import build_plan
-from praxis_mcp.settings.model import Settings
-from tests.cluster.api import Api
 from tests.cluster.cluster import Cluster, running_cluster
 from tests.cluster.objects import namespace
+from tests.engines.kubernetes.servers import engine_for, hello, leases, let_expire, pods, that_run, victim
 from tests.kit.until import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kubernetes, pytest.mark.native, pytest.mark.timeout(600)]
 
-START_WITHIN = 240.0
-"""Seconds for a pod on a busy machine."""
 
-
-def engine_for(cluster: Cluster, where: str, root: Path, **more: Any) -> KubernetesExecutionEngine:
-    options: Any = {
-        "kubernetes": {"kubeconfig": cluster.kubeconfig, "namespace": where, "start_timeout": START_WITHIN},
-    }
-    return KubernetesExecutionEngine(Settings(root=root, engines=options, **more))
-
-
-def pods(api: Api, where: str) -> list[dict[str, Any]]:
-    return api.get(f"/api/v1/namespaces/{where}/pods")["items"]
-
-
-def that_run(api: Api, where: str) -> list[str]:
-    return [pod["metadata"]["name"] for pod in pods(api, where) if pod["status"].get("phase") in ("Pending", "Running")]
-
-
-def leases(api: Api, where: str) -> list[dict[str, Any]]:
-    return api.get(f"/apis/coordination.k8s.io/v1/namespaces/{where}/leases")["items"]
-
-
-async def test_pods_of_a_killed_server_end_at_once_and_another_server_removes_all_that_it_left(
-    kubernetes_cluster: Cluster, tmp_path: Path
-) -> None:
-    image = kubernetes_cluster.load_stand_in("busybox:latest")
+async def test_another_server_removes_all_that_a_killed_one_left(kubernetes_cluster: Cluster, tmp_path: Path) -> None:
     with kubernetes_cluster.api() as api, namespace(api) as where:
-        command = [sys.executable, "-m", "tests.engines.kubernetes.victim", kubernetes_cluster.kubeconfig, where, image]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL) as victim:
-            try:
-                assert victim.stdout is not None
-                with anyio.fail_after(2 * START_WITHIN):
-                    said = await anyio.to_thread.run_sync(victim.stdout.readline, abandon_on_cancel=True)
-                assert said == "ready\n"
-                assert len(that_run(api, where)) == 2, "one in a call, and one that waits"
-            finally:
-                victim.kill()
+        async with victim(kubernetes_cluster, where, calls=1, waiting=1) as killed:
+            assert await killed.says() == "ready"
+            assert len(that_run(api, where)) >= 2, "one in a call, and one that waits"
         await until(lambda: not that_run(api, where), every=0.1)
         (lease,) = leases(api, where)
         async with engine_for(kubernetes_cluster, where, tmp_path) as other:
-            contract = ToolContract.create_dagger_tool("hello", image, ["echo", "hello"])
-            assert (await other.execute(contract, {})).output == "hello\n"
+            assert (await other.execute(hello(kubernetes_cluster), {})).output == "hello\n"
             assert await other.reap() == ()  # it may be renewed yet
+            let_expire(api, where, lease)
             name = lease["metadata"]["name"]
-            api.patch(
-                f"/apis/coordination.k8s.io/v1/namespaces/{where}/leases/{name}", {"spec": {"leaseDurationSeconds": 1}}
-            )
 
             async def is_removed() -> bool:
                 await other.reap()  # or its own reaper was first

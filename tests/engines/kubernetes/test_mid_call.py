@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
+from praxis_mcp.engines.kubernetes import client
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.build import build_plan
 from tests.engines.kubernetes.doubled import Doubled, doubled, hello
 from tests.kit.until import WITHIN
-from tests.kubernetes_double import DoublePod
+from tests.kubernetes_double import Cut, DoublePod
 
 pytestmark = [pytest.mark.anyio, pytest.mark.native]
 
@@ -88,6 +90,15 @@ async def test_an_answer_does_not_wait_for_an_api_server_that_is_away(tmp_path: 
         assert said
         assert on.double.store.names("pods"), "nobody could remove it"
         await on.double.begin()
+
+
+async def test_a_way_that_freezes_fails_the_call_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "PING_EVERY", 1.0)
+    monkeypatch.setattr(client, "PING_TIMEOUT", 10.0)
+    frozen = asyncio.Event()
+    async with doubled(tmp_path) as on:
+        on.double.on_forward = lambda pod: Cut(freeze=frozen)
+        assert says_that_it_may_have_run(await call_that_meets(on, tmp_path, lambda pod: frozen.set()))
 
 
 async def lives_until_told(pod: DoublePod) -> None:

@@ -11,12 +11,13 @@ import anyio
 import anyio.abc
 import pytest
 
-from praxis_mcp.engines.kubernetes import client, pods
+from praxis_mcp.engines.kubernetes import client, lease, pods
+from praxis_mcp.engines.kubernetes.answers import ClusterLost
 from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, LimitUnsupported
 from praxis_mcp.settings.kubernetes import KubernetesSettings
 from tests.engines.kubernetes.doubled import Doubled, doubled
-from tests.kit.until import WITHIN
+from tests.kit.until import WITHIN, until
 from tests.kubernetes_double import Answer, Asked, DoublePod
 
 pytestmark = [pytest.mark.anyio, pytest.mark.native]
@@ -145,6 +146,95 @@ async def test_a_server_that_is_away_while_a_pod_starts_is_asked_again(
         on.double.on_request = answering(step, answer, answer)
         assert await on.call() == "hello\n"
         assert len(on.double.pods) == 1
+
+
+async def test_a_server_that_is_away_altogether_while_a_port_is_forwarded_is_asked_again(tmp_path: Path) -> None:
+    async with doubled(tmp_path) as on:
+        due: list[Answer] = []
+
+        def answer(asked: Asked) -> Answer | None:
+            if asked.resource == "pods/portforward" and not tried:
+                tried.append(asked)
+                due.extend([Answer(0)] * 3)  # of this, and of all that comes next
+            return due.pop() if due else None
+
+        tried: list[Asked] = []
+        on.double.on_request = answer
+        assert await on.call() == "hello\n"
+        assert len(on.double.pods) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(0, done=True), Answer.refusal(504, "Timeout", done=True)], ids=["cut", "504"]
+)
+@pytest.mark.parametrize("resource", ["leases", "pods"])
+async def test_what_was_made_though_its_answer_was_lost_is_removed(
+    tmp_path: Path, resource: str, answer: Answer
+) -> None:
+    async with doubled(tmp_path) as on:
+        on.double.on_request = answering(("create", resource), answer)
+        error = await failure_of(on)
+        assert isinstance(error, EngineUnavailable)
+        assert on.double.store.names(resource) or resource == "pods"
+
+
+async def test_a_pod_that_is_made_long_after_its_call_has_failed_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "RENEW_EVERY", 0.1)
+    late: list[Asked] = []
+
+    def answer(asked: Asked) -> Answer | None:
+        if (asked.verb, asked.resource) == ("create", "pods"):
+            late.append(asked)
+            return Answer(0)
+        return None
+
+    async with doubled(tmp_path) as on:
+        on.double.on_request = answer
+        await failure_of(on)
+        own = on.engine._lease
+        assert own is not None
+        await until(lambda: own._left)
+        on.double.store.create("pods", {**late[0].body, "status": {"phase": "Succeeded"}})
+        name = late[0].body["metadata"]["name"]
+        on.double.pods[name] = DoublePod(on.double.store, name, Path(), lambda: None)
+        await on.nothing_is_left()
+
+
+async def test_an_api_server_that_removes_slowly_what_is_left_costs_no_renewal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "RENEW_EVERY", 0.1)
+    monkeypatch.setattr(lease, "UPKEEP_FOR", 0.1)
+    async with doubled(tmp_path) as on:
+        assert await on.call() == "hello\n"
+        await on.nothing_is_left()
+        on.double.on_request = lambda asked: Answer(after=3600) if asked.verb == "delete" else None
+        assert on.engine._lease is not None
+        on.engine._lease.remove_later("/api/v1/namespaces/tools/pods/left", False)
+
+        def renewals() -> int:
+            return len([asked for asked in on.double.asked if (asked.verb, asked.resource) == ("patch", "leases")])
+
+        await until(lambda: [asked for asked in on.double.asked if asked.name == "left"])
+        before = renewals()
+        await until(lambda: renewals() > before + 1)
+        on.double.on_request = lambda asked: None
+
+
+async def test_no_call_waits_long_for_an_api_server_that_does_not_say_whose_a_waiting_pod_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "MISSED_AFTER", -1.0)
+    monkeypatch.setattr(lease, "LOOK_FOR", 0.2)
+    async with doubled(tmp_path) as on:
+        assert await on.call() == "hello\n"
+        on.double.on_request = lambda asked: Answer(after=3600) if asked.verb == "patch" else None
+        assert on.engine._lease is not None
+        with anyio.fail_after(WITHIN), pytest.raises(ClusterLost, match="within"):
+            await on.engine._lease.is_owned("whatever")
+        on.double.on_request = lambda asked: None
 
 
 @pytest.mark.parametrize("step", STEPS, ids=" ".join)
