@@ -111,14 +111,15 @@ class ChangeKeeper:
                 oldest = next(iter(self._remembered))
                 self._size -= len(self._remembered.pop(oldest)) + _REMEMBERED_OVERHEAD
 
-    def look_at(self, paths: Iterable[Path]) -> Mapping[Path, Seen]:
+    def look_at(self, paths: Iterable[Path], mask: Callable[[str], str] = str) -> Mapping[Path, Seen]:
         """The files at these paths as they are now, as far as they are there; no link is followed. Blocks.
 
         Args:
             paths: absolute, without links on the way.
+            mask: masks secrets in a text.
         """
         found: dict[Path, Seen] = {}
-        reading = Reading()
+        reading = Reading(mask)
         if self.keeps == "none":
             return found
         for path in sorted(paths)[:MAX_CHANGES_DESCRIBED]:
@@ -191,7 +192,7 @@ class ChangeWatch:
     def _compare(self, before: _Look, mask: Callable[[str], str]) -> Changed:
         keeper = self._keeper
         after: dict[Path, Seen] = {}
-        reading = Reading()
+        reading = Reading(mask)
         unseen = set(before.stamps)
         names: set[str] = set()
 

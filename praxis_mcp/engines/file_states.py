@@ -148,9 +148,14 @@ def content_of(here: HeldDirectory, name: str, status: os.stat_result) -> bytes 
 
 
 class Reading:
-    """Reads the files that a call has changed: so much of them that the memory for it is bounded."""
+    """Reads the files that a call has changed: so much of them that the memory for it is bounded.
 
-    def __init__(self) -> None:
+    Args:
+        mask: masks secrets in a text.
+    """
+
+    def __init__(self, mask: Callable[[str], str] = str) -> None:
+        self._mask = mask
         self._held = Budget(MAX_CHANGES_DESCRIBED, CHANGES_READ)
         self._hashed = Budget(MAX_CHANGES_DESCRIBED, CHANGES_HASHED)
 
@@ -161,7 +166,12 @@ class Reading:
             return Seen(stamp)
         if is_short(status.st_size) and self._held.takes(status.st_size):
             return Seen(stamp, content_of(here, name, status))
-        return Seen(stamp, None, digest_of(here, name, status) if self._hashed.takes(status.st_size) else None)
+        if not self._hashed.takes(status.st_size):
+            return Seen(stamp)
+        if not is_short(status.st_size):
+            return Seen(stamp, None, digest_of(here, name, status))
+        content = content_of(here, name, status)
+        return Seen(stamp, None, _digest_without_secrets(content, self._mask) if content is not None else None)
 
 
 def digest_of(here: HeldDirectory, name: str, status: os.stat_result) -> str | None:
@@ -216,6 +226,12 @@ def state_of(
     if masked != given:
         return replace(state, left_out=f"{reason}, with a secret")
     return replace(state, sha256=hashlib.sha256(content).hexdigest(), left_out=reason)
+
+
+def _digest_without_secrets(content: bytes, mask: Callable[[str], str]) -> str | None:
+    """The SHA-256 of what a short file holds; None where that is or has a secret, which could be guessed by it."""
+    text = content.decode(errors="surrogateescape")
+    return hashlib.sha256(content).hexdigest() if mask(text) == text else None
 
 
 def _why_not_held(size: int, keeps: Keeps) -> str:

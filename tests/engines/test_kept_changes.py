@@ -280,6 +280,23 @@ async def test_of_one_look_only_so_much_is_held_in_memory_and_the_rest_has_hashe
     assert kept == {text: ("", None), None: ("beyond what is kept of one run", hashed)}
 
 
+async def test_of_what_is_beyond_that_and_holds_a_secret_there_is_no_hash_by_which_it_could_be_guessed(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_states, "CHANGES_READ", 0)
+    keeper = ChangeKeeper("text")
+    watch = await watch_for(work, keeper)
+    fill(work, pin="pin 4711", plain="plain", other=b"\xff4711")
+
+    def mask(text: str) -> str:
+        return text.replace("4711", "***")
+
+    looked = keeper.describe({}, keeper.look_at(sorted(work.iterdir()), mask), [work], mask)
+    for found in ((await watch.changes(mask)).changes, looked):
+        hashes = {name: state.sha256 for name, (_, state) in by_name(found).items() if state is not None}
+        assert hashes == {"pin": None, "other": None, "plain": hashlib.sha256(b"plain").hexdigest()}
+
+
 async def test_what_no_tool_may_change_is_not_looked_at(work: Path) -> None:
     """A person who edits the settings while a tool runs has them in no record."""
     for name in ("tools", "state"):

@@ -117,6 +117,7 @@ def _write(parts: Sequence[Part], keeper: ChangeKeeper, mask: Callable[[str], st
             if part.changes.identity is not None and identity_of(top.status) != part.changes.identity:
                 raise FileNotFoundError(None, "is not the directory that the tool saw", str(part.root))
             back.add(top, held.enter_context(HeldDirectory.at(part.staging, links=True)), part.changes)
-        before = keeper.look_at(back.touched)
+        before = keeper.look_at(back.touched, mask)
         paths = back.commit()
-        return Changed(paths, keeper.describe(before, keeper.look_at(paths), [part.root for part in parts], mask))
+        after = keeper.look_at(paths, mask)
+        return Changed(paths, keeper.describe(before, after, [part.root for part in parts], mask))
