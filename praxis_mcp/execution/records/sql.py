@@ -52,6 +52,8 @@ class SqlDatabase(ABC):
     """Seconds within which `keep_alive` has to be called again."""
     _of_runs: tuple[str, ...] = ("live_output",)
     """Tables of what belongs to a run, by `run`: it goes with that."""
+    _of_several: str = ""
+    """Follows the name of the table where more than one column says which runs are meant."""
     _forget_holder: str
     """Removes a server, whose id it takes twice, from what callers have under way."""
 
@@ -205,6 +207,7 @@ class SqlDatabase(ABC):
             if value := getattr(filters, name):
                 where.append(f"{name} = ?" + (" AND caller <> ''" if name == "caller" else ""))
                 values.append(storable_name(value) if name in FOUND_BY else storable(value))
+        table = "runs" + (self._of_several if len(where) > 1 else "")
         for test, bound in (("started >= ?", filters.since), ("started < ?", filters.until)):
             if bound is not None:
                 where.append(test)
@@ -216,7 +219,7 @@ class SqlDatabase(ABC):
             # Page by page: an open cursor would keep SQLite's write-ahead log from being emptied, and PostgreSQL from
             # forgetting what was removed, however slow the reader.
             rows = self.read(
-                f"SELECT {', '.join(SHOWN)} FROM runs{condition} ORDER BY started DESC, id DESC LIMIT ?",  # noqa: S608
+                f"SELECT {', '.join(SHOWN)} FROM {table}{condition} ORDER BY started DESC, id DESC LIMIT ?",  # noqa: S608
                 (*values, most),
             )
             for row in rows:
