@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
+import json
 import os
+import re
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -22,6 +23,11 @@ from praxis_mcp.support.files import read_regular, state_home
 _MAX_CLIENT_FILE = 64 * 1024 * 1024
 """Bytes of a client's file; Claude Code keeps its history in its own."""
 
+_SECRET_SECTIONS = frozenset({"env", "environment", "headers", "http_headers"})
+_REFERENCE = re.compile(r"\$\{|\{env:")
+_MIN_SECRET = 8
+"""Characters of a value, below which it is shown: ``1`` and ``debug`` keep nothing secret."""
+
 Kind = Literal["added", "changed", "removed", "unchanged"]
 
 
@@ -35,7 +41,7 @@ class Change:
         kind: what happens to the server's entry.
         before: what it holds; None where there is no such file.
         after: what it will hold.
-        secret: text that is not shown.
+        secrets: texts that are not shown.
     """
 
     client: Client
@@ -43,14 +49,18 @@ class Change:
     kind: Kind
     before: bytes | None
     after: bytes
-    secret: str = ""
+    secrets: tuple[str, ...] = ()
 
     def diff(self) -> str:
-        """The change in the form of diff(1), without the token."""
+        """The change in the form of diff(1), without tokens, and without the values of other servers' variables and
+        headers."""
         old, new = (content.decode().splitlines(keepends=True) for content in (self.before or b"", self.after))
         lines = difflib.unified_diff(old, new, str(self.file), str(self.file), n=2)
         text = "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
-        return text.replace(self.secret, "…") if self.secret else text
+        if not self.secrets:
+            return text
+        # The longest first: one may be within another.
+        return re.sub("|".join(map(re.escape, sorted(self.secrets, key=len, reverse=True))), "…", text)
 
     def write(self) -> Path | None:
         """Write it, in one step; a link stays a link, and permissions stay.
@@ -73,7 +83,10 @@ class Change:
             _replace(target, self.after)
         except OSError as exc:
             where = exc.filename or target
-            raise SettingsError(f"{where} cannot be written: {exc.strerror}.") from exc
+            raise SettingsError(
+                f"{where} cannot be written: {exc.strerror}; {self.file} was left as it is.",
+                remedy="Make its directory writable for you, or do by hand what --dry-run shows.",
+            ) from exc
         return kept
 
     def _keep(self) -> Path | None:
@@ -82,7 +95,7 @@ class Change:
             return None
         place = base / "clients"
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        kept = place / f"{sha256(str(self.file).encode()).hexdigest()[:8]}-{self.file.name}"
+        kept = place / f"{sha256(os.fsencode(self.file)).hexdigest()[:8]}-{self.file.name}"
         _replace(kept, self.before or b"")
         return kept
 
@@ -121,16 +134,16 @@ def plan_change(
             kind = "added" if existing is None else "unchanged" if entry == existing else "changed"
             written = text if kind == "unchanged" else _edits(client).put_members(text, path, entry)
             expected = _with(values, path, entry)
-        found = _values(client, written)
-    except ValueError as exc:
+        is_as_meant = _means(client, written, expected)
+    except toml_edits.UnusualError as exc:
+        raise _unsafe(client, file, name) from exc
+    except (ValueError, RecursionError) as exc:
         raise _malformed(client, file, exc) from exc
-    if _without_empty(found, client) != _without_empty(expected, client):
-        raise SettingsError(
-            f"{file} is written in a way that cannot be edited safely; it was left as it is.",
-            remedy=f"Edit the entry {name} in {'.'.join(client.section)} by hand.",
-        )
-    secret = server.token if server is not None else ""
-    return Change(client, file, kind, before, written.encode() if written != text else before or b"", secret)
+    if not is_as_meant:
+        raise _unsafe(client, file, name)
+    token = (server.token,) if server is not None and server.token else ()
+    after = written.encode() if written != text else before or b""
+    return Change(client, file, kind, before, after, (*token, *_secrets_in(values)))
 
 
 def file_of(client: Client, machine: Machine, scope: Scope, project: Path) -> Path:
@@ -159,7 +172,7 @@ def entry_in(client: Client, file: Path, name: str) -> bool | None:
     """Whether a client's file has a server of that name; None where the file cannot be read."""
     try:
         return _at(_values(client, _text(file, _read_file(file))), (*client.section, name)) is not None
-    except (SettingsError, ValueError):
+    except (SettingsError, ValueError, RecursionError):
         return None
 
 
@@ -167,9 +180,14 @@ def _read_file(file: Path) -> bytes | None:
     try:
         content = _read(file)
     except OSError as exc:
-        raise SettingsError(f"{file} cannot be read: {exc.strerror}.") from exc
+        raise SettingsError(
+            f"{file} cannot be read: {exc.strerror}; nothing was changed.",
+            remedy="Remove what is in its place, or change its permissions: it has to be a file that you may read.",
+        ) from exc
     if content is not None and len(content) > _MAX_CLIENT_FILE:
-        raise SettingsError(f"{file} holds more than {_MAX_CLIENT_FILE} bytes.")
+        raise SettingsError(
+            f"{file} holds more than {_MAX_CLIENT_FILE} bytes; nothing was changed.", remedy="Make it smaller."
+        )
     return content
 
 
@@ -185,7 +203,9 @@ def _text(file: Path, content: bytes | None) -> str:
         return (content or b"").decode()
     except UnicodeDecodeError as exc:
         line = exc.object[: exc.start].count(b"\n") + 1
-        raise SettingsError(f"{file}:{line}: it is not UTF-8 text; nothing was changed.") from exc
+        raise SettingsError(
+            f"{file}:{line}: it is not UTF-8 text; nothing was changed.", remedy="Save it as UTF-8 in an editor."
+        ) from exc
 
 
 def _edits(client: Client) -> Any:
@@ -199,16 +219,44 @@ def _values(client: Client, text: str) -> dict[str, Any]:
         ValueError: it is malformed.
     """
     if client.form == "toml":
-        import tomllib
-
-        return tomllib.loads(text)
+        return toml_edits.parse(text)
     return jsonc.parse_object(text)
 
 
-def _malformed(client: Client, file: Path, exc: ValueError) -> SettingsError:
+def _unsafe(client: Client, file: Path, name: str) -> SettingsError:
+    return SettingsError(
+        f"{file} is written in a way that cannot be edited safely; it was left as it is.",
+        remedy=f"Edit the entry {name} in {'.'.join(client.section)} by hand.",
+    )
+
+
+def _means(client: Client, text: str, expected: dict[str, Any]) -> bool:
+    """Whether an edited text holds what was meant."""
+    try:
+        return _without_empty(_values(client, text), client) == _without_empty(expected, client)
+    except ValueError:
+        return False
+
+
+def _secrets_in(values: Mapping[str, Any]) -> Iterator[str]:
+    """The values of variables and headers that a file holds, as they may stand in its text."""
+    left: list[tuple[Any, bool]] = [(values, False)]
+    while left:
+        value, is_secret = left.pop()
+        if isinstance(value, Mapping):
+            left += [(item, is_secret or name in _SECRET_SECTIONS) for name, item in value.items()]
+        elif isinstance(value, list):
+            left += [(item, is_secret) for item in value]
+        elif is_secret and isinstance(value, str) and len(value) >= _MIN_SECRET and not _REFERENCE.search(value):
+            yield from (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
+
+
+def _malformed(client: Client, file: Path, exc: ValueError | RecursionError) -> SettingsError:
     remedy = f"Fix it, or open it in {client.title}, which shows what it makes of it."
     if isinstance(exc, jsonc.MalformedError):
         return SettingsError(f"{file}:{exc.line}:{exc.column}: {exc}; nothing was changed.", remedy=remedy)
+    if isinstance(exc, RecursionError):
+        return SettingsError(f"{file} has too many brackets in one another; nothing was changed.", remedy=remedy)
     # tomllib's messages end with the line and the column.
     return SettingsError(f"{file} cannot be edited: {exc}; nothing was changed.", remedy=remedy)
 
@@ -221,21 +269,17 @@ def _at(values: Any, path: tuple[str, ...]) -> Any:
     return values
 
 
-def _with(values: dict[str, Any], path: tuple[str, ...], entry: dict[str, Any]) -> dict[str, Any]:
-    whole = copy.deepcopy(values)
-    place = whole
-    for name in path[:-1]:
-        place = place.setdefault(name, {})
-    place[path[-1]] = entry
-    return whole
+def _with(values: Mapping[str, Any], path: tuple[str, ...], entry: dict[str, Any]) -> dict[str, Any]:
+    name, *inner = path
+    return {**values, name: _with(values.get(name, {}), tuple(inner), entry) if inner else entry}
 
 
-def _without(values: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
-    whole = copy.deepcopy(values)
-    place = _at(whole, path[:-1])
-    if isinstance(place, dict):
-        place.pop(path[-1], None)
-    return whole
+def _without(values: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
+    name, *inner = path
+    if not inner:
+        return {key: value for key, value in values.items() if key != name}
+    place = values.get(name)
+    return {**values, name: _without(place, tuple(inner))} if isinstance(place, Mapping) else dict(values)
 
 
 def _without_empty(values: dict[str, Any], client: Client) -> dict[str, Any]:

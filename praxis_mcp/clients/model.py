@@ -130,21 +130,35 @@ class Client:
         return self.remote(server, f"Bearer {self.reference.format(server.token_variable)}")
 
 
-_LOCAL = frozenset({"type", "command", "args"})
-_REMOTE = frozenset({"type", "url", "httpUrl", "serverUrl", "headers", "http_headers", "bearer_token_env_var"})
+_HEADERS = frozenset({"headers", "http_headers", "env_http_headers"})
+_LOCAL = frozenset({"type", "command", "args", "env", "environment", "env_vars", "cwd"})
+_ADDRESSES = frozenset({"url", "httpUrl", "serverUrl"})
+_REMOTE = _ADDRESSES | {"type", "bearer_token_env_var"}
+_AUTHORIZED = _HEADERS | {"bearer_token_env_var"}
 
 
 def merged(existing: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
     """An entry with what we write in place of what it said of the server; the rest (``env``, ``disabled``, approvals,
-    headers besides Authorization) is its user's, and stays.
+    headers) is its user's, and stays where a server of that kind has it: Codex does not even start with an ``env`` for
+    a server at a URL. Authorization stays for the same address only, and gives way to ours.
 
     Args:
         existing: the entry as it is.
         ours: see `Client.written`.
     """
-    gone = _REMOTE if "command" in ours else _LOCAL | _REMOTE - {"headers", "http_headers"}
+    gone = _REMOTE | _HEADERS if "command" in ours else _LOCAL | _REMOTE
     entry = {key: value for key, value in existing.items() if key not in gone or key in ours}
+    is_there = any(key in ours and existing.get(key) == ours[key] for key in _ADDRESSES)
+    if not is_there or ours.keys() & _AUTHORIZED:
+        for key in entry.keys() & _HEADERS:
+            entry[key] = _without_authorization(entry[key], ours.get(key, {}))
     for key, value in ours.items():
         before = entry.get(key)
         entry[key] = {**before, **value} if isinstance(before, Mapping) and isinstance(value, Mapping) else value
     return entry
+
+
+def _without_authorization(headers: Any, ours: Mapping[str, Any]) -> Any:
+    if not isinstance(headers, Mapping):
+        return headers
+    return {name: value for name, value in headers.items() if name in ours or name.lower() != "authorization"}

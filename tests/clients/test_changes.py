@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from praxis_mcp.clients import Scope
 from praxis_mcp.clients.changes import Change, file_of, plan_change
 from praxis_mcp.clients.known import CLIENTS
-from praxis_mcp.clients.model import Machine, Server
+from praxis_mcp.clients.model import Machine, Server, merged
 from praxis_mcp.errors import SettingsError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -188,6 +190,8 @@ def test_a_client_without_files_for_projects_says_so(name: str, tmp_path: Path) 
         ("zed", b"{,}", r"settings.json:1:2: a name"),
         ("codex", b"model = \n", r"config.toml cannot be edited: .*line 1"),
         ("codex", b"mcp_servers = 1\n", r"config.toml cannot be edited: mcp_servers is not a table"),
+        ("codex", b"a = " + b"[" * 5000 + b"]" * 5000, r"config.toml has too many brackets in one another"),
+        ("cursor", b'{"a": ' + b"1" * 5000 + b"}", r"mcp.json:1:7: a number is too long"),
     ],
 )
 @pytest.mark.parametrize("server", [STDIO, None], ids=["install", "uninstall"])
@@ -201,6 +205,76 @@ def test_a_file_that_cannot_be_understood_is_refused_with_the_line(
     with pytest.raises(SettingsError, match=said):
         planned(name, tmp_path, server)
     assert file.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "\ufeff[mcp_servers.other]\ncommand = 'a'\n",
+        "mcp_servers.other.command = 'a'\n",
+        "x = [nan, 1.50]\n[mcp_servers.other]\ncommand = 'a'\n",
+        "mcp_servers = {other = {command = 'a'}} # mine\n",
+        "[mcp_servers.other.env]\nA = '1'\n[x]\ny = 1\n[mcp_servers.third]\ncommand = 'c'\n",
+        "[mcp_servers]\r\nother.command = 'a'\r\n[[z]]\r\na = 1.5\r\n",
+    ],
+)
+def test_toml_in_other_forms_gets_the_server_too(content: str, tmp_path: Path) -> None:
+    file = placed("codex", tmp_path, content.encode())
+    planned("codex", tmp_path, STDIO).write()
+    after = file.read_bytes().decode()
+    assert after.startswith(content[: content.index("other")])
+    before = tomllib.loads(content.removeprefix("\ufeff"))
+    before["mcp_servers"]["praxis-mcp"] = CLIENTS["codex"].entry(STDIO)
+    assert repr(tomllib.loads(after.removeprefix("\ufeff"))) == repr(before) or "[x]" in content
+    assert planned("codex", tmp_path, STDIO).kind == "unchanged"
+    planned("codex", tmp_path, None).write()
+    assert file.read_bytes().decode().split() == content.split()
+
+
+def test_toml_that_cannot_be_edited_safely_is_left_as_it_is(tmp_path: Path) -> None:
+    first = b"mcp_servers.praxis-mcp.command = 'a'\nmcp_servers.praxis-mcp.args = []\n[z]\na = 1\n"
+    for content in (first, b"mcp_servers.other.command = 'a'\nmodel = 'b'\n"):
+        file = placed("codex", tmp_path, content)
+        with pytest.raises(SettingsError, match="cannot be edited safely; it was left as it is"):
+            planned("codex", tmp_path, HTTP)
+        assert file.read_bytes() == content
+
+
+def test_a_header_that_no_encoding_can_write_stays_as_it_is(tmp_path: Path) -> None:
+    content = b'{"mcpServers": {"praxis-mcp": {"url": "x", "headers": {"X": "\\ud800", "authorization": "o"}}}}'
+    placed("cursor", tmp_path, content)
+    after = planned("cursor", tmp_path, HTTP).after
+    assert b'"X": "\\ud800", "Authorization": "Bearer ${env:PRAXIS_TOKEN}"' in after
+    assert b"authorization" not in after
+
+
+def test_what_an_entry_had_stays_where_a_server_of_that_kind_has_it() -> None:
+    here = {"command": "a", "args": [], "env": {"A": "1"}, "cwd": "/", "enabled": False}
+    assert merged(here, {"url": "u"}) == {"enabled": False, "url": "u"}
+    there = {"url": "u", "headers": {"Authorization": "Bearer old", "X": "y"}, "enabled": False}
+    assert merged(there, {"url": "u"}) == there, "as somebody has written it there by hand"
+    assert merged(there, {"url": "another"}) == {"url": "another", "headers": {"X": "y"}, "enabled": False}
+    named = merged({**there, "headers": {"authorization": "b"}}, {"url": "u", "headers": {"Authorization": "c"}})
+    assert named["headers"] == {"Authorization": "c"}
+    of_codex = {"url": "u", "http_headers": {"Authorization": "Bearer old"}, "env_http_headers": {"AUTHORIZATION": "V"}}
+    by_variable = merged(of_codex, {"url": "u", "bearer_token_env_var": "W"})
+    assert by_variable == {"url": "u", "http_headers": {}, "env_http_headers": {}, "bearer_token_env_var": "W"}
+    assert merged(of_codex, {"command": "a", "args": []}) == {"command": "a", "args": []}
+
+
+def test_a_difference_shows_no_values_of_variables_and_headers(tmp_path: Path) -> None:
+    entry = {"url": "x", "headers": {"Authorization": "Bearer old-token-1", "X": '"quoted"é', "Y": "${env:SHOWN_NAME}"}}
+    others = {"other": {"command": "c", "env": {"KEY": "key-of-others", "LEVEL": "debug"}}}
+    file = placed("cursor", tmp_path, json.dumps({"mcpServers": {**others, "praxis-mcp": entry}}, indent=1).encode())
+    for server in (HTTP, None):
+        diff = planned("cursor", tmp_path, server).diff()
+        assert "praxis-mcp" in diff
+        assert not [word for word in ("old-token-1", "quoted", "key-of-others") if word in diff]
+        assert '"Authorization": "…"' in diff
+        assert "${env:SHOWN_NAME}" in diff
+    file.write_text(json.dumps({"mcpServers": others}))
+    shown = planned("cursor", tmp_path, STDIO).diff()
+    assert '"KEY": "…", "LEVEL": "debug"' in shown
 
 
 def test_a_link_stays_a_link_permissions_stay_and_the_old_file_is_kept(tmp_path: Path, state: Path) -> None:

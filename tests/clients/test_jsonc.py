@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -67,6 +68,7 @@ def test_a_value_is_put_and_removed_and_nothing_else_changes(
     del_at(expected, path)
     assert jsonc.parse(removed).value == expected
     assert jsonc.put_members(added, path, value) == added
+    assert jsonc.parse_object(text) == meaning
 
 
 def with_value(meaning: Any, path: list[str], value: Any) -> Any:
@@ -122,3 +124,27 @@ def test_an_addition_is_written_as_its_surroundings_are(text: str, added: str) -
 )
 def test_a_removal_takes_its_own_lines_along(text: str, removed: str) -> None:
     assert jsonc.remove(text, ("p",)) == removed
+
+
+def test_objects_within_are_changed_by_their_members() -> None:
+    text = '{"p": {\n  "h": {"x": 1 /* mine */, "a": 2},\n  "gone": 0\n}}'
+    assert jsonc.put_members(text, ("p",), {"h": {"x": 1, "a": 3}}) == '{"p": {\n  "h": {"x": 1 /* mine */, "a": 3}\n}}'
+
+
+@pytest.mark.parametrize("size", [40, 4000])
+@pytest.mark.timeout(60)
+def test_comments_in_a_row_are_read_in_one_way(size: int) -> None:
+    text = '{\n  "p": 1 ' + "/**/" * size + "/*\n*/\n}"
+    assert jsonc.parse(jsonc.put(text, ("q",), 2)).value == {"p": 1, "q": 2}
+    assert jsonc.parse(jsonc.remove(text, ("p",))).value == {}
+
+
+@pytest.mark.parametrize("comment", ["", " // mine"])
+def test_a_long_string_takes_little_more_memory_than_it_has_bytes(comment: str) -> None:
+    text = f'{{"s": "{"x" * 1_000_000}"{comment}\n}}'
+    tracemalloc.start()
+    try:
+        assert len(jsonc.parse(text).value["s"]) == 1_000_000
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000
+    finally:
+        tracemalloc.stop()
