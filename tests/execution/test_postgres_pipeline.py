@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 from praxis_mcp.errors import RecordsUnavailable
+from praxis_mcp.execution.records import pipeline
 from praxis_mcp.execution.records.database import Filters
+from praxis_mcp.execution.records.postgres import ANSWER_TIMEOUT
 from tests.execution.test_record_store import row, rows
 from tests.kit.postgres import shared_server
 from tests.kit.records import URLS, database_in, records_place
@@ -59,6 +62,25 @@ def test_nothing_is_seen_of_a_batch_before_the_trail_has_it(place: Path) -> None
     with pytest.raises(RecordsUnavailable):  # it is not known what a connection would say that was broken off
         database.write([row("run", 1.0)])
     other.close()
+
+
+def test_a_trail_that_takes_long_to_write_is_not_taken_for_a_database_that_does_not_answer(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, late = database_in(place), 0.0
+
+    class Clock:
+        def monotonic(self) -> float:
+            return time.monotonic() + late
+
+    def before() -> None:
+        nonlocal late
+        late = 2 * ANSWER_TIMEOUT
+
+    monkeypatch.setattr(pipeline, "time", Clock())
+    database.write([row("run", 1.0)], before=before)
+    assert [run.id for run in database.select(Filters())] == ["run"]
+    database.close()
 
 
 def test_a_batch_of_many_megabytes_is_written_at_once(place: Path) -> None:

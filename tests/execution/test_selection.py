@@ -147,7 +147,7 @@ async def test_no_call_waits_for_an_engine_that_gives_no_answer_where_another_ca
 
 async def test_an_engine_that_never_answers_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "ABSENCE_KEPT", 0.05)
-    monkeypatch.setattr(selection, "SILENCE_BORNE", 0.2)
+    monkeypatch.setattr(selection, "SILENCE_BORNE", 1.0)
     busy = BusyEngine()
     busy.silent_probes = 1000
     selector = EngineSelector(Engines(docker=busy))

@@ -65,11 +65,14 @@ class RecordAccess:
         self._waiting.put((work, done))
         return done
 
-    def close(self, timeout: float) -> None:
-        """Let go of the database once what was begun has been done, within `timeout` seconds. Blocks."""
+    def close(self) -> None:
+        """Take no more work, and let go of the database once what was begun has been done."""
         self._is_closed = True
+        self._waiting.put(None)
+
+    def wait(self, timeout: float) -> None:
+        """Wait until that has been done, for `timeout` seconds at most. Blocks."""
         if self._thread is not None:
-            self._waiting.put(None)
             self._thread.join(timeout)
 
     # --- in the thread ------------------------------------------------------------------------------------------------

@@ -87,8 +87,7 @@ def settle(kept: Kept | None, claim: Claim, now: float) -> tuple[Kept, Grant]:
         now: in seconds since 1970, by the clock that all of them have.
     """
     kept = kept or Kept(at=-math.inf)
-    # An entry from beyond a lease is of a clock that has been set back.
-    alive = {key: value for key, value in json.loads(kept.holders).items() if now < value[1] <= now + LEASE}
+    alive = _alive(kept.holders, now)
     others = sum(calls for server, (calls, _) in alive.items() if server != claim.server)
     rate = claim.rate
     allowance = min(rate.most, kept.allowance + max(0.0, now - kept.at) * rate.each) if rate is not None else math.inf
@@ -96,6 +95,15 @@ def settle(kept: Kept | None, claim: Claim, now: float) -> tuple[Kept, Grant]:
     calls = int(max(0, min(claim.wanted, room, allowance)))
     alive.pop(claim.server, None)
     if claim.most is not None and claim.held + calls > 0:
-        alive[claim.server] = [claim.held + calls, now + LEASE]
+        alive[claim.server] = claim.held + calls, now + LEASE
     left = allowance - calls
     return Kept(json.dumps(alive), left if rate is not None else 0.0, now), Grant(calls, left)
+
+
+def _alive(holders: str, now: float) -> dict[str, tuple[int, float]]:
+    try:
+        found = {server: (int(calls), float(until)) for server, (calls, until) in json.loads(holders).items()}
+    except (ValueError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        return {}  # somebody has changed it; each server soon says again what it has
+    # An entry from beyond a lease is of a clock that has been set back.
+    return {server: held for server, held in found.items() if now < held[1] <= now + LEASE}

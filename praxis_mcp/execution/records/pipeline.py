@@ -27,13 +27,15 @@ class Pipeline:
 
     Args:
         connection: is idle, and used by nobody else until `end`.
-        timeout: seconds for all of it.
+        timeout: seconds that the database may take to accept it all, and as many to commit it. What is done
+            between does not count.
         prepared: statements that the session knows, and their names; is added to.
     """
 
     def __init__(self, connection: pq.abc.PGconn, timeout: float, prepared: dict[str, bytes]) -> None:
         self._connection = connection
-        self._until = time.monotonic() + timeout
+        self._timeout = timeout
+        self._until = 0.0
         self._prepared = prepared
         self._new: dict[str, bytes] = {}
         self._work: list[tuple[str, list[bytes | None], list[bool]]] = []
@@ -51,6 +53,7 @@ class Pipeline:
     def begin(self) -> None:
         """Have the database begin with what has been added."""
         connection = self._connection
+        self._until = time.monotonic() + self._timeout
         connection.enter_pipeline_mode()
         for statement, values, is_binary in self._work:
             name = self._prepared.get(statement) or self._new.get(statement) or self._prepare(statement, is_binary)
@@ -64,6 +67,7 @@ class Pipeline:
             psycopg.Error: nothing has been done; or, where the connection broke, this is not known.
         """
         connection = self._connection
+        self._until = time.monotonic() + self._timeout
         connection.pipeline_sync()
         self._flush()
         failure: psycopg.Error | None = None

@@ -55,7 +55,7 @@ class SqliteDatabase(SqlDatabase):
     _of_several = " INDEXED BY runs_by_time"
     _forget_holder = (
         "UPDATE caller_calls SET holders = json_remove(holders, '$.\"' || ? || '\"') "
-        "WHERE instr(holders, '\"' || ? || '\":') > 0"
+        "WHERE iif(json_valid(holders), instr(holders, '\"' || ? || '\":'), 0) > 0"
     )
 
     def __init__(self, file: Path, *, create: bool = True) -> None:

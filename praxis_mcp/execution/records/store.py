@@ -128,8 +128,11 @@ class RecordStore:
 
     def close(self) -> None:
         """Write what is left. Blocks, if only shortly."""
-        for access in (self.looks, self.callers, self.access):
-            access.close(CLOSE_TIMEOUT)
+        accesses, until = (self.looks, self.callers, self.access), time.monotonic() + CLOSE_TIMEOUT
+        for access in accesses:
+            access.close()
+        for access in accesses:  # a database that hangs has all of them wait at the same time
+            access.wait(max(0.0, until - time.monotonic()))
         self.writer.close()
         if self._lock is not None:
             if not self.leaves_tasks:  # else it says that their server has ended
