@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 MCP = "praxis_mcp/support/mcp_sdk.py"
 DOCKER = "praxis_mcp/engines/docker/sdk.py"
 DAGGER = "praxis_mcp/engines/dagger/sdk.py"
+KUBERNETES = "praxis_mcp/engines/kubernetes/client.py"
 
 
 def named(module: str, *names: str) -> Callable[[], Any]:
@@ -109,6 +110,27 @@ def connection_to_a_dagger_session() -> None:
     assert "ConnectParams.from_env()" in source, "dagger.Connection can be given an address now: use it"
 
 
+def client_of_a_cluster() -> None:
+    import httpx2
+    import lightkube
+    from lightkube.config.client_adapter import ConnectionParams
+
+    where = {
+        "clusters": [{"name": "it", "cluster": {"server": "http://127.0.0.1:9"}}],
+        "users": [{"name": "it", "user": {"token": "the-token"}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it", "namespace": "tools"}}],
+        "current-context": "it",
+    }
+    found = lightkube.KubeConfig.from_dict(where).get(None)
+    assert found is not None
+    assert (found.cluster.server, found.namespace, found.context_name) == ("http://127.0.0.1:9", "tools", "it")
+    client = httpx2.AsyncClient(**ConnectionParams().httpx_params(found))
+    assert (str(client.base_url), callable(client.websocket)) == ("http://127.0.0.1:9", True)
+    for name in ("from_file", "from_env"):
+        assert callable(getattr(lightkube.KubeConfig, name))
+    assert issubclass(lightkube.ConfigError, Exception)
+
+
 NAMES: list[tuple[str, str, str, Callable[[], Any]]] = [
     ("mcp", MCP, "types of a transport", named("mcp.client._transport", "Transport", "TransportStreams")),
     ("mcp", MCP, "types of streams", named("mcp.shared._stream_protocols", "ReadStream", "WriteStream")),
@@ -119,6 +141,7 @@ NAMES: list[tuple[str, str, str, Callable[[], Any]]] = [
     ("docker", DOCKER, "version and socket of a client", version_and_socket_of_a_docker_client),
     ("docker", DOCKER, "socket of an attached stream", socket_of_an_attached_stream),
     ("dagger-io", DAGGER, "connection to a session", connection_to_a_dagger_session),
+    ("lightkube", KUBERNETES, "client of a cluster", client_of_a_cluster),
 ]
 
 
@@ -142,7 +165,7 @@ def requirements() -> dict[str, Requirement]:
     return {found.name: found for found in map(Requirement, lines)}
 
 
-@pytest.mark.parametrize(("sdk", "parts"), [("mcp", 2), ("docker", 2), ("dagger-io", 3)])
+@pytest.mark.parametrize(("sdk", "parts"), [("mcp", 2), ("docker", 2), ("dagger-io", 3), ("lightkube", 1)])
 def test_no_version_of_an_sdk_is_allowed_beyond_the_one_that_these_tests_run_with(sdk: str, parts: int) -> None:
     """`parts` of a version's numbers: a release that changes any of them is refused until it was run."""
     try:

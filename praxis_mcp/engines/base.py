@@ -18,7 +18,8 @@ from praxis_mcp.engines.file_states import FileChange
 from praxis_mcp.engines.output import Captured, OutputListener, StreamCollector, Streams
 from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.engines.warm.call import Claim
-from praxis_mcp.engines.warm.pool import PoolMetrics, WarmBudget, WarmPool
+from praxis_mcp.engines.warm.counts import PoolMetrics
+from praxis_mcp.engines.warm.pool import WarmBudget, WarmPool
 from praxis_mcp.errors import ContractError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.build import draft_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Capability, Plan

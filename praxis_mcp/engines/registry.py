@@ -10,7 +10,8 @@ from typing import Self
 import anyio
 
 from praxis_mcp.engines.base import ExecutionEngine
-from praxis_mcp.engines.warm.pool import PoolMetrics, WarmBudget
+from praxis_mcp.engines.warm.counts import PoolMetrics
+from praxis_mcp.engines.warm.pool import WarmBudget
 from praxis_mcp.errors import EngineUnavailable, PraxisError
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.installation import usable_plugins

@@ -117,15 +117,17 @@ class WarmCalls(ABC, Generic[S, T]):
     Attributes:
         log: where to look when one was lost; for messages.
         kind: what one is; for messages.
+        fills_at_once: see `WarmPool`.
     """
 
     log: ClassVar[str]
     kind: ClassVar[str] = "container"
+    fills_at_once: ClassVar[int] = 1
 
     def __init__(self, settings: WarmSettings, budget: WarmBudget, *expected: type[Exception]) -> None:
         failures = (ExecutionError, WaiterLost, TimeoutError, OSError, *expected)
         self.pool: WarmPool[WarmKey[S], T] = WarmPool(
-            settings, self.start, failures, budget, lambda key: key.blueprint.tool
+            settings, self.start, failures, budget, lambda key: key.blueprint.tool, self.fills_at_once
         )
 
     @abstractmethod

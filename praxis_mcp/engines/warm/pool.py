@@ -2,8 +2,9 @@
 
 What they are (containers of Docker, execs of Dagger, sandboxes) is the engine's; it says how one is made. The pool has
 as many as recent demand needs: none for what has not been called yet, one more for each call that ran at the same time
-as others, none again when no call has come for a while. They are made one after the other, when calls leave time for
-it, and within a budget that all keys, and all pools, share: what was called longest ago gives way.
+as others, none again when no call has come for a while. They are made one after the other (some at once, where that
+takes seconds and other machines do it), when calls leave time for it, and within a budget that all keys, and all pools,
+share: what was called longest ago gives way.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -19,9 +20,10 @@ from weakref import WeakSet
 
 import anyio
 
+from praxis_mcp.engines.warm.counts import Counts, PoolMetrics, ToolMetrics
 from praxis_mcp.settings.sections import WarmSettings
 from praxis_mcp.support.logs import logger
-from praxis_mcp.support.tasks import BackgroundTasks
+from praxis_mcp.support.tasks import BackgroundTasks, unwrapped
 
 LEAST_QUIET, QUIET = 0.01, 0.05
 """Seconds since the last beginning or end of a call after which there is time to make one: for as long as two take to
@@ -43,57 +45,6 @@ FORGET_AFTER = 30.0
 WAITING_MEMORY = 8 * 1024 * 1024
 """Bytes that one takes up while it waits, taken high: a container's shim and praxis-init have 4 MiB (proportional set
 size, containerd 1.6)."""
-
-
-@dataclass(frozen=True, slots=True)
-class ToolMetrics:
-    """What a pool has done for one tool, and has for it.
-
-    Attributes:
-        hits, misses: calls that found one waiting, and those that did not.
-        made: attempts to make one that succeeded.
-        fill_seconds: how long it takes to make one, averaged over the last few.
-        waiting: how many wait now.
-    """
-
-    hits: int = 0
-    misses: int = 0
-    made: int = 0
-    fill_seconds: float = 0.0
-    waiting: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class PoolMetrics(ToolMetrics):
-    """What a pool has done, and has.
-
-    Attributes:
-        failed: attempts to make one that did not succeed.
-        discarded: how many were removed without ever being called.
-        tools: what of that was for which tool, those that were called.
-    """
-
-    failed: int = 0
-    discarded: int = 0
-    tools: Mapping[str, ToolMetrics] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Counts:
-    """See `ToolMetrics`."""
-
-    hits: int = 0
-    misses: int = 0
-    made: int = 0
-    fill_seconds: float = 0.0
-
-    def add_call(self, *, found: bool) -> None:
-        self.hits += found
-        self.misses += not found
-
-    def add_made(self, seconds: float) -> None:
-        self.fill_seconds = seconds if not self.made else self.fill_seconds * 0.7 + seconds * 0.3
-        self.made += 1
 
 
 class WarmItem(Protocol):
@@ -125,6 +76,7 @@ class _Shelf(Generic[K, T]):
     failures: int = 0
     retry_at: float = 0.0
     is_spared: bool = False
+    filling: int = 0
 
     def begin(self, now: float) -> None:
         """A call begins."""
@@ -184,6 +136,7 @@ class WarmPool(Generic[K, T]):
         expected: errors of `make` that are expected; a key whose `make` raises one is tried again later.
         budget: what it shares with other pools; None is a budget of its own.
         tool_of: the tool whose calls a key is for.
+        fills_at_once: how many are made at the same time ahead of calls.
     """
 
     def __init__(
@@ -193,13 +146,15 @@ class WarmPool(Generic[K, T]):
         expected: tuple[type[Exception], ...],
         budget: WarmBudget | None = None,
         tool_of: Callable[[K], str] = str,
+        fills_at_once: int = 1,
     ) -> None:
         self._settings = settings
         self._make = make
         self._expected = expected
         self._budget = budget or WarmBudget(settings)
         self._budget.join(self)
-        self._making = 0
+        self._fills_at_once = fills_at_once
+        self._making = self._filling = 0
         self._shelves: dict[K, _Shelf[K, T]] = {}
         self._background = BackgroundTasks()
         self._tending: anyio.CancelScope | None = None
@@ -207,8 +162,8 @@ class WarmPool(Generic[K, T]):
         self._stirred = 0.0
         self._tool_of = tool_of
         self._failed = self._discarded = 0
-        self._counts = _Counts()
-        self._tools: defaultdict[str, _Counts] = defaultdict(_Counts)
+        self._counts = Counts()
+        self._tools: defaultdict[str, Counts] = defaultdict(Counts)
 
     @property
     def metrics(self) -> PoolMetrics:
@@ -254,6 +209,7 @@ class WarmPool(Generic[K, T]):
         Raises:
             Exception: whatever `make` raises.
         """
+        self._making += 1
         item = await self._timed(key)
         self._shelves.setdefault(key, _Shelf(key, touched=time.monotonic())).items.append(item)
         self._start_tending()
@@ -367,13 +323,23 @@ class WarmPool(Generic[K, T]):
         scope = self._tending
         assert scope is not None
         try:
-            with scope:
-                while self._shelves:
-                    self._clear_out()
-                    # Before there is room, not after: another pool may take that meanwhile.
-                    await self._wait_for_quiet()
-                    shelf = self._neediest()
-                    await (self._pause() if shelf is None else self._fill(shelf))
+            with scope, unwrapped():
+                async with anyio.create_task_group() as fills:
+                    places = anyio.Semaphore(self._fills_at_once)
+                    while self._shelves or self._filling:
+                        await places.acquire()
+                        self._clear_out()
+                        # Before there is room, not after: another pool may take that meanwhile.
+                        await self._wait_for_quiet()
+                        shelf = self._neediest()
+                        if shelf is None:
+                            places.release()
+                            await self._pause()
+                        else:  # counted at once: the next look must see it
+                            shelf.filling += 1
+                            self._making += 1
+                            self._filling += 1
+                            fills.start_soon(self._fill, shelf, shelf.key, places)
         finally:
             self._tending = None
 
@@ -413,23 +379,31 @@ class WarmPool(Generic[K, T]):
         """The shelf to fill next: of those that lack one and may have it, the one called last."""
         now = time.monotonic()
         for shelf in sorted(self._shelves.values(), key=lambda shelf: shelf.touched, reverse=True):
-            lacks = len(shelf.items) < shelf.wanted(now, self._fill_seconds, self._settings)
+            lacks = len(shelf.items) + shelf.filling < shelf.wanted(now, self._fill_seconds, self._settings)
+            if shelf.failures and shelf.filling:  # one is enough to see whether it succeeds now
+                continue
             if lacks and now >= shelf.due_at(self._fill_seconds) and self._budget.make_room(shelf.touched):
                 return shelf
         return None
 
-    async def _fill(self, shelf: _Shelf[K, T]) -> None:
-        key = shelf.key  # which may be another one when it is there
+    async def _fill(self, shelf: _Shelf[K, T], key: K, places: anyio.Semaphore) -> None:
+        """Make one of a key, which may not be the shelf's any more when it is there."""
         try:
             item = await self._timed(key)
         except self._expected as exc:
             if shelf.key != key:  # what it was made from has been replaced
                 return
             self._failed += 1
-            shelf.failures += 1
-            shelf.retry_at = time.monotonic() + min(RETRY_AFTER * 2 ** (shelf.failures - 1), MOST_RETRY_AFTER)
+            if (now := time.monotonic()) >= shelf.retry_at:  # those that were made at once fail once
+                shelf.failures += 1
+                shelf.retry_at = now + min(RETRY_AFTER * 2 ** (shelf.failures - 1), MOST_RETRY_AFTER)
             logger.info("nothing could be started ahead of its call: {}", exc)
             return
+        finally:
+            shelf.filling -= 1
+            self._filling -= 1
+            places.release()
+            self._wake.set()
         shelf.failures = 0
         if self._shelves.get(key) is shelf:
             shelf.items.append(item)
@@ -438,7 +412,6 @@ class WarmPool(Generic[K, T]):
 
     async def _timed(self, key: K) -> T:
         begun = time.monotonic()
-        self._making += 1
         try:
             item = await self._make(key)
         finally:

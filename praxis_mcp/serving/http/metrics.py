@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import accumulate
 
-from praxis_mcp.engines.warm.pool import PoolMetrics
+from praxis_mcp.engines.warm.counts import PoolMetrics
 from praxis_mcp.execution.tally import BUCKETS, Histogram
 from praxis_mcp.execution.toolbox import Toolbox
 

@@ -19,7 +19,8 @@ from praxis_mcp.engines.dagger.errors import SessionLost
 from praxis_mcp.engines.dagger.query import Field
 from praxis_mcp.engines.dagger.warm import WaitingQuery, WarmDagger, WarmExec
 from praxis_mcp.engines.registry import EngineRegistry
-from praxis_mcp.engines.warm.pool import PoolMetrics, WarmPool
+from praxis_mcp.engines.warm.counts import PoolMetrics
+from praxis_mcp.engines.warm.pool import WarmPool
 from praxis_mcp.errors import ExecutionTimeout
 from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings

@@ -31,16 +31,19 @@ class Item:
 class Shop:
     """A pool, and what it has made."""
 
-    def __init__(self, settings: WarmSettings, budget: WarmBudget | None) -> None:
+    def __init__(self, settings: WarmSettings, budget: WarmBudget | None, fills_at_once: int = 1) -> None:
         self.made: list[Item] = []
         self.broken = False
         self.gate: anyio.Event | None = None
-        self.is_making = False
-        self.pool: WarmPool[str, Item] = WarmPool(settings, self._make, (OSError,), budget)
+        self.making = 0
+        self.pool: WarmPool[str, Item] = WarmPool(settings, self._make, (OSError,), budget, fills_at_once=fills_at_once)
 
     async def _make(self, key: str) -> Item:
-        self.is_making = True
-        await (self.gate.wait() if self.gate is not None else anyio.lowlevel.checkpoint())
+        self.making += 1
+        try:
+            await (self.gate.wait() if self.gate is not None else anyio.lowlevel.checkpoint())
+        finally:
+            self.making -= 1
         if self.broken:
             raise OSError("broken")
         self.made.append(Item(key))
@@ -70,8 +73,8 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def shop(budget: WarmBudget | None = None, **settings: Any) -> AsyncIterator[Shop]:
-    opened = Shop(WarmSettings(**settings), budget)
+async def shop(budget: WarmBudget | None = None, fills_at_once: int = 1, **settings: Any) -> AsyncIterator[Shop]:
+    opened = Shop(WarmSettings(**settings), budget, fills_at_once)
     try:
         yield opened
     finally:
@@ -348,8 +351,68 @@ async def test_what_was_being_made_for_a_key_that_is_replaced_meanwhile_waits_fo
         one.gate = anyio.Event()
         with one.calls("old"):
             pass
-        await until(lambda: one.is_making)
+        await until(lambda: one.making)
         one.pool.move(lambda key: "new" if key == "old" else None)
         one.gate.set()
         await until(lambda: one.waiting("new") == 1)
         assert [(item.key, item.discarded) for item in one.made] == [("old", True), ("new", False)]
+
+
+@pytest.mark.parametrize(
+    ("fills_at_once", "most", "expected"),
+    [
+        pytest.param(1, 8, 1, id="one after the other"),
+        pytest.param(3, 8, 3, id="as many as may be made at once"),
+        pytest.param(8, 8, 4, id="as many as are wanted"),
+        pytest.param(8, 2, 2, id="as many as there is room for"),
+    ],
+)
+async def test_so_many_are_made_at_once(
+    fills_at_once: int, most: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warm_pool, "FORGET_AFTER", 3600.0)
+    async with shop(None, fills_at_once, max_containers=most, max_per_tool=4, idle_seconds=60) as one:
+        one.gate = anyio.Event()
+        with one.calls("a", 4):
+            pass
+        await until(lambda: one.making == expected)
+        await one.settled()
+        assert one.making == expected
+        one.gate.set()
+        await until(lambda: one.waiting("a") == min(4, most))
+        await one.settled()
+        assert len(one.made) == min(4, most)
+
+
+async def test_those_that_are_made_at_once_fail_as_one_and_the_next_try_is_a_single_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(warm_pool, "FORGET_AFTER", 3600.0)
+    monkeypatch.setattr(warm_pool, "RETRY_AFTER", 1.0)
+    async with shop(None, 3, idle_seconds=60) as one:
+        one.broken, one.gate = True, anyio.Event()
+        with one.calls("a", 3):
+            pass
+        await until(lambda: one.making == 3)
+        one.gate.set()
+        one.gate = anyio.Event()  # of the next
+        await until(lambda: one.pool.metrics.failed == 3)
+        (shelf,) = one.pool._shelves.values()
+        assert shelf.failures == 1
+        await until(lambda: one.making == 1)
+        await one.settled()
+        assert one.making == 1
+        one.broken = False
+        one.gate.set()
+        await until(lambda: one.waiting("a") == 3)
+
+
+async def test_closing_while_some_are_made_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm_pool, "FORGET_AFTER", 3600.0)
+    async with shop(None, 3, idle_seconds=60) as one:
+        one.gate = anyio.Event()
+        with one.calls("a", 3):
+            pass
+        await until(lambda: one.making == 3)
+        await one.pool.close()
+        assert (one.making, one.pool.held) == (0, 0)
