@@ -76,9 +76,17 @@ def install(
     Example: praxis-mcp install claude-code cursor --dry-run
     """
     if not clients:
-        _list(name, scope, project, as_json)
+        _list(name, scope, project, as_json, "Add it to one of them: praxis-mcp install CLIENT")
         return
-    server = _remote(url, token_variable, write_token) if url else _local(options, token_variable, write_token)
+    if url is None:
+        server = _local(options, token_variable, write_token)
+    elif options.tools or options.config is not None or options.root is not None:
+        raise ArgumentError(
+            "--url names a server that runs, and --tools, --root and --config are for one that the client starts.",
+            remedy="Leave --url out, or the others.",
+        )
+    else:
+        server = _remote(url, token_variable, write_token)
     _change(clients, name, scope, project, server, dry_run=dry_run, as_json=as_json)
 
 
@@ -98,7 +106,7 @@ def uninstall(
     """
     with friendly_errors():
         if not clients:
-            _list(name, scope, project, as_json)
+            _list(name, scope, project, as_json, "Remove it from one of them: praxis-mcp uninstall CLIENT")
             return
         _change(clients, name, scope, project, None, dry_run=dry_run, as_json=as_json)
 
@@ -120,45 +128,49 @@ def _change(
         raise ArgumentError(
             f"{name!r} is not a name that every client takes.", remedy="Write 1 to 64 of A-Z a-z 0-9 _ and -."
         )
-    machine, place = Machine.this(), _project(project)
+    machine, place = Machine.this(), _project(project, scope)
     # All of them first: what is refused for one is done for none.
     changes = [plan_change(_client(each), machine, scope, place, name, server) for each in dict.fromkeys(names)]
     found: list[dict[str, Any]] = []
-    for change in changes:
-        kept = change.write() if not dry_run and change.kind != "unchanged" else None
-        found.append(
-            {
-                "client": change.client.name,
-                "file": str(change.file),
-                "change": change.kind,
-                "kept": str(kept) if kept else None,
-                "diff": change.diff(),
-            }
-        )
-        if not as_json:
-            _print(change, name, kept, dry_run=dry_run)
-    if as_json:
-        echo_json(found)
-    elif scope is Scope.PROJECT and server is not None and server.command:
+    try:
+        for change in changes:
+            kept = change.write() if not dry_run and change.kind != "unchanged" else None
+            if not as_json:
+                _print(change, name, kept, dry_run=dry_run)
+                continue
+            found.append(
+                {
+                    "client": change.client.name,
+                    "file": str(change.file),
+                    "change": change.kind,
+                    "kept": str(kept) if kept else None,
+                    "diff": change.diff(),
+                }
+            )
+    finally:
+        # Also of the files that were changed before one could not be.
+        if as_json:
+            echo_json(found)
+    if not as_json and scope is Scope.PROJECT and server is not None and server.command:
         say("These files name paths of this machine: others who have the project write their own.", err=True)
 
 
 def _print(change: Change, name: str, kept: Path | None, *, dry_run: bool) -> None:
-    words = {
-        "added": f"{name} is added to",
-        "changed": f"{name} is changed in",
-        "removed": f"{name} is removed from",
-        "unchanged": f"{name} is as it should be in",
-    }
-    would = "would be: " if dry_run and change.kind != "unchanged" else ""
-    say(f"{change.client.title}: {would}{words[change.kind]} {change.file}", fg=None if dry_run else "green")
+    from praxis_mcp.clients.changes import entry_in
+
+    words = {"added": "added to", "changed": "changed in", "removed": "removed from"}
+    if change.kind == "unchanged":
+        what = "is as it should be in" if entry_in(change.client, change.file, name) else "is not in"
+    else:
+        what = f"{'would be' if dry_run else 'is'} {words[change.kind]}"
+    say(f"{change.client.title}: {name} {what} {change.file}", fg=None if dry_run else "green")
     if dry_run:
         for line in change.diff().splitlines():
             say(f"  {line}")
     elif change.kind != "unchanged":
         if kept is not None:
             say(f"  as it was: {kept}")
-        say(f"  {change.client.restart}.")
+        say(f"  {change.client.restart if change.kind != 'removed' else 'Restart it, if it runs'}.")
 
 
 def _client(name: str) -> Client:
@@ -172,9 +184,11 @@ def _client(name: str) -> Client:
     return CLIENTS[name]
 
 
-def _project(given: Path | None) -> Path:
+def _project(given: Path | None, scope: Scope) -> Path:
     from praxis_mcp.settings.files import project_at
 
+    if given is not None and scope is not Scope.PROJECT:
+        raise ArgumentError("--project is for the files of a project.", remedy="Add --scope project.")
     return Path(os.path.abspath(given)) if given is not None else project_at(Path.cwd())  # noqa: PTH100 - without ..
 
 
@@ -183,8 +197,12 @@ def _remote(url: str, token_variable: str | None, write_token: bool) -> Server:
 
     from praxis_mcp.clients.model import Server
 
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        parts, is_address = urlsplit(""), False
+    if not is_address or parts.username is not None or not re.fullmatch(r"[!-~]+", url):
         raise ArgumentError(
             "--url is not the address of an MCP server, without a user's name in it.",
             remedy="Write it as `praxis-mcp serve --http` names it: http://127.0.0.1:8000/mcp",
@@ -214,7 +232,14 @@ def _local(options: SettingsOptions, token_variable: str | None, write_token: bo
     settings = options.read()
     if not any(directory.is_dir() for directory in settings.tool_directories):
         say_where_contracts_go(settings)
-    return Server(command=(*own_command(), *_serve(options, settings)))
+    command = (*own_command(), *_serve(options, settings))
+    # Bytes of a name that are not UTF-8 are surrogates in Python.
+    unwritable = next((word for word in command if re.search("[\ud800-\udfff]", word)), None)
+    if unwritable is not None:
+        raise ArgumentError(
+            f"The name of {unwritable} is not UTF-8, and cannot stand in a client's file.", remedy="Rename it."
+        )
+    return Server(command=command)
 
 
 def _serve(options: SettingsOptions, settings: Settings) -> list[str]:
@@ -233,13 +258,13 @@ def _serve(options: SettingsOptions, settings: Settings) -> list[str]:
     return ["serve", *tools, *given_root]
 
 
-def _list(name: str, scope: Scope, project: Path | None, as_json: bool) -> None:
+def _list(name: str, scope: Scope, project: Path | None, as_json: bool, next_step: str) -> None:
     from praxis_mcp.clients.changes import entry_in, file_of
     from praxis_mcp.clients.known import CLIENTS
     from praxis_mcp.clients.model import Machine
     from praxis_mcp.errors import SettingsError
 
-    machine, place = Machine.this(), _project(project)
+    machine, place = Machine.this(), _project(project, scope)
     found: list[dict[str, Any]] = []
     for client in CLIENTS.values():
         try:
@@ -247,13 +272,18 @@ def _list(name: str, scope: Scope, project: Path | None, as_json: bool) -> None:
         except SettingsError:
             continue
         has = entry_in(client, file, name)
-        found.append({"client": client.name, "file": str(file), "exists": file.exists(), "installed": has})
+        there = os.path.exists(file)  # noqa: PTH110 - False, too, where its directory cannot be read
+        found.append({"client": client.name, "file": str(file), "exists": there, "installed": has})
     if as_json:
         echo_json(found)
         return
     states = {True: "installed", False: "", None: "cannot be read"}
     rows = table("client", "there", "file")
     for item in found:
-        rows.add_row(item["client"], states[item["installed"]], escape(item["file"]) if item["exists"] else "-")
+        rows.add_row(
+            item["client"],
+            states[item["installed"]],
+            escape(item["file"]) if item["exists"] or item["installed"] is None else "-",
+        )
     console().print(rows)
-    say("Add it to one of them: praxis-mcp install CLIENT", err=True)
+    say(next_step, err=True)

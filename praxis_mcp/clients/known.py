@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def _opencode_command(server: Server) -> dict[str, Any]:
 
 def _opencode_file(machine: Machine) -> Path:
     directory = machine.xdg_config() / "opencode"
-    return next((file for file in (directory / "opencode.jsonc",) if file.exists()), directory / "opencode.json")
+    commented = directory / "opencode.jsonc"
+    return commented if os.path.lexists(commented) else directory / "opencode.json"
 
 
 def _zed_file(machine: Machine) -> Path:

@@ -104,14 +104,17 @@ def test_several_clients_are_changed_and_changed_back(project: Path) -> None:
     gone = praxis(project, "uninstall", *CLIENTS)
     assert gone.stdout.count("praxis-mcp is removed from") == len(CLIENTS)
     assert codex.read_text().rstrip() == 'model = "fast" # mine'
-    assert praxis(project, "uninstall", "codex").returncode == 0
-    assert "installed" not in praxis(project, "install").stdout
+    again = praxis(project, "uninstall", "codex", "--dry-run")
+    assert (again.returncode, again.stdout) == (0, f"Codex: praxis-mcp is not in {codex}\n")
+    listed = praxis(project, "uninstall")
+    assert "installed" not in listed.stdout
+    assert "praxis-mcp uninstall CLIENT" in listed.stderr
 
 
 def test_a_dry_run_shows_the_difference_and_changes_nothing(project: Path) -> None:
     shown = praxis(project, "install", "cursor", "codex", "--dry-run")
     assert shown.returncode == 0
-    assert "Cursor: would be: praxis-mcp is added to" in shown.stdout
+    assert "Cursor: praxis-mcp would be added to" in shown.stdout
     assert '  +args = ["serve", "--root"' in shown.stdout
     assert not list((project.parent / "home").iterdir())
 
@@ -151,6 +154,12 @@ def test_a_server_at_a_url_is_named_with_the_variable_of_its_token(project: Path
         (("cursor", "--name", "a b"), "is not a name that every client takes"),
         (("cursor", "--url", "127.0.0.1:8000"), "--url is not the address"),
         (("cursor", "--url", "http://me:secret@host/mcp"), "--url is not the address"),
+        (("cursor", "--url", "http://[::1"), "--url is not the address"),
+        (("cursor", "--url", "http://host:port/mcp"), "--url is not the address"),
+        (("cursor", "--url", "http://host/mcp\n"), "--url is not the address"),
+        (("cursor", "--url", "http://host/mcp", "--tools", "tools"), "Leave --url out, or the others"),
+        (("cursor", "--url", "http://host/mcp", "--root", "."), "Leave --url out, or the others"),
+        (("cursor", "--project", "sub"), "Add --scope project"),
         (("cursor", "--url", "http://host/mcp", "--token-variable", "a b"), "not the name of a variable"),
         (("cursor", "--url", "http://host/mcp", "--write-token"), "--write-token needs the token"),
         (("cursor", "--token-variable", "A"), "A token is for a server at a URL"),
@@ -181,3 +190,29 @@ def test_completion_knows_the_clients(project: Path) -> None:
         env=environment(project, **script), capture_output=True, text=True, timeout=180, check=False,
     )  # fmt: skip
     assert done.stdout.split() == ["claude-code", "claude-desktop", "cursor", "codex"]
+
+
+def test_what_was_changed_before_a_file_that_cannot_be_written_is_said(project: Path) -> None:
+    home = project.parent / "home"
+    (home / ".codex").write_text("in place of the directory")
+    refused = praxis(project, "install", "cursor", "codex", "--json")
+    assert refused.returncode == 2
+    assert "nothing was changed" in refused.stderr, "it cannot even be read"
+    (home / ".codex").unlink()
+    (home / ".codex").symlink_to("/proc/nowhere")
+    refused = praxis(project, "install", "cursor", "codex", "--json")
+    assert refused.returncode == 2
+    assert "cannot be written" in refused.stderr
+    assert "--dry-run shows" in refused.stderr
+    assert [item["client"] for item in json.loads(refused.stdout)] == ["cursor"]
+    assert file_of(project, "cursor").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_a_directory_whose_name_no_file_can_hold_is_refused(project: Path) -> None:
+    tools = os.fsdecode(os.fsencode(project) + b"/t\xff")
+    Path(tools).mkdir()
+    refused = praxis(project, "install", "cursor", "codex", "--tools", tools)
+    assert refused.returncode == 2
+    assert "is not UTF-8" in refused.stderr
+    assert not list((project.parent / "home").iterdir())
