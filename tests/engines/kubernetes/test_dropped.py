@@ -1,4 +1,5 @@
-"""The way to a pod's port, cut at every byte of a whole call: it is run once, or it is said that it may have run."""
+"""The way to a pod's port, cut at each byte that matters of a whole call, and some of the others: it is run once, or it
+is said that it may have run."""
 
 from __future__ import annotations
 
@@ -114,7 +115,9 @@ async def test_a_way_that_is_lost_before_praxis_init_has_said_hello_is_replaced_
 ) -> None:
     (tmp_path / "whole").mkdir()
     way = await whole(tmp_path / "whole")
-    cuts = [Cut(down=number, resets=sometimes_reset(number)) for number in range(way.hello)]
+    # Of the answer's head, which comes before the ports' numbers and the hello, not every byte.
+    numbers = {*range(0, way.hello, 9), *range(max(0, way.hello - 40), way.hello)}
+    cuts = [Cut(down=number, resets=sometimes_reset(number)) for number in sorted(numbers)]
     cuts += [Cut(up=number, resets=sometimes_reset(number)) for number in range(SECRET)]
     for cut, outcome in (await calls_with(tmp_path, cuts)).items():
         assert (outcome.output, outcome.error, outcome.runs) == ("hello\n", None, 1), cut
