@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from praxis_mcp.cli.common import JsonOption, SettingsOptions, missing_image, run_with_toolbox, takes_settings
 from praxis_mcp.cli.terminal import console, echo_json, escape
 from praxis_mcp.cli.tool_call import ArgumentsOption, ToolArgument, WordsArgument, open_tool, read_arguments
-from praxis_mcp.support.text import counted
+from praxis_mcp.support.text import counted, size_in_words
 
 if TYPE_CHECKING:
     from praxis_mcp.execution.toolbox import Toolbox
@@ -125,7 +125,4 @@ def _limit(name: str, value: float | None) -> tuple[str, str]:
         return words, f"{value:,g} s"
     if not name.endswith("_bytes"):
         return words, f"{value:,}"
-    for unit, size in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
-        if value >= size:
-            return words, f"{value / size:.4g} {unit}"
-    return words, counted(value, "byte", form=",")
+    return words, size_in_words(value)

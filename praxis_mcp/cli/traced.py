@@ -11,8 +11,8 @@ _METHOD = "tools/call"
 
 @asynccontextmanager
 async def traced_call() -> AsyncIterator[Callable[[str], None]]:
-    """Around a call, which its runner names; gives what says that it failed, in a word of a few. Where no spans are
-    exported, nothing of OpenTelemetry is imported.
+    """Around a call, which its runner names; yields what marks the span as failed, with the kind of error. Where no
+    spans are exported, nothing of OpenTelemetry is imported.
 
     The process that starts the command may name its trace by variables (``TRACEPARENT``, ``TRACESTATE``, ``BAGGAGE``;
     https://opentelemetry.io/docs/specs/otel/context/env-carriers/). The span is exported before this ends, if the

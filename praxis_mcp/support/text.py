@@ -72,6 +72,14 @@ def counted(number: float, noun: str, plural: str | None = None, *, form: str = 
     return f"{number:{form}} {noun if number == 1 else plural or noun + 's'}"
 
 
+def size_in_words(number: float) -> str:
+    """A number of bytes for people: ``64 MiB``."""
+    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if number >= factor:
+            return f"{number / factor:.4g} {unit}"
+    return counted(number, "byte", form=",")
+
+
 def _lines(text: str) -> list[str]:
     return text.replace("\r\n", "\n").split("\n")
 

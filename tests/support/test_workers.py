@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract
@@ -74,6 +76,20 @@ async def test_small_values_are_worked_on_where_they_are_and_others_in_a_thread(
     here = threading.get_ident()
     assert await compute(threading.get_ident, size=INLINE_SIZE) == here
     assert await compute(threading.get_ident, size=INLINE_SIZE + 1) != here
+
+
+async def test_much_that_is_computed_at_once_takes_no_thread_from_what_reads_files() -> None:
+    release = threading.Event()
+    most = anyio.to_thread.current_default_thread_limiter().total_tokens
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2 * int(most)):
+            tasks.start_soon(partial(compute, release.wait, size=INLINE_SIZE + 1))
+        try:
+            await anyio.lowlevel.checkpoint()
+            with anyio.fail_after(30):
+                await anyio.to_thread.run_sync(threading.get_ident)
+        finally:
+            release.set()
 
 
 @pytest.mark.parametrize(

@@ -50,8 +50,8 @@ class SqliteDatabase(SqlDatabase):
         RecordsUnavailable: it cannot be opened: it is locked, damaged, or of a later version.
     """
 
-    # Of several indexes SQLite takes one, knows not how few there are of each value, and reads every row to look at the
-    # others: long rows, here and there. This index alone says of each run whether it is meant.
+    # Of several indexes SQLite takes one, without knowing how many runs have each value, and reads every row to look at
+    # the other columns: long rows, here and there. This index alone says of each run whether it is meant.
     _of_several = " INDEXED BY runs_by_time"
     _forget_holder = (
         "UPDATE caller_calls SET holders = json_remove(holders, '$.\"' || ? || '\"') "

@@ -17,7 +17,7 @@ from praxis_mcp.errors import SettingsError
 from praxis_mcp.execution.records.row import iso_time
 from praxis_mcp.serving.console.text import json_text
 from praxis_mcp.support.installation import install_command_for_extra
-from praxis_mcp.support.text import counted, printable, visible
+from praxis_mcp.support.text import counted, printable, size_in_words, visible
 
 HERE = Path(__file__).parent
 STATIC = {
@@ -93,12 +93,7 @@ def digest(name: str) -> str:
 
 def size(number: float | None) -> str:
     """A number of bytes for people."""
-    if number is None:
-        return ""
-    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
-        if number >= factor:
-            return f"{number / factor:.4g} {unit}"
-    return counted(int(number), "byte")
+    return size_in_words(int(number)) if number is not None else ""
 
 
 def seconds(number: float | None) -> str:
