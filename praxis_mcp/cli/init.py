@@ -60,7 +60,9 @@ jobs:
       - uses: actions/checkout@v4
       - uses: actions/setup-python@v5
         with: {python-version: "3.13"}
-      - run: pip install "$PRAXIS_MCP" 'docker>=7.1,<7.3'
+      - run: pip install "${PRAXIS_MCP:?is not among the variables of this repository}" 'docker>=7.1,<7.3'
+      # Ubuntu 24.04 keeps programs from making sandboxes, which tools of the machine's own programs run in.
+      - run: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 || true
       # Named, because nobody has approved it on that machine.
       - run: praxis-mcp validate --strict --config praxis.yaml
       - run: praxis-mcp test --config praxis.yaml
@@ -105,6 +107,13 @@ def init(
             tool = files_of(FIRST_TOOL, language, image=image, host_network=host_network)
             files |= {f"{TOOLS}/{FIRST_TOOL}/{name}": content for name, content in tool.items()}
         written = {name: content for name, content in files.items() if name not in kept}
+        for name in written:
+            # The author of a repository may have put a link there.
+            if not Path(os.path.realpath(root / name)).is_relative_to(os.path.realpath(root)):
+                raise ArgumentError(
+                    f"{root / name} leads out of {root}; nothing was written.",
+                    remedy="Replace the link by a directory.",
+                )
         write_files(root, written)
         if SETTINGS_FILES[0] in written:
             _approve(root / SETTINGS_FILES[0], _SETTINGS)

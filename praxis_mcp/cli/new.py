@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,8 @@ def new(
     """
     if image is not None and local:
         raise ArgumentError("--image and --local exclude each other.", remedy="Leave one of them out.")
+    if image is not None:
+        _check_image(image)
     settings = options.read()
     directory = place_for(settings, name)
     files = files_of(
@@ -63,6 +66,16 @@ def new(
     )
 
 
+def _check_image(image: str) -> None:
+    from praxis_mcp.errors import ImageError
+    from praxis_mcp.images.model import Reference
+
+    try:
+        Reference.parse(image)
+    except ImageError as exc:
+        raise ArgumentError(exc.message, remedy=exc.remedy) from exc
+
+
 def place_for(settings: Settings, name: str) -> Path:
     """The directory that a new tool gets.
 
@@ -76,11 +89,11 @@ def place_for(settings: Settings, name: str) -> Path:
     from praxis_mcp.contracts.problems import quoted
     from praxis_mcp.contracts.reading.checks import MAX_TOOL_NAME
 
-    if not NAME_PATTERN.fullmatch(name) or len(name) > MAX_TOOL_NAME or name.startswith(".") or name.endswith("."):
+    if not NAME_PATTERN.fullmatch(name) or len(name) > MAX_TOOL_NAME or name[0] in ".-" or name.endswith("."):
         raise ArgumentError(
             f"{quoted(name)} is not a valid name of a tool.",
-            remedy=f"A name has 1 to {MAX_TOOL_NAME} characters out of A-Z a-z 0-9 _ . - and neither begins nor ends "
-            "with a dot.",
+            remedy=f"A name has 1 to {MAX_TOOL_NAME} characters out of A-Z a-z 0-9 _ . - and begins with a letter, a "
+            "digit or _, and does not end with a dot.",
         )
     directories = settings.tool_directories
     if not directories:
@@ -130,9 +143,11 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
             f"{there[0]} exists already; nothing was written.", remedy="Remove it, or choose another place."
         )
     written: list[Path] = []
+    made: list[Path] = []
     try:
         for name, content in files.items():
             file = directory / name
+            made += [place for place in file.parents if not place.exists() and place not in made]
             file.parent.mkdir(parents=True, exist_ok=True)
             with file.open("x", encoding="utf-8", newline="\n") as out:
                 written.append(file)
@@ -140,6 +155,9 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
     except OSError as exc:
         for file in written:
             file.unlink(missing_ok=True)
+        for place in sorted(made, key=lambda place: len(place.parts), reverse=True):
+            with suppress(OSError):
+                place.rmdir()
         where = exc.filename or directory
         raise ArgumentError(f"{where} cannot be written: {exc.strerror}.", remedy="Choose another place.") from exc
 

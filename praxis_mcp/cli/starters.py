@@ -5,9 +5,13 @@ All of them do the same, so that a reader of one can read the others: they count
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from enum import StrEnum
+
+_PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)\Z)[a-z_][a-z0-9_.-]*", re.IGNORECASE)
+"""Names that every reader of YAML takes for text, without quotation marks."""
 
 
 class Language(StrEnum):
@@ -54,6 +58,7 @@ def files_of(name: str, language: Language, *, image: str | None, host_network: 
     words = [f'"{{contract_dir}}/{BUILT}"'] if is_built else [*starter.command, f'"{{contract_dir}}/{starter.file}"']
     contract = _CONTRACT.format(
         name=name,
+        named=name if _PLAIN.fullmatch(name) else f'"{name}"',
         commands=_commands(name),
         place=_HOST if image is None else _IMAGE.format(image=image),
         words=", ".join(words),
@@ -82,7 +87,7 @@ _BUILD_SECONDS = 120
 _CONTRACT = """\
 # A tool of praxis-mcp. The whole format: docs/contracts.md of praxis-mcp.
 {commands}
-name: {name}
+name: {named}
 
 # What a model decides by: what the tool does, when to use it, what it returns. It is part of every conversation, so be
 # short.

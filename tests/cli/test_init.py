@@ -90,6 +90,44 @@ def test_init_is_refused_where_settings_are_never_looked_for(here: Path) -> None
     assert "is not a directory" in praxis(here, "init", "file").stderr
 
 
+@pytest.mark.parametrize("link", [".github", "tools", ".github/workflows"])
+def test_init_writes_through_no_link_that_leads_out_of_the_directory(here: Path, link: str) -> None:
+    mine, elsewhere = here / "mine", here / "elsewhere"
+    (mine / link).parent.mkdir(parents=True)
+    elsewhere.mkdir()
+    (mine / link).symlink_to(elsewhere)
+    refused = praxis(mine, "init")
+    assert refused.returncode == 2
+    assert f"leads out of {mine}; nothing was written" in refused.stderr
+    assert not list(elsewhere.iterdir())
+    assert not (mine / "praxis.yaml").exists()
+    (mine / link).unlink()
+    (mine / "inside").mkdir()
+    (mine / link).symlink_to(mine / "inside")
+    assert praxis(mine, "init").returncode == 0
+
+
+def test_a_place_where_one_file_cannot_be_written_is_left_as_it_was(here: Path) -> None:
+    mine = here / "mine"
+    mine.mkdir()
+    (mine / "tools").mkdir()
+    (mine / ".github").touch()
+    refused = praxis(mine, "init")
+    assert refused.returncode == 2
+    assert ".github/workflows cannot be written: Not a directory" in refused.stderr
+    assert {path.relative_to(mine).as_posix() for path in mine.rglob("*")} == {"tools", ".github", ".home"}
+
+
+def test_a_name_that_yaml_would_read_as_something_else_is_still_a_name(here: Path) -> None:
+    names = ["null", "1.5", "true", "plain_2"]
+    for name in names:
+        assert praxis(here, "new", name, "--local").returncode == 0
+    listed = json.loads(praxis(here, "list", "--json").stdout)
+    assert sorted(tool["name"] for tool in listed["tools"]) == sorted(names)
+    read = [yaml.safe_load((here / f"tools/{name}/contract.yaml").read_text())["name"] for name in names]
+    assert read == names, "as other readers of YAML have it, too"
+
+
 @pytest.mark.parametrize("language", ["shell", "python", "node", "go"])
 def test_a_new_tool_is_valid_in_an_image_and_on_the_host(here: Path, language: str) -> None:
     assert praxis(here, "new", "a", "--lang", language).returncode == 0
@@ -137,8 +175,8 @@ def test_a_name_that_is_taken_or_cannot_be_one_is_refused_and_nothing_is_written
     assert taken.returncode == 2
     assert "There is a tool mine already: " in taken.stderr
     assert "tools/other/contract.yaml" in taken.stderr
-    for name in ("../up", "", ".hidden", "a b", "x" * 65):
-        refused = praxis(here, "new", name)
+    for name in ("../up", "", ".hidden", "a b", "x" * 65, "-x"):
+        refused = praxis(here, "new", "--", name)
         assert refused.returncode == 2
         assert "is not a valid name" in refused.stderr
     (here / "tools/busy").mkdir()
@@ -148,6 +186,9 @@ def test_a_name_that_is_taken_or_cannot_be_one_is_refused_and_nothing_is_written
     assert "main.py exists already; nothing was written" in busy.stderr
     assert [path.name for path in (here / "tools/busy").iterdir()] == ["main.py"]
     assert praxis(here, "new", "both", "--local", "--image", "a").returncode == 2
+    odd = praxis(here, "new", "odd", "--image", "a: b #c")
+    assert odd.returncode == 2
+    assert "is not an image reference" in odd.stderr
     assert sorted(path.name for path in (here / "tools").iterdir()) == ["busy", "other"]
 
 
