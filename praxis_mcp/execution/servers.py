@@ -22,7 +22,7 @@ from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.selection import EngineSelector
 from praxis_mcp.execution.tally import CallTally
 from praxis_mcp.settings.model import Settings
-from praxis_mcp.support.files import replace_text
+from praxis_mcp.support.files import read_regular, replace_text
 from praxis_mcp.support.logs import logger, places
 from praxis_mcp.support.scratch import CAN_HOLD, PREFIX, Scratch, is_held
 
@@ -99,8 +99,8 @@ def live_servers() -> tuple[dict[str, Any], ...]:
 
 def _read(directory: Path) -> dict[str, Any] | None:
     try:
-        with (directory / _FILE).open("rb") as stream:
-            found = json.loads(stream.read(_MAX_STATUS_FILE))
+        # In a temporary directory that all users share, somebody may have left a pipe, or a link.
+        found = json.loads(read_regular(directory / _FILE, _MAX_STATUS_FILE, follow=False))
     except (OSError, ValueError):  # it has written nothing yet, or ends just now
         return None
     return found if isinstance(found, dict) else None

@@ -311,6 +311,25 @@ def test_a_trail_that_others_could_read_is_closed_to_them_and_only_a_file_is_wri
         trail(tmp_path).append([{"tool": "t"}])
 
 
+@pytest.mark.parametrize("name", [AUDIT, "audit-000000000000.jsonl"])
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+@pytest.mark.timeout(20)
+def test_a_pipe_or_a_link_in_place_of_a_file_of_the_trail_is_an_error_and_not_waited_for(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    place = tmp_path / "records"
+    place.mkdir()
+    if kind == "pipe":
+        os.mkfifo(place / name)
+    else:
+        (tmp_path / "own").touch()
+        (place / name).symlink_to(tmp_path / "own")
+    with pytest.raises(RecordsUnavailable, match="cannot be used"):
+        trail(place).append([{"tool": "t"}])
+    with pytest.raises(RecordsUnavailable, match="cannot be used"):
+        verify(place)
+
+
 def test_the_command_misses_the_newest_run_where_the_end_was_cut_off_or_all_was_removed(tmp_path: Path) -> None:
     place = tmp_path / "records"
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import tempfile
+from pathlib import Path
 
 import anyio
 import pytest
@@ -10,7 +13,8 @@ import pytest
 from praxis_mcp.engines.base import EngineStatus
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.execution.selection import EngineSelector
-from praxis_mcp.execution.servers import reap_leftovers
+from praxis_mcp.execution.servers import live_servers, reap_leftovers
+from praxis_mcp.support.scratch import CAN_HOLD, PREFIX, Scratch
 from tests.execution.engines import AnsweringEngine, Engines
 
 pytestmark = pytest.mark.anyio
@@ -73,3 +77,26 @@ async def test_a_slow_engine_does_not_keep_what_others_left_running() -> None:
     with anyio.fail_after(60):
         await reap_leftovers(engines, EngineSelector(engines))
     assert (slow.reaped, other.reaped) == (1, 1)
+
+
+@pytest.mark.skipif(not CAN_HOLD, reason="no directory can be held here")
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+@pytest.mark.timeout(20)
+def test_a_pipe_or_a_link_in_place_of_what_a_server_says_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    place = Scratch.make(PREFIX + "server-")
+    status = place.path / "status.json"
+    try:
+        status.write_text('{"pid": 1}')
+        assert live_servers() == ({"pid": 1},)
+        if kind == "pipe":
+            status.unlink()
+            os.mkfifo(status)
+        else:
+            status.rename(tmp_path / "own.json")
+            status.symlink_to(tmp_path / "own.json")
+        assert live_servers() == ()
+    finally:
+        place.remove()

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from praxis_mcp.errors import RecordsUnavailable
 from praxis_mcp.execution.records.row import StoredRun, iso_time
+from praxis_mcp.support.files import open_regular
 
 try:
     import fcntl
@@ -115,14 +116,14 @@ class AuditTrail:
     def _end_of_previous(self) -> tuple[int, str]:
         for file in reversed(files_of(self._file.parent)):
             if file != self._file:
-                with file.open("rb") as source:
+                with open_regular(file) as source:
                     number, last, _ = _end_of(source.fileno(), os.fstat(source.fileno()).st_size)
                     if number:
                         return number, last
         return 0, FIRST
 
     def _rotate(self) -> None:
-        with self._file.open("rb") as source:
+        with open_regular(self._file) as source:
             first = next((line["seq"] for line in map(_parsed, source) if line is not None), 0)
         self._file.rename(self._file.with_name(f"audit-{first:012d}.jsonl"))
         kept = [(file, file.stat().st_size) for file in files_of(self._file.parent)]
@@ -278,7 +279,7 @@ def _texts(directory: Path) -> Iterator[tuple[str, bytes]]:
         older, newest, left = _at_rest(directory)
     with newest:
         for each in older:
-            with translated(_name(each)), suppress(FileNotFoundError), each.open("rb") as source:
+            with translated(_name(each)), suppress(FileNotFoundError), open_regular(each) as source:
                 for count, text in enumerate(source, 1):
                     yield f"{each.name}:{count}", text.removesuffix(b"\n")
         with translated(_name(file)):
@@ -295,7 +296,7 @@ def _at_rest(directory: Path) -> tuple[list[Path], BinaryIO, int]:
     looks = 0
     while True:
         try:
-            newest = os.fdopen(os.open(directory / AUDIT, os.O_RDONLY | _PLAIN), "rb")
+            newest = open_regular(directory / AUDIT)
         except FileNotFoundError:
             return files_of(directory), BytesIO(), 0
         found = os.fstat(newest.fileno())
