@@ -14,6 +14,7 @@ from io import TextIOWrapper
 from typing import Any
 from urllib.parse import urlsplit
 
+import anyio
 import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
@@ -35,6 +36,8 @@ from praxis_mcp.upstreams.transports.stdio import stdio_streams
 
 _KEPT_ERROR_LINES = 10
 _MAX_ERROR_LINE = 500
+_LAST_LINES_TIMEOUT = 1.0
+"""Seconds for reading what a command wrote before it ended; a process that it left behind may hold the file."""
 _MOST_LOGGED = 1000
 """Lines of one server's standard error that go to the log; a server may write without end."""
 
@@ -47,6 +50,21 @@ class Errors:
         self._masker = masker
         self._lines: deque[str] = deque(maxlen=_KEPT_ERROR_LINES)
         self._logged = 0
+        self._has_ended = threading.Event()
+        self._has_ended.set()
+
+    def begin(self) -> None:
+        """Lines will come, until `end`."""
+        self._has_ended.clear()
+
+    def end(self) -> None:
+        """No more lines will come. May be called in any thread, as may `add`."""
+        self._has_ended.set()
+
+    async def wait_for_last(self) -> None:
+        """Wait until the last line is there, for a second at most."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._has_ended.wait, _LAST_LINES_TIMEOUT)
 
     @property
     def text(self) -> str | None:
@@ -190,11 +208,15 @@ def _standard_error(errors: Errors) -> Iterator[TextIOWrapper]:
     """A file for a child's standard error, read by a thread, because a child that is not read stops. The thread ends
     when the last process that holds the file has ended."""
     read_end, write_end = os.pipe()
+    errors.begin()
 
     def read() -> None:
-        with os.fdopen(read_end, "rb") as stream:
-            while line := stream.readline(64 * 1024):
-                errors.add(line)
+        try:
+            with os.fdopen(read_end, "rb") as stream:
+                while line := stream.readline(64 * 1024):
+                    errors.add(line)
+        finally:
+            errors.end()
 
     threading.Thread(target=read, name=f"stderr-{threading.active_count()}", daemon=True).start()
     with os.fdopen(write_end, "w") as stream:

@@ -163,8 +163,10 @@ class Connection:
                 self._scope.deadline = anyio.current_time() + UPSTREAM_CLOSE_TIMEOUT
         except Exception as exc:  # noqa: BLE001 - the SDK lets through whatever its transports and libraries raise
             self.error = self.error or _innermost(exc)
-        if self.error is not None and errors.text:
-            self.error.add_note(errors.text)
+        if self.error is not None:
+            await errors.wait_for_last()
+            if errors.text:
+                self.error.add_note(errors.text)
 
     async def _tend(self, client: Client) -> None:
         async with anyio.create_task_group() as self._tasks:
