@@ -261,5 +261,6 @@ def test_an_api_server_takes_all_of_it(name: str, kubernetes_cluster: Cluster, t
         for item in [item for values in ways for item in rendered(values, tmp_path, where)]:
             version, plural = item["apiVersion"], PLURALS.get(item["kind"], item["kind"].lower() + "s")
             base = f"/api/{version}" if version == "v1" else f"/apis/{version}"
+            item["metadata"]["namespace"] = where  # the one for pods that the docs name is not there
             # Warnings are about fields that a server does not know.
             api.post(f"{base}/namespaces/{where}/{plural}", item, dryRun="All", fieldValidation="Strict")

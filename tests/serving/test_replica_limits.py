@@ -52,7 +52,7 @@ async def serving(tools: Path, tmp_path: Path, name: str, url: str, **environmen
     tokens["watch"] = {"sha256": hash_token(WATCH), "scopes": ["metrics:read"]}
     own = {"PRAXIS_RECORDS__URL": url, "PRAXIS_RECORDS__DIRECTORY": str(tmp_path / name), "PRAXIS_ROOT": str(tools)}
     async with running_http(
-        tools, "--http", http={"auth": {"tokens": tokens}}, **own, **LIMITS, **environment
+        tools, "--http", http={"auth": {"tokens": tokens}}, port=0, **own, **LIMITS, **environment
     ) as server:
         yield server
 

@@ -39,7 +39,7 @@ async def secured(
     anyio_backend: str, issuer: Issuer, sample_directory: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[HttpServer]:
     auth = auth_settings(issuer, tmp_path_factory.mktemp("keys"))
-    async with running_http(sample_directory, http={"auth": auth}, **CALLS) as server:
+    async with running_http(sample_directory, http={"auth": auth}, port=0, **CALLS) as server:
         yield server
 
 
