@@ -63,7 +63,8 @@ async def call(on: Doubled, place: Path, name: str) -> Outcome:
 
 
 async def calls_with(place: Path, cuts: Iterable[Cut]) -> dict[Cut, Outcome]:
-    """A call for each cut, of the first websocket at which praxis-init listens; and what became of it."""
+    """A call for each cut, of the first websocket at which praxis-init listens; and what became of it. The few calls
+    whose praxis-init began to listen just behind the look at it were not cut, and are left out."""
     found: dict[Cut, Outcome] = {}
     names = {cut: f"t{number}" for number, cut in enumerate(cuts)}
     due = {name: cut for cut, name in names.items()}
@@ -78,11 +79,14 @@ async def calls_with(place: Path, cuts: Iterable[Cut]) -> dict[Cut, Outcome]:
         async def run(cut: Cut) -> None:
             async with limit:
                 with anyio.fail_after(WITHIN):
-                    found[cut] = await call(on, place, names[cut])
+                    outcome = await call(on, place, names[cut])
+            if names[cut] not in due or cut == Cut():
+                found[cut] = outcome
 
         async with anyio.create_task_group() as tasks:
             for cut in names:
                 tasks.start_soon(run, cut)
+    assert len(found) > len(names) / 2
     return found
 
 
