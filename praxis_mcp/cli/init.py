@@ -12,7 +12,6 @@ import typer
 
 from praxis_mcp.cli.common import JsonOption, friendly_errors
 from praxis_mcp.cli.new import can_take_network, say_what_to_do_next, shown, write_files
-from praxis_mcp.cli.starters import STARTERS, Language, files_of
 from praxis_mcp.cli.terminal import say
 from praxis_mcp.errors import ArgumentError
 
@@ -87,6 +86,7 @@ def init(
         root = Path(os.path.normpath(Path.cwd() / directory))
         if root.exists() and not root.is_dir():
             raise ArgumentError(f"{root} is not a directory.", remedy="Name another: praxis-mcp init DIR")
+        from praxis_mcp.cli.starters import files_of
         from praxis_mcp.settings.files import SETTINGS_FILES, TOOLS, is_shared
         from praxis_mcp.settings.model import Settings
 
@@ -130,12 +130,14 @@ def init(
         )
 
 
-def _first_tool(settings: Settings) -> tuple[Language, str | None, bool]:
+def _first_tool(settings: Settings) -> tuple[str, str | None, bool]:
     """The language of a tool that works on this machine, the image that it runs in, if any, and whether it must keep
     the network."""
-    language = Language.PYTHON if shutil.which(STARTERS[Language.PYTHON].command[0]) else Language.SHELL
+    from praxis_mcp.cli.starters import STARTERS
+
+    language = "python" if shutil.which(STARTERS["python"].command[0]) else "shell"
     if not shutil.which(STARTERS[language].command[0]):  # Windows without either
-        return Language.PYTHON, STARTERS[Language.PYTHON].image, False
+        return "python", STARTERS["python"].image, False
     return language, None, not can_take_network(settings)
 
 

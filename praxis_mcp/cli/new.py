@@ -6,12 +6,11 @@ import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes_settings
-from praxis_mcp.cli.starters import STARTERS, Language, files_of
 from praxis_mcp.cli.terminal import echo_json, say
 from praxis_mcp.errors import ArgumentError
 
@@ -23,7 +22,9 @@ if TYPE_CHECKING:
 def new(
     options: SettingsOptions,
     name: Annotated[str, typer.Argument(help="The tool's name: 1 to 64 of A-Z a-z 0-9 _ . and -.")],
-    language: Annotated[Language, typer.Option("--lang", "-l", help="What its code is written in.")] = Language.PYTHON,
+    language: Annotated[
+        Literal["shell", "python", "node", "go"], typer.Option("--lang", "-l", help="What its code is written in.")
+    ] = "python",
     image: Annotated[
         str | None, typer.Option("--image", help="The image that it runs in (default: the language's own).")
     ] = None,
@@ -39,6 +40,8 @@ def new(
 
     Example: praxis-mcp new count_words --lang shell
     """
+    from praxis_mcp.cli.starters import STARTERS, files_of
+
     if image is not None and local:
         raise ArgumentError("--image and --local exclude each other.", remedy="Leave one of them out.")
     if image is not None:

@@ -8,19 +8,9 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass
-from enum import StrEnum
 
 _PLAIN = re.compile(r"(?!(?:null|true|false|yes|no|on|off|y|n)\Z)[a-z_][a-z0-9_.-]*", re.IGNORECASE)
 """Names that every reader of YAML takes for text, without quotation marks."""
-
-
-class Language(StrEnum):
-    """What a tool's code is written in."""
-
-    SHELL = "shell"
-    PYTHON = "python"
-    NODE = "node"
-    GO = "go"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +34,12 @@ class Starter:
     build: tuple[str, ...] = ()
 
 
-def files_of(name: str, language: Language, *, image: str | None, host_network: bool = False) -> dict[str, str]:
+def files_of(name: str, language: str, *, image: str | None, host_network: bool = False) -> dict[str, str]:
     """The files of a tool, by name: its contract and its code.
 
     Args:
         name: the tool's.
-        language: of its code.
+        language: of its code, one of `STARTERS`.
         image: that it runs in; None runs it with this machine's own programs.
         host_network: whether a tool of this machine's own programs keeps the network, because nothing here can take it.
     """
@@ -260,11 +250,9 @@ env:
 
 _PYTHON_NAME = "python" if sys.platform == "win32" else "python3"
 
-STARTERS = {
-    Language.SHELL: Starter("main.sh", _SHELL, "busybox:1.36", ("sh",)),
-    Language.PYTHON: Starter("main.py", _PYTHON, "python:3.13-slim", (_PYTHON_NAME, "-B")),
-    Language.NODE: Starter("main.mjs", _NODE, "node:22-slim", ("node",)),
-    Language.GO: Starter(
-        "main.go", _GO, "golang:1.25", ("go", "run"), _GO_IN_IMAGE, ("go", "build", "-o", BUILT, "main.go")
-    ),
+STARTERS: dict[str, Starter] = {
+    "shell": Starter("main.sh", _SHELL, "busybox:1.36", ("sh",)),
+    "python": Starter("main.py", _PYTHON, "python:3.13-slim", (_PYTHON_NAME, "-B")),
+    "node": Starter("main.mjs", _NODE, "node:22-slim", ("node",)),
+    "go": Starter("main.go", _GO, "golang:1.25", ("go", "run"), _GO_IN_IMAGE, ("go", "build", "-o", BUILT, "main.go")),
 }
