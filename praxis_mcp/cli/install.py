@@ -136,7 +136,7 @@ def _change(
         for change in changes:
             kept = change.write() if not dry_run and change.kind != "unchanged" else None
             if not as_json:
-                _print(change, name, kept, dry_run=dry_run)
+                _print(change, name, kept, is_there=server is not None, dry_run=dry_run)
                 continue
             found.append(
                 {
@@ -155,12 +155,10 @@ def _change(
         say("These files name paths of this machine: others who have the project write their own.", err=True)
 
 
-def _print(change: Change, name: str, kept: Path | None, *, dry_run: bool) -> None:
-    from praxis_mcp.clients.changes import entry_in
-
+def _print(change: Change, name: str, kept: Path | None, *, is_there: bool, dry_run: bool) -> None:
     words = {"added": "added to", "changed": "changed in", "removed": "removed from"}
     if change.kind == "unchanged":
-        what = "is as it should be in" if entry_in(change.client, change.file, name) else "is not in"
+        what = "is as it should be in" if is_there else "is not in"
     else:
         what = f"{'would be' if dry_run else 'is'} {words[change.kind]}"
     say(f"{change.client.title}: {name} {what} {change.file}", fg=None if dry_run else "green")
