@@ -18,17 +18,8 @@ from tests.kit.environments import PackageUnavailable
 from tests.kit.until import until
 from tests.serving.clients import LIMIT, server_command, server_environment
 from tests.serving.http_server import running_http
-from tests.serving.tasks.tools import write_task_tools
 
 pytestmark = [pytest.mark.anyio, pytest.mark.fastmcp]
-
-
-@pytest.fixture
-def tools(tmp_path: Path) -> Path:
-    directory = tmp_path / "tools"
-    directory.mkdir()
-    write_task_tools(directory)
-    return directory
 
 
 async def run(server: str | list[str], what: str, tool: str, arguments: Any, token: str = "") -> Any:

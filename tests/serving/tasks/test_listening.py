@@ -13,17 +13,10 @@ from mcp_types import INVALID_PARAMS, MISSING_REQUIRED_CLIENT_CAPABILITY
 from tests.kit.tasks import TasksExtension, get, listen, start
 from tests.kit.until import until
 from tests.serving.clients import Transport, memory_client, open_server, settings_for
-from tests.serving.tasks.tools import connect_keeping, write_task_tools
+from tests.serving.tasks.tools import connect_keeping
 
 pytestmark = pytest.mark.anyio
 MODERN: list[Transport] = ["memory", "stdio", "http"]
-
-
-@pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("task-tools")
-    write_task_tools(directory)
-    return directory
 
 
 def statuses(extension: TasksExtension) -> list[str]:

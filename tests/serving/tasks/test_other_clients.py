@@ -13,16 +13,9 @@ from mcp_types import METHOD_NOT_FOUND, MISSING_REQUIRED_CLIENT_CAPABILITY
 
 from tests.kit.tasks import TASKS, request
 from tests.serving.clients import LINES, Peer
-from tests.serving.tasks.tools import connect_keeping, write_task_tools
+from tests.serving.tasks.tools import connect_keeping
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("task-tools")
-    write_task_tools(directory)
-    return directory
 
 
 @pytest.fixture(scope="module", params=LINES, ids=lambda pair: "-".join(pair))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,28 +12,13 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from tests.kit.records import DATABASES, records_place, variables_of
+from tests.kit.records import variables_of
 from tests.kit.tasks import TasksExtension, ended, get, request, start
 from tests.kit.until import until
 from tests.serving.clients import LIMIT
 from tests.serving.http_server import HttpServer, running_http
-from tests.serving.tasks.tools import write_task_tools
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def tools(tmp_path: Path) -> Path:
-    directory = tmp_path / "tools"
-    directory.mkdir()
-    write_task_tools(directory)
-    return directory
-
-
-@pytest.fixture(params=DATABASES)
-def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    with records_place(tmp_path, request.param) as place:
-        yield place
 
 
 def serving(tools: Path, records: Path, **environment: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -19,30 +19,15 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from praxis_mcp.serving.access import hash_token
-from tests.kit.records import DATABASES, records_place, variables_of
+from tests.kit.records import variables_of
 from tests.kit.tasks import TasksExtension, ended, get, listen, request, start
 from tests.kit.until import until
 from tests.serving.clients import LIMIT
 from tests.serving.http_server import HttpServer, http_client, running_http
-from tests.serving.tasks.tools import write_task_tools
 
 pytestmark = pytest.mark.anyio
 
 ADA, BOB = "praxis_ada", "praxis_bob"
-
-
-@pytest.fixture
-def tools(tmp_path: Path) -> Path:
-    directory = tmp_path / "tools"
-    directory.mkdir()
-    write_task_tools(directory)
-    return directory
-
-
-@pytest.fixture(params=DATABASES)
-def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    with records_place(tmp_path, request.param) as place:
-        yield place
 
 
 def serving(tools: Path, records: Path, ada: str = ADA, **environment: str) -> Any:

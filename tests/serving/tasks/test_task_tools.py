@@ -15,17 +15,10 @@ from tests.kit.tasks import TasksExtension, start
 from tests.kit.until import until
 from tests.serving.clients import LINES, Era, Peer, memory_client, open_server, settings_for
 from tests.serving.sample_tools import python, write_tool
-from tests.serving.tasks.tools import connect_keeping, write_task_tools
+from tests.serving.tasks.tools import connect_keeping
 
 pytestmark = pytest.mark.anyio
 NAMES = ["runs_cancel", "runs_result", "runs_status"]
-
-
-@pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("task-tools")
-    write_task_tools(directory)
-    return directory
 
 
 @pytest.fixture(scope="module", params=LINES, ids=lambda pair: "-".join(pair))

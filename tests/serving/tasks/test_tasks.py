@@ -14,17 +14,10 @@ from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND
 from tests.kit.tasks import TASKS, TasksExtension, ended, get, request, start
 from tests.kit.until import until
 from tests.serving.clients import Transport
-from tests.serving.tasks.tools import connect_keeping, write_task_tools
+from tests.serving.tasks.tools import connect_keeping
 
 pytestmark = pytest.mark.anyio
 MODERN: list[Transport] = ["memory", "stdio", "http"]
-
-
-@pytest.fixture(scope="module")
-def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("task-tools")
-    write_task_tools(directory)
-    return directory
 
 
 @pytest.fixture(scope="module", params=MODERN)
