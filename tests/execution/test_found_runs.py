@@ -14,8 +14,8 @@ from praxis_mcp.execution.records.database import Filters
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.sql import SqlDatabase
 from praxis_mcp.execution.records.sqlite import SqliteDatabase
-from praxis_mcp.execution.records.store import DATABASE, open_database
-from tests.kit.records import DATABASES, records_place, settings_of
+from praxis_mcp.execution.records.store import DATABASE
+from tests.kit.records import DATABASES, database_in, records_place
 
 COLUMNS = ("tool", "engine", "outcome", "caller", "root")
 COUNT = 97
@@ -38,7 +38,7 @@ def found_by(names: Sequence[str]) -> dict[str, Any]:
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlDatabase]:
     with records_place(tmp_path, request.param) as place:
         place.mkdir()
-        opened = open_database(settings_of(place))
+        opened = database_in(place)
         opened.write(map(run, range(COUNT)))
         yield opened
         opened.close()

@@ -294,7 +294,7 @@ def test_what_a_role_is_given_as_defaults_changes_nothing(place: Path) -> None:
         server.sql(f"ALTER ROLE {name} SET {setting} = {value}")
     server.sql("CREATE SCHEMA elsewhere; CREATE TABLE elsewhere.runs (id int)", URLS[place])
     URLS[place] = URLS[place].replace("praxis@", f"{name}@")
-    one, other = open_database(settings_of(place)), open_database(settings_of(place))
+    one, other = database_in(place), database_in(place)
     runs = [
         row(f"run{number}", 1764322961.1 + number * 1e-6, ended=1764322962.0, stdout=b"\0\xff\\") for number in range(9)
     ]
@@ -562,7 +562,7 @@ def test_files_that_are_removed_while_they_are_brought_are_brought_whole_or_not_
     empty = tmp_path / "empty"
     empty.touch()
     run = row("run", 1.0, ended=2.0, stdout=None, stderr=None)
-    database, other = open_database(settings_of(place)), open_database(settings_of(place))
+    database, other = database_in(place), database_in(place)
     files = [RunFile("stdout", long, long.stat().st_size), RunFile("stderr", empty, 0)]
     database.write([run])
     share(database, run.id, files)

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -150,7 +149,7 @@ def test_notices_and_notifications_are_not_taken_for_answers(place: Path) -> Non
 
 def test_a_session_that_has_forgotten_what_was_prepared_is_an_error_and_a_fresh_one_writes(place: Path) -> None:
     """As behind a pooler that gives it to somebody else between two transactions."""
-    database: Any = database_in(place)
+    database = database_in(place)
     database.write([row("before", 1.0)])
     with database.transaction() as run_sql:
         run_sql("DEALLOCATE ALL", ())

@@ -24,12 +24,12 @@ from praxis_mcp.execution.admission import CallerLimits, rate_of
 from praxis_mcp.execution.records import caller_calls
 from praxis_mcp.execution.records.caller_calls import Claim, Grant, Rate
 from praxis_mcp.execution.records.sql import SqlDatabase
-from praxis_mcp.execution.records.store import RecordStore, open_database
+from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.execution.shared_limits import SharedLimits
 from praxis_mcp.settings.sections import CallSettings
 from tests.execution.test_record_store import log
 from tests.kit.postgres import PostgresServer, running_server
-from tests.kit.records import DATABASES, URLS, records_place, settings_of
+from tests.kit.records import DATABASES, URLS, database_in, records_place, settings_of
 from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
@@ -72,7 +72,7 @@ def servers() -> Iterator[Callable[..., CallerLimits]]:
 
 @pytest.fixture
 def database(place: Path) -> Iterator[SqlDatabase]:
-    opened = open_database(settings_of(place))
+    opened = database_in(place)
     yield opened
     opened.close()
 
@@ -165,7 +165,7 @@ def test_what_one_limit_refuses_is_not_taken_from_the_other(database: SqlDatabas
 def test_what_somebody_has_changed_in_the_database_keeps_no_call_from_being_counted(
     tmp_path: Path, holders: str
 ) -> None:
-    database = open_database(settings_of(tmp_path))
+    database = database_in(tmp_path)
     database.claim_calls(claim(0, 1))
     with database.transaction() as run_sql:
         run_sql("UPDATE caller_calls SET holders = ?", (holders,))
@@ -184,13 +184,13 @@ def test_callers_who_have_not_called_for_long_are_forgotten(database: SqlDatabas
 
 
 def test_many_servers_at_once_never_have_more_together(place: Path) -> None:
-    open_database(settings_of(place)).close()
+    database_in(place).close()
     under_way = most_seen = 0
     counting = threading.Lock()
 
     def serve(number: int) -> None:
         nonlocal under_way, most_seen
-        database = open_database(settings_of(place))
+        database = database_in(place)
         for _ in range(25):
             granted = retried(partial(database.claim_calls, claim(0, 2, f"s{number}"))).calls
             with counting:
@@ -323,7 +323,7 @@ async def test_what_is_held_is_renewed_for_as_long_as_it_is(
 ) -> None:
     monkeypatch.setattr(shared_limits, "CLAIM_EVERY", 0.05)
     limits = servers(place, max_per_caller=1)
-    database = open_database(settings_of(place))
+    database = database_in(place)
 
     def ends() -> float:
         ((_, at),) = holders(database).values()
@@ -348,7 +348,7 @@ def own_server() -> Iterator[PostgresServer]:
 def own_place(tmp_path: Path, own_server: PostgresServer) -> Iterator[Path]:
     place = tmp_path / "records"
     URLS[place] = own_server.database()
-    open_database(settings_of(place)).close()  # with its tables
+    database_in(place).close()  # with its tables
     yield place
     del URLS[place]
 

@@ -15,7 +15,7 @@ import pytest
 from praxis_mcp.errors import QueueFull, RunNotFoundError
 from praxis_mcp.execution.records.database import Database, Filters
 from praxis_mcp.execution.records.row import StoredRun, storable_name
-from praxis_mcp.execution.records.store import RecordStore, open_database
+from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.execution.records.writer import RecordWriter
 from praxis_mcp.execution.tasks.table import TaskBounds, TaskTable
 from praxis_mcp.execution.tasks.task import WORKING, StoredTask
@@ -177,7 +177,7 @@ async def test_records_are_written_while_the_store_is_looked_through(place: Path
             steps.append(1)
             yield
 
-    writer = RecordWriter(lambda: open_database(settings_of(place)), endless, _nothing, _nothing)
+    writer = RecordWriter(lambda: database_in(place), endless, _nothing, _nothing)
     with anyio.fail_after(60):
         for number in range(3):
             written = writer.put(row(f"run{number}", 1.0, ended=2.0), wait=True)
@@ -199,7 +199,7 @@ def test_servers_that_begin_tasks_at_once_keep_to_the_bounds_together(place: Pat
     refused: list[Exception] = []
 
     def begin() -> None:
-        database = open_database(settings_of(place))
+        database = database_in(place)
         table = TaskTable(database, TaskBounds(per_caller=10, in_all=100, size=1000))
         start.wait(60)
         for _ in range(10):
@@ -214,14 +214,14 @@ def test_servers_that_begin_tasks_at_once_keep_to_the_bounds_together(place: Pat
         each.start()
     for each in threads:
         each.join(120)
-    database = open_database(settings_of(place))
+    database = database_in(place)
     assert database.read("SELECT count(*) FROM tasks") == [(10,)]
     assert len(refused) == 30
     database.close()
 
 
 def test_tasks_of_a_caller_with_a_long_name_are_bounded_and_found(place: Path) -> None:
-    database = open_database(settings_of(place))
+    database = database_in(place)
     table = TaskTable(database, TaskBounds(per_caller=2, in_all=100, size=1000))
     tasks = [task(LONG), task(f"{LONG}x"), task(LONG)]
     for each in tasks:

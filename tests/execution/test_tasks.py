@@ -17,13 +17,13 @@ import pytest
 
 from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
 from praxis_mcp.execution.records import access
-from praxis_mcp.execution.records.store import DATABASE, RecordStore, open_database
+from praxis_mcp.execution.records.store import DATABASE, RecordStore
 from praxis_mcp.execution.tasks import service
 from praxis_mcp.execution.tasks.service import Again, Order, Say, TaskService
 from praxis_mcp.execution.tasks.table import TaskBounds, TaskTable
 from praxis_mcp.execution.tasks.task import WORKING, Outcome, StoredTask
 from praxis_mcp.settings.sections import TaskSettings
-from tests.kit.records import DATABASES, records_place, settings_of
+from tests.kit.records import DATABASES, database_in, records_place, settings_of
 from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
@@ -48,7 +48,7 @@ def sqlite_place(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def table(place: Path) -> Iterator[TaskTable]:
     place.mkdir()
-    database = open_database(settings_of(place))
+    database = database_in(place)
     yield TaskTable(database, BOUNDS)
     database.close()
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from praxis_mcp.execution.records.database import Database, Dialect
+from praxis_mcp.execution.records.database import Dialect
+from praxis_mcp.execution.records.sql import SqlDatabase
 from praxis_mcp.execution.records.store import open_database
 from praxis_mcp.settings.sections import RecordSettings
 from tests.kit.postgres import shared_server
@@ -37,7 +38,7 @@ def settings_of(place: Path, **more: Any) -> RecordSettings:
     return RecordSettings.model_validate({"directory": place, "url": URLS.get(place), **more})
 
 
-def database_in(place: Path, *, create: bool = True) -> Database:
+def database_in(place: Path, *, create: bool = True) -> SqlDatabase:
     """The database of the records in that directory."""
     return open_database(settings_of(place), create=create)
 
