@@ -15,6 +15,7 @@ from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.sql import SqlDatabase
 from praxis_mcp.execution.records.sqlite import SqliteDatabase
 from praxis_mcp.execution.records.store import DATABASE
+from tests.execution.test_record_store import row
 from tests.kit.records import DATABASES, database_in, records_place
 
 COLUMNS = ("tool", "engine", "outcome", "caller", "root")
@@ -23,11 +24,10 @@ COUNT = 97
 
 def run(number: int) -> StoredRun:
     """One of many, of which several begin in the same second and each pair of columns has some in common."""
-    known: dict[str, Any] = dict.fromkeys(("server", "client", "contract", "contract_sha256"), "x")
     values: dict[str, Any] = {
         name: str(number % divisor) for name, divisor in zip(COLUMNS, (2, 3, 4, 5, 7), strict=True)
     }
-    return StoredRun(id=f"run{number:04}", started=float(number // 10), ended=1.0, **known, **values)
+    return row(f"run{number:04}", float(number // 10), ended=1.0, **values)
 
 
 def found_by(names: Sequence[str]) -> dict[str, Any]:

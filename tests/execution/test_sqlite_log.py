@@ -9,6 +9,7 @@ import pytest
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.sqlite import SqliteDatabase
 from praxis_mcp.execution.records.store import DATABASE
+from tests.execution.test_record_store import row
 from tests.kit.until import until_blocking
 
 MODULE = "praxis_mcp.execution.records.sqlite"
@@ -16,8 +17,7 @@ NEVER = 1_000_000
 
 
 def _run(number: int) -> StoredRun:
-    known = dict.fromkeys(("server", "tool", "engine", "caller", "client", "root", "contract", "contract_sha256"), "x")
-    return StoredRun(id=f"run-number-{number}", started=number, ended=number, stdout=b"o" * 4000, **known)
+    return row(f"run-number-{number}", number, ended=number, stdout=b"o" * 4000)
 
 
 def test_what_is_in_the_log_goes_into_the_database_while_its_server_goes_on(
