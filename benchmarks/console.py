@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
 
@@ -49,9 +49,8 @@ async def measure(rounds: int) -> list[Report]:
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         (place / "records").mkdir()
-        database = open_database(RecordSettings(directory=place / "records"))
-        add_runs(database, RUNS)
-        database.close()
+        with closing(open_database(RecordSettings(directory=place / "records"))) as database:
+            add_runs(database, RUNS)
         async with _console(write_noops(place / "tools", TOOLS), place / "records") as link, async_playwright() as play:
             browser = await play.chromium.launch(executable_path=program, args=["--no-sandbox"])
             page = await browser.new_page()

@@ -9,8 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 
 from benchmarks.calls import calling, connected
@@ -22,8 +21,7 @@ from praxis_mcp.execution.records.database import Filters
 from praxis_mcp.execution.records.sql import SqlDatabase
 from praxis_mcp.execution.records.store import open_database
 from praxis_mcp.settings.sections import RecordSettings
-from tests.kit.ports import held_port
-from tests.kit.postgres import PostgresServer, programs
+from tests.kit.postgres import programs, running_server
 
 RUNS = int(os.environ.get("PRAXIS_BENCH_RUNS", "1000000"))
 LISTED = 20
@@ -36,15 +34,14 @@ async def measure(rounds: int) -> list[Report]:
     """One report of the cost, and one of the looks for each database; PostgreSQL where its programs are."""
     async with AsyncExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        place.chmod(0o755)  # PostgreSQL's user has to get through
         urls: dict[str, str | None] = {"SQLite": None}
-        postgres = await stack.enter_async_context(_postgres(place))
+        postgres = stack.enter_context(running_server(_SAFE)) if programs() is not None else None
         if postgres is not None:
             urls["PostgreSQL"] = postgres.database()
         reports = [await _cost(place, urls, rounds * 5)]
         for name, url in urls.items():
             settings = RecordSettings.model_validate({"directory": place / name, "url": url})
-            with _opened(settings) as database:
+            with closing(open_database(settings)) as database:
                 began = add_runs(database, RUNS)  # in this thread: it is the one that has opened it
                 if postgres is not None and url is not None:
                     postgres.sql("VACUUM ANALYZE praxis_mcp.runs", url)  # as autovacuum does before long
@@ -100,27 +97,3 @@ def _looking(database: SqlDatabase, filters: Filters) -> Work:
         return time.perf_counter() - began
 
     return work
-
-
-@contextmanager
-def _opened(settings: RecordSettings) -> Iterator[SqlDatabase]:
-    database = open_database(settings)
-    try:
-        yield database
-    finally:
-        database.close()
-
-
-@asynccontextmanager
-async def _postgres(place: Path) -> AsyncIterator[PostgresServer | None]:
-    if programs() is None:
-        yield None
-        return
-    with held_port() as port:
-        server = PostgresServer(place / "pg", port)
-        server.configure(_SAFE)
-        try:
-            server.start()
-            yield server
-        finally:
-            server.stop()

@@ -153,11 +153,12 @@ def _ids(user: str) -> tuple[int, int]:
 
 
 @contextmanager
-def running_server() -> Iterator[PostgresServer]:
-    """A server of a test's own, to be stopped and killed."""
+def running_server(more: str = "") -> Iterator[PostgresServer]:
+    """A server of a test's own, to be stopped and killed; `more` are lines of its configuration."""
     with tempfile.TemporaryDirectory(prefix="praxis-pg-") as place, held_port() as port:
         Path(place).chmod(0o755)
         server = PostgresServer(Path(place) / "pg", port)
+        server.configure(more)
         try:
             server.start()
             yield server
