@@ -14,6 +14,8 @@ from typing import Any
 import anyio
 import anyio.abc
 import httpx2
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
 
 from tests.serving.clients import LIMIT, server_command, server_environment
 
@@ -101,6 +103,28 @@ def http_client(token: str = "", **options: Any) -> httpx2.AsyncClient:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     limits = httpx2.Limits(keepalive_expiry=None)
     return httpx2.AsyncClient(headers=headers, timeout=LIMIT, limits=limits, **options)
+
+
+@asynccontextmanager
+async def client_of(server: HttpServer, token: str, **options: Any) -> AsyncIterator[Client]:
+    """An MCP client that has a token."""
+    async with http_client(token) as http:
+        line = streamable_http_client(server.mcp, http_client=http, max_sse_event_size=None)
+        async with Client(line, read_timeout_seconds=LIMIT, **options) as client:
+            yield client
+
+
+def modern_request(
+    method: str, params: Mapping[str, Any] | None = None, capabilities: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """A request of a client of the newer era, and its headers, but for the name of what it is about."""
+    version = "2026-07-28"
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": version,
+        "io.modelcontextprotocol/clientCapabilities": capabilities or {},
+    }
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {**(params or {}), "_meta": meta}}
+    return body, {**ACCEPT, "MCP-Protocol-Version": version, "Mcp-Method": method}
 
 
 def initialize_body() -> dict[str, Any]:

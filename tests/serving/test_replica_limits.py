@@ -19,10 +19,11 @@ from mcp import Client
 from praxis_mcp.serving.access import hash_token
 from tests.kit.postgres import PostgresServer, running_server
 from tests.kit.until import until
-from tests.serving.http_server import ACCEPT, HttpServer, http_client, running_http
+from tests.serving.clients import text_of
+from tests.serving.http_server import HttpServer, client_of, http_client, modern_request, running_http
 from tests.serving.sample_tools import python, write_tool
 from tests.serving.tasks.tools import GATE, WAITS
-from tests.serving.test_replicas import ADA, BOB, client_of
+from tests.serving.test_replicas import ADA, BOB
 
 pytestmark = [pytest.mark.anyio, pytest.mark.postgres]
 
@@ -59,9 +60,7 @@ async def serving(tools: Path, tmp_path: Path, name: str, url: str, **environmen
 
 async def answer(client: Client, tool: str = "plain", **arguments: str) -> str:
     """What a call of a tool says."""
-    first, *_ = (await client.call_tool(tool, arguments)).content
-    assert first.type == "text"
-    return first.text
+    return text_of(await client.call_tool(tool, arguments))
 
 
 async def is_refused(client: Client) -> bool:
@@ -109,17 +108,10 @@ async def test_two_servers_let_in_what_one_would_and_one_that_is_killed_gives_it
 
 async def hold_until_killed(server: HttpServer, gate: str) -> None:
     """A call whose server is killed in the middle of it; the SDK's client would fail as a whole."""
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientInfo": {"name": "raw", "version": "1"},
-        "io.modelcontextprotocol/clientCapabilities": {},
-    }
-    params = {"name": "holds", "arguments": {"gate": gate}, "_meta": meta}
-    headers = {**ACCEPT, "MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": "holds"}
+    body, headers = modern_request("tools/call", {"name": "holds", "arguments": {"gate": gate}})
     async with http_client(ADA) as http:
-        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
         with pytest.raises(httpx2.TransportError):
-            await http.post(server.mcp, headers=headers, json=body)
+            await http.post(server.mcp, headers={**headers, "Mcp-Name": "holds"}, json=body)
 
 
 async def test_a_database_that_is_restarted_in_the_middle_of_calls_costs_none_of_them_and_the_limits_hold_again(

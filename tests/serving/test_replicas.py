@@ -27,7 +27,7 @@ from tests.kit.postgres import shared_server
 from tests.kit.tasks import TasksExtension, ended, start
 from tests.kit.until import until
 from tests.serving.clients import LIMIT
-from tests.serving.http_server import HttpServer, http_client, running_http
+from tests.serving.http_server import HttpServer, client_of, http_client, running_http
 from tests.serving.sample_tools import python, write_tool
 from tests.serving.tasks.tools import write_task_tools
 
@@ -66,14 +66,6 @@ async def replicas(tools: Path, tmp_path: Path, **environment: str) -> AsyncIter
 
     async with serving("one") as one, serving("two") as two:
         yield one, two
-
-
-@asynccontextmanager
-async def client_of(server: HttpServer, token: str, **options: Any) -> AsyncIterator[Client]:
-    async with http_client(token) as http:
-        line = streamable_http_client(server.mcp, http_client=http, max_sse_event_size=None)
-        async with Client(line, read_timeout_seconds=LIMIT, **options) as client:
-            yield client
 
 
 async def whole(client: Client, uri: str) -> bytes:

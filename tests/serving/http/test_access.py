@@ -20,7 +20,7 @@ from praxis_mcp.serving.mcp.results import META_KEY
 from tests.kit.upstreams import http_server
 from tests.serving.clients import LIMIT, Era, Transport, text_of
 from tests.serving.credentials import ALL, ECHO_ONLY, METRICS, RESOURCE, Issuer, auth_settings
-from tests.serving.http_server import ACCEPT, HttpServer, http_client, running_http
+from tests.serving.http_server import HttpServer, http_client, modern_request, running_http
 from tests.serving.test_cancel import ended, pid_from
 
 pytestmark = pytest.mark.anyio
@@ -89,19 +89,9 @@ async def test_an_unknown_tool_does_not_call_forth_the_names_of_hidden_ones(secu
 
 @pytest.mark.parametrize("tool", ["quiet", "no_such_tool"])
 async def test_a_client_of_2026_learns_by_status_which_scope_a_tool_needs(secured: HttpServer, tool: str) -> None:
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientCapabilities": {},
-    }
-    body = {
-        "jsonrpc": "2.0",
-        "id": 1,
-        "method": "tools/call",
-        "params": {"name": tool, "arguments": {}, "_meta": meta},
-    }
-    headers = {**ACCEPT, "MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": tool}
+    body, headers = modern_request("tools/call", {"name": tool, "arguments": {}})
     async with http_client(ECHO_ONLY) as client:
-        response = await client.post(secured.mcp, json=body, headers=headers)
+        response = await client.post(secured.mcp, json=body, headers={**headers, "Mcp-Name": tool})
         assert response.status_code == 403
         assert f'scope="tools:{tool}"' in response.headers["www-authenticate"]
         # A header that names another tool than the body, so as to pass: the transport compares them.

@@ -27,7 +27,7 @@ from praxis_mcp.settings.model import load_settings
 from tests.kit.until import until
 from tests.serving.clients import LIMIT, server_command, server_environment, text_of
 from tests.serving.credentials import ALL, Issuer, auth_settings
-from tests.serving.http_server import ACCEPT, http_client, initialize_body, running_http
+from tests.serving.http_server import ACCEPT, http_client, initialize_body, modern_request, running_http
 
 pytestmark = pytest.mark.anyio
 
@@ -266,12 +266,7 @@ async def test_names_of_hosts_and_origins_have_no_case(sample_directory: Path, h
 
 async def test_requests_leave_nothing_behind_in_memory(sample_directory: Path) -> None:
     async with running_http(sample_directory, "--http", PRAXIS_LOG_LEVEL="ERROR") as server, http_client() as client:
-        meta = {
-            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-            "io.modelcontextprotocol/clientCapabilities": {},
-        }
-        body = {"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {"_meta": meta}}
-        headers = {**ACCEPT, "MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "server/discover"}
+        body, headers = modern_request("server/discover")
 
         async def ask(times: int) -> float:
             for _ in range(times):

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import HEADER_MISMATCH, INVALID_PARAMS
 
 from praxis_mcp.serving.access import hash_token
 from tests.kit.tasks import TASKS, TasksExtension, ended, get, request, start
-from tests.serving.clients import LIMIT
-from tests.serving.http_server import HttpServer, running_http
+from tests.serving.http_server import HttpServer, client_of, http_client, modern_request, running_http
 from tests.serving.tasks.tools import write_task_tools
 
 pytestmark = pytest.mark.anyio
@@ -37,19 +34,14 @@ async def server(anyio_backend: str, tmp_path_factory: pytest.TempPathFactory) -
         yield running
 
 
-@asynccontextmanager
-async def client_of(server: HttpServer, name: str) -> AsyncIterator[Client]:
-    headers = {"Authorization": f"Bearer praxis_{name}"}
-    async with httpx2.AsyncClient(headers=headers, timeout=LIMIT) as http:
-        line = streamable_http_client(server.mcp, http_client=http)
-        async with Client(line, read_timeout_seconds=LIMIT, extensions=[TasksExtension()]) as client:
-            yield client
+def client_named(server: HttpServer, name: str) -> AbstractAsyncContextManager[Client]:
+    return client_of(server, f"praxis_{name}", extensions=[TasksExtension()])
 
 
 @pytest.mark.parametrize("method", ["tasks/get", "tasks/cancel", "tasks/update"])
 async def test_a_task_of_another_caller_is_not_there(server: HttpServer, tmp_path: Path, method: str) -> None:
     more: dict[str, Any] = {"inputResponses": {}} if method == "tasks/update" else {}
-    async with client_of(server, "anna") as anna, client_of(server, "bob") as bob:
+    async with client_named(server, "anna") as anna, client_named(server, "bob") as bob:
         created = await start(anna, "waits", {"gate": str(tmp_path / "gate")})
         with pytest.raises(MCPError) as theirs:
             await request(bob, method, taskId=created.task_id, **more)
@@ -65,7 +57,7 @@ async def test_a_task_of_another_caller_is_not_there(server: HttpServer, tmp_pat
 async def test_a_caller_has_so_many_tasks_and_the_oldest_that_ended_give_way(
     server: HttpServer, tmp_path: Path
 ) -> None:
-    async with client_of(server, "bob") as bob:
+    async with client_named(server, "bob") as bob:
         (tmp_path / "open").touch()
         first = await start(bob, "waits", {"gate": str(tmp_path / "open")})
         await ended(bob, first.task_id)
@@ -81,18 +73,8 @@ async def test_a_caller_has_so_many_tasks_and_the_oldest_that_ended_give_way(
 
 
 async def test_a_header_that_names_another_task_is_refused(server: HttpServer) -> None:
-    meta = {
-        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-        "io.modelcontextprotocol/clientCapabilities": {"extensions": {TASKS: {}}},
-    }
-    body = {"jsonrpc": "2.0", "id": 1, "method": "tasks/get", "params": {"taskId": "a" * 32, "_meta": meta}}
-    headers = {
-        "Authorization": "Bearer praxis_anna",
-        "Accept": "application/json, text/event-stream",
-        "MCP-Protocol-Version": "2026-07-28",
-        "Mcp-Method": "tasks/get",
-    }
-    async with httpx2.AsyncClient(timeout=LIMIT) as http:
+    body, headers = modern_request("tasks/get", {"taskId": "a" * 32}, {"extensions": {TASKS: {}}})
+    async with http_client("praxis_anna") as http:
         for name, code in (("b" * 32, HEADER_MISMATCH), ("a" * 32, INVALID_PARAMS), (None, INVALID_PARAMS)):
             named = {"Mcp-Name": name} if name else {}
             answer = await http.post(server.mcp, json=body, headers={**headers, **named})

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,13 @@ import anyio
 import httpx2
 import pytest
 from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from praxis_mcp.serving.access import hash_token
 from tests.kit.records import variables_of
 from tests.kit.tasks import TasksExtension, ended, get, listen, request, start
 from tests.kit.until import until
-from tests.serving.clients import LIMIT
-from tests.serving.http_server import HttpServer, http_client, running_http
+from tests.serving.http_server import HttpServer, client_of, http_client, running_http
 
 pytestmark = pytest.mark.anyio
 
@@ -36,24 +34,26 @@ def serving(tools: Path, records: Path, ada: str = ADA, **environment: str) -> A
     return running_http(tools, "--http", http={"auth": {"tokens": tokens}}, **more)
 
 
+def tasks_client(server: HttpServer, token: str = ADA, extension: Any = None) -> AbstractAsyncContextManager[Client]:
+    return client_of(server, token, extensions=[extension or TasksExtension()])
+
+
 @asynccontextmanager
-async def client_of(server: HttpServer, token: str = ADA, extension: Any = None) -> AsyncIterator[Client]:
-    async with http_client(token) as http:
-        line = streamable_http_client(server.mcp, http_client=http)
-        extensions = [extension or TasksExtension()]
-        async with Client(line, read_timeout_seconds=LIMIT, extensions=extensions) as client:
-            yield client
+async def clients_of_two(tools: Path, records: Path, second: str = ADA) -> AsyncIterator[tuple[Client, Client]]:
+    """A client of each of two servers; the second one has that token."""
+    async with (
+        serving(tools, records) as one,
+        serving(tools, records) as two,
+        tasks_client(one) as first,
+        tasks_client(two, second) as other,
+    ):
+        yield first, other
 
 
 async def test_an_end_that_is_asked_for_everywhere_at_once_comes_once_and_one_that_has_come_stays(
     tools: Path, records: Path, tmp_path: Path
 ) -> None:
-    async with (
-        serving(tools, records) as one,
-        serving(tools, records) as two,
-        client_of(one) as here,
-        client_of(two) as there,
-    ):
+    async with clients_of_two(tools, records) as (here, there):
         for number in range(4):
             gate = tmp_path / f"gate{number}"
             task_id = (await start(here, "waits", {"gate": str(gate)})).task_id
@@ -74,12 +74,7 @@ async def test_an_end_that_is_asked_for_everywhere_at_once_comes_once_and_one_th
 async def test_guessed_ids_and_ids_of_others_are_nothing_on_any_server(
     tools: Path, records: Path, tmp_path: Path
 ) -> None:
-    async with (
-        serving(tools, records) as one,
-        serving(tools, records) as two,
-        client_of(one) as ada,
-        client_of(two, BOB) as bob,
-    ):
+    async with clients_of_two(tools, records, BOB) as (ada, bob):
         task_id = (await start(ada, "waits", {"gate": str(tmp_path / "gate")})).task_id
         guessed = f"{int(task_id, 16) ^ 1:032x}"
         for name in (task_id, guessed, task_id.upper(), f" {task_id}", f"{task_id}%", "' OR 1=1 --", "", "\0", "../x"):
@@ -100,9 +95,9 @@ async def test_a_listener_on_one_server_receives_the_end_of_a_task_whose_server_
     async with (
         serving(tools, records, PRAXIS_HTTP__DRAIN="600") as one,
         serving(tools, records) as two,
-        client_of(two, extension=extension) as there,
+        tasks_client(two, extension=extension) as there,
     ):
-        async with client_of(one) as here:
+        async with tasks_client(one) as here:
             task_id = (await start(here, tool, {"gate": str(gate)})).task_id
         await until(gate.with_name("gate.begun").exists)
         async with anyio.create_task_group() as tasks:
@@ -130,12 +125,12 @@ async def test_a_task_that_is_run_again_is_not_refused_for_what_its_killed_serve
     limits = {"PRAXIS_CALLS__MAX_PER_CALLER": "2"}
     gates = [tmp_path / "a", tmp_path / "b"]
     async with serving(tools, records, **limits) as one, serving(tools, records, **limits) as two:
-        async with client_of(one) as here:
+        async with tasks_client(one) as here:
             ids = [(await start(here, "waits_again", {"gate": str(gate)})).task_id for gate in gates]
         for gate in gates:
             await until(gate.with_name(f"{gate.name}.begun").exists)
         one.signal(signal.SIGKILL)
-        async with client_of(two) as there:
+        async with tasks_client(two) as there:
             for gate in gates:
                 began = gate.with_name(f"{gate.name}.begun")
                 await until(lambda began=began: began.read_text() == "xx")
@@ -148,17 +143,17 @@ async def test_who_has_a_changed_token_has_the_tasks_and_runs_of_before_and_the_
     tools: Path, records: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "gate").touch()
-    async with serving(tools, records) as server, client_of(server) as client:
+    async with serving(tools, records) as server, tasks_client(server) as client:
         task_id = (await start(client, "leaves")).task_id
         content = (await ended(client, task_id))["result"]["content"]
         uri = next(block["uri"] for block in content if block["type"] == "resource_link")
     async with serving(tools, records, "praxis_changed") as server:
-        async with client_of(server, "praxis_changed") as client:
+        async with tasks_client(server, "praxis_changed") as client:
             assert (await get(client, task_id))["status"] == "completed"
             assert (await client.read_resource(uri)).contents
         async with http_client(ADA) as http:
             assert (await http.post(server.mcp, json={})).status_code == httpx2.codes.UNAUTHORIZED
-        async with client_of(server, BOB) as client:
+        async with tasks_client(server, BOB) as client:
             with pytest.raises(MCPError, match="no such task of yours"):
                 await get(client, task_id)
             with pytest.raises(MCPError, match="of yours is kept"):
