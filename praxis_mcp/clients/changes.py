@@ -6,10 +6,7 @@ import difflib
 import json
 import os
 import re
-import stat
-import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +15,7 @@ from typing import Any, Literal
 from praxis_mcp.clients import Scope, jsonc, toml_edits
 from praxis_mcp.clients.model import Client, Machine, Server, merged
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.support.files import read_regular, state_home
+from praxis_mcp.support.files import read_regular, replace_bytes, state_home
 
 _MAX_CLIENT_FILE = 64 * 1024 * 1024
 """Bytes of a client's file; Claude Code keeps its history in its own."""
@@ -80,7 +77,7 @@ class Change:
                     f"{self.file} has changed in this moment; it was left as it is.",
                     remedy=f"Close {self.client.title}, then do it again.",
                 )
-            _replace(target, self.after)
+            replace_bytes(target, self.after)
         except OSError as exc:
             where = exc.filename or target
             raise SettingsError(
@@ -96,7 +93,7 @@ class Change:
         place = base / "clients"
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
         kept = place / f"{sha256(os.fsencode(self.file)).hexdigest()[:8]}-{self.file.name}"
-        _replace(kept, self.before or b"")
+        replace_bytes(kept, self.before or b"")
         return kept
 
 
@@ -286,23 +283,3 @@ def _without_empty(values: dict[str, Any], client: Client) -> dict[str, Any]:
     """Without the object of a client's servers where that is empty: TOML has no table without content."""
     empty = not _at(values, client.section)
     return _without(values, client.section) if empty else values
-
-
-def _replace(target: Path, content: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(descriptor)
-            with suppress(FileNotFoundError):
-                found = target.stat()
-                if hasattr(os, "fchmod"):
-                    os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
-                if hasattr(os, "fchown") and (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(descriptor, found.st_uid, found.st_gid)
-        Path(name).replace(target)
-    except BaseException:
-        with suppress(OSError):
-            Path(name).unlink()
-        raise

@@ -65,18 +65,43 @@ def replace_private(file: Path, text: str, *, is_durable: bool = False) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    _replace(file, text.encode(), is_durable=is_durable)
+
+
+def replace_bytes(file: Path, content: bytes) -> None:
+    """As `replace_private`, durably, with the permissions and the owner that the file has; one that is not there yet is
+    for this user alone.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    _replace(file, content, is_durable=True, keeps_permissions=True)
+
+
+def _replace(file: Path, content: bytes, *, is_durable: bool, keeps_permissions: bool = False) -> None:
     descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=file.parent)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-            out.write(text)
+        with os.fdopen(descriptor, "wb") as out:
+            out.write(content)
             if is_durable:
                 out.flush()
                 os.fsync(descriptor)
+            if keeps_permissions:
+                _take_permissions(descriptor, file)
         Path(name).replace(file)
     except BaseException:
         with suppress(OSError):
             Path(name).unlink()
         raise
+
+
+def _take_permissions(descriptor: int, file: Path) -> None:
+    with suppress(FileNotFoundError):
+        found = file.stat()
+        if hasattr(os, "fchmod"):
+            os.fchmod(descriptor, stat.S_IMODE(found.st_mode))
+        if hasattr(os, "fchown") and (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(descriptor, found.st_uid, found.st_gid)
 
 
 def read_regular(path: str | Path, most: int, *, follow: bool = True) -> bytes:
