@@ -29,15 +29,16 @@ def changes_as_json(changes: Sequence[StoredChange]) -> list[dict[str, Any]]:
 def print_changes(changes: Sequence[StoredChange]) -> None:
     """Print changes. On a terminal, what would steer it is shown by number; elsewhere, texts are as they are kept, so
     that ``patch`` can read them."""
-    is_terminal = sys.stdout.isatty()
-    for item in changes:
-        for sign, line in (("#", _title(item)), *_difference(item)):
-            if is_terminal:
-                from rich.text import Text
+    lines = ((sign, line) for item in changes for sign, line in (("#", _title(item)), *_difference(item)))
+    if sys.stdout.isatty():
+        from rich.text import Text
 
-                console().print(Text(printable(line), _STYLES.get(sign, "")), soft_wrap=True)
-            else:
-                sys.stdout.buffer.write(line.encode(errors="backslashreplace") + b"\n")
+        out = console()
+        for sign, line in lines:
+            out.print(Text(printable(line), _STYLES.get(sign, "")), soft_wrap=True)
+        return
+    for _, line in lines:
+        sys.stdout.buffer.write(line.encode(errors="backslashreplace") + b"\n")
     sys.stdout.flush()
 
 
