@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -140,7 +141,7 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
     Raises:
         ArgumentError: one of them exists, or cannot be written.
     """
-    there = [directory / name for name in files if _exists(directory / name)]
+    there = [directory / name for name in files if os.path.lexists(directory / name)]
     if there:
         raise ArgumentError(
             f"{there[0]} exists already; nothing was written.", remedy="Remove it, or choose another place."
@@ -195,7 +196,3 @@ def shown(file: Path) -> str:
         return str(file.relative_to(Path.cwd()))
     except (ValueError, OSError):
         return str(file)
-
-
-def _exists(file: Path) -> bool:
-    return file.is_symlink() or file.exists()
