@@ -33,6 +33,7 @@ from praxis_mcp.engines.file_states import (
     content_of,
     digest_of,
     is_short,
+    last_change,
     stamp_of,
     state_of,
     why_unread,
@@ -101,7 +102,7 @@ class ChangeKeeper:
             stamp, content: of the file; of a long one, its hash.
             now: nanoseconds since 1970, from before it was read.
         """
-        if now - max(stamp[4], stamp[1]) < _SETTLED:
+        if now - last_change(stamp) < _SETTLED:
             return
         with self._lock:
             before = self._remembered.pop(stamp, None)
@@ -199,10 +200,7 @@ class ChangeWatch:
         def compare(path: str, place: str, here: HeldDirectory, name: str, status: os.stat_result) -> None:
             unseen.discard(path)
             known = before.stamps.get(path)
-            if (
-                known is not None
-                and (status.st_size, status.st_mtime_ns, status.st_mode, status.st_ino) == known[:BY_WHICH_KNOWN]
-            ):
+            if known is not None and stamp_of(status)[:BY_WHICH_KNOWN] == known[:BY_WHICH_KNOWN]:
                 return
             names.add(path)
             if keeper.keeps != "none" and len(after) < MAX_CHANGES_DESCRIBED:

@@ -110,6 +110,11 @@ def stamp_of(found: os.stat_result) -> Stamp:
     return found.st_size, found.st_mtime_ns, found.st_mode, found.st_ino, found.st_ctime_ns, found.st_dev
 
 
+def last_change(stamp: Stamp) -> int:
+    """When the content or the status changed last: nanoseconds since 1970."""
+    return max(stamp[1], stamp[4])
+
+
 def is_short(size: int) -> bool:
     """Whether a file of so many bytes may be kept as a text."""
     return size <= CHANGE_TEXT_KEPT

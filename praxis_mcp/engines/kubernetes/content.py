@@ -16,6 +16,7 @@ from typing import Any
 
 import anyio.to_thread
 
+from praxis_mcp.engines.file_states import Stamp, last_change, stamp_of
 from praxis_mcp.engines.kubernetes.answers import Refusal
 from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.engines.kubernetes.spec import (
@@ -31,7 +32,7 @@ from praxis_mcp.errors import EngineUnavailable, ExecutionError, LimitUnsupporte
 from praxis_mcp.plans.model import Blueprint, Mount
 from praxis_mcp.settings.kubernetes import KubernetesSettings
 from praxis_mcp.support.praxis_init import OTHER_MACHINES, normalize_machine, praxis_init_path
-from praxis_mcp.support.rooted import HeldDirectory, identity_of, walk
+from praxis_mcp.support.rooted import Entry, HeldDirectory, identity_of, walk
 
 MAX_CONFIG_MAP = 1_000_000
 """Bytes in one ConfigMap; the API server takes 1 MiB with names and all."""
@@ -195,12 +196,11 @@ class ContentStamp:
     with times that are set back. A pod that waits then has the content from before.
 
     Attributes:
-        entries: of each file and directory path, device, inode, mode, size, and times of its content and its status in
-            nanoseconds.
+        entries: path and stamp of each file and directory.
         is_telling: whether none of them had changed just before.
     """
 
-    entries: tuple[tuple[str, int, int, int, int, int, int], ...] = field(repr=False)
+    entries: tuple[tuple[str, Stamp], ...] = field(repr=False)
     is_telling: bool
 
     @classmethod
@@ -214,8 +214,8 @@ class ContentStamp:
         old = time.time_ns() - int(YOUNG_FILE * 10**9)
         mounts = [mount for mount in blueprint.own_mounts if not mount.writable]
         entries = tuple(entry for mount in mounts for entry in sorted(_entries_of(mount)))
-        files = [entry for entry in entries if stat.S_ISREG(entry[3])]
-        return cls(entries, is_telling=all(max(entry[5:]) < old for entry in files))
+        files = [stamp for _, stamp in entries if stat.S_ISREG(stamp[2])]
+        return cls(entries, is_telling=all(last_change(stamp) < old for stamp in files))
 
     def shows(self, blueprint: Blueprint) -> bool:
         """Whether they surely are what they were; else they have to be read."""
@@ -343,7 +343,7 @@ def _check_place(blueprint: Blueprint, mount: Mount, mounts: Sequence[Mount]) ->
         )
 
 
-def _entries_of(mount: Mount) -> Iterator[tuple[str, int, int, int, int, int, int]]:
+def _entries_of(mount: Mount) -> Iterator[tuple[str, Stamp]]:
     if stat.S_ISREG(os.lstat(mount.source).st_mode):
         with HeldDirectory.at(mount.source.parent, listed=False) as around:
             descriptor = around.read(mount.source.name)
@@ -352,15 +352,13 @@ def _entries_of(mount: Mount) -> Iterator[tuple[str, int, int, int, int, int, in
             finally:
                 os.close(descriptor)
         _check_identity(mount, status)
-        yield _entry("", status)
+        yield "", stamp_of(status)
         return
     with HeldDirectory.at(mount.source) as top:
         _check_identity(mount, top.status)
-        yield _entry("", top.status)
-        for count, (path, _, entry) in enumerate(walk(top)):
-            if count >= MAX_CONTENT_FILES:
-                raise ValueError(f"it has more than {MAX_CONTENT_FILES} files")
-            yield _entry(path, entry.status)
+        yield "", stamp_of(top.status)
+        for path, _, entry in _walked(top):
+            yield path, stamp_of(entry.status)
 
 
 def _check_identity(mount: Mount, status: os.stat_result) -> None:
@@ -368,9 +366,11 @@ def _check_identity(mount: Mount, status: os.stat_result) -> None:
         raise OSError(0, "it was replaced after it had been checked", str(mount.source))
 
 
-def _entry(path: str, status: os.stat_result) -> tuple[str, int, int, int, int, int, int]:
-    times = status.st_mtime_ns, status.st_ctime_ns
-    return (path, status.st_dev, status.st_ino, status.st_mode, status.st_size, *times)
+def _walked(top: HeldDirectory) -> Iterator[tuple[str, HeldDirectory, Entry]]:
+    for count, found in enumerate(walk(top)):
+        if count >= MAX_CONTENT_FILES:
+            raise ValueError(f"it has more than {MAX_CONTENT_FILES} files")
+        yield found
 
 
 def _content_of(mount: Mount, left: int) -> MountContent:
@@ -388,9 +388,7 @@ def _content_of(mount: Mount, left: int) -> MountContent:
 def _files(top: HeldDirectory, left: int) -> Iterator[ContentFile]:
     directories: set[str] = set()
     filled: set[str] = {""}
-    for count, (path, here, entry) in enumerate(walk(top)):
-        if count >= MAX_CONTENT_FILES:
-            raise ValueError(f"it has more than {MAX_CONTENT_FILES} files")
+    for path, here, entry in _walked(top):
         filled.add(path.rpartition("/")[0])
         if stat.S_ISDIR(entry.status.st_mode):
             directories.add(path)

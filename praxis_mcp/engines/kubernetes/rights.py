@@ -23,8 +23,9 @@ class Right:
 
 # A websocket is opened by GET; API servers from 1.35 on ask for create as well.
 _FORWARDING = Right("", "pods/portforward", ("create", "get"))
-_ALWAYS = (
+_RIGHTS = (
     Right("", "pods", ("create", "delete", "get", "list", "watch")),
+    _FORWARDING,
     Right("", "configmaps", ("create", "delete", "get")),
     Right("coordination.k8s.io", "leases", ("create", "delete", "get", "list", "patch")),
 )
@@ -32,8 +33,7 @@ _ALWAYS = (
 
 def needed_rights(options: KubernetesSettings) -> tuple[Right, ...]:
     """What the engine needs, as it is set."""
-    pods, *rest = _ALWAYS
-    return (pods, _FORWARDING, *rest) if options.channel == "forward" else _ALWAYS
+    return tuple(right for right in _RIGHTS if right is not _FORWARDING or options.channel == "forward")
 
 
 async def missing_rights(cluster: Cluster, rights: Sequence[Right]) -> list[str]:
