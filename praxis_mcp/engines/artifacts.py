@@ -103,7 +103,7 @@ def _move(plan: Plan, made: Path, directory: Path) -> tuple[str, ...]:
             raise
     # Records on another file system: no more than a call may hand back is copied. A file of holes would fill the disk.
     with HeldDirectory.at(made, links=True) as source:
-        taken, left_out = _chosen(plan, source)
+        taken, left_out = _chosen(plan, source, Masker(plan.call.secrets))
         for name, status in taken.items():
             above, _, last = name.rpartition("/")
             place = directory / above
@@ -133,19 +133,20 @@ async def collect_artifacts(plan: Plan, directory: Path | None) -> Collected:
 
 def _collect(plan: Plan, directory: Path) -> Collected:
     with HeldDirectory.at(directory, links=True) as top:
-        found, left_out = _chosen(plan, top)
-        _remove_all_but(found.keys(), top, Masker(plan.call.secrets))
+        masker = Masker(plan.call.secrets)
+        found, left_out = _chosen(plan, top, masker)
+        _remove_all_but(found.keys(), top, masker)
     taken = (Artifact(name, directory / name, status.st_size) for name, status in found.items())
     return Collected(tuple(taken), left_out)
 
 
-def _chosen(plan: Plan, top: HeldDirectory) -> tuple[dict[str, os.stat_result], tuple[str, ...]]:
+def _chosen(plan: Plan, top: HeldDirectory, masker: Masker) -> tuple[dict[str, os.stat_result], tuple[str, ...]]:
     base = (plan.blueprint.artifact_dir or "").rstrip("/") + "/"
     wanted = [compile_glob(pattern.removeprefix(base)) for pattern in plan.blueprint.artifacts]
     taken: dict[str, os.stat_result] = {}
     left_out: list[str] = []
     total = 0
-    for name, status in sorted(_regular_files(top, Masker(plan.call.secrets))):
+    for name, status in sorted(_regular_files(top, masker)):
         if not any(pattern.fullmatch(name) for pattern in wanted):
             continue
         if len(taken) >= MAX_ARTIFACTS or total + status.st_size > MAX_TOTAL_SIZE:
