@@ -154,7 +154,7 @@ class WarmPool(Generic[K, T]):
         self._budget = budget or WarmBudget(settings)
         self._budget.join(self)
         self._fills_at_once = fills_at_once
-        self._making = self._filling = 0
+        self._making = 0
         self._shelves: dict[K, _Shelf[K, T]] = {}
         self._background = BackgroundTasks()
         self._tending: anyio.CancelScope | None = None
@@ -326,7 +326,7 @@ class WarmPool(Generic[K, T]):
             with scope, unwrapped():
                 async with anyio.create_task_group() as fills:
                     places = anyio.Semaphore(self._fills_at_once)
-                    while self._shelves or self._filling:
+                    while self._shelves or places.value < self._fills_at_once:
                         await places.acquire()
                         self._clear_out()
                         # Before there is room, not after: another pool may take that meanwhile.
@@ -338,7 +338,6 @@ class WarmPool(Generic[K, T]):
                         else:  # counted at once: the next look must see it
                             shelf.filling += 1
                             self._making += 1
-                            self._filling += 1
                             fills.start_soon(self._fill, shelf, shelf.key, places)
         finally:
             self._tending = None
@@ -401,7 +400,6 @@ class WarmPool(Generic[K, T]):
             return
         finally:
             shelf.filling -= 1
-            self._filling -= 1
             places.release()
             self._wake.set()
         shelf.failures = 0
