@@ -30,17 +30,12 @@ class StoredEvent:
 
 
 class Store:
-    """The objects of one namespace.
-
-    Attributes:
-        created: resource and name of all that were ever made.
-    """
+    """The objects of one namespace."""
 
     def __init__(self) -> None:
         self._objects: dict[tuple[str, str], Object] = {}
         self._events: list[StoredEvent] = []
         self._changed = asyncio.Event()
-        self.created: list[tuple[str, str]] = []
 
     def names(self, *resources: str) -> list[str]:
         """What there is, as ``pods/NAME``; of all resources, or of these."""
@@ -68,7 +63,6 @@ class Store:
             raise Refused(409, "AlreadyExists", f'{resource} "{name}" already exists')
         item["metadata"]["uid"] = str(uuid4())
         self._objects[resource, name] = item
-        self.created.append((resource, name))
         self._note(resource, "ADDED", item)
         return copy.deepcopy(item)
 
@@ -79,12 +73,11 @@ class Store:
         self._note(resource, "MODIFIED", item)
         return copy.deepcopy(item)
 
-    def remove(self, resource: str, name: str) -> Object:
+    def remove(self, resource: str, name: str) -> None:
         """Remove an object at once."""
         item = self._find(resource, name)
         del self._objects[resource, name]
         self._note(resource, "DELETED", item)
-        return item
 
     def owned_by(self, uid: str) -> list[tuple[str, str]]:
         """Resource and name of what an object owns."""
