@@ -8,9 +8,9 @@ or on the way to its port (`KubernetesDouble.on_forward`).
 It has no scheduler, no volumes and no containers: a command sees this machine's files, as this process's user.
 """
 
-from tests.kubernetes_double.double import KubernetesDouble
+from tests.kubernetes_double.double import KubernetesDouble, write_kubeconfig
 from tests.kubernetes_double.forward import Cut, Traffic
 from tests.kubernetes_double.http import Answer, Asked
 from tests.kubernetes_double.pods import DoublePod
 
-__all__ = ["Answer", "Asked", "Cut", "DoublePod", "KubernetesDouble", "Traffic"]
+__all__ = ["Answer", "Asked", "Cut", "DoublePod", "KubernetesDouble", "Traffic", "write_kubeconfig"]

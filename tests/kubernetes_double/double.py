@@ -14,12 +14,26 @@ import h11
 
 from praxis_mcp.support.praxis_init import praxis_init_path
 from tests.kubernetes_double.forward import Cut, Forwarding, Traffic
-from tests.kubernetes_double.http import Answer, Asked, Connection, status_body
+from tests.kubernetes_double.http import JSON, Answer, Asked, Connection, status_body
 from tests.kubernetes_double.pods import DoublePod
 from tests.kubernetes_double.store import Refused, Store
 
 TOKEN = "the-token"
 NAMESPACE = "tools"
+
+
+def write_kubeconfig(path: Path, server: str) -> None:
+    """Write the configuration of a client for a server at this URL, whose certificate nobody has checked."""
+    named = {"name": "double"}
+    found = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{**named, "cluster": {"server": server, "insecure-skip-tls-verify": True}}],
+        "users": [{**named, "user": {"token": TOKEN}}],
+        "contexts": [{**named, "context": {"cluster": "double", "user": "double", "namespace": NAMESPACE}}],
+        "current-context": "double",
+    }
+    path.write_text(json.dumps(found))
 
 
 class KubernetesDouble:
@@ -68,7 +82,7 @@ class KubernetesDouble:
         """Listen, once more on the same port after `end`."""
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=1 << 20)
         self.port = self._server.sockets[0].getsockname()[1]
-        self.kubeconfig.write_text(json.dumps(self._config()))
+        write_kubeconfig(self.kubeconfig, f"http://127.0.0.1:{self.port}")
 
     async def end(self) -> None:
         """Be gone, with all connections; objects and pods stay."""
@@ -79,17 +93,6 @@ class KubernetesDouble:
                 task.cancel()
             await asyncio.wait(self._tasks)
         await self._server.wait_closed()
-
-    def _config(self) -> Mapping[str, Any]:
-        named = {"name": "double"}
-        return {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{**named, "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
-            "users": [{**named, "user": {"token": TOKEN}}],
-            "contexts": [{**named, "context": {"cluster": "double", "user": "double", "namespace": NAMESPACE}}],
-            "current-context": "double",
-        }
 
     def start(self, work: Awaitable[None]) -> None:
         """Have something done meanwhile, which ends with the double."""
@@ -134,8 +137,8 @@ class KubernetesDouble:
             connection.cut()
             return False
         if answer.ends:
-            return await connection.answer(answer.status, answer.body, answer.kind, answer.retry_after)
-        await connection.begin(answer.status, [("Transfer-Encoding", "chunked"), ("Content-Type", answer.kind)])
+            return await connection.answer(answer.status, answer.body, answer.retry_after)
+        await connection.begin(answer.status, [("Transfer-Encoding", "chunked"), JSON])
         await connection.send(h11.Data(data=answer.body))
         await connection.until_closed()
         return False
@@ -199,7 +202,7 @@ class KubernetesDouble:
         self.store.remove("pods", pod.name)
 
     async def _watch(self, connection: Connection, asked: Asked) -> None:
-        await connection.begin(200, [("Transfer-Encoding", "chunked"), ("Content-Type", "application/json")])
+        await connection.begin(200, [("Transfer-Encoding", "chunked"), JSON])
 
         async def show() -> None:
             async for event in self.store.watch(asked.resource, asked.query):

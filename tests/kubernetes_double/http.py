@@ -15,6 +15,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import h11
 
+JSON = ("Content-Type", "application/json")
+"""A header."""
 REASONS = {400: "BadRequest", 401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 410: "Expired",
            422: "Invalid", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable",
            504: "Timeout"}  # fmt: skip
@@ -50,7 +52,6 @@ class Answer:
     Attributes:
         status: code of HTTP; 0: the connection is closed without an answer.
         body: what is sent.
-        kind: its media type.
         after: seconds until it is sent.
         done: whether the request has been done before.
         ends: whether the answer ends; else its connection stays open.
@@ -59,7 +60,6 @@ class Answer:
 
     status: int = 200
     body: bytes = b""
-    kind: str = "application/json"
     after: float = 0.0
     done: bool = False
     ends: bool = True
@@ -109,10 +109,10 @@ class Connection:
             else:
                 return None
 
-    async def answer(self, status: int, body: bytes, kind: str = "application/json", retry_after: str = "") -> bool:
+    async def answer(self, status: int, body: bytes, retry_after: str = "") -> bool:
         """Send an answer; whether the connection can be used further."""
         more = [("Retry-After", retry_after)] if retry_after else []
-        await self.begin(status, [("Content-Length", str(len(body))), ("Content-Type", kind), *more])
+        await self.begin(status, [("Content-Length", str(len(body))), JSON, *more])
         await self.send(h11.Data(data=body))
         await self.send(h11.EndOfMessage())
         return self._http.our_state is h11.DONE

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from tests.kit.ports import held_port
+from tests.kit.ports import held_port, is_listened_at
 from tests.kit.until import until
 from tests.kubernetes_double.store import Refused, Store
 
@@ -107,32 +106,22 @@ class DoublePod:
         """Have it removed, as anybody may who has the rights."""
         self._delete()
 
-    def kill(self) -> None:
-        """End its process with SIGKILL."""
-        self._send(signal.SIGKILL)
-
     async def stop(self) -> None:
         """End its process as a kubelet does: politely first."""
         if self._process is not None:
-            self._send(signal.SIGTERM)
+            self._process.terminate()
             try:
                 await asyncio.wait_for(self.end_of_process(), GRACE)
             except TimeoutError:
-                self.kill()
+                self._process.kill()
                 await self.end_of_process()
         self._held.close()
 
     def listens(self) -> bool:
-        """Whether its process listens, by the kernel's table: to connect would be seen."""
-        wanted = f" 0100007F:{self.port:04X} "
-        rows = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()
-        return any(wanted in row and row.split()[3] == "0A" for row in rows)
+        """Whether its process listens."""
+        return is_listened_at(self.port)
 
     @property
     def runs(self) -> bool:
         """Whether its process does."""
         return self._process is not None and self._process.poll() is None
-
-    def _send(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)

@@ -18,6 +18,7 @@ import pytest
 
 from praxis_mcp.engines.init.framing import FrameDecoder, Hello, Output, encode_stdin_end
 from praxis_mcp.support.praxis_init import CHANNEL_SECRET_BYTES, Ended, EndKind, wait_words
+from tests.kit.ports import is_bindable
 from tests.native.harness import IS_ROOT, NOBODY, PATIENCE, PraxisInit, python_for
 from tests.native.waiting import SECRET, PraxisWait, connect, listening, sh, whole, words
 
@@ -207,10 +208,7 @@ def test_a_pods_address_may_be_written_in_brackets_of_whichever_family_it_is(bin
 
 
 def test_ipv6_is_listened_at_too(binary: Path) -> None:
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
+    if not is_bindable("::1"):
         pytest.skip("no IPv6 here")
     with listening(binary, host="[::1]") as (_, port), connect(port, SECRET, "::1") as connection:
         assert says_hello(connection)

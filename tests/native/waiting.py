@@ -32,6 +32,7 @@ from praxis_mcp.engines.init.framing import (
     encode_stdin_end,
 )
 from praxis_mcp.support.praxis_init import CHANNEL_SECRET_BYTES, Ended, wait_words
+from tests.kit.ports import is_bindable, is_listened_at
 from tests.native.harness import MARK, PATIENCE, marked
 
 Kind = Literal["pipes", "socket", "tcp"]
@@ -247,7 +248,7 @@ def start_listening(
     `bare`: the words take an address and a digest, instead of options."""
     for _ in range(100):
         port = secrets.choice(range(10_000, 32_000))  # not `random`, which begins alike in every test
-        if not _is_free(host, port):
+        if not is_bindable(host, port):
             continue
         more = wait_words("", 1, listen=f"{host}:{port}", secret=secret)[4:]
         more = more[1::2] if bare else more
@@ -282,26 +283,12 @@ def listening(
     return ended_after(*start_listening([*front, str(binary), "wait", *options], secret, host=host))
 
 
-def _is_free(host: str, port: int) -> bool:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        try:
-            probe.bind((host.strip("[]"), port))
-        except OSError:
-            return False
-    return True
-
-
 def _listens(process: subprocess.Popen[bytes], port: int, host: str) -> bool:
-    """Whether it listens there, once it does or has ended. Looks at the kernel's table: to connect would be seen."""
-    family, table = (socket.AF_INET6, "tcp6") if ":" in host else (socket.AF_INET, "tcp")
-    packed = socket.inet_pton(family, host.strip("[]"))
-    quads = [packed[start : start + 4][::-1].hex().upper() for start in range(0, len(packed), 4)]
-    wanted = f" {''.join(quads)}:{port:04X} "
+    """Whether it listens there, once it does or has ended."""
     limit = time.monotonic() + PATIENCE
     while process.poll() is None:
-        for line in Path(f"/proc/{process.pid}/net/{table}").read_text().splitlines():
-            if wanted in line and line.split()[3] == "0A":
-                return True
+        if is_listened_at(port, host, process.pid):
+            return True
         assert time.monotonic() < limit, f"it does not listen within {PATIENCE} s"
         select.select([], [], [], 0.005)
     return False

@@ -13,13 +13,14 @@ from typing import Any
 
 import anyio
 import pytest
+import yaml
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.init.waiter import Waiter
 from praxis_mcp.engines.kubernetes import reach
 from praxis_mcp.engines.kubernetes.direct import DirectChannel, address_of
 from praxis_mcp.engines.kubernetes.engine import KubernetesExecutionEngine
-from praxis_mcp.engines.kubernetes.rights import needed_rights
+from praxis_mcp.engines.kubernetes.rights import needed_rights, role
 from praxis_mcp.errors import EngineUnavailable
 from praxis_mcp.settings.kubernetes import KubernetesSettings
 from praxis_mcp.settings.model import Settings
@@ -28,6 +29,8 @@ from tests.cluster.cluster import Cluster
 from tests.cluster.objects import account, namespace
 from tests.engines.kubernetes.case import engine_settings
 from tests.engines.kubernetes.doubled import doubled
+from tests.kit.contracts import write_contract
+from tests.kit.ports import is_bindable
 from tests.kubernetes_double import KubernetesDouble
 from tests.native.harness import PATIENCE
 from tests.native.waiting import SECRET, listening
@@ -35,17 +38,10 @@ from tests.native.waiting import SECRET, listening
 pytestmark = pytest.mark.anyio
 
 
-def has(address: str) -> bool:
-    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-        probe.bind((address, 0))
-        return True
-    return False
-
-
 @pytest.mark.native
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 async def test_a_pods_address_of_either_family_is_connected_to(address: str) -> None:
-    if not has(address):
+    if not is_bindable(address):
         pytest.skip("no IPv6 here")
     binary = praxis_init_path()
     assert binary is not None
@@ -99,11 +95,8 @@ async def test_a_call_from_a_host_that_does_not_reach_pods_fails_in_time_and_say
 async def test_a_server_without_the_right_to_forward_ports_runs_calls(
     kubernetes_cluster: Cluster, tmp_path: Path
 ) -> None:
-    rights = needed_rights(KubernetesSettings(channel="direct"))
-    rules = [
-        {"apiGroups": [right.group], "resources": [right.resource], "verbs": list(right.verbs)} for right in rights
-    ]
     with kubernetes_cluster.api() as api, namespace(api) as where:
+        rules = yaml.safe_load(role(where, needed_rights(KubernetesSettings(channel="direct"))))["rules"]
         kubeconfig = account(kubernetes_cluster, api, where, rules)
         options: Any = {"kubernetes": engine_settings(kubeconfig=kubeconfig, namespace=where, channel="direct")}
         async with KubernetesExecutionEngine(Settings(root=tmp_path, engines=options)) as engine:
@@ -119,9 +112,7 @@ async def test_a_server_without_the_right_to_forward_ports_runs_calls(
 
 @pytest.mark.native
 async def test_the_server_and_explain_warn_of_a_channel_that_is_not_encrypted(tmp_path: Path) -> None:
-    (tmp_path / "tools").mkdir()
-    contract = "name: hi\ndescription: Says hi.\nengine: kubernetes\nimage: busybox:1.36\ncommand: [echo, hi]\n"
-    (tmp_path / "tools" / "hi.contract.yaml").write_text(contract)
+    write_contract(tmp_path / "tools", "hi", engine="kubernetes", image="busybox:1.36", command=["echo", "hi"])
 
     async def praxis_mcp(*words: str, channel: str, kubeconfig: Path) -> str:
         kubernetes = json.dumps({"kubeconfig": str(kubeconfig), "channel": channel})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from praxis_mcp.errors import EngineUnavailable, ExecutionError, LimitUnsupporte
 from praxis_mcp.settings.kubernetes import KubernetesSettings
 from tests.engines.kubernetes.doubled import Doubled, doubled
 from tests.kit.until import WITHIN, until
-from tests.kubernetes_double import Answer, Asked, DoublePod
+from tests.kubernetes_double import Answer, Asked, DoublePod, write_kubeconfig
 
 pytestmark = [pytest.mark.anyio, pytest.mark.native]
 
@@ -328,9 +327,8 @@ async def test_a_request_that_is_cancelled_while_tls_begins_leaves_no_connection
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, never_answers)
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        cluster = await Cluster.connect(
-            KubernetesSettings(kubeconfig=kubeconfig(tmp_path, f"https://127.0.0.1:{port}"))
-        )
+        write_kubeconfig(tmp_path / "kubeconfig", f"https://127.0.0.1:{port}")
+        cluster = await Cluster.connect(KubernetesSettings(kubeconfig=tmp_path / "kubeconfig"))
         gc.disable()  # it would close what is left
         try:
             async with anyio.create_task_group() as calls:
@@ -343,17 +341,3 @@ async def test_a_request_that_is_cancelled_while_tls_begins_leaves_no_connection
             gc.enable()
         await cluster.close()
         tasks.cancel_scope.cancel()
-
-
-def kubeconfig(place: Path, server: str) -> Path:
-    """A configuration for a server that nobody has checked."""
-    path = place / "kubeconfig"
-    named = {"name": "it"}
-    found = {
-        "clusters": [{**named, "cluster": {"server": server, "insecure-skip-tls-verify": True}}],
-        "users": [{**named, "user": {"token": "token"}}],
-        "contexts": [{**named, "context": {"cluster": "it", "user": "it"}}],
-        "current-context": "it",
-    }
-    path.write_text(json.dumps(found))
-    return path
