@@ -89,6 +89,7 @@ def init(
         from praxis_mcp.cli.starters import files_of
         from praxis_mcp.settings.files import SETTINGS_FILES, TOOLS, is_shared
         from praxis_mcp.settings.model import Settings
+        from praxis_mcp.support.files import leads_out_of
 
         if is_shared(root):
             raise ArgumentError(
@@ -108,8 +109,7 @@ def init(
             files |= {f"{TOOLS}/{FIRST_TOOL}/{name}": content for name, content in tool.items()}
         written = {name: content for name, content in files.items() if name not in kept}
         for name in written:
-            # The author of a repository may have put a link there.
-            if not Path(os.path.realpath(root / name)).is_relative_to(os.path.realpath(root)):
+            if leads_out_of(root, root / name):
                 raise ArgumentError(
                     f"{root / name} leads out of {root}; nothing was written.",
                     remedy="Replace the link by a directory.",

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from praxis_mcp.clients import Scope, jsonc, toml_edits
 from praxis_mcp.clients.model import Client, Machine, Server, merged
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.support.files import read_regular, replace_bytes, state_home
+from praxis_mcp.support.files import leads_out_of, read_regular, replace_bytes, state_home
 
 _MAX_CLIENT_FILE = 64 * 1024 * 1024
 """Bytes of a client's file; Claude Code keeps its history in its own."""
@@ -156,8 +156,7 @@ def file_of(client: Client, machine: Machine, scope: Scope, project: Path) -> Pa
             f"{client.title} has no file for a project.", remedy="Leave --scope out: it is added for the user."
         )
     file = project / client.project_file
-    # The author of the project may have put a link there.
-    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(project)):
+    if leads_out_of(project, file):
         raise SettingsError(
             f"{file} leads out of the project, and was left as it is.",
             remedy="Replace the link by a file, or leave --scope out.",

@@ -194,6 +194,11 @@ def follow_links(path: str, read: Callable[[str], str | None] = link_target) -> 
     return found or "/"
 
 
+def leads_out_of(directory: Path, path: Path) -> bool:
+    """Whether links lead a path below a directory out of it: the author of what is there may have put them."""
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory))
+
+
 def home() -> Path | None:
     """The user's home directory; None where there is none."""
     if os.environ.get("HOME") == "":  # which Python reads as the root
