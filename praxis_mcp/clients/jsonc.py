@@ -85,7 +85,7 @@ def parse_object(text: str) -> dict[str, Any]:
     Raises:
         MalformedError: it is something else.
     """
-    if not text[_blank(text, 0) :]:
+    if _is_empty(text):
         return {}
     node = parse(text, ())
     _check_object(node, text)
@@ -103,7 +103,7 @@ def put(text: str, path: Sequence[str], value: Any) -> str:
     Raises:
         MalformedError: the text is not JSON, or on the way there is something else than an object.
     """
-    if not text[_blank(text, 0) :]:
+    if _is_empty(text):
         text = f"{text}{'' if not text or text.endswith(_MARKS) else _line_end(text)}{{}}{_line_end(text)}"
     node = parse(text, path)
     _check_object(node, text)
@@ -128,7 +128,7 @@ def put_members(text: str, path: Sequence[str], value: dict[str, Any]) -> str:
     Raises:
         MalformedError: see `put`.
     """
-    node: Node | None = parse(text, path) if text[_blank(text, 0) :] else None
+    node: Node | None = None if _is_empty(text) else parse(text, path)
     for name in path:
         node = node.members[name][1] if node is not None and name in node.members else None
     if node is None or not isinstance(node.value, dict):
@@ -150,7 +150,7 @@ def remove(text: str, path: Sequence[str]) -> str:
     Raises:
         MalformedError: the text is not JSON.
     """
-    if not text[_blank(text, 0) :]:
+    if _is_empty(text):
         return text
     node = parse(text, path)
     for name in path[:-1]:
@@ -273,6 +273,11 @@ _STRICT = json.JSONDecoder(parse_constant=_refuse)
 def _blank(text: str, at: int) -> int:
     match = _BLANK.match(text, at)
     return match.end() if match else at
+
+
+def _is_empty(text: str) -> bool:
+    """Whether it has nothing but comments."""
+    return _blank(text, 0) == len(text)
 
 
 def _check_object(node: Node, text: str) -> None:
