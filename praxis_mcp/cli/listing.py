@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -19,17 +20,21 @@ from praxis_mcp.cli.common import (
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape, say, table
 from praxis_mcp.cli.tool_call import connected_upstreams
-from praxis_mcp.support.text import counted
+from praxis_mcp.support.text import counted, size_in_words
 
 if TYPE_CHECKING:
     from praxis_mcp.diagnostics import Diagnostic
     from praxis_mcp.execution.toolbox import Toolbox
     from praxis_mcp.federation.upstreams import Entry, UpstreamReport
+    from praxis_mcp.serving.mcp.costs import Cost
 
 
 @takes_settings(directories=True)
 def list_tools(options: SettingsOptions, as_json: JsonOption = False) -> None:
-    """List the tools of contracts and upstreams, and what keeps others from being served.
+    """List the tools of contracts and upstreams, what each costs an agent, and what keeps others from being served.
+
+    Bytes are those of its definition in tools/list. Tokens, of a model's context, are estimated: a token for four bytes
+    of name, description and input schema.
 
     Exit code 1 where a contract is broken or a directory of contracts is missing.
     """
@@ -43,6 +48,11 @@ def list_tools(options: SettingsOptions, as_json: JsonOption = False) -> None:
             return toolbox.upstreams.merged_with(own), toolbox.catalog.diagnostics, toolbox.upstreams.reports()
 
     entries, diagnostics, upstreams = run_with_toolbox(settings, read)
+
+    from praxis_mcp.serving.mcp.costs import Cost, costs_of
+
+    costs = costs_of(entries, settings)
+    total = sum(costs.values(), Cost())
     if as_json:
         listed = [
             {
@@ -51,14 +61,19 @@ def list_tools(options: SettingsOptions, as_json: JsonOption = False) -> None:
                 "description": entry.description,
                 "inputSchema": entry.input_schema,
                 "outputSchema": entry.output_schema,
+                **asdict(costs.get(entry.name, Cost())),
                 **_origin(entry, upstreams),
             }
             for entry in entries
         ]
         troubles = {item.name: item.trouble for item in upstreams if item.trouble}
-        echo_json({"tools": listed, "diagnostics": diagnostics_as_json(diagnostics), "upstreams": troubles})
+        found = diagnostics_as_json(diagnostics)
+        echo_json({"tools": listed, **asdict(total), "diagnostics": found, "upstreams": troubles})
     else:
-        console().print(_table(entries, upstreams))
+        console().print(_table(entries, upstreams, costs))
+        if entries:
+            tools, size = counted(len(entries), "tool"), size_in_words(total.bytes)
+            say(f"{tools}: {size} in tools/list, about {total.tokens:,} tokens of a model's context", err=True)
         print_findings(diagnostics)
         if not entries and not diagnostics and not upstreams:
             say_where_contracts_go(settings)
@@ -84,18 +99,23 @@ def _origin(entry: Entry, upstreams: Sequence[UpstreamReport]) -> dict[str, Any]
     return {"engine": "container" if engine is EngineType.DAGGER else engine.value, "source": str(entry.source)}
 
 
-def _table(entries: Sequence[Entry], upstreams: Sequence[UpstreamReport]) -> object:
+def _table(entries: Sequence[Entry], upstreams: Sequence[UpstreamReport], costs: Mapping[str, Cost]) -> object:
     # On a terminal a tool is a line or two; in a pipe nothing is cut.
     fits = sys.stdout.isatty()
     rows = table()
     rows.expand = fits
     for title in ("tool", "engine"):
         rows.add_column(title, no_wrap=True)
+    for title in ("bytes", "tokens"):
+        rows.add_column(title, no_wrap=True, justify="right")
     rows.add_column("arguments", overflow="fold", max_width=32 if fits else None)
     rows.add_column("description", no_wrap=True, overflow="ellipsis", ratio=1 if fits else None)
     for entry in entries:
         required = set(entry.input_schema.get("required", ()))
         names = [name if name in required else f"[{name}]" for name in entry.input_schema.get("properties", {})]
         first_line = (entry.description or "").strip().split("\n")[0]
-        rows.add_row(entry.name, _origin(entry, upstreams)["engine"], escape(" ".join(names)), escape(first_line))
+        cost = costs.get(entry.name)  # None for a tool that older clients are not sent
+        numbers = (str(cost.bytes), str(cost.tokens)) if cost else ("-", "-")
+        engine = _origin(entry, upstreams)["engine"]
+        rows.add_row(entry.name, engine, *numbers, escape(" ".join(names)), escape(first_line))
     return rows

@@ -130,6 +130,18 @@ def test_list_shows_tools_and_names_broken_contracts_without_losing_the_others(p
     assert [item["field"] for item in listed["diagnostics"]] == ["timout"]
 
 
+def test_list_says_what_each_tool_and_all_of_them_cost_an_agent(praxis: Run, project: Path) -> None:
+    (project / "tools" / "other.contract.yaml").write_text("name: other\nimage: busybox:1.36\ncommand: ['true']\n")
+    listed = json.loads(praxis("list", "--json").stdout)
+    costs = {tool["name"]: (tool["bytes"], tool["tokens"]) for tool in listed["tools"]}
+    assert (listed["bytes"], listed["tokens"]) == tuple(map(sum, zip(*costs.values(), strict=True)))
+    assert costs["greet"][0] > costs["greet"][1] > costs["other"][1] > 0
+    done = praxis("list")
+    row = next(line for line in done.stdout.splitlines() if line.startswith("greet"))
+    assert [str(number) for number in costs["greet"]] == row.split()[2:4]
+    assert f"2 tools: {listed['bytes']} bytes in tools/list, about {listed['tokens']} tokens" in done.stderr
+
+
 def test_list_says_container_of_an_image_that_insists_on_no_engine(praxis: Run, project: Path) -> None:
     for name, line in (("any", ""), ("insists", "engine: docker\n")):
         text = f"name: {name}\ndescription: Do nothing.\n{line}image: busybox:1.36\ncommand: ['true']\n"

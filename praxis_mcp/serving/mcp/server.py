@@ -39,6 +39,7 @@ from praxis_mcp.serving.access import ANYONE, SCOPE_KEY, Caller
 from praxis_mcp.serving.greeting import DISCOVERY_KEPT, TASKS, instructions_of
 from praxis_mcp.serving.mcp.changes import ChangeNotifier
 from praxis_mcp.serving.mcp.dialect import Dialect
+from praxis_mcp.serving.mcp.page_watch import PageWatch, client_name
 from praxis_mcp.serving.mcp.progress import ProgressReporter, reporting
 from praxis_mcp.serving.mcp.relay import Relay
 from praxis_mcp.serving.mcp.resources import RunResources
@@ -47,7 +48,7 @@ from praxis_mcp.serving.mcp.task_calls import TaskCalls, ToolCall
 from praxis_mcp.serving.mcp.task_listening import TaskListening
 from praxis_mcp.serving.mcp.task_methods import TaskMethods, TaskParams, UpdateParams, speaks_tasks, task_facts
 from praxis_mcp.serving.mcp.task_tools import RESULT, TOOLS, TaskTools, started
-from praxis_mcp.serving.mcp.tools import BadCursor, PageWatch, ToolLister, client_name, with_origin
+from praxis_mcp.serving.mcp.tools import BadCursor, ToolLister, with_origin
 from praxis_mcp.serving.mcp.tracing import RequestTraces
 from praxis_mcp.support.logs import logger, places, report_defect
 from praxis_mcp.support.mcp_sdk import ReadStream, WriteStream
