@@ -15,6 +15,7 @@ from praxis_mcp.cli import (
     call,
     contracts,
     doctor,
+    examples,
     explain,
     health,
     images,
@@ -65,7 +66,7 @@ app.command("list")(listing.list_tools)
 app.command("call")(call.call)
 app.command("explain")(explain.explain)
 app.command("validate")(authoring.validate)
-app.command("test")(authoring.run_examples)
+app.command("test")(examples.run_examples)
 app.command("doctor")(doctor.doctor)
 app.command("health")(health.health)
 app.command("trust")(trust.trust)

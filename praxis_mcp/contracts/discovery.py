@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -187,11 +188,11 @@ DIRECTORIES_CHECK_INTERVAL = 0.5
 WATCH_POLL_INTERVAL = 2.0
 """Seconds between looks at everything, where the system cannot watch it for us."""
 
-_Identity = tuple[tuple[int, int] | None, ...]
+_Identity = dict[Path, tuple[int, int] | None]
 
 
 async def watch_contracts(
-    directories: Sequence[Path], look: Callable[[], Awaitable[None]], others: Sequence[Path] = ()
+    directories: Sequence[Path], look: Callable[[], Awaitable[None]], others: Callable[[], Sequence[Path]] = tuple
 ) -> None:
     """Await `look` whenever a contract may have been added, changed or removed, and once when the watch begins.
 
@@ -201,16 +202,16 @@ async def watch_contracts(
     Args:
         directories: of contracts.
         look: what to await.
-        others: directories of which every file matters.
+        others: gives the files, and the directories of which every file matters, as they are now.
     """
     can_watch = True
-    directories = (*directories, *others)
     while True:
-        identity = await anyio.to_thread.run_sync(_identity, directories)
-        present = [path for path, known in zip(directories, identity, strict=True) if known is not None]
+        watched = partial(_watched, directories, others)
+        identity = await anyio.to_thread.run_sync(_identity, watched())
+        present = [path for path, known in identity.items() if known is not None]
         if present and can_watch:
             try:
-                await _watch(present, directories, identity, look, others)
+                await _watch(present, watched, identity, look, others())
                 await anyio.lowlevel.checkpoint()
             except _CannotWatch as exc:
                 if isinstance(exc.__cause__, FileNotFoundError):
@@ -232,14 +233,18 @@ class _CannotWatch(Exception):
     """The system refuses; the cause says why."""
 
 
+def _watched(directories: Sequence[Path], others: Callable[[], Sequence[Path]]) -> tuple[Path, ...]:
+    return (*directories, *others())
+
+
 async def _watch(
     present: Sequence[Path],
-    directories: Sequence[Path],
+    watched: Callable[[], tuple[Path, ...]],
     identity: _Identity,
     look: Callable[[], Awaitable[None]],
     others: Sequence[Path],
 ) -> None:
-    """Watch until one of the directories is another than before.
+    """Watch until other directories are to be watched, or one of them is another than before.
 
     Raises:
         _CannotWatch: the watch cannot begin.
@@ -273,7 +278,7 @@ async def _watch(
                 ):
                     is_first = False
                     await look()
-                if await anyio.to_thread.run_sync(_identity, directories) != identity:
+                if await anyio.to_thread.run_sync(_identity, watched()) != identity:
                     return
 
 
@@ -308,7 +313,7 @@ def _matters(path: Path) -> bool:
 
 
 def _identity(directories: Sequence[Path]) -> _Identity:
-    return tuple(_identity_of(path) for path in directories)
+    return {path: _identity_of(path) for path in directories}
 
 
 def _identity_of(path: Path) -> tuple[int, int] | None:

@@ -4,6 +4,7 @@ and its examples go as they say."""
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -124,13 +125,23 @@ def _log_unchecked(tool: RemoteTool, exc: ContractError) -> None:
 
 @dataclass(frozen=True, slots=True)
 class ExampleOutcome:
-    """How one example went: `problems` is empty when it did what it says."""
+    """How one example went.
+
+    Attributes:
+        tool: its name.
+        example: the example's title.
+        problems: what went otherwise than the example says; empty when it did what it says.
+        engine: which ran it; empty where none did.
+        seconds: how long it took.
+        is_error: whether the call was refused, or could not be carried out, so that there is nothing to compare.
+    """
 
     tool: str
     example: str
     problems: tuple[str, ...]
     engine: str = ""
     seconds: float = 0.0
+    is_error: bool = False
 
     @property
     def passed(self) -> bool:
@@ -140,13 +151,31 @@ class ExampleOutcome:
 
 async def run_example(runner: ToolRunner, contract: ToolContract, number: int) -> ExampleOutcome:
     """Run the contract's example with that index (from 0)."""
+    began = time.monotonic()
+    answer: ExecutionResult | PraxisError
+    try:
+        answer = await runner.call(contract.name, contract.examples[number].arguments)
+    except PraxisError as exc:
+        answer = exc
+    return judge_example(contract, number, answer, time.monotonic() - began)
+
+
+def judge_example(
+    contract: ToolContract, number: int, answer: ExecutionResult | PraxisError, seconds: float
+) -> ExampleOutcome:
+    """Whether the answer to a call by that example is what the example says.
+
+    Args:
+        contract: the tool's.
+        number: index of the example, from 0.
+        answer: the result, or why there is none.
+        seconds: how long the call took, where it has no result that says so.
+    """
     example = contract.examples[number]
     title = example.name or f"example {number + 1}"
-    try:
-        result = await runner.call(contract.name, example.arguments)
-    except PraxisError as exc:
-        return ExampleOutcome(contract.name, title, (str(exc),))
-    return ExampleOutcome(contract.name, title, _problems(contract, example, result), result.engine, result.duration)
+    if isinstance(answer, PraxisError):
+        return ExampleOutcome(contract.name, title, (str(answer),), seconds=seconds, is_error=True)
+    return ExampleOutcome(contract.name, title, _problems(contract, example, answer), answer.engine, answer.duration)
 
 
 def _problems(contract: ToolContract, example: Example, result: ExecutionResult) -> tuple[str, ...]:

@@ -149,8 +149,20 @@ class Catalog:
             if change:
                 await on_change(change)
 
+        await self.watch_files(look)
+
+    async def watch_files(
+        self, look: Callable[[], Awaitable[None]], others: Callable[[], Sequence[Path]] = tuple
+    ) -> None:
+        """Await `look` once, and whenever `load` may find something else than before, until cancelled.
+
+        Args:
+            look: what to await; it calls `load`.
+            others: gives more files and directories, as they are now, whose changes are awaited too.
+        """
         approvals = self._approvals.directory if self._approvals is not None else None
-        await watch_contracts(self._directories, look, () if approvals is None else (approvals,))
+        own = () if approvals is None else (approvals,)
+        await watch_contracts(self._directories, look, lambda: (*own, *others()))
 
 
 def _difference(before: Scan, now: Scan) -> CatalogChange:
