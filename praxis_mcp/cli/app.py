@@ -14,6 +14,7 @@ from praxis_mcp.cli import (
     authoring,
     call,
     contracts,
+    dev,
     doctor,
     examples,
     explain,
@@ -66,6 +67,7 @@ app.command("list")(listing.list_tools)
 app.command("call")(call.call)
 app.command("explain")(explain.explain)
 app.command("validate")(authoring.validate)
+app.command("dev")(dev.dev)
 app.command("test")(examples.run_examples)
 app.command("doctor")(doctor.doctor)
 app.command("health")(health.health)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import anyio
 
@@ -14,21 +15,27 @@ class Rerunner:
         self._next: Callable[[], Awaitable[None]] | None = None
         self._wanted = anyio.Event()
         self._scope = anyio.CancelScope()
-        self.turn = anyio.Lock()
-        """Held while work is under way; who holds it has the terminal to itself."""
+        self._turn = anyio.Lock()
 
-    def begin(self, work: Callable[[], Awaitable[None]] | None) -> None:
-        """Have that done next, or nothing, in place of what is under way or has not begun."""
+    def begin(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Have that done next, in place of what is under way or has not begun."""
         self._next = work
         self._wanted.set()
         self._scope.cancel()
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Meanwhile nothing is done: what was under way has ended, and what it left undone is for the next `begin`."""
+        self._scope.cancel()
+        async with self._turn:
+            yield
 
     async def run(self) -> None:
         """Do the work that `begin` gives, until cancelled."""
         while True:
             await self._wanted.wait()
             self._wanted = anyio.Event()
-            async with self.turn:
+            async with self._turn:
                 work, self._next = self._next, None
                 with anyio.CancelScope() as self._scope:
                     if work is not None:

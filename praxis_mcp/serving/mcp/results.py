@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mcp_types import CallToolResult, ContentBlock
+from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.schemas.schema import check_output
@@ -48,6 +49,17 @@ def refusal(text: str) -> CallToolResult:
 def error_result(error: PraxisError) -> CallToolResult:
     """The result of a call that was refused or could not be carried out."""
     return refusal(describe_error(error))
+
+
+async def preview(settings: Settings, contract: ToolContract, answer: ExecutionResult | PraxisError) -> dict[str, Any]:
+    """The answer to a call as a client of today gets it, of the newest revision that begins with a handshake: the JSON
+    of its `CallToolResult`."""
+    writer = ResultWriter(settings, Dialect(HANDSHAKE_PROTOCOL_VERSIONS[-1]))
+    try:
+        written = error_result(answer) if isinstance(answer, PraxisError) else await writer.write(contract, answer)
+    except PraxisError as exc:
+        written = error_result(exc)
+    return written.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
 @dataclass(frozen=True, slots=True)
