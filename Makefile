@@ -8,7 +8,7 @@ ARGS ?=
 WORKERS := -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-federation test test-images cluster cluster-programs coverage lint bench dist image clean distclean
+.PHONY: help demo demo-federation test test-images cluster cluster-programs coverage lint bench dist image site clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,10 @@ bench: $(VENV)/.native ## the benchmarks
 image: dist ## an image of the server, with the wheel in dist/ (docs/kubernetes.md)
 	docker build --file deploy/Dockerfile --tag praxis-mcp:$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) $(ARGS) .
 
+site: $(VENV)/.installed-site ## the documentation as a site, in build/site
+	@$(PY) -m scripts.lay_out_site build/docs
+	@$(VENV)/bin/zensical build --clean --strict
+
 dist: ## the release: a wheel with praxis-init for both architectures, and an sdist, in dist/
 	@scripts/build-release.sh dist
 
@@ -78,4 +82,8 @@ $(VENV)/.native: $(VENV)/.installed $(NATIVE)
 $(VENV)/.installed-dev: $(VENV)/.native
 	@echo "Installing the development tools into $(VENV)"
 	@$(INSTALL) --group dev
+	@touch $@
+
+$(VENV)/.installed-site: $(VENV)/.installed
+	@$(INSTALL) --group site
 	@touch $@

@@ -25,8 +25,14 @@ TextOrSecret = str | SecretRef
 
 
 class OAuthSettings(Section):
-    """Credentials for the OAuth 2.1 client credentials grant. `client_secret` names a secret; `issuer` is the
-    identifier of the authorization server that they belong to: tokens are asked of no other."""
+    """Credentials for the OAuth 2.1 client credentials grant.
+
+    Attributes:
+        client_id: the client's id.
+        client_secret: the name of a secret.
+        issuer: the identifier of the authorization server that they belong to: tokens are asked of no other.
+        scope: what is asked for; None is what the server grants by itself.
+    """
 
     client_id: str
     client_secret: str

@@ -28,7 +28,7 @@ class UpstreamSettings(Section):
 
     Attributes:
         address: its URL, or the words of the command that starts it, in the project (`Settings.base`).
-        transport: see `Transport`.
+        transport: how to speak to it. ``auto`` goes by the address; see `Transport`.
         env: variables for the command, besides PATH, HOME and the few others that every program needs.
         headers: HTTP headers.
         auth_token: bearer token. The token of a client of this server is never passed on.
@@ -97,8 +97,13 @@ def check_address(address: str | tuple[str, ...], transport: str, *, headers: bo
 
 
 class DockerSettings(Section):
-    """Attributes: host: address of the daemon's API, such as ``unix:///run/podman/podman.sock``; None asks the
-    environment (``DOCKER_HOST``), then the default socket. runtime: OCI runtime, such as ``runsc``."""
+    """How Docker's daemon is reached, and what it runs containers by.
+
+    Attributes:
+        host: address of its API, such as ``unix:///run/podman/podman.sock``; None asks the environment
+            (``DOCKER_HOST``), then the default socket.
+        runtime: OCI runtime, such as ``runsc``; None is the daemon's own.
+    """
 
     host: str | None = None
     runtime: str | None = None
@@ -170,7 +175,12 @@ def _names_an_engine(value: str) -> str:
 
 
 class RegistryLogin(Section):
-    """How to log in to an image registry. `secret` names the password or token (see `Settings.secrets`)."""
+    """How to log in to an image registry.
+
+    Attributes:
+        username: whose login it is.
+        secret: the name of the password or token, among `Settings.secrets`.
+    """
 
     username: str
     secret: str
@@ -262,7 +272,13 @@ class CallSettings(Section):
 
 
 class SecretSource(Section):
-    """Where one secret comes from: exactly one of an environment variable, a file, or the system's keyring."""
+    """Where one secret comes from: exactly one of an environment variable, a file, or the system's keyring.
+
+    Attributes:
+        env: name of the variable.
+        file: path of the file; the end of its last line does not count.
+        keyring: ``service/user``, as the keyring has it.
+    """
 
     env: str | None = None
     file: Path | None = None
