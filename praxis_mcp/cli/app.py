@@ -20,6 +20,7 @@ from praxis_mcp.cli import (
     explain,
     health,
     images,
+    importing,
     init,
     install,
     listing,
@@ -73,6 +74,7 @@ app.command("doctor")(doctor.doctor)
 app.command("health")(health.health)
 app.command("trust")(trust.trust)
 app.command("schema")(authoring.schema)
+app.add_typer(importing.app)
 app.add_typer(images.app)
 app.add_typer(runs.app)
 app.add_typer(audit.app)
@@ -80,7 +82,7 @@ app.add_typer(contracts.app, name="contracts")
 app.add_typer(upstreams.app, name="upstreams")
 app.add_typer(token.commands, name="token")
 
-for group in (app, images.app, runs.app, audit.app, contracts.app, upstreams.app, token.commands):
+for group in (app, importing.app, images.app, runs.app, audit.app, contracts.app, upstreams.app, token.commands):
     for command in group.registered_commands:
         # Rich keeps a docstring's line breaks, wherever they fall in a terminal's width: only paragraphs are meant.
         text = inspect.getdoc(command.callback) or ""
