@@ -24,7 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-_MOST_BYTES = 16 * 1024 * 1024
+_MOST_IMPORTED = 16 * 1024 * 1024
 _MOST_OF_SETTINGS = 1024 * 1024
 
 
@@ -99,7 +99,7 @@ def _read_data(source: str) -> Mapping[str, Any]:
         raise ArgumentError(f"{file} is not valid TOML: {exc}.", remedy="Fix it.") from exc
 
 
-def read_text(file: Path, most: int = _MOST_BYTES) -> str:
+def read_text(file: Path, most: int = _MOST_IMPORTED) -> str:
     """The text of a file, or of standard input for ``-``.
 
     Raises:
