@@ -105,6 +105,7 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
         "servers": await anyio.to_thread.run_sync(live_servers),
         "broken": sum(item.is_error for item in findings),
         "held_back": [item.tool for item in findings if isinstance(item, HeldBack)],
+        "disabled": [{"tool": item.name, "by": item.by} for item in toolbox.catalog.disabled],
         "diagnostics": diagnostics_as_json(findings),
     }
 
@@ -290,6 +291,8 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
         mark = "[green]✓[/]" if item["engine"] else "[red]✗[/]"
         tools.add_row(mark, item["tool"], item["engine"] or "nothing", escape(item["reason"]))
     out.print(tools)
+    for item in report["disabled"]:
+        out.print(escape(f"{item['tool']} is disabled: {item['by']}"), soft_wrap=True, highlight=False)
     if report["upstreams"]:
         out.print(_upstream_table(report["upstreams"]))
         for line in _left_out_lines(report["upstreams"]):

@@ -23,7 +23,7 @@ from praxis_mcp.cli.tool_call import connected_upstreams
 from praxis_mcp.support.text import counted, size_in_words
 
 if TYPE_CHECKING:
-    from praxis_mcp.diagnostics import Diagnostic
+    from praxis_mcp.contracts.catalog.catalog import Catalog
     from praxis_mcp.execution.toolbox import Toolbox
     from praxis_mcp.federation.upstreams import Entry, UpstreamReport
     from praxis_mcp.serving.mcp.costs import Cost
@@ -40,14 +40,13 @@ def list_tools(options: SettingsOptions, as_json: JsonOption = False) -> None:
     """
     settings = options.read()
 
-    async def read(
-        toolbox: Toolbox,
-    ) -> tuple[Sequence[Entry], tuple[Diagnostic, ...], tuple[UpstreamReport, ...]]:
+    async def read(toolbox: Toolbox) -> tuple[Sequence[Entry], Catalog, tuple[UpstreamReport, ...]]:
         own = toolbox.catalog.entries()
         async with connected_upstreams(toolbox.upstreams):
-            return toolbox.upstreams.merged_with(own), toolbox.catalog.diagnostics, toolbox.upstreams.reports()
+            return toolbox.upstreams.merged_with(own), toolbox.catalog, toolbox.upstreams.reports()
 
-    entries, diagnostics, upstreams = run_with_toolbox(settings, read)
+    entries, catalog, upstreams = run_with_toolbox(settings, read)
+    diagnostics = catalog.diagnostics
 
     from praxis_mcp.serving.mcp.costs import Cost, costs_of
 
@@ -67,15 +66,18 @@ def list_tools(options: SettingsOptions, as_json: JsonOption = False) -> None:
             for entry in entries
         ]
         troubles = {item.name: item.trouble for item in upstreams if item.trouble}
+        disabled = [{"name": item.name, "by": item.by, "source": str(item.source)} for item in catalog.disabled]
         found = diagnostics_as_json(diagnostics)
-        echo_json({"tools": listed, **asdict(total), "diagnostics": found, "upstreams": troubles})
+        echo_json({"tools": listed, **asdict(total), "disabled": disabled, "diagnostics": found, "upstreams": troubles})
     else:
         console().print(_table(entries, upstreams, costs))
         if entries:
             tools, size = counted(len(entries), "tool"), size_in_words(total.bytes)
             say(f"{tools}: {size} in tools/list, about {total.tokens:,} tokens of a model's context", err=True)
         print_findings(diagnostics)
-        if not entries and not diagnostics and not upstreams:
+        for item in catalog.disabled:
+            say(f"{item.name} is disabled: {item.by} ({item.source})", err=True)
+        if not entries and not diagnostics and not upstreams and not catalog.disabled:
             say_where_contracts_go(settings)
         for item in upstreams:
             if item.trouble:

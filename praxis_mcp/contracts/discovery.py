@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +26,9 @@ _SUFFIXES = (".yaml", ".yml", ".json")
 _NAMES = frozenset("contract" + suffix for suffix in _SUFFIXES)
 _ENDINGS = tuple(".contract" + suffix for suffix in _SUFFIXES)
 _YAML = (".yaml", ".yml")
+DEFAULTS_NAME = "_defaults.yaml"
+"""A file of this name holds what the contracts in its directory, and below, share; see `contracts.reading.defaults`."""
+_NO_DEFAULTS = ("_defaults.yml", "_defaults.json")
 MOST_OTHERS = 100
 """Files without a contract's name that a scan looks into."""
 _LOOKED_AT = 64 * 1024
@@ -107,7 +112,7 @@ def _walk(
                 name = entry.name
                 is_contract = is_contract_name(name) and not entry.is_dir()
                 if not is_contract and not (is_searched(name) and entry.is_dir()):
-                    if others is not None and name.endswith(_YAML) and not name.startswith("."):
+                    if others is not None and name.endswith((*_YAML, *_NO_DEFAULTS)) and not name.startswith("."):
                         others.append(entry.path)
                     continue
                 if entry.is_symlink() and (problem := _why_not_followed(entry.path, tops, is_contract)) is not None:
@@ -141,6 +146,16 @@ def misnamed_contracts(others: Sequence[str], known: Collection[str] = ()) -> li
     """
     found: list[Diagnostic] = []
     for path in others[:MOST_OTHERS]:
+        if path.endswith(tuple(f"/{name}" for name in _NO_DEFAULTS)):
+            found.append(
+                Diagnostic(
+                    message="The file is not read: what contracts share is in a file named _defaults.yaml.",
+                    remedy="Rename it.",
+                    severity=Severity.WARNING,
+                    path=Path(path),
+                )
+            )
+            continue
         try:
             content = read_regular(path, _LOOKED_AT) if path not in known else b""
         except OSError:
@@ -158,6 +173,67 @@ def misnamed_contracts(others: Sequence[str], known: Collection[str] = ()) -> li
                 )
             )
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultsFile:
+    """What contracts in one directory, and below, share, as it was read.
+
+    Attributes:
+        path: the file.
+        content: its bytes.
+        problem: what keeps it from being read, if anything; no contract below is usable then.
+    """
+
+    path: Path
+    content: bytes = b""
+    problem: Diagnostic | None = None
+
+
+class DefaultsFinder:
+    """Finds the `DEFAULTS_NAME` files that count for contracts; each directory is looked at once.
+
+    Args:
+        directories: of contracts; nothing above them counts.
+    """
+
+    def __init__(self, directories: Sequence[Path]) -> None:
+        self._tops = frozenset(os.path.abspath(path) for path in directories)  # noqa: PTH100
+        self._real_tops = tuple(os.path.realpath(path).rstrip("/") + "/" for path in directories)
+        self._known: dict[str, DefaultsFile | None] = {}
+
+    def of(self, contract: str) -> tuple[DefaultsFile, ...]:
+        """Those of a contract, the nearest last: from the directory of contracts that it is in down to its own; of a
+        contract in none of them, that of its own directory."""
+        folder = os.path.dirname(os.path.abspath(contract))  # noqa: PTH100, PTH120
+        above, counted = folder, 1
+        chain = [folder]
+        while (parent := os.path.dirname(above)) != above:  # noqa: PTH120
+            if above in self._tops:
+                counted = len(chain)
+            above = parent
+            chain.append(above)
+        found = [self._in(path) for path in reversed(chain[:counted])]
+        return tuple(item for item in found if item is not None)
+
+    def _in(self, folder: str) -> DefaultsFile | None:
+        if folder not in self._known:
+            self._known[folder] = self._read(os.path.join(folder, DEFAULTS_NAME))  # noqa: PTH118
+        return self._known[folder]
+
+    def _read(self, file: str) -> DefaultsFile | None:
+        path = Path(file)
+        try:
+            is_link = stat.S_ISLNK(os.lstat(file).st_mode)
+        except OSError:
+            return None
+        if is_link and (problem := _why_not_followed(file, self._real_tops, is_contract=True)) is not None:
+            return DefaultsFile(path, problem=problem)
+        try:
+            return DefaultsFile(path, read_bytes(file))
+        except OSError as exc:
+            problem = Diagnostic(message=f"The file cannot be read: {exc.strerror or exc}.", path=path)
+            return DefaultsFile(path, problem=problem)
 
 
 def _why_not_followed(link: str, tops: tuple[str, ...], is_contract: bool) -> Diagnostic | None:
@@ -309,7 +385,8 @@ def _any_matters(paths: Sequence[str], others: Sequence[Path]) -> bool:
 def _matters(path: Path) -> bool:
     # A directory that was moved here or away carries its contracts along, and is the only one to be reported. Of one
     # that is gone, only a name without an ending hints that it was a directory.
-    return is_contract_name(path.name) or "." not in path.name[1:] or path.is_dir()
+    name = path.name
+    return is_contract_name(name) or name == DEFAULTS_NAME or "." not in name[1:] or path.is_dir()
 
 
 def _identity(directories: Sequence[Path]) -> _Identity:

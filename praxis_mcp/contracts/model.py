@@ -199,7 +199,9 @@ class ToolContract(BaseModel):
         retry: ``safe`` lets a task whose server died be run again; its arguments are kept until it has ended.
         annotations: see `Annotations`.
         examples: calls that run as tests.
-        tags, language, integration, sample_data_files: kept for catalogs and people; they change nothing.
+        enabled: False keeps the tool out of the catalog: it is neither listed nor can it be called.
+        tags: words that toolsets of the settings choose by, and by which tools are found.
+        language, integration, sample_data_files: kept for catalogs and people; they change nothing.
         source: the file it was read from, absolute.
         is_older: whether it is written in one of the older spellings, where a missing directory of a mount is made, and
             a mount that no tool may write to is read-only instead of refused.
@@ -225,6 +227,7 @@ class ToolContract(BaseModel):
     retry: RetryPolicy = "never"
     annotations: Annotations = Annotations()
     examples: tuple[Example, ...] = ()
+    enabled: bool = True
     tags: tuple[str, ...] = ()
     language: str | None = None
     integration: dict[str, Any] = Field(default_factory=dict)

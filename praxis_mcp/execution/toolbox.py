@@ -159,7 +159,7 @@ async def open_toolbox(
     """
     settings = settings or Settings()
     approvals = ContractApprovals() if settings.reload == "approved" else None
-    catalog = Catalog(settings.tool_directories, approvals=approvals)
+    catalog = Catalog(settings.tool_directories, approvals=approvals, disabled=settings.disabled_tools)
     if keep_records is None:
         keep_records = settings.records.directory is not None
     place = settings.records.place if keep_records and settings.records.enabled else None

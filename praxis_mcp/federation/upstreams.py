@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import anyio
@@ -96,6 +97,8 @@ class Upstreams:
         self._tools: dict[str, RemoteTool] = {}
         self._held: dict[str, RemoteTool] = {}
         self._clashes: dict[str, list[tuple[str, str]]] = {}
+        self._globs = settings.disabled_tools
+        self._disabled: dict[str, list[tuple[str, str]]] = {}
         self._merged: tuple[Sequence[CatalogEntry], tuple[Entry, ...]] | None = None
         self._running = False
         self._on_change: Callable[[], None] = lambda: None
@@ -259,7 +262,7 @@ class Upstreams:
                 trouble=source.trouble,
                 tools=tuple(tool for tool in self._tools.values() if tool.upstream == name),
                 held=tuple(tool for tool in self._held.values() if tool.upstream == name),
-                left_out=(*source.unusable, *self._clashes.get(name, ())),
+                left_out=(*source.unusable, *self._clashes.get(name, ()), *self._disabled.get(name, ())),
             )
             for name, source in self._sources.items()
         )
@@ -273,6 +276,7 @@ class Upstreams:
         tools: dict[str, RemoteTool] = {}
         held: dict[str, RemoteTool] = {}
         clashes: dict[str, list[tuple[str, str]]] = {}
+        disabled: dict[str, list[tuple[str, str]]] = {}
         for name, source in self._sources.items():
             if any(rival < name and not self._sources[rival].attempted.is_set() for rival in self._rivals(source)):
                 continue  # whose names are whose must not depend on who starts faster
@@ -282,6 +286,8 @@ class Upstreams:
                     state = ", which is held back" if tool.name in held else ""
                     reason = f"the name {tool.name} belongs to the upstream {owner}{state}, which had it first"
                     clashes.setdefault(name, []).append((tool.remote_name, reason))
+                elif (glob := next((item for item in self._globs if fnmatchcase(tool.name, item)), None)) is not None:
+                    disabled.setdefault(name, []).append((tool.remote_name, f"disabled_tools has {glob}"))
                 elif source.settings.pin and not self._approvals.approves(tool):
                     held[tool.name] = tool
                 else:
@@ -295,7 +301,7 @@ class Upstreams:
             if tool.name not in self._held or self._held[tool.name].fingerprint != tool.fingerprint:
                 state = "has changed since it was approved" if self.approved_before(tool) else "was never approved"
                 logger.warning("{} of the upstream {} is held back: it {}", tool.name, tool.upstream, state)
-        self._tools, self._held, self._clashes = tools, held, clashes
+        self._tools, self._held, self._clashes, self._disabled = tools, held, clashes, disabled
         if before.keys() != tools.keys() or any(before[name] is not tool for name, tool in tools.items()):
             self._merged = None
             self._on_change()

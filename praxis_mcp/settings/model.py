@@ -67,6 +67,8 @@ class Settings(BaseSettings):
 
     Attributes:
         tools: directories of contracts.
+        disabled_tools: globs of names of tools, of contracts and of upstreams, that are neither listed nor can be
+            called.
         root: project root: relative host paths start here. `load_settings` finds it (see `settings.files`); for
             settings that are made in code it is the current directory.
         reload: whether changed contracts are picked up while serving. ``approved`` serves a contract, from the start
@@ -89,6 +91,7 @@ class Settings(BaseSettings):
     )
 
     tools: tuple[Path, ...] = (Path("tools"),)
+    disabled_tools: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     root: Path = Path()
     reload: bool | Literal["approved"] = True
     pull: Literal["missing", "never"] = "missing"

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,14 @@ from praxis_mcp.contracts.catalog.entries import (
     entry_of,
     face_of,
 )
-from praxis_mcp.contracts.discovery import find_contracts, misnamed_contracts, read_bytes, watch_contracts
+from praxis_mcp.contracts.discovery import (
+    DefaultsFile,
+    DefaultsFinder,
+    find_contracts,
+    misnamed_contracts,
+    read_bytes,
+    watch_contracts,
+)
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.diagnostics import Diagnostic, Severity
 from praxis_mcp.errors import ContractError, UnknownToolError
@@ -44,11 +52,26 @@ class CatalogChange:
 
 
 @dataclass(frozen=True, slots=True)
+class DisabledTool:
+    """A tool that somebody has disabled.
+
+    Attributes:
+        name, source: which one.
+        by: what says so: ``enabled: false`` or ``disabled_tools``, as the beginning of a sentence.
+    """
+
+    name: str
+    source: Path
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """What was found.
 
     Attributes:
         tools: the tools that are served, by name.
+        disabled: those that are not, for which somebody has said so; by file.
         known: every usable contract, by file; also those whose names clash.
         diagnostics: everything wrong, sorted by file and line.
     """
@@ -56,6 +79,7 @@ class Scan:
     tools: Mapping[str, CatalogEntry] = field(default_factory=dict)
     known: Mapping[str, CatalogEntry] = field(default_factory=dict)
     diagnostics: tuple[Diagnostic, ...] = ()
+    disabled: tuple[DisabledTool, ...] = ()
 
 
 class Catalog:
@@ -69,6 +93,7 @@ class Catalog:
         directories: searched recursively; relative ones start at the current directory.
         cache_dir: where faces of contracts are cached; None is `default_cache_dir`.
         approvals: contracts that they do not cover are held back; None holds nothing back.
+        disabled: globs of names that are not served.
     """
 
     def __init__(
@@ -77,8 +102,10 @@ class Catalog:
         *,
         cache_dir: Path | None = None,
         approvals: ContractApprovals | None = None,
+        disabled: Sequence[str] = (),
     ) -> None:
         self._approvals = approvals
+        self._disabled = tuple(disabled)
         self._directories = tuple(directory.absolute() for directory in directories)
         self._cache = FaceCache(cache_dir or default_cache_dir(), self._directories)
         self._scan = Scan()
@@ -89,7 +116,9 @@ class Catalog:
         """Look at all files, in a worker thread; tells how the tools differ from the last look."""
         async with self._lock:
             before = self._scan
-            self._scan = await anyio.to_thread.run_sync(scan, self._directories, self._cache, before, self._approvals)
+            self._scan = await anyio.to_thread.run_sync(
+                scan, self._directories, self._cache, before, self._approvals, self._disabled
+            )
             change = _difference(before, self._scan)
             if change:
                 self._entries = tuple(self._scan.tools.values())
@@ -109,12 +138,19 @@ class Catalog:
         if entry is None:
             from praxis_mcp.contracts.problems import did_you_mean, quoted
 
+            if (disabled := next((item for item in self._scan.disabled if item.name == name), None)) is not None:
+                raise UnknownToolError(f"The tool {quoted(name)} is disabled: {disabled.by}.")
             hint = did_you_mean(name, self._scan.tools)
             raise UnknownToolError(
                 f"There is no tool {quoted(name)}{hint}.",
                 remedy=None if hint else "praxis-mcp list shows all tools, and what is wrong with contracts.",
             )
         return entry
+
+    @property
+    def disabled(self) -> tuple[DisabledTool, ...]:
+        """The tools that somebody has disabled, sorted by name."""
+        return self._scan.disabled
 
     def serves(self, contract: ToolContract) -> bool:
         """Whether that contract of this catalog is still the one that its name stands for."""
@@ -175,7 +211,11 @@ def _difference(before: Scan, now: Scan) -> CatalogChange:
 
 
 def scan(
-    directories: Sequence[Path], cache: FaceCache, before: Scan, approvals: ContractApprovals | None = None
+    directories: Sequence[Path],
+    cache: FaceCache,
+    before: Scan,
+    approvals: ContractApprovals | None = None,
+    disabled: Sequence[str] = (),
 ) -> Scan:
     """Look once.
 
@@ -187,6 +227,7 @@ def scan(
         cache: what contracts looked like.
         before: the last look.
         approvals: hold back what they do not cover; None serves everything.
+        disabled: globs of names that are not served.
     """
     others: list[str] = []
     files, found = find_contracts(directories, others)
@@ -194,6 +235,7 @@ def scan(
     faces = cache.read()
     used: dict[str, Any] = {}
     known: dict[str, CatalogEntry] = {}
+    defaults = DefaultsFinder(directories)
     for source in files:
         try:
             content = read_bytes(source)
@@ -203,25 +245,43 @@ def scan(
             found.append(Diagnostic(message=f"The file cannot be read: {exc.strerror}.", path=Path(source)))
             entry = None
         else:
-            entry, diagnostics = _usable_entry(source, content, faces, used, before.known.get(source))
+            shared = defaults.of(source)
+            entry, diagnostics = _usable_entry(source, content, shared, faces, used, before.known.get(source))
             found += diagnostics
         if entry is None:
             entry = _last_good(source, before, found)
-        elif approvals is not None:
+        elif approvals is not None and entry.traits.enabled:
             entry = _approved(entry, before.known.get(source), approvals, found)
         if entry is not None:
             known[source] = entry
     cache.write(used)
-    tools = _by_name(known, before, found)
-    return Scan(tools, known, tuple(sorted(found, key=_order)))
+    off = {source: by for source, entry in known.items() if (by := _disabled_by(entry, disabled))}
+    tools = _by_name({source: entry for source, entry in known.items() if source not in off}, before, found)
+    left_out = sorted((known[source].name, source, by) for source, by in off.items())
+    # What is wrong with defaults is found with each contract that takes them.
+    problems = tuple(sorted(dict.fromkeys(found), key=_order))
+    return Scan(tools, known, problems, tuple(DisabledTool(name, Path(source), by) for name, source, by in left_out))
+
+
+def _disabled_by(entry: CatalogEntry, globs: Sequence[str]) -> str:
+    """What has disabled a tool; empty where nothing has."""
+    if not entry.traits.enabled:
+        return "its contract says enabled: false"
+    found = next((glob for glob in globs if fnmatchcase(entry.name, glob)), None)
+    return f"disabled_tools has {found}" if found is not None else ""
 
 
 def _usable_entry(
-    source: str, content: bytes, faces: Mapping[str, Any], used: dict[str, Any], before: CatalogEntry | None
+    source: str,
+    content: bytes,
+    defaults: tuple[DefaultsFile, ...],
+    faces: Mapping[str, Any],
+    used: dict[str, Any],
+    before: CatalogEntry | None,
 ) -> tuple[CatalogEntry | None, Sequence[Diagnostic]]:
     """As `_entry`; a defect of ours that one file brings to light takes neither the other tools nor the server down."""
     try:
-        return _entry(source, content, faces, used, before)
+        return _entry(source, content, defaults, faces, used, before)
     except Exception as exc:  # noqa: BLE001
         # The type alone: a message may repeat what stands in the file.
         kind = type(exc).__name__
@@ -236,11 +296,22 @@ def _usable_entry(
 
 
 def _entry(
-    source: str, content: bytes, faces: Mapping[str, Any], used: dict[str, Any], before: CatalogEntry | None
+    source: str,
+    content: bytes,
+    defaults: tuple[DefaultsFile, ...],
+    faces: Mapping[str, Any],
+    used: dict[str, Any],
+    before: CatalogEntry | None,
 ) -> tuple[CatalogEntry | None, Sequence[Diagnostic]]:
     """The entry of one file, from the cheapest place: this process, the cache, the file itself."""
-    fingerprint = hashlib.sha256(content).hexdigest()
-    key = fingerprint + os.path.splitext(source)[1]  # noqa: PTH122
+    digest = hashlib.sha256(content)
+    key = ""
+    for file in defaults:
+        # Its length keeps apart what stands at the end of one file from the beginning of the next.
+        digest.update(b"\0%d\0" % len(file.content) + file.content)
+        key += f"{file.path}\0{file.problem or ''}\0"  # findings name the file
+    fingerprint = digest.hexdigest()
+    key = fingerprint + key + os.path.splitext(source)[1]  # noqa: PTH122
     item = faces.get(key)
     if before is not None and before.fingerprint == fingerprint:
         if item is not None:
@@ -251,7 +322,9 @@ def _entry(
         try:
             diagnostics = tuple(_diagnostic(values, path) for values in item["diagnostics"])
             face = item["face"]
-            entry = entry_from_face(face, path, fingerprint, diagnostics, content) if face is not None else None
+            entry = None
+            if face is not None:
+                entry = entry_from_face(face, path, fingerprint, diagnostics, content, defaults)
         except (ValueError, KeyError, TypeError, AttributeError):
             pass  # damaged: as if it were not there
         else:
@@ -260,13 +333,13 @@ def _entry(
     # YAML and JSON Schema are needed only here: a start with a warm cache does without.
     from praxis_mcp.contracts.reading.loading import load_bytes
 
-    loaded = load_bytes(content, path)
+    loaded = load_bytes(content, path, defaults=defaults)
     entry = entry_of(loaded.contract, path, fingerprint, loaded.diagnostics) if loaded.contract else None
     # What becomes of a contract for another package's engine changes with the packages that are installed.
     if entry.traits.engine in OWN_ENGINES if entry else all(item.field != "engine" for item in loaded.diagnostics):
         used[key] = {
             "face": face_of(entry) if entry else None,
-            "diagnostics": [_diagnostic_values(diagnostic) for diagnostic in loaded.diagnostics],
+            "diagnostics": [_diagnostic_values(diagnostic, path) for diagnostic in loaded.diagnostics],
         }
     return entry, loaded.diagnostics
 
@@ -342,13 +415,16 @@ def _order(diagnostic: Diagnostic) -> tuple[str, int, int, str, str]:
     return (str(diagnostic.path), diagnostic.line, diagnostic.column, diagnostic.field, diagnostic.message)
 
 
-def _diagnostic_values(diagnostic: Diagnostic) -> list[Any]:
+def _diagnostic_values(diagnostic: Diagnostic, source: Path) -> list[Any]:
     severity = diagnostic.severity.value
-    return [diagnostic.message, diagnostic.remedy, diagnostic.field, severity, diagnostic.line, diagnostic.column]
+    elsewhere = str(diagnostic.path) if diagnostic.path != source else ""
+    place = [diagnostic.line, diagnostic.column, elsewhere]
+    return [diagnostic.message, diagnostic.remedy, diagnostic.field, severity, *place]
 
 
 def _diagnostic(values: Any, source: Path) -> Diagnostic:
-    message, remedy, field_, severity, line, column = values
-    if not all(isinstance(text, str) for text in (message, remedy, field_)):
+    message, remedy, field_, severity, line, column, elsewhere = values
+    if not all(isinstance(text, str) for text in (message, remedy, field_, elsewhere)):
         raise TypeError("no diagnostic")
-    return Diagnostic(message, remedy, field_, Severity(severity), source, int(line), int(column))
+    path = Path(elsewhere) if elsewhere else source
+    return Diagnostic(message, remedy, field_, Severity(severity), path, int(line), int(column))

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from praxis_mcp.contracts.discovery import DefaultsFile
 from praxis_mcp.contracts.model import NAME_PATTERN, Annotations, ToolContract
 from praxis_mcp.diagnostics import Diagnostic
 from praxis_mcp.errors import ContractError
@@ -42,7 +43,7 @@ class Traits:
         writable_mounts: whether it can write to the host.
         privileged: whether it asks for that.
         pure: whether equal calls may be answered from a cache.
-        execution: see `ToolContract`.
+        execution, enabled, tags: see `ToolContract`.
     """
 
     engine: str
@@ -52,6 +53,8 @@ class Traits:
     privileged: bool = False
     pure: bool = False
     execution: str = "call"
+    enabled: bool = True
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -65,7 +68,7 @@ class CatalogEntry:
         annotations: as they are written in the contract.
         traits: see `Traits`.
         source: the file, absolute.
-        fingerprint: SHA-256 of the file's content, in hexadecimal.
+        fingerprint: SHA-256 of the file's content, and of what it shares with others, in hexadecimal.
         diagnostics: warnings of the contract.
     """
 
@@ -81,6 +84,7 @@ class CatalogEntry:
     diagnostics: tuple[Diagnostic, ...] = ()
     _content: bytes = field(default=b"", repr=False)
     _contract: ToolContract | None = field(default=None, repr=False)
+    _defaults: tuple[DefaultsFile, ...] = field(default=(), repr=False)
 
     @property
     def contract(self) -> ToolContract:
@@ -94,7 +98,7 @@ class CatalogEntry:
         if self._contract is None:
             from praxis_mcp.contracts.reading.loading import load_bytes
 
-            loaded = load_bytes(self._content, self.source, check=False)
+            loaded = load_bytes(self._content, self.source, check=False, defaults=self._defaults)
             if loaded.contract is None or loaded.contract.name != self.name:
                 raise ContractError(
                     f"The contract in {self.source} is not what was listed as {self.name}.",
@@ -102,7 +106,7 @@ class CatalogEntry:
                     remedy="Delete the cache of contracts (~/.cache/praxis-mcp/contracts) and start again.",
                 )
             self._contract = loaded.contract
-            self._content = b""
+            self._content, self._defaults = b"", ()
         return self._contract
 
     def is_of(self, contract: ToolContract) -> bool:
@@ -146,7 +150,12 @@ def face_of(entry: CatalogEntry) -> dict[str, Any]:
 
 
 def entry_from_face(
-    face: dict[str, Any], source: Path, fingerprint: str, diagnostics: tuple[Diagnostic, ...], content: bytes
+    face: dict[str, Any],
+    source: Path,
+    fingerprint: str,
+    diagnostics: tuple[Diagnostic, ...],
+    content: bytes,
+    defaults: tuple[DefaultsFile, ...],
 ) -> CatalogEntry:
     """The reverse of `face_of`.
 
@@ -164,11 +173,12 @@ def entry_from_face(
         input_schema=schema,
         output_schema=face["output_schema"],
         annotations=Annotations.model_validate(face["annotations"]) if face["annotations"] else _NONE,
-        traits=Traits(**face["traits"]),
+        traits=Traits(**{**face["traits"], "tags": tuple(face["traits"]["tags"])}),
         source=source,
         fingerprint=fingerprint,
         diagnostics=diagnostics,
         _content=content,
+        _defaults=defaults,
     )
 
 
@@ -184,6 +194,8 @@ def _traits(contract: ToolContract) -> Traits:
         privileged=getattr(spec, "privileged", False),
         pure=contract.cache == "pure",
         execution=contract.execution,
+        enabled=contract.enabled,
+        tags=contract.tags,
     )
 
 

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -55,22 +56,31 @@ class Document:
         marks: line and column (from 1) of each value; of a mapping's member, those of its key.
         written: the text of each plain scalar that did not stay text.
         commented: the plain texts that end at a comment, after one space: often it was meant to be part of them.
+        files: the file of each value that comes from another one than the document itself (see `defaults`).
     """
 
     data: Any
     marks: dict[Keys, tuple[int, int]] = field(default_factory=dict)
     written: dict[Keys, str] = field(default_factory=dict)
     commented: list[Keys] = field(default_factory=list)
+    files: dict[Keys, Path] = field(default_factory=dict)
 
     def place(self, keys: Keys) -> tuple[int, int]:
         """Line and column of a value, or of the nearest one around it."""
+        return self.marks.get(self._known(keys), (0, 0))
+
+    def file(self, keys: Keys) -> Path | None:
+        """The file of a value, or of the nearest one around it; None where that is the document's own."""
+        return self.files.get(self._known(keys))
+
+    def _known(self, keys: Keys) -> Keys:
         while keys and keys not in self.marks:
             keys = keys[:-1]
-        return self.marks.get(keys, (0, 0))
+        return keys
 
 
-def read_document(text: str, *, is_json: bool = False) -> Document:
-    """The one document in a text.
+def read_document(text: str, *, is_json: bool = False, holds: str = "a contract") -> Document:
+    """The one document in a text. `holds`: what it is to hold, for messages.
 
     Raises:
         DocumentError: it is empty, malformed, too deep or too large, or holds several documents.
@@ -79,7 +89,7 @@ def read_document(text: str, *, is_json: bool = False) -> Document:
         return _read_json(text)
     documents = [document for document in _yaml_documents(text) if document.data is not None]
     if not documents:
-        raise DocumentError("The file is empty.", "Write a contract, or delete the file.", 1, 1)
+        raise DocumentError("The file is empty.", f"Write {holds}, or delete the file.", 1, 1)
     if len(documents) > 1:
         line, column = documents[1].place(())
         raise DocumentError(

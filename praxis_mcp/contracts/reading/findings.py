@@ -134,7 +134,7 @@ class Findings:
                 remedy=remedy,
                 field=dotted(keys),
                 severity=severity,
-                path=self.path,
+                path=self.document.file(keys) or self.path,
                 line=line,
                 column=column,
             )

@@ -1,7 +1,8 @@
 """A file → a `ToolContract`, or diagnostics that say in which line it is wrong and how to fix it.
 
-In one direction: what is written (`documents`) → its normal form, by the model's own names (`spellings`, which asks
-`parameters`, which asks `vocabulary`) → models (`findings`) → checks of the whole (`checks`).
+In one direction: what is written (`documents`), with what contracts share (`defaults`) → its normal form, by the
+model's own names (`spellings`, which asks `parameters`, which asks `vocabulary`) → models
+(`findings`) → checks of the whole (`checks`).
 
 A contract that is built in code goes through the same checks: `ToolContract` has them made when it is constructed
 (`build_contract`); `model_copy`, as always with pydantic, checks nothing.
@@ -9,17 +10,18 @@ A contract that is built in code goes through the same checks: `ToolContract` ha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from praxis_mcp.contracts.discovery import MAX_BYTES, read_bytes
+from praxis_mcp.contracts.discovery import MAX_BYTES, DefaultsFile, DefaultsFinder, read_bytes
 from praxis_mcp.contracts.model import OF_A_DOCUMENT, EngineType, ToolContract, engine_names, spec_type
 from praxis_mcp.contracts.problems import quoted, shape
 from praxis_mcp.contracts.reading.checks import check_contract
+from praxis_mcp.contracts.reading.defaults import DefaultsError, with_defaults
 from praxis_mcp.contracts.reading.documents import Document, DocumentError, read_document
 from praxis_mcp.contracts.reading.findings import Findings, report_errors, validate_fields
 from praxis_mcp.contracts.reading.parameters import Parameters, read_parameters
@@ -59,17 +61,23 @@ class LoadedContract:
     diagnostics: tuple[Diagnostic, ...]
 
 
-def load_contract(path: Path) -> LoadedContract:
-    """Read one contract. Nothing that a file holds raises: it becomes a diagnostic."""
+def load_contract(path: Path, within: Path | None = None) -> LoadedContract:
+    """Read one contract. Nothing that a file holds raises: it becomes a diagnostic.
+
+    Args:
+        path: its file.
+        within: the directory of contracts that it is in: what ``_defaults.yaml`` files from there down to the
+            contract's own directory hold counts for it; None is its own directory alone.
+    """
     try:
         data = read_bytes(path)
     except OSError as exc:
         return _unreadable(path, f"The file cannot be read: {exc.strerror or exc}.")
-    return load_bytes(data, path)
+    return load_bytes(data, path, defaults=DefaultsFinder((within,) if within is not None else ()).of(str(path)))
 
 
-def load_bytes(data: bytes, path: Path, *, check: bool = True) -> LoadedContract:
-    """As `load_contract`, for the bytes that were read from `path`. `check`: see `load_text`."""
+def load_bytes(data: bytes, path: Path, *, check: bool = True, defaults: Sequence[DefaultsFile] = ()) -> LoadedContract:
+    """As `load_contract`, for the bytes that were read from `path`. `check`, `defaults`: see `load_text`."""
     if len(data) > MAX_BYTES:
         return _unreadable(path, f"The file is larger than {MAX_BYTES // 1024} KiB.", "Is it a contract?")
     try:
@@ -77,10 +85,12 @@ def load_bytes(data: bytes, path: Path, *, check: bool = True) -> LoadedContract
     except UnicodeDecodeError as exc:
         line = data[: exc.start].count(b"\n") + 1
         return _unreadable(path, "The file is not UTF-8 text.", "Save it in UTF-8.", line)
-    return load_text(text, path, check=check)
+    return load_text(text, path, check=check, defaults=defaults)
 
 
-def load_text(text: str, path: Path | None = None, *, check: bool = True) -> LoadedContract:
+def load_text(
+    text: str, path: Path | None = None, *, check: bool = True, defaults: Sequence[DefaultsFile] = ()
+) -> LoadedContract:
     """Read one contract from text.
 
     Args:
@@ -88,16 +98,21 @@ def load_text(text: str, path: Path | None = None, *, check: bool = True) -> Loa
         path: where the text is from; the contract's `source`, made absolute.
         check: also look for what would go wrong later (schemas, bindings, defaults, examples); a text that was
             loaded before need not be checked again.
+        defaults: what it shares with others, the nearest last.
     """
     try:
         document = read_document(text, is_json=path is not None and path.suffix.lower() == ".json")
     except DocumentError as exc:
         finding = Diagnostic(message=exc.message, remedy=exc.remedy, path=path, line=exc.line, column=exc.column)
         return LoadedContract(None, (finding,))
+    try:
+        document = with_defaults(document, defaults)
+    except DefaultsError as exc:
+        return LoadedContract(None, (exc.finding,))
     findings = Findings(path, document, lenient=is_older(document.data))
     contract = _build(findings, check=check)
     # A key that is missing has no line: it comes first, with what concerns the whole.
-    found = tuple(sorted(findings.diagnostics, key=lambda item: (item.line, item.column)))
+    found = tuple(sorted(findings.diagnostics, key=lambda item: (item.path != path, item.line, item.column)))
     return LoadedContract(None if findings.has_errors else contract, found)
 
 

@@ -1,7 +1,8 @@
 """JSON Schema of contracts, for editors and for those who write them.
 
-Whatever loads is valid by it, in all three spellings; not all that is valid loads. It shows the form that is meant, and
-takes what the reader takes besides: a null for what is left out, numbers and booleans as text, types in any case.
+Whatever loads by itself, without a ``_defaults.yaml``, is valid by it, in all three spellings; not all that is valid
+loads. It shows the form that is meant, and takes what the reader takes besides: a null for what is left
+out, numbers and booleans as text, types in any case.
 """
 
 from __future__ import annotations
@@ -297,7 +298,12 @@ _FACE: dict[str, Schema] = {
         "description": "MCP's hints; what the sandbox proves need not be written.",
     },
     "examples": {"type": "array", "items": _EXAMPLE, "description": "Calls that show the tool, and run as its tests."},
-    "tags": {"type": "array", "items": _SCALAR, "description": "For catalogs and people."},
+    "enabled": _described(_FLAG, "false: the tool is neither listed nor can it be called."),
+    "tags": {
+        "type": "array",
+        "items": _SCALAR,
+        "description": "Words that toolsets choose by, and that tools are found by.",
+    },
     "language": _described(_SCALAR, "For catalogs and people."),
     "integration": {"type": "object", "description": "For catalogs and people."},
     "sample_data_files": {"type": "array", "description": "For catalogs and people."},

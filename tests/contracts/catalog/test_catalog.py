@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -204,10 +205,10 @@ class TestMishaps:
         write(tools / "odd/contract.yaml", contract("odd"))
         load = loading.load_bytes
 
-        def load_all_but_one(data: bytes, path: Path) -> loading.LoadedContract:
+        def load_all_but_one(data: bytes, path: Path, **more: Any) -> loading.LoadedContract:
             if path.parent.name == "odd":
                 raise OverflowError("hunter2")
-            return load(data, path)
+            return load(data, path, **more)
 
         monkeypatch.setattr(loading, "load_bytes", load_all_but_one)
         catalog = Catalog([tools], cache_dir=cache)
