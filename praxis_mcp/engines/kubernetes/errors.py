@@ -154,14 +154,27 @@ def not_running(tool: str, image: str | None, trouble: PodTrouble) -> ExecutionE
             )
 
 
-def lost(tool: str, trouble: PodTrouble | None, detail: str) -> ExecutionError:
-    """A call was handed over, and nobody can tell how it ended."""
+def lost(tool: str, trouble: PodTrouble | None, detail: str = "") -> ExecutionError:
+    """A call was handed over, and did not come to an end of its own, or nobody can tell to which.
+
+    Args:
+        tool: whose it is.
+        trouble: what became of its pod, where the cluster says so.
+        detail: what is known where it does not.
+    """
     why = f"{trouble.reason}: {trouble.message}".rstrip(": ") if trouble is not None else detail
+    match trouble.kind if trouble is not None else None:
+        case Trouble.EVICTED:
+            what = "its pod was evicted"
+            more = "Its node is drained or short of memory or disk, or other pods came first"
+        case Trouble.REMOVED:
+            what, more = "its pod was removed", "Somebody, or something else than this server, has removed it"
+        case _:
+            what, more = "the way to its pod was lost", "If it persists, look at the API server's load"
     return ExecutionError(
-        f"{tool}: the way to its pod was lost before the call ended ({why}). It may have run, whole or in part, "
-        "and is not repeated by itself.",
-        remedy="See what it did before you call again. If it persists, see the namespace's events (kubectl get events) "
-        "and the API server's load.",
+        f"{tool}: {what} before the call ended ({why}). It may have run, whole or in part, and is not repeated by "
+        "itself.",
+        remedy=f"See what it did before you call again. {more}: see the namespace's events (kubectl get events).",
     )
 
 

@@ -116,15 +116,16 @@ class OwnPod:
                 raise
             raise PodFailed(_REMOVED) from exc
 
-    async def end(self) -> Mapping[str, Any]:
-        """Wait until nothing of it runs; the pod as it was then, empty where it is gone. The caller bounds the time."""
+    async def end(self) -> PodTrouble | None:
+        """Wait until nothing of it runs; why, as far as the cluster says, and `last` has it as it was then. The caller
+        bounds the time."""
         try:
             await self._until(is_over)
         except Refusal as exc:
             if not exc.is_missing:
                 raise
-            return {}
-        return self.last
+            return trouble_of(self.last) or _REMOVED
+        return trouble_of(self.last)
 
     async def check(self) -> None:
         """Look at it.
@@ -205,9 +206,9 @@ class OwnPod:
         }
         async with aclosing(self._cluster.watch(self._cluster.pods(), query)) as events:
             async for kind, pod in events:
+                self.last = pod
                 if kind == "DELETED":
                     raise Refusal(404, "NotFound", f"the pod {self.name} was removed")
-                self.last = pod
                 if matches(pod):
                     return True
         return False

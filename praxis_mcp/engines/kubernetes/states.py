@@ -10,6 +10,8 @@ from typing import Any
 from praxis_mcp.engines.kubernetes.spec import TOOL_CONTAINER
 
 OUT_OF_MEMORY = "OOMKilled"
+_PUT_OUT = frozenset({"Evicted", "Preempting", "Terminated"})
+"""A kubelet's words for a pod that it has ended for others, or because its node is shut down."""
 _NO_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError",
                        "RegistryUnavailable"})  # fmt: skip
 _NO_CONTAINER = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError",
@@ -25,6 +27,7 @@ class Trouble(StrEnum):
     UNSCHEDULABLE = "unschedulable"
     """No node takes it; one may come."""
     EVICTED = "evicted"
+    """Its node is short of something or drained, or others come first."""
     DEADLINE = "deadline"
     ENDED = "ended"
     REMOVED = "removed"
@@ -47,10 +50,15 @@ class PodTrouble:
     is_final: bool = True
 
     @property
+    def is_from_outside(self) -> bool:
+        """Whether something else has ended it: its end says nothing of what ran in it."""
+        return self.kind in (Trouble.EVICTED, Trouble.REMOVED)
+
+    @property
     def is_of_this_pod(self) -> bool:
         """Whether another pod may run all the same: this one was put out, removed, or has ended with its connection,
         which praxis-init does without an error."""
-        if self.kind in (Trouble.EVICTED, Trouble.REMOVED):
+        if self.is_from_outside:
             return True
         return self.kind is Trouble.ENDED and self.reason in ("Completed", "Succeeded")
 
@@ -87,9 +95,17 @@ def ran_out_of_memory(pod: Mapping[str, Any]) -> bool:
 def trouble_of(pod: Mapping[str, Any]) -> PodTrouble | None:
     """Why a pod does not run; None where it runs, or is on its way."""
     status = pod.get("status") or {}
-    if status.get("reason") == "Evicted":
-        return PodTrouble(Trouble.EVICTED, "Evicted", _sentence(status))
-    if status.get("reason") == "DeadlineExceeded":
+    reason = str(status.get("reason") or "")
+    if reason in _PUT_OUT:
+        return PodTrouble(Trouble.EVICTED, reason, _sentence(status))
+    is_removed = bool((pod.get("metadata") or {}).get("deletionTimestamp"))
+    for condition in status.get("conditions") or []:
+        is_disrupted = condition.get("type") == "DisruptionTarget" and condition.get("status") == "True"
+        if is_disrupted and (is_removed or is_over(pod)):  # else it may have been spared after all
+            return PodTrouble(Trouble.EVICTED, str(condition.get("reason") or "Evicted"), _sentence(condition))
+    if is_removed and not ran_out_of_memory(pod):
+        return PodTrouble(Trouble.REMOVED, "Removed", "something else removes it")
+    if reason == "DeadlineExceeded":
         return PodTrouble(Trouble.DEADLINE, "DeadlineExceeded", _sentence(status))
     if is_over(pod):
         ended = _terminated(pod)
@@ -105,8 +121,6 @@ def trouble_of(pod: Mapping[str, Any]) -> PodTrouble | None:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             word = str(condition.get("reason") or "")
             return PodTrouble(Trouble.UNSCHEDULABLE, word, _sentence(condition), is_final=False)
-    if (pod.get("metadata") or {}).get("deletionTimestamp"):
-        return PodTrouble(Trouble.REMOVED, "Removed", "something else removes it")
     return None
 
 

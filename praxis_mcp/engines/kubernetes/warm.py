@@ -27,7 +27,7 @@ from praxis_mcp.engines.kubernetes.lease import ServerLease
 from praxis_mcp.engines.kubernetes.pods import OwnPod, PodFailed
 from praxis_mcp.engines.kubernetes.reach import WayToPods
 from praxis_mcp.engines.kubernetes.spec import PodIdentity, Volume, name_for, pod_spec, room_for
-from praxis_mcp.engines.kubernetes.states import PodTrouble, image_of, ran_out_of_memory, trouble_of
+from praxis_mcp.engines.kubernetes.states import PodTrouble, image_of, ran_out_of_memory
 from praxis_mcp.engines.mounts.trees import CarriedTree
 from praxis_mcp.engines.outcomes import end_failure
 from praxis_mcp.engines.phases import Phase
@@ -244,8 +244,10 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
             context.phases.enter(Phase.COLLECT)
             if end.timed_out:
                 end = replace(end, number=EXIT_KILLED)
-            elif end.exit_code != 0 and fixed.limits.memory is not None and not end.out_of_memory:
-                end = replace(end, out_of_memory=await _ran_out(found.pod))
+            elif not end.out_of_memory and (
+                end.exit_code == EXIT_KILLED or (end.exit_code != 0 and fixed.limits.memory is not None)
+            ):
+                end = await self._explained(found.pod, fixed.tool, end)
         return Finished(end, *streams.captured, found.image)
 
     async def _end_after_loss(self, found: WarmPod, plan: Plan, loss: WaiterLost) -> Ended:
@@ -257,26 +259,35 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
         """
         if not loss.may_have_run:
             raise loss
-        pod: Mapping[str, Any] = {}
-        with anyio.move_on_after(POD_END_TIMEOUT):
-            try:
-                pod = await found.pod.end()
-            except (Refusal, ClusterLost) as exc:
-                logger.debug("what became of {} is not known: {}", found.pod.name, exc)
-        if ran_out_of_memory(pod):
+        trouble = await _trouble_at_end(found.pod)
+        if ran_out_of_memory(found.pod.last):
             return Ended(EndKind.SIGNAL, 9, out_of_memory=True)
-        raise lost(plan.blueprint.tool, trouble_of(pod) if pod else None, str(loss)) from loss
+        raise lost(plan.blueprint.tool, trouble, str(loss)) from loss
+
+    @staticmethod
+    async def _explained(pod: OwnPod, tool: str, end: Ended) -> Ended:
+        """An end that may not be the command's own: the kernel kills what needs more memory than it may have, and a
+        pod that is removed or evicted is ended, with all that runs in it.
+
+        Raises:
+            ExecutionError: it was.
+        """
+        trouble = await _trouble_at_end(pod)
+        if ran_out_of_memory(pod.last):
+            return replace(end, out_of_memory=True)
+        if end.exit_code == EXIT_KILLED and trouble is not None and trouble.is_from_outside:
+            raise lost(tool, trouble)
+        return end
 
 
-async def _ran_out(pod: OwnPod) -> bool:
-    """Whether the kernel killed a process of an ended call for its memory limit: the cluster says so when the container
-    has ended."""
+async def _trouble_at_end(pod: OwnPod) -> PodTrouble | None:
+    """Why a pod has ended, once the cluster says so; None where it does not in time."""
     with anyio.move_on_after(POD_END_TIMEOUT):
         try:
-            return ran_out_of_memory(await pod.end())
+            return await pod.end()
         except (Refusal, ClusterLost) as exc:
-            logger.warning("{}: whether it ran out of memory is unknown: {}", pod.name, exc)
-    return False
+            logger.warning("what became of {} is not known: {}", pod.name, exc)
+    return None
 
 
 def _output_volumes(blueprint: Blueprint) -> list[Volume]:

@@ -44,6 +44,31 @@ async def test_another_server_removes_all_that_a_killed_one_left(kubernetes_clus
             await until(lambda: server not in str(pods(api, where)), every=0.1)
 
 
+@pytest.mark.parametrize("how", ["evicted", "removed"])
+async def test_a_call_whose_pod_is_taken_from_it_fails_as_one_that_may_have_run(
+    kubernetes_cluster: Cluster, tmp_path: Path, how: str
+) -> None:
+    image = kubernetes_cluster.load_stand_in("busybox:latest")
+    slow = ToolContract.create_dagger_tool(
+        "slow", image, ["sh", "-c", "trap '' TERM; echo begun; sleep 1000"], timeout=600.0
+    )
+    with kubernetes_cluster.api() as api, namespace(api) as where:
+
+        def take(_: str, data: bytes) -> None:
+            for name in that_run(api, where):
+                path = f"/api/v1/namespaces/{where}/pods/{name}"
+                if how == "evicted":
+                    body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+                    api.post(f"{path}/eviction", body)
+                else:
+                    api.delete(path, gracePeriodSeconds="5")
+
+        async with engine_for(kubernetes_cluster, where, tmp_path, warm={"enabled": False}) as engine:
+            with pytest.raises(ExecutionError, match=f"its pod was {how} before the call ended .* It may have run"):
+                await engine.run(build_plan(slow, {}, engine.settings), ExecutionContext(on_output=take))
+        await until(lambda: not pods(api, where), every=0.1)
+
+
 async def test_a_call_whose_channel_breaks_fails_as_one_that_may_have_run_and_is_not_repeated(tmp_path: Path) -> None:
     with running_cluster() as cluster, cluster.api() as api, namespace(api) as where:
         image = cluster.load_stand_in("busybox:1.36")

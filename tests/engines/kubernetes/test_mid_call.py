@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -23,14 +24,14 @@ pytestmark = [pytest.mark.anyio, pytest.mark.native]
 BEGUN = "begun\n"
 
 
-def endless(place: Path) -> ToolContract:
+def endless(place: Path, **fields: Any) -> ToolContract:
     """A tool that notes that it runs, says so, and does not end."""
     command = ["sh", "-c", f"echo ran >>{place}/ran; echo begun; exec sleep 3600"]
-    return hello(command=command, timeout=3000.0, memory_limit="64m")
+    return hello(command=command, timeout=3000.0, **{"memory_limit": "64m", **fields})
 
 
 async def call_that_meets(
-    on: Doubled, place: Path, happens: Callable[[DoublePod], Awaitable[object] | None]
+    on: Doubled, place: Path, happens: Callable[[DoublePod], Awaitable[object] | None], **fields: Any
 ) -> ExecutionResult | ExecutionError:
     """What comes of a call that something happens to when its tool runs; which it does once."""
     begun = anyio.Event()
@@ -51,7 +52,7 @@ async def call_that_meets(
     with anyio.fail_after(2 * WITHIN):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(happen)
-            plan = build_plan(endless(place), {}, on.engine.settings)
+            plan = build_plan(endless(place, **fields), {}, on.engine.settings)
             try:
                 found = await on.engine.run(plan, ExecutionContext(on_output=listen))
             except ExecutionError as exc:
@@ -82,6 +83,45 @@ async def test_a_pod_that_runs_out_of_memory_ends_the_tool_whatever_its_exit_cod
         assert not found.success
         assert found.out_of_memory
         assert found.output == BEGUN
+
+
+@pytest.mark.parametrize("memory", ["64m", None])
+async def test_a_pod_that_is_evicted_in_mid_call_is_not_the_tools_own_end(tmp_path: Path, memory: str | None) -> None:
+    async def evict(pod: DoublePod) -> None:
+        target = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+        await pod.stop()
+        pod.terminate(0, conditions=[{**target, "message": "Eviction API: evicting"}])
+
+    async with doubled(tmp_path) as on:
+        on.double.life = lives_until_told
+        found = await call_that_meets(on, tmp_path, evict, memory_limit=memory)
+        assert "its pod was evicted before the call ended (EvictionByEvictionAPI: Eviction API" in (
+            says_that_it_may_have_run(found)
+        )
+
+
+async def test_a_pod_that_somebody_removes_in_mid_call_is_not_the_tools_own_end(tmp_path: Path) -> None:
+    async with doubled(tmp_path) as on:
+        found = await call_that_meets(on, tmp_path, DoublePod.delete)
+        assert "its pod was removed before the call ended" in says_that_it_may_have_run(found)
+
+
+async def test_a_node_that_puts_a_pod_out_without_removing_it_is_not_the_tools_own_end(tmp_path: Path) -> None:
+    async def put_out(pod: DoublePod) -> None:
+        await pod.stop()
+        pod.terminate(0, reason="Completed", message="")
+        pod.report(phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
+
+    async with doubled(tmp_path) as on:
+        on.double.life = lives_until_told
+        found = await call_that_meets(on, tmp_path, put_out)
+        assert "evicted before the call ended (Evicted: The node was low" in says_that_it_may_have_run(found)
+
+
+async def test_a_tool_that_is_killed_in_a_pod_that_stays_has_ended_so_itself(tmp_path: Path) -> None:
+    async with doubled(tmp_path) as on:
+        result = await on.engine.execute(hello(command=["sh", "-c", "kill -9 $$"]), {})
+        assert (result.exit_code, result.out_of_memory) == (137, False)
 
 
 async def test_an_answer_does_not_wait_for_an_api_server_that_is_away(tmp_path: Path) -> None:

@@ -54,6 +54,16 @@ def ended(reason: str, code: int, phase: str) -> dict[str, Any]:
     return pod(phase, {"terminated": {"exitCode": code, "reason": reason, **times}})
 
 
+def being_removed(found: dict[str, Any]) -> dict[str, Any]:
+    return {**found, "metadata": {**found["metadata"], "deletionTimestamp": "2026-11-28T09:00:00Z"}}
+
+
+DISRUPTED = {
+    "type": "DisruptionTarget",
+    "status": "True",
+    "reason": "EvictionByEvictionAPI",
+    "message": "Eviction API: evicting",
+}
 UNSCHEDULABLE = pod(
     "Pending",
     conditions=[{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": NO_CPU}],
@@ -89,6 +99,11 @@ EVICTED = pod(
             Trouble.REMOVED,
             "Removed",
         ),
+        (being_removed(pod("Running", {"running": {}}, conditions=[DISRUPTED])), Trouble.EVICTED, DISRUPTED["reason"]),
+        (pod("Failed", conditions=[DISRUPTED]), Trouble.EVICTED, DISRUPTED["reason"]),
+        (pod("Failed", reason="Terminated", message="imminent node shutdown"), Trouble.EVICTED, "Terminated"),
+        (being_removed(ended("Completed", 0, "Succeeded")), Trouble.REMOVED, "Removed"),
+        (being_removed(ended("OOMKilled", 0, "Failed")), Trouble.ENDED, "OOMKilled"),
     ],
 )
 def test_why_a_pod_does_not_run_is_read_from_its_status(found: dict[str, Any], kind: Trouble, reason: str) -> None:
@@ -109,6 +124,7 @@ def test_why_a_pod_does_not_run_is_read_from_its_status(found: dict[str, Any], k
         waiting("PodInitializing"),
         pod("Pending", conditions=[{"type": "PodScheduled", "status": "True"}]),
         pod("Running", {"running": {"startedAt": "2026-11-28T09:00:00Z"}}),
+        pod("Running", {"running": {"startedAt": "2026-11-28T09:00:00Z"}}, conditions=[DISRUPTED]),
     ],
 )
 def test_a_pod_on_its_way_has_no_trouble(found: dict[str, Any]) -> None:
@@ -202,7 +218,7 @@ def test_a_slow_start_is_named_by_what_it_waited_for() -> None:
 
 
 def test_a_lost_call_may_have_run_and_says_what_the_cluster_knows_of_it() -> None:
-    assert "EmptyDir" in lost("hello", trouble_of(EVICTED), "the channel ended").message
+    assert "evicted before the call ended (Evicted: Usage of EmptyDir" in lost("hello", trouble_of(EVICTED)).message
     unknown = lost("hello", None, "the channel ended")
     assert "(the channel ended). It may have run" in unknown.message
     assert "before you call again" in (unknown.remedy or "")
