@@ -232,7 +232,7 @@ def copy_artifacts(artifacts: Iterable[Artifact], directory: Path) -> None:
             for artifact in artifacts:
                 name = artifact.name
                 above, _, last = name.rpartition("/")
-                with _made(top, above) as target, HeldDirectory.at(artifact.file.parent, links=True) as source:
+                with _made(top, above) as target, HeldDirectory.at(artifact.file.parent, listed=False) as source:
                     _copy_into(target, last, source, artifact.file.name)
     except OSError as exc:
         raise ExecutionError(

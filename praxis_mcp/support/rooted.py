@@ -14,10 +14,10 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 MAX_WALK_DEPTH = 200
 """Directories inside each other that are gone into, each of which is held open."""
@@ -406,6 +406,37 @@ def descend(top: HeldDirectory, path: str) -> HeldDirectory:
         with found:
             found = found.enter(name, listed=number == len(names))
     return found
+
+
+def open_kept(path: str | os.PathLike[str]) -> BinaryIO:
+    """A regular file at an absolute path, to read. A link in its place or anywhere on the way, which may lead to any
+    file of the host, is refused, and the writer of a pipe is not waited for.
+
+    Raises:
+        OSError: it cannot be opened, or is not a regular file.
+    """
+    with _around(path) as (directory, name):
+        return os.fdopen(directory.read(name), "rb")
+
+
+def kept_size(path: str | os.PathLike[str]) -> int:
+    """Bytes of a file that `open_kept` would open, where this user may read it.
+
+    Raises:
+        OSError: there is none.
+    """
+    with _around(path) as (directory, name):
+        status = directory.look(name)
+        if status is None or not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), os.fspath(path))
+        return status.st_size
+
+
+@contextmanager
+def _around(path: str | os.PathLike[str]) -> Iterator[tuple[HeldDirectory, str]]:
+    above, name = os.path.split(path)
+    with HeldDirectory.at(above, listed=False) as directory:
+        yield directory, name
 
 
 def check_name(name: str) -> None:

@@ -247,11 +247,12 @@ async def test_what_a_killed_server_left_is_swept_by_the_next_and_a_living_ones_
             for server in servers:
                 assert server.stdout is not None
                 assert await anyio.to_thread.run_sync(server.stdout.readline) == b"open\n"
-        assert len(list(tmp_path.iterdir())) == 2
+        assert len(list(tmp_path.glob("praxis-mcp-runs-*"))) == 2
         servers[0].kill()
         servers[0].wait(timeout=60)
         async with RunRecords(RecordSettings()):
-            assert len(list(tmp_path.iterdir())) == 2, "the killed one's is gone, the living one's and ours are there"
+            left = list(tmp_path.glob("praxis-mcp-runs-*"))
+            assert len(left) == 2, "the killed one's is gone, the living one's and ours are there"
     finally:
         for server in servers:
             server.kill()

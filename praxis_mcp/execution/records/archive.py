@@ -16,10 +16,18 @@ from praxis_mcp.execution.records.database import Database, Filters
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.shared_files import bring
 from praxis_mcp.execution.records.sql import REMOVED_AT_ONCE, SqlDatabase
-from praxis_mcp.execution.records.store import DATABASE, close_lost_runs, open_database, place_name, remove_files
+from praxis_mcp.execution.records.store import (
+    DATABASE,
+    close_lost_runs,
+    files_in,
+    open_database,
+    place_name,
+    remove_files,
+)
 from praxis_mcp.settings.sections import RecordSettings
-from praxis_mcp.support.files import open_regular, pieces_of
+from praxis_mcp.support.files import pieces_of
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.rooted import kept_size, open_kept
 
 LAST = "last"
 """Names the newest run."""
@@ -132,7 +140,7 @@ class RunArchive:
         """The files that a run left as results, as far as they are there."""
         directory = self._files(run) / "artifacts"
         listed = (Artifact(item["name"], directory / item["name"], item["size"]) for item in run.as_json()["artifacts"])
-        return tuple(item for item in listed if item.file.is_file())
+        return tuple(item for item in listed if _is_kept(item.file))
 
     def is_here(self, run: StoredRun) -> bool:
         """Whether the files of a run are in this directory, or could be brought there; else they are where
@@ -146,18 +154,19 @@ class RunArchive:
             RecordsUnavailable: they cannot be removed.
         """
         ids = [run.id for run in runs if run.ended is not None]
+        files = files_in(self.directory)
         for begin in range(0, len(ids), REMOVED_AT_ONCE):
             some = ids[begin : begin + REMOVED_AT_ONCE]
             self.database.remove(some)
             for run_id in some:
-                remove_files(self.directory / "files", run_id)
+                remove_files(files, run_id)
         return len(ids)
 
     def _ids(self, name: str) -> list[str]:
         return self.database.find_ids(name, _MOST_AMBIGUOUS) if name.isalnum() and name.isascii() else []
 
     def _files(self, run: StoredRun) -> Path:
-        files = self.directory / "files"
+        files = files_in(self.directory)
         if self.shared is not None:
             bring(self.shared, run, files)
         return files / run.id
@@ -192,9 +201,17 @@ def open_archive(settings: RecordSettings) -> Iterator[RunArchive | None]:
         database.close()
 
 
+def _is_kept(file: Path) -> bool:
+    try:
+        kept_size(file)
+    except OSError:
+        return False
+    return True
+
+
 def _kept_pieces(file: Path) -> Iterator[bytes]:
     try:
-        source = open_regular(file)
+        source = open_kept(file)
     except OSError as exc:
         logger.warning("{} is no longer kept: {}", file.name, exc.strerror)
         return

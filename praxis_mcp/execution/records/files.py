@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from praxis_mcp.execution.records.store import RecordStore
@@ -37,7 +38,7 @@ class RunFiles:
             self._root = self._store.files
             return
         self._scratch = Scratch.make(_PREFIX)
-        self._root = self._scratch.path
+        self._root = Path(os.path.realpath(self._scratch.path))  # as `store.files_in`
         sweep_scratch(_PREFIX, _remove_left)
 
     def place(self, run_id: str) -> Path:

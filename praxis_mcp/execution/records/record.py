@@ -21,7 +21,7 @@ from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import RunNotFoundError
 from praxis_mcp.execution.records.row import LOST, NOTHING, RUNNING, About, StoredRun
 from praxis_mcp.plans.secrets import MASK, Masker
-from praxis_mcp.support.files import open_regular
+from praxis_mcp.support.rooted import kept_size, open_kept
 
 MOST_SHOWN = 8 * 1024
 """Characters of one call's arguments that are kept."""
@@ -90,7 +90,7 @@ class RunRecord:
         """
         captured = self.streams.get(stream, Captured())
         with self._still_there(stream):
-            return captured.file.stat().st_size if captured.file else len(captured.data)
+            return kept_size(captured.file) if captured.file else len(captured.data)
 
     async def read(self, stream: StreamName, offset: int = 0, limit: int | None = None) -> bytes:
         """Bytes of that stream, from `offset`, at most `limit`.
@@ -256,7 +256,7 @@ def _phases(record: RunRecord) -> str:
 
 
 def _read_range(file: Path, offset: int, limit: int | None) -> bytes:
-    with open_regular(file) as stream:
+    with open_kept(file) as stream:
         stream.seek(offset)
         return stream.read() if limit is None else stream.read(limit)
 

@@ -18,8 +18,9 @@ from praxis_mcp.errors import RecordsUnavailable
 from praxis_mcp.execution.records.record import RunRecord
 from praxis_mcp.execution.records.row import StoredRun, is_inside
 from praxis_mcp.execution.records.sql import SqlDatabase
-from praxis_mcp.support.files import open_regular, pieces_of
+from praxis_mcp.support.files import pieces_of
 from praxis_mcp.support.removal import remove_tree
+from praxis_mcp.support.rooted import kept_size, open_kept
 
 SHARED_PIECE = 512 * 1024
 """Bytes of one row."""
@@ -78,7 +79,7 @@ def share(database: SqlDatabase, run_id: str, files: Iterable[RunFile]) -> None:
     now = time.time()
     with database.transaction() as run_sql:
         for file in files:
-            with open_regular(file.path) as source:
+            with open_kept(file.path) as source:
                 for number, piece in enumerate(chain((source.read(SHARED_PIECE),), pieces_of(source, SHARED_PIECE))):
                     run_sql(
                         "INSERT INTO run_files (run, name, number, data, added) VALUES (?, ?, ?, ?, ?) "
@@ -152,6 +153,6 @@ def _write(database: SqlDatabase, run_id: str, name: bytes, file: Path) -> None:
 
 def _size(file: Path) -> int:
     try:
-        return file.stat().st_size
+        return kept_size(file)
     except OSError:
         return 2**63  # more than any bound

@@ -66,12 +66,14 @@ class RecordStore:
         access: answers what is asked of it, by a connection of its own.
         callers: the same for what callers have under way: calls wait for it, and nothing of it need outlive a power
             failure.
+        files: see `files_in`.
         looks: the same for people who look at runs: what takes long to find for them keeps no task waiting.
         leaves_tasks: whether there are tasks that the next server is to run again.
     """
 
     def __init__(self, directory: Path, settings: RecordSettings) -> None:
         self.directory = directory
+        self.files = files_in(directory)
         self.server = uuid.uuid4().hex
         self.kept_at = place_name(directory)
         self._trail = AuditTrail(directory, settings.audit_max_bytes) if settings.audit else None
@@ -92,11 +94,6 @@ class RecordStore:
     def is_shared(self) -> bool:
         """Whether servers on other machines share the database."""
         return self._settings.url is not None
-
-    @property
-    def files(self) -> Path:
-        """Where the directories of runs are."""
-        return self.directory / "files"
 
     def prepare(self) -> None:
         """Make the directories. Blocks, if only shortly.
@@ -211,6 +208,12 @@ class RecordStore:
 def place_name(directory: Path) -> str:
     """What records call a directory of records, in a database that several machines share."""
     return f"{socket.gethostname()}:{directory}"
+
+
+def files_in(directory: Path) -> Path:
+    """Where a directory of records has the directories of runs. The links that lead there are its owner's, and are
+    followed now; from there on, `support.rooted.open_kept` follows none."""
+    return Path(os.path.realpath(directory / "files"))
 
 
 def bounds_of(settings: RecordSettings) -> Bounds:

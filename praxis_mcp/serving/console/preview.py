@@ -12,7 +12,7 @@ from typing import Any
 from praxis_mcp.engines.base import Artifact
 from praxis_mcp.serving.console.text import json_text, readable
 from praxis_mcp.serving.mcp.media import IMAGES, decode_text, media_type
-from praxis_mcp.support.files import open_regular
+from praxis_mcp.support.rooted import open_kept
 
 LOOKED_INTO = 256 * 1024
 """Bytes of an artifact that are looked at."""
@@ -48,7 +48,7 @@ class Preview:
 def preview(artifact: Artifact) -> Preview:
     """What to show of it. Blocks."""
     try:
-        with open_regular(artifact.file) as file:
+        with open_kept(artifact.file) as file:
             data = file.read(LOOKED_INTO + 1)
     except OSError:
         return Preview("gone")
@@ -70,7 +70,7 @@ def preview(artifact: Artifact) -> Preview:
 def image_type(artifact: Artifact) -> str | None:
     """The MIME type of an image that browsers may be shown; None where its bytes are something else. Blocks."""
     try:
-        with open_regular(artifact.file) as file:
+        with open_kept(artifact.file) as file:
             mime = media_type(file.read(64))
     except OSError:
         return None

@@ -29,8 +29,8 @@ from praxis_mcp.serving.console.reader import RunDetails, RunReader
 from praxis_mcp.serving.console.sessions import Viewer
 from praxis_mcp.serving.console.text import Excerpt, LiveText, excerpt
 from praxis_mcp.serving.console.ui import ToolboxPages, Ui
-from praxis_mcp.support.files import open_regular
 from praxis_mcp.support.logs import logger
+from praxis_mcp.support.rooted import open_kept
 
 RUNS_ON_A_PAGE = 50
 """Runs on one page of the list."""
@@ -234,7 +234,7 @@ async def _pieces(path: Path) -> AsyncIterator[bytes]:
 
 def _read(path: Path, offset: int) -> bytes:
     try:
-        with open_regular(path) as file:
+        with open_kept(path) as file:
             file.seek(offset)
             return file.read(_PIECE)
     except OSError:  # it has been removed meanwhile

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from praxis_mcp.serving.mcp.media import decode_text
-from praxis_mcp.support.files import open_regular
+from praxis_mcp.support.rooted import open_kept
 from praxis_mcp.support.text import visible
 
 END_SHOWN = 32 * 1024
@@ -96,7 +96,7 @@ def _ends(source: bytes | Path) -> tuple[int, bytes, bytes]:
         if size <= 2 * END_SHOWN:
             return size, source, b""
         return size, source[:END_SHOWN], source[-END_SHOWN:]
-    with open_regular(source) as file:
+    with open_kept(source) as file:
         size = os.fstat(file.fileno()).st_size
         if size <= 2 * END_SHOWN:
             return size, file.read(2 * END_SHOWN), b""

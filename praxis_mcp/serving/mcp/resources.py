@@ -33,7 +33,7 @@ from praxis_mcp.execution.records.runs import RunRecords
 from praxis_mcp.serving.access import ANYONE, Caller
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.media import clean, decode_text, mime_of_file
-from praxis_mcp.support.files import open_regular
+from praxis_mcp.support.rooted import open_kept
 
 MOST_LISTED = 100
 """Runs that ``resources/list`` names, the newest."""
@@ -293,7 +293,7 @@ async def read_file(path: Path, offset: int, limit: int) -> bytes | None:
 def _read_file(path: Path, offset: int, limit: int) -> bytes | None:
     try:
         # A tool may have left a link to any file of the host where an artifact is expected, or a pipe.
-        stream = open_regular(path)
+        stream = open_kept(path)
     except OSError:
         return None
     with stream:
