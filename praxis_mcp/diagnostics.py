@@ -37,6 +37,7 @@ class Diagnostic:
         path: the contract's file, where it came from one.
         line: 1-based line in that file; 0 when unknown.
         column: 1-based column; 0 when unknown.
+        code: the check of docs/checks.md that found it; empty for what only `praxis-mcp validate` looks for.
     """
 
     message: str
@@ -46,6 +47,7 @@ class Diagnostic:
     path: Path | None = None
     line: int = 0
     column: int = 0
+    code: str = ""
 
     @property
     def is_error(self) -> bool:

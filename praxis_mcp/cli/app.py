@@ -23,6 +23,7 @@ from praxis_mcp.cli import (
     importing,
     init,
     install,
+    lint,
     listing,
     new,
     runs,
@@ -70,6 +71,7 @@ app.command("explain")(explain.explain)
 app.command("validate")(authoring.validate)
 app.command("dev")(dev.dev)
 app.command("test")(examples.run_examples)
+app.command("lint")(lint.lint)
 app.command("doctor")(doctor.doctor)
 app.command("health")(health.health)
 app.command("trust")(trust.trust)

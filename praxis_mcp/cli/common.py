@@ -266,6 +266,7 @@ def diagnostics_as_json(diagnostics: Sequence[Diagnostic]) -> list[dict[str, obj
             "field": item.field,
             "message": item.message,
             "remedy": item.remedy,
+            "code": item.code,
         }
         for item in diagnostics
     ]

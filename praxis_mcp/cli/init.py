@@ -64,6 +64,7 @@ jobs:
       - run: sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 || true
       # Named, because nobody has approved it on that machine.
       - run: praxis-mcp validate --strict --config praxis.yaml
+      - run: praxis-mcp lint --github --config praxis.yaml
       - run: praxis-mcp test --config praxis.yaml
 """
 

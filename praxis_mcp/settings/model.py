@@ -35,6 +35,7 @@ from praxis_mcp.settings.http import HttpSettings
 from praxis_mcp.settings.sections import (
     CallSettings,
     EngineSettings,
+    LintSettings,
     PolicySettings,
     RecordSettings,
     SecretSource,
@@ -81,6 +82,7 @@ class Settings(BaseSettings):
         log_level: of what goes to stderr.
         log_format: ``text`` for people, or ``json``, an object a line.
         http: see `HttpSettings`.
+        lint: see `LintSettings`.
         secrets: where secrets come from, by name; a name that is missing here is looked up in the environment.
         upstreams: other MCP servers whose tools are republished, by name.
         upstream_approvals: the file of approved tools of upstreams with ``pin: true``; relative to `base`.
@@ -106,6 +108,7 @@ class Settings(BaseSettings):
     tasks: TaskSettings = TaskSettings()
     server: ServerSettings = ServerSettings()
     http: HttpSettings = HttpSettings()
+    lint: LintSettings = LintSettings()
     secrets: Mapping[str, SecretSource] = {}
     upstreams: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")], UpstreamSettings] = {}
     upstream_approvals: Path = Path("praxis-upstreams.json")

@@ -388,6 +388,16 @@ class TaskSettings(Section):
     max_bytes: int = Field(default=256 * 1024**2, ge=1024)
 
 
+class LintSettings(Section):
+    """What ``praxis-mcp lint`` looks for (docs/checks.md).
+
+    Attributes:
+        ignore: codes of checks that are left out for every contract; ``x-lint-ignore`` in a contract is for that one.
+    """
+
+    ignore: tuple[str, ...] = ()
+
+
 class ServerSettings(Section):
     """What the MCP server says of itself.
 

@@ -53,7 +53,7 @@ def test_a_workflow_for_ci_runs_commands_that_pass_on_a_machine_where_nothing_is
     workflow = yaml.safe_load((here / "my-tools/.github/workflows/tools.yaml").read_text())
     commands = [shlex.split(step["run"]) for step in workflow["jobs"]["test"]["steps"] if "run" in step]
     ours = [words[1:] for words in commands if words[0] == "praxis-mcp"]
-    assert [words[0] for words in ours] == ["validate", "test"]
+    assert [words[0] for words in ours] == ["validate", "lint", "test"]
     for words in ours:
         done = praxis(here / "my-tools", *words)
         assert done.returncode == 0, done.stderr

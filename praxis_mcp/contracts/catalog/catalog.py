@@ -416,15 +416,14 @@ def _order(diagnostic: Diagnostic) -> tuple[str, int, int, str, str]:
 
 
 def _diagnostic_values(diagnostic: Diagnostic, source: Path) -> list[Any]:
-    severity = diagnostic.severity.value
     elsewhere = str(diagnostic.path) if diagnostic.path != source else ""
-    place = [diagnostic.line, diagnostic.column, elsewhere]
-    return [diagnostic.message, diagnostic.remedy, diagnostic.field, severity, *place]
+    texts = [diagnostic.message, diagnostic.remedy, diagnostic.field, diagnostic.code, elsewhere]
+    return [*texts, diagnostic.severity.value, diagnostic.line, diagnostic.column]
 
 
 def _diagnostic(values: Any, source: Path) -> Diagnostic:
-    message, remedy, field_, severity, line, column, elsewhere = values
-    if not all(isinstance(text, str) for text in (message, remedy, field_, elsewhere)):
+    message, remedy, field_, code, elsewhere, severity, line, column = values
+    if not all(isinstance(text, str) for text in (message, remedy, field_, code, elsewhere)):
         raise TypeError("no diagnostic")
     path = Path(elsewhere) if elsewhere else source
-    return Diagnostic(message, remedy, field_, Severity(severity), path, int(line), int(column))
+    return Diagnostic(message, remedy, field_, Severity(severity), path, int(line), int(column), code)

@@ -68,12 +68,14 @@ def _check_face(contract: ToolContract, reading: Reading, findings: Findings) ->
             ("description",),
             "The tool has no description, and a model cannot tell when to use it.",
             "Write description: with what the tool does, and when.",
+            "no-description",
         )
     if len(contract.name) > MAX_TOOL_NAME:
         findings.warning(
             ("name",),
             f"The name has {len(contract.name)} characters; clients put a prefix before it and refuse more than 64.",
             "Choose a shorter name.",
+            "long-name",
         )
     for parameter in contract.parameters:
         where = reading.parameters.places[parameter.name]
@@ -82,6 +84,7 @@ def _check_face(contract: ToolContract, reading: Reading, findings: Findings) ->
                 where,
                 f"Some clients refuse tools with a parameter named {shape(parameter.name)}.",
                 "Use 1 to 64 characters out of A-Z a-z 0-9 _ . -",
+                "parameter-name",
             )
         if parameter.required and parameter.has_default:
             findings.warning(
@@ -101,6 +104,7 @@ def _check_comments(reading: Reading, findings: Findings) -> None:
                 keys,
                 f"The {keys[-1]} ends before the #, where a YAML comment begins.",
                 "Put it in quotation marks; before a comment that is meant as one, write two spaces.",
+                "cut-text",
             )
 
 
@@ -137,7 +141,7 @@ def _check_wording(contract: ToolContract, reading: Reading, findings: Findings)
     """What a model reads of the tool, and a reviewer of its contract does not see."""
     for key, text in (("title", contract.title), ("description", contract.description)):
         if odd := unseen(text or ""):
-            findings.warning((key,), _odd(key, odd), _ODD_REMEDY)
+            findings.warning((key,), _odd(key, odd), _ODD_REMEDY, _ODD_CODE)
     for found in find_odd_texts(input_schema(contract)):
         place = reading.parameters.root
         match found.keys:
@@ -145,11 +149,12 @@ def _check_wording(contract: ToolContract, reading: Reading, findings: Findings)
                 continue  # a parameter's name again
             case ("properties", str(name), *inside):
                 place = (*reading.parameters.places.get(name, ()), *inside)
-        findings.warning(place, _odd(found.what, found.characters), _ODD_REMEDY)
+        findings.warning(place, _odd(found.what, found.characters), _ODD_REMEDY, _ODD_CODE)
     for found in find_odd_texts(contract.output_schema or {}):
-        findings.warning(("output_schema", *found.keys), _odd(found.what, found.characters), _ODD_REMEDY)
+        findings.warning(("output_schema", *found.keys), _odd(found.what, found.characters), _ODD_REMEDY, _ODD_CODE)
 
 
+_ODD_CODE = "hidden-text"
 _ODD_REMEDY = "Remove them; what is meant to be read can be written in letters."
 
 

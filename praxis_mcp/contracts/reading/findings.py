@@ -93,13 +93,13 @@ class Findings:
         """`did_you_mean`, but nothing where no further finding is taken: a guess takes a tenth of a millisecond."""
         return "" if len(self.diagnostics) >= MOST_FINDINGS else did_you_mean(name, choices)
 
-    def error(self, keys: Keys, message: str, remedy: str = "") -> None:
-        """Something that keeps the contract out of the catalog."""
-        self._add(keys, message, remedy, Severity.ERROR)
+    def error(self, keys: Keys, message: str, remedy: str = "", code: str = "") -> None:
+        """Something that keeps the contract out of the catalog; or an error of the check of that code."""
+        self._add(keys, message, remedy, Severity.ERROR, code)
 
-    def warning(self, keys: Keys, message: str, remedy: str = "") -> None:
-        """Something that its author should know."""
-        self._add(keys, message, remedy, Severity.WARNING)
+    def warning(self, keys: Keys, message: str, remedy: str = "", code: str = "") -> None:
+        """Something that its author should know; of the check of that code, if any."""
+        self._add(keys, message, remedy, Severity.WARNING, code)
 
     def unknown(self, keys: Keys, message: str, remedy: str) -> None:
         """A key that means nothing: an error in our own spelling; ignored, with a warning, in the older ones."""
@@ -118,14 +118,19 @@ class Findings:
         self.error(keys, f"This must be text, not {shape(value)}.", "Write text, in quotation marks where in doubt.")
         return ""
 
-    def _add(self, keys: Keys, message: str, remedy: str, severity: Severity) -> None:
+    def _add(self, keys: Keys, message: str, remedy: str, severity: Severity, code: str = "") -> None:
         self.has_errors = self.has_errors or severity is Severity.ERROR
         # JSON Schema's metaschema reaches one keyword on eight ways, and reports it on each.
         if (keys, message) in self._seen or len(self.diagnostics) > MOST_FINDINGS:
             return
         self._seen.add((keys, message))
         if len(self.diagnostics) == MOST_FINDINGS:
-            keys, message, remedy = (), f"More than {MOST_FINDINGS} findings: the rest is left out.", "Fix these first."
+            keys, code, message, remedy = (
+                (),
+                "",
+                f"More than {MOST_FINDINGS} findings: the rest is left out.",
+                "Fix these first.",
+            )
             severity = Severity.ERROR if self.has_errors else Severity.WARNING
         line, column = self.document.place(keys)
         self.diagnostics.append(
@@ -137,6 +142,7 @@ class Findings:
                 path=self.document.file(keys) or self.path,
                 line=line,
                 column=column,
+                code=code,
             )
         )
 
