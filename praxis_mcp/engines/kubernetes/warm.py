@@ -7,7 +7,7 @@ ends with it. What a blueprint fixes is fixed when the pod is made; what varies 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,10 +54,21 @@ _TOO_TIGHT = "Its limits may be too tight to start anything (memory_limit)."
 
 
 class WarmPod:
-    """A pod whose praxis-init has said hello; `owner` is the uid of the Lease that owns it."""
+    """A pod whose praxis-init has said hello.
 
-    def __init__(self, pod: OwnPod, waiter: Waiter, content: PodContent, owner: str) -> None:
+    Args:
+        pod: the pod.
+        waiter: its praxis-init.
+        content: what it shows of this machine.
+        owner: uid of the Lease that owns it.
+        quiet: waits until calls leave time for its removal.
+    """
+
+    def __init__(
+        self, pod: OwnPod, waiter: Waiter, content: PodContent, owner: str, quiet: Callable[[], Awaitable[None]]
+    ) -> None:
         self.pod = pod
+        self._quiet = quiet
         self.waiter = waiter
         self.content = content
         self.owner = owner
@@ -68,9 +79,13 @@ class WarmPod:
         return self.waiter.is_waiting()
 
     async def discard(self) -> None:
-        """See `WarmItem.discard`."""
+        """See `WarmItem.discard`. What runs in it ends at once, with its connection; its removal, which is work for the
+        cluster and for this server, waits until a burst of calls is over."""
         await self.waiter.aclose()
-        await self.pod.remove()
+        try:
+            await self._quiet()
+        finally:
+            await self.pod.remove()
 
 
 class WarmKubernetes(WarmCalls[None, WarmPod]):
@@ -183,7 +198,7 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
                 except TimeoutError as exc:
                     raise too_slow(blueprint.tool, self._options.start_timeout, blueprint.image, trouble) from exc
             done = True
-            return WarmPod(pod, waiter, content, str(owner["uid"]))
+            return WarmPod(pod, waiter, content, str(owner["uid"]), self.pool.wait_for_quiet)
         finally:
             if not done:
                 self._maps.forget()

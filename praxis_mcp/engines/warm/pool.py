@@ -25,9 +25,10 @@ from praxis_mcp.settings.sections import WarmSettings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.tasks import BackgroundTasks, unwrapped
 
-LEAST_QUIET, QUIET = 0.01, 0.05
+LEAST_QUIET, QUIET, QUIET_SHARE = 0.01, 0.05, 0.1
 """Seconds since the last beginning or end of a call after which there is time to make one: for as long as two take to
-be made, but no less than the first, and no more than the second. A call that comes meanwhile waits for processors."""
+be made, but no less than the first, and no more than the second or that share of what one takes. A call that comes
+meanwhile waits for processors."""
 MOST_QUIET = 0.5
 """Seconds after which one is made although calls never leave time for it."""
 USUAL_FILL, MOST_FILL = 0.25, 2.0
@@ -258,6 +259,16 @@ class WarmPool(Generic[K, T]):
         """Have something removed in the background that nobody waits for; `close` does."""
         self._background.start(removal, "removing a warm one after its call")
 
+    async def wait_for_quiet(self) -> None:
+        """Wait until calls leave time for work that none of them waits for, at most `MOST_QUIET`."""
+        limit = time.monotonic() + MOST_QUIET
+        fill = self._fill_seconds
+        seconds = min(max(2 * fill, LEAST_QUIET), max(QUIET, QUIET_SHARE * fill))
+        quiet = self._stirred + seconds
+        while (now := time.monotonic()) < min(quiet, limit):
+            await anyio.sleep(min(quiet, limit) - now)
+            quiet = self._stirred + seconds
+
     async def close(self) -> None:
         """Remove all, and wait for it, at most `POOL_CLOSE_TIMEOUT`."""
         if self._tending is not None:
@@ -330,7 +341,7 @@ class WarmPool(Generic[K, T]):
                         await places.acquire()
                         self._clear_out()
                         # Before there is room, not after: another pool may take that meanwhile.
-                        await self._wait_for_quiet()
+                        await self.wait_for_quiet()
                         shelf = self._neediest()
                         if shelf is None:
                             places.release()
@@ -353,14 +364,6 @@ class WarmPool(Generic[K, T]):
     @property
     def _fill_seconds(self) -> float:
         return self._counts.fill_seconds if self._counts.made else USUAL_FILL
-
-    async def _wait_for_quiet(self) -> None:
-        limit = time.monotonic() + MOST_QUIET
-        seconds = min(max(2 * self._fill_seconds, LEAST_QUIET), QUIET)
-        quiet = self._stirred + seconds
-        while (now := time.monotonic()) < min(quiet, limit):
-            await anyio.sleep(min(quiet, limit) - now)
-            quiet = self._stirred + seconds
 
     def _clear_out(self) -> None:
         now = time.monotonic()

@@ -13,10 +13,11 @@ import pytest
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext, ExecutionResult
 from praxis_mcp.engines.kubernetes import client
+from praxis_mcp.engines.warm import pool
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.build import build_plan
 from tests.engines.kubernetes.doubled import Doubled, doubled, hello
-from tests.kit.until import WITHIN
+from tests.kit.until import WITHIN, until
 from tests.kubernetes_double import Cut, DoublePod
 
 pytestmark = [pytest.mark.anyio, pytest.mark.native]
@@ -122,6 +123,20 @@ async def test_a_tool_that_is_killed_in_a_pod_that_stays_has_ended_so_itself(tmp
     async with doubled(tmp_path) as on:
         result = await on.engine.execute(hello(command=["sh", "-c", "kill -9 $$"]), {})
         assert (result.exit_code, result.out_of_memory) == (137, False)
+
+
+async def test_what_runs_in_a_pod_ends_with_its_call_and_the_pod_is_removed_when_calls_leave_time_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("QUIET", "MOST_QUIET"):
+        monkeypatch.setattr(pool, name, 3600.0)
+    monkeypatch.setattr(pool, "USUAL_FILL", 3600.0)
+    monkeypatch.setattr(pool, "POOL_CLOSE_TIMEOUT", 0.1)
+    async with doubled(tmp_path, empties=False) as on:
+        assert await on.call() == "hello\n"
+        (name,) = on.double.pods
+        await until(lambda: not on.double.pods[name].runs, what="the end of what ran")
+        assert "deletionTimestamp" not in on.double.store.get("pods", name)["metadata"]
 
 
 async def test_an_answer_does_not_wait_for_an_api_server_that_is_away(tmp_path: Path) -> None:

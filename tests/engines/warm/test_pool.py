@@ -1,5 +1,6 @@
 """The pool by itself: how many wait, for what, until when; what waits here are plain objects."""
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from typing import Any
@@ -154,6 +155,23 @@ async def test_what_is_made_fast_waits_soon_after_a_call(monkeypatch: pytest.Mon
         with one.calls("a"):
             pass
         await until(lambda: one.waiting("a") == 1)
+
+
+async def test_quiet_is_no_longer_than_a_share_of_what_making_one_takes_and_waited_for_no_longer_than_the_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(warm_pool, "USUAL_FILL", 1.0)
+    monkeypatch.setattr(warm_pool, "MOST_QUIET", 3600.0)
+    async with shop(enabled=False) as one:
+        await one.pool.wait_for_quiet()  # there was no call
+        with one.calls("a"), anyio.fail_after(60):
+            begun = time.monotonic()
+            await one.pool.wait_for_quiet()
+            assert time.monotonic() - begun > 0.05
+        monkeypatch.setattr(warm_pool, "USUAL_FILL", 36000.0)
+        monkeypatch.setattr(warm_pool, "MOST_QUIET", 0.01)
+        with one.calls("a"), anyio.fail_after(60):
+            await one.pool.wait_for_quiet()
 
 
 async def test_a_burst_above_the_pool_gets_what_there_is() -> None:
