@@ -38,6 +38,8 @@ def verify(
     The newest recorded run has to be there. Prints the last line's number and hash. Note them elsewhere: with --known
     they show that the end was not cut off since. Exit code 1 where something has been tampered with; a piece of a line
     that a killed process left is only reported.
+
+    Example: praxis-mcp audit verify
     """
     from praxis_mcp.execution.records import audit
 
@@ -68,7 +70,10 @@ def show(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the newest lines, oldest first."""
+    """Show the newest lines, oldest first.
+
+    Example: praxis-mcp audit show
+    """
     from praxis_mcp.execution.records import audit
 
     directory = _directory(options)

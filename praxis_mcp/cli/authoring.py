@@ -28,7 +28,10 @@ def validate(
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check contracts; say what is wrong, in which file and line, and how to fix it. Exit code 1 if any is wrong."""
+    """Check contracts; say what is wrong, in which file and line, and how to fix it. Exit code 1 if any is wrong.
+
+    Example: praxis-mcp validate my-tools --strict
+    """
     settings = options.read()
     # What is approved is another question than what is right.
     settings = settings.model_copy(update={"reload": True})
@@ -56,7 +59,10 @@ def validate(
 
 
 def schema() -> None:
-    """Print the JSON Schema of the contract format, for editors."""
+    """Print the JSON Schema of the contract format, for editors.
+
+    Example: praxis-mcp schema > contract.schema.json
+    """
     from praxis_mcp.contracts.schemas.format_schema import contract_format_schema
 
     echo_json(contract_format_schema())

@@ -62,6 +62,8 @@ def call(
     Prints what the tool wrote, or, with --json, the whole result. Ends with the tool's own exit code, 124 where it ran
     into its timeout, 125 where an engine failed, and 2 where the call was refused, or its output is not what the
     contract declares.
+
+    Example: praxis-mcp call word_counter text='one two' top=1
     """
     settings = options.read()
     if artifacts is not None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from praxis_mcp.cli.common import JsonOption, SettingsOptions, print_findings, takes_settings
+from praxis_mcp.cli.completion import complete_tool
 from praxis_mcp.cli.terminal import echo_json, say
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def list_contracts(
     """List the contracts: what each may do, and whether it is approved, or why not.
 
     Exit code 1 where reload: approved holds one back.
+
+    Example: praxis-mcp contracts list
     """
     settings = options.read()
     found = [_describe(entry) for entry in _entries(settings)]
@@ -45,23 +48,35 @@ def list_contracts(
 def approve(
     options: SettingsOptions,
     names: Annotated[
-        list[str] | None, typer.Argument(help="NAME or NAME@FINGERPRINT (default: all that are not approved).")
+        list[str] | None,
+        typer.Argument(
+            help="NAME or NAME@FINGERPRINT (default: all that are not approved).", autocompletion=complete_tool
+        ),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Approve contracts as they are; a running server takes them up by itself.
 
     NAME approves what the contract says now; NAME@FINGERPRINT, as the log and `praxis-mcp contracts list` show it, only
     what you have looked at.
+
+    Example: praxis-mcp contracts approve word_counter
     """
     from praxis_mcp.contracts.catalog.approvals import ContractApprovals
 
     entries = _entries(options.read())
     approvals = ContractApprovals()
     chosen = _chosen(entries, names) if names else [item for item in entries if approvals.why_held(item)]
+    approved = []
     for entry in chosen:
         item = _describe(entry)
         approvals.approve(entry)
-        _print({**item, "held": []})
+        approved.append({**item, "held": []})
+    if as_json:
+        echo_json({"approved": approved, "directory": str(approvals.directory)})
+        return
+    for item in approved:
+        _print(item)
     say(f"{len(chosen)} approved, in {approvals.directory}" if chosen else "Nothing waits for approval.")
 
 
@@ -69,9 +84,13 @@ def approve(
 @takes_settings()
 def revoke(
     options: SettingsOptions,
-    names: Annotated[list[str], typer.Argument(help="Tools.")],
+    names: Annotated[list[str], typer.Argument(help="Tools.", autocompletion=complete_tool)],
+    as_json: JsonOption = False,
 ) -> None:
-    """Take approvals back, of contracts that are broken or gone as well; a running server stops serving them."""
+    """Take approvals back, of contracts that are broken or gone as well; a running server stops serving them.
+
+    Example: praxis-mcp contracts revoke word_counter
+    """
     from praxis_mcp.contracts.catalog.approvals import ContractApprovals
 
     approvals = ContractApprovals()
@@ -86,9 +105,12 @@ def revoke(
     for name in names:
         if not files[name]:
             _entry(name, entries)
-    for name in names:
-        was = [approvals.revoke(file) for file in files[name]]
-        say(f"{name} {'is no longer approved' if any(was) else 'was not approved'}.")
+    revoked = {name: sum(approvals.revoke(file) for file in files[name]) > 0 for name in names}
+    if as_json:
+        echo_json({"revoked": revoked})
+        return
+    for name, was in revoked.items():
+        say(f"{name} {'is no longer approved' if was else 'was not approved'}.")
 
 
 def _entries(settings: Settings) -> list[CatalogEntry]:

@@ -45,6 +45,8 @@ def doctor(
     Also: whether runs can be recorded, whether upstreams can be reached, and how warm starts go in the servers that run
     here. Exit code 1 where a contract is broken, a tool has no engine, runs cannot be recorded, or an upstream cannot
     be reached.
+
+    Example: praxis-mcp doctor
     """
     settings = options.read(warn=False)
     report = {**run_with_toolbox(settings, _examine), "warm": settings.warm.model_dump()}

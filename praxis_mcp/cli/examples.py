@@ -19,7 +19,7 @@ from praxis_mcp.cli.common import (
     takes_settings,
 )
 from praxis_mcp.cli.terminal import echo_json, say
-from praxis_mcp.cli.tool_call import find_tool
+from praxis_mcp.cli.tool_call import ToolsArgument, find_tool
 from praxis_mcp.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @takes_settings()
 def run_examples(
     options: SettingsOptions,
-    names: Annotated[list[str] | None, typer.Argument(help="Tools (default: all).")] = None,
+    names: ToolsArgument = None,
     watch: Annotated[
         bool,
         typer.Option("--watch", help="Stay, and run again the examples of each tool whose contract or files change."),

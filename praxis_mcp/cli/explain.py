@@ -25,6 +25,8 @@ def explain(
     """Show what a call would run, where, under which limits, and why on that engine, without running it.
 
     <NAME> stands for an argument that is required and was not given.
+
+    Example: praxis-mcp explain word_counter text='one two'
     """
     settings = options.read()
 

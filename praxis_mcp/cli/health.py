@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from praxis_mcp.cli.common import SettingsOptions, takes_settings
-from praxis_mcp.cli.terminal import say
+from praxis_mcp.cli.common import JsonOption, SettingsOptions, takes_settings
+from praxis_mcp.cli.terminal import echo_json, say
 
 if TYPE_CHECKING:
     from praxis_mcp.settings.http import HttpSettings
@@ -27,13 +27,20 @@ def health(
     ready: Annotated[
         bool, typer.Option("--ready", help="Whether it takes calls (/ready), not only whether it lives (/health).")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Ask the server that runs here by these settings whether it lives: ends with 0 where it does, else with 1."""
+    """Ask the server that runs here by these settings whether it lives: ends with 0 where it does, else with 1.
+
+    Example: praxis-mcp health --config praxis.yaml
+    """
     settings = options.read(warn=False)
     status, text = _ask(settings.http, settings.http.port, "/ready" if ready else "/health")
-    say(text, err=status != http.client.OK)
-    if status != http.client.OK:
-        raise typer.Exit(1)
+    is_well = status == http.client.OK
+    if as_json:
+        echo_json({"ok": is_well, "status": text})
+    else:
+        say(text, err=not is_well)
+    raise typer.Exit(0 if is_well else 1)
 
 
 def _ask(settings: HttpSettings, port: int, path: str) -> tuple[int, str]:

@@ -37,6 +37,8 @@ def list_tools(options: SettingsOptions, as_json: JsonOption = False) -> None:
     of name, description and input schema.
 
     Exit code 1 where a contract is broken or a directory of contracts is missing.
+
+    Example: praxis-mcp list my-tools --json
     """
     settings = options.read()
 

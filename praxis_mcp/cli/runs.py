@@ -75,7 +75,10 @@ def list_runs(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many at most.")] = 20,
     as_json: JsonOption = False,
 ) -> None:
-    """List runs, newest first."""
+    """List runs, newest first.
+
+    Example: praxis-mcp runs list --of word_counter --outcome failed
+    """
     filters = described.filters()
     with _archive(options) as (archive, place):
         runs = list(archive.runs(filters, limit)) if archive is not None else []
@@ -90,7 +93,10 @@ def list_runs(
 @app.command("show")
 @takes_settings(tools=False, root=False)
 def show(options: SettingsOptions, run: RunArgument, as_json: JsonOption = False) -> None:
-    """Show all that is recorded of a run; `runs logs` has what it wrote."""
+    """Show all that is recorded of a run; `runs logs` has what it wrote.
+
+    Example: praxis-mcp runs show last
+    """
     with _found(options, run) as (_, found):
         facts = found.as_json()
     if as_json:
@@ -113,6 +119,8 @@ def logs(
 
     Of a run that goes on, and of one whose server died, it is what has been written down so far: twice a second, 8 MiB
     at most.
+
+    Example: praxis-mcp runs logs -f last
     """
     with _found(options, run) as (archive, found):
         if not archive.is_here(found) and None in (found.stdout, found.stderr) and found.ended is not None:
@@ -138,7 +146,10 @@ def artifacts(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the files that a run left as results, or copy them."""
+    """List the files that a run left as results, or copy them.
+
+    Example: praxis-mcp runs artifacts last --to out
+    """
     with _found(options, run) as (archive, found):
         files, is_here = archive.artifacts(found), archive.is_here(found)
         if directory is not None:
@@ -166,6 +177,8 @@ def diff(options: SettingsOptions, run: RunArgument, as_json: JsonOption = False
     sizes of others.
 
     What else was written there while it ran is shown, too. `records.changes` in the settings says how much is kept.
+
+    Example: praxis-mcp runs diff last
     """
     from praxis_mcp.cli.run_changes import changes_as_json, print_changes
     from praxis_mcp.errors import RecordsUnavailable
@@ -192,8 +205,12 @@ def remove(
     described: Described,
     runs: Annotated[list[str] | None, typer.Argument(metavar="RUN…", help="Ids of runs, or their beginnings.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every run that has ended.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Remove runs that have ended, with their files: those that are named, or those that the options describe."""
+    """Remove runs that have ended, with their files: those that are named, or those that the options describe.
+
+    Example: praxis-mcp runs rm --until 30d
+    """
     from praxis_mcp.errors import ArgumentError
 
     filters = described.filters()
@@ -206,7 +223,10 @@ def remove(
             count = archive.remove([archive.find(name) for name in runs])
         else:
             count = archive.remove(archive.runs(filters))
-    say(f"{counted(count, 'run')} removed")
+    if as_json:
+        echo_json({"removed": count})
+    else:
+        say(f"{counted(count, 'run')} removed")
 
 
 @app.command("export")
@@ -219,6 +239,8 @@ def export(
     """Print runs as JSON, one a line, newest first: all of them, or those that the options describe.
 
     What they wrote is not in it: `runs logs` prints that.
+
+    Example: praxis-mcp runs export --since 1d > runs.jsonl
     """
     filters = described.filters()
     with _archive(options) as (archive, _):

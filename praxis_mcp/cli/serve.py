@@ -43,6 +43,8 @@ def serve(
     """Serve the tools over MCP: on stdin and stdout, for an IDE or an agent that starts this command, or over HTTP.
 
     Spans of the calls go to the collector that OTEL_EXPORTER_OTLP_ENDPOINT names, where that is set.
+
+    Example: praxis-mcp serve --http --port 8000 --tools my-tools
     """
     from praxis_mcp.serving.wire import end_when_signalled, take_wire
 
@@ -150,6 +152,8 @@ def console(
     """Look at runs in a browser: prints a link that opens the console once, on this machine, until it is interrupted.
 
     Runs of every server of this user are shown. Nobody else can open it, and no MCP is served.
+
+    Example: praxis-mcp console --port 8080
     """
     pages: dict[str, Any] = {"enabled": True}
     if actions:

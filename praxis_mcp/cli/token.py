@@ -35,6 +35,8 @@ def new(
     """Make a token. It is shown once; the settings hold its hash only. Without --tool and --scope it covers all tools.
 
     --tools, the earlier spelling of --tool, is read as --tool.
+
+    Example: praxis-mcp token new --name ci --tool 'json_*'
     """
     from pydantic import ValidationError
 

@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 import typer
 
+from praxis_mcp.cli.completion import complete_tool, complete_word
 from praxis_mcp.errors import ArgumentError, UnknownToolError
 
 if TYPE_CHECKING:
@@ -30,10 +31,15 @@ _SAMPLES = {"object": """'{"a": 1}'""", "array": """'[1, "b"]'""", "integer": "1
 
 _ARGUMENTS_REMEDY = """Write --arguments '{"key": "value"}', or --arguments @FILE (@- is standard input)."""
 
-ToolArgument = Annotated[str, typer.Argument(help="The tool.")]
+ToolArgument = Annotated[str, typer.Argument(help="The tool.", autocompletion=complete_tool)]
+ToolsArgument = Annotated[list[str] | None, typer.Argument(help="Tools (default: all).", autocompletion=complete_tool)]
 WordsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Arguments, read by the types that the tool declares."),
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Arguments, read by the types that the tool declares.",
+        autocompletion=complete_word,
+    ),
 ]
 ArgumentsOption = Annotated[
     str | None,

@@ -30,6 +30,8 @@ def trust(
     Until then, and after every change, such a file is left aside: it could start commands, and widen what tools may do.
     Look at it first. A file that --config or PRAXIS_CONFIG names needs no approval. Approvals are kept in
     ~/.config/praxis-mcp.
+
+    Example: praxis-mcp trust praxis.yaml
     """
     with friendly_errors():
         if listed:

@@ -32,6 +32,8 @@ def list_upstreams(
     """List the upstreams: whether they can be reached, which of their tools are served, held back or left out, and why.
 
     Exit code 1 where one cannot be reached or something is held back.
+
+    Example: praxis-mcp upstreams list
     """
     settings = options.read()
     found = _with_upstreams(settings, lambda upstreams: [_describe(item, upstreams) for item in upstreams.reports()])
@@ -50,14 +52,21 @@ def approve(
     tools: Annotated[
         list[str] | None, typer.Argument(help="NAME or NAME@FINGERPRINT of its tools there (default: all held back).")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Approve tools that are held back (pin: true); a running server takes them up by itself.
 
     NAME approves what the upstream says now; NAME@FINGERPRINT, as `praxis-mcp upstreams list` shows it, only what you
     have looked at.
+
+    Example: praxis-mcp upstreams approve search
     """
     settings = options.read()
     approved = _with_upstreams(settings, lambda upstreams: upstreams.approve(upstream, tools or ()))
+    if as_json:
+        names = [tool.remote_name for tool in approved]
+        echo_json({"approved": names, "file": str(settings.upstream_approvals)})
+        return
     for tool in approved:
         say(f"{tool.remote_name}: {(tool.description or '').strip()}")
         for line in _words(tool.title, None, tool.input_schema, tool.output_schema):

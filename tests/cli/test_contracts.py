@@ -71,6 +71,11 @@ def test_doctor_and_list_show_what_is_held_back(project: Path) -> None:
     assert praxis(project, "validate", "--strict").returncode == 0, "it is right, approved or not"
     assert "Nothing waits" not in praxis(project, "contracts", "approve").stdout
     assert praxis(project, "contracts", "approve").stdout == "Nothing waits for approval.\n"
+    assert json.loads(praxis(project, "contracts", "approve", "--json").stdout)["approved"] == []
+    revoked = praxis(project, "contracts", "revoke", "hello", "--json")
+    assert json.loads(revoked.stdout) == {"revoked": {"hello": True}}
+    (approved,) = json.loads(praxis(project, "contracts", "approve", "--json").stdout)["approved"]
+    assert (approved["name"], approved["held"]) == ("hello", [])
     assert "held back" not in praxis(project, "list").stderr
 
 

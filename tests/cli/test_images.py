@@ -48,12 +48,22 @@ def test_an_image_is_imported_listed_removed_and_collected(praxis: Run, tmp_path
     assert json.loads(praxis("ls", "--json").stdout) == []
 
 
+def test_scripts_get_in_json_what_was_stored_and_removed(praxis: Run, tmp_path: Path) -> None:
+    archive = docker_archive(tmp_path / "saved.tar", image(layer(file("hello", b"hello"))), "tool:1")
+    (stored,) = json.loads(praxis("import", str(archive), "--json").stdout)
+    assert [stored] == json.loads(praxis("ls", "--json").stdout)
+    done = praxis("rm", "tool:1", "missing:3", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (1, {"removed": ["tool:1"], "missing": ["missing:3"]})
+    assert json.loads(praxis("gc", "--json").stdout) == {"removed": []}
+
+
 def test_an_image_is_pulled(praxis: Run) -> None:
     made = image(layer(file("hello", b"hello")))
     with registry_double() as registry:
         reference = registry.add("team/tool", "1", made)
         done = praxis("pull", reference)
         assert done.stdout == f"{reference} {registry.host}/team/tool@{made.digest}\n"
+        assert json.loads(praxis("pull", reference, "--json").stdout)["manifest"] == made.digest
         done = praxis("pull", f"{registry.host}/team/missing")
     assert done.returncode == EXIT_ENGINE
     assert "has no" in done.stderr

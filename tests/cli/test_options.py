@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer
 
 from praxis_mcp.cli.app import app
@@ -21,6 +24,10 @@ def commands(group: Any, *above: str) -> Iterator[tuple[str, Any]]:
 
 
 COMMANDS = dict(commands(typer.main.get_command(app)))
+NO_ANSWER = {"serve", "console", "dev"}
+"""They go on until they are interrupted."""
+OWN_FORMAT = {"schema", "runs export", "runs logs"}
+"""What they print is JSON, or what a tool wrote."""
 
 
 def test_an_option_has_one_text_and_one_form_in_every_command() -> None:
@@ -45,3 +52,17 @@ def test_a_value_that_an_option_does_not_have_is_refused_in_plain_words(tmp_path
     done = command_line.praxis("runs", "list", "--outcome", "nope", cwd=tmp_path)
     assert done.returncode == 2
     assert "'--outcome': 'nope' is not one of" in done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_a_command_has_an_example_that_the_command_takes(name: str) -> None:
+    (example,) = re.findall(r"^Example: praxis-mcp (.+)$", COMMANDS[name].help, re.MULTILINE)
+    words = shlex.split(example.partition(" > ")[0])
+    count = len(name.split())
+    assert " ".join(words[:count]) == name
+    COMMANDS[name].make_context(name, words[count:])
+
+
+def test_every_command_that_ends_prints_json_for_scripts() -> None:
+    without = {name for name, command in COMMANDS.items() if not any("--json" in item.opts for item in command.params)}
+    assert without == NO_ANSWER | OWN_FORMAT

@@ -1,0 +1,86 @@
+"""What a shell offers behind Tab: names of tools, their arguments, and the values that these may have.
+
+Tools of contracts only: to ask an upstream for its tools may mean to start it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from praxis_mcp.cli.common import SettingsOptions
+from praxis_mcp.errors import PraxisError
+
+if TYPE_CHECKING:
+    from praxis_mcp.contracts.catalog.catalog import CatalogEntry
+
+_SEPARATOR = "="
+_MOST_VALUES = 50
+"""Of one argument: more fill the screen."""
+
+
+def complete_tool(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Names of tools, each with the first line of what it does."""
+    return [
+        (entry.name, (entry.description or "").strip().partition("\n")[0])
+        for entry in _entries(ctx)
+        if entry.name.startswith(incomplete)
+    ]
+
+
+def complete_word(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Arguments of the tool that the command line names: ``unit=words``, or ``text=`` where anything may follow."""
+    tool, words = ctx.params.get("name"), ctx.params.get("words") or ()
+    schemas = (entry.input_schema for entry in _entries(ctx) if entry.name == tool)
+    properties: dict[str, Any] = next(schemas, {}).get("properties", {})
+    # bash breaks words at each "=": name, "=" and value are three, and it is the value alone that is offered. A "="
+    # that nothing follows yet is not passed on.
+    *_, before, last = ("", "", *words)
+    if not incomplete and last in properties:
+        return _values(properties[last])
+    if last == _SEPARATOR and before in properties:
+        return [value for value in _values(properties[before]) if value.startswith(incomplete)]
+    given = {word.partition(_SEPARATOR)[0] for word in words}
+    return [
+        word
+        for name, schema in properties.items()
+        if name not in given
+        for word in ([f"{name}={value}" for value in _values(schema)] or [f"{name}="])
+        if word.startswith(incomplete)
+    ]
+
+
+def _values(schema: Any) -> list[str]:
+    """What an argument may be, as it is written on a command line; empty where that is not a short list."""
+    values = schema.get("enum") or ([schema["const"]] if "const" in schema else [])
+    if not values and schema.get("type") == "boolean":
+        values = [True, False]
+    return [value if isinstance(value, str) else json.dumps(value) for value in values[:_MOST_VALUES]]
+
+
+def _entries(ctx: typer.Context) -> Sequence[CatalogEntry]:
+    """The tools that the command would see; none where they are not known: Tab says nothing, and breaks nothing."""
+    with suppress(PraxisError, OSError):
+        return tuple(_load(SettingsOptions(**dict(_given(ctx)))))
+    return ()
+
+
+def _given(ctx: typer.Context) -> Iterator[tuple[str, Any]]:
+    for item in fields(SettingsOptions):
+        if item.name in ctx.params:
+            yield item.name, ctx.params[item.name]
+
+
+def _load(options: SettingsOptions) -> Iterator[CatalogEntry]:
+    import anyio
+
+    from praxis_mcp.contracts.catalog.catalog import Catalog
+
+    catalog = Catalog(options.read(warn=False).tool_directories)
+    anyio.run(catalog.load)
+    yield from catalog.entries()
