@@ -278,7 +278,10 @@ async def test_requests_leave_nothing_behind_in_memory(sample_directory: Path) -
             return (await client.get(server.base + "/ready")).status_code == 200
 
         await until(is_ready)
-        with anyio.fail_after(3 * LIMIT):
-            memory = [await ask(times) for times in (300, 500, 500)]
-        # Something may have been loaded late; but a server that collects no garbage grows by 1.4 MiB each time.
-        assert min(memory[1] - memory[0], memory[2] - memory[1]) < 0.7, memory
+        # What engines look after meanwhile, and load for it (an SDK: 12 MiB), ends: two rounds in a row leave next to
+        # nothing. A server that collects no garbage grows by 0.7 MiB in each.
+        with anyio.fail_after(4 * LIMIT):
+            memory = [await ask(300)]
+            while len(memory) < 10 and (len(memory) < 3 or memory[-1] - memory[-3] >= 0.7):
+                memory.append(await ask(250))
+        assert memory[-1] - memory[-3] < 0.7, memory
