@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from praxis_mcp.settings.base import Section
 
@@ -38,6 +38,7 @@ UNENCRYPTED = (
     "engines.kubernetes.channel: direct is not encrypted: a process that can read the pod network reads arguments, "
     "variables, secrets, files and output of calls"
 )
+SHARED_BY_PODS = "all pods of a template share one secret, which would not keep them from one another"
 
 
 class KubernetesSettings(Section):
@@ -63,6 +64,9 @@ class KubernetesSettings(Section):
         channel: how a call reaches its pod. ``forward``: by port forwarding through the API server, encrypted.
             ``direct``: by TCP to the pod's address, which needs no right to forward ports and is not encrypted: a
             process that can read the pod network reads arguments, variables, secrets, files and output.
+        agent_sandbox: whether agent-sandbox (kubernetes-sigs) makes the pods. ``auto``: those that wait for calls,
+            where it is served, the server has the rights, and a claim succeeds; else the server makes them.
+            ``require``: all of them, or the call fails; the server then needs no right to make pods. ``never``: none.
         start_timeout: seconds from the call until its pod runs: a node that has to be added and an image that has to be
             pulled are part of it.
     """
@@ -81,7 +85,16 @@ class KubernetesSettings(Section):
     pids_limit: int | None = Field(default=None, gt=0)
     network_bridge: bool = False
     channel: Literal["forward", "direct"] = "forward"
+    agent_sandbox: Literal["auto", "require", "never"] = "auto"
     start_timeout: float = Field(default=120, gt=0, le=3600)
+
+    @model_validator(mode="after")
+    def _check_channel(self) -> Self:
+        if self.agent_sandbox == "require" and self.channel == "direct":
+            raise ValueError(
+                f"agent_sandbox: require does not go with channel: direct ({SHARED_BY_PODS}); write channel: forward"
+            )
+        return self
 
     @property
     def caution(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -35,10 +36,12 @@ class BackgroundTasks:
         task.add_done_callback(self._ended)
 
     async def close(self, timeout: float) -> None:
-        """Wait until all have ended, at most so many seconds; cancel those that have not."""
-        if not self._tasks:
-            return
-        _, late = await asyncio.wait(self._tasks, timeout=timeout)
+        """Wait until all have ended, and what they have started meanwhile, at most so many seconds; cancel those that
+        have not."""
+        limit = time.monotonic() + timeout
+        while self._tasks and (left := limit - time.monotonic()) > 0:
+            await asyncio.wait(self._tasks, timeout=left)
+        late = set(self._tasks)
         for task in late:
             task.cancel()
         if late:

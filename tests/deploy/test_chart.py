@@ -7,12 +7,12 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import yaml
 
-from praxis_mcp.engines.kubernetes.rights import needed_rights, role
+from praxis_mcp.engines.kubernetes.rights import SANDBOX_RIGHTS, needed_rights, role
 from praxis_mcp.engines.kubernetes.spec import CHANNEL_PORT
 from praxis_mcp.settings.kubernetes import KubernetesSettings
 from praxis_mcp.settings.model import Settings
@@ -146,9 +146,9 @@ def test_the_servers_have_no_rights_by_default(tmp_path: Path) -> None:
     assert found["NetworkPolicy"]["spec"]["policyTypes"] == ["Ingress"]
 
 
-def role_of(channel: Literal["forward", "direct"]) -> Any:
+def role_of(**options: Any) -> Any:
     """The rules that the engine needs, as doctor prints them."""
-    return yaml.safe_load(role("elsewhere", needed_rights(KubernetesSettings(channel=channel))))["rules"]
+    return yaml.safe_load(role("elsewhere", needed_rights(KubernetesSettings(**options))))["rules"]
 
 
 def test_tools_in_pods_bring_a_token_and_rights_in_one_namespace(tmp_path: Path) -> None:
@@ -168,13 +168,25 @@ def test_tools_in_pods_bring_a_token_and_rights_in_one_namespace(tmp_path: Path)
     assert not {"ClusterRole", "ClusterRoleBinding"} & found.keys()
     assert {found[kind]["metadata"]["namespace"] for kind in ("Role", "RoleBinding")} == {"elsewhere"}
     assert found["RoleBinding"]["subjects"][0]["namespace"] == "tools"
-    assert found["Role"]["rules"] == role_of("forward"), "what doctor asks for, and no more"
+    assert found["Role"]["rules"] == role_of(), "what doctor asks for, and no more"
     policies = {item["metadata"]["name"]: item["spec"] for item in items if item["kind"] == "NetworkPolicy"}
     tools, closed = policies["x-praxis-mcp-tools"], policies["x-praxis-mcp-closed-tools"]
     assert (tools["policyTypes"], closed["policyTypes"]) == (["Ingress"], ["Egress"])
     assert closed["podSelector"]["matchLabels"].items() > tools["podSelector"]["matchLabels"].items()
     assert "ingress" not in tools
     assert "egress" not in closed
+
+
+def test_the_rights_for_agent_sandbox_are_given_only_where_the_values_name_it(tmp_path: Path) -> None:
+    base = {**VALUES["pods"], "kubernetes": {"enabled": True, "namespace": "elsewhere"}}
+    for choice in ("auto", "require", "never"):
+        inner = {"kubernetes": {**base["kubernetes"], "settings": {"agent_sandbox": choice}}}
+        outer = {"settings": {"engines": {"kubernetes": {"agent_sandbox": choice}}}}
+        wanted = role_of(agent_sandbox=choice)
+        if choice == "auto":
+            wanted += yaml.safe_load(role("elsewhere", SANDBOX_RIGHTS))["rules"]
+        for values in (inner, outer):
+            assert by_kind(rendered({**base, **values}, tmp_path))["Role"]["rules"] == wanted
 
 
 def test_only_the_server_is_let_to_the_pods_of_tools_and_only_where_it_connects_to_them_itself(tmp_path: Path) -> None:
@@ -187,7 +199,7 @@ def test_only_the_server_is_let_to_the_pods_of_tools_and_only_where_it_connects_
     ):
         items = rendered({**VALUES["pods"], **values}, tmp_path)
         found = by_kind(items)
-        assert found["Role"]["rules"] == role_of("direct"), "without port forwarding"
+        assert found["Role"]["rules"] == role_of(channel="direct"), "without port forwarding"
         policies = {item["metadata"]["name"]: item["spec"] for item in items if item["kind"] == "NetworkPolicy"}
         (rule,) = policies["x-praxis-mcp-tools"]["ingress"]
         assert rule["ports"] == [{"protocol": "TCP", "port": CHANNEL_PORT}]

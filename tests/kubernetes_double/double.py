@@ -45,6 +45,7 @@ class KubernetesDouble:
     Attributes:
         on_request: is asked before each request is done; None: it is done.
         on_forward: is asked before each port is forwarded.
+        serves: further API groups, as paths below /apis, and the resources of each.
         life: what becomes of a new pod.
         asked: all requests, in their order.
         forwarded: all that was carried to ports of pods.
@@ -61,6 +62,7 @@ class KubernetesDouble:
         self.pods: dict[str, DoublePod] = {}
         self.on_request: Callable[[Asked], Answer | None] = lambda asked: None
         self.on_forward: Callable[[DoublePod], Cut | None] = lambda pod: None
+        self.serves: dict[str, list[str]] = {}
         self.life: Callable[[DoublePod], Awaitable[None]] = DoublePod.live
         self._binary = binary
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -165,6 +167,11 @@ class KubernetesDouble:
                 return {"gitVersion": "v1.34.4"}, 200
             case "create", "selfsubjectaccessreviews":
                 return {**asked.body, "status": {"allowed": True}}, 201
+            case "list", _ if asked.target.startswith("/apis/") and "/namespaces/" not in asked.target:
+                group = asked.target.removeprefix("/apis/")
+                if group not in self.serves:
+                    raise Refused(404, "NotFound", "the server could not find the requested resource")
+                return {"kind": "APIResourceList", "resources": [{"name": name} for name in self.serves[group]]}, 200
             case "list", resource:
                 items = store.find(resource, asked.query)
                 return {"kind": "List", "metadata": {"resourceVersion": store.version}, "items": items}, 200
@@ -176,6 +183,8 @@ class KubernetesDouble:
                     name = made["metadata"]["name"]
                     self.pods[name] = DoublePod(store, name, self._binary, lambda: self.delete("pods", name))
                     self.start(self.life(self.pods[name]))
+                if store.is_orphan(made):
+                    self.delete(resource, made["metadata"]["name"])
                 return made, 201
             case "patch", resource:
                 return store.merge(resource, asked.name, asked.body), 200

@@ -6,6 +6,7 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -62,6 +63,7 @@ class Store:
         if (resource, name) in self._objects:
             raise Refused(409, "AlreadyExists", f'{resource} "{name}" already exists')
         item["metadata"]["uid"] = str(uuid4())
+        item["metadata"]["creationTimestamp"] = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self._objects[resource, name] = item
         self._note(resource, "ADDED", item)
         return copy.deepcopy(item)
@@ -86,6 +88,11 @@ class Store:
             for key, item in self._objects.items()
             if any(owner["uid"] == uid for owner in item["metadata"].get("ownerReferences", []))
         ]
+
+    def is_orphan(self, item: Object) -> bool:
+        """Whether all that owned an object is gone."""
+        owners = {owner["uid"] for owner in item["metadata"].get("ownerReferences", [])}
+        return bool(owners) and not any(other["metadata"]["uid"] in owners for other in self._objects.values())
 
     async def watch(self, resource: str, query: Mapping[str, str]) -> AsyncIterator[StoredEvent]:
         """The changes since ``resourceVersion``, without end."""

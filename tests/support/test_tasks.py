@@ -1,9 +1,11 @@
-"""What leaves a task group that one exception, several, or a cancellation ends."""
+"""What leaves a task group that one exception, several, or a cancellation ends; and tasks that outlive their caller."""
 
 import anyio
+import anyio.lowlevel
 import pytest
 
-from praxis_mcp.support.tasks import leaves, unwrapped
+from praxis_mcp.support.tasks import BackgroundTasks, leaves, unwrapped
+from tests.kit.until import WITHIN
 
 pytestmark = pytest.mark.anyio
 
@@ -47,3 +49,21 @@ async def test_a_cancellation_passes() -> None:
             tasks.start_soon(anyio.sleep_forever)
             scope.cancel()
     assert scope.cancelled_caught
+
+
+async def test_the_end_of_background_tasks_waits_for_what_they_start_meanwhile() -> None:
+    background, ended = BackgroundTasks(), []
+
+    async def second() -> None:
+        await anyio.lowlevel.checkpoint()
+        ended.append("second")
+
+    async def first() -> None:
+        await anyio.lowlevel.checkpoint()
+        background.start(second, "the second")
+        ended.append("first")
+
+    background.start(first, "the first")
+    await background.close(WITHIN)
+    assert ended == ["first", "second"]
+    assert not len(background)

@@ -148,17 +148,23 @@ class Cluster:
 
     def pods(self, name: str = "") -> str:
         """The path of the namespace's pods, or of one of them."""
-        return self._in_namespace("api/v1", "pods", name)
+        return self.objects("api/v1", "pods", name)
 
     def config_maps(self, name: str = "") -> str:
         """The path of the namespace's ConfigMaps, or of one of them."""
-        return self._in_namespace("api/v1", "configmaps", name)
+        return self.objects("api/v1", "configmaps", name)
 
     def leases(self, name: str = "") -> str:
         """The path of the namespace's Leases, or of one of them."""
-        return self._in_namespace("apis/coordination.k8s.io/v1", "leases", name)
+        return self.objects("apis/coordination.k8s.io/v1", "leases", name)
 
-    def _in_namespace(self, group: str, kind: str, name: str) -> str:
+    def objects(self, group: str, kind: str, name: str = "") -> str:
+        """The path of the namespace's objects of a kind, or of one of them.
+
+        Args:
+            group: path of the API group with its version, ``apis/example.org/v1``.
+            kind: as paths have it: in the plural.
+        """
         path = f"/{group}/namespaces/{self.namespace}/{kind}"
         return f"{path}/{name}" if name else path
 

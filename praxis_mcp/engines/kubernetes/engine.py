@@ -23,8 +23,9 @@ from praxis_mcp.engines.changes import Changed, ChangeKeeper
 from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.engines.kubernetes.content import PodContent
 from praxis_mcp.engines.kubernetes.errors import translate_cluster_errors
-from praxis_mcp.engines.kubernetes.lease import ServerLease
+from praxis_mcp.engines.kubernetes.lease import ServerLease, lease_notes
 from praxis_mcp.engines.kubernetes.rights import missing_rights, needed_rights, role
+from praxis_mcp.engines.kubernetes.sandboxes import SANDBOX_NOTE, why_no_sandboxes
 from praxis_mcp.engines.kubernetes.spec import room_for, why_no_user
 from praxis_mcp.engines.kubernetes.warm import WarmKubernetes
 from praxis_mcp.engines.mounts.bring_back import bring_back
@@ -155,6 +156,8 @@ class KubernetesExecutionEngine(ExecutionEngine):
                 with translate_cluster_errors(cluster.address):
                     version = await cluster.get("/version")
                     missing = await missing_rights(cluster, rights)
+                    sandboxes = "" if missing else await why_no_sandboxes(cluster, self._options)
+                    notes = [] if missing or sandboxes else await lease_notes(cluster, SANDBOX_NOTE)
         except TimeoutError:
             return EngineStatus(
                 self.name,
@@ -175,8 +178,27 @@ class KubernetesExecutionEngine(ExecutionEngine):
                 detail=f"This server may not {', '.join(missing)} in {where}.",
                 remedy=f"Bind this Role to it:\n{role(cluster.namespace, rights)}",
             )
-        found = "; ".join(part for part in (where, self._options.caution) if part)
+        if sandboxes and self._options.agent_sandbox == "require":
+            return EngineStatus(
+                self.name,
+                available=False,
+                version=number,
+                detail=f"No pod can be made in {where}: {sandboxes}.",
+                remedy="Install agent-sandbox with its extensions, or write engines.kubernetes.agent_sandbox: auto.",
+            )
+        found = "; ".join(
+            part for part in (where, self._maker_of_pods(sandboxes, notes), self._options.caution) if part
+        )
         return EngineStatus(self.name, available=True, version=number, detail=found)
+
+    def _maker_of_pods(self, no_sandboxes: str, notes: Sequence[tuple[str, str]]) -> str:
+        """Who makes the pods that wait for calls, and why not agent-sandbox; nothing where the settings say it."""
+        if self._options.agent_sandbox == "never":
+            return ""
+        if no_sandboxes:
+            return f"plain pods, because {no_sandboxes}"
+        failed = [f"the server of the Lease {name} makes plain pods for now ({why})" for name, why in notes]
+        return "; ".join(["agent-sandbox makes the pods that wait for calls", *failed])
 
     @contextmanager
     def claim(self, plan: Plan, context: ExecutionContext) -> Iterator[Claim]:

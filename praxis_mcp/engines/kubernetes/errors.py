@@ -154,6 +154,15 @@ def not_running(tool: str, image: str | None, trouble: PodTrouble) -> ExecutionE
             )
 
 
+def no_sandbox(tool: str, reason: str) -> EngineUnavailable:
+    """agent-sandbox gives no pod, and the settings want no other."""
+    return EngineUnavailable(
+        f"{tool}: agent-sandbox gave no pod: {reason.rstrip('.')}.",
+        remedy="Check that its controller and extensions run, and what `praxis-mcp doctor` says of the rights, or let "
+        "the server make pods itself (engines.kubernetes.agent_sandbox: auto).",
+    )
+
+
 def lost(tool: str, trouble: PodTrouble | None, detail: str = "") -> ExecutionError:
     """A call was handed over, and did not come to an end of its own, or nobody can tell to which.
 

@@ -22,6 +22,7 @@ from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.engines.kubernetes.spec import MANAGED_BY, MANAGER, POD_GRACE, SERVER_LABEL
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.tasks import BackgroundTasks
+from praxis_mcp.support.text import printable
 
 LEASE_SECONDS = 30
 """Seconds for which a renewal counts."""
@@ -42,7 +43,7 @@ LEASE_END_TIMEOUT = 10.0
 LATE_AFTER = 60.0
 """Seconds within which a request to make a pod, whose answer was lost, may be done yet: the API server's own bound."""
 MOST_LEFT_PODS = 4096
-"""Pods that are to be removed later; of more, the first are left to the Lease's end."""
+"""Pods and other objects that are to be removed later; of more, the first are left to the Lease's end."""
 
 
 class ServerLease:
@@ -105,10 +106,10 @@ class ServerLease:
 
     @property
     def _has_missed(self) -> bool:
-        return _awake_or_not() - self._renewed > MISSED_AFTER
+        return awake_or_not() - self._renewed > MISSED_AFTER
 
     async def _make(self) -> dict[str, Any]:
-        now, begun = _now(), _awake_or_not()
+        now, begun = _now(), awake_or_not()
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
@@ -149,11 +150,11 @@ class ServerLease:
                     logger.warning("this server's Lease could not be renewed: {}", exc)
 
     def remove_later(self, path: str, is_late: bool) -> None:
-        """Have a pod removed with one of the next renewals: the cluster did not do it when it was asked. Else it would
-        stay, though it has ended, until this server does.
+        """Have an object removed with one of the next renewals, such as a pod that the cluster did not remove when
+        asked. Else it would stay, though it has ended, until this server does.
 
         Args:
-            path: of the pod.
+            path: of the object.
             is_late: the request to make it may still be done: it is asked for again for `LATE_AFTER` seconds.
         """
         self._left[path] = time.monotonic() + (LATE_AFTER if is_late else 0.0)
@@ -161,16 +162,33 @@ class ServerLease:
             del self._left[next(iter(self._left))]
 
     async def _remove_left(self) -> None:
+        failure: Refusal | None = None
         for path, until in tuple(self._left.items()):
             is_last = time.monotonic() >= until
             try:
                 await self._cluster.delete(path, {"gracePeriodSeconds": POD_GRACE})
             except Refusal as exc:
                 if not exc.is_missing:
-                    raise
+                    failure = exc  # of this one: the others may go
+                    continue
                 if not is_last:
                     continue
             self._left.pop(path, None)
+        if failure is not None:
+            raise failure
+
+    async def annotate(self, name: str, text: str | None) -> None:
+        """Say something on it that `doctor` shows, or, by None, take that back; never raises.
+
+        Args:
+            name: of the annotation.
+            text: what it says; holds nothing of a call.
+        """
+        with anyio.move_on_after(LOOK_FOR):
+            try:
+                await self._cluster.merge(self._cluster.leases(self.name), {"metadata": {"annotations": {name: text}}})
+            except (Refusal, ClusterLost) as exc:
+                logger.debug("this server's Lease could not be annotated: {}", exc)
 
     async def renew(self) -> None:
         """Renew it; where somebody has removed it, the next `owner` is a new one.
@@ -180,7 +198,7 @@ class ServerLease:
         """
         if self._owner is None:
             return
-        begun = _awake_or_not()
+        begun = awake_or_not()
         try:
             await self._cluster.merge(self._cluster.leases(self.name), {"spec": {"renewTime": _now()}})
             self._renewed = begun
@@ -229,6 +247,21 @@ class ServerLease:
             except (Refusal, ClusterLost) as exc:
                 if not (isinstance(exc, Refusal) and exc.is_missing):
                     logger.warning("this server's Lease could not be removed; others do it when it expires: {}", exc)
+
+
+async def lease_notes(cluster: Cluster, name: str) -> list[tuple[str, str]]:
+    """What servers have said by `ServerLease.annotate`, as pairs of a Lease's name and the text, on one line.
+
+    Args:
+        cluster: the cluster.
+        name: of the annotation.
+
+    Raises:
+        Refusal, ClusterLost: as the cluster's own.
+    """
+    found = await cluster.get(cluster.leases(), {"labelSelector": f"{MANAGED_BY}={MANAGER}", "limit": 500})
+    texts = [(item["metadata"], (item["metadata"].get("annotations") or {}).get(name)) for item in found["items"]]
+    return [(str(metadata["name"]), printable(str(text))[:500]) for metadata, text in texts if text]
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +320,6 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def _awake_or_not() -> float:
+def awake_or_not() -> float:
     """Seconds that only go up, those in which this machine slept among them."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()

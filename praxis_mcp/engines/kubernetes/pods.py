@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import aclosing
 from typing import Any
 
 import anyio
 
-from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal, WatchExpired, may_pass
+from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal
 from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.engines.kubernetes.spec import POD_GRACE
 from praxis_mcp.engines.kubernetes.states import PodTrouble, Trouble, is_over, is_running, trouble_of
+from praxis_mcp.engines.kubernetes.watching import watch_until
 from praxis_mcp.support.logs import logger
 
 POD_REMOVE_TIMEOUT = 20.0
@@ -19,16 +19,9 @@ POD_REMOVE_TIMEOUT = 20.0
 Lease."""
 POD_REMOVE_AGAIN = 0.5
 """Seconds until a removal that failed is asked for again."""
-POD_LOOK_AGAIN = 0.2
-"""Seconds until a pod is looked at again whose watch has ended."""
-POD_WATCH_FOR = 20.0
-"""Seconds for one watch of a pod, which may have been lost without a word; then it is looked at."""
 MOST_LOOKS = 5
 """How often a pod that is to run is looked at in vain, because the API server is away or busy, before the call
 fails: for 3 seconds."""
-Body = dict[str, Any]
-
-
 _REMOVED = PodTrouble(Trouble.REMOVED, "Removed", "something else has removed it")
 
 
@@ -45,8 +38,8 @@ class PodFailed(Exception):
 
 
 class OwnPod:
-    """A pod of this server, by its name, which is chosen here: so it can be removed though nobody knows whether it was
-    made.
+    """A pod of this server. The name of what is made for it is chosen here: so it can be removed though nobody knows
+    whether it was made.
 
     Args:
         cluster: the cluster.
@@ -56,7 +49,10 @@ class OwnPod:
 
     Attributes:
         last: the pod as it was last seen; empty before it was.
+        age: seconds that it had run at most when it became this server's.
     """
+
+    age = 0.0
 
     def __init__(self, cluster: Cluster, name: str, on_left: Callable[[str, bool], None]) -> None:
         self._cluster = cluster
@@ -70,22 +66,33 @@ class OwnPod:
         """Its path in the API."""
         return self._cluster.pods(self.name)
 
+    @property
+    def made(self) -> str:
+        """The path of what this server makes to have it, and whose removal removes it."""
+        return self.path
+
     async def create(self, body: Mapping[str, Any]) -> None:
-        """Make it. Not abandoned when cancelled: it might come to be after it was removed.
+        """Make it.
 
         Raises:
             Refusal, ClusterLost: as the cluster's own.
         """
+        self.last = await self._create(self._cluster.pods(), body)
+
+    async def _create(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Not abandoned when cancelled: it might come to be after it was removed."""
         self._may_exist = True
+        made: Mapping[str, Any] = {}
         try:
             with anyio.CancelScope(shield=True):
-                self.last = await self._cluster.create(self._cluster.pods(), body)
+                made = await self._cluster.create(path, body)
         except Refusal as exc:
             self._may_exist = self._is_uncertain = exc.may_be_done
             raise
         except ClusterLost:
             self._is_uncertain = True
             raise
+        return made
 
     async def run(self, on_trouble: Callable[[PodTrouble], None]) -> None:
         """Wait until its container runs; the caller bounds the time.
@@ -152,63 +159,31 @@ class OwnPod:
         with anyio.move_on_after(POD_REMOVE_TIMEOUT, shield=True):
             while True:
                 try:
-                    await self._cluster.delete(self.path, {"gracePeriodSeconds": POD_GRACE})
+                    await self._cluster.delete(self.made, {"gracePeriodSeconds": POD_GRACE})
                     self._is_uncertain = False
                     await self._until(lambda pod: False)
                 except Refusal as exc:
                     if exc.is_missing:
                         if self._is_uncertain:  # the request to make it may still be on its way
-                            self._on_left(self.path, self._is_uncertain)
+                            self._on_left(self.made, self._is_uncertain)
                         return
                     failure = exc
                 except ClusterLost as exc:
                     failure = exc
                 await anyio.sleep(POD_REMOVE_AGAIN)
         logger.warning("the pod {} was not seen to be gone within {} s: {}", self.name, POD_REMOVE_TIMEOUT, failure)
-        self._on_left(self.path, self._is_uncertain)
+        self._on_left(self.made, self._is_uncertain)
 
     async def _until(self, matches: Callable[[Mapping[str, Any]], bool], *, looks: int = 1) -> None:
-        """Watch it until it matches. A watch only saves time: whatever becomes of one, the pod is looked at again.
+        """As `watch_until`; notes the pod as it is seen."""
 
-        Args:
-            matches: what is waited for.
-            looks: how often it may be looked at in vain, one time after the other.
+        def look(pod: Mapping[str, Any]) -> bool:
+            self.last = pod
+            return matches(pod)
 
-        Raises:
-            Refusal: among others, `Refusal.is_missing`: it is gone.
-        """
-        in_vain = 0
-        while True:
-            try:
-                self.last = pod = await self._cluster.get(self.path)
-            except (Refusal, ClusterLost) as exc:
-                in_vain += 1
-                if in_vain >= looks or not may_pass(exc):
-                    raise
-            else:
-                in_vain = 0
-                if matches(pod):
-                    return
-                try:
-                    with anyio.move_on_after(POD_WATCH_FOR):
-                        if await self._watch(str(pod["metadata"].get("resourceVersion", "")), matches):
-                            return
-                except (Refusal, ClusterLost, WatchExpired) as exc:
-                    if not may_pass(exc):
-                        raise
-            await anyio.sleep(POD_LOOK_AGAIN * 2**in_vain)
+        await watch_until(self._cluster, *self._watched, look, looks=looks)
 
-    async def _watch(self, version: str, matches: Callable[[Mapping[str, Any]], bool]) -> bool:
-        query: dict[str, str | int] = {
-            "fieldSelector": f"metadata.name={self.name}",
-            "resourceVersion": version,
-            "timeoutSeconds": int(POD_WATCH_FOR),
-        }
-        async with aclosing(self._cluster.watch(self._cluster.pods(), query)) as events:
-            async for kind, pod in events:
-                self.last = pod
-                if kind == "DELETED":
-                    raise Refusal(404, "NotFound", f"the pod {self.name} was removed")
-                if matches(pod):
-                    return True
-        return False
+    @property
+    def _watched(self) -> tuple[Callable[[str], str], str]:
+        """What is watched: paths of its kind, and its name."""
+        return self._cluster.pods, self.name

@@ -4,11 +4,12 @@ them."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
 from praxis_mcp.engines.kubernetes.client import Cluster
+from praxis_mcp.engines.kubernetes.sandbox_spec import CLAIM_GROUP, SANDBOX_GROUP
 from praxis_mcp.settings.kubernetes import KubernetesSettings
 
 
@@ -23,17 +24,29 @@ class Right:
 
 # A websocket is opened by GET; API servers from 1.35 on ask for create as well.
 _FORWARDING = Right("", "pods/portforward", ("create", "get"))
+_PODS = Right("", "pods", ("create", "delete", "get", "list", "watch"))
 _RIGHTS = (
-    Right("", "pods", ("create", "delete", "get", "list", "watch")),
+    _PODS,
     _FORWARDING,
     Right("", "configmaps", ("create", "delete", "get")),
     Right("coordination.k8s.io", "leases", ("create", "delete", "get", "list", "patch")),
 )
+SANDBOX_RIGHTS = (
+    Right(CLAIM_GROUP, "sandboxclaims", ("create", "delete", "get", "patch", "watch")),
+    Right(CLAIM_GROUP, "sandboxtemplates", ("create", "delete")),
+    Right(CLAIM_GROUP, "sandboxwarmpools", ("create", "delete")),
+    Right(SANDBOX_GROUP, "sandboxes", ("get",)),
+)
+"""What pods that agent-sandbox makes take."""
 
 
 def needed_rights(options: KubernetesSettings) -> tuple[Right, ...]:
-    """What the engine needs, as it is set."""
-    return tuple(right for right in _RIGHTS if right is not _FORWARDING or options.channel == "forward")
+    """What the engine needs, as it is set. Those of `SANDBOX_RIGHTS` only where it cannot do without."""
+    rights = [right for right in _RIGHTS if right is not _FORWARDING or options.channel == "forward"]
+    if options.agent_sandbox == "require":
+        rights[rights.index(_PODS)] = replace(_PODS, verbs=("get", "list", "watch"))
+        rights += SANDBOX_RIGHTS
+    return tuple(rights)
 
 
 async def missing_rights(cluster: Cluster, rights: Sequence[Right]) -> list[str]:

@@ -7,6 +7,7 @@ ends with it. What a blueprint fixes is fixed when the pod is made; what varies 
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,14 +19,15 @@ from praxis_mcp.engines.artifacts import OUTPUT_DIR_VARIABLE
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.init.framing import FramingError
 from praxis_mcp.engines.init.seccomp import filter_for
-from praxis_mcp.engines.init.waiter import Waiter, WaiterLost, WaiterSilent, wait_call
+from praxis_mcp.engines.init.waiter import WAITER_MAX_AGE, Waiter, WaiterLost, WaiterSilent, wait_call
 from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal
 from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.engines.kubernetes.content import ConfigMaps, PodContent
-from praxis_mcp.engines.kubernetes.errors import lost, not_running, too_slow, translate_cluster_errors
+from praxis_mcp.engines.kubernetes.errors import lost, no_sandbox, not_running, too_slow, translate_cluster_errors
 from praxis_mcp.engines.kubernetes.lease import ServerLease
 from praxis_mcp.engines.kubernetes.pods import OwnPod, PodFailed
 from praxis_mcp.engines.kubernetes.reach import WayToPods
+from praxis_mcp.engines.kubernetes.sandboxes import AgentSandbox, SandboxUnusable
 from praxis_mcp.engines.kubernetes.spec import PodIdentity, Volume, name_for, pod_spec, room_for
 from praxis_mcp.engines.kubernetes.states import PodTrouble, image_of, ran_out_of_memory
 from praxis_mcp.engines.mounts.trees import CarriedTree
@@ -73,10 +75,11 @@ class WarmPod:
         self.content = content
         self.owner = owner
         self.image = image_of(pod.last)
+        self._until = time.monotonic() + WAITER_MAX_AGE - pod.age
 
     def is_fresh(self) -> bool:
         """See `WarmItem.is_fresh`."""
-        return self.waiter.is_waiting()
+        return time.monotonic() < self._until and self.waiter.is_waiting()
 
     async def discard(self) -> None:
         """See `WarmItem.discard`. What runs in it ends at once, with its connection; its removal, which is work for the
@@ -114,6 +117,7 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
         self._background = background
         self._way = WayToPods(cluster, self._options, background)
         self._maps = ConfigMaps(cluster, lease.server)
+        self._sandboxes = AgentSandbox(cluster, lease, settings, background)
 
     @staticmethod
     def key(plan: Plan, context: ExecutionContext) -> PodKey | None:
@@ -166,16 +170,53 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
 
     async def start(self, key: PodKey) -> WarmPod:
         """See `WarmCalls.start`."""
+        with translate_cluster_errors(self._cluster.address, key.blueprint.tool):
+            by_claim = await self._sandboxes.is_usable()
         try:
-            return await self._make(key, lambda text: None)
+            return await self._make(key, lambda text: None, by_claim=by_claim)
         except PodFailed as exc:
             raise not_running(key.blueprint.tool, key.blueprint.image, exc.trouble) from exc
 
-    async def _make(self, key: PodKey, tell: Callable[[str], None]) -> WarmPod:
+    async def close(self) -> None:
+        """See `WarmCalls.close`."""
+        self._sandboxes.close()
+        await super().close()
+
+    async def _make(self, key: PodKey, tell: Callable[[str], None], *, by_claim: bool = False) -> WarmPod:
+        """Have a pod.
+
+        Args:
+            tell: shows what is waited for.
+            by_claim: whether agent-sandbox is to make it, if it can.
+        """
+        tool = key.blueprint.tool
+        try:
+            if by_claim or self._sandboxes.is_required:
+                claimed = self._sandboxes.pod(key)
+                found = await self._wait_for(claimed, claimed.secret, key, tell)
+                self._sandboxes.note_success()
+                return found
+        except (SandboxUnusable, PodFailed, ExecutionTimeout) as exc:
+            if self._sandboxes.is_required:
+                if isinstance(exc, SandboxUnusable):
+                    raise no_sandbox(tool, str(exc)) from exc
+                raise
+            logger.info("{} is given a pod without agent-sandbox: {}", tool, exc)
+            if not isinstance(exc, PodFailed):  # another pod may fail for the same reason
+                self._sandboxes.note_failure(str(exc))
+        pod = OwnPod(self._cluster, name_for(tool, secrets.token_hex(5)), self._lease.remove_later)
+        return await self._wait_for(pod, secrets.token_bytes(CHANNEL_SECRET_BYTES), key, tell)
+
+    async def _wait_for(self, pod: OwnPod, secret: bytes, key: PodKey, tell: Callable[[str], None]) -> WarmPod:
+        """Make a pod, and have it say hello.
+
+        Raises:
+            PodFailed: it will not run.
+            SandboxUnusable: agent-sandbox does not give it.
+            ExecutionError: see the subclasses.
+        """
         blueprint = key.blueprint
-        secret = secrets.token_bytes(CHANNEL_SECRET_BYTES)
         content = await PodContent.read(blueprint, self._options)
-        pod = OwnPod(self._cluster, name_for(blueprint.tool, secrets.token_hex(5)), self._lease.remove_later)
         done = False
         trouble: PodTrouble | None = None
 

@@ -37,9 +37,9 @@ def own_namespace() -> str:
 
 
 def engine_settings(**more: Any) -> dict[str, Any]:
-    """The engine's settings for the cluster that tests share."""
-    kubeconfig = shared_cluster().kubeconfig
-    return {"kubeconfig": kubeconfig, "namespace": own_namespace(), "start_timeout": START_WITHIN, **more}
+    """The engine's settings for the cluster that tests share; without agent-sandbox, which some tests have it serve."""
+    own = {"kubeconfig": shared_cluster().kubeconfig, "namespace": own_namespace(), "start_timeout": START_WITHIN}
+    return {**own, "agent_sandbox": "never", **more}
 
 
 def objects(where: str, *kinds: str) -> list[str]:

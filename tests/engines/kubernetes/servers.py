@@ -74,9 +74,8 @@ def let_expire(api: Api, where: str, lease: dict[str, Any]) -> None:
 
 
 def engine_for(cluster: Cluster, where: str, root: Path, **more: Any) -> KubernetesExecutionEngine:
-    options: Any = {
-        "kubernetes": {"kubeconfig": cluster.kubeconfig, "namespace": where, "start_timeout": START_WITHIN},
-    }
+    own = {"kubeconfig": cluster.kubeconfig, "namespace": where, "start_timeout": START_WITHIN}
+    options: Any = {"kubernetes": {**own, "agent_sandbox": "never"}}
     return KubernetesExecutionEngine(Settings(root=root, engines=options, **more))
 
 

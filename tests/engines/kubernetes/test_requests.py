@@ -10,7 +10,7 @@ import anyio
 import anyio.abc
 import pytest
 
-from praxis_mcp.engines.kubernetes import client, lease, pods
+from praxis_mcp.engines.kubernetes import client, lease, pods, watching
 from praxis_mcp.engines.kubernetes.answers import ClusterLost
 from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, LimitUnsupported
@@ -297,7 +297,7 @@ async def test_a_watch_that_fails_costs_a_moment_and_no_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Answer
 ) -> None:
     monkeypatch.setattr(client, "MAX_API_ANSWER", 300_000)
-    monkeypatch.setattr(pods, "POD_WATCH_FOR", 1.0)
+    monkeypatch.setattr(watching, "WATCH_FOR", 1.0)
     async with doubled(tmp_path) as on:
         on.double.life = slow_life
         on.double.on_request = answering(("watch", "pods"), answer, forever=True)

@@ -55,9 +55,8 @@ class Victim:
 
 
 async def main(kubeconfig: str, namespace: str, image: str, calls: int, waiting: int) -> None:
-    options: Any = {
-        "kubernetes": {"kubeconfig": Path(kubeconfig), "namespace": namespace, "start_timeout": START_WITHIN},
-    }
+    own = {"kubeconfig": Path(kubeconfig), "namespace": namespace, "start_timeout": START_WITHIN}
+    options: Any = {"kubernetes": {**own, "agent_sandbox": "never"}}
     settings = Settings(engines=options)
     async with KubernetesExecutionEngine(settings) as engine, anyio.create_task_group() as tasks:
         victim = Victim(engine, image)

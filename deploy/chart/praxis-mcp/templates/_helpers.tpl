@@ -91,3 +91,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $there := default dict (dig "engines" "kubernetes" dict .Values.settings) -}}
 {{- default (default "forward" .Values.kubernetes.settings.channel) $there.channel -}}
 {{- end -}}
+
+{{/* Who makes the Pods of tools, as far as the values say it. */}}
+{{- define "praxis-mcp.agentSandbox" -}}
+{{- $there := default dict (dig "engines" "kubernetes" dict .Values.settings) -}}
+{{- default (default "" .Values.kubernetes.settings.agent_sandbox) $there.agent_sandbox -}}
+{{- end -}}
