@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # written by scripts/exports.py from the table below
     from praxis_mcp.contracts.reading.loading import load_contract as load_contract
     from praxis_mcp.contracts.specs import CommandSpec as CommandSpec
     from praxis_mcp.contracts.specs import DaggerEngineSpec as DaggerEngineSpec
+    from praxis_mcp.contracts.specs import HttpEngineSpec as HttpEngineSpec
     from praxis_mcp.contracts.specs import LocalEngineSpec as LocalEngineSpec
     from praxis_mcp.contracts.specs import RemoteMCPEngineSpec as RemoteMCPEngineSpec
     from praxis_mcp.contracts.values import Binding as Binding
@@ -40,6 +41,7 @@ if TYPE_CHECKING:  # written by scripts/exports.py from the table below
     from praxis_mcp.engines.docker.engine import DockerSDKExecutionEngine as DockerSDKExecutionEngine
     from praxis_mcp.engines.host.local import LocalExecutionEngine as LocalExecutionEngine
     from praxis_mcp.engines.host.sandbox import SandboxExecutionEngine as SandboxExecutionEngine
+    from praxis_mcp.engines.http.engine import HttpEngine as HttpEngine
     from praxis_mcp.engines.kubernetes.engine import KubernetesExecutionEngine as KubernetesExecutionEngine
     from praxis_mcp.engines.output import Captured as Captured
     from praxis_mcp.engines.output import StreamCollector as StreamCollector
@@ -80,7 +82,7 @@ _MODULES = {
     "contracts.catalog.catalog": ("Catalog", "CatalogChange", "CatalogEntry"),
     "contracts.reading.loading": ("LoadedContract", "load_contract"),
     "contracts.model": ("Annotations", "EngineType", "Example", "ToolContract", "ToolParameter"),
-    "contracts.specs": ("CommandSpec", "DaggerEngineSpec", "LocalEngineSpec", "RemoteMCPEngineSpec"),
+    "contracts.specs": ("CommandSpec", "DaggerEngineSpec", "HttpEngineSpec", "LocalEngineSpec", "RemoteMCPEngineSpec"),
     "contracts.values": ("BindKind", "Binding", "Network"),
     "diagnostics": ("Diagnostic", "Severity"),
     "engines.base": (
@@ -95,6 +97,7 @@ _MODULES = {
     "engines.dagger.engine": ("DaggerExecutionEngine",),
     "engines.docker.engine": ("DockerSDKExecutionEngine",),
     "engines.host.local": ("LocalExecutionEngine",),
+    "engines.http.engine": ("HttpEngine",),
     "engines.kubernetes.engine": ("KubernetesExecutionEngine",),
     "engines.output": ("Captured", "StreamCollector"),
     "engines.registry": ("EngineRegistry",),

@@ -92,6 +92,12 @@ def _print(facts: dict[str, Any], pull: str) -> None:
     for name in ("image", "command", "working_dir", "network", "user", "stdin_bytes"):
         if plain[name] is not None:
             table.add_row(name.replace("_", " "), escape(str(plain[name])))
+    if (request := facts["request"]) is not None:
+        table.add_row("request", escape(f"{request['method']} {request['url']}"))
+        for name, value in request["headers"].items():
+            table.add_row("header", escape(f"{name}: {value}"))
+        if request["body_bytes"] is not None:
+            table.add_row("body", counted(request["body_bytes"], "byte"))
     if facts["execution"] != "call":
         again = ", run again where its server died" if facts["retry"] == "safe" else ""
         whose = "" if facts["execution"] == "task" else " for clients that speak the tasks extension"

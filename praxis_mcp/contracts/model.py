@@ -20,7 +20,13 @@ from pydantic import (
     model_validator,
 )
 
-from praxis_mcp.contracts.specs import AnyEngineSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
+from praxis_mcp.contracts.specs import (
+    AnyEngineSpec,
+    DaggerEngineSpec,
+    HttpEngineSpec,
+    LocalEngineSpec,
+    RemoteMCPEngineSpec,
+)
 from praxis_mcp.contracts.values import (
     Binding,
     ByteSize,
@@ -59,6 +65,7 @@ class EngineType(StrEnum):
     KUBERNETES = "kubernetes"
     LOCAL = "local"
     REMOTE_MCP = "remote-mcp"
+    HTTP = "http"
 
     @classmethod
     def _missing_(cls, value: object) -> EngineType | None:
@@ -88,6 +95,7 @@ SPEC_TYPES: dict[EngineType, type[AnyEngineSpec]] = {
     EngineType.KUBERNETES: DaggerEngineSpec,
     EngineType.LOCAL: LocalEngineSpec,
     EngineType.REMOTE_MCP: RemoteMCPEngineSpec,
+    EngineType.HTTP: HttpEngineSpec,
 }
 
 
@@ -251,7 +259,7 @@ class ToolContract(BaseModel):
     @field_validator("artifacts", "cache")
     @classmethod
     def _a_remote_tool_has_none(cls, value: Any, info: ValidationInfo) -> Any:
-        if info.data.get("engine") is EngineType.REMOTE_MCP and value not in ((), "none"):
+        if info.data.get("engine") in (EngineType.REMOTE_MCP, EngineType.HTTP) and value not in ((), "none"):
             raise ValueError(f"a tool of another server has no {info.field_name} here; remove this")
         return value
 
@@ -295,8 +303,8 @@ class ToolContract(BaseModel):
         """`engine_spec` as what the caller can read, for type checkers too.
 
         Args:
-            kind: `DaggerEngineSpec` (of every container engine), `LocalEngineSpec`, `RemoteMCPEngineSpec`, or
-                `CommandSpec` for what runs a command; any by default.
+            kind: `DaggerEngineSpec` (of every container engine), `LocalEngineSpec`, `RemoteMCPEngineSpec`,
+                `HttpEngineSpec`, or `CommandSpec` for what runs a command; any by default.
 
         Raises:
             ContractError: it is of another kind.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import posixpath
-from typing import Annotated, Any
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from praxis_mcp.contracts.values import ByteSize, EnvValue, Network, Real, Whole, parse_network
+from praxis_mcp.settings.base import SecretRef
 from praxis_mcp.settings.sections import Transport, check_address
 
 NetworkChoice = Annotated[Network, BeforeValidator(parse_network)]
@@ -162,4 +165,78 @@ class RemoteMCPEngineSpec(EngineSpec):
         return self
 
 
-AnyEngineSpec = DaggerEngineSpec | LocalEngineSpec | RemoteMCPEngineSpec
+URL_PLACE = re.compile(r"\{([^{}/?#]+)\}")
+"""A parameter's place in the path of a URL."""
+_NOT_IN_URL = re.compile(r"[\x00-\x20\x7f\\<>\"^`|]|[^\x00-\x7f]")
+
+
+class HttpEngineSpec(EngineSpec):
+    """A request to an HTTP API. Parameters go into its path, query, headers or body (see `contracts.http_places`).
+
+    Attributes:
+        url: absolute; ``{name}`` in its path is the place of that parameter. The host is fixed.
+        method: of the request.
+        query: parameters of the query that are always sent; a value is text, or ``{secret: NAME}``.
+        headers: likewise.
+        auth_token: bearer token: ``{secret: NAME}``, or text (not recommended).
+        basic_user, basic_password: for basic authentication, likewise.
+        body: how parameters that go into the body are written: members of one JSON object, fields of a form, or one
+            parameter whose text it is.
+        follow_redirects: follow up to 5 redirects of GET and HEAD: to other hosts only if the request has no secret.
+            By default one is a failure that says where it leads.
+        max_response: bytes of an answer, beyond which the call fails.
+    """
+
+    url: str = Field(min_length=1, max_length=8192)
+    method: Annotated[
+        Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
+        BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
+    ] = "GET"
+    query: dict[str, EnvValue] = Field(default_factory=dict)
+    headers: dict[str, EnvValue] = Field(default_factory=dict)
+    auth_token: EnvValue | None = None
+    basic_user: EnvValue | None = None
+    basic_password: EnvValue | None = None
+    body: Literal["json", "form", "text"] = "json"
+    follow_redirects: bool = False
+    max_response: ByteSize = 4 * 1024 * 1024
+
+    @field_validator("url")
+    @classmethod
+    def _is_absolute(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            _ = parts.port
+        except ValueError as exc:
+            raise ValueError(f"this is not a URL: {exc}") from exc
+        if parts.scheme not in ("http", "https") or not parts.hostname or _NOT_IN_URL.search(value):
+            raise ValueError("write a whole URL in ASCII, such as https://api.example.com/users/{id}")
+        if "@" in parts.netloc:
+            raise ValueError("a URL holds no user and password; write basic_user and basic_password, or auth_token")
+        if "#" in value:
+            raise ValueError("the part of a URL after # is never sent; remove it")
+        if any(mark in parts.netloc + parts.query for mark in "{}") or any(
+            mark in URL_PLACE.sub("", parts.path) for mark in "{}"
+        ):
+            raise ValueError("only the path of a URL has places for parameters, each in braces with its name")
+        if any(segment in (".", "..") for segment in parts.path.split("/")):
+            raise ValueError("the path of a URL has no . and .. of its own")
+        return value
+
+    @model_validator(mode="after")
+    def _one_authentication(self) -> HttpEngineSpec:
+        if (self.basic_user is None) != (self.basic_password is None):
+            raise ValueError("basic_user and basic_password go together")
+        if self.auth_token is not None and self.basic_user is not None:
+            raise ValueError("auth_token and basic_user exclude each other")
+        return self
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether the request carries what others may not see."""
+        values = (*self.query.values(), *self.headers.values())
+        fixed = (self.auth_token, self.basic_user, self.basic_password)
+        return any(value is not None for value in fixed) or any(isinstance(value, SecretRef) for value in values)
+
+
+AnyEngineSpec = DaggerEngineSpec | LocalEngineSpec | RemoteMCPEngineSpec | HttpEngineSpec

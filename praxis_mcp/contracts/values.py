@@ -115,8 +115,15 @@ class BindKind(StrEnum):
     POSITION = "position"
     STDIN = "stdin"
     FILE = "file"
+    PATH = "path"
+    QUERY = "query"
+    HEADER = "header"
+    BODY = "body"
 
 
+HTTP_KINDS = frozenset({BindKind.PATH, BindKind.QUERY, BindKind.HEADER, BindKind.BODY})
+"""Places in an HTTP request, for `engine: http`; the others are places of a command."""
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _KINDS = tuple(kind.value for kind in BindKind)
 _OPTIONS = ("repeat", "allow_dash")
 
@@ -124,15 +131,18 @@ _OPTIONS = ("repeat", "allow_dash")
 class Binding(BaseModel):
     """How one parameter's value reaches the tool (compare CWL's ``inputBinding``).
 
-    Written ``env``, ``stdin``, ``{env: NAME}``, ``{flag: --text}``, ``{position: 1}`` or ``{file: /work/in.txt}``.
+    Written ``env``, ``stdin``, ``{env: NAME}``, ``{flag: --text}``, ``{position: 1}`` or ``{file: /work/in.txt}``; in a
+    request ``query``, ``header``, ``body``, ``{path: id}``, ``{query: q}``, ``{header: X-Name}`` or ``{body: title}``.
     Whatever the kind, a value becomes exactly one word, one variable, one file or the standard input: never shell
     text.
 
     Attributes:
         kind: see `BindKind`.
         target: variable name (None: the parameter's own name and its upper case), flag, position (from 1), or the
-            absolute path of the file inside the tool's file system.
-        repeat: an array gives one word (or one flag and word) for each item, instead of one word of JSON.
+            absolute path of the file inside the tool's file system; in a request the name there (None: the
+            parameter's own; of a body, the whole of it).
+        repeat: an array gives one word (or one flag and word, or one parameter of the query) for each item, instead of
+            one word of JSON (in a query, of items with commas between).
         allow_dash: lets a positional text begin with ``-``, which the tool may read as an option.
     """
 
@@ -147,10 +157,10 @@ class Binding(BaseModel):
     @classmethod
     def _read_short_forms(cls, data: Any) -> Any:
         if isinstance(data, str):
-            if data not in ("env", "stdin"):
+            if data not in ("env", "stdin", *HTTP_KINDS):
                 raise ValueError(
                     f"{quoted(data)} is not a binding{did_you_mean(data, _KINDS)}; write env, stdin, {{env: NAME}}, "
-                    "{flag: --name}, {position: 1} or {file: /path}"
+                    "{flag: --name}, {position: 1} or {file: /path}, and in a request path, query, header or body"
                 )
             return {"kind": data}
         if isinstance(data, dict) and data and "kind" not in data:
@@ -158,11 +168,11 @@ class Binding(BaseModel):
             if unknown:
                 raise ValueError(
                     f"{quoted(unknown[0])} is unknown in a binding{did_you_mean(unknown[0], (*_KINDS, *_OPTIONS))}; "
-                    "write one of env, flag, position, stdin, file, and repeat or allow_dash next to it"
+                    f"write one of {', '.join(_KINDS)}, and repeat or allow_dash next to it"
                 )
             kinds = [kind for kind in _KINDS if kind in data]
             if len(kinds) != 1:
-                raise ValueError("a binding names exactly one of env, flag, position, stdin, file")
+                raise ValueError(f"a binding names exactly one of {', '.join(_KINDS)}")
             rest = {key: value for key, value in data.items() if key != kinds[0]}
             target = data[kinds[0]]
             return {"kind": kinds[0], "target": None if target is True else target, **rest}
@@ -186,8 +196,12 @@ class Binding(BaseModel):
             raise ValueError("a file's path ends in its name")
         if self.kind is BindKind.ENV and self.target is not None and not is_variable_name(self.target):
             raise ValueError("an env binding names a variable: text without an equals sign")
-        if self.repeat and self.kind not in (BindKind.FLAG, BindKind.POSITION):
-            raise ValueError("repeat goes with flag or position")
+        if self.kind in HTTP_KINDS and self.target is not None and not (isinstance(self.target, str) and self.target):
+            raise ValueError("the place in a request is named by text")
+        if self.kind is BindKind.HEADER and self.target is not None and not _HEADER_NAME.fullmatch(str(self.target)):
+            raise ValueError(f"{quoted(str(self.target))} is not a header's name")
+        if self.repeat and self.kind not in (BindKind.FLAG, BindKind.POSITION, BindKind.QUERY):
+            raise ValueError("repeat goes with flag, position or query")
         return self
 
 

@@ -20,6 +20,7 @@ from praxis_mcp.support.logs import logger, places
 ENGINES: dict[str, str] = {
     "dagger": "praxis_mcp.engines.dagger.engine:DaggerExecutionEngine",
     "docker": "praxis_mcp.engines.docker.engine:DockerSDKExecutionEngine",
+    "http": "praxis_mcp.engines.http.engine:HttpEngine",
     "kubernetes": "praxis_mcp.engines.kubernetes.engine:KubernetesExecutionEngine",
     "local": "praxis_mcp.engines.host.local:LocalExecutionEngine",
     "remote-mcp": "praxis_mcp.engines.remote:RemoteMCPEngine",

@@ -23,7 +23,11 @@ def facts_of(explanation: Explanation) -> dict[str, Any]:
     masker = Masker(call.secrets)
     remote = fixed.remote
     # By where they come from, not by their text: whether a secret is empty is nobody's business either.
-    hidden = {key for key, value in explanation.contract.engine_spec.env.items() if isinstance(value, SecretRef)}
+    hidden = {
+        key
+        for key, value in getattr(explanation.contract.engine_spec, "env", {}).items()
+        if isinstance(value, SecretRef)
+    }
     # The size of a placeholder says nothing.
     open_ends = [item.bind for item in explanation.contract.parameters if item.name in explanation.placeholders]
     no_stdin_yet = any(bind.kind is BindKind.STDIN for bind in open_ends)
@@ -52,6 +56,14 @@ def facts_of(explanation: Explanation) -> dict[str, Any]:
         "image": fixed.image,
         "image_is_missing": explanation.lacks_image,
         "remote": {"address": remote.address, "tool": remote.tool, "transport": remote.transport} if remote else None,
+        "request": {
+            "method": fixed.http.method,
+            "url": masker.text(call.url),
+            "headers": {name: masker.text(value) for name, value in call.headers.items()},
+            "body_bytes": None if call.body is None else len(call.body),
+        }
+        if fixed.http
+        else None,
         "command": [masker.text(word) for word in call.argv],
         "env": {key: MASK if key in hidden else masker.text(value) for key, value in call.env.items()},
         "stdin_bytes": None if call.stdin is None or no_stdin_yet else len(call.stdin),

@@ -22,12 +22,19 @@ from praxis_mcp.contracts.commands import (
 )
 from praxis_mcp.contracts.model import Derived, EngineType, ToolContract
 from praxis_mcp.contracts.reading.bindings import misplaced as misplaced_fields
-from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
+from praxis_mcp.contracts.specs import (
+    CommandSpec,
+    DaggerEngineSpec,
+    HttpEngineSpec,
+    LocalEngineSpec,
+    RemoteMCPEngineSpec,
+)
 from praxis_mcp.contracts.values import BindKind, Network, artifact_directory
 from praxis_mcp.contracts.variables import is_of_the_host
 from praxis_mcp.errors import ExecutionError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.binding import Bound, bind_arguments, ends_options
-from praxis_mcp.plans.model import Blueprint, Call, Limits, Mount, Plan, RemoteTool, Where
+from praxis_mcp.plans.http_request import build_request
+from praxis_mcp.plans.model import Blueprint, Call, HttpTarget, Limits, Mount, Plan, RemoteTool, Where
 from praxis_mcp.plans.paths import (
     Maker,
     check_mount,
@@ -95,6 +102,17 @@ def build_plan(
             secrets=tuple(secrets),
         )
         return Plan(blueprint, call)
+    if isinstance(spec, HttpEngineSpec):
+        request = build_request(contract, spec, arguments, settings, secrets)
+        call = Call(
+            run_id=run_id or new_run_id(),
+            arguments=MappingProxyType(dict(arguments)),
+            url=request.url,
+            headers=MappingProxyType(request.headers),
+            body=request.body,
+            secrets=tuple(secrets),
+        )
+        return Plan(blueprint, call)
     bound = bind_arguments(contract, arguments)
     env = _home(contract, spec, blueprint) | _passed_through(spec, blueprint)
     env |= _env(contract, spec, settings, secrets)
@@ -147,6 +165,9 @@ def _values_of(contract: ToolContract) -> Sequence[str | SecretRef | None]:
     spec = contract.engine_spec
     if isinstance(spec, RemoteMCPEngineSpec):
         return (*spec.headers.values(), *spec.env.values(), spec.auth_token)
+    if isinstance(spec, HttpEngineSpec):
+        auth = (spec.auth_token, spec.basic_user, spec.basic_password)
+        return (*spec.query.values(), *spec.headers.values(), *auth)
     return (*spec.env.values(),)
 
 
@@ -269,6 +290,14 @@ def draft_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
             engines=(EngineType.REMOTE_MCP.value,),
             limits=limits,
             remote=RemoteTool(_address(contract, spec), spec.tool or contract.name, spec.transport),
+        )
+    if isinstance(spec, HttpEngineSpec):
+        return Blueprint(
+            tool=contract.name,
+            where=Where.HTTP,
+            engines=(EngineType.HTTP.value,),
+            limits=limits,
+            http=HttpTarget(spec.method, spec.url, spec.follow_redirects, spec.max_response, spec.has_secrets),
         )
     limits = Limits(spec.timeout, spec.memory_limit, spec.cpu_limit, spec.pids_limit, limits.max_output)
     shared: dict[str, Any] = {

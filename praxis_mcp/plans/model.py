@@ -22,6 +22,7 @@ class Capability(StrEnum):
     IMAGES = "container images"
     HOST_COMMANDS = "commands on the host"
     REMOTE_TOOLS = "tools of other MCP servers"
+    HTTP_REQUESTS = "HTTP requests"
     TIMEOUT = "timeout"
     MEMORY_LIMIT = "memory_limit"
     CPU_LIMIT = "cpu_limit"
@@ -109,6 +110,7 @@ class Where(StrEnum):
     CONTAINER = "container"
     HOST = "host"
     REMOTE = "remote"
+    HTTP = "http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +122,27 @@ class RemoteTool:
     transport: str = "auto"
 
 
+@dataclass(frozen=True, slots=True)
+class HttpTarget:
+    """Where requests of a contract go, and what their answers may be; see `HttpEngineSpec`.
+
+    Attributes:
+        method, url, follow_redirects, max_response: as in the contract.
+        has_secrets: whether a request carries what no other host may see.
+    """
+
+    method: str
+    url: str
+    follow_redirects: bool
+    max_response: int
+    has_secrets: bool
+
+
 _WHERE = {
     Where.CONTAINER: Capability.IMAGES,
     Where.HOST: Capability.HOST_COMMANDS,
     Where.REMOTE: Capability.REMOTE_TOOLS,
+    Where.HTTP: Capability.HTTP_REQUESTS,
 }
 _NETWORKS = {
     Network.NONE: Capability.NETWORK_NONE,
@@ -157,6 +176,7 @@ class Blueprint:
         warm: containers and sandboxes may be started before they are called for.
         capture_output: False discards what the tool writes.
         remote: the tool elsewhere, for `Where.REMOTE`.
+        http: where requests go, for `Where.HTTP`.
     """
 
     tool: str
@@ -184,6 +204,7 @@ class Blueprint:
     warm: bool = True
     capture_output: bool = True
     remote: RemoteTool | None = None
+    http: HttpTarget | None = None
 
     @property
     def own_mounts(self) -> tuple[Mount, ...]:
@@ -200,7 +221,7 @@ class Blueprint:
     def demands(self) -> frozenset[Capability]:
         """What an engine must be able to enforce or provide to run every call of this contract."""
         wanted = {_WHERE[self.where], Capability.TIMEOUT}
-        if self.where is Where.REMOTE:
+        if self.where in (Where.REMOTE, Where.HTTP):
             return frozenset(wanted)
         wanted.add(_NETWORKS[self.network])
         conditional = {
@@ -244,7 +265,9 @@ class Call:
         stdin: standard input; None means empty.
         files: see `CallFile`.
         arguments: the validated arguments, defaults applied (what a remote tool is called with).
-        headers: HTTP headers for a remote tool (secrets resolved).
+        url: of an HTTP request, with the arguments in it (secrets resolved).
+        headers: HTTP headers for a remote tool or a request (secrets resolved).
+        body: of a request; None where it has no body.
         secrets: resolved secret values, to be masked in all output.
     """
 
@@ -254,7 +277,9 @@ class Call:
     stdin: bytes | None = field(default=None, repr=False)
     files: tuple[CallFile, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    url: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes | None = field(default=None, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
 

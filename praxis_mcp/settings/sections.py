@@ -233,12 +233,15 @@ class PolicySettings(Section):
     Attributes:
         privileged: contracts may say ``privileged: true``.
         host_network: container contracts may say ``network: host``.
+        private_hosts: hosts, by name or address and with ``:port`` where only that is meant, that ``engine: http`` may
+            reach though their addresses are not of the public internet (this machine, its network, a cloud's metadata).
         sensitive_paths: host paths that may be mounted although they are sensitive (the home directory, ``/``, the
             container engine's socket, ``~/.ssh`` …).
     """
 
     privileged: bool = False
     host_network: bool = False
+    private_hosts: tuple[str, ...] = ()
     sensitive_paths: tuple[Path, ...] = ()
 
 

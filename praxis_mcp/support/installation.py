@@ -29,7 +29,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 GROUP = "praxis_mcp.engines"
-OWN_ENGINES = ("dagger", "docker", "kubernetes", "local", "remote-mcp", "sandbox")
+OWN_ENGINES = ("dagger", "docker", "http", "kubernetes", "local", "remote-mcp", "sandbox")
 """Names that no other package's engine may have."""
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _EXTRA = re.compile(r"""\bextra\s*==\s*["']([^"']+)["']""")

@@ -139,6 +139,9 @@ def held_finding(entry: CatalogEntry, reasons: tuple[str, ...], stays: CatalogEn
     )
 
 
+_NAMED_VALUES = {"env": "variable", "headers": "header", "query": "query parameter"}
+
+
 def powers_of(contract: ToolContract) -> Powers:
     """Everything in a contract that decides what runs and what that can reach."""
     return dict(_powers(contract))
@@ -173,8 +176,8 @@ def _powers(contract: ToolContract) -> Iterator[tuple[str, str]]:
             continue
         if name == "mounts":
             yield from _mounts(value)
-        elif name in ("env", "headers"):
-            yield from _values("variable" if name == "env" else "header", value)
+        elif name in _NAMED_VALUES:
+            yield from _values(_NAMED_VALUES[name], value)
         elif isinstance(value, SecretRef):
             yield f"secret {value.secret}", f"for {name}"
         elif name == "env_passthrough":

@@ -12,7 +12,7 @@ from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.problems import shape
 from praxis_mcp.contracts.reading.findings import Findings
 from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec
-from praxis_mcp.contracts.values import BindKind, artifact_directory, is_variable_name
+from praxis_mcp.contracts.values import HTTP_KINDS, BindKind, artifact_directory, is_variable_name
 from praxis_mcp.contracts.variables import all_variable_names, is_reserved, programs_in, reader_of, variable_names
 from praxis_mcp.diagnostics import Keys
 from praxis_mcp.settings.base import SecretRef
@@ -37,6 +37,13 @@ def check_bindings(contract: ToolContract, places: Mapping[str, Keys], findings:
     programs = programs_in((*spec.command, getattr(spec, "image", "")))
     for parameter in contract.parameters:
         where = places.get(parameter.name, ())
+        if parameter.bind.kind in HTTP_KINDS:
+            findings.error(
+                (*where, "bind"),
+                f"{parameter.bind.kind.value} is a place in an HTTP request, which a command has not.",
+                "Bind it to env, a flag, a position, stdin or a file, or write engine: http and url.",
+            )
+            continue
         if parameter.bind.kind is BindKind.ENV and parameter.bind.target is None:
             _warn_of_reader(parameter, programs, where, findings)
         for target in _targets(parameter, where, findings):

@@ -10,6 +10,7 @@ from praxis_mcp.contracts.model import EngineType, ToolContract
 from praxis_mcp.contracts.problems import sentence, shape
 from praxis_mcp.contracts.reading.bindings import check_bindings, misplaced
 from praxis_mcp.contracts.reading.findings import Findings
+from praxis_mcp.contracts.reading.http_checks import check_places
 from praxis_mcp.contracts.reading.placeholder_checks import check_placeholders
 from praxis_mcp.contracts.reading.spellings import Reading
 from praxis_mcp.contracts.schemas.patterns import unusable_patterns
@@ -21,7 +22,7 @@ from praxis_mcp.contracts.schemas.validators import (
     find_errors,
     schema_errors,
 )
-from praxis_mcp.contracts.specs import CommandSpec, LocalEngineSpec
+from praxis_mcp.contracts.specs import CommandSpec, HttpEngineSpec, LocalEngineSpec
 from praxis_mcp.contracts.variables import all_variable_names, is_of_the_host
 from praxis_mcp.contracts.vocabulary import find_odd_texts, references, resolves, schemas_inside
 from praxis_mcp.diagnostics import Keys
@@ -44,6 +45,8 @@ def check_contract(contract: ToolContract, reading: Reading, findings: Findings)
         _check_passthrough(contract, reading, findings)
     if contract.engine is EngineType.REMOTE_MCP:
         _refuse_bindings(contract, reading, findings)
+    elif isinstance(contract.engine_spec, HttpEngineSpec):
+        check_places(contract, reading.parameters.places, findings)
     else:
         check_bindings(contract, reading.parameters.places, findings)
         for name, field, problem in misplaced(contract):

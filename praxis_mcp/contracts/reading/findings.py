@@ -58,7 +58,7 @@ _REMEDIES = {
     "network": "Write none, bridge or host.",
     "user": 'Write a name, a uid, or "uid:gid".',
     "name": "Write name: my_tool.",
-    "engine": "Write dagger, docker, sandbox, local, kubernetes or remote-mcp.",
+    "engine": "Write dagger, docker, sandbox, local, kubernetes, remote-mcp or http.",
     "tags": "Write a list of words.",
     "artifacts": "Write a list of patterns, such as [/out/*.png].",
     "bind": "Write env, stdin, {env: NAME}, {flag: --name}, {position: 1} or {file: /path}.",

@@ -41,6 +41,7 @@ _STAND_INS: dict[EngineType, dict[str, Any]] = {
     EngineType.KUBERNETES: _IN_IMAGE,
     EngineType.LOCAL: _COMMAND,
     EngineType.REMOTE_MCP: {"address": "http://unknown.invalid"},
+    EngineType.HTTP: {"url": "http://unknown.invalid"},
 }
 
 

@@ -13,7 +13,13 @@ from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.problems import quoted
 from praxis_mcp.contracts.reading.findings import Findings
 from praxis_mcp.contracts.reading.spellings import Reading
-from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngineSpec, RemoteMCPEngineSpec
+from praxis_mcp.contracts.specs import (
+    CommandSpec,
+    DaggerEngineSpec,
+    HttpEngineSpec,
+    LocalEngineSpec,
+    RemoteMCPEngineSpec,
+)
 from praxis_mcp.contracts.values import BindKind
 from praxis_mcp.contracts.variables import all_variable_names
 from praxis_mcp.diagnostics import Keys
@@ -74,6 +80,10 @@ def _texts(contract: ToolContract, reading: Reading, findings: Findings) -> Iter
             yield from (_Text(word, (*place, "address", i), _Kind.WORD) for i, word in enumerate(spec.address))
         yield from _values(spec.headers, (*place, "headers"), _Kind.HEADER)
         yield from _values({"": spec.auth_token}, (*place, "auth_token"), _Kind.HEADER)
+    elif isinstance(spec, HttpEngineSpec):
+        for key in ("headers", "query"):
+            yield from _values(getattr(spec, key), (*place, key), _Kind.HEADER)
+        return
     else:
         yield from (_Text(word, (*place, "command", i), _Kind.WORD) for i, word in enumerate(spec.command))
         for source, target in spec.mounts.items():

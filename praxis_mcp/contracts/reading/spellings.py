@@ -151,6 +151,8 @@ def _engine(value: Any, spec: Mapping[str, Any], findings: Findings) -> EngineTy
         hint = ""
         if "address" in spec:
             hint = "Write engine: remote-mcp."
+        elif "url" in spec:
+            hint = "Write engine: http."
         elif "command" in spec:
             hint = "Write image: NAME for a command in a container, or engine: local for one on the host itself."
         findings.error(("engine",), "No engine is named.", hint or f"Write engine: with one of {', '.join(_OWN)}.")
@@ -177,7 +179,7 @@ def _spec(engine: EngineType, spec: dict[str, Any], place: Keys, findings: Findi
         elif key in known:
             # What stands there as null is left open; nulls that mean something do not occur in specifications.
             if value is not None:
-                fields[key] = _plain_texts(value, where, findings) if key in ("env", "headers") else value
+                fields[key] = _plain_texts(value, where, findings) if key in ("env", "headers", "query") else value
         elif key in SPEC_KEYS:
             _unknown(key, where, f'The engine {engine.value} has no "{key}".', _instead(key, known), findings)
         elif not key.startswith("x-"):

@@ -78,6 +78,7 @@ def contract_format_schema() -> Schema:
                         "required": ["engine", "address"],
                         "properties": {"engine": {"const": EngineType.REMOTE_MCP.value}},
                     },
+                    {"required": ["engine", "url"], "properties": {"engine": {"const": EngineType.HTTP.value}}},
                 ],
             },
             "$defs": {
@@ -205,6 +206,11 @@ def _binding() -> Schema:
         "position": {"type": "integer", "minimum": 1, "description": "Place among the words after the command."},
         "stdin": {"enum": [True, None], "description": "The value is standard input."},
         "file": {"type": "string", "pattern": "^/", "description": "The value is this file, inside the tool's own."},
+        **{
+            kind: {"type": ["string", "boolean", "null"], "description": f"http: name in the request's {kind}; "
+                   "the parameter's own by default."}
+            for kind in ("path", "query", "header", "body")
+        },
     }  # fmt: skip
     options: Schema = {
         "repeat": {**_FLAG, "description": "An array gives a word for each item (flag and position)."},
@@ -213,7 +219,7 @@ def _binding() -> Schema:
     return {
         "description": "How the value reaches the tool: never as part of a shell's text.",
         "anyOf": [
-            {"enum": ["env", "stdin", None]},
+            {"enum": ["env", "stdin", "path", "query", "header", "body", None]},
             {"type": "object", "properties": options, "additionalProperties": False},
             {
                 "type": "object",
@@ -272,7 +278,8 @@ _FACE: dict[str, Schema] = {
     "engine": {
         "enum": [engine.value for engine in EngineType],
         "description": "dagger, the default where there is an image, runs on any container engine that is able to; "
-        "docker and sandbox insist on that one; local is a command on the host; remote-mcp is another server's tool.",
+        "docker and sandbox insist on that one; local is a command on the host; remote-mcp is another server's tool; "
+        "http a request to an API.",
     },
     "output": {"enum": ["text", "json"], "description": "json: standard output is one JSON value."},
     "output_schema": {"type": "object", "description": "JSON Schema of that value; goes with output: json."},
@@ -355,7 +362,15 @@ _SPEC: dict[str, Schema] = {
         "description": "remote-mcp: URL of the server, or the words of the command that starts it.",
     },
     "tool": _described(_TEXT, "remote-mcp: the tool's name there, when it differs."),
-    "headers": _described(_VALUES, "remote-mcp: HTTP headers: text, or {secret: NAME}."),
-    "auth_token": {"anyOf": [_SCALAR, _SECRET], "description": "remote-mcp: bearer token, best as {secret: NAME}."},
+    "headers": _described(_VALUES, "remote-mcp, http: HTTP headers: text, or {secret: NAME}."),
+    "auth_token": {"anyOf": [_SCALAR, _SECRET], "description": "remote-mcp, http: token, best as {secret: NAME}."},
     "transport": {"enum": list(get_args(Transport)), "description": "remote-mcp: how to speak to it."},
+    "url": _described(_TEXT, "http: whole URL; {name} in its path is the place of that parameter."),
+    "method": {"type": "string", "default": "GET", "description": "http: GET, POST, PUT, PATCH, DELETE…."},
+    "query": _described(_VALUES, "http: parameters of the query that are always sent: text, or {secret: NAME}."),
+    "basic_user": {"anyOf": [_SCALAR, _SECRET], "description": "http: user of basic authentication."},
+    "basic_password": {"anyOf": [_SCALAR, _SECRET], "description": "http: its password, best as {secret: NAME}."},
+    "body": {"enum": ["json", "form", "text"], "description": "http: how parameters in the body are written."},
+    "follow_redirects": {**_FLAG, "description": "http: follow redirects; never with secrets to another host."},
+    "max_response": _described(_SIZE, "http: bytes of an answer, beyond which the call fails."),
 }  # fmt: skip
