@@ -262,7 +262,7 @@ def test_a_limit_of_another_name_is_answered_with_the_field_to_write() -> None:
     for key, remedy in (
         ("memory", 'Write "memory_limit".'),
         ("resource_limits", 'Write "memory_limit", "cpu_limit" or "pids_limit".'),
-        ("url", "Fix or remove it."),
+        ("url", "Remove it."),
         ("colour", "Fix or remove it."),
     ):
         (found,) = load_text(text % key).diagnostics
