@@ -30,6 +30,10 @@ EXIT_USAGE = 2
 EXIT_ENGINE = 125
 """As `docker run` has it: the engine failed, not the command."""
 
+ToolsetOption = Annotated[
+    list[str] | None,
+    typer.Option("--toolset", help="Only the tools of this toolset of the settings; may be given more than once."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
@@ -62,13 +66,20 @@ class SettingsOptions:
         str | None, typer.Option("--log-level", help="What goes to stderr: DEBUG, INFO, WARNING or ERROR.")
     ] = None
 
-    def read(self, *, quiet: bool = True, warn: bool = True, http: dict[str, Any] | None = None) -> Settings:
+    def read(
+        self,
+        *,
+        quiet: bool = True,
+        warn: bool = True,
+        http: dict[str, Any] | None = None,
+        server: dict[str, Any] | None = None,
+    ) -> Settings:
         """The settings for a command, logging configured by them.
 
         Args:
             quiet: nothing is logged unless the user asks for it, because the command prints its own findings.
             warn: say which settings files were left aside.
-            http: values of the section ``http`` that win over the file's.
+            http, server: values of these sections that win over the file's.
         """
         _build_models_when_used()
         from praxis_mcp.settings.model import load_settings
@@ -83,6 +94,8 @@ class SettingsOptions:
             flags["log_level"] = self.log_level.upper()
         if http:
             flags["http"] = http
+        if server:
+            flags["server"] = server
         held = hold_logs()
         try:
             settings = load_settings(self.config, flags)

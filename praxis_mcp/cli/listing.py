@@ -12,6 +12,7 @@ import typer
 from praxis_mcp.cli.common import (
     JsonOption,
     SettingsOptions,
+    ToolsetOption,
     diagnostics_as_json,
     print_findings,
     run_with_toolbox,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @takes_settings(directories=True)
-def list_tools(options: SettingsOptions, as_json: JsonOption = False) -> None:
+def list_tools(options: SettingsOptions, toolset: ToolsetOption = None, as_json: JsonOption = False) -> None:
     """List the tools of contracts and upstreams, what each costs an agent, and what keeps others from being served.
 
     Bytes are those of its definition in tools/list. Tokens, of a model's context, are estimated: a token for four bytes
@@ -40,12 +41,15 @@ def list_tools(options: SettingsOptions, as_json: JsonOption = False) -> None:
 
     Example: praxis-mcp list my-tools --json
     """
-    settings = options.read()
+    settings = options.read(server={"toolsets": toolset} if toolset else None)
+
+    from praxis_mcp.serving.toolsets import Toolsets
 
     async def read(toolbox: Toolbox) -> tuple[Sequence[Entry], Catalog, tuple[UpstreamReport, ...]]:
         own = toolbox.catalog.entries()
         async with connected_upstreams(toolbox.upstreams):
-            return toolbox.upstreams.merged_with(own), toolbox.catalog, toolbox.upstreams.reports()
+            tools = Toolsets(settings).listed(toolbox.upstreams.merged_with(own))
+            return tools, toolbox.catalog, toolbox.upstreams.reports()
 
     entries, catalog, upstreams = run_with_toolbox(settings, read)
     diagnostics = catalog.diagnostics

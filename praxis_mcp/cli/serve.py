@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from praxis_mcp.cli.common import SettingsOptions, collect_garbage, takes_settings
+from praxis_mcp.cli.common import SettingsOptions, ToolsetOption, collect_garbage, takes_settings
 from praxis_mcp.cli.terminal import say
 from praxis_mcp.errors import SettingsError
 
@@ -29,6 +29,7 @@ def serve(
         bool,
         typer.Option("--console", help="Serve pages for people at /console, with --http or --sse."),
     ] = False,
+    toolset: ToolsetOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
     port: Annotated[int | None, typer.Option(help=_PORT)] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain in PEM; serves https.")] = None,
@@ -60,8 +61,9 @@ def serve(
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     if console:
         given["console"] = {"enabled": True}
+    chosen = {"toolsets": toolset} if toolset else None
     if http or sse:
-        settings = options.read(quiet=False, http=given)
+        settings = options.read(quiet=False, http=given, server=chosen)
         _warn(settings)
         _serve_http(settings, streamable=http, sse=sse)
         return
@@ -70,7 +72,7 @@ def serve(
 
     # Before anything is imported or read that might print: what reaches the wire between messages breaks the client.
     with take_wire() as wire:
-        settings = options.read(quiet=False)
+        settings = options.read(quiet=False, server=chosen)
         _warn(settings)
 
         from praxis_mcp.serving.greeting import greet

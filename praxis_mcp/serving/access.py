@@ -16,11 +16,21 @@ from praxis_mcp.settings.http import StaticToken
 TOOLS = "tools:"
 """Scopes ``tools:GLOB``: the tools whose names match (``*``, ``?``, ``[…]``) may be seen and called."""
 ALL_TOOLS = "tools:*"
+TOOLSET = "toolset:"
+"""Scopes ``toolset:NAME`` of JWTs: only the tools of the toolsets that they name may be seen and called."""
 READ_METRICS = "metrics:read"
 READ_RUNS = "runs:read"
 """The scope that shows the runs of every caller in the console."""
 SCOPE_KEY = "praxis.caller"
 """Where an HTTP request's ASGI scope holds its `Caller`."""
+
+
+class ToolView(Protocol):
+    """Some of the tools."""
+
+    def has(self, tool: str) -> bool:
+        """Whether the tool of that name, which is served, is one of them."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +41,15 @@ class Caller:
         name: tells callers apart; empty for everyone who need not identify themselves.
         scopes: what they may do.
         client: the OAuth client that acts for them, if any; clients of one caller do not share sessions.
+        toolsets: those that their token names; None where it names none.
+        view: the tools that the toolsets leave them; None leaves all.
     """
 
     name: str
     scopes: frozenset[str]
     client: str = ""
+    toolsets: frozenset[str] | None = None
+    view: ToolView | None = None
 
     @property
     def calls_tools(self) -> bool:
@@ -45,11 +59,19 @@ class Caller:
     @property
     def calls_all_tools(self) -> bool:
         """Whether no tool is kept from them."""
-        return ALL_TOOLS in self.scopes
+        return ALL_TOOLS in self.scopes and self.view is None
 
     def may_call(self, tool: str) -> bool:
         """Whether they may see and call that tool."""
-        return self.calls_all_tools or any(
+        return self.covers(tool) and self.sees(tool)
+
+    def sees(self, tool: str) -> bool:
+        """Whether that tool exists for them: it is in the toolsets, if there are any."""
+        return self.view is None or self.view.has(tool)
+
+    def covers(self, tool: str) -> bool:
+        """Whether their scopes cover that tool."""
+        return ALL_TOOLS in self.scopes or any(
             fnmatchcase(tool, scope.removeprefix(TOOLS)) for scope in self.scopes if scope.startswith(TOOLS)
         )
 
@@ -99,7 +121,7 @@ class StaticTokens:
         known = self._tokens[found]
         if known.expires is not None and known.expires <= datetime.now(UTC):
             raise BadToken("The token has expired")
-        return Caller(f"token:{found}", frozenset(known.scopes))
+        return Caller(f"token:{found}", frozenset(known.scopes), toolsets=frozenset(known.toolsets) or None)
 
 
 def new_token() -> str:

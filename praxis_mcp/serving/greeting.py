@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import select
+from collections.abc import Collection
 from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,16 @@ def greet(wire: Wire, settings: Settings) -> Wire:
     return replace(wire, read=data, answered=answer["id"])
 
 
+def identity_of(settings: Settings, toolsets: Collection[str]) -> tuple[dict[str, str], str]:
+    """What the server says of itself to clients of some toolsets: its name and version, and its title where there is
+    one; and its instructions. A toolset that is served alone may have its own."""
+    alone = settings.toolsets[next(iter(toolsets))] if len(toolsets) == 1 else None
+    own = {"name": (alone.name if alone else None) or settings.server.name, "version": version("praxis-mcp")}
+    if alone is not None and alone.title:
+        own["title"] = alone.title
+    return own, (alone.instructions if alone else None) or instructions_of(settings)
+
+
 def instructions_of(settings: Settings) -> str:
     """What a client tells its model about the server. By default only what the settings make sure of: contracts are not
     read yet, and where nothing on this machine can make a sandbox, `engines.local.sandbox` allows plain processes."""
@@ -93,8 +104,8 @@ def answer_to(line: bytes, settings: Settings) -> dict[str, Any] | None:
                 return None
         case _:
             return None
-    own = {"name": settings.server.name, "version": version("praxis-mcp")}
-    common: dict[str, Any] = {"capabilities": CAPABILITIES, "instructions": instructions_of(settings)}
+    own, instructions = identity_of(settings, settings.server.toolsets)
+    common: dict[str, Any] = {"capabilities": CAPABILITIES, "instructions": instructions}
     match method, params:
         case "initialize", {"protocolVersion": str(wanted), "capabilities": client, "clientInfo": info, **rest}:
             if rest or not _is_plain(client, info):

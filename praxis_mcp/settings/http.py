@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, model_validator
 
 from praxis_mcp.settings.base import Section
+from praxis_mcp.settings.toolsets import ToolsetName
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 CONSOLE_PATH = "/console"
@@ -52,11 +53,14 @@ class StaticToken(Section):
             reversed.
         scopes: what its bearer may do: ``tools:GLOB`` sees and calls the tools whose names match, ``metrics:read``
             reads ``/metrics``, ``runs:read`` sees the runs of every caller in the console.
+        toolsets: the toolsets whose tools its bearer sees and calls, as far as the scopes cover them; none are every
+            tool. A JWT says the same by scopes ``toolset:NAME``.
         expires: when it ends, with a time zone; None is never.
     """
 
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     scopes: tuple[Scope, ...] = ("tools:*",)
+    toolsets: tuple[ToolsetName, ...] = ()
     expires: AwareDatetime | None = None
 
 

@@ -14,6 +14,7 @@ from pydantic import (
     Field,
     PrivateAttr,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
@@ -44,6 +45,7 @@ from praxis_mcp.settings.sections import (
     UpstreamSettings,
     WarmSettings,
 )
+from praxis_mcp.settings.toolsets import ToolsetName, ToolsetSettings
 from praxis_mcp.support.files import expand
 from praxis_mcp.support.logs import logger
 
@@ -85,6 +87,7 @@ class Settings(BaseSettings):
         lint: see `LintSettings`.
         secrets: where secrets come from, by name; a name that is missing here is looked up in the environment.
         upstreams: other MCP servers whose tools are republished, by name.
+        toolsets: choices among the tools, by name; see `ToolsetSettings`.
         upstream_approvals: the file of approved tools of upstreams with ``pin: true``; relative to `base`.
     """
 
@@ -112,6 +115,7 @@ class Settings(BaseSettings):
     secrets: Mapping[str, SecretSource] = {}
     upstreams: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")], UpstreamSettings] = {}
     upstream_approvals: Path = Path("praxis-upstreams.json")
+    toolsets: Mapping[ToolsetName, ToolsetSettings] = {}
 
     @field_validator("root")
     @classmethod
@@ -126,6 +130,27 @@ class Settings(BaseSettings):
         except ValidationError as exc:
             # pydantic has a sentence for each member of the union, of which none says it all.
             raise ValueError("write true, false or approved") from exc
+
+    @field_validator("toolsets")
+    @classmethod
+    def _toolsets_are_known(
+        cls, value: Mapping[str, ToolsetSettings], info: ValidationInfo
+    ) -> Mapping[str, ToolsetSettings]:
+        """Those that others name, and the upstreams that they name."""
+        read = info.data
+        named = [("server.toolsets", name) for name in (read["server"].toolsets if "server" in read else ())]
+        if "http" in read:
+            tokens = read["http"].auth.tokens
+            named += [(f"http.auth.tokens.{key}.toolsets", name) for key in tokens for name in tokens[key].toolsets]
+        for place, name in named:
+            if name not in value:
+                known = f"; there are {', '.join(value)}" if value else ""
+                raise ValueError(f"{place} names {name}, which is not one of them{known}")
+        for key, toolset in value.items():
+            unknown = [name for name in toolset.upstreams if name not in read.get("upstreams", toolset.upstreams)]
+            if unknown:
+                raise ValueError(f"{key} names the upstream {unknown[0]}, which is not among upstreams")
+        return value
 
     @model_validator(mode="after")
     def _paths_start_at_the_root(self) -> Self:

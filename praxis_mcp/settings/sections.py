@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr, field_validator, model_va
 
 from praxis_mcp.settings.base import OAuthSettings, Section, TextOrSecret
 from praxis_mcp.settings.kubernetes import KubernetesSettings
+from praxis_mcp.settings.toolsets import ToolsetName
 from praxis_mcp.support.files import state_home
 from praxis_mcp.support.installation import usable_plugins
 
@@ -408,8 +409,10 @@ class ServerSettings(Section):
         name: its name.
         instructions: what a client tells its model about it.
         page_size: tools in one page of ``tools/list``. Several clients never ask for a second page.
+        toolsets: the toolsets whose tools are served, as ``serve --toolset`` names them; none are every tool.
     """
 
     name: str = "praxis-mcp"
     instructions: str | None = None
     page_size: int = Field(default=1000, gt=0)
+    toolsets: tuple[ToolsetName, ...] = ()

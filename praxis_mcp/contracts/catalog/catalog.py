@@ -128,6 +128,10 @@ class Catalog:
         """All tools, sorted by name; the same tuple until something changes."""
         return self._entries
 
+    def find(self, name: str) -> CatalogEntry | None:
+        """The tool of that name, if there is one."""
+        return self._scan.tools.get(name)
+
     def get(self, name: str) -> CatalogEntry:
         """The tool of that name.
 

@@ -28,6 +28,7 @@ from praxis_mcp.serving.http.middleware import (
     OneLineEvents,
 )
 from praxis_mcp.serving.http.requests import CallerShares, RequestTracker, standing_at
+from praxis_mcp.serving.http.toolset_paths import KnownToolsets, ToolsetPaths
 from praxis_mcp.serving.mcp.http import HttpTransports
 from praxis_mcp.serving.mcp.server import PraxisServer
 
@@ -43,6 +44,7 @@ class HttpApplication:
     Attributes:
         asgi: the application, whole; it knows the requests under way as well.
         drain: how far its end has come.
+        entry: `asgi`, behind what reads toolsets off the addresses: what the web server is given.
         open_console: says where the console is, if there is one; see `open_application`.
     """
 
@@ -50,6 +52,7 @@ class HttpApplication:
         self, asgi: RequestTracker, toolbox: Toolbox, drain: Drain, open_console: Callable[[], None] = lambda: None
     ) -> None:
         self.asgi = asgi
+        self.entry: ASGIApp = asgi
         self.drain = drain
         self.open_console = open_console
         self._toolbox = toolbox
@@ -105,17 +108,21 @@ async def open_application(
     if settings.auth.oauth is not None:
         routes += metadata_routes(settings.auth.oauth)
     transports = HttpTransports(server, settings, *names.spelled_out())
+    toolsets = tuple(toolbox.settings.toolsets)
     if sse:
+        for name in toolsets:  # before the others, whose paths theirs begin with
+            routes += transports.sse(f"{SSE_PATH}/{name}", f"{MESSAGES_PATH}{name}/")
         routes += transports.sse(SSE_PATH, MESSAGES_PATH)
     inner = transports.streamable(MCP_PATH, routes) if streamable else Starlette(routes=routes)
-    stands = standing_at(MCP_PATH, SSE_PATH)
+    stands = standing_at(MCP_PATH, SSE_PATH, *(f"{SSE_PATH}/{name}" for name in toolsets))
     shared = CallerShares(
         BodyLimit(NewCallsRefused(FreshSessions(OneLineEvents(inner), MCP_PATH), drain), settings),
         settings,
         stands=stands,
         opens_sessions=MCP_PATH,
     )
-    authenticated = await open_authentication(shared, settings.auth, toolbox.runner.tally.refuse)
+    known: ASGIApp = KnownToolsets(shared, server.toolsets) if toolsets else shared
+    authenticated = await open_authentication(known, settings.auth, toolbox.runner.tally.refuse, server.toolsets)
     served: ASGIApp = _for_browsers(authenticated, names)
     console = None
     if settings.console.enabled:
@@ -132,7 +139,12 @@ async def open_application(
         stands=stands,
     )
     async with inner.router.lifespan_context(inner):
-        yield HttpApplication(tracker, toolbox, drain, *([console.announce] if console is not None else []))
+        application = HttpApplication(tracker, toolbox, drain, *([console.announce] if console is not None else []))
+        if toolsets:
+            # Messages over SSE go to an application of each toolset.
+            bases = {MCP_PATH: MCP_PATH, SSE_PATH: None, MESSAGES_PATH.rstrip("/"): None}
+            application.entry = ToolsetPaths(tracker, bases)
+        yield application
 
 
 def _for_browsers(app: Authentication, names: AllowedNames) -> CORSMiddleware:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -25,6 +26,7 @@ from praxis_mcp.serving.access import (
 )
 from praxis_mcp.serving.http.jwt_tokens import JwtTokens, KeySet, KeysUnavailable
 from praxis_mcp.serving.mcp.http import session_owner
+from praxis_mcp.serving.toolsets import Toolsets
 from praxis_mcp.settings.http import AuthSettings, OAuthResource
 
 METADATA_PATH = "/.well-known/oauth-protected-resource"
@@ -44,8 +46,10 @@ Forbidden = Callable[[str, str, str], None]
 """Is called with tool, caller and ``forbidden`` where a token does not cover the tool that it calls."""
 
 
-async def open_authentication(app: ASGIApp, settings: AuthSettings, on_forbidden: Forbidden) -> Authentication:
-    """Authentication in front of an application.
+async def open_authentication(
+    app: ASGIApp, settings: AuthSettings, on_forbidden: Forbidden, toolsets: Toolsets | None = None
+) -> Authentication:
+    """Authentication in front of an application. `toolsets`: see `Authentication`.
 
     Raises:
         SettingsError: the file of keys that the settings name cannot be read.
@@ -57,7 +61,7 @@ async def open_authentication(app: ASGIApp, settings: AuthSettings, on_forbidden
         keys = KeySet(settings.oauth)
         await keys.read_file()
         checks.append(JwtTokens(settings.oauth, keys))
-    return Authentication(app, checks, settings.oauth, on_forbidden)
+    return Authentication(app, checks, settings.oauth, on_forbidden, toolsets)
 
 
 class Authentication:
@@ -65,8 +69,15 @@ class Authentication:
     that does not reach far enough. Health and the metadata are open to all."""
 
     def __init__(
-        self, app: ASGIApp, checks: Sequence[TokenCheck], oauth: OAuthResource | None, on_forbidden: Forbidden
+        self,
+        app: ASGIApp,
+        checks: Sequence[TokenCheck],
+        oauth: OAuthResource | None,
+        on_forbidden: Forbidden,
+        toolsets: Toolsets | None = None,
     ) -> None:
+        """`toolsets`: narrow what callers see whose tokens name some."""
+        self._toolsets = toolsets
         self._app = app
         self._on_forbidden = on_forbidden
         self._checks = checks
@@ -124,7 +135,9 @@ class Authentication:
         """
         for check in self._checks:
             if (found := await check.check(token)) is not None:
-                return found
+                if self._toolsets is None or found.toolsets is None:
+                    return found
+                return replace(found, view=self._toolsets.view(of_token=found.toolsets))
         raise BadToken("The token is not known here")
 
     def _demand(self, caller: Caller, path: str, headers: Headers) -> None:
@@ -138,7 +151,7 @@ class Authentication:
         # not. What older clients call is known once the body is read, and refused by the handler.
         if headers.get("mcp-method") == "tools/call":
             tool = headers.get("mcp-name", "")
-            if _is_plain(tool) and not caller.may_call(tool):
+            if _is_plain(tool) and not caller.covers(tool):
                 self._on_forbidden(tool, caller.name, "forbidden")
                 raise _Refusal(403, "insufficient_scope", "The token does not cover this tool", TOOLS + tool)
 

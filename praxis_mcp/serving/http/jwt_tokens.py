@@ -13,7 +13,7 @@ import httpx2
 import jwt
 
 from praxis_mcp.errors import SettingsError
-from praxis_mcp.serving.access import BadToken, Caller
+from praxis_mcp.serving.access import ALL_TOOLS, TOOLS, TOOLSET, BadToken, Caller
 from praxis_mcp.settings.http import OAuthResource
 from praxis_mcp.support.files import STAMP_CHECK_INTERVAL, Stamp, stamp_of
 from praxis_mcp.support.logs import logger
@@ -79,7 +79,11 @@ def _caller(claims: Mapping[str, Any]) -> Caller:
     if not client and not subject:
         raise BadToken("The token names neither a subject nor a client")
     name = f"{issuer} sub:{subject}" if subject else f"{issuer} client:{client}"
-    return Caller(name, frozenset(_scopes(claims)), client)
+    scopes = frozenset(_scopes(claims))
+    toolsets = frozenset(scope.removeprefix(TOOLSET) for scope in scopes if scope.startswith(TOOLSET)) or None
+    if toolsets is not None and not any(scope.startswith(TOOLS) for scope in scopes):
+        scopes |= {ALL_TOOLS}  # of these toolsets
+    return Caller(name, scopes, client, toolsets)
 
 
 def _text(claims: Mapping[str, Any], name: str) -> str:

@@ -77,7 +77,7 @@ async def serve_http(
             ) as application,
         ):
             web = WebServer(
-                application.asgi,
+                application.entry,
                 settings,
                 certificates.context if certificates else None,
                 close_timeout=RESPONSES_END_TIMEOUT,

@@ -79,6 +79,7 @@ class RunResources:
                     mime_type="application/json",
                 )
                 for record in entries
+                if caller.sees(record.tool)
             ]
         )
 
@@ -112,6 +113,8 @@ class RunResources:
             raise _not_found(uri, dialect, "Addresses begin with praxis://runs/{run_id}.")
         try:
             record = await self._records.find(address.run_id, caller.name)
+            if not caller.sees(record.tool):
+                raise RunNotFoundError("It is of a tool that is not served here.")
             contents = await self._contents(record, address)
         except RunNotFoundError as exc:
             raise _not_found(uri, dialect, str(exc)) from exc

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from typing import Any, Self
 
 import anyio
 from mcp.server.caching import CacheableMethod, CacheHint
-from mcp.server.context import ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
 from mcp.server.lowlevel.server import NotificationOptions, Server
 from mcp.server.models import InitializationOptions
 from mcp.shared.exceptions import MCPError
@@ -18,6 +18,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types import (
     INTERNAL_ERROR,
     INVALID_PARAMS,
+    SERVER_INFO_META_KEY,
     CallToolRequestParams,
     CallToolResult,
     ListResourcesResult,
@@ -35,8 +36,9 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from praxis_mcp.errors import ExecutionError, PraxisError, UnknownToolError
 from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.federation.upstreams import Entry
 from praxis_mcp.serving.access import ANYONE, SCOPE_KEY, Caller
-from praxis_mcp.serving.greeting import DISCOVERY_KEPT, TASKS, instructions_of
+from praxis_mcp.serving.greeting import DISCOVERY_KEPT, TASKS, identity_of
 from praxis_mcp.serving.mcp.changes import ChangeNotifier
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.page_watch import PageWatch, client_name
@@ -50,6 +52,7 @@ from praxis_mcp.serving.mcp.task_methods import TaskMethods, TaskParams, UpdateP
 from praxis_mcp.serving.mcp.task_tools import RESULT, TOOLS, TaskTools, started
 from praxis_mcp.serving.mcp.tools import BadCursor, ToolLister, with_origin
 from praxis_mcp.serving.mcp.tracing import RequestTraces
+from praxis_mcp.serving.toolsets import TOOLSET_KEY, Toolsets, View
 from praxis_mcp.support.logs import logger, places, report_defect
 from praxis_mcp.support.mcp_sdk import ReadStream, WriteStream
 from praxis_mcp.support.tasks import unwrapped
@@ -76,7 +79,9 @@ class PraxisServer:
 
     def __init__(self, toolbox: Toolbox) -> None:
         self._toolbox = toolbox
-        self._notifier = ChangeNotifier()
+        always = (*TOOLS,) if toolbox.settings.tasks.tools else ()
+        self.toolsets = Toolsets(toolbox.settings, self._find, always)
+        self._notifier = ChangeNotifier(self._toolsets_of, self._shown)
         self._tools = ToolLister(toolbox.settings)
         self._pages = PageWatch()
         self._resources = RunResources(toolbox.records, str(toolbox.settings.root))
@@ -85,10 +90,13 @@ class PraxisServer:
         self._task_methods = TaskMethods(self._task_calls, toolbox.settings.tasks)
         self._task_tools = TaskTools(self._task_calls)
         self._listed = anyio.Event()
+        self._own = frozenset(toolbox.settings.server.toolsets)
+        own, instructions = identity_of(toolbox.settings, self._own)
         self.mcp = _LowLevelServer(
-            toolbox.settings.server.name,
-            version=version("praxis-mcp"),
-            instructions=instructions_of(toolbox.settings),
+            own["name"],
+            version=own["version"],
+            title=own.get("title"),
+            instructions=instructions,
             cache_hints={**CACHE_HINTS, "tools/list": self._freshness()},
             get_tool_input_schema=self._input_schema,
             on_list_tools=self._list_tools,
@@ -99,7 +107,7 @@ class PraxisServer:
         )
         self.mcp.add_request_handler("tools/call", CallToolRequestParams, self._call_tool)
         self._traces = RequestTraces(self._has_handler)
-        self.mcp.middleware[:] = [self._traces]
+        self.mcp.middleware[:] = [self._traces, self._say_who] if toolbox.settings.toolsets else [self._traces]
         self.mcp.add_notification_handler(
             "notifications/initialized", NotificationParams, self._notifier.on_initialized
         )
@@ -109,11 +117,11 @@ class PraxisServer:
     def _serve_tasks(self) -> None:
         methods, add = self._task_methods, self.mcp.add_request_handler
         self.mcp.extensions[TASKS] = {}
-        add("tasks/get", TaskParams, lambda ctx, params: methods.get(ctx, params, _caller_of(ctx)))
-        add("tasks/update", UpdateParams, lambda ctx, params: methods.update(ctx, params, _caller_of(ctx)))
-        add("tasks/cancel", TaskParams, lambda ctx, params: methods.cancel(ctx, params, _caller_of(ctx)))
+        add("tasks/get", TaskParams, lambda ctx, params: methods.get(ctx, params, self._caller_of(ctx)))
+        add("tasks/update", UpdateParams, lambda ctx, params: methods.update(ctx, params, self._caller_of(ctx)))
+        add("tasks/cancel", TaskParams, lambda ctx, params: methods.cancel(ctx, params, self._caller_of(ctx)))
         settings = self._toolbox.settings.tasks
-        listening = TaskListening(self._notifier.listen, self._task_calls, methods, settings, _caller_of)
+        listening = TaskListening(self._notifier.listen, self._task_calls, methods, settings, self._caller_of)
         add("subscriptions/listen", SubscriptionsListenRequestParams, listening)
 
     @property
@@ -211,7 +219,7 @@ class PraxisServer:
         await self._toolbox.upstreams.ready()
         cursor = params.cursor if params else None
         entries = self._toolbox.upstreams.merged_with(self._toolbox.catalog.entries())
-        caller = _caller_of(ctx)
+        caller = self._caller_of(ctx)
         if self._has_task_tools:
             entries = self._task_tools.merged_with(entries)
         try:
@@ -230,9 +238,14 @@ class PraxisServer:
 
     async def _call_tool(self, ctx: Context, params: CallToolRequestParams) -> CallToolResult | dict[str, Any]:
         await self._toolbox.loaded()
-        caller = _caller_of(ctx)
+        caller = self._caller_of(ctx)
         self._pages.called(ctx, caller.name)
-        if not caller.may_call(params.name):
+        if caller.view is not None and self._toolbox.catalog.find(params.name) is None:
+            await self._toolbox.upstreams.wait_for(params.name)
+        if not caller.sees(params.name):
+            self._toolbox.runner.tally.refuse(params.name, caller.name, "unknown_tool", client_name(ctx))
+            raise MCPError(INVALID_PARAMS, f'There is no tool "{params.name[:128]}".')
+        if not caller.covers(params.name):
             self._toolbox.runner.tally.refuse(params.name, caller.name, "forbidden", client_name(ctx))
             # Whether there is such a tool is not theirs to know.
             raise MCPError(INVALID_PARAMS, f'Your credentials do not cover the tool "{params.name[:128]}".')
@@ -310,10 +323,48 @@ class PraxisServer:
         heartbeat = self._toolbox.settings.calls.heartbeat
         return ProgressReporter(ctx.session.report_progress, heartbeat=heartbeat, stdout_is_data=stdout_is_data)
 
+    def _caller_of(self, ctx: Context) -> Caller:
+        """Who made a request, and what they see. Over stdio it is the user who started this process."""
+        caller, requested = ANYONE, None
+        if ctx.request is not None:
+            # A request that no authenticator has seen has no such key, and fails here instead of passing for anyone's.
+            caller, requested = ctx.request.scope[SCOPE_KEY], ctx.request.scope.get(TOOLSET_KEY)
+        view = self.toolsets.view(requested, caller.toolsets)
+        return caller if view is None else replace(caller, view=view)
+
+    def _toolsets_of(self, ctx: Context) -> frozenset[str] | None:
+        view = self._caller_of(ctx).view
+        return view.names if isinstance(view, View) else None
+
+    def _find(self, name: str) -> Entry | None:
+        return self._toolbox.catalog.find(name) or self._toolbox.upstreams.served(name)
+
+    def _shown(self, names: frozenset[str] | None) -> tuple[object, ...] | None:
+        if not self._toolbox.is_loaded:
+            return None
+        entries = self._toolbox.upstreams.merged_with(self._toolbox.catalog.entries())
+        return self.toolsets.listed(entries, names)
+
+    async def _say_who(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """Middleware: clients of other toolsets than the server's own learn what those say of themselves."""
+        result = await call_next(ctx)
+        names = self._toolsets_of(ctx)
+        if not isinstance(result, dict) or names is None or names == self._own:
+            return result
+        own, instructions = identity_of(self._toolbox.settings, names)
+        meta = result.get("_meta") or {}
+        if SERVER_INFO_META_KEY in meta:
+            result = {**result, "_meta": {**meta, SERVER_INFO_META_KEY: own}}
+        if ctx.method == "initialize":
+            return {**result, "serverInfo": own, "instructions": instructions}
+        if ctx.method == "server/discover":
+            return {**result, "instructions": instructions, "cacheScope": "private"}
+        return result
+
     async def _list_resources(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourcesResult:
         if params and params.cursor is not None:
             raise MCPError(INVALID_PARAMS, "resources/list has one page only, and gave out no cursor.")
-        return await self._resources.list(_caller_of(ctx))
+        return await self._resources.list(self._caller_of(ctx))
 
     async def _list_templates(self, ctx: Context, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
         if params and params.cursor is not None:
@@ -322,7 +373,7 @@ class PraxisServer:
 
     async def _read_resource(self, ctx: Context, params: ReadResourceRequestParams) -> ReadResourceResult:
         dialect = Dialect(ctx.protocol_version)
-        caller = _caller_of(ctx)
+        caller = self._caller_of(ctx)
         try:
             linked = await self._relay.read(params.uri, dialect, caller)
             return linked or await self._resources.read(params.uri, dialect, caller)
@@ -330,15 +381,6 @@ class PraxisServer:
             raise
         except Exception as exc:  # noqa: BLE001 - the SDK would log its message, which may hold a secret
             raise MCPError(INTERNAL_ERROR, report_defect("a resource was read", exc)) from None
-
-
-def _caller_of(ctx: Context) -> Caller:
-    """Who made a request. Over stdio it is the user who started this process."""
-    if ctx.request is None:
-        return ANYONE
-    # An HTTP request that no authenticator has seen has no such key, and fails here instead of passing for anyone's.
-    caller: Caller = ctx.request.scope[SCOPE_KEY]
-    return caller
 
 
 class _LowLevelServer(Server[Any]):
