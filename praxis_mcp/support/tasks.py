@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from praxis_mcp.support.logs import logger, places
@@ -71,3 +71,16 @@ def leaves(error: BaseException) -> list[BaseException]:
     if not isinstance(error, BaseExceptionGroup):
         return [error]
     return [leaf for each in error.exceptions for leaf in leaves(each)]
+
+
+def resolve(waiting: Sequence[asyncio.Future[None]]) -> None:
+    """Have futures of any event loops be done, from any thread."""
+    for loop in {future.get_loop() for future in waiting}:
+        with suppress(RuntimeError):  # it has ended, and nobody waits any more
+            loop.call_soon_threadsafe(_set, [future for future in waiting if future.get_loop() is loop])
+
+
+def _set(futures: Sequence[asyncio.Future[None]]) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(None)

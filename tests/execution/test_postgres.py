@@ -121,6 +121,51 @@ async def test_calls_go_on_while_the_database_is_killed_and_are_recorded_when_it
     assert log().count("runs are not recorded for now") == 1
 
 
+@pytest.mark.parametrize("ends", [False, True], ids=["while-the-server-lives", "after-it-has-ended"])
+async def test_what_a_killed_database_had_not_yet_written_to_its_disk_is_recorded_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: bool
+) -> None:
+    monkeypatch.setattr(writer, "RETRY_LAST", 0.5)
+    place = tmp_path / "records"
+    with running_server("wal_writer_delay = 10s\n") as server:  # by itself, it writes so seldom
+        URLS[place] = server.database()
+        try:
+            database_in(place).close()  # with its tables
+            async with opened(place) as records:
+                runs = [await record_run(records) for _ in range(20)]
+                if not ends:
+                    assert len(rows(place)) == 20, "committed before it is killed"
+                    await anyio.to_thread.run_sync(server.stop)
+                    await anyio.to_thread.run_sync(server.start)
+                    assert len(rows(place)) < 20, "else this tests nothing"
+                    runs.append(await record_run(records))
+                    await until(lambda: len(rows(place)) == 21)
+            await anyio.to_thread.run_sync(server.stop)
+            await anyio.to_thread.run_sync(server.start)
+            assert {run.id for run in rows(place)} == {run.run_id for run in runs}
+        finally:
+            del URLS[place]
+
+
+def test_a_commit_waits_for_the_disk_where_somebody_has_said_so_and_for_tasks(place: Path) -> None:
+    database, url = database_in(place), URLS[place]
+    assert (database.read("SHOW synchronous_commit"), database.safe_after > 0) == ([("off",)], True)
+    database.commit_durably()
+    assert (database.read("SHOW synchronous_commit"), database.safe_after) == ([("on",)], 0)
+    database.close()
+    server = shared_server()
+    name = f"careful_{secrets.token_hex(4)}"
+    server.sql(f"CREATE ROLE {name} SUPERUSER LOGIN; ALTER ROLE {name} SET synchronous_commit = 'local'")
+    for other, setting in (
+        (f"{url}&options=-csynchronous_commit%3Don", "on"),
+        (url.replace("praxis@", f"{name}@"), "local"),
+    ):
+        URLS[place] = other
+        database = database_in(place)
+        assert (database.read("SHOW synchronous_commit"), database.safe_after) == ([(setting,)], 0)
+        database.close()
+
+
 async def test_a_database_that_hangs_costs_a_few_calls_a_moment_and_loses_nothing(
     own_place: Path, own_server: PostgresServer, log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,16 @@ class Database(Protocol):
         """Seconds within which `keep_alive` has to be called again; infinite where nothing depends on it."""
         ...
 
+    @property
+    def safe_after(self) -> float:
+        """Seconds after which what was written outlives a crash of the database; 0 where it does so at once."""
+        ...
+
+    def commit_durably(self) -> None:
+        """From now on, what this connection commits outlives a power failure, too, as does all that it has committed
+        once the next commit has been."""
+        ...
+
     def keep_alive(self, server: str) -> None:
         """Say that a server lives, to those on other machines."""
         ...

@@ -50,6 +50,8 @@ class SqlDatabase(ABC):
 
     heartbeat = float("inf")
     """Seconds within which `keep_alive` has to be called again."""
+    safe_after = 0.0
+    """See `Database`."""
     _of_runs: tuple[str, ...] = ("live_output",)
     """Tables of what belongs to a run, by `run`: it goes with that."""
     _of_several: str = ""
@@ -106,7 +108,7 @@ class SqlDatabase(ABC):
         return bool(self.read("SELECT 1 FROM tasks WHERE server = ? AND status = 'working' LIMIT 1", (server,)))
 
     def commit_durably(self) -> None:
-        """From now on, what this connection commits outlives a power failure, too."""
+        """See `Database`."""
 
     def take_turns(self, run_sql: RunSql) -> None:
         """In a transaction: wait until those end in which others have called this. (Where only one at a time can

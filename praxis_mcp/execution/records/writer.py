@@ -11,9 +11,11 @@ from contextlib import suppress
 from praxis_mcp.errors import RecordsUnavailable
 from praxis_mcp.execution.records.audit import AuditTrail, Line, line_of
 from praxis_mcp.execution.records.database import Database, Pieces
+from praxis_mcp.execution.records.recent import RecentRuns
 from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.upkeep import Upkeep
 from praxis_mcp.support.logs import logger, places
+from praxis_mcp.support.tasks import resolve
 from praxis_mcp.support.text import counted
 
 BEGIN_DELAY = 0.02
@@ -79,6 +81,7 @@ class RecordWriter:
         self._bell.acquire()
         self._runs: dict[str, StoredRun] = {}
         self._held = 0
+        self._recent = RecentRuns(MOST_HELD)
         self._begun: dict[str, Callable[[], StoredRun]] = {}
         self._begun_at = 0.0
         self._live: dict[str, list[tuple[str, bytearray]]] = {}
@@ -283,6 +286,7 @@ class RecordWriter:
                     # Not before: of a user who has only commands that soon end, nobody else would keep the bounds.
                     if self._is_closing and not self._runs and not self._lines and self._has_kept_up():
                         with suppress(RecordsUnavailable):  # its silence says so before long
+                            database.commit_durably()
                             self._leave(database)
                         return
                     if not self._upkeep.is_under_way:
@@ -291,6 +295,7 @@ class RecordWriter:
                     self._fell_behind(exc)
                     if self._is_closing:
                         return
+                    self._hold_recent()
                     if database is not None:
                         with suppress(RecordsUnavailable):
                             database.close()
@@ -302,7 +307,7 @@ class RecordWriter:
             with self._lock:
                 self._is_behind = self._is_closing = True  # nobody would take what is put from now on
                 waiting, self._waiting = self._waiting, []
-            _resolve(waiting)
+            resolve(waiting)
             if lines := len(self._lines) + self._dropped_lines:
                 logger.warning("the audit trail has lost {}", counted(lines, "line"))
             if runs := len(self._runs) + self._dropped:
@@ -313,13 +318,12 @@ class RecordWriter:
 
     def _connected(self) -> Database:
         try:
-            database = self._connect()
-            self._is_opened = True
-            return database
+            return self._connect()
         except RecordsUnavailable:
-            self._is_opened = True
             self._append(self._taken_lines())  # which needs no database
             raise
+        finally:
+            self._is_opened = True
 
     def _taken_lines(self) -> list[Line]:
         with self._lock:
@@ -386,18 +390,27 @@ class RecordWriter:
                 self._waiting = waiting + self._waiting
             raise
         if failure is not None:
-            _resolve(waiting)
+            resolve(waiting)
             raise failure
+        self._recent.add(runs.values(), began, database.safe_after)
         ended = [run.kept_bytes for run in runs.values() if run.ended is not None]
         self._upkeep.count(len(ended), sum(ended))
         with self._lock:
             was_behind, self._is_behind = self._is_behind, False
             dropped, self._dropped = self._dropped, 0
-        _resolve(waiting)
+        resolve(waiting)
         if runs and time.monotonic() - began < WRITTEN_WITHIN:
             self._is_in_time()
         if was_behind:
             logger.info("runs are recorded again; the records of {} are lost", dropped)
+
+    def _hold_recent(self) -> None:
+        recent = self._recent.take()
+        with self._lock:
+            self._runs = recent | self._runs
+            self._held = sum(run.weight for run in self._runs.values())
+            if recent:  # of the output of others, pieces may be gone, too
+                self._live_written = dict.fromkeys(self._live_written, _LIVE_PER_RUN + 1)
 
     def _write(
         self, database: Database, runs: dict[str, StoredRun], pieces: Pieces, before: Callable[[], None]
@@ -426,7 +439,7 @@ class RecordWriter:
         with self._lock:
             was_behind, self._is_behind = self._is_behind, True
             waiting, self._waiting = self._waiting, []
-        _resolve(waiting)
+        resolve(waiting)
         if not isinstance(exc, RecordsUnavailable):
             logger.error("records of runs are lost by a defect: {}", places(exc))
         elif not was_behind:
@@ -435,15 +448,3 @@ class RecordWriter:
 
 def _live_weight(pieces: list[tuple[str, bytearray]]) -> int:
     return sum(_OVERHEAD + len(data) for _, data in pieces)
-
-
-def _resolve(waiting: list[asyncio.Future[None]]) -> None:
-    for loop in {future.get_loop() for future in waiting}:
-        with suppress(RuntimeError):  # it has ended, and nobody waits any more
-            loop.call_soon_threadsafe(_set, [future for future in waiting if future.get_loop() is loop])
-
-
-def _set(futures: list[asyncio.Future[None]]) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_result(None)
