@@ -32,6 +32,9 @@ OPENED_WITHIN = 5.0
 """The same until the database was first opened, or could not be: its driver is imported, and its tables are made."""
 CLAIM_EVERY = 5.0
 """Seconds between two renewals of what is held, and between two tries where the store is away."""
+MOST_UNSAID = 1_000
+"""Callers of whom is kept, while the store is away, that they have nothing under way any more; of others it learns that
+when what they had is no longer renewed (`caller_calls.LEASE`)."""
 
 T = TypeVar("T")
 
@@ -144,7 +147,7 @@ class SharedLimits:
                 call.answer.set_result(None)
             waiting.clear()
         if not waiting and (entry.is_written or self.is_away):
-            if entry.is_written and not entry.held:
+            if not entry.held and (entry.is_written or len(self._callers) > MOST_UNSAID):
                 del self._callers[caller]
             else:
                 self._look_later()

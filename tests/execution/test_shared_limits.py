@@ -404,6 +404,7 @@ async def test_a_database_that_hangs_keeps_one_call_waiting_and_no_other(
 ) -> None:
     monkeypatch.setattr(shared_limits, "OPENED_WITHIN", PATIENT)
     monkeypatch.setattr(shared_limits, "ANSWERED_WITHIN", PATIENT)
+    monkeypatch.setattr(shared_limits, "MOST_UNSAID", 20)
     limits = servers(own_place, max_per_caller=2)
     assert await call(limits) == "ok"
     monkeypatch.setattr(shared_limits, "ANSWERED_WITHIN", IMPATIENT)
@@ -418,6 +419,8 @@ async def test_a_database_that_hangs_keeps_one_call_waiting_and_no_other(
     assert limits.shared is not None
     await until(lambda: not limits.shared.is_away)  # pyright: ignore[reportOptionalMemberAccess]
     assert await call(limits) == "ok"
+    found = own_server.sql("SELECT count(*) FROM praxis_mcp.caller_calls", URLS[own_place])
+    assert 0 < int(str(found[0][0])) < 30, "of 200 callers, no more are held in memory until the store is back"
 
 
 async def test_a_store_that_cannot_be_opened_leaves_a_server_its_own_count(

@@ -23,10 +23,12 @@ from praxis_mcp.execution.tasks.service import Again, Order, Say, TaskService
 from praxis_mcp.execution.tasks.table import TaskBounds, TaskTable
 from praxis_mcp.execution.tasks.task import WORKING, Outcome, StoredTask
 from praxis_mcp.settings.sections import TaskSettings
+from tests.execution.test_record_store import log
 from tests.kit.records import DATABASES, database_in, records_place, settings_of
 from tests.kit.until import until
 
 pytestmark = pytest.mark.anyio
+__all__ = ["log"]
 LIMIT = 120.0
 ORDER = Order("tool", "ada", 600.0)
 BOUNDS = TaskBounds(100, 100, 1000)
@@ -328,6 +330,33 @@ async def test_a_store_that_hangs_does_not_keep_a_server_from_ending(
             assert not may_go_on.is_set()
         finally:
             may_go_on.set()
+
+
+async def test_a_defect_that_lasts_is_logged_less_and_less_often(
+    sqlite_place: Path, log: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end, looks = anyio.Event(), 0
+
+    def working_of(table: TaskTable, server: str) -> dict[str, bool]:
+        nonlocal looks
+        looks += 1
+        raise ZeroDivisionError
+
+    async def work(say: Say) -> Outcome:
+        await may_end.wait()
+        return DONE
+
+    monkeypatch.setattr(service, "CANCEL_EVERY", 0.01)
+    monkeypatch.setattr(TaskTable, "working_of", working_of)
+    async with opened_store(sqlite_place) as store, running(store) as tasks:
+        began = time.monotonic()
+        task = await tasks.start(ORDER, work)
+        await until(lambda: looks >= 6)
+        assert time.monotonic() - began >= 0.01 * (1 + 2 + 4 + 8 + 16)
+        may_end.set()
+        await tasks.idle()
+        assert await status_of(tasks, task) == "completed"
+    assert log().count("while tasks were looked at") == looks
 
 
 async def test_what_no_database_takes_ends_its_task_and_no_other(place: Path) -> None:

@@ -29,6 +29,8 @@ from praxis_mcp.support.logs import logger, report_defect
 
 CANCEL_EVERY = 0.5
 """Seconds between two looks for tasks of this server whose end another one was asked for."""
+LOOK_LAST = 60.0
+"""The same where a defect keeps them from succeeding: each time twice as long."""
 SAY_EVERY = 2.0
 """Seconds between two writes of what the tasks of this server are busy with."""
 SETTLE_EVERY = 15.0
@@ -277,12 +279,12 @@ class TaskService:
 
     async def _follow(self) -> None:
         """Cancel what other servers were asked to, and write down what is being done."""
-        wrote = anyio.current_time()
+        wrote, pause = anyio.current_time(), CANCEL_EVERY
         while True:
             self._is_busy = anyio.Event()
             if not self._running:
                 await self._is_busy.wait()
-            await anyio.sleep(CANCEL_EVERY)
+            await anyio.sleep(pause)
             try:
                 begun = dict(self._running)
                 own = await self._do(lambda table: table.working_of(self._store.server))
@@ -293,10 +295,12 @@ class TaskService:
                 if anyio.current_time() - wrote >= SAY_EVERY:
                     wrote = anyio.current_time()
                     await self._write_messages()
+                pause = CANCEL_EVERY
             except RecordsUnavailable as exc:
                 logger.debug("tasks could not be looked at: {}", exc)
             except Exception as exc:  # noqa: BLE001 - what runs goes on, and can still be cancelled
                 report_defect("tasks were looked at", exc)
+                pause = min(2 * pause, LOOK_LAST)
 
     async def _write_messages(self) -> None:
         messages: list[tuple[str, str]] = []
