@@ -110,7 +110,6 @@ async def test_a_pod_that_somebody_removes_in_mid_call_is_not_the_tools_own_end(
 async def test_a_node_that_puts_a_pod_out_without_removing_it_is_not_the_tools_own_end(tmp_path: Path) -> None:
     async def put_out(pod: DoublePod) -> None:
         await pod.stop()
-        pod.terminate(0, reason="Completed", message="")
         pod.report(phase="Failed", reason="Evicted", message="The node was low on resource: memory.")
 
     async with doubled(tmp_path) as on:
