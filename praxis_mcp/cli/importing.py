@@ -240,3 +240,87 @@ def docker_run(
         )
     say_notes(tool.notes)
     say_secrets(tool.secrets)
+
+
+@app.command("openapi")
+@takes_settings()
+def openapi(
+    options: SettingsOptions,
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="OpenAPI 3.0 or 3.1, YAML or JSON; - is standard input.")
+    ],
+    url: Annotated[str | None, typer.Option("--url", help="Where the API is.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only operations with this tag; repeatable.")] = None,
+    operation: Annotated[
+        list[str] | None, typer.Option("--operation", help="Only this operationId, or 'GET /path'; repeatable.")
+    ] = None,
+    dry_run: DryRunOption = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace contracts that are there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a contract of each operation of an API, for engine: http.
+
+    Parameters keep their places, schemas are made whole, and authentication is by secrets, whose names are listed.
+    Nothing is fetched, and nothing is overwritten without --force. Look at the contracts, fill in their examples, and
+    remove the operations that no agent needs: each one is read by a model in every conversation.
+
+    Exit code 1 where operations were left out, 2 where the file is refused.
+
+    Example: praxis-mcp import openapi api.yaml --tag issues
+    """
+    from praxis_mcp.contracts.reading.loading import load_bytes
+    from praxis_mcp.importing.openapi import import_operations
+    from praxis_mcp.importing.yaml_text import read_foreign
+    from praxis_mcp.support.files import replace_text
+
+    document = read_foreign(read_text(file), str(file))
+    found = import_operations(document, tags=tuple(tag or ()), operations=tuple(operation or ()), url=url)
+    usable: dict[str, str] = {}
+    notes = list(found.notes)
+    secrets: dict[str, str] = {}
+    for tool in found.tools:
+        written = tool.written("an OpenAPI description")
+        errors = [
+            item for item in load_bytes(written.encode(), Path(tool.name, "contract.yaml")).diagnostics if item.is_error
+        ]
+        if errors:
+            notes.append(f"{tool.name} is left out: {errors[0].message}")
+            continue
+        usable[tool.name] = written
+        secrets |= tool.secrets
+        notes += [f"{tool.name}: {note}" for note in tool.notes]
+    settings = options.read()
+    if not settings.tool_directories:
+        raise ArgumentError("The settings name no directory of tools.", remedy="Name one: --tools DIRECTORY.")
+    place = settings.tool_directories[0]
+    there = [name for name in usable if os.path.lexists(place / name)]
+    if there and not force and not dry_run:
+        raise ArgumentError(
+            f"{place / there[0]} exists already; nothing was written.", remedy="Remove it, or replace it: --force."
+        )
+    if not dry_run:
+        from praxis_mcp.cli.new import write_files
+
+        write_files(place, {f"{name}/contract.yaml": text for name, text in usable.items() if name not in there})
+        for name in there:
+            replace_text(place / name / "contract.yaml", usable[name])
+    if as_json:
+        contracts = [tool.contract for tool in found.tools if tool.name in usable]
+        echo_json({"contracts": contracts, "secrets": secrets, "notes": notes, "directory": str(place)})
+    elif dry_run:
+        for text in usable.values():
+            say("---")
+            for line in text.splitlines():
+                say(line)
+    else:
+        from praxis_mcp.cli.new import shown
+
+        say(f"wrote {len(usable)} contracts to {shown(place)}")
+        say("Next:")
+        for step in ("praxis-mcp validate", "praxis-mcp list"):
+            say(f"  {step}")
+    if not as_json:
+        say_notes(notes)
+        say_secrets(secrets)
+    if len(usable) < len(found.tools) or any(" is left out: " in note for note in notes):
+        raise typer.Exit(1)

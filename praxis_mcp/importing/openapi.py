@@ -1,0 +1,369 @@
+"""A description of an API in OpenAPI 3.0 or 3.1 → one contract of `engine: http` for each operation.
+
+References are followed within the document only: nothing is fetched. A schema that refers to itself keeps its shape to
+a bounded depth, and is open beyond. Everything that grows is bounded, because a description may come from anyone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from praxis_mcp.errors import ArgumentError
+from praxis_mcp.importing.disclosed import variable_of
+from praxis_mcp.importing.docker_run import ImportedTool
+from praxis_mcp.importing.schemas import Schemas
+
+MOST_OPERATIONS = 2000
+_LONGEST_TOOL_DESCRIPTION = 1000
+_LONGEST_TOOL_NAME = 64
+_METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
+_HAS_BODY = ("post", "put", "patch", "delete")
+_PAGES = frozenset({
+    "page", "per_page", "page_size", "pagesize", "pagetoken", "page_token", "cursor", "offset", "limit", "after",
+    "before", "starting_after", "ending_before", "next_token", "nexttoken", "continuation_token",
+})  # fmt: skip
+
+
+@dataclass(slots=True)
+class ImportedOperations:
+    """What became of a description.
+
+    Attributes:
+        tools: one for each operation.
+        notes: what concerns all of them, or operations that were left out.
+    """
+
+    tools: list[ImportedTool] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+class _LeftOutError(ValueError):
+    """An operation that no contract can be made of; the message ends a sentence."""
+
+
+def import_operations(
+    document: Any, *, tags: tuple[str, ...] = (), operations: tuple[str, ...] = (), url: str | None = None
+) -> ImportedOperations:
+    """The operations of a description as contracts.
+
+    Args:
+        document: as it was read.
+        tags: only operations with one of these.
+        operations: only those with one of these ids, or ``GET /path``.
+        url: of the server, in place of that in the description.
+
+    Raises:
+        ArgumentError: it is not a description of a known version, names no server, or has no such operations.
+    """
+    if not isinstance(document, Mapping) or not ({"openapi", "swagger"} & document.keys()):
+        raise ArgumentError("This is not an OpenAPI description.", remedy="Give a file that begins with openapi: 3.")
+    version = str(document.get("openapi") or document.get("swagger"))
+    if not re.match(r"3\.[01](\.|$)", version):
+        raise ArgumentError(
+            f"The description is of OpenAPI {version[:20]}, and 3.0 and 3.1 are understood.",
+            remedy="Convert it, such as by: npx swagger2openapi FILE",
+        )
+    result = ImportedOperations()
+    reader = _Reader(document, Schemas(document), url)
+    found = 0
+    names: set[str] = set()
+    for path, method, item, operation in _operations(document, reader.schemas):
+        label = f"{method.upper()} {path}"
+        if tags and not set(tags) & {str(tag) for tag in _list(operation.get("tags"))}:
+            continue
+        if operations and not {str(operation.get("operationId")), label} & set(operations):
+            continue
+        found += 1
+        if found > MOST_OPERATIONS:
+            raise ArgumentError(f"It has more than {MOST_OPERATIONS} operations.", remedy="Choose by --tag.")
+        try:
+            tool = reader.tool(path, method, item, operation, names)
+        except _LeftOutError as exc:
+            result.notes.append(f"{label} is left out: {exc}.")
+            continue
+        names.add(tool.name)
+        result.tools.append(tool)
+    if not found:
+        raise ArgumentError("The description has no such operations.", remedy="Look at its tags and operationIds.")
+    return result
+
+
+def _operations(document: Mapping[str, Any], schemas: Schemas) -> Iterator[tuple[str, str, Mapping[str, Any], Any]]:
+    for path, item in _mapping(document.get("paths")).items():
+        item = _mapping(schemas.followed(item))
+        for method in _METHODS:
+            if isinstance(item.get(method), Mapping):
+                yield str(path), method, item, item[method]
+
+
+class _Reader:
+    def __init__(self, document: Mapping[str, Any], schemas: Schemas, url: str | None) -> None:
+        self._document = document
+        self.schemas = schemas
+        self._url = url
+
+    def tool(
+        self, path: str, method: str, item: Mapping[str, Any], operation: Mapping[str, Any], taken: set[str]
+    ) -> ImportedTool:
+        tool = ImportedTool(_name(operation, method, path, taken), {})
+        text = operation.get("description") or operation.get("summary") or item.get("summary")
+        title, description = operation.get("summary"), _shown(text)
+        contract = tool.contract
+        contract["name"] = tool.name
+        if isinstance(title, str) and title != text:
+            contract["title"] = _shown(title, 100)
+        contract["description"] = description or f"{method.upper()} {path}"
+        if operation.get("deprecated") is True:
+            tool.notes.append("The API calls this operation deprecated.")
+        contract |= {"engine": "http", "method": method.upper()}
+        parameters: dict[str, dict[str, Any]] = {}
+        segments = self._parameters(tool, item, operation, parameters)
+        contract["url"] = self._base(operation, item) + _with_places(path, segments)
+        if method in _HAS_BODY:
+            self._body(tool, operation, parameters)
+        self._security(tool, operation, parameters)
+        if self._answers_json(operation):
+            contract["output"] = "json"
+        contract["annotations"] = {
+            "read_only": method in ("get", "head", "options"),
+            **({"destructive": True} if method == "delete" else {}),
+            "open_world": True,
+        }
+        if parameters:
+            contract["parameters"] = parameters
+        arguments = {
+            name: self.schemas.example(parameter)
+            for name, parameter in parameters.items()
+            if parameter.get("required", True) and "default" not in parameter
+        }
+        contract["examples"] = [{"name": "to be filled in", "arguments": arguments}]
+        return tool
+
+    def _base(self, operation: Mapping[str, Any], item: Mapping[str, Any]) -> str:
+        base = self._url
+        if base is None:
+            servers = next(
+                (found for part in (operation, item, self._document) if (found := _list(part.get("servers")))), []
+            )
+            server = _mapping(servers[0]) if servers else {}
+            base = str(server.get("url") or "")
+            for name, variable in _mapping(server.get("variables")).items():
+                base = base.replace(f"{{{name}}}", str(_mapping(variable).get("default", "")))
+        if not re.fullmatch(r"https?://(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?(?:/[^{}?#]*)?", base):
+            raise ArgumentError("The description names no server by a whole URL.", remedy="Name it: --url https://…")
+        return base.rstrip("/")
+
+    def _parameters(
+        self,
+        tool: ImportedTool,
+        item: Mapping[str, Any],
+        operation: Mapping[str, Any],
+        parameters: dict[str, dict[str, Any]],
+    ) -> dict[str, str]:
+        """Adds those that an operation declares; the names of those in the path, by the names there."""
+        declared: dict[tuple[str, str], Mapping[str, Any]] = {}
+        for part in (*_list(item.get("parameters")), *_list(operation.get("parameters"))):
+            found = _mapping(self.schemas.followed(part))
+            declared[str(found.get("name")), str(found.get("in"))] = found
+        segments: dict[str, str] = {}
+        for (there, place), found in declared.items():
+            is_required = found.get("required") is True or place == "path"
+            if place == "cookie" or (place == "header" and there.lower() in _FIXED_HEADERS):
+                if is_required and place == "cookie":
+                    raise _LeftOutError(f"it needs the cookie {there[:64]}")
+                if place == "cookie":
+                    tool.notes.append(f"The cookie {there[:64]} is not carried over.")
+                continue
+            if place not in ("path", "query", "header"):
+                continue
+            schema = found.get("schema")
+            if schema is None:  # in a media type
+                schema = next((_mapping(part).get("schema") for part in _mapping(found.get("content")).values()), {})
+            parameter = self._parameter(schema, found.get("description"), is_required=is_required)
+            name = _parameter_name(there, parameters)
+            if place == "path":
+                segments[there] = name
+            else:
+                bind: dict[str, Any] = {place: there}
+                parameter["bind"] = bind
+                kinds = parameter.get("type")
+                if place == "query" and (kinds == "array" or (isinstance(kinds, list) and "array" in kinds)):
+                    if found.get("explode", found.get("style", "form") == "form") is not False:
+                        bind["repeat"] = True
+                elif found.get("style") == "deepObject":
+                    tool.notes.append(f"{name} is sent as JSON: the style deepObject has no counterpart.")
+            if there.lower() in _PAGES:
+                tool.notes.append(f"Answers come in pages: {name} chooses one.")
+            parameters[name] = parameter
+        return segments
+
+    def _parameter(self, schema: Any, description: Any, *, is_required: bool) -> dict[str, Any]:
+        found = self.schemas.converted(schema)
+        parameter: dict[str, Any] = {**found, "type": found["type"]} if "type" in found else {"type": "any", **found}
+        if text := _shown(description or found.get("description")):
+            parameter["description"] = text
+        if not is_required:
+            parameter["required"] = False
+        elif "default" in parameter:
+            parameter["required"] = True
+            del parameter["default"]
+        return parameter
+
+    def _body(self, tool: ImportedTool, operation: Mapping[str, Any], parameters: dict[str, dict[str, Any]]) -> None:
+        body = _mapping(self.schemas.followed(operation.get("requestBody")))
+        content = _mapping(body.get("content"))
+        if not content:
+            return
+        kinds = {str(kind).partition(";")[0].strip().lower(): _mapping(part) for kind, part in content.items()}
+        chosen = next((kind for kind in kinds if kind == "application/json" or kind.endswith("+json")), None)
+        way = "json"
+        if chosen is None and "application/x-www-form-urlencoded" in kinds:
+            chosen, way = "application/x-www-form-urlencoded", "form"
+        if chosen is None:
+            chosen, way = next(((kind, "text") for kind in kinds if kind.startswith("text/")), (None, ""))
+        if chosen is None:
+            if body.get("required") is True:
+                raise _LeftOutError(f"its body is {', '.join(kinds)[:100]}")
+            tool.notes.append("Its body is not carried over: it is neither JSON, a form nor text.")
+            return
+        if way != "json":
+            tool.contract["body"] = way
+        if chosen not in ("application/json", "application/x-www-form-urlencoded"):
+            tool.contract["headers"] = {"Content-Type": chosen}
+        is_required = body.get("required") is True
+        schema = self.schemas.converted(kinds[chosen].get("schema"))
+        members = schema.get("properties")
+        closed = {
+            "type",
+            "properties",
+            "required",
+            "description",
+            "title",
+            "additionalProperties",
+            "example",
+            "examples",
+        }
+        if way != "text" and isinstance(members, Mapping) and members and (schema.keys() <= closed or way == "form"):
+            needed = set(map(str, _list(schema.get("required")))) if is_required else set()
+            for there, part in members.items():
+                if isinstance(part, Mapping) and part.get("readOnly") is True:
+                    continue
+                name = _parameter_name(there, parameters)
+                parameter = self._parameter(part, None, is_required=there in needed)
+                parameters[name] = {**parameter, "bind": {"body": there}}
+            return
+        name = _parameter_name("body", parameters)
+        parameter = self._parameter(kinds[chosen].get("schema") or {}, body.get("description"), is_required=is_required)
+        parameters[name] = {**parameter, "bind": "body"}
+
+    def _security(
+        self, tool: ImportedTool, operation: Mapping[str, Any], parameters: dict[str, dict[str, Any]]
+    ) -> None:
+        wanted = _list(operation["security"] if "security" in operation else self._document.get("security"))
+        options = [_mapping(option) for option in wanted]
+        if not options or any(not option for option in options):
+            return
+        schemes = _mapping(_mapping(self._document.get("components")).get("securitySchemes"))
+        for option in options:
+            if all(self._scheme(tool, str(name), schemes.get(name), dry=True) for name in option):
+                for name in option:
+                    self._scheme(tool, str(name), schemes.get(name), dry=False)
+                sent = [*tool.contract.get("headers", ()), *tool.contract.get("query", ())]
+                for name in [name for name, item in parameters.items() if _place_in(item) in sent]:
+                    del parameters[name]
+                return
+        tool.notes.append(f"Its authentication is not carried over: {', '.join(map(str, options[0]))[:100]}.")
+
+    def _scheme(self, tool: ImportedTool, name: str, scheme: Any, *, dry: bool) -> bool:
+        found = _mapping(self.schemas.followed(scheme))
+        kind, way, place = found.get("type"), str(found.get("scheme", "")).lower(), found.get("in")
+        host = urlsplit(str(tool.contract["url"])).hostname or "api"
+        fields: dict[str, Any] = {}
+        secrets: dict[str, str] = {}
+        if kind in ("oauth2", "openIdConnect") or (kind == "http" and way == "bearer"):
+            secret = variable_of(host, "token")
+            fields["auth_token"] = {"secret": secret}
+            secrets[secret] = f"a bearer token of {host}"
+        elif kind == "http" and way == "basic":
+            user, password = variable_of(host, "user"), variable_of(host, "password")
+            fields |= {"basic_user": {"secret": user}, "basic_password": {"secret": password}}
+            secrets |= {user: f"the user at {host}", password: f"that user's password at {host}"}
+        elif kind == "apiKey" and place in ("header", "query") and isinstance(found.get("name"), str):
+            secret = variable_of(host, name)
+            key = "headers" if place == "header" else "query"
+            fields[key] = {**tool.contract.get(key, {}), found["name"]: {"secret": secret}}
+            secrets[secret] = f"the key {found['name'][:64]} of {host}"
+        else:
+            return False
+        if not dry:
+            tool.contract |= fields
+            tool.secrets |= secrets
+        return True
+
+    def _answers_json(self, operation: Mapping[str, Any]) -> bool:
+        """Whether every answer of success has JSON."""
+        good = [
+            _mapping(self.schemas.followed(answer))
+            for status, answer in _mapping(operation.get("responses")).items()
+            if str(status).startswith("2")
+        ]
+        kinds = [[str(kind) for kind in _mapping(answer.get("content"))] for answer in good]
+        return bool(kinds) and all(
+            len(found) == 1 and re.match(r"application/([\w.-]+\+)?json\b", found[0]) for found in kinds
+        )
+
+
+_FIXED_HEADERS = frozenset({"accept", "content-type", "authorization"})
+"""Which OpenAPI itself has declarations of headers ignore."""
+
+
+def _place_in(parameter: Mapping[str, Any]) -> Any:
+    bind = _mapping(parameter.get("bind"))
+    return bind.get("query", bind.get("header"))
+
+
+def _with_places(path: str, segments: Mapping[str, str]) -> str:
+    for there in re.findall(r"\{([^{}]*)\}", path):
+        if there not in segments:
+            raise _LeftOutError(f"its path names {{{there[:64]}}}, which is not declared")
+        path = path.replace(f"{{{there}}}", f"{{{segments[there]}}}")
+    return path
+
+
+def _name(operation: Mapping[str, Any], method: str, path: str, taken: set[str]) -> str:
+    given = operation.get("operationId")
+    text = given if isinstance(given, str) and given.strip() else f"{method}_{path.strip('/')}"
+    base = re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_.-")[:_LONGEST_TOOL_NAME] or method
+    name, number = base, 2
+    while name.lower() in {other.lower() for other in taken}:
+        ending = f"_{number}"
+        name, number = base[: _LONGEST_TOOL_NAME - len(ending)] + ending, number + 1
+    return name
+
+
+def _parameter_name(there: str, taken: Mapping[str, Any]) -> str:
+    base = re.sub(r"[^A-Za-z0-9_.-]+", "_", str(there)).strip("_")[:60] or "parameter"
+    name, number = base, 2
+    while name in taken:
+        name, number = f"{base}_{number}", number + 1
+    return name
+
+
+def _shown(text: Any, most: int = _LONGEST_TOOL_DESCRIPTION) -> str:
+    """A description for a model: on one line, without what cannot be seen, and not endless."""
+    if not isinstance(text, str):
+        return ""
+    plain = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * most]).split())
+    return plain if len(plain) <= most else f"{plain[: most - 1]}…"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

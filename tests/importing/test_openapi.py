@@ -1,0 +1,303 @@
+"""Operations of an API become contracts of `engine: http`; hostile descriptions cost nothing."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from praxis_mcp.contracts.reading.loading import load_text
+from praxis_mcp.errors import ArgumentError
+from praxis_mcp.importing.openapi import import_operations
+from praxis_mcp.importing.yaml_text import read_foreign
+from tests.kit.command_line import praxis
+
+API = """\
+openapi: 3.0.3
+info: {title: Tracker, version: "1"}
+servers:
+  - url: https://{region}.tracker.example/api/v1/
+    variables: {region: {default: eu}}
+security:
+  - bearer: []
+paths:
+  /projects/{project-id}/issues:
+    parameters:
+      - $ref: '#/components/parameters/Project'
+    get:
+      operationId: issues/list-for-project
+      tags: [issues]
+      summary: List issues
+      description: "Lists the issues\\u200b of a project.\\n\\nIn pages."
+      parameters:
+        - {name: state, in: query, schema: {type: string, enum: [open, closed], default: open}}
+        - {name: labels, in: query, schema: {type: array, items: {type: string}}}
+        - {name: ids, in: query, explode: false, schema: {type: array, items: {type: integer}}}
+        - {name: page, in: query, schema: {type: integer, minimum: 0, exclusiveMinimum: true}}
+        - {name: X-Trace-Id, in: header, schema: {type: string}}
+        - {name: Authorization, in: header, schema: {type: string}}
+        - {name: session, in: cookie, schema: {type: string}}
+      responses:
+        "200": {description: ok, content: {application/json: {schema: {type: array, items: {}}}}}
+    post:
+      operationId: issues/create
+      tags: [issues]
+      requestBody:
+        required: true
+        content:
+          application/json:
+            schema: {$ref: '#/components/schemas/NewIssue'}
+      responses:
+        201: {description: made, content: {application/json: {schema: {type: object}}}}
+  /upload:
+    put:
+      requestBody: {required: true, content: {multipart/form-data: {schema: {type: object}}}}
+      responses: {}
+  /token:
+    post:
+      security: [{key: []}]
+      requestBody:
+        content:
+          application/x-www-form-urlencoded:
+            schema: {type: object, required: [grant], properties: {grant: {type: string}}}
+      responses: {204: {description: none}}
+  /public:
+    delete:
+      security: []
+      responses: {204: {description: none}}
+components:
+  parameters:
+    Project: {name: project-id, in: path, required: true, schema: {type: integer}}
+  securitySchemes:
+    bearer: {type: http, scheme: bearer}
+    key: {type: apiKey, in: header, name: X-Api-Key}
+  schemas:
+    NewIssue:
+      allOf:
+        - $ref: '#/components/schemas/Base'
+        - type: object
+          required: [title]
+          properties:
+            id: {type: integer, readOnly: true}
+            title: {type: string, maxLength: 80, example: It fails}
+            due: {type: string, format: date, nullable: true}
+            parent: {$ref: '#/components/schemas/Node'}
+            who: {oneOf: [{type: string}, {type: integer}]}
+    Base: {type: object, properties: {body: {type: string}}}
+    Node:
+      type: object
+      properties: {name: {type: string}, children: {type: array, items: {$ref: '#/components/schemas/Node'}}}
+"""
+
+
+def described() -> dict[str, Any]:
+    return copy.deepcopy(yaml.safe_load(API))
+
+
+def contracts(document: Any, **options: Any) -> dict[str, dict[str, Any]]:
+    """By name; each loads without errors."""
+    found = import_operations(document, **options)
+    for tool in found.tools:
+        errors = [item for item in load_text(tool.written("a test")).diagnostics if item.is_error]
+        assert not errors, errors
+    return {tool.name: tool.contract for tool in found.tools}
+
+
+def test_each_operation_is_a_contract_with_its_parameters_in_their_places() -> None:
+    found = contracts(described())
+    assert set(found) == {"issues_list-for-project", "issues_create", "post_token", "delete_public"}
+    listing = found["issues_list-for-project"]
+    assert listing["url"] == "https://eu.tracker.example/api/v1/projects/{project-id}/issues"
+    assert listing["description"] == "Lists the issues of a project. In pages."
+    assert listing["auth_token"] == {"secret": "EU_TRACKER_EXAMPLE_TOKEN"}
+    assert listing["output"] == "json"
+    assert listing["annotations"]["read_only"] is True
+    parameters = listing["parameters"]
+    assert {name: item.get("bind") for name, item in parameters.items()} == {
+        "project-id": None,
+        "state": {"query": "state"},
+        "labels": {"query": "labels", "repeat": True},
+        "ids": {"query": "ids"},
+        "page": {"query": "page"},
+        "X-Trace-Id": {"header": "X-Trace-Id"},
+    }
+    assert parameters["page"]["exclusiveMinimum"] == 0
+    assert parameters["state"]["default"] == "open"
+    assert listing["examples"][0]["arguments"] == {"project-id": 1}
+
+
+def test_a_body_s_members_are_parameters_and_its_schemas_stand_by_themselves() -> None:
+    created = contracts(described())["issues_create"]
+    parameters = created["parameters"]
+    assert set(parameters) == {"project-id", "body", "title", "due", "parent", "who"}
+    assert parameters["title"]["bind"] == {"body": "title"}
+    assert parameters["due"]["type"] == ["string", "null"]
+    assert parameters["due"]["required"] is False
+    assert "oneOf" in parameters["who"]
+    assert "$ref" not in json.dumps(created)
+    assert created["examples"][0]["arguments"] == {"project-id": 1, "title": "It fails"}
+    form = contracts(described())["post_token"]
+    assert form["body"] == "form"
+    assert form["headers"] == {"X-Api-Key": {"secret": "EU_TRACKER_EXAMPLE_KEY"}}
+    assert "auth_token" not in contracts(described())["delete_public"]
+
+
+def test_what_is_not_carried_over_is_named() -> None:
+    found = import_operations(described())
+    assert found.notes == ["PUT /upload is left out: its body is multipart/form-data."]
+    notes = {tool.name: tool.notes for tool in found.tools}["issues_list-for-project"]
+    assert any("cookie session" in note for note in notes)
+    assert any("pages: page" in note for note in notes)
+
+
+def test_operations_are_chosen_by_tag_and_by_name() -> None:
+    assert set(contracts(described(), tags=("issues",))) == {"issues_list-for-project", "issues_create"}
+    assert set(contracts(described(), operations=("DELETE /public", "issues/create"))) == {
+        "delete_public",
+        "issues_create",
+    }
+    with pytest.raises(ArgumentError, match="no such operations"):
+        import_operations(described(), tags=("nope",))
+
+
+def test_names_are_valid_and_different() -> None:
+    document = described()
+    operation = {"operationId": "same name!", "responses": {}}
+    document["paths"] = {f"/{index}": {"get": operation} for index in range(3)} | {
+        "/x": {"get": {"operationId": "x" * 200}}
+    }
+    assert set(contracts(document)) == {"same_name", "same_name_2", "same_name_3", "x" * 64}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"openapi": "2.0"}, "3.0 and 3.1"),
+        ({"openapi": None, "swagger": "2.0"}, "3.0 and 3.1"),
+        ({"servers": []}, "names no server"),
+        ({"servers": [{"url": "/relative"}]}, "names no server"),
+        ({"paths": {}}, "no such operations"),
+        ({"paths": {"/a": {"$ref": "https://evil.example/x.yaml#/a"}}}, "nothing is fetched"),
+        ({"paths": {"/a": {"$ref": "#/nowhere"}}}, "leads nowhere"),
+        ({"paths": {"/a": {"$ref": "#/paths/~1a"}}}, "leads to itself"),
+        ({"paths": {"/a": {"get": {"parameters": [{"$ref": "file:///etc/passwd"}]}}}}, "nothing is fetched"),
+    ],
+)
+def test_a_description_that_cannot_be_used_is_refused_with_the_remedy(change: dict[str, Any], said: str) -> None:
+    document = {key: value for key, value in {**described(), **change}.items() if value is not None}
+    with pytest.raises(ArgumentError, match=said) as refused:
+        import_operations(document)
+    assert refused.value.remedy
+
+
+def test_another_server_is_taken_where_one_is_named() -> None:
+    found = contracts(described(), url="http://localhost:8080/x", operations=("issues/create",))
+    assert found["issues_create"]["url"].startswith("http://localhost:8080/x/projects/")
+
+
+def test_odd_parts_of_a_description_cost_that_part_only() -> None:
+    document = described()
+    document["paths"] |= {
+        "/odd": None,
+        "/list": [],
+        "/undeclared/{a}": {"get": {}},
+        "/types": {
+            "get": {"parameters": [{"name": "a", "in": "query", "schema": {"type": "weird", "pattern": "(("}}, 3]}
+        },
+        "/text": {"get": {"description": 3, "tags": "x", "responses": [], "security": 5, "parameters": {}}},
+    }
+    found = import_operations(document)
+    assert any("/undeclared/{a} is left out" in note for note in found.notes)
+    assert {"get_types", "get_text", "issues_create"} <= {tool.name for tool in found.tools}
+    assert "get_types" in contracts({**document, "security": []})
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a document."""
+    items = (
+        list(value.items()) if isinstance(value, dict) else list(enumerate(value)) if isinstance(value, list) else []
+    )
+    return [path, *(place for key, item in items for place in places(item, (*path, key)))]
+
+
+def test_no_odd_value_anywhere_is_more_than_a_refusal() -> None:
+    document = described()
+    for path in places(document)[1:]:
+        for odd in (None, 3, "\x1b[31m$", [], {}, [[1]], {"$ref": "#/paths"}):
+            changed = copy.deepcopy(document)
+            holder: Any = changed
+            for key in path[:-1]:
+                holder = holder[key]
+            holder[path[-1]] = odd
+            try:
+                for tool in import_operations(changed).tools:
+                    assert len(tool.written("a test")) < 100_000
+            except ArgumentError as exc:
+                assert exc.remedy  # noqa: PT017 - it may or may not be refused
+
+
+def test_a_key_that_is_declared_as_a_parameter_too_is_the_secret_alone() -> None:
+    document = described()
+    document["components"]["securitySchemes"]["bearer"] = {"type": "apiKey", "in": "query", "name": "state"}
+    listing = contracts(document)["issues_list-for-project"]
+    assert listing["query"] == {"state": {"secret": "EU_TRACKER_EXAMPLE_BEARER"}}
+    assert "state" not in listing["parameters"]
+
+
+def test_a_schema_that_grows_by_references_is_bounded() -> None:
+    document = described()
+    names = [f"S{index}" for index in range(40)]
+    schemas = document["components"]["schemas"]
+    for name, after in zip(names, [*names[1:], "Base"], strict=True):
+        schemas[name] = {
+            "type": "object",
+            "properties": {f"p{i}": {"$ref": f"#/components/schemas/{after}"} for i in range(20)},
+        }
+    schemas["NewIssue"] = {"$ref": "#/components/schemas/S0"}
+    begin = time.monotonic()
+    found = import_operations(document)
+    assert time.monotonic() - begin < 60
+    assert max(len(tool.written("a test")) for tool in found.tools) < 1024 * 1024
+
+
+def test_yaml_that_grows_is_refused_or_stays_small() -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12))]
+    document = read_foreign(API + "x-bomb:\n" + "".join(f"  {line}\n" for line in lines), "api.yaml")
+    assert import_operations(document).tools
+    with pytest.raises(ArgumentError, match="merge keys"):
+        read_foreign("a: &a {x: 1}\nb: {<<: [*a, *a]}\n", "api.yaml")
+    for text in ("[" * 100_000, "{" * 100_000, "a: [", '{"a": 1', "a: " + "[" * 3000 + "]" * 3000):
+        with pytest.raises(ArgumentError):
+            read_foreign(text, "api.yaml")
+
+
+def test_the_command_writes_contracts_that_are_valid_and_overwrites_only_by_force(tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "api.yaml").write_text(API)
+    done = praxis("import", "openapi", "api.yaml", cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "wrote 4 contracts to tools" in done.stdout
+    assert "PUT /upload is left out" in done.stderr
+    assert "EU_TRACKER_EXAMPLE_TOKEN" in done.stderr
+    assert praxis("validate", cwd=tmp_path).returncode == 0
+    again = praxis("import", "openapi", "api.yaml", "--tag", "issues", cwd=tmp_path)
+    assert again.returncode == 2
+    assert "exists already; nothing was written" in again.stderr
+    file = tmp_path / "tools" / "issues_create" / "contract.yaml"
+    file.write_text("name: mine\n")
+    forced = praxis("import", "openapi", "api.yaml", "--tag", "issues", "--force", cwd=tmp_path)
+    assert forced.returncode == 0, forced.stderr
+    assert "engine: http" in file.read_text()
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    done = praxis("import", "openapi", "-", "--dry-run", "--operation", "issues/create", cwd=tmp_path, stdin=API)
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["name"] == "issues_create"
+    assert list((tmp_path / "tools").iterdir()) == []
