@@ -110,7 +110,9 @@ class Schemas:
     def _as_of_today(self, schema: Mapping[str, Any], found: dict[str, Any]) -> None:
         """What OpenAPI 3.0 says in its own way."""
         kinds = found.get("type")
-        known = [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind in _TYPES]
+        known = [
+            kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if isinstance(kind, str) and kind in _TYPES
+        ]
         found.pop("type", None)
         for limit, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
             if isinstance(found.get(limit), bool) and found.pop(limit) and bound in found:
@@ -123,7 +125,8 @@ class Schemas:
             found["type"] = known[0] if len(known) == 1 else known
         if isinstance(found.get("required"), list):
             members = found.get("properties", {})
-            names = [str(name) for name in found["required"] if not members or name in members]
+            given = [name for name in found["required"] if isinstance(name, str)]
+            names = [name for name in given if not members or name in members]
             found["required"] = list(dict.fromkeys(names))
         elif "required" in found:
             del found["required"]
