@@ -249,7 +249,9 @@ def openapi(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="OpenAPI 3.0 or 3.1, YAML or JSON; - is standard input.")
     ],
-    url: Annotated[str | None, typer.Option("--url", help="Where the API is.")] = None,
+    url: Annotated[
+        str | None, typer.Option("--server", help="The URL that its paths begin at, in place of that in FILE.")
+    ] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Only operations with this tag; repeatable.")] = None,
     operation: Annotated[
         list[str] | None, typer.Option("--operation", help="Only this operationId, or 'GET /path'; repeatable.")

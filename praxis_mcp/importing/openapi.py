@@ -154,7 +154,7 @@ class _Reader:
             for name, variable in _mapping(server.get("variables")).items():
                 base = base.replace(f"{{{name}}}", str(_mapping(variable).get("default", "")))
         if not re.fullmatch(r"https?://(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?(?:/[^{}?#]*)?", base):
-            raise ArgumentError("The description names no server by a whole URL.", remedy="Name it: --url https://…")
+            raise ArgumentError("The description names no server by a whole URL.", remedy="Name it: --server https://…")
         return base.rstrip("/")
 
     def _parameters(
