@@ -25,6 +25,7 @@ from praxis_mcp.cli import (
     install,
     lint,
     listing,
+    lock,
     new,
     runs,
     serve,
@@ -70,6 +71,7 @@ app.command("call")(call.call)
 app.command("explain")(explain.explain)
 app.command("validate")(authoring.validate)
 app.command("dev")(dev.dev)
+app.command("lock")(lock.lock)
 app.command("test")(examples.run_examples)
 app.command("lint")(lint.lint)
 app.command("doctor")(doctor.doctor)

@@ -73,6 +73,7 @@ class SettingsOptions:
         warn: bool = True,
         http: dict[str, Any] | None = None,
         server: dict[str, Any] | None = None,
+        locked: bool = False,
     ) -> Settings:
         """The settings for a command, logging configured by them.
 
@@ -80,6 +81,7 @@ class SettingsOptions:
             quiet: nothing is logged unless the user asks for it, because the command prints its own findings.
             warn: say which settings files were left aside.
             http, server: values of these sections that win over the file's.
+            locked: only what is locked may run, whatever the file says.
         """
         _build_models_when_used()
         from praxis_mcp.settings.model import load_settings
@@ -96,6 +98,8 @@ class SettingsOptions:
             flags["http"] = http
         if server:
             flags["server"] = server
+        if locked:
+            flags["locked"] = True
         held = hold_logs()
         try:
             settings = load_settings(self.config, flags)

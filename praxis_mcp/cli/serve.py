@@ -40,6 +40,9 @@ def serve(
     allowed_origin: Annotated[
         list[str] | None, typer.Option(help="Origin of web pages that may call; may be given more than once.")
     ] = None,
+    locked: Annotated[
+        bool, typer.Option("--locked", help="Run only what praxis.lock has, as it was then (praxis-mcp lock).")
+    ] = False,
 ) -> None:
     """Serve the tools over MCP: on stdin and stdout, for an IDE or an agent that starts this command, or over HTTP.
 
@@ -63,7 +66,7 @@ def serve(
         given["console"] = {"enabled": True}
     chosen = {"toolsets": toolset} if toolset else None
     if http or sse:
-        settings = options.read(quiet=False, http=given, server=chosen)
+        settings = options.read(quiet=False, http=given, server=chosen, locked=locked)
         _warn(settings)
         _serve_http(settings, streamable=http, sse=sse)
         return
@@ -72,7 +75,7 @@ def serve(
 
     # Before anything is imported or read that might print: what reaches the wire between messages breaks the client.
     with take_wire() as wire:
-        settings = options.read(quiet=False, server=chosen)
+        settings = options.read(quiet=False, server=chosen, locked=locked)
         _warn(settings)
 
         from praxis_mcp.serving.greeting import greet

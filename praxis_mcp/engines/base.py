@@ -353,6 +353,15 @@ class ExecutionEngine(ABC):
         not known."""
         return False
 
+    async def name_by_digest(self, image: str) -> str | None:
+        """The image that the engine has under that name, by its digest (``python@sha256:…``), or by its id
+        (``sha256:…``) where it came from no registry. None, by default too, where it has none, or nobody can know.
+
+        Raises:
+            ExecutionError: the engine cannot be asked.
+        """
+        return None
+
     def take_image(self, image: PinnedImage) -> None:
         """Take an image that another engine has, in the background and within bounds, so that `has_image` finds it some
         day. Nothing by default."""

@@ -90,11 +90,14 @@ class RelayRunner:
             run_id: see `ToolRunner.call`.
 
         Raises:
+            ContractError: the tool is not the locked one, where only that may be called.
             ArgumentError: a number among the arguments is not finite.
             RemoteError: the upstream answered with a protocol error.
             ExecutionError: see `Upstreams.call`.
         """
         runner = self._runner
+        if runner.lock is not None:
+            runner.lock.check_remote(tool)
         with (
             runner.tally.call(tool.name, caller, client) as counted,
             runner.callers.hold(caller, tool.name) as may_begin,

@@ -43,6 +43,7 @@ from praxis_mcp.support.logs import logger
 from praxis_mcp.support.workers import compute, size_of_json
 
 if TYPE_CHECKING:
+    from praxis_mcp.execution.locking.enforcing import Enforcement
     from praxis_mcp.execution.shared_limits import SharedLimits
 
 START_ALLOWANCE = 660.0
@@ -107,6 +108,7 @@ class ToolRunner:
         self._records = records
         self._settings = settings
         self._cache = ResultCache()
+        self.lock = _enforcement(settings)
 
     @property
     def has_tools(self) -> bool:
@@ -173,7 +175,7 @@ class ToolRunner:
         that an argument may be missing."""
         contract = self._catalog.get(name).contract
         filled, placeholders = fill_arguments(contract, arguments)
-        plan = await plan_call(contract, filled, self._settings)
+        plan = await self._locked(contract, await plan_call(contract, filled, self._settings))
         decision = await self.selector.decide(plan)
         standby = await self._spilling.find(plan, decision, take=False)
         lacks = await self.lacks_image(decision.engine, plan.blueprint)
@@ -208,6 +210,7 @@ class ToolRunner:
         size = size_of_json(request.arguments)
         fitting = await compute(validate_arguments, contract, request.arguments, size=size)
         plan = await plan_call(contract, fitting, self._settings, run_id, caller, create=True)
+        plan = await self._locked(contract, plan)
         log.debug("{}: arguments fit; planned as run {}", name, run_id)
         request = request.noting(arguments=await self._records.arguments(plan, contract.parameters))
         await may_begin()
@@ -232,6 +235,8 @@ class ToolRunner:
                 counted.is_recorded = True
                 await self._records.refuse(plan, caller, request.about, phases, str(exc))
                 raise
+            if self.lock is not None:
+                await self.lock.check_image(self._engines, decision.engine or "", plan.blueprint)
             log.debug(
                 "{}: admitted after {:.1f} ms; engine {}", name, phases.seconds[Phase.QUEUE] * 1000, decision.engine
             )
@@ -242,6 +247,17 @@ class ToolRunner:
         if key is not None:
             self._cache.put(key, result)
         return result
+
+    async def _locked(self, contract: ToolContract, plan: Plan) -> Plan:
+        """The plan as it may run where only what is locked may.
+
+        Raises:
+            ContractError: it may not.
+        """
+        if self.lock is None:
+            return plan
+        await self.lock.check_contract(contract)
+        return self.lock.pin(plan)
 
     async def _run(self, request: _Request, plan: Plan, decision: Decision, counted: Counted) -> ExecutionResult:
         contract, engine, phases = request.contract, decision.engine or "", counted.phases
@@ -317,6 +333,14 @@ class ToolRunner:
             if standby.engine is not None:
                 self._records.update(record)
             return await engine.run(plan, replace(context, claim=claim))
+
+
+def _enforcement(settings: Settings) -> Enforcement | None:
+    if not settings.locked:
+        return None
+    from praxis_mcp.execution.locking.enforcing import Enforcement
+
+    return Enforcement(settings)
 
 
 def _shared_limits(store: RecordStore | None, settings: Settings) -> SharedLimits | None:

@@ -108,7 +108,12 @@ class Toolbox:
                 continue
             seen.add(entry.traits.image)
             try:
-                await self._prepare(build_blueprint(entry.contract, self.settings))
+                blueprint = build_blueprint(entry.contract, self.settings)
+                if self.runner.lock is not None:
+                    blueprint = self.runner.lock.pin_blueprint(blueprint)
+                    if "@" not in (blueprint.image or ""):
+                        continue  # no registry knows an image by its id
+                await self._prepare(blueprint)
             except PraxisError as exc:
                 logger.info("{} is not ready yet: {}", entry.name, exc)
 

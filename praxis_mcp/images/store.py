@@ -95,8 +95,17 @@ class ImageStore:
         name, file = known
         record = self._records.read(file)
         if not isinstance(record, dict) or (image := self._image(str(record.get("image")))) is None:
-            return None
+            return self._find_digest(Reference.parse(name))
         return NamedImage(name, image, record.get("manifest"))
+
+    def _find_digest(self, reference: Reference) -> NamedImage | None:
+        """The image that another name of the same repository, such as a tag, has brought here."""
+        if reference.digest is None or self._directory is None:
+            return None
+        for named in self.names():
+            if named.manifest == reference.digest and Reference.parse(named.reference).name == reference.name:
+                return NamedImage(str(reference), named.image, named.manifest)
+        return None
 
     def names(self) -> tuple[NamedImage, ...]:
         """Every named image, sorted by name."""

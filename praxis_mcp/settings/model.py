@@ -88,6 +88,8 @@ class Settings(BaseSettings):
         secrets: where secrets come from, by name; a name that is missing here is looked up in the environment.
         upstreams: other MCP servers whose tools are republished, by name.
         toolsets: choices among the tools, by name; see `ToolsetSettings`.
+        locked: run only what `lock_file` has; other calls are refused, and images run by their digests.
+        lock_file: what ``praxis-mcp lock`` writes; relative to `base`.
         upstream_approvals: the file of approved tools of upstreams with ``pin: true``; relative to `base`.
     """
 
@@ -116,6 +118,8 @@ class Settings(BaseSettings):
     upstreams: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")], UpstreamSettings] = {}
     upstream_approvals: Path = Path("praxis-upstreams.json")
     toolsets: Mapping[ToolsetName, ToolsetSettings] = {}
+    locked: bool = False
+    lock_file: Path = Path("praxis.lock")
 
     @field_validator("root")
     @classmethod

@@ -46,6 +46,16 @@ def hello(text: str = "hello", **config: Any) -> MadeImage:
     return image(layer(file("hello.txt", text.encode())), **config)
 
 
+def test_an_image_that_a_tag_has_brought_is_found_by_its_digest_in_that_repository_alone(store: ImageStore) -> None:
+    made = hello()
+    store.install(made.content(), ["tool:1"])
+    found = store.find(f"tool@{made.digest}")
+    assert found is not None
+    assert (found.image.id, found.pinned) == (digest_of(made.config), f"tool@{made.digest}")
+    assert store.find(f"other@{made.digest}") is None
+    assert store.find(f"tool@sha256:{'0' * 64}") is None
+
+
 def everything(place: Path) -> list[str]:
     """What images and unfinished work there are."""
     return [f"{name}/{item.name}" for name in ("images", "tmp", "downloads") for item in (place / name).glob("*")]

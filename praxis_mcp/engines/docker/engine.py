@@ -267,14 +267,17 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         else:
             with self._translating():
                 facts = await self._images.facts(await self._connected(), blueprint.image)
-        if facts is None:
-            return None
-        return facts.pinned(blueprint.image, shares_files=has_our_files(self._info, self._init))
+        return facts and facts.pinned(blueprint.image, shares_files=has_our_files(self._info, self._init))
 
     async def lacks_image(self, blueprint: Blueprint) -> bool:
         """See `ExecutionEngine.lacks_image`."""
         with self._translating():
             return await self._images.facts(await self._connected(), blueprint.image or "") is None
+
+    async def name_by_digest(self, image: str) -> str | None:
+        """See `ExecutionEngine.name_by_digest`."""
+        with self._translating():
+            return await self._images.name_by_digest(await self._connected(), image)
 
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
         """Pull the image where it is missing."""

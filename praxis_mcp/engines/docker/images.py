@@ -14,6 +14,7 @@ from praxis_mcp.engines.base import PinnedImage, StatusListener
 from praxis_mcp.engines.docker.api import DockerDaemon, ImageMissing
 from praxis_mcp.engines.pulls import PULL_TIMEOUT, SharedPulls
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ExecutionTimeout, ImageError
+from praxis_mcp.images.model import Reference
 from praxis_mcp.images.streams import PROGRESS_INTERVAL
 from praxis_mcp.settings.model import Settings
 
@@ -32,6 +33,7 @@ class ImageFacts:
         user: whom its commands run as; empty is root.
         has_volumes: whether it declares volumes.
         size: bytes of its files.
+        digests: the image by its digest in each of its repositories.
     """
 
     id: str
@@ -40,6 +42,7 @@ class ImageFacts:
     user: str = ""
     has_volumes: bool = False
     size: int = 0
+    digests: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, image: Mapping[str, Any]) -> ImageFacts:
@@ -53,7 +56,13 @@ class ImageFacts:
             user=str(config.get("User") or ""),
             has_volumes=bool(config.get("Volumes")),
             size=int(image.get("Size") or 0),
+            digests=tuple(map(str, digests)),
         )
+
+    def digest_of(self, reference: str) -> str:
+        """The image of that name by the digest of that very repository; else by its id."""
+        name = Reference.parse(reference).name
+        return next((item for item in self.digests if Reference.parse(item).name == name), self.id)
 
     def pinned(self, reference: str, *, shares_files: bool) -> PinnedImage:
         """It, as the contract names it; see `PinnedImage`."""
@@ -114,6 +123,11 @@ class DockerImages:
             return ImageFacts.of(await daemon.image(reference))
         except ImageMissing:
             return None
+
+    async def name_by_digest(self, daemon: DockerDaemon, reference: str) -> str | None:
+        """See `ExecutionEngine.name_by_digest`."""
+        facts = await self.facts(daemon, reference)
+        return facts.digest_of(reference) if facts is not None else None
 
 
 class _Progress:

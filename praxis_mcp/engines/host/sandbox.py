@@ -139,6 +139,11 @@ class SandboxExecutionEngine(ExecutionEngine):
         """See `ExecutionEngine.lacks_image`."""
         return self.images.store.find(str(blueprint.image)) is None
 
+    async def name_by_digest(self, image: str) -> str | None:
+        """See `ExecutionEngine.name_by_digest`."""
+        named = self.images.store.find(image)
+        return named.pinned if named is not None else None
+
     def take_image(self, image: PinnedImage) -> None:
         """See `ExecutionEngine.take_image`."""
         self._taken.start_taking(image)

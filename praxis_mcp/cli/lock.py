@@ -1,0 +1,85 @@
+"""``praxis-mcp lock``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from praxis_mcp.cli.common import JsonOption, SettingsOptions, print_findings, run_with_toolbox, takes_settings
+from praxis_mcp.cli.terminal import echo_json, say
+from praxis_mcp.cli.tool_call import connected_upstreams, find_tool
+from praxis_mcp.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from praxis_mcp.execution.toolbox import Toolbox
+
+
+@takes_settings()
+def lock(
+    options: SettingsOptions,
+    names: Annotated[list[str] | None, typer.Argument(help="With --upgrade: tools (default: all).")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; say what differs.")] = False,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Lock what the images' names mean now, as their registries have it.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write praxis.lock: hashes of contracts and of the files that they name, digests of images, fingerprints of
+    upstreams' tools. serve --locked runs nothing else.
+
+    Digests of images stay as they were locked, unless --upgrade finds them out again. A new image is locked as an
+    engine has it here, else as its registry has it. Upstreams are connected to.
+
+    Exit code 1 where a contract is broken, or where --check finds a difference.
+
+    Example: praxis-mcp lock --check
+    """
+    if names and not upgrade:
+        raise ArgumentError("Tools go with --upgrade.", remedy="praxis-mcp lock --upgrade NAME")
+    if check and upgrade:
+        raise ArgumentError("--check writes nothing, and --upgrade does.", remedy="Choose one of them.")
+    settings = options.read()
+    file = settings.lock_file
+    # What is approved, or locked, is another question than what is there.
+    settings = settings.model_copy(update={"reload": True, "locked": False})
+
+    async def work(toolbox: Toolbox) -> tuple[list[str], bool]:
+        from praxis_mcp.execution.locking.lock_file import Lock, differences, read_lock, write_lock
+        from praxis_mcp.execution.locking.present import engines_of_images, find_present, locked_anew
+
+        broken = print_findings([item for item in toolbox.catalog.diagnostics if item.is_error])
+        before = read_lock(file) if check or file.exists() else Lock()
+        entries = toolbox.catalog.entries()
+        async with connected_upstreams(toolbox.upstreams):
+            present = await find_present(entries, toolbox.upstreams.reports())
+            found = list(differences(before, present))
+            if check or broken:
+                return found, broken
+            if present.silent:
+                name, why = next(iter(present.silent.items()))
+                raise ArgumentError(f"The upstream {name} cannot be locked: it has no list of tools: {why}")
+            chosen = [(await find_tool(toolbox, name)).traits.image for name in names or ()]
+            upgraded = {item for item in chosen if item} if names else present.images if upgrade else ()
+            after = await locked_anew(present, before, upgraded, toolbox.engines, engines_of_images(entries, settings))
+        for image, pinned in after.images.items():
+            if image in before.images and before.images[image] != pinned:
+                found.append(f"the image {image} is {pinned} now")
+        if after != before or not file.exists():
+            write_lock(file, after)
+        return found, broken
+
+    found, broken = run_with_toolbox(settings, work)
+    if as_json:
+        echo_json({"file": str(file), "differences": found})
+    else:
+        for line in found:
+            say(f"{line}.")
+        if broken and not check:
+            end = "Nothing was locked."
+        elif check:
+            end = "Look at it, then lock it: praxis-mcp lock" if found else f"Everything is as {file} has it."
+        else:
+            end = f"Locked in {file}." if found else f"{file} is as it was."
+        say(end, err=True)
+    raise typer.Exit(1 if broken or (check and found) else 0)

@@ -1,0 +1,153 @@
+"""The lock file: what it holds, read, written, and compared with what is there now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.errors import SettingsError
+from praxis_mcp.support.files import read_regular, replace_text
+
+LARGEST_LOCK = 16 * 1024 * 1024
+_HEAD = "# Written by `praxis-mcp lock`; keep it under version control.\n"
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Pinned = Annotated[str, Field(pattern=r"^(?:[^@\s]+@)?sha256:[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LockedTool(_Part):
+    """One contract.
+
+    Attributes:
+        contract: SHA-256 of its normal form: spelling and comments are not part of it.
+        files: of the files that it names by ``{contract_dir}``; None where it names none.
+        image: as the contract names it.
+    """
+
+    contract: Digest
+    files: Digest | None = None
+    image: str | None = None
+
+
+class Lock(_Part):
+    """Everything that is locked.
+
+    Attributes:
+        version: of the format.
+        tools: by name.
+        images: as contracts name them → the name by digest (``python@sha256:…``), or the id of an image that came from
+            no registry (``sha256:…``).
+        upstreams: name → tools, by their names there → fingerprint.
+    """
+
+    version: Literal[1] = 1
+    tools: Mapping[str, LockedTool] = {}
+    images: Mapping[str, Pinned] = {}
+    upstreams: Mapping[str, Mapping[str, Digest]] = {}
+
+
+@dataclass(slots=True)
+class Present:
+    """What is there now.
+
+    Attributes:
+        tools: see `LockedTool`.
+        upstreams: of those that answered.
+        silent: upstreams that did not, and why.
+    """
+
+    tools: dict[str, LockedTool] = field(default_factory=dict)
+    upstreams: dict[str, dict[str, str]] = field(default_factory=dict)
+    silent: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def images(self) -> frozenset[str]:
+        """The images that contracts name."""
+        return frozenset(tool.image for tool in self.tools.values() if tool.image is not None)
+
+
+def contract_digest(contract: ToolContract) -> str:
+    """See `LockedTool.contract`."""
+    values = contract.model_dump(mode="json", exclude={"source"})
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode(errors="surrogatepass")).hexdigest()
+
+
+def read_lock(file: Path) -> Lock:
+    """What is locked.
+
+    Raises:
+        SettingsError: the file is missing or malformed.
+    """
+    try:
+        return Lock.model_validate(yaml.safe_load(read_regular(file, LARGEST_LOCK)))
+    except FileNotFoundError as exc:
+        raise SettingsError(f"There is no lock file {file}.", remedy="Make it: praxis-mcp lock") from exc
+    except OSError as exc:
+        raise SettingsError(f"The lock file {file} cannot be read: {exc.strerror}.") from exc
+    except (yaml.YAMLError, ValidationError, ValueError, RecursionError) as exc:
+        place = ""
+        if isinstance(exc, ValidationError):
+            place = f": {'.'.join(str(part) for part in exc.errors()[0]['loc'])} is wrong"
+        elif isinstance(exc, yaml.MarkedYAMLError) and exc.problem_mark is not None:
+            place = f": line {exc.problem_mark.line + 1} is not valid YAML"
+        raise SettingsError(
+            f"The lock file {file} cannot be read{place}.",
+            remedy="Take it from version control again, or delete it and run praxis-mcp lock.",
+        ) from exc
+
+
+def write_lock(file: Path, lock: Lock) -> None:
+    """Replace the file, in one step.
+
+    Raises:
+        SettingsError: it cannot be written.
+    """
+    values: dict[str, Any] = lock.model_dump(mode="json", exclude_none=True)
+    text = _HEAD + yaml.safe_dump(values, sort_keys=True, allow_unicode=True, width=1000)
+    try:
+        replace_text(file, text)
+    except OSError as exc:
+        raise SettingsError(f"The lock file {file} cannot be written: {exc.strerror}.") from exc
+
+
+def differences(lock: Lock, present: Present) -> Iterator[str]:
+    """What is not as it was locked, a sentence each, without its full stop."""
+    for name in sorted(lock.tools.keys() | present.tools.keys()):
+        if name not in present.tools:
+            yield f"{name} is locked, and there is no such contract"
+        elif (why := why_different(lock.tools.get(name), present.tools[name])) is not None:
+            yield f"{name} {why}"
+    for image in sorted(present.images - lock.images.keys()):
+        yield f"the image {image} is not locked"
+    for image in sorted(lock.images.keys() - present.images):
+        yield f"the image {image} is locked, and no contract names it"
+    for upstream in sorted(lock.upstreams.keys() | present.upstreams.keys() | present.silent.keys()):
+        if upstream in present.silent:
+            yield f"the upstream {upstream} has no list of tools: {present.silent[upstream].rstrip('.')}"
+            continue
+        locked, now = lock.upstreams.get(upstream, {}), present.upstreams.get(upstream, {})
+        for tool in sorted(locked.keys() | now.keys()):
+            if locked.get(tool) != now.get(tool):
+                state = "is not locked" if tool not in locked else "is gone" if tool not in now else "has changed"
+                yield f"{tool} of the upstream {upstream} {state}"
+
+
+def why_different(locked: LockedTool | None, now: LockedTool) -> str | None:
+    """Why a tool is not the locked one, as the end of a sentence about it; None where it is."""
+    if locked is None:
+        return "is not locked"
+    if locked.contract != now.contract:
+        return "has another contract than the locked one"
+    return "has other files than the locked ones" if locked.files != now.files else None
