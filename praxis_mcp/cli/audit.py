@@ -91,9 +91,9 @@ def show(
 def _newest(options: SettingsOptions) -> StoredRun | None:
     """The newest run that has ended; None where no trail is kept, or the database cannot be read."""
     from praxis_mcp.errors import RecordsUnavailable
+    from praxis_mcp.execution.outcomes import LOST
     from praxis_mcp.execution.records.archive import open_archive
     from praxis_mcp.execution.records.database import Filters
-    from praxis_mcp.execution.records.row import LOST
     from praxis_mcp.execution.records.store import place_name
 
     settings = options.read().records

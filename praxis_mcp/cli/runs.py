@@ -19,6 +19,7 @@ import typer
 
 from praxis_mcp.cli.common import JsonOption, SettingsOptions, make_directory, takes, takes_settings
 from praxis_mcp.cli.terminal import console, echo_json, escape, phases_in_words, say, shown_on_terminal, table
+from praxis_mcp.execution.outcomes import OUTCOMES, RecordedOutcome
 from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
@@ -42,12 +43,8 @@ class Described:
     tool: Annotated[str, typer.Option("--of", metavar="TOOL", help="Runs of this tool.")] = ""
     engine: Annotated[str, typer.Option("--engine", help="Runs on this engine.")] = ""
     outcome: Annotated[
-        Literal["ok", "failed", "timed_out", "out_of_memory", "cached", "error", "cancelled", "lost", "running"] | None,
-        typer.Option(
-            "--outcome",
-            metavar="OUTCOME",
-            help="ok, failed, timed_out, out_of_memory, cached, error, cancelled, lost or running.",
-        ),
+        RecordedOutcome | None,
+        typer.Option("--outcome", metavar="OUTCOME", help=f"{', '.join(OUTCOMES[:-1])} or {OUTCOMES[-1]}."),
     ] = None
     caller: Annotated[str, typer.Option("--caller", help="Runs of this caller: the name of a token.")] = ""
     since: Annotated[

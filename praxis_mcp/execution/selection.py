@@ -8,7 +8,7 @@ import anyio
 
 from praxis_mcp.engines.base import EngineCapabilities, EngineStatus
 from praxis_mcp.engines.registry import ENGINES, EngineRegistry
-from praxis_mcp.errors import EngineUnavailable, LimitUnsupported
+from praxis_mcp.errors import EngineUnavailable, LimitUnsupported, PraxisError
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.support.logs import logger, places
 
@@ -61,7 +61,7 @@ class EngineSelector:
         self._locks: dict[str, anyio.Lock] = {}
 
     async def status(self, name: str) -> EngineStatus:
-        """Whether an engine can be used; looked up again when the last look is too old."""
+        """Whether an engine can be used; looked up again when the last look is too old. Bounded."""
         if (known := self._known(name)) is not None:
             return known
         async with self._locks.setdefault(name, anyio.Lock()):
@@ -145,7 +145,7 @@ class EngineSelector:
         with anyio.move_on_after(ENGINE_PROBE_TIMEOUT):
             try:
                 return await self._engines.get(name).probe()
-            except EngineUnavailable as exc:
+            except PraxisError as exc:
                 return EngineStatus(name, available=False, detail=exc.message, remedy=exc.remedy or "")
             except Exception as exc:
                 if name in ENGINES:

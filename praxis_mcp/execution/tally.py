@@ -14,7 +14,8 @@ import anyio
 
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.phases import PhaseClock
-from praxis_mcp.errors import ArgumentError, PraxisError, QueueFull, RunCancelled
+from praxis_mcp.errors import PraxisError
+from praxis_mcp.execution.outcomes import outcome_of, refusal_of
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.text import as_field
 from praxis_mcp.support.tracing import current_trace
@@ -59,9 +60,8 @@ class CallTally:
         on_refused: is called with tool, caller, outcome, seconds and client of each call that left no record.
 
     Attributes:
-        ended: calls by tool, engine (empty where none was reached, ``upstream:NAME`` for a republished tool), outcome:
-            ``ok``, ``failed``, ``timed_out``, ``out_of_memory``, ``cached``; or ``bad_arguments``, ``refused`` (too
-            many), ``error``, ``cancelled``.
+        ended: calls by tool, engine (empty where none was reached, ``upstream:NAME`` for a republished tool), outcome
+            (`outcome_of`, `refusal_of`).
         spilled: calls that another engine ran than the one that comes first, by tool, that engine and the first one.
         durations: of calls that an engine carried out, by engine.
         phase_durations: of their phases, by engine and phase.
@@ -86,7 +86,7 @@ class CallTally:
         try:
             yield counted
         except PraxisError as exc:
-            counted.outcome = _refusal(exc)
+            counted.outcome = refusal_of(exc)
             raise
         except anyio.get_cancelled_exc_class():
             counted.outcome = "cancelled"
@@ -125,25 +125,6 @@ def _about(counted: Counted, caller: str) -> dict[str, str]:
         "praxis.run.id": counted.run_id,
         "enduser.id": caller,
     }
-
-
-def outcome_of(result: ExecutionResult) -> str:
-    """How a call with a result ended, in a word (see `CallTally`)."""
-    if "cache" in result.phases:
-        return "cached"
-    if result.timed_out:
-        return "timed_out"
-    if result.out_of_memory:
-        return "out_of_memory"
-    return "ok" if result.success else "failed"
-
-
-def _refusal(error: PraxisError) -> str:
-    if isinstance(error, ArgumentError):
-        return "bad_arguments"
-    if isinstance(error, RunCancelled):
-        return "cancelled"
-    return "refused" if isinstance(error, QueueFull) else "error"
 
 
 _MAX_LOGGED_NAME = 128

@@ -8,8 +8,6 @@ import os
 import secrets
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,7 +29,7 @@ from praxis_mcp.execution.records.shared_files import SHARED_PIECE, RunFile, bri
 from praxis_mcp.execution.records.store import RecordStore, close_lost_runs, open_database
 from praxis_mcp.settings.model import load_settings
 from praxis_mcp.settings.sections import RecordSettings
-from tests.execution.test_record_store import log, opened, record_run, row, rows
+from tests.execution.test_record_store import log, opened, record_run, row, rows, write_by_processes_at_once
 from tests.kit.postgres import PostgresServer, running_server, shared_server
 from tests.kit.records import URLS, database_in, records_place, settings_of
 from tests.kit.until import until
@@ -433,33 +431,7 @@ def test_a_user_who_may_make_no_schema_learns_what_to_grant_and_one_that_was_mad
 
 
 def test_many_processes_make_the_tables_at_once(place: Path) -> None:
-    script = (
-        "import sys\nfrom pathlib import Path\n"
-        "from tests.kit.records import URLS, database_in\n"
-        "from tests.execution.test_record_store import row\n"
-        "place = Path(sys.argv[1]); URLS[place] = sys.argv[2]\n"
-        "sys.stdin.readline()\n"
-        "database = database_in(place); database.write([row(sys.argv[3], 1.0)]); database.close()\n"
-    )
-    many = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(place), URLS[place], f"run{number}"],
-            stdin=subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
-        )
-        for number in range(4)
-    ]
-    try:
-        for each in many:
-            assert each.stdin is not None
-            each.stdin.write(b"go\n")
-            each.stdin.flush()
-        assert [each.wait(timeout=120) for each in many] == [0] * 4
-    finally:
-        for each in many:
-            each.kill()
-            each.communicate(timeout=10)
-    assert sorted(run.id for run in rows(place)) == [f"run{number}" for number in range(4)]
+    write_by_processes_at_once(place)
 
 
 async def test_runs_of_a_server_on_another_machine_are_lost_once_it_has_been_silent_for_long_enough(

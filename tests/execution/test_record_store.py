@@ -40,6 +40,7 @@ from tests.kit.until import until
 pytestmark = pytest.mark.anyio
 
 LIMIT = 60.0
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(params=DATABASES)
@@ -464,33 +465,39 @@ def test_a_link_in_place_of_the_database_is_not_followed(tmp_path: Path, sqlite_
 
 
 def test_many_processes_open_a_fresh_store_at_once(sqlite_place: Path) -> None:
+    sqlite_place.mkdir()
+    write_by_processes_at_once(sqlite_place)
+
+
+def write_by_processes_at_once(place: Path) -> None:
+    """Each of four processes opens the database there at the same moment, and writes a run."""
     script = (
         "import sys\nfrom pathlib import Path\n"
-        "from tests.kit.records import database_in\n"
+        "from tests.kit.records import URLS, database_in\n"
         "from tests.execution.test_record_store import row\n"
+        "place, url, run = Path(sys.argv[1]), sys.argv[2], sys.argv[3]\n"
+        "if url: URLS[place] = url\n"
         "sys.stdin.readline()\n"
-        "database_in(Path(sys.argv[1])).write([row(sys.argv[2], 1.0)])\n"
+        "database = database_in(place); database.write([row(run, 1.0)]); database.close()\n"
     )
-    sqlite_place.mkdir()
+    runs = [f"run{number}" for number in range(4)]
     many = [
         subprocess.Popen(
-            [sys.executable, "-c", script, str(sqlite_place), f"run{number}"],
-            stdin=subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
+            [sys.executable, "-c", script, str(place), URLS.get(place, ""), run], stdin=subprocess.PIPE, cwd=ROOT
         )
-        for number in range(4)
+        for run in runs
     ]
     try:
         for each in many:
             assert each.stdin is not None
             each.stdin.write(b"go\n")
             each.stdin.flush()
-        assert [each.wait(timeout=60) for each in many] == [0] * 4
+        assert [each.wait(timeout=120) for each in many] == [0] * 4
     finally:
         for each in many:
             each.kill()
             each.communicate(timeout=60)
-    assert sorted(run.id for run in rows(sqlite_place)) == [f"run{number}" for number in range(4)]
+    assert sorted(run.id for run in rows(place)) == runs
 
 
 async def test_the_library_records_only_where_it_is_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

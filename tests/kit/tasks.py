@@ -3,6 +3,7 @@ wire."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import mcp_types
@@ -89,6 +90,13 @@ async def start(client: Client, name: str, arguments: dict[str, Any] | None = No
     created = await client.session.call_tool(name, arguments or {}, allow_claimed=True)
     assert isinstance(created, CreatedTask), created
     return created
+
+
+async def begin(client: Client, name: str, gate: Path) -> str:
+    """Call a tool that goes on until there is a file `gate`; the id of its task, once it runs."""
+    created = await start(client, name, {"gate": str(gate)})
+    await until(gate.with_name(f"{gate.name}.begun").exists)
+    return created.task_id
 
 
 async def get(client: Client, task_id: str) -> dict[str, Any]:

@@ -106,8 +106,8 @@ def http_client(token: str = "", **options: Any) -> httpx2.AsyncClient:
 
 
 @asynccontextmanager
-async def client_of(server: HttpServer, token: str, **options: Any) -> AsyncIterator[Client]:
-    """An MCP client that has a token."""
+async def client_of(server: HttpServer, token: str = "", **options: Any) -> AsyncIterator[Client]:
+    """An MCP client, which may have a token."""
     async with http_client(token) as http:
         line = streamable_http_client(server.mcp, http_client=http, max_sse_event_size=None)
         async with Client(line, read_timeout_seconds=LIMIT, **options) as client:

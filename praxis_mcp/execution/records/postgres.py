@@ -20,10 +20,11 @@ import psycopg
 import psycopg.conninfo
 
 from praxis_mcp.errors import RecordsUnavailable
+from praxis_mcp.execution.outcomes import LOST
 from praxis_mcp.execution.records.caller_calls import LEASE, Claim, Grant
 from praxis_mcp.execution.records.database import Pieces, migrations
 from praxis_mcp.execution.records.pipeline import Pipeline
-from praxis_mcp.execution.records.row import LOST, StoredRun
+from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.records.sql import INSERT, INSERT_PIECE, RunSql, SqlDatabase
 
 SCHEMA = "praxis_mcp"

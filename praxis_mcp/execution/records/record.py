@@ -19,7 +19,8 @@ from praxis_mcp.engines.base import Artifact, ExecutionResult
 from praxis_mcp.engines.output import Captured, StreamName
 from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import RunNotFoundError
-from praxis_mcp.execution.records.row import LOST, NOTHING, RUNNING, About, StoredRun
+from praxis_mcp.execution.outcomes import LOST, RUNNING
+from praxis_mcp.execution.records.row import NOTHING, About, StoredRun
 from praxis_mcp.plans.secrets import MASK, Masker
 from praxis_mcp.support.rooted import kept_size, open_kept
 

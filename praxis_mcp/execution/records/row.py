@@ -12,11 +12,8 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from typing import Any, Self
 
+from praxis_mcp.execution.outcomes import RUNNING
 from praxis_mcp.plans.model import Blueprint
-
-RUNNING = "running"
-LOST = "lost"
-"""The outcome of a run whose server died before the run ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +51,7 @@ class StoredRun:
         caller: who called; empty is anonymous.
         client, root, contract, contract_sha256, arguments: see `About`.
         started, ended: when the call came, and when it ended, in seconds since 1970 (UTC); None while it runs.
-        outcome: as in `CallTally`; or ``running``; or ``lost``, where its server died before it ended.
+        outcome: one of `OUTCOMES`.
         error: why it failed, in the words that the caller got.
         why: JSON: the engines that were passed over, and why.
         plan: JSON: what ran, without the call's own words, variables and files.

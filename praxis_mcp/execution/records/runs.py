@@ -22,6 +22,7 @@ from praxis_mcp.engines.changes import ChangeKeeper
 from praxis_mcp.engines.output import Captured, OutputListener, StreamName
 from praxis_mcp.engines.phases import PhaseClock
 from praxis_mcp.errors import ExecutionError, RecordsUnavailable, RunCancelled, RunNotFoundError, SettingsError
+from praxis_mcp.execution.outcomes import outcome_of
 from praxis_mcp.execution.records.audit import line_of
 from praxis_mcp.execution.records.changes import packed_changes
 from praxis_mcp.execution.records.files import RunFiles
@@ -39,7 +40,6 @@ from praxis_mcp.execution.records.record import (
 from praxis_mcp.execution.records.row import NOTHING, About, StoredRun, plan_text, storable_name
 from praxis_mcp.execution.records.shared_runs import SharedRuns
 from praxis_mcp.execution.records.store import RecordStore
-from praxis_mcp.execution.tally import outcome_of
 from praxis_mcp.plans.model import Plan
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.sections import RecordSettings

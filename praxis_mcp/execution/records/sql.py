@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from praxis_mcp.execution.outcomes import LOST
 from praxis_mcp.execution.records.caller_calls import FORGOTTEN, Claim, Grant
 from praxis_mcp.execution.records.database import Bounds, Filters, Pieces
-from praxis_mcp.execution.records.row import COLUMNS, FOUND_BY, LOST, SHOWN, StoredRun, storable, storable_name
+from praxis_mcp.execution.records.row import COLUMNS, FOUND_BY, SHOWN, StoredRun, storable, storable_name
 
 REMOVED_AT_ONCE = 500
 _ROWS_AT_ONCE = 500

@@ -16,7 +16,7 @@ from praxis_mcp.errors import PraxisError, UnknownToolError
 from praxis_mcp.execution.facts import facts_of, upstream_facts_of
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.federation.upstreams import Entry
-from praxis_mcp.serving.console.forms import ARGUMENT, fields_of
+from praxis_mcp.serving.console.forms import ARGUMENT, fields_of, parameters_of
 from praxis_mcp.serving.console.gate import CONSOLE_PATH, session_of
 from praxis_mcp.serving.console.sessions import Viewer
 from praxis_mcp.serving.console.ui import ToolboxPages
@@ -162,21 +162,11 @@ def abilities(entry: Entry) -> list[tuple[str, bool]]:
 
 def parameters(schema: Mapping[str, Any]) -> list[Parameter]:
     """The parameters of a tool."""
-    properties = schema.get("properties")
-    required = schema.get("required")
-    names = required if isinstance(required, list) else []
-    if not isinstance(properties, Mapping):
-        return []
-    return [
-        Parameter(
-            str(name),
-            _kind(part),
-            name in names,
-            str(part.get("description", "")) if isinstance(part, Mapping) else "",
-            part.get("default") if isinstance(part, Mapping) else None,
-        )
-        for name, part in properties.items()
-    ]
+    found: list[Parameter] = []
+    for name, part, is_required in parameters_of(schema):
+        facts = part if isinstance(part, Mapping) else {}
+        found.append(Parameter(name, _kind(part), is_required, str(facts.get("description", "")), facts.get("default")))
+    return found
 
 
 def _kind(part: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,11 +51,16 @@ def fields_of(schema: Mapping[str, Any], given: Mapping[str, str] | None = None)
         schema: of its input.
         given: what somebody has written before, by name; secrets are not shown again.
     """
-    properties = schema.get("properties")
-    required = schema.get("required")
-    names = required if isinstance(required, list) else []
-    found = properties if isinstance(properties, Mapping) else {}
-    return [_field(str(name), part, name in names, given) for name, part in found.items()]
+    return [_field(name, part, is_required, given) for name, part, is_required in parameters_of(schema)]
+
+
+def parameters_of(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any, bool]]:
+    """Name and schema of each parameter of a tool, and whether it is required. The schema may be another server's, and
+    what is in it anything."""
+    properties, required = schema.get("properties"), schema.get("required")
+    if isinstance(properties, Mapping):
+        for name, part in properties.items():
+            yield str(name), part, isinstance(required, list) and name in required
 
 
 def read_arguments(fields: list[Field], given: Mapping[str, str]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from praxis_mcp.errors import RecordsUnavailable, RunNotFoundError
+from praxis_mcp.execution.outcomes import RUNNING
 from praxis_mcp.execution.records.database import Filters
-from praxis_mcp.execution.records.row import RUNNING
 from praxis_mcp.serving.console.gate import CONSOLE_PATH, RUNS_PATH, session_of
 from praxis_mcp.serving.console.reader import RunReader
 from praxis_mcp.serving.console.sessions import Session, Sessions, Viewer

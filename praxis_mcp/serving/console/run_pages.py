@@ -18,8 +18,9 @@ from starlette.routing import Route
 from praxis_mcp.engines.output import StreamName
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.errors import RunNotFoundError
+from praxis_mcp.execution.outcomes import OUTCOMES
 from praxis_mcp.execution.records.database import Filters
-from praxis_mcp.execution.records.row import RUNNING, StoredRun
+from praxis_mcp.execution.records.row import StoredRun
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.serving.console.calls import CallPages
 from praxis_mcp.serving.console.changes import changes_shown
@@ -34,7 +35,6 @@ from praxis_mcp.support.rooted import open_kept
 
 RUNS_ON_A_PAGE = 50
 """Runs on one page of the list."""
-OUTCOMES = ("ok", "failed", "timed_out", "out_of_memory", "cached", "error", "cancelled", "lost", RUNNING)
 AGES = {"1h": 3600.0, "1d": 86_400.0, "7d": 7 * 86_400.0}
 LIVE_SHOWN = 64 * 1024
 """Characters of a stream that goes on which its page begins with."""

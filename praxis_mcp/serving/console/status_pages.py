@@ -8,15 +8,13 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from praxis_mcp.engines.base import EngineStatus
-from praxis_mcp.errors import ExecutionError, PraxisError, SettingsError
+from praxis_mcp.errors import ExecutionError, SettingsError
 from praxis_mcp.serving.console.gate import CONSOLE_PATH, BadForm, read_form, session_of
 from praxis_mcp.serving.console.sessions import Viewer
 from praxis_mcp.serving.console.ui import ToolboxPages
 from praxis_mcp.support.logs import logger
 
 STATUS_PATH = CONSOLE_PATH + "/status"
-PROBE_TIMEOUT = 10.0
-"""Seconds that the page waits for an engine to say whether it is there."""
 _APPROVAL_FORM = 64 * 1024
 _WANTING = "The state of engines and upstreams is shown to callers with the scope metrics:read."
 
@@ -74,12 +72,7 @@ class StatusPages(ToolboxPages):
         names = self._toolbox.engines.names()
 
         async def look(name: str) -> None:
-            found[name] = EngineStatus(name, available=False, detail="It did not answer in time.")
-            with anyio.move_on_after(PROBE_TIMEOUT):
-                try:
-                    found[name] = await self._toolbox.runner.selector.status(name)
-                except PraxisError as exc:
-                    found[name] = EngineStatus(name, available=False, detail=str(exc))
+            found[name] = await self._toolbox.runner.selector.status(name)
 
         async with anyio.create_task_group() as tasks:
             for name in names:

@@ -17,10 +17,10 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
 from tests.kit.records import records_place, variables_of
-from tests.kit.tasks import TasksExtension, ended, get, start
+from tests.kit.tasks import TasksExtension, begin, ended, get
 from tests.kit.until import until
 from tests.serving.clients import LIMIT
-from tests.serving.http_server import ACCEPT, HttpServer, http_client, initialize_body, running_http
+from tests.serving.http_server import ACCEPT, HttpServer, client_of, http_client, initialize_body, running_http
 from tests.serving.sample_tools import python, write_tool
 from tests.serving.tasks.tools import GATE, WAITS, write_task_tools
 
@@ -182,18 +182,17 @@ async def test_tasks_are_answered_for_while_their_server_drains_and_handed_over_
     with records_place(tmp_path, "sqlite") as records:
         variables: dict[str, Any] = variables_of(records)
         async with running_http(tools, http={"drain": LONG}, **variables) as server, http_client() as raw:
-            line = streamable_http_client(server.mcp)
-            async with Client(line, read_timeout_seconds=LIMIT, extensions=[TasksExtension()]) as client:
-                task = await start(client, "waits_again", {"gate": str(gate)})
-                await until((tmp_path / "gate.begun").exists)
+            async with client_of(server, extensions=[TasksExtension()]) as client:
+                task_id = await begin(client, "waits_again", gate)
                 server.signal(signal.SIGTERM)
                 await until(lambda: says_no(raw, server))
-                assert (await get(client, task.task_id))["status"] == "working"
+                assert (await get(client, task_id))["status"] == "working"
             server.signal(signal.SIGTERM)
             assert await server.exit_code() == 0
-        async with running_http(tools, **variables) as server:
-            line = streamable_http_client(server.mcp)
-            async with Client(line, read_timeout_seconds=LIMIT, extensions=[TasksExtension()]) as client:
-                await until(lambda: (tmp_path / "gate.begun").read_text() == "xx")
-                gate.touch()
-                assert (await ended(client, task.task_id))["status"] == "completed"
+        async with (
+            running_http(tools, **variables) as server,
+            client_of(server, extensions=[TasksExtension()]) as client,
+        ):
+            await until(lambda: (tmp_path / "gate.begun").read_text() == "xx")
+            gate.touch()
+            assert (await ended(client, task_id))["status"] == "completed"

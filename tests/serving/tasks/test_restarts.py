@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 
 from tests.kit.records import variables_of
-from tests.kit.tasks import TasksExtension, ended, get, request, start
+from tests.kit.tasks import TasksExtension, begin, ended, get, request, start
 from tests.kit.until import until
-from tests.serving.clients import LIMIT
-from tests.serving.http_server import HttpServer, running_http
+from tests.serving.http_server import HttpServer, client_of, running_http
 
 pytestmark = pytest.mark.anyio
 
@@ -25,20 +22,17 @@ def serving(tools: Path, records: Path, **environment: Any) -> Any:
     return running_http(tools, "--http", **variables_of(records), **environment)
 
 
-@asynccontextmanager
-async def client_of(server: HttpServer) -> AsyncIterator[Client]:
-    line = streamable_http_client(server.mcp, max_sse_event_size=None)
-    async with Client(line, read_timeout_seconds=LIMIT, extensions=[TasksExtension()]) as client:
-        yield client
+def tasks_client(server: HttpServer) -> AbstractAsyncContextManager[Client]:
+    return client_of(server, extensions=[TasksExtension()])
 
 
 async def test_finished_work_outlives_its_server_with_all_that_it_left(tools: Path, records: Path) -> None:
     async with serving(tools, records) as server:
-        async with client_of(server) as client:
+        async with tasks_client(server) as client:
             task = await ended(client, (await start(client, "leaves")).task_id)
         server.signal(signal.SIGKILL)
         await server.exit_code()
-    async with serving(tools, records) as server, client_of(server) as client:
+    async with serving(tools, records) as server, tasks_client(server) as client:
         assert await get(client, task["taskId"]) == task
         uris = [block["uri"] for block in task["result"]["content"] if block["type"] == "resource_link"]
         texts: list[Any] = [(await client.read_resource(uri)).contents[0] for uri in uris]
@@ -52,13 +46,12 @@ async def test_a_task_of_a_server_that_was_killed_is_reported_as_lost(
     tools: Path, records: Path, tmp_path: Path
 ) -> None:
     async with serving(tools, records) as server:
-        async with client_of(server) as client:
-            created = await start(client, "waits", {"gate": str(tmp_path / "gate")})
-            await until((tmp_path / "gate.begun").exists)
+        async with tasks_client(server) as client:
+            task_id = await begin(client, "waits", tmp_path / "gate")
         server.signal(signal.SIGKILL)
         await server.exit_code()
-    async with serving(tools, records) as server, client_of(server) as client:
-        task = await ended(client, created.task_id)
+    async with serving(tools, records) as server, tasks_client(server) as client:
+        task = await ended(client, task_id)
         assert task["status"] == "failed"
         assert task["error"]["code"] == -32603
         assert "has ended before it had" in task["error"]["message"]
@@ -70,14 +63,13 @@ async def test_a_task_that_may_be_run_again_is_where_its_server_was_killed(
 ) -> None:
     gate = tmp_path / "gate"
     async with serving(tools, records) as server:
-        async with client_of(server) as client:
-            created = await start(client, "waits_again", {"gate": str(gate)})
-            await until((tmp_path / "gate.begun").exists)
+        async with tasks_client(server) as client:
+            task_id = await begin(client, "waits_again", gate)
         server.signal(signal.SIGKILL)
         await server.exit_code()
     gate.touch()
-    async with serving(tools, records) as server, client_of(server) as client:
-        task = await ended(client, created.task_id)
+    async with serving(tools, records) as server, tasks_client(server) as client:
+        task = await ended(client, task_id)
         assert task["status"] == "completed"
         assert task["result"]["content"][0]["text"] == "through\n"
         assert (tmp_path / "gate.begun").read_text() == "xx"
@@ -87,9 +79,8 @@ async def test_a_task_that_may_be_run_again_is_begun_again_though_nobody_asks(
     tools: Path, records: Path, tmp_path: Path
 ) -> None:
     async with serving(tools, records) as server:
-        async with client_of(server) as client:
-            await start(client, "waits_again", {"gate": str(tmp_path / "gate")})
-            await until((tmp_path / "gate.begun").exists)
+        async with tasks_client(server) as client:
+            await begin(client, "waits_again", tmp_path / "gate")
         server.signal(signal.SIGTERM)
         assert await server.exit_code() == 0
     async with serving(tools, records):
@@ -99,13 +90,12 @@ async def test_a_task_that_may_be_run_again_is_begun_again_though_nobody_asks(
 
 async def test_a_task_of_a_server_that_is_shut_down_is_reported_so(tools: Path, records: Path, tmp_path: Path) -> None:
     async with serving(tools, records, PRAXIS_HTTP__DRAIN="0.1") as server:
-        async with client_of(server) as client:
-            created = await start(client, "waits", {"gate": str(tmp_path / "gate")})
-            await until((tmp_path / "gate.begun").exists)
+        async with tasks_client(server) as client:
+            task_id = await begin(client, "waits", tmp_path / "gate")
         server.signal(signal.SIGTERM)
         assert await server.exit_code() == 0
-    async with serving(tools, records) as server, client_of(server) as client:
-        task = await ended(client, created.task_id)
+    async with serving(tools, records) as server, tasks_client(server) as client:
+        task = await ended(client, task_id)
         assert (task["status"], task["error"]["message"][:23]) == ("failed", "The server was shut dow")
 
 
@@ -113,26 +103,25 @@ async def test_a_task_that_ends_while_its_server_drains_is_completed(
     tools: Path, records: Path, tmp_path: Path
 ) -> None:
     async with serving(tools, records, PRAXIS_HTTP__DRAIN="60") as server:
-        async with client_of(server) as client:
-            created = await start(client, "waits", {"gate": str(tmp_path / "gate")})
-            await until((tmp_path / "gate.begun").exists)
+        async with tasks_client(server) as client:
+            task_id = await begin(client, "waits", tmp_path / "gate")
         server.signal(signal.SIGTERM)
         await until(lambda: any("shutting down" in line for line in server.log))
         (tmp_path / "gate").touch()
         assert await server.exit_code() == 0
-    async with serving(tools, records) as server, client_of(server) as client:
-        assert (await get(client, created.task_id))["status"] == "completed"
+    async with serving(tools, records) as server, tasks_client(server) as client:
+        assert (await get(client, task_id))["status"] == "completed"
 
 
 async def test_any_server_on_the_store_answers_for_a_task_and_cancels_it(
     tools: Path, records: Path, tmp_path: Path
 ) -> None:
     async with serving(tools, records) as one, serving(tools, records) as other:
-        async with client_of(one) as client:
+        async with tasks_client(one) as client:
             first = await start(client, "waits", {"gate": str(tmp_path / "first")})
             second = await start(client, "waits", {"gate": str(tmp_path / "second")})
         # Its client has left by now, which ends no task.
-        async with client_of(other) as client:
+        async with tasks_client(other) as client:
             assert (await get(client, first.task_id))["status"] == "working"
             (tmp_path / "first").touch()
             task = await ended(client, first.task_id)

@@ -19,7 +19,7 @@ from mcp.shared.exceptions import MCPError
 
 from praxis_mcp.serving.access import hash_token
 from tests.kit.records import variables_of
-from tests.kit.tasks import TasksExtension, ended, get, listen, request, start
+from tests.kit.tasks import TasksExtension, begin, ended, get, listen, request, start
 from tests.kit.until import until
 from tests.serving.http_server import HttpServer, client_of, http_client, running_http
 
@@ -98,8 +98,7 @@ async def test_a_listener_on_one_server_receives_the_end_of_a_task_whose_server_
         tasks_client(two, extension=extension) as there,
     ):
         async with tasks_client(one) as here:
-            task_id = (await start(here, tool, {"gate": str(gate)})).task_id
-        await until(gate.with_name("gate.begun").exists)
+            task_id = await begin(here, tool, gate)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(listen, there, task_id)
             await until(lambda: "working" in [told["status"] for told in extension.told])
@@ -126,9 +125,7 @@ async def test_a_task_that_is_run_again_is_not_refused_for_what_its_killed_serve
     gates = [tmp_path / "a", tmp_path / "b"]
     async with serving(tools, records, **limits) as one, serving(tools, records, **limits) as two:
         async with tasks_client(one) as here:
-            ids = [(await start(here, "waits_again", {"gate": str(gate)})).task_id for gate in gates]
-        for gate in gates:
-            await until(gate.with_name(f"{gate.name}.begun").exists)
+            ids = [await begin(here, "waits_again", gate) for gate in gates]
         one.signal(signal.SIGKILL)
         async with tasks_client(two) as there:
             for gate in gates:

@@ -11,7 +11,7 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, METHOD_NOT_FOUND
 
-from tests.kit.tasks import TASKS, TasksExtension, ended, get, request, start
+from tests.kit.tasks import TASKS, TasksExtension, begin, ended, get, request, start
 from tests.kit.until import until
 from tests.serving.clients import Transport
 from tests.serving.tasks.tools import connect_keeping
@@ -82,13 +82,12 @@ async def test_arguments_that_do_not_fit_are_refused_at_once(client: Client) -> 
 
 
 async def test_a_task_is_cancelled(client: Client, tmp_path: Path) -> None:
-    created = await start(client, "waits", {"gate": str(tmp_path / "gate")})
-    await until((tmp_path / "gate.begun").exists)
-    assert (await request(client, "tasks/cancel", taskId=created.task_id))["resultType"] == "complete"
-    task = await ended(client, created.task_id)
+    task_id = await begin(client, "waits", tmp_path / "gate")
+    assert (await request(client, "tasks/cancel", taskId=task_id))["resultType"] == "complete"
+    task = await ended(client, task_id)
     assert task["status"] == "cancelled"
     assert "result" not in task
-    assert (await request(client, "tasks/cancel", taskId=created.task_id))["resultType"] == "complete", "once more"
+    assert (await request(client, "tasks/cancel", taskId=task_id))["resultType"] == "complete", "once more"
 
 
 async def test_input_that_nobody_asked_for_is_ignored(client: Client, tmp_path: Path) -> None:
