@@ -202,7 +202,7 @@ def _remote(url: str, token_variable: str | None, write_token: bool) -> Server:
         parts, is_address = urlsplit(""), False
     if not is_address or parts.username is not None or not re.fullmatch(r"[!-~]+", url):
         raise ArgumentError(
-            "--url is not the address of an MCP server, without a user's name in it.",
+            "--url is not a valid address of an MCP server: http:// or https://, without a user name.",
             remedy="Write it as `praxis-mcp serve --http` names it: http://127.0.0.1:8000/mcp",
         )
     if token_variable is None:
@@ -217,7 +217,9 @@ def _remote(url: str, token_variable: str | None, write_token: bool) -> Server:
         return Server(url=url, token_variable=token_variable)
     token = os.environ.get(token_variable, "")
     if not re.fullmatch(r"[!-~]+", token):
-        raise ArgumentError(f"The variable {token_variable} holds no token.", remedy="Set it, then do it again.")
+        raise ArgumentError(
+            f"The variable {token_variable} holds no token.", remedy="Set it, then run the command again."
+        )
     return Server(url=url, token_variable=token_variable, token=token)
 
 
@@ -235,7 +237,7 @@ def _local(options: SettingsOptions, token_variable: str | None, write_token: bo
     unwritable = next((word for word in command if re.search("[\ud800-\udfff]", word)), None)
     if unwritable is not None:
         raise ArgumentError(
-            f"The name of {unwritable} is not UTF-8, and cannot stand in a client's file.", remedy="Rename it."
+            f"The name of {unwritable} is not UTF-8, and cannot be written into a client's file.", remedy="Rename it."
         )
     return Server(command=command)
 

@@ -74,8 +74,8 @@ class Change:
             target.parent.mkdir(parents=True, exist_ok=True)
             if _read(target) != self.before:
                 raise SettingsError(
-                    f"{self.file} has changed in this moment; it was left as it is.",
-                    remedy=f"Close {self.client.title}, then do it again.",
+                    f"{self.file} has just been changed by another program; it was left as it is.",
+                    remedy=f"Close {self.client.title}, then run the command again.",
                 )
             replace_bytes(target, self.after)
         except OSError as exc:
@@ -252,7 +252,7 @@ def _malformed(client: Client, file: Path, exc: ValueError | RecursionError) -> 
     if isinstance(exc, jsonc.MalformedError):
         return SettingsError(f"{file}:{exc.line}:{exc.column}: {exc}; nothing was changed.", remedy=remedy)
     if isinstance(exc, RecursionError):
-        return SettingsError(f"{file} has too many brackets in one another; nothing was changed.", remedy=remedy)
+        return SettingsError(f"{file} nests brackets too deeply; nothing was changed.", remedy=remedy)
     # tomllib's messages end with the line and the column.
     return SettingsError(f"{file} cannot be edited: {exc}; nothing was changed.", remedy=remedy)
 

@@ -75,7 +75,7 @@ def parse(text: str, path: Sequence[str] | None = None) -> Node:
     node = reader.value(reader.blank(0), 0, path)
     end = reader.blank(node.end)
     if end < len(text):
-        raise MalformedError("something follows the value", text, end)
+        raise MalformedError("there is more text after the value", text, end)
     return node
 
 
@@ -202,7 +202,7 @@ class _Reader:
     def value(self, at: int, depth: int, path: Sequence[str] | None) -> Node:
         text = self.text
         if depth > MAX_BRACKETS:
-            raise MalformedError(f"more than {MAX_BRACKETS} brackets are in one another", text, at)
+            raise MalformedError(f"brackets are nested more than {MAX_BRACKETS} deep", text, at)
         first = text[at : at + 1]
         if path is not None and not (path and first == "{") and depth <= _FAST_BRACKETS:
             with suppress(ValueError, RecursionError):
@@ -215,7 +215,7 @@ class _Reader:
         match = (_STRING if first == '"' else _OTHER).match(text, at)
         if match is None:
             found = {"": "the end of the file", '"': "a string that does not end, or has a character it may not"}
-            raise MalformedError(f"{found.get(first, repr(first))} is where a value belongs", text, at)
+            raise MalformedError(f"expected a value, found {found.get(first, repr(first))}", text, at)
         try:
             return Node(at, match.end(), json.loads(match[0]))
         except ValueError as exc:  # Python's limit of digits

@@ -115,7 +115,7 @@ class Client:
             return self.entry(server)
         if self.remote is None:
             raise SettingsError(
-                f"The file of {self.title} has no servers at a URL.",
+                f"{self.title} takes no servers at a URL in its file.",
                 remedy="Leave --url out, so that it starts the server itself, or add the URL in its own settings.",
             )
         if server.token:
@@ -124,8 +124,8 @@ class Client:
             return self.remote(server, "")
         if not self.reference:
             raise SettingsError(
-                f"{self.title} reads no variables in its settings, so that the token would have to stand in the file.",
-                remedy="To have it there in clear, for everybody who can read the file: --write-token.",
+                f"{self.title} does not expand variables in its settings, so the token itself would be in the file.",
+                remedy="Add --write-token to write it in clear text, for everybody who can read the file.",
             )
         return self.remote(server, f"Bearer {self.reference.format(server.token_variable)}")
 

@@ -315,7 +315,8 @@ def _read_mounts(blueprint: Blueprint) -> tuple[MountContent, ...]:
             content = _content_of(mount, left)
         except OSError as exc:
             raise ExecutionError(
-                f"{blueprint.tool}: {exc.filename or mount.source}, which it mounts, cannot be read: {exc.strerror}."
+                f"{blueprint.tool}: {exc.filename or mount.source}, which it mounts, cannot be read: {exc.strerror}.",
+                remedy="Fix the mount in the contract, or the permissions of what it mounts.",
             ) from exc
         except ValueError as exc:
             raise LimitUnsupported(

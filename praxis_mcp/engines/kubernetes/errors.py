@@ -97,7 +97,7 @@ def refused(refusal: Refusal, tool: str = "") -> ExecutionError:
         )
     if refusal.is_passing:
         return EngineUnavailable(
-            f"{subject} Kubernetes API server does no work now: {text}.", remedy="Call again a little later."
+            f"{subject} Kubernetes API server cannot serve requests now: {text}.", remedy="Call again a little later."
         )
     return ExecutionError(
         f"{subject} Kubernetes API server refused a request: {refusal.status} {refusal.reason}: {text}.",
@@ -123,7 +123,9 @@ def not_running(tool: str, image: str | None, trouble: PodTrouble) -> ExecutionE
                 "machine.",
             )
         case Trouble.CONTAINER if _RUNS_AS_ROOT.search(trouble.message):
-            return LimitUnsupported(f"{tool}: no pod runs as root ({why}).", remedy="Write user: 1000:1000.")
+            return LimitUnsupported(
+                f"{tool}: no pod runs as root ({why}).", remedy="Write user: 1000:1000 in the contract."
+            )
         case Trouble.CONTAINER:
             return ExecutionError(
                 f"{tool} could not be set up in its pod ({why}).",
@@ -138,7 +140,7 @@ def not_running(tool: str, image: str | None, trouble: PodTrouble) -> ExecutionE
             )
         case Trouble.EVICTED:
             return ExecutionError(
-                f"{tool}: its node put its pod out ({why}).",
+                f"{tool}: its node evicted its pod ({why}).",
                 remedy="The node was short of memory or disk, or the tool wrote more than its volumes hold. Reserve "
                 "more (engines.kubernetes.requests), or let the tool write less.",
             )
@@ -179,7 +181,7 @@ def lost(tool: str, trouble: PodTrouble | None, detail: str = "") -> ExecutionEr
         case Trouble.REMOVED:
             what, more = "its pod was removed", "Somebody, or something else than this server, has removed it"
         case _:
-            what, more = "the way to its pod was lost", "If it persists, look at the API server's load"
+            what, more = "the connection to its pod was lost", "If it persists, look at the API server's load"
     return ExecutionError(
         f"{tool}: {what} before the call ended ({why}). It may have run, whole or in part, and is not repeated by "
         "itself.",

@@ -246,7 +246,7 @@ async def test_a_server_that_stays_away_fails_the_call_in_time(
         on.double.on_request = answering(step, answer, forever=True)
         error = await failure_of(on)
         assert isinstance(error, EngineUnavailable)
-        assert ("cannot be reached" if not status else "does no work now") in error.message
+        assert ("cannot be reached" if not status else "cannot serve requests now") in error.message
         on.double.on_request = lambda asked: None
 
 

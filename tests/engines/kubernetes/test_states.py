@@ -187,8 +187,13 @@ def test_each_trouble_is_an_error_with_its_remedy(
             "kubectl create namespace",
         ),
         (Refusal(422, "Invalid", 'Pod "a" is invalid: spec: x'), LimitUnsupported, "refuses the pod", "limits"),
-        (Refusal(429, "TooManyRequests", "too many requests"), EngineUnavailable, "no work now", "later"),
-        (Refusal(503, "ServiceUnavailable", "apiserver not ready"), EngineUnavailable, "no work now", "later"),
+        (Refusal(429, "TooManyRequests", "too many requests"), EngineUnavailable, "cannot serve requests now", "later"),
+        (
+            Refusal(503, "ServiceUnavailable", "apiserver not ready"),
+            EngineUnavailable,
+            "cannot serve requests now",
+            "later",
+        ),
         (Refusal(409, "Conflict", "the object has been modified"), ExecutionError, "409 Conflict", ""),
     ],
 )
