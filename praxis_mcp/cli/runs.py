@@ -213,17 +213,23 @@ def remove(
     filters = described.filters()
     if sum((bool(runs), bool(described), everything)) != 1:
         raise ArgumentError("Write which runs: their ids, or options such as --of and --until, or --all.")
+    going_on = 0
     with _archive(options) as (archive, _):
         if archive is None:
             count = 0
         elif runs:
-            count = archive.remove([archive.find(name) for name in runs])
+            named = [archive.find(name) for name in runs]
+            going_on = sum(run.ended is None for run in named)
+            count = archive.remove(named)
         else:
             count = archive.remove(archive.runs(filters))
     if as_json:
         echo_json({"removed": count})
     else:
         say(f"{counted(count, 'run')} removed")
+    if going_on:
+        say(f"{counted(going_on, 'run')} still running: only what has ended can be removed", err=True)
+        raise typer.Exit(1)
 
 
 @app.command("export")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +116,29 @@ def test_removing_takes_what_was_named_or_described_with_its_files_and_nothing_e
     assert list(files.iterdir()) == []
     assert "No run is recorded in " in praxis("runs", "list").stderr
     assert "No such run" in praxis("runs", "list", "--of", "greet").stderr
+
+
+def test_a_named_run_that_goes_on_is_not_removed_and_that_is_said(praxis: Run, database: Path) -> None:
+    made = database_in(database)
+    made.write([row("a1", "greet", 1.0), row("b1", "greet", 2.0, ended=None, outcome="running", server="elsewhere")])
+    with server_that_lives(database, "elsewhere"):
+        done = praxis("runs", "rm", "a1", "b1", code=1)
+        assert (done.stdout, done.stderr) == (
+            "1 run removed\n",
+            "1 run still running: only what has ended can be removed\n",
+        )
+        assert [run["run_id"] for run in listed(praxis)] == ["b1"]
+        assert praxis("runs", "rm", "--all").stdout == "0 runs removed\n"
+    made.close()
+
+
+@contextmanager
+def server_that_lives(place: Path, server: str) -> Iterator[None]:
+    """As another process holds its file."""
+    (place / "servers").mkdir()
+    with (place / "servers" / server).open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
 
 def test_where_nothing_is_recorded_lists_are_empty_and_a_run_is_not_found(praxis: Run, project: Path) -> None:
