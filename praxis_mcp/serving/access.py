@@ -21,6 +21,8 @@ TOOLSET = "toolset:"
 READ_METRICS = "metrics:read"
 READ_RUNS = "runs:read"
 """The scope that shows the runs of every caller in the console."""
+FIND_TOOL, CALL_TOOL = "find_tool", "call_tool"
+"""The tools by which others are found and called. No scope is needed for them: those of the tools themselves hold."""
 SCOPE_KEY = "praxis.caller"
 """Where an HTTP request's ASGI scope holds its `Caller`."""
 

@@ -27,10 +27,11 @@ class View:
 
     Attributes:
         names: theirs.
+        sets: what the settings say of each.
     """
 
     names: frozenset[str]
-    _sets: tuple[ToolsetSettings, ...]
+    sets: tuple[ToolsetSettings, ...]
     _find: Callable[[str], Entry | None]
     _always: Collection[str]
 
@@ -40,7 +41,7 @@ class View:
 
     def holds(self, entry: Entry) -> bool:
         """Whether a tool is in it."""
-        return any(_holds(toolset, entry) for toolset in self._sets)
+        return any(_holds(toolset, entry) for toolset in self.sets)
 
 
 class Toolsets:

@@ -45,7 +45,7 @@ from praxis_mcp.settings.sections import (
     UpstreamSettings,
     WarmSettings,
 )
-from praxis_mcp.settings.toolsets import ToolsetName, ToolsetSettings
+from praxis_mcp.settings.toolsets import SearchSettings, ToolsetName, ToolsetSettings
 from praxis_mcp.support.files import expand
 from praxis_mcp.support.logs import logger
 
@@ -88,6 +88,7 @@ class Settings(BaseSettings):
         secrets: where secrets come from, by name; a name that is missing here is looked up in the environment.
         upstreams: other MCP servers whose tools are republished, by name.
         toolsets: choices among the tools, by name; see `ToolsetSettings`.
+        search: see `SearchSettings`.
         locked: run only what `lock_file` has; other calls are refused, and images run by their digests.
         lock_file: what ``praxis-mcp lock`` writes; relative to `base`.
         upstream_approvals: the file of approved tools of upstreams with ``pin: true``; relative to `base`.
@@ -118,6 +119,7 @@ class Settings(BaseSettings):
     upstreams: Mapping[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")], UpstreamSettings] = {}
     upstream_approvals: Path = Path("praxis-upstreams.json")
     toolsets: Mapping[ToolsetName, ToolsetSettings] = {}
+    search: SearchSettings = SearchSettings()
     locked: bool = False
     lock_file: Path = Path("praxis.lock")
 

@@ -92,11 +92,12 @@ async def test_the_command_line_chooses_over_stdio(tools: Path, era: Era) -> Non
 
 async def test_the_address_chooses_over_every_transport_of_http(tools: Path) -> None:
     async with running_http(tools, **environment()) as server:
-        for era, url in (
+        lines: tuple[tuple[Era, str], ...] = (
             ("legacy", f"{server.mcp}/data"),
             ("modern", f"{server.mcp}/data"),
             ("legacy", f"{server.sse}/data"),
-        ):
+        )
+        for era, url in lines:
             async with client_at(url, era) as client:
                 await check_data(client)
         for url in (server.mcp, server.sse):

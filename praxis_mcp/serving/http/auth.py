@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from praxis_mcp.serving.access import (
     ALL_TOOLS,
     ANYONE,
+    CALL_TOOL,
+    FIND_TOOL,
     READ_METRICS,
     READ_RUNS,
     SCOPE_KEY,
@@ -151,7 +153,7 @@ class Authentication:
         # not. What older clients call is known once the body is read, and refused by the handler.
         if headers.get("mcp-method") == "tools/call":
             tool = headers.get("mcp-name", "")
-            if _is_plain(tool) and not caller.covers(tool):
+            if _is_plain(tool) and tool not in (FIND_TOOL, CALL_TOOL) and not caller.covers(tool):
                 self._on_forbidden(tool, caller.name, "forbidden")
                 raise _Refusal(403, "insufficient_scope", "The token does not cover this tool", TOOLS + tool)
 

@@ -37,7 +37,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from praxis_mcp.errors import ExecutionError, PraxisError, UnknownToolError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation.upstreams import Entry
-from praxis_mcp.serving.access import ANYONE, SCOPE_KEY, Caller
+from praxis_mcp.serving.access import ANYONE, FIND_TOOL, SCOPE_KEY, Caller
 from praxis_mcp.serving.greeting import DISCOVERY_KEPT, TASKS, identity_of
 from praxis_mcp.serving.mcp.changes import ChangeNotifier
 from praxis_mcp.serving.mcp.dialect import Dialect
@@ -46,6 +46,8 @@ from praxis_mcp.serving.mcp.progress import ProgressReporter, reporting
 from praxis_mcp.serving.mcp.relay import Relay
 from praxis_mcp.serving.mcp.resources import RunResources
 from praxis_mcp.serving.mcp.results import ResultWriter, error_result, refusal
+from praxis_mcp.serving.mcp.search_tools import TOOLS as SEARCH_TOOLS
+from praxis_mcp.serving.mcp.search_tools import SearchTools, always_loaded
 from praxis_mcp.serving.mcp.task_calls import TaskCalls, ToolCall
 from praxis_mcp.serving.mcp.task_listening import TaskListening
 from praxis_mcp.serving.mcp.task_methods import TaskMethods, TaskParams, UpdateParams, speaks_tasks, task_facts
@@ -89,6 +91,7 @@ class PraxisServer:
         self._task_calls = TaskCalls(toolbox, self._perform)
         self._task_methods = TaskMethods(self._task_calls, toolbox.settings.tasks)
         self._task_tools = TaskTools(self._task_calls)
+        self._search = SearchTools(toolbox, self._tools)
         self._listed = anyio.Event()
         self._own = frozenset(toolbox.settings.server.toolsets)
         own, instructions = identity_of(toolbox.settings, self._own)
@@ -211,8 +214,8 @@ class PraxisServer:
         try:
             return self._toolbox.catalog.get(name).input_schema
         except UnknownToolError:
-            remote = self._toolbox.upstreams.served(name)
-            return remote.input_schema if remote is not None else None
+            found = self._toolbox.upstreams.served(name) or SEARCH_TOOLS.get(name)
+            return found.input_schema if found is not None else None
 
     async def _list_tools(self, ctx: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
         await self._toolbox.loaded()
@@ -222,12 +225,16 @@ class PraxisServer:
         caller = self._caller_of(ctx)
         if self._has_task_tools:
             entries = self._task_tools.merged_with(entries)
+        entries = self._search.merged_with(entries)
+        is_shown, is_searched = self._search.filter_for(entries, caller) or (None, False)
         try:
-            page = self._tools.page(entries, cursor, Dialect(ctx.protocol_version), caller)
+            page = self._tools.page(entries, cursor, Dialect(ctx.protocol_version), caller, is_shown)
         except BadCursor as exc:
             raise MCPError(INVALID_PARAMS, "The cursor was not given out by this server.") from exc
         self._pages.listed(ctx, caller.name, cursor, page)
         self._listed.set()
+        if is_searched:
+            page.tools = always_loaded(page.tools)
         if read_hops(ctx.meta):
             page.tools = with_origin(page.tools, self._toolbox)
         return page
@@ -240,15 +247,39 @@ class PraxisServer:
         await self._toolbox.loaded()
         caller = self._caller_of(ctx)
         self._pages.called(ctx, caller.name)
+        if params.name in SEARCH_TOOLS and self._search.serves(caller):
+            return await self._search_or_call(ctx, params, caller)
+        return await self._call_named(ctx, params, caller)
+
+    async def _search_or_call(
+        self, ctx: Context, params: CallToolRequestParams, caller: Caller
+    ) -> CallToolResult | dict[str, Any]:
+        try:
+            if params.name == FIND_TOOL:
+                return await self._search.find(params.arguments or {}, caller, Dialect(ctx.protocol_version))
+            called = self._search.called(params)
+        except PraxisError as exc:
+            return error_result(exc)
+        except Exception as exc:  # noqa: BLE001 - one call's defect must not look like the server's to the client
+            return refusal(report_defect("tools were searched", exc))
+        try:
+            return await self._call_named(ctx, called, caller)
+        except _NotCallable as exc:
+            # What a model can do better is a result.
+            return refusal(f"{exc.error.message} {FIND_TOOL} finds tools by words.")
+
+    async def _call_named(
+        self, ctx: Context, params: CallToolRequestParams, caller: Caller
+    ) -> CallToolResult | dict[str, Any]:
         if caller.view is not None and self._toolbox.catalog.find(params.name) is None:
             await self._toolbox.upstreams.wait_for(params.name)
         if not caller.sees(params.name):
             self._toolbox.runner.tally.refuse(params.name, caller.name, "unknown_tool", client_name(ctx))
-            raise MCPError(INVALID_PARAMS, f'There is no tool "{params.name[:128]}".')
+            raise _NotCallable(INVALID_PARAMS, f'There is no tool "{params.name[:128]}".')
         if not caller.covers(params.name):
             self._toolbox.runner.tally.refuse(params.name, caller.name, "forbidden", client_name(ctx))
             # Whether there is such a tool is not theirs to know.
-            raise MCPError(INVALID_PARAMS, f'Your credentials do not cover the tool "{params.name[:128]}".')
+            raise _NotCallable(INVALID_PARAMS, f'Your credentials do not cover the tool "{params.name[:128]}".')
         try:
             with continuing(read_hops(ctx.meta)):
                 return await self._run(ctx, params, caller)
@@ -256,7 +287,7 @@ class PraxisServer:
             self._toolbox.runner.tally.refuse(params.name, caller.name, "unknown_tool", client_name(ctx))
             # The error names similar tools, among which there may be some that are not theirs to know.
             text = str(exc) if caller.calls_all_tools else f'There is no tool "{params.name[:128]}".'
-            raise MCPError(INVALID_PARAMS, text) from exc
+            raise _NotCallable(INVALID_PARAMS, text) from exc
         except PraxisError as exc:
             return error_result(exc)
         except MCPError:
@@ -381,6 +412,10 @@ class PraxisServer:
             raise
         except Exception as exc:  # noqa: BLE001 - the SDK would log its message, which may hold a secret
             raise MCPError(INTERNAL_ERROR, report_defect("a resource was read", exc)) from None
+
+
+class _NotCallable(MCPError):
+    """There is no such tool for the caller."""
 
 
 class _LowLevelServer(Server[Any]):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mcp_types import ListToolsResult, Tool, ToolAnnotations
@@ -44,12 +44,17 @@ class ToolLister:
         self._made: dict[tuple[str, bool], tuple[Entry | Tool, Tool | None]] = {}
 
     def page(
-        self, entries: Sequence[Entry | Tool], cursor: str | None, dialect: Dialect, caller: Caller = ANYONE
+        self,
+        entries: Sequence[Entry | Tool],
+        cursor: str | None,
+        dialect: Dialect,
+        caller: Caller = ANYONE,
+        is_shown: Callable[[str], bool] | None = None,
     ) -> ListToolsResult:
         """One page of the tools that a caller may see, sorted by name.
 
         A cursor names the last tool of the page before, so that a change of the catalog between two pages neither
-        repeats nor skips the others.
+        repeats nor skips the others. `is_shown` decides in the caller's place, where it is given.
 
         Raises:
             BadCursor: the cursor is not one of ours.
@@ -58,16 +63,18 @@ class ToolLister:
             self._entries, self._names = entries, [entry.name for entry in entries]
             self._forget(set(self._names))
         names = self._names
-        if not caller.calls_all_tools:
-            entries = [entry for entry in entries if caller.may_call(entry.name)]
+        if is_shown is not None or not caller.calls_all_tools:
+            shows = is_shown or caller.may_call
+            entries = [entry for entry in entries if shows(entry.name)]
             names = [entry.name for entry in entries]
         start = bisect_right(names, _read_cursor(cursor)) if cursor is not None else 0
         end = start + self._settings.server.page_size
-        tools = [tool for entry in entries[start:end] if (tool := self._tool(entry, dialect)) is not None]
+        tools = [tool for entry in entries[start:end] if (tool := self.tool(entry, dialect)) is not None]
         following = _write_cursor(names[end - 1]) if end < len(names) else None
         return ListToolsResult(tools=tools, next_cursor=following)
 
-    def _tool(self, entry: Entry | Tool, dialect: Dialect) -> Tool | None:
+    def tool(self, entry: Entry | Tool, dialect: Dialect) -> Tool | None:
+        """A tool as it is listed; None where clients would refuse it."""
         known = self._made.get((entry.name, dialect.modern))
         if known is not None and known[0] is entry:
             return known[1]
