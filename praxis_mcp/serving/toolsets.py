@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from praxis_mcp.contracts.catalog.catalog import CatalogEntry
-from praxis_mcp.errors import PraxisError
+from praxis_mcp.errors import UnknownToolError
 from praxis_mcp.federation.upstreams import Entry
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.toolsets import ToolsetSettings
@@ -17,7 +17,7 @@ TOOLSET_KEY = "praxis.toolset"
 """Where an HTTP request's ASGI scope holds the name of the toolset that its address names."""
 
 
-class UnknownToolset(PraxisError):
+class UnknownToolset(UnknownToolError):
     """There is no toolset of that name for that caller."""
 
 
