@@ -19,6 +19,12 @@
 
 /* For the secret, which comes with the connection. */
 static const int64_t SECRET_TIME = 5 * NANOSECONDS_PER_SECOND;
+/* For a caller, from our start: it connects as soon as it sees us run. Later there is none any more, or it has given us
+ * up. */
+static const int64_t CALLER_TIME = 60 * NANOSECONDS_PER_SECOND;
+/* Between two attempts to take a connection for which there is no descriptor: it stays where it is, and poll() would
+ * return at once, again and again. */
+static const int64_t ACCEPT_AGAIN = NANOSECONDS_PER_SECOND / 20;
 enum {
     MOST_UNPROVEN = 64,
     MOST_AT_ONCE = 16,
@@ -165,12 +171,17 @@ static bool is_asked_to_leave(int signals)
     return sig == SIGTERM || sig == SIGINT || sig == SIGHUP || sig == SIGQUIT;
 }
 
+static int64_t earlier(int64_t one, int64_t other)
+{
+    return one == NO_DEADLINE || (other != NO_DEADLINE && other < one) ? other : one;
+}
+
 /* The next moment at which something is due, `due` or before. */
 static int64_t first_due(const struct unproven unproven[MOST_UNPROVEN], int64_t due)
 {
     for (int index = 0; index < MOST_UNPROVEN; index++)
-        if (unproven[index].channel >= 0 && (due == NO_DEADLINE || unproven[index].due < due))
-            due = unproven[index].due;
+        if (unproven[index].channel >= 0)
+            due = earlier(due, unproven[index].due);
     return due;
 }
 
@@ -180,13 +191,21 @@ static enum arrival wait_for_proof(const struct listener *listener, int door, in
                                    struct unproven unproven[MOST_UNPROVEN], struct unproven **taken)
 {
     enum { SIGNALS, DOOR, FIRST, COUNT = FIRST + MOST_UNPROVEN };
+    int64_t again = NO_DEADLINE; /* when the door is looked at again that could not be opened */
     for (;;) {
         if (due != NO_DEADLINE && now() >= due)
             return ARRIVAL_NONE;
-        struct pollfd polled[COUNT] = {{.fd = signals, .events = POLLIN}, {.fd = door, .events = POLLIN}};
-        for (int index = 0; index < MOST_UNPROVEN; index++)
+        if (again != NO_DEADLINE && now() >= again)
+            again = NO_DEADLINE;
+        int open = again == NO_DEADLINE ? door : -1; /* poll() passes over -1 */
+        struct pollfd polled[COUNT] = {{.fd = signals, .events = POLLIN}, {.fd = open, .events = POLLIN}};
+        nfds_t used = FIRST; /* poll() refuses more than there may be descriptors */
+        for (int index = 0; index < MOST_UNPROVEN; index++) {
             polled[FIRST + index] = (struct pollfd){.fd = unproven[index].channel, .events = POLLIN};
-        poll_until(polled, COUNT, first_due(unproven, due));
+            if (unproven[index].channel >= 0)
+                used = FIRST + (nfds_t)index + 1;
+        }
+        poll_until(polled, used, first_due(unproven, earlier(due, again)));
         if (polled[SIGNALS].revents != 0 && is_asked_to_leave(signals))
             return ARRIVAL_NONE;
         for (int index = 0; index < MOST_UNPROVEN; index++) {
@@ -202,8 +221,11 @@ static enum arrival wait_for_proof(const struct listener *listener, int door, in
          * before the next, or they would put the caller out. */
         for (int count = 0; polled[DOOR].revents != 0 && count < MOST_AT_ONCE; count++) {
             int channel = accept4(door, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-            if (channel < 0)
+            if (channel < 0) {
+                if (errno != EAGAIN && errno != EINTR)
+                    again = now() + ACCEPT_AGAIN;
                 break;
+            }
             struct unproven *one = *taken = make_room(unproven);
             *one = (struct unproven){.channel = channel, .due = now() + SECRET_TIME};
             if (!listener->has_digest || look_at(one, listener->digest))
@@ -223,6 +245,7 @@ enum arrival take_connection(const struct listener *listener, int64_t due, int *
     for (int index = 0; index < MOST_UNPROVEN; index++)
         unproven[index].channel = -1;
     struct unproven *taken;
+    due = earlier(due, now() + CALLER_TIME);
     enum arrival arrival = wait_for_proof(listener, door, signals, due, unproven, &taken);
     if (arrival == ARRIVAL_TAKEN) {
         *channel = taken->channel;

@@ -73,7 +73,8 @@ static const struct option options[] = {
      "the channel is a unix socket to connect to, instead of stdin and stdout"},
     {"--listen", "ADDRESS:PORT", 1, take_address, offsetof(struct wait_options, listener),
      "the channel is one TCP connection to there, after which nobody can connect any more;\n"
-     "                         another address than a loopback one needs --secret-sha256"},
+     "                         another address than a loopback one needs --secret-sha256;\n"
+     "                         nobody who connects within a minute ends it quietly"},
     {"--secret-sha256", "HEX", 1, take_digest, offsetof(struct wait_options, listener),
      "that connection begins with the 32 bytes of which this is the digest; others are closed"},
     {"--patience", "SECONDS", 1, take_positive_seconds, offsetof(struct wait_options, patience),

@@ -229,7 +229,8 @@ def wait_words(
             differ, it does not look.
         hide: as for `run_prefix`; variables of the call itself are not hidden.
         listen: ADDRESS:PORT at which it takes one TCP connection, instead of `socket`; an IPv6 address in brackets, in
-            which an IPv4 address may be, too.
+            which an IPv4 address may be, too. Where nobody has connected (and given the secret) within a minute, it
+            leaves.
         secret: what that connection begins with, `CHANNEL_SECRET_BYTES` random bytes; only their digest is among the
             words. None needs a loopback address: any process that reaches it may take the place.
 

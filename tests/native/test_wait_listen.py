@@ -25,6 +25,8 @@ from tests.native.waiting import SECRET, PraxisWait, connect, listening, sh, who
 WRONG = bytes(CHANNEL_SECRET_BYTES)
 SECRET_SECONDS = 5.0
 """Within which a connection must have given the secret (native/listener.c)."""
+CALLER_SECONDS = 60.0
+"""Within which that of the caller must have come."""
 MOST_UNPROVEN = 64
 
 
@@ -159,6 +161,28 @@ def test_patience_ends_a_waiter_to_which_nobody_connects_or_says_the_secret(bina
         assert process.wait(PATIENCE) == 0
     with listening(binary, "--patience", "2") as (process, port), suppress(OSError), connect(port):
         assert process.wait(PATIENCE) == 0
+
+
+def test_a_waiter_to_which_no_caller_comes_in_a_minute_ends_whatever_its_patience(binary: Path) -> None:
+    with listening(binary, "--patience", "3600") as (process, port), connect(port, SECRET[:-1]):
+        begun = time.monotonic()
+        assert process.wait(CALLER_SECONDS + PATIENCE) == 0
+        assert time.monotonic() - begun > CALLER_SECONDS / 2
+
+
+def test_a_waiter_without_descriptors_does_not_use_a_processor_and_takes_its_caller_when_it_has_one(
+    binary: Path,
+) -> None:
+    front = ("sh", "-c", 'ulimit -n 16; exec "$@"', "sh")
+    with listening(binary, front=front) as (process, port), ExitStack() as strangers:
+        for _ in range(16):
+            strangers.enter_context(connect(port))
+        with connect(port, SECRET) as connection:
+            assert says_hello(connection)
+            fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+            used = sum(int(fields[index]) for index in (11, 12)) / os.sysconf("SC_CLK_TCK")
+            assert used < 0.2, "seconds of a processor"
+            assert ends_well(connection) == Ended(EndKind.EXIT, 7)
 
 
 @pytest.mark.parametrize("as_pid_1", [False, True])

@@ -6,6 +6,7 @@ A waiter is for a single call. Closing the channel ends it, and all that it has 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
@@ -117,6 +118,11 @@ class WaiterSilent(Exception):
         self.seconds = seconds
 
 
+def awake_or_not() -> float:
+    """Seconds that only go up, those in which this machine slept among them: what waits elsewhere did not sleep."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
+
+
 def wait_call(plan: Plan, *, words: Sequence[str] = (), env: Mapping[str, str] | None = None,
               files: Sequence[CallFile] | None = None, no_network: bool = False, kill_after: float = 0.0,
               seccomp: bytes | None = None) -> WaitCall:  # fmt: skip
@@ -171,7 +177,7 @@ class Waiter:
         self._may_feed = anyio.Event()
         self._feeds = True
         self._may_have_run = False
-        self._until = time.monotonic() + WAITER_MAX_AGE
+        self._until = awake_or_not() + WAITER_MAX_AGE
         self._limit: float | None = None
         self._deadline: anyio.CancelScope | None = None
         self._unsent: ExecutionError | FramingError | None = None
@@ -180,7 +186,7 @@ class Waiter:
     def is_waiting(self) -> bool:
         """Whether it can still take its call: it is there, and not older than `WAITER_MAX_AGE`; looks, and does not
         wait."""
-        return time.monotonic() < self._until and self._channel.is_silent()
+        return awake_or_not() < self._until and self._channel.is_silent()
 
     async def greet(self) -> Hello:
         """Wait until it says that it is ready. The caller bounds the time.

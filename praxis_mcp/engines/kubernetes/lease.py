@@ -7,7 +7,6 @@ two machines compared, nor process ids.
 
 from __future__ import annotations
 
-import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 import anyio
 
+from praxis_mcp.engines.init.waiter import awake_or_not
 from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal
 from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.engines.kubernetes.spec import MANAGED_BY, MANAGER, POD_GRACE, SERVER_LABEL
@@ -318,8 +318,3 @@ def _seen(lease: Mapping[str, Any], now: float) -> SeenLease:
 def _now() -> str:
     """Now, as a MicroTime of Kubernetes."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def awake_or_not() -> float:
-    """Seconds that only go up, those in which this machine slept among them."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()

@@ -80,18 +80,15 @@ class OwnPod:
         self.last = await self._create(self._cluster.pods(), body)
 
     async def _create(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Not abandoned when cancelled: it might come to be after it was removed."""
-        self._may_exist = True
-        made: Mapping[str, Any] = {}
+        """Where the answer does not come, for cancellation too, it may come to be after its removal: `remove` then has
+        it looked for again."""
+        self._may_exist = self._is_uncertain = True
         try:
-            with anyio.CancelScope(shield=True):
-                made = await self._cluster.create(path, body)
+            made = await self._cluster.create(path, body)
         except Refusal as exc:
             self._may_exist = self._is_uncertain = exc.may_be_done
             raise
-        except ClusterLost:
-            self._is_uncertain = True
-            raise
+        self._is_uncertain = False
         return made
 
     async def run(self, on_trouble: Callable[[PodTrouble], None]) -> None:

@@ -17,10 +17,10 @@ from typing import Any
 
 import anyio
 
-from praxis_mcp.engines.init.waiter import REPORT_GRACE
+from praxis_mcp.engines.init.waiter import REPORT_GRACE, awake_or_not
 from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal
 from praxis_mcp.engines.kubernetes.client import Cluster
-from praxis_mcp.engines.kubernetes.lease import ServerLease, awake_or_not
+from praxis_mcp.engines.kubernetes.lease import ServerLease
 from praxis_mcp.engines.kubernetes.pods import OwnPod
 from praxis_mcp.engines.kubernetes.rights import SANDBOX_RIGHTS, missing_rights
 from praxis_mcp.engines.kubernetes.sandbox_spec import (

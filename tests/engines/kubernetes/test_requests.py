@@ -201,6 +201,21 @@ async def test_a_pod_that_is_made_long_after_its_call_has_failed_is_removed(
         await on.nothing_is_left()
 
 
+async def test_a_call_that_is_cancelled_does_not_wait_for_the_answer_about_its_pod_which_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "API_ANSWER_TIMEOUT", 3600.0)
+    monkeypatch.setattr(lease, "RENEW_EVERY", 0.1)
+
+    async with doubled(tmp_path) as on:
+        on.double.on_request = answering(("create", "pods"), Answer(after=3600, done=True))
+        with anyio.fail_after(WITHIN):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(on.call)
+                await until(lambda: on.double.store.names("pods"), what="the request for a pod")
+                tasks.cancel_scope.cancel()
+
+
 async def test_an_api_server_that_removes_slowly_what_is_left_costs_no_renewal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
