@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from praxis_mcp.cli import (
     audit,
     authoring,
+    build,
     call,
     contracts,
     dev,
@@ -70,6 +71,7 @@ app.command("list")(listing.list_tools)
 app.command("call")(call.call)
 app.command("explain")(explain.explain)
 app.command("validate")(authoring.validate)
+app.command("build")(build.build)
 app.command("dev")(dev.dev)
 app.command("lock")(lock.lock)
 app.command("test")(examples.run_examples)

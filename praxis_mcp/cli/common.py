@@ -251,12 +251,15 @@ def print_findings(diagnostics: Sequence[Diagnostic]) -> bool:
     return any(item.is_error for item in diagnostics)
 
 
-def missing_image(pull: str) -> str:
+def missing_image(pull: str, *, is_built: bool = False) -> str:
     """What an image that an engine lacks means for the first call.
 
     Args:
         pull: as the settings have it.
+        is_built: whether the contract says how it is made.
     """
+    if is_built:
+        return "not built yet: the first call waits for it (ahead of calls: praxis-mcp build)"
     if pull == "never":
         return "not here, and with pull: never a call is refused"
     return "not here yet: the first call has to pull it"
@@ -324,6 +327,8 @@ def friendly_errors() -> Iterator[None]:
     try:
         yield
     except PraxisError as exc:
+        if isinstance(exc, ExecutionError) and exc.output:
+            say(exc.output, err=True)
         print_error(exc.message, exc.remedy)
         raise typer.Exit(EXIT_ENGINE if isinstance(exc, ExecutionError) else EXIT_USAGE) from exc
     except KeyboardInterrupt as exc:

@@ -213,7 +213,7 @@ async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
     from praxis_mcp.errors import PraxisError
     from praxis_mcp.plans.build import draft_blueprint
     from praxis_mcp.plans.model import Call, Plan
-    from praxis_mcp.plans.planning import find_all_problems
+    from praxis_mcp.plans.planning import find_all_problems, plan_image
 
     try:
         contract = toolbox.catalog.get(name).contract
@@ -227,6 +227,8 @@ async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
                 "demands": [],
             }
         blueprint = draft_blueprint(contract, toolbox.settings)
+        if blueprint.build is not None:
+            blueprint = await plan_image(contract, toolbox.settings)
     except PraxisError as exc:
         return {"tool": name, "engine": None, "reason": str(exc), "missed": [], "demands": []}
     decision = await toolbox.runner.selector.decide(Plan(blueprint, Call(run_id="")))
@@ -242,7 +244,9 @@ async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
         *most, last = absent
         reasons.append(f"needs {', '.join(most)} or {last}, see above" if most else f"needs {last}, see above")
     if await toolbox.runner.lacks_image(decision.engine, blueprint):
-        reasons.append(f"{blueprint.image} is {missing_image(toolbox.settings.pull)}")
+        reasons.append(
+            f"{blueprint.image} is {missing_image(toolbox.settings.pull, is_built=blueprint.build is not None)}"
+        )
     reason = "; ".join(reasons)
     missed = [item.engine for item in decision.passed_over if decision.engine is None and item.remedy]
     demands = sorted(item.value for item in blueprint.demands)

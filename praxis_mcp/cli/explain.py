@@ -88,7 +88,7 @@ def _print(facts: dict[str, Any], pull: str) -> None:
         table.add_row("[yellow]caution[/]", escape(facts["caution"]))
     plain = {**facts, "command": shlex.join(facts["command"]) if facts["command"] else None}
     if facts["image_is_missing"]:
-        plain["image"] += f" ({missing_image(pull)})"
+        plain["image"] += f" ({missing_image(pull, is_built=facts['build'] is not None)})"
     for name in ("image", "command", "working_dir", "network", "user", "stdin_bytes"):
         if plain[name] is not None:
             table.add_row(name.replace("_", " "), escape(str(plain[name])))
@@ -98,6 +98,10 @@ def _print(facts: dict[str, Any], pull: str) -> None:
             table.add_row("header", escape(f"{name}: {value}"))
         if request["body_bytes"] is not None:
             table.add_row("body", counted(request["body_bytes"], "byte"))
+    if (build := facts["build"]) is not None:
+        made = build["dockerfile"] or ", ".join(filter(None, (build["requirements"], *build["packages"])))
+        base = f" on top of {build['base']}" if build["base"] else ""
+        table.add_row("built from", escape(f"{made}{base}; network of the build: {build['network']}"))
     if facts["execution"] != "call":
         again = ", run again where its server died" if facts["retry"] == "safe" else ""
         whose = "" if facts["execution"] == "task" else " for clients that speak the tasks extension"

@@ -7,7 +7,16 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from praxis_mcp.contracts.values import ByteSize, EnvValue, Network, Real, Whole, parse_network
 from praxis_mcp.settings.base import SecretRef
@@ -90,11 +99,62 @@ class CommandSpec(EngineSpec):
         return value
 
 
+BUILT_IMAGE = "localhost/praxis-build"
+"""What images are called that are built by contracts; each has a tag of its own, the hash of what it is made of."""
+
+
+def _check_package(value: str) -> str:
+    # What begins with a hyphen is an option of pip, and a line's end begins another requirement.
+    if not value[:1].isalnum() or not value.isprintable() or len(value) > _MAX_PACKAGE:
+        raise ValueError("write a requirement on one line, such as requests==2.32.3, without options")
+    return value
+
+
+_MAX_PACKAGE = 1000
+Package = Annotated[str, AfterValidator(_check_package)]
+
+
+class BuildSpec(BaseModel):
+    """What an image is made of, ahead of calls. Paths start at the contract's own folder.
+
+    Attributes:
+        python: a file of requirements, installed by the pip of the contract's image.
+        packages: requirements, such as ``requests==2.32.3``, in addition.
+        dockerfile: a Dockerfile; ``Dockerfile`` in the context where only that is given.
+        context: the directory that it may copy from; by default the one that the Dockerfile is in.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    python: str | None = Field(default=None, min_length=1)
+    packages: tuple[Package, ...] = ()
+    dockerfile: str | None = Field(default=None, min_length=1)
+    context: str | None = Field(default=None, min_length=1)
+
+    @property
+    def has_dockerfile(self) -> bool:
+        """Whether a Dockerfile says what the image is made from; else it is the contract's image and packages."""
+        return self.dockerfile is not None or self.context is not None
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> BuildSpec:
+        has_packages = self.python is not None or bool(self.packages)
+        if has_packages and self.has_dockerfile:
+            raise ValueError(
+                "python and packages do not go with dockerfile and context; install them in the Dockerfile"
+            )
+        if not has_packages and not self.has_dockerfile:
+            raise ValueError("write python, packages, dockerfile or context")
+        return self
+
+
 class DaggerEngineSpec(CommandSpec):
     """A command in a container image. Any container engine can run it: Dagger, Docker or the sandbox.
 
     Attributes:
-        image: image reference, such as ``python:3.11-slim`` or ``repo/image@sha256:…``.
+        image: image reference, such as ``python:3.11-slim`` or ``repo/image@sha256:…``; where a Dockerfile makes it,
+            `BUILT_IMAGE`.
+        build: what is added to the image, or what the image is made of; see `BuildSpec`.
         working_dir: absolute path inside the container, or one that ``{contract_dir}`` begins; None is the image's own.
         privileged: full capabilities; refused unless the settings allow it.
         user: ``name``, ``uid`` or ``uid:gid``; None is the image's own, or the server's own user where the contract
@@ -109,6 +169,7 @@ class DaggerEngineSpec(CommandSpec):
     """
 
     image: str = Field(min_length=1, pattern=r"^\S+$")
+    build: BuildSpec | None = None
     working_dir: str | None = Field(default=None, pattern=r"^(/|\{contract_dir\})")
     privileged: bool = False
     user: str | None = Field(default=None, pattern=r"^[\w.-]+(:[\w.-]+)?$")
@@ -116,6 +177,23 @@ class DaggerEngineSpec(CommandSpec):
     use_entrypoint: bool = False
     cache_dirs: tuple[Annotated[str, Field(pattern=r"^/.")], ...] = ()
     drop_capabilities: bool | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_dockerfile_makes_the_image(cls, data: Any) -> Any:
+        build = data.get("build") if isinstance(data, dict) else None
+        if isinstance(build, BuildSpec):
+            has_dockerfile = build.has_dockerfile
+        else:
+            has_dockerfile = isinstance(build, dict) and (build.get("dockerfile") or build.get("context")) is not None
+        return {"image": BUILT_IMAGE, **data} if has_dockerfile else data
+
+    @field_validator("build")
+    @classmethod
+    def _a_dockerfile_names_its_own_base(cls, value: BuildSpec | None, info: ValidationInfo) -> BuildSpec | None:
+        if value is not None and value.has_dockerfile and info.data.get("image", BUILT_IMAGE) != BUILT_IMAGE:
+            raise ValueError("the Dockerfile names an image after FROM; remove image")
+        return value
 
     @field_validator("user", mode="before")
     @classmethod

@@ -66,6 +66,8 @@ class EngineCapabilities:
     def remedy_for(self, plan: Plan) -> str:
         """How to have what the plan demands and this engine lacks; empty where nothing is known to help."""
         missing = plan.demands - self.enforces
+        if Capability.BUILD in missing:
+            return "Have Docker or Dagger on this machine, or build the image elsewhere, and name it by image:."
         if Capability.NETWORK_BRIDGE in missing:
             return "Write network: none in the contract, if the tool needs no network (older spellings mean bridge)."
         # What only praxis-init enforces, where this installation lacks that.

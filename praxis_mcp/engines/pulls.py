@@ -13,12 +13,21 @@ from typing import BinaryIO
 import anyio
 
 from praxis_mcp.engines.base import StatusListener
-from praxis_mcp.errors import ExecutionError
+from praxis_mcp.errors import ExecutionError, ImageError
+from praxis_mcp.plans.builds import pack_build
+from praxis_mcp.plans.model import ImageBuild
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.installation import install_command_for_extra
+from praxis_mcp.support.text import printable
 
 PULL_TIMEOUT = 600.0
 """Seconds to get one image; apart from the tool's own timeout, which counts from its start."""
+
+BUILD_TIMEOUT = 600.0
+"""Seconds to build one image."""
+
+_LOG_KEPT = 8 * 1024
+"""Characters of a build's log that an error has, its end."""
 
 LocalImages = Callable[[Settings, str, BinaryIO, StatusListener], Awaitable[bool]]
 """Writes the image of a name that this machine has already as an archive (as ``docker save`` does), saying so; False
@@ -34,6 +43,27 @@ async def save_local_image(settings: Settings, reference: str, into: BinaryIO, t
     """See `LocalImages`."""
     save: LocalImages = resolve_name(LOCAL_IMAGES)
     return await save(settings, reference, into, tell)
+
+
+def packed_build(build: ImageBuild, tool: str, into: BinaryIO) -> None:
+    """Pack all that an image is made of, from the beginning of `into`, which is to be read from there. May block.
+
+    Raises:
+        ImageError: it has changed since it was hashed.
+        ExecutionError: see `pack_build`.
+    """
+    if pack_build(build, tool, into) != build.digest:
+        raise ImageError(f"What the image of {tool} is made of was changed in this moment.", remedy="Call again.")
+    into.seek(0)
+
+
+def build_failed(tool: str, why: str, log: str) -> ImageError:
+    """The image of that tool could not be built."""
+    return ImageError(
+        f"The image of {tool} could not be built: {printable(why.strip()).rstrip('.')}.",
+        output=log[-_LOG_KEPT:] or None,
+        remedy=f"Fix its build; praxis-mcp build {tool} tries it.",
+    )
 
 
 def hint_at_local_images() -> str:
@@ -83,7 +113,8 @@ class SharedPulls:
         try:
             async with pull.lock:
                 if pull.failure is not None:
-                    raise type(pull.failure)(pull.failure.message, remedy=pull.failure.remedy) from pull.failure
+                    failure = pull.failure
+                    raise type(failure)(failure.message, output=failure.output, remedy=failure.remedy) from failure
                 if not pull.done:
                     try:
                         await work(pull.tell)

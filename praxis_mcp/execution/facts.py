@@ -10,7 +10,7 @@ from praxis_mcp.execution.runner import Explanation
 from praxis_mcp.execution.spill import NO_OTHER
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation.remote_tools import RemoteTool
-from praxis_mcp.plans.model import Guard
+from praxis_mcp.plans.model import Guard, ImageBuild
 from praxis_mcp.plans.secrets import MASK, Masker
 from praxis_mcp.settings.base import SecretRef
 
@@ -54,6 +54,7 @@ def facts_of(explanation: Explanation) -> dict[str, Any]:
             "reason": explanation.cold_reason or None,
         },
         "image": fixed.image,
+        "build": _build_facts(fixed.build) if fixed.build is not None else None,
         "image_is_missing": explanation.lacks_image,
         "remote": {"address": remote.address, "tool": remote.tool, "transport": remote.transport} if remote else None,
         "request": {
@@ -90,6 +91,18 @@ def facts_of(explanation: Explanation) -> dict[str, Any]:
         },
         "artifacts": list(fixed.artifacts),
         "demands": sorted(item.value for item in plan.demands),
+    }
+
+
+def _build_facts(build: ImageBuild) -> dict[str, Any]:
+    return {
+        "base": build.base,
+        "requirements": str(build.requirements) if build.requirements else None,
+        "packages": list(build.packages),
+        "dockerfile": str(build.dockerfile) if build.dockerfile else None,
+        "context": str(build.context) if build.context else None,
+        "network": build.network,
+        "digest": build.digest,
     }
 
 

@@ -22,8 +22,8 @@ from praxis_mcp.execution.relays import RelayRunner
 from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.servers import ServerStatus, reap_periodically
 from praxis_mcp.federation.upstreams import Upstreams
-from praxis_mcp.plans.build import build_blueprint
 from praxis_mcp.plans.model import Blueprint, Call, Plan
+from praxis_mcp.plans.planning import plan_image
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.tasks import unwrapped
@@ -99,19 +99,21 @@ class Toolbox:
         await self.catalog.watch(changed)
 
     async def prefetch(self) -> None:
-        """Pull the images that the engines lack, one after another; what fails is logged and fails its call later."""
+        """Pull or build the images that the engines lack, one after another; what fails is logged, and fails its call
+        later."""
         await self.loaded()
         seen: set[str] = set()
         for entry in self.catalog.entries():
             # From the traits first: a thousand contracts of one image need not all be built to find that out.
-            if entry.traits.image is None or entry.traits.image in seen:
-                continue
-            seen.add(entry.traits.image)
+            if not entry.traits.is_built:
+                if entry.traits.image is None or entry.traits.image in seen:
+                    continue
+                seen.add(entry.traits.image)
             try:
-                blueprint = build_blueprint(entry.contract, self.settings)
+                blueprint = await plan_image(entry.contract, self.settings)
                 if self.runner.lock is not None:
                     blueprint = self.runner.lock.pin_blueprint(blueprint)
-                    if "@" not in (blueprint.image or ""):
+                    if blueprint.build is None and "@" not in (blueprint.image or ""):
                         continue  # no registry knows an image by its id
                 await self._prepare(blueprint)
             except PraxisError as exc:

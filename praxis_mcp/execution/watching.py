@@ -15,9 +15,10 @@ from anyio.abc import TaskStatus
 from praxis_mcp.contracts.catalog.catalog import CatalogEntry
 from praxis_mcp.contracts.commands import CONTRACT_DIR
 from praxis_mcp.contracts.discovery import is_contract_name, is_searched
-from praxis_mcp.contracts.specs import CommandSpec, LocalEngineSpec
+from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec, LocalEngineSpec
 from praxis_mcp.errors import PraxisError
 from praxis_mcp.execution.toolbox import Toolbox
+from praxis_mcp.plans.builds import describe_build
 from praxis_mcp.plans.paths import host_path, parse_mount
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
@@ -51,8 +52,9 @@ class ToolWatch:
     """Keeps the catalog of a toolbox up to date, and says which tools a change touches.
 
     Besides its contract, a tool's files are the contract's folder, where the contract says ``{contract_dir}``; what it
-    mounts read-only; and the files that the words of a local command name. What a tool may write to is left out, as are
-    hidden files and what interpreters cache: else each run would be the reason for the next one.
+    mounts read-only; what its image is built from; and the files that the words of a local command name. What a tool
+    may write to is left out, as are hidden files and what interpreters cache: else each run would be the reason for
+    the next one.
 
     Attributes:
         toolbox: whose catalog has been loaded.
@@ -117,6 +119,9 @@ def _sources_of(entry: CatalogEntry, settings: Settings) -> frozenset[Path]:
             return frozenset()
         mounts = [parse_mount(source, target, settings.root, folder) for source, target in spec.mounts.items()]
         found = {mount.source for mount in mounts if not mount.writable}
+        if isinstance(spec, DaggerEngineSpec) and (build := describe_build(contract, spec, settings)) is not None:
+            places = (build.requirements, build.dockerfile, build.context)
+            found |= {path for path in places if path is not None}
         if isinstance(spec, LocalEngineSpec):
             texts = (*spec.command, spec.cwd or "", *(text for text in spec.env.values() if isinstance(text, str)))
             if folder is not None and any(CONTRACT_DIR in text for text in texts):

@@ -33,6 +33,7 @@ from praxis_mcp.contracts.values import BindKind, Network, artifact_directory
 from praxis_mcp.contracts.variables import is_of_the_host
 from praxis_mcp.errors import ExecutionError, LimitUnsupported, PraxisError
 from praxis_mcp.plans.binding import Bound, bind_arguments, ends_options
+from praxis_mcp.plans.builds import check_build, describe_build
 from praxis_mcp.plans.http_request import build_request
 from praxis_mcp.plans.model import Blueprint, Call, HttpTarget, Limits, Mount, Plan, RemoteTool, Where
 from praxis_mcp.plans.paths import (
@@ -85,7 +86,8 @@ def build_plan(
         LimitUnsupported: the contract asks for something that the settings do not allow.
         SettingsError: a secret cannot be found.
     """
-    blueprint = check_mounts(build_blueprint(contract, settings), settings, create=create)
+    blueprint = check_build(build_blueprint(contract, settings), settings)
+    blueprint = check_mounts(blueprint, settings, create=create)
     if caller and blueprint.cache_owner:
         owner = _digest(blueprint.cache_owner, caller) if blueprint.cache_dirs else ""
         blueprint = replace(blueprint, cache_owner=owner)
@@ -156,6 +158,8 @@ def _passed_through(spec: CommandSpec, blueprint: Blueprint) -> dict[str, str]:
 def needs_io(contract: ToolContract) -> bool:
     """Whether `build_plan` looks at files or asks a keyring for this contract, and may block."""
     spec = contract.engine_spec
+    if isinstance(spec, DaggerEngineSpec) and spec.build is not None:
+        return True
     if isinstance(spec, CommandSpec) and (spec.mounts or (isinstance(spec, LocalEngineSpec) and spec.cwd)):
         return True
     return any(isinstance(value, SecretRef) for value in _values_of(contract))
@@ -233,6 +237,10 @@ def find_problems(contract: ToolContract, settings: Settings) -> list[PraxisErro
             check_mounts(part, settings)
         except PraxisError as exc:
             problems.append(exc)
+    try:
+        check_build(blueprint, settings)
+    except PraxisError as exc:
+        problems.append(exc)
     misplaced = find_misplaced(blueprint, settings)
     if misplaced is not None:
         problems.append(misplaced)
@@ -329,6 +337,7 @@ def draft_blueprint(contract: ToolContract, settings: Settings) -> Blueprint:
         where=Where.CONTAINER,
         engines=engines,
         image=spec.image,
+        build=describe_build(contract, spec, settings),
         user=spec.user or _owner_of_writable_mounts(shared["mounts"], shared["artifact_dir"]),
         privileged=spec.privileged,
         read_only=spec.read_only,

@@ -20,6 +20,7 @@ class Capability(StrEnum):
     """Something that a plan may demand and an engine may be able to enforce or provide."""
 
     IMAGES = "container images"
+    BUILD = "build"
     HOST_COMMANDS = "commands on the host"
     REMOTE_TOOLS = "tools of other MCP servers"
     HTTP_REQUESTS = "HTTP requests"
@@ -152,6 +153,35 @@ _NETWORKS = {
 
 
 @dataclass(frozen=True, slots=True)
+class ImageBuild:
+    """How the image of a contract is made.
+
+    Attributes:
+        owner: a digest that stands for the tool whose images these are.
+        base: the image that packages are added to; None where a Dockerfile names it.
+        requirements: file of requirements; absolute, as all paths here.
+        packages: requirements.
+        dockerfile: the Dockerfile.
+        context: the directory that it may copy from.
+        network: what the build can reach, ``bridge`` or ``none``.
+        index_url: where pip looks for packages.
+        wheels: directory of wheels.
+        digest: SHA-256 of all that goes into the image, in hexadecimal; empty until it was looked at.
+    """
+
+    owner: str = ""
+    base: str | None = None
+    requirements: Path | None = None
+    packages: tuple[str, ...] = ()
+    dockerfile: Path | None = None
+    context: Path | None = None
+    network: str = "bridge"
+    index_url: str | None = None
+    wheels: Path | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Blueprint:
     """All that is fixed for a contract; hashable.
 
@@ -160,6 +190,7 @@ class Blueprint:
         where: see `Where`.
         engines: the engines that the contract accepts, by name, in the order of the settings.
         image: image reference, for containers.
+        build: how that image is made, where the contract says it.
         network, user, privileged, read_only, drop_capabilities, use_entrypoint, cache_dirs: as in the contract.
         cache_owner: who alone uses what is kept between calls: a digest of the project, the contract's file and, for a
             server with several callers, the caller. Empty: nothing may be kept.
@@ -184,6 +215,7 @@ class Blueprint:
     engines: tuple[str, ...]
     limits: Limits
     image: str | None = None
+    build: ImageBuild | None = None
     network: Network = Network.NONE
     user: str | None = None
     privileged: bool = False
@@ -238,6 +270,7 @@ class Blueprint:
         }
         if self.where is Where.CONTAINER:
             conditional |= {
+                Capability.BUILD: self.build is not None,
                 Capability.USER: self.user is not None,
                 Capability.READ_ONLY_ROOT: self.read_only is True,
                 Capability.WRITABLE_ROOT: self.read_only is False,

@@ -196,7 +196,7 @@ def parse_mount(source: str, target: str, root: Path, contract_dir: Path | None)
     return Mount(host_path(source, root, contract_dir), path.rstrip("/"), option == "rw")
 
 
-def check_mount(mount: Mount, settings: Settings, tool: str) -> Mount:
+def check_mount(mount: Mount, settings: Settings, tool: str, *, use: str = "mounts") -> Mount:
     """The mount with its links resolved, and what is there identified, so that what was approved is what is mounted.
 
     A tool that can write to the project could put a link where a contract mounts a directory: so a path below the
@@ -207,12 +207,13 @@ def check_mount(mount: Mount, settings: Settings, tool: str) -> Mount:
             time; or a link leads out of the project.
         LimitUnsupported: it is sensitive, and the settings do not allow it.
     """
-    what = f"{tool} mounts {mount.source}"
+    what = f"{tool} {use} {mount.source}"
+    where = "mounts (relative paths start at the project root" if use == "mounts" else "build (in the project root"
     for _ in range(_PATH_LOOKS):
         real = real_path(
             mount.source,
             what,
-            f"Create it, or fix the contract's mounts (relative paths start at the project root, {settings.root}"
+            f"Create it, or fix the contract's {where}, {settings.root}"
             + (", and below that what is missing is made)." if mount.is_older else ")."),
         )
         _refuse_sensitive(real, what, settings)

@@ -12,11 +12,20 @@ import anyio
 import anyio.to_thread
 
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.contracts.specs import CommandSpec
+from praxis_mcp.contracts.specs import CommandSpec, DaggerEngineSpec
 from praxis_mcp.diagnostics import Diagnostic, Keys, Severity, dotted
 from praxis_mcp.errors import ExecutionTimeout, PraxisError
-from praxis_mcp.plans.build import build_plan, check_mounts, draft_blueprint, find_misplaced, find_problems, needs_io
-from praxis_mcp.plans.model import Plan
+from praxis_mcp.plans.build import (
+    build_blueprint,
+    build_plan,
+    check_mounts,
+    draft_blueprint,
+    find_misplaced,
+    find_problems,
+    needs_io,
+)
+from praxis_mcp.plans.builds import check_build
+from praxis_mcp.plans.model import Blueprint, Plan
 from praxis_mcp.settings.model import Settings
 
 if TYPE_CHECKING:
@@ -44,6 +53,18 @@ async def plan_call(
     """
     make = partial(build_plan, contract, arguments, settings, run_id, caller, create=create)
     return await _in_thread(make, contract.name) if needs_io(contract) else make()
+
+
+async def plan_image(contract: ToolContract, settings: Settings) -> Blueprint:
+    """As `build_blueprint`, with the name of an image that is built (`check_build`); never blocks the event loop.
+
+    Raises:
+        ExecutionTimeout: a file system did not answer; and whatever `build_blueprint` and `check_build` raise.
+    """
+    blueprint = build_blueprint(contract, settings)
+    if blueprint.build is None:
+        return blueprint
+    return await _in_thread(partial(check_build, blueprint, settings), contract.name)
 
 
 async def check_again(plan: Plan, settings: Settings) -> Plan:
@@ -90,10 +111,12 @@ async def _in_thread(work: Callable[[], T], tool: str) -> T:
 
 
 def warnings_about_mounts(contract: ToolContract, settings: Settings) -> list[Diagnostic]:
-    """Warnings of `praxis-mcp validate` about a contract in an older spelling: mounts for which every call would be
-    refused, and those that are read-only though the older SDK had all of them writable. Looks at files, so it may
-    block; makes nothing."""
+    """Warnings of `praxis-mcp validate` about what an image is built from, where every call would be refused for it;
+    and about a contract in an older spelling: mounts for which every call would be refused, and those that are
+    read-only though the older SDK had all of them writable. Looks at files, so it may block; makes nothing."""
     spec = contract.engine_spec
+    if isinstance(spec, DaggerEngineSpec) and spec.build is not None and not contract.is_older:
+        return list(_warnings_about_build(contract, settings))
     if not contract.is_older or not isinstance(spec, CommandSpec) or not spec.mounts:
         return []
     # With YAML, which no call needs.
@@ -108,6 +131,15 @@ def warnings_about_mounts(contract: ToolContract, settings: Settings) -> list[Di
         line, column = document.place(where) if document is not None else (0, 0)
         found.append(Diagnostic(message, remedy, dotted(where), Severity.WARNING, contract.source, line, column))
     return found
+
+
+def _warnings_about_build(contract: ToolContract, settings: Settings) -> Iterator[Diagnostic]:
+    try:
+        check_build(draft_blueprint(contract, settings), settings)
+    except PraxisError as exc:
+        document = _document(contract)
+        line, column = document.place(("build",)) if document is not None else (0, 0)
+        yield Diagnostic(_refused(exc), exc.remedy or "", "build", Severity.WARNING, contract.source, line, column)
 
 
 def _problems(contract: ToolContract, spec: CommandSpec, settings: Settings) -> Iterator[tuple[Keys, str, str]]:

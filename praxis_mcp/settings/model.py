@@ -34,6 +34,7 @@ from praxis_mcp.errors import SettingsError
 from praxis_mcp.settings.files import Origin, Sources, find_sources, sources_of
 from praxis_mcp.settings.http import HttpSettings
 from praxis_mcp.settings.sections import (
+    BuildSettings,
     CallSettings,
     EngineSettings,
     LintSettings,
@@ -77,6 +78,7 @@ class Settings(BaseSettings):
         reload: whether changed contracts are picked up while serving. ``approved`` serves a contract, from the start
             on, only once ``praxis-mcp contracts approve`` has approved it, and holds back a change of it that can do
             more.
+        builds: see `BuildSettings`.
         pull: ``missing`` pulls images that the engine lacks; ``never`` refuses.
         prefetch: whether missing images are pulled in the background once tools have been listed, rather than when
             first called.
@@ -108,6 +110,7 @@ class Settings(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     engines: EngineSettings = EngineSettings()
     policy: PolicySettings = PolicySettings()
+    builds: BuildSettings = BuildSettings()
     warm: WarmSettings = WarmSettings()
     calls: CallSettings = CallSettings()
     records: RecordSettings = RecordSettings()

@@ -246,6 +246,30 @@ class PolicySettings(Section):
     sensitive_paths: tuple[Path, ...] = ()
 
 
+class BuildSettings(Section):
+    """How images are made that contracts describe (``build:``). A build runs code of others, in a container of the
+    daemon's usual kind, without the limits of a call.
+
+    Attributes:
+        enabled: whether any are.
+        network: what a build can reach: ``bridge``, since most fetch packages, or ``none``.
+        index_url: where pip looks for packages, instead of PyPI.
+        wheels: a directory of wheels that pip takes packages from; without `index_url` from nowhere else.
+    """
+
+    enabled: bool = True
+    network: Literal["bridge", "none"] = "bridge"
+    index_url: str | None = Field(default=None, pattern=r"^https?://[^\s\x00-\x1f]+$")
+    wheels: Path | None = None
+
+    @field_validator("index_url")
+    @classmethod
+    def _holds_no_password(cls, value: str | None) -> str | None:
+        if value is not None and "@" in value.split("/")[2]:
+            raise ValueError("write it without a name and password, which would stay in every image")
+        return value
+
+
 class CallSettings(Section):
     """How calls are admitted and bounded.
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from graphql import GraphQLError
 
-from tests.dagger_double.execs import Execs, MountPoint, NewFile, Recipe, SocketPoint
+from tests.dagger_double.execs import LABEL, Execs, MountPoint, NewFile, Recipe, SocketPoint
 from tests.dagger_double.store import Content, as_git_sees, copy, entries
 
 _T = TypeVar("_T")
@@ -195,6 +195,20 @@ class Directory(Node):
     async def do_export(self, path: str, wipe: bool) -> str:
         await asyncio.to_thread(_export, self.content.path, Path(path), None)
         return path
+
+    async def do_dockerBuild(self, dockerfile: str, **_: Any) -> "Container":
+        process = await asyncio.create_subprocess_exec(
+            *("docker", "build", "--quiet", "--file", str(self.content.path / dockerfile)),
+            *("--label", f"{LABEL}={self.query.execs.store.state.name}", str(self.content.path)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env={**os.environ, "DOCKER_BUILDKIT": "0"},
+        )
+        out, _err = await process.communicate()
+        if process.returncode != 0:
+            raise GraphQLError(f"process did not complete successfully: {out.decode()}")
+        container = self.query.do_container()
+        return replace(container, recipe=replace(container.recipe, image=out.decode().split()[-1]))
 
 
 @dataclass(frozen=True)
@@ -402,7 +416,8 @@ class Container(Node):
         return self._with(exec=arguments)
 
     async def do_sync(self) -> str:
-        await self.query.execs.result(self.recipe)
+        if self.recipe.exec:
+            await self.query.execs.result(self.recipe)
         return self.do_id()
 
     async def do_exitCode(self) -> int:

@@ -24,7 +24,7 @@ def install(state: Path) -> Path:
 
 
 def remove_containers(state: Path) -> None:
-    """Remove what execs of the double's engine have left on the Docker daemon."""
+    """Remove what execs and builds of the double's engine have left on the Docker daemon."""
     listing = ["docker", "ps", "--all", "--quiet", "--filter", f"label={LABEL}={state.name}"]
 
     def none_left() -> bool:
@@ -35,6 +35,9 @@ def remove_containers(state: Path) -> None:
         return not found
 
     until_blocking(none_left)
+    built = ["docker", "images", "--quiet", "--filter", f"label={LABEL}={state.name}"]
+    if images := subprocess.run(built, capture_output=True, text=True, check=True).stdout.split():
+        subprocess.run(["docker", "rmi", "--force", *images], capture_output=True, check=False)
 
 
 def running_containers(state: Path) -> list[str]:

@@ -69,7 +69,11 @@ async def test_a_tool_is_touched_by_its_code_and_by_what_it_mounts_and_no_other_
     (tools.parent / "scripts" / "run.sh").write_text("true")
     write(tools, "mounts", mounts={"data": "/data", "later": "/later"})
     write(tools, "image", engine="docker", image="busybox", mounts={"{contract_dir}": "/tool"})
+    write(tools, "built", engine="docker", image="busybox", build={"python": "r.txt"})
+    (tools / "built" / "r.txt").write_text("a")
     async with watched(tools) as (_, found):
+        (tools / "built" / "r.txt").write_text("ab")
+        assert await found.receive() == Touched(("built",))
         (tools / "code" / "main.sh").write_text("false")
         assert await found.receive() == Touched(("code",))
         (tools / "code" / "lib").mkdir()

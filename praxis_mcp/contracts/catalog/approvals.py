@@ -222,7 +222,7 @@ def _is_notable(what: str, how: str) -> bool:
         return how != Network.NONE.value
     if what == "drop capabilities":
         return how == _OFF
-    return what == "privileged" or what.startswith(("mount ", "secret ", "server variable "))
+    return what in ("privileged", "build") or what.startswith(("mount ", "secret ", "server variable "))
 
 
 def _is_more(what: str, before: str | None, now: str) -> bool:

@@ -42,6 +42,7 @@ class Traits:
         network: what it can reach (see `Network`); None for remote tools.
         writable_mounts: whether it can write to the host.
         privileged: whether it asks for that.
+        is_built: whether its image is made here, by the contract's ``build``.
         pure: whether equal calls may be answered from a cache.
         execution, enabled, tags: see `ToolContract`.
     """
@@ -51,6 +52,7 @@ class Traits:
     network: str | None = None
     writable_mounts: bool = False
     privileged: bool = False
+    is_built: bool = False
     pure: bool = False
     execution: str = "call"
     enabled: bool = True
@@ -192,6 +194,7 @@ def _traits(contract: ToolContract) -> Traits:
         network=network.value if network is not None else None,
         writable_mounts=any(target.endswith(":rw") for target in mounts.values()),
         privileged=getattr(spec, "privileged", False),
+        is_built=getattr(spec, "build", None) is not None,
         pure=contract.cache == "pure",
         execution=contract.execution,
         enabled=contract.enabled,

@@ -48,6 +48,7 @@ _REMEDIES = {
     "headers": "Write a mapping of names to text or {secret: NAME}.",
     "auth_token": "Write {secret: NAME}.",
     "env_passthrough": "Write a list of variable names.",
+    "build": "Write {python: requirements.txt}, {packages: [NAME==VERSION]}, {dockerfile: Dockerfile} or {context: .}.",
     "image": 'Write an image reference, such as image: "python:3.11-slim".',
     "address": "Write the server's URL, or the list of words that starts it.",
     "working_dir": "Write an absolute path inside the container.",

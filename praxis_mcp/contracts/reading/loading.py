@@ -204,7 +204,7 @@ def _read_spec(fields: dict[str, Any], findings: Findings) -> None:
         return
     spec = fields.get("engine_spec")
     if engine is not None and isinstance(spec, Mapping):
-        expected = spec_type(EngineType(engine), has_image="image" in spec)
+        expected = spec_type(EngineType(engine), has_image="image" in spec or "build" in spec)
         fields["engine_spec"] = validate_fields(expected, dict(spec), findings) or spec
     elif "engine_spec" in fields and not isinstance(spec, AnyEngineSpec):
         # pydantic would name each of the types that it tried.

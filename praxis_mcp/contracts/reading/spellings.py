@@ -146,7 +146,7 @@ def _without_specification(engine: Any) -> tuple[str, str]:
 
 def _engine(value: Any, spec: Mapping[str, Any], findings: Findings) -> EngineType | None:
     if value is None:
-        if "image" in spec:
+        if "image" in spec or "build" in spec:
             return EngineType.DAGGER
         hint = ""
         if "address" in spec:
@@ -166,7 +166,7 @@ def _engine(value: Any, spec: Mapping[str, Any], findings: Findings) -> EngineTy
 
 
 def _spec(engine: EngineType, spec: dict[str, Any], place: Keys, findings: Findings) -> AnyEngineSpec | None:
-    expected = spec_type(engine, has_image="image" in spec)
+    expected = spec_type(engine, has_image="image" in spec or "build" in spec)
     known = expected.model_fields
     fields: dict[str, Any] = {}
     for key, value in spec.items():

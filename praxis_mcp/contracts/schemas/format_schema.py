@@ -72,7 +72,7 @@ def contract_format_schema() -> Schema:
                 "additionalProperties": False,
                 "required": ["name"],
                 "anyOf": [
-                    {"required": ["image", "command"]},
+                    {"anyOf": [{"required": ["image"]}, {"required": ["build"]}], "required": ["command"]},
                     {"required": ["engine", "command"], "properties": {"engine": commands}},
                     {
                         "required": ["engine", "address"],
@@ -347,6 +347,18 @@ _SPEC: dict[str, Schema] = {
     "pids_limit": _described(_COUNT, "Processes and threads at once."),
     "warm": {**_FLAG, "description": "False: no container or sandbox is started for this tool before it is called."},
     "image": _described(_TEXT, "Image reference, such as python:3.11-slim."),
+    "build": {
+        "type": "object",
+        "properties": {
+            "python": _described(_or_null(_TEXT), "A file of requirements, from the contract's folder."),
+            "packages": _described(_WORDS, "Requirements, such as requests==2.32.3."),
+            "dockerfile": _described(_or_null(_TEXT), "A Dockerfile, from the contract's folder."),
+            "context": _described(_or_null(_TEXT), "The directory that the Dockerfile may copy from."),
+        },
+        "additionalProperties": False,
+        "minProperties": 1,
+        "description": "What the image is made of, ahead of calls: packages on top of image, or a Dockerfile.",
+    },
     "working_dir": _described(_TEXT, "Absolute path inside the container; it may begin with {contract_dir}."),
     "privileged": {**_FLAG, "description": "Full capabilities; refused unless the settings allow it."},
     "user": {"type": ["string", "integer"], "description": "Name, uid or uid:gid."},

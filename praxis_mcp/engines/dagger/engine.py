@@ -77,6 +77,7 @@ _ALWAYS = frozenset(
         Capability.STDIN,
         Capability.FILES,
         Capability.ARTIFACTS,
+        Capability.BUILD,
     }
 )
 _NO_SWITCH = "Dagger has no such switch"
@@ -129,6 +130,13 @@ class DaggerExecutionEngine(ExecutionEngine):
         self._sessions.replace()
 
     async def get_capabilities(self) -> EngineCapabilities:
+        capabilities = self._capabilities()
+        if self.settings.builds.network != "none":
+            return capabilities
+        notes = {**capabilities.notes, Capability.BUILD: "Dagger has no switch for builds.network: none"}
+        return replace(capabilities, enforces=capabilities.enforces - {Capability.BUILD}, notes=notes)
+
+    def _capabilities(self) -> EngineCapabilities:
         # The engine's processor is known only in a session: one that is neither of these two is refused there.
         if praxis_init_path() is not None:
             return EngineCapabilities(self.name, "container", _ALWAYS | {Capability.NETWORK_NONE}, _NOTES)
@@ -268,6 +276,8 @@ class DaggerExecutionEngine(ExecutionEngine):
 
     async def _image(self, session: Session, blueprint: Blueprint, on_status: StatusListener | None) -> Image:
         source = await self._image_source()
+        if blueprint.build is not None:
+            return await source.build(session, blueprint.image or "", blueprint.build, blueprint.tool, on_status)
         return await source.load(session, blueprint.image or "", self._options.images, on_status)
 
     async def _image_source(self) -> ImageSource:
@@ -276,8 +286,10 @@ class DaggerExecutionEngine(ExecutionEngine):
         return self._images
 
     async def lacks_image(self, blueprint: Blueprint) -> bool:
-        """See the base."""
-        return await (await self._image_source()).lacks(blueprint.image or "", self._options.images)
+        """See the base. Whether Dagger has built an image is seen only by having it built."""
+        return blueprint.build is None and await (await self._image_source()).lacks(
+            blueprint.image or "", self._options.images
+        )
 
     async def _upload_mounts(self, session: Session, blueprint: Blueprint) -> list[Upload]:
         found: list[Upload] = []

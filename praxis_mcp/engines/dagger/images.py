@@ -14,30 +14,37 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tarfile
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import PIPE
 
 import anyio
+import anyio.to_thread
 
 from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.base import StatusListener
 from praxis_mcp.engines.dagger.errors import QueryFailed, image_failed
 from praxis_mcp.engines.dagger.query import Field, chain, value_at
 from praxis_mcp.engines.dagger.session import Session
-from praxis_mcp.engines.pulls import PULL_TIMEOUT
+from praxis_mcp.engines.pulls import BUILD_TIMEOUT, PULL_TIMEOUT, build_failed, packed_build
 from praxis_mcp.errors import ImageError, LimitUnsupported
-from praxis_mcp.plans.model import Blueprint, Limits
+from praxis_mcp.plans.builds import DOCKERFILE
+from praxis_mcp.plans.model import Blueprint, ImageBuild, Limits
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.plans.view import depth
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.praxis_init import KEPT, OTHER_MACHINES, praxis_init_path
+from praxis_mcp.support.scratch import remove_directory
+from praxis_mcp.support.text import visible
 
 ARCHIVES = ("oci-archive:", "docker-archive:")
 LOCAL = "docker-daemon:"
 """Prefixes that name the source outright, as skopeo(1) spells them."""
 
+_DOCKER_BUILD = ("host", "directory", "dockerBuild", "sync")
 _INSPECT_TIMEOUT = 10.0
 _DEFAULT_REGISTRY = "docker.io"
 
@@ -100,6 +107,40 @@ class ImageSource:
                     f"The image {reference} was not there after {PULL_TIMEOUT:g} s.",
                     remedy="Pull it beforehand, or check the engine's network.",
                 ) from exc
+
+        return await session.once(("image", reference), make)
+
+    async def build(
+        self, session: Session, reference: str, build: ImageBuild, tool: str, on_status: StatusListener | None
+    ) -> Image:
+        """The image of a contract in this session, built by Dagger, which keeps what it has built for the next one.
+
+        Raises:
+            ImageError: it cannot be built; says why.
+        """
+
+        async def make() -> Image:
+            if on_status is not None:
+                on_status(f"building the image of {tool}")
+            place = Path(tempfile.mkdtemp(dir=self._scratch))
+            try:
+                with anyio.fail_after(BUILD_TIMEOUT):
+                    await anyio.to_thread.run_sync(_unpack, build, tool, place)
+                    steps = [
+                        Field("host"),
+                        Field("directory", {"path": str(place), "noCache": True}),
+                        Field("dockerBuild", {"dockerfile": DOCKERFILE}),
+                    ]
+                    made = value_at(await session.query(chain(steps, Field("sync"))), *_DOCKER_BUILD)
+                    found = await session.select([Field("loadContainerFromID", {"id": made})], *_FACTS)
+            except QueryFailed as exc:
+                raise build_failed(tool, "Dagger's build ended with an error", visible(exc.message)) from exc
+            except TimeoutError as exc:
+                raise build_failed(tool, f"it took longer than {BUILD_TIMEOUT:g} s", "") from exc
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(remove_directory, place)
+            return _image(found, reference, build.base or reference)
 
         return await session.once(("image", reference), make)
 
@@ -215,6 +256,14 @@ class ImageSource:
             return -1, "", f"{words[0]} cannot be started: {exc.strerror}."
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         return done.returncode, done.stdout.decode().strip(), lines[-1] if lines else ""
+
+
+def _unpack(build: ImageBuild, tool: str, place: Path) -> None:
+    with tempfile.TemporaryFile(dir=place.parent) as packed:
+        packed_build(build, tool, packed)
+        with tarfile.open(fileobj=packed, mode="r:") as archive:
+            # Links stay links, wherever they lead: the engine takes them as they are.
+            archive.extractall(place, filter=lambda member, _: member)  # noqa: S202 - our own archive
 
 
 def _image(container: Mapping[str, object], name: str, reference: str) -> Image:

@@ -192,6 +192,34 @@ class DockerDaemon:
         except Refusal as exc:
             raise docker_errors.pull_failure(reference, exc.explanation) from exc
 
+    async def build(self, context: IO[bytes], on_event: Callable[[Mapping[str, Any]], bool], **options: Any) -> None:
+        """Build an image.
+
+        Args:
+            context: a tar archive of all that it is made of.
+            on_event: is called with each event, in another thread; False ends the build.
+            options: as the SDK's `build` takes them.
+        """
+
+        def build() -> None:
+            for event in self._api.build(
+                fileobj=context, custom_context=True, decode=True, rm=True, forcerm=True, **options
+            ):
+                if not on_event(event):
+                    return
+
+        await self._call(build)
+
+    async def images(self, label: str) -> list[tuple[str, str]]:
+        """The id and the first name of each image with that label, the newest first."""
+        found = await self._call(lambda: self._api.images(filters={"label": [label]}))
+        newest = sorted(found, key=lambda item: item.get("Created", 0), reverse=True)
+        return [(item["Id"], (item.get("RepoTags") or [""])[0]) for item in newest]
+
+    async def remove_image(self, name: str) -> None:
+        """Remove an image by that name; nothing where it is in use, or gone."""
+        await self._status(self._api.remove_image, name)
+
     async def save(self, reference: str, into: IO[bytes]) -> None:
         """Write an image as an archive (as ``docker save`` does).
 

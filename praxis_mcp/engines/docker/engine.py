@@ -25,6 +25,7 @@ from praxis_mcp.engines.base import (
 )
 from praxis_mcp.engines.docker import errors as docker_errors
 from praxis_mcp.engines.docker.api import DockerDaemon, ImageMissing
+from praxis_mcp.engines.docker.builds import DockerBuilds
 from praxis_mcp.engines.docker.cold import CallWithoutInit, ColdCall, InitRefused
 from praxis_mcp.engines.docker.connections import Refusal
 from praxis_mcp.engines.docker.handover import CONTAINER_START_TIMEOUT, ran_out_of_memory
@@ -63,19 +64,14 @@ DAEMON_CONNECT_TIMEOUT = 15.0
 LEFTOVERS_TIMEOUT = 10.0
 """Seconds for removing what a cut connection has left; beyond, the reaper takes over."""
 
-_ALWAYS = frozenset(
-    {
-        Capability.IMAGES, Capability.TIMEOUT, Capability.NETWORK_NONE, Capability.NETWORK_BRIDGE,
-        Capability.NETWORK_HOST, Capability.READ_ONLY_ROOT, Capability.WRITABLE_ROOT, Capability.USER,
-        Capability.PRIVILEGED, Capability.DROP_CAPABILITIES, Capability.CACHE_DIRS,
-    }
-)  # fmt: skip
+_ALWAYS = frozenset({
+    Capability.IMAGES, Capability.TIMEOUT, Capability.NETWORK_NONE, Capability.NETWORK_BRIDGE,
+    Capability.NETWORK_HOST, Capability.READ_ONLY_ROOT, Capability.WRITABLE_ROOT, Capability.USER,
+    Capability.PRIVILEGED, Capability.DROP_CAPABILITIES, Capability.CACHE_DIRS, Capability.BUILD,
+})  # fmt: skip
 _LOCAL_ONLY = (Capability.MOUNTS, Capability.WRITABLE_MOUNTS, Capability.FILES, Capability.ARTIFACTS)
-_CONTROLLED = {
-    Capability.MEMORY_LIMIT: "MemoryLimit",
-    Capability.CPU_LIMIT: "CpuCfsQuota",
-    Capability.PIDS_LIMIT: "PidsLimit",
-}
+_MEMORY, _CPU, _PIDS = Capability.MEMORY_LIMIT, Capability.CPU_LIMIT, Capability.PIDS_LIMIT
+_CONTROLLED = {_MEMORY: "MemoryLimit", _CPU: "CpuCfsQuota", _PIDS: "PidsLimit"}
 
 
 class DockerSDKExecutionEngine(ExecutionEngine):
@@ -90,6 +86,7 @@ class DockerSDKExecutionEngine(ExecutionEngine):
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
         self._images = DockerImages()
+        self._builds = DockerBuilds(self.settings)
         self._own = OwnContainers()
         self._caches = DockerCaches(self._own)
         self._daemon: DockerDaemon | None = None
@@ -240,12 +237,15 @@ class DockerSDKExecutionEngine(ExecutionEngine):
 
     async def _pull(self, daemon: DockerDaemon, blueprint: Blueprint, on_status: StatusListener | None) -> None:
         image = blueprint.image or ""
-        if self.settings.pull == "never":
+        if blueprint.build is not None:
+            await self._builds.ensure(daemon, blueprint, on_status)
+        elif self.settings.pull == "never":
             raise ImageError(
                 f"{blueprint.tool} needs the image {image}, which the Docker daemon does not have.",
                 remedy=f"Pull it (docker pull {image}), or set pull: missing in the settings.",
             )
-        await self._images.pull(daemon, image, on_status)
+        else:
+            await self._images.pull(daemon, image, on_status)
 
     @contextmanager
     def claim(self, plan: Plan, context: ExecutionContext) -> Iterator[Claim]:
@@ -280,11 +280,12 @@ class DockerSDKExecutionEngine(ExecutionEngine):
             return await self._images.name_by_digest(await self._connected(), image)
 
     async def prepare(self, blueprint: Blueprint, on_status: StatusListener | None = None) -> None:
-        """Pull the image where it is missing."""
+        """Pull or build the image where it is missing."""
         with self._translating():
             daemon = await self._connected()
-            if self.settings.pull == "missing" and blueprint.image:
-                await self._images.ensure(daemon, blueprint.image, on_status)
+            is_wanted = blueprint.build is not None or self.settings.pull == "missing"
+            if is_wanted and blueprint.image and await self._images.facts(daemon, blueprint.image) is None:
+                await self._pull(daemon, blueprint, on_status)
 
     async def get_capabilities(self) -> EngineCapabilities:
         """See `ExecutionEngine.get_capabilities`; asks the daemon once.
@@ -437,11 +438,10 @@ def _capabilities_of(daemon: DockerDaemon, info: Mapping[str, Any]) -> EngineCap
                 if without_cgroups
                 else "the daemon's kernel does not support it"
             )
-    for capability in _LOCAL_ONLY:
-        if daemon.is_local:
-            enforces.add(capability)
-        else:
-            notes[capability] = f"the Docker daemon at {daemon.address} does not see this machine's files"
+    if daemon.is_local:
+        enforces.update(_LOCAL_ONLY)
+    else:
+        notes |= dict.fromkeys(_LOCAL_ONLY, f"the Docker daemon at {daemon.address} does not see this machine's files")
     if daemon.carries_stdin:
         enforces.add(Capability.STDIN)
     else:

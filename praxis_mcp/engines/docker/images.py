@@ -110,13 +110,6 @@ class DockerImages:
         finally:
             abandoned = True
 
-    async def ensure(self, daemon: DockerDaemon, reference: str, on_status: StatusListener | None = None) -> None:
-        """See to it that the image is there; pull it where it is not."""
-        try:
-            await daemon.image(reference)
-        except ImageMissing:
-            await self.pull(daemon, reference, on_status)
-
     async def facts(self, daemon: DockerDaemon, reference: str) -> ImageFacts | None:
         """What the daemon knows of an image; None where it is gone."""
         try:

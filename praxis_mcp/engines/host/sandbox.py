@@ -57,6 +57,7 @@ _ALWAYS = frozenset(
     }
 )  # fmt: skip
 _NO_PRIVILEGE = "a sandbox has no privileges to give"
+_NO_BUILDS = "it runs images, and builds none"
 _NO_BRIDGE = "a sandbox has no network of its own, only the host's: set policy.host_network: true to allow that"
 
 
@@ -68,7 +69,7 @@ class SandboxExecutionEngine(ExecutionEngine):
     """
 
     name: ClassVar[str] = "sandbox"
-    never: ClassVar[frozenset[Capability]] = frozenset({Capability.PRIVILEGED})
+    never: ClassVar[frozenset[Capability]] = frozenset({Capability.PRIVILEGED, Capability.BUILD})
     stands_in_for: ClassVar[frozenset[str]] = frozenset({"docker"})
 
     def __init__(self, settings: Settings | None = None) -> None:
@@ -160,7 +161,7 @@ class SandboxExecutionEngine(ExecutionEngine):
         """
         tools = await self._found()
         enforces = _ALWAYS | tools.cgroups.enforces
-        notes = {Capability.PRIVILEGED: _NO_PRIVILEGE, **tools.cgroups.notes}
+        notes = {Capability.PRIVILEGED: _NO_PRIVILEGE, Capability.BUILD: _NO_BUILDS, **tools.cgroups.notes}
         if tools.no_layer is None:
             enforces |= {Capability.WRITABLE_ROOT}
         else:

@@ -54,6 +54,7 @@ _ALWAYS = frozenset(
     }
 )  # fmt: skip
 _NOTES = {
+    Capability.BUILD: "a cluster runs images, and builds none",
     Capability.PRIVILEGED: "no pod has privileges",
     Capability.NETWORK_HOST: "no pod has its node's network",
     Capability.CACHE_DIRS: "nothing is kept between pods",

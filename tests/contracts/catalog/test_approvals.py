@@ -266,7 +266,8 @@ def test_no_value_of_a_variable_is_kept() -> None:
 def test_every_field_of_a_specification_is_a_power_or_known_to_be_none() -> None:
     """A field that is added to the format counts until somebody decides otherwise."""
     unlike: dict[str, Any] = {
-        "image": "other:1", "command": ("x",), "env": {"A": "b"}, "env_passthrough": ("A",), "mounts": {"/a": "/b"},
+        "image": "other:1", "build": {"packages": ["a"]}, "command": ("x",), "env": {"A": "b"},
+        "env_passthrough": ("A",), "mounts": {"/a": "/b"},
         "network": "host", "working_dir": "/w", "privileged": True, "user": "0", "read_only": True,
         "use_entrypoint": True, "cache_dirs": ("/c",), "drop_capabilities": True, "shell": True, "cwd": "/d",
         "address": ("y",), "tool": "z", "headers": {"A": "b"}, "auth_token": "t", "transport": "stdio",

@@ -64,7 +64,7 @@ class SandboxCase(EngineCase):
 
     @property
     def lacks(self) -> frozenset[Capability]:
-        return frozenset({Capability.PRIVILEGED}) | find_cgroups().notes.keys()
+        return frozenset({Capability.PRIVILEGED, Capability.BUILD}) | find_cgroups().notes.keys()
 
     launcher = "own"
     warm: Mapping[str, Any] = {"enabled": False}

@@ -83,6 +83,7 @@ class KubernetesCase(EngineCase):
     def lacks(self) -> frozenset[Capability]:
         return frozenset(
             {
+                Capability.BUILD,
                 Capability.PRIVILEGED,
                 Capability.NETWORK_HOST,
                 Capability.NETWORK_BRIDGE,
