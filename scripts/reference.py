@@ -70,9 +70,9 @@ def commands_page() -> str:
     """What `--help` says of every command."""
     from typer.main import get_command
 
-    from praxis_mcp.cli.app import app
+    from praxis_mcp.cli.app import make_app
 
-    root = get_command(app)
+    root = get_command(make_app())
     lines = ["# Commands", "", _prose(" ".join((root.help or "").split()))]
     for words, command in _commands(root, ("praxis-mcp",)):
         arguments = [param for param in command.params if param.param_type_name == "argument"]

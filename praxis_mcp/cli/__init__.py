@@ -20,10 +20,10 @@ def main() -> None:
 
     have_standard_streams()
     write_in_any_encoding()
-    from praxis_mcp.cli.app import app
+    from praxis_mcp.cli.app import make_app
 
     try:
-        app()
+        make_app(sys.argv[1] if len(sys.argv) > 1 else None)()
     except OSError as exc:
         # Typer writes to the shell's start-up files, which may be anything but writable.
         if "--install-completion" not in sys.argv:

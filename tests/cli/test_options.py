@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer
 
-from praxis_mcp.cli.app import app
+from praxis_mcp.cli.app import make_app
 from tests.kit import command_line
 
 
@@ -23,7 +23,7 @@ def commands(group: Any, *above: str) -> Iterator[tuple[str, Any]]:
             yield " ".join((*above, name)), command
 
 
-COMMANDS = dict(commands(typer.main.get_command(app)))
+COMMANDS = dict(commands(typer.main.get_command(make_app())))
 NO_ANSWER = {"serve", "console", "dev"}
 """They go on until they are interrupted."""
 OWN_FORMAT = {"schema", "runs export", "runs logs"}

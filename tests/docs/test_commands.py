@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from praxis_mcp.cli.app import app
+from praxis_mcp.cli.app import make_app
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -23,7 +23,7 @@ def shown(page: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_the_documentation_exist_with_their_options(page: Path) -> None:
     for line in shown(page):
-        command = typer.main.get_command(app)
+        command = typer.main.get_command(make_app())
         words = shlex.split(line, comments=True)
         while words and (commands := getattr(command, "commands", None)):
             names = words.pop(0).split("|")  # image import|pull
