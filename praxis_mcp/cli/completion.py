@@ -1,12 +1,14 @@
 """What a shell offers behind Tab: names of tools, their arguments, and the values that these may have.
 
-Tools of contracts only: to ask an upstream for its tools may mean to start it.
+Tools of contracts only: to ask an upstream for its tools may mean to start it. Nobody need have looked at the contracts
+when Tab is pressed: a shell gets nothing of them that it could read as more than text (zsh evaluates what it gets,
+and Typer leaves backslashes in it; bash puts a word on the line as it is).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -22,12 +24,15 @@ if TYPE_CHECKING:
 _SEPARATOR = "="
 _MOST_VALUES = 50
 """Of one argument: more fill the screen."""
+_PLAIN_IN_WORDS = "@%+=:,./-_"
+_ODD_IN_TEXT = "\\`$\"'[]"
+"""What shells, or the markup of descriptions, know in quotation marks, too."""
 
 
 def complete_tool(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Names of tools, each with the first line of what it does."""
     return [
-        (entry.name, (entry.description or "").strip().partition("\n")[0])
+        (entry.name, _text((entry.description or "").strip().partition("\n")[0]))
         for entry in _entries(ctx)
         if entry.name.startswith(incomplete)
     ]
@@ -42,17 +47,30 @@ def complete_word(ctx: typer.Context, incomplete: str) -> list[str]:
     # that nothing follows yet is not passed on.
     *_, before, last = ("", "", *words)
     if not incomplete and last in properties:
-        return _values(properties[last])
+        return _words(_values(properties[last]), incomplete)
     if last == _SEPARATOR and before in properties:
-        return [value for value in _values(properties[before]) if value.startswith(incomplete)]
+        return _words(_values(properties[before]), incomplete)
     given = {word.partition(_SEPARATOR)[0] for word in words}
-    return [
+    offered = (
         word
         for name, schema in properties.items()
         if name not in given
         for word in ([f"{name}={value}" for value in _values(schema)] or [f"{name}="])
-        if word.startswith(incomplete)
+    )
+    return _words(offered, incomplete)
+
+
+def _words(offered: Iterable[str], incomplete: str) -> list[str]:
+    """Those that begin so, and are one word to every shell."""
+    return [
+        word
+        for word in offered
+        if word.startswith(incomplete) and all(c.isalnum() or c in _PLAIN_IN_WORDS for c in word)
     ]
+
+
+def _text(text: str) -> str:
+    return "".join(c for c in text if c.isprintable() and c not in _ODD_IN_TEXT)
 
 
 def _values(schema: Any) -> list[str]:

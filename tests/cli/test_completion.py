@@ -73,6 +73,28 @@ def test_other_shells_have_the_whole_word_and_what_a_tool_does(project: Path) ->
     assert '"count":"Counts."' in completed(project, shell="zsh", _TYPER_COMPLETE_ARGS="praxis-mcp call c")
 
 
+def test_a_shell_is_offered_nothing_that_it_could_run(project: Path) -> None:
+    # zsh evaluates all of it between double quotes; bash puts a word on the line as it is.
+    parameters = """\
+parameters:
+  unit: {type: string, enum: ['\\$(touch gone)', '`touch gone`', 'a;touch gone', "a\\nb", lines]}
+  'a$(touch gone)': string
+"""
+    text = f"name: count\nimage: x\ncommand: [wc]\ndescription: '\\$(touch gone) `x` \\\\ [bold]Counts.'\n{parameters}"
+    (project / "tools/count/contract.yaml").write_text(text)
+    for shell in ("bash", "zsh", "fish"):
+        for line in ("praxis-mcp call ", "praxis-mcp call count ", "praxis-mcp call count unit="):
+            told = completed(
+                project,
+                *line.split(" "),
+                shell=shell,
+                _TYPER_COMPLETE_ARGS=line,
+                _TYPER_COMPLETE_FISH_ACTION="get-args",
+            )
+            assert "count" in told or "lines" in told
+            assert not {"$", "`", "\\", ";"} & set(told), told
+
+
 @pytest.mark.parametrize("settings", ["tools: [", "nothing: 1", "tools: /nonexistent"])
 def test_nothing_is_offered_and_nothing_is_said_where_the_settings_cannot_be_read(project: Path, settings: str) -> None:
     (project / "mine.yaml").write_text(settings)
