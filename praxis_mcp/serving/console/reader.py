@@ -24,6 +24,8 @@ from praxis_mcp.settings.model import Settings
 
 MAX_LOOKS = 4
 """Looks at the store that wait for one another: it has one connection for them."""
+MOST_LOOKED_THROUGH = 1000
+"""Runs that are looked through for those of tools that a viewer sees, where toolsets keep some from them."""
 LOST_LOOKED_FOR_EVERY = 5.0
 """Seconds between two looks, while anybody looks at runs, for those whose server is gone."""
 
@@ -49,7 +51,7 @@ class RunDetails:
 
 class RunReader:
     """Reads runs. The owner sees all of the store, which is theirs; a caller sees runs of this project only, and of
-    those their own, unless a scope of theirs covers all.
+    those their own, unless a scope of theirs covers all; and none of tools that toolsets keep from them.
 
     Args:
         settings: name the project.
@@ -76,7 +78,7 @@ class RunReader:
             filters = replace(filters, root=self._root)
 
         def read(archive: RunArchive | None) -> list[StoredRun] | None:
-            return list(archive.runs(filters, limit)) if archive is not None else None
+            return _newest(archive, viewer, filters, limit) if archive is not None else None
 
         return await self._with_archive(read)
 
@@ -112,7 +114,8 @@ class RunReader:
         """Whether a run is shown to a viewer."""
         if viewer.is_owner:
             return True
-        return run.root == self._root and (viewer.sees_all_runs or viewer.owns(run))
+        is_theirs = viewer.sees_all_runs or viewer.owns(run)
+        return run.root == self._root and is_theirs and viewer.caller.sees(run.tool)
 
     async def _with_archive(self, work: Callable[[RunArchive | None], T]) -> T:
         store = self._store
@@ -128,6 +131,12 @@ class RunReader:
 
         async with self._limiter:
             return await store.looks.run(read)
+
+
+def _newest(archive: RunArchive, viewer: Viewer, filters: Filters, limit: int) -> list[StoredRun]:
+    if viewer.is_owner or viewer.caller.view is None:
+        return list(archive.runs(filters, limit))
+    return [run for run in archive.runs(filters, MOST_LOOKED_THROUGH) if viewer.caller.sees(run.tool)][:limit]
 
 
 def no_such_run(run_id: str) -> RunNotFoundError:

@@ -78,7 +78,7 @@ class Authentication:
         on_forbidden: Forbidden,
         toolsets: Toolsets | None = None,
     ) -> None:
-        """`toolsets`: narrow what callers see whose tokens name some."""
+        """`toolsets`: narrow what callers see, by what their tokens name and the server serves."""
         self._toolsets = toolsets
         self._app = app
         self._on_forbidden = on_forbidden
@@ -137,9 +137,8 @@ class Authentication:
         """
         for check in self._checks:
             if (found := await check.check(token)) is not None:
-                if self._toolsets is None or found.toolsets is None:
-                    return found
-                return replace(found, view=self._toolsets.view(of_token=found.toolsets))
+                view = self._toolsets.view(of_token=found.toolsets) if self._toolsets is not None else None
+                return found if view is None else replace(found, view=view)
         raise BadToken("The token is not known here")
 
     def _demand(self, caller: Caller, path: str, headers: Headers) -> None:

@@ -9,6 +9,8 @@ import pytest
 
 from praxis_mcp.errors import ArgumentError
 from praxis_mcp.serving.console.forms import fields_of, read_arguments
+from praxis_mcp.settings.sections import ServerSettings
+from praxis_mcp.settings.toolsets import ToolsetSettings
 from tests.kit.contracts import write_tool
 from tests.serving.console.ground import console, csrf_of
 from tests.serving.sample_tools import python
@@ -88,6 +90,28 @@ async def test_only_who_may_call_a_tool_calls_it_and_only_by_a_form_of_theirs(tm
         assert (await anna.post("/console/tools/other/call", data={"csrf": csrf})).status_code == 404
         assert (await anna.post("/console/tools/nothing/call", data={"csrf": csrf})).status_code == 404
         assert not ground.toolbox.records.entries()
+
+
+async def test_toolsets_of_the_server_and_of_a_token_hold_in_the_console_too(tmp_path: Path) -> None:
+    write_tools(tmp_path)
+    toolsets = {"talk": ToolsetSettings(tools=("say",)), "rest": ToolsetSettings(tools=("other",))}
+    scopes = {"bert": ("tools:*", "runs:read")}
+    served = ServerSettings(toolsets=("talk",))
+    async with console(tmp_path, scopes, actions=True, toolsets=toolsets, server=served) as ground:
+        for tool in ("say", "other"):
+            await ground.toolbox.runner.call(tool, {"text": "x"} if tool == "say" else {}, caller="token:bert")
+        said, other = (
+            record.run_id for record in sorted(ground.toolbox.records.entries(), key=lambda one: one.tool)[::-1]
+        )
+        async with ground.caller("bert") as bert:
+            csrf = csrf_of(await bert.get("/console/tools/say"))
+            assert (await bert.get("/console/tools/other")).status_code == 404
+            assert (await bert.post("/console/tools/other/call", data={"csrf": csrf})).status_code == 404
+            runs = (await bert.get("/console/runs")).text
+            assert said in runs
+            assert other not in runs
+            assert (await bert.get(f"/console/runs/{said}")).status_code == 200
+            assert (await bert.get(f"/console/runs/{other}")).status_code == 404
 
 
 async def test_a_console_that_only_shows_has_no_forms_and_calls_nothing(tmp_path: Path) -> None:
