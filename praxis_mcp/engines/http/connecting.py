@@ -20,6 +20,8 @@ CONNECT_TIMEOUT = 10.0
 """Seconds for the name, and for each address."""
 _MOST_ADDRESSES = 4
 
+_OF_CLOUDS = tuple(map(ipaddress.IPv4Network, ("168.63.129.16/32", "192.0.0.0/24")))
+"""Addresses at which a cloud answers its own machines (Azure's and Oracle's metadata), though they count as public."""
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -37,6 +39,8 @@ def is_public(address: _Address) -> bool:
             return False
         if address.is_site_local:
             return False
+    elif any(address in network for network in _OF_CLOUDS):
+        return False
     return address.is_global and not address.is_multicast and not address.is_reserved
 
 

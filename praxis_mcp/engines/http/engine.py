@@ -7,6 +7,7 @@ error.
 from __future__ import annotations
 
 import base64
+import codecs
 import http
 from collections.abc import Mapping
 from contextlib import suppress
@@ -42,6 +43,8 @@ _KEPT_IDLE_SECONDS = 30
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SHOWN_LOCATION = 500
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/javascript", "application/x-www-form")
+_NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
+"""Codecs of Python's that no page is written in. The time of the first two grows with the square of a text's length."""
 _MEDIA = ("image/", "audio/")
 _MAX_MEDIA = 1024 * 1024
 """Bytes of an image or a sound that a result carries inline."""
@@ -147,14 +150,13 @@ async def _follow(pool: httpcore2.AsyncConnectionPool, target: HttpTarget, plan:
         location = answer.headers.get("location")
         if answer.status not in _REDIRECTS or location is None:
             return answer
-        leads_to = urljoin(url, location)
-        answer.refused_redirect = leads_to
-        is_other = _origin(leads_to) != origin
+        leads_to = _leads_to(url, location)
+        answer.refused_redirect = leads_to or location
         if (
             not target.follow_redirects
             or method not in ("GET", "HEAD")
-            or urlsplit(leads_to).scheme not in ("http", "https")
-            or (is_other and target.has_secrets)
+            or leads_to is None
+            or ((is_other := _origin(leads_to) != origin) and target.has_secrets)
             or followed == MAX_REDIRECTS
         ):
             return answer
@@ -202,6 +204,17 @@ async def _send(
         raise ExecutionError(f"{host} did not answer as HTTP has it ({type(exc).__name__}).") from exc
 
 
+def _leads_to(url: str, location: str) -> str | None:
+    """Where a redirect leads; None where no request can be sent there: an API may write anything."""
+    try:
+        found = urljoin(url, location)
+        parts = urlsplit(found)
+        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return None
+    return found if is_usable and found.isascii() else None
+
+
 def _origin(url: str) -> tuple[str, str, int | None]:
     parts = urlsplit(url)
     with suppress(ValueError):
@@ -226,8 +239,10 @@ def _content_of(answer: _Answer) -> tuple[str, RemoteContent | None]:
             charset = value.strip('"')
     is_text = kind.startswith(_TEXT_TYPES) or kind.endswith(("+json", "+xml"))
     try:
+        if codecs.lookup(charset).name in _NO_CHARSETS:
+            charset = "utf-8"
         return answer.body.decode(charset, "replace" if is_text else "strict"), None
-    except (LookupError, UnicodeDecodeError):
+    except (LookupError, ValueError):
         if is_text:
             return answer.body.decode("utf-8", "replace"), None
     return f"{size} of {kind or 'an unknown type'}, which is not text.", None

@@ -20,7 +20,7 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         """Answers whatever was asked, by its path."""
         parts = urlsplit(self.path)
-        query = parse_qs(parts.query)
+        query = parse_qs(parts.query, encoding="latin-1")
         length = int(self.headers.get("Content-Length") or 0)
         body = self.rfile.read(length)
         server: Any = self.server
@@ -43,6 +43,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(200, b"\xff\xfe\x00", "application/octet-stream", {})
             case ["latin"]:
                 self._send(200, "é".encode("latin-1"), "text/plain; charset=ISO-8859-1", {})
+            case ["typed"]:
+                self._send(200, server.typed[1], server.typed[0], {})
             case ["nothing"]:
                 self._send(204, b"", "", {})
             case ["garbage"]:
@@ -81,13 +83,14 @@ for _method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"):
 
 
 class Api(ThreadingHTTPServer):
-    """The server. `seen` has method, path, headers and body of each request."""
+    """The server. `seen` has method, path, headers and body of each request; `typed` is a type, and what has it."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.seen: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.typed = ("text/plain", b"")
 
     @property
     def url(self) -> str:

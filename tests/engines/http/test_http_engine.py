@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import pytest
@@ -239,6 +240,29 @@ async def test_a_redirect_to_something_else_than_http_is_not_followed(engine: Ht
     assert (await run(engine, contract(f"{api.url}/redirect?to={to}", follow_redirects=True))).exit_code == 1
 
 
+@pytest.mark.parametrize(
+    "to", ["http://[::1", "http://127.0.0.1:99999/", "//[x]/", "http://127.0.0.1:0/", "http://\xe9/"]
+)
+@pytest.mark.parametrize("follow_redirects", [False, True])
+async def test_a_redirect_that_leads_nowhere_is_a_failure_that_says_so(
+    engine: HttpEngine, api: Api, to: str, follow_redirects: bool
+) -> None:
+    found = contract(
+        f"{api.url}/redirect?to={quote(to, safe='', encoding='latin-1')}", follow_redirects=follow_redirects
+    )
+    result = await run(engine, found)
+    assert result.exit_code == 1
+    assert "which was not followed" in result.stderr.text
+
+
+@pytest.mark.parametrize("charset", ["punycode", "PunyCode", "idna", "undefined", "unicode_escape", "nothing", "hex"])
+async def test_an_unknown_charset_is_taken_for_utf_8(engine: HttpEngine, api: Api, charset: str) -> None:
+    # Of the first, a MiB would take minutes, in which nothing else is served.
+    body = b"a" * 500_000 + b"-" + b"a9b" * 170_000
+    api.typed = (f"text/plain; charset={charset}", body)
+    assert (await run(engine, contract(f"{api.url}/typed"))).stdout.total == len(body)
+
+
 async def test_hosts_that_are_not_public_are_refused_by_address_unless_the_settings_allow_them(
     api: Api, tmp_path: Path
 ) -> None:
@@ -269,7 +293,7 @@ async def test_hosts_that_are_not_public_are_refused_by_address_unless_the_setti
         ("::1", False), ("::", False), ("fe80::1", False), ("fd00::1", False), ("fec0::1", False),
         ("::ffff:10.0.0.1", False), ("::ffff:8.8.8.8", True), ("64:ff9b::10.0.0.1", False), ("64:ff9b::808:808", True),
         ("2002:0a00:0001::1", False), ("ff02::1", False), ("198.18.0.1", False), ("240.0.0.1", False),
-        ("fd00:ec2::254", False),
+        ("fd00:ec2::254", False), ("168.63.129.16", False), ("192.0.0.192", False), ("::ffff:168.63.129.16", False),
     ],
 )  # fmt: skip
 async def test_an_address_is_public_only_if_all_that_it_holds_is(address: str, expected: bool) -> None:
