@@ -52,7 +52,7 @@ def lock(
         before = read_lock(file) if check or file.exists() else Lock()
         entries = toolbox.catalog.entries()
         async with connected_upstreams(toolbox.upstreams):
-            present = await find_present(entries, toolbox.upstreams.reports())
+            present = await find_present(entries, toolbox.upstreams.reports(), settings)
             found = list(differences(before, present))
             if check or broken:
                 return found, broken

@@ -175,7 +175,7 @@ class ToolRunner:
         that an argument may be missing."""
         contract = self._catalog.get(name).contract
         filled, placeholders = fill_arguments(contract, arguments)
-        plan = await self._locked(contract, await plan_call(contract, filled, self._settings))
+        plan = await self._locked(contract, lambda: plan_call(contract, filled, self._settings))
         decision = await self.selector.decide(plan)
         standby = await self._spilling.find(plan, decision, take=False)
         lacks = await self.lacks_image(decision.engine, plan.blueprint)
@@ -209,8 +209,9 @@ class ToolRunner:
             await anyio.to_thread.run_sync(compile_schemas, contract)
         size = size_of_json(request.arguments)
         fitting = await compute(validate_arguments, contract, request.arguments, size=size)
-        plan = await plan_call(contract, fitting, self._settings, run_id, caller, create=True)
-        plan = await self._locked(contract, plan)
+        plan = await self._locked(
+            contract, lambda: plan_call(contract, fitting, self._settings, run_id, caller, create=True)
+        )
         log.debug("{}: arguments fit; planned as run {}", name, run_id)
         request = request.noting(arguments=await self._records.arguments(plan, contract.parameters))
         await may_begin()
@@ -236,6 +237,7 @@ class ToolRunner:
                 await self._records.refuse(plan, caller, request.about, phases, str(exc))
                 raise
             if self.lock is not None:
+                await self.lock.check_contract(contract)
                 await self.lock.check_image(self._engines, decision.engine or "", plan.blueprint)
             log.debug(
                 "{}: admitted after {:.1f} ms; engine {}", name, phases.seconds[Phase.QUEUE] * 1000, decision.engine
@@ -248,16 +250,17 @@ class ToolRunner:
             self._cache.put(key, result)
         return result
 
-    async def _locked(self, contract: ToolContract, plan: Plan) -> Plan:
-        """The plan as it may run where only what is locked may.
+    async def _locked(self, contract: ToolContract, make: Callable[[], Awaitable[Plan]]) -> Plan:
+        """The plan as it may run where only what is locked may: before that is known, no directory is made and no
+        secret looked up.
 
         Raises:
             ContractError: it may not.
         """
         if self.lock is None:
-            return plan
+            return await make()
         await self.lock.check_contract(contract)
-        return self.lock.pin(plan)
+        return self.lock.pin(await make())
 
     async def _run(self, request: _Request, plan: Plan, decision: Decision, counted: Counted) -> ExecutionResult:
         contract, engine, phases = request.contract, decision.engine or "", counted.phases

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from praxis_mcp.contracts.reading.loading import load_contract
+from praxis_mcp.execution.locking.tool_files import ToolFiles
 from tests.images.registry_double import registry_double
 from tests.images.tars import file, image, layer
 from tests.kit import command_line
@@ -102,6 +104,67 @@ def test_data_that_a_tool_writes_and_what_interpreters_keep_are_not_locked(praxi
         change()
         assert praxis("lock", "--check").returncode == 1
         assert praxis("lock").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("contract", "run"),
+    [
+        ('command: [/bin/sh, "{contract_dir}/my tool.sh"]', "my tool.sh"),
+        ('command: [/bin/sh, my tool.sh]\ncwd: "{contract_dir}"', "my tool.sh"),
+        ('command: [/bin/sh, "{contract_dir}/linked.sh"]', "../../lib/tool.sh"),
+        ('command: [/bin/sh, "{contract_dir}/lib/tool.sh"]', "../../lib/tool.sh"),
+        ('command: [/bin/sh, tool.sh]\ncwd: "{contract_dir}/lib"', "../../lib/tool.sh"),
+    ],
+)
+def test_what_a_tool_runs_is_locked_however_its_contract_comes_to_it(
+    praxis: Run, project: Path, contract: str, run: str
+) -> None:
+    here = project / "tools" / "greet"
+    (project / "lib").mkdir()
+    (project / "lib" / "again").symlink_to("..")
+    (here / "linked.sh").symlink_to("../../lib/tool.sh")
+    (here / "lib").symlink_to("../../lib")
+    (here / "elsewhere").symlink_to("/usr")
+    (here / run).write_text("echo hello\n")
+    (here / "contract.yaml").write_text("\n".join([*TOOL.splitlines()[:-1], contract]))
+    assert praxis("lock").returncode == 0
+    assert praxis("call", "greet", locked=True).stdout == "hello\n"
+    (here / run).write_text("echo evil\n")
+    refused = praxis("call", "greet", locked=True)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "greet has other files than the locked ones" in refused.stderr
+
+
+def test_the_program_of_another_mcp_server_is_locked_with_the_contract_that_starts_it(
+    praxis: Run, project: Path
+) -> None:
+    here = project / "tools" / "greet"
+    text = "name: greet\ndescription: Greet.\nengine: remote-mcp\naddress: [/bin/sh, '{contract_dir}/greet.sh']\n"
+    (here / "contract.yaml").write_text(text)
+    assert praxis("lock").returncode == 0
+    (here / "greet.sh").write_text("touch ran\n")
+    assert "greet has other files than the locked ones" in praxis("call", "greet", locked=True).stderr
+    assert praxis("lock", "--check").returncode == 1
+
+
+def test_a_file_that_is_written_to_without_a_trace_is_another_one(project: Path) -> None:
+    file = project / "tools" / "greet" / "greet.sh"
+    contract = load_contract(file.with_name("contract.yaml")).contract
+    assert contract is not None
+    files, about = ToolFiles(project), file.stat()
+    before = files.digest(contract)
+    file.write_text("echo evils\n"[: about.st_size])
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert file.stat().st_size == about.st_size
+    assert files.digest(contract) != before
+
+
+def test_nothing_is_made_for_a_tool_that_is_not_locked(praxis: Run, project: Path) -> None:
+    assert praxis("lock").returncode == 0
+    contract = project / "tools" / "greet" / "contract.yaml"
+    contract.write_text(TOOL + 'mounts: {./made: "/made:rw"}\n')
+    assert "another contract" in praxis("call", "greet", locked=True).stderr
+    assert not (project / "made").exists()
 
 
 @pytest.mark.parametrize("text", ["", "tools: [", "version: 2\n", "version: 1\ntools: {greet: {contract: abc}}\n"])

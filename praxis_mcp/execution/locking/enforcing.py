@@ -31,7 +31,7 @@ class Enforcement:
     def __init__(self, settings: Settings) -> None:
         self._file = settings.lock_file
         self._lock = read_lock(settings.lock_file)
-        self._files = ToolFiles()
+        self._files = ToolFiles(settings.root)
         self._digests: Derived[ToolContract, str] = Derived()
 
     async def check_contract(self, contract: ToolContract) -> None:

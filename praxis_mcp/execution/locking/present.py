@@ -23,14 +23,16 @@ LOOK_TIMEOUT = 60.0
 """Seconds in which an engine or a registry must say which image has a name."""
 
 
-async def find_present(entries: Sequence[CatalogEntry], upstreams: Sequence[UpstreamReport]) -> Present:
+async def find_present(
+    entries: Sequence[CatalogEntry], upstreams: Sequence[UpstreamReport], settings: Settings
+) -> Present:
     """What is there now.
 
     Raises:
         ContractError: files of a tool cannot be read.
     """
     present = Present()
-    files = ToolFiles()
+    files = ToolFiles(settings.root)
     for entry in entries:
         contract = entry.contract
         digest = await anyio.to_thread.run_sync(files.digest, contract)

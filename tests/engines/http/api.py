@@ -90,7 +90,7 @@ class Api(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.seen: list[tuple[str, str, dict[str, str], bytes]] = []
-        self.typed = ("text/plain", b"")
+        self.typed: tuple[str, bytes] = ("text/plain", b"")
 
     @property
     def url(self) -> str:
