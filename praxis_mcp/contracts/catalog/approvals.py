@@ -144,7 +144,10 @@ _NAMED_VALUES = {"env": "variable", "headers": "header", "query": "query paramet
 
 def powers_of(contract: ToolContract) -> Powers:
     """Everything in a contract that decides what runs and what that can reach."""
-    return dict(_powers(contract))
+    found: dict[str, str] = {}
+    for what, how in _powers(contract):  # a secret may go to several places
+        found[what] = f"{found[what]}, {how}" if what in found else how
+    return found
 
 
 def notable_powers(powers: Powers) -> tuple[str, ...]:

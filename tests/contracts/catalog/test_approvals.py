@@ -207,6 +207,10 @@ def more(**changes: Any) -> tuple[str, ...]:
         ({"mounts": {"/etc": "/data", "./empty": "/data/secrets", "./out": "/out:rw"}}, "mount /data of /etc"),
         ({"mounts": {"./data": "/data", "./out": "/out:rw"}}, "mount /data/secrets is no longer of ./empty"),
         ({"env": {**IMAGE["env"], "OTHER": {"secret": "OTHER_KEY"}}}, "secret OTHER_KEY as variable OTHER"),
+        (
+            {"env": {"ALSO": {"secret": "API_KEY"}, **IMAGE["env"]}},
+            "secret API_KEY as variable ALSO, as variable KEY",
+        ),
         ({"env": {**IMAGE["env"], "MODE": "slow"}}, "variable MODE: another one"),
         ({"env_passthrough": ["LANG", "AWS_PROFILE"]}, "server variable AWS_PROFILE passed on"),
         ({"privileged": True}, "privileged"),
