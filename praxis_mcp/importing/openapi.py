@@ -18,6 +18,8 @@ from praxis_mcp.importing.docker_run import ImportedTool
 from praxis_mcp.importing.schemas import Schemas
 
 MOST_OPERATIONS = 2000
+MOST_PARAMETERS = 300
+"""Of one operation: a description can refer to the same ones from each."""
 _LONGEST_TOOL_DESCRIPTION = 1000
 _LONGEST_TOOL_NAME = 64
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
@@ -109,6 +111,8 @@ class _Reader:
     def tool(
         self, path: str, method: str, item: Mapping[str, Any], operation: Mapping[str, Any], taken: set[str]
     ) -> ImportedTool:
+        if not path.startswith("/"):  # it would go on with the host's name, and lead to another one
+            raise _LeftOutError("its path does not begin with /")
         tool = ImportedTool(_name(operation, method, path, taken), {})
         text = operation.get("description") or operation.get("summary") or item.get("summary")
         title, description = operation.get("summary"), _shown(text)
@@ -166,7 +170,10 @@ class _Reader:
     ) -> dict[str, str]:
         """Adds those that an operation declares; the names of those in the path, by the names there."""
         declared: dict[tuple[str, str], Mapping[str, Any]] = {}
-        for part in (*_list(item.get("parameters")), *_list(operation.get("parameters"))):
+        listed = (*_list(item.get("parameters")), *_list(operation.get("parameters")))
+        if len(listed) > MOST_PARAMETERS:
+            raise _LeftOutError(f"it has more than {MOST_PARAMETERS} parameters")
+        for part in listed:
             found = _mapping(self.schemas.followed(part))
             declared[str(found.get("name")), str(found.get("in"))] = found
         segments: dict[str, str] = {}
@@ -247,7 +254,8 @@ class _Reader:
             "example",
             "examples",
         }
-        if way != "text" and isinstance(members, Mapping) and members and (schema.keys() <= closed or way == "form"):
+        is_open = way == "form" or (way == "json" and schema.keys() <= closed)
+        if is_open and isinstance(members, Mapping) and 0 < len(members) <= MOST_PARAMETERS:
             needed = set(map(str, _list(schema.get("required")))) if is_required else set()
             for there, part in members.items():
                 if isinstance(part, Mapping) and part.get("readOnly") is True:

@@ -4,6 +4,7 @@ replaced by what they name, to a bounded depth."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from praxis_mcp.contracts.schemas.patterns import unusable_patterns
@@ -91,7 +92,7 @@ class Schemas:
             elif key in MAP_OF_SCHEMAS and isinstance(value, Mapping):
                 found[key] = {
                     str(name): self._converted(item, depth + 1)
-                    for name, item in value.items()
+                    for name, item in islice(value.items(), MAX_SCHEMA_PARTS)
                     if not (isinstance(item, Mapping) and item.get("readOnly") is True)
                 }
             elif key in LIST_OF_SCHEMAS or key in MAP_OF_SCHEMAS:
@@ -125,7 +126,7 @@ class Schemas:
             found["type"] = known[0] if len(known) == 1 else known
         if isinstance(found.get("required"), list):
             members = found.get("properties", {})
-            given = [name for name in found["required"] if isinstance(name, str)]
+            given = [name for name in found["required"][:MAX_SCHEMA_PARTS] if isinstance(name, str)]
             names = [name for name in given if not members or name in members]
             found["required"] = list(dict.fromkeys(names))
         elif "required" in found:

@@ -265,6 +265,32 @@ def test_a_schema_that_grows_by_references_is_bounded() -> None:
     assert max(len(tool.written("a test")) for tool in found.tools) < 1024 * 1024
 
 
+def test_no_path_leads_to_another_host_than_the_server_that_is_named() -> None:
+    document = described()
+    document["paths"] |= {path: {"get": {}} for path in (".evil.example/x", ":8443/x", "@evil.example/x", "x", "")}
+    found = import_operations(document, url="https://api.example.com")
+    assert all(tool.contract["url"].startswith("https://api.example.com/") for tool in found.tools)
+    assert sum("its path does not begin with /" in note for note in found.notes) == 5
+
+
+def test_parameters_and_members_that_operations_share_are_bounded() -> None:
+    document = described()
+    many = {f"p{index}": {"type": "string"} for index in range(5000)}
+    document["x"] = {
+        "get": {"parameters": [{"name": name, "in": "query", "schema": part} for name, part in many.items()]}
+    }
+    document["y"] = {
+        "post": {
+            "requestBody": {"content": {"application/json": {"schema": {"properties": many, "required": [*many]}}}}
+        }
+    }
+    document["paths"] = {f"/{kind}{index}": {"$ref": f"#/{kind}"} for kind in "xy" for index in range(20)}
+    found = import_operations(document)
+    assert sum("it has more than 300 parameters" in note for note in found.notes) == 20
+    assert [list(tool.contract["parameters"]) for tool in found.tools] == [["body"]] * 20
+    assert max(len(tool.written("a test")) for tool in found.tools) < 256 * 1024
+
+
 def test_yaml_that_grows_is_refused_or_stays_small() -> None:
     lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12))]
     document = read_foreign(API + "x-bomb:\n" + "".join(f"  {line}\n" for line in lines), "api.yaml")
