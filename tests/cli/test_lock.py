@@ -208,6 +208,25 @@ def test_images_are_locked_as_their_registry_has_them_and_stay_so_until_they_are
     assert "the image other:1 is not locked" in praxis("lock", "--check").stdout
 
 
+def test_an_image_that_is_built_is_locked_by_what_it_is_made_of(praxis: Run, project: Path) -> None:
+    here = project / "tools" / "greet"
+    (here / "contract.yaml").write_text("name: greet\nbuild: {context: made}\ncommand: [/a]\n")
+    (here / "made").mkdir()
+    (here / "made" / "Dockerfile").write_text("FROM scratch\nCOPY a /a\n")
+    (here / "made" / "a").write_text("first")
+    assert praxis("lock").returncode == 0
+    assert praxis("lock", "--check").returncode == 0
+    assert "praxis-build:" in praxis("explain", "greet", "--json", locked=True).stdout
+    (here / "made" / "a").write_text("evil")
+    for given in (("explain", "greet"), ("call", "greet")):
+        assert "greet builds its image from other files than the locked ones" in praxis(*given, locked=True).stderr
+    checked = praxis("lock", "--check")
+    assert (checked.returncode, checked.stdout) == (
+        1,
+        "greet builds its image from other files than the locked ones.\n",
+    )
+
+
 @pytest.fixture
 def moving_name() -> Iterator[str]:
     """An image's name on Docker that may mean one image now, and another one later."""

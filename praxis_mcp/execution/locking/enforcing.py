@@ -11,7 +11,7 @@ import anyio.to_thread
 from praxis_mcp.contracts.model import Derived, ToolContract
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import ContractError, ImageError
-from praxis_mcp.execution.locking.lock_file import LockedTool, contract_digest, read_lock, why_different
+from praxis_mcp.execution.locking.lock_file import OTHER_BUILD, LockedTool, contract_digest, read_lock, why_different
 from praxis_mcp.execution.locking.tool_files import ToolFiles
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.plans.model import Blueprint, Plan
@@ -67,7 +67,12 @@ class Enforcement:
         return replace(plan, blueprint=self.pin_blueprint(plan.blueprint))
 
     def pin_blueprint(self, blueprint: Blueprint) -> Blueprint:
-        """As `pin`."""
+        """As `pin`. An image that is built has a name that stands for what it is made of."""
+        if blueprint.build is not None:
+            locked = self._lock.tools.get(blueprint.tool)
+            if locked is None or locked.image != blueprint.image:
+                raise self._refusal(blueprint.tool, OTHER_BUILD)
+            return blueprint
         if blueprint.image is None:
             return blueprint
         pinned = self._lock.images.get(blueprint.image)

@@ -13,10 +13,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.specs import BUILT_IMAGE
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.support.files import read_regular, replace_text
 
 LARGEST_LOCK = 16 * 1024 * 1024
+OTHER_BUILD = "builds its image from other files than the locked ones"
 _HEAD = "# Written by `praxis-mcp lock`; keep it under version control.\n"
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -33,7 +35,7 @@ class LockedTool(_Part):
     Attributes:
         contract: SHA-256 of its normal form: spelling and comments are not part of it.
         files: of the files that it names by ``{contract_dir}``; None where it names none.
-        image: as the contract names it.
+        image: as the contract names it; of one that is built, the name that stands for all that it is made of.
     """
 
     contract: Digest
@@ -74,8 +76,9 @@ class Present:
 
     @property
     def images(self) -> frozenset[str]:
-        """The images that contracts name."""
-        return frozenset(tool.image for tool in self.tools.values() if tool.image is not None)
+        """The images that contracts name, and do not build."""
+        named = (tool.image for tool in self.tools.values() if tool.image is not None)
+        return frozenset(image for image in named if not image.startswith(f"{BUILT_IMAGE}:"))
 
 
 def contract_digest(contract: ToolContract) -> str:
@@ -150,4 +153,6 @@ def why_different(locked: LockedTool | None, now: LockedTool) -> str | None:
         return "is not locked"
     if locked.contract != now.contract:
         return "has another contract than the locked one"
+    if now.image is not None and locked.image != now.image:
+        return OTHER_BUILD
     return "has other files than the locked ones" if locked.files != now.files else None

@@ -17,6 +17,7 @@ from praxis_mcp.federation.upstreams import UpstreamReport
 from praxis_mcp.images.model import Reference
 from praxis_mcp.images.registry import RegistryClient
 from praxis_mcp.plans.build import draft_blueprint
+from praxis_mcp.plans.planning import plan_image
 from praxis_mcp.settings.model import Settings
 
 LOOK_TIMEOUT = 60.0
@@ -30,15 +31,15 @@ async def find_present(
 
     Raises:
         ContractError: files of a tool cannot be read.
+        ExecutionError, LimitUnsupported: nor can those that its image is built from, or they may not be.
     """
     present = Present()
     files = ToolFiles(settings.root)
     for entry in entries:
         contract = entry.contract
         digest = await anyio.to_thread.run_sync(files.digest, contract)
-        present.tools[entry.name] = LockedTool(
-            contract=contract_digest(contract), files=digest, image=entry.traits.image
-        )
+        image = (await plan_image(contract, settings)).image if entry.traits.is_built else entry.traits.image
+        present.tools[entry.name] = LockedTool(contract=contract_digest(contract), files=digest, image=image)
     for report in upstreams:
         if report.trouble:
             present.silent[report.name] = report.trouble
