@@ -270,7 +270,7 @@ def say_where_contracts_go(settings: Settings) -> None:
     places = " or ".join(str(directory) for directory in settings.tool_directories)
     say(
         f"There are no contracts in {places}. A tool is a file there: NAME/contract.yaml or NAME.contract.yaml "
-        "(docs/contracts.md).",
+        "(docs/contracts.md). praxis-mcp new NAME writes one to begin with.",
         err=True,
     )
 

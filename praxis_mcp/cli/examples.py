@@ -75,7 +75,7 @@ def run_examples(
 
         write_junit(junit, junit_report(run.outcomes, run.findings, run.untested, run.files))
     if not run.outcomes:
-        print_error("Nothing was tested.", "Write examples: into a contract; praxis-mcp list shows the tools.")
+        print_error("Nothing was tested.", _remedy(run))
     raise typer.Exit(1 if run.failed or run.is_broken or not run.outcomes else 0)
 
 
@@ -123,6 +123,13 @@ class _Run:
     def say_sum(self) -> None:
         """Print how many passed and failed."""
         say(f"{len(self.outcomes) - self.failed} passed, {self.failed} failed")
+
+
+def _remedy(run: _Run) -> str | None:
+    """What to do about a run that tested nothing; None where errors that were printed say it."""
+    if run.untested:
+        return "Write examples: into a contract (docs/contracts.md)."
+    return None if run.is_broken else "Write a tool with examples to begin with: praxis-mcp new NAME"
 
 
 async def _watch(toolbox: Toolbox, names: list[str] | None) -> None:

@@ -74,7 +74,8 @@ def find_contracts(directories: Sequence[Path], others: list[str] | None = None)
             problems.append(
                 Diagnostic(
                     message=f"The tools directory {directory} does not exist.",
-                    remedy="Create it, or name another with --tools DIRECTORY.",
+                    remedy="Go to the directory that has it, make one with a tool in it by praxis-mcp init, or name "
+                    "another with --tools DIRECTORY.",
                     path=directory,
                 )
             )

@@ -61,6 +61,14 @@ def test_somebody_without_contracts_learns_where_they_go(tmp_path: Path, command
     assert done.returncode == 0
     assert f"There are no contracts in {tmp_path / 'tools'}." in done.stderr
     assert "NAME.contract.yaml" in done.stderr
+    assert "praxis-mcp new NAME" in done.stderr
+
+
+def test_a_test_of_nothing_says_what_to_do_and_a_wrong_directory_is_not_told_to_write_examples(tmp_path: Path) -> None:
+    done = command_line.praxis("test", cwd=tmp_path)
+    assert ("praxis-mcp init" in done.stderr, "xamples" in done.stderr, done.returncode) == (True, False, 1)
+    (tmp_path / "tools").mkdir()
+    assert "praxis-mcp new NAME" in command_line.praxis("test", cwd=tmp_path).stderr
 
 
 def test_call_prints_what_the_tool_wrote_and_ends_with_its_exit_code(praxis: Run) -> None:
