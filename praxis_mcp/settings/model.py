@@ -147,13 +147,15 @@ class Settings(BaseSettings):
     ) -> Mapping[str, ToolsetSettings]:
         """Those that others name, and the upstreams that they name."""
         read = info.data
-        named = [("server.toolsets", name) for name in (read["server"].toolsets if "server" in read else ())]
+        named = [
+            ("--toolset or server.toolsets", name) for name in (read["server"].toolsets if "server" in read else ())
+        ]
         if "http" in read:
             tokens = read["http"].auth.tokens
             named += [(f"http.auth.tokens.{key}.toolsets", name) for key in tokens for name in tokens[key].toolsets]
         for place, name in named:
             if name not in value:
-                known = f"; there are {', '.join(value)}" if value else ""
+                known = f"; there are {', '.join(value)}" if value else ": write it under toolsets in the settings file"
                 raise ValueError(f"{place} names {name}, which is not one of them{known}")
         for key, toolset in value.items():
             unknown = [name for name in toolset.upstreams if name not in read.get("upstreams", toolset.upstreams)]

@@ -197,7 +197,10 @@ async def _heard(server: HttpServer, change: Any, changes: Changes) -> None:
     [
         ({"toolsets": {"a": {}}}, "give at least one of tools, tags and upstreams"),
         ({"toolsets": {"a": {"upstreams": ["x"]}}}, "a names the upstream x, which is not among upstreams"),
-        ({"server": {"toolsets": ["b"]}}, "server.toolsets names b, which is not one of them"),
+        (
+            {"server": {"toolsets": ["b"]}},
+            "--toolset or server.toolsets names b, which is not one of them: write it under toolsets",
+        ),
         (
             {"toolsets": {"a": {"tools": ["*"]}}, "server": {"toolsets": ["b"]}},
             "server.toolsets names b, which is not one of them; there are a",
