@@ -140,7 +140,6 @@ def test_a_body_s_members_are_parameters_and_its_schemas_stand_by_themselves() -
     assert parameters["due"]["required"] is False
     assert "oneOf" in parameters["who"]
     assert "$ref" not in json.dumps(created)
-    assert created["examples"][0]["arguments"] == {"project-id": 1, "title": "It fails"}
     form = contracts(described())["post_token"]
     assert form["body"] == "form"
     assert form["headers"] == {"X-Api-Key": {"secret": "EU_TRACKER_EXAMPLE_KEY"}}
@@ -149,10 +148,27 @@ def test_a_body_s_members_are_parameters_and_its_schemas_stand_by_themselves() -
 
 def test_what_is_not_carried_over_is_named() -> None:
     found = import_operations(described())
-    assert found.notes == ["PUT /upload is left out: its body is multipart/form-data."]
+    assert found.notes[0] == "PUT /upload is left out: its body is multipart/form-data."
     notes = {tool.name: tool.notes for tool in found.tools}["issues_list-for-project"]
     assert any("cookie session" in note for note in notes)
     assert any("pages: page" in note for note in notes)
+
+
+def test_only_what_changes_nothing_gets_an_example_since_examples_are_run() -> None:
+    found = import_operations(described())
+    assert {tool.name for tool in found.tools if "examples" in tool.contract} == {"issues_list-for-project"}
+    assert any("praxis-mcp test and dev would send it" in note for note in found.notes)
+    assert len(import_operations(described(), operations=("GET /projects/{project-id}/issues",)).notes) == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [("http://127.0.0.1:8080", "[127.0.0.1]"), ("http://localhost/v1", "[localhost]"), ("http://[::1]:80", "['::1']")],
+)
+def test_an_api_on_this_machine_is_imported_with_the_setting_that_it_needs(url: str, named: str) -> None:
+    notes = import_operations(described(), url=url).notes
+    assert any(f"policy.private_hosts: {named}" in note for note in notes)
+    assert not any("private_hosts" in note for note in import_operations(described()).notes)
 
 
 def test_operations_are_chosen_by_tag_and_by_name() -> None:
