@@ -88,7 +88,7 @@ def _read_data(source: str) -> Mapping[str, Any]:
     file, form = Path(source), "toml" if source.endswith(".toml") else "json"
     if source in CLIENTS and not file.exists():
         file, form = CLIENTS[source].file(Machine.this()), CLIENTS[source].form
-    text = read_text(file)
+    text = read_text(file, remedy=f"Name a file that is there, or a client that has one: {', '.join(CLIENTS)}.")
     try:
         return toml_edits.parse(text) if form == "toml" else jsonc.parse_object(text)
     except jsonc.MalformedError as exc:
@@ -99,8 +99,13 @@ def _read_data(source: str) -> Mapping[str, Any]:
         raise ArgumentError(f"{file} is not valid TOML: {exc}.", remedy="Fix it.") from exc
 
 
-def read_text(file: Path, most: int = _MOST_IMPORTED) -> str:
+def read_text(file: Path, most: int = _MOST_IMPORTED, remedy: str = "Name a file that is there.") -> str:
     """The text of a file, or of standard input for ``-``.
+
+    Args:
+        file: the file.
+        most: bytes that it may have.
+        remedy: what to do where it cannot be read.
 
     Raises:
         ArgumentError: it cannot be read, is too large or not UTF-8.
@@ -110,7 +115,7 @@ def read_text(file: Path, most: int = _MOST_IMPORTED) -> str:
     try:
         content = sys.stdin.buffer.read(most + 1) if str(file) == "-" else read_regular(file, most)
     except OSError as exc:
-        raise ArgumentError(f"{file} cannot be read: {exc.strerror}.", remedy="Name a file that is there.") from exc
+        raise ArgumentError(f"{file} cannot be read: {exc.strerror}.", remedy=remedy) from exc
     if len(content) > most:
         raise ArgumentError(f"{file} has more than {most // 1024**2} MiB.", remedy="Give a part of it.")
     try:
@@ -189,11 +194,13 @@ def say_secrets(secrets: Mapping[str, str]) -> None:
         say(f"  {name}: {where}", err=True)
 
 
-@app.command("docker-run")
+@app.command("docker-run", context_settings={"ignore_unknown_options": True})
 @takes_settings()
 def docker_run(
     options: SettingsOptions,
-    command: Annotated[str, typer.Argument(metavar="'docker run …'", help="In quotation marks; - is standard input.")],
+    words: Annotated[
+        list[str], typer.Argument(metavar="'docker run …'", help="In quotation marks; - is standard input.")
+    ],
     name: Annotated[str | None, typer.Option("--name", "-n", help="The tool's name (default: the image's).")] = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -212,7 +219,12 @@ def docker_run(
     from praxis_mcp.contracts.reading.loading import load_text
     from praxis_mcp.importing.docker_run import import_command
 
-    text = read_text(Path("-"), _MOST_OF_SETTINGS) if command == "-" else command
+    if len(words) > 1:
+        raise ArgumentError(
+            f'The command is to be one argument, and "{words[1]}" is another.',
+            remedy="Put all of it in single quotation marks: praxis-mcp import docker-run 'docker run …'",
+        )
+    text = read_text(Path("-"), _MOST_OF_SETTINGS) if words[0] == "-" else words[0]
     tool = import_command(text, name)
     written = tool.written("a docker run command")
     loaded = load_text(written)
@@ -319,7 +331,7 @@ def openapi(
 
         say(f"wrote {len(usable)} contracts to {shown(place)}")
         say("Next:")
-        for step in ("praxis-mcp validate", "praxis-mcp list"):
+        for step in ("praxis-mcp validate", "praxis-mcp list", "praxis-mcp test"):
             say(f"  {step}")
     if not as_json:
         say_notes(notes)

@@ -182,6 +182,12 @@ def test_the_command_writes_a_contract_that_is_valid_and_overwrites_nothing(tmp_
     assert file.read_text() == before
 
 
+def test_a_command_that_is_not_quoted_is_refused_with_how_to_quote_it(tmp_path: Path) -> None:
+    done = praxis("import", "docker-run", "docker", "run", "--rm", "-v", "/a:/a", "busybox", "echo", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Put all of it in single quotation marks" in done.stderr
+
+
 def test_a_dry_run_prints_the_contract_and_writes_nothing(tmp_path: Path) -> None:
     done = praxis("import", "docker-run", "-", "--dry-run", cwd=tmp_path, stdin="docker run busybox echo hi\n")
     assert yaml.safe_load(done.stdout)["command"] == ["echo", "hi"]

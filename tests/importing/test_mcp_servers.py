@@ -281,6 +281,12 @@ def test_a_client_s_own_file_is_found_by_the_client_s_name(tmp_path: Path) -> No
     assert yaml.safe_load(done.stdout) == {"upstreams": {"c": {"address": ["z"]}}}
 
 
+def test_a_client_that_is_not_known_is_answered_with_those_that_are(tmp_path: Path) -> None:
+    done = praxis("import", "mcp-json", "claude-dsktop", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "claude-desktop" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [("{", "mcp.json:1:"), ("[1]", "mcp.json:1:"), ("{" * 500, "mcp.json"), ("\xff", "no"), ("{}", "no MCP servers")],
