@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,6 +74,12 @@ def serve(
     if given:
         raise SettingsError("Options of HTTP were given, but stdio is served.", remedy="Add --http or --sse.")
 
+    if sys.stdin is not None and sys.stdin.isatty():
+        say(
+            "This waits for an MCP client on its standard input; Ctrl-C ends it. Clients start it themselves, after "
+            "praxis-mcp install CLIENT; --http serves over HTTP.",
+            err=True,
+        )
     # Before anything is imported or read that might print: what reaches the wire between messages breaks the client.
     with take_wire() as wire:
         settings = options.read(quiet=False, server=chosen, locked=locked)

@@ -205,3 +205,11 @@ def test_what_a_tool_writes_steers_no_terminal(project: Path) -> None:
         terminal.expect("isError")
         assert "\\x1b[2Jgone" in terminal.text
         assert "\x1b" not in terminal.text
+
+
+def test_serve_on_a_terminal_says_that_it_waits_for_a_client_and_ends_on_ctrl_c(project: Path) -> None:
+    with on_terminal((sys.executable, "-m", "praxis_mcp", "serve", "mine"), project) as terminal:
+        seen = terminal.expect("This waits for an MCP client")
+        terminal.expect("1 tool in ", after=seen)
+        terminal.type("\x03")
+        assert terminal.wait() == 0
