@@ -80,6 +80,6 @@ def lock(
         elif check:
             end = "Look at it, then lock it: praxis-mcp lock" if found else f"Everything is as {file} has it."
         else:
-            end = f"Locked in {file}." if found else f"{file} is as it was."
+            end = f"All of it is locked now, in {file}." if found else f"{file} is as it was."
         say(end, err=True)
     raise typer.Exit(1 if broken or (check and found) else 0)
