@@ -90,7 +90,8 @@ def _print(facts: dict[str, Any], pull: str) -> None:
     if facts["image_is_missing"]:
         plain["image"] += f" ({missing_image(pull, is_built=facts['build'] is not None)})"
     for name in ("image", "command", "working_dir", "network", "user", "stdin_bytes"):
-        if plain[name] is not None:
+        # A request is the network itself: its "network: none" would say the opposite of what it does.
+        if plain[name] is not None and not (name == "network" and facts["request"] is not None):
             table.add_row(name.replace("_", " "), escape(str(plain[name])))
     if (request := facts["request"]) is not None:
         table.add_row("request", escape(f"{request['method']} {request['url']}"))
