@@ -18,12 +18,15 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.settings.trust import TrustStore, digest, read_whole
 from praxis_mcp.support.files import expand, home
 from praxis_mcp.support.text import printable
+
+if TYPE_CHECKING:
+    import yaml
 
 CONFIG_VARIABLE = "PRAXIS_CONFIG"
 _MAX_SETTINGS_FILE = 1024 * 1024
@@ -258,7 +261,7 @@ def parse(text: str, path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(text)
     except yaml.YAMLError as exc:
-        raise SettingsError(f"The settings file {path} is not valid YAML: {exc}") from exc
+        raise _malformed(path, exc) from exc
     if values is None:
         values = {}
     if not isinstance(values, dict):
@@ -270,6 +273,19 @@ def parse(text: str, path: Path) -> dict[str, Any]:
             "out: praxis-mcp serve --tools tools",
         )
     return values
+
+
+def _malformed(path: Path, exc: yaml.YAMLError) -> SettingsError:
+    """What is wrong with a file that is not YAML, on one line, with its place."""
+    context, problem, mark = (getattr(exc, name, None) for name in ("context", "problem", "problem_mark"))
+    begun = getattr(exc, "context_mark", None)
+    place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+    start = f"that begins in line {begun.line + 1}:" if context and begun else ""
+    why = " ".join(part for part in (context, start, problem) if part)
+    return SettingsError(
+        f"The settings file {place} is not valid YAML: {why or str(exc).splitlines()[0]}.",
+        remedy="Fix it there; text that begins with a sign goes in quotation marks, and tabs do not indent.",
+    )
 
 
 def _contracts_in(values: Mapping[str, Any]) -> str:

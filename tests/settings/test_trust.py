@@ -204,7 +204,11 @@ def test_an_approval_is_taken_back_once_and_no_directory_means_none(tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [("[a, b]", "must hold a mapping, not a list"), ("a: [", "is not valid YAML"), ("root: {}\0", "is not valid YAML")],
+    [
+        ("[a, b]", "must hold a mapping, not a list"),
+        ("root: {}\0", "is not valid YAML"),
+        ("a: b\nc: [d", r"named.yaml:2:\d+ is not valid YAML: [^\n]+ in line 2: [^\n]+\.$"),
+    ],
 )
 def test_a_settings_file_that_holds_something_else_than_a_mapping_is_refused_by_name(
     tmp_path: Path, text: str, problem: str
