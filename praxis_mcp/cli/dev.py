@@ -18,7 +18,7 @@ from praxis_mcp.cli.common import (
     say_where_contracts_go,
     takes_settings,
 )
-from praxis_mcp.cli.examples import print_changes, print_outcome
+from praxis_mcp.cli.examples import NOTHING_WRONG_ANY_MORE, print_changes, print_outcome
 from praxis_mcp.cli.rerunning import Rerunner
 from praxis_mcp.cli.terminal import say
 from praxis_mcp.cli.tool_call import read_arguments
@@ -243,7 +243,7 @@ class _Bench:
             return
         print_findings([item for item in self._findings if item not in before])
         if before and not self._findings:
-            say("Nothing is wrong with the contracts any more.", fg="green")
+            say(NOTHING_WRONG_ANY_MORE, fg="green")
         elif stays := sum(item in before for item in self._findings):
             say(f"{counted(stays, 'finding')} as before" + (": l lists them" if self.keys else ""), fg="yellow")
 

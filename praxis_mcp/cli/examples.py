@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from praxis_mcp.execution.toolbox import Toolbox
     from praxis_mcp.execution.watching import Touched
 
+NOTHING_WRONG_ANY_MORE = "Nothing is wrong with the contracts any more."
+
 
 @takes_settings()
 def run_examples(
@@ -145,9 +147,21 @@ async def _watch(toolbox: Toolbox, names: list[str] | None) -> None:
     watch, rerunner = ToolWatch(toolbox), Rerunner()
     left = {entry.name for entry in toolbox.catalog.entries() if not names or entry.name in names}
 
-    async def test() -> None:
+    shown: list[Diagnostic] = []
+
+    def find() -> list[Diagnostic]:
+        """What is wrong with the contracts of these tools, or with all."""
         if not names:
-            print_findings(toolbox.catalog.diagnostics)
+            return list(toolbox.catalog.diagnostics)
+        files = {entry.source for entry in toolbox.catalog.entries() if entry.name in names}
+        return [item for item in toolbox.catalog.diagnostics if item.path in files]
+
+    async def test() -> None:
+        nonlocal shown
+        before, shown = shown, find()
+        print_findings(shown)
+        if before and not shown:
+            say(NOTHING_WRONG_ANY_MORE, fg="green")
         run = _Run()
         for entry in toolbox.catalog.entries():
             if entry.name in left:
@@ -163,8 +177,9 @@ async def _watch(toolbox: Toolbox, names: list[str] | None) -> None:
         tools = tuple(name for name in touched.tools if not names or name in names)
         # What was under way, and has not finished, is run as well.
         left.update(tools)
-        if tools or (not names and (touched.removed or touched.findings_changed)):
-            print_changes(replace(touched, tools=tools))
+        removed = tuple(name for name in touched.removed if not names or name in names)
+        if tools or removed or find() != shown:
+            print_changes(replace(touched, tools=tools, removed=removed))
             rerunner.begin(test)
 
     async with until_signalled(), anyio.create_task_group() as tasks:

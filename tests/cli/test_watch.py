@@ -48,6 +48,8 @@ def test_what_a_change_touches_is_run_again_until_it_is_interrupted(project: Pat
         seen = terminal.expect("1 passed, 0 failed", after=seen)
         (greet / "contract.yaml").write_text("name: greet\n")
         seen = terminal.expect("stays as it was", after=terminal.expect("contracts changed", after=seen))
+        (greet / "contract.yaml").write_text(TOOL.format(name="greet").replace("Hello", "Hi"))
+        terminal.expect("Nothing is wrong with the contracts any more", after=seen)
         terminal.type("\x03")
         assert terminal.wait() == 0
 
@@ -59,6 +61,10 @@ def test_only_the_named_tools_are_watched_and_one_that_is_not_there_is_refused(p
         (project / "tools" / "other" / "main.sh").write_text("false")
         (project / "tools" / "greet" / "main.sh").write_text("false")
         terminal.expect("0 passed, 1 failed", after=seen)
+        assert "other" not in terminal.text
+        (project / "tools" / "other" / "contract.yaml").write_text("name: other\nimige: x\n")
+        (project / "tools" / "greet" / "contract.yaml").write_text("name: greet\nimage: x\ntimout: 3\n")
+        terminal.expect('did you mean "timeout"?', after=seen)
         assert "other" not in terminal.text
         terminal.signal(signal.SIGTERM)
         assert terminal.wait() == 0
