@@ -12,8 +12,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import create_model
 
-from praxis_mcp.contracts.reading.loading import load_contract
+from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.reading.loading import load_contract, load_text
+from praxis_mcp.execution.locking.lock_file import contract_digest
 from praxis_mcp.execution.locking.tool_files import ToolFiles
 from tests.images.registry_double import registry_double
 from tests.images.tars import file, image, layer
@@ -79,6 +82,15 @@ def test_only_what_a_contract_means_is_locked_not_how_it_is_written(praxis: Run,
         ["greet has another contract than the locked one"],
     )
     assert "another contract" in praxis("call", "greet", locked=True).stderr
+
+
+def test_a_key_that_a_later_version_knows_and_no_contract_uses_changes_no_lock() -> None:
+    contract = load_text(TOOL).contract
+    assert contract is not None
+    later = create_model("Later", __base__=ToolContract, later=(str | None, None))
+    locked = contract_digest(contract)
+    assert contract_digest(later.model_construct(**dict(contract), later=None)) == locked
+    assert contract_digest(later.model_construct(**dict(contract), later="used")) != locked
 
 
 def test_a_tool_that_nobody_has_locked_is_refused_and_one_that_is_gone_is_named(praxis: Run, project: Path) -> None:

@@ -83,7 +83,8 @@ class Present:
 
 def contract_digest(contract: ToolContract) -> str:
     """See `LockedTool.contract`."""
-    values = contract.model_dump(mode="json", exclude={"source"})
+    # None is left out: a key that a later version adds, and a contract does not use, changes no lock.
+    values = contract.model_dump(mode="json", exclude={"source"}, exclude_none=True)
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode(errors="surrogatepass")).hexdigest()
 
 
