@@ -6,7 +6,6 @@ a bounded depth, and is open beyond. Everything that grows is bounded, because a
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from praxis_mcp.errors import ArgumentError
 from praxis_mcp.importing.disclosed import variable_of
 from praxis_mcp.importing.docker_run import ImportedTool
 from praxis_mcp.importing.schemas import Schemas
+from praxis_mcp.plans.public_hosts import says_it_is_private, setting_for
 
 MOST_OPERATIONS = 2000
 MOST_PARAMETERS = 300
@@ -94,11 +94,10 @@ def import_operations(
     if not found:
         raise ArgumentError("The description has no such operations.", remedy="Look at its tags and operationIds.")
     hosts = {urlsplit(str(tool.contract["url"])).hostname or "": None for tool in result.tools}
-    for host in filter(_is_private, hosts):
-        named = repr(host) if ":" in host else host
+    for host in filter(says_it_is_private, hosts):
         result.notes.append(
             f"{host} is not on the public internet: tools reach it where the settings (praxis.yaml) say "
-            f"policy.private_hosts: [{named}], and praxis-mcp trust has approved them."
+            f"{setting_for(host)}, and praxis-mcp trust has approved them."
         )
     if any("examples" not in tool.contract for tool in result.tools):
         result.notes.append(
@@ -106,14 +105,6 @@ def import_operations(
             "no harm."
         )
     return result
-
-
-def _is_private(host: str) -> bool:
-    """Whether a host says by itself that it is not one of the public internet."""
-    try:
-        return not ipaddress.ip_address(host).is_global
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _operations(document: Mapping[str, Any], schemas: Schemas) -> Iterator[tuple[str, str, Mapping[str, Any], Any]]:

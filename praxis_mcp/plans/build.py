@@ -46,6 +46,7 @@ from praxis_mcp.plans.paths import (
     parse_mount,
 )
 from praxis_mcp.plans.protected import guard_mounts
+from praxis_mcp.plans.public_hosts import host_refusals
 from praxis_mcp.plans.secrets import resolve_headers, resolve_secret, resolve_values
 from praxis_mcp.plans.view import check_places
 from praxis_mcp.settings.base import SecretRef
@@ -364,6 +365,8 @@ def _refusals(contract: ToolContract, settings: Settings) -> Iterator[PraxisErro
         )
     for _, _, problem in misplaced_fields(contract):
         yield ExecutionError(f"{contract.name}: {problem}", remedy="Choose another place.")
+    if isinstance(spec, HttpEngineSpec):
+        yield from host_refusals(spec.url, settings.policy.private_hosts)
     if not isinstance(spec, DaggerEngineSpec):
         return
     if spec.privileged and not settings.policy.privileged:

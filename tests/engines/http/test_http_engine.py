@@ -14,10 +14,10 @@ import pytest
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionResult
-from praxis_mcp.engines.http.connecting import is_public
 from praxis_mcp.engines.http.engine import HttpEngine
 from praxis_mcp.errors import ArgumentError, ExecutionError, LimitUnsupported, SettingsError
 from praxis_mcp.execution.runner import fill_arguments
+from praxis_mcp.plans.public_hosts import is_public
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.settings.sections import PolicySettings
 from tests.engines.http.api import PIXEL, Api, serving
@@ -285,6 +285,15 @@ async def test_hosts_that_are_not_public_are_refused_by_address_unless_the_setti
             await run(opened, found)
 
 
+async def test_explain_and_doctor_say_that_a_host_of_this_machine_is_not_allowed_yet(tmp_path: Path) -> None:
+    write_contract(tmp_path / "tools", "ask", description="Asks.", engine="http", url="http://127.0.0.1:9/x")
+    for words in (("explain", "ask"), ("doctor",)):
+        done = praxis(*words, cwd=tmp_path)
+        assert "127.0.0.1 is not on the public internet" in done.stdout + done.stderr
+        assert "policy.private_hosts: [127.0.0.1]" in done.stdout + done.stderr
+        assert done.returncode != 0
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
@@ -346,6 +355,7 @@ async def test_explain_shows_the_request_with_its_secrets_masked(tmp_path: Path)
     assert "s3cr3t" not in done.stdout
     shown = praxis("explain", "ask", "id=1", "title=T", cwd=tmp_path, env={**os.environ, "API_TOKEN": "s3cr3t-token"})
     assert "POST https://api.example.com/u/1" in shown.stdout
+    assert "network" not in shown.stdout, "none would say the opposite of what a request does"
     assert "s3cr3t" not in shown.stdout
 
 
