@@ -39,17 +39,27 @@ async def bench() -> AsyncIterator[Bench]:
 
 async def test_calls_that_miss_the_same_image_share_one_pull_and_its_failure() -> None:
     failures: list[ImageError] = []
+    waiting: set[int] = set()
 
-    async def call() -> None:
-        with pytest.raises(ImageError) as failure:
-            await bench.run(tool("true", image=MISSING))
-        failures.append(failure.value)
+    with image_registry() as registry:
+        registry.gate.clear()
 
-    async with relay() as front, bench_on(host=front.address) as bench:
-        await bench.engine.get_capabilities()
-        async with anyio.create_task_group() as tasks:
-            for _ in range(3):
-                tasks.start_soon(call)
+        async def call(number: int) -> None:
+            def listen(_: str) -> None:
+                waiting.add(number)
+                if len(waiting) == 3:
+                    registry.gate.set()
+
+            contract = tool("true", image=registry.image.removesuffix(":1") + ":2")
+            with pytest.raises(ImageError) as failure:
+                await bench.run(contract, ExecutionContext(on_status=listen))
+            failures.append(failure.value)
+
+        async with relay() as front, bench_on(host=front.address) as bench:
+            await bench.engine.get_capabilities()
+            async with anyio.create_task_group() as tasks:
+                for number in range(3):
+                    tasks.start_soon(call, number)
         assert len(failures) == 3
         assert len({failure.message for failure in failures}) == 1
         assert len([request for request in front.requests if "/images/create" in request]) == 1

@@ -84,10 +84,11 @@ async def test_a_client_without_the_extension_cannot_listen_to_tasks(tools: Path
 
 async def test_the_streams_of_listeners_end_with_the_server(tools: Path, tmp_path: Path) -> None:
     answer: dict[str, Any] = {}
+    extension = TasksExtension()
     settings = settings_for(tools, records={"directory": str(tmp_path)})
     async with (
         open_server(settings) as (_, server),
-        memory_client(server, "modern", extensions=[TasksExtension()]) as client,
+        memory_client(server, "modern", extensions=[extension]) as client,
         anyio.create_task_group() as tasks,
     ):
         created = await start(client, "waits", {"gate": str(tmp_path / "gate")})
@@ -96,7 +97,7 @@ async def test_the_streams_of_listeners_end_with_the_server(tools: Path, tmp_pat
             answer.update(await listen(client, created.task_id))
 
         tasks.start_soon(heard)
-        await until(lambda: server._notifier.listen._streams)
+        await until(lambda: "working" in statuses(extension))
         server.take_nothing_new()
         await until(lambda: answer)
         tasks.cancel_scope.cancel()
