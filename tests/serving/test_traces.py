@@ -381,7 +381,7 @@ async def test_a_collector_that_takes_nothing_keeps_the_command_line_only_so_lon
 async def test_without_an_endpoint_the_command_line_imports_nothing_of_opentelemetry(tools: Path) -> None:
     done = await anyio.to_thread.run_sync(partial(called, tools, "plain", PYTHONPROFILEIMPORTTIME="1"))
     assert done.returncode == 0
-    assert b"praxis_mcp.cli.call" in done.stderr
+    assert b"praxis_mcp.cli.tool_call" in done.stderr
     assert b"opentelemetry" not in done.stderr
 
 
