@@ -37,10 +37,7 @@ def lay_out(place: Path) -> None:
     shutil.rmtree(place, ignore_errors=True)
     shutil.copytree(ROOT / "docs", place)
     (place / "README.md").unlink()
-    for source in [
-        *OUTSIDE,
-        *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md") if page.name != "README.md"),
-    ]:
+    for source in {*OUTSIDE, *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))}:
         _write(place, source, (ROOT / source).read_text(encoding="utf-8"))
     for name, make in MADE.items():
         _write(place, f"docs/{name}.md", make())

@@ -8,7 +8,7 @@ and Typer leaves backslashes in it; bash puts a word on the line as it is).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
@@ -83,22 +83,13 @@ def _values(schema: Any) -> list[str]:
 
 def _entries(ctx: typer.Context) -> Sequence[CatalogEntry]:
     """The tools that the command would see; none where they are not known: Tab says nothing, and breaks nothing."""
-    with suppress(PraxisError, OSError):
-        return tuple(_load(SettingsOptions(**dict(_given(ctx)))))
-    return ()
-
-
-def _given(ctx: typer.Context) -> Iterator[tuple[str, Any]]:
-    for item in fields(SettingsOptions):
-        if item.name in ctx.params:
-            yield item.name, ctx.params[item.name]
-
-
-def _load(options: SettingsOptions) -> Iterator[CatalogEntry]:
     import anyio
 
     from praxis_mcp.contracts.catalog.catalog import Catalog
 
-    catalog = Catalog(options.read(warn=False).tool_directories)
-    anyio.run(catalog.load)
-    yield from catalog.entries()
+    given = {item.name: ctx.params[item.name] for item in fields(SettingsOptions) if item.name in ctx.params}
+    with suppress(PraxisError, OSError):
+        catalog = Catalog(SettingsOptions(**given).read(warn=False).tool_directories)
+        anyio.run(catalog.load)
+        return catalog.entries()
+    return ()
