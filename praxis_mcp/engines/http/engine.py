@@ -9,11 +9,9 @@ from __future__ import annotations
 import base64
 import codecs
 import http
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import version
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import anyio
 import anyio.to_thread
@@ -28,7 +26,8 @@ from praxis_mcp.engines.base import (
     ExecutionResult,
     RemoteContent,
 )
-from praxis_mcp.engines.http.connecting import CONNECT_TIMEOUT, PublicNetwork
+from praxis_mcp.engines.http.connecting import PublicNetwork
+from praxis_mcp.engines.http.sending import Answer, send
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import Capability, HttpTarget, Plan
@@ -42,25 +41,15 @@ _KEPT_CONNECTIONS = 16
 _KEPT_IDLE_SECONDS = 30
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SHOWN_LOCATION = 500
+_SHOWN_TYPE = 100
+_OF_URLS = "%:/?#[]@!$&'()*+,;=~"
+"""What stays as it is in a URL; the rest is encoded, as browsers do it."""
 _TEXT_TYPES = ("text/", "application/json", "application/xml", "application/javascript", "application/x-www-form")
 _NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"})
 """Codecs of Python's that no page is written in. The time of the first two grows with the square of a text's length."""
 _MEDIA = ("image/", "audio/")
 _MAX_MEDIA = 1024 * 1024
 """Bytes of an image or a sound that a result carries inline."""
-
-
-@dataclass(slots=True)
-class _Answer:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    is_cut: bool = False
-    refused_redirect: str = ""
-
-    @property
-    def media_type(self) -> str:
-        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 class HttpEngine(ExecutionEngine):
@@ -80,7 +69,7 @@ class HttpEngine(ExecutionEngine):
         Raises:
             LimitUnsupported: the host, or one that it redirects to, is not on the public internet, and the settings do
                 not allow it.
-            ExecutionError: it cannot be reached, or does not speak HTTP.
+            ExecutionError: it cannot be reached, does not speak HTTP, or has a certificate that nobody trusts.
         """
         target = plan.blueprint.http
         assert target is not None
@@ -128,9 +117,15 @@ class HttpEngine(ExecutionEngine):
     async def _opened(self) -> httpcore2.AsyncConnectionPool:
         async with self._lock:
             if self._pool is None:
+                try:  # it reads the certificates of a few hundred authorities
+                    certificates = await anyio.to_thread.run_sync(httpx2.create_ssl_context)
+                except OSError as exc:  # ssl.SSLError is one
+                    raise ExecutionError(
+                        "The certificates of authorities cannot be read.",
+                        remedy="See what SSL_CERT_FILE and SSL_CERT_DIR name in the server's environment.",
+                    ) from exc
                 self._pool = httpcore2.AsyncConnectionPool(
-                    # Which reads the certificates of a few hundred authorities.
-                    ssl_context=await anyio.to_thread.run_sync(httpx2.create_ssl_context),
+                    ssl_context=certificates,
                     max_connections=_CONNECTIONS,
                     max_keepalive_connections=_KEPT_CONNECTIONS,
                     keepalive_expiry=_KEPT_IDLE_SECONDS,
@@ -139,14 +134,14 @@ class HttpEngine(ExecutionEngine):
             return self._pool
 
 
-async def _follow(pool: httpcore2.AsyncConnectionPool, target: HttpTarget, plan: Plan) -> _Answer:
+async def _follow(pool: httpcore2.AsyncConnectionPool, target: HttpTarget, plan: Plan) -> Answer:
     url, method, body = plan.call.url, target.method, plan.call.body
     own = {"User-Agent": f"praxis-mcp/{version('praxis-mcp')}", "Accept": "*/*", "Accept-Encoding": "identity"}
     given = {name.lower() for name in plan.call.headers}
     headers = {**{name: value for name, value in own.items() if name.lower() not in given}, **plan.call.headers}
     origin, followed = _origin(url), 0
     while True:
-        answer = await _send(pool, method, url, headers, body, target.max_response)
+        answer = await send(pool, method, url, headers, body, target.max_response)
         location = answer.headers.get("location")
         if answer.status not in _REDIRECTS or location is None:
             return answer
@@ -165,54 +160,15 @@ async def _follow(pool: httpcore2.AsyncConnectionPool, target: HttpTarget, plan:
         url, followed = leads_to.partition("#")[0], followed + 1
 
 
-async def _send(
-    pool: httpcore2.AsyncConnectionPool,
-    method: str,
-    url: str,
-    headers: Mapping[str, str],
-    body: bytes | None,
-    most: int,
-) -> _Answer:
-    host = urlsplit(url).netloc
-    sent = [("Host", host), *headers.items()]
-    if body is not None or method in ("POST", "PUT", "PATCH"):
-        sent.append(("Content-Length", str(len(body or b""))))
-    timeouts = {"connect": CONNECT_TIMEOUT, "pool": CONNECT_TIMEOUT}
-    try:
-        async with pool.stream(
-            method,
-            url,
-            headers=[(name.encode("ascii"), value.encode("ascii")) for name, value in sent],
-            content=body or b"",
-            extensions={"timeout": timeouts},
-        ) as response:
-            found: dict[str, str] = {}
-            for name, value in response.headers:
-                found.setdefault(name.decode("latin-1").lower(), value.decode("latin-1"))
-            content = bytearray()
-            async for piece in response.aiter_stream():
-                content += piece
-                if len(content) > most:
-                    return _Answer(response.status, found, bytes(content[:most]), is_cut=True)
-            return _Answer(response.status, found, bytes(content))
-    except (httpcore2.NetworkError, httpcore2.TimeoutException) as exc:
-        raise ExecutionError(
-            f"{host} cannot be reached ({type(exc).__name__}).",
-            remedy="See whether it is there, and its certificate valid; then call again.",
-        ) from exc
-    except (httpcore2.ProtocolError, httpcore2.UnsupportedProtocol, UnicodeError) as exc:
-        raise ExecutionError(f"{host} did not answer as HTTP has it ({type(exc).__name__}).") from exc
-
-
 def _leads_to(url: str, location: str) -> str | None:
     """Where a redirect leads; None where no request can be sent there: an API may write anything."""
     try:
-        found = urljoin(url, location)
+        found = quote(urljoin(url, location), safe=_OF_URLS, encoding="latin-1")
         parts = urlsplit(found)
         is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return None
-    return found if is_usable and found.isascii() else None
+    return found if is_usable and not {"@", "%"} & set(parts.netloc) else None
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
@@ -222,12 +178,12 @@ def _origin(url: str) -> tuple[str, str, int | None]:
     return parts.scheme, parts.netloc, None
 
 
-def _content_of(answer: _Answer) -> tuple[str, RemoteContent | None]:
+def _content_of(answer: Answer) -> tuple[str, RemoteContent | None]:
     """The body as text; and as a block, where it is an image or a sound."""
     kind = answer.media_type
     size = counted(len(answer.body), "byte")
     if answer.headers.get("content-encoding", "identity").lower() != "identity":
-        return f"{size}, compressed though that was not wanted.", None
+        return f"{size}, compressed in a way that was not asked for.", None
     if kind.startswith(_MEDIA) and not kind.startswith("image/svg") and len(answer.body) <= _MAX_MEDIA:
         data = base64.b64encode(answer.body).decode("ascii")
         block = {"type": kind.partition("/")[0], "data": data, "mimeType": kind}
@@ -248,12 +204,12 @@ def _content_of(answer: _Answer) -> tuple[str, RemoteContent | None]:
     return f"{size} of {kind or 'an unknown type'}, which is not text.", None
 
 
-def _summary(answer: _Answer, target: HttpTarget) -> str:
+def _summary(answer: Answer, target: HttpTarget) -> str:
     """What is known besides the body, in a line for a model."""
     phrase = http.HTTPStatus(answer.status).phrase if answer.status in set(http.HTTPStatus) else ""
     words = [f"HTTP {answer.status} {phrase}".strip()]
     if answer.media_type:
-        words.append(answer.media_type)
+        words.append(answer.media_type[:_SHOWN_TYPE])
     if (after := answer.headers.get("retry-after", "")).isdigit():
         words.append(f"retry after {after[:8]} s")
     if answer.is_cut:
