@@ -93,6 +93,8 @@ _SESSION = {
     "default_transaction_isolation": "read committed",
     "extra_float_digits": "1",
     "jit": "off",  # which takes longer than any of these statements
+    # Frequent values that seldom come together look to the planner as if few rows had to be read and sorted.
+    "enable_bitmapscan": "off",
 }
 # A commit that waits for the disk takes as long as all else of a record. What a crash of the database loses otherwise,
 # the writer still has. Where somebody has said how safe a commit is to be, or a standby has to have it, that holds.
@@ -140,6 +142,9 @@ class PostgresDatabase(SqlDatabase):
     """
 
     _of_runs = ("live_output", "run_files")
+    # Runs that have two frequent values but never both: a row is read only where an index says that it has both. The
+    # values themselves may be too long for one index; this is what PostgreSQL's own hash indexes keep of them.
+    _digest = "hashtext"
     _forget_holder = (
         "UPDATE caller_calls SET holders = holders - CAST(? AS TEXT) WHERE jsonb_exists(holders, CAST(? AS TEXT))"
     )

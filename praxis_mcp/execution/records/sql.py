@@ -57,6 +57,8 @@ class SqlDatabase(ABC):
     """Tables of what belongs to a run, by `run`: it goes with that."""
     _of_several: str = ""
     """Follows the name of the table where more than one column says which runs are meant."""
+    _digest: str = ""
+    """A function of the database: the index of each column in `FOUND_BY` holds the digests by it of the others."""
     _forget_holder: str
     """Removes a server, whose id it takes twice, from what callers have under way."""
 
@@ -206,11 +208,15 @@ class SqlDatabase(ABC):
         """See `Database`."""
         where: list[str] = []
         values: list[Any] = []
-        for name in ("tool", "engine", "outcome", "caller", "root", "kept_at"):
-            if value := getattr(filters, name):
-                where.append(f"{name} = ?" + (" AND caller <> ''" if name == "caller" else ""))
-                values.append(storable_name(value) if name in FOUND_BY else storable(value))
-        table = "runs" + (self._of_several if len(where) > 1 else "")
+        names = [n for n in ("tool", "engine", "outcome", "caller", "root", "kept_at") if getattr(filters, n)]
+        for name in names:
+            value = getattr(filters, name)
+            where.append(f"{name} = ?" + (" AND caller <> ''" if name == "caller" else ""))
+            values.append(storable_name(value) if name in FOUND_BY else storable(value))
+            if self._digest and len(names) > 1 and name in FOUND_BY:
+                where.append(f"{self._digest}({name}) = {self._digest}(?)")
+                values.append(values[-1])
+        table = "runs" + (self._of_several if len(names) > 1 else "")
         for test, bound in (("started >= ?", filters.since), ("started < ?", filters.until)):
             if bound is not None:
                 where.append(test)

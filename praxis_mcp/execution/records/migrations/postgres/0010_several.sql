@@ -1,0 +1,10 @@
+DROP INDEX runs_by_tool;
+CREATE INDEX runs_by_tool ON runs (tool, started, id, hashtext(outcome), hashtext(caller), hashtext(engine), hashtext(root));
+DROP INDEX runs_by_outcome;
+CREATE INDEX runs_by_outcome ON runs (outcome, started, id, hashtext(tool), hashtext(caller), hashtext(engine), hashtext(root));
+DROP INDEX runs_by_caller;
+CREATE INDEX runs_by_caller ON runs (caller, started, id, hashtext(tool), hashtext(outcome), hashtext(engine), hashtext(root)) WHERE caller <> '';
+DROP INDEX runs_by_engine;
+CREATE INDEX runs_by_engine ON runs (engine, started, id, hashtext(tool), hashtext(outcome), hashtext(caller), hashtext(root));
+DROP INDEX runs_by_root;
+CREATE INDEX runs_by_root ON runs (root, started, id, hashtext(tool), hashtext(outcome), hashtext(caller), hashtext(engine));
