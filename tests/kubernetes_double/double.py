@@ -173,8 +173,11 @@ class KubernetesDouble:
                     raise Refused(404, "NotFound", "the server could not find the requested resource")
                 return {"kind": "APIResourceList", "resources": [{"name": name} for name in self.serves[group]]}, 200
             case "list", resource:
-                items = store.find(resource, asked.query)
-                return {"kind": "List", "metadata": {"resourceVersion": store.version}, "items": items}, 200
+                items, first = store.find(resource, asked.query), int(asked.query.get("continue") or 0)
+                after = first + int(asked.query.get("limit") or len(items))
+                more = {"continue": str(after)} if after < len(items) else {}
+                metadata = {"resourceVersion": store.version, **more}
+                return {"kind": "List", "metadata": metadata, "items": items[first:after]}, 200
             case "get", resource:
                 return store.get(resource, asked.name), 200
             case "create", resource:

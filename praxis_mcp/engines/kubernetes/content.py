@@ -1,5 +1,6 @@
 """What comes into pods from this machine and is not of one call: praxis-init, and what contracts mount read-only, by
-immutable ConfigMaps that are named by their content. The server's Lease owns them.
+immutable ConfigMaps that are named by their content, under a key that only this server knows: nobody can have made one
+of that name before. The server's Lease owns them.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import base64
 import hashlib
 import os
 import platform
+import secrets
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,26 +67,27 @@ class ConfigMap:
 
     data: tuple[tuple[str, bytes], ...] = field(repr=False)
 
-    def name(self, server: str, owner: str) -> str:
+    def name(self, key: bytes, server: str, owner: str) -> str:
         """Its name: by its content, for one Lease of one server. Under a new Lease it must not be taken for the old
         one's, which the cluster is about to remove.
 
         Args:
+            key: of the server's own.
             server: the server's id.
             owner: uid of the Lease.
         """
-        digest = hashlib.sha256(owner.encode())
-        for key, value in self.data:
-            digest.update(b"%b %d %b" % (key.encode(), len(value), value))
-        return f"{MANAGER}-{server[:16]}-{digest.hexdigest()[:32]}"
+        digest = hashlib.blake2b(owner.encode(), key=key, digest_size=16)
+        for part, value in self.data:
+            digest.update(b"%b %d %b" % (part.encode(), len(value), value))
+        return f"{MANAGER}-{server[:16]}-{digest.hexdigest()}"
 
-    def body(self, server: str, owner: Mapping[str, Any]) -> dict[str, Any]:
+    def body(self, name: str, server: str, owner: Mapping[str, Any]) -> dict[str, Any]:
         """The body of the request that makes it."""
         return {
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
-                "name": self.name(server, str(owner["uid"])),
+                "name": name,
                 "labels": {MANAGED_BY: MANAGER, SERVER_LABEL: server},
                 "ownerReferences": [dict(owner)],
             },
@@ -99,27 +102,39 @@ class ConfigMaps:
     def __init__(self, cluster: Cluster, server: str) -> None:
         self._cluster = cluster
         self._server = server
+        self._key = secrets.token_bytes(32)
         self._made: dict[tuple[str, str], None] = {}
 
     async def put(self, maps: Sequence[ConfigMap], owner: Mapping[str, Any]) -> list[str]:
         """Make those that are not there; their names.
 
         Raises:
+            ExecutionError: somebody else has made one of that name.
             Refusal, ClusterLost: as the cluster's own.
         """
         names: list[str] = []
         for each in maps:
-            name = await anyio.to_thread.run_sync(each.name, self._server, str(owner["uid"]))
+            name = await anyio.to_thread.run_sync(each.name, self._key, self._server, str(owner["uid"]))
             names.append(name)
             known = (str(owner["uid"]), name)
             if known in self._made:
                 self._made[known] = self._made.pop(known)  # the latest
                 continue
+            body = each.body(name, self._server, owner)
             try:
-                await self._cluster.create(self._cluster.config_maps(), each.body(self._server, owner))
+                await self._cluster.create(self._cluster.config_maps(), body)
             except Refusal as exc:
                 if not exc.is_taken:
                     raise
+                # Ours, whose answer was lost. Or of somebody who has seen the name in a pod, and one of ours removed.
+                found = await self._cluster.get(self._cluster.config_maps(name))
+                if any(found.get(part) != body.get(part) for part in ("immutable", "binaryData", "data")):
+                    raise ExecutionError(
+                        f"The ConfigMap {name} in the namespace {self._cluster.namespace} has the name of one of this "
+                        "server's, and another content.",
+                        remedy="Find out who may remove and make ConfigMaps there, and remove it (kubectl delete "
+                        "configmap).",
+                    ) from exc
             self._made[known] = None
         await self._remove_old(owner)
         return names

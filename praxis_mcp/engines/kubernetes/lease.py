@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -38,6 +38,11 @@ MISSED_AFTER = 2 * RENEW_EVERY
 was frozen, or slept."""
 LEASES_LOST = 3
 """How many times over a Lease must have expired, watched, before anybody else removes it."""
+LEASE_PAGE, MOST_LEASES = 8, 512
+"""Leases that are asked for at once, which are less than an answer may have (`client.MAX_API_ANSWER`) whatever is in
+them, and that are looked at in all."""
+MOST_LEASE_NOTES = 8
+"""Notes on Leases that are shown."""
 LEASE_END_TIMEOUT = 10.0
 """Seconds to remove the own one."""
 LATE_AFTER = 60.0
@@ -214,10 +219,12 @@ class ServerLease:
         Raises:
             Refusal, ClusterLost: as the cluster's own.
         """
-        found = await self._cluster.get(
-            self._cluster.leases(), {"labelSelector": f"{MANAGED_BY}={MANAGER}", "limit": 500}
-        )
-        others = [item for item in found.get("items") or [] if item["metadata"]["name"] != self.name]
+        parts = (("metadata", ("name", "uid", "resourceVersion")), ("spec", ("leaseDurationSeconds",)))
+        others = [
+            {part: {key: (lease.get(part) or {}).get(key) for key in keys} for part, keys in parts}
+            async for lease in _leases(self._cluster)
+            if lease["metadata"]["name"] != self.name
+        ]
         removed: list[str] = []
         for lease in self._watchman.find_expired(others):
             # It may be renewed between the look and this.
@@ -259,9 +266,25 @@ async def lease_notes(cluster: Cluster, name: str) -> list[tuple[str, str]]:
     Raises:
         Refusal, ClusterLost: as the cluster's own.
     """
-    found = await cluster.get(cluster.leases(), {"labelSelector": f"{MANAGED_BY}={MANAGER}", "limit": 500})
-    texts = [(item["metadata"], (item["metadata"].get("annotations") or {}).get(name)) for item in found["items"]]
-    return [(str(metadata["name"]), printable(str(text))[:500]) for metadata, text in texts if text]
+    notes: list[tuple[str, str]] = []
+    async for lease in _leases(cluster):
+        metadata = lease["metadata"]
+        if text := (metadata.get("annotations") or {}).get(name):
+            notes.append((str(metadata["name"]), printable(str(text)[:500])))
+    return notes[:MOST_LEASE_NOTES]
+
+
+async def _leases(cluster: Cluster) -> AsyncIterator[Mapping[str, Any]]:
+    """The Leases of servers, and others that strangers gave the same label: in pages, because each may be as large as
+    an object can be, and up to a bound."""
+    query: dict[str, str | int] = {"labelSelector": f"{MANAGED_BY}={MANAGER}", "limit": LEASE_PAGE}
+    for _ in range(MOST_LEASES // LEASE_PAGE):
+        found = await cluster.get(cluster.leases(), query)
+        for lease in found.get("items") or []:
+            yield lease
+        query["continue"] = str(found["metadata"].get("continue") or "")
+        if not query["continue"]:
+            return
 
 
 @dataclass(frozen=True, slots=True)

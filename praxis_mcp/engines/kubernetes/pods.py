@@ -139,7 +139,7 @@ class OwnPod:
             Refusal, ClusterLost: as the cluster's own.
         """
         try:
-            self.last = await self._cluster.get(self.path)
+            self._note(await self._cluster.get(self.path))
         except Refusal as exc:
             if not exc.is_missing:
                 raise
@@ -175,10 +175,19 @@ class OwnPod:
         """As `watch_until`; notes the pod as it is seen."""
 
         def look(pod: Mapping[str, Any]) -> bool:
-            self.last = pod
+            self._note(pod)
             return matches(pod)
 
         await watch_until(self._cluster, *self._watched, look, looks=looks)
+
+    def _note(self, found: Mapping[str, Any]) -> None:
+        """Raises `Refusal` where it is another, which somebody has made when this one was gone."""
+        uid = (found.get("metadata") or {}).get("uid")
+        if not uid:
+            raise ClusterLost("", "an answer does not say which object it is about")
+        if self.last and self.last["metadata"].get("uid") != uid:
+            raise Refusal(404, "NotFound", f"{self.last['metadata'].get('name')} was removed, and another has its name")
+        self.last = found
 
     @property
     def _watched(self) -> tuple[Callable[[str], str], str]:

@@ -90,11 +90,10 @@ class WayToPods:
         waiter = Waiter(channel, secret=secret)
         try:
             await waiter.greet()
-            if self._is_direct:
-                await pod.check()
-                if address_of(pod.last) != address:
-                    # It has become another pod's, which says hello to get the call.
-                    raise WaiterLost("its address has changed", may_have_run=False)
+            # Its name, or its address, may have become another pod's, which says hello to get the call.
+            await pod.check()
+            if self._is_direct and address_of(pod.last) != address:
+                raise WaiterLost("its address has changed", may_have_run=False)
         except BaseException:
             await waiter.aclose()
             raise

@@ -143,8 +143,7 @@ def is_controlled_by(item: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:
 _FREE: frozenset[_Path] = frozenset(
     {
         ("nodeName",), ("schedulerName",), ("priority",), ("priorityClassName",), ("preemptionPolicy",), ("overhead",),
-        ("tolerations",), ("imagePullSecrets",), ("serviceAccount",), ("containers", "terminationMessagePath"),
-        ("containers", "terminationMessagePolicy"),
+        ("tolerations",), ("imagePullSecrets",), ("serviceAccount",), ("containers", "terminationMessagePolicy"),
     }
 )  # fmt: skip
 """What a cluster adds to pods by itself, and what lets a tool do no more than it may: the scheduler's, LimitRanges',
@@ -156,12 +155,34 @@ _OPEN: frozenset[_Path] = _RESOURCES | {("nodeSelector",)}
 """What it adds entries to, for the same reasons."""
 _DEFAULTS: Mapping[_Path, Any] = {
     ("dnsPolicy",): "ClusterFirst",
+    # What is there when the container ends is in the pod's status: it might be a file of the call.
+    ("containers", "terminationMessagePath"): "/dev/termination-log",
     ("serviceAccountName",): "default",
     ("volumes", "projected", "defaultMode"): 0o644,
 }
 """What an API server writes where nothing was."""
 _OMITTED: Mapping[_Path, Any] = {("containers", "volumeMounts", "readOnly"): False}
 """What it leaves out."""
+
+
+_STEERING = (
+    "container.apparmor.security.beta.kubernetes.io/", "container.seccomp.security.alpha.kubernetes.io/",
+    "dev.gvisor.", "io.containerd.", "io.katacontainers.", "io.kubernetes.cri-o.", "k8s.v1.cni.cncf.io/networks",
+    "run.oci.", "v1.multus-cni.io/",
+)  # fmt: skip
+"""What annotations begin with by which a pod tells its runtime, or the network's plugin, how to run it. Others may be
+there: controllers and plugins note there what they have done."""
+
+
+def steering_annotation(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    """The name of an annotation that changes how a pod is run, and that its template does not have; empty: none.
+
+    Args:
+        wanted, found: the metadata of both.
+    """
+    own = wanted.get("annotations") or {}
+    others = [name for name, text in (found.get("annotations") or {}).items() if own.get(name) != text]
+    return next((name for name in sorted(others) if name.startswith(_STEERING)), "")
 
 
 def difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> str:

@@ -37,6 +37,7 @@ from praxis_mcp.engines.kubernetes.sandbox_spec import (
     sandbox_object,
     sandbox_pool,
     sandbox_template,
+    steering_annotation,
     timestamp,
     why_not_bound,
 )
@@ -419,3 +420,5 @@ class ClaimedPod(OwnPod):
         labels = found["metadata"].get("labels") or {}
         if not wanted["metadata"]["labels"].items() <= labels.items():
             raise SandboxUnusable("a pod that it gave is not what its template says (metadata.labels)")
+        if name := steering_annotation(wanted["metadata"], found["metadata"]):
+            raise SandboxUnusable(f"a pod that it gave has an annotation of another (metadata.annotations.{name})")

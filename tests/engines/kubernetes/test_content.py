@@ -171,6 +171,11 @@ async def test_a_mount_that_becomes_unusable_is_refused_by_the_call_that_meets_a
 def test_under_another_lease_a_config_map_has_another_name() -> None:
     """One of that name may be left of a Lease that was taken, and is about to be removed with it."""
     one = ConfigMap((("key", b"value"),))
-    assert one.name("server", "lease-1") == one.name("server", "lease-1")
-    assert one.name("server", "lease-1") != one.name("server", "lease-2")
-    assert one.name("server", "lease-1") != one.name("another", "lease-1")
+    assert one.name(b"key", "server", "lease-1") == one.name(b"key", "server", "lease-1")
+    assert one.name(b"key", "server", "lease-1") != one.name(b"key", "server", "lease-2")
+    assert one.name(b"key", "server", "lease-1") != one.name(b"key", "another", "lease-1")
+
+
+def test_who_knows_the_content_the_server_and_the_lease_does_not_know_the_name() -> None:
+    one = ConfigMap((("key", b"value"),))
+    assert one.name(b"key", "server", "lease") != one.name(b"other", "server", "lease")

@@ -67,6 +67,7 @@ CHANGES: dict[str, Callable[[Object], Any]] = {
     "containers[0].env": lambda spec: container(spec).update(env=[{"name": "LD_PRELOAD", "value": "/evil"}]),
     "containers[0].args": lambda spec: container(spec).update(args=["x"]),
     "containers[0].lifecycle": lambda spec: container(spec).update(lifecycle={"postStart": {}}),
+    "containers[0].terminationMessagePath": lambda spec: container(spec).update(terminationMessagePath="/tmp/in"),
     "containers[0].securityContext.privileged": lambda spec: container(spec)["securityContext"].update(privileged=True),
     "containers[0].securityContext.capabilities.add": (
         lambda spec: container(spec)["securityContext"]["capabilities"].update(add=["SYS_ADMIN"])

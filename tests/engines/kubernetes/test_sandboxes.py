@@ -177,6 +177,10 @@ def no_labels(pod: Object) -> None:
     pod["metadata"]["labels"] = {}
 
 
+def a_runtimes_annotation(pod: Object) -> None:
+    pod["metadata"]["annotations"]["io.katacontainers.config.hypervisor.path"] = "/evil"
+
+
 def another(on: Sandboxed) -> str:
     """The uid of something else."""
     return on.double.store.find("leases", {})[0]["metadata"]["uid"]
@@ -204,6 +208,7 @@ def anothers_sandbox(on: Sandboxed) -> None:
         pytest.param(changed(another_container), "spec.containers[1]", id="another container"),
         pytest.param(changed(the_nodes_network), "spec.hostNetwork", id="the node's network"),
         pytest.param(changed(no_labels), "metadata.labels", id="no labels"),
+        pytest.param(changed(a_runtimes_annotation), "metadata.annotations.io.kata", id="an annotation"),
         pytest.param(anothers_pod, "a pod that belongs to something else", id="another's pod"),
         pytest.param(anothers_sandbox, "a Sandbox that belongs to something else", id="another's sandbox"),
     ],
