@@ -178,10 +178,10 @@ def why(tool: str, arguments: dict[str, Any], tools_directory: Path, ran_on: str
         return [f"why: `praxis-mcp explain` gave no answer ({type(exc).__name__})"]
     lines = []
     for item in considered:
-        if item["reason"] != "chosen":
+        if item["engine"] == ran_on:  # whatever it answered when explain asked
+            lines.append(f"why {ran_on}: the first that can do what the contract demands")
+        elif item["reason"] != "chosen":
             lines.append(f"why not {item['engine']}: {item['reason']}")
-        elif item["engine"] in (ran_on, ""):
-            lines.append(f"why {item['engine']}: the first that can do what the contract demands")
         else:
             lines.append(f"why not {item['engine']}: nothing waited there for a call, and {ran_on} has the same image")
     return lines
@@ -263,11 +263,19 @@ def short(path: Path) -> str:
 
 def show_next_steps() -> None:
     """How to use the server from here, to be copied."""
-    add = shlex.join(["claude", "mcp", "add", "praxis-mcp", "--", str(SERVER), "serve", str(TOOLS)])
-    console.print("\n[bold]Use it in Claude Code:[/]")
-    console.print(f"  {escape(add)}")
-    console.print("Other clients: see README.md. What works on this machine, and what is missing:")
-    console.print(f"  {escape(shlex.join([short(SERVER), 'doctor', short(TOOLS)]))}")
+    program = short(SERVER)
+    for title, *words in (
+        (
+            "Use these tools in Claude Code, or another client (--help lists them):",
+            "install",
+            "claude-code",
+            "--tools",
+            short(TOOLS),
+        ),
+        ("A directory of tools of your own (docs/start.md):", "init", "my-tools"),
+        ("What works on this machine, and what is missing:", "doctor", short(TOOLS)),
+    ):
+        console.print(f"\n[bold]{escape(title)}[/]\n  {escape(shlex.join([program, *words]))}")
 
 
 def main() -> int:

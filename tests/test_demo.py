@@ -31,9 +31,7 @@ def test_it_calls_a_tool_in_a_container_and_says_which_engine_ran_it() -> None:
     assert "ran on docker (isolation: container" in done.stdout
     assert "why docker: the first" in done.stdout
     assert "second call" in done.stdout
-    assert (
-        f"claude mcp add praxis-mcp -- {Path(sys.prefix) / 'bin' / 'praxis-mcp'} serve {ROOT / 'tools'}" in done.stdout
-    )
+    assert "praxis-mcp install claude-code --tools tools" in done.stdout
 
 
 def test_without_a_container_engine_and_a_sandbox_it_calls_a_tool_on_the_host_and_says_why() -> None:
@@ -45,7 +43,7 @@ def test_without_a_container_engine_and_a_sandbox_it_calls_a_tool_on_the_host_an
     assert done.returncode == 0, done.stdout + done.stderr
     assert "not on this machine: No engine is available to run word_counter (docker: " in done.stdout
     assert "ran on local (isolation: process)" in done.stdout
-    assert "claude mcp add" in done.stdout
+    assert "praxis-mcp install claude-code" in done.stdout
 
 
 @pytest.mark.docker
@@ -72,7 +70,7 @@ def test_without_a_daemon_and_a_registry_it_calls_a_tool_in_an_image_of_its_own_
     assert "praxis-mcp image from-host localhost/praxis-demo-python:" in done.stdout
     assert '"words": 14' in done.stdout
     assert "ran on sandbox (isolation: praxis-init)" in done.stdout
-    assert f"serve {ROOT / 'tools'}" in done.stdout, "not the copy that is gone by now"
+    assert "--tools tools\n" in done.stdout, "not the copy that is gone by now"
 
 
 @pytest.mark.docker
