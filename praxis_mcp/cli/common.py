@@ -74,6 +74,7 @@ class SettingsOptions:
         http: dict[str, Any] | None = None,
         server: dict[str, Any] | None = None,
         locked: bool = False,
+        lock_key: Path | None = None,
     ) -> Settings:
         """The settings for a command, logging configured by them.
 
@@ -82,6 +83,7 @@ class SettingsOptions:
             warn: say which settings files were left aside.
             http, server: values of these sections that win over the file's.
             locked: only what is locked may run, whatever the file says.
+            lock_key: as `locked`, and the lock must be signed with this key.
         """
         _build_models_when_used()
         from praxis_mcp.settings.model import load_settings
@@ -98,8 +100,10 @@ class SettingsOptions:
             flags["http"] = http
         if server:
             flags["server"] = server
-        if locked:
+        if locked or lock_key is not None:
             flags["locked"] = True
+        if lock_key is not None:
+            flags["lock_key"] = lock_key.absolute()
         held = hold_logs()
         try:
             settings = load_settings(self.config, flags)

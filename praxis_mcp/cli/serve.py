@@ -44,6 +44,10 @@ def serve(
     locked: Annotated[
         bool, typer.Option("--locked", help="Run only what praxis.lock has, as it was then (praxis-mcp lock).")
     ] = False,
+    lock_key: Annotated[
+        Path | None,
+        typer.Option("--lock-key", help="As --locked, and praxis.lock must be signed with this public key (PEM)."),
+    ] = None,
 ) -> None:
     """Serve the tools over MCP: on stdin and stdout, for an IDE or an agent that starts this command, or over HTTP.
 
@@ -67,7 +71,7 @@ def serve(
         given["console"] = {"enabled": True}
     chosen = {"toolsets": toolset} if toolset else None
     if http or sse:
-        settings = options.read(quiet=False, http=given, server=chosen, locked=locked)
+        settings = options.read(quiet=False, http=given, server=chosen, locked=locked, lock_key=lock_key)
         _warn(settings)
         _serve_http(settings, streamable=http, sse=sse)
         return
@@ -82,7 +86,7 @@ def serve(
         )
     # Before anything is imported or read that might print: what reaches the wire between messages breaks the client.
     with take_wire() as wire:
-        settings = options.read(quiet=False, server=chosen, locked=locked)
+        settings = options.read(quiet=False, server=chosen, locked=locked, lock_key=lock_key)
         _warn(settings)
 
         from praxis_mcp.serving.greeting import greet

@@ -69,6 +69,7 @@ def protected_places(settings: Settings, contract_dir: Path | None) -> Iterator[
         yield Protected(settings.root / name, "is a settings file")
     pins = any(upstream.pin for upstream in settings.upstreams.values())
     yield Protected(settings.upstream_approvals, "holds approvals of other servers' tools", is_required=pins)
+    yield Protected(settings.lock_file, "is the lock file", is_required=settings.locked)
     for place, holds in (
         (config_home(), "holds what the user has approved"),
         (default_cache_dir(), "is the cache of contracts"),
@@ -103,6 +104,7 @@ def _used_files(settings: Settings) -> Iterator[Protected]:
     oauth = http.auth.oauth
     for place, holds in (
         (oauth.jwks_file if oauth is not None else None, "holds the keys by which callers are known"),
+        (settings.lock_key, "is the key that the lock file is signed with"),
         (http.tls_certificate, "is the server's certificate"),
         (http.tls_key, "is the key of the server's certificate"),
         (dagger.cli, "is a program that the server runs"),

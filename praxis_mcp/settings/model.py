@@ -93,6 +93,8 @@ class Settings(BaseSettings):
         search: see `SearchSettings`.
         locked: run only what `lock_file` has; other calls are refused, and images run by their digests.
         lock_file: what ``praxis-mcp lock`` writes; relative to `base`.
+        lock_key: the public key (PEM) that the lock file must be signed with; goes with `locked`. Relative to `base`,
+            but best where nobody who can write to the project can write.
         upstream_approvals: the file of approved tools of upstreams with ``pin: true``; relative to `base`.
     """
 
@@ -125,6 +127,7 @@ class Settings(BaseSettings):
     search: SearchSettings = SearchSettings()
     locked: bool = False
     lock_file: Path = Path("praxis.lock")
+    lock_key: Path | None = None
 
     @field_validator("root")
     @classmethod
@@ -169,6 +172,12 @@ class Settings(BaseSettings):
             if name not in ("root", "tools"):
                 object.__setattr__(self, name, at_root(getattr(self, name), self.base))  # it is frozen
         at_root(self.tools, self.base)  # so that what cannot be expanded is reported now
+        return self
+
+    @model_validator(mode="after")
+    def _a_key_counts_only_where_a_lock_does(self) -> Self:
+        if self.lock_key is not None and "locked" not in self.model_fields_set:
+            raise ValueError("lock_key goes with locked: true, without which no lock file counts")
         return self
 
     own_root: ClassVar[Path | None] = None
@@ -358,7 +367,8 @@ def _sentence(error: ErrorDetails, model: type[BaseModel]) -> str:
     if error["type"] != "extra_forbidden":
         template = _WANTED.get(error["type"])
         if template is None:
-            return f"{name}: {error['msg'].removeprefix('Value error, ')}"
+            text = error["msg"].removeprefix("Value error, ")
+            return f"{name}: {text}" if name else text
         return f"{name}: {template.format_map(error.get('ctx', {}))}"
     *above, last = error["loc"]
     close = difflib.get_close_matches(str(last), _known(model, above), n=1)

@@ -25,12 +25,12 @@ class Enforcement:
     """What is locked. The file is read once: no tool that can write to it changes what this server runs.
 
     Raises:
-        SettingsError: there is no lock file, or it is malformed.
+        SettingsError: there is no lock file, or it is malformed, or not signed with the key of the settings.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.lock_file
-        self._lock = read_lock(settings.lock_file)
+        self._lock = read_lock(settings.lock_file, settings.lock_key)
         self._files = ToolFiles(settings.root)
         self._digests: Derived[ToolContract, str] = Derived()
 

@@ -88,18 +88,52 @@ def contract_digest(contract: ToolContract) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode(errors="surrogatepass")).hexdigest()
 
 
-def read_lock(file: Path) -> Lock:
+def read_lock(file: Path, key: Path | None = None) -> Lock:
     """What is locked.
 
+    Args:
+        file: see `read_content`.
+        key: see there.
+
     Raises:
-        SettingsError: the file is missing or malformed.
+        SettingsError: see `read_content` and `parse_lock`.
+    """
+    return parse_lock(read_content(file, key), file)
+
+
+def read_content(file: Path, key: Path | None = None) -> bytes:
+    """The file as it is, read once.
+
+    Args:
+        file: which.
+        key: a public key, with which the file must be signed.
+
+    Raises:
+        SettingsError: it is missing, too large, or not signed, or it or the key cannot be read.
     """
     try:
-        return Lock.model_validate(yaml.safe_load(read_regular(file, LARGEST_LOCK)))
+        content = read_regular(file, LARGEST_LOCK)
     except FileNotFoundError as exc:
         raise SettingsError(f"There is no lock file {file}.", remedy="Make it: praxis-mcp lock") from exc
     except OSError as exc:
         raise SettingsError(f"The lock file {file} cannot be read: {exc.strerror}.") from exc
+    if len(content) > LARGEST_LOCK:
+        raise SettingsError(f"The lock file {file} is larger than {LARGEST_LOCK // 1024**2} MiB.")
+    if key is not None:
+        from praxis_mcp.execution.locking.signing import PublicKey  # imports that others do not need
+
+        PublicKey.read(key).check(content, file)
+    return content
+
+
+def parse_lock(content: bytes, file: Path) -> Lock:
+    """What a lock file holds.
+
+    Raises:
+        SettingsError: it is malformed.
+    """
+    try:
+        return Lock.model_validate(yaml.safe_load(content))
     except (yaml.YAMLError, ValidationError, ValueError, RecursionError) as exc:
         place = ""
         if isinstance(exc, ValidationError):
@@ -112,8 +146,8 @@ def read_lock(file: Path) -> Lock:
         ) from exc
 
 
-def write_lock(file: Path, lock: Lock) -> None:
-    """Replace the file, in one step.
+def write_lock(file: Path, lock: Lock) -> bytes:
+    """Replace the file, in one step; returns what it holds now.
 
     Raises:
         SettingsError: it cannot be written.
@@ -124,6 +158,7 @@ def write_lock(file: Path, lock: Lock) -> None:
         replace_text(file, text)
     except OSError as exc:
         raise SettingsError(f"The lock file {file} cannot be written: {exc.strerror}.") from exc
+    return text.encode()
 
 
 def differences(lock: Lock, present: Present) -> Iterator[str]:
