@@ -7,6 +7,7 @@ starts that of the tests instead (as root, see CONTRIBUTING.md).
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import shutil
@@ -39,6 +40,12 @@ AT_ONCE = 16
 START_WITHIN = 120.0
 SETTLE = 1.0
 """Seconds of rest before each timing: for the removal of pods."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks of a kubelet at its containers (its PLEG): it reports what has become of a pod with the
+next, so that all that waits for it takes steps of that length."""
+SPREAD = 0.618
+"""Timings begin at all points between two looks: each this part of `LOOK_EVERY` after that of the one before (its
+multiples lie evenly). Else each would begin where the one before has ended, which is right after a look."""
 
 RUN = "docker run --rm"
 WAITING, DIRECT = "a waiting call", "a waiting call, channel: direct"
@@ -74,6 +81,7 @@ class Ground:
         warm = {"max_per_tool": AT_ONCE, "max_containers": AT_ONCE}
         self.settings = Settings.model_validate({"engines": {"kubernetes": self.options}, "warm": warm})
         self.engine = KubernetesExecutionEngine(self.settings)
+        self._settled = itertools.count()
         self.contract = ToolContract.create_dagger_tool("echo", IMAGE, COMMAND)
         self.cold = ToolContract.create_dagger_tool("echo", IMAGE, COMMAND, warm=False)
 
@@ -98,6 +106,12 @@ class Ground:
             for _ in range(lacking):
                 tasks.start_soon(self.pods.pool.fill, self.key)
 
+    async def settle(self) -> None:
+        """Rest before a timing, until it is time for it; see `SPREAD`."""
+        await anyio.sleep(SETTLE)
+        begin = next(self._settled) * SPREAD * LOOK_EVERY
+        await anyio.sleep((begin - time.monotonic()) % LOOK_EVERY)
+
     async def call(self, contract: ToolContract | None = None) -> None:
         """One call."""
         result = await self.engine.execute(contract or self.contract, {})
@@ -108,7 +122,7 @@ class Ground:
 
         async def work() -> float:
             await self.have_waiting(waiting)
-            await anyio.sleep(SETTLE)
+            await self.settle()
             before = self.pods.pool.metrics
             began = time.perf_counter()
             async with anyio.create_task_group() as tasks:
@@ -122,7 +136,7 @@ class Ground:
 
     async def make_waiting(self) -> float:
         """From the request for a pod until it is ready for a call."""
-        await anyio.sleep(SETTLE)
+        await self.settle()
         began = time.perf_counter()
         pod: WarmPod = await self.pods.start(self.key)
         took = time.perf_counter() - began
@@ -133,7 +147,7 @@ class Ground:
         """From the request for a bare pod until it runs, or has ended."""
 
         async def work() -> float:
-            await anyio.sleep(SETTLE)
+            await self.settle()
             cluster = self.engine._cluster
             assert isinstance(cluster, Cluster)
             pod = OwnPod(cluster, f"bare-{secrets.token_hex(5)}", lambda path, is_late: None)
@@ -157,10 +171,9 @@ def _body(name: str, command: tuple[str, ...]) -> dict[str, Any]:
         "spec": {
             "restartPolicy": "Never",
             "terminationGracePeriodSeconds": 1,
-            "automountServiceAccountToken": False,
             "containers": [container],
         },
-    }
+    }  # with a token, as `kubectl run` makes it: a pod without any volume is there 0.3 s sooner
 
 
 async def measure(rounds: int) -> list[Report]:

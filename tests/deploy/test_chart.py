@@ -266,6 +266,19 @@ def test_the_values_of_the_docs_are_values_of_the_chart(tmp_path: Path) -> None:
 
 
 @pytest.mark.kubernetes
+@pytest.mark.parametrize("name", ["image", "volume"])
+def test_the_notes_of_an_installation_warn_that_older_clusters_drop_volumes_of_images(
+    name: str, kubernetes_cluster: Cluster, tmp_path: Path
+) -> None:
+    words = ("install", "x", str(CHART), "--dry-run=server")
+    done = helm(*words, values=VALUES[name], place=tmp_path, kubeconfig=kubernetes_cluster.kubeconfig)
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.partition("NOTES:")[2]
+    assert "claude mcp add" in notes
+    assert ("ImageVolume" in notes) == (name == "image")  # the cluster of the tests is one of 1.34
+
+
+@pytest.mark.kubernetes
 @pytest.mark.parametrize("name", [*VALUES, "docs"])
 def test_an_api_server_takes_all_of_it(name: str, kubernetes_cluster: Cluster, tmp_path: Path) -> None:
     with kubernetes_cluster.api() as api, namespace(api) as where:
