@@ -109,10 +109,16 @@ def helm_on(cluster: Cluster, where: str, word: str, values: dict[str, Any], pla
     assert done.returncode == 0, done.stderr
 
 
+def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
+    return selector["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize("channel", ["forward", "direct"])
 async def test_a_server_on_the_cluster_runs_its_tools_in_pods_of_another_namespace(
-    kubernetes_cluster: Cluster, stand_in_images: dict[str, str], tmp_path: Path
+    channel: str, kubernetes_cluster: Cluster, stand_in_images: dict[str, str], tmp_path: Path
 ) -> None:
-    """With the token that the chart gives it, and no more rights than that has."""
+    """With the token that the chart gives it, and no more rights than that has; and the policies let it through, which
+    the cluster's network does not enforce."""
     cluster = kubernetes_cluster
     image = await loaded_image(cluster, tmp_path)
     busybox = await anyio.to_thread.run_sync(cluster.load_stand_in, "busybox:latest")
@@ -122,7 +128,11 @@ async def test_a_server_on_the_cluster_runs_its_tools_in_pods_of_another_namespa
             "auth": AUTH,
             "image": image,
             "resources": {},
-            "kubernetes": {"enabled": True, "namespace": elsewhere, "settings": {"start_timeout": ROLLED_OUT}},
+            "kubernetes": {
+                "enabled": True,
+                "namespace": elsewhere,
+                "settings": {"start_timeout": ROLLED_OUT, "channel": channel},
+            },
             "tools": {"inline": {"where.contract.yaml": tool}},
         }
         await anyio.to_thread.run_sync(helm_on, cluster, where, "install", values, tmp_path)
@@ -134,6 +144,18 @@ async def test_a_server_on_the_cluster_runs_its_tools_in_pods_of_another_namespa
         assert told.startswith("praxis-mcp-where-"), told
         leases = api.get(f"/apis/coordination.k8s.io/v1/namespaces/{elsewhere}/leases")["items"]
         assert len(leases) == 1
+        next_pods = await until(lambda: api.get(f"/api/v1/namespaces/{elsewhere}/pods")["items"], every=0.5)
+        networking = f"/apis/networking.k8s.io/v1/namespaces/{elsewhere}/networkpolicies"
+        policy = api.get(f"{networking}/x-praxis-mcp-tools")["spec"]
+        assert all(selects(policy["podSelector"], pod["metadata"]["labels"]) for pod in next_pods)
+        lets_in = [
+            source
+            for rule in policy.get("ingress", ())
+            for source in rule["from"]
+            if selects(source["namespaceSelector"], api.get(f"/api/v1/namespaces/{where}")["metadata"]["labels"])
+            and selects(source["podSelector"], server["metadata"]["labels"])
+        ]
+        assert len(lets_in) == (channel == "direct")
         # Asked to end, it takes with it all that it had made.
         api.delete(f"/apis/apps/v1/namespaces/{where}/deployments/x-praxis-mcp")
         await until(
