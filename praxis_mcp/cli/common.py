@@ -255,20 +255,6 @@ def print_findings(diagnostics: Sequence[Diagnostic]) -> bool:
     return any(item.is_error for item in diagnostics)
 
 
-def missing_image(pull: str, *, is_built: bool = False) -> str:
-    """What an image that an engine lacks means for the first call.
-
-    Args:
-        pull: as the settings have it.
-        is_built: whether the contract says how it is made.
-    """
-    if is_built:
-        return "not built yet: the first call waits for it (ahead of calls: praxis-mcp build)"
-    if pull == "never":
-        return "not here, and with pull: never a call is refused"
-    return "not here yet: the first call has to pull it"
-
-
 def say_where_contracts_go(settings: Settings) -> None:
     """Say on standard error where a first contract belongs, to somebody who has none."""
     places = " or ".join(str(directory) for directory in settings.tool_directories)

@@ -15,7 +15,6 @@ from praxis_mcp.cli.common import (
     JsonOption,
     SettingsOptions,
     diagnostics_as_json,
-    missing_image,
     run_with_toolbox,
     takes_settings,
 )
@@ -211,6 +210,7 @@ def _mark_optional(engines: list[dict[str, Any]], tools: list[dict[str, Any]]) -
 
 async def _examine_tool(toolbox: Toolbox, name: str) -> dict[str, Any]:
     from praxis_mcp.errors import PraxisError
+    from praxis_mcp.execution.facts import missing_image
     from praxis_mcp.plans.build import draft_blueprint
     from praxis_mcp.plans.model import Call, Plan
     from praxis_mcp.plans.planning import find_all_problems, plan_image

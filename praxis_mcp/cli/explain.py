@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
-from praxis_mcp.cli.common import JsonOption, SettingsOptions, missing_image, run_with_toolbox, takes_settings
+from praxis_mcp.cli.common import JsonOption, SettingsOptions, run_with_toolbox, takes_settings
 from praxis_mcp.cli.terminal import console, echo_json, escape
 from praxis_mcp.cli.tool_call import ArgumentsOption, ToolArgument, WordsArgument, open_tool, read_arguments
-from praxis_mcp.support.text import counted, size_in_words
 
 if TYPE_CHECKING:
     from praxis_mcp.execution.toolbox import Toolbox
@@ -50,13 +48,16 @@ def explain(
 
 
 def _print_upstream(facts: dict[str, Any]) -> None:
+    from praxis_mcp.execution.facts import limit_in_words
+
     out = console()
     out.print(
         f"[green]✓[/] [bold]{escape(facts['tool'])}[/] is the tool {escape(facts['tool_there'])} of the upstream "
         f"[bold]{escape(facts['upstream'])}[/] ({escape(facts['address'])}, {facts['protocol']})"
     )
     for name, value in facts["limits"].items():
-        out.print(f"  {' '.join(_limit(name, value))}")
+        _, words, text, _ = limit_in_words(name, value)
+        out.print(f"  {words} {text}")
     for note in facts["adapted"]:
         out.print(f"  {escape(note)}")
 
@@ -64,78 +65,17 @@ def _print_upstream(facts: dict[str, Any]) -> None:
 def _print(facts: dict[str, Any], pull: str) -> None:
     from rich.table import Table
 
+    from praxis_mcp.execution.facts import in_words
+
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    for name in facts["placeholders"]:
-        table.add_row("not given", escape(f"{name}: <{name}> stands for it"))
-    for item in facts["considered"]:
-        chosen = item["engine"] == facts["engine"]
-        mark, text = ("[green]✓[/]", "runs it") if chosen else ("[red]✗[/]", escape(item["reason"]))
-        table.add_row(f"{mark} {item['engine']}", text)
-    if facts["image"] is not None and facts["engine"] is not None and facts["spill"]["is_possible"]:
-        table.add_row("where it would wait", escape(_elsewhere(facts)))
-    if (can_wait := facts["warm"]["can_wait"]) is not None:
-        yes = "what runs a call is started ahead of it, once the tool was called"
-        table.add_row("warm", yes if can_wait else escape(f"no: {facts['warm']['reason']}"))
-    if facts["engine"] is None:
-        table.add_row("[red]engine[/]", "none: the call would be refused (what is missing: praxis-mcp doctor)")
-    if facts["isolation"] == "process":
-        table.add_row("[yellow]isolation[/]", "none: a plain process of this user (why: praxis-mcp doctor)")
-    elif facts["isolation"] is not None:
-        table.add_row("isolation", escape(facts["isolation"]))
-    if facts["caution"] is not None:
-        table.add_row("[yellow]caution[/]", escape(facts["caution"]))
-    plain = {**facts, "command": shlex.join(facts["command"]) if facts["command"] else None}
-    if facts["image_is_missing"]:
-        plain["image"] += f" ({missing_image(pull, is_built=facts['build'] is not None)})"
-    for name in ("image", "command", "working_dir", "network", "user", "stdin_bytes"):
-        # A request is the network itself: its "network: none" would say the opposite of what it does.
-        if plain[name] is not None and not (name == "network" and facts["request"] is not None):
-            table.add_row(name.replace("_", " "), escape(str(plain[name])))
-    if (request := facts["request"]) is not None:
-        table.add_row("request", escape(f"{request['method']} {request['url']}"))
-        for name, value in request["headers"].items():
-            table.add_row("header", escape(f"{name}: {value}"))
-        if request["body_bytes"] is not None:
-            table.add_row("body", counted(request["body_bytes"], "byte"))
-    if (build := facts["build"]) is not None:
-        made = build["dockerfile"] or ", ".join(filter(None, (build["requirements"], *build["packages"])))
-        base = f" on top of {build['base']}" if build["base"] else ""
-        table.add_row("built from", escape(f"{made}{base}; network of the build: {build['network']}"))
-    if facts["execution"] != "call":
-        again = ", run again where its server died" if facts["retry"] == "safe" else ""
-        whose = "" if facts["execution"] == "task" else " for clients that speak the tasks extension"
-        table.add_row("execution", f"a task{whose}{again} (docs/tasks.md)")
-    for name, value in facts["env"].items():
-        table.add_row("env", escape(f"{name}={value}"))
-    for place, size in facts["files"].items():
-        table.add_row("file", escape(f"{place} ({'not given' if size is None else counted(size, 'byte')})"))
-    for mount in facts["mounts"]:
-        table.add_row("mount", escape(mount))
-    for pattern in facts["artifacts"]:
-        table.add_row("artifacts", escape(pattern))
-    for name, value in facts["limits"].items():
-        table.add_row(*_limit(name, value))
-    table.add_row("demands", ", ".join(facts["demands"]))
+    for fact, name, text, tone in in_words(facts, pull):
+        if tone == "good":
+            name = f"[green]✓[/] {name}"
+        elif fact == "considered":
+            name = f"[red]✗[/] {name}"
+        elif tone:
+            name = f"[{'red' if tone == 'bad' else 'yellow'}]{name}[/]"
+        table.add_row(name, escape(text))
     console().print(table)
-
-
-def _elsewhere(facts: dict[str, Any]) -> str:
-    """Where a call runs that nothing waits for on the first engine."""
-    spill = facts["spill"]
-    if spill["engine"] is None:
-        return f"it stays: {spill['reason']}"
-    return f"{spill['engine']} runs it at once, with the same image ({spill['image']}), unless engines.spill is false"
-
-
-def _limit(name: str, value: float | None) -> tuple[str, str]:
-    """A limit's name and value, for people: ``memory``, ``64 MiB``."""
-    words = name.removesuffix("_bytes").removesuffix("_s").replace("_", " ")
-    if value is None:
-        return words, "no limit"
-    if name.endswith("_s"):
-        return words, f"{value:,g} s"
-    if not name.endswith("_bytes"):
-        return words, f"{value:,}"
-    return words, size_in_words(value)

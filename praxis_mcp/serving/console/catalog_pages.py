@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import anyio
@@ -13,7 +15,7 @@ from starlette.routing import Route
 
 from praxis_mcp.contracts.catalog.catalog import CatalogEntry
 from praxis_mcp.errors import PraxisError, UnknownToolError
-from praxis_mcp.execution.facts import facts_of, upstream_facts_of
+from praxis_mcp.execution.facts import FactLine, facts_of, in_words, upstream_facts_of
 from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.federation.upstreams import Entry
 from praxis_mcp.serving.console.forms import ARGUMENT, fields_of, parameters_of
@@ -98,7 +100,7 @@ class CatalogPages(ToolboxPages):
         viewer = session_of(request).viewer
         facts, trouble = await self._facts(entry)
         if not viewer.is_owner:
-            facts = {name: value for name, value in facts.items() if name in _FOR_CALLERS}
+            facts = [line for line in facts if line.fact in _FOR_CALLERS]
             trouble = trouble and _UNKNOWN  # it may name paths
         return self._ui.page(
             request,
@@ -112,7 +114,7 @@ class CatalogPages(ToolboxPages):
             fields=fields_of(entry.input_schema, given),
             argument=ARGUMENT,
             refusal=refusal,
-            facts={name: _in_words(name, value) for name, value in facts.items() if value not in (None, [], {}, "")},
+            facts=[(name, list(lines)) for name, lines in groupby(facts, key=attrgetter("name"))],
             trouble=trouble,
         )
 
@@ -133,16 +135,17 @@ class CatalogPages(ToolboxPages):
             return entries
         return [entry for entry in entries if viewer.caller.may_call(entry.name)]
 
-    async def _facts(self, entry: Entry) -> tuple[Mapping[str, Any], str]:
+    async def _facts(self, entry: Entry) -> tuple[list[FactLine], str]:
         """What a call would do; or why that cannot be found out."""
+        pull = self._toolbox.settings.pull
         if isinstance(entry, RemoteTool):
-            return upstream_facts_of(entry, self._toolbox), ""
+            return [*in_words(upstream_facts_of(entry, self._toolbox), pull)], ""
         with anyio.move_on_after(EXPLAIN_TIMEOUT):
             try:
-                return facts_of(await self._toolbox.runner.explain(entry.name, {})), ""
+                return [*in_words(facts_of(await self._toolbox.runner.explain(entry.name, {})), pull)], ""
             except PraxisError as exc:
-                return {}, str(exc)
-        return {}, "The engines did not answer in time."
+                return [], str(exc)
+        return [], "The engines did not answer in time."
 
 
 def abilities(entry: Entry) -> list[tuple[str, bool]]:
@@ -181,16 +184,3 @@ def _kind(part: Any) -> str:
 def _fits(entry: Entry, words: str) -> bool:
     text = f"{entry.name} {entry.title or ''} {entry.description or ''}".lower()
     return all(word in text for word in words.lower().split())
-
-
-def _in_words(name: str, value: Any) -> list[str]:
-    """A fact, a line for each part."""
-    if name == "considered":
-        return [f"{item['engine']}: {item['reason']}" for item in value]
-    if name == "command":
-        return [" ".join(map(repr, value))]
-    if isinstance(value, Mapping):
-        return [f"{key}: {'none' if part is None else part}" for key, part in value.items()]
-    if isinstance(value, list | tuple):
-        return [str(part) for part in value]
-    return ["yes" if value is True else "no" if value is False else str(value)]

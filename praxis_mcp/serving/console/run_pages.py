@@ -118,10 +118,13 @@ class RunPages(ToolboxPages):
         # Another caller's call on the same mount may have written there meanwhile.
         with_content = viewer.sees_all_runs
         changes = await anyio.to_thread.run_sync(partial(changes_shown, run, with_content=with_content))
+        tool = self._toolbox.catalog.find(run.tool)
         return self._ui.page(
             request,
             "run.html",
             run=run,
+            # Another project's tool of the same name is another tool.
+            is_served=tool is not None and str(tool.source) == run.contract and viewer.caller.may_call(run.tool),
             facts=run.as_json(),
             streams=shown,
             artifacts=previews,

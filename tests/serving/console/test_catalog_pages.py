@@ -54,7 +54,7 @@ async def test_the_owner_sees_every_tool_what_it_may_do_and_what_is_wrong(tmp_pa
         assert "<i>to" not in one
         assert "in-the-contract" in one
         assert str(tmp_path / "tools") in one
-        assert "local: chosen" in one
+        assert ">runs it<" in one
         assert "timeout" in one
         assert 'href="/console/runs?tool=shown_one"' in one
         assert str(tmp_path / "lost") in (await browser.get("/console/tools/shown_lost")).text

@@ -83,6 +83,7 @@ async def test_the_owner_sees_every_run_and_what_a_tool_wrote_as_harmless_text(t
     assert "local" in page
     assert str(tmp_path) in page
     assert ">Plan<" in page
+    assert 'href="/console/tools/hostile"' in page
 
 
 async def test_callers_see_their_own_runs_and_an_auditor_those_of_all(tmp_path: Path) -> None:
