@@ -7,11 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.kubernetes.engine import KubernetesExecutionEngine
+from praxis_mcp.engines.kubernetes.warm import WarmKubernetes
 from praxis_mcp.errors import EngineUnavailable, ExecutionError, ImageError
+from praxis_mcp.plans.build import build_plan
 from praxis_mcp.settings.model import Settings
 from tests.cluster.cluster import Cluster
 from tests.cluster.objects import account, namespace
@@ -23,6 +27,7 @@ from tests.kit.until import until
 pytestmark = [pytest.mark.anyio, pytest.mark.kubernetes, pytest.mark.native, pytest.mark.timeout(600)]
 
 KINDS = ("pods", "configmaps", "leases")
+AT_ONCE = 16
 
 
 def settings_with(root: Path, **more: Any) -> Settings:
@@ -53,6 +58,42 @@ async def test_a_call_meets_a_pod_that_waits_and_nothing_is_left_of_the_engine(
             assert metrics is not None
             assert (metrics.hits, metrics.misses) == (1, 1)
             assert {name.partition("/")[0] for name in objects(where, *KINDS)} == set(KINDS)
+        await until(lambda: not objects(where, *KINDS), within=60)
+
+
+class FilledEngine(KubernetesExecutionEngine):
+    """Has pods wait without calls before."""
+
+    async def fill(self, contract: ToolContract, count: int) -> None:
+        key = WarmKubernetes.key(build_plan(contract, {}, self.settings), ExecutionContext())
+        assert key is not None
+        pods = await self._connected()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(count):
+                tasks.start_soon(pods.pool.fill, key)
+
+
+async def test_calls_at_once_have_a_waiting_pod_each_and_all_are_answered(
+    kubernetes_cluster: Cluster, tmp_path: Path
+) -> None:
+    contract = ToolContract.create_dagger_tool(
+        "where", kubernetes_cluster.load_stand_in("busybox:latest"), ["hostname"]
+    )
+    hosts: list[str] = []
+
+    async def call(engine: KubernetesExecutionEngine) -> None:
+        hosts.append((await engine.execute(contract, {})).output)
+
+    with kubernetes_cluster.api() as api, namespace(api) as where:
+        async with FilledEngine(settings_with(tmp_path, namespace=where)) as engine:
+            await engine.fill(contract, AT_ONCE)
+            async with anyio.create_task_group() as tasks:
+                for _ in range(AT_ONCE):
+                    tasks.start_soon(call, engine)
+            metrics = engine.warm()
+            assert metrics is not None
+            assert (metrics.hits, metrics.misses) == (AT_ONCE, 0)
+            assert len({*hosts}) == AT_ONCE
         await until(lambda: not objects(where, *KINDS), within=60)
 
 
