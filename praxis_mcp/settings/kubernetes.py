@@ -67,6 +67,9 @@ class KubernetesSettings(Section):
         agent_sandbox: whether agent-sandbox (kubernetes-sigs) makes the pods. ``auto``: those that wait for calls,
             where it is served, the server has the rights, and a claim succeeds; else the server makes them.
             ``require``: all of them, or the call fails; the server then needs no right to make pods. ``never``: none.
+        owner: name of a ConfigMap in the namespace. With its removal the cluster removes all that the server has made
+            there, also where the server cannot any more: the chart has one, since a release that is uninstalled loses
+            its rights before its servers have ended.
         start_timeout: seconds from the call until its pod runs: a node that has to be added and an image that has to be
             pulled are part of it.
     """
@@ -86,6 +89,7 @@ class KubernetesSettings(Section):
     network_bridge: bool = False
     channel: Literal["forward", "direct"] = "forward"
     agent_sandbox: Literal["auto", "require", "never"] = "auto"
+    owner: str | None = Field(default=None, pattern=_DNS_NAME)
     start_timeout: float = Field(default=120, gt=0, le=3600)
 
     @model_validator(mode="after")

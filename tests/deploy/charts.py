@@ -43,24 +43,25 @@ VALUES: dict[str, dict[str, Any]] = {
 """Ways to use it, by name."""
 
 
-def helm(*words: str, values: Mapping[str, Any], place: Path, kubeconfig: Path | None = None) -> Any:
+def helm(*words: str, values: Mapping[str, Any] | None, place: Path, kubeconfig: Path | None = None) -> Any:
     """Run helm with these values; what it did.
 
     Args:
-        values: of the chart.
+        values: of the chart; None: the command takes none.
         place: a directory for the file of values, and for what helm keeps.
         kubeconfig: of the cluster that it may use.
     """
     program = HELM.find()
     assert program is not None, "the marker helm has looked"
     file = place / "values.yaml"
-    file.write_text(yaml.safe_dump(dict(values)))
+    if values is not None:
+        file.write_text(yaml.safe_dump(dict(values)))
     environment = {
         "PATH": os.environ["PATH"],
         "HOME": str(place),
         **({"KUBECONFIG": str(kubeconfig)} if kubeconfig else {}),
     }
-    command = [str(program / "helm"), *words, "--values", str(file)]
+    command = [str(program / "helm"), *words, *(["--values", str(file)] if values is not None else [])]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
 
 

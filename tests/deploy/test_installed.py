@@ -101,11 +101,10 @@ async def loaded_image(cluster: Cluster, place: Path) -> dict[str, str]:
     return {"repository": f"docker.io/library/{repository}", "tag": tag, "pullPolicy": "Never"}
 
 
-def helm_on(cluster: Cluster, where: str, word: str, values: dict[str, Any], place: Path) -> None:
-    """Install or upgrade the chart in a namespace."""
-    done = helm(
-        word, "x", str(CHART), "--namespace", where, values=values, place=place, kubeconfig=cluster.kubeconfig
-    )  # fmt: skip
+def helm_on(cluster: Cluster, where: str, word: str, values: dict[str, Any] | None, place: Path) -> None:
+    """Install, upgrade or, without values, uninstall the chart in a namespace."""
+    words = (word, "x", *([] if values is None else [str(CHART)]), "--namespace", where)
+    done = helm(*words, values=values, place=place, kubeconfig=cluster.kubeconfig)
     assert done.returncode == 0, done.stderr
 
 
@@ -156,13 +155,19 @@ async def test_a_server_on_the_cluster_runs_its_tools_in_pods_of_another_namespa
             and selects(source["podSelector"], server["metadata"]["labels"])
         ]
         assert len(lets_in) == (channel == "direct")
-        # Asked to end, it takes with it all that it had made.
-        api.delete(f"/apis/apps/v1/namespaces/{where}/deployments/x-praxis-mcp")
-        await until(
-            lambda: not api.get(f"/apis/coordination.k8s.io/v1/namespaces/{elsewhere}/leases")["items"],
-            within=ROLLED_OUT,
-            every=0.5,
-        )
+        # Asked to end, it removes all that it had made; uninstalled, it has lost the right to, and the cluster does it.
+        if channel == "forward":
+            api.delete(f"/apis/apps/v1/namespaces/{where}/deployments/x-praxis-mcp")
+        else:
+            await anyio.to_thread.run_sync(helm_on, cluster, where, "uninstall", None, tmp_path)
+
+        def left() -> list[str]:
+            ours = {"labelSelector": "app.kubernetes.io/managed-by=praxis-mcp"}
+            paths = [f"/apis/coordination.k8s.io/v1/namespaces/{elsewhere}/leases"]
+            paths += [f"/api/v1/namespaces/{elsewhere}/{kind}" for kind in ("configmaps", "pods")]
+            return [item["metadata"]["name"] for path in paths for item in api.get(path, **ours)["items"]]
+
+        await until(lambda: not left(), within=ROLLED_OUT, every=0.5)
 
 
 async def test_two_servers_share_what_they_do_lose_no_call_when_one_ends_and_take_up_new_tools(

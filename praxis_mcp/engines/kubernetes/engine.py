@@ -247,7 +247,7 @@ class KubernetesExecutionEngine(ExecutionEngine):
             async with self._connecting:
                 if self._pods is None:
                     cluster = await Cluster.connect(self._options)
-                    self._cluster, self._lease = cluster, ServerLease(cluster)
+                    self._cluster, self._lease = cluster, ServerLease(cluster, self._options.owner)
                     self._pods = WarmKubernetes(cluster, self._lease, self.settings, self.warm_budget, self._background)
         return self._pods
 

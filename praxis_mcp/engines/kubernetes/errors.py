@@ -90,6 +90,11 @@ def refused(refusal: Refusal, tool: str = "") -> ExecutionError:
             f"{subject} cluster does not have the namespace: {text}.",
             remedy="Make it (kubectl create namespace …), or fix engines.kubernetes.namespace.",
         )
+    if refusal.is_missing and "configmaps" in low:
+        return EngineUnavailable(
+            f"{subject} namespace does not have the ConfigMap that is to own what the server makes: {text}.",
+            remedy="Make it (kubectl create configmap …), or fix engines.kubernetes.owner.",
+        )
     if refusal.status == 422:
         return LimitUnsupported(
             f"{subject} cluster refuses the pod that the contract and the settings make: {text}.",

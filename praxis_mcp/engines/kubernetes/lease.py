@@ -54,13 +54,18 @@ MOST_LEFT_PODS = 4096
 class ServerLease:
     """The Lease of this server.
 
+    Args:
+        cluster: the cluster.
+        owner: name of a ConfigMap with whose removal it goes, and all that it owns; None: there is none.
+
     Attributes:
         server: this server's id, in labels.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, owner: str | None = None) -> None:
         self.server = uuid.uuid4().hex
         self._cluster = cluster
+        self._own_owner = owner
         self._owner: dict[str, Any] | None = None
         self._making = anyio.Lock()
         self._life = anyio.CancelScope()
@@ -114,11 +119,20 @@ class ServerLease:
         return awake_or_not() - self._renewed > MISSED_AFTER
 
     async def _make(self) -> dict[str, Any]:
+        owners: list[dict[str, str]] = []
+        if self._own_owner is not None:
+            found = await self._cluster.get(self._cluster.config_maps(self._own_owner))
+            uid = str(found["metadata"].get("uid", ""))
+            owners = [{"apiVersion": "v1", "kind": "ConfigMap", "name": self._own_owner, "uid": uid}]
         now, begun = _now(), awake_or_not()
         body = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": self.name, "labels": {MANAGED_BY: MANAGER, SERVER_LABEL: self.server}},
+            "metadata": {
+                "name": self.name,
+                "labels": {MANAGED_BY: MANAGER, SERVER_LABEL: self.server},
+                "ownerReferences": owners,
+            },
             "spec": {
                 "holderIdentity": self.server,
                 "leaseDurationSeconds": LEASE_SECONDS,

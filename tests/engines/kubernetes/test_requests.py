@@ -180,6 +180,20 @@ async def test_what_was_made_though_its_answer_was_lost_is_removed(
         assert on.double.store.names(resource) or resource == "pods"
 
 
+async def test_what_the_server_makes_is_owned_by_the_config_map_that_the_settings_name(tmp_path: Path) -> None:
+    async with doubled(tmp_path, owner="release") as on:
+        error = await failure_of(on)
+        assert isinstance(error, EngineUnavailable)
+        assert "engines.kubernetes.owner" in str(error.remedy)
+        owner = on.double.store.create("configmaps", {"metadata": {"name": "release"}})
+        assert await on.call() == "hello\n"
+        (lease,) = on.double.store.find("leases", {})
+        (reference,) = lease["metadata"]["ownerReferences"]
+        assert (reference["kind"], reference["name"]) == ("ConfigMap", "release")
+        assert reference["uid"] == owner["metadata"]["uid"]
+        on.double.store.remove("configmaps", "release")
+
+
 async def test_a_pod_that_is_made_long_after_its_call_has_failed_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

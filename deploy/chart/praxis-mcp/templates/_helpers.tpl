@@ -49,7 +49,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $local := dict "sandbox" "require" }}
 {{- $engines := dict "local" $local }}
 {{- if .Values.kubernetes.enabled }}
-{{- $kubernetes := merge (dict "namespace" (include "praxis-mcp.toolNamespace" .)) .Values.kubernetes.settings }}
+{{- $kubernetes := merge (dict "namespace" (include "praxis-mcp.toolNamespace" .) "owner" (include "praxis-mcp.owner" .)) .Values.kubernetes.settings }}
 {{- $engines = dict "local" $local "order" (list "kubernetes") "kubernetes" $kubernetes }}
 {{- end }}
 {{- $records := dict "directory" "/var/lib/praxis-mcp/records" }}
@@ -85,6 +85,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $hosts := list "$(POD_IP)" $name $service (printf "%s.svc" $service) (printf "%s.svc.cluster.local" $service) }}
 {{- toJson (concat $hosts .Values.allowedHosts) }}
 {{- end }}
+
+{{/* Owns, by the servers' Leases, all that they make where tools run: a release that is uninstalled takes it along. */}}
+{{- define "praxis-mcp.owner" -}}
+{{- printf "%s-owner" (include "praxis-mcp.fullname" .) -}}
+{{- end -}}
 
 {{/* How the server reaches the Pods of tools. */}}
 {{- define "praxis-mcp.channel" -}}
