@@ -12,6 +12,9 @@ from typer.core import TyperGroup
 
 from praxis_mcp.cli.terminal import say
 
+TAKES_ARGUMENTS = ("call", "explain")
+"""Commands whose last words are arguments of a tool."""
+
 
 class Root(TyperGroup):
     """The commands, whose options are refused in sentences: pydantic, by which Typer reads them, puts the kind of an
@@ -23,6 +26,13 @@ class Root(TyperGroup):
             return super().invoke(ctx)
         except typer.BadParameter as exc:
             exc.message = exc.message.removeprefix("Value error, ")
+            raise
+        except Exception as exc:
+            # That there is no such option, of which Typer has no public name.
+            if ctx.invoked_subcommand in TAKES_ARGUMENTS and hasattr(exc, "possibilities"):
+                unknown: Any = exc
+                name = unknown.option_name.lstrip("-").replace("-", "_")
+                unknown.message += f". Arguments of the tool are written without dashes: {name}=VALUE"
             raise
 
 

@@ -58,11 +58,20 @@ def validate(
     raise typer.Exit(1 if failed else 0)
 
 
-def schema() -> None:
+def schema(
+    settings: Annotated[
+        bool, typer.Option("--settings", help="That of praxis.yaml: every setting, and its default.")
+    ] = False,
+) -> None:
     """Print the JSON Schema of the contract format, for editors.
 
     Example: praxis-mcp schema > contract.schema.json
     """
-    from praxis_mcp.contracts.schemas.format_schema import contract_format_schema
+    if settings:
+        from praxis_mcp.settings.model import Settings
 
-    echo_json(contract_format_schema())
+        echo_json(Settings.model_json_schema())
+    else:
+        from praxis_mcp.contracts.schemas.format_schema import contract_format_schema
+
+        echo_json(contract_format_schema())

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 FIRST_TOOL = "count_text"
 
 _SETTINGS = """\
-# Settings of praxis-mcp for the tools of this directory. Everything has a default; configs/server.yaml of praxis-mcp
-# names all of them. `praxis-mcp init` has approved this file as it is, for this user; after a change, and on another
+# Settings of praxis-mcp for the tools of this directory. Everything has a default: `praxis-mcp schema --settings`
+# prints all of them. `praxis-mcp init` has approved this file as it is, for this user; after a change, and on another
 # machine, it is left aside until `praxis-mcp trust` approves it.
 
 # Directories of contracts. Relative paths start at this file, and so do those in contracts.

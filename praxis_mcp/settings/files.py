@@ -269,7 +269,7 @@ def parse(text: str, path: Path) -> dict[str, Any]:
     if is_agent_configuration(values):
         raise SettingsError(
             f"{path} is the configuration of an agent of the older Praxis SDK, not a settings file.",
-            remedy=f"{_contracts_in(values)} Settings have a new form (configs/server.yaml shows them all), or left "
+            remedy=f"{_contracts_in(values)} Settings have a new form (praxis-mcp schema --settings), or left "
             "out: praxis-mcp serve --tools tools",
         )
     return values

@@ -57,7 +57,7 @@ _NO_SETTINGS = (
 )  # fmt: skip
 """Beginnings of variables that mean something else: for tests and builds, for tools, for servers below this one."""
 
-_REMEDY = "See configs/server.yaml in the source of praxis-mcp: it names every setting, and what it may be."
+_REMEDY = "praxis-mcp schema --settings prints every setting, and what it may be."
 
 Location = Sequence[int | str]
 

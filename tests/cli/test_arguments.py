@@ -50,3 +50,15 @@ def test_a_directory_for_artifacts_that_cannot_be_made_is_refused_before_the_cal
     done = praxis("call", "greet", "who=x", "--artifacts", "/dev/null/new")
     assert (done.stdout, done.returncode) == ("", 2)
     assert "/dev/null/new cannot be made" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["call", "explain"])
+def test_an_argument_that_is_written_as_an_option_is_answered_with_how_it_is_written(
+    praxis: Run,  # noqa: F811
+    command: str,
+) -> None:
+    done = praxis(command, "greet", "--who=x")
+    assert (done.stdout, done.returncode) == ("", 2)
+    said = " ".join(done.stderr.replace("│", " ").split())
+    assert "No such option: --who. Arguments of the tool are written without dashes: who=VALUE" in said
+    assert "--json" in praxis(command, "greet", "--jsn").stderr, "what may have been meant is still named"

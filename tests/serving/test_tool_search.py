@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
+from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.serving.access import hash_token
 from praxis_mcp.serving.mcp.costs import costs_of
 from praxis_mcp.serving.mcp.search_tools import TOOLS
@@ -18,7 +19,7 @@ from praxis_mcp.serving.tool_index import ToolIndex, words_of
 from tests.kit.contracts import write_tool
 from tests.serving.clients import ERAS, Era, memory_client, open_server, settings_for, text_of
 from tests.serving.http_server import client_of, running_http
-from tests.serving.many_tools import questions, write_all
+from tests.serving.many_tools import contracts, questions, write_all
 
 pytestmark = pytest.mark.anyio
 
@@ -66,6 +67,22 @@ async def test_a_tool_is_found_by_words_and_called_as_itself(tools: Path, era: E
         (run,) = await toolbox.records.newest("", str(tools), 10)
         assert run.tool == "say_loudly"
         assert text_of(await client.call_tool("say_loudly", {"text": "directly"})) == "directly\n"
+
+
+@pytest.mark.parametrize(
+    ("question", "tool"),
+    [
+        ("erase a refund of Stripe", "stripe_delete_refund"),
+        ("fetch all invoices", "stripe_list_invoice"),
+        ("insert a Jira ticket", "jira_create_ticket"),
+        ("edit a Jira ticket", "jira_update_ticket"),
+        ("view a Jira ticket", "jira_get_ticket"),
+    ],
+)
+def test_a_tool_is_found_by_another_verb_than_its_own(question: str, tool: str) -> None:
+    tools = [RemoteTool(name, "up", name, {}, description=fields["description"]) for name, fields in contracts()]
+    with closing(ToolIndex(tools)) as index:
+        assert tool in index.find(question, 2)
 
 
 async def test_what_is_wrong_is_a_result_that_a_model_can_act_on(tools: Path) -> None:

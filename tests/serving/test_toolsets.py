@@ -15,11 +15,13 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp_types import ToolListChangedNotification
 
+from praxis_mcp.cli.tool_call import connected_upstreams
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.federation.upstreams import Upstreams
 from praxis_mcp.serving.access import hash_token
 from praxis_mcp.settings.model import Settings, load_settings
 from tests.kit.contracts import write_tool
+from tests.kit.upstreams import ROOT, words
 from tests.serving.clients import ERAS, LIMIT, Era, server_command, server_environment, text_of
 from tests.serving.http_server import HttpServer, client_of, http_client, running_http
 
@@ -216,17 +218,13 @@ def test_a_toolset_that_does_not_exist_is_an_error_that_says_who_names_it(values
         load_settings(flags=values)
 
 
-def test_a_disabled_tool_of_an_upstream_is_left_out_and_says_why() -> None:
-    from praxis_mcp.federation.remote_tools import RemoteTool
-
-    settings = Settings.model_validate(
-        {"disabled_tools": ["git_del*"], "upstreams": {"git": {"address": "http://127.0.0.1:9/mcp"}}}
-    )
-    upstreams = Upstreams(settings)
-    (source,) = upstreams._sources.values()  # pyright: ignore[reportPrivateUsage]
-    source.tools = tuple(RemoteTool(f"git_{name}", "git", name, {"type": "object"}) for name in ("delete", "log"))
-    source.attempted.set()
-    upstreams._rebuild()  # pyright: ignore[reportPrivateUsage]
-    assert [entry.name for entry in upstreams.merged_with(())] == ["git_log"]
-    (report,) = upstreams.reports()
-    assert report.left_out == (("delete", "disabled_tools has git_del*"),)
+@pytest.mark.anyio
+async def test_a_disabled_tool_of_an_upstream_is_left_out_and_says_why() -> None:
+    upstream = {"address": words("stdio"), "env": {"PYTHONPATH": str(ROOT)}}
+    upstreams = Upstreams(Settings.model_validate({"disabled_tools": ["up_ec*"], "upstreams": {"up": upstream}}))
+    async with connected_upstreams(upstreams):
+        names = [entry.name for entry in upstreams.merged_with(())]
+        assert names
+        assert "up_echo" not in names
+        (report,) = upstreams.reports()
+        assert report.left_out == (("echo", "disabled_tools has up_ec*"),)

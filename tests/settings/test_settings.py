@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.settings.model import Settings, load_settings
@@ -132,7 +134,7 @@ def test_reload_says_in_one_sentence_what_it_takes(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv("PRAXIS_RELOAD", text)
         assert load_settings().reload == value
     monkeypatch.setenv("PRAXIS_RELOAD", "aproved")
-    with pytest.raises(SettingsError, match=r"PRAXIS_RELOAD: reload: write true, false or approved\. See"):
+    with pytest.raises(SettingsError, match=r"PRAXIS_RELOAD: reload: write true, false or approved\. praxis"):
         load_settings()
 
 
@@ -154,3 +156,11 @@ def test_the_configuration_of_an_agent_is_called_that(tmp_path: Path, text: str,
     with pytest.raises(SettingsError, match="is the configuration of an agent of the older Praxis SDK") as caught:
         load_settings(file)
     assert remedy in (caught.value.remedy or "")
+
+
+def test_the_schema_of_the_settings_takes_the_file_that_has_all_of_them() -> None:
+    schema = Settings.model_json_schema()
+    validator = Draft202012Validator(schema)
+    values = yaml.safe_load((Path(__file__).parents[2] / "configs" / "server.yaml").read_text(encoding="utf-8"))
+    validator.validate(values)
+    assert not validator.is_valid({"calls": {"max_concurency": 1}})

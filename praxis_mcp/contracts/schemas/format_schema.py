@@ -1,8 +1,8 @@
 """JSON Schema of contracts, for editors and for those who write them.
 
-Whatever loads by itself, without a ``_defaults.yaml``, is valid by it, in all three spellings; not all that is valid
-loads. It shows the form that is meant, and takes what the reader takes besides: a null for what is left
-out, numbers and booleans as text, types in any case.
+Whatever loads is valid by it, in all three spellings; not all that is valid loads: only the name is required, since
+every other key may stand in a ``_defaults.yaml``. It shows the form that is meant, and takes what the reader takes
+besides: a null for what is left out, numbers and booleans as text, types in any case.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from praxis_mcp.contracts.specs import DEFAULT_TIMEOUT
 from praxis_mcp.contracts.values import NETWORK_WORDS
 from praxis_mcp.contracts.vocabulary import ANY_TYPE, KEYWORDS, SHORT_KEYWORDS, TYPE_ALIASES
 from praxis_mcp.settings.sections import Transport
-from praxis_mcp.support.installation import usable_plugins
 
 Schema = dict[str, Any]
 
@@ -56,7 +55,6 @@ def contract_format_schema() -> Schema:
     left to `praxis-mcp validate`.
     """
     engine = {**_FACE["engine"], "enum": list(engine_names())}
-    commands = {"enum": [EngineType.LOCAL.value, *usable_plugins()]}
     ours = {**_FACE, "engine": engine, "parameters": _parameters("parameter"), **_SPEC}
     return copy.deepcopy(
         {
@@ -71,15 +69,6 @@ def contract_format_schema() -> Schema:
                 "patternProperties": {"^x-": {"description": "Ignored; a place for YAML anchors."}},
                 "additionalProperties": False,
                 "required": ["name"],
-                "anyOf": [
-                    {"anyOf": [{"required": ["image"]}, {"required": ["build"]}], "required": ["command"]},
-                    {"required": ["engine", "command"], "properties": {"engine": commands}},
-                    {
-                        "required": ["engine", "address"],
-                        "properties": {"engine": {"const": EngineType.REMOTE_MCP.value}},
-                    },
-                    {"required": ["engine", "url"], "properties": {"engine": {"const": EngineType.HTTP.value}}},
-                ],
             },
             "$defs": {
                 "parameter": _parameter(),

@@ -114,6 +114,10 @@ def test_what_is_plainly_wrong_is_not(wrong: dict[str, Any]) -> None:
     assert not VALIDATOR.is_valid(wrong)
 
 
+def test_a_contract_whose_image_is_that_of_its_directory_is_valid() -> None:
+    VALIDATOR.validate({"name": "t", "description": "Takes the rest from _defaults.yaml."})
+
+
 def documents() -> list[dict[str, Any]]:
     texts = [
         *(path.read_text(encoding="utf-8") for path in FILES),
