@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +16,8 @@ from praxis_mcp.cli.common import (
     run_with_toolbox,
     takes_settings,
 )
-from praxis_mcp.cli.terminal import echo_json, say
+from praxis_mcp.cli.completion import complete_built
+from praxis_mcp.cli.terminal import echo_json, say, status_printer
 from praxis_mcp.cli.tool_call import find_tool
 
 if TYPE_CHECKING:
@@ -27,12 +28,21 @@ if TYPE_CHECKING:
 @takes_settings()
 def build(
     options: SettingsOptions,
-    names: Annotated[list[str] | None, typer.Argument(help="Tools (default: all whose contracts have build:).")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Tools (default: all whose contracts have build:).", autocompletion=complete_built),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Build again what is there already, without the builder's cache.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Build the images of contracts with build:, which else the first call of each waits for.
 
-    An image that is there already, made of the same files, is not built again. Exit code 1 if one cannot be built.
+    An image that is there already, made of the same files, is not built again, unless --fresh says so: packages
+    without a version may be newer then. Where the settings say locked: true, only what is locked is built.
+
+    Exit code 1 if one cannot be built.
 
     Example: praxis-mcp build chart
     """
@@ -41,7 +51,9 @@ def build(
     async def work(toolbox: Toolbox) -> tuple[list[dict[str, Any]], bool]:
         entries = [await find_tool(toolbox, name) for name in names] if names else toolbox.catalog.entries()
         broken = print_findings(() if names else toolbox.catalog.diagnostics)
-        return [await _build(toolbox, entry) for entry in entries if names or entry.traits.is_built], broken
+        return [
+            await _build(toolbox, entry, fresh=fresh) for entry in entries if names or entry.traits.is_built
+        ], broken
 
     built, broken = run_with_toolbox(settings, work)
     if as_json:
@@ -51,31 +63,23 @@ def build(
     raise typer.Exit(1 if broken or any(item["error"] for item in built) else 0)
 
 
-async def _build(toolbox: Toolbox, entry: CatalogEntry) -> dict[str, Any]:
+async def _build(toolbox: Toolbox, entry: CatalogEntry, *, fresh: bool) -> dict[str, Any]:
     """Build one, saying what is being done; what came of it, as plain values."""
     from praxis_mcp.errors import ArgumentError, ExecutionError, PraxisError
     from praxis_mcp.plans.model import Call, Plan
-    from praxis_mcp.plans.planning import plan_image
-
-    shown: set[str] = set()
-
-    def on_status(text: str) -> None:
-        # How far a pull is changes all the time: what is done is shown once.
-        what = re.sub(r"\b\d+%", "", text)
-        if what not in shown:
-            shown.add(what)
-            say(f"  {text}", dim=True, err=True)
 
     found: dict[str, Any] = {"tool": entry.name, "engine": None, "image": None, "seconds": 0.0, "error": None}
     began = time.monotonic()
     try:
         if not entry.traits.is_built:
             raise ArgumentError(f"The contract of {entry.name} has no build:.", remedy="Leave it out.")
-        blueprint = await plan_image(entry.contract, toolbox.settings)
+        blueprint = await toolbox.runner.plan_image(entry.contract)
+        if fresh and blueprint.build is not None:
+            blueprint = replace(blueprint, build=replace(blueprint.build, is_fresh=True))
         found["image"] = blueprint.image
         decision = await toolbox.runner.selector.choose(Plan(blueprint, Call(run_id="")))
         found["engine"] = decision.engine
-        await toolbox.engines.get(decision.engine or "").prepare(blueprint, on_status)
+        await toolbox.engines.get(decision.engine or "").prepare(blueprint, status_printer())
     except PraxisError as exc:
         if isinstance(exc, ExecutionError) and exc.output:
             say(exc.output, err=True)

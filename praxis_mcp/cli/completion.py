@@ -31,9 +31,18 @@ _ODD_IN_TEXT = "\\`$\"'[]"
 
 def complete_tool(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Names of tools, each with the first line of what it does."""
+    return _names(_entries(ctx), incomplete)
+
+
+def complete_built(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """As `complete_tool`, of tools whose images are built."""
+    return _names((entry for entry in _entries(ctx) if entry.traits.is_built), incomplete)
+
+
+def _names(entries: Iterable[CatalogEntry], incomplete: str) -> list[tuple[str, str]]:
     return [
         (entry.name, _text((entry.description or "").strip().partition("\n")[0]))
-        for entry in _entries(ctx)
+        for entry in entries
         if entry.name.startswith(incomplete)
     ]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ from praxis_mcp.cli.common import (
 )
 from praxis_mcp.cli.examples import NOTHING_WRONG_ANY_MORE, print_changes, print_outcome
 from praxis_mcp.cli.rerunning import Rerunner
-from praxis_mcp.cli.terminal import say
+from praxis_mcp.cli.terminal import say, status_printer
 from praxis_mcp.cli.tool_call import read_arguments
 from praxis_mcp.errors import ArgumentError, PraxisError
 from praxis_mcp.support.text import counted
@@ -205,15 +204,7 @@ class _Bench:
 
     async def _try(self, call: _Call) -> tuple[ExecutionResult | PraxisError, float]:
         """Call a tool: the answer, and the seconds that it took."""
-        shown: set[str] = set()
-
-        def on_status(text: str) -> None:
-            # How far it is changes all the time: what it does is shown once.
-            what = re.sub(r"[\d.]+", "", text)
-            if what not in shown:
-                shown.add(what)
-                say(f"  {text}", dim=True)
-
+        on_status = status_printer(err=False)
         began = time.monotonic()
         answer: ExecutionResult | PraxisError
         try:

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from praxis_mcp.cli.common import JsonOption, SettingsOptions, print_findings, run_with_toolbox, takes_settings
-from praxis_mcp.cli.terminal import echo_json, say
+from praxis_mcp.cli.terminal import echo_json, say, status_printer
 from praxis_mcp.cli.tool_call import connected_upstreams, find_tool
 from praxis_mcp.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from praxis_mcp.execution.locking.signing import SigningKey
     from praxis_mcp.execution.toolbox import Toolbox
+    from praxis_mcp.plans.model import Blueprint
     from praxis_mcp.settings.model import Settings
 
 _KEPT = (
@@ -82,6 +85,7 @@ def lock(
             read_content,
             write_lock,
         )
+        from praxis_mcp.execution.locking.packages import find_packages
         from praxis_mcp.execution.locking.present import engines_of_images, find_present, locked_anew
 
         broken = print_findings([item for item in toolbox.catalog.diagnostics if item.is_error])
@@ -96,13 +100,23 @@ def lock(
             if present.silent:
                 name, why = next(iter(present.silent.items()))
                 raise ArgumentError(f"The upstream {name} cannot be locked: it has no list of tools: {why}")
-            chosen = [(await find_tool(toolbox, name)).traits.image for name in names or ()]
-            upgraded = {item for item in chosen if item} if names else present.images if upgrade else ()
-            after = await locked_anew(present, before, upgraded, toolbox.engines, engines_of_images(entries, settings))
+            chosen = [(await find_tool(toolbox, name)).name for name in names or ()]
+            upgraded = chosen or (present.tools if upgrade else ())
+            again = {image for name in upgraded for image in present.images_of(name)}
+            running = engines_of_images(entries, present, settings)
+
+            async def resolve(blueprint: Blueprint, pins: Mapping[str, str]) -> tuple[str, ...]:
+                selector = toolbox.runner.selector
+                return await find_packages(selector, toolbox.engines, blueprint, pins, status_printer())
+
+            after = await locked_anew(present, before, upgraded, toolbox.engines, running, resolve)
         for image, pinned in after.images.items():
             if image in before.images and before.images[image] != pinned:
                 found.append(f"the image {image} is {pinned} now")
-        kept = before.images.keys() & after.images.keys() - set(upgraded)
+        for name, tool in after.tools.items():
+            packages = before.tools[name].packages if name in before.tools else None
+            found += [f"{name} gets {item.partition(' --hash')[0]} now" for item in _new(packages, tool.packages)]
+        kept = before.images.keys() & after.images.keys() - again
         if signing is not None and content is not None and kept and not signing.has_signed(content, file):
             notes.append(_KEPT)
         if after != before or content is None:
@@ -136,3 +150,8 @@ def _signing_key(file: Path, passphrase: str | None, settings: Settings) -> Sign
     from praxis_mcp.plans.secrets import resolve_secret
 
     return SigningKey.read(file, resolve_secret(passphrase, settings, "lock --sign") if passphrase else None)
+
+
+def _new(before: tuple[str, ...] | None, after: tuple[str, ...] | None) -> list[str]:
+    """What was not there; nothing where nothing was known."""
+    return [item for item in after or () if item not in before] if before is not None else []

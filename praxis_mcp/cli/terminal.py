@@ -11,8 +11,9 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 import typer
@@ -41,6 +42,23 @@ def say(text: str = "", *, err: bool = False, nl: bool = True, **style: Any) -> 
     # Named, because Click writes UTF-8 past a stream that says it is ASCII.
     stream = sys.stderr if err else sys.stdout
     typer.secho(shown, file=stream, nl=nl, **style)  # noqa: TID251 - this is the place
+
+
+def status_printer(*, err: bool = True) -> Callable[[str], None]:
+    """What prints how an engine is getting on: each thing that it does once, though it says all the time how far it is.
+
+    Args:
+        err: on standard error.
+    """
+    shown: set[str] = set()
+
+    def on_status(text: str) -> None:
+        what = re.sub(r"\b\d+%", "", text)
+        if what not in shown:
+            shown.add(what)
+            say(f"  {text}", dim=True, err=err)
+
+    return on_status
 
 
 def escape(text: str) -> str:

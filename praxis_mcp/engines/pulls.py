@@ -52,7 +52,7 @@ def packed_build(build: ImageBuild, tool: str, into: BinaryIO) -> None:
         ImageError: it has changed since it was hashed.
         ExecutionError: see `pack_build`.
     """
-    if pack_build(build, tool, into) != build.digest:
+    if pack_build(build, tool, into).digest != build.digest:
         raise ImageError(f"What the image of {tool} is made of was changed in this moment.", remedy="Call again.")
     into.seek(0)
 

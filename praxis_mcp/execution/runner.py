@@ -36,7 +36,7 @@ from praxis_mcp.execution.spill import PIN_TIMEOUT, Spilling, Standby
 from praxis_mcp.execution.tally import CallTally, Counted
 from praxis_mcp.plans.build import new_run_id
 from praxis_mcp.plans.model import Blueprint, Plan
-from praxis_mcp.plans.planning import check_again, plan_call
+from praxis_mcp.plans.planning import check_again, plan_call, plan_image
 from praxis_mcp.plans.secrets import Masker
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
@@ -184,6 +184,17 @@ class ToolRunner:
             with anyio.move_on_after(PIN_TIMEOUT), suppress(ExecutionError):
                 reason = await self._engines.get(decision.engine).find_cold_reason(plan)
         return Explanation(contract, plan, decision, standby, placeholders, lacks, reason)
+
+    async def plan_image(self, contract: ToolContract) -> Blueprint:
+        """What is fixed for every call of the contract, with its image as it may run here; see `plan_image`.
+
+        Raises:
+            ContractError: only what is locked may run, and this is not.
+        """
+        if self.lock is not None:
+            await self.lock.check_contract(contract)
+        blueprint = await plan_image(contract, self._settings)
+        return blueprint if self.lock is None else self.lock.pin_blueprint(blueprint)
 
     async def lacks_image(self, engine: str | None, blueprint: Blueprint) -> bool:
         """Whether that engine would have to fetch the image before a call could begin; False where nobody knows.

@@ -23,7 +23,6 @@ from praxis_mcp.execution.runner import ToolRunner
 from praxis_mcp.execution.servers import ServerStatus, reap_periodically
 from praxis_mcp.federation.upstreams import Upstreams
 from praxis_mcp.plans.model import Blueprint, Call, Plan
-from praxis_mcp.plans.planning import plan_image
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.tasks import unwrapped
@@ -110,12 +109,9 @@ class Toolbox:
                     continue
                 seen.add(entry.traits.image)
             try:
-                blueprint = await plan_image(entry.contract, self.settings)
-                if self.runner.lock is not None:
-                    blueprint = self.runner.lock.pin_blueprint(blueprint)
-                    if blueprint.build is None and "@" not in (blueprint.image or ""):
-                        continue  # no registry knows an image by its id
-                await self._prepare(blueprint)
+                blueprint = await self.runner.plan_image(entry.contract)
+                if not (blueprint.image or "").startswith("sha256:"):  # no registry knows an image by its id
+                    await self._prepare(blueprint)
             except PraxisError as exc:
                 logger.info("{} is not ready yet: {}", entry.name, exc)
 

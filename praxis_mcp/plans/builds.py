@@ -13,22 +13,27 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from praxis_mcp.contracts.discovery import is_contract_name
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.specs import BUILT_IMAGE, DaggerEngineSpec
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
+from praxis_mcp.plans.bases import find_bases, pin_bases
 from praxis_mcp.plans.model import Blueprint, ImageBuild, Mount
 from praxis_mcp.plans.paths import check_mount, host_path
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.support.files import read_regular
 from praxis_mcp.support.rooted import MAX_WALK_DEPTH, Entry, HeldDirectory
 from praxis_mcp.support.text import counted, size_in_words
+
+if TYPE_CHECKING:
+    from tarfile import TarFile
 
 DOCKERFILE = ".praxis.Dockerfile"
 """The Dockerfile's name in what is packed."""
@@ -37,12 +42,16 @@ MAX_CONTEXT = 256 * 1024 * 1024
 MAX_CONTEXT_FILES = 10_000
 _MAX_RECIPE = 1024 * 1024
 """Bytes of a Dockerfile, requirements or ``.dockerignore``."""
+REPORT = "/praxis-report.json"
+"""Where an image that only resolves has pip's report."""
 _IGNORE = ".dockerignore"
+_REQUIREMENTS = "requirements.txt"
+_MOST_PARTS = 64
 _PLACE = "/tmp/praxis-build/"  # noqa: S108 - in an image that is being built
 _MOST_HASHED = 256
 
-_known: dict[ImageBuild, tuple[tuple[object, ...], str]] = {}
-"""What was hashed, with the state that its files had."""
+_known: dict[ImageBuild, tuple[tuple[object, ...], ImageBuild]] = {}
+"""What was looked at, with the state that its files had."""
 
 
 class _Item(NamedTuple):
@@ -129,47 +138,106 @@ def check_build(blueprint: Blueprint, settings: Settings) -> Blueprint:
         while len(_known) >= _MOST_HASHED:
             _known.pop(next(iter(_known)), None)
         known = _known[build] = (state, pack_build(build, blueprint.tool))
-    return replace(blueprint, build=replace(build, digest=known[1]), image=f"{BUILT_IMAGE}:{known[1][:32]}")
+    return replace(blueprint, build=known[1], image=f"{BUILT_IMAGE}:{known[1].digest[:32]}")
 
 
-def pack_build(build: ImageBuild, tool: str, into: BinaryIO | None = None) -> str:
-    """The digest of all that the image is made of.
+def pin_build(
+    blueprint: Blueprint, pins: Mapping[str, str], locked: tuple[str, ...] | None, *, only_resolves: bool = False
+) -> Blueprint:
+    """The blueprint with an image that is built from these images and packages only; see `ImageBuild`. It has another
+    name than the one that is not pinned.
+
+    Args:
+        blueprint: as `check_build` gives it.
+        pins: see `ImageBuild.pins`; others than its own are left out.
+        locked, only_resolves: see `ImageBuild`.
+    """
+    assert blueprint.build is not None
+    own = tuple((base, pins[base]) for base in blueprint.build.bases if base in pins)
+    owner = "lock" if only_resolves else blueprint.build.owner
+    build = replace(blueprint.build, owner=owner, pins=own, locked=locked, only_resolves=only_resolves)
+    tag = hashlib.sha256(repr((build.digest, own, locked, only_resolves)).encode()).hexdigest()[:32]
+    return replace(blueprint, build=build, image=f"{BUILT_IMAGE}:{tag}")
+
+
+def pack_build(build: ImageBuild, tool: str, into: BinaryIO | None = None) -> ImageBuild:
+    """The build with what is known of it once all that the image is made of was looked at: digests, bases, and whether
+    the requirements have hashes.
 
     Args:
         build: what to look at.
         tool: for messages.
-        into: gets all of it, as a tar archive with the Dockerfile at `DOCKERFILE`.
+        into: gets all of it, as a tar archive with the Dockerfile at `DOCKERFILE`, and what is pinned and locked, which
+            does not count in the digests.
 
     Raises:
         ExecutionError: a file cannot be read, or there is too much.
     """
     import tarfile  # which no call needs whose image is there
 
-    digest = hashlib.sha256(build.network.encode())
+    source = _read(build.dockerfile, tool) if build.dockerfile is not None else _wanted(build, tool)
+    plain = replace(build, pins=(), locked=None, only_resolves=False)
+    plain = replace(plain, is_hashed=build.dockerfile is None and b"--hash=" in source)
+    whole = hashlib.sha256(build.network.encode())
+    parts: dict[str, Any] = {}
     with ExitStack() as stack:
         archive = stack.enter_context(tarfile.open(fileobj=into, mode="w")) if into is not None else None
-        for item in _items(build, tool):
+        recipe = list(_recipe(plain, source))
+        written = {item.name: item for item in _recipe(replace(build, is_hashed=plain.is_hashed), source)}
+        for item in chain(recipe, _context(build, tool)):
             about = (item.name, item.is_executable, len(item.content), item.target)
-            digest.update(repr(about).encode(errors="surrogatepass") + item.content)
+            hashed = repr(about).encode(errors="surrogatepass") + item.content
+            whole.update(hashed)
+            parts.setdefault(_part(build, item.name), hashlib.sha256()).update(hashed)
             if archive is not None:
-                info = tarfile.TarInfo(item.name)
-                info.mode = 0o755 if item.is_executable else 0o644
-                if item.target:
-                    info.type, info.linkname = tarfile.SYMTYPE, item.target
-                info.size = len(item.content)
-                archive.addfile(info, io.BytesIO(item.content))
-    return digest.hexdigest()
+                _write(archive, written.get(item.name, item))
+    bases = find_bases(recipe[0].content.decode(errors="surrogateescape"))
+    digests = tuple((name, part.hexdigest()) for name, part in parts.items()) if len(parts) <= _MOST_PARTS else ()
+    return replace(build, digest=whole.hexdigest(), parts=digests, bases=bases, is_hashed=plain.is_hashed)
 
 
-def _items(build: ImageBuild, tool: str) -> Iterator[_Item]:
-    """All of it, in an order that does not change."""
+def _write(archive: TarFile, item: _Item) -> None:
+    info = archive.tarinfo(item.name)
+    info.mode = 0o755 if item.is_executable else 0o644
+    if item.target:
+        info.type, info.linkname = b"2", item.target  # a symbolic link
+    info.size = len(item.content)
+    archive.addfile(info, io.BytesIO(item.content))
+
+
+def _part(build: ImageBuild, name: str) -> str:
+    """What a file counts as, in words for people, when something has changed."""
+    if name == DOCKERFILE:
+        return build.dockerfile.name if build.dockerfile is not None else "image and settings"
+    if build.dockerfile is None and name == _REQUIREMENTS and build.requirements is not None:
+        return build.requirements.name
+    return name.partition("/")[0]
+
+
+def _wanted(build: ImageBuild, tool: str) -> bytes:
+    """The requirements."""
+    wanted = _read(build.requirements, tool) if build.requirements is not None else b""
+    return wanted + "".join(f"\n{package}" for package in build.packages).encode() + b"\n"
+
+
+def _recipe(build: ImageBuild, source: bytes) -> Iterator[_Item]:
+    """The Dockerfile, and what our own one reads.
+
+    Args:
+        build: what is pinned and locked counts here.
+        source: the contract's Dockerfile, or the requirements.
+    """
     if build.dockerfile is not None:
-        yield _Item(DOCKERFILE, is_executable=False, content=_read(build.dockerfile, tool))
-    else:
-        wanted = _read(build.requirements, tool) if build.requirements is not None else b""
-        wanted += "".join(f"\n{package}" for package in build.packages).encode() + b"\n"
-        yield _Item(DOCKERFILE, is_executable=False, content=_dockerfile(build).encode())
-        yield _Item("requirements.txt", is_executable=False, content=wanted)
+        text = pin_bases(source.decode(errors="surrogateescape"), dict(build.pins))
+        yield _Item(DOCKERFILE, is_executable=False, content=text.encode(errors="surrogateescape"))
+        return
+    yield _Item(DOCKERFILE, is_executable=False, content=_dockerfile(build).encode())
+    lines = source if build.locked is None else "".join(f"{line}\n" for line in build.locked).encode()
+    yield _Item(_REQUIREMENTS, is_executable=False, content=lines)
+
+
+def _context(build: ImageBuild, tool: str) -> Iterator[_Item]:
+    """What may be copied, in an order that does not change."""
     prefix = "wheels/" if build.wheels is not None else ""
     left = MAX_CONTEXT
     for held, name, entry in _walk_of(build, tool):
@@ -195,11 +263,19 @@ def _dockerfile(build: ImageBuild) -> str:
         words += ["--index-url", build.index_url]
     elif build.wheels is not None:
         words.append("--no-index")
-    words += ["--requirement", f"{_PLACE}requirements.txt"]
+    if build.locked is not None:
+        words += ["--require-hashes", "--no-deps"]
+    elif build.is_hashed:
+        words.append("--require-hashes")
+    if build.only_resolves:
+        words += ["--dry-run", "--quiet", "--report", REPORT]
+    words += ["--requirement", f"{_PLACE}{_REQUIREMENTS}"]
     # In the form of a list no shell reads it. Debian has packages come from its package manager alone (PEP 668),
     # which nothing in this image uses. An ARG, unlike an ENV, is gone with the build.
     options = "ARG PIP_BREAK_SYSTEM_PACKAGES=1\nARG PIP_ROOT_USER_ACTION=ignore\n"
-    return f"FROM {build.base}\n{options}COPY . {_PLACE}\nRUN {json.dumps(words)}\n"
+    user = "USER root\n" if build.only_resolves else ""  # who writes the report
+    base = dict(build.pins).get(build.base or "", build.base)
+    return f"FROM {base}\n{user}{options}COPY . {_PLACE}\nRUN {json.dumps(words)}\n"
 
 
 def _states(build: ImageBuild, tool: str) -> Iterator[object]:

@@ -167,6 +167,13 @@ class ImageBuild:
         index_url: where pip looks for packages.
         wheels: directory of wheels.
         digest: SHA-256 of all that goes into the image, in hexadecimal; empty until it was looked at.
+        parts: a digest of each file or directory of that, by name.
+        bases: the images that it starts or copies from.
+        is_hashed: the requirements have hashes, and pip takes nothing else.
+        pins: image of `bases` → what it is by digest, or id; built from that.
+        locked: every requirement with its version and hashes, installed instead of those above; None where not known.
+        only_resolves: the image just has at `REPORT` what pip would install.
+        is_fresh: built again, though it is there, and without a cache.
     """
 
     owner: str = ""
@@ -179,6 +186,24 @@ class ImageBuild:
     index_url: str | None = None
     wheels: Path | None = None
     digest: str = ""
+    parts: tuple[tuple[str, str], ...] = ()
+    bases: tuple[str, ...] = ()
+    is_hashed: bool = False
+    pins: tuple[tuple[str, str], ...] = ()
+    locked: tuple[str, ...] | None = None
+    only_resolves: bool = False
+    is_fresh: bool = False
+
+    @property
+    def needs_versions(self) -> bool:
+        """Whether what pip installs depends on the day, as far as the contract goes."""
+        return self.dockerfile is None and not self.is_hashed
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The images that it is built from, as who builds it knows them."""
+        pins = dict(self.pins)
+        return tuple(pins.get(base, base) for base in self.bases)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from praxis_mcp.engines.docker.builds import LABEL
 from tests.kit.command_line import praxis
 
 TOOL = """\
@@ -31,9 +32,12 @@ def project(tmp_path: Path) -> Iterator[Path]:
         "name: plain\ndescription: Do.\nengine: local\ncommand: ['true']\n"
     )
     yield tmp_path
-    names = json.loads(praxis("explain", "built", "--json", cwd=tmp_path).stdout or "{}").get("image")
-    if names:
-        subprocess.run(["docker", "rmi", "--force", names], capture_output=True, check=False)
+    if name := _image(tmp_path):
+        subprocess.run(["docker", "rmi", "--force", name], capture_output=True, check=False)
+
+
+def _image(project: Path) -> str:
+    return json.loads(praxis("explain", "built", "--json", cwd=project).stdout or "{}").get("image") or ""
 
 
 @pytest.mark.docker
@@ -50,6 +54,27 @@ def test_an_image_is_built_once_and_found_by_the_call(project: Path) -> None:
     assert (again.returncode, "Step" in again.stderr, found["image"] in again.stderr) == (0, False, True)
     assert "not built yet" not in praxis("explain", "built", cwd=project).stdout
     assert praxis("call", "built", cwd=project).returncode == 0
+
+
+@pytest.mark.docker
+def test_what_is_there_is_built_again_without_a_cache_where_that_is_asked_for(project: Path) -> None:
+    file = project / "tools" / "built" / "Dockerfile"
+    file.write_text(f"FROM busybox:1.36\nRUN cat /proc/sys/kernel/random/uuid > /said # {uuid4().hex}\n")
+
+    def said(*words: str) -> str:
+        assert praxis("build", *words, cwd=project).returncode == 0
+        return praxis("call", "built", cwd=project).stdout
+
+    first = said()
+    assert said() == first
+    again = said("--fresh")
+    assert again not in ("", first)
+    form = ["docker", "image", "inspect", "--format", f'{{{{index .Config.Labels "{LABEL}"}}}}', _image(project)]
+    owner = subprocess.run(form, capture_output=True, check=True, text=True).stdout.strip()
+    kept = subprocess.run(
+        ["docker", "images", "--quiet", "--filter", f"label={LABEL}={owner}"], capture_output=True, check=True
+    )
+    assert len(kept.stdout.split()) == 1, "the image that had its name before is removed"
 
 
 @pytest.mark.docker

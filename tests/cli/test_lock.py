@@ -231,12 +231,15 @@ def test_an_image_that_is_built_is_locked_by_what_it_is_made_of(praxis: Run, pro
     assert "praxis-build:" in praxis("explain", "greet", "--json", locked=True).stdout
     (here / "made" / "a").write_text("evil")
     for given in (("explain", "greet"), ("call", "greet")):
-        assert "greet builds its image from other files than the locked ones" in praxis(*given, locked=True).stderr
+        why = "greet builds its image from something else than what is locked: a, and this server"
+        assert why in praxis(*given, locked=True).stderr
     checked = praxis("lock", "--check")
     assert (checked.returncode, checked.stdout) == (
         1,
-        "greet builds its image from other files than the locked ones.\n",
+        "greet builds its image from something else than what is locked: a.\n",
     )
+    done = praxis("build", locked=True)
+    assert (done.returncode, "from something else than what is locked: a" in done.stderr) == (1, True)
 
 
 @pytest.fixture

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ensurepip
+import hashlib
 import shutil
 import subprocess
 import zipfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,13 @@ import yaml
 from praxis_mcp.contracts.reading.loading import load_contract
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.docker.builds import KEPT_IMAGES, LABEL
-from praxis_mcp.errors import ImageError, LimitUnsupported
+from praxis_mcp.errors import ContractError, ImageError, LimitUnsupported
+from praxis_mcp.execution.locking.lock_file import Lock, write_lock
+from praxis_mcp.execution.locking.packages import find_packages
+from praxis_mcp.execution.locking.present import engines_of_images, find_present, locked_anew
 from praxis_mcp.execution.toolbox import Toolbox, open_toolbox
 from praxis_mcp.plans.build import draft_blueprint
+from praxis_mcp.plans.model import Blueprint
 from praxis_mcp.plans.planning import plan_image
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.testing.bench import CALL_LIMIT
@@ -109,7 +114,9 @@ class Ground:
 
 
 @asynccontextmanager
-async def opened(project: Path, engine: str, state: Path, **builds: Any) -> AsyncIterator[Ground]:
+async def opened(
+    project: Path, engine: str, state: Path, *, locked: bool = False, **builds: Any
+) -> AsyncIterator[Ground]:
     engines = {"order": [engine], "dagger": connection(state)}
     settings = Settings.model_validate(
         {
@@ -118,6 +125,7 @@ async def opened(project: Path, engine: str, state: Path, **builds: Any) -> Asyn
             "engines": engines,
             "warm": {"enabled": False},
             "pull": "never",
+            "locked": locked,
             "builds": {"wheels": project / "wheels", "network": "none" if engine == "docker" else "bridge", **builds},
         }
     )
@@ -202,6 +210,59 @@ async def test_a_build_that_fails_is_an_error_with_the_end_of_its_log_and_is_tri
         assert "\x1b" not in str(failed.value.output)
         (folder / "Dockerfile").write_text("FROM busybox:1.36\n")
         assert (await ground.call()).success
+
+
+async def test_a_locked_build_starts_from_the_locked_base_and_has_the_locked_versions(
+    project: Path, state: Path
+) -> None:
+    base = f"localhost/praxis-test-base:{uuid4().hex}"
+    docker("tag", PYTHON, base)
+    write_tool(project, {"packages": ["praxisprobe"]}, image=base)
+    async with opened(project, "docker", state) as ground:
+        locked = await lock(ground)
+        digest = hashlib.sha256((project / "wheels" / "praxisprobe-2.0-py3-none-any.whl").read_bytes()).hexdigest()
+        assert locked.tools["built"].packages == (f"praxisprobe==2.0 --hash=sha256:{digest}",)
+        assert await lock(ground, locked) == locked, "what is known is not asked for again"
+    docker("tag", "busybox:1.36", base)  # which has no Python
+    async with opened(project, "docker", state, locked=True) as ground:
+        assert (await ground.call()).output == "2.0\n"
+    older = hashlib.sha256((project / "wheels" / "praxisprobe-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    write_locked(project, locked, f"praxisprobe==1.0 --hash=sha256:{older}")
+    async with opened(project, "docker", state, locked=True) as ground:
+        assert (await ground.call()).output == "1.0\n"
+    write_locked(project, locked, f"praxisprobe==1.0 --hash=sha256:{digest}")
+    async with opened(project, "docker", state, locked=True) as ground:
+        with pytest.raises(ImageError) as failed:
+            await ground.call()
+        assert "DO NOT MATCH THE HASHES" in (failed.value.output or "")
+    write_locked(project, locked)
+    async with opened(project, "docker", state, locked=True) as ground:
+        with pytest.raises(ContractError, match="has packages whose versions are not locked"):
+            await ground.call()
+    docker("rmi", base)
+
+
+async def lock(ground: Ground, before: Lock | None = None) -> Lock:
+    """Lock what there is, as `praxis-mcp lock` does."""
+    toolbox = ground.toolbox
+    entries = toolbox.catalog.entries()
+    present = await find_present(entries, (), toolbox.settings)
+    running = engines_of_images(entries, present, toolbox.settings)
+
+    async def resolve(blueprint: Blueprint, pins: Mapping[str, str]) -> tuple[str, ...]:
+        assert before is None
+        selector = toolbox.runner.selector
+        return await find_packages(selector, toolbox.engines, blueprint, pins, ground.statuses.append)
+
+    found = await locked_anew(present, before or Lock(), (), toolbox.engines, running, resolve)
+    write_lock(toolbox.settings.lock_file, found)
+    return found
+
+
+def write_locked(project: Path, found: Lock, *packages: str) -> None:
+    """Lock other packages; none: nothing of them."""
+    tool = found.tools["built"].model_copy(update={"packages": packages or None})
+    write_lock(project / "praxis.lock", found.model_copy(update={"tools": {"built": tool}}))
 
 
 async def test_calls_at_once_share_one_build_and_a_second_server_finds_its_image(project: Path, state: Path) -> None:

@@ -17,7 +17,7 @@ from praxis_mcp.engines.pulls import packed_build
 from praxis_mcp.errors import ExecutionError, ImageError, LimitUnsupported, PraxisError
 from praxis_mcp.plans import builds
 from praxis_mcp.plans.build import build_blueprint, build_plan, find_problems
-from praxis_mcp.plans.builds import DOCKERFILE, check_build
+from praxis_mcp.plans.builds import DOCKERFILE, check_build, pin_build
 from praxis_mcp.plans.model import Blueprint, Capability
 from praxis_mcp.plans.planning import warnings_about_mounts
 from praxis_mcp.settings.model import Settings
@@ -220,6 +220,35 @@ def test_what_changes_between_hash_and_build_is_refused(folder: Path) -> None:
     (folder / "late").write_text("new")
     with pytest.raises(ImageError, match="was changed in this moment"):
         packed(blueprint)
+
+
+def test_requirements_with_hashes_let_pip_take_nothing_else(folder: Path) -> None:
+    (folder / "r.txt").write_text(f"a==1 --hash=sha256:{'0' * 64}\n")
+    hashed = planned(folder, {"python": "r.txt"}, image="python:3")
+    assert hashed.build is not None
+    assert not hashed.build.needs_versions
+    assert '"--require-hashes"' in packed(hashed)[DOCKERFILE]
+    (folder / "r.txt").write_text("a==1\n")
+    plain = planned(folder, {"python": "r.txt"}, image="python:3")
+    assert plain.build is not None
+    assert plain.build.needs_versions
+    assert "--require-hashes" not in packed(plain)[DOCKERFILE]
+
+
+def test_what_is_pinned_is_built_from_that_alone_under_a_name_of_its_own(folder: Path) -> None:
+    (folder / "r.txt").write_text("a\n")
+    plain = planned(folder, {"python": "r.txt"}, image="python:3")
+    line = f"a==1 --hash=sha256:{'0' * 64}"
+    pinned = pin_build(plain, {"python:3": "python@sha256:1", "other": "x"}, (line,))
+    assert packed(pinned)[DOCKERFILE].startswith("FROM python@sha256:1\n")
+    assert '"--require-hashes", "--no-deps"' in packed(pinned)[DOCKERFILE]
+    assert packed(pinned)["requirements.txt"] == f"{line}\n"
+    others = [pin_build(plain, {"python:3": "python@sha256:2"}, (line,)), pin_build(plain, {}, (line,))]
+    assert len({plain.image, pinned.image, *(item.image for item in others)}) == 4
+    (folder / "Dockerfile").write_text("FROM python:3\n")
+    dockerfile = planned(folder, {"context": "."})
+    shown = packed(pin_build(dockerfile, {"python:3": "sha256:1"}, None))
+    assert (shown[DOCKERFILE], shown["Dockerfile"]) == ("FROM sha256:1\n", "FROM python:3\n")
 
 
 def test_settings_can_refuse_all_builds(folder: Path) -> None:

@@ -117,7 +117,13 @@ class ImageSource:
 
         Raises:
             ImageError: it cannot be built; says why.
+            LimitUnsupported: it is to be built without a cache.
         """
+        if build.is_fresh:
+            raise LimitUnsupported(
+                f"The image of {tool} cannot be built afresh: Dagger has no switch to build without its cache.",
+                remedy="Empty Dagger's cache (dagger core engine local-cache prune), and build it again.",
+            )
 
         async def make() -> Image:
             if on_status is not None:

@@ -164,6 +164,14 @@ class DockerDaemon:
         """
         return await self._call(self._api.inspect_image, reference)
 
+    async def has_image(self, reference: str) -> bool:
+        """Whether there is an image of that name or id."""
+        try:
+            await self.image(reference)
+        except ImageMissing:
+            return False
+        return True
+
     async def pull(self, reference: str, on_progress: Callable[[Mapping[str, Any]], bool]) -> None:
         """Pull an image.
 
@@ -211,10 +219,10 @@ class DockerDaemon:
         await self._call(build)
 
     async def images(self, label: str) -> list[tuple[str, str]]:
-        """The id and the first name of each image with that label, the newest first."""
+        """The id and the first name of each image with that label, the newest first; empty where it has no name."""
         found = await self._call(lambda: self._api.images(filters={"label": [label]}))
         newest = sorted(found, key=lambda item: item.get("Created", 0), reverse=True)
-        return [(item["Id"], (item.get("RepoTags") or [""])[0]) for item in newest]
+        return [(item["Id"], (item.get("RepoTags") or [""])[0].removeprefix("<none>:<none>")) for item in newest]
 
     async def remove_image(self, name: str) -> None:
         """Remove an image by that name; nothing where it is in use, or gone."""

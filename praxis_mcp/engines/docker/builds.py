@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import deque
-from collections.abc import Iterator, Mapping
-from typing import IO, Any
+from collections.abc import Mapping
+from typing import Any
 
 import anyio
 import anyio.from_thread
@@ -30,7 +30,6 @@ _LOG_LINES = 40
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")
 """In which the daemon shows what comes by standard error."""
 _STEP = re.compile(r"Step \d+/\d+ : .*")
-_FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?|--from=(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 class DockerBuilds:
@@ -48,9 +47,7 @@ class DockerBuilds:
         """
         reference, build = blueprint.image or "", blueprint.build
         assert build is not None
-        try:
-            await daemon.image(reference)
-        except ImageMissing:
+        if build.is_fresh or not await daemon.has_image(reference):
             await self._builds.run(
                 reference, lambda tell: self._build(daemon, blueprint.tool, reference, build, tell), on_status
             )
@@ -75,8 +72,7 @@ class DockerBuilds:
         try:
             with anyio.fail_after(BUILD_TIMEOUT), tempfile.TemporaryFile() as context:
                 await anyio.to_thread.run_sync(packed_build, build, tool, context)
-                if self._settings.pull == "never":
-                    await self._refuse_to_pull(daemon, tool, build, context)
+                await self._refuse_to_pull(daemon, tool, build)
                 await daemon.build(
                     context,
                     on_event,
@@ -84,6 +80,7 @@ class DockerBuilds:
                     tag=reference,
                     labels={LABEL: build.owner},
                     network_mode="none" if build.network == "none" else None,
+                    nocache=build.is_fresh,
                     timeout=BUILD_TIMEOUT,
                 )
         except TimeoutError as exc:
@@ -95,35 +92,20 @@ class DockerBuilds:
             abandoned = True
         if failure:
             raise build_failed(tool, failure, "\n".join(log))
-        for _, name in (await daemon.images(f"{LABEL}={build.owner}"))[KEPT_IMAGES:]:
-            if name:
-                await daemon.remove_image(name)
+        made = await daemon.images(f"{LABEL}={build.owner}")
+        named = [name for _, name in made if name]
+        for name in (*named[KEPT_IMAGES:], *(ident for ident, name in made if not name)):
+            await daemon.remove_image(name)
 
-    async def _refuse_to_pull(self, daemon: DockerDaemon, tool: str, build: ImageBuild, context: IO[bytes]) -> None:
-        """Refuse a build for which the daemon would have to pull an image."""
-        for name in await anyio.to_thread.run_sync(lambda: list(_bases(build, context))):
-            try:
-                await daemon.image(name)
-            except (ImageMissing, Refusal) as exc:
+    async def _refuse_to_pull(self, daemon: DockerDaemon, tool: str, build: ImageBuild) -> None:
+        """Refuse a build for which the daemon would have to pull an image, where it may not, or which no registry
+        knows."""
+        for name in build.sources:
+            is_wanted = self._settings.pull == "missing" and not name.startswith("sha256:")
+            if not is_wanted and not await daemon.has_image(name):
                 raise ImageError(
                     f"The image of {tool} is built from {name}, which the Docker daemon does not have.",
-                    remedy=f"Pull it (docker pull {name}), or set pull: missing in the settings.",
-                ) from exc
-
-
-def _bases(build: ImageBuild, context: IO[bytes]) -> Iterator[str]:
-    import tarfile
-
-    if build.base is not None:
-        yield build.base
-        return
-    context.seek(0)
-    with tarfile.open(fileobj=context, mode="r:") as archive:
-        file = archive.extractfile(DOCKERFILE)
-        text = file.read().decode(errors="replace") if file is not None else ""
-    context.seek(0)
-    stages = {"scratch"}
-    for name, stage, copied in _FROM.findall(text):
-        if (found := name or copied) and found.lower() not in stages and not found.isdecimal():
-            yield found
-        stages.add(stage.lower())
+                    remedy="Bring that image to this machine, or lock the one that is here: praxis-mcp lock --upgrade."
+                    if name.startswith("sha256:")
+                    else f"Pull it (docker pull {name}), or set pull: missing in the settings.",
+                )

@@ -283,8 +283,8 @@ class DockerSDKExecutionEngine(ExecutionEngine):
         """Pull or build the image where it is missing."""
         with self._translating():
             daemon = await self._connected()
-            is_wanted = blueprint.build is not None or self.settings.pull == "missing"
-            if is_wanted and blueprint.image and await self._images.facts(daemon, blueprint.image) is None:
+            is_wanted = self.settings.pull == "missing" and not await daemon.has_image(blueprint.image or "")
+            if blueprint.build is not None or is_wanted:
                 await self._pull(daemon, blueprint, on_status)
 
     async def get_capabilities(self) -> EngineCapabilities:

@@ -11,10 +11,18 @@ import anyio.to_thread
 from praxis_mcp.contracts.model import Derived, ToolContract
 from praxis_mcp.engines.registry import EngineRegistry
 from praxis_mcp.errors import ContractError, ImageError
-from praxis_mcp.execution.locking.lock_file import OTHER_BUILD, LockedTool, contract_digest, read_lock, why_different
+from praxis_mcp.execution.locking.lock_file import (
+    UNKNOWN_VERSIONS,
+    LockedTool,
+    contract_digest,
+    lacks_versions,
+    read_lock,
+    why_different,
+)
 from praxis_mcp.execution.locking.tool_files import ToolFiles
 from praxis_mcp.federation.remote_tools import RemoteTool
-from praxis_mcp.plans.model import Blueprint, Plan
+from praxis_mcp.plans.builds import pin_build
+from praxis_mcp.plans.model import Blueprint, ImageBuild, Plan
 from praxis_mcp.settings.model import Settings
 
 _BY_ID = ("docker", "sandbox")
@@ -67,27 +75,45 @@ class Enforcement:
         return replace(plan, blueprint=self.pin_blueprint(plan.blueprint))
 
     def pin_blueprint(self, blueprint: Blueprint) -> Blueprint:
-        """As `pin`. An image that is built has a name that stands for what it is made of."""
+        """As `pin`. An image that is built starts from the locked images, and has the locked packages."""
         if blueprint.build is not None:
-            locked = self._lock.tools.get(blueprint.tool)
-            if locked is None or locked.image != blueprint.image:
-                raise self._refusal(blueprint.tool, OTHER_BUILD)
-            return blueprint
+            return self._pin_build(blueprint, blueprint.build)
         if blueprint.image is None:
             return blueprint
-        pinned = self._lock.images.get(blueprint.image)
+        pinned = self._pinned(blueprint, blueprint.image)
+        return replace(self._by_id(blueprint, blueprint.image) if "@" not in pinned else blueprint, image=pinned)
+
+    def _pin_build(self, blueprint: Blueprint, build: ImageBuild) -> Blueprint:
+        locked = self._lock.tools.get(blueprint.tool)
+        if locked is None:
+            raise self._refusal(blueprint.tool, "is not locked")
+        now = locked.model_copy(update={"image": blueprint.image, "parts": dict(build.parts)})
+        if (why := why_different(locked, now)) is not None:
+            raise self._refusal(blueprint.tool, why)
+        if lacks_versions(locked, blueprint):
+            raise self._refusal(blueprint.tool, UNKNOWN_VERSIONS)
+        pins = {base: self._pinned(blueprint, base) for base in build.bases}
+        for base in build.bases:
+            if "@" not in pins[base]:
+                blueprint = self._by_id(blueprint, base)
+        return pin_build(blueprint, pins, locked.packages if build.needs_versions else None)
+
+    def _pinned(self, blueprint: Blueprint, image: str) -> str:
+        pinned = self._lock.images.get(image)
         if pinned is None:
-            raise self._refusal(blueprint.tool, f"needs the image {blueprint.image}, which is not locked")
-        if "@" in pinned:
-            return replace(blueprint, image=pinned)
+            raise self._refusal(blueprint.tool, f"needs the image {image}, which is not locked")
+        return pinned
+
+    def _by_id(self, blueprint: Blueprint, image: str) -> Blueprint:
+        """The blueprint for engines only that know images by id."""
         engines = tuple(name for name in blueprint.engines if name in _BY_ID)
         if not engines:
             raise self._refusal(
                 blueprint.tool,
-                f"needs the image {blueprint.image}, which is locked by an id of one machine, and of its engines "
+                f"needs the image {image}, which is locked by an id of one machine, and of its engines "
                 f"({', '.join(blueprint.engines)}) none knows images by id",
             )
-        return replace(blueprint, image=pinned, engines=engines)
+        return replace(blueprint, engines=engines)
 
     async def check_image(self, engines: EngineRegistry, engine: str, blueprint: Blueprint) -> None:
         """Refuse to fetch an image by its id, which no registry knows: what has that name there is another one.

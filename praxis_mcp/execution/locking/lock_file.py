@@ -13,12 +13,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from praxis_mcp.contracts.model import ToolContract
-from praxis_mcp.contracts.specs import BUILT_IMAGE
 from praxis_mcp.errors import SettingsError
+from praxis_mcp.plans.model import Blueprint
 from praxis_mcp.support.files import read_regular, replace_text
 
 LARGEST_LOCK = 16 * 1024 * 1024
-OTHER_BUILD = "builds its image from other files than the locked ones"
+UNKNOWN_VERSIONS = "has packages whose versions are not locked"
 _HEAD = "# Written by `praxis-mcp lock`; keep it under version control.\n"
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -36,11 +36,16 @@ class LockedTool(_Part):
         contract: SHA-256 of its normal form: spelling and comments are not part of it.
         files: of the files that it names by ``{contract_dir}``; None where it names none.
         image: as the contract names it; of one that is built, the name that stands for all that it is made of.
+        parts: of that, a digest of each file or directory.
+        packages: what pip installs: each with its version and hash, as a line of requirements. None where nothing has
+            to be found out.
     """
 
     contract: Digest
     files: Digest | None = None
     image: str | None = None
+    parts: Mapping[str, Digest] | None = None
+    packages: tuple[str, ...] | None = None
 
 
 class Lock(_Part):
@@ -66,19 +71,27 @@ class Present:
 
     Attributes:
         tools: see `LockedTool`.
+        builds: of the tools whose images are built, how.
         upstreams: of those that answered.
         silent: upstreams that did not, and why.
     """
 
     tools: dict[str, LockedTool] = field(default_factory=dict)
+    builds: dict[str, Blueprint] = field(default_factory=dict)
     upstreams: dict[str, dict[str, str]] = field(default_factory=dict)
     silent: dict[str, str] = field(default_factory=dict)
 
     @property
     def images(self) -> frozenset[str]:
-        """The images that contracts name, and do not build."""
-        named = (tool.image for tool in self.tools.values() if tool.image is not None)
-        return frozenset(image for image in named if not image.startswith(f"{BUILT_IMAGE}:"))
+        """The images that contracts name, and those that they are built from."""
+        return frozenset(image for tool in self.tools for image in self.images_of(tool))
+
+    def images_of(self, tool: str) -> tuple[str, ...]:
+        """See `images`, of one tool."""
+        blueprint, image = self.builds.get(tool), self.tools[tool].image
+        if blueprint is not None and blueprint.build is not None:
+            return blueprint.build.bases
+        return (image,) if image is not None else ()
 
 
 def contract_digest(contract: ToolContract) -> str:
@@ -168,6 +181,8 @@ def differences(lock: Lock, present: Present) -> Iterator[str]:
             yield f"{name} is locked, and there is no such contract"
         elif (why := why_different(lock.tools.get(name), present.tools[name])) is not None:
             yield f"{name} {why}"
+        elif lacks_versions(lock.tools[name], present.builds.get(name)):
+            yield f"{name} {UNKNOWN_VERSIONS}"
     for image in sorted(present.images - lock.images.keys()):
         yield f"the image {image} is not locked"
     for image in sorted(lock.images.keys() - present.images):
@@ -190,5 +205,14 @@ def why_different(locked: LockedTool | None, now: LockedTool) -> str | None:
     if locked.contract != now.contract:
         return "has another contract than the locked one"
     if now.image is not None and locked.image != now.image:
-        return OTHER_BUILD
+        before, after = locked.parts or {}, now.parts or {}
+        changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        what = f": {', '.join(changed)}" if before and after and changed else ""
+        return f"builds its image from something else than what is locked{what}"
     return "has other files than the locked ones" if locked.files != now.files else None
+
+
+def lacks_versions(locked: LockedTool, blueprint: Blueprint | None) -> bool:
+    """Whether pip would choose versions for the image of that tool itself."""
+    build = blueprint.build if blueprint is not None else None
+    return build is not None and build.needs_versions and locked.packages is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 
 import anyio
@@ -17,8 +17,12 @@ from praxis_mcp.federation.upstreams import UpstreamReport
 from praxis_mcp.images.model import Reference
 from praxis_mcp.images.registry import RegistryClient
 from praxis_mcp.plans.build import draft_blueprint
+from praxis_mcp.plans.model import Blueprint
 from praxis_mcp.plans.planning import plan_image
 from praxis_mcp.settings.model import Settings
+
+Resolve = Callable[[Blueprint, Mapping[str, str]], Awaitable[tuple[str, ...]]]
+"""What pip would install for a build from these images (name → by digest): see `find_packages`."""
 
 LOOK_TIMEOUT = 60.0
 """Seconds in which an engine or a registry must say which image has a name."""
@@ -38,8 +42,13 @@ async def find_present(
     for entry in entries:
         contract = entry.contract
         digest = await anyio.to_thread.run_sync(files.digest, contract)
-        image = (await plan_image(contract, settings)).image if entry.traits.is_built else entry.traits.image
-        present.tools[entry.name] = LockedTool(contract=contract_digest(contract), files=digest, image=image)
+        image, parts = entry.traits.image, None
+        if entry.traits.is_built:
+            blueprint = present.builds[entry.name] = await plan_image(contract, settings)
+            image, parts = blueprint.image, dict(blueprint.build.parts) if blueprint.build is not None else None
+        present.tools[entry.name] = LockedTool(
+            contract=contract_digest(contract), files=digest, image=image, parts=parts or None
+        )
     for report in upstreams:
         if report.trouble:
             present.silent[report.name] = report.trouble
@@ -56,35 +65,54 @@ async def locked_anew(
     upgraded: Collection[str],
     engines: EngineRegistry,
     running: Mapping[str, Collection[str]],
+    resolve: Resolve,
 ) -> Lock:
-    """What is there now, to be written. Digests of images stay as they were locked.
+    """What is there now, to be written. Digests of images, and versions of packages, stay as they were locked.
 
     Args:
         present: see `find_present`.
         before: what was locked.
-        upgraded: images whose digests are found out again.
+        upgraded: tools whose images and packages are found out again.
         engines: are asked which images they have.
         running: the engines that would run each image, see `engines_of_images`.
+        resolve: finds out what pip would install.
 
     Raises:
         ImageError: nobody knows an image.
+        ExecutionError: what pip would install cannot be found out.
     """
+    again = {image for tool in upgraded for image in present.images_of(tool)}
     images = {
         image: before.images[image]
-        if image in before.images and image not in upgraded
-        else await _pinned(engines, running.get(image, ()), image, from_registry=image in upgraded)
+        if image in before.images and image not in again
+        else await _pinned(engines, running.get(image, ()), image, from_registry=image in again)
         for image in sorted(present.images)
     }
-    return Lock(tools=present.tools, images=images, upstreams=present.upstreams)
+    tools = dict(present.tools)
+    for name, blueprint in present.builds.items():
+        if blueprint.build is None or not blueprint.build.needs_versions:
+            continue
+        locked, now = before.tools.get(name), present.tools[name]
+        packages = locked.packages if locked is not None and locked.image == now.image else None
+        if (
+            packages is None
+            or name in upgraded
+            or any(images[base] != before.images.get(base) for base in blueprint.build.bases)
+        ):
+            packages = await resolve(blueprint, images)
+        tools[name] = now.model_copy(update={"packages": packages})
+    return Lock(tools=tools, images=images, upstreams=present.upstreams)
 
 
-def engines_of_images(entries: Sequence[CatalogEntry], settings: Settings) -> Mapping[str, tuple[str, ...]]:
-    """The engines that would run each image."""
+def engines_of_images(
+    entries: Sequence[CatalogEntry], present: Present, settings: Settings
+) -> Mapping[str, tuple[str, ...]]:
+    """The engines that would run each image, or build from it."""
     found: dict[str, tuple[str, ...]] = {}
     for entry in entries:
-        if entry.traits.image is not None:
+        for image in present.images_of(entry.name):
             blueprint = draft_blueprint(entry.contract, settings)
-            found[entry.traits.image] = tuple(dict.fromkeys((*found.get(entry.traits.image, ()), *blueprint.engines)))
+            found[image] = tuple(dict.fromkeys((*found.get(image, ()), *blueprint.engines)))
     return found
 
 
@@ -92,6 +120,11 @@ async def _pinned(registry: EngineRegistry, engines: Collection[str], image: str
     """An image's name by digest: as an engine has it here, else as its registry has it now; or the other way about."""
     if "@" in image:
         return str(Reference.parse(image))
+    if "$" in image:
+        raise ImageError(
+            f"The image {image} cannot be locked: the Dockerfile that names it does not say the variable's value.",
+            remedy="Write the name, or a value: ARG VERSION=3.13 before FROM.",
+        )
     here = None
     if not from_registry:
         here = await _on_an_engine(registry, engines, image)
