@@ -47,7 +47,11 @@ REPORT = "/praxis-report.json"
 _IGNORE = ".dockerignore"
 _REQUIREMENTS = "requirements.txt"
 _MOST_PARTS = 64
-_PLACE = "/tmp/praxis-build/"  # noqa: S108 - in an image that is being built
+PLACE = "/tmp/praxis-build/"  # noqa: S108 - in an image that is being built
+"""Where pip finds what it is given."""
+PIP_VARIABLES = {"PIP_BREAK_SYSTEM_PACKAGES": "1", "PIP_ROOT_USER_ACTION": "ignore"}
+"""While it installs. Debian has packages come from its package manager alone (PEP 668), which nothing in this image
+uses."""
 _MOST_HASHED = 256
 
 _known: dict[ImageBuild, tuple[tuple[object, ...], ImageBuild]] = {}
@@ -255,10 +259,11 @@ def _context(build: ImageBuild, tool: str) -> Iterator[_Item]:
         yield _Item(prefix + name, is_executable=bool(entry.status.st_mode & 0o111), content=content)
 
 
-def _dockerfile(build: ImageBuild) -> str:
+def install_command(build: ImageBuild) -> list[str]:
+    """What is run in the image to install packages from `PLACE`, with `PIP_VARIABLES`."""
     words = ["python3", "-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check", "--no-input"]
     if build.wheels is not None:
-        words += ["--find-links", f"{_PLACE}wheels"]
+        words += ["--find-links", f"{PLACE}wheels"]
     if build.index_url is not None:
         words += ["--index-url", build.index_url]
     elif build.wheels is not None:
@@ -269,13 +274,16 @@ def _dockerfile(build: ImageBuild) -> str:
         words.append("--require-hashes")
     if build.only_resolves:
         words += ["--dry-run", "--quiet", "--report", REPORT]
-    words += ["--requirement", f"{_PLACE}{_REQUIREMENTS}"]
-    # In the form of a list no shell reads it. Debian has packages come from its package manager alone (PEP 668),
-    # which nothing in this image uses. An ARG, unlike an ENV, is gone with the build.
-    options = "ARG PIP_BREAK_SYSTEM_PACKAGES=1\nARG PIP_ROOT_USER_ACTION=ignore\n"
+    words += ["--requirement", f"{PLACE}{_REQUIREMENTS}"]
+    return words
+
+
+def _dockerfile(build: ImageBuild) -> str:
+    # In the form of a list no shell reads it. An ARG, unlike an ENV, is gone with the build.
+    options = "".join(f"ARG {name}={value}\n" for name, value in PIP_VARIABLES.items())
     user = "USER root\n" if build.only_resolves else ""  # who writes the report
     base = dict(build.pins).get(build.base or "", build.base)
-    return f"FROM {base}\n{user}{options}COPY . {_PLACE}\nRUN {json.dumps(words)}\n"
+    return f"FROM {base}\n{user}{options}COPY . {PLACE}\nRUN {json.dumps(install_command(build))}\n"
 
 
 def _states(build: ImageBuild, tool: str) -> Iterator[object]:

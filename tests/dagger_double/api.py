@@ -206,9 +206,18 @@ class Directory(Node):
         )
         out, _err = await process.communicate()
         if process.returncode != 0:
-            raise GraphQLError(f"process did not complete successfully: {out.decode()}")
+            raise _failed_build(out.decode())
         container = self.query.do_container()
         return replace(container, recipe=replace(container.recipe, image=out.decode().split()[-1]))
+
+
+def _failed_build(log: str) -> GraphQLError:
+    """As a real engine says it."""
+    code = re.search(r"returned a non-zero code: (\d+)", log)
+    if code is None:
+        return GraphQLError(f"failed to convert Dockerfile to LLB: {log}")
+    ended = {"_type": "EXEC_ERROR", "cmd": [], "exitCode": int(code[1]), "stdout": log, "stderr": ""}
+    return GraphQLError(f"failed to clone built container state: exit code: {code[1]}", extensions=ended)
 
 
 @dataclass(frozen=True)
@@ -368,6 +377,12 @@ class Container(Node):
     def do_withEnvVariable(self, name: str, value: str, **_: Any) -> "Container":
         return self._with(env=(*self.recipe.env, (name, value)))
 
+    def do_withoutEnvVariable(self, name: str) -> "Container":
+        return self._with(env=tuple(item for item in self.recipe.env if item[0] != name))
+
+    def do_withoutMount(self, path: str, **_: Any) -> "Container":
+        return self._with(mounts=tuple(item for item in self.recipe.mounts if item.target != path))
+
     def do_withSecretVariable(self, name: str, secret: str) -> "Container":
         found = self.query.ids.find(secret, Secret)
         return self._with(secrets=(*self.recipe.secrets, (name, found.name, found.plaintext)))
@@ -416,9 +431,12 @@ class Container(Node):
         return self._with(exec=arguments)
 
     async def do_sync(self) -> str:
-        if self.recipe.exec:
-            await self.query.execs.result(self.recipe)
-        return self.do_id()
+        if not self.recipe.exec:
+            return self.do_id()
+        # What follows may go on from there.
+        done = await self.query.execs.result(self.recipe)
+        image = await self.query.execs.commit(done)
+        return replace(self, recipe=replace(self.recipe, image=image, exec={})).do_id()
 
     async def do_exitCode(self) -> int:
         return (await self.query.execs.result(self.recipe)).exit_code

@@ -303,6 +303,11 @@ class Execs:
                 opened.write(piece)
                 self._publish(trace, number, piece)
 
+    async def commit(self, done: Done) -> str:
+        """The id of the image that the exec has left."""
+        made = await self._call("POST", "/commit", params={"container": done.container})
+        return made.json()["Id"]
+
     async def read(self, done: Done, path: str) -> Content:
         """What a path holds in the container after the exec."""
         response = await self._call("GET", f"/containers/{done.container}/archive", params={"path": path})

@@ -31,7 +31,7 @@ from praxis_mcp.plans.planning import plan_image
 from praxis_mcp.settings.model import Settings
 from praxis_mcp.testing.bench import CALL_LIMIT
 from tests.dagger_double.install import remove_containers
-from tests.engines.dagger.case import connection
+from tests.engines.dagger.case import IS_REAL, connection
 from tests.kit.until import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.docker]
@@ -117,7 +117,7 @@ class Ground:
 async def opened(
     project: Path, engine: str, state: Path, *, locked: bool = False, **builds: Any
 ) -> AsyncIterator[Ground]:
-    engines = {"order": [engine], "dagger": connection(state)}
+    engines = {"order": [engine], "dagger": {} if IS_REAL else connection(state)}
     settings = Settings.model_validate(
         {
             "root": project,
@@ -154,6 +154,16 @@ def images_of(project: Path) -> list[str]:
     return docker(*listing).split()
 
 
+EACH_FROM = pytest.mark.parametrize(
+    "engine",
+    [
+        "docker",
+        pytest.param(
+            "dagger",
+            marks=[pytest.mark.dagger, pytest.mark.skipif(IS_REAL, reason="a real engine asks a registry for FROM")],
+        ),
+    ],
+)
 EACH = pytest.mark.parametrize("engine", ["docker", pytest.param("dagger", marks=pytest.mark.dagger)])
 PROBE = {"packages": ["praxisprobe==1.0"]}
 
@@ -174,7 +184,7 @@ async def test_packages_are_there_for_a_call_without_a_network(
         assert not any("building" in text for text in ground.statuses)
 
 
-@EACH
+@EACH_FROM
 async def test_a_dockerfile_copies_what_its_context_has_and_a_change_makes_another_image(
     project: Path, state: Path, engine: str
 ) -> None:
@@ -195,6 +205,17 @@ async def test_a_dockerfile_copies_what_its_context_has_and_a_change_makes_anoth
 
 
 @EACH
+async def test_packages_that_do_not_exist_are_an_error_with_what_pip_said(
+    project: Path, state: Path, engine: str
+) -> None:
+    write_tool(project, {"packages": ["praxisprobe==3.0"]}, image=PYTHON)
+    async with opened(project, engine, state) as ground:
+        with pytest.raises(ImageError, match="could not be built") as failed:
+            await ground.call()
+        assert "No matching distribution found for praxisprobe==3.0" in (failed.value.output or "")
+
+
+@EACH_FROM
 async def test_a_build_that_fails_is_an_error_with_the_end_of_its_log_and_is_tried_again(
     project: Path, state: Path, engine: str
 ) -> None:

@@ -277,7 +277,9 @@ class DaggerExecutionEngine(ExecutionEngine):
     async def _image(self, session: Session, blueprint: Blueprint, on_status: StatusListener | None) -> Image:
         source = await self._image_source()
         if blueprint.build is not None:
-            return await source.build(session, blueprint.image or "", blueprint.build, blueprint.tool, on_status)
+            return await source.build(
+                session, blueprint.image or "", blueprint.build, blueprint.tool, self._options.images, on_status
+            )
         return await source.load(session, blueprint.image or "", self._options.images, on_status)
 
     async def _image_source(self) -> ImageSource:

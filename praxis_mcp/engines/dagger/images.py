@@ -31,7 +31,7 @@ from praxis_mcp.engines.dagger.query import Field, chain, value_at
 from praxis_mcp.engines.dagger.session import Session
 from praxis_mcp.engines.pulls import BUILD_TIMEOUT, PULL_TIMEOUT, build_failed, packed_build
 from praxis_mcp.errors import ImageError, LimitUnsupported
-from praxis_mcp.plans.builds import DOCKERFILE
+from praxis_mcp.plans.builds import DOCKERFILE, PIP_VARIABLES, PLACE, install_command
 from praxis_mcp.plans.model import Blueprint, ImageBuild, Limits
 from praxis_mcp.plans.secrets import resolve_secret
 from praxis_mcp.plans.view import depth
@@ -111,7 +111,13 @@ class ImageSource:
         return await session.once(("image", reference), make)
 
     async def build(
-        self, session: Session, reference: str, build: ImageBuild, tool: str, on_status: StatusListener | None
+        self,
+        session: Session,
+        reference: str,
+        build: ImageBuild,
+        tool: str,
+        tars: Mapping[str, Path],
+        on_status: StatusListener | None,
     ) -> Image:
         """The image of a contract in this session, built by Dagger, which keeps what it has built for the next one.
 
@@ -132,15 +138,21 @@ class ImageSource:
             try:
                 with anyio.fail_after(BUILD_TIMEOUT):
                     await anyio.to_thread.run_sync(_unpack, build, tool, place)
-                    steps = [
-                        Field("host"),
-                        Field("directory", {"path": str(place), "noCache": True}),
-                        Field("dockerBuild", {"dockerfile": DOCKERFILE}),
-                    ]
-                    made = value_at(await session.query(chain(steps, Field("sync"))), *_DOCKER_BUILD)
+                    steps = [Field("host"), Field("directory", {"path": str(place), "noCache": True})]
+                    if build.dockerfile is not None:
+                        steps.append(Field("dockerBuild", {"dockerfile": DOCKERFILE}))
+                        made = value_at(await session.query(chain(steps, Field("sync"))), *_DOCKER_BUILD)
+                    else:
+                        source = value_at(await session.query(chain(steps, Field("id"))), "host", "directory", "id")
+                        # Not by a Dockerfile: Dagger asks a registry for whatever that is from.
+                        base = await self.load(session, build.sources[0], tars, on_status)
+                        made = await _install(session, build, base, source)
                     found = await session.select([Field("loadContainerFromID", {"id": made})], *_FACTS)
             except QueryFailed as exc:
-                raise build_failed(tool, "Dagger's build ended with an error", visible(exc.message)) from exc
+                streams = (exc.extensions.get("stdout"), exc.extensions.get("stderr")) if exc.is_exec_error else ()
+                why = f"its command failed ({exc.message})" if streams else exc.message
+                log = visible("\n".join(str(stream) for stream in streams if stream))
+                raise build_failed(tool, why, log) from exc
             except TimeoutError as exc:
                 raise build_failed(tool, f"it took longer than {BUILD_TIMEOUT:g} s", "") from exc
             finally:
@@ -262,6 +274,26 @@ class ImageSource:
             return -1, "", f"{words[0]} cannot be started: {exc.strerror}."
         lines = done.stderr.decode(errors="replace").strip().splitlines()
         return done.returncode, done.stdout.decode().strip(), lines[-1] if lines else ""
+
+
+async def _install(session: Session, build: ImageBuild, base: Image, source: str) -> str:
+    """Add packages to an image; gives the id of what came of it.
+
+    Args:
+        session, build: see `ImageSource.build`.
+        base: the image.
+        source: the id of the directory with what pip is given.
+    """
+    steps = [Field("loadContainerFromID", {"id": base.id})]
+    if build.only_resolves:
+        steps.append(Field("withUser", {"name": "root"}))
+    steps.append(Field("withMountedDirectory", {"path": PLACE, "source": source}))
+    steps += [Field("withEnvVariable", {"name": name, "value": value}) for name, value in PIP_VARIABLES.items()]
+    steps.append(Field("withExec", {"args": install_command(build)}))
+    made = (await session.select(steps, Field("sync")))["sync"]
+    undone = [Field("withoutEnvVariable", {"name": name}) for name in PIP_VARIABLES]
+    steps = [Field("loadContainerFromID", {"id": made}), *undone, Field("withoutMount", {"path": PLACE})]
+    return str((await session.select(steps, Field("id")))["id"])
 
 
 def _unpack(build: ImageBuild, tool: str, place: Path) -> None:
