@@ -258,9 +258,7 @@ def docker_run(
 @takes_settings()
 def openapi(
     options: SettingsOptions,
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="OpenAPI 3.0 or 3.1, YAML or JSON; - is standard input.")
-    ],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="OpenAPI 2.0 or 3, YAML or JSON; - is standard input.")],
     url: Annotated[
         str | None, typer.Option("--server", help="The URL that its paths begin at, in place of that in FILE.")
     ] = None,
@@ -282,9 +280,9 @@ def openapi(
 
     Example: praxis-mcp import openapi api.yaml --tag issues
     """
-    from praxis_mcp.contracts.reading.loading import load_bytes
+    from praxis_mcp.importing.foreign import read_foreign
     from praxis_mcp.importing.openapi import import_operations
-    from praxis_mcp.importing.yaml_text import read_foreign
+    from praxis_mcp.importing.usable import as_file
     from praxis_mcp.support.files import replace_text
 
     document = read_foreign(read_text(file), str(file))
@@ -293,12 +291,9 @@ def openapi(
     notes = list(found.notes)
     secrets: dict[str, str] = {}
     for tool in found.tools:
-        written = tool.written("an OpenAPI description")
-        errors = [
-            item for item in load_bytes(written.encode(), Path(tool.name, "contract.yaml")).diagnostics if item.is_error
-        ]
-        if errors:
-            notes.append(f"{tool.name} is left out: {errors[0].message}")
+        written, error = as_file(tool, "an OpenAPI description")
+        if error is not None:
+            notes.append(f"{tool.name} is left out: {error.message}")
             continue
         usable[tool.name] = written
         secrets |= tool.secrets
@@ -336,5 +331,5 @@ def openapi(
     if not as_json:
         say_notes(notes)
         say_secrets(secrets)
-    if len(usable) < len(found.tools) or any(" is left out: " in note for note in notes):
+    if len(usable) < len(found.tools) or any(" is left out: " in note for note in found.notes):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""A description of an API in OpenAPI 3.0 or 3.1 → one contract of `engine: http` for each operation.
+"""A description of an API in OpenAPI 2.0, 3.0 or 3.1 → one contract of `engine: http` for each operation.
 
 References are followed within the document only: nothing is fetched. A schema that refers to itself keeps its shape to
 a bounded depth, and is open beyond. Everything that grows is bounded, because a description may come from anyone.
@@ -13,9 +13,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from praxis_mcp.errors import ArgumentError
-from praxis_mcp.importing.disclosed import variable_of
+from praxis_mcp.importing.authentication import add_authentication
 from praxis_mcp.importing.docker_run import ImportedTool
+from praxis_mcp.importing.parts import as_list, as_mapping
 from praxis_mcp.importing.schemas import Schemas
+from praxis_mcp.importing.swagger2 import operation_of, with_servers
 from praxis_mcp.plans.public_hosts import says_it_is_private, setting_for
 
 MOST_OPERATIONS = 2000
@@ -23,6 +25,7 @@ MOST_PARAMETERS = 300
 """Of one operation: a description can refer to the same ones from each."""
 _LONGEST_TOOL_DESCRIPTION = 1000
 _LONGEST_TOOL_NAME = 64
+_PLACE = re.compile(r"\{([^{}]*)\}")
 _METHODS = ("get", "put", "post", "delete", "options", "head", "patch")
 _HAS_BODY = ("post", "put", "patch", "delete")
 _CHANGES_NOTHING = ("get", "head", "options")
@@ -66,31 +69,39 @@ def import_operations(
     if not isinstance(document, Mapping) or not ({"openapi", "swagger"} & document.keys()):
         raise ArgumentError("This is not an OpenAPI description.", remedy="Give a file that begins with openapi: 3.")
     version = str(document.get("openapi") or document.get("swagger"))
-    if not re.match(r"3\.[01](\.|$)", version):
+    is_older = re.match(r"2\.0$", version) is not None
+    if not is_older and not re.match(r"3\.[012](\.|$)", version):
         raise ArgumentError(
-            f"The description is of OpenAPI {version[:20]}, and 3.0 and 3.1 are understood.",
-            remedy="Convert it, such as by: npx swagger2openapi FILE",
+            f"The description is of OpenAPI {version[:20]}, and 2.0, 3.0, 3.1 and 3.2 are understood.",
+            remedy="Ask those who wrote it for one of these versions.",
         )
     result = ImportedOperations()
-    reader = _Reader(document, Schemas(document), url)
+    schemas = Schemas(document)
+    reader = _Reader(with_servers(document) if is_older else document, schemas, url)
     found = 0
     names: set[str] = set()
-    for path, method, item, operation in _operations(document, reader.schemas):
+    has_any = False
+    for path, method, item, operation in _operations(document, schemas):
+        has_any = True
         label = f"{method.upper()} {path}"
-        if tags and not set(tags) & {str(tag) for tag in _list(operation.get("tags"))}:
+        if tags and not set(tags) & {str(tag) for tag in as_list(operation.get("tags"))}:
             continue
         if operations and not {str(operation.get("operationId")), label} & set(operations):
             continue
         found += 1
         if found > MOST_OPERATIONS:
             raise ArgumentError(f"It has more than {MOST_OPERATIONS} operations.", remedy="Choose by --tag.")
+        if is_older:
+            operation, item = operation_of(document, schemas, item, operation, MOST_PARAMETERS + 1), {}
         try:
             tool = reader.tool(path, method, item, operation, names)
         except _LeftOutError as exc:
             result.notes.append(f"{label} is left out: {exc}.")
             continue
-        names.add(tool.name)
+        names.add(tool.name.lower())
         result.tools.append(tool)
+    if not has_any:
+        raise ArgumentError("The description has no operations.", remedy="Give the file that has its paths.")
     if not found:
         raise ArgumentError("The description has no such operations.", remedy="Look at its tags and operationIds.")
     hosts = {urlsplit(str(tool.contract["url"])).hostname or "": None for tool in result.tools}
@@ -108,11 +119,11 @@ def import_operations(
 
 
 def _operations(document: Mapping[str, Any], schemas: Schemas) -> Iterator[tuple[str, str, Mapping[str, Any], Any]]:
-    for path, item in _mapping(document.get("paths")).items():
-        item = _mapping(schemas.followed(item))
+    for path, item in as_mapping(document.get("paths")).items():
+        item = as_mapping(schemas.followed(item))
         for method in _METHODS:
             if isinstance(item.get(method), Mapping):
-                yield str(path), method, item, item[method]
+                yield str(path), method, item, as_mapping(schemas.followed(item[method]))
 
 
 class _Reader:
@@ -138,11 +149,20 @@ class _Reader:
             tool.notes.append("The API calls this operation deprecated.")
         contract |= {"engine": "http", "method": method.upper()}
         parameters: dict[str, dict[str, Any]] = {}
-        segments = self._parameters(tool, item, operation, parameters)
+        segments = self._parameters(tool, path, item, operation, parameters)
+        for there in _PLACE.findall(path):
+            if there not in segments:
+                tool.notes.append(
+                    f"The description does not declare {{{there[:64]}}} of its path: it is taken for text."
+                )
+                segments[there] = name = _parameter_name(there, parameters)
+                parameters[name] = {"type": "string"}
         contract["url"] = self._base(operation, item) + _with_places(path, segments)
         if method in _HAS_BODY:
             self._body(tool, operation, parameters)
-        self._security(tool, operation, parameters)
+        requirements = operation.get("security", self._document.get("security"))
+        schemes = as_mapping(as_mapping(self._document.get("components")).get("securitySchemes"))
+        add_authentication(tool, requirements, schemes, parameters, self.schemas)
         if self._answers_json(operation):
             contract["output"] = "json"
         contract["annotations"] = {
@@ -165,12 +185,12 @@ class _Reader:
         base = self._url
         if base is None:
             servers = next(
-                (found for part in (operation, item, self._document) if (found := _list(part.get("servers")))), []
+                (found for part in (operation, item, self._document) if (found := as_list(part.get("servers")))), []
             )
-            server = _mapping(servers[0]) if servers else {}
+            server = as_mapping(servers[0]) if servers else {}
             base = str(server.get("url") or "")
-            for name, variable in _mapping(server.get("variables")).items():
-                base = base.replace(f"{{{name}}}", str(_mapping(variable).get("default", "")))
+            for name, variable in as_mapping(server.get("variables")).items():
+                base = base.replace(f"{{{name}}}", str(as_mapping(variable).get("default", "")))
         if not re.fullmatch(r"https?://(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?(?:/[^{}?#]*)?", base):
             raise ArgumentError("The description names no server by a whole URL.", remedy="Name it: --server https://…")
         return base.rstrip("/")
@@ -178,17 +198,18 @@ class _Reader:
     def _parameters(
         self,
         tool: ImportedTool,
+        path: str,
         item: Mapping[str, Any],
         operation: Mapping[str, Any],
         parameters: dict[str, dict[str, Any]],
     ) -> dict[str, str]:
         """Adds those that an operation declares; the names of those in the path, by the names there."""
         declared: dict[tuple[str, str], Mapping[str, Any]] = {}
-        listed = (*_list(item.get("parameters")), *_list(operation.get("parameters")))
+        listed = (*as_list(item.get("parameters")), *as_list(operation.get("parameters")))
         if len(listed) > MOST_PARAMETERS:
             raise _LeftOutError(f"it has more than {MOST_PARAMETERS} parameters")
         for part in listed:
-            found = _mapping(self.schemas.followed(part))
+            found = as_mapping(self.schemas.followed(part))
             declared[str(found.get("name")), str(found.get("in"))] = found
         segments: dict[str, str] = {}
         for (there, place), found in declared.items():
@@ -199,11 +220,13 @@ class _Reader:
                 if place == "cookie":
                     tool.notes.append(f"The cookie {there[:64]} is not carried over.")
                 continue
-            if place not in ("path", "query", "header"):
+            if place not in ("path", "query", "header") or (place == "path" and there not in _PLACE.findall(path)):
                 continue
             schema = found.get("schema")
             if schema is None:  # in a media type
-                schema = next((_mapping(part).get("schema") for part in _mapping(found.get("content")).values()), {})
+                schema = next(
+                    (as_mapping(part).get("schema") for part in as_mapping(found.get("content")).values()), {}
+                )
             parameter = self._parameter(schema, found.get("description"), is_required=is_required)
             name = _parameter_name(there, parameters)
             if place == "path":
@@ -235,11 +258,11 @@ class _Reader:
         return parameter
 
     def _body(self, tool: ImportedTool, operation: Mapping[str, Any], parameters: dict[str, dict[str, Any]]) -> None:
-        body = _mapping(self.schemas.followed(operation.get("requestBody")))
-        content = _mapping(body.get("content"))
+        body = as_mapping(self.schemas.followed(operation.get("requestBody")))
+        content = as_mapping(body.get("content"))
         if not content:
             return
-        kinds = {str(kind).partition(";")[0].strip().lower(): _mapping(part) for kind, part in content.items()}
+        kinds = {str(kind).partition(";")[0].strip().lower(): as_mapping(part) for kind, part in content.items()}
         chosen = next((kind for kind in kinds if kind == "application/json" or kind.endswith("+json")), None)
         way = "json"
         if chosen is None and "application/x-www-form-urlencoded" in kinds:
@@ -270,7 +293,7 @@ class _Reader:
         }
         is_open = way == "form" or (way == "json" and schema.keys() <= closed)
         if is_open and isinstance(members, Mapping) and 0 < len(members) <= MOST_PARAMETERS:
-            needed = set(map(str, _list(schema.get("required")))) if is_required else set()
+            needed = set(map(str, as_list(schema.get("required")))) if is_required else set()
             for there, part in members.items():
                 if isinstance(part, Mapping) and part.get("readOnly") is True:
                     continue
@@ -282,58 +305,14 @@ class _Reader:
         parameter = self._parameter(kinds[chosen].get("schema") or {}, body.get("description"), is_required=is_required)
         parameters[name] = {**parameter, "bind": "body"}
 
-    def _security(
-        self, tool: ImportedTool, operation: Mapping[str, Any], parameters: dict[str, dict[str, Any]]
-    ) -> None:
-        wanted = _list(operation["security"] if "security" in operation else self._document.get("security"))
-        options = [_mapping(option) for option in wanted]
-        if not options or any(not option for option in options):
-            return
-        schemes = _mapping(_mapping(self._document.get("components")).get("securitySchemes"))
-        for option in options:
-            if all(self._scheme(tool, str(name), schemes.get(name), dry=True) for name in option):
-                for name in option:
-                    self._scheme(tool, str(name), schemes.get(name), dry=False)
-                sent = [*tool.contract.get("headers", ()), *tool.contract.get("query", ())]
-                for name in [name for name, item in parameters.items() if _place_in(item) in sent]:
-                    del parameters[name]
-                return
-        tool.notes.append(f"Its authentication is not carried over: {', '.join(map(str, options[0]))[:100]}.")
-
-    def _scheme(self, tool: ImportedTool, name: str, scheme: Any, *, dry: bool) -> bool:
-        found = _mapping(self.schemas.followed(scheme))
-        kind, way, place = found.get("type"), str(found.get("scheme", "")).lower(), found.get("in")
-        host = urlsplit(str(tool.contract["url"])).hostname or "api"
-        fields: dict[str, Any] = {}
-        secrets: dict[str, str] = {}
-        if kind in ("oauth2", "openIdConnect") or (kind == "http" and way == "bearer"):
-            secret = variable_of(host, "token")
-            fields["auth_token"] = {"secret": secret}
-            secrets[secret] = f"a bearer token of {host}"
-        elif kind == "http" and way == "basic":
-            user, password = variable_of(host, "user"), variable_of(host, "password")
-            fields |= {"basic_user": {"secret": user}, "basic_password": {"secret": password}}
-            secrets |= {user: f"the user at {host}", password: f"that user's password at {host}"}
-        elif kind == "apiKey" and place in ("header", "query") and isinstance(found.get("name"), str):
-            secret = variable_of(host, name)
-            key = "headers" if place == "header" else "query"
-            fields[key] = {**tool.contract.get(key, {}), found["name"]: {"secret": secret}}
-            secrets[secret] = f"the key {found['name'][:64]} of {host}"
-        else:
-            return False
-        if not dry:
-            tool.contract |= fields
-            tool.secrets |= secrets
-        return True
-
     def _answers_json(self, operation: Mapping[str, Any]) -> bool:
         """Whether every answer of success has JSON."""
         good = [
-            _mapping(self.schemas.followed(answer))
-            for status, answer in _mapping(operation.get("responses")).items()
+            as_mapping(self.schemas.followed(answer))
+            for status, answer in as_mapping(operation.get("responses")).items()
             if str(status).startswith("2")
         ]
-        kinds = [[str(kind) for kind in _mapping(answer.get("content"))] for answer in good]
+        kinds = [[str(kind) for kind in as_mapping(answer.get("content"))] for answer in good]
         return bool(kinds) and all(
             len(found) == 1 and re.match(r"application/([\w.-]+\+)?json\b", found[0]) for found in kinds
         )
@@ -343,17 +322,9 @@ _FIXED_HEADERS = frozenset({"accept", "content-type", "authorization"})
 """Which OpenAPI itself has declarations of headers ignore."""
 
 
-def _place_in(parameter: Mapping[str, Any]) -> Any:
-    bind = _mapping(parameter.get("bind"))
-    return bind.get("query", bind.get("header"))
-
-
 def _with_places(path: str, segments: Mapping[str, str]) -> str:
-    for there in re.findall(r"\{([^{}]*)\}", path):
-        if there not in segments:
-            raise _LeftOutError(f"its path names {{{there[:64]}}}, which is not declared")
-        path = path.replace(f"{{{there}}}", f"{{{segments[there]}}}")
-    return path
+    """The path, with the names of parameters in its places; without a fragment, which is only to tell paths apart."""
+    return _PLACE.sub(lambda found: f"{{{segments[found[1]]}}}", path.partition("#")[0])
 
 
 def _name(operation: Mapping[str, Any], method: str, path: str, taken: set[str]) -> str:
@@ -361,7 +332,7 @@ def _name(operation: Mapping[str, Any], method: str, path: str, taken: set[str])
     text = given if isinstance(given, str) and given.strip() else f"{method}_{path.strip('/')}"
     base = re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_.-")[:_LONGEST_TOOL_NAME] or method
     name, number = base, 2
-    while name.lower() in {other.lower() for other in taken}:
+    while name.lower() in taken:
         ending = f"_{number}"
         name, number = base[: _LONGEST_TOOL_NAME - len(ending)] + ending, number + 1
     return name
@@ -381,11 +352,3 @@ def _shown(text: Any, most: int = _LONGEST_TOOL_DESCRIPTION) -> str:
         return ""
     plain = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * most]).split())
     return plain if len(plain) <= most else f"{plain[: most - 1]}…"
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

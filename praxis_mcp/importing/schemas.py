@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
+from referencing import Registry, Resource
+from referencing.exceptions import Unresolvable
+
 from praxis_mcp.contracts.schemas.patterns import unusable_patterns
 from praxis_mcp.contracts.vocabulary import KEYWORDS, LIST_OF_SCHEMAS, MAP_OF_SCHEMAS, ONE_SCHEMA
 from praxis_mcp.errors import ArgumentError
@@ -30,7 +33,7 @@ class Schemas:
     """The schemas of a document."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        self._document = document
+        self._resolver = Registry().with_resource("", Resource.opaque(document)).resolver()
         self._parts = 0
 
     def followed(self, part: Any) -> Any:
@@ -43,27 +46,18 @@ class Schemas:
             reference = part.get("$ref") if isinstance(part, Mapping) else None
             if not isinstance(reference, str):
                 return part
-            if not reference.startswith("#/"):
+            if not reference.startswith("#"):
                 raise ArgumentError(
                     f"The reference {reference[:100]!r} leaves the file, and nothing is fetched.",
                     remedy="Bundle the description into one file, such as by: npx @redocly/cli bundle FILE",
                 )
             siblings = {key: value for key, value in part.items() if key in ("description", "default")}
-            found: Any = self._document
-            for name in reference[2:].split("/"):
-                name = name.replace("~1", "/").replace("~0", "~")
-                if isinstance(found, Mapping) and name in found:
-                    found = found[name]
-                elif (
-                    isinstance(found, list)
-                    and name.isascii()
-                    and name.isdigit()
-                    and len(name) < 9
-                    and int(name) < len(found)
-                ):
-                    found = found[int(name)]
-                else:
-                    raise ArgumentError(f"The reference {reference[:100]!r} leads nowhere.", remedy="Fix the file.")
+            try:
+                found = self._resolver.lookup(reference).contents
+            except (Unresolvable, ValueError, TypeError) as exc:
+                raise ArgumentError(
+                    f"The reference {reference[:100]!r} leads nowhere.", remedy="Fix the file."
+                ) from exc
             part = {**found, **siblings} if isinstance(found, Mapping) and siblings else found
         raise ArgumentError("A reference in the description leads to itself.", remedy="Fix the file.")
 
@@ -118,7 +112,7 @@ class Schemas:
         for limit, bound in (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")):
             if isinstance(found.get(limit), bool) and found.pop(limit) and bound in found:
                 found[limit] = found.pop(bound)
-        if schema.get("nullable") is True and "null" not in known and known:
+        if schema.get("nullable", schema.get("x-nullable")) is True and "null" not in known and known:
             known.append("null")
             if isinstance(found.get("enum"), list) and None not in found["enum"]:
                 found["enum"] = [*found["enum"], None]

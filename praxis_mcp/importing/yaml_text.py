@@ -14,7 +14,13 @@ def as_yaml(value: Any) -> str:
     """A value as YAML; what fits in a line stands in one."""
     import yaml
 
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=_WIDTH, default_flow_style=None)
+    base: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+    class Dumper(base):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    return yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=_WIDTH, default_flow_style=None)
 
 
 def with_members(text: str, section: str, members: Mapping[str, Any], place: str) -> str:
@@ -84,39 +90,3 @@ def _added(text: str, root: Any, section: str, members: Mapping[str, Any]) -> st
 
 def _indented(members: Mapping[str, Any], columns: int) -> str:
     return "".join(f"{' ' * columns}{line}" for line in as_yaml(dict(members)).splitlines(keepends=True))
-
-
-def read_foreign(text: str, place: str) -> Any:
-    """What a text of YAML or JSON holds that anyone may have written. Merge keys are refused: a few of them in one
-    another grow beyond any memory.
-
-    Args:
-        text: the document.
-        place: what messages call it.
-
-    Raises:
-        ArgumentError: it is malformed, or nested too deeply.
-    """
-    import json
-
-    import yaml
-
-    try:
-        if text.lstrip()[:1] in ("{", "["):
-            return json.loads(text)
-        base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-        class Loader(base):
-            def flatten_mapping(self, node: Any) -> None:
-                if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
-                    raise ArgumentError(f"{place} has merge keys (<<).", remedy="Write it without, or as JSON.")
-
-        return yaml.load(text, Loader=Loader)  # noqa: S506 - a safe one
-    except json.JSONDecodeError as exc:
-        raise ArgumentError(f"{place}:{exc.lineno}: it is not valid JSON: {exc.msg}.", remedy="Fix it.") from exc
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        where = f":{mark.line + 1}" if mark is not None else ""
-        raise ArgumentError(f"{place}{where}: it is not valid YAML.", remedy="Fix it.") from exc
-    except (RecursionError, ValueError) as exc:
-        raise ArgumentError(f"{place} is nested too deeply, or has values of no use.", remedy="Fix it.") from exc

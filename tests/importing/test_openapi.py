@@ -13,8 +13,9 @@ import yaml
 
 from praxis_mcp.contracts.reading.loading import load_text
 from praxis_mcp.errors import ArgumentError
+from praxis_mcp.importing.foreign import read_foreign
 from praxis_mcp.importing.openapi import import_operations
-from praxis_mcp.importing.yaml_text import read_foreign
+from praxis_mcp.importing.usable import as_file
 from tests.kit.command_line import praxis
 
 API = """\
@@ -193,11 +194,11 @@ def test_names_are_valid_and_different() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"openapi": "2.0"}, "3.0 and 3.1"),
-        ({"openapi": None, "swagger": "2.0"}, "3.0 and 3.1"),
+        ({"openapi": "4.0"}, "2.0, 3.0, 3.1 and 3.2"),
+        ({"openapi": None, "swagger": "1.2"}, "2.0, 3.0, 3.1 and 3.2"),
         ({"servers": []}, "names no server"),
         ({"servers": [{"url": "/relative"}]}, "names no server"),
-        ({"paths": {}}, "no such operations"),
+        ({"paths": {}}, "no operations"),
         ({"paths": {"/a": {"$ref": "https://evil.example/x.yaml#/a"}}}, "nothing is fetched"),
         ({"paths": {"/a": {"$ref": "#/nowhere"}}}, "leads nowhere"),
         ({"paths": {"/a": {"$ref": "#/paths/~1a"}}}, "leads to itself"),
@@ -228,8 +229,10 @@ def test_odd_parts_of_a_description_cost_that_part_only() -> None:
         "/text": {"get": {"description": 3, "tags": "x", "responses": [], "security": 5, "parameters": {}}},
     }
     found = import_operations(document)
-    assert any("/undeclared/{a} is left out" in note for note in found.notes)
     assert {"get_types", "get_text", "issues_create"} <= {tool.name for tool in found.tools}
+    (undeclared,) = (tool for tool in found.tools if "undeclared" in tool.name)
+    assert undeclared.contract["parameters"] == {"a": {"type": "string"}}
+    assert any("does not declare {a}" in note for note in undeclared.notes)
     assert "get_types" in contracts({**document, "security": []})
 
 
@@ -307,15 +310,28 @@ def test_parameters_and_members_that_operations_share_are_bounded() -> None:
     assert max(len(tool.written("a test")) for tool in found.tools) < 256 * 1024
 
 
-def test_yaml_that_grows_is_refused_or_stays_small() -> None:
+def test_yaml_that_grows_or_has_no_end_is_refused() -> None:
     lines = ["a0: &a0 [x, x]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12))]
-    document = read_foreign(API + "x-bomb:\n" + "".join(f"  {line}\n" for line in lines), "api.yaml")
-    assert import_operations(document).tools
+    tall = [
+        "b0: &b0 " + "[" * 150 + "]" * 150,
+        *(f"b{i}: &b{i} " + "[" * 9 + f"*b{i - 1}" + "]" * 9 for i in range(1, 99)),
+    ]
+    for bomb in (lines, tall, ["c: &c [*c]"], ["d: &d {e: *d}"], ["f: .inf", "g: 1e999"]):
+        with pytest.raises(ArgumentError, match=r"beyond any use|nested too deeply"):
+            read_foreign(API + "x-bomb:\n" + "".join(f"  {line}\n" for line in bomb), "api.yaml")
     with pytest.raises(ArgumentError, match="merge keys"):
         read_foreign("a: &a {x: 1}\nb: {<<: [*a, *a]}\n", "api.yaml")
-    for text in ("[" * 100_000, "{" * 100_000, "a: [", '{"a": 1', "a: " + "[" * 3000 + "]" * 3000):
+    for text in ("[" * 100_000, "{" * 100_000, "a: [", '{"a": 1', "a: " + "[" * 3000 + "]" * 3000, '{"a": NaN}'):
         with pytest.raises(ArgumentError):
             read_foreign(text, "api.yaml")
+
+
+def test_words_are_those_of_yaml_1_2() -> None:
+    text = "{x: no, y: on, when: 2024-01-01, at: 12:30:00, n: 010, big: 1_000, t: true, f: 1.5e3, i: -7, e: ~}"
+    assert read_foreign(f"a: {text}", "api.yaml")["a"] == {
+        "x": "no", "y": "on", "when": "2024-01-01", "at": "12:30:00", "n": "010", "big": "1_000", "t": True,
+        "f": 1500.0, "i": -7, "e": None,
+    }  # fmt: skip
 
 
 def test_the_command_writes_contracts_that_are_valid_and_overwrites_only_by_force(tmp_path: Path) -> None:
@@ -343,3 +359,141 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert yaml.safe_load(done.stdout)["name"] == "issues_create"
     assert list((tmp_path / "tools").iterdir()) == []
+
+
+OLDER = """\
+swagger: "2.0"
+info: {title: Pets, version: "1"}
+host: pets.example
+basePath: /v2
+schemes: [http, https]
+consumes: [application/json]
+produces: [application/json]
+securityDefinitions:
+  who: {type: basic}
+  session: {type: apiKey, in: cookie, name: sid}
+security: [{who: []}]
+parameters:
+  Id: {name: id, in: path, required: true, type: integer, format: int64}
+responses:
+  Pet: {description: one, schema: {$ref: '#/definitions/Pet'}}
+paths:
+  /pets/{id}:
+    parameters: [{$ref: '#/parameters/Id'}]
+    get:
+      operationId: getPet
+      parameters:
+        - {name: fields, in: query, type: array, items: {type: string}, collectionFormat: csv}
+        - {name: tag, in: query, type: array, items: {type: string}, collectionFormat: multi}
+        - {name: since, in: query, type: string, x-nullable: true, default: "2020-01-01"}
+      responses: {200: {$ref: '#/responses/Pet'}}
+    put:
+      operationId: updatePet
+      parameters: [{name: pet, in: body, required: true, schema: {$ref: '#/definitions/Pet'}}]
+      responses: {204: {description: none}}
+    post:
+      operationId: renamePet
+      security: [{session: []}]
+      consumes: [application/x-www-form-urlencoded]
+      parameters:
+        - {name: name, in: formData, required: true, type: string}
+        - {name: status, in: formData, type: string, enum: [sold, free]}
+      responses: {200: {description: ok}}
+definitions:
+  Pet:
+    type: object
+    required: [name]
+    properties: {name: {type: string}, parent: {$ref: '#/definitions/Pet'}, id: {type: integer, readOnly: true}}
+"""
+
+
+def test_the_older_version_2_becomes_the_same_contracts() -> None:
+    found = contracts(yaml.safe_load(OLDER))
+    pet = found["getPet"]
+    assert pet["url"] == "https://pets.example/v2/pets/{id}"
+    assert pet["basic_user"] == {"secret": "PETS_EXAMPLE_USER"}
+    assert pet["output"] == "json"
+    assert pet["parameters"]["id"] == {"type": "integer", "format": "int64"}
+    assert pet["parameters"]["fields"]["bind"] == {"query": "fields"}
+    assert pet["parameters"]["tag"]["bind"] == {"query": "tag", "repeat": True}
+    assert pet["parameters"]["since"]["type"] == ["string", "null"]
+    updated = found["updatePet"]["parameters"]
+    assert set(updated) == {"id", "name", "parent"}
+    assert updated["name"]["bind"] == {"body": "name"}
+    renamed = found["renamePet"]
+    assert (renamed["body"], renamed["parameters"]["status"]["enum"]) == ("form", ["sold", "free"])
+    assert renamed["parameters"]["status"]["required"] is False
+    assert renamed["headers"] == {"Cookie": {"secret": "PETS_EXAMPLE_COOKIE"}}
+
+
+def test_no_odd_value_anywhere_in_the_older_version_is_more_than_a_refusal() -> None:
+    document = yaml.safe_load(OLDER)
+    for path in places(document)[1:]:
+        for odd in (None, 3, "\x1b[31m$", [], {}, [[1]], {"$ref": "#/paths"}):
+            changed = copy.deepcopy(document)
+            holder: Any = changed
+            for key in path[:-1]:
+                holder = holder[key]
+            holder[path[-1]] = odd
+            try:
+                for tool in import_operations(changed).tools:
+                    assert len(tool.written("a test")) < 100_000
+            except ArgumentError as exc:
+                assert exc.remedy  # noqa: PT017 - it may or may not be refused
+
+
+def test_what_a_schema_itself_forbids_is_left_out_and_named() -> None:
+    schemas = {
+        "a.b": {"type": "integer", "default": "many"},
+        "c": {"type": "integer", "enum": ["one", 2]},
+        "d": {"type": "object", "properties": {"e": {"type": "array", "items": {"type": "string", "minLength": -1}}}},
+    }
+    document = described()
+    parameters = [{"name": name, "in": "query", "schema": schema} for name, schema in schemas.items()]
+    document["paths"] = {"/x": {"get": {"operationId": "x", "parameters": parameters}}}
+    (tool,) = import_operations(document).tools
+    written, error = as_file(tool, "a test")
+    assert error is None
+    assert not [item for item in load_text(written).diagnostics if item.is_error]
+    left_out = [note.partition(" is left out: ")[0] for note in tool.notes if " is left out: " in note]
+    assert sorted(left_out) == [
+        "parameters.a.b.default", "parameters.c.enum", "parameters.d.properties.e.items.minLength",
+    ]  # fmt: skip
+
+
+def test_two_ways_to_authenticate_at_once_are_named_where_one_request_cannot_have_both() -> None:
+    document = described()
+    schemes = document["components"]["securitySchemes"]
+    schemes |= {"basic": {"type": "http", "scheme": "basic"}, "certificate": {"type": "mutualTLS"}}
+    document["paths"] = {
+        "/both": {"get": {"operationId": "both", "security": [{"bearer": [], "basic": []}]}},
+        "/first": {"get": {"operationId": "first", "security": [{"certificate": []}, {"key": [], "basic": []}]}},
+    }
+    found = import_operations(document)
+    both, first = found.tools
+    assert both.notes == ["Its authentication is not carried over: bearer, basic."]
+    assert not both.secrets
+    assert first.contract["headers"] == {"X-Api-Key": {"secret": "EU_TRACKER_EXAMPLE_KEY"}}
+    assert "basic_user" in first.contract
+
+
+def test_references_to_operations_and_with_encoded_names_are_followed_and_fragments_of_paths_left_out() -> None:
+    document = described()
+    document["paths"] = {
+        "/a/{id}": {"get": {"$ref": "#/x/of%20a"}},
+        "/a/{id}#other": {"get": {"$ref": "#/x/of%20a"}},
+        "/b": {"get": {"$ref": "resources/b.yml"}},
+    }
+    document["x"] = {"of a": {"operationId": "a", "parameters": [{"name": "id", "in": "path", "schema": {}}]}}
+    with pytest.raises(ArgumentError, match="nothing is fetched"):
+        import_operations(document)
+    del document["paths"]["/b"]
+    assert {tool["url"].rpartition(".example")[2] for tool in contracts(document).values()} == {"/api/v1/a/{id}"}
+
+
+def test_thousands_of_operations_of_one_name_take_no_longer_than_others() -> None:
+    document = described()
+    document["paths"] = {f"/{index}": {"get": {"operationId": "same"}} for index in range(1900)}
+    begin = time.monotonic()
+    assert len({tool.name for tool in import_operations(document).tools}) == 1900
+    assert time.monotonic() - begin < 60
