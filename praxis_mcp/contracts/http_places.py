@@ -27,8 +27,7 @@ def place_of(parameter: ToolParameter, spec: HttpEngineSpec) -> Place:
     """Where a parameter goes. One that is bound to a place of a command `contracts.reading.http_checks` refuses."""
     bind = parameter.bind
     if "bind" in parameter.model_fields_set and bind.kind in HTTP_KINDS:
-        whole = bind.kind is BindKind.BODY and bind.target is None
-        return Place(bind.kind, "" if whole else str(bind.target or parameter.name))
+        return Place(bind.kind, "" if bind.is_whole_body else str(bind.target or parameter.name))
     if parameter.name in URL_PLACE.findall(urlsplit(spec.url).path):
         return Place(BindKind.PATH, parameter.name)
     return Place(BindKind.BODY if spec.method in _IN_BODY else BindKind.QUERY, parameter.name)

@@ -258,8 +258,8 @@ class HttpEngineSpec(EngineSpec):
         headers: likewise.
         auth_token: bearer token: ``{secret: NAME}``, or text (not recommended).
         basic_user, basic_password: for basic authentication, likewise.
-        body: how parameters that go into the body are written: members of one JSON object, fields of a form, or one
-            parameter whose text it is.
+        body: how parameters that go into the body are written: members of one JSON object, fields of a form (in one
+            of several parts, those with ``contentEncoding: base64`` are files), or one parameter whose text it is.
         follow_redirects: follow up to 5 redirects of GET and HEAD: to other hosts only if the request has no secret.
             By default one is a failure that says where it leads.
         max_response: bytes of an answer, beyond which the call fails.
@@ -275,7 +275,7 @@ class HttpEngineSpec(EngineSpec):
     auth_token: EnvValue | None = None
     basic_user: EnvValue | None = None
     basic_password: EnvValue | None = None
-    body: Literal["json", "form", "text"] = "json"
+    body: Literal["json", "form", "multipart", "text"] = "json"
     follow_redirects: bool = False
     max_response: ByteSize = 4 * 1024 * 1024
 

@@ -7,7 +7,14 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from praxis_mcp.contracts.problems import did_you_mean, quoted
 from praxis_mcp.settings.base import TextOrSecret
@@ -125,7 +132,7 @@ HTTP_KINDS = frozenset({BindKind.PATH, BindKind.QUERY, BindKind.HEADER, BindKind
 """Places in an HTTP request, for `engine: http`; the others are places of a command."""
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _KINDS = tuple(kind.value for kind in BindKind)
-_OPTIONS = ("repeat", "allow_dash")
+_OPTIONS = ("repeat", "deep", "allow_dash")
 
 
 class Binding(BaseModel):
@@ -143,6 +150,8 @@ class Binding(BaseModel):
             parameter's own; of a body, the whole of it).
         repeat: an array gives one word (or one flag and word, or one parameter of the query) for each item, instead of
             one word of JSON (in a query, of items with commas between).
+        deep: in a query or a form, an object gives ``name[key]=value`` for each of its members, and an array
+            ``name[]=value`` for each of its items, instead of JSON.
         allow_dash: lets a positional text begin with ``-``, which the tool may read as an option.
     """
 
@@ -151,6 +160,7 @@ class Binding(BaseModel):
     kind: BindKind = BindKind.ENV
     target: str | int | None = None
     repeat: bool = False
+    deep: bool = False
     allow_dash: bool = False
 
     @model_validator(mode="before")
@@ -168,7 +178,7 @@ class Binding(BaseModel):
             if unknown:
                 raise ValueError(
                     f"{quoted(unknown[0])} is unknown in a binding{did_you_mean(unknown[0], (*_KINDS, *_OPTIONS))}; "
-                    f"write one of {', '.join(_KINDS)}, and repeat or allow_dash next to it"
+                    f"write one of {', '.join(_KINDS)}, and repeat, deep or allow_dash next to it"
                 )
             kinds = [kind for kind in _KINDS if kind in data]
             if len(kinds) != 1:
@@ -202,7 +212,22 @@ class Binding(BaseModel):
             raise ValueError(f"{quoted(str(self.target))} is not a header's name")
         if self.repeat and self.kind not in (BindKind.FLAG, BindKind.POSITION, BindKind.QUERY):
             raise ValueError("repeat goes with flag, position or query")
+        if self.deep and (self.repeat or self.kind not in (BindKind.QUERY, BindKind.BODY) or self.is_whole_body):
+            raise ValueError("deep goes with query, or a field of the body, and without repeat")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is locked or approved has digests of this, which a key that is not used must not change."""
+        values = handler(self)
+        if not self.deep:
+            values.pop("deep", None)
+        return values
+
+    @property
+    def is_whole_body(self) -> bool:
+        """Whether the value is the body of a request, not a part of it."""
+        return self.kind is BindKind.BODY and self.target is None
 
 
 CachePolicy = Literal["none", "pure"]

@@ -1,4 +1,4 @@
-"""How an API is told who asks: its security schemes as secrets of a contract."""
+"""The security schemes of an API, as secrets of a contract."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from praxis_mcp.importing.disclosed import variable_of
 from praxis_mcp.importing.docker_run import ImportedTool
-from praxis_mcp.importing.parts import as_list, as_mapping
+from praxis_mcp.importing.foreign import as_list, as_mapping
 from praxis_mcp.importing.schemas import Schemas
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 
 from praxis_mcp.errors import ArgumentError
@@ -25,6 +26,16 @@ _WORDS = {
     "tag:yaml.org,2002:merge": (r"<<", ["<"]),
 }
 """Of YAML 1.2, section 10.3.2, but for numbers to other bases than ten, which stay texts."""
+
+
+def as_mapping(value: Any) -> Mapping[str, Any]:
+    """The mapping itself; what is of another kind counts as missing."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """The list itself; what is of another kind counts as missing."""
+    return value if isinstance(value, list) else []
 
 
 def read_foreign(text: str, place: str) -> Any:

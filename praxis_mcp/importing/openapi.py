@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from praxis_mcp.errors import ArgumentError
 from praxis_mcp.importing.authentication import add_authentication
 from praxis_mcp.importing.docker_run import ImportedTool
-from praxis_mcp.importing.parts import as_list, as_mapping
+from praxis_mcp.importing.foreign import as_list, as_mapping
 from praxis_mcp.importing.schemas import Schemas
 from praxis_mcp.importing.swagger2 import operation_of, with_servers
 from praxis_mcp.plans.public_hosts import says_it_is_private, setting_for
@@ -234,12 +234,16 @@ class _Reader:
             else:
                 bind: dict[str, Any] = {place: there}
                 parameter["bind"] = bind
-                kinds = parameter.get("type")
-                if place == "query" and (kinds == "array" or (isinstance(kinds, list) and "array" in kinds)):
-                    if found.get("explode", found.get("style", "form") == "form") is not False:
+                style = str(found.get("style", "form"))
+                if place == "query" and style == "deepObject":
+                    bind["deep"] = True
+                elif place == "query" and _is(parameter, "array") and style == "form":
+                    if found.get("explode") is not False:
                         bind["repeat"] = True
-                elif found.get("style") == "deepObject":
-                    tool.notes.append(f"{name} is sent as JSON: the style deepObject has no counterpart.")
+                elif style not in ("form", "simple"):
+                    tool.notes.append(f"{name} is sent with commas: the style {style[:32]} has no counterpart.")
+                elif _is(parameter, "object"):
+                    tool.notes.append(f"{name} is sent as JSON, since its members would be parameters of their own.")
             if there.lower() in _PAGES:
                 tool.notes.append(f"Answers come in pages: {name} chooses one.")
             parameters[name] = parameter
@@ -263,44 +267,40 @@ class _Reader:
         if not content:
             return
         kinds = {str(kind).partition(";")[0].strip().lower(): as_mapping(part) for kind, part in content.items()}
-        chosen = next((kind for kind in kinds if kind == "application/json" or kind.endswith("+json")), None)
-        way = "json"
-        if chosen is None and "application/x-www-form-urlencoded" in kinds:
-            chosen, way = "application/x-www-form-urlencoded", "form"
-        if chosen is None:
-            chosen, way = next(((kind, "text") for kind in kinds if kind.startswith("text/")), (None, ""))
+        chosen = next((kind for kind in kinds if kind in (_JSON, "*/*") or kind.endswith("+json")), None)
+        chosen = chosen or next((kind for kind in _FORMS if as_mapping(kinds.get(kind)).get("schema")), None)
+        chosen = chosen or next((kind for kind in kinds if kind.startswith("text/")), None)
         if chosen is None:
             if body.get("required") is True:
                 raise _LeftOutError(f"its body is {', '.join(kinds)[:100]}")
             tool.notes.append("Its body is not carried over: it is neither JSON, a form nor text.")
             return
+        way = _FORMS.get(chosen, "text" if chosen.startswith("text/") else "json")
         if way != "json":
             tool.contract["body"] = way
-        if chosen not in ("application/json", "application/x-www-form-urlencoded"):
+        if way == "text" or chosen.endswith("+json"):
             tool.contract["headers"] = {"Content-Type": chosen}
         is_required = body.get("required") is True
         schema = self.schemas.converted(kinds[chosen].get("schema"))
         members = schema.get("properties")
-        closed = {
-            "type",
-            "properties",
-            "required",
-            "description",
-            "title",
-            "additionalProperties",
-            "example",
-            "examples",
-        }
-        is_open = way == "form" or (way == "json" and schema.keys() <= closed)
+        is_open = chosen in _FORMS or (way == "json" and schema.keys() <= _OF_PLAIN_OBJECTS)
         if is_open and isinstance(members, Mapping) and 0 < len(members) <= MOST_PARAMETERS:
+            encodings = as_mapping(kinds[chosen].get("encoding"))
             needed = set(map(str, as_list(schema.get("required")))) if is_required else set()
             for there, part in members.items():
                 if isinstance(part, Mapping) and part.get("readOnly") is True:
                     continue
                 name = _parameter_name(there, parameters)
+                bind = {"body": there}
+                if way == "form" and as_mapping(encodings.get(there)).get("style") == "deepObject":
+                    bind["deep"] = True
                 parameter = self._parameter(part, None, is_required=there in needed)
-                parameters[name] = {**parameter, "bind": {"body": there}}
+                if way == "multipart":
+                    parameter = _with_files(parameter)
+                parameters[name] = {**parameter, "bind": bind}
             return
+        if chosen in _FORMS:
+            raise _LeftOutError("its form has no fields that are known")
         name = _parameter_name("body", parameters)
         parameter = self._parameter(kinds[chosen].get("schema") or {}, body.get("description"), is_required=is_required)
         parameters[name] = {**parameter, "bind": "body"}
@@ -318,6 +318,25 @@ class _Reader:
         )
 
 
+def _is(parameter: Mapping[str, Any], kind: str) -> bool:
+    kinds = parameter.get("type")
+    return kind == kinds or (isinstance(kinds, list) and kind in kinds)
+
+
+def _with_files(parameter: dict[str, Any]) -> dict[str, Any]:
+    """A field of a form in parts; bytes, which JSON has none of, as base64."""
+    if parameter.get("format") == "binary" or "contentMediaType" in parameter:
+        rest = {key: value for key, value in parameter.items() if key not in ("format", "contentMediaType")}
+        return {**rest, "contentEncoding": "base64"}
+    items = parameter.get("items")
+    return {**parameter, "items": _with_files(items)} if isinstance(items, dict) else parameter
+
+
+_JSON = "application/json"
+_FORMS = {"application/x-www-form-urlencoded": "form", "multipart/form-data": "multipart"}
+_OF_PLAIN_OBJECTS = frozenset({
+    "type", "properties", "required", "description", "title", "additionalProperties", "example", "examples",
+})  # fmt: skip
 _FIXED_HEADERS = frozenset({"accept", "content-type", "authorization"})
 """Which OpenAPI itself has declarations of headers ignore."""
 

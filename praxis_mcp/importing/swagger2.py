@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from praxis_mcp.importing.parts import as_list, as_mapping
+from praxis_mcp.importing.foreign import as_list, as_mapping
 from praxis_mcp.importing.schemas import Schemas
 
 _FORM, _MULTIPART = "application/x-www-form-urlencoded", "multipart/form-data"

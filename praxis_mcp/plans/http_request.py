@@ -4,15 +4,17 @@ query, header or host."""
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from praxis_mcp.contracts.http_places import place_of
-from praxis_mcp.contracts.model import ToolContract
+from praxis_mcp.contracts.model import ToolContract, ToolParameter
 from praxis_mcp.contracts.specs import URL_PLACE, HttpEngineSpec
 from praxis_mcp.contracts.values import BindKind
 from praxis_mcp.errors import ArgumentError, SettingsError
@@ -22,10 +24,13 @@ from praxis_mcp.settings.model import Settings
 MAX_URL = 16 * 1024
 """Bytes of a URL with its arguments: most servers take 8 KiB."""
 MAX_BODY = 16 * 1024 * 1024
+_BOUNDARY = secrets.token_hex(24)
+"""Of this process: no argument can guess it, and plans of equal calls stay equal."""
 _IN_HEADER = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?|")
 _CONTENT_TYPES = {
     "json": "application/json",
     "form": "application/x-www-form-urlencoded",
+    "multipart": f"multipart/form-data; boundary={_BOUNDARY}",
     "text": "text/plain; charset=utf-8",
 }
 
@@ -69,6 +74,7 @@ def build_request(
     query = list(resolve_values(spec.query, settings, contract.name, hidden))
     headers = _fixed_headers(contract, spec, settings, hidden)
     parts: dict[str, Any] = {}
+    files: set[str] = set()
     has_body = False
     problems: list[str] = []
     for parameter in contract.parameters:
@@ -78,15 +84,20 @@ def build_request(
             continue
         value = arguments[parameter.name]
         try:
-            if kind is BindKind.BODY:
+            if kind is BindKind.BODY and parameter.bind.deep:
+                parts |= _grouped(_members(name, value))
+            elif kind is BindKind.BODY:
                 parts[name] = value
+                if "base64" in (parameter.keywords.get("contentEncoding"), _encoding_of_items(parameter)):
+                    files.add(name)
             elif value is None:
                 continue
             elif kind is BindKind.PATH:
                 path[name] = _segment(_joined(value))
             elif kind is BindKind.QUERY:
                 items = value if parameter.bind.repeat and isinstance(value, list) else [value]
-                query += [(name, _encodable(_joined(item))) for item in items]
+                pairs = _members(name, value) if parameter.bind.deep else ((name, item) for item in items)
+                query += [(key, _encodable(_joined(item))) for key, item in pairs]
             else:
                 headers[name] = _header(_joined(value))
         except ValueError as exc:
@@ -97,7 +108,8 @@ def build_request(
     body: bytes | None = None
     if not problems:
         try:
-            body = _body(spec, parts) if has_body and (parts or spec.method in ("POST", "PUT", "PATCH")) else None
+            if has_body and (parts or spec.method in ("POST", "PUT", "PATCH")):
+                body = _body(spec.body, parts, files)
         except ValueError as exc:
             problems.append(f"the body {exc}")
     url = _url(spec.url, path, query) if not problems else ""
@@ -169,20 +181,64 @@ def _encodable(text: str) -> str:
     return text
 
 
-def _body(spec: HttpEngineSpec, parts: Mapping[str, Any]) -> bytes:
-    if spec.body == "text":
+def _encoding_of_items(parameter: ToolParameter) -> Any:
+    items = parameter.keywords.get("items")
+    return items.get("contentEncoding") if isinstance(items, Mapping) else None
+
+
+def _members(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """``a[b]=1``, ``a[]=1``; ``a[0][b]=1`` in an array of objects, whose members would mix otherwise."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _members(f"{name}[{key}]", item)
+    elif isinstance(value, list):
+        is_plain = not any(isinstance(item, list | Mapping) for item in value)
+        for index, item in enumerate(value):
+            yield from _members(f"{name}[{'' if is_plain else index}]", item)
+    elif value is not None:
+        yield name, value
+
+
+def _grouped(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
+    groups: dict[str, list[Any]] = {}
+    for name, value in pairs:
+        groups.setdefault(name, []).append(value)
+    return groups
+
+
+def _body(form: str, parts: Mapping[str, Any], files: Collection[str]) -> bytes:
+    fields = [
+        (name, item)
+        for name, value in parts.items()
+        for item in (value if isinstance(value, list) else [value])
+        if item is not None
+    ]
+    if form == "text":
         content = _encodable(_joined(parts.get("", ""))).encode()
-    elif spec.body == "form":
-        pairs = [
-            (name, _encodable(_joined(item)))
-            for name, value in parts.items()
-            for item in (value if isinstance(value, list) else [value])
-            if item is not None
-        ]
-        content = urlencode(pairs).encode()
+    elif form == "form":
+        content = urlencode([(_encodable(name), _encodable(_joined(item))) for name, item in fields]).encode()
+    elif form == "multipart":
+        content = b"".join(_part(name, item, is_file=name in files) for name, item in fields)
+        content += f"--{_BOUNDARY}--\r\n".encode()
     else:
         value = parts[""] if "" in parts else dict(parts)
         content = _encodable(json.dumps(value, ensure_ascii=False)).encode()
     if len(content) > MAX_BODY:
         raise ValueError(f"would have more than {MAX_BODY // 1024**2} MiB")
     return content
+
+
+def _part(name: str, value: Any, *, is_file: bool) -> bytes:
+    """One field of a form in parts, escaped as HTML has it (section 4.10.21.8)."""
+    label = _encodable(name).replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    head = f'Content-Disposition: form-data; name="{label}"'
+    if is_file:
+        try:
+            data = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError, TypeError) as exc:
+            raise ValueError(f"has a file {name[:64]} that is not base64") from exc
+        head += f'; filename="{label}"\r\nContent-Type: application/octet-stream'
+    else:
+        data = _encodable(_joined(value)).encode()
+        head += "\r\nContent-Type: application/json" if isinstance(value, dict | list) else ""
+    return f"--{_BOUNDARY}\r\n{head}\r\n\r\n".encode() + data + b"\r\n"

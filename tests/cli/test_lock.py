@@ -16,6 +16,7 @@ from pydantic import create_model
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.contracts.reading.loading import load_contract, load_text
+from praxis_mcp.contracts.values import Binding, BindKind
 from praxis_mcp.execution.locking.lock_file import contract_digest
 from praxis_mcp.execution.locking.tool_files import ToolFiles
 from tests.images.registry_double import registry_double
@@ -91,6 +92,12 @@ def test_a_key_that_a_later_version_knows_and_no_contract_uses_changes_no_lock()
     locked = contract_digest(contract)
     assert contract_digest(later.model_construct(**dict(contract), later=None)) == locked
     assert contract_digest(later.model_construct(**dict(contract), later="used")) != locked
+
+
+def test_a_binding_that_does_not_go_in_depth_has_the_digest_that_it_had_before_any_could() -> None:
+    plain = Binding(kind=BindKind.QUERY).model_dump()
+    assert plain == {"kind": "query", "target": None, "repeat": False, "allow_dash": False}
+    assert Binding(kind=BindKind.QUERY, deep=True).model_dump()["deep"] is True
 
 
 def test_a_tool_that_nobody_has_locked_is_refused_and_one_that_is_gone_is_named(praxis: Run, project: Path) -> None:

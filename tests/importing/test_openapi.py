@@ -57,7 +57,7 @@ paths:
         201: {description: made, content: {application/json: {schema: {type: object}}}}
   /upload:
     put:
-      requestBody: {required: true, content: {multipart/form-data: {schema: {type: object}}}}
+      requestBody: {required: true, content: {application/zip: {schema: {type: string}}}}
       responses: {}
   /token:
     post:
@@ -149,7 +149,7 @@ def test_a_body_s_members_are_parameters_and_its_schemas_stand_by_themselves() -
 
 def test_what_is_not_carried_over_is_named() -> None:
     found = import_operations(described())
-    assert found.notes[0] == "PUT /upload is left out: its body is multipart/form-data."
+    assert found.notes[0] == "PUT /upload is left out: its body is application/zip."
     notes = {tool.name: tool.notes for tool in found.tools}["issues_list-for-project"]
     assert any("cookie session" in note for note in notes)
     assert any("pages: page" in note for note in notes)
@@ -497,3 +497,49 @@ def test_thousands_of_operations_of_one_name_take_no_longer_than_others() -> Non
     begin = time.monotonic()
     assert len({tool.name for tool in import_operations(document).tools}) == 1900
     assert time.monotonic() - begin < 60
+
+
+def test_deep_objects_and_forms_in_parts_keep_their_shape() -> None:
+    document = described()
+    range_ = {"type": "object", "properties": {"gt": {"type": "integer"}}}
+    names = {"type": "array", "items": {"type": "string"}}
+    binary = {"type": "string", "format": "binary"}
+    parts = {"title": {"type": "string"}, "file": binary, "more": {"type": "array", "items": binary}}
+    form = {"schema": {"type": "object", "properties": {"card": range_, "expand": names}}}
+    form["encoding"] = {name: {"style": "deepObject", "explode": True} for name in ("card", "expand")}
+    document["paths"] = {
+        "/deep": {
+            "get": {
+                "operationId": "deep",
+                "parameters": [
+                    {"name": "created", "in": "query", "style": "deepObject", "schema": range_},
+                    {"name": "expand", "in": "query", "style": "deepObject", "schema": names},
+                    {"name": "ids", "in": "query", "style": "pipeDelimited", "schema": names},
+                ],
+            },
+            "post": {
+                "operationId": "charge",
+                "requestBody": {"content": {"application/x-www-form-urlencoded": form}},
+            },
+            "put": {
+                "operationId": "upload",
+                "requestBody": {
+                    "content": {"multipart/form-data": {"schema": {"type": "object", "properties": parts}}}
+                },
+            },
+            "patch": {"operationId": "any", "requestBody": {"content": {"*/*": {"schema": range_}}}},
+        }
+    }
+    found = contracts(document)
+    deep = found["deep"]["parameters"]
+    assert deep["created"]["bind"] == {"query": "created", "deep": True}
+    assert deep["expand"]["bind"] == {"query": "expand", "deep": True}
+    assert deep["ids"]["bind"] == {"query": "ids"}
+    assert found["charge"]["parameters"]["card"]["bind"] == {"body": "card", "deep": True}
+    uploaded = found["upload"]
+    assert uploaded["body"] == "multipart"
+    assert uploaded["parameters"]["file"]["contentEncoding"] == "base64"
+    assert uploaded["parameters"]["more"]["items"]["contentEncoding"] == "base64"
+    assert "format" not in uploaded["parameters"]["file"]
+    assert list(found["any"]["parameters"]) == ["gt"]
+    assert "headers" not in found["any"]

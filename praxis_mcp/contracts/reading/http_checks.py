@@ -53,6 +53,8 @@ def check_places(contract: ToolContract, places: Mapping[str, Keys], findings: F
             findings.error(where, f"No argument may set the header {name}.", "Write it in headers, or remove it.")
         if kind is BindKind.BODY:
             body.append(name)
+            if parameter.bind.deep and spec.body != "form":
+                findings.error(where, "Only in a query or a form a value is written as deep.", "Leave deep out.")
     filled = {place.name for place in taken if place.kind is BindKind.PATH}
     for name in in_url:
         if name not in filled:
@@ -72,7 +74,7 @@ def _check_fixed(spec: HttpEngineSpec, body: list[str], findings: Findings) -> N
         )
     if spec.body == "text" and body not in ([], [""]):
         findings.error(("body",), "A body of text is one parameter.", "Write bind: body in that one.")
-    if spec.body == "form" and "" in body:
+    if spec.body in ("form", "multipart") and "" in body:
         findings.error(("body",), "A form has fields, not one text.", "Bind each parameter by its name, or body: text.")
     if body and spec.method in ("GET", "HEAD"):
         findings.error(("method",), f"{spec.method} has no body.", "Choose another method, or bind: query.")

@@ -203,6 +203,7 @@ def _binding() -> Schema:
     }  # fmt: skip
     options: Schema = {
         "repeat": {**_FLAG, "description": "An array gives a word for each item (flag and position)."},
+        "deep": {**_FLAG, "description": "http: members of a value in a query or form as name[key]=value."},
         "allow_dash": {**_FLAG, "description": "A positional value may begin with a dash."},
     }
     return {

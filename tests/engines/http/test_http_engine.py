@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import AsyncIterator, Iterator
+from email.parser import BytesParser
+from email.policy import HTTP
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qsl, quote
 
 import anyio
 import pytest
@@ -109,6 +111,39 @@ async def test_a_form_and_a_text_are_bodies_too(engine: HttpEngine, api: Api) ->
     assert (asked["headers"]["content-type"], asked["body"]) == ("text/plain; charset=utf-8", "héllo")
     whole = contract(f"{api.url}/x", {"items": {"type": "array", "bind": "body"}}, method="POST")
     assert json.loads((await told(engine, whole, items=[1, {"a": 2}]))["body"]) == [1, {"a": 2}]
+
+
+async def test_objects_go_into_a_query_and_a_form_in_depth(engine: HttpEngine, api: Api) -> None:
+    value = {"gt": 1, "in": ["a", "b"], "rows": [{"x": 1}, {"x": None, "y": True}], "none": None}
+    found = contract(f"{api.url}/x", {"when": {"type": "object", "bind": {"query": "w", "deep": True}}})
+    asked = await told(engine, found, when=value)
+    pairs = [("w[gt]", "1"), ("w[in][]", "a"), ("w[in][]", "b"), ("w[rows][0][x]", "1"), ("w[rows][1][y]", "true")]
+    assert parse_qsl(asked["path"].partition("?")[2]) == pairs
+    parameters = {"w": {"type": "object", "bind": {"body": "w", "deep": True}}, "b": "string"}
+    asked = await told(engine, contract(f"{api.url}/x", parameters, method="POST", body="form"), w=value, b="&w[gt]=2")
+    assert parse_qsl(asked["body"]) == [*pairs, ("b", "&w[gt]=2")]
+
+
+async def test_a_form_in_parts_carries_texts_json_and_files_and_no_value_ends_its_part(
+    engine: HttpEngine, api: Api
+) -> None:
+    base64 = {"type": "string", "contentEncoding": "base64", "required": False}
+    parameters = {
+        "text": "string", "meta": {"type": "object"}, "file": base64,
+        "odd": {"type": "string", "bind": {"body": 'a"\r\nX: b'}},
+    }  # fmt: skip
+    found = contract(f"{api.url}/x", parameters, method="POST", body="multipart")
+    asked = await told(engine, found, text="é\r\n--x--", meta={"a": 1}, file="aGk=", odd="")
+    message = BytesParser(policy=HTTP).parsebytes(
+        f"Content-Type: {asked['headers']['content-type']}\r\n\r\n{asked['body']}".encode()
+    )
+    parts = list(message.iter_parts())
+    assert [part.get_payload(decode=True) for part in parts] == ["é\r\n--x--".encode(), b'{"a":1}', b"hi", b""]
+    assert [part.get_filename() for part in parts] == [None, None, "file", None]
+    assert parts[1].get_content_type() == "application/json"
+    assert parts[3]["Content-Disposition"].params["name"] == "a%22%0D%0AX: b"
+    with pytest.raises(ArgumentError, match="not base64"):
+        await run(engine, found, text="", meta={}, file="no!", odd="")
 
 
 @pytest.mark.parametrize(
