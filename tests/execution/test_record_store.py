@@ -260,6 +260,21 @@ async def test_the_oldest_runs_give_way_to_a_bound_on_their_number_with_their_fi
     }
 
 
+async def test_a_run_that_exceeds_the_bound_by_itself_takes_no_other_with_it_and_that_is_said(
+    place: Path, log: Callable[[], str]
+) -> None:
+    async with opened(place, max_bytes=90_000) as records:
+        small = [await record_run(records) for _ in range(3)]
+        large = await record_run(records, stdout=b"x" * 100_000)
+        small += [await record_run(records) for _ in range(3)]
+        assert f"the files of run {large.run_id} exceed records.max_bytes" in log()
+    async with opened(place, max_bytes=90_000) as records:
+        await record_run(records)
+        await until(lambda: large.run_id not in {row.id for row in rows(place)})
+        await until(lambda: not (place / "files" / large.run_id).exists())
+    assert {row.id for row in rows(place)} >= {run.run_id for run in small}
+
+
 async def test_processes_that_end_with_their_first_run_keep_the_bounds_too(place: Path) -> None:
     for number in range(5):
         settings = settings_of(place, max_runs=2)

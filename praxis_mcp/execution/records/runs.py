@@ -398,10 +398,11 @@ class RunRecords:
 
     async def _ended(self, record: RunRecord, outcome: str) -> None:
         record.outcome = outcome
-        store = self._store
-        if store is None:
+        if (store := self._store) is None:
             return
         row = row_of(record, store.server, store.kept_at, self._settings.max_stream, datetime.now(UTC))
+        if row.kept_bytes > self._settings.max_bytes:
+            logger.warning("the files of run {} exceed records.max_bytes; it is not kept", record.run_id)
         written = store.writer.put(row, wait=True)
         if written is not None:
             with anyio.move_on_after(store.writer.patience) as scope:

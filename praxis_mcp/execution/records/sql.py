@@ -164,9 +164,21 @@ class SqlDatabase(ABC):
 
     def remove_beyond(self, bounds: Bounds, now: float) -> list[str]:
         """See `Database`."""
-        ((count, size),) = self.read("SELECT count(*), CAST(coalesce(sum(kept_bytes), 0) AS BIGINT) FROM runs")
+        ((count, size, largest),) = self.read(
+            "SELECT count(*), CAST(coalesce(sum(kept_bytes), 0) AS BIGINT), "
+            "CAST(coalesce(max(kept_bytes), 0) AS BIGINT) FROM runs"
+        )
+        if largest > bounds.max_bytes:
+            # What fits in no store takes no other runs with it: a tool could remove all by one sparse file.
+            found = self.read(
+                "SELECT id FROM runs WHERE ended IS NOT NULL AND kept_bytes > ? LIMIT ?",
+                (bounds.max_bytes, REMOVED_AT_ONCE),
+            )
+            if found:
+                self.remove(ids := [run_id for (run_id,) in found])
+                return ids
         count, size = count - bounds.max_runs, size - bounds.max_bytes
-        ids: list[str] = []
+        ids = []
         for run_id, started, kept in self.read(
             "SELECT id, CAST(started AS DOUBLE PRECISION), CAST(kept_bytes AS BIGINT) FROM runs "
             "WHERE ended IS NOT NULL ORDER BY started LIMIT ?",
