@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,17 @@ async def test_a_run_is_recorded_from_when_its_call_came_its_wait_for_a_place_in
     assert last["phases"]["queue"] > 0
     assert last["seconds"] > sum(last["phases"].values()) - 0.001
     assert line["ms"] == round(last["seconds"] * 1000, 1)
+
+
+async def test_a_clock_that_is_set_back_meanwhile_makes_no_run_end_before_it_began(place: Path) -> None:
+    async with opened(place) as records:
+        record = await records.start(build_plan(ToolContract.create_local_tool("t", ["x"]), {}, Settings()), "local")
+        record.phases.enter("run")
+        record.started += timedelta(hours=1)  # what the clock said before
+        await records.finish(record, ExecutionResult(record.run_id, "local", "process", 0))
+    (row,) = rows(place)
+    assert row.ended is not None
+    assert row.started < row.ended < row.started + LIMIT
 
 
 @pytest.mark.parametrize("mode", ["masked", "hashed"])

@@ -144,7 +144,7 @@ def kept_of(captured: Captured) -> Captured:
     return replace(captured, head=b"", tail=b"") if captured.file or len(captured.data) > IN_MEMORY else captured
 
 
-def row_of(record: RunRecord, server: str, kept_at: str, max_stream: int, ended: datetime | None = None) -> StoredRun:
+def row_of(record: RunRecord, server: str, kept_at: str, max_stream: int, *, has_ended: bool = False) -> StoredRun:
     """A run for the store.
 
     Args:
@@ -152,9 +152,10 @@ def row_of(record: RunRecord, server: str, kept_at: str, max_stream: int, ended:
         server: id of this process there.
         kept_at: see `StoredRun`.
         max_stream: bytes of each stream that are kept.
-        ended: when it ended; None where it has not.
+        has_ended: whether it ends now.
     """
     about, result, streams = record.about, record.result, record.streams
+    started = record.started.timestamp()
     facts: dict[str, Any] = {}
     files = 0
     if result is not None:
@@ -182,8 +183,9 @@ def row_of(record: RunRecord, server: str, kept_at: str, max_stream: int, ended:
         root=about.root,
         contract=about.contract,
         contract_sha256=about.contract_sha256,
-        started=record.started.timestamp(),
-        ended=ended.timestamp() if ended is not None else None,
+        started=started,
+        # By the call's own clock: the machine's may have been set meanwhile.
+        ended=started + sum(record.phases.seconds.values()) if has_ended else None,
         outcome=record.outcome,
         error=record.error,
         why=_json(about.passed_over),

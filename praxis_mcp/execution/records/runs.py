@@ -400,7 +400,7 @@ class RunRecords:
         record.outcome = outcome
         if (store := self._store) is None:
             return
-        row = row_of(record, store.server, store.kept_at, self._settings.max_stream, datetime.now(UTC))
+        row = row_of(record, store.server, store.kept_at, self._settings.max_stream, has_ended=True)
         if row.kept_bytes > self._settings.max_bytes:
             logger.warning("the files of run {} exceed records.max_bytes; it is not kept", record.run_id)
         written = store.writer.put(row, wait=True)
