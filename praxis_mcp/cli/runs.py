@@ -20,7 +20,7 @@ import typer
 from praxis_mcp.cli.common import JsonOption, SettingsOptions, make_directory, takes, takes_settings
 from praxis_mcp.cli.terminal import console, echo_json, escape, phases_in_words, say, shown_on_terminal, table
 from praxis_mcp.execution.outcomes import OUTCOMES, RecordedOutcome
-from praxis_mcp.support.text import counted
+from praxis_mcp.support.text import counted, printable
 
 if TYPE_CHECKING:
     from praxis_mcp.execution.records.archive import RunArchive
@@ -158,7 +158,7 @@ def artifacts(
         echo_json([{"name": item.name, "size": item.size, "file": str(item.file)} for item in files])
         return
     for item in files:
-        say(f"{item.size:>12}  {item.name}")
+        say(f"{item.size:>12}  {printable(item.name)}")
     gone = len(found.as_json()["artifacts"]) - len(files)
     if not files and not gone:
         say("The run left no files as results.", err=True)
@@ -279,9 +279,9 @@ def _in_words(name: str, value: Any) -> list[str]:
     if name == "passed_over":
         return [f"{item['engine']}: {item['reason']}" for item in value]
     if name == "artifacts":
-        return [f"{item['name']}, {counted(item['size'], 'byte')}" for item in value]
+        return [f"{printable(item['name'])}, {counted(item['size'], 'byte')}" for item in value]
     if name in ("changed_files", "damaged"):
-        return list(value)
+        return [printable(path) for path in value]
     return [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)]
 
 

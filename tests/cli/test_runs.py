@@ -237,6 +237,18 @@ def test_text_of_a_client_steers_no_terminal_and_forges_no_line(praxis: Run, dat
         assert not any(line.startswith("run_id: forged") for line in text.splitlines())
 
 
+def test_the_name_of_an_artifact_forges_no_other_artifact(praxis: Run, project: Path) -> None:
+    script = 'echo x > "$PRAXIS_OUTPUT_DIR/$1"'
+    name = "a\n           9  b.txt"
+    write_tool(project / "tools", "leave", ["/bin/sh", "-c", script, "sh", name], artifacts=["/out/*"])
+    praxis("call", "leave")
+    (line,) = praxis("runs", "artifacts", "last").stdout.splitlines()
+    assert line == f"{2:>12}  a\\n           9  b.txt"
+    assert [line for line in praxis("runs", "show", "last").stdout.splitlines() if "b.txt" in line] == [
+        "artifacts:       a\\n           9  b.txt, 2 bytes"
+    ]
+
+
 def test_a_run_that_goes_on_can_be_followed_from_elsewhere_until_it_ends(
     praxis: Run, project: Path, environment: dict[str, str]
 ) -> None:
