@@ -57,9 +57,23 @@ def raw_bubblewrap(root: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def making(engine: ExecutionEngine, contract: ToolContract) -> Work:
+    """Run it once by the engine, to its end, whatever waits."""
+
+    async def work() -> float:
+        began = time.perf_counter()
+        result = await engine.execute(contract, {})
+        seconds = time.perf_counter() - began
+        assert result.success, result.stderr.text
+        return seconds
+
+    return work
+
+
 def running(engine: ExecutionEngine, contract: ToolContract) -> Work:
     """Run it once by the engine, to its end. Where things wait for calls, one that waits for this contract, which is
     not counted; a call that met none is made again."""
+    make = making(engine, contract)
 
     async def work() -> float:
         while True:
@@ -68,10 +82,7 @@ def running(engine: ExecutionEngine, contract: ToolContract) -> Work:
                 while pool is not None and not pool.waiting:
                     await anyio.sleep(0.005)
                     pool = engine.warm()
-            began = time.perf_counter()
-            result = await engine.execute(contract, {})
-            seconds = time.perf_counter() - began
-            assert result.success, result.stderr.text
+            seconds = await make()
             after = engine.warm()
             if pool is None or after is None or after.hits > pool.hits:
                 return seconds

@@ -5,6 +5,7 @@
 #include "arrange.h"
 
 #include "devices.h"
+#include "memory.h"
 #include "mounting.h"
 #include "namespaces.h"
 
@@ -12,7 +13,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -27,6 +27,7 @@ struct site {
     int base;
     int root; /* the new one */
     int contents;
+    int nothing[2]; /* an empty file and an empty directory of the base; -1: not there yet */
 };
 
 bool find_sources(struct layout *layout)
@@ -44,7 +45,7 @@ bool find_sources(struct layout *layout)
             errno = EINVAL;
             return false;
         }
-        entry->source = strndup(path, (size_t)length);
+        entry->source = keep_text(path, (size_t)length);
         if (entry->source == NULL)
             return false;
     }
@@ -218,14 +219,23 @@ static const char *const of_the_machine[] = {
     "acpi", "asound", "interrupts", "keys", "latency_stats", "sched_debug", "scsi", "timer_list", "timer_stats",
 };
 
+/* A mount, at no place yet, of an empty file or directory of the base; -1. */
+static int make_nothing(struct site *site, bool is_folder)
+{
+    int *nothing = &site->nothing[is_folder];
+    if (*nothing < 0)
+        *nothing = is_folder ? make_folder(site->base, "folder", 0555)
+                             : openat(site->base, "file", O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0444);
+    return *nothing < 0 ? -1 : copy_mount(*nothing, SAFE | MOUNTED_READ_ONLY);
+}
+
 static bool hide(struct site *site, const char *path)
 {
     int place = find_place(site->root, path);
     if (place < 0)
         return errno == ENOENT; /* a kernel without it */
-    bool is_folder = is_directory(place);
-    int cover = is_folder ? make_memory(4096, 16, 0555) : make_content(site, NO_DESCRIPTOR, 0444);
-    bool good = cover >= 0 && (!is_folder || lock_mount(cover)) && put_mount(cover, place);
+    int cover = make_nothing(site, is_directory(place));
+    bool good = cover >= 0 && put_mount(cover, place);
     drop(cover);
     drop(place);
     return good;
@@ -380,7 +390,7 @@ static bool make_it_the_root(const struct site *site)
 
 const char *arrange(const struct layout *layout, const char **where)
 {
-    struct site site = {.old = -1, .base = -1, .root = -1};
+    struct site site = {.old = -1, .base = -1, .root = -1, .nothing = {-1, -1}};
     mode_t mask = umask(0);
     const char *step = open_site(&site, layout);
     for (size_t index = 1; step == NULL && index < layout->entry_count; index++) {
@@ -395,5 +405,7 @@ const char *arrange(const struct layout *layout, const char **where)
     drop(site.old);
     drop(site.base);
     drop(site.root);
+    drop(site.nothing[0]);
+    drop(site.nothing[1]);
     return step;
 }

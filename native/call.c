@@ -2,11 +2,11 @@
 #include "call.h"
 
 #include "events.h"
+#include "memory.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -35,13 +35,9 @@ static char *text_of(struct call *call, const uint8_t *bytes, size_t length, con
         *refusal = "a call of more than 8 MiB";
         return NULL;
     }
-    char *text = malloc(length + 1);
-    if (text == NULL) {
+    char *text = keep_text(bytes, length);
+    if (text == NULL)
         *refusal = no_memory;
-        return NULL;
-    }
-    memcpy(text, bytes, length);
-    text[length] = '\0';
     return text;
 }
 
@@ -49,9 +45,11 @@ static const char *append(struct list *list, char *item)
 {
     if (list->count + 1 >= list->capacity) {
         size_t capacity = list->capacity == 0 ? 64 : list->capacity * 2;
-        char **larger = realloc(list->items, capacity * sizeof *larger);
+        char **larger = keep(capacity * sizeof *larger);
         if (larger == NULL)
             return no_memory;
+        if (list->count != 0)
+            memcpy(larger, list->items, list->count * sizeof *larger);
         list->items = larger;
         list->capacity = capacity;
     }

@@ -41,7 +41,9 @@ enum frame_type {
     FRAME_LIMIT = 19,
     FRAME_LAID = 20,
     FRAME_MEMBERSHIP = 21,
-    FRAME_LAST_INCOMING = FRAME_MEMBERSHIP,
+    /* To a sandbox ahead of its call (standby.c). */
+    FRAME_DESCRIPTORS = 22,
+    FRAME_LAST_INCOMING = FRAME_DESCRIPTORS,
     /* From the waiter. */
     FRAME_HELLO = 129,
     FRAME_STDOUT = 130,

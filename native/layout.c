@@ -5,11 +5,11 @@
 
 #include "events.h"
 #include "frames.h"
+#include "memory.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -53,12 +53,8 @@ static char *text_of(struct layout *layout, const uint8_t *bytes, size_t length,
     layout->size += length + 1;
     if (layout->size > MOST_TEXT)
         *refusal = "a layout with paths of more than 8 MiB";
-    else if ((text = malloc(length + 1)) == NULL)
+    else if ((text = keep_text(bytes, length)) == NULL)
         *refusal = "no memory is left for the layout";
-    else
-        text[length] = '\0';
-    if (text != NULL)
-        memcpy(text, bytes, length);
     return text;
 }
 
@@ -176,9 +172,8 @@ static const char *add_mount(struct layout *layout, const struct frame *frame)
 {
     if (frame->length < MOUNT_FIXED)
         return "a MOUNT that is too short";
-    /* Not zeroed: most layouts use a hundredth of it, and every page that was touched is copied by each fork. */
-    if (layout->entries == NULL && (layout->entries = malloc(MOST_MOUNTS * sizeof *layout->entries)) == NULL)
-        return "no memory is left for the layout";
+    static struct entry entries[MOST_MOUNTS]; /* most layouts touch one page of it */
+    layout->entries = entries;
     if (layout->entry_count == MOST_MOUNTS)
         return "more than 4096 mounts";
     uint32_t kind = get_u32(frame->payload), descriptor = get_u32(frame->payload + 12);

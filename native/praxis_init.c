@@ -5,6 +5,7 @@
  *
  * diagnostics  a line on stderr, and exit statuses
  * events       the clock, and waiting
+ * memory       what stays until the end
  * files        small files of the kernel
  * environment  our own environment, as the command gets it
  * execute      becoming a command
@@ -29,6 +30,7 @@
  * arrange      the file system of a sandbox
  * places       whether all that is mounted in a sandbox is still in its place
  * rights       what a process in a sandbox may do
+ * standby      the descriptors of a call, to a process that was there ahead of it
  * reply        what goes back to the caller of a sandbox
  * listener     a channel that comes over TCP
  * relay        the channel and the command's streams
@@ -53,7 +55,7 @@
 static const struct form *const forms[] = {&run_form, &wait_form, &join_form, &sandbox_form};
 enum { FORMS = sizeof forms / sizeof forms[0] };
 
-static const char version[] = "praxis-init 9\n";
+static const char version[] = "praxis-init 10\n";
 
 int main(int argc, char **argv)
 {

@@ -19,6 +19,7 @@
 #include "reply.h"
 #include "rights.h"
 #include "shares.h"
+#include "standby.h"
 #include "supervise.h"
 #include "wait.h"
 
@@ -36,9 +37,12 @@
 
 #define CALL_PIDFD_OPEN 434
 
+enum { NAMESPACES = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS }; /* of every sandbox */
+
 struct sandbox_options {
     int message, reply; /* descriptors; reply -1: none */
     pid_t parent;       /* 0: none */
+    bool stands_by;
 };
 
 static bool take_descriptor(void *where, char **values)
@@ -58,6 +62,9 @@ static const struct option options[] = {
      "                         standard output"},
     {"--parent", "PID", 1, take_pid, offsetof(struct sandbox_options, parent),
      "start nothing unless the parent process is PID"},
+    {"--standby", NULL, 0, take_flag, offsetof(struct sandbox_options, stands_by),
+     "make the namespaces (without network, and not yet that of mounts), and wait on standard input,\n"
+     "                         a unix socket, for the descriptors"},
     {0},
 };
 
@@ -113,7 +120,9 @@ static const char *read_message(int descriptor)
 /* What the inner process has from the outer one. */
 struct inside {
     int reply, life; /* life: a pidfd of the outer process */
-    bool enters_group;   /* of version 2, where the kernel lets no process begin in it */
+    int proc;
+    bool is_ahead;       /* it was there before the message: settled, but with the mounts of outside */
+    bool enters_group;   /* of version 2, where the kernel lets no process begin in it, or it was there before */
     struct user outside; /* who we are there */
     int mapped;          /* comes to its end, with a byte, when the outer process has set the users; -1: it does not */
     sigset_t mask;
@@ -153,30 +162,37 @@ static bool keep_only(int reply)
 }
 
 /* Only from outside can more than one user be set. */
-static bool take_users(const struct inside *inside, int proc)
+static bool take_users(const struct inside *inside)
 {
     const struct user root = {0, 0};
     uint8_t said;
     if (inside->mapped < 0)
-        return map_user(proc, &root, &inside->outside);
+        return map_user(inside->proc, &root, &inside->outside);
     return read(inside->mapped, &said, sizeof said) == sizeof said &&
            become_root_in(given.layout.memberships, given.layout.membership_count);
 }
 
-static const char *lay_out(const struct inside *inside, const char **where)
+/* What is the same whatever the layout is. */
+static const char *settle(struct inside *inside, bool has_host_network)
+{
+    inside->proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (inside->proc < 0 || !take_users(inside))
+        return "user-namespace";
+    bound_watches(inside->proc);
+    return has_host_network || raise_loopback() ? NULL : "network";
+}
+
+static const char *lay_out(struct inside *inside, const char **where)
 {
     const struct layout *layout = &given.layout;
     if (!enter_groups(inside->enters_group))
         return "groups";
-    int proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    const char *step = proc >= 0 && take_users(inside, proc) ? NULL : "user-namespace";
-    if (step == NULL)
-        bound_watches(proc);
+    const char *step = inside->is_ahead ? NULL : settle(inside, (layout->flags & LAYOUT_HOST_NETWORK) != 0);
+    if (step == NULL && inside->is_ahead && unshare(CLONE_NEWNS) != 0)
+        step = "namespaces";
     /* The group that it has begun in is the top of what it sees; where there are no such namespaces, there is none. */
     if (step == NULL && unshare(CLONE_NEWCGROUP) != 0 && errno != EINVAL && errno != ENOSYS)
         step = "namespaces";
-    if (step == NULL && (layout->flags & LAYOUT_HOST_NETWORK) == 0 && !raise_loopback())
-        step = "network";
     if (step == NULL && sethostname(layout->host_name, strlen(layout->host_name)) != 0)
         step = "host-name";
     if (step == NULL)
@@ -187,7 +203,7 @@ static const char *lay_out(const struct inside *inside, const char **where)
     }
     if (step == NULL) {
         *where = NULL;
-        step = become_user(layout, proc);
+        step = become_user(layout, inside->proc);
     }
     if (step == NULL && !ends_with_the_outer_one(inside->life))
         _exit(EXIT_SETUP);
@@ -228,7 +244,7 @@ static struct outcome run_call(const sigset_t *mask, bool *is_gone)
     return outcome_of_command(&started, &ending);
 }
 
-static int be_inside(const struct inside *inside)
+static int be_inside(struct inside *inside)
 {
     const char *where = NULL;
     if (!ends_with_the_outer_one(inside->life))
@@ -263,7 +279,7 @@ static int group_of_version_2(void)
 /* The inner process, or -1; twice where only the group cannot be begun in. */
 static pid_t start_inside(struct inside *inside)
 {
-    uint64_t namespaces = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+    uint64_t namespaces = NAMESPACES | CLONE_NEWNS;
     if ((given.layout.flags & LAYOUT_HOST_NETWORK) == 0)
         namespaces |= CLONE_NEWNET;
     int group = group_of_version_2();
@@ -300,25 +316,41 @@ static int fail(int reply, const char *step)
     return EXIT_SETUP;
 }
 
+/* False where the parent is gone already, with which this ends. */
+static bool take_over(struct inside *inside, pid_t parent)
+{
+    take_charge(&inside->mask);
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    return parent == 0 || getppid() == parent;
+}
+
+/* 0, or the status to leave with. */
+static int take_message(int message, int reply, struct inside *inside)
+{
+    const char *refusal = read_message(message);
+    inside->reply = reply;
+    if ((given.layout.flags & LAYOUT_WAITS) != 0 && inside->reply < 0)
+        inside->reply = STDOUT_FILENO;
+    if (inside->reply > STDERR_FILENO && fcntl(inside->reply, F_SETFD, FD_CLOEXEC) != 0)
+        return fail_setup("cannot set up", "reply", errno);
+    if (refusal == NULL && inside->is_ahead && given.layout.flags != 0)
+        refusal = "a layout that needs other namespaces than were made ahead of it";
+    if (refusal != NULL) {
+        reply_refusal(inside->reply, refusal);
+        return inside->reply < 0 ? fail_setup("refused", refusal, 0) : EXIT_SETUP;
+    }
+    return find_sources(&given.layout) ? 0 : fail(inside->reply, "mounts");
+}
+
 static int make_sandbox(const struct sandbox_options *chosen)
 {
-    struct inside inside = {.reply = chosen->reply, .outside = {geteuid(), getegid()}, .mapped = -1};
+    struct inside inside = {.outside = {geteuid(), getegid()}, .mapped = -1};
     int users[2] = {-1, -1};
-    take_charge(&inside.mask);
-    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    if (chosen->parent != 0 && getppid() != chosen->parent)
-        return EXIT_SETUP; /* it ended before the line above */
-    const char *refusal = read_message(chosen->message);
-    if ((given.layout.flags & LAYOUT_WAITS) != 0 && inside.reply < 0)
-        inside.reply = STDOUT_FILENO;
-    if (inside.reply > STDERR_FILENO && fcntl(inside.reply, F_SETFD, FD_CLOEXEC) != 0)
-        return fail_setup("cannot set up", "reply", errno);
-    if (refusal != NULL) {
-        reply_refusal(inside.reply, refusal);
-        return inside.reply < 0 ? fail_setup("refused", refusal, 0) : EXIT_SETUP;
-    }
-    if (!find_sources(&given.layout))
-        return fail(inside.reply, "mounts");
+    if (!take_over(&inside, chosen->parent))
+        return EXIT_SETUP;
+    int status = take_message(chosen->message, chosen->reply, &inside);
+    if (status != 0)
+        return status;
     drop_groups();
     inside.life = (int)syscall(CALL_PIDFD_OPEN, getpid(), 0);
     if (inside.life < 0)
@@ -346,6 +378,25 @@ static int make_sandbox(const struct sandbox_options *chosen)
     return stand_outside(child);
 }
 
+/* The inner process first, and then what it is for. Not with mounts of its own: they would keep what is unmounted outside
+ * meanwhile, and lack what is mounted there. */
+static int stand_by(const struct sandbox_options *chosen)
+{
+    struct inside inside = {.outside = {geteuid(), getegid()}, .mapped = -1, .is_ahead = true, .enters_group = true};
+    if (!take_over(&inside, chosen->parent))
+        return EXIT_SETUP;
+    drop_groups();
+    inside.life = (int)syscall(CALL_PIDFD_OPEN, getpid(), 0);
+    pid_t child = inside.life < 0 ? -1 : fork_into(-1, NAMESPACES | CLONE_NEWNET);
+    if (child != 0)
+        return child < 0 ? EXIT_SETUP : stand_outside(child);
+    int first[2], *const ours[] = {&inside.life, &inside.proc, NULL};
+    if (!ends_with_the_outer_one(inside.life) || settle(&inside, false) != NULL || !receive_descriptors(first, ours))
+        return EXIT_SETUP;
+    int status = take_message(first[1], first[0], &inside);
+    return status != 0 ? status : be_inside(&inside);
+}
+
 static int sandbox(char **arguments)
 {
     struct sandbox_options chosen = {.message = -1, .reply = -1};
@@ -354,6 +405,8 @@ static int sandbox(char **arguments)
         return EXIT_SETUP;
     if (*rest != NULL)
         return refuse_usage("unknown option", *rest);
+    if (chosen.stands_by)
+        return stand_by(&chosen);
     if (chosen.message < 0)
         return refuse_usage("no --layout given", NULL);
     return make_sandbox(&chosen);

@@ -5,6 +5,7 @@
 #include "options.h"
 
 /* praxis-init sandbox --layout FD [--reply FD] [--parent PID]
+ * praxis-init sandbox --standby [--parent PID]
  *
  * What is laid out, and the command, come as one message; what becomes of it goes back in frames. FRAMING.md has both.
  */

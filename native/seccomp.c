@@ -5,6 +5,8 @@
  */
 #include "seccomp.h"
 
+#include "memory.h"
+
 #include <asm/ioctls.h>
 #include <asm/sockios.h>
 #include <errno.h>
@@ -12,7 +14,6 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -38,7 +39,7 @@ const char *filter_take(struct filter *filter, const uint8_t *bytes, size_t leng
     size_t count = length / sizeof *filter->instructions;
     if (length == 0 || length % sizeof *filter->instructions != 0 || count > BPF_MAXINSNS)
         return "a filter that is not of 1 to 4096 instructions";
-    struct sock_filter *instructions = malloc(length);
+    struct sock_filter *instructions = keep(length);
     if (instructions == NULL)
         return "no memory is left for the filter";
     memcpy(instructions, bytes, length); /* little-endian, as every machine that we are built for */

@@ -34,7 +34,7 @@ _FAILED = "failed.txt"
 
 _FOUND: set[Path] = set()
 
-INIT_VERSION = 9
+INIT_VERSION = 10
 """What `praxis-init --version` prints for the command line and the frames that are written here (`version` in
 native/praxis_init.c). Raise both when an option, a form or a frame changes."""
 
@@ -278,6 +278,11 @@ def sandbox_words(path: str, layout: int, *, reply: int | None = None, parent: i
     words += [] if reply is None else ["--reply", str(reply)]
     words += [] if parent is None else ["--parent", str(parent)]
     return words
+
+
+def standby_words(path: str, *, parent: int) -> list[str]:
+    """The words that start a sandbox ahead of the message that lays it out; `parent`: see `sandbox_words`."""
+    return [path, "sandbox", "--standby", "--parent", str(parent)]
 
 
 def join_words(

@@ -2,13 +2,16 @@
 
 import os
 import platform
+import socket
+import struct
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from praxis_mcp.engines.init.frame_types import FrameType, encode_frame
 from praxis_mcp.engines.init.framing import Detail, FrameDecoder, Refused, WaitCall
 from praxis_mcp.engines.init.layout import LaidMount, MountFlag, MountKind, SandboxLayout, encode_sandbox
 from praxis_mcp.engines.init.seccomp import filter_program
@@ -16,6 +19,7 @@ from praxis_mcp.support.praxis_init import Ended, normalize_machine
 from tests.native.harness import PATIENCE
 
 MIB = 1 << 20
+_FLAGS = slice(12, 16)  # of a layout, in its message
 ENV = {b"PATH": b"/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", b"LANG": b"C.UTF-8"}
 
 
@@ -39,11 +43,13 @@ class Bench:
         binary: praxis-init.
         user: to run it as; None is ourselves.
         memberships: see `SandboxLayout`, of every sandbox.
+        is_ahead: praxis-init is started before there is a message, where that is for a sandbox which it can have ready.
     """
 
     binary: Path
     user: int | None
     memberships: Sequence[int] | None = None
+    is_ahead: bool = False
     stack: ExitStack = field(default_factory=ExitStack)
 
     def hold(self, path: Path | str) -> int:
@@ -129,18 +135,25 @@ class Bench:
             os.write(layout, message)
             os.lseek(layout, 0, os.SEEK_SET)
             inherited = [mount.descriptor for mount in mounts if mount.descriptor is not None]
-            process = subprocess.Popen(
-                [*front, str(self.binary), "sandbox", "--layout", str(layout), "--reply", str(write_end)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=[layout, write_end, *held, *inherited],
-                user=self.user,
-                group=self.user,
-                extra_groups=None if self.user is None else [],
-                env={**os.environ, "PRAXIS_OUTSIDE": "1", **(env or {})},
-                cwd="/",
-            )
+            given = [write_end, layout, *held, *inherited]
+            is_ahead = self.is_ahead and not front and message[_FLAGS] == b"\0" * 4
+            words = ["--standby"] if is_ahead else ["--layout", str(layout), "--reply", str(write_end)]
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                process = subprocess.Popen(
+                    [*front, str(self.binary), "sandbox", *words],
+                    stdin=theirs.fileno() if is_ahead else subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL if is_ahead else subprocess.PIPE,
+                    stderr=subprocess.DEVNULL if is_ahead else subprocess.PIPE,
+                    pass_fds=() if is_ahead else given,
+                    user=self.user,
+                    group=self.user,
+                    extra_groups=None if self.user is None else [],
+                    env={**os.environ, "PRAXIS_OUTSIDE": "1", **(env or {})},
+                    cwd="/",
+                )
+                if is_ahead:
+                    process.stdout, process.stderr = send_descriptors(ours, {number: number for number in given})
             os.close(write_end)
             write_end = -1
             try:
@@ -152,6 +165,22 @@ class Bench:
             for descriptor in (layout, read_end, write_end):
                 if descriptor >= 0:
                     os.close(descriptor)
+
+
+def send_descriptors(channel: socket.socket, descriptors: Mapping[int, int]) -> tuple[IO[bytes], IO[bytes]]:
+    """Give a praxis-init that was started ahead what it is for, and two streams, of which the reading ends come back.
+
+    Args:
+        channel: to it.
+        descriptors: by the numbers that they are to have.
+    """
+    pipes = [os.pipe(), os.pipe()]
+    given = {**descriptors} | {place: ends[1] for place, ends in enumerate(pipes, 1)}
+    message = encode_frame(FrameType.DESCRIPTORS, struct.pack(f"<{len(given)}I", *given))
+    socket.send_fds(channel, [message], list(given.values()))
+    for _, write_end in pipes:
+        os.close(write_end)
+    return os.fdopen(pipes[0][0], "rb"), os.fdopen(pipes[1][0], "rb")
 
 
 def works_for(binary: Path, user: int | None) -> str:

@@ -11,7 +11,7 @@ import pytest
 from praxis_mcp.engines.init import framing, layout, trees
 from praxis_mcp.engines.init.framing import FrameType
 from praxis_mcp.support import praxis_init as ours
-from praxis_mcp.support.praxis_init import EndKind, join_words, run_prefix, sandbox_words, wait_words
+from praxis_mcp.support.praxis_init import EndKind, join_words, run_prefix, sandbox_words, standby_words, wait_words
 from tests.native.harness import PATIENCE
 
 NATIVE = Path(__file__).resolve().parents[2] / "native"
@@ -38,12 +38,12 @@ ASKED = {
     | options_in(run_prefix("x", timeout=1, no_network=True)),
     "wait": options_in(wait_words("x", 1, "/socket", [((1, 2), "/path")], ["A"]))
     | options_in(wait_words("x", 1, listen="127.0.0.1:1", secret=bytes(ours.CHANNEL_SECRET_BYTES))),
-    "sandbox": options_in(sandbox_words("x", 3, reply=4, parent=5)),
+    "sandbox": options_in(sandbox_words("x", 3, reply=4, parent=5)) | options_in(standby_words("x", parent=5)),
     "join": options_in(join_words("x", group=Path("/g"), private_mounts=True, overlay=(Path("/o"), 4096))),
 }
 
 
-INTERFACES = {9: "1953d6841056d6f0"}
+INTERFACES = {10: "a2d11d555ef26d39"}
 """What each version stands for, as a digest: a binary of another version is refused before it is used."""
 
 

@@ -21,12 +21,12 @@ from tests.kit import requirements
 from tests.kit.unkillable import children_of, held
 from tests.kit.until import until_blocking
 from tests.native.harness import IS_ROOT, MARK, NOBODY, PATIENCE, landlock_version, marked
-from tests.native.sandboxing import ENV, MIB, Bench, works_for
+from tests.native.sandboxing import ENV, MIB, Bench, send_descriptors, works_for
 
 ME = Path(__file__)
 
 
-@pytest.fixture(params=["root", "root with the host's users", "nobody"])
+@pytest.fixture(params=["root", "root with the host's users", "nobody", "nobody, ahead of the message"])
 def who(request: pytest.FixtureRequest) -> str:
     """Who makes the sandboxes, and of which kind."""
     return request.param
@@ -35,9 +35,10 @@ def who(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def user(who: str) -> int | None:
     """Whom to run as: None for ourselves. An unprivileged test run is its own "nobody"."""
-    if who != "nobody" and not IS_ROOT:
+    is_nobody = who.startswith("nobody")
+    if not is_nobody and not IS_ROOT:
         pytest.skip("needs root")
-    return NOBODY if IS_ROOT and who == "nobody" else None
+    return NOBODY if IS_ROOT and is_nobody else None
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def bench(binary: Path, who: str, user: int | None) -> Iterator[Bench]:
     if why := works_for(binary, user):
         requirements.give_up("native", f"no sandbox for this user here: {why}")
     memberships = (4242,) if who == "root with the host's users" else None
-    with (found := Bench(binary, user, memberships)).stack:
+    with (found := Bench(binary, user, memberships, is_ahead="ahead" in who)).stack:
         yield found
 
 
@@ -670,3 +671,48 @@ def test_a_plain_user_is_one_who_may_do_nothing_outside(bench: Bench) -> None:
     assert seen == "0\n"
     if IS_ROOT:
         assert bench.user in (None, NOBODY)
+
+
+def test_what_is_there_ahead_leaves_when_nothing_comes_for_it(binary: Path) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = subprocess.Popen([binary, "sandbox", "--standby"], stdin=theirs.fileno())
+    assert process.wait(PATIENCE) == 125
+
+
+@pytest.mark.parametrize("order", [(4, 3, 5, 6), (6, 5, 4, 3), (3, 4, 9, 5)])
+def test_descriptors_get_the_numbers_that_others_of_them_have_when_they_come(
+    binary: Path, user: int | None, place: Path, order: tuple[int, ...]
+) -> None:
+    """Numbers low enough to be those of praxis-init's own descriptors as well."""
+    (place / "file").write_text("of the host")
+    reply, message, root, file = order
+    with (bench := Bench(binary, user)).stack:
+        mounts = [
+            LaidMount(MountKind.ROOT_DIRECTORY, b"/", root),
+            LaidMount(MountKind.BIND, b"/mnt", file),
+        ]
+        content = bench.message(SandboxLayout(mounts), "sh", "-c", "cat /mnt/file; ls /proc/self/fd | wc -l")
+    held = [os.open("/", os.O_PATH), os.open(place, os.O_PATH), os.memfd_create("message")]
+    os.write(held[2], content)
+    os.lseek(held[2], 0, os.SEEK_SET)
+    read_end, write_end = os.pipe()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = subprocess.Popen(
+            [binary, "sandbox", "--standby"],
+            stdin=theirs.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            user=user,
+            group=user,
+            cwd="/",
+        )
+        numbers = {reply: write_end, message: held[2], root: held[0], file: held[1]}
+        streams = send_descriptors(ours, numbers)
+    for each in (*held, write_end):
+        os.close(each)
+    with streams[0] as stdout, streams[1]:
+        assert stdout.read() == b"of the host4\n"
+    assert process.wait(PATIENCE) == 0
+    os.close(read_end)

@@ -17,6 +17,7 @@ from typing import ClassVar
 
 import anyio
 
+from praxis_mcp.contracts.values import Network
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.bubblewrap import find_bubblewrap
 from praxis_mcp.engines.host.cgroups import Cgroups, RunGroup
@@ -30,6 +31,7 @@ from praxis_mcp.engines.host.sandboxed import (
     hold_content,
     namespace_remedy,
 )
+from praxis_mcp.engines.host.standby import MARK, Standby, Standbys
 from praxis_mcp.engines.init.framing import Detail, FrameDecoder, FramingError, Refused, WaitCall
 from praxis_mcp.engines.init.layout import (
     SandboxLayout,
@@ -61,9 +63,6 @@ MOST_LEAVING = 32
 PROBE_ATTEMPTS = 3
 """A trial that was killed, by the out-of-memory killer say, shows nothing of this machine; and what it decides stays
 for the life of the server."""
-MARK = "PRAXIS_SANDBOX"
-"""The variable that marks a sandbox's own processes, with the run's id. The command does not get it."""
-
 LAUNCHER_PROCESSES = 1
 """The sandbox's init is in the run's group, and its limit must not pay for that."""
 
@@ -106,7 +105,13 @@ class OwnLauncher(Launcher):
             return False
 
     async def run(
-        self, plan: Plan, context: ExecutionContext, prepare: Prepare, cgroups: Cgroups, later: Later = None
+        self,
+        plan: Plan,
+        context: ExecutionContext,
+        prepare: Prepare,
+        cgroups: Cgroups,
+        later: Later = None,
+        standbys: Standbys | None = None,
     ) -> Finished:
         """See the base."""
         group = cgroups.for_run(plan, own_processes=LAUNCHER_PROCESSES)
@@ -122,7 +127,7 @@ class OwnLauncher(Launcher):
                 early = EarlyEnd(reply, later, release)
             try:
                 async with context.collectors(plan) as streams:
-                    end = await self._run_in(plan, context, prepare, group, streams, reply, early)
+                    end = await self._run_in(plan, context, prepare, group, streams, reply, early, standbys)
                     context.phases.enter(Phase.COLLECT)
                     out_of_memory = group.out_of_memory
             finally:
@@ -144,11 +149,17 @@ class OwnLauncher(Launcher):
         streams: Streams,
         reply: Reply,
         early: EarlyEnd | None,
+        standbys: Standbys | None,
     ) -> Ended:
         fixed = plan.blueprint
         sandboxed = await prepare()
-        with ExitStack() as held:
+        with ExitStack() as standing, ExitStack() as held:
             held.callback(sandboxed.layout.close)
+            standby = None
+            # In a group of version 2 it would have to move, which takes a lock (`RunGroup.prefix`).
+            is_blank = fixed.network is Network.NONE and sandboxed.memberships is None
+            if standbys is not None and is_blank and not (group.unified and group.places):
+                standby = standing.enter_context(standbys.hold(self.program, sandboxed.umask))
             call = call_of(plan, sandboxed)
             descriptors = pack(plan, sandboxed, group, held, lambda layout: encode_sandbox(layout, call))
             # Until praxis-init has left, its mounts keep the file systems busy that they are of, one of which may be
@@ -162,7 +173,7 @@ class OwnLauncher(Launcher):
             end = await _launch(
                 self.program,
                 descriptors,
-                plan.call.run_id,
+                plan.call.run_id if standby is None else standby.ident,
                 streams,
                 reply,
                 timeout=fixed.limits.timeout,
@@ -171,6 +182,7 @@ class OwnLauncher(Launcher):
                 on_start=on_start,
                 early=early if is_private else None,
                 umask=sandboxed.umask,
+                standby=standby,
             )
         if end.kind is EndKind.EXEC_FAILED:
             raise sandboxed.start_failure(end.reason)
@@ -310,7 +322,7 @@ def init_tree(process: subprocess.Popen[bytes], ident: str) -> SupervisedTree:
 async def _launch(
     program: str,
     descriptors: Sequence[int],
-    run_id: str,
+    ident: str,
     streams: Streams,
     reply: Reply,
     *,
@@ -320,15 +332,18 @@ async def _launch(
     on_start: Callable[[], None] = lambda: None,
     early: EarlyEnd | None = None,
     umask: int | None = None,
+    standby: Standby | None = None,
 ) -> Ended:
     """Run praxis-init; how the command ended.
 
     Raises:
         ExecutionError: praxis-init cannot be started, or refuses the message.
     """
+    launch = init_launch(program, descriptors, ident, reply)
+    become = None if standby is None else standby.become
     ended = await run_process(
-        replace(init_launch(program, descriptors, run_id, reply), stdin=stdin, capture=capture, umask=umask),
-        lambda process: init_tree(process, run_id),
+        replace(launch, stdin=stdin, capture=capture, umask=umask, standby=become),
+        lambda process: init_tree(process, ident),
         timeout=timeout,
         stdout=streams.stdout,
         stderr=streams.stderr,

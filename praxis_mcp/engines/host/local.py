@@ -23,6 +23,7 @@ from praxis_mcp.engines.host.cgroups import Cgroups, find_cgroups
 from praxis_mcp.engines.host.launcher import find_launcher
 from praxis_mcp.engines.host.local_run import LocalRun
 from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher, Sandboxed, reap_host
+from praxis_mcp.engines.host.standby import Standbys
 from praxis_mcp.engines.host.warm import SandboxKey, WarmSandboxes, find_cold_reason_in_sandbox, open_warm
 from praxis_mcp.engines.phases import Phase
 from praxis_mcp.engines.running import Finished, run_command
@@ -59,6 +60,7 @@ class LocalExecutionEngine(ExecutionEngine):
         self._launcher = Lookup(partial(find_launcher, "auto" if wanted in ("require", "off") else wanted))
         self._cgroups: Cgroups | None = None
         self._directories = CallDirectories()
+        self._standbys = Standbys(self.settings.warm)
         self._warm: WarmSandboxes | None = None
 
     async def get_capabilities(self) -> EngineCapabilities:
@@ -110,7 +112,7 @@ class LocalExecutionEngine(ExecutionEngine):
             if not isinstance(sandbox, Launcher) or cgroups is None:
                 return await run.as_plain_process(self._directories)
             prepare = partial(run.prepare, self.settings)
-            cold = partial(sandbox.run, plan, context, cgroups=cgroups)
+            cold = partial(sandbox.run, plan, context, cgroups=cgroups, standbys=self._standbys)
             warm = self._warm = self._warm or self._open_warm(sandbox, cgroups)
             if warm is None:
                 return await cold(prepare)
@@ -130,6 +132,7 @@ class LocalExecutionEngine(ExecutionEngine):
         warm, self._warm = self._warm, None
         if warm is not None:
             await warm.close()
+        await self._standbys.close()
         await self._directories.close()
 
     async def find_cold_reason(self, plan: Plan) -> str:

@@ -54,6 +54,8 @@ class Launch:
             makes a session for the command itself. A session is a group for the scheduler, too (sched(7),
             autogroup), and on a busy machine a new one waits for its first turn as long as the whole call takes else.
         umask: of the child; None is the server's.
+        standby: makes a program that is there already become this one, and gives it, with its streams; or None where
+            that cannot be, and nothing of it has begun. It knows no `channel`, working directory or session of its own.
     """
 
     argv: tuple[str, ...] = field(repr=False)
@@ -65,6 +67,7 @@ class Launch:
     descriptors: tuple[int, ...] = ()
     own_session: bool = True
     umask: int | None = None
+    standby: Callable[[Launch], subprocess.Popen[bytes] | None] | None = None
 
 
 class ReportPipe:
@@ -198,6 +201,8 @@ def start_process(launch: Launch) -> subprocess.Popen[bytes]:
     if launch.channel is not None:
         stdin, stdout, stderr = launch.channel, launch.channel, subprocess.DEVNULL
     try:
+        if launch.standby is not None and (process := launch.standby(launch)) is not None:
+            return process
         return subprocess.Popen(
             launch.argv,
             env=dict(launch.env),

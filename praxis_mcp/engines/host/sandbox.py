@@ -34,6 +34,7 @@ from praxis_mcp.engines.host.sandbox_images import SandboxImages
 from praxis_mcp.engines.host.sandbox_run import Layouts, SandboxRun, Tools
 from praxis_mcp.engines.host.sandbox_view import Places
 from praxis_mcp.engines.host.sandboxed import Launcher, Lookup, NoLauncher, Sandboxed, reap_host
+from praxis_mcp.engines.host.standby import Standbys
 from praxis_mcp.engines.host.taken_images import TakenImages
 from praxis_mcp.engines.host.warm import SandboxKey, WarmSandboxes, find_cold_reason_in_sandbox, open_warm
 from praxis_mcp.engines.outcomes import NotBegun
@@ -79,6 +80,7 @@ class SandboxExecutionEngine(ExecutionEngine):
         self._layouts: Layouts = {}
         self._warm: WarmSandboxes | None = None
         self._background = BackgroundTasks()
+        self._standbys = Standbys(self.settings.warm)
         self._taken = TakenImages(self.images, self._background)
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
@@ -204,6 +206,7 @@ class SandboxExecutionEngine(ExecutionEngine):
         warm, self._warm = self._warm, None
         if warm is not None:
             await warm.close()
+        await self._standbys.close()
         await self._background.close(2 * CGROUP_REMOVE_TIMEOUT)
 
     async def find_cold_reason(self, plan: Plan) -> str:
@@ -243,7 +246,7 @@ class SandboxExecutionEngine(ExecutionEngine):
                 if plan.blueprint.cache_dirs:
                     caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint, holds)
                 places = Places(artifacts, caches)
-                yield SandboxRun(plan, context, image, tools, places, self._layouts, self._background)
+                yield SandboxRun(plan, context, image, tools, places, self._layouts, self._background, self._standbys)
 
     def _caches(self, blueprint: Blueprint, holds: ExitStack) -> tuple[tuple[str, Path], ...]:
         store = self.images.store

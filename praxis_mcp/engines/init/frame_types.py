@@ -37,6 +37,7 @@ class FrameType(IntEnum):
     LIMIT = 19
     LAID = 20
     MEMBERSHIP = 21
+    DESCRIPTORS = 22
     HELLO = 129
     STDOUT = 130
     STDERR = 131
