@@ -310,11 +310,17 @@ def _read(blueprint: Blueprint, options: KubernetesSettings) -> PodContent:
             f"This copy of praxis-mcp has no praxis-init for {machine}, which every pod begins with.",
             remedy=OTHER_MACHINES,
         )
+    init = path.read_bytes()
+    if len(init) > MAX_CONFIG_MAP:
+        raise EngineUnavailable(
+            f"{path} is larger than the {MAX_CONFIG_MAP // 1000} kB of a ConfigMap, which brings it into pods.",
+            remedy="Build it by zig, which makes a small one: PRAXIS_NATIVE_COMPILER=zig python native/build.py.",
+        )
     try:
         stamp = ContentStamp.of(blueprint)
     except (OSError, ValueError):  # which reading them says better
         stamp = None
-    return PodContent(path.read_bytes(), _read_mounts(blueprint), stamp)
+    return PodContent(init, _read_mounts(blueprint), stamp)
 
 
 def _read_mounts(blueprint: Blueprint) -> tuple[MountContent, ...]:
@@ -431,11 +437,10 @@ def _file(here: HeldDirectory, name: str, path: str, left: int, mount: Mount | N
     finally:
         os.close(descriptor)
     if len(data) > most:
-        where = path or "it"
         raise ValueError(
-            f"{where} is larger than {MAX_CONFIG_MAP // 1000} kB"
+            f"{path or 'it'} is larger than {MAX_CONFIG_MAP // 1000} kB"
             if most == MAX_CONFIG_MAP
-            else f"with {where} the mounts are more than {MAX_CONTENT // 1024**2} MiB"
+            else f"with {path or 'it'} the mounts are more than {MAX_CONTENT // 1024**2} MiB"
         )
     try:
         path.encode()

@@ -10,7 +10,7 @@ import pytest
 
 from praxis_mcp.engines.kubernetes import content
 from praxis_mcp.engines.kubernetes.content import ConfigMap, PodContent
-from praxis_mcp.errors import ExecutionError, LimitUnsupported
+from praxis_mcp.errors import EngineUnavailable, ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Blueprint, Limits, Mount, Where
 from praxis_mcp.settings.kubernetes import KubernetesSettings
 
@@ -166,6 +166,15 @@ async def test_a_mount_that_becomes_unusable_is_refused_by_the_call_that_meets_a
     (place / "empty").mkdir()
     with pytest.raises(LimitUnsupported, match="empty directory"):
         await found.is_current(blueprint)
+
+
+async def test_a_praxis_init_that_no_config_map_can_hold_is_refused_with_how_to_make_a_small_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(content, "MAX_CONFIG_MAP", 4096)
+    with pytest.raises(EngineUnavailable, match="larger than the 4 kB of a ConfigMap") as caught:
+        await content_of(blueprint_of())
+    assert "zig" in str(caught.value.remedy)
 
 
 def test_under_another_lease_a_config_map_has_another_name() -> None:
