@@ -13,7 +13,7 @@ from praxis_mcp.errors import ArgumentError
 
 MAX_VALUES = 4_000_000
 """Values of a document, each counted as often as aliases repeat it; a file of 16 MiB has hardly more of its own."""
-_MAX_DEPTH = 200
+_DEEPEST_FOREIGN = 200
 
 _WORDS = {
     "tag:yaml.org,2002:null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -100,7 +100,7 @@ def _measure(document: Any, place: str) -> None:
         if not isinstance(value, dict | list):
             return 1, 0
         if id(value) not in known:
-            if depth > _MAX_DEPTH:
+            if depth > _DEEPEST_FOREIGN:
                 raise RecursionError
             size, height = 1, 0
             for part in value.values() if isinstance(value, dict) else value:
@@ -108,7 +108,7 @@ def _measure(document: Any, place: str) -> None:
                 size, height = size + found[0], max(height, found[1])
             known[id(value)] = size, height + 1
         size, height = known[id(value)]
-        if height > _MAX_DEPTH:
+        if height > _DEEPEST_FOREIGN:
             raise RecursionError
         if size > MAX_VALUES:
             raise ArgumentError(

@@ -372,7 +372,10 @@ _SPEC: dict[str, Schema] = {
     "query": _described(_VALUES, "http: parameters of the query that are always sent: text, or {secret: NAME}."),
     "basic_user": {"anyOf": [_SCALAR, _SECRET], "description": "http: user of basic authentication."},
     "basic_password": {"anyOf": [_SCALAR, _SECRET], "description": "http: its password, best as {secret: NAME}."},
-    "body": {"enum": ["json", "form", "text"], "description": "http: how parameters in the body are written."},
+    "body": {
+        "enum": ["json", "form", "multipart", "text"],
+        "description": "http: how parameters in the body are written.",
+    },
     "follow_redirects": {**_FLAG, "description": "http: follow redirects; never with secrets to another host."},
     "max_response": _described(_SIZE, "http: bytes of an answer, beyond which the call fails."),
 }  # fmt: skip

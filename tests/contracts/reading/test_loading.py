@@ -420,6 +420,17 @@ class TestFormatSchema:
             ({"name": "t", "engine": "local", "command": ["x"], "parameters": {"a": "str", "b": None}}, True),
             ({"name": "t", "engine": "remote-mcp", "address": "http://x", "auth_token": {"secret": "T"}}, True),
             ({"name": "t", "image": "x", "command": ["x"], "parameters": [{"name": "a", "bind": "stdin"}]}, True),
+            (
+                {
+                    "name": "t",
+                    "engine": "http",
+                    "url": "https://x.example/",
+                    "method": "POST",
+                    "body": "multipart",
+                    "parameters": {"a": {"bind": {"query": "a", "deep": True}}},
+                },
+                True,
+            ),
             ({"name": "t", "image": "x", "command": ["x"], "comand": 1}, False),
             ({"name": "t", "image": "x"}, False),
             ({"name": "t", "image": "x", "command": ["x"], "parameters": {"a": {"patern": "x"}}}, False),
