@@ -140,7 +140,8 @@ def state(project: Path) -> Iterator[Path]:
     place.mkdir()
     yield place
     remove_containers(place)
-    if made := images_of(project):
+    asked = docker("images", "--quiet", "--filter", f"label={LABEL}=lock").split()
+    if made := (*images_of(project), *asked):
         docker("rmi", "--force", *made)
 
 
