@@ -24,6 +24,8 @@ from praxis_mcp.cli.tool_call import connected_upstreams
 from praxis_mcp.support.text import counted, size_in_words
 
 if TYPE_CHECKING:
+    from mcp_types import Tool
+
     from praxis_mcp.contracts.catalog.catalog import Catalog
     from praxis_mcp.execution.toolbox import Toolbox
     from praxis_mcp.federation.upstreams import Entry, UpstreamReport
@@ -35,7 +37,7 @@ def list_tools(options: SettingsOptions, toolset: ToolsetOption = None, as_json:
     """List the tools of contracts and upstreams, what each costs an agent, and what keeps others from being served.
 
     Bytes are those of its definition in tools/list. Tokens, of a model's context, are estimated: a token for four bytes
-    of name, description and input schema.
+    of name, description and input schema. Where tools are searched, what a client is shown of them is counted as well.
 
     Exit code 1 where a contract is broken or a directory of contracts is missing.
 
@@ -43,21 +45,23 @@ def list_tools(options: SettingsOptions, toolset: ToolsetOption = None, as_json:
     """
     settings = options.read(server={"toolsets": toolset} if toolset else None)
 
+    from praxis_mcp.serving.mcp.costs import Cost, costs_of
+    from praxis_mcp.serving.mcp.search_tools import find_shown
     from praxis_mcp.serving.toolsets import Toolsets
 
-    async def read(toolbox: Toolbox) -> tuple[Sequence[Entry], Catalog, tuple[UpstreamReport, ...]]:
+    async def read(
+        toolbox: Toolbox,
+    ) -> tuple[Sequence[Entry], Sequence[Entry | Tool] | None, Catalog, tuple[UpstreamReport, ...]]:
         own = toolbox.catalog.entries()
         async with connected_upstreams(toolbox.upstreams):
             tools = Toolsets(settings).listed(toolbox.upstreams.merged_with(own))
-            return tools, toolbox.catalog, toolbox.upstreams.reports()
+            return tools, find_shown(toolbox, tools), toolbox.catalog, toolbox.upstreams.reports()
 
-    entries, catalog, upstreams = run_with_toolbox(settings, read)
+    entries, shown, catalog, upstreams = run_with_toolbox(settings, read)
     diagnostics = catalog.diagnostics
-
-    from praxis_mcp.serving.mcp.costs import Cost, costs_of
-
     costs = costs_of(entries, settings)
     total = sum(costs.values(), Cost())
+    paid = total if shown is None else sum(costs_of(shown, settings).values(), Cost())
     if as_json:
         listed = [
             {
@@ -74,12 +78,25 @@ def list_tools(options: SettingsOptions, toolset: ToolsetOption = None, as_json:
         troubles = {item.name: item.trouble for item in upstreams if item.trouble}
         disabled = [{"name": item.name, "by": item.by, "source": str(item.source)} for item in catalog.disabled]
         found = diagnostics_as_json(diagnostics)
-        echo_json({"tools": listed, **asdict(total), "disabled": disabled, "diagnostics": found, "upstreams": troubles})
+        searched = None if shown is None else {"shown": [entry.name for entry in shown], **asdict(paid)}
+        echo_json(
+            {
+                "tools": listed,
+                **asdict(total),
+                "search": searched,
+                "disabled": disabled,
+                "diagnostics": found,
+                "upstreams": troubles,
+            }
+        )
     else:
         console().print(_table(entries, upstreams, costs))
         if entries:
             tools, size = counted(len(entries), "tool"), size_in_words(total.bytes)
             say(f"{tools}: {size} in tools/list, about {total.tokens:,} tokens of a model's context", err=True)
+        if shown is not None:
+            few = f"{counted(len(shown), 'tool')}, {size_in_words(paid.bytes)}, about {paid.tokens:,} tokens"
+            say(f"They are searched: an agent is shown {few}, and finds the others by find_tool", err=True)
         print_findings(diagnostics)
         for item in catalog.disabled:
             say(f"{item.name} is disabled: {item.by} ({item.source})", err=True)

@@ -150,6 +150,18 @@ def test_list_says_what_each_tool_and_all_of_them_cost_an_agent(praxis: Run, pro
     assert f"2 tools: {listed['bytes']} bytes in tools/list, about {listed['tokens']} tokens" in done.stderr
 
 
+def test_list_says_what_an_agent_pays_where_tools_are_searched(praxis: Run, project: Path) -> None:
+    (project / "tools" / "other.contract.yaml").write_text("name: other\nimage: busybox:1.36\ncommand: ['true']\n")
+    assert json.loads(praxis("list", "--json").stdout)["search"] is None
+    (project / "searched.yaml").write_text("search: {above: 1, core: [oth*]}\n")
+    config = ("--config", str(project / "searched.yaml"))
+    search = json.loads(praxis("list", "--json", *config).stdout)["search"]
+    assert search["shown"] == ["call_tool", "find_tool", "other"]
+    said = praxis("list", *config).stderr
+    assert "They are searched: an agent is shown 3 tools" in said
+    assert f"about {search['tokens']} tokens, and finds the others by find_tool" in said
+
+
 def test_list_says_container_of_an_image_that_insists_on_no_engine(praxis: Run, project: Path) -> None:
     for name, line in (("any", ""), ("insists", "engine: docker\n")):
         text = f"name: {name}\ndescription: Do nothing.\n{line}image: busybox:1.36\ncommand: ['true']\n"

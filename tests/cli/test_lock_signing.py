@@ -12,6 +12,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from praxis_mcp.execution.locking.signing import PublicKey
 from tests.images.registry_double import registry_double
 from tests.images.tars import file, image, layer
 from tests.kit import command_line
@@ -91,6 +92,14 @@ def test_a_signed_lock_counts_and_one_that_is_changed_unsigned_or_signed_by_othe
             refused = praxis(*given)
             assert (refused.returncode, refused.stdout) == (2, "")
             assert why in refused.stderr
+
+
+def test_what_cosign_has_signed_is_signed() -> None:
+    """Made by cosign 3.1.3, with the command of docs/lock.md; that it takes ours was tried by hand."""
+    folder = Path(__file__).parent / "signed_by_cosign"
+    lock, key = folder / "praxis.lock", PublicKey.read(folder / "cosign.pub")
+    assert key.why_unsigned(lock.read_bytes(), lock) is None
+    assert key.why_unsigned(lock.read_bytes() + b"x", lock) == "has changed since it was signed"
 
 
 def test_a_server_does_not_start_with_a_lock_that_is_not_signed(praxis: Run, project: Path) -> None:

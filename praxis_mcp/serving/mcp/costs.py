@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mcp_types import Tool
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from praxis_mcp.federation.upstreams import Entry
@@ -37,7 +38,7 @@ class Cost:
         return Cost(self.bytes + other.bytes, self.tokens + other.tokens)
 
 
-def costs_of(entries: Sequence[Entry], settings: Settings) -> dict[str, Cost]:
+def costs_of(entries: Sequence[Entry | Tool], settings: Settings) -> dict[str, Cost]:
     """The cost of each tool by its name, as clients of the newest revision with sessions (2025-11-25) get it; without
     those tools that such clients are not sent.
 

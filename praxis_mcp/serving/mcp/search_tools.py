@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,11 @@ from praxis_mcp.contracts.problems import shape
 from praxis_mcp.errors import ArgumentError
 from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation.upstreams import Entry
-from praxis_mcp.serving.access import CALL_TOOL, FIND_TOOL, Caller
+from praxis_mcp.serving.access import ANYONE, CALL_TOOL, FIND_TOOL, Caller
 from praxis_mcp.serving.mcp.blocks import text_block
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.tools import ToolLister
-from praxis_mcp.serving.toolsets import View
+from praxis_mcp.serving.toolsets import Toolsets, View
 from praxis_mcp.settings.toolsets import ToolsetSettings
 from praxis_mcp.support.logs import logger
 
@@ -200,6 +201,16 @@ class SearchTools:
             if not self._has_index:
                 logger.error("all tools are listed: this Python's SQLite was built without FTS5, which searches them")
         return self._has_index
+
+
+def find_shown(toolbox: Toolbox, entries: Sequence[Entry]) -> Sequence[Entry | Tool] | None:
+    """Which of these tools, the search's own among them, a client without a token is shown where they are searched;
+    None where all are listed."""
+    known = {entry.name: entry for entry in entries}
+    search = SearchTools(toolbox, ToolLister(toolbox.settings))
+    merged = search.merged_with(entries)
+    is_shown = search.filter_for(merged, replace(ANYONE, view=Toolsets(toolbox.settings, known.get).view()))
+    return [entry for entry in merged if is_shown[0](entry.name)] if is_shown is not None and is_shown[1] else None
 
 
 def always_loaded(tools: Sequence[Tool]) -> list[Tool]:
