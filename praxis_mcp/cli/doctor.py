@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from praxis_mcp.cli.common import (
 )
 from praxis_mcp.cli.terminal import console, echo_json, escape, table
 from praxis_mcp.cli.tool_call import connected_upstreams
+from praxis_mcp.cli.toolset_report import examine_toolsets, lines_of
 from praxis_mcp.support.text import counted
 
 if TYPE_CHECKING:
@@ -69,9 +70,10 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
     engines: list[dict[str, Any]] = []
     tools: list[dict[str, Any]] = []
     upstreams: list[dict[str, Any]] = []
+    sets: dict[str, Any] = {}
 
     async def ask_upstreams() -> None:
-        upstreams.extend(await examine_upstreams(toolbox))
+        upstreams.extend(await examine_upstreams(toolbox, lambda: sets.update(examine_toolsets(toolbox))))
 
     with unwrapped():
         async with anyio.create_task_group() as tasks:
@@ -79,9 +81,8 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
             engines += [await _examine_engine(toolbox, name) for name in _engine_names(toolbox)]
             tools += [await _examine_tool(toolbox, entry.name) for entry in toolbox.catalog.entries()]
             # On a busy machine one may have answered late, and serves tools all the same.
-            used = {tool["engine"] for tool in tools}
             for number, item in enumerate(engines):
-                if not item["available"] and item["engine"] in used:
+                if not item["available"] and item["engine"] in {tool["engine"] for tool in tools}:
                     engines[number] = await _examine_engine(toolbox, item["engine"])
     _mark_optional(engines, tools)
     findings = toolbox.catalog.diagnostics
@@ -103,6 +104,7 @@ async def _examine(toolbox: Toolbox) -> dict[str, Any]:
         ],
         "tools": tools,
         "upstreams": upstreams,
+        **sets,
         "servers": await anyio.to_thread.run_sync(live_servers),
         "broken": sum(item.is_error for item in findings),
         "held_back": [item.tool for item in findings if isinstance(item, HeldBack)],
@@ -297,8 +299,9 @@ def _print(report: dict[str, Any], settings: Settings) -> None:
         mark = "[green]✓[/]" if item["engine"] else "[red]✗[/]"
         tools.add_row(mark, item["tool"], item["engine"] or "nothing", escape(item["reason"]))
     out.print(tools)
-    for item in report["disabled"]:
-        out.print(escape(f"{item['tool']} is disabled: {item['by']}"), soft_wrap=True, highlight=False)
+    disabled = (f"{item['tool']} is disabled: {item['by']}" for item in report["disabled"])
+    for line in (*disabled, *lines_of(report)):
+        out.print(escape(line), soft_wrap=True, highlight=False)
     if report["upstreams"]:
         out.print(_upstream_table(report["upstreams"]))
         for line in _left_out_lines(report["upstreams"]):
@@ -360,16 +363,16 @@ def _lacks(notes: dict[str, str]) -> str:
     return "; ".join(f"cannot enforce {', '.join(what)}: {why}" for why, what in by_reason.items())
 
 
-async def examine_upstreams(toolbox: Toolbox) -> list[dict[str, Any]]:
-    """Whether each can be reached, by which protocol revision, how many tools are served, held back, left out."""
+async def examine_upstreams(toolbox: Toolbox, then: Callable[[], None] = lambda: None) -> list[dict[str, Any]]:
+    """Whether each can be reached, by which protocol, what is served, held back, left out; calls `then` meanwhile."""
     async with connected_upstreams(toolbox.upstreams, UPSTREAM_TIMEOUT):
+        then()
         return [_upstream_facts(report) for report in toolbox.upstreams.reports()]
 
 
 def _upstream_table(found: list[dict[str, Any]]) -> Table:
     """The same for people."""
-    columns = ("", "upstream", "address", "protocol", "tools", "held back", "left out", "why not")
-    rows = table(*columns, title="Upstreams")
+    rows = table("", "upstream", "address", "protocol", "tools", "held back", "left out", "why not", title="Upstreams")
     for item in found:
         rows.add_row(
             "[green]✓[/]" if item["reachable"] else "[red]✗[/]",

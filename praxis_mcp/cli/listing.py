@@ -24,8 +24,6 @@ from praxis_mcp.cli.tool_call import connected_upstreams
 from praxis_mcp.support.text import counted, size_in_words
 
 if TYPE_CHECKING:
-    from mcp_types import Tool
-
     from praxis_mcp.contracts.catalog.catalog import Catalog
     from praxis_mcp.execution.toolbox import Toolbox
     from praxis_mcp.federation.upstreams import Entry, UpstreamReport
@@ -46,22 +44,22 @@ def list_tools(options: SettingsOptions, toolset: ToolsetOption = None, as_json:
     settings = options.read(server={"toolsets": toolset} if toolset else None)
 
     from praxis_mcp.serving.mcp.costs import Cost, costs_of
-    from praxis_mcp.serving.mcp.search_tools import find_shown
+    from praxis_mcp.serving.mcp.search_tools import costs_of_shown
     from praxis_mcp.serving.toolsets import Toolsets
 
     async def read(
         toolbox: Toolbox,
-    ) -> tuple[Sequence[Entry], Sequence[Entry | Tool] | None, Catalog, tuple[UpstreamReport, ...]]:
+    ) -> tuple[Sequence[Entry], dict[str, Cost] | None, Catalog, tuple[UpstreamReport, ...]]:
         own = toolbox.catalog.entries()
         async with connected_upstreams(toolbox.upstreams):
             tools = Toolsets(settings).listed(toolbox.upstreams.merged_with(own))
-            return tools, find_shown(toolbox, tools), toolbox.catalog, toolbox.upstreams.reports()
+            return tools, costs_of_shown(toolbox, tools), toolbox.catalog, toolbox.upstreams.reports()
 
     entries, shown, catalog, upstreams = run_with_toolbox(settings, read)
     diagnostics = catalog.diagnostics
     costs = costs_of(entries, settings)
     total = sum(costs.values(), Cost())
-    paid = total if shown is None else sum(costs_of(shown, settings).values(), Cost())
+    paid = sum((shown or costs).values(), Cost())
     if as_json:
         listed = [
             {
@@ -78,7 +76,7 @@ def list_tools(options: SettingsOptions, toolset: ToolsetOption = None, as_json:
         troubles = {item.name: item.trouble for item in upstreams if item.trouble}
         disabled = [{"name": item.name, "by": item.by, "source": str(item.source)} for item in catalog.disabled]
         found = diagnostics_as_json(diagnostics)
-        searched = None if shown is None else {"shown": [entry.name for entry in shown], **asdict(paid)}
+        searched = None if shown is None else {"shown": sorted(shown), **asdict(paid)}
         echo_json(
             {
                 "tools": listed,

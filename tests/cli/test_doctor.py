@@ -338,3 +338,20 @@ def test_an_engines_row_names_what_it_lacks_only_where_a_tool_asks_for_it(tmp_pa
     assert "cannot enforce" not in said()
     (tmp_path / "tool" / "contract.yaml").write_text(contract + "network: bridge\n")
     assert "cannot enforce network: bridge: a sandbox has no network of its own" in said()
+
+
+def test_toolsets_are_shown_with_what_they_hold_and_what_they_name_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "echo.contract.yaml").write_text(f"{ECHO}tags: [words]\n")
+    toolsets = {"some": {"tools": ["ec*", "gone_*"], "tags": ["words", "lost"]}, "none": {"tools": ["other"]}}
+    search = {"above": 0, "core": ["ech*", "typo"]}
+    (tmp_path / "praxis.yaml").write_text(yaml.safe_dump({"toolsets": toolsets, "search": search}))
+    report = json.loads(doctor(tmp_path, "--json").stdout)
+    assert report["toolsets"] == [
+        {"toolset": "none", "tools": 0, "unmatched": ["other"]},
+        {"toolset": "some", "tools": 1, "unmatched": ["gone_*", "lost (tag)"]},
+    ]
+    assert report["search"] == {"possible": True, "shown": 3, "unmatched": ["typo"]}
+    said = doctor(tmp_path).stdout
+    assert "toolset  some: 1 tool; nothing has the name gone_* or lost (tag)" in said
+    assert "search   on: a client is shown 3 tools; nothing has the name typo" in said

@@ -20,6 +20,7 @@ from praxis_mcp.execution.toolbox import Toolbox
 from praxis_mcp.federation.upstreams import Entry
 from praxis_mcp.serving.access import ANYONE, CALL_TOOL, FIND_TOOL, Caller
 from praxis_mcp.serving.mcp.blocks import text_block
+from praxis_mcp.serving.mcp.costs import Cost, costs_of
 from praxis_mcp.serving.mcp.dialect import Dialect
 from praxis_mcp.serving.mcp.tools import ToolLister
 from praxis_mcp.serving.toolsets import Toolsets, View
@@ -203,14 +204,16 @@ class SearchTools:
         return self._has_index
 
 
-def find_shown(toolbox: Toolbox, entries: Sequence[Entry]) -> Sequence[Entry | Tool] | None:
-    """Which of these tools, the search's own among them, a client without a token is shown where they are searched;
-    None where all are listed."""
+def costs_of_shown(toolbox: Toolbox, entries: Sequence[Entry]) -> dict[str, Cost] | None:
+    """What each tool costs that a client without a token is shown where these are searched, by its name, the search's
+    own among them; None where all are listed."""
     known = {entry.name: entry for entry in entries}
     search = SearchTools(toolbox, ToolLister(toolbox.settings))
     merged = search.merged_with(entries)
     is_shown = search.filter_for(merged, replace(ANYONE, view=Toolsets(toolbox.settings, known.get).view()))
-    return [entry for entry in merged if is_shown[0](entry.name)] if is_shown is not None and is_shown[1] else None
+    if is_shown is None or not is_shown[1]:
+        return None
+    return costs_of([entry for entry in merged if is_shown[0](entry.name)], toolbox.settings)
 
 
 def always_loaded(tools: Sequence[Tool]) -> list[Tool]:
