@@ -19,9 +19,6 @@
 
 /* For the secret, which comes with the connection. */
 static const int64_t SECRET_TIME = 5 * NANOSECONDS_PER_SECOND;
-/* For a caller, from our start: it connects as soon as it sees us run. Later there is none any more, or it has given us
- * up. */
-static const int64_t CALLER_TIME = 60 * NANOSECONDS_PER_SECOND;
 /* Between two attempts to take a connection for which there is no descriptor: it stays where it is, and poll() would
  * return at once, again and again. */
 static const int64_t ACCEPT_AGAIN = NANOSECONDS_PER_SECOND / 20;
@@ -234,7 +231,7 @@ static enum arrival wait_for_proof(const struct listener *listener, int door, in
     }
 }
 
-enum arrival take_connection(const struct listener *listener, int64_t due, int *channel)
+enum arrival take_connection(const struct listener *listener, int64_t due, int64_t patience, int *channel)
 {
     int door = open_listener(listener), signals = open_signals();
     if (door < 0 || signals < 0) {
@@ -245,7 +242,7 @@ enum arrival take_connection(const struct listener *listener, int64_t due, int *
     for (int index = 0; index < MOST_UNPROVEN; index++)
         unproven[index].channel = -1;
     struct unproven *taken;
-    due = earlier(due, now() + CALLER_TIME);
+    due = earlier(due, now() + patience);
     enum arrival arrival = wait_for_proof(listener, door, signals, due, unproven, &taken);
     if (arrival == ARRIVAL_TAKEN) {
         *channel = taken->channel;

@@ -32,7 +32,8 @@ enum arrival {
     ARRIVAL_TAKEN,
 };
 
-/* Listens, takes one connection, and refuses all others. `due`: a moment of now(), or NO_DEADLINE. */
-enum arrival take_connection(const struct listener *listener, int64_t due, int *channel);
+/* Listens, takes one connection, and refuses all others. `due`: a moment of now(), or NO_DEADLINE; `patience`:
+ * nanoseconds within which it has to come. */
+enum arrival take_connection(const struct listener *listener, int64_t due, int64_t patience, int *channel);
 
 #endif

@@ -44,6 +44,7 @@ struct wait_options {
     const char *socket; /* path of a unix socket; NULL: the channel is stdin and stdout, or */
     struct listener listener;
     int64_t patience;   /* nanoseconds that the call may take to come, or NO_DEADLINE */
+    int64_t caller;     /* and that whoever connects may */
     const char *boot;   /* the id of the kernel's boot that `sources` are of; NULL: there are none */
     struct sources sources;
     const struct layout *layout; /* of the sandbox that we wait in; NULL: in another's container */
@@ -73,10 +74,11 @@ static const struct option options[] = {
      "the channel is a unix socket to connect to, instead of stdin and stdout"},
     {"--listen", "ADDRESS:PORT", 1, take_address, offsetof(struct wait_options, listener),
      "the channel is one TCP connection to there, after which nobody can connect any more;\n"
-     "                         another address than a loopback one needs --secret-sha256;\n"
-     "                         nobody who connects within a minute ends it quietly"},
+     "                         another address than a loopback one needs --secret-sha256"},
     {"--secret-sha256", "HEX", 1, take_digest, offsetof(struct wait_options, listener),
      "that connection begins with the 32 bytes of which this is the digest; others are closed"},
+    {"--caller", "SECONDS", 1, take_positive_seconds, offsetof(struct wait_options, caller),
+     "leave quietly if nobody has connected when they have passed (default 60)"},
     {"--patience", "SECONDS", 1, take_positive_seconds, offsetof(struct wait_options, patience),
      "leave quietly if no call has come when they have passed"},
     {"--hide", "NAME,NAME...", 1, hide_variables, 0, "as for run; the call's own variables stay"},
@@ -246,7 +248,7 @@ static int wait_for_call(const struct wait_options *given, const sigset_t *mask)
     if (given->socket != NULL && (in = out = connect_to(given->socket)) < 0)
         return fail_setup("cannot connect to", given->socket, errno);
     if (listens(given)) {
-        enum arrival arrival = take_connection(&given->listener, due, &in);
+        enum arrival arrival = take_connection(&given->listener, due, given->caller, &in);
         if (arrival != ARRIVAL_TAKEN)
             return arrival == ARRIVAL_NONE ? 0 : EXIT_SETUP;
         out = in;
@@ -279,7 +281,8 @@ static int wait_for_call(const struct wait_options *given, const sigset_t *mask)
 
 static int take_call(char **arguments)
 {
-    struct wait_options given = {.patience = NO_DEADLINE};
+    /* A caller connects as soon as it sees us run. Later there is none any more, or it has given us up. */
+    struct wait_options given = {.patience = NO_DEADLINE, .caller = 60 * NANOSECONDS_PER_SECOND};
     char **rest = take_options(options, &given, arguments);
     if (rest == NULL)
         return EXIT_SETUP;

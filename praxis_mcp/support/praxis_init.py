@@ -34,7 +34,7 @@ _FAILED = "failed.txt"
 
 _FOUND: set[Path] = set()
 
-INIT_VERSION = 10
+INIT_VERSION = 11
 """What `praxis-init --version` prints for the command line and the frames that are written here (`version` in
 native/praxis_init.c). Raise both when an option, a form or a frame changes."""
 
@@ -217,6 +217,7 @@ def wait_words(
     *,
     listen: str | None = None,
     secret: bytes | None = None,
+    caller: float | None = None,
 ) -> list[str]:
     """The words that start praxis-init waiting for a call (see `framing` and `waiter`).
 
@@ -229,10 +230,10 @@ def wait_words(
             differ, it does not look.
         hide: as for `run_prefix`; variables of the call itself are not hidden.
         listen: ADDRESS:PORT at which it takes one TCP connection, instead of `socket`; an IPv6 address in brackets, in
-            which an IPv4 address may be, too. Where nobody has connected (and given the secret) within a minute, it
-            leaves.
+            which an IPv4 address may be, too.
         secret: what that connection begins with, `CHANNEL_SECRET_BYTES` random bytes; only their digest is among the
             words. None needs a loopback address: any process that reaches it may take the place.
+        caller: seconds after which it leaves if nobody has connected (and given the secret); None is a minute.
 
     Raises:
         ValueError: praxis-init would refuse the value.
@@ -246,6 +247,8 @@ def wait_words(
         if listen is None or len(secret) != CHANNEL_SECRET_BYTES:
             raise ValueError(f"a secret has {CHANNEL_SECRET_BYTES} bytes, and goes with an address to listen at")
         words += ["--secret-sha256", hashlib.sha256(secret).hexdigest()]
+    if caller is not None:
+        words += ["--caller", _seconds("caller", caller, zero=False)]
     if hide:
         words += ["--hide", ",".join(hide)]
     boot = _boot_id() if sources else None

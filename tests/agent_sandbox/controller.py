@@ -1,4 +1,10 @@
-"""A controller of Sandboxes, by looks at everything: small, and slow enough for tests only."""
+"""A controller of Sandboxes, by looks at everything: small, and slow enough for tests only.
+
+It does what agent-sandbox's own does as of 0.5.6, as far as the engine meets it: whose its objects are and what they
+are called, labels and annotations of pods, which pods are given to claims, when a claim whose pool it does not know is
+looked at again, a pod made again under its name where it is gone, and the ends of claims (`shutdownTime`, and
+`ttlSecondsAfterFinished` after the end of their pods).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,10 +23,16 @@ import anyio.abc
 
 from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal
 from praxis_mcp.engines.kubernetes.client import Cluster
+from praxis_mcp.engines.kubernetes.sandbox_spec import POD_NAME_ANNOTATION, made_at
 from praxis_mcp.settings.kubernetes import KubernetesSettings
 
 EVERY = 0.05
 """Seconds between looks."""
+UNKNOWN_FOR = 60.0
+"""Seconds until a claim is looked at again whose pool, or whose pool's template, was not known, unless a pool comes."""
+CANDIDATES_FOR = 2.0
+"""Seconds for which a new claim waits for a pod of its pool that is about to run."""
+EVICTABLE = "cluster-autoscaler.kubernetes.io/safe-to-evict"
 CORE, EXTENSIONS = "apis/agents.x-k8s.io/v1beta1", "apis/extensions.agents.x-k8s.io/v1beta1"
 SERVED = {
     "agents.x-k8s.io/v1beta1": ["sandboxes"],
@@ -40,6 +52,7 @@ class FakeController:
         binds: whether claims are given anything.
         on_pod: changes the body of a pod before it is made.
         on_bound: changes a Sandbox's reference to the claim that it is given to, before it is written.
+        unseen: how many claims it looks at before it sees the template of their pool.
         claims: the specification of each claim that it has seen, by name.
     """
 
@@ -48,7 +61,9 @@ class FakeController:
         self.binds = True
         self.on_pod: Callable[[Object], None] = lambda pod: None
         self.on_bound: Callable[[Object], None] = lambda owner: None
+        self.unseen = 0
         self.claims: dict[str, Object] = {}
+        self._unknown: dict[str, tuple[float, list[str]]] = {}
 
     async def __aenter__(self) -> Self:
         self._cluster = await Cluster.connect(self._options)
@@ -87,18 +102,36 @@ class FakeController:
             own = [each for each in sandboxes if _is_of(each, pool)]
             for _ in range(pool["spec"].get("replicas", 1) - len(own) if template else 0):
                 assert template is not None
-                await self._make_sandbox(
-                    f"{pool['metadata']['name'][:50]}-{secrets.token_hex(3)}", _owner(pool), template
-                )
+                name = f"{pool['metadata']['name']}-{secrets.token_hex(3)[:5]}"
+                await self._make_sandbox(name, _owner(pool), template, {EVICTABLE: "true"})
         for sandbox in sandboxes:
             if sandbox["metadata"]["name"] not in pods:
                 await self._make_pod(sandbox)
         for claim in claims:
-            self.claims[claim["metadata"]["name"]] = claim["spec"]
+            name = claim["metadata"]["name"]
+            self.claims[name] = claim["spec"]
             if _has_expired(claim):
-                await self._cluster.delete(at(EXTENSIONS, "sandboxclaims", claim["metadata"]["name"]))
-            elif self.binds and not claim.get("status", {}).get("sandbox"):
+                await self._cluster.delete(at(EXTENSIONS, "sandboxclaims", name))
+            elif given := claim.get("status", {}).get("sandbox"):
+                await self._note_end(claim, pods.get(given["name"], {}))
+            elif self.binds and self._is_looked_at(name, list(pools)):
                 await self._bind(claim, pools, templates, sandboxes, pods)
+
+    def _is_looked_at(self, claim: str, pools: list[str]) -> bool:
+        until, known = self._unknown.get(claim, (0.0, pools))
+        return time.monotonic() >= until or not set(pools) <= set(known)
+
+    async def _note_unknown(self, claim: str, pools: Mapping[str, Object], reason: str, message: str) -> None:
+        self._unknown[claim] = (time.monotonic() + UNKNOWN_FOR, list(pools))
+        condition = _condition("Ready", "False", reason, message)
+        await self._report("sandboxclaims", claim, {"conditions": [condition]})
+
+    async def _note_end(self, claim: Object, pod: Object) -> None:
+        status = claim["status"]
+        phase = pod.get("status", {}).get("phase")
+        if phase in ("Succeeded", "Failed") and not any(each["type"] == "Finished" for each in status["conditions"]):
+            conditions = [*status["conditions"], _condition("Finished", "True", f"Pod{phase}", "it has ended")]
+            await self._report("sandboxclaims", claim["metadata"]["name"], {"conditions": conditions})
 
     async def _bind(
         self,
@@ -108,53 +141,70 @@ class FakeController:
         sandboxes: list[Object],
         pods: Mapping[str, Object],
     ) -> None:
-        name = claim["metadata"]["name"]
-        pool = pools.get(claim["spec"]["warmPoolRef"]["name"])
+        name, wanted = claim["metadata"]["name"], claim["spec"]["warmPoolRef"]["name"]
+        pool = pools.get(wanted)
         if pool is None:
-            missing = f"SandboxWarmPool {claim['spec']['warmPoolRef']['name']!r} not found"
-            condition = {"type": "Ready", "status": "False", "reason": "WarmPoolNotFound", "message": missing}
-            if claim.get("status", {}).get("conditions") != [condition]:
-                await self._report(name, {"conditions": [condition]})
+            await self._note_unknown(name, pools, "WarmPoolNotFound", f'SandboxWarmPool "{wanted}" not found')
             return
         owner = _owner(claim)
         self.on_bound(owner)
+        own = [each for each in sandboxes if _is_of(each, pool)]
         ready = [
-            each
-            for each in sandboxes
-            if _is_of(each, pool) and pods.get(each["metadata"]["name"], {}).get("status", {}).get("phase") == "Running"
+            each for each in own if pods.get(each["metadata"]["name"], {}).get("status", {}).get("phase") == "Running"
         ]
         if ready:
             given = ready[0]["metadata"]["name"]
             sandboxes.remove(ready[0])
-            path = self._cluster.objects(CORE, "sandboxes", given)
-            await self._cluster.merge(path, {"metadata": {"ownerReferences": [owner]}})
+            body = {
+                "metadata": {"ownerReferences": [owner]},
+                "spec": {"podTemplate": {"metadata": {"annotations": {EVICTABLE: None}}}},
+            }
+            await self._cluster.merge(self._cluster.objects(CORE, "sandboxes", given), body)
+            await self._cluster.merge(self._cluster.pods(given), {"metadata": {"annotations": {EVICTABLE: None}}})
+        elif own and time.time() - made_at(claim) < CANDIDATES_FOR:
+            return
         else:
             template = templates.get(pool["spec"]["sandboxTemplateRef"]["name"])
-            if template is None:
+            if template is None or self.unseen > 0:
+                self.unseen -= 1
+                named = pool["spec"]["sandboxTemplateRef"]["name"]
+                await self._note_unknown(name, pools, "TemplateNotFound", f'SandboxTemplate "{named}" not found')
                 return
             given = name
-            await self._make_sandbox(name, owner, template)
-        ready_now = {"type": "Ready", "status": "True", "reason": "DependenciesReady"}
-        await self._report(name, {"conditions": [ready_now], "sandbox": {"name": given}})
+            await self._make_sandbox(name, owner, template, {})
+        ready_now = _condition("Ready", "True", "DependenciesReady", "Pod is Ready")
+        await self._report("sandboxclaims", name, {"conditions": [ready_now], "sandbox": {"name": given}})
 
-    async def _report(self, claim: str, status: Object) -> None:
-        await self._cluster.merge(self._cluster.objects(EXTENSIONS, "sandboxclaims", claim), {"status": status})
+    async def _report(self, kind: str, name: str, status: Object) -> None:
+        await self._cluster.merge(f"{self._cluster.objects(EXTENSIONS, kind, name)}/status", {"status": status})
 
-    async def _make_sandbox(self, name: str, owner: Object, template: Object) -> None:
+    async def _make_sandbox(self, name: str, owner: Object, template: Object, annotations: Object) -> None:
+        pod = copy.deepcopy(template["spec"]["podTemplate"])
+        pod["metadata"]["annotations"] = {**pod["metadata"]["annotations"], **annotations}
         body = {
             "apiVersion": "agents.x-k8s.io/v1beta1",
             "kind": "Sandbox",
             "metadata": {"name": name, "ownerReferences": [owner]},
-            "spec": {"podTemplate": template["spec"]["podTemplate"]},
+            "spec": {"podTemplate": pod},
         }
         await self._cluster.create(self._cluster.objects(CORE, "sandboxes"), body)
 
     async def _make_pod(self, sandbox: Object) -> None:
-        template = copy.deepcopy(sandbox["spec"]["podTemplate"])
-        metadata = {**template["metadata"], "name": sandbox["metadata"]["name"], "ownerReferences": [_owner(sandbox)]}
+        name, template = sandbox["metadata"]["name"], copy.deepcopy(sandbox["spec"]["podTemplate"])
+        labels = {**template["metadata"]["labels"], "agents.x-k8s.io/sandbox-name-hash": f"{hash(name) % 2**32:08x}"}
+        told = ",".join(sorted(template["metadata"]["annotations"]))
+        annotations = {**template["metadata"]["annotations"], "agents.x-k8s.io/propagated-annotations": told}
+        metadata = {"name": name, "labels": labels, "annotations": annotations, "ownerReferences": [_owner(sandbox)]}
         body = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
         self.on_pod(body)
         await self._cluster.create(self._cluster.pods(), body)
+        noted = {"metadata": {"annotations": {POD_NAME_ANNOTATION: name}}}
+        await self._cluster.merge(self._cluster.objects(CORE, "sandboxes", name), noted)
+
+
+def _condition(kind: str, status: str, reason: str, message: str) -> Object:
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": now}
 
 
 def _owner(item: Object) -> Object:
@@ -167,5 +217,10 @@ def _is_of(item: Object, owner: Object) -> bool:
 
 
 def _has_expired(claim: Object) -> bool:
-    until = claim["spec"].get("lifecycle", {}).get("shutdownTime")
-    return until is not None and datetime.fromisoformat(until).timestamp() < time.time()
+    lifecycle, now = claim["spec"].get("lifecycle", {}), time.time()
+    ends = [datetime.fromisoformat(lifecycle[key]).timestamp() for key in ("shutdownTime",) if key in lifecycle]
+    for condition in claim.get("status", {}).get("conditions", []):
+        if condition["type"] == "Finished" and "ttlSecondsAfterFinished" in lifecycle:
+            ended = datetime.fromisoformat(condition["lastTransitionTime"]).timestamp()
+            ends.append(ended + lifecycle["ttlSecondsAfterFinished"])
+    return bool(ends) and min(ends) < now

@@ -1,5 +1,6 @@
-"""CustomResourceDefinitions in the form of agent-sandbox's v1beta1, with the fields that the engine and the controller
-of the tests use. API servers drop what is not among them, so that a field with a wrong name has no effect."""
+"""CustomResourceDefinitions in the form of agent-sandbox's v1beta1 (as of 0.5.6), with the fields that the engine and
+the controller of the tests use. API servers drop what is not among them, so that a field with a wrong name has no
+effect."""
 
 from __future__ import annotations
 
@@ -55,7 +56,9 @@ def install(api: Api) -> None:
     """Have a cluster serve them; it may do so already."""
     for (group, kind, plural), spec in KINDS.items():
         schema = fields(spec=spec, status=ANYTHING)
-        version = {"name": "v1beta1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+        # What a status says is not changed with the rest, but for itself.
+        parts = {"subresources": {"status": {}}} if kind != "SandboxTemplate" else {}
+        version = {"name": "v1beta1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}, **parts}
         name = f"{plural}.{group}"
         definition = {
             "metadata": {"name": name},

@@ -190,7 +190,7 @@ class KubernetesDouble:
                     self.delete(resource, made["metadata"]["name"])
                 return made, 201
             case "patch", resource:
-                return store.merge(resource, asked.name, asked.body), 200
+                return store.merge(resource.removesuffix("/status"), asked.name, asked.body), 200
             case "delete", resource:
                 return self.delete(resource, asked.name), 200
             case _:

@@ -37,13 +37,13 @@ ASKED = {
     )
     | options_in(run_prefix("x", timeout=1, no_network=True)),
     "wait": options_in(wait_words("x", 1, "/socket", [((1, 2), "/path")], ["A"]))
-    | options_in(wait_words("x", 1, listen="127.0.0.1:1", secret=bytes(ours.CHANNEL_SECRET_BYTES))),
+    | options_in(wait_words("x", 1, listen="127.0.0.1:1", secret=bytes(ours.CHANNEL_SECRET_BYTES), caller=1)),
     "sandbox": options_in(sandbox_words("x", 3, reply=4, parent=5)) | options_in(standby_words("x", parent=5)),
     "join": options_in(join_words("x", group=Path("/g"), private_mounts=True, overlay=(Path("/o"), 4096))),
 }
 
 
-INTERFACES = {10: "a2d11d555ef26d39"}
+INTERFACES = {11: "1431392e168c571c"}
 """What each version stands for, as a digest: a binary of another version is refused before it is used."""
 
 

@@ -170,6 +170,11 @@ def test_a_waiter_to_which_no_caller_comes_in_a_minute_ends_whatever_its_patienc
         assert time.monotonic() - begun > CALLER_SECONDS / 2
 
 
+def test_a_waiter_waits_for_its_caller_as_long_as_it_is_told(binary: Path) -> None:
+    with listening(binary, "--patience", "3600", "--caller", "0.5") as (process, _):
+        assert process.wait(PATIENCE) == 0
+
+
 def test_a_waiter_without_descriptors_does_not_use_a_processor_and_takes_its_caller_when_it_has_one(
     binary: Path,
 ) -> None:

@@ -50,9 +50,11 @@ class OwnPod:
     Attributes:
         last: the pod as it was last seen; empty before it was.
         age: seconds that it had run at most when it became this server's.
+        caller: seconds after which it ends where this server has not connected; None is a minute.
     """
 
     age = 0.0
+    caller: float | None = None
 
     def __init__(self, cluster: Cluster, name: str, on_left: Callable[[str, bool], None]) -> None:
         self._cluster = cluster

@@ -123,10 +123,19 @@ def bound_sandbox(claim: Mapping[str, Any]) -> str:
 
 def why_not_bound(claim: Mapping[str, Any]) -> str:
     """What the controller says of a claim that it has given no pod; empty where it says nothing."""
-    for condition in (claim.get("status") or {}).get("conditions") or []:
-        if condition.get("type") == "Ready" and condition.get("status") != "True":
-            return ": ".join(str(condition[part]) for part in ("reason", "message") if condition.get(part))[:300]
-    return ""
+    ready = _unready(claim)
+    return ": ".join(str(ready[part]) for part in ("reason", "message") if ready.get(part))[:300]
+
+
+def lacks_its_pool(claim: Mapping[str, Any]) -> bool:
+    """Whether the controller does not know the SandboxWarmPool that a claim names, or that pool's template."""
+    return _unready(claim).get("reason") in ("WarmPoolNotFound", "TemplateNotFound")
+
+
+def _unready(claim: Mapping[str, Any]) -> Mapping[str, Any]:
+    conditions = (claim.get("status") or {}).get("conditions") or []
+    unready = (each for each in conditions if each.get("type") == "Ready" and each.get("status") != "True")
+    return next(unready, {})
 
 
 def is_controlled_by(item: Mapping[str, Any], owner: Mapping[str, Any]) -> bool:

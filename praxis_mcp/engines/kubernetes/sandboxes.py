@@ -1,9 +1,9 @@
 """Pods by agent-sandbox (kubernetes-sigs): a SandboxTemplate and a SandboxWarmPool for each blueprint, and a
 SandboxClaim for each pod that is to wait for a call. Whatever goes wrong, the caller can make a pod itself.
 
-Templates and pools are owned by one claim of this server that is bound to nothing and expires unless it is renewed: the
-controller, which else would hold their pods ready for ever after the server was killed, removes it, and them with it.
-That claim, and those of pods, are owned by the server's Lease.
+All that a server has of it is owned by one claim that is bound to nothing and expires unless it is renewed: the
+controller, which else would hold pods ready for ever after the server was killed, removes it, and all else with it.
+That claim is owned by the server's Lease.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import anyio
 
-from praxis_mcp.engines.init.waiter import REPORT_GRACE, awake_or_not
+from praxis_mcp.engines.init.waiter import REPORT_GRACE, WAITER_PATIENCE, awake_or_not
 from praxis_mcp.engines.kubernetes.answers import ClusterLost, Refusal
 from praxis_mcp.engines.kubernetes.client import Cluster
 from praxis_mcp.engines.kubernetes.lease import ServerLease
@@ -32,6 +32,7 @@ from praxis_mcp.engines.kubernetes.sandbox_spec import (
     difference,
     is_controlled_by,
     is_name,
+    lacks_its_pool,
     made_at,
     sandbox_claim,
     sandbox_object,
@@ -55,6 +56,8 @@ POOL_REPLICAS = 2
 """Pods that a SandboxWarmPool holds ready, beyond those that this server has claimed."""
 CLAIM_TIMEOUT = 30.0
 """Seconds within which a claim must have been given a pod; the controller takes less than one."""
+CLAIM_AGAIN = 0.2
+"""Seconds until a pod is claimed again whose pool the controller did not know."""
 POD_LOOK_EVERY = 0.1
 """Seconds between looks for the pod of a Sandbox that has just been made."""
 HOLD_FOR, HOLD_EVERY = 300.0, 60.0
@@ -204,8 +207,8 @@ class AgentSandbox:
                 self._background.start(self._tend, "tending pools of agent-sandbox")
         return ClaimedPod(self, pool, name_for(pool.tool, secrets.token_hex(5)))
 
-    async def have(self, pool: SandboxPool, body: Mapping[str, Any]) -> str:
-        """Have a pool make its pods as this body says; the name of its objects.
+    async def have(self, pool: SandboxPool, body: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+        """Have a pool make its pods as this body says; the name of its objects, and the reference to what owns them.
 
         Args:
             pool: the pool.
@@ -220,7 +223,7 @@ class AgentSandbox:
             hold = await self._have_hold(body["metadata"]["ownerReferences"][0])
             template = sandbox_template(body)
             if pool.hold == hold["uid"] and pool.template == template:
-                return pool.name
+                return pool.name, hold
             self.retire(pool)
             name = name_for(pool.tool, secrets.token_hex(5))
             await self._create("SandboxTemplate", name, hold, template)
@@ -230,7 +233,7 @@ class AgentSandbox:
             except BaseException:
                 self.retire(pool)
                 raise
-            return name
+            return name, hold
 
     def retire(self, pool: SandboxPool) -> None:
         """Have what there is of a pool removed; when it is used again, it is made again."""
@@ -328,6 +331,8 @@ class ClaimedPod(OwnPod):
         secret: what its channel begins with.
     """
 
+    caller = WAITER_PATIENCE  # that it waits in its pool for a claim is part of it
+
     def __init__(self, sandboxes: AgentSandbox, pool: SandboxPool, claim: str) -> None:
         super().__init__(sandboxes.cluster, "", sandboxes.lease.remove_later)
         self._sandboxes = sandboxes
@@ -357,8 +362,7 @@ class ClaimedPod(OwnPod):
         self._body = body
         try:
             with anyio.fail_after(CLAIM_TIMEOUT):
-                name = await self._sandboxes.have(self._pool, body)
-                await self._adopt(await self._bound(name))
+                await self._adopt(await self._bound())
         except TimeoutError as exc:
             reason = why_not_bound(self.last)
             self._sandboxes.retire(self._pool)
@@ -380,16 +384,31 @@ class ClaimedPod(OwnPod):
         await super().run(on_trouble)
         self._check()
 
-    async def _bound(self, pool: str) -> Mapping[str, Any]:
-        """The claim, once it was given a Sandbox of that pool."""
-        # For as long as the pod may live by itself, and a little.
-        life = self._body["spec"]["activeDeadlineSeconds"] + REPORT_GRACE + HOLD_EVERY
-        spec = sandbox_claim(pool, self._sandboxes.now() + life)
-        owner = self._body["metadata"]["ownerReferences"][0]
-        body = sandbox_object("SandboxClaim", self._claim, self._sandboxes.lease.server, owner, spec)
-        self.last = await self._create(self._sandboxes.path("SandboxClaim"), body)
-        await self._until(lambda claim: bool(bound_sandbox(claim)))
-        return self.last
+    async def _bound(self) -> Mapping[str, Any]:
+        """The claim, once it was given a Sandbox of its pool."""
+        unknown = ""
+        while True:
+            pool, hold = await self._sandboxes.have(self._pool, self._body)
+            # For as long as the pod may live by itself, and a little.
+            life = self._body["spec"]["activeDeadlineSeconds"] + REPORT_GRACE + HOLD_EVERY
+            spec = sandbox_claim(pool, self._sandboxes.now() + life)
+            body = sandbox_object("SandboxClaim", self._claim, self._sandboxes.lease.server, hold, spec)
+            self.last = await self._create(self._sandboxes.path("SandboxClaim"), body)
+            await self._until(lambda claim: bool(bound_sandbox(claim)) or lacks_its_pool(claim))
+            if bound_sandbox(self.last):
+                return self.last
+            # The controller has not seen the pool, or its template, yet, or somebody has removed one of them. It would
+            # look at this claim again in a minute; of another it knows no more than there is.
+            if unknown == pool == self._pool.name:
+                self._sandboxes.retire(self._pool)
+            unknown = pool
+            try:
+                await self._cluster.delete(self.made)
+            except Refusal as exc:
+                if not exc.is_missing:
+                    raise
+            self._claim = name_for(self._pool.tool, secrets.token_hex(5))
+            await anyio.sleep(CLAIM_AGAIN)
 
     async def _adopt(self, claim: Mapping[str, Any]) -> None:
         sandbox = await self._cluster.get(self._sandboxes.path("Sandbox", bound_sandbox(claim)))

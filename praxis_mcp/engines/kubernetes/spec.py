@@ -98,6 +98,7 @@ def pod_spec(
     *,
     machine: str,
     secret: bytes,
+    caller: float | None = None,
     pull: str = "missing",
 ) -> dict[str, Any]:
     """The body of the request that creates a pod which waits for a call.
@@ -109,6 +110,7 @@ def pod_spec(
         volumes: praxis-init's, mounts, and what `room_for` gives.
         machine: the processor, as Kubernetes names it: ``amd64``, ``arm64``.
         secret: what the channel begins with.
+        caller: seconds after which it ends where nobody has connected; None is a minute.
         pull: ``missing`` or ``never``.
 
     Raises:
@@ -123,7 +125,7 @@ def pod_spec(
         "activeDeadlineSeconds": math.ceil(WAITER_PATIENCE + blueprint.limits.timeout + REPORT_GRACE),
         "securityContext": _pod_security(pod_user(blueprint)),
         "nodeSelector": {"kubernetes.io/os": "linux", "kubernetes.io/arch": machine, **settings.node_selector},
-        "containers": [_container(blueprint, settings, named, secret, pull)],
+        "containers": [_container(blueprint, settings, named, secret, caller, pull)],
         "volumes": [{"name": name, **volume.source} for name, volume in named],
     }
     if settings.tolerations:
@@ -156,6 +158,7 @@ def _container(
     settings: KubernetesSettings,
     volumes: Sequence[tuple[str, Volume]],
     secret: bytes,
+    caller: float | None,
     pull: str,
 ) -> dict[str, Any]:
     is_direct = settings.channel == "direct"
@@ -165,7 +168,12 @@ def _container(
         "image": blueprint.image,
         "imagePullPolicy": "Never" if pull == "never" else "IfNotPresent",
         "command": wait_words(
-            POD_INIT, WAITER_PATIENCE, hide=HIDDEN_VARIABLES, listen=f"{host}:{CHANNEL_PORT}", secret=secret
+            POD_INIT,
+            WAITER_PATIENCE,
+            hide=HIDDEN_VARIABLES,
+            listen=f"{host}:{CHANNEL_PORT}",
+            secret=secret,
+            caller=caller,
         ),
         "resources": _resources(blueprint, settings),
         "securityContext": {

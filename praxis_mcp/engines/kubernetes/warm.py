@@ -231,7 +231,9 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
                     with anyio.fail_after(self._options.start_timeout):
                         owner = await self._lease.owner(self._background)
                         volumes = await content.put(self._maps, owner)
-                        body = self._body(key, PodIdentity(pod.name, self._lease.server, owner), volumes, secret)
+                        body = self._body(
+                            key, PodIdentity(pod.name, self._lease.server, owner), volumes, secret, pod.caller
+                        )
                         tell(f"starting a pod for {blueprint.tool}")
                         await pod.create(body)
                         await pod.run(note)
@@ -245,7 +247,9 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
                 self._maps.forget()
                 self.pool.remove_by(pod.remove)  # as in `drop`
 
-    def _body(self, key: PodKey, identity: PodIdentity, volumes: Sequence[Volume], secret: bytes) -> Mapping[str, Any]:
+    def _body(
+        self, key: PodKey, identity: PodIdentity, volumes: Sequence[Volume], secret: bytes, caller: float | None
+    ) -> Mapping[str, Any]:
         blueprint = key.blueprint
         more = [*room_for(blueprint, key.files), *_output_volumes(blueprint)]
         return pod_spec(
@@ -255,6 +259,7 @@ class WarmKubernetes(WarmCalls[None, WarmPod]):
             [*volumes, *more],
             machine=PodContent.machine(self._options),
             secret=secret,
+            caller=caller,
             pull=self._settings.pull,
         )
 

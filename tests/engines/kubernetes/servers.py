@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.kubernetes.engine import KubernetesExecutionEngine
+from praxis_mcp.engines.kubernetes.sandboxes import HOLD_FOR
 from praxis_mcp.settings.model import Settings
 from tests.cluster.api import Api
 from tests.cluster.cluster import Cluster
@@ -41,11 +42,19 @@ class VictimProcess:
 
 
 @asynccontextmanager
-async def victim(cluster: Cluster, where: str, *, calls: int, waiting: int) -> AsyncIterator[VictimProcess]:
-    """One that has begun, and is killed at the end."""
+async def victim(
+    cluster: Cluster, where: str, *, calls: int, waiting: int, agent_sandbox: str = "never", hold_for: float = HOLD_FOR
+) -> AsyncIterator[VictimProcess]:
+    """One that has begun, and is killed at the end.
+
+    Args:
+        calls, waiting: how many pods run calls, and wait for one.
+        agent_sandbox: whether agent-sandbox makes them, as the settings have it.
+        hold_for: seconds after which what owns its pools expires.
+    """
     image = await anyio.to_thread.run_sync(cluster.load_stand_in, "busybox:latest")
     command = [sys.executable, "-m", "tests.engines.kubernetes.victim", str(cluster.kubeconfig), where, image]
-    command += [str(calls), str(waiting)]
+    command += [str(calls), str(waiting), agent_sandbox, str(hold_for)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True) as process:
         try:
             found = VictimProcess(process)

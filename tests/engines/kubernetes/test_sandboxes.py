@@ -107,6 +107,11 @@ async def test_a_claim_says_when_it_ends_and_nothing_of_a_call(tmp_path: Path) -
         assert timedelta(minutes=15) < left < timedelta(minutes=30)
         assert hold["spec"]["lifecycle"]["shutdownPolicy"] == "Delete"
         (template,) = on.created("sandboxtemplates")
+        command = template["spec"]["podTemplate"]["spec"]["containers"][0]["command"]
+        assert command[command.index("--caller") + 1] == command[command.index("--patience") + 1], (
+            "it waits in its pool"
+        )
+        assert [owner["name"] for owner in claim["metadata"]["ownerReferences"]] == [hold["metadata"]["name"]]
         assert template["spec"]["envVarsInjectionPolicy"] == "Disallowed"
         assert template["spec"]["networkPolicyManagement"] == "Unmanaged"
         for kind in ("sandboxtemplates", "sandboxwarmpools", "sandboxclaims"):
@@ -272,17 +277,27 @@ async def test_a_claim_that_is_removed_in_mid_call_fails_the_call_which_is_not_r
         assert (tmp_path / "ran").read_text() == "\n\n"  # once in each call
 
 
-async def test_a_pool_that_somebody_removes_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandboxes, "CLAIM_TIMEOUT", 5.0)
-    monkeypatch.setattr(sandboxes, "USE_AGAIN_AFTER", 0.0)
-    async with sandboxed(tmp_path) as on:
+async def test_a_pool_that_somebody_removes_is_made_again_for_the_next_claim(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandboxes, "CLAIM_TIMEOUT", WITHIN)
+    async with sandboxed(tmp_path, agent_sandbox="require") as on:
         await on.call_until_one_waits()
         (pool,) = on.double.store.names("sandboxwarmpools")
         on.double.delete("sandboxwarmpools", pool.partition("/")[2])
-        await on.call()
-        await until(lambda: on.waiting, what="a pod that waits, though there is no pool")
-        await on.call()
-        await until(lambda: len(on.created("sandboxwarmpools")) == 2)
+        for _ in range(3):
+            assert await on.call() == "hello\n"
+        assert len(on.created("sandboxwarmpools")) == 2
+
+
+async def test_a_pool_that_the_controller_has_not_seen_yet_is_claimed_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandboxes, "CLAIM_TIMEOUT", WITHIN)  # it looks at that claim again in a minute
+    async with sandboxed(tmp_path, agent_sandbox="require", warm={"enabled": False}) as on:
+        on.controller.unseen = 1
+        assert await on.call() == "hello\n"
+        assert len(on.created("sandboxwarmpools")) == 1
 
 
 async def test_a_pool_that_nobody_uses_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from tests.cluster.api import Api
 from tests.cluster.cluster import Cluster
 from tests.cluster.objects import account, namespace
 from tests.engines.kubernetes.case import engine_settings
+from tests.engines.kubernetes.servers import that_run, victim
 from tests.kit.until import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.kubernetes, pytest.mark.native, pytest.mark.timeout(900)]
@@ -91,3 +92,20 @@ async def test_calls_run_in_claimed_pods_with_the_rights_that_doctor_names_and_n
             assert {claim["spec"]["lifecycle"]["shutdownPolicy"] for claim in claims} == {"Delete"}
             assert all(datetime.fromisoformat(claim["spec"]["lifecycle"]["shutdownTime"]) for claim in claims)
         await until(lambda: not everything(api, where), within=GONE_WITHIN, every=0.5)
+
+
+async def test_of_a_killed_server_no_other_has_to_remove_anything_of_agent_sandbox(kubernetes_cluster: Cluster) -> None:
+    with kubernetes_cluster.api() as api, namespace(api) as where:
+        install(api)
+        async with (
+            FakeController(kubernetes_cluster.kubeconfig, where) as controller,
+            victim(kubernetes_cluster, where, calls=1, waiting=1, agent_sandbox="require", hold_for=40) as server,
+        ):
+            assert await server.says() == "ready"
+            claimed = {item["status"]["sandbox"]["name"] for item in items(api, where, EXTENSIONS, "sandboxclaims")
+                       if item.get("status", {}).get("sandbox")}  # fmt: skip
+            assert len(claimed) >= 2
+            server.process.kill()
+            await until(lambda: not claimed & {*that_run(api, where)}, what="the end of what had a connection")
+            await until(lambda: not everything(api, where), within=GONE_WITHIN, every=0.5)
+            assert controller.claims

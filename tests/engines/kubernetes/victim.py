@@ -1,7 +1,7 @@
 """A server process that tests kill or freeze: it has calls in pods that never end by themselves, and pods that wait for
 others, and says so. Then it makes a call for each line that it reads, and answers it with a line.
 
-Usage: python -m tests.engines.kubernetes.victim KUBECONFIG NAMESPACE IMAGE CALLS WAITING
+Usage: python -m tests.engines.kubernetes.victim KUBECONFIG NAMESPACE IMAGE CALLS WAITING AGENT_SANDBOX HOLD_FOR
 """
 
 import sys
@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from praxis_mcp.contracts.model import ToolContract
 from praxis_mcp.engines.base import ExecutionContext
+from praxis_mcp.engines.kubernetes import sandboxes
 from praxis_mcp.engines.kubernetes.engine import KubernetesExecutionEngine
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.build import build_plan
@@ -56,9 +57,9 @@ class Victim:
                 tasks.start_soon(pool.fill, key)
 
 
-async def main(kubeconfig: str, namespace: str, image: str, calls: int, waiting: int) -> None:
+async def main(kubeconfig: str, namespace: str, image: str, calls: int, waiting: int, choice: str) -> None:
     own = {"kubeconfig": Path(kubeconfig), "namespace": namespace, "start_timeout": START_WITHIN}
-    options: Any = {"kubernetes": {**own, "agent_sandbox": "never"}}
+    options: Any = {"kubernetes": {**own, "agent_sandbox": choice}}
     settings = Settings(engines=options)
     async with KubernetesExecutionEngine(settings) as engine, anyio.create_task_group() as tasks:
         victim = Victim(engine, image)
@@ -78,4 +79,6 @@ async def main(kubeconfig: str, namespace: str, image: str, calls: int, waiting:
 
 
 if __name__ == "__main__":
-    anyio.run(main, sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    sandboxes.HOLD_FOR = float(sys.argv[7])
+    sandboxes.HOLD_EVERY = sandboxes.HOLD_FOR / 5
+    anyio.run(main, *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6])
