@@ -44,7 +44,7 @@ struct wait_options {
     const char *socket; /* path of a unix socket; NULL: the channel is stdin and stdout, or */
     struct listener listener;
     int64_t patience;   /* nanoseconds that the call may take to come, or NO_DEADLINE */
-    int64_t caller;     /* and that whoever connects may */
+    int64_t caller;     /* nanoseconds that the first connection may take to come */
     const char *boot;   /* the id of the kernel's boot that `sources` are of; NULL: there are none */
     struct sources sources;
     const struct layout *layout; /* of the sandbox that we wait in; NULL: in another's container */

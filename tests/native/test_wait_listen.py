@@ -170,7 +170,7 @@ def test_a_waiter_to_which_no_caller_comes_in_a_minute_ends_whatever_its_patienc
         assert time.monotonic() - begun > CALLER_SECONDS / 2
 
 
-def test_a_waiter_waits_for_its_caller_as_long_as_it_is_told(binary: Path) -> None:
+def test_a_waiter_waits_for_its_caller_as_long_as_the_option_says(binary: Path) -> None:
     with listening(binary, "--patience", "3600", "--caller", "0.5") as (process, _):
         assert process.wait(PATIENCE) == 0
 
