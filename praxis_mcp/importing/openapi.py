@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from praxis_mcp.contracts.reading.http_checks import RESERVED_HEADERS
 from praxis_mcp.errors import ArgumentError
 from praxis_mcp.importing.authentication import add_authentication
 from praxis_mcp.importing.docker_run import ImportedTool
@@ -214,11 +215,11 @@ class _Reader:
         segments: dict[str, str] = {}
         for (there, place), found in declared.items():
             is_required = found.get("required") is True or place == "path"
-            if place == "cookie" or (place == "header" and there.lower() in _FIXED_HEADERS):
+            if place == "cookie" or (place == "header" and there.lower() in RESERVED_HEADERS | _SET_ANYWAY):
                 if is_required and place == "cookie":
                     raise _LeftOutError(f"it needs the cookie {there[:64]}")
-                if place == "cookie":
-                    tool.notes.append(f"The cookie {there[:64]} is not carried over.")
+                if there.lower() not in _SET_ANYWAY:
+                    tool.notes.append(f"The {place} {there[:64]} is not carried over.")
                 continue
             if place not in ("path", "query", "header") or (place == "path" and there not in _PLACE.findall(path)):
                 continue
@@ -337,8 +338,8 @@ _FORMS = {"application/x-www-form-urlencoded": "form", "multipart/form-data": "m
 _OF_PLAIN_OBJECTS = frozenset({
     "type", "properties", "required", "description", "title", "additionalProperties", "example", "examples",
 })  # fmt: skip
-_FIXED_HEADERS = frozenset({"accept", "content-type", "authorization"})
-"""Which OpenAPI itself has declarations of headers ignore."""
+_SET_ANYWAY = frozenset({"accept", "content-type", "content-length", "authorization", "host"})
+"""Headers that a request has without any parameter."""
 
 
 def _with_places(path: str, segments: Mapping[str, str]) -> str:

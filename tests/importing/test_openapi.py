@@ -42,6 +42,8 @@ paths:
         - {name: page, in: query, schema: {type: integer, minimum: 0, exclusiveMinimum: true}}
         - {name: X-Trace-Id, in: header, schema: {type: string}}
         - {name: Authorization, in: header, schema: {type: string}}
+        - {name: content-length, in: header, schema: {type: integer}}
+        - {name: TE, in: header, schema: {type: string}}
         - {name: session, in: cookie, schema: {type: string}}
       responses:
         "200": {description: ok, content: {application/json: {schema: {type: array, items: {}}}}}
@@ -152,6 +154,7 @@ def test_what_is_not_carried_over_is_named() -> None:
     assert found.notes[0] == "PUT /upload is left out: its body is application/zip."
     notes = {tool.name: tool.notes for tool in found.tools}["issues_list-for-project"]
     assert any("cookie session" in note for note in notes)
+    assert any("header TE" in note for note in notes)
     assert any("pages: page" in note for note in notes)
 
 

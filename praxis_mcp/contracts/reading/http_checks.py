@@ -13,12 +13,12 @@ from praxis_mcp.contracts.specs import URL_PLACE, HttpEngineSpec
 from praxis_mcp.contracts.values import HTTP_KINDS, BindKind
 from praxis_mcp.diagnostics import Keys
 
-_RESERVED_HEADERS = frozenset({
+RESERVED_HEADERS = frozenset({
     "host", "content-length", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect",
     "authorization", "proxy-authorization", "proxy-connection", "cookie", "accept-encoding", "content-type",
 })  # fmt: skip
 """Headers that no argument may set: they frame the request, or say who asks."""
-_FRAMING = _RESERVED_HEADERS - {"authorization", "cookie", "content-type", "proxy-authorization"}
+_FRAMING = RESERVED_HEADERS - {"authorization", "cookie", "content-type", "proxy-authorization"}
 
 
 def check_places(contract: ToolContract, places: Mapping[str, Keys], findings: Findings) -> None:
@@ -49,7 +49,7 @@ def check_places(contract: ToolContract, places: Mapping[str, Keys], findings: F
             findings.error(where, f"The path of url has no {{{name}}}.", f"Write {{{name}}} where its value belongs.")
         if kind is BindKind.PATH and not (parameter.required or parameter.has_default):
             findings.error(where[:-1], "What is a part of the path is always needed.", "Write required: true.")
-        if kind is BindKind.HEADER and name.lower() in _RESERVED_HEADERS:
+        if kind is BindKind.HEADER and name.lower() in RESERVED_HEADERS:
             findings.error(where, f"No argument may set the header {name}.", "Write it in headers, or remove it.")
         if kind is BindKind.BODY:
             body.append(name)

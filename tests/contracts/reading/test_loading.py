@@ -432,7 +432,6 @@ class TestFormatSchema:
                 True,
             ),
             ({"name": "t", "image": "x", "command": ["x"], "comand": 1}, False),
-            ({"name": "t", "image": "x"}, False),
             ({"name": "t", "image": "x", "command": ["x"], "parameters": {"a": {"patern": "x"}}}, False),
             ({"name": "t", "image": "x", "command": ["x"], "parameters": {"a": {"bind": {"flag": "x"}}}}, False),
         ],
