@@ -75,6 +75,7 @@ async def test_one_that_was_killed_costs_no_call() -> None:
         await run(engine)
         (pid,) = await until(standing_by)
         os.kill(pid, signal.SIGKILL)
+        await until(lambda: pid not in standing_by())
         assert await run(engine) == "well\nill\n"
 
 
