@@ -6,7 +6,8 @@ Dagger engine on such a machine.
 
 A C compiler of this machine that can link statically is enough for this machine. Otherwise, and for the other
 architecture, the package `ziglang` is needed, which is a C compiler with a libc for both targets in it.
-PRAXIS_NATIVE_COMPILER names one (`musl-gcc`, `cc`, `gcc`, `clang` or `zig`), PRAXIS_NATIVE_MACHINES=all is `all`.
+PRAXIS_NATIVE_COMPILER names one (`musl-gcc`, `cc`, `gcc`, `clang` or `zig`): zig is not fetched instead.
+PRAXIS_NATIVE_MACHINES=all is `all`.
 """
 
 from __future__ import annotations
@@ -62,8 +63,10 @@ def wanted_machines(words: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 def needs_zig(root: Path) -> bool:
-    """Whether something is to be built, and no compiler of this machine builds it."""
+    """Whether something is to be built, and no compiler of this machine builds it, nor is one named that should."""
     machines = [machine for machine in wanted_machines() if not is_current(root, folder_of(root), machine)]
+    if os.environ.get("PRAXIS_NATIVE_COMPILER", "zig") != "zig":
+        machines = [machine for machine in machines if machine != _NAMES.get(platform.machine().lower())]
     return any(_own_compiler(machine) is None for machine in machines)
 
 

@@ -118,6 +118,17 @@ def test_binaries_of_older_sources_do_not_pass_for_new_ones(tree: Path, native: 
     assert "gcc libc6-dev" in left["failed.txt"]
 
 
+@pytest.mark.usefixtures("no_compiler")
+def test_where_a_compiler_is_named_zig_is_not_fetched_in_its_place(
+    tree: Path, native: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(tree)
+    monkeypatch.setenv("PRAXIS_NATIVE_COMPILER", "gcc")
+    assert native["needs_zig"](tree) is False
+    monkeypatch.setenv("PRAXIS_NATIVE_MACHINES", "all")
+    assert native["needs_zig"](tree) is True, "for the other machine there is no other compiler"
+
+
 @pytest.mark.native
 def test_a_compiler_of_this_machine_builds_for_this_machine_and_nothing_is_fetched(
     tree: Path, native: dict[str, Any], own_compiler: str

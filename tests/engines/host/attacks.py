@@ -215,9 +215,11 @@ def _() -> object:
 
 @attack("the same by the numbers of 32-bit programs")
 def _() -> object:
-    if not X86 or in_a_child(lambda: by_interrupt([20]) + os.getpid() or None):  # getpid, by another error's name
-        return None  # such calls are not there
-    return not_denied(CALLS["i386"], by_interrupt) or None
+    by_number = by_interrupt if X86 else by_arm_program
+    # close(2) of no descriptor, in a process of its own, which dies where there are no such calls.
+    if in_a_child(lambda: by_number([6, 99]) != errno.EBADF or None):
+        return None
+    return not_denied(CALLS["32-bit"], by_number) or None
 
 
 def by_interrupt(words: list[int]) -> int:
@@ -227,6 +229,26 @@ def by_interrupt(words: list[int]) -> int:
     page.write(bytes.fromhex("53 89f8 89f3 31c9 31d2 31f6 31ff cd80 5b c3"))
     call = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint, ctypes.c_uint)
     return -call(ctypes.addressof(ctypes.c_char.from_buffer(page)))(words[0], words[1] if len(words) > 1 else 0)
+
+
+def by_arm_program(words: list[int]) -> int:
+    """The same of 32-bit Arm, whose calls a 64-bit program cannot make: by a program that exits with that number."""
+    # ldr r7, number; ldr r0, word; mov r1 to r5, #0; svc 0; rsb r0, r0, #0; mov r7, #1 (exit); svc 0
+    code = [0xE59F7024, 0xE59F0024, *(0xE3A00000 | n << 12 for n in range(1, 6)), 0xEF000000]
+    code += [0xE2600000, 0xE3A07001, 0xEF000000, words[0], words[1] if len(words) > 1 else 0]
+    start, size = 0x10000, 52 + 32 + 4 * len(code)
+    header = struct.pack("<16s2H5I6H", b"\x7fELF\1\1\1", 2, 40, 1, start + 84, 52, 0, 0x5000000, 52, 32, 1, 0, 0, 0)
+    segment = struct.pack("<8I", 1, 0, start, start, size, size, 5, 0x10000)
+    program = os.memfd_create("arm")
+    os.write(program, header + segment + struct.pack(f"<{len(code)}I", *code))
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.execve(program, ["arm"], {})
+        finally:
+            os._exit(255)
+    os.close(program)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 @attack("the same by the numbers of the x32 ABI")

@@ -52,8 +52,9 @@ IS_ROOT = os.geteuid() == 0
 NS_GET_MNTNS_ID = 0x8008B705  # linux/nsfs.h
 ATTACKS = (Path(__file__).parent / "attacks.py").read_text()
 
+MACHINE = normalize_machine(platform.machine()) or "x86_64"
 CALLS = json.dumps(
-    {"own": denied_calls(normalize_machine(platform.machine()) or "x86_64"), "i386": denied_calls("i386")}
+    {"own": denied_calls(MACHINE), "32-bit": denied_calls({"x86_64": "i386", "aarch64": "arm"}[MACHINE])}
 )
 
 BUBBLEWRAP_LACKS = frozenset(
