@@ -81,4 +81,4 @@ async def main(kubeconfig: str, namespace: str, image: str, calls: int, waiting:
 if __name__ == "__main__":
     sandboxes.HOLD_FOR = float(sys.argv[7])
     sandboxes.HOLD_EVERY = sandboxes.HOLD_FOR / 5
-    anyio.run(main, *sys.argv[1:4], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6])
+    anyio.run(main, sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), sys.argv[6])
