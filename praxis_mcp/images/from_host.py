@@ -5,7 +5,7 @@ the paths that they have here. The same files give the same image, byte for byte
 """
 
 # Paths of the whole file system, as text.
-# ruff: noqa: PTH100, PTH110, PTH112, PTH113, PTH117, PTH118, PTH119, PTH120
+# ruff: noqa: PTH100, PTH110, PTH112, PTH113, PTH114, PTH117, PTH118, PTH119, PTH120
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ BOUNDS = Bounds(size=1024**3, entries=50_000)
 """What such an image may take, unless its maker allows more."""
 
 _LINKS = "/usr/local/bin"
+_ALSO_NAMED = ("/bin", "/sbin")
+"""Links here to where programs are, which nothing may lead through but the first line of a tool's own script."""
 _MAX_INTERPRETERS = 4
 _LOADED_LATER = ("libgcc_s.so.1", "libnss_files.so.2", "libnss_dns.so.2")
 """What glibc loads when it is needed, and no program names: to end threads, and to look up names."""
@@ -173,6 +175,11 @@ class _Taking:
         cache = self.libraries.cache_of(sorted(self._found))
         if cache is not None:
             self.files.put(CACHE_FILE, cache)
+        for place in _ALSO_NAMED:
+            if os.path.islink(place) and any(
+                entry.path.startswith(f"{os.path.realpath(place)}/") for entry in self.files
+            ):
+                self.files.take(place)
         for path, content in (("/etc/passwd", _PASSWD), ("/etc/group", _GROUP)):
             if path not in self.files:
                 self.files.put(path, content)

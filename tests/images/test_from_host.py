@@ -103,6 +103,13 @@ def test_a_script_brings_its_interpreter_by_the_path_that_it_names(store: ImageS
     assert PYTHON in paths(store_from_host(store, "localhost/python-script", [python]))
 
 
+def test_a_shell_is_where_the_first_line_of_a_tools_own_script_names_it(store: ImageStore) -> None:
+    made = store_from_host(store, "localhost/shell", ["sh"])
+    directory = made.image.root / "bin"  # a link, on most machines
+    assert "/bin" in paths(made)
+    assert os.path.lexists((directory.parent / os.readlink(directory) if directory.is_symlink() else directory) / "sh")
+
+
 def test_links_are_kept_as_they_are_and_lead_to_the_same_in_the_image(store: ImageStore, place: Path) -> None:
     (place / "real").mkdir()
     script(place / "real")
