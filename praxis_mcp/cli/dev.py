@@ -168,6 +168,8 @@ class _Bench:
         for entry in entries:
             self._outcomes[entry.name] = own = []
             for number, example in enumerate(entry.contract.examples):
+                if not example.run:
+                    continue
                 call = _Call(entry.name, dict(example.arguments), number)
                 answer, seconds = await self._try(call)
                 own.append(judge_example(entry.contract, number, answer, seconds))
@@ -175,7 +177,8 @@ class _Bench:
                 tried.append((call, entry, answer))
             if not own:
                 how = "press e to give it arguments" if self.keys is not None else "write examples: into its contract"
-                say(f"{entry.name} has no examples: {how}", fg="yellow", err=True)
+                what = "no examples that are run" if entry.contract.examples else "no examples"
+                say(f"{entry.name} has {what}: {how}", fg="yellow", err=True)
             outcomes += own
             self._left.discard(entry.name)
         self._left.clear()
@@ -270,8 +273,9 @@ class _Bench:
 
 
 def _first_call(entry: CatalogEntry) -> _Call:
-    examples = entry.contract.examples
-    return _Call(entry.name, dict(examples[0].arguments), 0) if examples else _Call(entry.name, {})
+    tests = (item for item in enumerate(entry.contract.examples) if item[1].run)
+    number, example = next(tests, (None, None))
+    return _Call(entry.name, dict(example.arguments) if example else {}, number)
 
 
 def read_call(line: str, entries: Sequence[CatalogEntry], call: _Call) -> _Call:

@@ -89,7 +89,7 @@ class _Run:
         findings: what is wrong with contracts, where all are tested.
         is_broken: whether any of that is an error.
         outcomes: of the examples, in the order in which they ran.
-        untested: tools without examples.
+        untested: tools without examples that are run.
         files: contracts by tool, from the current directory where they are in it.
     """
 
@@ -113,10 +113,12 @@ class _Run:
             self.files[entry.name] = (
                 entry.source.relative_to(here) if entry.source.is_relative_to(here) else entry.source
             )
-            if not entry.contract.examples:
-                say(f"{entry.name} has no examples", fg="yellow", err=True)
+            tests = [number for number, example in enumerate(entry.contract.examples) if example.run]
+            if not tests:
+                what = "no examples that are run" if entry.contract.examples else "no examples"
+                say(f"{entry.name} has {what}", fg="yellow", err=True)
                 self.untested.append(entry.name)
-            for number in range(len(entry.contract.examples)):
+            for number in tests:
                 outcome = await run_example(toolbox.runner, entry.contract, number)
                 self.outcomes.append(outcome)
                 if not is_quiet:

@@ -52,7 +52,7 @@ def junit_report(
     Args:
         outcomes: in the order in which they ran.
         findings: what is wrong with contracts; warnings are left out.
-        untested: tools without examples, which count as skipped.
+        untested: tools without examples that are run, which count as skipped.
         files: the contracts, by tool; relative ones where a report is to link to them.
     """
     files = files or {}
@@ -69,7 +69,8 @@ def junit_report(
         )
         suites.setdefault(outcome.tool, []).append(case)
     for tool in untested:
-        nothing = _Case(tool, "examples", str(files.get(tool, "")), 0, "skipped", ("The contract has no examples.",))
+        why = ("The contract has no examples that are run.",)
+        nothing = _Case(tool, "examples", str(files.get(tool, "")), 0, "skipped", why)
         suites.setdefault(tool, []).append(nothing)
     for finding in findings:
         if finding.is_error:

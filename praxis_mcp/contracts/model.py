@@ -15,8 +15,10 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -149,6 +151,7 @@ class Example(BaseModel):
         expect_contains: pieces that standard output must hold.
         expect_json: value that standard output must parse to.
         expect_exit: exit code that the run must end with.
+        run: whether it is a test; otherwise it only shows how the tool is used.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -159,6 +162,15 @@ class Example(BaseModel):
     expect_contains: tuple[str, ...] = ()
     expect_json: Any = None
     expect_exit: Whole = 0
+    run: bool = True
+
+    @model_serializer(mode="wrap")
+    def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What is locked or approved has digests of this, which a key that is not used must not change."""
+        values = handler(self)
+        if self.run:
+            values.pop("run", None)
+        return values
 
 
 class Annotations(BaseModel):

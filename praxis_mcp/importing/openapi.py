@@ -111,10 +111,10 @@ def import_operations(
             f"{host} is not on the public internet: tools reach it where the settings (praxis.yaml) say "
             f"{setting_for(host)}, and praxis-mcp trust has approved them."
         )
-    if any("examples" not in tool.contract for tool in result.tools):
+    if any(not example.get("run", True) for tool in result.tools for example in tool.contract["examples"]):
         result.notes.append(
-            "What is not a GET has no example, since praxis-mcp test and dev would send it: write one where that does "
-            "no harm."
+            "Examples of what is not a GET say run: false, so that praxis-mcp test and dev do not send them: remove "
+            "that where it does no harm."
         )
     return result
 
@@ -173,13 +173,13 @@ class _Reader:
         }
         if parameters:
             contract["parameters"] = parameters
-        if method in _CHANGES_NOTHING:  # examples are run as tests
-            arguments = {
-                name: self.schemas.example(parameter)
-                for name, parameter in parameters.items()
-                if parameter.get("required", True) and "default" not in parameter
-            }
-            contract["examples"] = [{"name": "to be filled in", "arguments": arguments}]
+        arguments = {
+            name: self.schemas.example(parameter)
+            for name, parameter in parameters.items()
+            if parameter.get("required", True) and "default" not in parameter
+        }
+        not_sent = {} if method in _CHANGES_NOTHING else {"run": False}  # examples are tests otherwise
+        contract["examples"] = [{"name": "to be filled in", "arguments": arguments, **not_sent}]
         return tool
 
     def _base(self, operation: Mapping[str, Any], item: Mapping[str, Any]) -> str:

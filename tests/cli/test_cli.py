@@ -221,6 +221,17 @@ def test_examples_run_as_tests(praxis: Run, project: Path) -> None:
     assert done.returncode == 1
 
 
+def test_an_example_that_only_shows_is_not_run(praxis: Run, project: Path) -> None:
+    contract = project / "tools" / "greet" / "contract.yaml"
+    before = contract.read_text()
+    contract.write_text(f"{before}  - {{name: only shown, arguments: {{}}, run: false, expect: nothing of this}}\n")
+    assert "2 passed, 0 failed" in praxis("test", "greet").stdout
+    examples = before[before.index("examples:") :]
+    contract.write_text(before.replace(examples, "examples:\n  - {arguments: {}, run: false}\n"))
+    done = praxis("test", "greet")
+    assert ("greet has no examples that are run" in done.stderr, done.returncode) == (True, 1)
+
+
 def test_examples_that_are_missing_are_a_failure(praxis: Run, project: Path) -> None:
     sleepy = project / "tools" / "sleepy.contract.yaml"
     sleepy.write_text("name: sleepy\ndescription: Sleep.\nengine: local\ncommand: [/bin/sleep, '0']\n")

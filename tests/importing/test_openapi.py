@@ -158,10 +158,11 @@ def test_what_is_not_carried_over_is_named() -> None:
     assert any("pages: page" in note for note in notes)
 
 
-def test_only_what_changes_nothing_gets_an_example_since_examples_are_run() -> None:
+def test_the_example_of_what_changes_something_is_not_run() -> None:
     found = import_operations(described())
-    assert {tool.name for tool in found.tools if "examples" in tool.contract} == {"issues_list-for-project"}
-    assert any("praxis-mcp test and dev would send it" in note for note in found.notes)
+    tested = {tool.name for tool in found.tools if tool.contract["examples"][0].get("run", True)}
+    assert tested == {"issues_list-for-project"}
+    assert any("say run: false" in note for note in found.notes)
     assert len(import_operations(described(), operations=("GET /projects/{project-id}/issues",)).notes) == 0
 
 

@@ -252,6 +252,7 @@ _EXAMPLE: Schema = {
             "anyOf": [{"type": ["integer", "null"]}, _DIGITS],
             "description": "Exit code that the run must end with; 0 unless given.",
         },
+        "run": {**_FLAG, "description": "false: it shows how the tool is used, and is no test."},
     },
     "additionalProperties": False,
 }
