@@ -248,8 +248,9 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for key, item in items for place in places(item, (*path, key)))]
 
 
-def test_no_odd_value_anywhere_is_more_than_a_refusal() -> None:
-    document = described()
+@pytest.mark.parametrize("version", ["3.0", "2.0"])
+def test_no_odd_value_anywhere_is_more_than_a_refusal(version: str) -> None:
+    document = described() if version == "3.0" else yaml.safe_load(OLDER)
     for path in places(document)[1:]:
         for odd in (None, 3, "\x1b[31m$", [], {}, [[1]], {"$ref": "#/paths"}):
             changed = copy.deepcopy(document)
@@ -428,22 +429,6 @@ def test_the_older_version_2_becomes_the_same_contracts() -> None:
     assert (renamed["body"], renamed["parameters"]["status"]["enum"]) == ("form", ["sold", "free"])
     assert renamed["parameters"]["status"]["required"] is False
     assert renamed["headers"] == {"Cookie": {"secret": "PETS_EXAMPLE_COOKIE"}}
-
-
-def test_no_odd_value_anywhere_in_the_older_version_is_more_than_a_refusal() -> None:
-    document = yaml.safe_load(OLDER)
-    for path in places(document)[1:]:
-        for odd in (None, 3, "\x1b[31m$", [], {}, [[1]], {"$ref": "#/paths"}):
-            changed = copy.deepcopy(document)
-            holder: Any = changed
-            for key in path[:-1]:
-                holder = holder[key]
-            holder[path[-1]] = odd
-            try:
-                for tool in import_operations(changed).tools:
-                    assert len(tool.written("a test")) < 100_000
-            except ArgumentError as exc:
-                assert exc.remedy  # noqa: PT017 - it may or may not be refused
 
 
 def test_what_a_schema_itself_forbids_is_left_out_and_named() -> None:
