@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from praxis_mcp.cli.terminal import configure_logging, hold_logs, say, warn_of_records
+from praxis_mcp.cli.terminal import configure_logging, hold_logs, say, warn_of_losses
 from praxis_mcp.errors import ExecutionError, PraxisError
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class SettingsOptions:
             raise
         is_quiet = quiet and not (self.log_level or "log_level" in settings.model_fields_set)
         if is_quiet:
-            warn_of_records()
+            warn_of_losses()
         else:
             configure_logging(settings.log_level, settings.log_format)
         _log_again(held, is_quiet=is_quiet)

@@ -115,6 +115,11 @@ def read_text(file: Path, most: int = _MOST_IMPORTED, remedy: str = "Name a file
     try:
         content = sys.stdin.buffer.read(most + 1) if str(file) == "-" else read_regular(file, most)
     except OSError as exc:
+        if str(file).startswith(("http:/", "https:/")):  # a path has no second slash there
+            raise ArgumentError(
+                "An address was given where a file is read; nothing is fetched.",
+                remedy="Fetch it first, and give the file, or - for standard input: curl -fsSL ADDRESS | praxis-mcp …",
+            ) from exc
         raise ArgumentError(f"{file} cannot be read: {exc.strerror}.", remedy=remedy) from exc
     if len(content) > most:
         raise ArgumentError(f"{file} has more than {most // 1024**2} MiB.", remedy="Give a part of it.")

@@ -88,8 +88,8 @@ def list_tools(options: SettingsOptions, toolset: ToolsetOption = None, as_json:
             }
         )
     else:
-        console().print(_table(entries, upstreams, costs))
         if entries:
+            console().print(_table(entries, upstreams, costs))
             tools, size = counted(len(entries), "tool"), size_in_words(total.bytes)
             say(f"{tools}: {size} in tools/list, about {total.tokens:,} tokens of a model's context", err=True)
         if shown is not None:

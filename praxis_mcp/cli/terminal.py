@@ -215,9 +215,9 @@ def configure_logging(level: str, form: Literal["text", "json"] = "text") -> Non
         logger.add(sys.stderr, level=level, format=_FORMAT, backtrace=False, diagnose=False)
 
 
-def warn_of_records() -> None:
-    """Show no logs but what keeps runs from being recorded, as a warning to whom the command answers: he would look for
-    the run in vain."""
+def warn_of_losses() -> None:
+    """Show no logs but what keeps runs from being recorded and spans from being exported, as a warning to whom the
+    command answers: he would look for the run, or its trace, in vain."""
     from praxis_mcp.support.logs import NAME, logger
 
     logger.enable(NAME)
@@ -226,7 +226,7 @@ def warn_of_records() -> None:
     logger.add(
         lambda message: say(f"warning: {message.record['message']}", fg="yellow", err=True),
         level="WARNING",
-        filter=f"{NAME}.execution.records",
+        filter={"": False, f"{NAME}.execution.records": True, f"{NAME}.support.telemetry": True},
         format="",
     )
 

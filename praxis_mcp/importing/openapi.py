@@ -68,7 +68,9 @@ def import_operations(
         ArgumentError: it is not a description of a known version, names no server, or has no such operations.
     """
     if not isinstance(document, Mapping) or not ({"openapi", "swagger"} & document.keys()):
-        raise ArgumentError("This is not an OpenAPI description.", remedy="Give a file that begins with openapi: 3.")
+        raise ArgumentError(
+            "This is not an OpenAPI description.", remedy='Give a file that says openapi: 3.… or swagger: "2.0".'
+        )
     version = str(document.get("openapi") or document.get("swagger"))
     is_older = re.match(r"2\.0$", version) is not None
     if not is_older and not re.match(r"3\.[012](\.|$)", version):

@@ -236,7 +236,7 @@ def _part(name: str, value: Any, *, is_file: bool) -> bytes:
         try:
             data = base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError, TypeError) as exc:
-            raise ValueError(f"has a file {name[:64]} that is not base64") from exc
+            raise ValueError(f'has a file "{name[:64]}" that is not base64') from exc
         head += f'; filename="{label}"\r\nContent-Type: application/octet-stream'
     else:
         data = _encodable(_joined(value)).encode()

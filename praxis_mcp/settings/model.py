@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
@@ -211,11 +212,11 @@ def load_settings(file: Path | None = None, flags: Mapping[str, Any] | None = No
     Raises:
         SettingsError: a file is missing or malformed, or a value is wrong; names the field and the source.
     """
-    check_variables((*Settings.model_fields, "config"))
     flags = flags or {}
     sources = Sources(Origin(file))
     try:
         sources = find_sources(file, {**Variables(Settings)(), **flags}, flags=flags)
+        check_variables((*Settings.model_fields, "config"), named_in=sources.text)
         settings = _settings_of(sources.values, sources.base)(**{**flags, **sources.overrides})
     except (ValidationError, PydanticSettingsError) as exc:
         problem = _explain(exc, Settings, sources.origin.file, sources.text)
@@ -273,12 +274,13 @@ class Variables(EnvSettingsSource):
             return [word.strip() for word in value.split(",") if word.strip()]
 
 
-def check_variables(known: Iterable[str], environment: Mapping[str, str] = os.environ) -> None:
+def check_variables(known: Iterable[str], environment: Mapping[str, str] = os.environ, *, named_in: str = "") -> None:
     """Report variables that look like settings but are not.
 
     Args:
         known: names of the settings.
         environment: variables by name.
+        named_in: the settings file's text; what it names is there for a secret (``{env: PRAXIS_DATABASE_PASSWORD}``).
 
     Raises:
         SettingsError: one is a setting, misspelt; others, which may be another program's, are warned of.
@@ -287,6 +289,8 @@ def check_variables(known: Iterable[str], environment: Mapping[str, str] = os.en
     for variable in environment:
         head = variable.upper().partition("__")[0]
         if not head.startswith(PREFIX) or head in names or head.startswith(_NO_SETTINGS):
+            continue
+        if re.search(rf"\b{re.escape(variable)}\b", named_in):
             continue
         close = difflib.get_close_matches(head, names, n=1, cutoff=0.85)
         if close:

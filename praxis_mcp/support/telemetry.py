@@ -160,6 +160,10 @@ class Telemetry:
         ending = threading.Thread(target=self._provider.shutdown, name="exporting the last spans", daemon=True)
         ending.start()
         ending.join(within)
+        if ending.is_alive():
+            logger.warning(
+                "the last spans cannot be exported to {} within {:.0f} s, and are dropped", self.place, within
+            )
 
 
 class ServedSpan(Trace):

@@ -108,7 +108,9 @@ def test_a_server_does_not_start_with_a_lock_that_is_not_signed(praxis: Run, pro
         refused = praxis(*given)
         assert (refused.returncode, refused.stdout) == (2, "")
         assert "is not signed with the key ours.pub" in refused.stderr
-    assert praxis("serve", "--lock-key", "theirs.pub").returncode == 0, "its input has ended"
+    started = praxis("serve", "--lock-key", "theirs.pub")
+    assert started.returncode == 0, "its input has ended"
+    assert f"only what {project / 'praxis.lock'} holds is run, signed with {project / 'theirs.pub'}" in started.stderr
 
 
 def test_what_is_not_signed_is_refused_before_it_is_parsed(praxis: Run, project: Path) -> None:

@@ -85,3 +85,19 @@ def test_secrets_over_http_are_a_warning() -> None:
     loaded = load(url="http://api.example.com/{id}", auth_token={"secret": "T"})
     assert loaded.contract is not None
     assert "unencrypted" in loaded.diagnostics[0].message
+
+
+@pytest.mark.parametrize(
+    ("host", "is_warned_of"),
+    [
+        ("127.0.0.1:8080", False),
+        ("[::1]", False),
+        ("localhost:8080", False),
+        ("10.0.0.1", True),
+        ("localhost.example.com", True),
+    ],
+)
+def test_secrets_that_leave_the_machine_unencrypted_are_warned_of(host: str, is_warned_of: bool) -> None:
+    loaded = load(url=f"http://{host}/u/{{id}}", auth_token={"secret": "TOKEN"})
+    assert loaded.contract is not None
+    assert any("unencrypted" in item.message for item in loaded.diagnostics) is is_warned_of

@@ -339,6 +339,14 @@ def test_words_are_those_of_yaml_1_2() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["openapi", "mcp-json"])
+def test_an_address_in_place_of_a_file_is_refused_with_how_to_fetch_it(tmp_path: Path, kind: str) -> None:
+    done = praxis("import", kind, "https://tracker.example/api.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nothing is fetched" in done.stderr
+    assert "curl" in done.stderr
+
+
 def test_the_command_writes_contracts_that_are_valid_and_overwrites_only_by_force(tmp_path: Path) -> None:
     (tmp_path / "tools").mkdir()
     (tmp_path / "api.yaml").write_text(API)

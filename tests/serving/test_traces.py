@@ -376,6 +376,7 @@ async def test_a_collector_that_takes_nothing_keeps_the_command_line_only_so_lon
         exporting = {"OTEL_EXPORTER_OTLP_ENDPOINT": address, "OTEL_EXPORTER_OTLP_TIMEOUT": "600"}  # seconds
         done = await anyio.to_thread.run_sync(partial(called, tools, "plain", **exporting))
     assert (done.returncode, json.loads(done.stdout)) == (0, {})
+    assert f"warning: the last spans cannot be exported to {address} within 2 s".encode() in done.stderr
 
 
 async def test_without_an_endpoint_the_command_line_imports_nothing_of_opentelemetry(tools: Path) -> None:

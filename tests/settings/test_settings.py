@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from praxis_mcp.errors import SettingsError
 from praxis_mcp.settings.model import Settings, load_settings
+from praxis_mcp.support.logs import logger
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +86,23 @@ def test_a_variable_of_somebody_else_is_left_alone(monkeypatch: pytest.MonkeyPat
     for name in ("PRAXIS_TEST_REQUIRE", "PRAXIS_OUTPUT_DIR", "PRAXIS_MCP_DEPTH", "PRAXIS_CUSTOMER_ID"):
         monkeypatch.setenv(name, "1")
     assert load_settings()
+
+
+def test_a_variable_that_the_settings_name_for_a_secret_is_not_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("records: {url: postgresql://praxis@db.example/r, password: {env: PRAXIS_DATABASE_PASSWORD}}\n")
+    monkeypatch.setenv("PRAXIS_DATABASE_PASSWORD", "secret")
+    monkeypatch.setenv("PRAXIS_CUSTOMER_ID", "1")
+    lines: list[str] = []
+    logger.enable("praxis_mcp")
+    sink = logger.add(lambda message: lines.append(message.record["message"]), level="WARNING")
+    try:
+        load_settings(file)
+    finally:
+        logger.remove(sink)
+    assert lines == ["the environment variable PRAXIS_CUSTOMER_ID is not a setting, and is ignored"]
 
 
 @pytest.mark.parametrize("text", ["docker,sandbox", '["docker", "sandbox"]', " docker , sandbox "])

@@ -3,6 +3,7 @@ fills, headers that are not the contract's to set."""
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlsplit
 
@@ -78,5 +79,14 @@ def _check_fixed(spec: HttpEngineSpec, body: list[str], findings: Findings) -> N
         findings.error(("body",), "A form has fields, not one text.", "Bind each parameter by its name, or body: text.")
     if body and spec.method in ("GET", "HEAD"):
         findings.error(("method",), f"{spec.method} has no body.", "Choose another method, or bind: query.")
-    if spec.has_secrets and spec.url.lower().startswith("http://"):
+    if spec.has_secrets and spec.url.lower().startswith("http://") and not _stays_here(spec.url):
         findings.warning(("url",), "The request's secrets travel unencrypted over http.", "Write https://.")
+
+
+def _stays_here(url: str) -> bool:
+    """Whether its host is this machine's loopback, where nobody listens on the way."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -24,6 +24,7 @@ from praxis_mcp.federation.remote_tools import RemoteTool
 from praxis_mcp.plans.builds import pin_build
 from praxis_mcp.plans.model import Blueprint, ImageBuild, Plan
 from praxis_mcp.settings.model import Settings
+from praxis_mcp.support.logs import logger
 
 _BY_ID = ("docker", "sandbox")
 """Engines that run an image of this machine by its id."""
@@ -39,6 +40,8 @@ class Enforcement:
     def __init__(self, settings: Settings) -> None:
         self._file = settings.lock_file
         self._lock = read_lock(settings.lock_file, settings.lock_key)
+        signed = f", signed with {settings.lock_key}" if settings.lock_key is not None else ""
+        logger.info("only what {} holds is run{}", settings.lock_file, signed)
         self._files = ToolFiles(settings.root)
         self._digests: Derived[ToolContract, str] = Derived()
 
