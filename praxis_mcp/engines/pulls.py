@@ -3,6 +3,7 @@ and share its failure; or from this machine, where that has it already."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ PULL_TIMEOUT = 600.0
 BUILD_TIMEOUT = 600.0
 """Seconds to build one image."""
 
+_LACKS_PIP = re.compile(r"No module named pip\b|\bpython3\b.{0,3}: (?:executable file )?not found")
 _LOG_KEPT = 8 * 1024
 """Characters of a build's log that an error has, its end."""
 
@@ -59,10 +61,12 @@ def packed_build(build: ImageBuild, tool: str, into: BinaryIO) -> None:
 
 def build_failed(tool: str, why: str, log: str) -> ImageError:
     """The image of that tool could not be built."""
+    lacks_pip = _LACKS_PIP.search(f"{why}\n{log[-_LOG_KEPT:]}")
+    fix = "Start from an image that has Python and pip, such as python:3.13-slim" if lacks_pip else "Fix its build"
     return ImageError(
         f"The image of {tool} could not be built: {printable(why.strip()).rstrip('.')}.",
         output=log[-_LOG_KEPT:] or None,
-        remedy=f"Fix its build; praxis-mcp build {tool} tries it.",
+        remedy=f"{fix}; praxis-mcp build {tool} tries it.",
     )
 
 

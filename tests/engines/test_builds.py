@@ -20,6 +20,7 @@ import yaml
 from praxis_mcp.contracts.reading.loading import load_contract
 from praxis_mcp.engines.base import ExecutionResult
 from praxis_mcp.engines.docker.builds import KEPT_IMAGES, LABEL
+from praxis_mcp.engines.pulls import build_failed
 from praxis_mcp.errors import ContractError, ImageError, LimitUnsupported
 from praxis_mcp.execution.locking.lock_file import Lock, write_lock
 from praxis_mcp.execution.locking.packages import find_packages
@@ -360,3 +361,16 @@ async def test_a_build_that_is_cancelled_leaves_the_next_call_its_own(project: P
             await until(lambda: any("Step 2/" in text for text in ground.statuses))
             tasks.cancel_scope.cancel()
         assert (await ground.call()).output == "done\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("/usr/local/bin/python3: No module named pip", "has Python and pip"),
+        ('runc create failed: exec: "python3": executable file not found in $PATH', "has Python and pip"),
+        ("/bin/sh: python3: not found", "has Python and pip"),
+        ("ERROR: No matching distribution found for idna==99", "Fix its build"),
+    ],
+)
+def test_a_build_that_fails_without_pip_names_an_image_that_has_it(log: str, said: str) -> None:
+    assert said in (build_failed("chart", "a command returned 1", log).remedy or "")
