@@ -329,6 +329,7 @@ _WANTED = {
     "int_parsing": "write a whole number",
     "int_type": "write a whole number",
     "string_type": "write text",
+    "string_pattern_mismatch": "write what matches {pattern}",
     "path_type": "write a path",
     "dict_type": "write a mapping",
     "model_attributes_type": "write a mapping of its settings",

@@ -136,6 +136,7 @@ def test_a_value_that_cannot_be_read_says_how_to_write_it(
         ("tools: [[a]]", "tools.0: write a path"),
         ("policy: {sensitive_paths: /srv}", "policy.sensitive_paths: write a list"),
         ("server: {name: [a]}", "server.name: write text"),
+        ("secrets: {A: {keyring: a}}", "secrets.A.keyring: write what matches ^[^/]+/[^/]+$"),
         ("upstreams: [a]", "upstreams: write a mapping"),
     ],
 )
