@@ -198,7 +198,7 @@ class Directory(Node):
 
     async def do_dockerBuild(self, dockerfile: str, **_: Any) -> "Container":
         process = await asyncio.create_subprocess_exec(
-            *("docker", "build", "--quiet", "--file", str(self.content.path / dockerfile)),
+            *("docker", "build", "--quiet", "--force-rm", "--file", str(self.content.path / dockerfile)),
             *("--label", f"{LABEL}={self.query.execs.store.state.name}", str(self.content.path)),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
