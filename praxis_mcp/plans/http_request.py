@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import re
 import secrets
@@ -24,13 +25,16 @@ from praxis_mcp.settings.model import Settings
 MAX_URL = 16 * 1024
 """Bytes of a URL with its arguments: most servers take 8 KiB."""
 MAX_BODY = 16 * 1024 * 1024
-_BOUNDARY = secrets.token_hex(24)
-"""Of this process: no argument can guess it, and plans of equal calls stay equal."""
+_SECRET = secrets.token_bytes(32)
+"""Of this process, for boundaries: each is of one content alone, so that what an API tells of one forges no part of
+another, and plans of equal calls stay equal."""
+_MOST_LEVELS = 32
+_LONGEST_NAME = 1024
+"""Of a member of an object in depth: characters, those around it included."""
 _IN_HEADER = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?|")
 _CONTENT_TYPES = {
     "json": "application/json",
     "form": "application/x-www-form-urlencoded",
-    "multipart": f"multipart/form-data; boundary={_BOUNDARY}",
     "text": "text/plain; charset=utf-8",
 }
 
@@ -85,7 +89,7 @@ def build_request(
         value = arguments[parameter.name]
         try:
             if kind is BindKind.BODY and parameter.bind.deep:
-                parts |= _grouped(_members(name, value))
+                parts |= _grouped(_members(name, value, MAX_BODY))
             elif kind is BindKind.BODY:
                 parts[name] = value
                 if "base64" in (parameter.keywords.get("contentEncoding"), _encoding_of_items(parameter)):
@@ -96,7 +100,7 @@ def build_request(
                 path[name] = _segment(_joined(value))
             elif kind is BindKind.QUERY:
                 items = value if parameter.bind.repeat and isinstance(value, list) else [value]
-                pairs = _members(name, value) if parameter.bind.deep else ((name, item) for item in items)
+                pairs = _members(name, value, MAX_URL) if parameter.bind.deep else ((name, item) for item in items)
                 query += [(key, _encodable(_joined(item))) for key, item in pairs]
             else:
                 headers[name] = _header(_joined(value))
@@ -106,10 +110,11 @@ def build_request(
     if lacking and not problems:
         problems = [f'"{name}" is a part of the path, and cannot be null' for name in lacking]
     body: bytes | None = None
+    content_type = ""
     if not problems:
         try:
             if has_body and (parts or spec.method in ("POST", "PUT", "PATCH")):
-                body = _body(spec.body, parts, files)
+                body, content_type = _body(spec.body, parts, files)
         except ValueError as exc:
             problems.append(f"the body {exc}")
     url = _url(spec.url, path, query) if not problems else ""
@@ -118,7 +123,7 @@ def build_request(
     if problems:
         raise ArgumentError(f"{contract.name} cannot take these arguments: {'; '.join(problems)}.", problems=problems)
     if body is not None and "content-type" not in {name.lower() for name in headers}:
-        headers["Content-Type"] = _CONTENT_TYPES[spec.body]
+        headers["Content-Type"] = content_type
     return HttpRequest(url, headers, body)
 
 
@@ -186,15 +191,33 @@ def _encoding_of_items(parameter: ToolParameter) -> Any:
     return items.get("contentEncoding") if isinstance(items, Mapping) else None
 
 
-def _members(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """``a[b]=1``, ``a[]=1``; ``a[0][b]=1`` in an array of objects, whose members would mix otherwise."""
+def _members(name: str, value: Any, most: int) -> list[tuple[str, Any]]:
+    """``a[b]=1``, ``a[]=1``; ``a[0][b]=1`` in an array of objects, whose members would mix otherwise.
+
+    Raises:
+        ValueError: a name would be read as that of another member, or the names have more than `most` characters.
+    """
+    found: list[tuple[str, Any]] = []
+    for key, item in _below(name, value, _MOST_LEVELS):
+        most -= len(key)
+        if most < 0:
+            raise ValueError("has too many members")
+        found.append((_encodable(key), item))
+    return found
+
+
+def _below(name: str, value: Any, levels: int) -> Iterator[tuple[str, Any]]:
+    if len(name) > _LONGEST_NAME or not levels:
+        raise ValueError("has members that are too deep, or whose names are too long")
     if isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _members(f"{name}[{key}]", item)
+            if not key or "[" in key or "]" in key:
+                raise ValueError("has a name that is empty or holds brackets, which would be that of another member")
+            yield from _below(f"{name}[{key}]", item, levels - 1)
     elif isinstance(value, list):
         is_plain = not any(isinstance(item, list | Mapping) for item in value)
         for index, item in enumerate(value):
-            yield from _members(f"{name}[{'' if is_plain else index}]", item)
+            yield from _below(f"{name}[{'' if is_plain else index}]", item, levels - 1)
     elif value is not None:
         yield name, value
 
@@ -206,7 +229,8 @@ def _grouped(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
     return groups
 
 
-def _body(form: str, parts: Mapping[str, Any], files: Collection[str]) -> bytes:
+def _body(form: str, parts: Mapping[str, Any], files: Collection[str]) -> tuple[bytes, str]:
+    """The body, and its Content-Type."""
     fields = [
         (name, item)
         for name, value in parts.items()
@@ -218,14 +242,33 @@ def _body(form: str, parts: Mapping[str, Any], files: Collection[str]) -> bytes:
     elif form == "form":
         content = urlencode([(_encodable(name), _encodable(_joined(item))) for name, item in fields]).encode()
     elif form == "multipart":
-        content = b"".join(_part(name, item, is_file=name in files) for name, item in fields)
-        content += f"--{_BOUNDARY}--\r\n".encode()
+        return _multipart(fields, files)
     else:
         value = parts[""] if "" in parts else dict(parts)
         content = _encodable(json.dumps(value, ensure_ascii=False)).encode()
     if len(content) > MAX_BODY:
-        raise ValueError(f"would have more than {MAX_BODY // 1024**2} MiB")
-    return content
+        raise _too_large()
+    return content, _CONTENT_TYPES[form]
+
+
+def _too_large() -> ValueError:
+    return ValueError(f"would have more than {MAX_BODY // 1024**2} MiB")
+
+
+def _multipart(fields: Iterable[tuple[str, Any]], files: Collection[str]) -> tuple[bytes, str]:
+    whole = hashlib.blake2b(key=_SECRET, digest_size=24)
+    found: list[bytes] = []
+    left = MAX_BODY
+    for name, item in fields:
+        part = _part(name, item, is_file=name in files)
+        left -= len(part) + 2 * whole.digest_size + len(b"--\r\n\r\n")
+        if left < 0:
+            raise _too_large()
+        whole.update(b"%d %b" % (len(part), part))
+        found.append(part)
+    boundary = whole.hexdigest()
+    content = b"".join(b"--%b\r\n%b\r\n" % (boundary.encode(), part) for part in found)
+    return content + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
 
 
 def _part(name: str, value: Any, *, is_file: bool) -> bytes:
@@ -241,4 +284,4 @@ def _part(name: str, value: Any, *, is_file: bool) -> bytes:
     else:
         data = _encodable(_joined(value)).encode()
         head += "\r\nContent-Type: application/json" if isinstance(value, dict | list) else ""
-    return f"--{_BOUNDARY}\r\n{head}\r\n\r\n".encode() + data + b"\r\n"
+    return f"{head}\r\n\r\n".encode() + data

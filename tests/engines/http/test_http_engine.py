@@ -146,6 +146,46 @@ async def test_a_form_in_parts_carries_texts_json_and_files_and_no_value_ends_it
         await run(engine, found, text="", meta={}, file="no!", odd="")
 
 
+async def test_what_an_api_tells_of_one_form_in_parts_forges_no_part_of_another(engine: HttpEngine, api: Api) -> None:
+    found = contract(f"{api.url}/x", {"text": "string"}, method="POST", body="multipart")
+    first, again = await told(engine, found, text="a"), await told(engine, found, text="a")
+    assert first["headers"]["content-type"] == again["headers"]["content-type"]
+    _, _, boundary = first["headers"]["content-type"].partition("boundary=")
+    text = f'a\r\n--{boundary}\r\nContent-Disposition: form-data; name="admin"\r\n\r\n1'
+    asked = await told(engine, found, text=text)
+    head = f"Content-Type: {asked['headers']['content-type']}\r\n\r\n"
+    (part,) = BytesParser(policy=HTTP).parsebytes((head + asked["body"]).encode()).iter_parts()
+    assert part.get_payload(decode=True) == text.encode()
+
+
+def in_depth(levels: int) -> Any:
+    return {"a": in_depth(levels - 1)} if levels else 1
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a][b": 1},
+        {"": 1},
+        {"a": {"]": 1}},
+        {"\ud800": 1},
+        in_depth(100),
+        {"k" * 1100: 1},
+        {"k" * 1000: [1] * 20_000},  # 20 MB of names, of 41 kB
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+@pytest.mark.parametrize("place", ["query", "body"])
+async def test_a_member_is_no_other_and_a_few_bytes_become_no_flood_of_names(
+    engine: HttpEngine, api: Api, place: str, value: Any
+) -> None:
+    parameters = {"w": {"type": "object", "bind": {place: "w", "deep": True}}}
+    before = len(api.seen)
+    with pytest.raises(ArgumentError, match='"w"'):
+        await run(engine, contract(f"{api.url}/x", parameters, method="POST", body="form"), w=value)
+    assert len(api.seen) == before
+
+
 @pytest.mark.parametrize(
     ("value", "sent"),
     [
