@@ -6,12 +6,20 @@ import re
 from collections.abc import Iterator, Mapping
 
 _FROM = re.compile(r"\s*FROM\s+(?:--\S+\s+)*(?P<image>\S+)(?:\s+AS\s+(?P<stage>\S+))?", re.IGNORECASE)
-_OTHERS = re.compile(r"(?:\bCOPY\s+(?:--\S+\s+)*?--from=|--mount=\S*?\bfrom=)(?P<image>[^\s,]+)", re.IGNORECASE)
+_OTHERS = {
+    "COPY": re.compile(r"(?<!\S)--from=(?P<image>\S+)", re.IGNORECASE),
+    "RUN": re.compile(r"--mount=\S*?\bfrom=(?P<image>[^\s,]+)", re.IGNORECASE),
+}
 """Of ``COPY --from=IMAGE`` and ``RUN --mount=type=bind,from=IMAGE``."""
-_COPIES = re.compile(r"\s*(?:COPY|ADD|RUN)\s", re.IGNORECASE)
+_COPIES = re.compile(r"\s*(?:ONBUILD\s+)?(COPY|ADD|RUN)\s", re.IGNORECASE)
 _ARGUMENT = re.compile(r"\s*ARG\s+(\w+)=(\S+)", re.IGNORECASE)
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::-([^}]*))?\})")
-_HERE_DOCUMENT = re.compile(r"<<-?\s*[\"']?(\w+)")
+_ESCAPE = re.compile(r"\ufeff?(?:[ \t]*#[ \t]*\w+[ \t]*=.*\n)*?[ \t]*#[ \t]*escape[ \t]*=[ \t]*(`)", re.IGNORECASE)
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+_WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:[^"\\]|\\.)*"|'[^']*')+""", re.DOTALL)
+_HERE_DOCUMENT = re.compile(r"""(?:\\\n)?\d*<<-?(["']?)([^<"'\s]+)\1""")
+# What is taken for a text, or for the next line of an instruction, is not looked at: wrongly so, and an image would not
+# be pinned. So these are BuildKit's own rules, and in doubt a line is an instruction.
 
 
 def find_bases(dockerfile: str) -> tuple[str, ...]:
@@ -49,8 +57,8 @@ def _named(dockerfile: str) -> Iterator[tuple[int, int, str]]:
             stages.add((start["stage"] or "").lower())
         elif (argument := _ARGUMENT.match(line)) is not None and not has_begun:
             values[argument[1]] = argument[2].strip("\"'")
-        elif _COPIES.match(line) is not None:
-            for other in _OTHERS.finditer(line):
+        elif (copies := _COPIES.match(line)) is not None and copies[1].upper() in _OTHERS:
+            for other in _OTHERS[copies[1].upper()].finditer(line):
                 if other["image"].lower() not in stages and not other["image"].isdecimal():
                     yield at + other.start("image"), at + other.end("image"), other["image"]
 
@@ -63,9 +71,11 @@ def _value(found: re.Match[str], values: Mapping[str, str]) -> str:
 def _instructions(dockerfile: str) -> Iterator[tuple[int, str]]:
     """Each instruction with the lines that go on with it, and where it begins; what they hand over as text (``<<EOF``)
     is left out."""
-    at = begin = 0
+    escape = "`" if _ESCAPE.match(dockerfile) is not None else r"\\"
+    goes_on = re.compile(rf"(?:^|[^{escape}]){escape}[ \t]*\r?\n?\Z")
+    at = begin = len(dockerfile) - len(dockerfile.removeprefix("\ufeff"))
     waiting: list[str] = []
-    for line in dockerfile.splitlines(keepends=True):
+    for line in _LINE.findall(dockerfile[begin:]):
         at += len(line)
         if waiting:
             if line.strip() == waiting[0]:
@@ -73,12 +83,19 @@ def _instructions(dockerfile: str) -> Iterator[tuple[int, str]]:
             begin = at
             continue
         is_comment = line.lstrip().startswith("#")
-        if (line.rstrip().endswith("\\") and not is_comment) or (is_comment and at - len(line) > begin):
+        if (goes_on.search(line) is not None and not is_comment) or (is_comment and at - len(line) > begin):
             continue
         instruction = dockerfile[begin:at]
         if not is_comment:
             yield begin, instruction
-            waiting = _HERE_DOCUMENT.findall(instruction) if _COPIES.match(instruction) else []
+            waiting = _here_documents(instruction) if _COPIES.match(instruction) else []
         begin = at
     if begin < at:
         yield begin, dockerfile[begin:at]
+
+
+def _here_documents(instruction: str) -> list[str]:
+    """The words that end the texts which an instruction hands over; none where its quotes have no end."""
+    if _WORD.sub("", instruction).strip():
+        return []
+    return [found[2] for word in _WORD.findall(instruction) if (found := _HERE_DOCUMENT.fullmatch(word)) is not None]

@@ -51,3 +51,31 @@ def test_a_pinned_image_stands_wherever_it_was_named_and_nothing_else_changes() 
 def test_odd_text_is_read_to_its_end_and_kept(text: str) -> None:
     assert pin_bases(text, {}) == text
     assert find_bases(text) in ((), ("a",), ("a\\",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffFROM {}\n",
+        "FROM a\nRUN echo $((1 << n)) $((1<<n))\nFROM {}\n",
+        "FROM a\nRUN read x <<<word\nFROM {}\n",
+        "FROM a\nRUN echo '<<word' \"<<word\"\nFROM {}\n",
+        "FROM a\nRUN cat <<'END-OF'\nFROM text\nEND-OF\nFROM {}\n",
+        "FROM a\nRUN echo it's <<EOF\nFROM {}\n",
+        "FROM a\nRUN echo \\\\\nFROM {}\n",
+        "# syntax=x\n# escape=`\nFROM a\nRUN dir c:\\\nFROM {}\n",
+        "FROM a\nRUN x \\\r\n  y\r\nFROM\x0c{}\r\n",
+        "FROM a\nRUN echo \u2028FROM text\nFROM {}\n",
+        "FROM a\nCOPY \\\n  --from={} \\\n  /x /y\n",
+        "FROM a\nCOPY --chown=1 \\\n  # said\n  --from={} /x /y\n",
+        "FROM a\nONBUILD COPY --from={} /x /y\n",
+        "FROM a\nRUN --mount=type=cache,target=/c \\\n --mount=type=bind,from={},target=/x true\n",
+    ],
+)
+def test_no_image_hides_behind_what_only_looks_like_a_text_or_a_line_that_goes_on(text: str) -> None:
+    assert [base for base in find_bases(text.format("hidden")) if base != "a"] == ["hidden"]
+    assert pin_bases(text.format("hidden"), {"hidden": "b@sha256:1"}) == text.format("b@sha256:1")
+
+
+def test_a_text_may_begin_where_a_line_goes_on() -> None:
+    assert find_bases("FROM a\nRUN x \\\n<<EOF\nfrom text import x\nEOF\nFROM b\n") == ("a", "b")
