@@ -35,15 +35,16 @@ def test_contracts_lie_read_only_on_top_and_the_directories_on_the_way_are_pinne
     assert laid([Mount(tmp_path, "/p")], given) == [("/p", ".", False)]
 
 
-def test_no_tool_writes_to_the_lock_file_or_the_key_that_it_is_signed_with(tmp_path: Path) -> None:
+def test_no_tool_writes_to_the_lock_file_its_signature_or_the_key_of_that(tmp_path: Path) -> None:
     (tmp_path / "tools").mkdir()
-    for name in ("praxis.lock", "lock.pub"):
+    for name in ("praxis.lock", "praxis.lock.sigstore.json", "lock.pub"):
         (tmp_path / name).touch()
     given = settings(tmp_path, locked=True, lock_key="lock.pub")
     assert laid([Mount(tmp_path, "/p", writable=True)], given) == [
         ("/p", ".", True),
         ("/p/lock.pub", "lock.pub", False),
         ("/p/praxis.lock", "praxis.lock", False),
+        ("/p/praxis.lock.sigstore.json", "praxis.lock.sigstore.json", False),
         ("/p/tools", "tools", False),
     ]
 

@@ -176,7 +176,7 @@ def in_depth(levels: int) -> Any:
     ids=lambda value: repr(value)[:20],
 )
 @pytest.mark.parametrize("place", ["query", "body"])
-async def test_a_member_is_no_other_and_a_few_bytes_become_no_flood_of_names(
+async def test_a_member_keeps_its_own_name_and_a_few_bytes_make_no_flood_of_names(
     engine: HttpEngine, api: Api, place: str, value: Any
 ) -> None:
     parameters = {"w": {"type": "object", "bind": {place: "w", "deep": True}}}
