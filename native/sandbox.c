@@ -288,8 +288,6 @@ static pid_t start_inside(struct inside *inside)
         inside->enters_group = true;
         child = fork_into(-1, namespaces);
     }
-    if (child < 0 && errno == ENOSYS) /* a container's filter that does not know clone3 */
-        child = (pid_t)syscall(SYS_clone, namespaces | SIGCHLD, 0, 0, 0, 0);
     return child;
 }
 

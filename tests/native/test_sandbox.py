@@ -1,10 +1,13 @@
 """The sandbox form: what a command finds in a sandbox, what it can do there, and how its end is known."""
 
+import ctypes
+import errno
 import os
 import resource
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -677,6 +680,26 @@ def test_what_is_there_ahead_leaves_when_nothing_comes_for_it(binary: Path) -> N
     ours, theirs = socket.socketpair()
     with ours, theirs:
         process = subprocess.Popen([binary, "sandbox", "--standby"], stdin=theirs.fileno())
+    assert process.wait(PATIENCE) == 125
+
+
+def deny_clone3() -> None:
+    """As the filters of older containers do, which do not know it: ENOSYS."""
+    load, jump, leave = (0x20, 0, 0, 0), (0x15, 0, 1, 435), 0x06
+    program = [load, jump, (leave, 0, 0, 0x00050000 | errno.ENOSYS), (leave, 0, 0, 0x7FFF0000)]
+    instructions = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *each) for each in program))
+    whole = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(program), ctypes.addressof(instructions)))
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.prctl(38, 1, 0, 0, 0) == libc.prctl(22, 2, whole, 0, 0) == 0  # no new privileges; a filter
+
+
+def test_what_is_there_ahead_waits_where_a_filter_does_not_know_clone3(binary: Path) -> None:
+    """Else it would end with a call that was sent to it as it began."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = subprocess.Popen([binary, "sandbox", "--standby"], stdin=theirs.fileno(), preexec_fn=deny_clone3)
+        until_blocking(lambda: children_of(process.pid) or process.poll() is not None)
+        assert process.poll() is None
     assert process.wait(PATIENCE) == 125
 
 
