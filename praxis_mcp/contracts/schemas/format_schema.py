@@ -252,7 +252,7 @@ _EXAMPLE: Schema = {
             "anyOf": [{"type": ["integer", "null"]}, _DIGITS],
             "description": "Exit code that the run must end with; 0 unless given.",
         },
-        "run": {**_FLAG, "description": "false: it shows how the tool is used, and is no test."},
+        "run": {**_FLAG, "description": "false: it only shows how the tool is used, and is not run as a test."},
     },
     "additionalProperties": False,
 }
