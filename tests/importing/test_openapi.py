@@ -158,6 +158,14 @@ def test_what_is_not_carried_over_is_named() -> None:
     assert any("pages: page" in note for note in notes)
 
 
+def test_two_servers_of_one_machine_have_secrets_of_their_own() -> None:
+    tokens = {
+        contracts(described(), url=f"https://api.example.com:{port}")["issues_list-for-project"]["auth_token"]["secret"]
+        for port in (8443, 9443)
+    }
+    assert tokens == {"API_EXAMPLE_COM_8443_TOKEN", "API_EXAMPLE_COM_9443_TOKEN"}
+
+
 def test_the_example_of_what_changes_something_is_not_run() -> None:
     found = import_operations(described())
     tested = {tool.name for tool in found.tools if tool.contract["examples"][0].get("run", True)}

@@ -183,7 +183,7 @@ class Standbys:
             if not self._is_closed:
                 self._ready = Standby(program, umask)
                 self._idle = asyncio.get_running_loop().call_later(self._settings.idle_seconds, self._drop)
-        except ExecutionError as exc:  # calls will say it
-            logger.debug("nothing stands by for calls: {}", exc.message)
+        except (ExecutionError, OSError) as exc:  # calls will say it
+            logger.debug("nothing stands by for calls: {}", exc)
         finally:
             self._is_making = False
