@@ -31,7 +31,7 @@ def add_authentication(
     options = [as_mapping(option) for option in as_list(requirements)]
     if not options or any(not option for option in options):
         return
-    # With its port: two servers of one machine are not to be sent each other's secrets.
+    # With its port: two servers of one machine each have their own secrets.
     host = urlsplit(str(tool.contract["url"])).netloc.rpartition("@")[2].lower() or "api"
     for option in options:
         fields: dict[str, Any] = {}

@@ -28,8 +28,8 @@ MAX_BODY = 16 * 1024 * 1024
 _SECRET = secrets.token_bytes(32)
 """Of this process, for boundaries: each is of one content alone, so that what an API tells of one forges no part of
 another, and plans of equal calls stay equal."""
-_MOST_LEVELS = 32
-_LONGEST_NAME = 1024
+_MOST_DEPTH_OF_MEMBERS = 32
+_LONGEST_MEMBER_NAME = 1024
 """Of a member of an object in depth: characters, those around it included."""
 _IN_HEADER = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?|")
 _CONTENT_TYPES = {
@@ -198,7 +198,7 @@ def _members(name: str, value: Any, most: int) -> list[tuple[str, Any]]:
         ValueError: a name would be read as that of another member, or the names have more than `most` characters.
     """
     found: list[tuple[str, Any]] = []
-    for key, item in _below(name, value, _MOST_LEVELS):
+    for key, item in _below(name, value, _MOST_DEPTH_OF_MEMBERS):
         most -= len(key)
         if most < 0:
             raise ValueError("has too many members")
@@ -207,7 +207,7 @@ def _members(name: str, value: Any, most: int) -> list[tuple[str, Any]]:
 
 
 def _below(name: str, value: Any, levels: int) -> Iterator[tuple[str, Any]]:
-    if len(name) > _LONGEST_NAME or not levels:
+    if len(name) > _LONGEST_MEMBER_NAME or not levels:
         raise ValueError("has members that are too deep, or whose names are too long")
     if isinstance(value, Mapping):
         for key, item in value.items():
