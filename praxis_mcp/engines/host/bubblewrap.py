@@ -39,7 +39,6 @@ from praxis_mcp.engines.host.sandboxed import (
     layout_failure,
     namespace_remedy,
 )
-from praxis_mcp.engines.host.standby import Standbys
 from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.mounts.layout import Step, StepKind
 from praxis_mcp.engines.outcomes import NotBegun
@@ -113,13 +112,7 @@ class Bubblewrap(Launcher):
         return "; ".join(notes)
 
     async def run(
-        self,
-        plan: Plan,
-        context: ExecutionContext,
-        prepare: Prepare,
-        cgroups: Cgroups,
-        later: Later = None,
-        standbys: Standbys | None = None,
+        self, plan: Plan, context: ExecutionContext, prepare: Prepare, cgroups: Cgroups, later: Later = None
     ) -> Finished:
         """See the base. Tries again where another attempt may start it."""
         attempts = 0

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -76,11 +76,13 @@ class OwnLauncher(Launcher):
 
     Attributes:
         program: praxis-init.
+        standbys: what stands by for calls whose sandbox is made for them; they are ended by whom they belong to.
     """
 
     name: ClassVar[str] = "praxis-init"
 
     program: str
+    standbys: Standbys | None = field(default=None, compare=False)
 
     @property
     def shown(self) -> str:
@@ -105,13 +107,7 @@ class OwnLauncher(Launcher):
             return False
 
     async def run(
-        self,
-        plan: Plan,
-        context: ExecutionContext,
-        prepare: Prepare,
-        cgroups: Cgroups,
-        later: Later = None,
-        standbys: Standbys | None = None,
+        self, plan: Plan, context: ExecutionContext, prepare: Prepare, cgroups: Cgroups, later: Later = None
     ) -> Finished:
         """See the base."""
         group = cgroups.for_run(plan, own_processes=LAUNCHER_PROCESSES)
@@ -127,7 +123,7 @@ class OwnLauncher(Launcher):
                 early = EarlyEnd(reply, later, release)
             try:
                 async with context.collectors(plan) as streams:
-                    end = await self._run_in(plan, context, prepare, group, streams, reply, early, standbys)
+                    end = await self._run_in(plan, context, prepare, group, streams, reply, early)
                     context.phases.enter(Phase.COLLECT)
                     out_of_memory = group.out_of_memory
             finally:
@@ -149,7 +145,6 @@ class OwnLauncher(Launcher):
         streams: Streams,
         reply: Reply,
         early: EarlyEnd | None,
-        standbys: Standbys | None,
     ) -> Ended:
         fixed = plan.blueprint
         sandboxed = await prepare()
@@ -158,8 +153,8 @@ class OwnLauncher(Launcher):
             standby = None
             # In a group of version 2 it would have to move, which takes a lock (`RunGroup.prefix`).
             is_blank = fixed.network is Network.NONE and sandboxed.memberships is None
-            if standbys is not None and is_blank and not (group.unified and group.places):
-                standby = standing.enter_context(standbys.hold(self.program, sandboxed.umask))
+            if self.standbys is not None and is_blank and not (group.unified and group.places):
+                standby = standing.enter_context(self.standbys.hold(self.program, sandboxed.umask))
             call = call_of(plan, sandboxed)
             descriptors = pack(plan, sandboxed, group, held, lambda layout: encode_sandbox(layout, call))
             # Until praxis-init has left, its mounts keep the file systems busy that they are of, one of which may be
@@ -191,14 +186,16 @@ class OwnLauncher(Launcher):
         return end
 
 
-async def find_launcher(wanted: LauncherChoice) -> Launcher | NoLauncher:
-    """What makes sandboxes here, of what is wanted; or why nothing does."""
+async def find_launcher(wanted: LauncherChoice, standbys: Standbys | None = None) -> Launcher | NoLauncher:
+    """What makes sandboxes here, of what is wanted, with what may stand by for its calls; or why nothing does."""
     if sys.platform != "linux":
         return NoLauncher("sandboxes exist on Linux only", "Use Docker or Dagger.")
     if wanted == "bubblewrap":
         return await find_bubblewrap()
     own = await find_own_launcher()
-    if wanted == "own" or not isinstance(own, NoLauncher):
+    if not isinstance(own, NoLauncher):
+        return replace(own, standbys=standbys)
+    if wanted == "own":
         return own
     other = await find_bubblewrap()
     if isinstance(other, NoLauncher):

@@ -57,10 +57,11 @@ class LocalExecutionEngine(ExecutionEngine):
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
         wanted = self.settings.engines.local.sandbox
-        self._launcher = Lookup(partial(find_launcher, "auto" if wanted in ("require", "off") else wanted))
+        self._standbys = Standbys(self.settings.warm)
+        choice = "auto" if wanted in ("require", "off") else wanted
+        self._launcher = Lookup(partial(find_launcher, choice, self._standbys))
         self._cgroups: Cgroups | None = None
         self._directories = CallDirectories()
-        self._standbys = Standbys(self.settings.warm)
         self._warm: WarmSandboxes | None = None
 
     async def get_capabilities(self) -> EngineCapabilities:
@@ -112,7 +113,7 @@ class LocalExecutionEngine(ExecutionEngine):
             if not isinstance(sandbox, Launcher) or cgroups is None:
                 return await run.as_plain_process(self._directories)
             prepare = partial(run.prepare, self.settings)
-            cold = partial(sandbox.run, plan, context, cgroups=cgroups, standbys=self._standbys)
+            cold = partial(sandbox.run, plan, context, cgroups=cgroups)
             warm = self._warm = self._warm or self._open_warm(sandbox, cgroups)
             if warm is None:
                 return await cold(prepare)

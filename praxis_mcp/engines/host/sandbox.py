@@ -76,11 +76,11 @@ class SandboxExecutionEngine(ExecutionEngine):
     def __init__(self, settings: Settings | None = None) -> None:
         super().__init__(settings)
         self.images = SandboxImages(self.settings)
-        self._tools = Lookup(partial(_find_tools, self.settings.engines.sandbox.launcher))
+        self._standbys = Standbys(self.settings.warm)
+        self._tools = Lookup(partial(_find_tools, self.settings.engines.sandbox.launcher, self._standbys))
         self._layouts: Layouts = {}
         self._warm: WarmSandboxes | None = None
         self._background = BackgroundTasks()
-        self._standbys = Standbys(self.settings.warm)
         self._taken = TakenImages(self.images, self._background)
 
     async def run(self, plan: Plan, context: ExecutionContext) -> ExecutionResult:
@@ -246,7 +246,7 @@ class SandboxExecutionEngine(ExecutionEngine):
                 if plan.blueprint.cache_dirs:
                     caches = await anyio.to_thread.run_sync(self._caches, plan.blueprint, holds)
                 places = Places(artifacts, caches)
-                yield SandboxRun(plan, context, image, tools, places, self._layouts, self._background, self._standbys)
+                yield SandboxRun(plan, context, image, tools, places, self._layouts, self._background)
 
     def _caches(self, blueprint: Blueprint, holds: ExitStack) -> tuple[tuple[str, Path], ...]:
         store = self.images.store
@@ -265,8 +265,8 @@ class SandboxExecutionEngine(ExecutionEngine):
         return tools
 
 
-async def _find_tools(wanted: LauncherChoice) -> Tools | NoLauncher:
-    launcher = await find_launcher(wanted)
+async def _find_tools(wanted: LauncherChoice, standbys: Standbys) -> Tools | NoLauncher:
+    launcher = await find_launcher(wanted, standbys)
     if isinstance(launcher, NoLauncher):
         if wanted == "auto":
             return launcher

@@ -13,7 +13,6 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.cgroups import Cgroups
 from praxis_mcp.engines.host.sandbox_view import Places, SandboxUser, SandboxView, find_user
 from praxis_mcp.engines.host.sandboxed import Launcher, Prepare, Sandboxed, laying_out
-from praxis_mcp.engines.host.standby import Standbys
 from praxis_mcp.engines.mounts.layout import Step
 from praxis_mcp.engines.outcomes import ProgramSource
 from praxis_mcp.engines.running import Finished
@@ -64,7 +63,6 @@ class SandboxRun:
         places: what it has on the host.
         layouts: those of earlier calls.
         later: may remove its control group.
-        standbys: may have what becomes its sandbox.
     """
 
     plan: Plan
@@ -74,7 +72,6 @@ class SandboxRun:
     places: Places
     layouts: Layouts
     later: BackgroundTasks
-    standbys: Standbys
 
     async def run(self, prepare: Prepare | None = None) -> Finished:
         """Run it to its end, or to its deadline; see `Launcher.run` for what is raised.
@@ -83,8 +80,7 @@ class SandboxRun:
             prepare: gives its sandbox; None is `prepare`.
         """
         prepare = prepare or self.prepare
-        tools = self.tools
-        return await tools.launcher.run(self.plan, self.context, prepare, tools.cgroups, self.later, self.standbys)
+        return await self.tools.launcher.run(self.plan, self.context, prepare, self.tools.cgroups, self.later)
 
     @property
     def _command(self) -> tuple[str, ...]:

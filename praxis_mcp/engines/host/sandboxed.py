@@ -15,7 +15,6 @@ import anyio
 
 from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.cgroups import Cgroups
-from praxis_mcp.engines.host.standby import Standbys
 from praxis_mcp.engines.mounts.layout import MountLayout, Step, make_memory_file
 from praxis_mcp.engines.outcomes import NotBegun, ProgramSource, start_failure
 from praxis_mcp.engines.running import Finished
@@ -132,13 +131,7 @@ class Launcher(ABC):
 
     @abstractmethod
     async def run(
-        self,
-        plan: Plan,
-        context: ExecutionContext,
-        prepare: Prepare,
-        cgroups: Cgroups,
-        later: Later = None,
-        standbys: Standbys | None = None,
+        self, plan: Plan, context: ExecutionContext, prepare: Prepare, cgroups: Cgroups, later: Later = None
     ) -> Finished:
         """Run a command in a sandbox to its end, or to its deadline; see `run_process`.
 
@@ -148,7 +141,6 @@ class Launcher(ABC):
             prepare: see `Prepare`; the descriptors are closed here.
             cgroups: make the group that limits it.
             later: may remove the group.
-            standbys: what may stand by for such calls, where a launcher knows it.
 
         Raises:
             CommandNotFound: there is no such command in the sandbox.
