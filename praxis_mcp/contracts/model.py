@@ -15,10 +15,8 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
-    SerializerFunctionWrapHandler,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
@@ -162,15 +160,8 @@ class Example(BaseModel):
     expect_contains: tuple[str, ...] = ()
     expect_json: Any = None
     expect_exit: Whole = 0
-    run: bool = True
-
-    @model_serializer(mode="wrap")
-    def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What is locked or approved has digests of this, which a key that is not used must not change."""
-        values = handler(self)
-        if self.run:
-            values.pop("run", None)
-        return values
+    # What is locked or approved has digests of this, which a key of a later version that is not used must not change.
+    run: bool = Field(default=True, exclude_if=bool)
 
 
 class Annotations(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from enum import StrEnum
 from functools import lru_cache
@@ -11,8 +12,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    SerializerFunctionWrapHandler,
-    model_serializer,
+    Field,
     model_validator,
 )
 
@@ -160,7 +160,8 @@ class Binding(BaseModel):
     kind: BindKind = BindKind.ENV
     target: str | int | None = None
     repeat: bool = False
-    deep: bool = False
+    # What is locked or approved has digests of this, which a key of a later version that is not used must not change.
+    deep: bool = Field(default=False, exclude_if=operator.not_)
     allow_dash: bool = False
 
     @model_validator(mode="before")
@@ -215,14 +216,6 @@ class Binding(BaseModel):
         if self.deep and (self.repeat or self.kind not in (BindKind.QUERY, BindKind.BODY) or self.is_whole_body):
             raise ValueError("deep goes with query, or a field of the body, and without repeat")
         return self
-
-    @model_serializer(mode="wrap")
-    def _without_later_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What is locked or approved has digests of this, which a key that is not used must not change."""
-        values = handler(self)
-        if not self.deep:
-            values.pop("deep", None)
-        return values
 
     @property
     def is_whole_body(self) -> bool:
