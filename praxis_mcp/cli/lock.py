@@ -87,6 +87,7 @@ def lock(
         )
         from praxis_mcp.execution.locking.packages import find_packages
         from praxis_mcp.execution.locking.present import engines_of_images, find_present, locked_anew
+        from praxis_mcp.settings.model import signature_of
 
         broken = print_findings([item for item in toolbox.catalog.diagnostics if item.is_error])
         content = read_content(file, public) if check or file.exists() else None
@@ -102,7 +103,6 @@ def lock(
                 raise ArgumentError(f"The upstream {name} cannot be locked: it has no list of tools: {why}")
             chosen = [(await find_tool(toolbox, name)).name for name in names or ()]
             upgraded = chosen or (present.tools if upgrade else ())
-            again = {image for name in upgraded for image in present.images_of(name)}
             running = engines_of_images(entries, present, settings)
 
             async def resolve(blueprint: Blueprint, pins: Mapping[str, str]) -> tuple[str, ...]:
@@ -116,12 +116,12 @@ def lock(
         for name, tool in after.tools.items():
             packages = before.tools[name].packages if name in before.tools else None
             found += [f"{name} gets {item.partition(' --hash')[0]} now" for item in _new(packages, tool.packages)]
-        kept = before.images.keys() & after.images.keys() - again
+        kept = before.images.keys() & after.images.keys() - set(present.images_of(*upgraded))
         if signing is not None and content is not None and kept and not signing.has_signed(content, file):
             notes.append(_KEPT)
         if after != before or content is None:
             content = write_lock(file, after)
-            if signing is None and file.with_name(f"{file.name}.sigstore.json").exists():
+            if signing is None and signature_of(file).exists():
                 notes.append(_STALE)
         if signing is not None and not signing.has_signed(content, file):
             notes.append(f"Signed: {signing.sign(content, file)}")

@@ -19,7 +19,7 @@ from praxis_mcp.contracts.discovery import find_contracts, is_searched
 from praxis_mcp.errors import ExecutionError, LimitUnsupported
 from praxis_mcp.plans.model import Guard, Mount
 from praxis_mcp.plans.view import is_below
-from praxis_mcp.settings.model import Settings
+from praxis_mcp.settings.model import Settings, signature_of
 from praxis_mcp.support.files import config_home, data_home, state_home
 
 _MOST_NAMES = 4096
@@ -102,11 +102,11 @@ def _used_files(settings: Settings) -> Iterator[Protected]:
     """Files that the settings name: the server believes them, or runs them on this machine."""
     http, dagger = settings.http, settings.engines.dagger
     oauth = http.auth.oauth
-    signature = settings.lock_file.with_name(f"{settings.lock_file.name}.sigstore.json")
+    signature = signature_of(settings.lock_file) if settings.lock_key is not None else None
     for place, holds in (
         (oauth.jwks_file if oauth is not None else None, "holds the keys by which callers are known"),
         (settings.lock_key, "is the key that the lock file is signed with"),
-        (signature if settings.lock_key is not None else None, "is the signature of the lock file"),
+        (signature, "is the signature of the lock file"),
         (http.tls_certificate, "is the server's certificate"),
         (http.tls_key, "is the key of the server's certificate"),
         (dagger.cli, "is a program that the server runs"),

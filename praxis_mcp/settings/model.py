@@ -63,6 +63,11 @@ _REMEDY = "praxis-mcp schema --settings prints every setting, and what it may be
 Location = Sequence[int | str]
 
 
+def signature_of(lock_file: Path) -> Path:
+    """Where the signature of a lock file is: next to it."""
+    return lock_file.with_name(f"{lock_file.name}.sigstore.json")
+
+
 class Settings(BaseSettings):
     """The whole configuration.
 

@@ -84,14 +84,18 @@ class Present:
     @property
     def images(self) -> frozenset[str]:
         """The images that contracts name, and those that they are built from."""
-        return frozenset(image for tool in self.tools for image in self.images_of(tool))
+        return frozenset(self.images_of(*self.tools))
 
-    def images_of(self, tool: str) -> tuple[str, ...]:
-        """See `images`, of one tool."""
-        blueprint, image = self.builds.get(tool), self.tools[tool].image
-        if blueprint is not None and blueprint.build is not None:
-            return blueprint.build.bases
-        return (image,) if image is not None else ()
+    def images_of(self, *tools: str) -> tuple[str, ...]:
+        """See `images`, of these tools."""
+        found: list[str] = []
+        for tool in tools:
+            blueprint, image = self.builds.get(tool), self.tools[tool].image
+            if blueprint is not None and blueprint.build is not None:
+                found += blueprint.build.bases
+            elif image is not None:
+                found.append(image)
+        return tuple(found)
 
 
 def contract_digest(contract: ToolContract) -> str:

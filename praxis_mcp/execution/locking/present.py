@@ -81,7 +81,7 @@ async def locked_anew(
         ImageError: nobody knows an image.
         ExecutionError: what pip would install cannot be found out.
     """
-    again = {image for tool in upgraded for image in present.images_of(tool)}
+    again = set(present.images_of(*upgraded))
     images = {
         image: before.images[image]
         if image in before.images and image not in again
@@ -110,9 +110,9 @@ def engines_of_images(
     """The engines that would run each image, or build from it."""
     found: dict[str, tuple[str, ...]] = {}
     for entry in entries:
-        for image in present.images_of(entry.name):
-            blueprint = draft_blueprint(entry.contract, settings)
-            found[image] = tuple(dict.fromkeys((*found.get(image, ()), *blueprint.engines)))
+        if images := present.images_of(entry.name):
+            engines = draft_blueprint(entry.contract, settings).engines
+            found |= {image: tuple(dict.fromkeys((*found.get(image, ()), *engines))) for image in images}
     return found
 
 

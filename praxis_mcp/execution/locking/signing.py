@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from praxis_mcp.errors import SettingsError
+from praxis_mcp.settings.model import signature_of
 from praxis_mcp.support.files import read_regular, replace_text
 
 LARGEST_KEY = 64 * 1024
@@ -29,11 +30,6 @@ _MAKE_KEY = (
     "Make one: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out lock.key; "
     "openssl pkey -in lock.key -pubout -out lock.pub"
 )
-
-
-def bundle_of(file: Path) -> Path:
-    """Where the signature of a file is: next to it."""
-    return file.with_name(f"{file.name}.sigstore.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +77,15 @@ class PublicKey:
     def why_unsigned(self, content: bytes, file: Path) -> str | None:
         """Why a file with this content is not signed with the key, as the end of a sentence; None where it is."""
         try:
-            text = read_regular(bundle_of(file), LARGEST_BUNDLE)
+            text = read_regular(signature_of(file), LARGEST_BUNDLE)
         except FileNotFoundError:
-            return f"is not signed: there is no {bundle_of(file).name}"
+            return f"is not signed: there is no {signature_of(file).name}"
         except OSError as exc:
-            return f"has a signature, {bundle_of(file).name}, that cannot be read: {exc.strerror}"
+            return f"has a signature, {signature_of(file).name}, that cannot be read: {exc.strerror}"
         try:
             digest, signature = _parts_of(text)
         except (ValueError, RecursionError):
-            return f"has a signature, {bundle_of(file).name}, that is not a sigstore bundle of a file"
+            return f"has a signature, {signature_of(file).name}, that is not a sigstore bundle of a file"
         try:
             self.key.verify(signature, content, ec.ECDSA(hashes.SHA256()))
         except InvalidSignature:
@@ -153,7 +149,7 @@ class SigningKey:
                 "signature": _base64(self.key.sign(content, ec.ECDSA(hashes.SHA256()))),
             },
         }
-        place = bundle_of(file)
+        place = signature_of(file)
         try:
             replace_text(place, json.dumps(bundle, indent=2) + "\n")
         except OSError as exc:
