@@ -17,7 +17,7 @@ from praxis_mcp.cli.common import (
     say_where_contracts_go,
     takes_settings,
 )
-from praxis_mcp.cli.examples import NOTHING_WRONG_ANY_MORE, print_changes, print_outcome
+from praxis_mcp.cli.examples import NOTHING_WRONG_ANY_MORE, print_changes, print_outcome, say_untested
 from praxis_mcp.cli.rerunning import Rerunner
 from praxis_mcp.cli.terminal import say, status_printer
 from praxis_mcp.cli.tool_call import read_arguments
@@ -160,16 +160,14 @@ class _Bench:
     async def _test(self) -> None:
         """Run the examples of what is left; show the answer to the first that failed, or, of a single tool, to the
         first."""
-        from praxis_mcp.execution.result_checks import judge_example
+        from praxis_mcp.execution.result_checks import judge_example, tests_of
 
         entries = [entry for entry in self.toolbox.catalog.entries() if entry.name in self._left]
         tried: list[tuple[_Call, CatalogEntry, ExecutionResult | PraxisError]] = []
         outcomes: list[ExampleOutcome] = []
         for entry in entries:
             self._outcomes[entry.name] = own = []
-            for number, example in enumerate(entry.contract.examples):
-                if not example.run:
-                    continue
+            for number, example in tests_of(entry.contract).items():
                 call = _Call(entry.name, dict(example.arguments), number)
                 answer, seconds = await self._try(call)
                 own.append(judge_example(entry.contract, number, answer, seconds))
@@ -177,8 +175,7 @@ class _Bench:
                 tried.append((call, entry, answer))
             if not own:
                 how = "press e to give it arguments" if self.keys is not None else "write examples: into its contract"
-                what = "no examples that are run" if entry.contract.examples else "no examples"
-                say(f"{entry.name} has {what}: {how}", fg="yellow", err=True)
+                say_untested(entry, how)
             outcomes += own
             self._left.discard(entry.name)
         self._left.clear()
@@ -273,8 +270,9 @@ class _Bench:
 
 
 def _first_call(entry: CatalogEntry) -> _Call:
-    tests = (item for item in enumerate(entry.contract.examples) if item[1].run)
-    number, example = next(tests, (None, None))
+    from praxis_mcp.execution.result_checks import tests_of
+
+    number, example = next(iter(tests_of(entry.contract).items()), (None, None))
     return _Call(entry.name, dict(example.arguments) if example else {}, number)
 
 

@@ -106,17 +106,16 @@ class _Run:
 
     async def add(self, toolbox: Toolbox, entries: Iterable[CatalogEntry], *, is_quiet: bool = False) -> None:
         """Run the examples of these tools, and print each outcome unless `is_quiet`."""
-        from praxis_mcp.execution.result_checks import run_example
+        from praxis_mcp.execution.result_checks import run_example, tests_of
 
         here = Path.cwd()
         for entry in entries:
             self.files[entry.name] = (
                 entry.source.relative_to(here) if entry.source.is_relative_to(here) else entry.source
             )
-            tests = [number for number, example in enumerate(entry.contract.examples) if example.run]
+            tests = tests_of(entry.contract)
             if not tests:
-                what = "no examples that are run" if entry.contract.examples else "no examples"
-                say(f"{entry.name} has {what}", fg="yellow", err=True)
+                say_untested(entry)
                 self.untested.append(entry.name)
             for number in tests:
                 outcome = await run_example(toolbox.runner, entry.contract, number)
@@ -198,6 +197,12 @@ def print_changes(touched: Touched) -> None:
     ]
     say()
     say("; ".join(part for part in parts if part) or "contracts changed", bold=True)
+
+
+def say_untested(entry: CatalogEntry, remedy: str = "") -> None:
+    """Say that nothing tests a tool, and what can be done about it."""
+    what = "no examples that are run" if entry.contract.examples else "no examples"
+    say(f"{entry.name} has {what}{remedy and ': '}{remedy}", fg="yellow", err=True)
 
 
 def print_outcome(outcome: ExampleOutcome) -> None:

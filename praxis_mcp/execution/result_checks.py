@@ -149,6 +149,11 @@ class ExampleOutcome:
         return not self.problems
 
 
+def tests_of(contract: ToolContract) -> dict[int, Example]:
+    """The examples that are run, by their index."""
+    return {number: example for number, example in enumerate(contract.examples) if example.run}
+
+
 async def run_example(runner: ToolRunner, contract: ToolContract, number: int) -> ExampleOutcome:
     """Run the contract's example with that index (from 0)."""
     began = time.monotonic()
