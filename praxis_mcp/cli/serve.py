@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from praxis_mcp.settings.model import Settings
 
 
+_PORT = "Port to listen on; 0 is any free one (default: 8000; of the command console: 0)."
+
+
 @takes_settings(directories=True)
 def serve(
     options: SettingsOptions,
@@ -29,7 +32,7 @@ def serve(
     ] = False,
     toolset: ToolsetOption = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on (default: 127.0.0.1).")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 is any free one (default: 8000).")] = None,
+    port: Annotated[int | None, typer.Option(help=_PORT)] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain in PEM; serves https.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key in PEM.")] = None,
     allowed_host: Annotated[
@@ -159,7 +162,7 @@ def _serve_http(settings: Settings, *, streamable: bool, sse: bool) -> None:
 @takes_settings()
 def console(
     options: SettingsOptions,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 is any free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help=_PORT)] = 0,
     actions: Annotated[bool, typer.Option("--actions", help="Tools can be called there, and runs cancelled.")] = False,
 ) -> None:
     """Look at runs in a browser: prints a link that opens the console once, on this machine, until it is interrupted.
