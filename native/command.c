@@ -43,6 +43,11 @@ const char *keep_the_tree(void)
     return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 ? NULL : "dumpable";
 }
 
+const char *put_filter(const struct filter *filter)
+{
+    return forbid_cores() ? install_filter(filter) : "limits";
+}
+
 /* An inherited network socket would be a way around the filter. */
 static void keep_only_streams(void)
 {
@@ -121,10 +126,8 @@ const char *start_command(const struct command *command, const sigset_t *mask, s
     const char *step = command->no_network          ? refuse_network()
                        : command->no_new_privileges ? forbid_new_privileges()
                                                     : NULL;
-    if (step == NULL && command->filter.instructions != NULL && !forbid_cores())
-        step = "limits";
-    if (step == NULL)
-        step = install_filter(&command->filter);
+    if (step == NULL && command->filter.instructions != NULL)
+        step = put_filter(&command->filter);
     if (step != NULL)
         return step;
     pid_t self = getpid(), pid = fork();

@@ -31,8 +31,9 @@ struct started {
  * command is to have. */
 void take_charge(sigset_t *inherited);
 
-/* These two return NULL, or the name of the step that failed, with errno set. */
+/* These three return NULL, or the name of the step that failed, with errno set. */
 const char *keep_the_tree(void); /* whatever the command starts stays below us, and cannot look into us */
+const char *put_filter(const struct filter *filter); /* over us and the command, which makes no cores then */
 const char *start_command(const struct command *command, const sigset_t *mask, struct started *started);
 
 /* To be asked when the whole tree is gone. */

@@ -6,6 +6,7 @@
 #include "events.h"
 #include "frames.h"
 #include "memory.h"
+#include "seccomp.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -240,6 +241,13 @@ static const char *add_membership(struct layout *layout, const struct frame *fra
     return NULL;
 }
 
+static const char *set_filter(struct layout *layout, const struct frame *frame)
+{
+    if ((layout->flags & LAYOUT_WAITS) == 0 || layout->filter.instructions != NULL)
+        return "a second FILTER, or one of a layout that waits for nothing";
+    return filter_take(&layout->filter, frame->payload, frame->length);
+}
+
 const char *layout_take(struct layout *layout, const struct frame *frame)
 {
     if (layout->began != (frame->type != FRAME_LAYOUT))
@@ -255,6 +263,8 @@ const char *layout_take(struct layout *layout, const struct frame *frame)
         return add_limit(layout, frame);
     case FRAME_MEMBERSHIP:
         return add_membership(layout, frame);
+    case FRAME_FILTER:
+        return set_filter(layout, frame);
     case FRAME_LAID:
         layout->complete = true;
         return frame->length != 0          ? "a LAID with a payload"

@@ -25,7 +25,8 @@ enum layout_flag {
     LAYOUT_HOST_NETWORK = 1,
     LAYOUT_WAITS = 2,
     LAYOUT_HOST_USERS = 4,
-    LAYOUT_FLAGS = LAYOUT_HOST_NETWORK | LAYOUT_WAITS | LAYOUT_HOST_USERS,
+    LAYOUT_STAYS = 8,
+    LAYOUT_FLAGS = LAYOUT_HOST_NETWORK | LAYOUT_WAITS | LAYOUT_HOST_USERS | LAYOUT_STAYS,
 };
 
 enum mount_kind {
@@ -76,6 +77,7 @@ struct layout {
     int64_t patience; /* nanoseconds, or NO_DEADLINE */
     char host_name[HOST_NAME_LENGTH + 1];
     const char *directory; /* in which the command begins */
+    struct filter filter;  /* of one that waits: put in place before its call comes */
     struct entry *entries;
     struct group groups[MOST_GROUPS];
     struct limit limits[MOST_LIMITS];

@@ -55,7 +55,7 @@
 static const struct form *const forms[] = {&run_form, &wait_form, &join_form, &sandbox_form};
 enum { FORMS = sizeof forms / sizeof forms[0] };
 
-static const char version[] = "praxis-init 11\n";
+static const char version[] = "praxis-init 12\n";
 
 int main(int argc, char **argv)
 {

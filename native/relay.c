@@ -17,6 +17,10 @@
 /* Of output that nobody takes, or of a caller that does not hang up, once the command has ended. */
 static const int64_t GIVE_UP_AFTER = 60 * NANOSECONDS_PER_SECOND;
 
+/* What a command writes right after its start goes out with its end, where that comes as soon: each piece on its own has
+ * the caller take a turn, which keeps a processor from the command. */
+static const int64_t QUIET = NANOSECONDS_PER_SECOND / 500;
+
 const char *relay_open(struct relay *relay, int in, int out)
 {
     relay->in = in;
@@ -103,6 +107,7 @@ void relay_started(struct relay *relay, const int streams[3])
 {
     for (int index = 0; index < 3; index++)
         close(streams[index]);
+    relay->quiet = now() + QUIET;
     feed(relay);
 }
 
@@ -208,22 +213,25 @@ static void queue_due(struct relay *relay)
     relay->closed_due = false;
 }
 
-/* Output of the command into the empty queue; false when there is none just now. */
+/* Output of the command into the queue, behind what is there; false when there is none just now, or no room. */
 static bool take_output(struct relay *relay, int index)
 {
     int *from = &relay->tool_output[index];
     if (*from < 0)
         return false;
-    ssize_t count = read(*from, relay->out_held + FRAME_HEADER, OUTPUT_PAYLOAD);
+    if (is_queue_empty(relay))
+        relay->out_begin = relay->out_end = 0;
+    if (relay->out_end + FRAME_HEADER >= OUT_FOR_OUTPUT)
+        return false;
+    size_t place = relay->out_end + FRAME_HEADER;
+    ssize_t count = read(*from, relay->out_held + place, OUT_FOR_OUTPUT - place);
     if (count < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
     if (count <= 0) {
         drop(from);
         return false;
     }
-    put_header(relay->out_held, index == 0 ? FRAME_STDOUT : FRAME_STDERR, (uint32_t)count);
-    relay->out_begin = 0;
-    relay->out_end = FRAME_HEADER + (size_t)count;
+    relay_put(relay, index == 0 ? FRAME_STDOUT : FRAME_STDERR, (uint32_t)count);
     relay->next_output = 1 - index;
     return true;
 }
@@ -248,19 +256,29 @@ static void send_queue(struct relay *relay)
     }
 }
 
+static bool is_quiet(struct relay *relay)
+{
+    if (relay->quiet != 0 && now() >= relay->quiet)
+        relay->quiet = 0;
+    return relay->quiet != 0;
+}
+
 int relay_wait(struct relay *relay, int64_t due)
 {
     enum { SIGNALS, IN, OUT, TOOL_STDIN, TOOL_STDOUT, TOOL_STDERR, COUNT };
     queue_due(relay);
     bool is_empty = is_queue_empty(relay), feeds = relay->stdin_begin < relay->stdin_end;
+    bool takes = is_empty && !is_quiet(relay);
+    if (relay->quiet != 0 && (due == NO_DEADLINE || relay->quiet < due))
+        due = relay->quiet;
     /* A descriptor of -1 is left out. Output that is not wanted must be: its end would be reported again and again. */
     struct pollfd polled[COUNT] = {
         [SIGNALS] = {.fd = relay->signals, .events = POLLIN},
         [IN] = {.fd = relay_is_over(relay) ? -1 : relay->in, .events = POLLIN},
         [OUT] = {.fd = relay->lost ? -1 : relay->out, .events = is_empty ? 0 : POLLOUT},
         [TOOL_STDIN] = {.fd = relay->tool_stdin, .events = feeds ? POLLOUT : 0},
-        [TOOL_STDOUT] = {.fd = is_empty ? relay->tool_output[0] : -1, .events = POLLIN},
-        [TOOL_STDERR] = {.fd = is_empty ? relay->tool_output[1] : -1, .events = POLLIN},
+        [TOOL_STDOUT] = {.fd = takes ? relay->tool_output[0] : -1, .events = POLLIN},
+        [TOOL_STDERR] = {.fd = takes ? relay->tool_output[1] : -1, .events = POLLIN},
     };
     if (poll_until(polled, COUNT, due) <= 0)
         return 0;
@@ -296,6 +314,13 @@ uint8_t *relay_reserve(struct relay *relay, uint32_t length)
             lose(relay);
     }
     return relay_is_over(relay) ? NULL : where;
+}
+
+bool relay_gather(struct relay *relay)
+{
+    while (take_any_output(relay))
+        ;
+    return relay->tool_output[0] < 0 && relay->tool_output[1] < 0;
 }
 
 void relay_flush(struct relay *relay)

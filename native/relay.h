@@ -13,7 +13,8 @@ enum {
     STDIN_WINDOW = 256 * 1024,       /* bytes of standard input that may be on their way or held here */
     CREDIT_STEP = STDIN_WINDOW / 4, /* one credit frame for so many */
     LAST_WORDS = 128, /* END or REFUSED, which may come behind output that nobody takes */
-    OUT_CAPACITY = FRAME_HEADER + OUTPUT_PAYLOAD + 4 * FRAME_HEADER + LAST_WORDS, /* output, and what else is due */
+    OUT_FOR_OUTPUT = FRAME_HEADER + OUTPUT_PAYLOAD,
+    OUT_CAPACITY = OUT_FOR_OUTPUT + 4 * FRAME_HEADER + LAST_WORDS, /* output, and what else is due */
 };
 
 struct relay {
@@ -24,6 +25,7 @@ struct relay {
     int64_t heard; /* when something of the call came last */
     int tool_stdin, tool_output[2]; /* our ends; -1: none, or closed */
     int next_output;                /* whose turn it is */
+    int64_t quiet;                  /* until then output stays in the command's pipes; 0: it has passed */
 
     size_t window;         /* bytes that the other end may still send */
     bool stdin_ends;       /* all of it has come */
@@ -62,6 +64,9 @@ uint8_t *relay_reserve(struct relay *relay, uint32_t length);
 
 /* The frame of which the payload was put there. */
 void relay_put(struct relay *relay, enum frame_type type, uint32_t length);
+
+/* Takes what is left in the command's pipes into the queue; false where that is not all. */
+bool relay_gather(struct relay *relay);
 
 /* Sends all that is left in the command's pipes and in the queue; gives up when nothing moves for long, or the channel
  * ends. */

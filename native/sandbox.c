@@ -37,6 +37,10 @@
 
 #define CALL_PIDFD_OPEN 434
 
+/* Behind its end, of a sandbox that is to stay: the kernel takes it down while who is told of the end has other things to
+ * do with the processor. */
+static const int64_t LONGEST_STAY = 60 * NANOSECONDS_PER_SECOND;
+
 enum { NAMESPACES = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS }; /* of every sandbox */
 
 struct sandbox_options {
@@ -244,6 +248,15 @@ static struct outcome run_call(const sigset_t *mask, bool *is_gone)
     return outcome_of_command(&started, &ending);
 }
 
+/* Until nobody reads what we say any more, or a signal asks us to leave; a minute at most. */
+static void stay(int reply)
+{
+    int signals = open_signals();
+    struct pollfd polled[] = {{.fd = reply}, {.fd = signals, .events = POLLIN}}; /* errors are always told */
+    if (signals >= 0)
+        poll_until(polled, 2, now() + LONGEST_STAY);
+}
+
 static int be_inside(struct inside *inside)
 {
     const char *where = NULL;
@@ -257,7 +270,12 @@ static int be_inside(struct inside *inside)
     }
     if ((given.layout.flags & LAYOUT_WAITS) != 0) {
         note_places(&given.layout);
-        return wait_inside(&given.layout, &inside->mask);
+        step = given.layout.filter.instructions != NULL ? put_filter(&given.layout.filter) : NULL;
+        if (step == NULL)
+            return wait_inside(&given.layout, &inside->mask);
+        struct outcome failed = outcome_of_failed_setup(step, errno);
+        reply_failure(inside->reply, &failed, NULL);
+        return EXIT_SETUP;
     }
     bool is_gone;
     struct outcome outcome = run_call(&inside->mask, &is_gone);
@@ -265,6 +283,8 @@ static int be_inside(struct inside *inside)
         reply_failure(inside->reply, &outcome, NULL);
     else if (is_gone) /* else the kernel keeps us, and so the outer one, until it is: who reads no end waits for that */
         reply_end(inside->reply, &outcome);
+    if ((given.layout.flags & LAYOUT_STAYS) != 0 && inside->reply >= 0)
+        stay(inside->reply);
     return exit_status_of(&outcome);
 }
 
@@ -331,7 +351,7 @@ static int take_message(int message, int reply, struct inside *inside)
         inside->reply = STDOUT_FILENO;
     if (inside->reply > STDERR_FILENO && fcntl(inside->reply, F_SETFD, FD_CLOEXEC) != 0)
         return fail_setup("cannot set up", "reply", errno);
-    if (refusal == NULL && inside->is_ahead && given.layout.flags != 0)
+    if (refusal == NULL && inside->is_ahead && (given.layout.flags & ~(uint32_t)LAYOUT_STAYS) != 0)
         refusal = "a layout that needs other namespaces than were made ahead of it";
     if (refusal != NULL) {
         reply_refusal(inside->reply, refusal);

@@ -262,7 +262,8 @@ static int wait_for_call(const struct wait_options *given, const sigset_t *mask)
     if (relay.refusal == NULL) {
         bool is_gone;
         struct outcome outcome = run_call(given, mask, &is_gone);
-        relay_flush(&relay); /* all output first */
+        if (!relay_gather(&relay) || !is_gone) /* all output first */
+            relay_flush(&relay);
         if (given->layout != NULL && !is_gone) /* as in sandbox.c; a container's end is its engine's to see to */
             return EXIT_SETUP;
         if (outcome.kind == OUTCOME_EXIT || outcome.kind == OUTCOME_SIGNAL)

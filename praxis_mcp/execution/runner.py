@@ -224,7 +224,8 @@ class ToolRunner:
             contract, lambda: plan_call(contract, fitting, self._settings, run_id, caller, create=True)
         )
         log.debug("{}: arguments fit; planned as run {}", name, run_id)
-        request = request.noting(arguments=await self._records.arguments(plan, contract.parameters))
+        if (shown := await self._records.arguments(plan, contract.parameters)) is not None:
+            request = request.noting(arguments=shown)
         await may_begin()
         key = await self._cache.key(plan, contract.directory)
         if key is not None and (known := self._cache.get(key)) is not None:
@@ -255,7 +256,8 @@ class ToolRunner:
             )
             for verdict in decision.passed_over:
                 log.debug("{}: not {}: {}", name, verdict.engine, verdict.reason)
-            request = request.noting(passed_over=tuple((item.engine, item.reason) for item in decision.passed_over))
+            if decision.passed_over:
+                request = request.noting(passed_over=tuple((item.engine, item.reason) for item in decision.passed_over))
             result = await self._run(request, plan, decision, counted)
         if key is not None:
             self._cache.put(key, result)
@@ -307,7 +309,8 @@ class ToolRunner:
                 log.debug("{}: {}: {}", contract.name, type(exc).__name__, exc.message)
                 raise
             phases.adopt(result.phases)
-            result = await mask_names(result, masker, self._records.place_of(record) / "artifacts")
+            if masker:
+                result = await mask_names(result, masker, self._records.place_of(record) / "artifacts")
             result = replace(result, phases=MappingProxyType(phases.seconds))
             log.debug("{}: {} in {:.1f} ms", contract.name, describe_end(result), result.duration * 1000)
             return await self._records.finish(record, result)

@@ -53,7 +53,8 @@ class Toolbox:
 
     async def loaded(self) -> None:
         """Wait until the catalog's first scan has ended, where it runs in the background."""
-        await self._scanned.wait()
+        if not self._scanned.is_set():  # which would wait a round of the event loop all the same
+            await self._scanned.wait()
 
     async def call(
         self,

@@ -9,6 +9,7 @@ that cannot be read is answered.
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import json
 import os
@@ -20,13 +21,12 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing, nullcontext
-from typing import TypeVar
 
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
 import anyio.to_thread
-from anyio.abc import ObjectSendStream
+from anyio.abc import ObjectReceiveStream, ObjectSendStream
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp.shared.message import SessionMessage
 from mcp_types import (
@@ -65,8 +65,7 @@ _SERVER_ENDED = (
     RuntimeError,  # the event loop is closed
 )
 
-ReadStream = MemoryObjectReceiveStream[SessionMessage | Exception]
-T = TypeVar("T")
+ReadStream = ObjectReceiveStream[SessionMessage | Exception]
 
 
 async def serve_stdio(toolbox: Toolbox, wire: Wire | None = None) -> None:
@@ -88,73 +87,103 @@ async def serve_stdio(toolbox: Toolbox, wire: Wire | None = None) -> None:
 async def stdio_streams(wire: Wire) -> AsyncIterator[tuple[ReadStream, WriteStream[SessionMessage]]]:
     """The two streams that the SDK's server loop runs on. The read stream ends with standard input, or when standard
     output breaks."""
-    incoming, read_stream = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-    answers, outgoing = anyio.create_memory_object_stream[SessionMessage](0)
-    write_stream = DirectStream(answers)
-    reader = _Reader(wire, DirectStream(incoming), answers.clone())
-    written = anyio.Event()
-    # When the server is cancelled, the last answers may still go out, for a moment.
-    writing = anyio.CancelScope(shield=True)
+    queue, waiting = anyio.create_memory_object_stream[SessionMessage | bytes](0)
+    with waiting, closing(_Writer(wire.stdout)) as writer:
+        outgoing = _Outgoing(queue, writer, wire.answered)
+        incoming = _Incoming(wire, outgoing)
+        # When the server is cancelled, the last answers may still go out, for a moment.
+        writing = anyio.CancelScope(shield=True)
+        written = anyio.Event()
 
-    answered = wire.answered
+        async def write() -> None:
+            with writing:
+                await outgoing.write_what_waits(waiting)
+            written.set()
+            # The client is gone: what it requested need not be finished.
+            incoming.close()
 
-    async def write() -> None:
-        nonlocal answered
-        with writing:
-            async with outgoing:
-                async for message in outgoing:
-                    if answered is not None and _answers(message.message, answered):
-                        answered = None
-                        continue
-                    if not await writer.write(_encode(message)):
-                        break
-        written.set()
-        # The client is gone: what it requested need not be finished.
-        incoming.close()
-
-    with read_stream, outgoing, closing(_Writer(wire.stdout)) as writer:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(write)
-            tasks.start_soon(reader.run)
             try:
-                yield read_stream, write_stream
+                yield incoming, outgoing
             finally:
-                answers.close()
-                reader.close()
+                outgoing.close()
+                incoming.close()
                 with anyio.move_on_after(MESSAGES_DRAIN_TIMEOUT, shield=True):
                     await written.wait()
                 writing.cancel()
                 tasks.cancel_scope.cancel()
 
 
-class DirectStream(ObjectSendStream[T]):
-    """As the stream that it is made of, which has every message wait a round of the event loop, also where its receiver
-    is ready. Messages arrive in the order in which they were sent, from all senders."""
+class _Outgoing(ObjectSendStream[SessionMessage]):
+    """Messages to the client, each whole, in the order in which they were sent. What the kernel takes at once is
+    written by who sends it; the rest, and what comes meanwhile, in a task.
 
-    def __init__(self, stream: MemoryObjectSendStream[T]) -> None:
-        self._stream = stream
-        self._on_their_way = 0
+    Args:
+        queue: goes to `write_what_waits`.
+        writer: writes.
+        answered: the id of a request that the client has its answer to already.
+    """
 
-    async def send(self, item: T) -> None:
-        """Send a message."""
-        if not self._on_their_way:  # else it would overtake one that waits its round
-            try:
-                return self._stream.send_nowait(item)
-            except anyio.WouldBlock:
-                pass
-        self._on_their_way += 1
+    def __init__(
+        self, queue: MemoryObjectSendStream[SessionMessage | bytes], writer: _Writer, answered: RequestId | None
+    ) -> None:
+        self._queue = queue
+        self._writer = writer
+        self._answered = answered
+        self._is_idle = False
+
+    async def send(self, item: SessionMessage) -> None:
+        """See the base."""
+        if not self._is_idle:  # else it would overtake one that is being written
+            return await self._queue.send(item)
+        if self._is_left_out(item):
+            return None
+        data = _encode(item)
         try:
-            await self._stream.send(item)
-        finally:
-            self._on_their_way -= 1
+            left: bytes | None = data[self._writer.write_at_once(data) :]
+        except OSError as exc:
+            _client_is_gone(exc)
+            left = None
+        if left != b"":
+            # The task waits for it, and so takes it now.
+            self._is_idle = False
+            self._queue.send_nowait(left or b"")
+        return None
+
+    async def write_what_waits(self, waiting: MemoryObjectReceiveStream[SessionMessage | bytes]) -> None:
+        """Until there is nothing more, or nobody reads."""
+        async with waiting:
+            while True:
+                self._is_idle = True
+                try:
+                    item = await waiting.receive()
+                except anyio.EndOfStream:
+                    return
+                finally:
+                    self._is_idle = False
+                if isinstance(item, bytes):
+                    data = item
+                elif self._is_left_out(item):
+                    continue
+                else:
+                    data = _encode(item)
+                if not data or not await self._writer.write(data):
+                    return
 
     def close(self) -> None:
         """No more will come."""
-        self._stream.close()
+        self._queue.close()
 
     async def aclose(self) -> None:
         """See `close`."""
         self.close()
+
+    def _is_left_out(self, item: SessionMessage) -> bool:
+        if self._answered is None or not _answers(item.message, self._answered):
+            return False
+        self._answered = None
+        return True
 
 
 def _answers(message: JSONRPCMessage, identity: RequestId) -> bool:
@@ -164,73 +193,99 @@ def _answers(message: JSONRPCMessage, identity: RequestId) -> bool:
     return isinstance(message, JSONRPCResponse | JSONRPCError) and message.id == identity
 
 
-class _Reader:
-    """Reads lines and hands them over one by one, waiting until each is taken."""
+class _Incoming(ObjectReceiveStream[SessionMessage | Exception]):
+    """Messages from the client, read when they are asked for. What is none is refused.
 
-    def __init__(
-        self,
-        wire: Wire,
-        incoming: DirectStream[SessionMessage | Exception],
-        answers: MemoryObjectSendStream[SessionMessage],
-    ) -> None:
+    Args:
+        wire: where they come from.
+        outgoing: where refusals go.
+    """
+
+    def __init__(self, wire: Wire, outgoing: _Outgoing) -> None:
         self._descriptor = wire.stdin
-        self._read_before = wire.read
-        self._incoming = incoming
-        self._answers = answers
+        self._outgoing = outgoing
         self._lines = _Lines()
+        self._found = self._lines.take(wire.read) if wire.read else iter(())
+        self._is_closed = self._is_over = False
+        self._ready: asyncio.Future[None] | None = None
+        self._pieces: MemoryObjectReceiveStream[bytes] | None = None
 
-    async def run(self) -> None:
-        """Until standard input ends, or nobody takes what it holds."""
-        try:
-            for line in self._lines.take(self._read_before) if self._read_before else ():
-                await self._hand_over(line)
-            if tells_readiness(self._descriptor):
-                await self._read_when_ready()
-            else:
-                ended = anyio.Event()
-                token = anyio.lowlevel.current_token()
-                threading.Thread(target=self._read, args=(token, ended), name="mcp-stdin", daemon=True).start()
-                await ended.wait()
-        except _SERVER_ENDED:
-            logger.debug("the server ended before its standard input")
+    async def receive(self) -> SessionMessage | Exception:
+        """See the base."""
+        while True:
+            for line in self._found:
+                message = await _decode_somewhere(line)
+                if isinstance(message, JSONRPCError):
+                    await self._outgoing.send(SessionMessage(message))
+                elif message is not None:
+                    return message
+            if self._is_over:
+                raise anyio.EndOfStream
+            data = await self._next()
+            self._is_over = not data
+            self._found = self._lines.take(data)
 
     def close(self) -> None:
-        self._incoming.close()
-        self._answers.close()
+        """Who waits for a message finds the end."""
+        self._is_closed = True
+        if self._ready is not None and not self._ready.done():
+            self._ready.set_result(None)
+        if self._pieces is not None:
+            self._pieces.close()
 
-    async def _read_when_ready(self) -> None:
-        while True:
-            await anyio.wait_readable(self._descriptor)
+    async def aclose(self) -> None:
+        """See `close`."""
+        self.close()
+
+    async def _next(self) -> bytes:
+        """The next bytes; none at the end."""
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        if not tells_readiness(self._descriptor):
+            return await self._next_of_thread()
+        loop = asyncio.get_running_loop()
+        while not self._is_closed:
+            ready = self._ready = loop.create_future()
+            loop.add_reader(self._descriptor, _settle, ready)
             try:
-                data = _read_some(self._descriptor)
+                await ready
+            finally:
+                loop.remove_reader(self._descriptor)
+            try:
+                return b"" if self._is_closed else _read_some(self._descriptor)
             except BlockingIOError:  # the client has made its end of the same socket non-blocking, and ours with it
                 continue
-            for line in self._lines.take(data):
-                await self._hand_over(line)
-            if not data:
-                return self.close()
+        return b""
 
-    def _read(self, token: anyio.lowlevel.EventLoopToken, ended: anyio.Event) -> None:
+    async def _next_of_thread(self) -> bytes:
+        if self._is_closed:
+            return b""
+        if self._pieces is None:
+            send, self._pieces = anyio.create_memory_object_stream[bytes](0)
+            arguments = (send, anyio.lowlevel.current_token())
+            threading.Thread(target=self._read, args=arguments, name="mcp-stdin", daemon=True).start()
         try:
-            data = b"-"
-            while data:
-                data = _read_some(self._descriptor)
-                for line in self._lines.take(data):
-                    anyio.from_thread.run(self._hand_over, line, token=token)
-            anyio.from_thread.run_sync(self.close, token=token)
-            anyio.from_thread.run_sync(ended.set, token=token)
+            return await self._pieces.receive()
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
+            return b""
+
+    def _read(self, pieces: MemoryObjectSendStream[bytes], token: anyio.lowlevel.EventLoopToken) -> None:
+        try:
+            while data := _read_some(self._descriptor):
+                anyio.from_thread.run(pieces.send, data, token=token)
+            anyio.from_thread.run_sync(pieces.close, token=token)
         except _SERVER_ENDED:
             logger.debug("the server ended before its standard input")
 
-    async def _hand_over(self, line: bytes | None) -> None:
-        if line is not None and len(line) > _DECODED_AT_ONCE:
-            message = await anyio.to_thread.run_sync(_decode, line)
-        else:
-            message = _decode(line)
-        if isinstance(message, JSONRPCError):
-            await self._answers.send(SessionMessage(message))
-        elif message is not None:
-            await self._incoming.send(message)
+
+async def _decode_somewhere(line: bytes | None) -> SessionMessage | JSONRPCError | None:
+    if line is not None and len(line) > _DECODED_AT_ONCE:
+        return await anyio.to_thread.run_sync(_decode, line)
+    return _decode(line)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class _Writer:
@@ -250,12 +305,12 @@ class _Writer:
     async def write(self, data: bytes) -> bool:
         """Write, and say whether that worked; it does not when the client has closed its end."""
         try:
-            left = data[self._write_at_once(data) :]
+            left = data[self.write_at_once(data) :]
         except OSError as exc:
             return _client_is_gone(exc)
         return not left or await self._write_in_thread(left)
 
-    def _write_at_once(self, data: bytes) -> int:
+    def write_at_once(self, data: bytes) -> int:
         """Write what the kernel takes now; how many bytes that was."""
         if self._socket is not None:
             try:

@@ -34,7 +34,7 @@ _FAILED = "failed.txt"
 
 _FOUND: set[Path] = set()
 
-INIT_VERSION = 11
+INIT_VERSION = 12
 """What `praxis-init --version` prints for the command line and the frames that are written here (`version` in
 native/praxis_init.c). Raise both when an option, a form or a frame changes."""
 

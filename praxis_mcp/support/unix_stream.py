@@ -50,13 +50,17 @@ class UnixStream(ByteStream):
             anyio.EndOfStream: there are no more.
             OSError: the connection broke.
         """
-        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint_if_cancelled()
+        has_waited = False
         while True:
             try:
                 data = self._socket.recv(max_bytes)
             except BlockingIOError:
                 await anyio.wait_readable(self._socket)
+                has_waited = True
                 continue
+            if not has_waited:  # who sends without pause does not keep others from their turn
+                await anyio.lowlevel.cancel_shielded_checkpoint()
             if not data:
                 raise anyio.EndOfStream
             return data
@@ -77,7 +81,7 @@ class UnixStream(ByteStream):
         Raises:
             OSError: the connection broke.
         """
-        await anyio.lowlevel.checkpoint()
+        await anyio.lowlevel.checkpoint_if_cancelled()
         rest = memoryview(item)
         while rest:
             try:

@@ -43,7 +43,7 @@ ASKED = {
 }
 
 
-INTERFACES = {11: "1431392e168c571c"}
+INTERFACES = {12: "1431392e168c571c"}
 """What each version stands for, as a digest: a binary of another version is refused before it is used."""
 
 

@@ -59,6 +59,7 @@ BEGIN = layout()
 ROOT = BEGIN + mount(MountKind.ROOT_MEMORY, b"/", mode=0o755, size=MIB, files=64)
 LAID = ROOT + frame(FrameType.LAID)
 HOSTS = layout(flags=4) + mount(MountKind.ROOT_MEMORY, b"/", mode=0o755, size=MIB, files=64)
+WAITS = layout(flags=2) + mount(MountKind.ROOT_MEMORY, b"/", mode=0o755, size=MIB, files=64)
 NONSENSE = {
     "ends too early": b"",
     "too early": LAID,
@@ -69,7 +70,7 @@ NONSENSE = {
     "second LAYOUT": BEGIN + BEGIN,
     "LAYOUT that is too short": frame(FrameType.LAYOUT, b"x" * 23),
     "version": layout(version=2),
-    "LAYOUT with flags": layout(flags=8),
+    "LAYOUT with flags": layout(flags=16),
     "above 2147483647": layout(uid=2**31),
     "user or group": layout(gid=2**32 - 1),
     "31 years": layout(flags=2, patience=2**64 - 1),
@@ -97,6 +98,8 @@ NONSENSE = {
     "another MOUNT there": ROOT + mount(MountKind.PROC, b"/"),
     "first MOUNT": ROOT + mount(MountKind.ROOT_MEMORY, b"/", size=MIB, files=64),
     "without a root": BEGIN + frame(FrameType.LAID),
+    "FILTER, or one of": ROOT + frame(FrameType.FILTER, bytes(8)),
+    "second FILTER": WAITS + frame(FrameType.FILTER, bytes(8)) * 2,
     "LAID with": ROOT + frame(FrameType.LAID, b"x"),
     "link without": ROOT + mount(MountKind.LINK, b"/x"),
     "target that is empty": ROOT + mount(MountKind.LINK, b"/x\0"),

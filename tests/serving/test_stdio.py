@@ -22,8 +22,9 @@ import anyio.to_thread
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp.shared.message import SessionMessage
+from mcp_types import JSONRPCNotification
 
-from praxis_mcp.serving.stdio import DirectStream, ReadStream, stdio_streams
+from praxis_mcp.serving.stdio import ReadStream, stdio_streams
 from praxis_mcp.serving.wire import Wire, stop_signals
 from tests.serving.clients import LIMIT, server_command, server_environment
 from tests.serving.sample_tools import python, write_tool
@@ -298,26 +299,46 @@ async def what_was_read(data: bytes) -> AsyncIterator[tuple[ReadStream, Buffered
             yield incoming, BufferedByteReceiveStream(answers)
 
 
+def notification(text: str) -> SessionMessage:
+    return SessionMessage(JSONRPCNotification(jsonrpc="2.0", method="notifications/message", params={"data": text}))
+
+
 async def test_no_message_overtakes_another_that_was_sent_before_it() -> None:
-    """A progress notification behind the answer of its request would be a fault."""
-    send, receive = anyio.create_memory_object_stream[str](0)
-    stream = DirectStream(send)
-    got: list[str] = []
+    """A progress notification behind the answer of its request would be a fault. Here the first does not fit into the
+    pipe, so that the rest of it waits for the client, and the others for that."""
+    texts = ["x" * 1_000_000, "second", "y" * 300_000, "last"]
+    own, other = socket.socketpair()
+    with own, other:
+        async with (
+            await anyio.abc.SocketStream.from_socket(other) as client,
+            stdio_streams(Wire(own.fileno(), own.fileno())) as (_, outgoing),
+        ):
+            with anyio.fail_after(LIMIT):
+                async with anyio.create_task_group() as tasks:
+                    for text in texts:
+                        tasks.start_soon(outgoing.send, notification(text))
+                    lines = BufferedByteReceiveStream(client)
+                    got = [json.loads(await lines.receive_until(b"\n", 2_000_000)) for _ in texts]
+    assert [message["params"]["data"] for message in got] == texts
 
-    async def later(item: str) -> None:
-        await anyio.lowlevel.checkpoint()  # the receiver waits by then, and the first message waits its round
-        await stream.send(item)
 
-    with anyio.fail_after(LIMIT), receive, send:
-        async with anyio.create_task_group() as tasks:
-
-            async def take() -> None:
-                got.extend([await receive.receive() for _ in range(2)])
-
-            tasks.start_soon(take)
-            tasks.start_soon(later, "second")
-            tasks.start_soon(stream.send, "first")
-    assert got == ["first", "second"]
+async def test_a_sender_that_is_cancelled_leaves_its_message_whole() -> None:
+    own, other = socket.socketpair()
+    with own, other:
+        async with (
+            await anyio.abc.SocketStream.from_socket(other) as client,
+            stdio_streams(Wire(own.fileno(), own.fileno())) as (_, outgoing),
+        ):
+            with anyio.fail_after(LIMIT):
+                with anyio.CancelScope() as scope:
+                    await outgoing.send(notification("x" * 1_000_000))  # a part of it is written, the rest waits
+                    scope.cancel()
+                    await outgoing.send(notification("of a call that is over"))
+                lines = BufferedByteReceiveStream(client)
+                async with anyio.create_task_group() as tasks:
+                    tasks.start_soon(outgoing.send, notification("next"))
+                    got = [json.loads(await lines.receive_until(b"\n", 2_000_000)) for _ in range(2)]
+    assert [message["params"]["data"][:4] for message in got] == ["xxxx", "next"]
 
 
 async def test_a_million_blank_lines_cost_what_they_are_long() -> None:
@@ -339,11 +360,13 @@ async def test_other_work_goes_on_while_a_long_message_is_decoded() -> None:
             turns += 1
             await anyio.lowlevel.checkpoint()
 
-    async with what_was_read(b"[" + b"1," * 2_000_000 + b"1]\n") as (_, answers), anyio.create_task_group() as tasks:
-        tasks.start_soon(work)
-        with anyio.fail_after(LIMIT):
-            assert json.loads(await answers.receive_until(b"\n", 4096))["error"]["code"] == -32600
-        tasks.cancel_scope.cancel()
+    async with what_was_read(b"[" + b"1," * 2_000_000 + b"1]\n") as (incoming, answers):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(work)
+            tasks.start_soon(incoming.receive)  # as the server's loop does
+            with anyio.fail_after(LIMIT):
+                assert json.loads(await answers.receive_until(b"\n", 4096))["error"]["code"] == -32600
+            tasks.cancel_scope.cancel()
     assert turns > 50
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -155,11 +156,11 @@ class OwnLauncher(Launcher):
             is_blank = fixed.network is Network.NONE and sandboxed.memberships is None
             if self.standbys is not None and is_blank and not (group.unified and group.places):
                 standby = standing.enter_context(self.standbys.hold(self.program, sandboxed.umask))
-            call = call_of(plan, sandboxed)
-            descriptors = pack(plan, sandboxed, group, held, lambda layout: encode_sandbox(layout, call))
             # Until praxis-init has left, its mounts keep the file systems busy that they are of, one of which may be
             # unmounted or removed right behind the answer: only what has nothing but an image ends early.
-            is_private = not sandboxed.layout.descriptors
+            early = None if sandboxed.layout.descriptors else early
+            encode = partial(encode_sandbox, call=call_of(plan, sandboxed), stays=early is not None)
+            descriptors = pack(plan, sandboxed, group, held, encode)
 
             def on_start() -> None:
                 context.phases.enter(Phase.RUN)
@@ -175,7 +176,7 @@ class OwnLauncher(Launcher):
                 stdin=plan.call.stdin,
                 capture=fixed.capture_output,
                 on_start=on_start,
-                early=early if is_private else None,
+                early=early,
                 umask=sandboxed.umask,
                 standby=standby,
             )

@@ -14,9 +14,9 @@ from typing import IO
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from praxis_mcp.engines.output import StreamCollector
+from praxis_mcp.support.tasks import SideTasks
 
 _PIECE = 256 * 1024
 # Fewer, larger reads. Not the most the kernel grants (1 MiB): a user's pipes share 64 MiB, beyond which every program
@@ -24,6 +24,9 @@ _PIECE = 256 * 1024
 _PIPE_SIZE = 256 * 1024
 _LONG = 32 * 1024
 """Bytes at once from which on a larger pipe pays."""
+_LOOKED_AT_AFTER = 0.004
+"""Seconds for which a pipe fills by itself: most commands of milliseconds have ended then, and all that they wrote is read
+at once, without a round of the event loop for each pipe."""
 _F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
 
 
@@ -37,19 +40,21 @@ class PipeReader:
             leaves there.
     """
 
-    def __init__(self, stream: IO[bytes], into: StreamCollector, tasks: TaskGroup) -> None:
+    def __init__(self, stream: IO[bytes], into: StreamCollector, tasks: SideTasks) -> None:
         self._stream = stream
         self._into = into
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._is_watched = False
+        self._is_taken = False  # to its end, or by a task
+        self._watching: asyncio.TimerHandle | None = None
         self._ended: asyncio.Future[None] = self._loop.create_future()
         if sys.platform == "win32":
+            self._is_taken = True
             self._tasks.start_soon(self._read_on, b"")
         else:
             os.set_blocking(stream.fileno(), False)
-            self._loop.add_reader(stream.fileno(), self._read)
-            self._is_watched = True
+            self._watching = self._loop.call_later(_LOOKED_AT_AFTER, self._watch)
 
     async def finish(self, *, at_once: bool = False) -> None:
         """Return at the pipe's end. Once every writer has ended, that is at once: what is in the pipe, and its end, are
@@ -60,11 +65,12 @@ class PipeReader:
         """
         # The command may have made the pipe larger. A bound, because somebody outside may have been given its end.
         for _ in range(2 + _size(self._stream.fileno()) // _PIECE if at_once else 2):
-            if not (self._is_watched and self._read()):
+            if self._is_taken or not self._read():
                 break
-        if at_once and self._is_watched:
+        if at_once and not self._is_taken:
             self._unwatch()
-        else:
+        elif not self._ended.done():
+            self._watch()
             await self._ended
 
     def close(self) -> None:
@@ -83,17 +89,28 @@ class PipeReader:
         except BlockingIOError:
             return False
         except Exception as exc:  # noqa: BLE001 - in a callback it would be lost
-            self._unwatch()
+            self._take()
             self._tasks.start_soon(_fail, exc)
             return False
-        self._unwatch()
+        self._take()
         if data:
             self._tasks.start_soon(self._read_on, data)
         else:
             self._ended.set_result(None)
         return False
 
+    def _watch(self) -> None:
+        if not (self._is_taken or self._is_watched):
+            self._is_watched = True
+            self._loop.add_reader(self._stream.fileno(), self._read)
+
+    def _take(self) -> None:
+        self._is_taken = True
+        self._unwatch()
+
     def _unwatch(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
         if self._is_watched:
             self._is_watched = False
             self._loop.remove_reader(self._stream.fileno())
@@ -121,7 +138,7 @@ async def _next(descriptor: int) -> bytes:
             return os.read(descriptor, _PIECE)
 
 
-def feed(stream: IO[bytes], data: bytes, tasks: TaskGroup) -> None:
+def feed(stream: IO[bytes], data: bytes, tasks: SideTasks) -> None:
     """Write all of it and close, in a task where that needs a wait. A command may end, or close its input, before it
     has read everything."""
     if sys.platform != "win32":

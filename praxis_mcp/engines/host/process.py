@@ -25,7 +25,7 @@ from praxis_mcp.errors import ExecutionError
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.praxis_init import EXIT_SIGNAL_BASE, Ended
 from praxis_mcp.support.processes import ProcessTree
-from praxis_mcp.support.tasks import BackgroundTasks, unwrapped
+from praxis_mcp.support.tasks import BackgroundTasks, side_tasks
 
 PROCESS_KILL_TIMEOUT = 10.0
 """Seconds after which a process that survives SIGKILL (a dead disk, another user's) is abandoned."""
@@ -34,7 +34,6 @@ PIPES_DRAIN_TIMEOUT = 5.0
 LEAVE_AFTER = 0.005
 """Seconds from the early end of a call until its program is seen off: at once, that would take the interpreter from
 what writes the record that the answer waits for, which is 0.2 ms."""
-
 _REPORT_PIECE = 64 * 1024
 
 
@@ -74,9 +73,12 @@ class ReportPipe:
     """A pipe through which a program says how it went. A context manager, which owns both ends.
 
     Attributes:
+        is_taken: whether somebody else closes its end for reading.
         read_end: what it says is read there.
         write_end: what the program inherits.
     """
+
+    is_taken: bool = False
 
     def __enter__(self) -> Self:
         self.read_end, self.write_end = os.pipe()
@@ -84,8 +86,13 @@ class ReportPipe:
         return self
 
     def __exit__(self, *_: object) -> None:
-        os.close(self.read_end)
         os.close(self.write_end)
+        if not self.is_taken:
+            self.close()
+
+    def close(self) -> None:
+        """Nobody reads it any more."""
+        os.close(self.read_end)
 
     def is_complete(self) -> bool:
         """Whether it has said all, and its command is gone. Not known by default."""
@@ -153,27 +160,26 @@ async def run_process(
     deadline = anyio.CancelScope(deadline=anyio.current_time() + timeout)
     readers: list[PipeReader] = []
     try:
-        with unwrapped():
-            async with anyio.create_task_group() as tasks:
-                try:
-                    if process.stdin is not None:
-                        feed(process.stdin, launch.stdin or b"", tasks)
-                    for stream, into in ((process.stdout, stdout), (process.stderr, stderr)):
-                        if stream is not None:
-                            readers.append(PipeReader(stream, into, tasks))
-                    with deadline:
-                        await exit_of(process, early)
-                        if early is not None and process.returncode is None:
-                            early.is_taken = True
-                finally:
-                    if early is not None and early.is_taken:
-                        early.later.start(partial(_leave, process, processes, early.release), "see a sandbox off")
-                    elif process.returncode is None or not processes.is_gone:
-                        with anyio.CancelScope(shield=True):
-                            await end_process(process, processes)
-                tasks.cancel_scope.deadline = anyio.current_time() + PIPES_DRAIN_TIMEOUT
-                for reader in readers:
-                    await reader.finish(at_once=early is not None and early.is_taken)
+        async with side_tasks() as tasks:
+            try:
+                if process.stdin is not None:
+                    feed(process.stdin, launch.stdin or b"", tasks)
+                for stream, into in ((process.stdout, stdout), (process.stderr, stderr)):
+                    if stream is not None:
+                        readers.append(PipeReader(stream, into, tasks))
+                with deadline:
+                    await exit_of(process, early)
+                    if early is not None and process.returncode is None:
+                        early.is_taken = early.report.is_taken = True
+            finally:
+                if early is not None and early.is_taken:
+                    early.later.start(partial(_leave, process, processes, early), "see a sandbox off")
+                elif process.returncode is None or not processes.is_gone:
+                    with anyio.CancelScope(shield=True):
+                        await end_process(process, processes)
+            tasks.scope.deadline = anyio.current_time() + PIPES_DRAIN_TIMEOUT
+            for reader in readers:
+                await reader.finish(at_once=early is not None and early.is_taken)
     finally:
         if early is None or not early.is_taken:
             processes.close()
@@ -243,11 +249,14 @@ async def exit_of(process: subprocess.Popen[bytes], early: EarlyEnd | None = Non
         os.close(pidfd)
 
 
-async def _leave(process: subprocess.Popen[bytes], tree: ProcessTree, release: Callable[[], Awaitable[None]]) -> None:
+async def _leave(process: subprocess.Popen[bytes], tree: ProcessTree, early: EarlyEnd) -> None:
     """Wait for a program whose command has ended; bounded. One that does not leave is killed, at once where this is
     cancelled: its engine is closed."""
     try:
-        await anyio.sleep(LEAVE_AFTER)
+        try:
+            await anyio.sleep(LEAVE_AFTER)
+        finally:
+            early.report.close()
         with anyio.move_on_after(PROCESS_KILL_TIMEOUT):
             await exit_of(process)
         if process.returncode is None or not tree.is_gone:
@@ -259,7 +268,7 @@ async def _leave(process: subprocess.Popen[bytes], tree: ProcessTree, release: C
         raise
     finally:
         tree.close()
-        await release()
+        await early.release()
 
 
 def _open_pidfd(pid: int) -> int | None:

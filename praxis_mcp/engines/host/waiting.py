@@ -22,10 +22,18 @@ from praxis_mcp.engines.base import ExecutionContext
 from praxis_mcp.engines.host.cgroups import RunGroup
 from praxis_mcp.engines.host.launcher import init_launch, init_tree, setup_failure
 from praxis_mcp.engines.host.message import call_of, pack
-from praxis_mcp.engines.host.process import PROCESS_KILL_TIMEOUT, end_process, exit_of, start_process, unkillable
+from praxis_mcp.engines.host.process import (
+    LEAVE_AFTER,
+    PROCESS_KILL_TIMEOUT,
+    end_process,
+    exit_of,
+    start_process,
+    unkillable,
+)
 from praxis_mcp.engines.host.sandboxed import Sandboxed
 from praxis_mcp.engines.init.framing import WaitCall
 from praxis_mcp.engines.init.layout import encode_waiting_sandbox
+from praxis_mcp.engines.init.seccomp import filter_for
 from praxis_mcp.engines.init.waiter import WAITER_PATIENCE, Stop, Waiter, WaiterLost, WaiterSilent
 from praxis_mcp.engines.mounts.layout import MountLayout, Step, StepKind
 from praxis_mcp.engines.mounts.table import MountTable
@@ -104,6 +112,7 @@ class WaitingSandbox:
         self._group = group
         self._root = _root_of(made.sandboxed.steps)
         self._is_private = not made.sandboxed.layout.descriptors
+        self._has_run = False
 
     @classmethod
     async def start(cls, program: str, ahead: Ahead, group: RunGroup, ident: str) -> WaitingSandbox:
@@ -126,9 +135,8 @@ class WaitingSandbox:
             on_failure = held.enter_context(ExitStack())
             on_failure.callback(ours.close)
             ours.setblocking(False)
-            descriptors = pack(
-                ahead.plan, ahead.sandboxed, group, held, partial(encode_waiting_sandbox, patience=WAITER_PATIENCE)
-            )
+            encode = partial(encode_waiting_sandbox, patience=WAITER_PATIENCE, seccomp=filter_for(ahead.plan.blueprint))
+            descriptors = pack(ahead.plan, ahead.sandboxed, group, held, encode)
             # On the event loop's thread, with which it ends (see `run_process`).
             launch = init_launch(program, descriptors, ident)
             process = start_process(replace(launch, channel=theirs.fileno(), umask=ahead.sandboxed.umask))
@@ -154,7 +162,9 @@ class WaitingSandbox:
         return is_there and self.made.mounts.are_current()
 
     async def discard(self) -> None:
-        """See `WarmItem.discard`."""
+        """See `WarmItem.discard`. Right behind its call praxis-init is still leaving, and the answer is under way."""
+        if self._has_run:
+            await anyio.sleep(LEAVE_AFTER)
         await self._end()
         await self._group.remove()
         if self.made.artifacts is not None:
@@ -182,7 +192,8 @@ class WaitingSandbox:
         if sandboxed.host_name is not None:
             sandboxed = replace(sandboxed, host_name=self.made.sandboxed.host_name)
         async with context.collectors(plan) as streams:
-            end = await self._run(call_of(plan, sandboxed), plan, streams)
+            call = replace(call_of(plan, sandboxed), seccomp=None)  # it has its filter
+            end = await self._run(call, plan, streams)
             if end.kind is EndKind.SETUP_FAILED and end.step == MOUNTS_STEP:
                 context.phases.enter(Phase.START)
                 return None
@@ -191,6 +202,7 @@ class WaitingSandbox:
             if end.kind is EndKind.SETUP_FAILED:
                 raise setup_failure(plan, end, None)
             context.phases.enter(Phase.COLLECT)
+        self._has_run = True
         end = replace(end, out_of_memory=self._group.out_of_memory)
         if not self._is_private:
             await self._end()  # what it mounts may be unmounted or removed right behind the answer
@@ -199,7 +211,9 @@ class WaitingSandbox:
     async def _run(self, call: WaitCall, plan: Plan, streams: Streams) -> Ended:
         stop = Stop(self._ask, plan.blueprint.limits.timeout)
         try:
-            end = await self._waiter.run(call, plan.call.stdin, *streams, grace=INIT_GIVES_UP_AFTER, stop=stop)
+            end = await self._waiter.run(
+                call, plan.call.stdin, *streams, grace=INIT_GIVES_UP_AFTER, stop=stop, stays=True
+            )
         except WaiterSilent:
             self._process.kill()
             return Ended.by_code(EXIT_KILLED, timed_out=True)

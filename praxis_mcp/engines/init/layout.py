@@ -39,7 +39,7 @@ _LIMIT = struct.Struct("<IQQ")
 _MEMBERSHIP = struct.Struct("<I")
 _NO_DESCRIPTOR = 0xFFFFFFFF
 _UNLIMITED = 0xFFFFFFFFFFFFFFFF
-_HOST_NETWORK, _WAITS, _HOST_USERS = 1, 2, 4
+_HOST_NETWORK, _WAITS, _HOST_USERS, _STAYS = 1, 2, 4, 8
 
 
 class MountKind(IntEnum):
@@ -119,8 +119,13 @@ class SandboxLayout:
     memberships: Sequence[int] | None = None
 
 
-def encode_sandbox(layout: SandboxLayout, call: WaitCall) -> bytes:
+def encode_sandbox(layout: SandboxLayout, call: WaitCall, *, stays: bool = False) -> bytes:
     """The whole message for one command in a sandbox.
+
+    Args:
+        layout: the sandbox.
+        call: the command.
+        stays: it is there, with nothing of the command, until nobody reads its reply any more.
 
     Raises:
         FramingError: a field is malformed or out of its bounds; says which.
@@ -129,23 +134,24 @@ def encode_sandbox(layout: SandboxLayout, call: WaitCall) -> bytes:
         raise FramingError("a sandbox's call has no files of its own: lay them out")
     if not call.no_new_privileges:
         call = replace(call, no_new_privileges=True)
-    return _encode_layout(layout, 0) + encode_call(call) + encode_start()
+    return _encode_layout(layout, _STAYS if stays else 0) + encode_call(call) + encode_start()
 
 
-def encode_waiting_sandbox(layout: SandboxLayout, patience: float | None) -> bytes:
+def encode_waiting_sandbox(layout: SandboxLayout, patience: float | None, seccomp: bytes | None = None) -> bytes:
     """The whole message for a sandbox that waits for one call.
 
     Args:
         layout: the sandbox.
         patience: seconds after which it leaves; None: it stays.
+        seccomp: a filter for it and its call, as in `WaitCall`; None: the call brings its own.
 
     Raises:
         FramingError: a field is malformed or out of its bounds; says which.
     """
-    return _encode_layout(layout, _WAITS, nanoseconds("patience", patience))
+    return _encode_layout(layout, _WAITS, nanoseconds("patience", patience), seccomp)
 
 
-def _encode_layout(layout: SandboxLayout, flags: int, patience: int = 0) -> bytes:
+def _encode_layout(layout: SandboxLayout, flags: int, patience: int = 0, seccomp: bytes | None = None) -> bytes:
     if not 0 < len(layout.host_name) <= MAX_LAYOUT_HOST_NAME or b"\0" in layout.host_name:
         raise FramingError(f"a host name has 1 to {MAX_LAYOUT_HOST_NAME} bytes and no NUL")
     if not (0 <= layout.uid < 1 << 31 and 0 <= layout.gid < 1 << 31):
@@ -175,6 +181,8 @@ def _encode_layout(layout: SandboxLayout, flags: int, patience: int = 0) -> byte
         values = (_UNLIMITED if value is None else value for value in (soft, hard))
         parts.append(encode_frame(FrameType.LIMIT, _LIMIT.pack(resource, *values)))
     parts += [encode_frame(FrameType.MEMBERSHIP, _MEMBERSHIP.pack(each)) for each in layout.memberships or ()]
+    if seccomp is not None:
+        parts.append(encode_frame(FrameType.FILTER, seccomp))
     parts.append(encode_frame(FrameType.LAID, b""))
     return b"".join(parts)
 

@@ -5,12 +5,14 @@ A waiter is for a single call. Closing the channel ends it, and all that it has 
 
 from __future__ import annotations
 
+import asyncio
 import math
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import anyio
@@ -41,6 +43,7 @@ from praxis_mcp.engines.output import StreamCollector, StreamName
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import CallFile, Plan
 from praxis_mcp.support.praxis_init import Ended, EndKind
+from praxis_mcp.support.tasks import unwrapped
 from praxis_mcp.support.text import printable
 
 if TYPE_CHECKING:
@@ -104,6 +107,11 @@ class Stop:
     ask: Callable[[], None]
     after: float
     passed: bool = False
+
+    def take_effect(self) -> None:
+        """They have passed."""
+        self.passed = True
+        self.ask()
 
 
 class WaiterSilent(Exception):
@@ -231,8 +239,9 @@ class Waiter:
         grace: float | None = None,
         stop: Stop | None = None,
         trees: Sequence[Tree] = (),
+        stays: bool = False,
     ) -> Ended:
-        """Have it run a call, and close the channel, whatever happens.
+        """Have it run a call, and close the channel.
 
         Args:
             call: the call; its timeout counts from the command's start.
@@ -244,6 +253,7 @@ class Waiter:
                 has a timeout, and ends with its channel.
             trees: directories that are made before the command starts, and what became of them; their way there and
                 back does not count against the timeout, and ends where nothing moves for `TREE_PAUSE`.
+            stays: leave the channel open where the end was reported; the waiter stays until it is closed.
 
         Returns:
             How it ended. Nothing comes back of trees unless the command exited, or died of a signal.
@@ -261,27 +271,29 @@ class Waiter:
         grace = REPORT_GRACE if grace is None else grace
         timeout = call.timeout if stop is None else stop.after
         self._limit = None if timeout is None else timeout + call.kill_after + grace
+        stopping: asyncio.TimerHandle | None = None
         try:
             await self.greet()
-            async with anyio.create_task_group() as tasks:
-                if stop is not None:
-                    tasks.start_soon(_stop_in_time, stop)
-                tasks.start_soon(self._send, begin, call.files, trees, stdin or b"")
-                with anyio.move_on_after(TREE_PAUSE if trees else self._limit) as self._deadline:
-                    try:
-                        end = await self._receive(collectors, trees)
-                    except (WaiterLost, ExecutionError) as exc:  # out of the task group it would come wrapped
-                        failure = exc
-                if self._deadline.cancelled_caught:
-                    failure = self._unsent or WaiterSilent(self._limit or TREE_PAUSE)
-                tasks.cancel_scope.cancel()
+            if stop is not None:
+                stopping = asyncio.get_running_loop().call_later(stop.after, stop.take_effect)
+            send = partial(self._send, begin, call.files, trees, stdin or b"")
+            with anyio.move_on_after(TREE_PAUSE if trees else self._limit) as self._deadline:
+                try:
+                    end = await self._exchange(send, collectors, trees, is_short=not call.files and not stdin)
+                except (WaiterLost, ExecutionError) as exc:
+                    failure = exc
+            if self._deadline.cancelled_caught:
+                failure = self._unsent or WaiterSilent(self._limit or TREE_PAUSE)
         finally:
+            if stopping is not None:
+                stopping.cancel()
             # Not where it is lost, or has been asked: there is nobody, or no more to wait for.
             if end is None and stop is not None and self._may_have_run and isinstance(failure, ExecutionError | None):
                 await self._end(stop, call.kill_after + grace)
             for tree in trees:
                 tree.close()
-            await self.aclose()
+            if end is None or not stays:
+                await self.aclose()
         if end is None:
             raise failure or WaiterLost("nothing was received", may_have_run=self._may_have_run)
         return end
@@ -307,6 +319,26 @@ class Waiter:
             raise WaiterLost(f"the waiter sent {exc}", may_have_run=self._may_have_run) from exc
         if self._deadline is not None:
             self._deadline.deadline = max(self._deadline.deadline, anyio.current_time() + TREE_PAUSE)
+
+    async def _exchange(
+        self,
+        send: Callable[[], Awaitable[None]],
+        collectors: Mapping[StreamName, StreamCollector],
+        trees: Sequence[Tree],
+        *,
+        is_short: bool,
+    ) -> Ended:
+        """Send the call, and receive until it ends."""
+        if is_short and not trees:
+            # The other side reads whatever happens: no task is needed for that, which would wait for its turn.
+            await send()
+            return await self._receive(collectors, trees)
+        with unwrapped():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(send)
+                end = await self._receive(collectors, trees)
+                tasks.cancel_scope.cancel()
+                return end
 
     async def _receive(self, collectors: Mapping[StreamName, StreamCollector], trees: Sequence[Tree]) -> Ended:
         returning = _returning(trees) if trees else None
@@ -415,9 +447,3 @@ def _pieces(begin: bytes, files: Sequence[WaitFile]) -> Iterator[bytes]:
         yield begin
     for file in files:
         yield from encode_file(file)
-
-
-async def _stop_in_time(stop: Stop) -> None:
-    await anyio.sleep(stop.after)
-    stop.passed = True
-    stop.ask()

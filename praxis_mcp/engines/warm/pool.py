@@ -9,6 +9,7 @@ share: what was called longest ago gives way.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections import Counter, defaultdict, deque
@@ -160,6 +161,7 @@ class WarmPool(Generic[K, T]):
         self._background = BackgroundTasks()
         self._tending: anyio.CancelScope | None = None
         self._wake = anyio.Event()
+        self._waking: asyncio.TimerHandle | None = None
         self._stirred = 0.0
         self._tool_of = tool_of
         self._failed = self._discarded = 0
@@ -271,6 +273,8 @@ class WarmPool(Generic[K, T]):
 
     async def close(self) -> None:
         """Remove all, and wait for it, at most `POOL_CLOSE_TIMEOUT`."""
+        if self._waking is not None:
+            self._waking.cancel()
         if self._tending is not None:
             self._tending.cancel()
         self.drop(lambda item: True)
@@ -320,7 +324,9 @@ class WarmPool(Generic[K, T]):
 
     def _stir(self) -> None:
         self._stirred = time.monotonic()
-        self._start_tending()
+        # Nothing is made before that anyway, and what wakes meanwhile takes the interpreter from the call.
+        if self._waking is None or self._waking.when() < asyncio.get_running_loop().time():
+            self._waking = asyncio.get_running_loop().call_later(LEAST_QUIET, self._start_tending)
 
     # --- in the background --------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -66,6 +67,7 @@ class RunRecords:
         self._shared = SharedRuns(store, settings.max_shared) if store is not None and store.is_shared else None
         self._files = RunFiles(store)
         self._records: dict[str, RunRecord] = {}
+        self._running: set[str] = set()
         self._scopes: dict[str, anyio.CancelScope] = {}
         self._making = threading.Lock()
         self.changes = ChangeKeeper(settings.changes if store is not None else "none")
@@ -244,6 +246,8 @@ class RunRecords:
             await self._shared.share(record)
         await self._ended(record, outcome_of(result))
         record.changes = None
+        if streams["stdout"] is result.stdout and streams["stderr"] is result.stderr:
+            return result
         return replace(result, stdout=streams["stdout"], stderr=streams["stderr"])
 
     async def fail(self, record: RunRecord, error: str, outcome: str = "error") -> None:
@@ -360,10 +364,10 @@ class RunRecords:
 
     def _leaving(self) -> list[Path]:
         """The oldest ended runs beyond `keep` give way; the directories that they leave."""
-        if len(self._records) <= self._settings.keep:
+        beyond = len(self._records) - len(self._running) - self._settings.keep
+        if beyond <= 0:
             return []
-        ended = [record for record in self._records.values() if not record.is_running]
-        leaving = ended[: max(0, len(ended) - self._settings.keep)]
+        leaving = list(islice((each for each in self._records.values() if not each.is_running), beyond))
         for record in leaving:  # now: while they are removed from disk, another call looks for who has to leave
             del self._records[record.run_id]
         if self._files.is_lasting:
@@ -394,10 +398,12 @@ class RunRecords:
 
     def _begun(self, record: RunRecord) -> None:
         self._records[record.run_id] = record
+        self._running.add(record.run_id)
         self.update(record)
 
     async def _ended(self, record: RunRecord, outcome: str) -> None:
         record.outcome = outcome
+        self._running.discard(record.run_id)
         if (store := self._store) is None:
             return
         row = row_of(record, store.server, store.kept_at, self._settings.max_stream, has_ended=True)
