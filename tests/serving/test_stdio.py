@@ -24,7 +24,8 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp.shared.message import SessionMessage
 from mcp_types import JSONRPCNotification
 
-from praxis_mcp.serving.stdio import ReadStream, stdio_streams
+from praxis_mcp.serving.stdio import stdio_streams
+from praxis_mcp.serving.stdio_reading import ReadStream
 from praxis_mcp.serving.wire import Wire, stop_signals
 from tests.serving.clients import LIMIT, server_command, server_environment
 from tests.serving.sample_tools import python, write_tool
@@ -313,12 +314,13 @@ async def test_no_message_overtakes_another_that_was_sent_before_it() -> None:
             await anyio.abc.SocketStream.from_socket(other) as client,
             stdio_streams(Wire(own.fileno(), own.fileno())) as (_, outgoing),
         ):
+            got: list[Any] = []
             with anyio.fail_after(LIMIT):
                 async with anyio.create_task_group() as tasks:
                     for text in texts:
                         tasks.start_soon(outgoing.send, notification(text))
                     lines = BufferedByteReceiveStream(client)
-                    got = [json.loads(await lines.receive_until(b"\n", 2_000_000)) for _ in texts]
+                    got += [json.loads(await lines.receive_until(b"\n", 2_000_000)) for _ in texts]
     assert [message["params"]["data"] for message in got] == texts
 
 
@@ -329,6 +331,7 @@ async def test_a_sender_that_is_cancelled_leaves_its_message_whole() -> None:
             await anyio.abc.SocketStream.from_socket(other) as client,
             stdio_streams(Wire(own.fileno(), own.fileno())) as (_, outgoing),
         ):
+            got: list[Any] = []
             with anyio.fail_after(LIMIT):
                 with anyio.CancelScope() as scope:
                     await outgoing.send(notification("x" * 1_000_000))  # a part of it is written, the rest waits
@@ -337,7 +340,7 @@ async def test_a_sender_that_is_cancelled_leaves_its_message_whole() -> None:
                 lines = BufferedByteReceiveStream(client)
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(outgoing.send, notification("next"))
-                    got = [json.loads(await lines.receive_until(b"\n", 2_000_000)) for _ in range(2)]
+                    got += [json.loads(await lines.receive_until(b"\n", 2_000_000)) for _ in range(2)]
     assert [message["params"]["data"][:4] for message in got] == ["xxxx", "next"]
 
 
@@ -360,13 +363,13 @@ async def test_other_work_goes_on_while_a_long_message_is_decoded() -> None:
             turns += 1
             await anyio.lowlevel.checkpoint()
 
-    async with what_was_read(b"[" + b"1," * 2_000_000 + b"1]\n") as (incoming, answers):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(work)
-            tasks.start_soon(incoming.receive)  # as the server's loop does
-            with anyio.fail_after(LIMIT):
-                assert json.loads(await answers.receive_until(b"\n", 4096))["error"]["code"] == -32600
-            tasks.cancel_scope.cancel()
+    async with what_was_read(b"[" + b"1," * 2_000_000 + b"1]\n") as found, anyio.create_task_group() as tasks:
+        incoming, answers = found
+        tasks.start_soon(work)
+        tasks.start_soon(incoming.receive)  # as the server's loop does
+        with anyio.fail_after(LIMIT):
+            assert json.loads(await answers.receive_until(b"\n", 4096))["error"]["code"] == -32600
+        tasks.cancel_scope.cancel()
     assert turns > 50
 
 

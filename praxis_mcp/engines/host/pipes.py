@@ -25,8 +25,8 @@ _PIPE_SIZE = 256 * 1024
 _LONG = 32 * 1024
 """Bytes at once from which on a larger pipe pays."""
 _LOOKED_AT_AFTER = 0.004
-"""Seconds for which a pipe fills by itself: most commands of milliseconds have ended then, and all that they wrote is read
-at once, without a round of the event loop for each pipe."""
+"""Seconds for which a pipe fills by itself: most commands of milliseconds have ended then, and all that they wrote is
+read at once, without a round of the event loop for each pipe."""
 _F_SETPIPE_SZ, _F_GETPIPE_SZ = 1031, 1032
 
 

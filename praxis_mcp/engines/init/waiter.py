@@ -9,11 +9,11 @@ import asyncio
 import math
 import sys
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 import anyio.to_thread
@@ -43,7 +43,7 @@ from praxis_mcp.engines.output import StreamCollector, StreamName
 from praxis_mcp.errors import ExecutionError
 from praxis_mcp.plans.model import CallFile, Plan
 from praxis_mcp.support.praxis_init import Ended, EndKind
-from praxis_mcp.support.tasks import unwrapped
+from praxis_mcp.support.tasks import side_tasks
 from praxis_mcp.support.text import printable
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ class Waiter:
 
     async def _exchange(
         self,
-        send: Callable[[], Awaitable[None]],
+        send: Callable[[], Coroutine[Any, Any, None]],
         collectors: Mapping[StreamName, StreamCollector],
         trees: Sequence[Tree],
         *,
@@ -333,12 +333,11 @@ class Waiter:
             # The other side reads whatever happens: no task is needed for that, which would wait for its turn.
             await send()
             return await self._receive(collectors, trees)
-        with unwrapped():
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(send)
-                end = await self._receive(collectors, trees)
-                tasks.cancel_scope.cancel()
-                return end
+        async with side_tasks() as tasks:
+            tasks.start_soon(send)
+            end = await self._receive(collectors, trees)
+            await tasks.cancel()
+        return end
 
     async def _receive(self, collectors: Mapping[StreamName, StreamCollector], trees: Sequence[Tree]) -> Ended:
         returning = _returning(trees) if trees else None

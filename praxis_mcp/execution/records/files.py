@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from praxis_mcp.errors import ExecutionError
 from praxis_mcp.execution.records.store import RecordStore
 from praxis_mcp.support.logs import logger
 from praxis_mcp.support.scratch import Scratch, remove_directory, sweep_scratch
@@ -64,6 +67,22 @@ class RunFiles:
             remove_directory(self._scratch.path)
             self._scratch.release()
             self._scratch = None
+
+
+@contextmanager
+def making_files() -> Iterator[None]:
+    """Around what makes files of a run for its call, which fails where they cannot be made.
+
+    Raises:
+        ExecutionError: they cannot.
+    """
+    try:
+        yield
+    except OSError as exc:
+        raise ExecutionError(
+            f"The records of this run cannot be written: {exc.strerror}: {exc.filename}.",
+            remedy="Free space where records.directory (or TMPDIR) is, or name another place.",
+        ) from exc
 
 
 def _remove_left(directory: Path) -> None:

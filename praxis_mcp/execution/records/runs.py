@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,7 +26,7 @@ from praxis_mcp.errors import ExecutionError, RecordsUnavailable, RunCancelled, 
 from praxis_mcp.execution.outcomes import outcome_of
 from praxis_mcp.execution.records.audit import line_of
 from praxis_mcp.execution.records.changes import packed_changes
-from praxis_mcp.execution.records.files import RunFiles
+from praxis_mcp.execution.records.files import RunFiles, making_files
 from praxis_mcp.execution.records.record import (
     IN_MEMORY,
     RunRecord,
@@ -95,7 +95,7 @@ class RunRecords:
         if plan.blueprint.artifact_dir is None and engine in OWN_ENGINES:
             return await self._start(record)
         # Broken off between the two, the call would leave directories that nobody knows. One visit to a thread for all.
-        with _translated(), anyio.CancelScope(shield=True):
+        with making_files(), anyio.CancelScope(shield=True):
             record.directory = await anyio.to_thread.run_sync(self._make, run_id, self._leaving())
         self._begun(record)
         return record
@@ -218,7 +218,7 @@ class RunRecords:
             ExecutionError: it cannot be made.
         """
         if record.directory is None:
-            with _translated():
+            with making_files():
                 return await anyio.to_thread.run_sync(self.make_directory, record)
         return record.directory
 
@@ -443,14 +443,3 @@ class RunRecords:
         if self._store is not None:
             self._store.close()
         self._files.close()
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except OSError as exc:
-        raise ExecutionError(
-            f"The records of this run cannot be written: {exc.strerror}: {exc.filename}.",
-            remedy="Free space where records.directory (or TMPDIR) is, or name another place.",
-        ) from exc
